@@ -1,0 +1,1 @@
+"""Values shared by every room: frozen, slotted, standard library only."""

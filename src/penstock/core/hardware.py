@@ -1,0 +1,50 @@
+"""Accelerators and how a model is spread over them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """One accelerator as its vendor describes it.
+
+    ``peak_flops`` maps a precision (``fp32``, ``fp16``, ``bf16``, ``fp8``, ``int8``, ``fp4``) to
+    dense operations per second, without sparsity. ``link_bytes_per_s`` is the one-way rate between
+    accelerators of one node; ``sources`` gives, per field, where its number comes from.
+    """
+
+    name: str
+    vendor: str
+    memory_bytes: int
+    bandwidth_bytes_per_s: float
+    peak_flops: Mapping[str, float]
+    power_w: float
+    link_bytes_per_s: float
+    pcie_bytes_per_s: float
+    price_per_hour: float
+    price_date: str = ""
+    max_per_node: int = 8
+    confidential: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def flops(self, precision: str) -> float:
+        """Peak rate at ``precision``, falling back to the widest type that the chip does run."""
+        fallbacks = {"int4": ("int8", "fp16"), "fp4": ("fp8", "bf16"), "fp8": ("bf16", "fp16"),
+                     "int8": ("bf16", "fp16"), "bf16": ("fp16", "fp32"), "fp16": ("bf16", "fp32")}
+        for name in (precision, *fallbacks.get(precision, ()), "fp16", "fp32"):
+            if name in self.peak_flops:
+                return self.peak_flops[name]
+        raise KeyError(f"{self.name} has no peak rate for {precision}")
+
+
+@dataclass(frozen=True, slots=True)
+class Parallelism:
+    """Tensor-parallel and pipeline-parallel degrees of one replica."""
+
+    tensor: int = 1
+    pipeline: int = 1
+
+    @property
+    def num_accelerators(self) -> int:
+        """Accelerators that one replica occupies."""
+        return self.tensor * self.pipeline

@@ -1,0 +1,111 @@
+"""A transformer's architecture, and the sizes that follow from it."""
+
+from dataclasses import dataclass
+
+BYTES_PER_VALUE = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5,
+                   "int4": 0.5}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A decoder-only transformer, dense or mixture-of-experts, as its public config states it.
+
+    ``num_experts`` = 0 means dense. For a mixture, ``num_dense_layers`` leading layers keep the
+    dense feed-forward of ``intermediate_size``; the others route each token to
+    ``experts_per_token`` of ``num_experts`` experts of ``expert_intermediate_size``, beside shared
+    experts of total width ``shared_intermediate_size``. ``kv_latent_size`` > 0 means multi-head
+    latent attention: the cache holds that many values per token and layer in place of K and V
+    heads. ``kv_layers`` counts layers that keep a KV cache (0 = all).
+    """
+
+    name: str
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocab_size: int
+    max_context_tokens: int
+    tied_embeddings: bool = False
+    gated_mlp: bool = True
+    num_experts: int = 0
+    experts_per_token: int = 0
+    expert_intermediate_size: int = 0
+    shared_intermediate_size: int = 0
+    num_dense_layers: int = 0
+    kv_latent_size: int = 0
+    q_latent_size: int = 0
+    rope_head_dim: int = 0
+    v_head_dim: int = 0
+    kv_layers: int = 0
+    source: str = ""
+
+    @property
+    def attention_params(self) -> int:
+        """Weights of one attention block, without biases and norms."""
+        if self.kv_latent_size:
+            return self._latent_attention_params()
+        query = self.hidden_size * self.num_heads * self.head_dim
+        key_value = 2 * self.hidden_size * self.num_kv_heads * self.head_dim
+        return 2 * query + key_value
+
+    def _latent_attention_params(self) -> int:
+        # DeepSeek-V2 (arXiv 2405.04434, section 2.1): low-rank query and key/value projections.
+        value_dim = self.v_head_dim or self.head_dim
+        nope_dim = self.head_dim - self.rope_head_dim
+        rank = self.kv_latent_size - self.rope_head_dim
+        query_out = self.num_heads * self.head_dim
+        query = (self.q_latent_size * (self.hidden_size + query_out)
+                 if self.q_latent_size else self.hidden_size * query_out)
+        down = self.hidden_size * self.kv_latent_size
+        up = rank * self.num_heads * (nope_dim + value_dim)
+        return query + down + up + self.num_heads * value_dim * self.hidden_size
+
+    def _mlp_params(self, width: int) -> int:
+        return (3 if self.gated_mlp else 2) * self.hidden_size * width
+
+    @property
+    def embedding_params(self) -> int:
+        """Input embedding and output head together."""
+        return self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
+
+    @property
+    def num_moe_layers(self) -> int:
+        """Layers whose feed-forward is a mixture of experts."""
+        return self.num_layers - self.num_dense_layers if self.num_experts else 0
+
+    @property
+    def num_params(self) -> int:
+        """All weights (biases and norms, below 0.1 %, are left out)."""
+        moe = self.num_moe_layers
+        expert = self._mlp_params(self.expert_intermediate_size) * self.num_experts
+        router = self.hidden_size * self.num_experts
+        shared = self._mlp_params(self.shared_intermediate_size)
+        dense = (self.num_layers - moe) * self._mlp_params(self.intermediate_size)
+        attention = self.num_layers * self.attention_params
+        return self.embedding_params + attention + dense + moe * (expert + router + shared)
+
+    @property
+    def active_params(self) -> int:
+        """Weights that multiply one token: the head, but not the input embedding's lookup."""
+        moe = self.num_moe_layers
+        expert = self._mlp_params(self.expert_intermediate_size) * self.experts_per_token
+        router = self.hidden_size * self.num_experts
+        shared = self._mlp_params(self.shared_intermediate_size)
+        dense = (self.num_layers - moe) * self._mlp_params(self.intermediate_size)
+        attention = self.num_layers * self.attention_params
+        head = self.vocab_size * self.hidden_size
+        return head + attention + dense + moe * (expert + router + shared)
+
+    def weight_bytes(self, precision: str) -> int:
+        """Bytes of all weights; below 16 bits the embeddings stay at 16."""
+        width = BYTES_PER_VALUE[precision]
+        body = self.num_params - self.embedding_params
+        return round(body * width + self.embedding_params * max(width, 2.0))
+
+    def kv_bytes_per_token(self, precision: str) -> int:
+        """Bytes that one token occupies in the KV cache, all layers together."""
+        layers = self.kv_layers or self.num_layers
+        values = self.kv_latent_size or 2 * self.num_kv_heads * self.head_dim
+        return round(layers * values * BYTES_PER_VALUE[precision])

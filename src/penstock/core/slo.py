@@ -1,0 +1,38 @@
+"""Service-level objectives and the classes of traffic that carry them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+ItlMode = Literal["paced", "strict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """Targets of one request, in seconds; ``None`` means no target.
+
+    ``percentile`` binds twice, with one meaning: a request keeps its token pace when at most
+    (100 - percentile) % of its tokens (paced) or gaps (strict) are late, and a class meets its
+    objective when at least ``percentile`` % of the requests it received met every target.
+    """
+
+    ttft_s: float | None = None
+    itl_s: float | None = None
+    e2e_s: float | None = None
+    itl: ItlMode = "paced"
+    percentile: float = 99.0
+
+    def late_allowance(self, num_tokens: int) -> int:
+        """How many of ``num_tokens`` may be late before the pace counts as missed."""
+        # The small term keeps 1 % of 100 tokens at one token despite binary fractions.
+        return int(num_tokens * (100.0 - self.percentile) / 100.0 + 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceClass:
+    """A named kind of traffic. A lower ``priority`` number is more urgent; ``weight`` is the value
+    of one request that meets its targets, relative to other classes."""
+
+    name: str
+    slo: Slo = Slo()
+    priority: int = 1
+    weight: float = 1.0

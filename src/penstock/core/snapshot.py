@@ -1,0 +1,27 @@
+"""What one replica looks like from outside, and when that was true."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSnapshot:
+    """State of a replica as last observed. A stale or missing snapshot means unknown, never idle.
+
+    ``queued_prompt_tokens`` counts prompt tokens not yet computed, of waiting and running requests.
+    """
+
+    replica_id: int
+    model: str
+    observed_at: float
+    num_waiting: int
+    num_running: int
+    queued_prompt_tokens: int
+    kv_used_tokens: int
+    kv_total_tokens: int
+    service_classes: frozenset[str] | None = None
+
+    def serves(self, model: str, service_class: str) -> bool:
+        """Whether this replica may take the request at all."""
+        if self.model != model:
+            return False
+        return self.service_classes is None or service_class in self.service_classes

@@ -1,0 +1,82 @@
+"""One engine step: what is planned, what it costs, what came back."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class StepFeatures(NamedTuple):
+    """What the duration of a step depends on.
+
+    ``prefill_attention_work`` is the sum over prompt chunks of chunk * (past + chunk / 2), in
+    tokens^2: the number of (query, key) pairs under a causal mask. ``decode_context_tokens`` is the
+    sum over decoding sequences of the tokens whose keys and values the step reads.
+    """
+
+    prefill_tokens: int
+    prefill_attention_work: float
+    decode_seqs: int
+    decode_context_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """A predicted duration with its interval, its parts and whether the inputs were in range."""
+
+    total_s: float
+    low_s: float
+    high_s: float
+    parts: dict[str, float] = field(default_factory=dict)
+    source: str = ""
+    extrapolated: bool = False
+
+
+class Chunk(NamedTuple):
+    """A piece of one prompt: ``tokens`` of it, after ``past`` tokens already in the KV cache."""
+
+    request_id: int
+    tokens: int
+    past: int
+    last: bool
+
+
+class StepPlan(NamedTuple):
+    """The next step of one replica.
+
+    ``decode_ids`` get one token each. ``joined`` and ``left`` tell an executor which sequences
+    entered or left a decode group since the last plan: (request id, group). ``groups`` are the
+    decode groups that run in this step. ``shed`` requests are refused for good, with a reason.
+    """
+
+    step: int
+    chunks: tuple[Chunk, ...]
+    decode_ids: tuple[int, ...]
+    features: StepFeatures
+    groups: tuple[int, ...] = ()
+    joined: tuple[tuple[int, int], ...] = ()
+    left: tuple[int, ...] = ()
+    preempted: tuple[int, ...] = ()
+    relegated: tuple[int, ...] = ()
+    restored: tuple[int, ...] = ()
+    shed: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def tokens_by_request(self) -> dict[int, int]:
+        """Tokens computed per request in this step; phases are derived, never flagged."""
+        tokens = dict.fromkeys(self.decode_ids, 1)
+        tokens.update((chunk.request_id, chunk.tokens) for chunk in self.chunks)
+        return tokens
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and decode tokens together."""
+        return self.features.prefill_tokens + self.features.decode_seqs
+
+
+class StepResult(NamedTuple):
+    """What the device returned for a plan: which requests ended with this step's token.
+
+    ``num_steps`` > 1 says that the same plan ran that many times in a row (a simulator's jump).
+    """
+
+    finished: tuple[int, ...] = ()
+    num_steps: int = 1

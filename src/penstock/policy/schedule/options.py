@@ -1,0 +1,79 @@
+"""The knobs of a replica's scheduler, and the named policies as settings of them."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from penstock.core.errors import InputError, nearest
+
+OrderName = Literal["arrival", "deadline", "remaining", "hybrid", "feasible"]
+ChunkingName = Literal["fixed", "whole", "grid", "solved"]
+RelegationName = Literal["never", "eager", "feasible"]
+ReserveName = Literal["prompt", "max_tokens"]
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerOptions:
+    """How one replica chooses its next step. Tokens and seconds throughout.
+
+    ``chunk_tokens`` is the fixed step budget, decodes included; ``max_step_tokens`` bounds a step
+    whose budget is not fixed. ``kv_reserve`` says how much KV a request must find free before it
+    starts. ``prefill_first`` lets decodes wait while any prompt can be processed.
+    """
+
+    policy: str = "penstock"
+    order: OrderName = "feasible"
+    chunking: ChunkingName = "solved"
+    relegation: RelegationName = "feasible"
+    chunk_tokens: int = 512
+    max_step_tokens: int = 2048
+    max_num_seqs: int = 512
+    prefill_first: bool = False
+    kv_reserve: ReserveName = "prompt"
+    kv_watermark: float = 0.01
+    # Niyama (sarathi-serve branch niyama_asplos2026): seconds of deadline per remaining prompt
+    # token, token pace of classes that set none, predicted output, safety factor on step time.
+    hybrid_s_per_token: float = 0.008
+    batch_itl_s: float = 0.4
+    predicted_output_tokens: int = 15
+    safety_factor: float = 1.2
+    initial_tokens_per_s: float = 8500.0
+    max_decodes: int = 0
+    most_slack_first: bool = False
+    # Penstock: share of a request's banked slack that one step may spend, margin on predicted
+    # step time, quantile of output length that plans rest on, how often feasibility is reviewed,
+    # and how long past its deadline a request may wait before it is shed.
+    bank_share: float = 0.125
+    time_margin: float = 0.05
+    length_quantile: float = 0.9
+    review_s: float = 0.25
+    patience_s: float = 60.0
+    decodes_may_wait: bool = True
+    fixed_lengths: tuple[tuple[str, int], ...] = ()
+
+
+PRESETS: dict[str, SchedulerOptions] = {
+    "fcfs": SchedulerOptions("fcfs", "arrival", "whole", "never", max_step_tokens=8192,
+                             prefill_first=True),
+    "orca": SchedulerOptions("orca", "arrival", "whole", "never", max_step_tokens=8192,
+                             kv_reserve="max_tokens"),
+    "sarathi": SchedulerOptions("sarathi", "arrival", "fixed", "never"),
+    "edf": SchedulerOptions("edf", "deadline", "fixed", "never"),
+    "srpf": SchedulerOptions("srpf", "remaining", "fixed", "never"),
+    "niyama": SchedulerOptions("niyama", "hybrid", "grid", "eager", chunk_tokens=256,
+                               max_decodes=256, most_slack_first=True),
+    "penstock": SchedulerOptions("penstock"),
+}
+
+
+def scheduler_options(policy: str, **changes: Any) -> SchedulerOptions:
+    """The named policy with some knobs changed.
+
+    Raises InputError for an unknown policy or knob, naming the nearest valid one.
+    """
+    if policy not in PRESETS:
+        raise InputError(f"unknown scheduling policy {policy!r}{nearest(policy, PRESETS)}")
+    known = {field.name for field in fields(SchedulerOptions)} - {"policy"}
+    for name in changes:
+        if name not in known:
+            raise InputError(f"policy {policy!r} has no option {name!r}{nearest(name, known)}")
+    return replace(PRESETS[policy], **changes)

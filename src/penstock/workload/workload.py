@@ -1,0 +1,47 @@
+"""Traffic as columns: one row per request, sorted by arrival."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntColumn = NDArray[np.int64]
+FloatColumn = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Requests to come. ``output_tokens`` is the oracle's column: no policy may read it.
+
+    ``arrival_s`` is sorted and starts at or after 0; every other column has its length. The
+    ``*_index`` columns point into the name tuples. Row i's prefix hashes are
+    ``hash_values[hash_offsets[i]:hash_offsets[i + 1]]``, one per ``hash_block_tokens`` tokens of
+    its prompt's beginning; both are empty without prefix information.
+    """
+
+    arrival_s: FloatColumn
+    prompt_tokens: IntColumn
+    output_tokens: IntColumn
+    max_tokens: IntColumn
+    models: tuple[str, ...]
+    model_index: IntColumn
+    service_classes: tuple[str, ...]
+    class_index: IntColumn
+    tenants: tuple[str, ...]
+    tenant_index: IntColumn
+    hash_offsets: IntColumn
+    hash_values: IntColumn
+    hash_block_tokens: int = 0
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+    @property
+    def duration_s(self) -> float:
+        """From the clock's start to the last arrival, seconds."""
+        return float(self.arrival_s[-1]) if len(self.arrival_s) else 0.0
+
+    @property
+    def rate_per_s(self) -> float:
+        """Mean arrival rate over the workload's own span."""
+        return len(self) / self.duration_s if self.duration_s > 0 else 0.0
