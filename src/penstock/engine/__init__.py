@@ -1,0 +1,1 @@
+"""Drivers: they own the clock and execute what the policies decide."""

@@ -1,0 +1,1 @@
+"""Metrics: raw timestamps in; latencies, attainment, goodput and summaries out."""

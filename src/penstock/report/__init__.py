@@ -1,0 +1,1 @@
+"""Reports: files, terminal tables and one self-contained HTML page per run."""

@@ -1,0 +1,107 @@
+"""The event kernel: arrivals and replicas in one order of time."""
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+
+from penstock.core.request import Request
+from penstock.core.snapshot import ReplicaSnapshot
+from penstock.core.units import PS_PER_S, to_ps
+from penstock.engine.sim.replica import SimReplica
+from penstock.policy.route.protocol import Router
+
+_NEVER_PS = 1 << 62
+
+
+class Cluster:
+    """Runs requests through routed replicas.
+
+    Order is total: (time, commits before arrivals before plans, serial number). All that happens
+    at an instant is taken in before anything is planned at it, so no decision depends on the order
+    in which equal times were queued.
+    """
+
+    def __init__(self, replicas: Sequence[SimReplica], router: Router,
+                 on_refused: Callable[[Request, str], None],
+                 serves: Sequence[Callable[[Request], bool]]) -> None:
+        self._replicas = replicas
+        self._router = router
+        self._on_refused = on_refused
+        self._serves = serves
+        self._due: list[tuple[int, int]] = []  # (end of run, replica)
+        self.now_ps = 0
+
+    def run(self, requests: Iterable[Request], on_instant: Callable[[int], None] | None = None,
+            until_ps: int = _NEVER_PS) -> None:
+        """Simulate until all requests have ended, or the clock passes ``until_ps``."""
+        stream = iter(requests)
+        upcoming = next(stream, None)
+        arrival_ps = to_ps(upcoming.arrival_s) if upcoming else _NEVER_PS
+        while True:
+            due_ps = self._next_due()
+            now_ps = min(due_ps, arrival_ps)
+            if now_ps >= until_ps:
+                break
+            self.now_ps = now_ps
+            touched = self._commit_due(now_ps)
+            while upcoming is not None and arrival_ps <= now_ps:
+                index = self._deliver(upcoming, now_ps)
+                if index >= 0 and index not in touched:
+                    touched.append(index)
+                upcoming = next(stream, None)
+                arrival_ps = to_ps(upcoming.arrival_s) if upcoming else _NEVER_PS
+            if len(touched) > 1:
+                touched.sort()
+            for index in touched:
+                replica = self._replicas[index]
+                if not replica.busy and replica.begin(now_ps):
+                    heapq.heappush(self._due, (replica.end_ps, index))
+            if on_instant is not None:
+                on_instant(now_ps)
+
+    def _next_due(self) -> int:
+        due = self._due
+        while due:
+            end_ps, index = due[0]
+            replica = self._replicas[index]
+            if replica.busy and replica.end_ps == end_ps:
+                return end_ps
+            heapq.heappop(due)  # the run was shortened since
+        return _NEVER_PS
+
+    def _commit_due(self, now_ps: int) -> list[int]:
+        touched: list[int] = []
+        while self._next_due() <= now_ps:
+            _, index = heapq.heappop(self._due)
+            self._replicas[index].finish()
+            touched.append(index)
+        return touched
+
+    def _deliver(self, request: Request, now_ps: int) -> int:
+        index = self._choose(request, now_ps)
+        if index < 0:
+            self._on_refused(request, "no replica serves this model and class")
+            return -1
+        replica = self._replicas[index]
+        end_ps = replica.end_ps
+        reason = replica.arrive(request, now_ps)
+        if reason is not None:
+            self._on_refused(request, reason)
+        elif replica.busy and replica.end_ps != end_ps:
+            heapq.heappush(self._due, (replica.end_ps, index))
+        return index
+
+    def _choose(self, request: Request, now_ps: int) -> int:
+        candidates = [i for i, serves in enumerate(self._serves) if serves(request)]
+        if len(candidates) == 1:
+            return candidates[0]
+        if not candidates:
+            return -1
+        now_s = now_ps / PS_PER_S
+        snapshots = [self._snapshot(index, request, now_s) for index in candidates]
+        return self._router.route(request, snapshots, now_s).replica_id
+
+    def _snapshot(self, index: int, request: Request, now_s: float) -> ReplicaSnapshot:
+        scheduler = self._replicas[index].scheduler
+        return ReplicaSnapshot(index, request.model, now_s, scheduler.num_waiting,
+                               scheduler.num_running, scheduler.pending_prompt_tokens,
+                               scheduler.kv_used_tokens, scheduler.kv_total_tokens)

@@ -1,0 +1,169 @@
+"""One simulated replica: it runs plans and jumps over steps that cannot change anything."""
+
+from penstock.core.request import Request
+from penstock.core.step import StepPlan, StepResult
+from penstock.core.units import PS_PER_S, to_ps
+from penstock.engine.journal import Journal
+from penstock.engine.sim.oracle import Oracle
+from penstock.engine.sim.recorder import ReplicaRecorder
+from penstock.perf.protocol import StepTimeModel
+from penstock.policy.schedule.replica import ReplicaScheduler
+
+
+class StepClock:
+    """Step durations in whole picoseconds.
+
+    The slopes are rounded to whole picoseconds per unit once, which makes the duration of the k-th
+    step of a jump an exact linear function of k and the sum of k durations an exact closed form.
+    """
+
+    __slots__ = ("_base", "_half_work_ps", "_model", "affine", "context_ps")
+
+    def __init__(self, model: StepTimeModel) -> None:
+        self._model = model
+        slopes = model.slopes
+        self.affine = slopes is not None
+        self.context_ps = to_ps(slopes.context_s) if slopes else 0
+        self._half_work_ps = to_ps(slopes.work_s / 2) if slopes else 0
+        self._base: dict[tuple[int, int], int] = {}
+
+    def duration_ps(self, plan: StepPlan) -> int:
+        """How long a step takes."""
+        prefill, work, seqs, context_tokens = plan.features
+        if not self.affine:
+            return max(1, to_ps(self._model.seconds(prefill, work, seqs, context_tokens)))
+        base_ps = self._base.get((prefill, seqs))
+        if base_ps is None:
+            base_ps = max(1, to_ps(self._model.seconds(prefill, 0.0, seqs, 0)))
+            self._base[(prefill, seqs)] = base_ps
+        return base_ps + int(2 * work) * self._half_work_ps + context_tokens * self.context_ps
+
+    def growth_ps(self, plan: StepPlan) -> int:
+        """By how much the next copy of the step takes longer (affine models only)."""
+        growth_ps = plan.features.decode_seqs * self.context_ps
+        for chunk in plan.chunks:
+            growth_ps += 2 * chunk.tokens * chunk.tokens * self._half_work_ps
+        return growth_ps
+
+
+def steps_until(gap_ps: int, duration_ps: int, growth_ps: int, most: int) -> int:
+    """The fewest steps, at most ``most``, whose durations d, d+g, d+2g, ... sum to ``gap_ps``."""
+    if gap_ps <= duration_ps or most <= 1:
+        return 1
+    low, high = 1, min(most, gap_ps // duration_ps + 1)
+    while low < high:
+        middle = (low + high) // 2
+        if middle * duration_ps + middle * (middle - 1) // 2 * growth_ps >= gap_ps:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+class SimReplica:
+    """Drives one scheduler against a step-time model and the oracle.
+
+    ``begin`` plans and returns when the replica is next due; ``arrive`` may shorten a jump that is
+    under way, at the first step boundary from now; ``finish`` commits.
+    """
+
+    def __init__(self, replica_id: int, scheduler: ReplicaScheduler, clock: StepClock,
+                 oracle: Oracle, recorder: ReplicaRecorder, journal: Journal | None = None) -> None:
+        self.replica_id = replica_id
+        self.scheduler = scheduler
+        self.requests: dict[int, Request] = {}
+        self.recorder = recorder
+        self.end_ps = -1  # of the run under way, -1 when idle
+        self.shed: list[tuple[Request, str]] = []
+        self._clock = clock
+        self._oracle = oracle
+        self._journal = journal
+        self._plan: StepPlan | None = None
+        self._start_ps = 0
+        self._duration_ps = 0
+        self._growth_ps = 0
+        self._num_steps = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run of steps is under way."""
+        return self._plan is not None
+
+    def arrive(self, request: Request, now_ps: int) -> str | None:
+        """Hand a request in at its arrival. Returns the reason if the replica refuses it."""
+        now_s = now_ps / PS_PER_S
+        answer = self.scheduler.add(request, now_s)
+        if self._journal:
+            self._journal.add(request, now_s)
+        reason = getattr(answer, "reason", None)
+        if reason is not None:
+            return str(reason)
+        self.requests[request.request_id] = request
+        if self._plan is not None and self._num_steps > 1:
+            self._shorten(now_ps)
+        return None
+
+    def _shorten(self, now_ps: int) -> None:
+        assert self._plan is not None
+        done = steps_until(now_ps - self._start_ps, self._duration_ps, self._growth_ps,
+                           self._num_steps)
+        if self.scheduler.steady_steps(self._plan) < self._num_steps:
+            self._num_steps = done
+            self.end_ps = self._end_of(done)
+
+    def _end_of(self, num_steps: int) -> int:
+        growth_ps = num_steps * (num_steps - 1) // 2 * self._growth_ps
+        return self._start_ps + num_steps * self._duration_ps + growth_ps
+
+    def begin(self, now_ps: int) -> bool:
+        """Plan the next step and as many copies as cannot matter; False when there is no work."""
+        now_s = now_ps / PS_PER_S
+        while True:
+            plan = self.scheduler.plan(now_s)
+            if plan is None:
+                self.end_ps = -1
+                return False
+            if self._journal:
+                self._journal.plan(plan, now_s)
+            for request_id, reason in plan.shed:
+                self._oracle.forget(request_id)
+                self.recorder.end(request_id, now_ps)
+                self.shed.append((self.requests.pop(request_id), reason))
+            if plan.chunks or plan.groups:
+                break
+            self.scheduler.commit(plan, StepResult(), now_s)  # it only changed ranks
+            if self._journal:
+                self._journal.commit(plan, StepResult(), now_s)
+        self._plan = plan
+        self._start_ps = now_ps
+        self._duration_ps = self._clock.duration_ps(plan)
+        until_end = self._oracle.begin(plan)
+        self._num_steps = 1
+        if self._clock.affine:
+            steps = self.scheduler.steady_steps(plan)
+            self._num_steps = min(steps, until_end) if until_end else steps
+        self._growth_ps = self._clock.growth_ps(plan) if self._num_steps > 1 else 0
+        self.end_ps = self._end_of(self._num_steps)
+        return True
+
+    def finish(self) -> None:
+        """Commit the run that ends now."""
+        plan = self._plan
+        assert plan is not None
+        self._plan = None
+        end_ps, steps = self.end_ps, self._num_steps
+        finished = self._oracle.settle(plan, steps)
+        self.recorder.run(plan, steps, self._start_ps, self._duration_ps, self._growth_ps, end_ps,
+                          finished, self.requests)
+        result = StepResult(finished, steps)
+        now_s = end_ps / PS_PER_S
+        self.scheduler.commit(plan, result, now_s)
+        if self._journal:
+            self._journal.commit(plan, result, now_s)
+        for request_id in finished:
+            del self.requests[request_id]
+        features = plan.features
+        scheduler = self.scheduler
+        self.recorder.samples.add(end_ps, self._duration_ps, features.prefill_tokens,
+                                  features.decode_seqs, scheduler.num_waiting,
+                                  scheduler.kv_used_tokens)

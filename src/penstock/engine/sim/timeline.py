@@ -1,0 +1,80 @@
+"""When every decode turn of a replica ended, kept as runs of steps rather than as tokens."""
+
+from array import array
+
+import numpy as np
+
+from penstock.core.units import PS_PER_S
+from penstock.metrics.definitions import FloatColumn
+
+
+class TurnLog:
+    """End times of one decode group's turns.
+
+    A run is ``num`` turns whose durations grow by a constant, so five whole numbers describe it
+    however long it is: first turn, number, start, first duration and growth, in picoseconds.
+    Memory therefore grows with scheduling events, not with tokens.
+    """
+
+    __slots__ = ("_runs", "turns")
+
+    def __init__(self) -> None:
+        self._runs = array("q")
+        self.turns = 0
+
+    def extend(self, num: int, start_ps: int, duration_ps: int, growth_ps: int) -> None:
+        """Append a run of ``num`` turns."""
+        self._runs.extend((self.turns, num, start_ps, duration_ps, growth_ps))
+        self.turns += num
+
+    def ends_s(self, first_turn: int) -> tuple[int, FloatColumn]:
+        """End times in seconds from the run that holds ``first_turn`` on, and its first turn."""
+        runs = np.frombuffer(self._runs, dtype=np.int64).reshape(-1, 5)
+        if len(runs):
+            runs = runs[max(0, int(np.searchsorted(runs[:, 0], first_turn, side="right")) - 1):]
+        num = runs[:, 1]
+        total = int(num.sum())
+        base = int(runs[0, 0]) if len(runs) else first_turn
+        k = np.arange(1, total + 1) - np.repeat(np.cumsum(num) - num, num)
+        start, duration, growth = (np.repeat(runs[:, column], num) for column in (2, 3, 4))
+        ends = (start + k * duration + k * (k - 1) // 2 * growth) / PS_PER_S
+        return base, ends
+
+    def forget_before(self, turn: int) -> None:
+        """Drop runs that end before ``turn``."""
+        runs = np.frombuffer(self._runs, dtype=np.int64).reshape(-1, 5)
+        keep = int(np.searchsorted(runs[:, 0] + runs[:, 1], turn, side="right"))
+        kept = runs[keep:].tobytes()
+        del runs
+        self._runs = array("q")
+        self._runs.frombytes(kept)
+
+
+class StepSamples:
+    """A thinned record of a replica's steps for plots: the first ones whole, then one a period."""
+
+    __slots__ = ("_next_ps", "_period_ps", "_rows", "every_step")
+
+    WHOLE = 4000
+    COLUMNS = 6
+
+    def __init__(self, period_ps: int) -> None:
+        self._period_ps = period_ps
+        self._next_ps = 0
+        self._rows = array("q")
+        self.every_step = True
+
+    def add(self, end_ps: int, duration_ps: int, prefill_tokens: int, decode_seqs: int,
+            num_waiting: int, kv_used_tokens: int) -> None:
+        """Note a step (or the last of a run of steps)."""
+        if len(self._rows) >= self.WHOLE * self.COLUMNS:
+            self.every_step = False
+            if end_ps < self._next_ps:
+                return
+            self._next_ps = end_ps + self._period_ps
+        self._rows.extend((end_ps, duration_ps, prefill_tokens, decode_seqs, num_waiting,
+                           kv_used_tokens))
+
+    def columns(self) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+        """One row per sample: end, duration (ps), prompt tokens, decodes, waiting, KV tokens."""
+        return np.frombuffer(self._rows, dtype=np.int64).reshape(-1, self.COLUMNS).copy()

@@ -1,0 +1,205 @@
+"""The fleet file's sections as they are written, before names are resolved."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from penstock.fleet.document_schedule import ScheduleChoice
+from penstock.fleet.document_traffic import TrafficSection
+from penstock.fleet.fields import (
+    Count,
+    CountOrZero,
+    FilePath,
+    Name,
+    NamedChoice,
+    NotNegative,
+    Percentile,
+    Positive,
+    Section,
+    Share,
+    ShareOrZero,
+    described,
+)
+
+Precision = Literal["fp32", "fp16", "bf16", "fp8", "int8", "fp4", "int4"]
+
+
+class AcceleratorSection(Section):
+    """Accelerators of one kind that may be used."""
+
+    name: Name = described("Name in the catalog.", "a100-80gb", default=...)
+    count: Count | None = described(
+        "How many there are; left out, as many as needed may be rented.", 8)
+    price_per_hour: NotNegative | None = described(
+        "Price of one accelerator for one hour; left out, the catalog's.", 4.10)
+    confidential: bool | None = described(
+        "Whether they run in confidential-computing mode.", True)
+
+
+class ModelSection(Section):
+    """A model that is served."""
+
+    name: Name = described("Name in the catalog, or a name of your own beside `config`.",
+                           "llama-3-8b", default=...)
+    precisions: list[Precision] = described(
+        "Number formats that its weights may be served in, the preferred one first.",
+        ["bf16", "int8"], default=["bf16"])
+    config: FilePath | None = described(
+        "A Hugging Face config.json (or its folder) to read the architecture from.",
+        "models/my-llama/config.json")
+
+
+class SloSection(Section):
+    """Targets of one request; a target that is left out is not required."""
+
+    ttft_s: Positive | None = described("Time to the first token, seconds.", 6)
+    itl_s: Positive | None = described("Time between output tokens, seconds.", 0.05)
+    e2e_s: Positive | None = described("Time to the last token, seconds.", 600)
+    itl: Literal["paced", "strict"] = described(
+        "How `itl_s` binds: paced (token n is due at arrival + ttft_s + n * itl_s) or strict "
+        "(every gap counts).", "paced", default="paced")
+    percentile: Percentile = described(
+        "Share of tokens in a request, and of requests in the class, that must be in time, %.",
+        99, default=99.0)
+
+
+class ServiceClassSection(Section):
+    """A kind of traffic with its own objectives."""
+
+    name: Name = described("Name that traffic and replicas refer to.", "interactive", default=...)
+    priority: CountOrZero = described("Urgency; a lower number is more urgent.", 1, default=1)
+    weight: NotNegative = described(
+        "Value of a request that meets its targets, relative to other classes.", 1.0, default=1.0)
+    slo: SloSection = described("Targets of its requests.", {"ttft_s": 6, "itl_s": 0.05},
+                                default=SloSection.model_construct())
+
+
+class ParallelismSection(Section):
+    """How one replica is spread over accelerators."""
+
+    tensor: Count = described("Tensor-parallel degree.", 2, default=1)
+    pipeline: Count = described("Pipeline-parallel degree.", 1, default=1)
+
+
+class VariantSection(Section):
+    """A kind of replica; what is left out is chosen for you.
+
+    That is: the fleet's only model, the first accelerator that holds it, the smallest tensor
+    parallelism that fits, and the model's first precision.
+    """
+
+    model: Name | None = described("Model to serve; may be left out when there is only one.",
+                                   "llama-3-8b")
+    accelerator: Name | None = described("Accelerator to run on, from `accelerators`.",
+                                         "a100-80gb")
+    parallelism: ParallelismSection | None = described("How a replica is spread.", {"tensor": 2})
+    precision: Precision | None = described("Number format of the weights.", "bf16")
+    kv_precision: Precision = described("Number format of keys and values.", "fp8",
+                                        default="bf16")
+    step_time: NamedChoice | None = described(
+        "Model of a step's duration: a name from the catalog of fits, or a kind with its "
+        "coefficients; left out, the best known for this combination.",
+        "vidur-a100-llama-3-8b", {"name": "linear", "base_s": 0.008, "prefill_token_s": 6e-5})
+    schedule: ScheduleChoice | None = described(
+        "Scheduling policy of these replicas; left out, the fleet's.",
+        {"name": "sarathi", "chunk_tokens": 256})
+
+
+class ReplicaSection(VariantSection):
+    """Replicas that run now."""
+
+    count: Count = described("How many equal replicas.", 2, default=1)
+    service_classes: list[Name] | None = described(
+        "Service classes that they serve; left out, all.", ["interactive"])
+
+
+class SizingGroupSection(VariantSection):
+    """A kind of replica whose number is to be found."""
+
+    classes: list[Name] | None = described("Service classes that the group serves; left out, all.",
+                                           ["interactive"])
+    min_replicas: Count = described("Fewest replicas to try.", 1, default=1)
+
+
+class SizingSection(Section):
+    """How the number of replicas is found when `replicas` is left out."""
+
+    groups: list[SizingGroupSection] | None = described(
+        "Kinds of replica to size with; left out, one per model.",
+        [{"classes": ["interactive"], "schedule": {"name": "sarathi", "chunk_tokens": 256}}])
+    max_replicas: Count = described("Most replicas to try, all groups together.", 64, default=64)
+
+
+class PoliciesSection(Section):
+    """Who decides what. Each is a name, or a name with its settings."""
+
+    schedule: ScheduleChoice = described("Which tokens a replica computes next.", "penstock",
+                                         {"name": "sarathi", "chunk_tokens": 512},
+                                         default="penstock")
+    route: NamedChoice = described("Which replica serves a request.", "joint", default="joint")
+    admit: NamedChoice = described("Whether a request may enter.", "feasible", default="all")
+    scale: NamedChoice = described("How many replicas run.", "predictive", default="none")
+
+
+class EngineSection(Section):
+    """How every replica's engine is set up."""
+
+    block_tokens: Count = described("Tokens per block of the KV cache.", 16, default=16)
+    memory_fraction: Share = described("Share of an accelerator's memory that the engine uses.",
+                                       0.9, default=0.9)
+    max_num_seqs: Count | None = described(
+        "Most sequences that run at once; left out, the scheduling policy's.", 512)
+    prefix_caching: bool = described("Whether prompts share the KV cache of equal beginnings.",
+                                     True, default=False)
+    max_in_flight: Count = described("Steps that are planned before the first one ends.", 2,
+                                     default=1)
+    kv_tokens: Count | None = described(
+        "Size of one replica's KV cache; left out, computed from the memory that is left.",
+        410_000)
+
+
+class RunSection(Section):
+    """How long and how random a run is."""
+
+    seed: CountOrZero = described("Seed of every random choice.", 7, default=0)
+    num_requests: Count | None = described("Stop after this many requests of all traffic.", 1500)
+    duration_s: Positive | None = described("Stop arrivals after this many seconds.", 600)
+    warmup_s: NotNegative = described(
+        "Requests that arrive before this time are served but not counted.", 30, default=0.0)
+    drain_s: NotNegative | None = described(
+        "How long to go on after the last arrival; left out, until all are done.", 120)
+    step_time_noise: ShareOrZero = described(
+        "Relative standard deviation of a step's duration.", 0.05, default=0.0)
+
+
+class FleetDocument(Section):
+    """What there is, what is asked of it, and who decides: one fleet."""
+
+    name: Name | None = described("Name in reports; left out, the file's.", "quickstart")
+    catalog: FilePath | None = described(
+        "A folder of your own accelerator and model files, added to the built-in catalog.",
+        "catalog")
+    accelerators: list[AcceleratorSection] = Field(
+        min_length=1, description="Accelerators that may be used, the preferred one first.",
+        examples=[[{"name": "a100-80gb", "count": 8}]])
+    models: list[ModelSection] = Field(
+        min_length=1, description="Models that are served.", examples=[[{"name": "llama-3-8b"}]])
+    service_classes: list[ServiceClassSection] = Field(
+        min_length=1, description="Kinds of traffic and their objectives.",
+        examples=[[{"name": "interactive", "slo": {"ttft_s": 6, "itl_s": 0.05}}]])
+    traffic: list[TrafficSection] = Field(
+        min_length=1, description="Requests to come.",
+        examples=[[{"trace": "azure-2023-code", "rate_per_s": 3.5}]])
+    replicas: list[ReplicaSection] | None = described(
+        "Replicas that run now; left out, their number is found.",
+        [{"model": "llama-3-8b", "accelerator": "a100-80gb", "count": 2}])
+    sizing: SizingSection | None = described("How replicas are sized.", {"max_replicas": 16})
+    variant: VariantSection | None = described(
+        "The one kind of replica to size with: short for `sizing` with a single group.",
+        {"accelerator": "a100-80gb"})
+    policies: PoliciesSection = described("Who decides what.", {"schedule": "penstock"},
+                                          default=PoliciesSection.model_construct())
+    engine: EngineSection = described("How engines are set up.", {"max_num_seqs": 256},
+                                      default=EngineSection.model_construct())
+    run: RunSection = described("How long and how random a run is.", {"seed": 7},
+                                default=RunSection.model_construct())

@@ -1,0 +1,77 @@
+"""A scheduling policy in the fleet file: a preset's name and the knobs to change."""
+
+from typing import Annotated
+
+from pydantic import Tag
+
+from penstock.fleet.fields import (
+    NAME_OR_SETTINGS,
+    SETTINGS_TAG,
+    AsName,
+    Count,
+    CountOrZero,
+    Name,
+    NotNegative,
+    Positive,
+    Section,
+    Share,
+    ShareOrZero,
+    described,
+)
+from penstock.policy.schedule.options import ChunkingName, OrderName, RelegationName, ReserveName
+
+
+class ScheduleSection(Section):
+    """Which requests and how many of their tokens a replica computes next.
+
+    Knobs that are left out keep the value of the named policy.
+    """
+
+    name: Name = described("Policy to start from: penstock, niyama, sarathi, edf, srpf, fcfs or "
+                           "orca.", "sarathi", default="penstock")
+    order: OrderName | None = described("Which waiting request goes first.", "deadline")
+    chunking: ChunkingName | None = described(
+        "How a step's token budget is found: fixed, whole prompts, Niyama's grid, or solved from "
+        "the decodes' deadlines.", "solved")
+    relegation: RelegationName | None = described(
+        "When a request moves behind all others.", "feasible")
+    chunk_tokens: Count | None = described(
+        "Fixed budget of one step, decodes included, tokens.", 512)
+    max_step_tokens: Count | None = described(
+        "Most tokens in a step whose budget is not fixed.", 2048)
+    max_num_seqs: Count | None = described("Most sequences that run at once.", 512)
+    prefill_first: bool | None = described(
+        "Whether decodes wait while any prompt can be processed.", False)
+    kv_reserve: ReserveName | None = described(
+        "KV cache that a request must find free before it starts.", "prompt")
+    kv_watermark: ShareOrZero | None = described(
+        "Share of the KV cache that is kept free when a request starts.", 0.01)
+    hybrid_s_per_token: NotNegative | None = described(
+        "Seconds of deadline that one remaining prompt token is worth (order hybrid).", 0.008)
+    batch_itl_s: Positive | None = described(
+        "Token pace assumed for classes that set none, seconds.", 0.4)
+    predicted_output_tokens: CountOrZero | None = described(
+        "Output length assumed for every request (order hybrid), tokens.", 15)
+    safety_factor: Positive | None = described(
+        "Factor on predicted step time (chunking grid).", 1.2)
+    initial_tokens_per_s: Positive | None = described(
+        "Prompt throughput assumed before any is measured (relegation eager).", 8500.0)
+    max_decodes: CountOrZero | None = described("Most decodes in a step; 0 means no limit.", 256)
+    most_slack_first: bool | None = described(
+        "Whether decodes with most slack go first, as in Niyama's artefact.", False)
+    bank_share: Share | None = described(
+        "Share of a request's banked slack that one step may spend.", 0.125)
+    time_margin: NotNegative | None = described("Relative margin on predicted step time.", 0.05)
+    length_quantile: Share | None = described(
+        "Quantile of the predicted output length that plans rest on.", 0.9)
+    review_s: Positive | None = described("Seconds between reviews of feasibility.", 0.25)
+    patience_s: NotNegative | None = described(
+        "Seconds past its deadline after which a waiting request is shed.", 60.0)
+    decodes_may_wait: bool | None = described(
+        "Whether decodes with banked slack may sit out a step.", True)
+    fixed_lengths: dict[Name, Count] | None = described(
+        "Output length assumed per service class, tokens.", {"interactive": 200})
+
+
+ScheduleChoice = Annotated[AsName | Annotated[ScheduleSection, Tag(SETTINGS_TAG)],
+                           NAME_OR_SETTINGS]

@@ -1,0 +1,53 @@
+"""What the fleet file's sections are made of: strict numbers, names, described fields."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+# Tags of a union's branches appear in pydantic's error locations, and are taken out of ours.
+NAME_TAG, SETTINGS_TAG = "<name>", "<settings>"
+
+MOST = 1_000_000_000
+"""Bound of counts and seconds: far beyond any real fleet, far below trouble with arithmetic."""
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
+CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
+Positive = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+ShareOrZero = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Percentile = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f\x7f]+$")]
+FilePath = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Setting = bool | int | float | str | list[Any] | None
+
+
+class Section(BaseModel):
+    """A mapping of the fleet file: no unknown keys, no conversion between types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True,
+                              hide_input_in_errors=True)
+
+
+def described(description: str, *examples: Any, default: Any = None) -> Any:
+    """A field with its documentation; ``...`` as default makes it required."""
+    return Field(default, description=description, examples=list(examples))
+
+
+class Named(Section):
+    """A named implementation with its own settings beside the name."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Name = described("Which implementation.", "joint", default=...)
+
+    __pydantic_extra__: dict[str, Setting]
+
+
+def _branch(value: Any) -> str:
+    return NAME_TAG if isinstance(value, str) else SETTINGS_TAG
+
+
+NAME_OR_SETTINGS = Discriminator(_branch)
+AsName = Annotated[Name, Tag(NAME_TAG)]
+NamedChoice = Annotated[AsName | Annotated[Named, Tag(SETTINGS_TAG)], NAME_OR_SETTINGS]

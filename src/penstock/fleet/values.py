@@ -1,0 +1,148 @@
+"""What a fleet is, once its file has been read and every name in it resolved."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.core.hardware import Accelerator, Parallelism
+from penstock.core.model import ModelSpec
+from penstock.core.slo import ServiceClass
+from penstock.policy.schedule.options import PRESETS, SchedulerOptions
+from penstock.workload.source import TrafficSource
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A named implementation with its settings."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AcceleratorPool:
+    """Accelerators of one kind; ``count`` is ``None`` where as many as needed may be rented."""
+
+    accelerator: Accelerator
+    count: int | None
+    price_per_hour: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A model and the precisions that its weights may be served in.
+
+    ``config`` is the Hugging Face config.json that it was read from, where there is one.
+    """
+
+    spec: ModelSpec
+    precisions: tuple[str, ...] = ("bf16",)
+    config: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaGroup:
+    """``count`` equal replicas. ``service_classes`` is ``None`` where they serve every class.
+
+    ``step_time`` is ``None`` where the best model known for this combination is to be used;
+    ``schedule`` is ``None`` where the fleet's own scheduling policy applies.
+    """
+
+    model: ModelSpec
+    accelerator: Accelerator
+    count: int = 1
+    parallelism: Parallelism = Parallelism()
+    precision: str = "bf16"
+    kv_precision: str = "bf16"
+    service_classes: tuple[str, ...] | None = None
+    step_time: Choice | None = None
+    schedule: SchedulerOptions | None = None
+
+    @property
+    def num_accelerators(self) -> int:
+        """Accelerators that all replicas of the group occupy."""
+        return self.count * self.parallelism.num_accelerators
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """What kinds of replica to size the fleet with, each group's count being the fewest to try."""
+
+    groups: tuple[ReplicaGroup, ...] = ()
+    max_replicas: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """Who decides what: the next step, the replica, the entry, the number of replicas."""
+
+    schedule: SchedulerOptions = PRESETS["penstock"]
+    route: Choice = Choice("joint")
+    admit: Choice = Choice("all")
+    scale: Choice = Choice("none")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How every replica's engine is set up.
+
+    ``max_num_seqs`` overrides the scheduling policies' own; ``kv_tokens`` is the size of one
+    replica's KV cache where it is known rather than computed from the memory that is left.
+    """
+
+    block_tokens: int = 16
+    memory_fraction: float = 0.9
+    max_num_seqs: int | None = None
+    prefix_caching: bool = False
+    max_in_flight: int = 1
+    kv_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How long and how random a run is.
+
+    ``num_requests`` and ``duration_s`` cap all traffic together. Requests that arrive before
+    ``warmup_s`` are served but not counted; after the last arrival a run goes on for at most
+    ``drain_s``. ``step_time_noise`` is the relative standard deviation of a step's duration.
+    """
+
+    seed: int = 0
+    num_requests: int | None = None
+    duration_s: float | None = None
+    warmup_s: float = 0.0
+    drain_s: float | None = None
+    step_time_noise: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Everything that a fleet file says. ``replicas`` is empty where the fleet is to be sized."""
+
+    name: str
+    accelerators: tuple[AcceleratorPool, ...]
+    models: tuple[ModelChoice, ...]
+    service_classes: tuple[ServiceClass, ...]
+    traffic: tuple[TrafficSource, ...]
+    replicas: tuple[ReplicaGroup, ...] = ()
+    sizing: Sizing = Sizing()
+    policies: Policies = Policies()
+    engine: EngineOptions = EngineOptions()
+    run: RunOptions = RunOptions()
+    catalog: str | None = None
+
+    def pool(self, accelerator: str) -> AcceleratorPool:
+        """The pool of that name."""
+        return next(p for p in self.accelerators if p.accelerator.name == accelerator)
+
+    def model(self, name: str) -> ModelSpec:
+        """The model of that name."""
+        return next(m.spec for m in self.models if m.spec.name == name)
+
+    def service_class(self, name: str) -> ServiceClass:
+        """The service class of that name."""
+        return next(c for c in self.service_classes if c.name == name)
+
+    def schedule_of(self, group: ReplicaGroup) -> SchedulerOptions:
+        """The scheduling policy that a group's replicas follow."""
+        return group.schedule or self.policies.schedule

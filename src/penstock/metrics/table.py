@@ -1,0 +1,141 @@
+"""What became of every request: the columns of ``requests.parquet``."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.core.slo import Slo
+from penstock.metrics import definitions
+from penstock.metrics.definitions import BoolColumn, FloatColumn, IntColumn
+
+CodeColumn = NDArray[np.int32]
+StatusColumn = NDArray[np.int8]
+
+STATUSES: Final = ("finished", "rejected", "shed", "unfinished")
+FINISHED, REJECTED, SHED, UNFINISHED = range(4)
+NO_REPLICA = -1
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTable:
+    """One row per request received; all columns have one length.
+
+    ``*_index`` columns point into the name tuples, ``status`` into STATUSES. Moments are seconds on
+    the run's clock, NaN when they never came; ``replica`` is NO_REPLICA for a request never placed.
+    ``output_tokens`` counts tokens produced, also of requests cut short.
+    """
+
+    request_id: IntColumn
+    model_index: CodeColumn
+    class_index: CodeColumn
+    tenant_index: CodeColumn
+    replica: CodeColumn
+    arrival_s: FloatColumn
+    prompt_tokens: IntColumn
+    output_tokens: IntColumn
+    first_scheduled_s: FloatColumn
+    first_token_s: FloatColumn
+    last_token_s: FloatColumn
+    itl_mean_s: FloatColumn
+    itl_p99_s: FloatColumn
+    itl_max_s: FloatColumn
+    num_late_tokens: IntColumn
+    num_preemptions: CodeColumn
+    num_relegations: CodeColumn
+    status: StatusColumn
+    met_slo: BoolColumn
+    models: tuple[str, ...]
+    service_classes: tuple[str, ...]
+    tenants: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.request_id)
+
+    @property
+    def finished(self) -> BoolColumn:
+        """Which requests came to their natural end."""
+        return np.equal(self.status, FINISHED)
+
+    @property
+    def ttft_s(self) -> FloatColumn:
+        """Time to first token, seconds."""
+        return definitions.ttft_s(self.arrival_s, self.first_token_s)
+
+    @property
+    def e2e_s(self) -> FloatColumn:
+        """Arrival to last token, seconds; NaN unless finished."""
+        ended = np.where(self.finished, self.last_token_s, np.nan)
+        return definitions.e2e_s(self.arrival_s, ended)
+
+    @property
+    def tpot_s(self) -> FloatColumn:
+        """Mean time per output token after the first, seconds."""
+        return definitions.tpot_s(self.first_token_s, self.last_token_s, self.output_tokens)
+
+    @property
+    def queue_s(self) -> FloatColumn:
+        """Arrival to first scheduling, seconds."""
+        return definitions.queue_s(self.arrival_s, self.first_scheduled_s)
+
+    def take(self, rows: IntColumn | BoolColumn | slice) -> "RequestTable":
+        """The chosen rows, by position or mask."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
+
+    def of_class(self, name: str) -> "RequestTable":
+        """The requests of one service class; empty when the table does not know it."""
+        if name not in self.service_classes:
+            return self.take(slice(0, 0))
+        return self.take(self.class_index == self.service_classes.index(name))
+
+    def judged(self, slos: Mapping[str, Slo]) -> "RequestTable":
+        """The same rows with ``met_slo`` worked out from the targets of each class."""
+        met = np.zeros(len(self), dtype=np.bool_)
+        for index, name in enumerate(self.service_classes):
+            rows = np.flatnonzero(self.class_index == index)
+            if len(rows):
+                met[rows] = _met(self.take(rows), slos[name])
+        return replace(self, met_slo=met)
+
+
+NAMES: Final = {"model_index": "models", "class_index": "service_classes",
+                "tenant_index": "tenants"}
+COLUMNS: Final = tuple(field.name for field in fields(RequestTable)
+                       if field.name not in NAMES.values())
+
+
+def _met(table: RequestTable, slo: Slo) -> BoolColumn:
+    return definitions.met_slo(slo, table.finished, table.ttft_s, table.e2e_s,
+                               table.output_tokens, table.num_late_tokens)
+
+
+def concat(tables: Iterable[RequestTable]) -> RequestTable:
+    """All rows of all tables in turn; names are merged and codes renumbered.
+
+    Raises ValueError when there is no table.
+    """
+    blocks = list(tables)
+    if not blocks:
+        raise ValueError("concat needs at least one table")
+    names: dict[str, Any] = {kind: _merged(getattr(block, kind) for block in blocks)
+                             for kind in NAMES.values()}
+    columns: dict[str, Any] = {}
+    for column in COLUMNS:
+        kind = NAMES.get(column)
+        parts = [getattr(block, column) if kind is None else
+                 _renumbered(getattr(block, column), getattr(block, kind), names[kind])
+                 for block in blocks]
+        columns[column] = np.concatenate(parts)
+    return RequestTable(**columns, **names)
+
+
+def _merged(tuples: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for names in tuples for name in names))
+
+
+def _renumbered(codes: CodeColumn, names: Sequence[str], merged: Sequence[str]) -> CodeColumn:
+    if tuple(names) == tuple(merged[:len(names)]):
+        return codes
+    return np.array([merged.index(name) for name in names], dtype=np.int32)[codes]

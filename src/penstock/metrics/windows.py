@@ -1,0 +1,98 @@
+"""Gap statistics of many requests without storing their tokens.
+
+Requests of one decode group gain a token at each of its turns, so a request's token times are its
+first token's, which its prompt gave, and a window of the group's turn ends. Requests with equally many tokens form a matrix whose rows are such
+windows; the definitions then work on whole matrices.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from penstock.metrics.definitions import (
+    BoolColumn,
+    FloatColumn,
+    GapStatistics,
+    IntColumn,
+    gap_statistics,
+)
+
+# Small enough that a block and its temporaries stay in a core's cache.
+BLOCK_TOKENS = 1 << 17
+
+
+def window_statistics(turn_end_s: FloatColumn, first_turn: IntColumn, first_token_s: FloatColumn,
+                      num_tokens: IntColumn, due_first_s: FloatColumn, itl_s: FloatColumn,
+                      strict: BoolColumn) -> GapStatistics:
+    """Statistics of requests whose tokens came at ``first_token_s`` and then, one a turn, at
+    ``turn_end_s[first_turn : first_turn + num_tokens - 1]``.
+
+    ``due_first_s`` is when each first token was due (NaN: when it came), ``itl_s`` the pace target
+    (NaN: none), ``strict`` whether gaps rather than due times are judged. One value per request.
+    """
+    order = np.lexsort((strict, num_tokens))
+    turn, head, tokens = first_turn[order], first_token_s[order], num_tokens[order]
+    due, pace, by_gap = due_first_s[order], itl_s[order], strict[order]
+    result = _empty(len(order))
+    if len(order) == 0:
+        return result
+    # One view serves every length; the padding is never read as a token.
+    width = max(int(tokens[-1]) - 1, 1)
+    windows = sliding_window_view(np.concatenate((turn_end_s, np.zeros(width))), width)
+    for rows in _blocks(tokens, by_gap):
+        decoded = windows[turn[rows], :tokens[rows.start] - 1]
+        token_s = np.concatenate((head[rows, None], decoded), axis=1)
+        _store(result, rows, gap_statistics(token_s, _anchored(due[rows], token_s), pace[rows],
+                                            bool(by_gap[rows.start])))
+    return _unsorted(result, order)
+
+
+def token_list_statistics(tokens_s: Sequence[FloatColumn], due_first_s: FloatColumn,
+                          itl_s: FloatColumn, strict: BoolColumn) -> GapStatistics:
+    """The same for requests that paused: the token times of each, in seconds."""
+    result = _empty(len(tokens_s))
+    for row, times_s in enumerate(tokens_s):
+        if len(times_s):
+            rows = slice(row, row + 1)
+            token_s = times_s[None, :]
+            _store(result, rows, gap_statistics(token_s, _anchored(due_first_s[rows], token_s),
+                                                itl_s[rows], bool(strict[row])))
+    return result
+
+
+def _empty(num_requests: int) -> GapStatistics:
+    mean, p99, largest = (np.full(num_requests, np.nan) for _ in range(3))
+    return GapStatistics(mean, p99, largest, np.zeros(num_requests, dtype=np.int64))
+
+
+def _store(result: GapStatistics, rows: slice, block: GapStatistics) -> None:
+    for column, values in zip(result, block, strict=True):
+        column[rows] = values
+
+
+def _unsorted(result: GapStatistics, order: IntColumn) -> GapStatistics:
+    """Rows back in the caller's order."""
+    inverse = np.empty_like(order)
+    inverse[order] = np.arange(len(order))
+    return GapStatistics(result.itl_mean_s[inverse], result.itl_p99_s[inverse],
+                         result.itl_max_s[inverse], result.num_late_tokens[inverse])
+
+
+def _anchored(due_first_s: FloatColumn, token_s: FloatColumn) -> FloatColumn:
+    """Due times of first tokens; where there is none the first token's own time."""
+    return np.where(np.isnan(due_first_s), token_s[:, 0], due_first_s)
+
+
+def _blocks(num_tokens: IntColumn, strict: BoolColumn) -> Iterator[slice]:
+    """Runs of sorted rows alike in token count and way of judging, at most BLOCK_TOKENS each."""
+    changes = np.flatnonzero((np.diff(num_tokens) != 0) | (strict[1:] != strict[:-1])) + 1
+    starts = [0, *changes.tolist(), len(num_tokens)]
+    for start, end in pairwise(starts):
+        tokens = int(num_tokens[start])
+        if tokens == 0:
+            continue
+        height = max(1, BLOCK_TOKENS // tokens)
+        for row in range(start, end, height):
+            yield slice(row, min(row + height, end))

@@ -1,0 +1,45 @@
+"""KV accounting that only counts: every sequence owns its blocks, nothing is shared."""
+
+from penstock.core.units import ceil_div
+
+
+class CountingKv:
+    """Counts blocks in use. Exact where no prefixes are shared, and the cheapest."""
+
+    __slots__ = ("block_tokens", "total_blocks", "used_blocks")
+
+    def __init__(self, total_blocks: int, block_tokens: int) -> None:
+        self.total_blocks = total_blocks
+        self.block_tokens = block_tokens
+        self.used_blocks = 0
+
+    @property
+    def free_blocks(self) -> int:
+        return self.total_blocks - self.used_blocks
+
+    def allocate(self, sequence_id: int, tokens: int, prefix_hashes: tuple[int, ...],
+                 hash_block_tokens: int, spare_blocks: int) -> int | None:
+        needed = ceil_div(tokens, self.block_tokens)
+        if self.used_blocks + needed + spare_blocks > self.total_blocks:
+            return None
+        self.used_blocks += needed
+        return 0
+
+    def grow(self, num_blocks: int) -> bool:
+        if self.used_blocks + num_blocks > self.total_blocks:
+            return False
+        self.used_blocks += num_blocks
+        return True
+
+    def computed(self, sequence_id: int, tokens: int) -> None:
+        """Nothing is shared, so nothing is published."""
+
+    def shared_blocks(self, sequence_id: int) -> int:
+        return 0
+
+    def free(self, sequence_id: int, num_blocks: int) -> None:
+        self.used_blocks -= num_blocks
+
+    def check_integrity(self, held_blocks: int) -> None:
+        assert 0 <= self.used_blocks <= self.total_blocks, (self.used_blocks, self.total_blocks)
+        assert self.used_blocks == held_blocks, (self.used_blocks, held_blocks)

@@ -1,0 +1,137 @@
+"""KV accounting with a hashed prefix cache: equal prompt beginnings are stored once."""
+
+from penstock.core.units import ceil_div
+
+
+class _Entry:
+    """One cached prompt block: how many sequences use it, and how many KV blocks it fills."""
+
+    __slots__ = ("num_blocks", "users")
+
+    def __init__(self, num_blocks: int) -> None:
+        self.num_blocks = num_blocks
+        self.users = 1
+
+
+class PrefixKv:
+    """Counts blocks and shares prompt prefixes by hash.
+
+    A request names its prompt's leading blocks by chained hashes, so holding hash i implies holding
+    all before it. Blocks of a running sequence are protected; those that no one uses stay cached
+    until room is needed and go in least-recently-used order. A hash is published when its tokens
+    have been computed, never when they are only planned. The design follows vLLM's automatic prefix
+    caching and SGLang's evictable/protected split.
+    """
+
+    __slots__ = ("_evictable", "_evictable_blocks", "_held", "_hit_tokens", "_prompt_tokens",
+                 "_shared", "block_tokens", "total_blocks", "used_blocks")
+
+    def __init__(self, total_blocks: int, block_tokens: int) -> None:
+        self.total_blocks = total_blocks
+        self.block_tokens = block_tokens
+        self.used_blocks = 0  # private and protected blocks; evictable ones are counted apart
+        self._shared: dict[int, _Entry] = {}
+        self._evictable: dict[int, None] = {}  # insertion order = least recently used first
+        self._evictable_blocks = 0
+        # sequence -> (hashes of its prompt, tokens per hash, number it has pinned or published)
+        self._held: dict[int, tuple[tuple[int, ...], int, list[int]]] = {}
+        self._hit_tokens = 0
+        self._prompt_tokens = 0
+
+    @property
+    def free_blocks(self) -> int:
+        return self.total_blocks - self.used_blocks
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of prompt tokens found in the cache so far."""
+        return self._hit_tokens / self._prompt_tokens if self._prompt_tokens else 0.0
+
+    def allocate(self, sequence_id: int, tokens: int, prefix_hashes: tuple[int, ...],
+                 hash_block_tokens: int, spare_blocks: int) -> int | None:
+        per_hash = hash_block_tokens or self.block_tokens
+        usable = min(len(prefix_hashes), tokens // per_hash)
+        num_hits = 0
+        idle_blocks = 0  # cached, unused blocks that this request would pin
+        for i in range(usable):
+            entry = self._shared.get(prefix_hashes[i])
+            if entry is None:
+                break
+            num_hits += 1
+            if entry.users == 0:
+                idle_blocks += entry.num_blocks
+        # The last prompt token is always computed: its logits give the first output token.
+        if num_hits and num_hits * per_hash >= tokens:
+            num_hits -= 1
+            entry = self._shared[prefix_hashes[num_hits]]
+            idle_blocks -= entry.num_blocks if entry.users == 0 else 0
+        cached = num_hits * per_hash
+        needed = ceil_div(tokens, self.block_tokens) - cached // self.block_tokens
+        if self.used_blocks + idle_blocks + needed + spare_blocks > self.total_blocks:
+            return None
+        for i in range(num_hits):
+            self._pin(prefix_hashes[i])
+        self.used_blocks += needed
+        self._make_room()
+        self._held[sequence_id] = (prefix_hashes[:usable], per_hash, [num_hits])
+        self._hit_tokens += cached
+        self._prompt_tokens += tokens
+        return cached
+
+    def _pin(self, key: int) -> None:
+        entry = self._shared[key]
+        if entry.users == 0:
+            del self._evictable[key]
+            self._evictable_blocks -= entry.num_blocks
+            self.used_blocks += entry.num_blocks
+        entry.users += 1
+
+    def _make_room(self) -> None:
+        while self.used_blocks + self._evictable_blocks > self.total_blocks:
+            key = next(iter(self._evictable))
+            del self._evictable[key]
+            self._evictable_blocks -= self._shared.pop(key).num_blocks
+
+    def grow(self, num_blocks: int) -> bool:
+        if self.used_blocks + num_blocks > self.total_blocks:
+            return False
+        self.used_blocks += num_blocks
+        self._make_room()
+        return True
+
+    def computed(self, sequence_id: int, tokens: int) -> None:
+        hashes, per_hash, published = self._held[sequence_id]
+        while published[0] < len(hashes) and (published[0] + 1) * per_hash <= tokens:
+            key = hashes[published[0]]
+            if key in self._shared:
+                break  # another sequence published it first; ours stays private from here on
+            self._shared[key] = _Entry(per_hash // self.block_tokens)
+            published[0] += 1
+
+    def shared_blocks(self, sequence_id: int) -> int:
+        hashes, _, published = self._held[sequence_id]
+        entries = (self._shared[key] for key in hashes[:published[0]])
+        return sum(entry.num_blocks for entry in entries if entry.users > 1)
+
+    def free(self, sequence_id: int, num_blocks: int) -> None:
+        hashes, per_hash, published = self._held.pop(sequence_id)
+        shared_blocks = 0
+        # Later blocks are released first, so that a prefix outlives what extends it.
+        for i in range(published[0] - 1, -1, -1):
+            entry = self._shared[hashes[i]]
+            shared_blocks += entry.num_blocks
+            entry.users -= 1
+            if entry.users == 0:
+                self.used_blocks -= entry.num_blocks
+                self._evictable[hashes[i]] = None
+                self._evictable_blocks += entry.num_blocks
+        self.used_blocks -= num_blocks - shared_blocks
+
+    def check_integrity(self, held_blocks: int) -> None:
+        assert 0 <= self.used_blocks <= self.total_blocks, (self.used_blocks, self.total_blocks)
+        assert self.used_blocks + self._evictable_blocks <= self.total_blocks
+        idle = sum(entry.num_blocks for entry in self._shared.values() if entry.users == 0)
+        assert idle == self._evictable_blocks, (idle, self._evictable_blocks)
+        extra = sum(entry.num_blocks * (entry.users - 1)
+                    for entry in self._shared.values() if entry.users > 1)
+        assert self.used_blocks == held_blocks - extra, (self.used_blocks, held_blocks, extra)

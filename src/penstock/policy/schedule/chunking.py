@@ -1,0 +1,168 @@
+"""How many prompt tokens a step may take, beside the decodes that it runs."""
+
+from typing import NamedTuple, Protocol
+
+from penstock.perf.protocol import StepTimeModel
+from penstock.policy.schedule.options import SchedulerOptions
+from penstock.policy.schedule.sequence import Sequence
+
+
+class DecodeLoad(NamedTuple):
+    """The decodes of the step being planned; ``slack_s`` is the tightest (inf when none binds)."""
+
+    seqs: int
+    context_tokens: int
+    slack_s: float
+    free_tokens: int
+
+
+class Chunking(Protocol):
+    """Shares out one step's prompt tokens: ``begin`` once a step, then ``limit`` per prompt."""
+
+    whole_prompts: bool
+    steady: bool  # the budget depends on nothing but the number of decodes
+
+    def begin(self, load: DecodeLoad, head: Sequence | None) -> None:
+        """Open a step with these decodes; ``head`` is the best prompt that could be processed."""
+
+    def limit(self, sequence: Sequence, prefill_tokens: int, attention_work: float) -> int:
+        """Tokens of this prompt that the step may take on top of what it already holds."""
+
+
+class FixedChunks:
+    """Sarathi-Serve (OSDI 2024): a fixed token budget per step, decodes first."""
+
+    __slots__ = ("_chunk_tokens", "_left", "steady", "whole_prompts")
+
+    def __init__(self, chunk_tokens: int) -> None:
+        self.steady = True
+        self.whole_prompts = False
+        self._chunk_tokens = chunk_tokens
+        self._left = 0
+
+    def begin(self, load: DecodeLoad, head: Sequence | None) -> None:
+        self._left = max(0, self._chunk_tokens - load.seqs)
+
+    def limit(self, sequence: Sequence, prefill_tokens: int,
+              attention_work: float) -> int:
+        return self._left - prefill_tokens
+
+
+class WholePrompts:
+    """Orca and vLLM's first scheduler: prompts are never cut; a longer one than a step runs alone."""
+
+    __slots__ = ("_left", "_max_step_tokens", "steady", "whole_prompts")
+
+    def __init__(self, max_step_tokens: int) -> None:
+        self.steady = False
+        self.whole_prompts = True
+        self._max_step_tokens = max_step_tokens
+        self._left = 0
+
+    def begin(self, load: DecodeLoad, head: Sequence | None) -> None:
+        self._left = max(0, self._max_step_tokens - load.seqs)
+
+    def limit(self, sequence: Sequence, prefill_tokens: int,
+              attention_work: float) -> int:
+        left = self._left - prefill_tokens
+        needed = sequence.prompt_target - sequence.computed
+        if needed <= left or prefill_tokens == 0:
+            return needed
+        return 0
+
+
+# Candidate step totals of the artefact (niyama_asplos2026, scheduler of the DEADLINE class).
+GRID: tuple[int, ...] = (128, *range(256, 2049, 256), 2552)
+GRID_LOW_MEMORY: tuple[int, ...] = (128, 256, 384, 512)
+LOW_MEMORY_TOKENS = 32_000
+
+
+class GridChunks:
+    """Niyama's dynamic chunk: the largest grid total whose padded time fits the tightest slack.
+
+    The artefact searches its grid by bisection and estimates prompt context from the best prompt
+    alone; both are kept, because they decide which total is found.
+    """
+
+    __slots__ = ("_left", "_safety_factor", "_step_time", "steady",
+                 "whole_prompts")
+
+    def __init__(self, step_time: StepTimeModel, safety_factor: float) -> None:
+        self.steady = False
+        self.whole_prompts = False
+        self._step_time = step_time
+        self._safety_factor = safety_factor
+        self._left = 0
+
+    def begin(self, load: DecodeLoad, head: Sequence | None) -> None:
+        total = self.total_tokens(load, head.computed if head else 0)
+        self._left = max(0, total - load.seqs)
+
+    def limit(self, sequence: Sequence, prefill_tokens: int,
+              attention_work: float) -> int:
+        return self._left - prefill_tokens
+
+    def total_tokens(self, load: DecodeLoad, head_context_tokens: int) -> int:
+        """The step total (prompt and decode tokens) for these decodes and this slack."""
+        grid = GRID_LOW_MEMORY if load.free_tokens < LOW_MEMORY_TOKENS else GRID
+        if load.slack_s <= 0:
+            return grid[0]
+        best, low, high = 0, 0, len(grid) - 1
+        while low <= high:
+            middle = (low + high) // 2
+            if self._padded_s(grid[middle], load, head_context_tokens) <= load.slack_s:
+                best, low = middle, middle + 1
+            else:
+                high = middle - 1
+        return grid[best]
+
+    def _padded_s(self, total: int, load: DecodeLoad, head_context_tokens: int) -> float:
+        prefill = max(0, total - load.seqs)
+        work = prefill * (head_context_tokens + prefill / 2)
+        return self._safety_factor * self._step_time.seconds(
+            prefill, work, load.seqs, load.context_tokens)
+
+
+class SolvedChunks:
+    """Penstock's chunk: the largest whole number of tokens whose predicted time fits.
+
+    The time allowed is what the decodes of the step can spare. A request that is ahead of its pace
+    has banked slack, and one step may spend only ``bank_share`` of the bank, so that long outputs
+    keep large steps for as long as they last instead of using the bank up at once.
+    """
+
+    __slots__ = ("_load", "_max_step_tokens", "_step_time", "allowed_s", "steady",
+                 "whole_prompts")
+
+    def __init__(self, step_time: StepTimeModel, options: SchedulerOptions) -> None:
+        self.steady = False
+        self.whole_prompts = False
+        self._step_time = step_time
+        self._max_step_tokens = options.max_step_tokens
+        self._load = DecodeLoad(0, 0, float("inf"), 0)
+        self.allowed_s = float("inf")
+
+    def begin(self, load: DecodeLoad, head: Sequence | None) -> None:
+        self._load = load
+        self.allowed_s = load.slack_s
+
+    def limit(self, sequence: Sequence, prefill_tokens: int, attention_work: float) -> int:
+        load = self._load
+        most = min(sequence.prompt_target - sequence.computed,
+                   self._max_step_tokens - load.seqs - prefill_tokens)
+        if most <= 0 or self._fits(most, sequence, prefill_tokens, attention_work):
+            return max(most, 0)
+        low, high = 0, most  # low fits (or nothing does), high does not
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._fits(middle, sequence, prefill_tokens, attention_work):
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def _fits(self, tokens: int, sequence: Sequence, prefill_tokens: int,
+              attention_work: float) -> bool:
+        work = attention_work + tokens * (sequence.computed + 0.5 * tokens)
+        return self._step_time.seconds(prefill_tokens + tokens, work, self._load.seqs,
+                                       self._load.context_tokens) <= self.allowed_s

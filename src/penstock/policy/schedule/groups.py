@@ -1,0 +1,114 @@
+"""Decode groups: sequences of one class that gain one token together at every turn."""
+
+import heapq
+
+from penstock.policy.schedule.sequence import Sequence
+
+
+class DecodeGroup:
+    """The decoding sequences of one service class.
+
+    Each turn gives every member one token, so a turn changes counters of the group, not of its
+    members: a member's context is what it had when it joined plus the turns since. Deadlines of a
+    paced class move by ``itl_s`` per turn for all members alike, so their order never changes while
+    they are members and a heap of constants finds the tightest. KV growth comes from a histogram
+    of positions within a block that rotates with the turns. Everything is O(1) a turn and
+    O(log n) per member that comes or goes.
+    """
+
+    __slots__ = ("_due", "_ids", "_phases", "block_tokens", "context_tokens", "itl_s", "last_step",
+                 "last_turn_s", "members", "strict", "turns")
+
+    def __init__(self, block_tokens: int, itl_s: float | None, strict: bool) -> None:
+        self.block_tokens = block_tokens
+        self.itl_s = itl_s
+        self.strict = strict
+        self.members: dict[int, Sequence] = {}
+        self.turns = 0
+        self.context_tokens = 0  # read by the next turn
+        self.last_step = -1  # the latest planned step that ran this group
+        self.last_turn_s = 0.0  # when the latest turn was committed
+        self._phases = [0] * block_tokens
+        self._due: list[tuple[float, int, int, Sequence]] = []
+        self._ids: tuple[int, ...] | None = ()
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def join(self, sequence: Sequence) -> None:
+        """Add a sequence whose prompt is computed and whose ``generated`` is up to date."""
+        sequence.join_turn = self.turns
+        self.members[sequence.request.request_id] = sequence
+        stored = sequence.request.prompt_tokens + sequence.generated - 1
+        self.context_tokens += stored + 1
+        if not sequence.reserved_blocks:
+            self._phases[(stored - self.turns) % self.block_tokens] += 1
+        self._ids = None
+
+    def leave(self, sequence: Sequence) -> None:
+        """Remove a member; its ``generated`` is brought up to date."""
+        del self.members[sequence.request.request_id]
+        sequence.generated += self.turns - sequence.join_turn
+        sequence.join_turn = -1
+        stored = sequence.request.prompt_tokens + sequence.generated - 1
+        self.context_tokens -= stored + 1
+        if not sequence.reserved_blocks:
+            self._phases[(stored - self.turns) % self.block_tokens] -= 1
+        self._ids = None
+
+    def ids(self) -> tuple[int, ...]:
+        """The members' request ids in joining order."""
+        if self._ids is None:
+            self._ids = tuple(self.members)
+        return self._ids
+
+    def advance(self, num_turns: int) -> None:
+        """Let ``num_turns`` turns pass for every member."""
+        self.turns += num_turns
+        self.context_tokens += num_turns * len(self.members)
+
+    def growth(self, num_turns: int) -> int:
+        """KV blocks that the next ``num_turns`` turns need."""
+        if num_turns == 1:
+            return self._phases[-self.turns % self.block_tokens]
+        cycles, rest = divmod(num_turns, self.block_tokens)
+        blocks = cycles * sum(self._phases) if cycles else 0
+        for turn in range(self.turns, self.turns + rest):
+            blocks += self._phases[-turn % self.block_tokens]
+        return blocks
+
+    def growth_of(self, sequence: Sequence) -> int:
+        """KV blocks that one member needs for the next turn, 0 or 1."""
+        if sequence.reserved_blocks:
+            return 0
+        return int(self.stored_tokens(sequence) % self.block_tokens == 0)
+
+    def stored_tokens(self, sequence: Sequence) -> int:
+        """Tokens of a member in the KV cache after all planned turns."""
+        progress = self.turns - sequence.join_turn
+        return sequence.request.prompt_tokens + sequence.generated - 1 + progress
+
+    def watch(self, sequence: Sequence, next_due_s: float) -> None:
+        """Hold a member to its pace; ``next_due_s`` is the due time of its next token."""
+        assert self.itl_s is not None
+        base_s = next_due_s - self.itl_s * self.turns
+        heapq.heappush(self._due, (base_s, sequence.serial, sequence.join_turn, sequence))
+
+    def _drop_departed(self) -> None:
+        # An entry is live while its sequence is a member from the same joining.
+        due = self._due
+        while due and due[0][3].join_turn != due[0][2]:
+            heapq.heappop(due)
+
+    def next_due_s(self) -> float | None:
+        """Due time of the tightest watched member's next token, or None."""
+        if self.strict:
+            return None if not self.members or self.itl_s is None else self.last_turn_s + self.itl_s
+        self._drop_departed()
+        if not self._due or self.itl_s is None:
+            return None
+        return self._due[0][0] + self.itl_s * self.turns
+
+    def give_up_tightest(self) -> Sequence:
+        """Stop holding the tightest watched member to its pace (it is late beyond repair)."""
+        return heapq.heappop(self._due)[3]

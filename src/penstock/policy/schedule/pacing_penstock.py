@@ -1,0 +1,126 @@
+"""Penstock's due times: what each objective asks for, learnt lengths and learnt step times."""
+
+from penstock.core.request import Request
+from penstock.core.slo import Slo
+from penstock.core.step import StepPlan
+from penstock.perf.protocol import StepTimeModel
+from penstock.policy.schedule.groups import DecodeGroup
+from penstock.policy.schedule.options import SchedulerOptions
+from penstock.policy.schedule.pacing import NO_DEADLINE_S, PlainPacing
+from penstock.policy.schedule.sequence import Sequence
+from penstock.predict.length import LengthPredictor
+
+_LEARN = 0.02  # weight of the newest step in running means
+
+
+class PenstockPacing(PlainPacing):
+    """Holds paced decodes to their due times, tightest first, and gives the rest of the step away.
+
+    A decode that has fallen behind beyond repair no longer binds: slowing everyone for a request
+    that is lost would lose others. Predicted step times are corrected by what steps really took, so
+    a biased model costs little. ``prefill_share`` is the measured part of busy time that went into
+    prompts, which is what the demand bound may count on.
+    """
+
+    def __init__(self, options: SchedulerOptions, step_time: StepTimeModel,
+                 lengths: LengthPredictor) -> None:
+        super().__init__()
+        self._step_time = step_time
+        self._lengths = lengths
+        self._bank_share = options.bank_share
+        self._margin = 1.0 + options.time_margin
+        self._quantile = options.length_quantile
+        self._correction = 1.0  # observed / predicted step time
+        self._step_s = 0.05  # how long steps with decodes take
+        self.prefill_share = 0.9
+        self._token_s = (step_time.seconds(2048, 0.0, 0, 0)
+                         - step_time.seconds(1024, 0.0, 0, 0)) / 1024
+        slopes = step_time.slopes
+        self._work_s = slopes.work_s if slopes else 0.0
+
+    def itl_s(self, slo: Slo) -> float | None:
+        return slo.itl_s
+
+    def prefill_deadline_s(self, request: Request) -> float:
+        slo = request.service_class.slo
+        budget_s = NO_DEADLINE_S if slo.ttft_s is None else slo.ttft_s
+        if slo.e2e_s is not None:
+            tokens = min(self._lengths.quantile(request.service_class.name, self._quantile),
+                         request.max_tokens)
+            decode_s = min(tokens * self._step_s, 0.5 * slo.e2e_s)
+            budget_s = min(budget_s, slo.e2e_s - decode_s)
+        return request.arrival_s + budget_s
+
+    def next_due_s(self, sequence: Sequence, group: DecodeGroup) -> float:
+        assert group.itl_s is not None
+        request = sequence.request
+        slo = request.service_class.slo
+        start_s = (sequence.first_token_s if slo.ttft_s is None
+                   else request.arrival_s + slo.ttft_s)
+        outputs = sequence.generated + group.turns - sequence.join_turn
+        return start_s + group.itl_s * outputs
+
+    def slack_s(self, groups: list[DecodeGroup], running: tuple[int, ...], now_s: float) -> float:
+        allowed_s = float("inf")
+        decode_s = -1.0
+        for index in running:
+            group = groups[index]
+            itl_s = group.itl_s
+            if itl_s is None:
+                continue
+            if decode_s < 0:
+                decode_s = self._decode_s(groups, running)
+            if itl_s <= decode_s:
+                continue  # no step is that short: the pace cannot be kept, so it does not bind
+            due_s = self._tightest_due_s(group, now_s)
+            if due_s is None:
+                continue
+            slack_s = due_s - now_s
+            banked_s = slack_s - itl_s
+            if banked_s > 0:
+                slack_s = itl_s + self._bank_share * banked_s
+            allowed_s = min(allowed_s, slack_s)
+        return allowed_s / (self._correction * self._margin)
+
+    def _decode_s(self, groups: list[DecodeGroup], running: tuple[int, ...]) -> float:
+        seqs = context_tokens = 0
+        for index in running:
+            seqs += len(groups[index].members)
+            context_tokens += groups[index].context_tokens
+        return self._correction * self._step_time.seconds(0, 0.0, seqs, context_tokens)
+
+    def _tightest_due_s(self, group: DecodeGroup, now_s: float) -> float | None:
+        due_s = group.next_due_s()
+        if group.strict:
+            return due_s
+        while due_s is not None and due_s < now_s - self._lateness_borne_s(group):
+            group.give_up_tightest()
+            due_s = group.next_due_s()
+        return due_s
+
+    def _lateness_borne_s(self, group: DecodeGroup) -> float:
+        """How late a paced decode may be before it is given up."""
+        return group.itl_s or 0.0
+
+    def admitted(self, sequence: Sequence) -> None:
+        prompt = sequence.request.prompt_tokens
+        sequence.work_s = prompt * self._token_s + 0.5 * self._work_s * prompt * prompt
+
+    def finished(self, sequence: Sequence) -> None:
+        self._lengths.observe(sequence.request.service_class.name, sequence.generated)
+
+    def committed(self, plan: StepPlan, num_steps: int, planned_s: float, now_s: float) -> None:
+        observed_s = now_s - planned_s
+        if num_steps > 1 or observed_s <= 0:
+            return
+        prefill, work, seqs, context_tokens = plan.features
+        predicted_s = self._step_time.seconds(prefill, work, seqs, context_tokens)
+        if predicted_s > 0:
+            ratio = min(2.0, max(0.5, observed_s / predicted_s / self._correction))
+            self._correction *= 1.0 + _LEARN * (ratio - 1.0)
+        if seqs:
+            self._step_s += _LEARN * (observed_s - self._step_s)
+        if prefill:
+            share = self._correction * (prefill * self._token_s + work * self._work_s) / observed_s
+            self.prefill_share += _LEARN * (min(1.0, share) - self.prefill_share)
+            self.prefill_share = max(0.05, self.prefill_share)

@@ -1,0 +1,48 @@
+"use strict";
+// Draws the figures in the page's own colours, and again when the reader's theme changes.
+(() => {
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const plots = [...document.querySelectorAll("[data-figure]")];
+  const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const narrow = window.matchMedia("(max-width: 600px)");
+
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  function themed(layout) {
+    const line = colour("--line"), ink = colour("--ink"), soft = colour("--soft");
+    const result = {
+      ...layout,
+      autosize: true,
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      font: {family: getComputedStyle(document.body).fontFamily, size: 12, color: soft},
+      hovermode: layout.hovermode || "closest",
+      hoverlabel: {bgcolor: colour("--card"), bordercolor: line, font: {color: ink, size: 12}},
+      bargap: 0,
+    };
+    const axes = new Set(["xaxis", "yaxis", ...Object.keys(layout).filter((k) => /^[xy]axis\d*$$/.test(k))]);
+    for (const key of axes) {
+      result[key] = {
+        gridcolor: line, linecolor: line, zeroline: false, automargin: true,
+        showline: key.startsWith("x"), ticks: key.startsWith("x") ? "outside" : "",
+        tickcolor: line, ...layout[key],
+        ...(narrow.matches && key.startsWith("x") ? {tickangle: "auto", nticks: 5} : {}),
+      };
+    }
+    return result;
+  }
+
+  function draw() {
+    for (const plot of plots) {
+      const figure = figures[plot.dataset.figure];
+      Plotly.react(plot, figure.data, themed(figure.layout), {
+        responsive: true, displaylogo: false, displayModeBar: false, doubleClick: "reset",
+        scrollZoom: false, staticPlot: false,
+      });
+    }
+  }
+
+  draw();
+  dark.addEventListener("change", draw);
+  narrow.addEventListener("change", draw);
+})();

@@ -1,0 +1,291 @@
+"""Figures as plain dictionaries in plotly.js's form; colours of text and grid are the page's."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from penstock.metrics.definitions import FloatColumn
+from penstock.metrics.table import RequestTable
+from penstock.report import wording
+from penstock.report.series import (
+    LoadCurves,
+    ReplicaSeries,
+    RunSeries,
+    load_curves,
+    longest_wait_window,
+)
+
+Figure = dict[str, Any]
+
+# Distinct for colour-blind readers and legible on white and on near-black.
+PALETTE = ("#3f7de0", "#e08214", "#159a80", "#b457b0", "#c9a400", "#6b7a90")
+ACCENT = "#3f7de0"
+MAX_CDF_POINTS = 300
+MAX_SCATTER_POINTS = 800
+
+
+def class_colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour per service class, in order."""
+    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}
+
+
+def all_figures(summary: Mapping[str, Any], table: RequestTable,
+                series: RunSeries) -> dict[str, Figure]:
+    """Every figure of the page by name; those without data are left out."""
+    classes = summary["classes"]
+    slos = {name: entry["slo"] for name, entry in classes.items()}
+    figures = {
+        "ttft": cdf_figure(table, slos, "ttft_s"),
+        "itl": cdf_figure(table, slos, "itl_p99_s"),
+        "e2e": cdf_figure(table, slos, "e2e_s"),
+        "load": load_figure(load_curves(table, series), class_colours(list(classes))),
+    }
+    busiest = busiest_replica(series)
+    if busiest is not None:
+        figures["steps"] = steps_figure(busiest)
+        figures["step_cost"] = step_cost_figure(series)
+    if summary.get("sizing"):
+        figures["sizing"] = sizing_figure(summary["sizing"], classes)
+    return figures
+
+
+def busiest_replica(series: RunSeries) -> ReplicaSeries | None:
+    """The replica whose queue grew longest, if any replica ran."""
+    ran = [replica for replica in series.replicas if len(replica)]
+    return max(ran, key=lambda replica: int(replica.num_waiting.max()), default=None)
+
+
+def cdf_points(values: FloatColumn, received: int) -> tuple[FloatColumn, FloatColumn]:
+    """A distribution's steps: values, and the share of ``received`` at or below each.
+
+    At most MAX_CDF_POINTS, a third of them in the last 5 %, where objectives lie.
+    """
+    known = np.sort(values[~np.isnan(values)])
+    ranks = np.arange(len(known))
+    if len(known) > MAX_CDF_POINTS:
+        tail = int(0.95 * len(known))
+        ranks = np.unique(np.concatenate((
+            np.linspace(0, tail, MAX_CDF_POINTS * 2 // 3),
+            np.linspace(tail, len(known) - 1, MAX_CDF_POINTS // 3))).astype(np.int64))
+    return known[ranks], (ranks + 1) / max(received, 1)
+
+
+def cdf_figure(table: RequestTable, slos: Mapping[str, Mapping[str, Any]],
+               latency: str) -> Figure:
+    """The distribution of one latency by class, on a logarithmic axis, with its SLO lines.
+
+    TTFT and e2e are shares of all requests received, so a curve that levels off below 100 % has
+    requests that never got there; gaps are shares of the requests that have any.
+    """
+    target_key = "itl_s" if latency == "itl_p99_s" else latency
+    traces, lines, extremes = [], [], []
+    for name, colour in class_colours(list(slos)).items():
+        rows = table.of_class(name)
+        values = getattr(rows, latency)
+        received = int((~np.isnan(values)).sum()) if target_key == "itl_s" else len(rows)
+        x, y = cdf_points(values, received)
+        traces.append(_cdf_trace(x, y, name, colour, "solid"))
+        extremes += [*x[:1], *x[-1:]]
+        if target_key == "itl_s":
+            x, y = cdf_points(rows.itl_mean_s, received)
+            traces.append(_cdf_trace(x, y, f"{name}, mean", colour, "dot"))
+            extremes += [*x[:1], *x[-1:]]
+        target = slos[name].get(target_key)
+        if target is not None:
+            lines.append((name, float(target), float(slos[name]["percentile"]), colour))
+            extremes.append(float(target))
+    layout = {"xaxis": _time_axis(extremes), "yaxis": _share_axis(),
+              "margin": {"l": 48, "r": 12, "t": 14, "b": 40}}
+    _add_slo_lines(traces, layout, lines)
+    return {"data": traces, "layout": layout}
+
+
+def _cdf_trace(x: FloatColumn, y: FloatColumn, name: str, colour: str, dash: str) -> Figure:
+    return {"type": "scatter", "mode": "lines", "name": name, "showlegend": False,
+            "x": _rounded(np.maximum(x, 1e-6)), "y": _rounded(y),
+            "line": {"color": colour, "width": 2 if dash == "solid" else 1.5, "shape": "hv",
+                     "dash": dash},
+            "text": [wording.seconds(float(value)) for value in x],
+            "hovertemplate": "%{y:.1%} within %{text}"}
+
+
+def _add_slo_lines(traces: list[Figure], layout: Figure,
+                   lines: list[tuple[str, float, float, str]]) -> None:
+    """A vertical line per target and a mark at the point above which the curve must pass."""
+    layout["shapes"], layout["annotations"] = [], []
+    for position, (name, target, percentile, colour) in enumerate(lines):
+        layout["shapes"].append({
+            "type": "line", "x0": target, "x1": target, "y0": 0, "y1": 1, "yref": "paper",
+            "line": {"color": colour, "width": 1.5, "dash": "dash"}})
+        layout["annotations"].append({
+            "x": float(np.log10(target)), "y": 0.04 + 0.09 * position, "yref": "paper",
+            "text": f"SLO {wording.seconds(target)}", "showarrow": False, "xanchor": "right",
+            "xshift": -4, "font": {"color": colour, "size": 11}})
+        traces.append({
+            "type": "scatter", "mode": "markers", "x": [target], "y": [percentile / 100],
+            "name": f"{name} objective", "showlegend": False,
+            "marker": {"symbol": "diamond-open", "size": 9, "color": colour,
+                       "line": {"width": 2}},
+            "text": [f"{wording.level(percentile)} within {wording.seconds(target)}"],
+            "hovertemplate": "%{text}"})
+
+
+def _time_axis(extremes: Sequence[float]) -> Figure:
+    """A logarithmic axis of seconds labelled in ms and s, ticks at decades or finer if few."""
+    low = max(min(extremes, default=0.01), 1e-4)
+    high = max(max(extremes, default=1.0), low * 1.5)
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    factors = (1,) if np.log10(high / low) > 2.5 else (1, 2, 5) if high / low > 4 else range(1, 10)
+    ticks = [factor * 10.0**decade for decade in decades for factor in factors]
+    return {"type": "log", "tickvals": ticks, "ticktext": [wording.seconds(t) for t in ticks],
+            "range": [float(np.log10(low / 1.1)), float(np.log10(high * 1.15))]}
+
+
+def _share_axis() -> Figure:
+    return {"range": [0, 1.02], "tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]}
+
+
+def load_figure(curves: LoadCurves, colours: Mapping[str, str]) -> Figure:
+    """Four panels over one clock: arrivals, waiting, running, KV memory."""
+    panels = (("Arrivals per second", curves.arrivals_per_s),
+              ("Waiting requests", curves.waiting), ("Running requests", curves.running))
+    time_s = _rounded(curves.time_s)
+    traces: list[Figure] = []
+    for row, (_, by_class) in enumerate(panels):
+        for name, values in by_class.items():
+            colour = colours.get(name, PALETTE[-1])
+            traces.append({
+                "type": "scatter", "mode": "lines", "x": time_s, "y": _rounded(values),
+                "name": name, "showlegend": False, "stackgroup": f"panel{row}",
+                "line": {"color": colour, "width": 1, "shape": "hvh"},
+                "fillcolor": _translucent(colour), "yaxis": _axis("y", row), "xaxis": "x",
+                "hovertemplate": "%{y:.3~g} " + name.replace("%", "")})
+    if curves.replica_waiting.any():
+        traces.append({
+            "type": "scatter", "mode": "lines", "x": time_s,
+            "y": _rounded(curves.replica_waiting), "name": "in replica queues",
+            "showlegend": False, "yaxis": "y2", "xaxis": "x",
+            "line": {"color": "#8a94a6", "width": 1.2, "dash": "dot"},
+            "hovertemplate": "%{y:.3~g} in replica queues"})
+    traces.append({
+        "type": "scatter", "mode": "lines", "x": time_s, "y": _rounded(curves.kv_use),
+        "name": "KV in use", "showlegend": False, "fill": "tozeroy", "yaxis": "y4", "xaxis": "x",
+        "line": {"color": "#7b61c9", "width": 1.2}, "fillcolor": _translucent("#7b61c9"),
+        "hovertemplate": "%{y:.1%} of KV memory"})
+    layout = _stacked_layout([title for title, _ in panels] + ["KV memory in use"])
+    layout["yaxis4"] |= {"tickformat": ".0%", "range": [0, 1.02]}
+    return {"data": traces, "layout": layout}
+
+
+def steps_figure(replica: ReplicaSeries) -> Figure:
+    """Step duration and what each step computed, over the steps around the longest queue."""
+    rows = longest_wait_window(replica)
+    start_s = _rounded(replica.step_end_s[rows] - replica.step_duration_s[rows])
+    base: Figure = {"type": "bar", "x": start_s, "showlegend": False, "offset": 0,
+                    "width": _rounded(replica.step_duration_s[rows]), "marker_line_width": 0}
+    duration_ms = replica.step_duration_s[rows] * 1000.0
+    traces = [
+        base | {"y": _rounded(duration_ms), "name": "duration", "marker": _flat(PALETTE[3]),
+                "hovertemplate": "%{y:.3~g} ms"},
+        base | {"y": replica.prefill_tokens[rows], "name": "prefill tokens", "yaxis": "y2",
+                "marker": _flat(PALETTE[0]), "hovertemplate": "%{y:,} prefill tokens"},
+        base | {"y": replica.decode_seqs[rows], "name": "decode tokens", "yaxis": "y2",
+                "base": replica.prefill_tokens[rows], "marker": _flat(PALETTE[1]),
+                "customdata": replica.decode_seqs[rows],
+                "hovertemplate": "%{customdata:,} decode tokens"},
+        {"type": "scatter", "mode": "lines", "x": start_s, "y": replica.num_waiting[rows],
+         "name": "waiting", "yaxis": "y3", "showlegend": False,
+         "line": {"color": "#8a94a6", "width": 1.5, "shape": "hv"},
+         "hovertemplate": "%{y:,} waiting"},
+    ]
+    for trace in traces[:3]:
+        trace.pop("marker_line_width")
+    layout = _stacked_layout(["Step duration, ms", "Tokens in the step", "Waiting requests"])
+    layout["barmode"] = "overlay"
+    return {"data": traces, "layout": layout}
+
+
+def step_cost_figure(series: RunSeries) -> Figure:
+    """Duration against prefill tokens for an even sample of all steps, coloured by decodes."""
+    joined = {name: np.concatenate([getattr(replica, name) for replica in series.replicas])
+              for name in ("prefill_tokens", "decode_seqs", "step_duration_s")}
+    num_rows = len(joined["step_duration_s"])
+    sample = np.unique(np.linspace(0, num_rows - 1, min(num_rows, MAX_SCATTER_POINTS))
+                       .astype(np.int64))
+    decodes = joined["decode_seqs"][sample]
+    return {
+        "data": [{
+            "type": "scatter", "mode": "markers", "showlegend": False,
+            "x": joined["prefill_tokens"][sample],
+            "y": _rounded(joined["step_duration_s"][sample] * 1000.0), "customdata": decodes,
+            "marker": {"size": 6, "opacity": 0.75, "color": decodes, "colorscale": "Viridis",
+                       "colorbar": {"title": {"text": "decodes", "side": "right"},
+                                    "thickness": 10, "outlinewidth": 0}},
+            "hovertemplate": "%{y:.3~g} ms<br>%{x:,} prefill tokens<br>%{customdata:,} decodes"
+                             "<extra></extra>"}],
+        "layout": {"xaxis": {"title": {"text": "prefill tokens in the step"},
+                             "rangemode": "tozero"},
+                   "yaxis": {"title": {"text": "duration, ms"}, "rangemode": "tozero"},
+                   "margin": {"l": 56, "r": 12, "t": 14, "b": 48}, "hovermode": "closest"},
+    }
+
+
+def sizing_figure(sizing: Mapping[str, Any], classes: Mapping[str, Any]) -> Figure:
+    """Attainment of each class at every size or rate tried; a ring marks the chosen one."""
+    tried = sorted(sizing["tried"], key=lambda trial: float(trial["value"]))
+    x = [trial["value"] for trial in tried]
+    traces: list[Figure] = []
+    shapes = []
+    for name, colour in class_colours(list(classes)).items():
+        y = [trial["attainment"].get(name) for trial in tried]
+        ringed = [12 if value == sizing.get("chosen") else 7 for value in x]
+        traces.append({
+            "type": "scatter", "mode": "lines+markers", "name": name, "x": x, "y": y,
+            "showlegend": False, "line": {"color": colour, "width": 2},
+            "marker": {"size": ringed, "color": colour}, "hovertemplate": "%{y:.2%}"})
+        objective = classes[name]["slo"]["percentile"] / 100
+        shapes.append({"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": objective,
+                       "y1": objective, "line": {"color": colour, "width": 1, "dash": "dash"}})
+    whole = sizing.get("variable") == "num_replicas"
+    axis: Figure = {"title": {"text": wording.sizing_variable(sizing)}}
+    if whole:
+        axis |= {"tickvals": x}
+    return {"data": traces, "layout": {
+        "xaxis": axis, "yaxis": _share_axis() | {"rangemode": "tozero"}, "shapes": shapes,
+        "margin": {"l": 48, "r": 12, "t": 14, "b": 48}, "hovermode": "x unified"}}
+
+
+def _stacked_layout(titles: Sequence[str]) -> Figure:
+    """Panels above each other on one time axis, each with its title at the left above it."""
+    layout: Figure = {"annotations": [], "margin": {"l": 48, "r": 12, "t": 26, "b": 40},
+                      "hovermode": "x unified"}
+    height = 1 / len(titles)
+    for row, title in enumerate(titles):
+        top = 1 - row * height
+        layout["yaxis" if row == 0 else f"yaxis{row + 1}"] = {
+            "domain": [max(0.0, top - height * 0.74), top], "rangemode": "tozero", "nticks": 4,
+            "anchor": "x"}
+        layout["annotations"].append({
+            "text": title, "x": 0, "y": top, "xref": "paper", "yref": "paper", "xanchor": "left",
+            "yanchor": "bottom", "showarrow": False, "font": {"size": 12}})
+    layout["xaxis"] = {"title": {"text": "seconds"}, "anchor": _axis("y", len(titles) - 1)}
+    return layout
+
+
+def _axis(letter: str, row: int) -> str:
+    return letter if row == 0 else f"{letter}{row + 1}"
+
+
+def _flat(colour: str) -> Figure:
+    return {"color": colour, "line": {"width": 0}}
+
+
+def _translucent(colour: str) -> str:
+    red, green, blue = (int(colour[at:at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.35)"
+
+
+def _rounded(values: FloatColumn) -> list[float]:
+    """Six significant digits are more than a screen shows, and make the page smaller."""
+    return [float(f"{value:.6g}") for value in values.tolist()]

@@ -1,0 +1,233 @@
+"""The sections of the page: pieces of HTML made from the summary. All text of others is escaped."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from penstock.report import wording
+from penstock.report.plots import class_colours
+
+Row = Sequence[str]
+
+
+def hero(summary: Mapping[str, Any]) -> str:
+    """The headline, the figures beside it and one verdict per class."""
+    facts = "".join(f"<div><dt>{escape(label)}</dt><dd>{_split_fact(text)}</dd></div>"
+                    for label, text in wording.facts(summary).items())
+    verdicts = "".join(_verdict_item(name, entry) for name, entry in summary["classes"].items())
+    overall = summary["overall"]
+    lede = (f"{wording.count(overall['received'])} requests over "
+            f"{wording.seconds(summary['window_s'])}, "
+            f"{wording.count(overall['met'])} of them within every target of their class.")
+    return (f"<h1>{escape(wording.headline(summary))}</h1><p class=lede>{escape(lede)}</p>"
+            f'<ul class=verdicts aria-label="Verdict by service class">{verdicts}</ul>'
+            f"<dl class=facts>{facts}</dl>")
+
+
+def _split_fact(text: str) -> str:
+    """The figure large, what follows it in brackets small."""
+    value, _, rest = text.partition(" (")
+    small = f"<small>95 % interval {escape(rest.rstrip(')'))}</small>" if rest else ""
+    return escape(value) + small
+
+
+def _verdict_item(name: str, entry: Mapping[str, Any]) -> str:
+    meets = entry["meets_slo"]
+    share = wording.percent(entry["attainment"])
+    return (f"<li class={_tone(meets)}>{mark(meets)}<span><b>{escape(name)} "
+            f"{wording.verdict(meets)}{f' at {share}' if meets is not None else ''}</b>"
+            f"<span>{escape(wording.objective(entry['slo']))}</span></span></li>")
+
+
+def classes_table(summary: Mapping[str, Any]) -> str:
+    """Counts, attainment and goodput, one row per class and one overall."""
+    colours = class_colours(list(summary["classes"]))
+    head = ("class", "attainment", "objective", "received", "finished", "rejected", "shed",
+            "unfinished", "goodput", "late tokens")
+    rows = []
+    for name, entry in summary["classes"].items():
+        percentile = entry["slo"]["percentile"]
+        verdict = badge(entry["meets_slo"], wording.level(percentile))
+        rows.append(_outcome_row(class_label(name, colours[name]), verdict, entry,
+                                 colours[name], percentile / 100))
+    total = _outcome_row("overall", "", summary["overall"], "var(--accent)", None)
+    return table(head, rows, total, "Requests received and how they ended. The pale band is the "
+                 "95 % interval of attainment, the tick the objective.")
+
+
+def _outcome_row(label: str, verdict: str, entry: Mapping[str, Any], colour: str,
+                 goal: float | None) -> Row:
+    counts = [_count(entry[key]) for key in ("received", "finished", "rejected", "shed",
+                                             "unfinished")]
+    late = entry["num_late_tokens"] / entry["output_tokens"] if entry["output_tokens"] else None
+    return (label, attainment_bar(entry, colour, goal), verdict, *counts,
+            wording.rate(entry["goodput_requests_per_s"]), wording.percent(late))
+
+
+def _count(value: int) -> str:
+    return wording.count(value) if value else "<span class=muted>0</span>"
+
+
+def attainment_bar(entry: Mapping[str, Any], colour: str, goal: float | None) -> str:
+    """A bar with its confidence band and the objective as a tick, and the number beside it."""
+    share = entry["attainment"]
+    if share is None:
+        return f"<span class=muted>{wording.ABSENT}</span>"
+    low, high = entry["attainment_low"], entry["attainment_high"]
+    tick = "" if goal is None else (f"<line class=goal x1={goal * 100:.2f} x2={goal * 100:.2f} "
+                                    "y1=-3 y2=11 />")
+    label = (f"attainment {wording.percent(share)}, 95 % interval "
+             f"{wording.percent(low)} to {wording.percent(high)}")
+    return (f'<span class=range><svg width=100 height=8 role=img aria-label="{escape(label)}">'
+            f"<rect class=track width=100 height=8 rx=4 />"
+            f'<rect width="{share * 100:.2f}" height=8 rx=4 fill="{colour}" />'
+            f'<rect class=spread x="{low * 100:.2f}" width="{(high - low) * 100:.2f}" y=-2 '
+            f'height=12 rx=2 fill="{colour}" />{tick}</svg>{wording.percent(share)}</span>')
+
+
+def latency_table(summary: Mapping[str, Any]) -> str:
+    """Percentiles of each latency by class, held against the targets where one binds them."""
+    colours = class_colours(list(summary["classes"]))
+    groups = []
+    for name, entry in summary["classes"].items():
+        rows = []
+        for key, title in wording.LATENCIES.items():
+            target = wording.target(key, entry["slo"])
+            cells = [judged(entry["latency"][key][q], target) for q in wording.PERCENTILES]
+            bound = f"≤ {wording.seconds(target)}" if target else "<span class=muted>–</span>"
+            rows.append(_row((title, bound, *cells)))
+        heading = (f"<tr><th colspan=6 scope=rowgroup>{class_label(name, colours[name])}"
+                   f"<span class=sub>{escape(wording.objective(entry['slo']))}</span></th></tr>")
+        groups.append(f"<tbody class=group>{heading}{''.join(rows)}</tbody>")
+    return _wrapped(_head(("latency", "target", *wording.PERCENTILES)) + "".join(groups),
+                    "Percentiles by nearest rank. TTFT and queue time of every request that got "
+                    "so far, the rest of finished requests. ▲ marks a value above its target.")
+
+
+def judged(value: float | None, target: float | None) -> str:
+    """A latency, coloured and marked when a target binds it."""
+    text = wording.seconds(value)
+    if value is None or target is None:
+        return text
+    if value <= target + 1e-9:
+        return f"<span class=kept>{text}</span>"
+    return f'<span class=over><span aria-label="above target">▲</span> {text}</span>'
+
+
+def cost_table(summary: Mapping[str, Any]) -> str:
+    """What the run cost, by class in proportion to computed tokens."""
+    head = ("class", "per hour", "this run", "per million tokens", "per million output tokens",
+            "per finished request", "per request within targets")
+    keys = ("per_hour", "total", "per_million_tokens", "per_million_output_tokens",
+            "per_finished_request", "per_met_request")
+    colours = class_colours(list(summary["classes"]))
+    rows = [(class_label(name, colours[name]), *_costs(entry["cost"], keys))
+            for name, entry in summary["classes"].items()]
+    total = ("overall", *_costs(summary["overall"]["cost"], keys))
+    return table(head, rows, total, "Replicas serve all classes together; each class bears its "
+                 "share of the prompt and output tokens computed.")
+
+
+def _costs(cost: Mapping[str, float | None], keys: Iterable[str]) -> list[str]:
+    return [wording.money(cost[key]) for key in keys]
+
+
+def sizing_table(sizing: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Every size or rate tried, with the attainment of each class."""
+    head = (wording.sizing_variable(sizing), *map(escape, names), "objectives")
+    rows = []
+    for trial in sorted(sizing["tried"], key=lambda trial: float(trial["value"])):
+        chosen = trial["value"] == sizing.get("chosen")
+        value = f"{trial['value']:g}"
+        rows.append((f"<b>{value}</b> chosen" if chosen else value,
+                     *(wording.percent(trial["attainment"].get(name)) for name in names),
+                     badge(trial["meets_slo"], wording.verdict(trial["meets_slo"]))))
+    return table(head, rows)
+
+
+def refusals_table(refusals: Sequence[Mapping[str, Any]]) -> str:
+    """Why requests were rejected or shed, most frequent first."""
+    ordered = sorted(refusals, key=lambda refusal: -int(refusal["num_requests"]))
+    rows = [(escape(str(item["reason"])), escape(str(item["service_class"])),
+             escape(str(item["status"])), wording.count(item["num_requests"])) for item in ordered]
+    return table(("reason", "class", "outcome", "requests"), rows)
+
+
+def replicas_table(replicas: Sequence[Mapping[str, Any]]) -> str:
+    """Requests, busy time and utilisation of each replica."""
+    rows = []
+    for item in replicas:
+        share = item["utilisation"] or 0.0
+        meter = (f"<span class=meter aria-hidden=true><i style='width:{min(share, 1):.1%}'></i>"
+                 f"</span>{wording.percent(item['utilisation'], 1)}")
+        rows.append((f"replica {item['replica']}", wording.count(item["requests"]),
+                     wording.seconds(item["busy_s"]), meter))
+    return table(("replica", "requests", "computing", "utilisation"), rows)
+
+
+def legend(summary: Mapping[str, Any], extra: Iterable[tuple[str, str]] = ()) -> str:
+    """Which colour is which class, and what other line styles mean."""
+    items = [(f"border-color:{colour}", "", name)
+             for name, colour in class_colours(list(summary["classes"])).items()]
+    items += [("border-color:var(--soft)", style, text) for style, text in extra]
+    listed = "".join(f'<li><span class="swatch {style}" style="{colour}"></span>{escape(text)}</li>'
+                     for colour, style, text in items)
+    return f'<ul class=legend aria-label="Legend">{listed}</ul>'
+
+
+def plot(name: str, title: str, description: str, size: str = "") -> str:
+    """A card with a figure; readers who cannot see it get the description."""
+    return (f"<figure class=card><h3>{escape(title)}</h3>"
+            f'<div class="plot {size}" data-figure="{escape(name)}" role=img '
+            f'aria-label="{escape(description)}"></div></figure>')
+
+
+def section(title: str, note: str, *content: str) -> str:
+    """A section with its heading and a note on how to read it."""
+    return (f"<section><h2>{escape(title)}</h2><p class=note>{escape(note)}</p>"
+            f"{''.join(content)}</section>")
+
+
+def class_label(name: str, colour: str) -> str:
+    """A class's name beside its colour."""
+    return f'<span class=class><span class=dot style="background:{colour}"></span>' \
+           f"{escape(name)}</span>"
+
+
+def mark(meets: bool | None) -> str:
+    """The sign of a verdict; the words beside it carry the meaning."""
+    sign = {True: "✓", False: "✕", None: "–"}[meets]
+    return f'<span class="mark {_tone(meets)}" aria-hidden=true>{sign}</span>'
+
+
+def badge(meets: bool | None, text: str) -> str:
+    """A sign with its words."""
+    return f'<span class="badge {_tone(meets)}">{mark(meets)}{escape(text)}</span>'
+
+
+def _tone(meets: bool | None) -> str:
+    return {True: "good", False: "bad", None: "idle"}[meets]
+
+
+def table(head: Row, rows: Iterable[Row], total: Row | None = None, caption: str = "") -> str:
+    """A table whose first cells head their rows. Cells are HTML, already escaped."""
+    body = "".join(_row(row) for row in rows)
+    if total is not None:
+        body += _row(total, "total")
+    return _wrapped(f"{_head(head)}<tbody>{body}</tbody>", caption)
+
+
+def _wrapped(content: str, caption: str) -> str:
+    heading = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return (f'<div class="card scroll sticky" tabindex=0 role=region aria-label="'
+            f'{escape(caption or "table")}"><table>{heading}{content}</table></div>')
+
+
+def _head(cells: Row) -> str:
+    return f"<thead><tr>{''.join(f'<th scope=col>{cell}</th>' for cell in cells)}</tr></thead>"
+
+
+def _row(cells: Row, kind: str = "") -> str:
+    first, *rest = cells
+    data = "".join(f"<td>{cell}</td>" for cell in rest)
+    return f'<tr class="{kind}"><th scope=row>{first}</th>{data}</tr>'

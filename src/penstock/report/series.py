@@ -1,0 +1,146 @@
+"""A run as it went: what the recorder keeps of each replica's steps, and curves over time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from penstock.metrics.definitions import BoolColumn, FloatColumn, IntColumn
+from penstock.metrics.table import UNFINISHED, RequestTable
+
+MAX_BINS = 360
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSeries:
+    """Steps of one replica in order of time; all arrays have one length.
+
+    ``num_waiting`` and ``kv_used_tokens`` are as of the step's end. With ``every_step`` a span that
+    no step covers was idle; otherwise the rows are a sample and each holds until the next.
+    """
+
+    replica: int
+    step_end_s: FloatColumn
+    step_duration_s: FloatColumn
+    prefill_tokens: IntColumn
+    decode_seqs: IntColumn
+    num_waiting: IntColumn
+    kv_used_tokens: IntColumn
+    kv_total_tokens: int
+    every_step: bool = True
+
+    def __len__(self) -> int:
+        return len(self.step_end_s)
+
+    def rows_at(self, times_s: FloatColumn) -> tuple[IntColumn, BoolColumn]:
+        """The row in force at each time, and whether there is one (else the replica was idle)."""
+        if not len(self):
+            return np.zeros(len(times_s), dtype=np.int64), np.zeros(len(times_s), dtype=np.bool_)
+        start_s = self.step_end_s - self.step_duration_s
+        rows = np.searchsorted(start_s, times_s, side="right") - 1
+        busy = (rows >= 0) & (times_s <= self.step_end_s[-1])
+        if self.every_step:
+            busy &= times_s <= self.step_end_s[np.maximum(rows, 0)]
+        return np.maximum(rows, 0), busy
+
+
+@dataclass(frozen=True, slots=True)
+class RunSeries:
+    """The steps of all replicas of a run."""
+
+    replicas: Sequence[ReplicaSeries] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCurves:
+    """Load over time, one value per bin: rates per second by class, counts at each bin's middle.
+
+    ``kv_use`` is the share of all replicas' KV tokens in use.
+    """
+
+    time_s: FloatColumn
+    arrivals_per_s: dict[str, FloatColumn]
+    waiting: dict[str, FloatColumn]
+    running: dict[str, FloatColumn]
+    replica_waiting: FloatColumn
+    kv_use: FloatColumn
+
+
+def bin_edges(start_s: float, end_s: float, max_bins: int = MAX_BINS) -> FloatColumn:
+    """Edges of at most ``max_bins`` equal bins, of a width that reads well (1, 2 or 5 * 10^k s)."""
+    span = max(end_s - start_s, 1e-9)
+    scale = 10.0 ** np.floor(np.log10(span / max_bins))
+    width = next(scale * factor for factor in (1, 2, 5, 10, 20)
+                 if span / (scale * factor) <= max_bins)
+    num_bins = max(1, int(np.ceil(span / width - 1e-9)))
+    edges: FloatColumn = start_s + width * np.arange(num_bins + 1, dtype=np.float64)
+    return edges
+
+
+def load_curves(table: RequestTable, series: RunSeries, max_bins: int = MAX_BINS) -> LoadCurves:
+    """Arrivals, requests waiting and running by class, and what the replicas reported.
+
+    Waiting runs from arrival to first scheduling. Rejected requests never wait, and when a request
+    was shed is not recorded, so neither is in ``waiting``; ``replica_waiting`` has the latter.
+    """
+    start_s, end_s = _span(table, series)
+    edges = bin_edges(start_s, end_s, max_bins)
+    middle = (edges[:-1] + edges[1:]) / 2
+    width = edges[1] - edges[0]
+    arrivals, waiting, running = {}, {}, {}
+    for name in table.service_classes:
+        rows = table.of_class(name)
+        arrivals[name] = np.histogram(rows.arrival_s, edges)[0] / width
+        served = rows.take(~np.isnan(rows.first_scheduled_s))
+        begun = _count(served.first_scheduled_s, middle)
+        waiting[name] = _count(_queued(rows).arrival_s, middle) - begun
+        running[name] = begun - _count(_ends_s(served), middle)
+    replica_waiting, kv_use = _replica_curves(series, middle)
+    return LoadCurves(middle, arrivals, waiting, running, replica_waiting, kv_use)
+
+
+def _queued(table: RequestTable) -> RequestTable:
+    """Requests whose wait has a known end: a first step, or the run's own end."""
+    begun = ~np.isnan(table.first_scheduled_s)
+    unfinished = table.status == UNFINISHED
+    return table.take(begun | unfinished)
+
+
+def _ends_s(served: RequestTable) -> FloatColumn:
+    """When each scheduled request left: at its last token, or at once when none came."""
+    ends_s = np.where(np.isnan(served.last_token_s), served.first_scheduled_s, served.last_token_s)
+    return np.where(served.status == UNFINISHED, np.inf, ends_s)
+
+
+def _count(moments_s: FloatColumn, times_s: FloatColumn) -> FloatColumn:
+    """How many moments lie at or before each time."""
+    return np.searchsorted(np.sort(moments_s), times_s, side="right").astype(np.float64)
+
+
+def _span(table: RequestTable, series: RunSeries) -> tuple[float, float]:
+    moments = [table.arrival_s, table.last_token_s[~np.isnan(table.last_token_s)]]
+    moments += [replica.step_end_s[-1:] for replica in series.replicas]
+    joined = np.concatenate(moments)
+    return (float(joined.min()), float(joined.max())) if len(joined) else (0.0, 1.0)
+
+
+def _replica_curves(series: RunSeries, times_s: FloatColumn) -> tuple[FloatColumn, FloatColumn]:
+    waiting, used = np.zeros(len(times_s)), np.zeros(len(times_s))
+    total = 0
+    for replica in series.replicas:
+        total += replica.kv_total_tokens
+        rows, busy = replica.rows_at(times_s)
+        if len(replica):
+            waiting += np.where(busy, replica.num_waiting[rows], 0)
+            used += np.where(busy, replica.kv_used_tokens[rows], 0)
+    return waiting, used / total if total else used
+
+
+def longest_wait_window(replica: ReplicaSeries, num_steps: int = 240) -> slice:
+    """The consecutive rows around the replica's longest queue, or its largest KV use if none."""
+    if not len(replica):
+        return slice(0, 0)
+    load = replica.num_waiting if replica.num_waiting.any() else replica.kv_used_tokens
+    middle = int(np.argmax(load))
+    start = min(max(0, middle - num_steps // 2), max(0, len(replica) - num_steps))
+    return slice(start, min(len(replica), start + num_steps))

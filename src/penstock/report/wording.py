@@ -1,0 +1,147 @@
+"""Numbers and verdicts in words, alike in the terminal and on the page."""
+
+from collections.abc import Mapping
+from math import floor, log10
+from typing import Any
+
+ABSENT = "–"
+
+LATENCIES = {"ttft_s": "TTFT", "itl_mean_s": "ITL mean", "itl_p99_s": "ITL p99", "tpot_s": "TPOT",
+             "e2e_s": "e2e", "queue_s": "queue"}
+PERCENTILES = ("p50", "p90", "p95", "p99")
+
+
+def seconds(value: float | None) -> str:
+    """Three significant digits, in milliseconds below one second."""
+    if value is None:
+        return ABSENT
+    if value < 0.9995:
+        return f"{_significant(value * 1000.0)} ms"
+    return f"{_significant(value)} s"
+
+
+def _significant(value: float, digits: int = 3) -> str:
+    if value <= 0:
+        return "0"
+    decimals = max(0, digits - 1 - floor(log10(value)))
+    text = f"{value:,.{min(decimals, 4)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def percent(share: float | None, decimals: int = 2) -> str:
+    """A share in per cent, rounded down: 98.996 % must not look like an attained 99 %."""
+    if share is None:
+        return ABSENT
+    scale = 10**decimals
+    return f"{floor(share * 100 * scale + 1e-9) / scale:.{decimals}f} %"
+
+
+def level(percentile: float) -> str:
+    """An objective's percentile as a level of attainment."""
+    return f"{percentile:g} %"
+
+
+def count(value: float | None) -> str:
+    """A whole number with thousands separators."""
+    return ABSENT if value is None else f"{value:,.0f}"
+
+
+def rate(value: float | None, unit: str = "/s") -> str:
+    """A rate to three significant digits."""
+    return ABSENT if value is None else f"{_significant(value)} {unit}".strip()
+
+
+def money(value: float | None) -> str:
+    """Dollars; more decimals for sums below one."""
+    if value is None:
+        return ABSENT
+    if value and value < 1:
+        return f"${value:,.{min(6, 2 - floor(log10(value)))}f}"
+    return f"${value:,.2f}"
+
+
+def target(latency: str, slo: Mapping[str, Any]) -> float | None:
+    """The target that a latency is held against, if it has one.
+
+    A strict pace binds gaps, so the per-request p99 of gaps is compared with it; a paced one binds
+    due times, which no single gap shows.
+    """
+    if latency in ("ttft_s", "e2e_s"):
+        return _number(slo.get(latency))
+    if latency == "itl_p99_s" and slo.get("itl") == "strict":
+        return _number(slo.get("itl_s"))
+    return None
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def objective(slo: Mapping[str, Any]) -> str:
+    """All targets of a class in one line."""
+    names = {"ttft_s": "TTFT", "e2e_s": "e2e"}
+    parts = [f"{name} ≤ {seconds(slo[key])}" for key, name in names.items()
+             if slo.get(key) is not None]
+    if slo.get("itl_s") is not None:
+        parts.insert(1 if slo.get("ttft_s") is not None else 0,
+                     f"ITL ≤ {seconds(slo['itl_s'])} {slo.get('itl', 'paced')}")
+    if not parts:
+        return "no targets: every finished request counts"
+    return f"{', '.join(parts)} for {level(slo['percentile'])} of requests"
+
+
+def verdict(meets: bool | None) -> str:
+    """Whether a class meets its objective, in one word or two."""
+    return {True: "meets", False: "misses", None: "no requests"}[meets]
+
+
+def fleet_phrase(summary: Mapping[str, Any]) -> str:
+    """The replicas in words, such as ``3 replicas of llama-3-8b on a100-80gb``."""
+    groups = (summary.get("fleet") or {}).get("replicas") or []
+    phrases = []
+    for group in groups:
+        number = int(group.get("count", 1))
+        noun = "replica" if number == 1 else "replicas"
+        place = f" on {group['accelerator']}" if group.get("accelerator") else ""
+        phrases.append(f"{number} {noun} of {group.get('model', 'a model')}{place}")
+    return " and ".join(phrases) or "this fleet"
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """The outcome in one sentence."""
+    verb = "Sized to" if summary.get("sizing") else "Served by"
+    classes: Mapping[str, Any] = summary["classes"]
+    missed = [name for name, entry in classes.items() if entry["meets_slo"] is False]
+    judged = [name for name, entry in classes.items() if entry["meets_slo"] is not None]
+    if not judged:
+        outcome = "no requests were received"
+    elif not missed:
+        outcome = ("every class meets its objective" if len(judged) > 1
+                   else f"{judged[0]} meets its objective")
+    elif len(missed) == len(judged) > 1:
+        outcome = "every class misses its objective"
+    else:
+        verb_form = "misses its objective" if len(missed) == 1 else "miss their objectives"
+        outcome = f"{' and '.join(missed)} {verb_form}"
+    return f"{verb} {fleet_phrase(summary)}: {outcome}."
+
+
+def facts(summary: Mapping[str, Any]) -> dict[str, str]:
+    """The few figures that stand beside the headline, by their labels."""
+    overall = summary["overall"]
+    low, high = overall["attainment_low"], overall["attainment_high"]
+    spread = "" if low is None else f" ({percent(low, 1)} to {percent(high, 1)})"
+    return {
+        "Attainment": percent(overall["attainment"]) + spread,
+        "Goodput": rate(overall["goodput_requests_per_s"], "requests/s"),
+        "Cost": f"{money(overall['cost']['per_hour'])} per hour",
+        "Per million tokens": money(overall["cost"]["per_million_tokens"]),
+        "Utilisation": percent(overall["utilisation"], 1),
+    }
+
+
+def sizing_variable(sizing: Mapping[str, Any]) -> str:
+    """What the sizing search varied."""
+    names = {"num_replicas": "replicas", "rate_per_s": "requests per second"}
+    variable = str(sizing.get("variable", "num_replicas"))
+    return names.get(variable, variable)
