@@ -1,12 +1,15 @@
 """The fleet file's sections as they are written, before names are resolved."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, Tag
 
 from penstock.fleet.document_schedule import ScheduleChoice
 from penstock.fleet.document_traffic import TrafficSection
 from penstock.fleet.fields import (
+    NAME_OR_SETTINGS,
+    SETTINGS_TAG,
+    AsName,
     Count,
     CountOrZero,
     FilePath,
@@ -81,6 +84,29 @@ class ParallelismSection(Section):
     pipeline: Count = described("Pipeline-parallel degree.", 1, default=1)
 
 
+class StepTimeSection(Section):
+    """A step-time model with its numbers."""
+
+    kind: Name | None = described("roofline, linear, knee, niyama, tabulated, file, or a "
+                                  "published model's name.", "roofline")
+    name: Name | None = described("Another word for `kind`.", "vidur-a100-llama-3-8b")
+    factor: Positive | None = described("Multiplies every duration.", 1.1)
+    host_overhead_s: NotNegative | None = described(
+        "Time that the host adds to every step, seconds (roofline).", 0.002)
+    coefficients: dict[Name, Any] | None = described(
+        "The kind's coefficients, in seconds per unit (linear, knee, niyama, tabulated).",
+        {"base_s": 0.008, "prefill_token_s": 6e-5, "work_s": 2e-9, "decode_seq_s": 1e-5,
+         "context_s": 1e-7})
+    evidence: dict[Name, Any] | None = described(
+        "Where the coefficients come from and how well they fit.",
+        {"source": "own measurement", "mean_error": 0.02, "p95_error": 0.06})
+    path: FilePath | None = described("A saved fit (file).", "fits/a100.yaml")
+
+
+StepTimeChoice = Annotated[AsName | Annotated[StepTimeSection, Tag(SETTINGS_TAG)],
+                           NAME_OR_SETTINGS]
+
+
 class VariantSection(Section):
     """A kind of replica; what is left out is chosen for you.
 
@@ -96,10 +122,10 @@ class VariantSection(Section):
     precision: Precision | None = described("Number format of the weights.", "bf16")
     kv_precision: Precision = described("Number format of keys and values.", "fp8",
                                         default="bf16")
-    step_time: NamedChoice | None = described(
-        "Model of a step's duration: a name from the catalog of fits, or a kind with its "
-        "coefficients; left out, the best known for this combination.",
-        "vidur-a100-llama-3-8b", {"name": "linear", "base_s": 0.008, "prefill_token_s": 6e-5})
+    step_time: StepTimeChoice | None = described(
+        "Model of a step's duration: a published name, a saved fit's path, or a kind with its "
+        "coefficients; left out, the roofline of model and accelerator.",
+        "vidur-a100-llama-3-8b", {"kind": "roofline", "factor": 1.1})
     schedule: ScheduleChoice | None = described(
         "Scheduling policy of these replicas; left out, the fleet's.",
         {"name": "sarathi", "chunk_tokens": 256})

@@ -19,7 +19,6 @@ ShareOrZero = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Percentile = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f\x7f]+$")]
 FilePath = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Setting = bool | int | float | str | list[Any] | None
 
 
 class Section(BaseModel):
@@ -41,7 +40,7 @@ class Named(Section):
 
     name: Name = described("Which implementation.", "joint", default=...)
 
-    __pydantic_extra__: dict[str, Setting]
+    __pydantic_extra__: dict[str, Any]
 
 
 def _branch(value: Any) -> str:

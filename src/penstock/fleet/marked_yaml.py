@@ -19,8 +19,9 @@ Path = tuple[str | int, ...]
 MAX_BYTES = 5_000_000
 MAX_DEPTH = 24
 MAX_NODES = 100_000
+MAX_DIGITS = 18
 
-_INT = re.compile(r"[-+]?[0-9]{1,400}")
+_INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None,
           "true": True, "True": True, "TRUE": True, "false": False, "False": False,
@@ -153,6 +154,9 @@ class _Reader:
     def _scalar(self, event: Any) -> Any:
         self._check_tag(event, "tag:yaml.org,2002:str")
         plain_and_untagged = event.implicit[0]
+        if plain_and_untagged and len(event.value) > MAX_DIGITS and _INT.fullmatch(event.value):
+            self._fail(event, f"a number of {len(event.value)} digits; expected at most "
+                              f"{MAX_DIGITS}")
         return _plain_value(event.value) if plain_and_untagged else event.value
 
     def _check_tag(self, event: Any, usual: str) -> None:

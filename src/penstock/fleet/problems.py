@@ -24,6 +24,14 @@ class Problem(NamedTuple):
     text: str
 
 
+class PlacedError(Exception):
+    """A problem met while resolving, on its way to the loader."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        super().__init__(text)
+        self.problem = Problem(path, text)
+
+
 def raise_first(problems: Iterable[Problem], marked: MarkedData) -> None:
     """Raise InputError for the problem that stands first in the file, with the others' number."""
     found = sorted(problems, key=lambda problem: marked.line(problem.path))
@@ -64,9 +72,6 @@ def shown(value: object) -> str:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    # A number of thousands of digits cannot even be turned into text (sys.set_int_max_str_digits).
-    if isinstance(value, int) and abs(value) >= 10**18:
-        return f"a number of {value.bit_length()} bits"
     return repr(value)
 
 

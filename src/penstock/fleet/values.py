@@ -10,6 +10,8 @@ from penstock.core.slo import ServiceClass
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 from penstock.workload.source import TrafficSource
 
+StepTimeSpec = str | Mapping[str, Any] | None
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -44,8 +46,8 @@ class ModelChoice:
 class ReplicaGroup:
     """``count`` equal replicas. ``service_classes`` is ``None`` where they serve every class.
 
-    ``step_time`` is ``None`` where the best model known for this combination is to be used;
-    ``schedule`` is ``None`` where the fleet's own scheduling policy applies.
+    ``step_time`` is what ``perf.make.make_step_time`` takes, files as absolute paths; ``schedule``
+    is ``None`` where the fleet's own scheduling policy applies.
     """
 
     model: ModelSpec
@@ -55,7 +57,7 @@ class ReplicaGroup:
     precision: str = "bf16"
     kv_precision: str = "bf16"
     service_classes: tuple[str, ...] | None = None
-    step_time: Choice | None = None
+    step_time: StepTimeSpec = None
     schedule: SchedulerOptions | None = None
 
     @property

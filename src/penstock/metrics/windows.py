@@ -1,7 +1,7 @@
 """Gap statistics of many requests without storing their tokens.
 
-Requests of one decode group gain a token at each of its turns, so a request's token times are its
-first token's, which its prompt gave, and a window of the group's turn ends. Requests with equally many tokens form a matrix whose rows are such
+A replica gives at most one token per request and decode turn, so a request's tokens after the first
+are a window of the turns' end times. Requests with equally many tokens form a matrix of such
 windows; the definitions then work on whole matrices.
 """
 
@@ -26,39 +26,43 @@ BLOCK_TOKENS = 1 << 17
 def window_statistics(turn_end_s: FloatColumn, first_turn: IntColumn, first_token_s: FloatColumn,
                       num_tokens: IntColumn, due_first_s: FloatColumn, itl_s: FloatColumn,
                       strict: BoolColumn) -> GapStatistics:
-    """Statistics of requests whose tokens came at ``first_token_s`` and then, one a turn, at
-    ``turn_end_s[first_turn : first_turn + num_tokens - 1]``.
+    """Statistics of requests whose tokens came without a pause, one value per request.
 
-    ``due_first_s`` is when each first token was due (NaN: when it came), ``itl_s`` the pace target
-    (NaN: none), ``strict`` whether gaps rather than due times are judged. One value per request.
+    The first token came at ``first_token_s``, the others at the ends of turns ``first_turn`` to
+    ``first_turn + num_tokens - 2``. ``due_first_s`` is when the first token was due (NaN: when it
+    came), ``itl_s`` the pace target (NaN: none), ``strict`` whether gaps rather than due times are
+    judged.
     """
     order = np.lexsort((strict, num_tokens))
-    turn, head, tokens = first_turn[order], first_token_s[order], num_tokens[order]
+    turn, first, tokens = first_turn[order], first_token_s[order], num_tokens[order]
     due, pace, by_gap = due_first_s[order], itl_s[order], strict[order]
+    due = np.where(np.isnan(due), first, due)
     result = _empty(len(order))
     if len(order) == 0:
         return result
     # One view serves every length; the padding is never read as a token.
-    width = max(int(tokens[-1]) - 1, 1)
+    width = max(int(tokens[-1]), 1)
     windows = sliding_window_view(np.concatenate((turn_end_s, np.zeros(width))), width)
     for rows in _blocks(tokens, by_gap):
-        decoded = windows[turn[rows], :tokens[rows.start] - 1]
-        token_s = np.concatenate((head[rows, None], decoded), axis=1)
-        _store(result, rows, gap_statistics(token_s, _anchored(due[rows], token_s), pace[rows],
+        num = int(tokens[rows.start])
+        token_s = np.empty((rows.stop - rows.start, num))
+        token_s[:, 0] = first[rows]
+        token_s[:, 1:] = windows[turn[rows], :num - 1]
+        _store(result, rows, gap_statistics(token_s, due[rows], pace[rows],
                                             bool(by_gap[rows.start])))
     return _unsorted(result, order)
 
 
-def token_list_statistics(tokens_s: Sequence[FloatColumn], due_first_s: FloatColumn,
+def token_list_statistics(token_s: Sequence[FloatColumn], due_first_s: FloatColumn,
                           itl_s: FloatColumn, strict: BoolColumn) -> GapStatistics:
-    """The same for requests that paused: the token times of each, in seconds."""
-    result = _empty(len(tokens_s))
-    for row, times_s in enumerate(tokens_s):
+    """The same for the few requests that paused: each brings the times of all its tokens."""
+    result = _empty(len(token_s))
+    for row, times_s in enumerate(token_s):
         if len(times_s):
             rows = slice(row, row + 1)
-            token_s = times_s[None, :]
-            _store(result, rows, gap_statistics(token_s, _anchored(due_first_s[rows], token_s),
-                                                itl_s[rows], bool(strict[row])))
+            due = np.where(np.isnan(due_first_s[rows]), times_s[:1], due_first_s[rows])
+            _store(result, rows, gap_statistics(times_s[None, :], due, itl_s[rows],
+                                                bool(strict[row])))
     return result
 
 
@@ -78,11 +82,6 @@ def _unsorted(result: GapStatistics, order: IntColumn) -> GapStatistics:
     inverse[order] = np.arange(len(order))
     return GapStatistics(result.itl_mean_s[inverse], result.itl_p99_s[inverse],
                          result.itl_max_s[inverse], result.num_late_tokens[inverse])
-
-
-def _anchored(due_first_s: FloatColumn, token_s: FloatColumn) -> FloatColumn:
-    """Due times of first tokens; where there is none the first token's own time."""
-    return np.where(np.isnan(due_first_s), token_s[:, 0], due_first_s)
 
 
 def _blocks(num_tokens: IntColumn, strict: BoolColumn) -> Iterator[slice]:

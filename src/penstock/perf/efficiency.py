@@ -77,7 +77,8 @@ def efficiency_for(accelerator: Accelerator, precision: str, kv_precision: str) 
             1.0, prefill / measured["peaks"]["bf16"] if prefill else default["prefill_flops"]),
         prefill_kernel_s=measured.get("prefill_kernel_s", default["prefill_kernel_s"]),
         decode_bandwidth=peak_bandwidth * min(
-            1.0, decode / measured["peaks"]["bandwidth"] if decode else default["decode_bandwidth"]),
+            1.0, (decode / measured["peaks"]["bandwidth"] if decode
+                  else default["decode_bandwidth"])),
         decode_kernel_s=measured.get("decode_kernel_s", default["decode_kernel_s"]),
         seq_head_s=measured.get("seq_head_s", default["seq_head_s"]),
         all_reduce={int(ranks): (pair[0], pair[1])

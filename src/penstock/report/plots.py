@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from penstock.metrics.definitions import FloatColumn
+from penstock.metrics.definitions import FloatColumn, IntColumn
 from penstock.metrics.table import RequestTable
 from penstock.report import wording
 from penstock.report.series import (
@@ -20,7 +20,8 @@ Figure = dict[str, Any]
 
 # Distinct for colour-blind readers and legible on white and on near-black.
 PALETTE = ("#3f7de0", "#e08214", "#159a80", "#b457b0", "#c9a400", "#6b7a90")
-ACCENT = "#3f7de0"
+NEUTRAL = "#8a94a6"
+KV_COLOUR = "#7b61c9"
 MAX_CDF_POINTS = 300
 MAX_SCATTER_POINTS = 800
 
@@ -80,6 +81,7 @@ def cdf_figure(table: RequestTable, slos: Mapping[str, Mapping[str, Any]],
     """
     target_key = "itl_s" if latency == "itl_p99_s" else latency
     traces, lines, extremes = [], [], []
+    marks = []
     for name, colour in class_colours(list(slos)).items():
         rows = table.of_class(name)
         values = getattr(rows, latency)
@@ -93,12 +95,14 @@ def cdf_figure(table: RequestTable, slos: Mapping[str, Mapping[str, Any]],
             extremes += [*x[:1], *x[-1:]]
         target = slos[name].get(target_key)
         if target is not None:
-            lines.append((name, float(target), float(slos[name]["percentile"]), colour))
+            lines.append((float(target), colour))
             extremes.append(float(target))
+        if wording.target(latency, slos[name]) is not None:
+            marks.append(_objective_mark(name, slos[name], float(target), colour))
     layout = {"xaxis": _time_axis(extremes), "yaxis": _share_axis(),
               "margin": {"l": 48, "r": 12, "t": 14, "b": 40}}
-    _add_slo_lines(traces, layout, lines)
-    return {"data": traces, "layout": layout}
+    _add_slo_lines(layout, lines)
+    return {"data": traces + marks, "layout": layout}
 
 
 def _cdf_trace(x: FloatColumn, y: FloatColumn, name: str, colour: str, dash: str) -> Figure:
@@ -110,11 +114,10 @@ def _cdf_trace(x: FloatColumn, y: FloatColumn, name: str, colour: str, dash: str
             "hovertemplate": "%{y:.1%} within %{text}"}
 
 
-def _add_slo_lines(traces: list[Figure], layout: Figure,
-                   lines: list[tuple[str, float, float, str]]) -> None:
-    """A vertical line per target and a mark at the point above which the curve must pass."""
+def _add_slo_lines(layout: Figure, lines: Sequence[tuple[float, str]]) -> None:
+    """A labelled vertical line per target."""
     layout["shapes"], layout["annotations"] = [], []
-    for position, (name, target, percentile, colour) in enumerate(lines):
+    for position, (target, colour) in enumerate(lines):
         layout["shapes"].append({
             "type": "line", "x0": target, "x1": target, "y0": 0, "y1": 1, "yref": "paper",
             "line": {"color": colour, "width": 1.5, "dash": "dash"}})
@@ -122,13 +125,15 @@ def _add_slo_lines(traces: list[Figure], layout: Figure,
             "x": float(np.log10(target)), "y": 0.04 + 0.09 * position, "yref": "paper",
             "text": f"SLO {wording.seconds(target)}", "showarrow": False, "xanchor": "right",
             "xshift": -4, "font": {"color": colour, "size": 11}})
-        traces.append({
-            "type": "scatter", "mode": "markers", "x": [target], "y": [percentile / 100],
+
+
+def _objective_mark(name: str, slo: Mapping[str, Any], target: float, colour: str) -> Figure:
+    """A diamond at the point above which the curve must pass."""
+    return {"type": "scatter", "mode": "markers", "x": [target], "y": [slo["percentile"] / 100],
             "name": f"{name} objective", "showlegend": False,
-            "marker": {"symbol": "diamond-open", "size": 9, "color": colour,
-                       "line": {"width": 2}},
-            "text": [f"{wording.level(percentile)} within {wording.seconds(target)}"],
-            "hovertemplate": "%{text}"})
+            "marker": {"symbol": "diamond-open", "size": 9, "color": colour, "line": {"width": 2}},
+            "text": [f"{wording.level(slo['percentile'])} within {wording.seconds(target)}"],
+            "hovertemplate": "%{text}"}
 
 
 def _time_axis(extremes: Sequence[float]) -> Figure:
@@ -166,12 +171,12 @@ def load_figure(curves: LoadCurves, colours: Mapping[str, str]) -> Figure:
             "type": "scatter", "mode": "lines", "x": time_s,
             "y": _rounded(curves.replica_waiting), "name": "in replica queues",
             "showlegend": False, "yaxis": "y2", "xaxis": "x",
-            "line": {"color": "#8a94a6", "width": 1.2, "dash": "dot"},
+            "line": {"color": NEUTRAL, "width": 1.2, "dash": "dot"},
             "hovertemplate": "%{y:.3~g} in replica queues"})
     traces.append({
         "type": "scatter", "mode": "lines", "x": time_s, "y": _rounded(curves.kv_use),
         "name": "KV in use", "showlegend": False, "fill": "tozeroy", "yaxis": "y4", "xaxis": "x",
-        "line": {"color": "#7b61c9", "width": 1.2}, "fillcolor": _translucent("#7b61c9"),
+        "line": {"color": KV_COLOUR, "width": 1.2}, "fillcolor": _translucent(KV_COLOUR),
         "hovertemplate": "%{y:.1%} of KV memory"})
     layout = _stacked_layout([title for title, _ in panels] + ["KV memory in use"])
     layout["yaxis4"] |= {"tickformat": ".0%", "range": [0, 1.02]}
@@ -179,31 +184,27 @@ def load_figure(curves: LoadCurves, colours: Mapping[str, str]) -> Figure:
 
 
 def steps_figure(replica: ReplicaSeries) -> Figure:
-    """Step duration and what each step computed, over the steps around the longest queue."""
+    """Duration, tokens and queue of the steps around the longest queue, each held back to the
+    step before it."""
     rows = longest_wait_window(replica)
-    start_s = _rounded(replica.step_end_s[rows] - replica.step_duration_s[rows])
-    base: Figure = {"type": "bar", "x": start_s, "showlegend": False, "offset": 0,
-                    "width": _rounded(replica.step_duration_s[rows]), "marker_line_width": 0}
-    duration_ms = replica.step_duration_s[rows] * 1000.0
-    traces = [
-        base | {"y": _rounded(duration_ms), "name": "duration", "marker": _flat(PALETTE[3]),
-                "hovertemplate": "%{y:.3~g} ms"},
-        base | {"y": replica.prefill_tokens[rows], "name": "prefill tokens", "yaxis": "y2",
-                "marker": _flat(PALETTE[0]), "hovertemplate": "%{y:,} prefill tokens"},
-        base | {"y": replica.decode_seqs[rows], "name": "decode tokens", "yaxis": "y2",
-                "base": replica.prefill_tokens[rows], "marker": _flat(PALETTE[1]),
-                "customdata": replica.decode_seqs[rows],
-                "hovertemplate": "%{customdata:,} decode tokens"},
-        {"type": "scatter", "mode": "lines", "x": start_s, "y": replica.num_waiting[rows],
-         "name": "waiting", "yaxis": "y3", "showlegend": False,
-         "line": {"color": "#8a94a6", "width": 1.5, "shape": "hv"},
-         "hovertemplate": "%{y:,} waiting"},
-    ]
-    for trace in traces[:3]:
-        trace.pop("marker_line_width")
-    layout = _stacked_layout(["Step duration, ms", "Tokens in the step", "Waiting requests"])
-    layout["barmode"] = "overlay"
-    return {"data": traces, "layout": layout}
+    time_s = _rounded(replica.step_end_s[rows])
+    panels = (
+        ("y", "", "duration", replica.step_duration_s[rows] * 1000.0, PALETTE[3], ".3~g", " ms"),
+        ("y2", "tokens", "prefill", replica.prefill_tokens[rows], PALETTE[0], ",",
+         " prefill tokens"),
+        ("y2", "tokens", "decode", replica.decode_seqs[rows], PALETTE[1], ",", " decode tokens"),
+        ("y3", "", "waiting", replica.num_waiting[rows], NEUTRAL, ",", " waiting"))
+    traces = []
+    for axis, stack, name, values, colour, form, unit in panels:
+        filled = {"stackgroup": stack} if stack else {"fill": "tozeroy"}
+        traces.append({
+            "type": "scatter", "mode": "lines", "x": time_s, "y": _rounded(values), "name": name,
+            "showlegend": False, "yaxis": axis, "xaxis": "x", "fillcolor": _translucent(colour),
+            "line": {"color": colour, "width": 1, "shape": "vh"},
+            "hovertemplate": f"%{{y:{form}}}{unit}", **filled})
+    titles = ("Step duration, ms", "Tokens in the step: prefill (blue), decode (orange)",
+              "Waiting requests")
+    return {"data": traces, "layout": _stacked_layout(titles)}
 
 
 def step_cost_figure(series: RunSeries) -> Figure:
@@ -277,15 +278,11 @@ def _axis(letter: str, row: int) -> str:
     return letter if row == 0 else f"{letter}{row + 1}"
 
 
-def _flat(colour: str) -> Figure:
-    return {"color": colour, "line": {"width": 0}}
-
-
 def _translucent(colour: str) -> str:
     red, green, blue = (int(colour[at:at + 2], 16) for at in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.35)"
 
 
-def _rounded(values: FloatColumn) -> list[float]:
+def _rounded(values: FloatColumn | IntColumn) -> list[float]:
     """Six significant digits are more than a screen shows, and make the page smaller."""
     return [float(f"{value:.6g}") for value in values.tolist()]

@@ -9,11 +9,14 @@ from penstock.report.plots import class_colours
 
 Row = Sequence[str]
 
+MUTED_ABSENT = f"<span class=muted>{wording.ABSENT}</span>"
+
 
 def hero(summary: Mapping[str, Any]) -> str:
     """The headline, the figures beside it and one verdict per class."""
-    facts = "".join(f"<div><dt>{escape(label)}</dt><dd>{_split_fact(text)}</dd></div>"
-                    for label, text in wording.facts(summary).items())
+    facts = "".join(f"<div><dt>{escape(fact.label)}</dt><dd>{escape(fact.value)}"
+                    f"<small>{escape(fact.detail)}</small></dd></div>"
+                    for fact in wording.facts(summary))
     verdicts = "".join(_verdict_item(name, entry) for name, entry in summary["classes"].items())
     overall = summary["overall"]
     lede = (f"{wording.count(overall['received'])} requests over "
@@ -22,13 +25,6 @@ def hero(summary: Mapping[str, Any]) -> str:
     return (f"<h1>{escape(wording.headline(summary))}</h1><p class=lede>{escape(lede)}</p>"
             f'<ul class=verdicts aria-label="Verdict by service class">{verdicts}</ul>'
             f"<dl class=facts>{facts}</dl>")
-
-
-def _split_fact(text: str) -> str:
-    """The figure large, what follows it in brackets small."""
-    value, _, rest = text.partition(" (")
-    small = f"<small>95 % interval {escape(rest.rstrip(')'))}</small>" if rest else ""
-    return escape(value) + small
 
 
 def _verdict_item(name: str, entry: Mapping[str, Any]) -> str:
@@ -72,7 +68,7 @@ def attainment_bar(entry: Mapping[str, Any], colour: str, goal: float | None) ->
     """A bar with its confidence band and the objective as a tick, and the number beside it."""
     share = entry["attainment"]
     if share is None:
-        return f"<span class=muted>{wording.ABSENT}</span>"
+        return MUTED_ABSENT
     low, high = entry["attainment_low"], entry["attainment_high"]
     tick = "" if goal is None else (f"<line class=goal x1={goal * 100:.2f} x2={goal * 100:.2f} "
                                     "y1=-3 y2=11 />")
@@ -93,8 +89,8 @@ def latency_table(summary: Mapping[str, Any]) -> str:
         rows = []
         for key, title in wording.LATENCIES.items():
             target = wording.target(key, entry["slo"])
-            cells = [judged(entry["latency"][key][q], target) for q in wording.PERCENTILES]
-            bound = f"≤ {wording.seconds(target)}" if target else "<span class=muted>–</span>"
+            cells = [judged(entry, key, q) for q in wording.PERCENTILES]
+            bound = MUTED_ABSENT if target is None else f"≤ {wording.seconds(target)}"
             rows.append(_row((title, bound, *cells)))
         heading = (f"<tr><th colspan=6 scope=rowgroup>{class_label(name, colours[name])}"
                    f"<span class=sub>{escape(wording.objective(entry['slo']))}</span></th></tr>")
@@ -104,14 +100,16 @@ def latency_table(summary: Mapping[str, Any]) -> str:
                     "so far, the rest of finished requests. ▲ marks a value above its target.")
 
 
-def judged(value: float | None, target: float | None) -> str:
+def judged(entry: Mapping[str, Any], latency: str, percentile: str) -> str:
     """A latency, coloured and marked when a target binds it."""
+    value = entry["latency"][latency][percentile]
     text = wording.seconds(value)
-    if value is None or target is None:
+    over = wording.is_over(percentile, value, entry["slo"], latency)
+    if over is None:
         return text
-    if value <= target + 1e-9:
+    if not over:
         return f"<span class=kept>{text}</span>"
-    return f'<span class=over><span aria-label="above target">▲</span> {text}</span>'
+    return f'<span class=over><span role=img aria-label="above target">▲</span> {text}</span>'
 
 
 def cost_table(summary: Mapping[str, Any]) -> str:
@@ -196,7 +194,7 @@ def class_label(name: str, colour: str) -> str:
 
 def mark(meets: bool | None) -> str:
     """The sign of a verdict; the words beside it carry the meaning."""
-    sign = {True: "✓", False: "✕", None: "–"}[meets]
+    sign = {True: "✓", False: "✕", None: wording.ABSENT}[meets]
     return f'<span class="mark {_tone(meets)}" aria-hidden=true>{sign}</span>'
 
 

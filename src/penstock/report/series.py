@@ -5,18 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.metrics.definitions import BoolColumn, FloatColumn, IntColumn
+from penstock.metrics.definitions import FloatColumn, IntColumn
 from penstock.metrics.table import UNFINISHED, RequestTable
 
-MAX_BINS = 360
+MAX_BINS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSeries:
     """Steps of one replica in order of time; all arrays have one length.
 
-    ``num_waiting`` and ``kv_used_tokens`` are as of the step's end. With ``every_step`` a span that
-    no step covers was idle; otherwise the rows are a sample and each holds until the next.
+    ``num_waiting`` and ``kv_used_tokens`` are as of the step's end. Rows may be a sample, or the
+    last of a run of like steps: a row speaks for the time since the row before it. ``every_step``
+    says that nothing but such runs was left out.
     """
 
     replica: int
@@ -31,17 +32,6 @@ class ReplicaSeries:
 
     def __len__(self) -> int:
         return len(self.step_end_s)
-
-    def rows_at(self, times_s: FloatColumn) -> tuple[IntColumn, BoolColumn]:
-        """The row in force at each time, and whether there is one (else the replica was idle)."""
-        if not len(self):
-            return np.zeros(len(times_s), dtype=np.int64), np.zeros(len(times_s), dtype=np.bool_)
-        start_s = self.step_end_s - self.step_duration_s
-        rows = np.searchsorted(start_s, times_s, side="right") - 1
-        busy = (rows >= 0) & (times_s <= self.step_end_s[-1])
-        if self.every_step:
-            busy &= times_s <= self.step_end_s[np.maximum(rows, 0)]
-        return np.maximum(rows, 0), busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +81,11 @@ def load_curves(table: RequestTable, series: RunSeries, max_bins: int = MAX_BINS
     for name in table.service_classes:
         rows = table.of_class(name)
         arrivals[name] = np.histogram(rows.arrival_s, edges)[0] / width
-        served = rows.take(~np.isnan(rows.first_scheduled_s))
-        begun = _count(served.first_scheduled_s, middle)
-        waiting[name] = _count(_queued(rows).arrival_s, middle) - begun
-        running[name] = begun - _count(_ends_s(served), middle)
-    replica_waiting, kv_use = _replica_curves(series, middle)
+        queued = _queued(rows)
+        waiting[name] = (_count(queued.arrival_s, middle)
+                         - _count(_known(queued.first_scheduled_s), middle))
+        running[name] = _in_service(rows, middle)
+    replica_waiting, kv_use = _replica_curves(table, series, middle)
     return LoadCurves(middle, arrivals, waiting, running, replica_waiting, kv_use)
 
 
@@ -112,28 +102,45 @@ def _ends_s(served: RequestTable) -> FloatColumn:
     return np.where(served.status == UNFINISHED, np.inf, ends_s)
 
 
+def _known(moments_s: FloatColumn) -> FloatColumn:
+    return moments_s[~np.isnan(moments_s)]
+
+
 def _count(moments_s: FloatColumn, times_s: FloatColumn) -> FloatColumn:
     """How many moments lie at or before each time."""
     return np.searchsorted(np.sort(moments_s), times_s, side="right").astype(np.float64)
 
 
 def _span(table: RequestTable, series: RunSeries) -> tuple[float, float]:
-    moments = [table.arrival_s, table.last_token_s[~np.isnan(table.last_token_s)]]
+    moments = [table.arrival_s, _known(table.last_token_s)]
     moments += [replica.step_end_s[-1:] for replica in series.replicas]
     joined = np.concatenate(moments)
     return (float(joined.min()), float(joined.max())) if len(joined) else (0.0, 1.0)
 
 
-def _replica_curves(series: RunSeries, times_s: FloatColumn) -> tuple[FloatColumn, FloatColumn]:
+def _replica_curves(table: RequestTable, series: RunSeries,
+                    times_s: FloatColumn) -> tuple[FloatColumn, FloatColumn]:
+    """Requests waiting in replicas, and the share of KV memory in use, at each time."""
     waiting, used = np.zeros(len(times_s)), np.zeros(len(times_s))
     total = 0
     for replica in series.replicas:
         total += replica.kv_total_tokens
-        rows, busy = replica.rows_at(times_s)
-        if len(replica):
-            waiting += np.where(busy, replica.num_waiting[rows], 0)
-            used += np.where(busy, replica.kv_used_tokens[rows], 0)
+        if not len(replica):
+            continue
+        rows = np.searchsorted(replica.step_end_s, times_s)
+        # Between steps a replica may be idle, which its own rows do not show.
+        at_work = rows < len(replica)
+        at_work &= _in_service(table.take(table.replica == replica.replica), times_s) > 0
+        rows = np.minimum(rows, len(replica) - 1)
+        waiting += np.where(at_work, replica.num_waiting[rows], 0)
+        used += np.where(at_work, replica.kv_used_tokens[rows], 0)
     return waiting, used / total if total else used
+
+
+def _in_service(table: RequestTable, times_s: FloatColumn) -> FloatColumn:
+    """How many requests lie between first scheduling and their end at each time."""
+    served = table.take(~np.isnan(table.first_scheduled_s))
+    return _count(served.first_scheduled_s, times_s) - _count(_ends_s(served), times_s)
 
 
 def longest_wait_window(replica: ReplicaSeries, num_steps: int = 240) -> slice:

@@ -25,8 +25,7 @@ def run_tables(summary: Mapping[str, Any]) -> "list[RenderableType]":
 
 
 def _facts_line(summary: Mapping[str, Any]) -> str:
-    facts = wording.facts(summary)
-    return "   ".join(f"{label.lower()} {text}" for label, text in facts.items())
+    return "   ".join(f"{fact.label.lower()} {fact.value}" for fact in wording.facts(summary))
 
 
 def classes_table(summary: Mapping[str, Any]) -> "Table":
@@ -52,28 +51,27 @@ def _outcome(table: "Table", name: str, entry: Mapping[str, Any], meets: bool | 
 
 def verdict_text(meets: bool | None) -> str:
     """A verdict with a sign and a colour, as rich markup."""
-    sign, style = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "dim")}[meets]
+    sign, style = {True: ("✓", "green"), False: ("✗", "red"), None: (wording.ABSENT, "dim")}[meets]
     return f"[{style}]{sign} {wording.verdict(meets)}[/]"
 
 
 def latency_table(summary: Mapping[str, Any]) -> "Table":
     """Percentiles of each latency by class against the targets."""
     table = _table("Latency", "class", "latency", "target", *wording.PERCENTILES)
+    table.columns[1].justify = "left"
     for name, entry in summary["classes"].items():
         for row, (key, title) in enumerate(wording.LATENCIES.items()):
             target = wording.target(key, entry["slo"])
             table.add_row(_plain(name) if row == 0 else "", title, wording.seconds(target),
-                          *(_judged(entry["latency"][key][q], target)
-                            for q in wording.PERCENTILES))
+                          *(_judged(entry, key, q) for q in wording.PERCENTILES))
         table.add_section()
     return table
 
 
-def _judged(value: float | None, target: float | None) -> str:
+def _judged(entry: Mapping[str, Any], latency: str, percentile: str) -> str:
+    value = entry["latency"][latency][percentile]
     text = wording.seconds(value)
-    if value is None or target is None or value <= target + 1e-9:
-        return text
-    return f"[red]▲ {text}[/]"
+    return f"[red]▲ {text}[/]" if wording.is_over(percentile, value, entry["slo"], latency) else text
 
 
 def cost_table(summary: Mapping[str, Any]) -> "Table":
@@ -105,6 +103,7 @@ def sizing_table(summary: Mapping[str, Any]) -> "Table":
 def refusals_table(summary: Mapping[str, Any]) -> "Table":
     """Why requests were rejected or shed."""
     table = _table("Rejected and shed", "reason", "class", "outcome", "requests")
+    table.columns[1].justify = table.columns[2].justify = "left"
     for item in sorted(summary["refusals"], key=lambda item: -int(item["num_requests"])):
         table.add_row(_plain(item["reason"]), _plain(item["service_class"]),
                       _plain(item["status"]), wording.count(item["num_requests"]))

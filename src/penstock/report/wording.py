@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from math import floor, log10
-from typing import Any
+from typing import Any, NamedTuple
 
-ABSENT = "–"
+ABSENT = "\N{EN DASH}"
 
 LATENCIES = {"ttft_s": "TTFT", "itl_mean_s": "ITL mean", "itl_p99_s": "ITL p99", "tpot_s": "TPOT",
              "e2e_s": "e2e", "queue_s": "queue"}
@@ -63,14 +63,26 @@ def money(value: float | None) -> str:
 def target(latency: str, slo: Mapping[str, Any]) -> float | None:
     """The target that a latency is held against, if it has one.
 
-    A strict pace binds gaps, so the per-request p99 of gaps is compared with it; a paced one binds
-    due times, which no single gap shows.
+    A strict pace at the 99th percentile binds the p99 of a request's gaps; at other percentiles,
+    or paced, it binds what none of the reported latencies shows.
     """
     if latency in ("ttft_s", "e2e_s"):
         return _number(slo.get(latency))
-    if latency == "itl_p99_s" and slo.get("itl") == "strict":
+    if latency == "itl_p99_s" and slo.get("itl") == "strict" and slo.get("percentile") == 99:
         return _number(slo.get("itl_s"))
     return None
+
+
+def is_over(percentile: str, value: float | None, slo: Mapping[str, Any],
+            latency: str) -> bool | None:
+    """Whether a reported percentile breaks its target, ``None`` where no target binds it.
+
+    An objective for 95 % of requests says nothing of the p99.
+    """
+    bound = target(latency, slo)
+    if value is None or bound is None or float(percentile[1:]) > slo["percentile"]:
+        return None
+    return value > bound + 1e-9
 
 
 def _number(value: Any) -> float | None:
@@ -126,18 +138,27 @@ def headline(summary: Mapping[str, Any]) -> str:
     return f"{verb} {fleet_phrase(summary)}: {outcome}."
 
 
-def facts(summary: Mapping[str, Any]) -> dict[str, str]:
-    """The few figures that stand beside the headline, by their labels."""
+class Fact(NamedTuple):
+    """A figure with its label, and what qualifies it."""
+
+    label: str
+    value: str
+    detail: str
+
+
+def facts(summary: Mapping[str, Any]) -> tuple[Fact, ...]:
+    """The few figures that stand beside the headline."""
     overall = summary["overall"]
-    low, high = overall["attainment_low"], overall["attainment_high"]
-    spread = "" if low is None else f" ({percent(low, 1)} to {percent(high, 1)})"
-    return {
-        "Attainment": percent(overall["attainment"]) + spread,
-        "Goodput": rate(overall["goodput_requests_per_s"], "requests/s"),
-        "Cost": f"{money(overall['cost']['per_hour'])} per hour",
-        "Per million tokens": money(overall["cost"]["per_million_tokens"]),
-        "Utilisation": percent(overall["utilisation"], 1),
-    }
+    cost, low, high = overall["cost"], overall["attainment_low"], overall["attainment_high"]
+    interval = "" if low is None else f"{percent(low, 1)} to {percent(high, 1)}"
+    return (
+        Fact("Attainment", percent(overall["attainment"]), interval),
+        Fact("Goodput", rate(overall["goodput_requests_per_s"]), "requests within every target"),
+        Fact("Cost per hour", money(cost["per_hour"]), f"{money(cost['total'])} for this run"),
+        Fact("Cost per million tokens", money(cost["per_million_tokens"]),
+             "prompt and output alike"),
+        Fact("Utilisation", percent(overall["utilisation"], 1), "time spent computing"),
+    )
 
 
 def sizing_variable(sizing: Mapping[str, Any]) -> str:

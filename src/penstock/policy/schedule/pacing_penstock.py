@@ -110,17 +110,18 @@ class PenstockPacing(PlainPacing):
         self._lengths.observe(sequence.request.service_class.name, sequence.generated)
 
     def committed(self, plan: StepPlan, num_steps: int, planned_s: float, now_s: float) -> None:
-        observed_s = now_s - planned_s
-        if num_steps > 1 or observed_s <= 0:
-            return
         prefill, work, seqs, context_tokens = plan.features
+        observed_s = now_s - planned_s
+        # Steps without prompts may come many at once, so they teach nothing: what is learnt must
+        # not depend on how a driver groups steps.
+        if not prefill or observed_s <= 0:
+            return
         predicted_s = self._step_time.seconds(prefill, work, seqs, context_tokens)
         if predicted_s > 0:
             ratio = min(2.0, max(0.5, observed_s / predicted_s / self._correction))
             self._correction *= 1.0 + _LEARN * (ratio - 1.0)
         if seqs:
             self._step_s += _LEARN * (observed_s - self._step_s)
-        if prefill:
-            share = self._correction * (prefill * self._token_s + work * self._work_s) / observed_s
-            self.prefill_share += _LEARN * (min(1.0, share) - self.prefill_share)
-            self.prefill_share = max(0.05, self.prefill_share)
+        share = self._correction * (prefill * self._token_s + work * self._work_s) / observed_s
+        self.prefill_share += _LEARN * (min(1.0, share) - self.prefill_share)
+        self.prefill_share = max(0.05, self.prefill_share)

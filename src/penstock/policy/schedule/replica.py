@@ -505,6 +505,8 @@ class ReplicaScheduler:
             tokens = chunk.tokens * num_steps
             sequence.computed += tokens
             self._pending_prompt_tokens -= tokens
+            heapq.heapreplace(self._started, (sequence.relegated, self._order(sequence),
+                                              sequence.serial, sequence))
 
     def steady_steps(self, plan: StepPlan) -> int:
         """How many steps like ``plan``, itself included, may run before any decision could change

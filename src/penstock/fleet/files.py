@@ -1,0 +1,59 @@
+"""Where a fleet file's other files lie."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.core.errors import InputError
+from penstock.fleet.marked_yaml import MAX_BYTES
+from penstock.fleet.marked_yaml import Path as FieldPath
+from penstock.fleet.problems import PlacedError, shown
+
+
+@dataclass(frozen=True, slots=True)
+class FileFinder:
+    """Looks for relative paths in ``base``, then in ``data_dir``."""
+
+    base: Path
+    data_dir: Path | None = None
+
+    def find(self, name: str, field: FieldPath) -> str:
+        """The absolute path of a file or folder that the document names in ``field``."""
+        folders = [self.base] if self.data_dir is None else [self.base, self.data_dir]
+        for folder in folders:
+            path = folder / Path(name).expanduser()
+            try:
+                if path.exists():
+                    return str(path.resolve())
+            except (OSError, RuntimeError):
+                break
+        places = " or ".join(dict.fromkeys(str(folder.resolve()) for folder in folders))
+        where = "" if Path(name).is_absolute() else f" in {places}"
+        raise PlacedError(field, f"no file {shown(name)}{where}")
+
+
+def read_text(path: Path) -> str:
+    """A fleet file's text. Raises InputError, one line, for anything that is not one."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; expected a fleet file (YAML)") from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; expected a fleet file (YAML)") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except ValueError as error:
+        raise InputError(f"{shown(str(path))}: cannot be read ({error})") from None
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{path}: more than {MAX_BYTES:,} bytes; is it a fleet file?")
+    return decoded(content, str(path))
+
+
+def decoded(content: bytes, source: str) -> str:
+    """UTF-8 text, a byte-order mark at its beginning left out."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise InputError(f"{source}:{line}: not UTF-8 text (byte {content[error.start]:#04x})"
+                         ) from None

@@ -1,0 +1,220 @@
+"""Kinds of replica: what the file leaves out is chosen here, and what cannot be is said."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from penstock.core.errors import InputError
+from penstock.core.hardware import Accelerator, Parallelism
+from penstock.core.model import ModelSpec
+from penstock.fleet.document import (
+    FleetDocument,
+    ReplicaSection,
+    SizingGroupSection,
+    StepTimeSection,
+    VariantSection,
+)
+from penstock.fleet.document_schedule import ScheduleSection
+from penstock.fleet.files import FileFinder
+from penstock.fleet.marked_yaml import Path
+from penstock.fleet.problems import PlacedError, Problem
+from penstock.fleet.values import (
+    AcceleratorPool,
+    EngineOptions,
+    ModelChoice,
+    ReplicaGroup,
+    Sizing,
+    StepTimeSpec,
+)
+from penstock.perf.make import make_step_time
+from penstock.perf.memory import kv_capacity_tokens
+from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
+
+_STEP_TIME_FILES = (".yaml", ".yml", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What groups may be made of, and where their files may lie."""
+
+    pools: Mapping[str, AcceleratorPool]
+    models: Mapping[str, ModelChoice]
+    engine: EngineOptions
+    files: FileFinder
+
+
+def resolve_replicas(document: FleetDocument, have: Resources) -> tuple[ReplicaGroup, ...]:
+    """The replicas that run now."""
+    groups = tuple(_replica_group(("replicas", i), section, have)
+                   for i, section in enumerate(document.replicas or ()))
+    for problem in pool_problems(groups, have.pools):
+        raise PlacedError(*problem)
+    return groups
+
+
+def resolve_sizing(document: FleetDocument, have: Resources) -> Sizing:
+    """What to size with: the groups of the file, its variant, or one default group per model.
+
+    Without replicas there is always a group for every model with traffic.
+    """
+    section = document.sizing
+    max_replicas = section.max_replicas if section else Sizing().max_replicas
+    if section and section.groups:
+        groups = [_sizing_group(("sizing", "groups", i), group, have)
+                  for i, group in enumerate(section.groups)]
+    elif document.replicas and document.variant is None:
+        groups = []
+    else:
+        groups = _default_groups(document, have)
+    num_least = sum(group.count for group in groups)
+    if num_least > max_replicas:
+        raise PlacedError(("sizing", "max_replicas"), f"{max_replicas} is fewer than the "
+                          f"{num_least} that the groups have at least")
+    return Sizing(tuple(groups), max_replicas)
+
+
+def _default_groups(document: FleetDocument, have: Resources) -> list[ReplicaGroup]:
+    only = next(iter(have.models))
+    variant = document.variant or VariantSection.model_construct()
+    with_traffic = dict.fromkeys(entry.model or only for entry in document.traffic)
+    models = [variant.model or only] if document.variant else list(with_traffic)
+    where: Path = ("variant",) if document.variant else ("accelerators",)
+    return [_group(where, variant.model_copy(update={"model": model}), have) for model in models]
+
+
+def _replica_group(path: Path, section: ReplicaSection, have: Resources) -> ReplicaGroup:
+    group = _group(path, section, have)
+    return replace(group, count=section.count, service_classes=_names(section.service_classes))
+
+
+def _sizing_group(path: Path, section: SizingGroupSection, have: Resources) -> ReplicaGroup:
+    group = _group(path, section, have)
+    return replace(group, count=section.min_replicas, service_classes=_names(section.classes))
+
+
+def _names(names: list[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)
+
+
+def _group(path: Path, section: VariantSection, have: Resources) -> ReplicaGroup:
+    model = have.models[section.model or next(iter(have.models))]
+    precision = section.precision or model.precisions[0]
+    candidates = ([have.pools[section.accelerator]] if section.accelerator
+                  else list(have.pools.values()))
+    parallelism = section.parallelism and Parallelism(section.parallelism.tensor,
+                                                      section.parallelism.pipeline)
+    accelerator, spread = _first_fit(path, model.spec, candidates, parallelism, precision,
+                                     section.kv_precision, have.engine)
+    group = ReplicaGroup(
+        model.spec, accelerator, 1, spread, precision, section.kv_precision,
+        step_time=_step_time(section.step_time, have.files, (*path, "step_time")),
+        schedule=None if section.schedule is None else
+        resolve_schedule((*path, "schedule"), section.schedule, have.engine))
+    _check_step_time((*path, "step_time"), group)
+    return group
+
+
+def _first_fit(path: Path, model: ModelSpec, candidates: list[AcceleratorPool],
+               parallelism: Parallelism | None, precision: str, kv_precision: str,
+               engine: EngineOptions) -> tuple[Accelerator, Parallelism]:
+    """The first accelerator, and its least tensor parallelism, that holds weights and a block."""
+    failure: InputError | None = None
+    for pool in candidates:
+        accelerator = pool.accelerator
+        for spread in [parallelism] if parallelism else _tensor_degrees(pool, model):
+            _check_spread(path, model, accelerator, spread)
+            try:
+                kv_capacity_tokens(model, accelerator, spread, precision, kv_precision,
+                                   memory_fraction=engine.memory_fraction,
+                                   block_tokens=engine.block_tokens)
+            except InputError as error:
+                failure = failure or error
+            else:
+                return accelerator, spread
+    raise PlacedError(path, str(failure))
+
+
+def _tensor_degrees(pool: AcceleratorPool, model: ModelSpec) -> Iterator[Parallelism]:
+    most = min(pool.accelerator.max_per_node, pool.count or pool.accelerator.max_per_node,
+               model.num_heads)
+    tensor = 1
+    while tensor <= max(most, 1):
+        yield Parallelism(tensor)
+        tensor *= 2
+
+
+def _check_spread(path: Path, model: ModelSpec, accelerator: Accelerator,
+                  spread: Parallelism) -> None:
+    for name, value, most, why in (
+            ("tensor", spread.tensor, accelerator.max_per_node,
+             f"{accelerator.name} accelerators share a node"),
+            ("tensor", spread.tensor, model.num_heads, f"attention heads has {model.name}"),
+            ("pipeline", spread.pipeline, model.num_layers, f"layers has {model.name}")):
+        if value > most:
+            raise PlacedError((*path, "parallelism", name),
+                              f"{value} is more than the {most} {why}")
+
+
+def pool_problems(groups: tuple[ReplicaGroup, ...],
+                  pools: Mapping[str, AcceleratorPool]) -> Iterator[Problem]:
+    """Groups that together need more accelerators than there are."""
+    needed: dict[str, int] = {}
+    for i, group in enumerate(groups):
+        name = group.accelerator.name
+        needed[name] = needed.get(name, 0) + group.num_accelerators
+        count = pools[name].count
+        if count is not None and needed[name] > count:
+            yield Problem(("replicas", i), f"the replicas up to here need {needed[name]} {name}; "
+                                           f"the fleet has {count}")
+
+
+def resolve_schedule(path: Path, choice: str | ScheduleSection,
+                     engine: EngineOptions) -> SchedulerOptions:
+    """The named scheduling policy with the file's knobs and the engine's sequence limit."""
+    changes: dict[str, Any] = {}
+    if engine.max_num_seqs is not None:
+        changes["max_num_seqs"] = engine.max_num_seqs
+    name = choice
+    if isinstance(choice, ScheduleSection):
+        name = choice.name
+        changes |= {key: value for key, value in choice.model_dump(exclude={"name"}).items()
+                    if value is not None}
+    if "fixed_lengths" in changes:
+        changes["fixed_lengths"] = tuple(changes["fixed_lengths"].items())
+    try:
+        return scheduler_options(str(name), **changes)
+    except InputError as error:
+        raise PlacedError(path, str(error)) from None
+
+
+def schedule_changes(options: SchedulerOptions) -> dict[str, Any]:
+    """What distinguishes options from the preset whose name they bear."""
+    preset = scheduler_options(options.policy)
+    changed = {field.name: getattr(options, field.name) for field in fields(SchedulerOptions)
+               if getattr(options, field.name) != getattr(preset, field.name)}
+    if "fixed_lengths" in changed:
+        changed["fixed_lengths"] = dict(changed["fixed_lengths"])
+    return changed
+
+
+def _step_time(choice: str | StepTimeSection | None, files: FileFinder, path: Path) -> StepTimeSpec:
+    if choice is None:
+        return None
+    if isinstance(choice, str):
+        return files.find(choice, path) if choice.endswith(_STEP_TIME_FILES) else choice
+    spec = choice.model_dump(exclude_none=True)
+    if choice.path is not None:
+        spec["path"] = files.find(choice.path, (*path, "path"))
+    if "name" in spec and "kind" in spec:
+        raise PlacedError(path, "kind and name mean the same; keep one of them")
+    return spec
+
+
+def _check_step_time(path: Path, group: ReplicaGroup) -> None:
+    if group.step_time is None:
+        return
+    try:
+        make_step_time(group.step_time, group.model, group.accelerator, group.parallelism,
+                       group.precision, group.kv_precision)
+    except InputError as error:
+        raise PlacedError(path, str(error).removeprefix("step_time: ")) from None

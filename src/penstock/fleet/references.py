@@ -1,0 +1,208 @@
+"""Faults between sections: names that are not there, shares that do not add up, doubles."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from math import fsum
+from typing import NamedTuple
+
+from penstock.core.errors import nearest
+from penstock.fleet.document import (
+    FleetDocument,
+    ReplicaSection,
+    ServiceClassSection,
+    SizingGroupSection,
+    VariantSection,
+)
+from penstock.fleet.fields import Named
+from penstock.fleet.marked_yaml import Path
+from penstock.fleet.problems import Problem, shown
+from penstock.policy.route.simple import ROUTERS
+from penstock.policy.schedule.options import PRESETS
+
+# Names of each kind of policy, with the settings that it takes. `joint`, `feasible` and
+# `predictive` belong to the file's format from its first version.
+ROUTE_POLICIES: Mapping[str, tuple[str, ...]] = {**dict.fromkeys(ROUTERS, ()), "joint": ()}
+ADMIT_POLICIES: Mapping[str, tuple[str, ...]] = {"all": (), "feasible": ()}
+SCALE_POLICIES: Mapping[str, tuple[str, ...]] = {"none": (), "predictive": ()}
+_SHARE_TOLERANCE = 0.005
+
+
+class Names(NamedTuple):
+    """Names that the rest of the file may refer to."""
+
+    accelerators: tuple[str, ...]
+    models: Mapping[str, tuple[str, ...]]
+    classes: tuple[str, ...]
+
+
+def reference_problems(document: FleetDocument, known_accelerators: Collection[str],
+                       known_models: Collection[str]) -> Iterator[Problem]:
+    """Everything wrong with the names and shares of a well-formed document."""
+    yield from _catalog_problems(document, known_accelerators, known_models)
+    names = Names(tuple(a.name for a in document.accelerators),
+                  {m.name: tuple(m.precisions) for m in document.models},
+                  tuple(c.name for c in document.service_classes))
+    yield from _duplicates("service_classes", names.classes)
+    for i, service_class in enumerate(document.service_classes):
+        yield from _slo_problems(("service_classes", i, "slo"), service_class)
+    yield from _traffic_problems(document, names)
+    yield from _group_problems(document, names)
+    yield from _policy_problems(document)
+
+
+def unknown(path: Path, what: str, name: str, valid: Iterable[str]) -> Problem:
+    """The problem of a name that nothing bears."""
+    return Problem(path, f"unknown {what} {shown(name)}{nearest(name, valid)}")
+
+
+def _duplicates(section: str, names: Iterable[str]) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for i, name in enumerate(names):
+        if name in first:
+            yield Problem((section, i, "name"),
+                          f"{shown(name)} stands twice, first as {section}[{first[name]}]")
+        first.setdefault(name, i)
+
+
+def _catalog_problems(document: FleetDocument, known_accelerators: Collection[str],
+                      known_models: Collection[str]) -> Iterator[Problem]:
+    for i, accelerator in enumerate(document.accelerators):
+        if accelerator.name not in known_accelerators:
+            yield unknown(("accelerators", i, "name"), "accelerator", accelerator.name,
+                          known_accelerators)
+    yield from _duplicates("accelerators", (a.name for a in document.accelerators))
+    for i, model in enumerate(document.models):
+        if model.config is None and model.name not in known_models:
+            yield unknown(("models", i, "name"), "model", model.name, known_models)
+        if not model.precisions:
+            yield Problem(("models", i, "precisions"), "expected at least one, found none")
+        if len(set(model.precisions)) < len(model.precisions):
+            yield Problem(("models", i, "precisions"), "a precision stands twice")
+    yield from _duplicates("models", (m.name for m in document.models))
+
+
+def _slo_problems(path: Path, section: ServiceClassSection) -> Iterator[Problem]:
+    slo = section.slo
+    if slo.ttft_s is not None and slo.e2e_s is not None and slo.ttft_s > slo.e2e_s:
+        yield Problem((*path, "ttft_s"), f"{slo.ttft_s:g} s is later than e2e_s, {slo.e2e_s:g} s")
+
+
+def _traffic_problems(document: FleetDocument, names: Names) -> Iterator[Problem]:
+    for i, entry in enumerate(document.traffic):
+        path: Path = ("traffic", i)
+        yield from _model_problems(path, entry.model, names)
+        if entry.mix is None and len(names.classes) > 1:
+            yield Problem(path, "no mix; the fleet has several service classes, so say "
+                                "each one's share")
+        for name in entry.mix or ():
+            if name not in names.classes:
+                yield unknown((*path, "mix", name), "service class", name, names.classes)
+        yield from _share_problems((*path, "mix"), entry.mix)
+        yield from _share_problems((*path, "tenants"), entry.tenants)
+
+
+def _share_problems(path: Path, shares: Mapping[str, float] | None) -> Iterator[Problem]:
+    if shares is None:
+        return
+    total = fsum(shares.values())
+    if abs(total - 1.0) > _SHARE_TOLERANCE:
+        yield Problem(path, f"shares sum to {total:g}; expected 1")
+
+
+def _model_problems(path: Path, model: str | None, names: Names) -> Iterator[Problem]:
+    if model is None and len(names.models) > 1:
+        yield Problem(path, "no model; the fleet has several, so name one of "
+                            + ", ".join(sorted(names.models)))
+    if model is not None and model not in names.models:
+        yield unknown((*path, "model"), "model", model, names.models)
+
+
+def _group_problems(document: FleetDocument, names: Names) -> Iterator[Problem]:
+    for i, replica in enumerate(document.replicas or ()):
+        path: Path = ("replicas", i)
+        yield from _variant_problems(path, replica, names)
+        yield from _class_list_problems((*path, "service_classes"), replica.service_classes, names)
+    groups = (document.sizing and document.sizing.groups) or ()
+    for i, group in enumerate(groups):
+        path = ("sizing", "groups", i)
+        yield from _variant_problems(path, group, names)
+        yield from _class_list_problems((*path, "classes"), group.classes, names)
+    if document.variant is not None:
+        yield from _variant_problems(("variant",), document.variant, names)
+        if groups:
+            yield Problem(("variant",), "stands beside sizing.groups; keep one of them")
+    if document.sizing is not None and document.sizing.groups == []:
+        yield Problem(("sizing", "groups"), "expected at least one entry, found an empty list")
+    if document.replicas == []:
+        yield Problem(("replicas",), "expected at least one entry, found an empty list; leave the "
+                                     "key out to have the fleet sized")
+    yield from _unserved(("replicas",), document.replicas or (), document, names)
+    yield from _unserved(("sizing", "groups"), groups, document, names)
+
+
+def _class_list_problems(path: Path, classes: list[str] | None, names: Names) -> Iterator[Problem]:
+    if classes == []:
+        yield Problem(path, "expected at least one entry, found an empty list; leave the key out "
+                            "to serve every class")
+    for i, name in enumerate(classes or ()):
+        if name not in names.classes:
+            yield unknown((*path, i), "service class", name, names.classes)
+        if name in (classes or ())[:i]:
+            yield Problem((*path, i), f"{shown(name)} stands twice")
+
+
+def _variant_problems(path: Path, variant: VariantSection, names: Names) -> Iterator[Problem]:
+    yield from _model_problems(path, variant.model, names)
+    if variant.accelerator is not None and variant.accelerator not in names.accelerators:
+        yield unknown((*path, "accelerator"), "accelerator", variant.accelerator,
+                      names.accelerators)
+    precisions = names.models.get(variant.model or next(iter(names.models)), ())
+    if variant.precision is not None and precisions and variant.precision not in precisions:
+        yield Problem((*path, "precision"), f"{shown(variant.precision)} is not among the model's "
+                                            f"precisions: {', '.join(precisions)}")
+    yield from _schedule_problems((*path, "schedule"), variant.schedule)
+
+
+def _unserved(path: Path, groups: Iterable[ReplicaSection | SizingGroupSection],
+              document: FleetDocument, names: Names) -> Iterator[Problem]:
+    """Classes of traffic that no group takes; silent where names are wrong already."""
+    groups = list(groups)
+    only_model = next(iter(names.models))
+    for entry in document.traffic if groups else ():
+        model = entry.model or only_model
+        serving = [_classes_of(g) for g in groups if (g.model or only_model) == model]
+        for name in entry.mix or names.classes:
+            if not any(classes is None or name in classes for classes in serving):
+                yield Problem(path, f"no entry serves class {shown(name)} of model {shown(model)}, "
+                                    "which has traffic")
+
+
+def _classes_of(group: ReplicaSection | SizingGroupSection) -> list[str] | None:
+    return group.classes if isinstance(group, SizingGroupSection) else group.service_classes
+
+
+def _policy_problems(document: FleetDocument) -> Iterator[Problem]:
+    policies = document.policies
+    yield from _schedule_problems(("policies", "schedule"), policies.schedule)
+    for kind, choice, valid in (("route", policies.route, ROUTE_POLICIES),
+                                ("admit", policies.admit, ADMIT_POLICIES),
+                                ("scale", policies.scale, SCALE_POLICIES)):
+        yield from _choice_problems(("policies", kind), f"{kind} policy", choice, valid)
+
+
+def _choice_problems(path: Path, what: str, choice: str | Named,
+                     valid: Mapping[str, tuple[str, ...]]) -> Iterator[Problem]:
+    name = choice if isinstance(choice, str) else choice.name
+    if name not in valid:
+        yield unknown(path, what, name, valid)
+    elif isinstance(choice, Named):
+        for key in choice.__pydantic_extra__:
+            if key not in valid[name]:
+                hint = nearest(key, valid[name]) or "; it takes none"
+                yield Problem((*path, key), f"{what} {shown(name)} has no setting of this name"
+                                            f"{hint}")
+
+
+def _schedule_problems(path: Path, choice: object) -> Iterator[Problem]:
+    name = choice if isinstance(choice, str) else getattr(choice, "name", None)
+    if name is not None and name not in PRESETS:
+        yield unknown(path, "scheduling policy", name, PRESETS)

@@ -1,0 +1,133 @@
+"""Models as documents, and the one function that makes them from a fleet file."""
+
+import pytest
+import yaml
+
+from penstock.core.errors import InputError
+from penstock.core.hardware import Accelerator
+from penstock.core.model import ModelSpec
+from penstock.core.step import StepFeatures
+from penstock.perf.calibration import BiasedStepTime
+from penstock.perf.evidence import NO_LIMIT, Evidence
+from penstock.perf.knee import KneeStepTime
+from penstock.perf.linear import LinearStepTime
+from penstock.perf.make import make_step_time
+from penstock.perf.niyama import NiyamaStepTime
+from penstock.perf.roofline import RooflineStepTime, roofline_step_time
+from penstock.perf.store import (
+    load_step_time,
+    published_names,
+    published_step_time,
+    save_step_time,
+)
+from penstock.perf.tabulated import TabulatedStepTime
+
+A100 = Accelerator("a100-80gb", "nvidia", 80 << 30, 2.039e12, {"bf16": 312e12}, 400.0, 300e9,
+                   32e9, 1.0)
+LLAMA_3_8B = ModelSpec("llama-3-8b", 32, 4096, 32, 8, 128, 14_336, 128_256, 8192)
+EVIDENCE = Evidence("a test", 0.02, 0.06, StepFeatures(2048, 1e7, 64, 100_000))
+FITTED = [LinearStepTime(0.01, 5e-5, 2e-9, 1e-5, 1e-7, EVIDENCE),
+          KneeStepTime(0.01, 2.5e-5, 4.0, 4.8e-5, 1e-6, 2.3e-9, 7.4e-8, EVIDENCE),
+          TabulatedStepTime((1.0, 64.0), (0.01, 0.012), 1e-6, 2e-9, 8e-8, EVIDENCE),
+          LinearStepTime(0.01, 5e-5, 2e-9, 1e-5, 1e-7, Evidence("no limit", 0.1, 0.2, NO_LIMIT))]
+
+
+def make(spec, **options):
+    return make_step_time(spec, LLAMA_3_8B, A100, **options)
+
+
+@pytest.mark.parametrize("ending", ["yaml", "json"])
+@pytest.mark.parametrize("model", [*FITTED, *(published_step_time(n) for n in published_names())])
+def test_saved_models_come_back_the_same(tmp_path, ending, model):
+    path = tmp_path / f"model.{ending}"
+    save_step_time(model, path)
+    assert load_step_time(path) == model
+
+
+def test_a_roofline_has_no_file_form(tmp_path):
+    with pytest.raises(InputError, match="RooflineStepTime has no file form"):
+        save_step_time(roofline_step_time(LLAMA_3_8B, A100), tmp_path / "x.yaml")
+
+
+def test_published_names_are_found_and_near_ones_suggested():
+    assert {"vidur-a100-llama-3-8b", "niyama-a100-llama-3-8b"} <= set(published_names())
+    with pytest.raises(InputError, match="did you mean 'niyama-a100-llama-3-8b'"):
+        published_step_time("niyama-a100-llama3-8b")
+
+
+def document(**changes):
+    base = {"kind": "linear", "coefficients": {
+        "base_s": 0.01, "prefill_token_s": 5e-5, "work_s": 2e-9, "decode_seq_s": 1e-5,
+        "context_s": 1e-7}}
+    return base | changes
+
+
+def test_a_document_without_evidence_is_marked_as_such(tmp_path):
+    path = tmp_path / "m.yaml"
+    path.write_text(yaml.safe_dump(document()))
+    assert "without a stated error" in load_step_time(path).predict(StepFeatures(1, 0, 0, 0)).source
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (document(kind="liner"), "kind 'liner' is unknown; did you mean 'linear'"),
+    (document(evidense={}), "unknown key 'evidense'; did you mean 'evidence'"),
+    ({"kind": "linear"}, "'coefficients' is missing"),
+    ([1], "found list; expected a mapping"),
+    (document(coefficients={"base_s": 1}), "'prefill_token_s' is missing"),
+    (document(coefficients=document()["coefficients"] | {"work_s": -1.0}), "work_s: -1"),
+    (document(coefficients=document()["coefficients"] | {"work_s": "fast"}), "work_s: found 'fast'"),
+    (document(evidence={"source": "x", "mean_error": 0.1, "p95_error": 0.2, "largest": [1, 2]}),
+     "largest has 2 numbers"),
+    ({"kind": "tabulated", "coefficients": {
+        "knot_tokens": [1, 1], "knot_s": [1, 2], "decode_seq_s": 0, "work_s": 0, "context_s": 0}},
+     "knot_tokens falls or repeats"),
+    ({"kind": "tabulated", "coefficients": {
+        "knot_tokens": [1], "knot_s": [1], "decode_seq_s": 0, "work_s": 0, "context_s": 0}},
+     "expected two or more"),
+    ({"kind": "niyama", "coefficients": {"split_tokens": 512, "short": [1], "long": [1]}},
+     "1 numbers; expected 6")])
+def test_bad_documents_name_what_is_wrong(tmp_path, content, message):
+    path = tmp_path / "m.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=message):
+        load_step_time(path)
+
+
+def test_unreadable_files(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        load_step_time(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1\n")
+    with pytest.raises(InputError, match="is not YAML"):
+        load_step_time(tmp_path / "bad.yaml")
+
+
+@pytest.mark.parametrize(("spec", "kind"), [
+    (None, RooflineStepTime), ("roofline", RooflineStepTime), ({}, RooflineStepTime),
+    ("niyama", NiyamaStepTime), ("vidur-a100-llama-3-8b", KneeStepTime),
+    ({"name": "vidur-a100-llama-3-8b-linear"}, LinearStepTime), (document(), LinearStepTime),
+    ({"kind": "roofline", "factor": 1.2}, BiasedStepTime)])
+def test_every_way_to_name_a_model(spec, kind):
+    assert type(make(spec)) is kind
+
+
+def test_saved_files_are_found_beside_the_fleet_file(tmp_path):
+    save_step_time(FITTED[1], tmp_path / "mine.yaml")
+    assert make("mine.yaml", base=tmp_path) == FITTED[1]
+    assert make({"kind": "file", "path": "mine.yaml"}, base=tmp_path) == FITTED[1]
+
+
+def test_roofline_takes_its_host_overhead():
+    slow, fast = (make({"kind": "roofline", "host_overhead_s": s}) for s in (0.005, 0.0))
+    assert slow.seconds(0, 0.0, 1, 1) - fast.seconds(0, 0.0, 1, 1) == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize(("spec", "message"), [
+    ("roofine", "did you mean 'roofline'"),
+    ({"kind": "roofline", "host_overhead": 1}, "did you mean 'host_overhead_s'"),
+    ({"kind": "roofline", "host_overhead_s": -1}, "host_overhead_s is -1"),
+    ({"kind": "linear"}, "linear needs coefficients"),
+    ({"kind": "file"}, "needs path"), ("none.yaml", "cannot be read"),
+    ({"kind": "niyama", "factor": 0}, "factor is 0")])
+def test_bad_specs_name_what_is_wrong(spec, message):
+    with pytest.raises(InputError, match=message):
+        make(spec)
