@@ -47,6 +47,9 @@ class ModelSection(Section):
     precisions: list[Precision] = described(
         "Number formats that its weights may be served in, the preferred one first.",
         ["bf16", "int8"], default=["bf16"])
+    max_context_tokens: Count | None = described(
+        "Longest prompt and output together; left out, the catalog's. For a model whose context "
+        "was extended.", 16384)
     config: FilePath | None = described(
         "A Hugging Face config.json (or its folder) to read the architecture from.",
         "models/my-llama/config.json")

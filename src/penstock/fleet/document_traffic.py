@@ -111,7 +111,8 @@ class TrafficSection(Section):
     model: Name | None = described("Model asked for; may be left out when there is only one.",
                                    "llama-3-8b")
     mix: dict[Name, Share] | None = described(
-        "Share of each service class; shares sum to 1. May be left out with a single class.",
+        "Share of each service class; shares sum to 1. May be left out with a single class, or "
+        "when a trace file has a column of classes.",
         {"interactive": 0.34, "batch": 0.66})
     tenants: dict[Name, Share] | None = described(
         "Share of each tenant; shares sum to 1.", {"acme": 0.8, "umbrella": 0.2})
@@ -126,9 +127,11 @@ class TrafficSection(Section):
     arrivals: ArrivalsChoice | None = described(
         "Arrival process; left out, poisson.", "poisson", {"name": "gamma", "gap_cv": 2.0})
     rate_per_s: Positive | None = described(
-        "Mean arrival rate, requests per second; needed unless a trace keeps its own times.", 3.5)
+        "Mean arrival rate, requests per second; a trace file's own times are pressed to it, or "
+        "kept when it is left out.", 3.5)
     num_requests: Count | None = described("Stop after this many requests.", 1500)
     duration_s: Positive | None = described("Stop after this many seconds.", 600)
     start_s: NotNegative = described("When this traffic starts, seconds.", 0, default=0.0)
     max_tokens: Count | None = described(
-        "Most output tokens that a request asks for; its output ends there.", 1024)
+        "Most output tokens that a request asks for, raised to the longest output of the "
+        "lengths; left out, that output.", 1024)

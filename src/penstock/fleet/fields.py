@@ -28,6 +28,10 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, defer_build=True,
                               hide_input_in_errors=True)
 
+    def given(self) -> dict[str, Any]:
+        """The section's own values without those left out; cheaper than ``model_dump``."""
+        return {key: value for key, value in self if value is not None}
+
 
 def described(description: str, *examples: Any, default: Any = None) -> Any:
     """A field with its documentation; ``...`` as default makes it required."""

@@ -1,7 +1,7 @@
 """Kinds of replica: what the file leaves out is chosen here, and what cannot be is said."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from penstock.core.errors import InputError
@@ -101,8 +101,9 @@ def _group(path: Path, section: VariantSection, have: Resources) -> ReplicaGroup
     precision = section.precision or model.precisions[0]
     candidates = ([have.pools[section.accelerator]] if section.accelerator
                   else list(have.pools.values()))
-    parallelism = section.parallelism and Parallelism(section.parallelism.tensor,
-                                                      section.parallelism.pipeline)
+    parallelism = None
+    if section.parallelism is not None:
+        parallelism = Parallelism(section.parallelism.tensor, section.parallelism.pipeline)
     accelerator, spread = _first_fit(path, model.spec, candidates, parallelism, precision,
                                      section.kv_precision, have.engine)
     group = ReplicaGroup(
@@ -177,8 +178,8 @@ def resolve_schedule(path: Path, choice: str | ScheduleSection,
     name = choice
     if isinstance(choice, ScheduleSection):
         name = choice.name
-        changes |= {key: value for key, value in choice.model_dump(exclude={"name"}).items()
-                    if value is not None}
+        changes |= choice.given()
+        del changes["name"]
     if "fixed_lengths" in changes:
         changes["fixed_lengths"] = tuple(changes["fixed_lengths"].items())
     try:
@@ -187,22 +188,12 @@ def resolve_schedule(path: Path, choice: str | ScheduleSection,
         raise PlacedError(path, str(error)) from None
 
 
-def schedule_changes(options: SchedulerOptions) -> dict[str, Any]:
-    """What distinguishes options from the preset whose name they bear."""
-    preset = scheduler_options(options.policy)
-    changed = {field.name: getattr(options, field.name) for field in fields(SchedulerOptions)
-               if getattr(options, field.name) != getattr(preset, field.name)}
-    if "fixed_lengths" in changed:
-        changed["fixed_lengths"] = dict(changed["fixed_lengths"])
-    return changed
-
-
 def _step_time(choice: str | StepTimeSection | None, files: FileFinder, path: Path) -> StepTimeSpec:
     if choice is None:
         return None
     if isinstance(choice, str):
         return files.find(choice, path) if choice.endswith(_STEP_TIME_FILES) else choice
-    spec = choice.model_dump(exclude_none=True)
+    spec = choice.given()
     if choice.path is not None:
         spec["path"] = files.find(choice.path, (*path, "path"))
     if "name" in spec and "kind" in spec:

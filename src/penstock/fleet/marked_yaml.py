@@ -7,7 +7,8 @@ YAML 1.2's core schema: ``1e6`` is a number; ``on`` and ``2023-01-01`` are text.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import yaml
@@ -30,21 +31,29 @@ _INFINITY = re.compile(r"([-+]?)\.(inf|Inf|INF)")
 _NAN = re.compile(r"\.(nan|NaN|NAN)")
 
 
+@dataclass(frozen=True, slots=True)
 class MarkedData:
-    """Plain data and where it stood: ``line(path)`` is that of the deepest part known of a path."""
+    """Plain data and the 1-based line of each of its parts.
 
-    __slots__ = ("data", "lines", "source")
+    ``overridden`` are the paths whose value does not come from the file.
+    """
 
-    def __init__(self, data: Any, lines: dict[Path, int], source: str) -> None:
-        self.data = data
-        self.lines = lines
-        self.source = source
+    data: Any
+    lines: Mapping[Path, int]
+    source: str
+    overridden: tuple[Path, ...] = ()
 
     def line(self, path: Path) -> int:
-        """The 1-based line of ``path``, or of its nearest enclosing part."""
+        """The line of ``path``, or of its nearest enclosing part."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
+
+    def place(self, path: Path) -> str:
+        """File and line of ``path``, or a word that it was overridden."""
+        if any(path[:len(own)] == own for own in self.overridden):
+            return "override"
+        return f"{self.source}:{self.line(path)}"
 
 
 def read_yaml(text: str, source: str) -> MarkedData:
@@ -96,7 +105,7 @@ class _Reader:
         return data
 
     def _fail(self, event: Any, problem: str) -> NoReturn:
-        raise InputError(f"{self._source}:{event.start_mark.line + 1}: {problem}")
+        raise InputError(f"{self._source}:{_line(event)}: {problem}")
 
     def _count(self, event: Any, num_nodes: int) -> None:
         self._num_nodes += num_nodes
@@ -111,7 +120,7 @@ class _Reader:
             return self._alias(event)
         before = self._num_nodes
         self._count(event, 1)
-        self.lines.setdefault(path, event.start_mark.line + 1)
+        self.lines.setdefault(path, _line(event))
         if isinstance(event, yaml.MappingStartEvent):
             data: Any = self._mapping(event, path, depth)
         elif isinstance(event, yaml.SequenceStartEvent):
@@ -139,7 +148,7 @@ class _Reader:
             if key in data:
                 first = self.lines[(*path, key)]
                 self._fail(event, f"key {_shown(key)} stands twice, first on line {first}")
-            self.lines[(*path, key)] = event.start_mark.line + 1
+            self.lines[(*path, key)] = _line(event)
             data[key] = None
             data[key] = self._node(next(self._events), (*path, key), depth + 1)
         return data
@@ -164,8 +173,17 @@ class _Reader:
             self._fail(event, f"tag {_shown(event.tag)} is not allowed; write plain values")
 
 
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1
+
+
 def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def is_text(text: str) -> bool:
+    """Whether a plain scalar of this spelling is text, rather than a number, truth or nothing."""
+    return isinstance(_plain_value(text), str)
 
 
 def _plain_value(text: str) -> Any:

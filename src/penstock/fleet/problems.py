@@ -10,8 +10,11 @@ from penstock.fleet.marked_yaml import MarkedData, Path
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+_NAME = "a name without spaces, of at most 200 characters"
 _KINDS = {"int": "a whole number", "float": "a number", "string": "text", "bool": "true or false",
-          "list": "a list", "dict": "a mapping", "model": "a mapping"}
+          "list": "a list", "dict": "a mapping", "model": "a mapping",
+          "finite_number": "a finite number", "too_short": "at least one entry",
+          "string_pattern_mismatch": _NAME, "string_too_short": _NAME, "string_too_long": _NAME}
 _BOUNDS = {"greater_than": ("gt", "more than"), "greater_than_equal": ("ge", "at least"),
            "less_than": ("lt", "less than"), "less_than_equal": ("le", "at most")}
 _MOST_SHOWN = 60
@@ -38,11 +41,10 @@ def raise_first(problems: Iterable[Problem], marked: MarkedData) -> None:
     if not found:
         return
     path, text = found[0]
-    place = f"{marked.source}:{marked.line(path)}: "
     where = f"{dotted(path)}: " if path else ""
     others = len(found) - 1
     more = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
-    raise InputError(f"{place}{where}{text}{more}")
+    raise InputError(f"{marked.place(path)}: {where}{text}{more}")
 
 
 def dotted(path: Path) -> str:
@@ -86,36 +88,40 @@ def _path(loc: Iterable[str | int]) -> Path:
 
 
 def _reworded(item: dict[str, Any], schema: Mapping[str, Any]) -> str:
-    kind, found, limits = item["type"], item["input"], item.get("ctx", {})
+    kind, loc, found, limits = item["type"], item["loc"], item["input"], item.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key{nearest(str(item['loc'][-1])[:200], _keys_at(item['loc'], schema))}"
+        return f"unknown key{_nearest_key(str(loc[-1])[:200], _keys_at(loc, schema))}"
     if kind == "missing":
         return "missing; this key is required"
+    if kind == "literal_error":
+        return _not_among(found, limits["expected"])
+    return f"expected {_expected(kind, loc, limits)}, found {_found(kind, found)}"
+
+
+def _nearest_key(name: str, keys: Iterable[str]) -> str:
+    """A key without its unit (``rate`` for ``rate_per_s``) is the likeliest slip of all."""
+    longer = [key for key in keys if name and key.startswith(f"{name}_")]
+    return f"; did you mean {longer[0]!r}?" if longer else nearest(name, keys)
+
+
+def _not_among(found: object, expected: str) -> str:
+    valid = [part.strip(" '") for part in expected.replace(" or ", ", ").split(",")]
+    hint = nearest(found[:200], valid) if isinstance(found, str) else \
+        f"; expected one of: {', '.join(valid)}"
+    return f"found {shown(found)}{hint}"
+
+
+def _found(kind: str, found: object) -> str:
+    return "an empty list" if kind == "too_short" else shown(found)
+
+
+def _expected(kind: str, loc: tuple[str | int, ...], limits: Mapping[str, Any]) -> str:
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
-        return f"expected {words} {limits[name]:,}, found {shown(found)}"
-    if kind == "finite_number":
-        return f"expected a finite number, found {found}"
-    if kind == "literal_error":
-        valid = [part.strip(" '") for part in limits["expected"].replace(" or ", ", ").split(",")]
-        hint = nearest(found[:200], valid) if isinstance(found, str) else _one_of(valid)
-        return f"found {shown(found)}{hint}"
-    if kind == "too_short":
-        return "expected at least one entry, found an empty list"
-    if kind in ("string_pattern_mismatch", "string_too_short", "string_too_long"):
-        return f"expected a name without spaces, at most 200 characters, found {shown(found)}"
-    return f"expected {_expected(kind, item['loc'])}, found {shown(found)}"
-
-
-def _one_of(valid: Iterable[str]) -> str:
-    return f"; expected one of: {', '.join(valid)}"
-
-
-def _expected(kind: str, loc: tuple[str | int, ...]) -> str:
+        return f"{words} {limits[name]:,}"
     if kind == "model_type" and loc and loc[-1] == SETTINGS_TAG:
         return "a name or a mapping"
-    base = kind.split("_", maxsplit=1)[0]
-    return _KINDS.get(base, "a plain value")
+    return _KINDS.get(kind) or _KINDS.get(kind.split("_", maxsplit=1)[0], "a plain value")
 
 
 def _keys_at(loc: tuple[str | int, ...], schema: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from penstock.fleet.document import (
     SizingGroupSection,
     VariantSection,
 )
+from penstock.fleet.document_traffic import TraceSection
 from penstock.fleet.fields import Named
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import Problem, shown
@@ -90,7 +91,8 @@ def _traffic_problems(document: FleetDocument, names: Names) -> Iterator[Problem
     for i, entry in enumerate(document.traffic):
         path: Path = ("traffic", i)
         yield from _model_problems(path, entry.model, names)
-        if entry.mix is None and len(names.classes) > 1:
+        if entry.mix is None and len(names.classes) > 1 and not isinstance(entry.trace,
+                                                                          TraceSection):
             yield Problem(path, "no mix; the fleet has several service classes, so say "
                                 "each one's share")
         for name in entry.mix or ():
@@ -128,6 +130,8 @@ def _group_problems(document: FleetDocument, names: Names) -> Iterator[Problem]:
         yield from _class_list_problems((*path, "classes"), group.classes, names)
     if document.variant is not None:
         yield from _variant_problems(("variant",), document.variant, names)
+        if document.replicas is None:
+            yield from _unserved(("variant",), [document.variant], document, names)
         if groups:
             yield Problem(("variant",), "stands beside sizing.groups; keep one of them")
     if document.sizing is not None and document.sizing.groups == []:
@@ -162,7 +166,7 @@ def _variant_problems(path: Path, variant: VariantSection, names: Names) -> Iter
     yield from _schedule_problems((*path, "schedule"), variant.schedule)
 
 
-def _unserved(path: Path, groups: Iterable[ReplicaSection | SizingGroupSection],
+def _unserved(path: Path, groups: Iterable[VariantSection],
               document: FleetDocument, names: Names) -> Iterator[Problem]:
     """Classes of traffic that no group takes; silent where names are wrong already."""
     groups = list(groups)
@@ -176,8 +180,10 @@ def _unserved(path: Path, groups: Iterable[ReplicaSection | SizingGroupSection],
                                     "which has traffic")
 
 
-def _classes_of(group: ReplicaSection | SizingGroupSection) -> list[str] | None:
-    return group.classes if isinstance(group, SizingGroupSection) else group.service_classes
+def _classes_of(group: VariantSection) -> list[str] | None:
+    if isinstance(group, ReplicaSection):
+        return group.service_classes
+    return group.classes if isinstance(group, SizingGroupSection) else None
 
 
 def _policy_problems(document: FleetDocument) -> Iterator[Problem]:

@@ -1,8 +1,6 @@
 """Traffic entries: from what the file says to what the workload room generates."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from typing import Any
 
 from penstock.core.errors import InputError, nearest
 from penstock.fleet.document import FleetDocument
@@ -23,9 +21,7 @@ from penstock.workload.length_tables import length_table, length_table_names
 from penstock.workload.lengths import (
     Fixed,
     LengthDistribution,
-    LognormalMixture,
     Marginal,
-    QuantileTable,
     lognormal_mixture,
     quantile_table,
 )
@@ -62,11 +58,10 @@ def _entry(path: Path, entry: TrafficSection, document: FleetDocument,
            files: FileFinder) -> TrafficSpec:
     lengths = _lengths(path, entry, files)
     choice = _arrivals(path, entry)
-    if choice is None and entry.rate_per_s is not None:
-        raise PlacedError((*path, "rate_per_s"), "the trace keeps its own times; use trace.scale, "
-                                                 "or name an arrival process in trace.arrivals")
+    if entry.rate_per_s is not None and isinstance(lengths, TraceFile) and lengths.scale:
+        raise PlacedError((*path, "rate_per_s"), "stands beside trace.scale; keep one of them")
     if choice is not None and entry.rate_per_s is None:
-        raise PlacedError(path, "no rate_per_s; expected the mean arrival rate, requests per second")
+        raise PlacedError(path, "no rate_per_s; expected the mean arrival rate in requests/s")
     num_requests = entry.num_requests
     if isinstance(entry.trace, TraceSection) and entry.trace.num_requests is not None:
         if num_requests is not None:
@@ -74,14 +69,15 @@ def _entry(path: Path, entry: TrafficSection, document: FleetDocument,
         num_requests = entry.trace.num_requests
     return TrafficSpec(
         name=entry.name or _label(lengths), model=entry.model or document.models[0].name,
-        mix=_shares(entry.mix or {document.service_classes[0].name: 1.0}),
+        mix=entry.mix or _only_class(document),
         lengths=lengths, arrivals=choice, rate_per_s=entry.rate_per_s,
-        tenants=_shares(entry.tenants or {}), num_requests=num_requests,
+        tenants=entry.tenants or {}, num_requests=num_requests,
         duration_s=entry.duration_s, start_s=entry.start_s, max_tokens=entry.max_tokens)
 
 
-def _shares(shares: Mapping[str, float]) -> dict[str, float]:
-    return dict(shares)
+def _only_class(document: FleetDocument) -> dict[str, float]:
+    classes = document.service_classes
+    return {classes[0].name: 1.0} if len(classes) == 1 else {}
 
 
 def _label(lengths: TraceFile | LengthDistribution | str) -> str:
@@ -119,11 +115,11 @@ def _trace_file(path: Path, trace: TraceSection, files: FileFinder) -> TraceFile
         raise PlacedError((*path, "scale"), "scales the trace's own times, which are not used; set "
                                             "rate_per_s instead")
     return TraceFile(files.find(trace.file, (*path, "file")), trace.format, own_times,
-                     trace.scale or 1.0, trace.shuffle)
+                     trace.scale, trace.shuffle)
 
 
 def _marginal(path: Path, section: TokensSection) -> Marginal:
-    given = section.model_dump(exclude_none=True)
+    given = section.given()
     try:
         if set(given) == {"fixed"}:
             return Fixed(section.fixed or 1)
@@ -135,17 +131,8 @@ def _marginal(path: Path, section: TokensSection) -> Marginal:
     except InputError as error:
         raise PlacedError(path, str(error)) from None
     found = ", ".join(given) or "nothing"
-    raise PlacedError(path, f"found {found}; expected fixed, or shares and tokens, or weights, mus, "
-                            "sigmas and max_tokens")
-
-
-def marginal_section(marginal: Marginal) -> dict[str, Any]:
-    """A length's distribution as the file writes it."""
-    if isinstance(marginal, Fixed):
-        return {"fixed": marginal.tokens}
-    assert isinstance(marginal, QuantileTable | LognormalMixture), "the file has no other forms"
-    return {key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(marginal).items()}
+    raise PlacedError(path, f"found {found}; expected fixed, or shares and tokens, or weights, "
+                            "mus, sigmas and max_tokens")
 
 
 def _arrivals(path: Path, entry: TrafficSection) -> Choice | None:
@@ -172,9 +159,8 @@ def _arrivals(path: Path, entry: TrafficSection) -> Choice | None:
 def _arrival_choice(path: Path, section: str | ArrivalsSection) -> Choice:
     if isinstance(section, str):
         section = ArrivalsSection.model_construct(name=section)
-    options = {key: value for key, value in section.model_dump(exclude={"name"}).items()
-               if value is not None}
-    name: str = section.name
+    options = section.given()
+    name = str(options.pop("name"))
     if name not in _SETTINGS:
         raise PlacedError(path, f"unknown arrival process {shown(name)}{nearest(name, _SETTINGS)}")
     required, allowed = _SETTINGS[name]
@@ -184,7 +170,8 @@ def _arrival_choice(path: Path, section: str | ArrivalsSection) -> Choice:
     for key in options:
         if key not in required and key not in allowed:
             valid = ", ".join((*required, *allowed)) or "none"
-            raise PlacedError((*path, key), f"{name} arrivals have no such setting; theirs: {valid}")
+            raise PlacedError((*path, key),
+                              f"{name} arrivals have no such setting; theirs: {valid}")
     return Choice(name, options)
 
 

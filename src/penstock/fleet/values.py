@@ -7,6 +7,7 @@ from typing import Any
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.slo import ServiceClass
+from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 from penstock.workload.lengths import LengthDistribution
 
@@ -53,7 +54,7 @@ class ReplicaGroup:
     model: ModelSpec
     accelerator: Accelerator
     count: int = 1
-    parallelism: Parallelism = Parallelism()
+    parallelism: Parallelism = ONE_ACCELERATOR
     precision: str = "bf16"
     kv_precision: str = "bf16"
     service_classes: tuple[str, ...] | None = None
@@ -70,14 +71,14 @@ class ReplicaGroup:
 class TraceFile:
     """A recorded trace: its rows in order or shuffled, and whether its own times are kept.
 
-    ``scale`` multiplies the rate of the trace's own times; ``format`` is ``auto`` or one that
-    ``workload.readers.read_trace`` knows.
+    ``scale`` multiplies the rate of the trace's own times, where it is given; ``format`` is
+    ``auto`` or one that ``workload.readers.read_trace`` knows.
     """
 
     path: str
     format: str = "auto"
     own_times: bool = True
-    scale: float = 1.0
+    scale: float | None = None
     shuffle: bool = False
 
 
@@ -85,8 +86,9 @@ class TraceFile:
 class TrafficSpec:
     """Requests to come, before any file is read or number drawn.
 
-    ``lengths`` is a trace file, the name of a shipped table, or a distribution. ``arrivals`` and
-    ``rate_per_s`` are ``None`` where a trace file keeps its own times. Shares sum to 1.
+    ``lengths`` is a trace file, the name of a shipped table, or a distribution. ``arrivals`` is
+    ``None`` where a trace file keeps its own times, pressed to ``rate_per_s`` if that is given.
+    Shares sum to 1; where ``mix`` is empty, the trace file says each request's class.
     """
 
     name: str

@@ -48,8 +48,9 @@ _LARGEST = StepFeatures(16_384, 16_384.0**2, 1_024, 4_000_000)
 class StepWork:
     """What one accelerator of each stage must do per step: operations and bytes, stages summed.
 
-    ``*_flops`` are per token (``body_flops`` without routed experts), ``pair_flops`` per (query, key) pair and per decode's context token,
-    ``expert_bytes`` per distinct expert, ``context_bytes`` per context token.
+    ``*_flops`` are per token (``body_flops`` without routed experts), ``pair_flops`` per (query,
+    key) pair and ``decode_pair_flops`` per context token of a decode; ``expert_bytes`` per distinct
+    expert, ``context_bytes`` per context token.
     """
 
     weight_bytes: float

@@ -112,7 +112,7 @@ def _classes(summary: Mapping[str, Any]) -> str:
 
 
 def _distributions(summary: Mapping[str, Any]) -> str:
-    extra = (("dash", "SLO target"), ("dot", "mean ITL of a request"))
+    extra = (("dashed", "SLO target"), ("dotted", "mean ITL of a request"))
     plots = (
         sections.plot("ttft", "TTFT", "Cumulative share of requests by time to first token"),
         sections.plot("itl", "ITL per request: p99 and mean",
@@ -131,7 +131,7 @@ def _load(summary: Mapping[str, Any]) -> str:
     return sections.section(
         "Load and queue over time", "Stacked by class. Waiting runs from arrival to the first step "
         "that computes the request.",
-        sections.legend(summary, (("dot", "in replica queues, later shed included"),)),
+        sections.legend(summary, (("dotted", "in replica queues, later shed included"),)),
         sections.plot("load", "Arrivals, queue, batch and KV memory",
                       "Arrivals per second, waiting and running requests and KV memory in use "
                       "over time", "tall"), table)

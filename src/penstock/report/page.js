@@ -18,7 +18,7 @@
       font: {family: getComputedStyle(document.body).fontFamily, size: 12, color: soft},
       hovermode: layout.hovermode || "closest",
       hoverlabel: {bgcolor: colour("--card"), bordercolor: line, font: {color: ink, size: 12}},
-      bargap: 0,
+      annotations: (layout.annotations || []).map((note) => ({bgcolor: colour("--card"), ...note})),
     };
     const axes = new Set(["xaxis", "yaxis", ...Object.keys(layout).filter((k) => /^[xy]axis\d*$$/.test(k))]);
     for (const key of axes) {
@@ -36,13 +36,17 @@
     for (const plot of plots) {
       const figure = figures[plot.dataset.figure];
       Plotly.react(plot, figure.data, themed(figure.layout), {
-        responsive: true, displaylogo: false, displayModeBar: false, doubleClick: "reset",
-        scrollZoom: false, staticPlot: false,
+        displaylogo: false, displayModeBar: false,
       });
     }
   }
 
   draw();
+  // A card may change width without the window doing so.
+  const resized = new ResizeObserver((entries) => {
+    for (const entry of entries) Plotly.relayout(entry.target, {autosize: true});
+  });
+  for (const plot of plots) resized.observe(plot);
   dark.addEventListener("change", draw);
   narrow.addEventListener("change", draw);
 })();

@@ -97,8 +97,9 @@ def cdf_figure(table: RequestTable, slos: Mapping[str, Mapping[str, Any]],
         if target is not None:
             lines.append((float(target), colour))
             extremes.append(float(target))
-        if wording.target(latency, slos[name]) is not None:
-            marks.append(_objective_mark(name, slos[name], float(target), colour))
+        bound = wording.target(latency, slos[name])
+        if bound is not None:
+            marks.append(_objective_mark(name, slos[name], bound, colour))
     layout = {"xaxis": _time_axis(extremes), "yaxis": _share_axis(),
               "margin": {"l": 48, "r": 12, "t": 14, "b": 40}}
     _add_slo_lines(layout, lines)
@@ -244,7 +245,8 @@ def sizing_figure(sizing: Mapping[str, Any], classes: Mapping[str, Any]) -> Figu
         traces.append({
             "type": "scatter", "mode": "lines+markers", "name": name, "x": x, "y": y,
             "showlegend": False, "line": {"color": colour, "width": 2},
-            "marker": {"size": ringed, "color": colour}, "hovertemplate": "%{y:.2%}"})
+            "marker": {"size": ringed, "color": colour}, "cliponaxis": False,
+            "hovertemplate": "%{y:.2%}"})
         objective = classes[name]["slo"]["percentile"] / 100
         shapes.append({"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": objective,
                        "y1": objective, "line": {"color": colour, "width": 1, "dash": "dash"}})
@@ -270,7 +272,8 @@ def _stacked_layout(titles: Sequence[str]) -> Figure:
         layout["annotations"].append({
             "text": title, "x": 0, "y": top, "xref": "paper", "yref": "paper", "xanchor": "left",
             "yanchor": "bottom", "showarrow": False, "font": {"size": 12}})
-    layout["xaxis"] = {"title": {"text": "seconds"}, "anchor": _axis("y", len(titles) - 1)}
+    layout["xaxis"] = {"title": {"text": "seconds", "standoff": 8},
+                       "anchor": _axis("y", len(titles) - 1)}
     return layout
 
 

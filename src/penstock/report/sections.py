@@ -71,14 +71,16 @@ def attainment_bar(entry: Mapping[str, Any], colour: str, goal: float | None) ->
         return MUTED_ABSENT
     low, high = entry["attainment_low"], entry["attainment_high"]
     tick = "" if goal is None else (f"<line class=goal x1={goal * 100:.2f} x2={goal * 100:.2f} "
-                                    "y1=-3 y2=11 />")
+                                    "y1=-2 y2=10 />")
     label = (f"attainment {wording.percent(share)}, 95 % interval "
              f"{wording.percent(low)} to {wording.percent(high)}")
-    return (f'<span class=range><svg width=100 height=8 role=img aria-label="{escape(label)}">'
+    return (f'<span class=range><svg width=100 height=12 '
+            f'viewBox="0 -2 100 12" preserveAspectRatio=none role=img aria-label="{escape(label)}">'
             f"<rect class=track width=100 height=8 rx=4 />"
             f'<rect width="{share * 100:.2f}" height=8 rx=4 fill="{colour}" />'
             f'<rect class=spread x="{low * 100:.2f}" width="{(high - low) * 100:.2f}" y=-2 '
-            f'height=12 rx=2 fill="{colour}" />{tick}</svg>{wording.percent(share)}</span>')
+            f'height=12 rx=2 fill="{colour}" />{tick}</svg>'
+            f"<span>{wording.percent(share)}</span></span>")
 
 
 def latency_table(summary: Mapping[str, Any]) -> str:
@@ -97,7 +99,8 @@ def latency_table(summary: Mapping[str, Any]) -> str:
         groups.append(f"<tbody class=group>{heading}{''.join(rows)}</tbody>")
     return _wrapped(_head(("latency", "target", *wording.PERCENTILES)) + "".join(groups),
                     "Percentiles by nearest rank. TTFT and queue time of every request that got "
-                    "so far, the rest of finished requests. ▲ marks a value above its target.")
+                    "so far, the rest of finished requests. ▲ marks a value above its target.",
+                    "dense")
 
 
 def judged(entry: Mapping[str, Any], latency: str, percentile: str) -> str:
@@ -146,9 +149,10 @@ def sizing_table(sizing: Mapping[str, Any], names: Sequence[str]) -> str:
 def refusals_table(refusals: Sequence[Mapping[str, Any]]) -> str:
     """Why requests were rejected or shed, most frequent first."""
     ordered = sorted(refusals, key=lambda refusal: -int(refusal["num_requests"]))
-    rows = [(escape(str(item["reason"])), escape(str(item["service_class"])),
-             escape(str(item["status"])), wording.count(item["num_requests"])) for item in ordered]
-    return table(("reason", "class", "outcome", "requests"), rows)
+    rows = [(f"{escape(str(item['reason']))}<span class=sub>{escape(str(item['service_class']))}, "
+             f"{escape(str(item['status']))}</span>", wording.count(item["num_requests"]))
+            for item in ordered]
+    return table(("reason", "requests"), rows, style="wrapped")
 
 
 def replicas_table(replicas: Sequence[Mapping[str, Any]]) -> str:
@@ -207,18 +211,21 @@ def _tone(meets: bool | None) -> str:
     return {True: "good", False: "bad", None: "idle"}[meets]
 
 
-def table(head: Row, rows: Iterable[Row], total: Row | None = None, caption: str = "") -> str:
+def table(head: Row, rows: Iterable[Row], total: Row | None = None, caption: str = "",
+          style: str = "") -> str:
     """A table whose first cells head their rows. Cells are HTML, already escaped."""
     body = "".join(_row(row) for row in rows)
     if total is not None:
         body += _row(total, "total")
-    return _wrapped(f"{_head(head)}<tbody>{body}</tbody>", caption)
+    return _wrapped(f"{_head(head)}<tbody>{body}</tbody>", caption, style)
 
 
-def _wrapped(content: str, caption: str) -> str:
-    heading = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return (f'<div class="card scroll sticky" tabindex=0 role=region aria-label="'
-            f'{escape(caption or "table")}"><table>{heading}{content}</table></div>')
+def _wrapped(content: str, caption: str, style: str = "") -> str:
+    """A card in which a table too wide for the screen scrolls by itself, its caption staying."""
+    above = f"<p class=caption>{escape(caption)}</p>" if caption else ""
+    return (f'<div class="card wide">{above}<div class="scroll sticky" tabindex=0 role=region '
+            f'aria-label="{escape(caption or "Table")}"><table class="{style}">{content}</table>'
+            "</div></div>")
 
 
 def _head(cells: Row) -> str:

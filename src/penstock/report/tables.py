@@ -71,7 +71,8 @@ def latency_table(summary: Mapping[str, Any]) -> "Table":
 def _judged(entry: Mapping[str, Any], latency: str, percentile: str) -> str:
     value = entry["latency"][latency][percentile]
     text = wording.seconds(value)
-    return f"[red]▲ {text}[/]" if wording.is_over(percentile, value, entry["slo"], latency) else text
+    over = wording.is_over(percentile, value, entry["slo"], latency)
+    return f"[red]▲ {text}[/]" if over else text
 
 
 def cost_table(summary: Mapping[str, Any]) -> "Table":

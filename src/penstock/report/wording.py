@@ -150,7 +150,7 @@ def facts(summary: Mapping[str, Any]) -> tuple[Fact, ...]:
     """The few figures that stand beside the headline."""
     overall = summary["overall"]
     cost, low, high = overall["cost"], overall["attainment_low"], overall["attainment_high"]
-    interval = "" if low is None else f"{percent(low, 1)} to {percent(high, 1)}"
+    interval = "" if low is None else f"95 % CI {percent(low, 1)} to {percent(high, 1)}"
     return (
         Fact("Attainment", percent(overall["attainment"]), interval),
         Fact("Goodput", rate(overall["goodput_requests_per_s"]), "requests within every target"),

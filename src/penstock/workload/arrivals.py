@@ -8,6 +8,9 @@ from penstock.core.errors import InputError
 from penstock.workload.profile import RateProfile, SteadyRate
 from penstock.workload.workload import FloatColumn
 
+MAX_REQUESTS = 100_000_000
+MAX_GAP_CV = 100.0
+
 
 @dataclass(frozen=True, slots=True)
 class ArrivalProcess:
@@ -33,13 +36,23 @@ class ArrivalProcess:
         together, and a longer one has the shorter as its beginning (unless ``exact_rate``).
         Raises InputError for a rate or a bound that is not positive.
         """
+        self._check()
         _check_bounds(rate_per_s, num_requests, duration_s)
         gap_rng, *profile_rngs = _split(rng)
         limit = np.inf
         if duration_s is not None:
             limit = self.profile.expected(duration_s, rate_per_s, profile_rngs[0])
+            _check_number(limit if num_requests is None else min(limit, num_requests))
         work = self._work(gap_rng, num_requests, limit)
         return self.profile.times_s(work, rate_per_s, profile_rngs[1])
+
+    def _check(self) -> None:
+        if not 0.0 <= self.gap_cv <= MAX_GAP_CV:
+            raise InputError(f"the gaps' coefficient of variation is {self.gap_cv:g}; expected 0 "
+                             f"to {MAX_GAP_CV:g}")
+        if self.gap_cap is not None and not self.gap_cap > 0.0:
+            raise InputError(f"gap_cap is {self.gap_cap:g}; expected a positive multiple of the "
+                             "mean gap")
 
     def _work(self, rng: np.random.Generator, num_requests: int | None,
               limit: float) -> FloatColumn:
@@ -83,8 +96,6 @@ def poisson(gap_cap: float | None = None) -> ArrivalProcess:
 
 def gamma(gap_cv: float) -> ArrivalProcess:
     """Gamma gaps of coefficient of variation ``gap_cv``; above 1 they come in clumps."""
-    if not 0.0 < gap_cv < np.inf:
-        raise InputError(f"the gaps' coefficient of variation is {gap_cv:g}; expected above 0")
     return ArrivalProcess(gap_cv)
 
 
@@ -100,8 +111,15 @@ def _check_bounds(rate_per_s: float, num_requests: int | None, duration_s: float
         raise InputError("neither num_requests nor duration_s is given")
     if num_requests is not None and num_requests < 1:
         raise InputError(f"num_requests is {num_requests}; expected at least 1")
+    _check_number(num_requests or 1)
     if duration_s is not None and not 0.0 < duration_s < np.inf:
         raise InputError(f"duration_s is {duration_s:g}; expected a positive time")
+
+
+def _check_number(expected: float) -> None:
+    if expected > MAX_REQUESTS:
+        raise InputError(f"rate and bounds ask for {expected:.3g} requests; at most "
+                         f"{MAX_REQUESTS:,} fit into memory")
 
 
 def _split(rng: np.random.Generator) -> list[np.random.Generator]:

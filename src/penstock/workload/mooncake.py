@@ -6,33 +6,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from penstock.core.units import ceil_div
-from penstock.workload.columns import LABELS, RowFaultError, missing_column, name_index
+from penstock.workload.columns import LABELS, RowFaultError, name_index
 from penstock.workload.table import Table
 from penstock.workload.text import open_text
 from penstock.workload.trace import Labels, Prefixes, no_prefixes, offsets_of
 from penstock.workload.workload import FloatColumn
 
 BLOCK_TOKENS = 512
-_MAX_HASH = 2**63 - 1
 
 
-def read_mooncake_table(path: Path, *, spread_steps: bool) -> Table:
+def read_mooncake_table(path: Path) -> Table:
     """The file's columns; milliseconds become seconds.
 
-    With ``spread_steps``, requests stamped alike are spread over the time to the next stamp (see
-    ``spread``). Raises InputError for missing fields, RowFaultError for a line that is not JSON or
-    whose fields have the wrong type.
+    Raises RowFaultError for a line that is not a JSON object with the expected fields.
     """
     rows = _Rows()
     with open_text(path) as lines:
         for line in lines:
             if not line.isspace():
-                rows.add(str(path), line)
+                rows.add(line)
     times = np.frombuffer(rows.stamps_ms) / 1000.0 if rows.stamps_ms else np.zeros(0)
     return Table(
-        spread(times) if spread_steps else times,
+        times,
         np.array(rows.prompts, np.float64),
         np.array(rows.outputs, np.float64),
         {column: _labels(names) for column, names in rows.labels.items() if any(names)},
@@ -41,7 +39,7 @@ def read_mooncake_table(path: Path, *, spread_steps: bool) -> Table:
 
 
 def spread(times: FloatColumn) -> FloatColumn:
-    """``times`` with the requests of one coarse stamp laid evenly over that stamp's step.
+    """Sorted ``times`` with the requests of one coarse stamp laid evenly over that stamp's step.
 
     Mooncake's conversation trace stamps requests in steps of about three seconds. Taken literally,
     a dozen requests arrive at one instant, which no client did. The step is the usual distance of
@@ -54,7 +52,7 @@ def spread(times: FloatColumn) -> FloatColumn:
     step_s = float(np.median(np.diff(stamps)))
     width_s = np.minimum(np.diff(stamps, append=stamps[-1] + step_s), step_s)
     place = np.arange(len(times)) - np.repeat(offsets_of(counts)[:-1], counts)
-    spaced: FloatColumn = np.sort(times) + place * np.repeat(width_s / counts, counts)
+    spaced: FloatColumn = times + place * np.repeat(width_s / counts, counts)
     return spaced
 
 
@@ -69,9 +67,7 @@ class _Rows:
         self._counts = array("q")
         self._hashes = array("q")
 
-    def add(self, where: str, line: str) -> None:
-        import orjson
-
+    def add(self, line: str) -> None:
         number = len(self.prompts)
         try:
             row = orjson.loads(line)
@@ -81,7 +77,8 @@ class _Rows:
             raise RowFaultError(number, f"found {line.strip()[:30]!r}; expected a JSON object")
         for field in ("timestamp", "input_length", "output_length"):
             if field not in row:
-                raise missing_column(f"{where}: row {number + 1}", _MEANING[field], [*row])
+                found = ", ".join(map(repr, [*row][:8])) or "none"
+                raise RowFaultError(number, f"no field {field!r}; found {found}")
         self.stamps_ms.append(_number(row, "timestamp", number))
         self.prompts.append(_number(row, "input_length", number))
         self.outputs.append(_number(row, "output_length", number))
@@ -89,27 +86,25 @@ class _Rows:
         for column, names in self.labels.items():
             names.append(str(row.get(column, "")))
 
-    def _add_hashes(self, hashes: object, number: int) -> None:
-        if not isinstance(hashes, list) or not all(
-                isinstance(value, int) and 0 <= value <= _MAX_HASH for value in hashes):
-            raise RowFaultError(number, "hash_ids is not a list of whole numbers from 0")
+    def _add_hashes(self, hashes: Any, number: int) -> None:
+        try:
+            self._hashes.extend(hashes)
+        except (TypeError, OverflowError):
+            hashes = [-1]
+        if not isinstance(hashes, list) or min(hashes, default=0) < 0:
+            raise RowFaultError(number, "hash_ids is not a list of whole numbers from 0 to 2^63-1")
         blocks = ceil_div(int(min(max(self.prompts[-1], 0), 1e9)), BLOCK_TOKENS)
         if len(hashes) > blocks:
             message = (f"{len(hashes)} hash_ids for {self.prompts[-1]:g} prompt tokens; expected "
                        f"at most {blocks}, one per {BLOCK_TOKENS} tokens")
             raise RowFaultError(number, message)
         self._counts.append(len(hashes))
-        self._hashes.extend(hashes)
 
     def prefixes(self) -> Prefixes:
         if not self._hashes:
             return no_prefixes()
         values = np.array(self._hashes, np.int64)
         return Prefixes(offsets_of(np.array(self._counts, np.int64)), values, BLOCK_TOKENS)
-
-
-_MEANING = {"timestamp": "timestamp", "input_length": "prompt_tokens",
-            "output_length": "output_tokens"}
 
 
 def _number(row: Mapping[str, Any], field: str, number: int) -> float:

@@ -68,27 +68,29 @@ class PiecewiseRate:
     @cached_property
     def _knots_work(self) -> FloatColumn:
         areas = (self.starts + self.ends) / 2 * self.widths_s
-        return np.concatenate(([0.0], np.cumsum(areas)))
+        knots: FloatColumn = np.concatenate(([0.0], np.cumsum(areas)))
+        return knots
 
     @cached_property
     def _slopes(self) -> FloatColumn:
-        return (self.ends - self.starts) / self.widths_s
+        slopes: FloatColumn = (self.ends - self.starts) / self.widths_s
+        return slopes
 
     def times_s(self, work: FloatColumn, rate_per_s: float,
                 rng: np.random.Generator) -> FloatColumn:
         """See RateProfile. Raises InputError when a rate that ends at 0 never gets there."""
         relative = work / rate_per_s
-        total = self._knots_work[-1]
+        length_s, total = float(self._knots_s[-1]), float(self._knots_work[-1])
         if self.periodic:
             cycles, rest = np.divmod(relative, total)
-            return np.add(cycles * self._knots_s[-1], self._inverted(rest))
+            return self._inverted(rest) + cycles * length_s
         beyond = np.maximum(relative - total, 0.0)
         if not beyond.any():
             return self._inverted(relative)
         if self.ends[-1] <= 0.0:
-            raise InputError(f"the arrival rate falls to 0 at {self._knots_s[-1]:g} s, before the "
+            raise InputError(f"the arrival rate falls to 0 at {length_s:g} s, before the "
                              "requested number of requests has arrived")
-        return np.add(self._inverted(np.minimum(relative, total)), beyond / self.ends[-1])
+        return self._inverted(np.minimum(relative, total)) + beyond / float(self.ends[-1])
 
     def _inverted(self, work: FloatColumn) -> FloatColumn:
         """Time at which the integral reaches ``work``, all within the pieces."""
@@ -145,6 +147,8 @@ def diurnal(peak_to_mean: float, period_s: float = DAY_S,
     if not 1.0 <= peak_to_mean <= 2.0:
         raise InputError(f"peak_to_mean is {peak_to_mean:g}; expected 1 to 2, since a sine that "
                          "rises further falls below 0")
+    if not 0.0 < period_s < np.inf:
+        raise InputError(f"period_s is {period_s:g}; expected a positive time")
     crest_s = period_s / 2 if peak_at_s is None else peak_at_s
     knots_s = np.linspace(0.0, period_s, _SINE_PIECES + 1)
     swing = np.cos(2 * np.pi * (knots_s - crest_s) / period_s)

@@ -15,7 +15,7 @@ from penstock.workload.columns import (
     sorted_arrivals,
     whole_tokens,
 )
-from penstock.workload.mooncake import read_mooncake_table
+from penstock.workload.mooncake import read_mooncake_table, spread
 from penstock.workload.table import Clock, Table, read_csv_table, read_parquet_table
 from penstock.workload.text import csv_line_number, first_line, jsonl_line_number
 from penstock.workload.trace import Trace
@@ -45,17 +45,20 @@ def read_trace(path: Path | str, format: TraceFormat | None = None, *,  # noqa: 
         raise InputError(f"unknown trace format {format!r}{nearest(format, get_args(TraceFormat))}")
     kind = format or sniff_format(path)
     try:
-        return _checked(_read_table(path, kind, spread_steps=spread_steps), path, kind)
+        trace = _checked(_read_table(path, kind), path, kind)
     except RowFaultError as fault:
         raise InputError(f"{_place(path, kind, fault.row)}: {fault.message}") from None
+    if kind == "mooncake" and spread_steps and trace.arrival_s is not None:
+        return replace(trace, arrival_s=spread(trace.arrival_s))
+    return trace
 
 
-def _read_table(path: Path, kind: TraceFormat, *, spread_steps: bool) -> Table:
+def _read_table(path: Path, kind: TraceFormat) -> Table:
     if kind == "parquet":
         return read_parquet_table(path)
     first_line(path)  # an empty or binary file is named as such, whatever it was taken for
     if kind == "mooncake":
-        return read_mooncake_table(path, spread_steps=spread_steps)
+        return read_mooncake_table(path)
     return read_csv_table(path, _CLOCKS[kind])
 
 

@@ -168,7 +168,8 @@ def read_parquet_table(path: Path) -> Table:
         source = pq.ParquetFile(path)
         header = source.schema_arrow.names
         places = wanted_columns(str(path), header, "arrival_s")
-        has_hashes = "prefix_hashes" in header
+        has_hashes = ("prefix_hashes" in header
+                      and b"hash_block_tokens" in (source.schema_arrow.metadata or {}))
         names = [header[place] for place in places.values()]
         data = source.read([*names, *(["prefix_hashes"] if has_hashes else [])])
         numbers = {column: _parquet_numbers(data.column(header[places[column]]))
@@ -177,7 +178,8 @@ def read_parquet_table(path: Path) -> Table:
                   for column in LABELS if column in places}
         prefixes = _parquet_prefixes(data) if has_hashes else no_prefixes()
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: {str(error).splitlines()[0]}") from error
+        said = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(f"{path}: {said}") from error
     return Table(numbers["arrival_s"], numbers["prompt_tokens"], numbers["output_tokens"], labels,
                  prefixes)
 
@@ -197,7 +199,6 @@ def _parquet_labels(column: Any) -> Labels:
 
 def _parquet_prefixes(data: Any) -> Prefixes:
     column = data.column("prefix_hashes").combine_chunks()
-    metadata = data.schema.metadata or {}
-    block_tokens = int(metadata.get(b"hash_block_tokens", b"0"))
+    block_tokens = int(data.schema.metadata[b"hash_block_tokens"])
     return Prefixes(column.offsets.to_numpy().astype(np.int64),
                     column.values.to_numpy().astype(np.int64), block_tokens)

@@ -31,6 +31,8 @@ def open_text(path: Path) -> Iterator[TextIO]:
         raise InputError(f"{path}: the gzip file is cut short") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path}: the gzip file is damaged ({error})") from error
+    except csv.Error as error:
+        raise InputError(f"{path}: not a CSV file ({error})") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file (byte {error.object[error.start]:#04x})"
                          ) from error

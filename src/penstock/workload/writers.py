@@ -107,8 +107,10 @@ def _write_parquet(trace: Trace, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    times = trace.arrival_s
+    assert times is not None, "write_trace saw to it"
     columns: dict[str, Any] = {
-        "arrival_s": pa.array(trace.arrival_s, pa.float64()),
+        "arrival_s": pa.array(times, pa.float64()),
         "prompt_tokens": pa.array(trace.prompt_tokens, pa.int64()),
         "output_tokens": pa.array(trace.output_tokens, pa.int64()),
     }

@@ -44,7 +44,7 @@ class SchedulerOptions:
     # and how long past its deadline a request may wait before it is shed.
     bank_share: float = 0.125
     time_margin: float = 0.05
-    length_quantile: float = 0.9
+    length_quantile: float = 0.98
     review_s: float = 0.25
     patience_s: float = 60.0
     decodes_may_wait: bool = True

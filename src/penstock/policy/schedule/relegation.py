@@ -1,6 +1,7 @@
 """Which waiting requests go behind all others because they can no longer be in time."""
 
 import heapq
+from bisect import bisect_right, insort
 from typing import NamedTuple, Protocol
 
 from penstock.policy.schedule.sequence import Sequence
@@ -21,16 +22,17 @@ class Relegation(Protocol):
     """Decides when a request is moved behind all others."""
 
     time_dependent: bool
+    next_review_s: float  # when ``review`` wants to be asked again, infinity for never
+
+    def admitted(self, sequence: Sequence) -> None:
+        """A request was added."""
 
     def hopeless(self, sequence: Sequence, now_s: float) -> bool:
         """Asked of the best waiting request each time it is considered."""
 
-    def review(self, waiting: list[Sequence], now_s: float, prefill_share: float) -> Review:
-        """Asked now and then with all unstarted requests. ``prefill_share`` is the part of the
-        replica's time that its decodes leave to prompts."""
-
-    def next_review_s(self, num_waiting: int) -> float:
-        """When ``review`` wants to be asked again; infinity for never."""
+    def review(self, now_s: float, prefill_share: float) -> Review:
+        """Look over the waiting requests again. ``prefill_share`` is the part of the replica's
+        time that its decodes leave to prompts."""
 
     def learn_throughput(self, prefill_tokens: int, elapsed_s: float) -> None:
         """A step took ``elapsed_s`` from its plan to the next and computed these prompt tokens."""
@@ -41,21 +43,23 @@ class NeverRelegate:
 
     time_dependent = False
 
+    def __init__(self) -> None:
+        self.next_review_s = float("inf")
+
+    def admitted(self, sequence: Sequence) -> None:
+        """Nothing to note."""
+
     def hopeless(self, sequence: Sequence, now_s: float) -> bool:
         return False
 
-    def review(self, waiting: list[Sequence], now_s: float,
-               prefill_share: float) -> Review:
+    def review(self, now_s: float, prefill_share: float) -> Review:
         return NOTHING
 
-    def next_review_s(self, num_waiting: int) -> float:
-        return float("inf")
-
     def learn_throughput(self, prefill_tokens: int, elapsed_s: float) -> None:
-        """This rule does not look at throughput."""
+        """Throughput does not matter to it."""
 
 
-class EagerRelegation:
+class EagerRelegation(NeverRelegate):
     """Niyama: relegate a request that would miss even if it ran now at full throughput.
 
     Throughput is a running mean of prompt tokens per second between plans, from 8,500 tokens/s
@@ -66,18 +70,12 @@ class EagerRelegation:
     time_dependent = True
 
     def __init__(self, initial_tokens_per_s: float) -> None:
+        super().__init__()
         self._tokens_per_s = initial_tokens_per_s
 
     def hopeless(self, sequence: Sequence, now_s: float) -> bool:
         needed_s = (sequence.prompt_target - sequence.computed) / self._tokens_per_s
         return now_s + needed_s > sequence.deadline_s
-
-    def review(self, waiting: list[Sequence], now_s: float,
-               prefill_share: float) -> Review:
-        return NOTHING
-
-    def next_review_s(self, num_waiting: int) -> float:
-        return float("inf")
 
     def learn_throughput(self, prefill_tokens: int, elapsed_s: float) -> None:
         if prefill_tokens and elapsed_s > 0:
@@ -85,77 +83,89 @@ class EagerRelegation:
                                   + (1 - self.KEEP) * prefill_tokens / elapsed_s)
 
 
-class FeasibleRelegation:
+class FeasibleRelegation(NeverRelegate):
     """Penstock: keep the most valuable set of waiting requests that can all be in time.
 
     Under earliest deadline first a set is feasible when the work due by each deadline fits the time
-    until it (the demand bound). Where it does not fit, the request that frees the most work per
-    unit of weight is set aside, which for equal weights is Moore and Hodgson's rule (1968) and keeps
-    the largest number in time. A review starts from scratch, so a request set aside comes back as
-    soon as it fits again. Weight grows with waiting (ageing), so that no long prompt is set aside
-    for ever while it could still be in time. What is past its own deadline by ``patience_s`` and
-    was never started is shed.
+    until it (the demand bound). Where it does not fit, the request with the most work per unit of
+    value is set aside, which for equal values is Moore and Hodgson's rule (1968) and keeps the
+    largest number in time. A review looks at deadlines up to ``HORIZON_S`` ahead and starts from
+    scratch, so a request set aside comes back as soon as it fits again. Value is the class's
+    weight, growing with the share of its time that a request has waited (ageing). What is past its
+    deadline by ``patience_s`` and was never started is shed.
+
+    Setting aside late costs nothing, since no work has been spent on what waits; finishing late
+    does. So the bound is checked against deadlines with a margin.
     """
 
-    # A review of n requests costs about n microseconds of a CPU; spacing reviews by 4 ms of traffic
-    # time per waiting request keeps the cost below a thousandth of the replica's time.
-    REVIEW_S_PER_WAITING = 0.004
+    HORIZON_S = 30.0
+    MARGIN_SHARE = 0.04  # of a request's time from arrival to deadline
+    MARGIN_S = 5.0  # at most
     time_dependent = True
 
     def __init__(self, review_s: float, patience_s: float) -> None:
+        super().__init__()
+        self.next_review_s = 0.0
         self._review_s = review_s
         self._patience_s = patience_s
-        self._next_s = 0.0
+        self._by_deadline: list[tuple[float, int, Sequence]] = []
+
+    def admitted(self, sequence: Sequence) -> None:
+        insort(self._by_deadline, (sequence.deadline_s, sequence.serial, sequence))
 
     def hopeless(self, sequence: Sequence, now_s: float) -> bool:
         return now_s + sequence.work_s > sequence.deadline_s
 
-    def next_review_s(self, num_waiting: int) -> float:
-        return self._next_s
-
-    def learn_throughput(self, prefill_tokens: int, elapsed_s: float) -> None:
-        """Work is measured in predicted seconds, so token throughput is not needed."""
-
-    def review(self, waiting: list[Sequence], now_s: float, prefill_share: float) -> Review:
-        self._next_s = now_s + max(self._review_s, self.REVIEW_S_PER_WAITING * len(waiting))
-        waiting.sort(key=_deadline)
-        kept_late = self._set_aside(waiting, now_s, prefill_share)
+    def review(self, now_s: float, prefill_share: float) -> Review:
+        self.next_review_s = now_s + self._review_s
+        waiting = self._due_soon(now_s)
+        aside = self._set_aside(waiting, now_s, prefill_share)
         relegate: list[Sequence] = []
         restore: list[Sequence] = []
         shed: list[tuple[Sequence, str]] = []
         for sequence in waiting:
-            aside = sequence.serial in kept_late
-            if aside and self._outwaited(sequence, now_s):
+            if sequence.serial not in aside:
+                if sequence.relegated:
+                    restore.append(sequence)
+            elif now_s > sequence.deadline_s + self._patience_s:
                 shed.append((sequence, "its deadline passed while it waited"))
-            elif aside and not sequence.relegated:
+            elif not sequence.relegated:
                 relegate.append(sequence)
-            elif not aside and sequence.relegated:
-                restore.append(sequence)
         return Review(relegate, restore, shed)
+
+    def _due_soon(self, now_s: float) -> list[Sequence]:
+        """Unstarted requests due within the horizon; those that have gone are forgotten."""
+        entries = self._by_deadline
+        end = bisect_right(entries, now_s + self.HORIZON_S, key=_deadline)
+        waiting = [entry for entry in entries[:end] if _unstarted(entry[2])]
+        entries[:end] = waiting
+        return [entry[2] for entry in waiting]
 
     def _set_aside(self, by_deadline: list[Sequence], now_s: float, share: float) -> set[int]:
         aside: set[int] = set()
-        kept: list[tuple[float, int, float]] = []  # worst value for work first
+        kept: list[tuple[float, int, float]] = []  # least value for its work first
         free_at_s = now_s
         for sequence in by_deadline:
-            work_s = sequence.work_s / share
             if now_s + sequence.work_s > sequence.deadline_s:
                 aside.add(sequence.serial)
                 continue
+            arrival_s = sequence.request.arrival_s
+            allowed_s = sequence.deadline_s - arrival_s
+            work_s = sequence.work_s / share
             free_at_s += work_s
-            age = (now_s - sequence.request.arrival_s) / (
-                sequence.deadline_s - sequence.request.arrival_s + 1e-9)
-            value = sequence.request.service_class.weight * (1.0 + max(0.0, age))
+            value = sequence.request.service_class.weight * (1.0 + (now_s - arrival_s) / allowed_s)
             heapq.heappush(kept, (-work_s / value, sequence.serial, work_s))
-            while free_at_s > sequence.deadline_s:
+            due_s = sequence.deadline_s - min(self.MARGIN_S, self.MARGIN_SHARE * allowed_s)
+            while kept and free_at_s > due_s:
                 _, serial, freed_s = heapq.heappop(kept)
                 free_at_s -= freed_s
                 aside.add(serial)
         return aside
 
-    def _outwaited(self, sequence: Sequence, now_s: float) -> bool:
-        return now_s > sequence.deadline_s + self._patience_s
+
+def _deadline(entry: tuple[float, int, Sequence]) -> float:
+    return entry[0]
 
 
-def _deadline(sequence: Sequence) -> tuple[float, int]:
-    return (sequence.deadline_s, sequence.serial)
+def _unstarted(sequence: Sequence) -> bool:
+    return not (sequence.ended or sequence.started or sequence.generated)

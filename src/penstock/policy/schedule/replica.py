@@ -130,6 +130,7 @@ class ReplicaScheduler:
         self._num_waiting += 1
         self._pending_prompt_tokens += request.prompt_tokens
         self._pacing.admitted(sequence)
+        self._relegation.admitted(sequence)
         self._push_waiting(sequence)
         return _ACCEPT
 
@@ -235,10 +236,9 @@ class ReplicaScheduler:
         return sequence.group
 
     def _review(self, now_s: float) -> tuple[list[tuple[int, str]], list[int], list[int]]:
-        if not self._num_waiting or now_s < self._relegation.next_review_s(self._num_waiting):
+        if not self._num_waiting or now_s < self._relegation.next_review_s:
             return [], [], []
-        waiting = [s for s in self._sequences.values() if not s.started and s.join_turn < 0]
-        review = self._relegation.review(waiting, now_s, self._pacing.prefill_share)
+        review = self._relegation.review(now_s, self._pacing.prefill_share)
         for sequence in review.relegate:
             sequence.relegated = True
             sequence.num_relegations += 1

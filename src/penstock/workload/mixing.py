@@ -1,14 +1,11 @@
-"""Turns traffic sources into one workload, and a workload into requests."""
+"""Turns traffic sources into one workload."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import chain, pairwise, repeat
 
 import numpy as np
 
-from penstock.core.errors import InputError, nearest
-from penstock.core.request import Request
-from penstock.core.slo import ServiceClass
+from penstock.core.errors import InputError
 from penstock.core.units import ceil_div
 from penstock.workload.lengths import LengthModel, LengthPairs, TraceLengths
 from penstock.workload.merge import merged
@@ -16,8 +13,6 @@ from penstock.workload.source import TrafficSource, check_source
 from penstock.workload.streams import stream
 from penstock.workload.trace import Labels, Prefixes, Trace, no_prefixes
 from penstock.workload.workload import FloatColumn, Workload
-
-_BLOCK_ROWS = 1 << 14
 
 
 def generate(sources: Sequence[TrafficSource], seed: int) -> Workload:
@@ -44,20 +39,6 @@ def scale_rate(workload: Workload, factor: float) -> Workload:
     if not 0.0 < factor < np.inf:
         raise InputError(f"the rate factor is {factor}; expected a positive number")
     return replace(workload, arrival_s=workload.arrival_s / factor)
-
-
-def requests(workload: Workload, classes: Mapping[str, ServiceClass]) -> Iterator[Request]:
-    """The workload's requests in order of arrival, numbered from 0, made as they are asked for.
-
-    Raises InputError at once when ``classes`` lacks one of the workload's service classes.
-    """
-    for name in workload.service_classes:
-        if name not in classes:
-            raise InputError(f"traffic has the service class {name!r}, which is not defined"
-                             f"{nearest(name, classes)}")
-    by_index = [classes[name] for name in workload.service_classes]
-    starts = range(0, len(workload), _BLOCK_ROWS)
-    return chain.from_iterable(_block(workload, by_index, start) for start in starts)
 
 
 def _generated(source: TrafficSource, seed: int) -> Workload:
@@ -154,31 +135,3 @@ def _prefixes(trace: Trace | None, pairs: LengthPairs) -> Prefixes:
         values = prefixes.values + np.repeat(rounds * step, prefixes.counts)
         return replace(prefixes, values=values)
     return prefixes
-
-
-def _block(workload: Workload, classes: list[ServiceClass], start: int) -> Iterator[Request]:
-    # Python numbers, in blocks: a numpy scalar per field would cost several times as much.
-    rows = slice(start, min(start + _BLOCK_ROWS, len(workload)))
-    fields = zip(
-        range(rows.start, rows.stop),
-        workload.arrival_s[rows].tolist(),
-        workload.prompt_tokens[rows].tolist(),
-        workload.max_tokens[rows].tolist(),
-        map(classes.__getitem__, workload.class_index[rows].tolist()),
-        map(workload.models.__getitem__, workload.model_index[rows].tolist()),
-        map(workload.tenants.__getitem__, workload.tenant_index[rows].tolist()),
-        _hashes(workload, rows),
-        repeat(workload.hash_block_tokens),
-        strict=False,
-    )
-    return map(Request._make, fields)
-
-
-def _hashes(workload: Workload, rows: slice) -> Iterator[tuple[int, ...]]:
-    if not workload.hash_block_tokens:
-        return repeat(())
-    offsets = workload.hash_offsets[rows.start:rows.stop + 1]
-    values = workload.hash_values[offsets[0]:offsets[-1]].tolist()
-    bounds = (offsets - offsets[0]).tolist()
-    return (tuple(values[low:high])
-            for low, high in pairwise(bounds))

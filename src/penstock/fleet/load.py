@@ -1,0 +1,67 @@
+"""Reads a fleet file: text, shape, references, values, each checked before the next."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from penstock.core.errors import InputError
+from penstock.fleet.files import FileFinder, decoded, read_text
+from penstock.fleet.marked_yaml import MarkedData, read_yaml
+from penstock.fleet.overrides import overridden
+from penstock.fleet.values import Fleet
+
+
+def load_fleet(path: Path | str, overrides: Mapping[str, Any] | None = None,
+               data_dir: Path | str | None = None) -> Fleet:
+    """The fleet that the file at ``path`` describes.
+
+    ``overrides`` maps dotted paths to values that replace the file's own. Files that it names are
+    looked for beside it, then in ``data_dir``. Raises InputError with one line: file, line, field,
+    what was found and what was expected.
+    """
+    path = Path(path)
+    return parse_fleet(read_text(path), str(path), overrides, data_dir, base=path.parent)
+
+
+def parse_fleet(text: str | bytes, source: str = "fleet.yaml",
+                overrides: Mapping[str, Any] | None = None,
+                data_dir: Path | str | None = None, *, base: Path | str = ".") -> Fleet:
+    """The fleet that ``text`` describes; ``source`` names it in errors, ``base`` is its folder."""
+    if isinstance(text, bytes):
+        text = decoded(text, source)
+    marked = read_yaml(text, source)
+    if not isinstance(marked.data, dict):
+        raise InputError(f"{source}: expected a mapping with a fleet's sections (accelerators, "
+                         "models, service_classes, traffic), found "
+                         + ("a list" if isinstance(marked.data, list) else "a single value"))
+    if overrides:
+        marked = overridden(marked, overrides)
+    name = re.sub(r"[\s\x00-\x1f\x7f]+", "-", Path(source).stem)[:200] or "fleet"
+    return _resolved(marked, name, FileFinder(Path(base), Path(data_dir) if data_dir else None))
+
+
+def _resolved(marked: MarkedData, name: str, files: FileFinder) -> Fleet:
+    # Pydantic takes a tenth of a second to import: only what reads a fleet pays for it.
+    from pydantic import ValidationError
+
+    from penstock.catalog import load_catalog
+    from penstock.fleet.document import FleetDocument
+    from penstock.fleet.problems import PlacedError, raise_first, shape_problems
+    from penstock.fleet.references import reference_problems
+    from penstock.fleet.resolve import resolve
+    from penstock.fleet.schema import fleet_schema
+
+    try:
+        document = FleetDocument.model_validate(marked.data)
+    except ValidationError as error:
+        raise_first(shape_problems(error, fleet_schema()), marked)
+        raise  # not reached: a validation error has at least one finding
+    try:
+        extra = document.catalog and files.find(document.catalog, ("catalog",))
+        catalog = load_catalog(extra)
+        raise_first(reference_problems(document, catalog.accelerators, catalog.models), marked)
+        return resolve(document, name, catalog, files)
+    except PlacedError as error:
+        raise_first([error.problem], marked)
+        raise

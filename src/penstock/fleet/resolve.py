@@ -1,0 +1,130 @@
+"""From a well-formed document to a fleet of resolved values."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from penstock.core.errors import InputError
+from penstock.core.slo import ServiceClass, Slo
+from penstock.fleet.document import FleetDocument
+from penstock.fleet.fields import Named
+from penstock.fleet.files import FileFinder
+from penstock.fleet.groups import Resources, resolve_replicas, resolve_schedule, resolve_sizing
+from penstock.fleet.problems import PlacedError, Problem
+from penstock.fleet.traffic import longest_prompt, resolve_traffic
+from penstock.fleet.values import (
+    AcceleratorPool,
+    Choice,
+    EngineOptions,
+    Fleet,
+    ModelChoice,
+    Policies,
+    ReplicaGroup,
+    RunOptions,
+    TrafficSpec,
+)
+from penstock.perf.memory import kv_capacity_tokens
+
+if TYPE_CHECKING:
+    from penstock.catalog import Catalog
+
+
+def resolve(document: FleetDocument, name: str, catalog: "Catalog", files: FileFinder) -> Fleet:
+    """The fleet. The document's references are known to hold; raises PlacedError for the rest."""
+    engine = EngineOptions(**document.engine.given())
+    have = Resources({pool.accelerator.name: pool for pool in _pools(document, catalog)},
+                     {model.spec.name: model for model in _models(document, catalog, files)},
+                     engine, files)
+    fleet = Fleet(
+        name=document.name or name, accelerators=tuple(have.pools.values()),
+        models=tuple(have.models.values()), service_classes=_classes(document),
+        traffic=resolve_traffic(document, files), replicas=resolve_replicas(document, have),
+        sizing=resolve_sizing(document, have), policies=_policies(document, engine),
+        engine=engine, run=RunOptions(**document.run.given()),
+        catalog=document.catalog and files.find(document.catalog, ("catalog",)))
+    for problem in _prompt_problems(fleet):
+        raise PlacedError(*problem)
+    return fleet
+
+
+def _pools(document: FleetDocument, catalog: "Catalog") -> Iterator[AcceleratorPool]:
+    for section in document.accelerators:
+        accelerator = catalog.accelerators[section.name]
+        if section.confidential is not None:
+            accelerator = replace(accelerator, confidential=section.confidential)
+        price = section.price_per_hour
+        yield AcceleratorPool(accelerator, section.count,
+                              accelerator.price_per_hour if price is None else price)
+
+
+def _models(document: FleetDocument, catalog: "Catalog",
+            files: FileFinder) -> Iterator[ModelChoice]:
+    from penstock.catalog import model_from_config
+
+    for i, section in enumerate(document.models):
+        config = None
+        if section.config is None:
+            spec = catalog.models[section.name]
+        else:
+            config = files.find(section.config, ("models", i, "config"))
+            try:
+                spec = model_from_config(config, name=section.name)
+            except InputError as error:
+                raise PlacedError(("models", i, "config"), str(error)) from None
+        if section.max_context_tokens is not None:
+            spec = replace(spec, max_context_tokens=section.max_context_tokens)
+        yield ModelChoice(spec, tuple(section.precisions), config)
+
+
+def _classes(document: FleetDocument) -> tuple[ServiceClass, ...]:
+    return tuple(ServiceClass(section.name, Slo(**section.slo.given()), section.priority,
+                              section.weight) for section in document.service_classes)
+
+
+def _policies(document: FleetDocument, engine: EngineOptions) -> Policies:
+    policies = document.policies
+    return Policies(
+        resolve_schedule(("policies", "schedule"), policies.schedule, engine),
+        _choice(policies.route), _choice(policies.admit), _choice(policies.scale))
+
+
+def _choice(section: str | Named) -> Choice:
+    if isinstance(section, str):
+        return Choice(section)
+    return Choice(section.name, section.__pydantic_extra__)
+
+
+def _prompt_problems(fleet: Fleet) -> Iterator[Problem]:
+    """Prompts that are known to be longer than the model's context or a replica's KV cache."""
+    for i, spec in enumerate(fleet.traffic):
+        longest = longest_prompt(spec.lengths)
+        if longest is None:
+            continue
+        path = ("traffic", i)
+        context = fleet.model(spec.model).max_context_tokens
+        if longest > context:
+            yield Problem(path, f"prompts of up to {longest:,} tokens are longer than the context "
+                                f"of {spec.model}, {context:,} (models[].max_context_tokens sets "
+                                "another)")
+        for group in (*fleet.replicas, *fleet.sizing.groups):
+            tokens = kv_tokens(fleet, group)
+            if _serves(group, spec) and longest > tokens:
+                yield Problem(path, f"prompts of up to {longest:,} tokens are longer than the KV "
+                                    f"cache of {spec.model} on {group.accelerator.name}, "
+                                    f"{tokens:,} tokens")
+
+
+def _serves(group: ReplicaGroup, spec: TrafficSpec) -> bool:
+    classes = group.service_classes
+    return group.model.name == spec.model and (
+        classes is None or not spec.mix or any(name in classes for name in spec.mix))
+
+
+def kv_tokens(fleet: Fleet, group: ReplicaGroup) -> int:
+    """Tokens that one replica's KV cache holds: as the file says, or as memory allows."""
+    engine = fleet.engine
+    if engine.kv_tokens is not None:
+        return engine.kv_tokens
+    return kv_capacity_tokens(group.model, group.accelerator, group.parallelism, group.precision,
+                              group.kv_precision, memory_fraction=engine.memory_fraction,
+                              block_tokens=engine.block_tokens).tokens

@@ -1,0 +1,93 @@
+"""A fleet's traffic as a workload: trace files are read and numbers drawn here, not on loading."""
+
+from dataclasses import replace
+
+from penstock.core.errors import InputError
+from penstock.fleet.traffic import arrival_process
+from penstock.fleet.values import Fleet, RunOptions, TraceFile, TrafficSpec
+from penstock.workload.generate import generate
+from penstock.workload.length_tables import length_table
+from penstock.workload.readers import TraceFormat, read_trace
+from penstock.workload.source import TrafficSource
+from penstock.workload.trace import Trace
+from penstock.workload.workload import Workload
+
+DEFAULT_NUM_REQUESTS = 1000
+"""Length of drawn traffic that nothing bounds."""
+
+
+def fleet_workload(fleet: Fleet, seed: int | None = None) -> Workload:
+    """The requests of all traffic, cut to the run's bounds.
+
+    Raises InputError for a trace file that cannot be used and for a prompt longer than its model's
+    context.
+    """
+    workload = generate(traffic_sources(fleet), fleet.run.seed if seed is None else seed)
+    workload = _cut(workload, fleet.run)
+    _check_prompts(fleet, workload)
+    return workload
+
+
+def traffic_sources(fleet: Fleet) -> tuple[TrafficSource, ...]:
+    """What the workload room generates requests from. Reads trace files, each once."""
+    traces: dict[tuple[str, str], Trace] = {}
+    return tuple(_source(spec, fleet.run, traces) for spec in fleet.traffic)
+
+
+def _source(spec: TrafficSpec, run: RunOptions,
+            traces: dict[tuple[str, str], Trace]) -> TrafficSource:
+    trace, rate_per_s = None, spec.rate_per_s
+    file = spec.lengths if isinstance(spec.lengths, TraceFile) else None
+    if file is not None:
+        trace = _read(file, traces)
+        if file.scale is not None:
+            rate_per_s = trace.rate_per_s * file.scale or None
+    bounds = spec if trace is not None or spec.num_requests or spec.duration_s else run
+    num_requests = bounds.num_requests
+    if trace is None and num_requests is None and bounds.duration_s is None:
+        num_requests = DEFAULT_NUM_REQUESTS
+    return TrafficSource(
+        spec.name, spec.model, spec.mix, spec.tenants, trace,
+        None if spec.arrivals is None else arrival_process(spec.arrivals),
+        length_table(spec.lengths) if isinstance(spec.lengths, str) else
+        None if isinstance(spec.lengths, TraceFile) else spec.lengths,
+        rate_per_s, num_requests, bounds.duration_s, spec.max_tokens, spec.start_s,
+        file is not None and file.shuffle)
+
+
+def _read(file: TraceFile, traces: dict[tuple[str, str], Trace]) -> Trace:
+    key = (file.path, file.format)
+    if key not in traces:
+        trace_format: TraceFormat | None = None
+        if file.format != "auto":
+            trace_format = file.format  # type: ignore[assignment]  # checked when the file was read
+        traces[key] = read_trace(file.path, trace_format)
+    return traces[key]
+
+
+def _cut(workload: Workload, run: RunOptions) -> Workload:
+    """The first requests, within the run's number and duration."""
+    num = len(workload) if run.num_requests is None else min(run.num_requests, len(workload))
+    if run.duration_s is not None:
+        num = min(num, int(workload.arrival_s.searchsorted(run.duration_s, "right")))
+    if num == len(workload):
+        return workload
+    columns = {name: getattr(workload, name)[:num]
+               for name in ("arrival_s", "prompt_tokens", "output_tokens", "max_tokens",
+                            "model_index", "class_index", "tenant_index")}
+    offsets = workload.hash_offsets[: num + 1] if len(workload.hash_offsets) else \
+        workload.hash_offsets
+    values = workload.hash_values[: offsets[-1]] if len(offsets) else workload.hash_values
+    return replace(workload, **columns, hash_offsets=offsets, hash_values=values)
+
+
+def _check_prompts(fleet: Fleet, workload: Workload) -> None:
+    for index, name in enumerate(workload.models):
+        context = fleet.model(name).max_context_tokens
+        too_long = (workload.model_index == index) & (workload.prompt_tokens > context)
+        if too_long.any():
+            row = int(too_long.argmax())
+            raise InputError(
+                f"traffic: request {row} has a prompt of {workload.prompt_tokens[row]:,} tokens, "
+                f"as have {int(too_long.sum()) - 1} more of such length; the context of {name} is "
+                f"{context:,} (models[].max_context_tokens sets another)")

@@ -1,0 +1,141 @@
+"""A fleet back as plain data in the file's own shape, with every default written out."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+from penstock.fleet.marked_yaml import is_text
+from penstock.fleet.values import (
+    Choice,
+    EngineOptions,
+    Fleet,
+    ReplicaGroup,
+    TraceFile,
+    TrafficSpec,
+)
+from penstock.policy.schedule.options import PRESETS, SchedulerOptions
+from penstock.workload.lengths import (
+    Fixed,
+    LengthDistribution,
+    LognormalMixture,
+    Marginal,
+    QuantileTable,
+)
+
+if TYPE_CHECKING:
+    from yaml import SafeDumper, ScalarNode
+
+
+def resolved(fleet: Fleet) -> dict[str, Any]:
+    """The fleet as a dictionary that a fleet file may hold; it parses back to an equal fleet."""
+    engine = fleet.engine
+    document: dict[str, Any] = _without_none({
+        "name": fleet.name,
+        "catalog": fleet.catalog,
+        "accelerators": [
+            {"name": pool.accelerator.name, "count": pool.count,
+             "price_per_hour": pool.price_per_hour,
+             "confidential": pool.accelerator.confidential} for pool in fleet.accelerators],
+        "models": [
+            {"name": model.spec.name, "precisions": list(model.precisions),
+             "max_context_tokens": model.spec.max_context_tokens, "config": model.config}
+            for model in fleet.models],
+        "service_classes": [asdict(service_class) for service_class in fleet.service_classes],
+        "traffic": [_traffic(spec) for spec in fleet.traffic],
+        "replicas": [_group(group, engine, "count", "service_classes")
+                     for group in fleet.replicas] or None,
+        "sizing": {"groups": [_group(group, engine, "min_replicas", "classes")
+                              for group in fleet.sizing.groups] or None,
+                   "max_replicas": fleet.sizing.max_replicas},
+        "policies": {"schedule": _schedule(fleet.policies.schedule, engine),
+                     "route": _choice(fleet.policies.route),
+                     "admit": _choice(fleet.policies.admit),
+                     "scale": _choice(fleet.policies.scale)},
+        "engine": asdict(engine),
+        "run": asdict(fleet.run),
+    })
+    return document
+
+
+def to_yaml(fleet: Fleet) -> str:
+    """``resolved`` as YAML text."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    Dumper.add_representer(str, _quoted_if_ambiguous)
+    return yaml.dump(resolved(fleet), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=96)
+
+
+def _quoted_if_ambiguous(dumper: "SafeDumper", text: str) -> "ScalarNode":
+    # PyYAML decides by YAML 1.1, where 1e6 is text; our reader goes by 1.2, where it is a number.
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text,
+                                   style=None if is_text(text) else "'")
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    return [_without_none(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _traffic(spec: TrafficSpec) -> dict[str, Any]:
+    section: dict[str, Any] = {
+        "name": spec.name, "model": spec.model, "mix": dict(spec.mix) or None,
+        "tenants": dict(spec.tenants) or None, "rate_per_s": spec.rate_per_s,
+        "num_requests": spec.num_requests, "duration_s": spec.duration_s,
+        "start_s": spec.start_s, "max_tokens": spec.max_tokens}
+    arrivals = _choice(spec.arrivals) if spec.arrivals is not None else "own"
+    lengths = spec.lengths
+    if isinstance(lengths, TraceFile):
+        section["trace"] = {"file": lengths.path, "format": lengths.format, "arrivals": arrivals,
+                            "scale": lengths.scale, "shuffle": lengths.shuffle}
+        return section
+    section["arrivals"] = arrivals
+    section["lengths"] = lengths if isinstance(lengths, str) else _distribution(lengths)
+    return section
+
+
+def _distribution(lengths: LengthDistribution) -> dict[str, Any]:
+    return {"prompt": _marginal(lengths.prompt), "output": _marginal(lengths.output),
+            "rho": lengths.rho}
+
+
+def _marginal(marginal: Marginal) -> dict[str, Any]:
+    if isinstance(marginal, Fixed):
+        return {"fixed": marginal.tokens}
+    assert isinstance(marginal, QuantileTable | LognormalMixture), "the file has no other forms"
+    return {key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(marginal).items()}
+
+
+def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str) -> dict[str, Any]:
+    return {
+        "model": group.model.name, "accelerator": group.accelerator.name, count: group.count,
+        "parallelism": asdict(group.parallelism), "precision": group.precision,
+        "kv_precision": group.kv_precision, classes: _listed(group.service_classes),
+        "step_time": group.step_time,
+        "schedule": None if group.schedule is None else _schedule(group.schedule, engine)}
+
+
+def _listed(names: Iterable[str] | None) -> list[str] | None:
+    return None if names is None else list(names)
+
+
+def _choice(choice: Choice) -> str | dict[str, Any]:
+    return {"name": choice.name, **choice.options} if choice.options else choice.name
+
+
+def _schedule(options: SchedulerOptions, engine: EngineOptions) -> dict[str, Any]:
+    """The preset's name and what differs from it."""
+    preset = PRESETS[options.policy]
+    changed = {field.name: getattr(options, field.name) for field in fields(SchedulerOptions)
+               if getattr(options, field.name) != getattr(preset, field.name)}
+    if "fixed_lengths" in changed:
+        changed["fixed_lengths"] = dict(changed["fixed_lengths"])
+    if engine.max_num_seqs is not None:  # else the engine's limit would take the preset's place
+        changed["max_num_seqs"] = options.max_num_seqs
+    changed.pop("policy", None)
+    return {"name": options.policy, **changed}
