@@ -26,7 +26,8 @@ class Journal:
         self._write({"kind": "header", "version": VERSION, **header})
 
     def _write(self, record: dict[str, Any]) -> None:
-        self._stream.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+        # orjson takes plain tuples only; ``default`` unwraps the named ones.
+        self._stream.write(orjson.dumps(record, default=list, option=orjson.OPT_APPEND_NEWLINE))
 
     def add(self, request: Request, now_s: float) -> None:
         """A request was handed in."""

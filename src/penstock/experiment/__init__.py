@@ -1,0 +1,1 @@
+"""Runs fleets on traffic and searches over runs: sizing, capacity, comparison, sweeps."""

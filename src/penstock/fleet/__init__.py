@@ -1,0 +1,1 @@
+"""The fleet file: read, checked, resolved to frozen values, written back."""

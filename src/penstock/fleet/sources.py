@@ -5,8 +5,8 @@ from dataclasses import replace
 from penstock.core.errors import InputError
 from penstock.fleet.traffic import arrival_process
 from penstock.fleet.values import Fleet, RunOptions, TraceFile, TrafficSpec
-from penstock.workload.generate import generate
 from penstock.workload.length_tables import length_table
+from penstock.workload.mixing import generate
 from penstock.workload.readers import TraceFormat, read_trace
 from penstock.workload.source import TrafficSource
 from penstock.workload.trace import Trace

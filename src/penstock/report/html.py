@@ -9,11 +9,11 @@ from string import Template
 from typing import Any
 
 from penstock.core.errors import InputError
+from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
 from penstock.report import sections, wording
 from penstock.report.files import write_bytes
 from penstock.report.plots import all_figures, busiest_replica
-from penstock.report.series import RunSeries
 
 # Stands for the 5 MB script while the template is filled, so that it is never copied as text.
 PLOTLY_HERE = "/*plotly*/"

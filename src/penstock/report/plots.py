@@ -6,15 +6,10 @@ from typing import Any
 import numpy as np
 
 from penstock.metrics.definitions import FloatColumn, IntColumn
+from penstock.metrics.series import ReplicaSeries, RunSeries
 from penstock.metrics.table import RequestTable
 from penstock.report import wording
-from penstock.report.series import (
-    LoadCurves,
-    ReplicaSeries,
-    RunSeries,
-    load_curves,
-    longest_wait_window,
-)
+from penstock.report.series import LoadCurves, load_curves, longest_wait_window
 
 Figure = dict[str, Any]
 
@@ -203,7 +198,7 @@ def steps_figure(replica: ReplicaSeries) -> Figure:
             "showlegend": False, "yaxis": axis, "xaxis": "x", "fillcolor": _translucent(colour),
             "line": {"color": colour, "width": 1, "shape": "vh"},
             "hovertemplate": f"%{{y:{form}}}{unit}", **filled})
-    titles = ("Step duration, ms", "Tokens in the step: prefill (blue), decode (orange)",
+    titles = ("Step duration, ms", "Tokens: prefill below, decode above",
               "Waiting requests")
     return {"data": traces, "layout": _stacked_layout(titles)}
 

@@ -149,10 +149,14 @@ def sizing_table(sizing: Mapping[str, Any], names: Sequence[str]) -> str:
 def refusals_table(refusals: Sequence[Mapping[str, Any]]) -> str:
     """Why requests were rejected or shed, most frequent first."""
     ordered = sorted(refusals, key=lambda refusal: -int(refusal["num_requests"]))
-    rows = [(f"{escape(str(item['reason']))}<span class=sub>{escape(str(item['service_class']))}, "
-             f"{escape(str(item['status']))}</span>", wording.count(item["num_requests"]))
+    rows = [(escape(str(item["reason"])) + _whose(item), wording.count(item["num_requests"]))
             for item in ordered]
     return table(("reason", "requests"), rows, style="wrapped")
+
+
+def _whose(refusal: Mapping[str, Any]) -> str:
+    parts = [str(refusal[key]) for key in ("service_class", "status") if refusal.get(key)]
+    return f"<span class=sub>{escape(', '.join(parts))}</span>" if parts else ""
 
 
 def replicas_table(replicas: Sequence[Mapping[str, Any]]) -> str:

@@ -1,44 +1,14 @@
-"""A run as it went: what the recorder keeps of each replica's steps, and curves over time."""
+"""A run as it went: load, queues and memory over time, and the steps worth looking at."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.metrics.definitions import FloatColumn, IntColumn
+from penstock.metrics.definitions import FloatColumn
+from penstock.metrics.series import ReplicaSeries, RunSeries
 from penstock.metrics.table import UNFINISHED, RequestTable
 
 MAX_BINS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class ReplicaSeries:
-    """Steps of one replica in order of time; all arrays have one length.
-
-    ``num_waiting`` and ``kv_used_tokens`` are as of the step's end. Rows may be a sample, or the
-    last of a run of like steps: a row speaks for the time since the row before it. ``every_step``
-    says that nothing but such runs was left out.
-    """
-
-    replica: int
-    step_end_s: FloatColumn
-    step_duration_s: FloatColumn
-    prefill_tokens: IntColumn
-    decode_seqs: IntColumn
-    num_waiting: IntColumn
-    kv_used_tokens: IntColumn
-    kv_total_tokens: int
-    every_step: bool = True
-
-    def __len__(self) -> int:
-        return len(self.step_end_s)
-
-
-@dataclass(frozen=True, slots=True)
-class RunSeries:
-    """The steps of all replicas of a run."""
-
-    replicas: Sequence[ReplicaSeries] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,8 +106,8 @@ def refusals_table(summary: Mapping[str, Any]) -> "Table":
     table = _table("Rejected and shed", "reason", "class", "outcome", "requests")
     table.columns[1].justify = table.columns[2].justify = "left"
     for item in sorted(summary["refusals"], key=lambda item: -int(item["num_requests"])):
-        table.add_row(_plain(item["reason"]), _plain(item["service_class"]),
-                      _plain(item["status"]), wording.count(item["num_requests"]))
+        table.add_row(_plain(item["reason"]), _plain(item.get("service_class", "")),
+                      _plain(item.get("status", "")), wording.count(item["num_requests"]))
     return table
 
 

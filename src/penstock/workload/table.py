@@ -1,6 +1,8 @@
 """CSV and Parquet files as columns of numbers and names, not yet judged."""
 
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -128,10 +130,13 @@ def _is_number(text: str) -> bool:
 
 def _nanoseconds(texts: Sequence[str], first_row: int) -> NDArray[np.int64]:
     """Dates as whole nanoseconds since 1970, so that the later subtraction is exact."""
+    # numpy reads bare dates, as Azure wrote in 2023, five times as fast as datetime reads any. For
+    # dates with a zone it warns.
+    with suppress(ValueError, Warning), warnings.catch_warnings(action="error"):
+        moments = np.array(texts, "datetime64[ns]")
+        if not np.isnat(moments).any():
+            return moments.astype(np.int64)
     try:
-        # Bare dates, as Azure wrote in 2023. numpy refuses those with a zone only by a warning.
-        if not any("+" in text or text.endswith("Z") for text in (texts[0], texts[-1])):
-            return np.array(texts, "datetime64[ns]").astype(np.int64)
         return np.fromiter(map(_zoned_nanoseconds, texts), np.int64, len(texts))
     except ValueError:
         place = next(i for i, text in enumerate(texts) if not _is_date(text))

@@ -17,7 +17,8 @@ AZURE_2024 = """TIMESTAMP,ContextTokens,GeneratedTokens
 2024-05-10 00:00:00.009930+00:00,2162,5
 2024-05-10 00:00:00.017335+00:00,2399,6
 """
-BURSTGPT = """Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type
+BURSTGPT = """Timestamp,Session ID,Elapsed time,Model,\
+Request tokens,Response tokens,Total tokens,Log Type
 5,,0.4,ChatGPT,472,18,490,Conversation log
 45,,0.2,GPT-4,1087,0,1087,API log
 118,,1.0,GPT-4,417,276,693,Conversation log
@@ -52,7 +53,8 @@ def message(path: Path, **options) -> str:
 
 
 @pytest.mark.parametrize(("text", "name", "kind"), [
-    (AZURE_2023, "a.csv", "azure"), (BURSTGPT, "b.csv", "burstgpt"), (MOONCAKE, "m.txt", "mooncake"),
+    (AZURE_2023, "a.csv", "azure"), (BURSTGPT, "b.csv", "burstgpt"),
+    (MOONCAKE, "m.txt", "mooncake"),
     (PLAIN, "p.csv", "csv"), ("num_prefill_tokens,num_decode_tokens\n5,6\n", "l.csv", "lengths"),
 ])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -69,7 +71,8 @@ def test_azure_2023_times_are_exact_offsets(write):
 
 @pytest.mark.parametrize("text", [
     AZURE_2024, AZURE_2024.replace("+00:00", ""), AZURE_2024.replace("+00:00", "Z"),
-    AZURE_2024.replace("+00:00", "+02:00"),
+    AZURE_2024.replace("+00:00", "+02:00"), AZURE_2024.replace("+00:00", "-05:00"),
+    AZURE_2024.replace("017335+00:00", "017335"),
     # The same instants, the second one told by a clock five hours behind.
     AZURE_2024.replace("2024-05-10 00:00:00.017335+00:00", "2024-05-09 19:00:00.017335-05:00"),
 ])
@@ -177,7 +180,7 @@ def test_bad_csv_names_the_line(write, text, said):
     ('{"timestamp": 1, "input_length": 0, "output_length": 5}', ":3: prompt_tokens is 0;"),
     ('{"timestamp": 1, "input_length": 5, "output_length": 5, "hash_ids": [1, 2]}',
      ":3: 2 hash_ids for 5 prompt tokens; expected at most 1"),
-    ('{"timestamp": 1, "input_length": 5, "output_length": 5, "hash_ids": [-1]}', ":3: hash_ids is"),
+    ('{"timestamp": 1, "input_length": 5, "output_length": 5, "hash_ids": [-1]}', ":3: hash_ids"),
     ('{"timestamp": 1, "input_length": 5, "output_length": 5, "hash_ids": ["a"]}', ":3: hash_ids"),
     ('{"timestamp": 1, "input_length": 5, "output_length": 5, "hash_ids": 7}', ":3: hash_ids is"),
 ])

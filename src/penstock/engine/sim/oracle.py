@@ -1,7 +1,7 @@
 """The only part of a simulation that knows how long answers really are."""
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from penstock.core.step import StepPlan
 
@@ -14,7 +14,7 @@ class Oracle:
     touching the others.
     """
 
-    def __init__(self, output_tokens: Mapping[int, int]) -> None:
+    def __init__(self, output_tokens: Mapping[int, int] | Sequence[int]) -> None:
         self._outputs = output_tokens
         self._remaining: dict[int, int] = {}  # tokens to come, of requests outside any group
         self._end: dict[int, tuple[int, int]] = {}  # member -> (group, turn of its last token)

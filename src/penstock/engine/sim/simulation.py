@@ -27,7 +27,7 @@ from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.route.simple import make_router
 from penstock.policy.schedule.build import build_scheduler
 from penstock.predict.length import HistoryLengths, LengthPredictor, ScaledLengths
-from penstock.report.series import ReplicaSeries, RunSeries
+from penstock.metrics.series import ReplicaSeries, RunSeries
 from penstock.workload.requests import requests as requests_of
 from penstock.workload.workload import Workload
 
@@ -131,7 +131,8 @@ def kv_tokens(fleet: Fleet, group: ReplicaGroup) -> int:
     if fleet.engine.kv_tokens is not None:
         return fleet.engine.kv_tokens
     return kv_capacity_tokens(group.model, group.accelerator, group.parallelism, group.precision,
-                              group.kv_precision, fleet.engine.memory_fraction).tokens
+                              group.kv_precision, memory_fraction=fleet.engine.memory_fraction,
+                              block_tokens=fleet.engine.block_tokens).tokens
 
 
 def step_time(group: ReplicaGroup) -> StepTimeModel:

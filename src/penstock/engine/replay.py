@@ -1,0 +1,80 @@
+"""Feeds a journal to a fresh scheduler: the same calls must bring the same plans."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.core.errors import InputError
+from penstock.core.step import StepPlan, StepResult
+from penstock.engine.journal import read_plan, read_request
+from penstock.perf.protocol import StepTimeModel
+from penstock.policy.kv.counting import CountingKv
+from penstock.policy.kv.prefix import PrefixKv
+from penstock.policy.kv.protocol import KvAllocator
+from penstock.policy.schedule.build import build_scheduler
+from penstock.policy.schedule.options import scheduler_options
+from penstock.policy.schedule.replica import ReplicaScheduler
+from penstock.predict.length import LengthPredictor
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayReport:
+    """How many plans agreed, and the first that did not: (step, journaled plan, plan got)."""
+
+    num_plans: int
+    mismatch: tuple[int, StepPlan, StepPlan | None] | None = None
+
+
+def replay(records: Iterable[Mapping[str, Any]], scheduler: ReplicaScheduler) -> ReplayReport:
+    """Make the journaled calls, header ignored, and stop at the first plan that differs.
+
+    ``scheduler`` must be fresh and made as the journaled one was. Raises InputError for a commit
+    whose step was never planned or is committed already.
+    """
+    num_plans = 0
+    in_flight: dict[int, StepPlan] = {}
+    for record in records:
+        kind = record["kind"]
+        if kind == "add":
+            scheduler.add(read_request(record["request"]), record["now_s"])
+        elif kind == "abort":
+            scheduler.abort(record["request_id"], record["now_s"])
+        elif kind == "plan":
+            expected = read_plan(record["plan"])
+            got = scheduler.plan(record["now_s"])
+            if got != expected:
+                return ReplayReport(num_plans, (expected.step, expected, got))
+            num_plans += 1
+            in_flight[expected.step] = got
+        elif kind == "commit":
+            plan = in_flight.pop(record["step"], None)
+            if plan is None:
+                raise InputError(f"journal commits step {record['step']}, which is not in flight")
+            result = StepResult(tuple(record["finished"]), record["num_steps"])
+            scheduler.commit(plan, result, record["now_s"])
+    return ReplayReport(num_plans)
+
+
+def scheduler_of(header: Mapping[str, Any], step_time: StepTimeModel,
+                 lengths: LengthPredictor | None = None) -> ReplicaScheduler:
+    """The fresh scheduler that a journal's header describes.
+
+    ``step_time`` and ``lengths`` are the beliefs that the journaled scheduler had. Raises
+    InputError when the header lacks something.
+    """
+    try:
+        schedule = dict(header["schedule"])
+        total_blocks = header["kv_tokens"] // header["block_tokens"]
+        block_tokens, prefix_caching = header["block_tokens"], header["prefix_caching"]
+        max_in_flight = header["max_in_flight"]
+    except KeyError as error:
+        raise InputError(f"journal header has no {error.args[0]!r}") from error
+    policy = schedule.pop("policy")
+    # JSON has no tuples, and the options are compared and hashed as values.
+    options = scheduler_options(policy, **{k: _tuples(v) for k, v in schedule.items()})
+    kv: KvAllocator = (PrefixKv if prefix_caching else CountingKv)(total_blocks, block_tokens)
+    return build_scheduler(options, step_time, kv, lengths, max_in_flight)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,154 @@
+"""The highest request rate that a fleet sustains."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from penstock.core.errors import InputError
+from penstock.engine.sim.simulation import Beliefs
+from penstock.experiment.run import AS_THEY_ARE, attainment_by_class, run_fleet
+from penstock.fleet.sources import fleet_workload
+from penstock.fleet.values import Fleet
+from penstock.metrics.attainment import Attainment
+from penstock.workload.mixing import scale_rate
+from penstock.workload.workload import Workload
+
+# Two-sided 95 % quantiles of Student's t for 1 to 9 degrees of freedom.
+_T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One simulated rate."""
+
+    seed: int
+    rate_per_s: float
+    attainment: dict[str, Attainment]
+    meets: bool
+
+    @property
+    def worst(self) -> float:
+        """The lowest attainment of any class."""
+        return min((a.share or 0.0 for a in self.attainment.values()), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """The highest sustained rate per seed, its mean, and the half-width of a 95 % interval of it.
+
+    ``rate_per_s`` is 0 where even the lowest rate tried misses. ``half_width_per_s`` is None with
+    one seed.
+    """
+
+    share: float
+    by_seed: tuple[float, ...]
+    probes: tuple[Probe, ...] = field(repr=False)
+
+    @property
+    def rate_per_s(self) -> float:
+        """Mean over the seeds."""
+        return float(np.mean(self.by_seed))
+
+    @property
+    def half_width_per_s(self) -> float | None:
+        """Half of the 95 % confidence interval over seeds (Student's t)."""
+        count = len(self.by_seed)
+        if count < 2:
+            return None
+        t = _T95[count - 2] if count - 2 < len(_T95) else 1.96
+        return t * float(np.std(self.by_seed, ddof=1)) / math.sqrt(count)
+
+
+Judge = Callable[[Fleet, Workload, int], Probe]
+
+
+def find_capacity(fleet: Fleet, seeds: Sequence[int], *, share: float = 0.99,
+                  tolerance: float = 0.01, low_per_s: float | None = None,
+                  high_per_s: float | None = None, beliefs: Beliefs = AS_THEY_ARE,
+                  on_probe: Callable[[Probe], None] | None = None) -> Capacity:
+    """Search the highest rate with attainment of at least ``share`` in every class.
+
+    For each seed the traffic is drawn once and pressed or stretched in time, so all rates see the
+    same requests. The bracket starts at the fleet file's own rate and doubles or halves until it
+    holds the answer, then is bisected until its ends differ by less than ``tolerance`` (relative).
+    Raises InputError for a share outside (0, 1], a tolerance outside (0, 1) or bounds that are not
+    a rising pair of positive rates.
+    """
+    _check(share, tolerance, low_per_s, high_per_s)
+    probes: list[Probe] = []
+
+    def judge(workload: Workload, seed: int, rate_per_s: float) -> bool:
+        scaled = scale_rate(workload, rate_per_s / workload.rate_per_s)
+        table = run_fleet(fleet, scaled, seed, beliefs=beliefs).result.table
+        attainment = attainment_by_class(fleet, table)
+        meets = all((a.share or 0.0) >= share - 1e-12 for a in attainment.values())
+        probe = Probe(seed, rate_per_s, attainment, meets)
+        probes.append(probe)
+        if on_probe is not None:
+            on_probe(probe)
+        return meets
+
+    found: list[float] = []
+    for seed in seeds:
+        workload = fleet_workload(fleet, seed)
+        if workload.rate_per_s <= 0:
+            raise InputError("capacity: the traffic has no rate to scale (fewer than two arrivals, "
+                             "or all at one instant)")
+
+        def meets(rate_per_s: float, workload: Workload = workload, seed: int = seed) -> bool:
+            return judge(workload, seed, rate_per_s)
+
+        # Later seeds start from what the first found.
+        start = found[0] if found and found[0] > 0 else workload.rate_per_s
+        step = 1.05 if found and found[0] > 0 else 2.0
+        low = low_per_s or start
+        found.append(highest_rate(meets, low, high_per_s, step, tolerance))
+    return Capacity(share, tuple(found), tuple(probes))
+
+
+def highest_rate(meets: Callable[[float], bool], start: float, ceiling: float | None, step: float,
+                 tolerance: float) -> float:
+    """The highest rate that meets, by geometric bracketing from ``start`` and bisection.
+
+    ``meets`` is taken to be monotone; 0 when nothing down to a thousandth of ``start`` meets.
+    """
+    low = high = start
+    if meets(start):
+        while True:
+            high = low * step if ceiling is None else min(low * step, ceiling)
+            if not meets(high):
+                break
+            low, step = high, step * step if step < 1.3 else step
+            if ceiling is not None and low >= ceiling:
+                return low
+    else:
+        while True:
+            low, step = high / step, step * step if step < 1.3 else step
+            if low < start / 1000:
+                return 0.0
+            if meets(low):
+                break
+            high = low
+    while high / low > 1.0 + tolerance:
+        middle = math.sqrt(low * high)
+        if meets(middle):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _check(share: float, tolerance: float, low: float | None, high: float | None) -> None:
+    if not 0.0 < share <= 1.0:
+        raise InputError(f"attainment is {share:g}; expected a share above 0 and at most 1, "
+                         "such as 0.99")
+    if not 0.0 < tolerance < 1.0:
+        raise InputError(f"tolerance is {tolerance:g}; expected a number between 0 and 1, "
+                         "such as 0.01")
+    for name, rate in (("low", low), ("high", high)):
+        if rate is not None and not 0.0 < rate < math.inf:
+            raise InputError(f"{name} is {rate:g}; expected requests per second above 0")
+    if low is not None and high is not None and low >= high:
+        raise InputError(f"low is {low:g} and high is {high:g}; expected low below high")

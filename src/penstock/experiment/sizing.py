@@ -1,0 +1,131 @@
+"""How many replicas it takes: the fewest that meet every class's objective, by simulation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from penstock.core.errors import InputError
+from penstock.experiment.bound import throughput_bound
+from penstock.experiment.run import attainment_by_class, run_fleet
+from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.metrics.attainment import Attainment
+from penstock.workload.select import select
+from penstock.workload.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One simulated count of one kind of replica."""
+
+    group: int
+    count: int
+    attainment: dict[str, Attainment]
+    meets: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """The fleet with its counts, every trial on the way, and the groups that no count satisfied."""
+
+    fleet: Fleet
+    trials: tuple[Trial, ...]
+    missed: tuple[int, ...]
+
+
+def size_fleet(fleet: Fleet, workload: Workload, seed: int,
+               on_trial: Callable[[Trial], None] | None = None) -> Sized:
+    """Give each of the fleet's sizing groups the fewest replicas that meet the objectives.
+
+    Groups serve disjoint traffic (one class each, say), so each is sized on its own requests. A
+    group that misses with ``max_replicas`` keeps that number and is named in ``missed``. Raises
+    InputError when two groups would share requests.
+    """
+    groups = fleet.sizing.groups
+    served = [_rows(group, workload) for group in groups]
+    if len(groups) > 1 and np.any(np.sum(served, axis=0) > 1):
+        raise InputError("sizing: two groups serve the same model and class; give each group its "
+                         "own classes, or state replicas")
+    trials: list[Trial] = []
+    missed: list[int] = []
+    sized: list[ReplicaGroup] = []
+    for index, group in enumerate(groups):
+        part = select(workload, served[index])
+        if not len(part):
+            continue
+        search = _Search(fleet, group, index, part, seed, trials, on_trial)
+        count, meets = search.fewest()
+        if not meets:
+            missed.append(index)
+        sized.append(replace(group, count=count))
+    return Sized(replace(fleet, replicas=tuple(sized)), tuple(trials), tuple(missed))
+
+
+def _rows(group: ReplicaGroup, workload: Workload) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    models = [index for index, name in enumerate(workload.models) if name == group.model.name]
+    rows = np.isin(workload.model_index, models)
+    if group.service_classes is not None:
+        classes = [index for index, name in enumerate(workload.service_classes)
+                   if name in group.service_classes]
+        rows &= np.isin(workload.class_index, classes)
+    return rows
+
+
+class _Search:
+    """Bracketing from the throughput bound, then bisection, over one group's count."""
+
+    def __init__(self, fleet: Fleet, group: ReplicaGroup, index: int, workload: Workload, seed: int,
+                 trials: list[Trial], on_trial: Callable[[Trial], None] | None) -> None:
+        self._fleet = fleet
+        self._group = group
+        self._index = index
+        self._workload = workload
+        self._seed = seed
+        self._trials = trials
+        self._on_trial = on_trial
+
+    def fewest(self) -> tuple[int, bool]:
+        """(count, whether it meets the objectives)."""
+        most = self._most()
+        low, high = 0, min(most, self._guess())  # low misses, high is not known yet
+        while not self._meets(high):
+            if high == most:
+                return most, False
+            low, high = high, min(most, high + max(1, high // 4))
+        # The guess is a lower bound but for randomness, so look just below it first.
+        step = 1
+        while high - low > 1:
+            middle = max(low + 1, high - step) if low == 0 else (low + high) // 2
+            if self._meets(middle):
+                high, step = middle, 2 * step
+            else:
+                low = middle
+        return high, True
+
+    def _most(self) -> int:
+        pool = self._fleet.pool(self._group.accelerator.name)
+        most = self._fleet.sizing.max_replicas
+        if pool.count is not None:
+            most = min(most, pool.count // self._group.parallelism.num_accelerators)
+        return max(1, most)
+
+    def _guess(self) -> int:
+        try:
+            bound = throughput_bound(self._fleet, self._group, self._workload).rate_per_s
+        except InputError:
+            return 1
+        if self._workload.rate_per_s <= 0 or bound <= 0:
+            return 1
+        return max(1, int(np.ceil(self._workload.rate_per_s / bound)))
+
+    def _meets(self, count: int) -> bool:
+        fleet = replace(self._fleet, replicas=(replace(self._group, count=count),))
+        run = run_fleet(fleet, self._workload, self._seed)
+        attainment = attainment_by_class(fleet, run.result.table)
+        goals = {c.name: c.slo.percentile for c in fleet.service_classes}
+        meets = all(share.meets(goals[name]) for name, share in attainment.items())
+        trial = Trial(self._index, count, attainment, meets)
+        self._trials.append(trial)
+        if self._on_trial is not None:
+            self._on_trial(trial)
+        return meets

@@ -1,0 +1,23 @@
+"""A workload with only some of its requests, or at another pace."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.workload.workload import Workload
+
+
+def select(workload: Workload, rows: NDArray[np.bool_]) -> Workload:
+    """The requests that the mask ``rows`` picks, in the same order; arrival times are kept."""
+    if rows.all():
+        return workload
+    columns = {name: getattr(workload, name)[rows] for name in (
+        "arrival_s", "prompt_tokens", "output_tokens", "max_tokens", "model_index", "class_index",
+        "tenant_index")}
+    offsets, values = workload.hash_offsets, workload.hash_values
+    if len(offsets):
+        lengths = np.diff(offsets)
+        values = values[np.repeat(rows, lengths)]
+        offsets = np.concatenate(([0], np.cumsum(lengths[rows])))
+    return replace(workload, **columns, hash_offsets=offsets, hash_values=values)

@@ -1,0 +1,101 @@
+"""Runs a case through the drivers and keeps everything observable."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import orjson
+from strategies import Case
+
+from penstock.core.request import Request
+from penstock.core.step import StepPlan
+from penstock.core.units import to_ps
+from penstock.engine.journal import Journal
+from penstock.engine.sim.cluster import Cluster
+from penstock.engine.sim.oracle import Oracle
+from penstock.engine.sim.recorder import Ended, ReplicaRecorder
+from penstock.engine.sim.reference import Trace, run_reference
+from penstock.engine.sim.replica import SimReplica, StepClock
+from penstock.policy.kv.counting import CountingKv
+from penstock.policy.kv.prefix import PrefixKv
+from penstock.policy.kv.protocol import KvAllocator
+from penstock.policy.route.simple import RoundRobin
+from penstock.policy.schedule.build import build_scheduler
+from penstock.policy.schedule.replica import ReplicaScheduler
+
+
+def make_kv(case: Case) -> KvAllocator:
+    kind = PrefixKv if case.prefix_caching else CountingKv
+    return kind(case.total_blocks, case.block_tokens)
+
+
+def make_scheduler(case: Case) -> ReplicaScheduler:
+    return build_scheduler(case.options, case.step_time, make_kv(case),
+                           max_in_flight=case.max_in_flight)
+
+
+def step_by_step(case: Case, scheduler: ReplicaScheduler | None = None,
+                 on_step: Callable[[StepPlan], None] | None = None) -> Trace:
+    """The reference driver's trace."""
+    return run_reference(scheduler or make_scheduler(case), StepClock(case.step_time),
+                         case.requests, case.output_tokens, case.max_in_flight, case.aborts,
+                         on_step)
+
+
+class SpyRecorder(ReplicaRecorder):
+    """A recorder that also writes out the end of every token, run by run."""
+
+    def __init__(self) -> None:
+        super().__init__(to_ps(1.0))
+        self.token_ps: dict[int, list[int]] = {}
+        self.first_scheduled_ps: dict[int, int] = {}
+        self.preempted: list[tuple[int, int]] = []
+        self.largest_jump = 0
+
+    def run(self, plan: StepPlan, num_steps: int, start_ps: int, duration_ps: int, growth_ps: int,
+            end_ps: int, finished: tuple[int, ...], requests: Any) -> None:
+        super().run(plan, num_steps, start_ps, duration_ps, growth_ps, end_ps, finished, requests)
+        ends = [start_ps + k * duration_ps + k * (k - 1) // 2 * growth_ps
+                for k in range(1, num_steps + 1)]
+        assert ends[-1] == end_ps
+        for request_id in plan.decode_ids:
+            self.token_ps.setdefault(request_id, []).extend(ends)
+        for chunk in plan.chunks:
+            if chunk.last:
+                assert num_steps == 1
+                self.token_ps.setdefault(chunk.request_id, []).append(end_ps)
+        for request_id in plan.tokens_by_request:
+            self.first_scheduled_ps.setdefault(request_id, start_ps)
+        self.preempted += [(start_ps, request_id) for request_id in plan.preempted]
+        self.largest_jump = max(self.largest_jump, num_steps)
+
+
+@dataclass(slots=True)
+class Jumps:
+    """What the jumping driver leaves."""
+
+    recorder: SpyRecorder
+    scheduler: ReplicaScheduler
+    ended: Ended
+    shed: dict[int, str]
+    refused: dict[int, str] = field(default_factory=dict)
+    journal: bytes = b""
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [orjson.loads(line) for line in self.journal.splitlines()]
+
+
+def jump(case: Case) -> Jumps:
+    """The simulator's own driver on one replica, with its journal."""
+    recorder, stream, refused = SpyRecorder(), BytesIO(), {}
+    replica = SimReplica(0, make_scheduler(case), StepClock(case.step_time),
+                         Oracle(case.output_tokens), recorder, Journal(stream, {"replica": 0}))
+
+    def refuse(request: Request, reason: str) -> None:
+        refused[request.request_id] = reason
+
+    Cluster([replica], RoundRobin(), refuse, [lambda request: True]).run(case.requests)
+    shed = {request.request_id: reason for request, reason in replica.shed}
+    return Jumps(recorder, replica.scheduler, recorder.flush(), shed, refused, stream.getvalue())

@@ -1,0 +1,155 @@
+"""Hypothesis strategies: everything a property test may be run on.
+
+The sizes are small so that ties, full KV caches, preemptions and refusals are the rule.
+"""
+
+from dataclasses import dataclass, replace
+
+from hypothesis import strategies as st
+
+from penstock.core.request import Request
+from penstock.core.slo import ServiceClass, Slo
+from penstock.perf.evidence import Evidence
+from penstock.perf.knee import KneeStepTime
+from penstock.perf.linear import LinearStepTime
+from penstock.perf.niyama import NiyamaRange, NiyamaStepTime
+from penstock.perf.protocol import StepTimeModel
+from penstock.policy.schedule.options import PRESETS, SchedulerOptions, scheduler_options
+
+POLICIES = tuple(PRESETS)
+EVIDENCE = Evidence("made up for tests", 0.0, 0.0)
+
+SERVICE_CLASSES = (
+    ServiceClass("none"),
+    ServiceClass("paced", Slo(ttft_s=1.0, itl_s=0.05)),
+    ServiceClass("tight", Slo(ttft_s=0.05, itl_s=0.012), priority=0, weight=3.0),
+    ServiceClass("strict", Slo(ttft_s=0.5, itl_s=0.03, itl="strict")),
+    ServiceClass("pace-only", Slo(itl_s=0.02)),
+    ServiceClass("e2e", Slo(e2e_s=5.0), priority=2),
+    ServiceClass("short-e2e", Slo(e2e_s=0.3, percentile=90.0), weight=0.5),
+    ServiceClass("all", Slo(ttft_s=0.4, itl_s=0.04, e2e_s=2.0)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One replica, its policy, its traffic, and how the client misbehaves."""
+
+    options: SchedulerOptions
+    step_time: StepTimeModel
+    block_tokens: int
+    total_blocks: int
+    prefix_caching: bool
+    requests: tuple[Request, ...]
+    output_tokens: dict[int, int]
+    aborts: tuple[tuple[float, int], ...] = ()
+    max_in_flight: int = 1
+
+
+def linear_step_times() -> st.SearchStrategy[LinearStepTime]:
+    """Affine in everything; zero rates make many durations equal, and so many ties."""
+    return st.builds(
+        LinearStepTime, st.sampled_from((0.01, 1 / 300, 0.0101)),
+        st.sampled_from((0.0, 1e-4, 7e-5)), st.sampled_from((0.0, 1e-7, 3.3e-6)),
+        st.sampled_from((0.0, 1e-4)), st.sampled_from((0.0, 1e-6, 1.7e-5)), st.just(EVIDENCE))
+
+
+def knee_step_times() -> st.SearchStrategy[KneeStepTime]:
+    """Affine in work and context only."""
+    return st.builds(KneeStepTime, st.sampled_from((0.01, 0.0033)), st.sampled_from((1e-4, 5e-5)),
+                     st.sampled_from((1.0, 4.0)), st.just(5e-5), st.sampled_from((0.0, 1e-5)),
+                     st.sampled_from((0.0, 2.3e-9)), st.sampled_from((0.0, 7.4e-8)),
+                     st.just(EVIDENCE))
+
+
+def niyama_step_times() -> st.SearchStrategy[NiyamaStepTime]:
+    """Two ranges that meet nowhere: not affine, and not even monotone."""
+    short = NiyamaRange(0.005, 6e-5, 2e-5, 4e-5, 1.1e-6, 7.6e-7)
+    long = NiyamaRange(0.004, 3e-5, 7e-5, -4e-5, 1.7e-6, 2.7e-6)
+    return st.builds(NiyamaStepTime, st.sampled_from((16, 64, 512)), st.just(short), st.just(long),
+                     st.just(EVIDENCE))
+
+
+def step_times() -> st.SearchStrategy[StepTimeModel]:
+    """Affine and other step times."""
+    return st.one_of(linear_step_times(), knee_step_times(), niyama_step_times())
+
+
+_ANY_STEP_TIME = step_times()
+
+_KNOBS: dict[str, st.SearchStrategy[object]] = {
+    "chunk_tokens": st.sampled_from((1, 2, 7, 16, 33, 64)),
+    "max_step_tokens": st.sampled_from((8, 20, 64, 256)),
+    "max_num_seqs": st.sampled_from((1, 2, 3, 8)),
+    "prefill_first": st.booleans(),
+    "kv_reserve": st.sampled_from(("prompt", "max_tokens")),
+    "kv_watermark": st.sampled_from((0.0, 0.01, 0.1, 0.3)),
+    "hybrid_s_per_token": st.sampled_from((0.0, 0.008, 1.0)),
+    "batch_itl_s": st.sampled_from((0.02, 0.4)),
+    "predicted_output_tokens": st.sampled_from((0, 15)),
+    "initial_tokens_per_s": st.sampled_from((100.0, 8500.0)),
+    "max_decodes": st.sampled_from((0, 1, 2, 3)),
+    "most_slack_first": st.booleans(),
+    "bank_share": st.sampled_from((0.0, 0.125, 1.0)),
+    "time_margin": st.sampled_from((0.0, 0.05, 0.5)),
+    "review_s": st.sampled_from((0.0, 0.05, 0.25)),
+    "patience_s": st.sampled_from((0.0, 0.2, 60.0)),
+}
+
+
+def scheduler_options_of(policies: tuple[str, ...] = POLICIES) -> st.SearchStrategy[SchedulerOptions]:
+    """Every named policy with up to four of its knobs turned."""
+    knobs = st.lists(st.sampled_from(sorted(_KNOBS)), max_size=4, unique=True)
+    changes = knobs.flatmap(lambda names: st.fixed_dictionaries({n: _KNOBS[n] for n in names}))
+    return st.builds(lambda policy, knobs: scheduler_options(policy, **knobs),
+                     st.sampled_from(policies), changes)
+
+
+_GAPS_S = st.one_of(st.sampled_from((0.0, 0.0, 0.0, 0.01, 0.02, 0.1, 1 / 3, 0.1 + 0.2, 2.0)),
+                    st.floats(0.0, 0.2, allow_subnormal=False))
+_PROMPTS = st.one_of(st.integers(1, 40), st.sampled_from((1, 16, 64, 150, 400)))
+_OUTPUTS = st.one_of(st.integers(1, 12), st.sampled_from((1, 2, 33, 90)))
+_ROWS = st.lists(st.tuples(
+    _GAPS_S, _PROMPTS, _OUTPUTS, st.sampled_from(SERVICE_CLASSES),
+    st.sampled_from((0, 0, 5, 60)),  # max_tokens beyond the true output
+    st.integers(0, 2), st.integers(0, 4)),  # prefix family, hashes shared with the family
+    min_size=1, max_size=9)
+
+
+@st.composite
+def cases(draw: st.DrawFn, policies: tuple[str, ...] = POLICIES,
+          step_times: st.SearchStrategy[StepTimeModel] | None = None,
+          aborts: bool = False, max_in_flight: tuple[int, ...] = (1,)) -> Case:
+    """A whole case; ``aborts`` and more than one step in flight are for the reference driver."""
+    block_tokens = draw(st.sampled_from((1, 4, 16)))
+    capacity = draw(st.sampled_from((64, 100, 200, 480, 2000, 50_000)))
+    prefix_caching = draw(st.booleans())
+    hash_block_tokens = block_tokens * draw(st.sampled_from((1, 3))) if prefix_caching else 0
+    requests, outputs = [], {}
+    now_s = 0.0
+    for number, (gap_s, prompt, output, service_class, extra, family, shared) in enumerate(
+            draw(_ROWS)):
+        now_s += gap_s
+        hashes = _hashes(number, family, shared, prompt // hash_block_tokens
+                         if hash_block_tokens else 0)
+        requests.append(Request(number, now_s, prompt, output + extra, service_class,
+                                prefix_hashes=hashes, hash_block_tokens=hash_block_tokens))
+        outputs[number] = output
+    leaving = st.tuples(st.one_of(st.floats(0.0, now_s + 0.5), st.sampled_from((0.0, now_s))),
+                        st.integers(0, len(requests)))
+    return Case(draw(scheduler_options_of(policies)),
+                draw(_ANY_STEP_TIME if step_times is None else step_times),
+                block_tokens, max(1, capacity // block_tokens), prefix_caching, tuple(requests),
+                outputs, tuple(draw(st.lists(leaving, max_size=3))) if aborts else (),
+                draw(st.sampled_from(max_in_flight)))
+
+
+def _hashes(number: int, family: int, shared: int, count: int) -> tuple[int, ...]:
+    """Chained hashes: the first ``shared`` are the family's, the others the request's own."""
+    return tuple(1000 * family + i if i < shared else 100_000 + 1000 * number + i
+                 for i in range(count))
+
+
+def without_aborts(case: Case) -> Case:
+    """The same case with patient clients."""
+    return replace(case, aborts=())
