@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Tests share strategies.py and runs.py; importlib mode puts no folder on the path by itself.
@@ -13,7 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 # The same examples on every run; `--hypothesis-profile=explore` draws fresh ones.
 settings.register_profile("ci", derandomize=True, database=None, deadline=None,
                           suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("explore", settings.get_profile("ci"), derandomize=False)
+settings.register_profile("explore", settings.get_profile("ci"), derandomize=False,
+                          phases=[Phase.explicit, Phase.generate])
 settings.load_profile("ci")
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 

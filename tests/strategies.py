@@ -97,23 +97,33 @@ _KNOBS: dict[str, st.SearchStrategy[object]] = {
 }
 
 
-def scheduler_options_of(policies: tuple[str, ...] = POLICIES) -> st.SearchStrategy[SchedulerOptions]:
-    """Every named policy with up to four of its knobs turned."""
-    knobs = st.lists(st.sampled_from(sorted(_KNOBS)), max_size=4, unique=True)
-    changes = knobs.flatmap(lambda names: st.fixed_dictionaries({n: _KNOBS[n] for n in names}))
-    return st.builds(lambda policy, knobs: scheduler_options(policy, **knobs),
-                     st.sampled_from(policies), changes)
+# Knobs without which a policy's own machinery seldom shows at this size.
+_OWN_KNOBS = {"niyama": ("max_decodes", "most_slack_first"), "penstock": ("patience_s", "review_s"),
+              "sarathi": ("chunk_tokens",), "edf": ("chunk_tokens",), "srpf": ("chunk_tokens",)}
 
 
-_GAPS_S = st.one_of(st.sampled_from((0.0, 0.0, 0.0, 0.01, 0.02, 0.1, 1 / 3, 0.1 + 0.2, 2.0)),
+def scheduler_options_of(policies: tuple[str, ...] = POLICIES) -> st.SearchStrategy[
+        SchedulerOptions]:
+    """Every named policy with its own knobs and up to three others turned."""
+
+    def turned(policy: str) -> st.SearchStrategy[SchedulerOptions]:
+        knobs = st.lists(st.sampled_from(sorted(_KNOBS)), max_size=3, unique=True)
+        return knobs.flatmap(lambda names: st.fixed_dictionaries(
+            {name: _KNOBS[name] for name in (*_OWN_KNOBS.get(policy, ()), *names)}
+        )).map(lambda changes: scheduler_options(policy, **changes))
+
+    return st.sampled_from(policies).flatmap(turned)
+
+
+_GAPS_S = st.one_of(st.sampled_from((0.0, 0.0, 0.0, 0.0, 0.01, 0.02, 0.1, 1 / 3, 0.1 + 0.2, 2.0)),
                     st.floats(0.0, 0.2, allow_subnormal=False))
-_PROMPTS = st.one_of(st.integers(1, 40), st.sampled_from((1, 16, 64, 150, 400)))
-_OUTPUTS = st.one_of(st.integers(1, 12), st.sampled_from((1, 2, 33, 90)))
+_PROMPTS = st.one_of(st.integers(1, 40), st.integers(1, 40), st.sampled_from((1, 16, 64, 150, 400)))
+_OUTPUTS = st.one_of(st.integers(1, 40), st.sampled_from((1, 2, 33, 70)))
 _ROWS = st.lists(st.tuples(
     _GAPS_S, _PROMPTS, _OUTPUTS, st.sampled_from(SERVICE_CLASSES),
-    st.sampled_from((0, 0, 5, 60)),  # max_tokens beyond the true output
+    st.sampled_from((0, 0, 0, 5, 60)),  # max_tokens beyond the true output
     st.integers(0, 2), st.integers(0, 4)),  # prefix family, hashes shared with the family
-    min_size=1, max_size=9)
+    min_size=1, max_size=14)
 
 
 @st.composite
@@ -122,7 +132,7 @@ def cases(draw: st.DrawFn, policies: tuple[str, ...] = POLICIES,
           aborts: bool = False, max_in_flight: tuple[int, ...] = (1,)) -> Case:
     """A whole case; ``aborts`` and more than one step in flight are for the reference driver."""
     block_tokens = draw(st.sampled_from((1, 4, 16)))
-    capacity = draw(st.sampled_from((64, 100, 200, 480, 2000, 50_000)))
+    capacity = draw(st.sampled_from((64, 100, 100, 200, 480, 50_000)))
     prefix_caching = draw(st.booleans())
     hash_block_tokens = block_tokens * draw(st.sampled_from((1, 3))) if prefix_caching else 0
     requests, outputs = [], {}

@@ -119,19 +119,30 @@ def _model_problems(path: Path, model: str | None, names: Names) -> Iterator[Pro
 
 
 def _group_problems(document: FleetDocument, names: Names) -> Iterator[Problem]:
-    for i, replica in enumerate(document.replicas or ()):
+    replicas = document.replicas or []
+    groups = (document.sizing and document.sizing.groups) or []
+    problems = list(_kinds_problems(document, replicas, groups, names))
+    yield from problems
+    if problems:  # a class that seems unserved may only be misspelt
+        return
+    yield from _unserved(("replicas",), replicas, document, names)
+    yield from _unserved(("sizing", "groups"), groups, document, names)
+    if document.variant is not None and not replicas:
+        yield from _unserved(("variant",), [document.variant], document, names)
+
+
+def _kinds_problems(document: FleetDocument, replicas: list[ReplicaSection],
+                    groups: list[SizingGroupSection], names: Names) -> Iterator[Problem]:
+    for i, replica in enumerate(replicas):
         path: Path = ("replicas", i)
         yield from _variant_problems(path, replica, names)
         yield from _class_list_problems((*path, "service_classes"), replica.service_classes, names)
-    groups = (document.sizing and document.sizing.groups) or ()
     for i, group in enumerate(groups):
         path = ("sizing", "groups", i)
         yield from _variant_problems(path, group, names)
         yield from _class_list_problems((*path, "classes"), group.classes, names)
     if document.variant is not None:
         yield from _variant_problems(("variant",), document.variant, names)
-        if document.replicas is None:
-            yield from _unserved(("variant",), [document.variant], document, names)
         if groups:
             yield Problem(("variant",), "stands beside sizing.groups; keep one of them")
     if document.sizing is not None and document.sizing.groups == []:
@@ -139,8 +150,6 @@ def _group_problems(document: FleetDocument, names: Names) -> Iterator[Problem]:
     if document.replicas == []:
         yield Problem(("replicas",), "expected at least one entry, found an empty list; leave the "
                                      "key out to have the fleet sized")
-    yield from _unserved(("replicas",), document.replicas or (), document, names)
-    yield from _unserved(("sizing", "groups"), groups, document, names)
 
 
 def _class_list_problems(path: Path, classes: list[str] | None, names: Names) -> Iterator[Problem]:
@@ -168,7 +177,7 @@ def _variant_problems(path: Path, variant: VariantSection, names: Names) -> Iter
 
 def _unserved(path: Path, groups: Iterable[VariantSection],
               document: FleetDocument, names: Names) -> Iterator[Problem]:
-    """Classes of traffic that no group takes; silent where names are wrong already."""
+    """Classes of traffic that no group takes."""
     groups = list(groups)
     only_model = next(iter(names.models))
     for entry in document.traffic if groups else ():

@@ -15,9 +15,6 @@ from penstock.report import sections, wording
 from penstock.report.files import write_bytes
 from penstock.report.plots import all_figures, busiest_replica
 
-# Stands for the 5 MB script while the template is filled, so that it is never copied as text.
-PLOTLY_HERE = "/*plotly*/"
-
 
 def write_page(path: Path, summary: Mapping[str, Any], table: RequestTable,
                series: RunSeries) -> None:
@@ -34,13 +31,15 @@ def page_parts(summary: Mapping[str, Any], table: RequestTable,
     docs/reference/metrics.md for their form.
     """
     figures = all_figures(summary, table, series)
-    text = Template(_asset("page.html")).substitute(
-        title=escape(title(summary)), version=escape(str(summary.get("version", ""))),
-        style=_asset("page.css"), script=_asset("page.js"), stamp=_stamp(summary),
-        body=_body(summary, figures, series), footer=escape(FOOTER), figures=_embedded(figures),
-        plotly=PLOTLY_HERE)
-    before, after = text.split(PLOTLY_HERE)
-    return before.encode(), plotly_script(), after.encode()
+    fields = {
+        "title": escape(title(summary)), "version": escape(str(summary.get("version", ""))),
+        "style": _asset("page.css"), "script": _asset("page.js"), "stamp": _stamp(summary),
+        "body": _body(summary, figures, series), "footer": escape(FOOTER),
+        "figures": _embedded(figures)}
+    # The 5 MB script goes between the two halves as bytes and is never handled as text.
+    before, after = (Template(half).substitute(fields).encode()
+                     for half in _asset("page.html").split("$plotly"))
+    return before, plotly_script(), after
 
 
 FOOTER = ("TTFT is first token minus arrival; TPOT is (last token - first token) / (tokens - 1); "

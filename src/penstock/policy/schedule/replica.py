@@ -463,8 +463,9 @@ class ReplicaScheduler:
         for index in plan.groups:
             self.groups[index].last_turn_s = now_s
         for chunk in plan.chunks:
-            self._chunk_done(chunk, now_s)
-        for request_id in result.finished:
+            self._chunk_done(chunk, result.num_steps, now_s)
+        # Sorted, so that what is learnt and cached does not depend on a driver's order.
+        for request_id in sorted(result.finished):
             sequence = self._sequences.get(request_id)
             if sequence is not None:
                 self._end(sequence)
@@ -475,12 +476,12 @@ class ReplicaScheduler:
         self._last_commit_s = now_s
         self._pacing.committed(plan, result.num_steps, started_s, now_s)
 
-    def _chunk_done(self, chunk: Chunk, now_s: float) -> None:
+    def _chunk_done(self, chunk: Chunk, num_steps: int, now_s: float) -> None:
         sequence = self._sequences.get(chunk.request_id)
         if sequence is None:
             return
         if sequence.started or sequence.join_turn >= 0:
-            self._kv.computed(chunk.request_id, chunk.past + chunk.tokens)
+            self._kv.computed(chunk.request_id, chunk.past + chunk.tokens * num_steps)
         if chunk.last:
             if sequence.first_token_s < 0:
                 sequence.first_token_s = now_s
@@ -515,6 +516,8 @@ class ReplicaScheduler:
             return 1
         if self.prompts_wait and self._relegation.time_dependent:
             return 1
+        if plan.features.decode_seqs != self._num_decoding:
+            return 1  # some decodes sit out, and who does may change with every turn
         steps = _NEVER
         if plan.chunks:
             steps = self._steady_chunks(plan)

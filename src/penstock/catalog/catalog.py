@@ -1,0 +1,126 @@
+"""The catalog: accelerators and models by name, built-in and the user's own."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+
+from penstock.catalog.checks import Field, shown
+from penstock.catalog.documents import Document, built_in_documents, user_documents
+from penstock.catalog.entries import (
+    ACCELERATOR_FIELDS,
+    MODEL_FIELDS,
+    Entry,
+    accelerator_from,
+    checked_entry,
+    model_from,
+)
+from penstock.catalog.hf_config import model_from_hf_config
+from penstock.core.errors import InputError, nearest
+from penstock.core.hardware import Accelerator
+from penstock.core.model import ModelSpec
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Accelerators and models by name, in the order of their files.
+
+    The aliases map other names, in lower case, to names. Lookups ignore case.
+    """
+
+    accelerators: Mapping[str, Accelerator]
+    models: Mapping[str, ModelSpec]
+    accelerator_aliases: Mapping[str, str]
+    model_aliases: Mapping[str, str]
+
+    def accelerator(self, name: str) -> Accelerator:
+        """The accelerator of that name or alias; InputError with the nearest name."""
+        found = _named(name, self.accelerators, self.accelerator_aliases)
+        if found is None:
+            raise _unknown("accelerator", name, self.accelerators, self.accelerator_aliases)
+        return found
+
+    def model(self, name: str) -> ModelSpec:
+        """The model of that name or alias, or that a config.json (or its folder) describes.
+
+        Raises InputError with the nearest name, or with what is wrong with the config.
+        """
+        found = _named(name, self.models, self.model_aliases)
+        if found is not None:
+            return found
+        if _is_path(name):
+            return model_from_hf_config(Path(name).expanduser())
+        raise _unknown("model", name, self.models, self.model_aliases)
+
+
+def load_catalog(extra: Path | str | None = None) -> Catalog:
+    """The built-in catalog, extended or overridden by ``extra``: a YAML file or a folder of them.
+
+    A field that a later file states replaces the earlier one; the entry's other fields stay.
+    Raises InputError naming file, entry, field and what was expected.
+    """
+    documents = list(built_in_documents())
+    if extra is not None:
+        documents.extend(user_documents(Path(extra).expanduser()))
+    accelerators, accelerator_aliases = _section("accelerators", documents, ACCELERATOR_FIELDS,
+                                                 accelerator_from)
+    models, model_aliases = _section("models", documents, MODEL_FIELDS, model_from)
+    return Catalog(accelerators, models, accelerator_aliases, model_aliases)
+
+
+def _section(section: str, documents: Iterable[Document], fields: Mapping[str, Field],
+             build: Callable[[Entry], _T]) -> tuple[Mapping[str, _T], Mapping[str, str]]:
+    """All entries of one section, merged and built, and their aliases."""
+    entries: dict[str, Entry] = {}
+    aliases: dict[str, str] = {}
+    for document in documents:
+        stated = [checked_entry(name, data, fields, section, document.source)
+                  for name, data in document.sections.get(section, {}).items()]
+        _check_distinct(stated)
+        for entry in stated:
+            key = entry.name.lower()
+            entries[key] = entries[key].overridden(entry) if key in entries else entry
+            aliases.update((alias.lower(), entries[key].name) for alias in entry.aliases)
+    # A user's own entry may bear what is an alias of a built-in one: names go before aliases.
+    aliases = {alias: name for alias, name in aliases.items() if alias not in entries}
+    built = {entry.name: build(entry) for entry in entries.values()}
+    return MappingProxyType(built), MappingProxyType(aliases)
+
+
+def _check_distinct(entries: Iterable[Entry]) -> None:
+    """Names and aliases of one file must not name two things."""
+    owners: dict[str, str] = {}
+    for entry in entries:
+        for name in dict.fromkeys(n.lower() for n in (entry.name, *entry.aliases)):
+            if name in owners:
+                raise InputError(f"{entry.where}: {shown(name)} already names {owners[name]}; "
+                                 "expected a name or alias of its own")
+            owners[name] = entry.name
+
+
+def _named(name: str, values: Mapping[str, _T], aliases: Mapping[str, str]) -> _T | None:
+    if name in values:
+        return values[name]
+    key = name.strip().lower()
+    key = aliases.get(key, key).lower()
+    return next((value for known, value in values.items() if known.lower() == key), None)
+
+
+def _unknown(what: str, name: str, names: Iterable[str], aliases: Iterable[str]) -> InputError:
+    # An alias is worth naming only when it is what was meant: the list of names has none.
+    hint = nearest(name, [*names, *aliases])
+    if not hint.startswith("; did you mean"):
+        hint = nearest(name, names)
+    return InputError(f"unknown {what} {shown(name)}{hint}")
+
+
+def _is_path(name: str) -> bool:
+    if name.endswith(".json") or name.startswith(("./", "../", "/", "~")):
+        return True
+    try:
+        return (Path(name) / "config.json").is_file()
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,94 @@
+"""What a value in a catalog file or a model's config may be."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.core.errors import InputError
+from penstock.core.model import ModelSpec
+
+_MOST_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One key of an entry: which values it accepts, and how to say so."""
+
+    expected: str
+    accepts: Callable[[Any], bool]
+    required: bool = False
+
+
+def number(low: float, high: float, what: str, *, above: bool = False,
+           required: bool = False) -> Field:
+    """A finite number from ``low`` (excluded with ``above``) to ``high``."""
+    bound = f"above {low:,g}" if above else f"at least {low:,g}"
+
+    def accepts(value: Any) -> bool:
+        # A comparison with NaN is false, so NaN is refused here as well.
+        return _is_number(value) and (low < value <= high if above else low <= value <= high)
+
+    return Field(f"{what}, {bound} and at most {high:,g}", accepts, required)
+
+
+def whole(low: int, high: int, *, required: bool = False) -> Field:
+    """A whole number from ``low`` to ``high``."""
+    return Field(f"a whole number from {low:,} to {high:,}",
+                 lambda value: is_whole(value) and low <= value <= high, required)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether ``value`` is an int; true and false are not numbers here."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or is_whole(value)
+
+
+def is_text(value: Any) -> bool:
+    """Whether ``value`` is text with something in it."""
+    return isinstance(value, str) and bool(value.strip())
+
+
+def shown(value: Any) -> str:
+    """A value as an error message quotes it: short, on one line."""
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    if value is None:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 3] + "..."
+
+
+def checked_model(spec: ModelSpec, where: str) -> ModelSpec:
+    """``spec``, if its fields agree with each other; InputError otherwise."""
+    for field, found, expected, holds in _agreements(spec):
+        if not holds:
+            raise InputError(f"{where}: {field}: found {found}; expected {expected}")
+    return spec
+
+
+def _agreements(spec: ModelSpec) -> list[tuple[str, int, str, bool]]:
+    """Field, its value, what it must be, and whether it is."""
+    experts = spec.num_experts
+    return [
+        ("num_kv_heads", spec.num_kv_heads, f"a divisor of num_heads, {spec.num_heads}",
+         spec.num_heads % spec.num_kv_heads == 0),
+        ("experts_per_token", spec.experts_per_token,
+         f"1 to num_experts, {experts}" if experts else "0 for a dense model",
+         0 < spec.experts_per_token <= experts if experts else not spec.experts_per_token),
+        ("expert_intermediate_size", spec.expert_intermediate_size,
+         "above 0 for a mixture of experts", not experts or spec.expert_intermediate_size > 0),
+        ("num_dense_layers", spec.num_dense_layers, f"at most num_layers, {spec.num_layers}",
+         spec.num_dense_layers <= spec.num_layers),
+        ("kv_layers", spec.kv_layers, f"at most num_layers, {spec.num_layers}",
+         spec.kv_layers <= spec.num_layers),
+        ("rope_head_dim", spec.rope_head_dim, f"at most head_dim, {spec.head_dim}",
+         spec.rope_head_dim <= spec.head_dim),
+        ("kv_latent_size", spec.kv_latent_size,
+         f"0, or more than rope_head_dim, {spec.rope_head_dim}",
+         not spec.kv_latent_size or spec.kv_latent_size > spec.rope_head_dim),
+    ]

@@ -1,0 +1,110 @@
+"""Catalog files as plain mappings: YAML 1.2 numbers, no key twice, one-line errors."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+try:
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:  # PyYAML without libyaml: ten times slower, same result
+    from yaml import SafeLoader  # type: ignore[assignment]
+
+from penstock.catalog.checks import shown
+from penstock.core.errors import InputError, nearest
+
+SECTIONS = ("accelerators", "models")
+_ENDINGS = (".yaml", ".yml")
+_MAX_BYTES = 5_000_000
+
+
+class _Loader(SafeLoader):
+    """Refuses a key that stands twice: the second would silently win."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key {shown(key.value)} stands twice", key.start_mark)
+                seen.add(key.value)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+# YAML 1.1 takes 1e12 for text, and PyYAML follows it.
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float",
+                              re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+                              list("-+0123456789"))
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The entries of one file by name, unchecked; ``source`` names the file in errors."""
+
+    source: str
+    sections: dict[str, dict[str, Any]]
+
+
+def built_in_documents() -> Iterator[Document]:
+    """The files that ship with Penstock."""
+    folder = resources.files("penstock.catalog").joinpath("data")
+    for section in SECTIONS:
+        name = f"{section}.yaml"
+        yield parse_document(folder.joinpath(name).read_bytes(), f"built-in {name}")
+
+
+def user_documents(path: Path) -> Iterator[Document]:
+    """The file at ``path``, or every YAML file of the folder there, by name."""
+    if not path.is_dir():
+        yield _read(path)
+        return
+    files = sorted(file for file in path.iterdir() if file.suffix in _ENDINGS)
+    if not files:
+        raise InputError(f"{path}: no catalog files; expected at least one ending in .yaml")
+    for file in files:
+        yield _read(file)
+
+
+def _read(path: Path) -> Document:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read ({reason}); expected a catalog file") from None
+    if len(content) > _MAX_BYTES:
+        raise InputError(f"{path}: more than {_MAX_BYTES:,} bytes; is it a catalog file?")
+    return parse_document(content, str(path))
+
+
+def parse_document(content: bytes, source: str) -> Document:
+    """A file's sections, each a mapping from names to entries. Raises InputError."""
+    try:
+        data = yaml.load(content, Loader=_Loader)  # noqa: S506  # derived from the safe loader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise InputError(f"{source}{line}: not valid YAML: {_one_line(error.problem)}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{source}: not valid YAML: {_one_line(error)}") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{source}: found {shown(data)}; expected a mapping with accelerators, "
+                         "models or both")
+    for section, entries in data.items():
+        if section not in SECTIONS:
+            raise InputError(f"{source}: unknown key {shown(section)}"
+                             f"{nearest(str(section), SECTIONS)}")
+        if not isinstance(entries, dict):
+            raise InputError(f"{source}: {section}: found {shown(entries)}; expected a mapping "
+                             "from names to entries")
+    return Document(source, data)
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())

@@ -1,0 +1,168 @@
+"""Catalog entries: checked field by field, merged file over file, built into values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, TypeVar
+
+from penstock.catalog.checks import Field, checked_model, is_text, number, shown, whole
+from penstock.core.errors import InputError, nearest
+from penstock.core.hardware import Accelerator
+from penstock.core.model import BYTES_PER_VALUE, ModelSpec
+from penstock.core.units import GB, GIB
+
+_T = TypeVar("_T")
+
+# The upper bounds catch a wrong unit: bytes where GiB are expected, FLOPs where TFLOPs are.
+_RATE = number(0, 1e6, "GB/s", above=True)
+_TFLOPS = number(0, 1e6, "TFLOP/s", above=True)
+_SIZE = whole(1, 10_000_000, required=True)
+_SIZE_OR_ZERO = whole(0, 10_000_000)
+_TEXT = Field("text", is_text)
+_FLAG = Field("true or false", lambda value: isinstance(value, bool))
+_DATE = Field("a date such as 2025-06-01", lambda value: is_text(value) or isinstance(value, date))
+_COMMON = {
+    "source": _TEXT,
+    "aliases": Field("a list of names",
+                     lambda value: isinstance(value, list) and all(map(is_text, value))),
+}
+
+ACCELERATOR_FIELDS: Mapping[str, Field] = {
+    "vendor": _TEXT,
+    "memory_gib": number(0, 100_000, "GiB", above=True, required=True),
+    "bandwidth_gb_per_s": number(0, 1e6, "GB/s", above=True, required=True),
+    "peak_tflops": Field("a mapping from precisions to dense TFLOP/s",
+                         lambda value: isinstance(value, dict) and bool(value), required=True),
+    "power_w": number(0, 100_000, "watts", above=True, required=True),
+    "link_gb_per_s": _RATE,
+    "pcie_gb_per_s": number(0, 1e6, "GB/s", above=True, required=True),
+    "price_per_hour": number(0, 100_000, "a price for one accelerator", required=True),
+    "price_date": _DATE,
+    "max_per_node": whole(1, 10_000),
+    "confidential": _FLAG,
+    "sources": Field("a mapping from fields to texts",
+                     lambda value: isinstance(value, dict) and all(map(is_text, value.values()))),
+    **_COMMON,
+}
+
+MODEL_FIELDS: Mapping[str, Field] = {
+    **dict.fromkeys(("num_layers", "hidden_size", "num_heads", "num_kv_heads", "head_dim",
+                     "intermediate_size", "vocab_size"), _SIZE),
+    "max_context_tokens": whole(1, 1_000_000_000, required=True),
+    **dict.fromkeys(("tied_embeddings", "gated_mlp"), _FLAG),
+    **dict.fromkeys(("num_experts", "experts_per_token", "expert_intermediate_size",
+                     "shared_intermediate_size", "num_dense_layers", "kv_latent_size",
+                     "q_latent_size", "rope_head_dim", "v_head_dim", "kv_layers"), _SIZE_OR_ZERO),
+    **_COMMON,
+}
+
+# Key in a file -> field of core.hardware.Accelerator and what one unit of it is there.
+_UNITS = {
+    "memory_gib": ("memory_bytes", GIB),
+    "bandwidth_gb_per_s": ("bandwidth_bytes_per_s", GB),
+    "link_gb_per_s": ("link_bytes_per_s", GB),
+    "pcie_gb_per_s": ("pcie_bytes_per_s", GB),
+    "peak_tflops": ("peak_flops", 1_000 * GB),
+}
+_NOT_FACTS = ("aliases", "source", "sources")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry as its files state it. ``sources`` has a text for every key of ``values``."""
+
+    name: str
+    where: str
+    values: Mapping[str, Any]
+    sources: Mapping[str, str]
+    aliases: tuple[str, ...]
+
+    def overridden(self, by: "Entry") -> "Entry":
+        """This entry with the fields that ``by``, from a later file, states anew."""
+        return Entry(self.name, by.where, {**self.values, **by.values},
+                     {**self.sources, **by.sources}, (*self.aliases, *by.aliases))
+
+
+def checked_entry(name: Any, data: Any, fields: Mapping[str, Field], section: str,
+                  source: str) -> Entry:
+    """One entry of a file's section. Raises InputError naming file, entry, field, expectation.
+
+    A field without a source of its own takes the entry's ``source``, or the file's name.
+    """
+    where = f"{source}: {section}: {shown(name) if not is_text(name) else name}"
+    if not is_text(name) or name != name.strip():
+        raise InputError(f"{where}: found {shown(name)} as a name; expected text")
+    if not isinstance(data, dict):
+        raise InputError(f"{where}: found {shown(data)}; expected a mapping of fields")
+    for key, value in data.items():
+        if key not in fields:
+            raise InputError(f"{where}: unknown key {shown(key)}{nearest(str(key), fields)}")
+        _check(f"{where}: {key}", value, fields[key])
+    stated = data.get("sources", {})
+    for key in stated:
+        if key not in fields or key in _NOT_FACTS:
+            raise InputError(f"{where}: sources: unknown key {shown(key)}"
+                             f"{nearest(str(key), set(fields) - set(_NOT_FACTS))}")
+    values = {key: value for key, value in data.items() if key not in _NOT_FACTS}
+    _check_peaks(where, values.get("peak_tflops", {}))
+    usual = data.get("source", source)
+    sources = {key: stated.get(key, usual) for key in values}
+    return Entry(name, where, values, sources, tuple(data.get("aliases", ())))
+
+
+def _check(where: str, value: Any, field: Field) -> None:
+    if not field.accepts(value):
+        raise InputError(f"{where}: found {shown(value)}; expected {field.expected}")
+
+
+def _check_peaks(where: str, peaks: Mapping[Any, Any]) -> None:
+    for precision, value in peaks.items():
+        if precision not in BYTES_PER_VALUE:
+            raise InputError(f"{where}: peak_tflops: unknown precision {shown(precision)}"
+                             f"{nearest(str(precision), BYTES_PER_VALUE)}")
+        _check(f"{where}: peak_tflops: {precision}", value, _TFLOPS)
+    if peaks and not {"fp16", "fp32"} & set(peaks):
+        raise InputError(f"{where}: peak_tflops: found {', '.join(peaks)} only; expected fp16 or "
+                         "fp32 among them")
+
+
+def _require(entry: Entry, fields: Mapping[str, Field]) -> None:
+    for key, field in fields.items():
+        if field.required and key not in entry.values:
+            raise InputError(f"{entry.where}: {key} is missing; expected {field.expected}")
+
+
+def accelerator_from(entry: Entry) -> Accelerator:
+    """The accelerator; without ``link_gb_per_s``, accelerators talk over PCIe."""
+    _require(entry, ACCELERATOR_FIELDS)
+    values, sources = dict(entry.values), dict(entry.sources)
+    if "link_gb_per_s" not in values:
+        values["link_gb_per_s"] = values["pcie_gb_per_s"]
+        sources["link_gb_per_s"] = f"no direct link, so PCIe: {sources['pcie_gb_per_s']}"
+    units = {key: factor for key, (_, factor) in _UNITS.items()}
+    scaled = {_field(key): _scaled(value, units[key]) if key in units else value
+              for key, value in values.items()}
+    scaled["memory_bytes"] = round(scaled["memory_bytes"])
+    scaled["price_date"] = str(scaled.get("price_date", ""))
+    scaled["price_per_hour"] = float(scaled["price_per_hour"])
+    scaled["power_w"] = float(scaled["power_w"])
+    scaled.setdefault("vendor", "")
+    return Accelerator(name=entry.name, **scaled,
+                       sources={_field(key): text for key, text in sources.items()})
+
+
+def _field(key: str) -> str:
+    return _UNITS[key][0] if key in _UNITS else key
+
+
+def _scaled(value: Any, factor: float) -> Any:
+    if isinstance(value, dict):
+        return {precision: peak * float(factor) for precision, peak in value.items()}
+    return value * float(factor)
+
+
+def model_from(entry: Entry) -> ModelSpec:
+    """The model; its ``source`` names every file that states a field of it."""
+    _require(entry, MODEL_FIELDS)
+    source = "; ".join(dict.fromkeys(entry.sources.values()))
+    return checked_model(ModelSpec(name=entry.name, **entry.values, source=source), entry.where)

@@ -1,0 +1,74 @@
+import pytest
+
+from penstock.report import wording
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (0.0, "0 ms"), (0.00035, "0.35 ms"), (0.0123, "12.3 ms"), (0.35, "350 ms"), (0.9999, "1 s"),
+    (6.214, "6.21 s"), (612.4, "612 s"), (1422.0, "1,422 s"), (100.0, "100 s"),
+    (None, wording.ABSENT)])
+def test_seconds(value, text):
+    assert wording.seconds(value) == text
+
+
+def test_a_missed_objective_never_reads_as_kept():
+    assert wording.percent(0.98999) == "98.99 %"
+    assert wording.percent(0.99) == "99.00 %"
+    assert wording.percent(0.999999) == "99.99 %"
+    assert wording.percent(1.0) == "100.00 %"
+    assert wording.percent(None) == wording.ABSENT
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (16.4, "$16.40"), (1234.5, "$1,234.50"), (0.712, "$0.712"), (0.0013, "$0.00130"),
+    (0.0, "$0.00"), (None, wording.ABSENT)])
+def test_money(value, text):
+    assert wording.money(value) == text
+
+
+def slo(**targets):
+    return {"ttft_s": None, "itl_s": None, "e2e_s": None, "itl": "paced", "percentile": 99.0,
+            **targets}
+
+
+def test_objective_names_every_target():
+    assert (wording.objective(slo(ttft_s=6.0, itl_s=0.05, e2e_s=60.0))
+            == "TTFT ≤ 6 s, ITL ≤ 50 ms paced, e2e ≤ 60 s for 99 % of requests")
+    assert wording.objective(slo(itl_s=0.05, percentile=95)) \
+        == "ITL ≤ 50 ms paced for 95 % of requests"
+    assert "no targets" in wording.objective(slo())
+
+
+@pytest.mark.parametrize(("percentile", "latency", "targets", "over"), [
+    ("p99", "ttft_s", {"ttft_s": 1.0}, True),
+    ("p99", "ttft_s", {"ttft_s": 2.0}, False),
+    ("p99", "ttft_s", {"ttft_s": 1.0, "percentile": 95}, None),
+    ("p95", "ttft_s", {"ttft_s": 1.0, "percentile": 95}, True),
+    ("p50", "tpot_s", {"itl_s": 1.0}, None),
+    ("p50", "itl_p99_s", {"itl_s": 1.0}, None),
+    ("p50", "itl_p99_s", {"itl_s": 1.0, "itl": "strict"}, True),
+    ("p50", "itl_p99_s", {"itl_s": 1.0, "itl": "strict", "percentile": 90}, None)])
+def test_only_binding_targets_judge(percentile, latency, targets, over):
+    assert wording.is_over(percentile, 1.5, slo(**targets), latency) is over
+
+
+def summary(verdicts, **extra):
+    return {"classes": {name: {"meets_slo": meets} for name, meets in verdicts.items()},
+            "fleet": {"replicas": [{"model": "m", "accelerator": "a", "count": 3}]}, **extra}
+
+
+@pytest.mark.parametrize(("verdicts", "outcome"), [
+    ({"a": True, "b": True}, "every class meets its objective"),
+    ({"a": True}, "a meets its objective"),
+    ({"a": False, "b": True}, "a misses its objective"),
+    ({"a": False, "b": False}, "every class misses its objective"),
+    ({"a": False, "b": False, "c": True}, "a and b miss their objectives"),
+    ({"a": None}, "no requests were received")])
+def test_headline_says_the_verdict(verdicts, outcome):
+    assert wording.headline(summary(verdicts)) == f"Served by 3 replicas of m on a: {outcome}."
+
+
+def test_headline_of_a_sized_fleet_with_two_groups():
+    two = summary({"a": True}, sizing={"tried": []})
+    two["fleet"]["replicas"].append({"model": "n", "count": 1})
+    assert wording.headline(two).startswith("Sized to 3 replicas of m on a and 1 replica of n:")
