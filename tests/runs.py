@@ -58,7 +58,7 @@ class SpyRecorder(ReplicaRecorder):
         super().run(plan, num_steps, start_ps, duration_ps, growth_ps, end_ps, finished, requests)
         ends = [start_ps + k * duration_ps + k * (k - 1) // 2 * growth_ps
                 for k in range(1, num_steps + 1)]
-        assert ends[-1] == end_ps
+        assert ends[-1:] == [end_ps][:num_steps]
         for request_id in plan.decode_ids:
             self.token_ps.setdefault(request_id, []).extend(ends)
         for chunk in plan.chunks:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from penstock.core.errors import InputError
 from penstock.core.model import ModelSpec
@@ -26,7 +26,7 @@ def number(low: float, high: float, what: str, *, above: bool = False,
 
     def accepts(value: Any) -> bool:
         # A comparison with NaN is false, so NaN is refused here as well.
-        return _is_number(value) and (low < value <= high if above else low <= value <= high)
+        return is_number(value) and (low < value <= high if above else low <= value <= high)
 
     return Field(f"{what}, {bound} and at most {high:,g}", accepts, required)
 
@@ -37,16 +37,17 @@ def whole(low: int, high: int, *, required: bool = False) -> Field:
                  lambda value: is_whole(value) and low <= value <= high, required)
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> TypeGuard[int]:
     """Whether ``value`` is an int; true and false are not numbers here."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether ``value`` is a float or an int."""
     return isinstance(value, float) or is_whole(value)
 
 
-def is_text(value: Any) -> bool:
+def is_text(value: Any) -> TypeGuard[str]:
     """Whether ``value`` is text with something in it."""
     return isinstance(value, str) and bool(value.strip())
 

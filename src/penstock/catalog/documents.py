@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from penstock.catalog.checks import shown
 from penstock.core.errors import InputError, nearest
 
 SECTIONS = ("accelerators", "models")
+_BUILT_IN = Path(__file__).parent / "data"
 _ENDINGS = (".yaml", ".yml")
 _MAX_BYTES = 5_000_000
 
@@ -53,10 +53,9 @@ class Document:
 
 def built_in_documents() -> Iterator[Document]:
     """The files that ship with Penstock."""
-    folder = resources.files("penstock.catalog").joinpath("data")
     for section in SECTIONS:
         name = f"{section}.yaml"
-        yield parse_document(folder.joinpath(name).read_bytes(), f"built-in {name}")
+        yield parse_document((_BUILT_IN / name).read_bytes(), f"built-in {name}")
 
 
 def user_documents(path: Path) -> Iterator[Document]:
@@ -86,7 +85,7 @@ def _read(path: Path) -> Document:
 def parse_document(content: bytes, source: str) -> Document:
     """A file's sections, each a mapping from names to entries. Raises InputError."""
     try:
-        data = yaml.load(content, Loader=_Loader)  # noqa: S506  # derived from the safe loader
+        data = yaml.load(content, Loader=_Loader)  # _Loader is a safe loader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""

@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, TypeVar
+from typing import Any
 
 from penstock.catalog.checks import Field, checked_model, is_text, number, shown, whole
 from penstock.core.errors import InputError, nearest
 from penstock.core.hardware import Accelerator
 from penstock.core.model import BYTES_PER_VALUE, ModelSpec
 from penstock.core.units import GB, GIB
-
-_T = TypeVar("_T")
 
 # The upper bounds catch a wrong unit: bytes where GiB are expected, FLOPs where TFLOPs are.
 _RATE = number(0, 1e6, "GB/s", above=True)
@@ -78,7 +76,7 @@ class Entry:
     aliases: tuple[str, ...]
 
     def overridden(self, by: "Entry") -> "Entry":
-        """This entry with the fields that ``by``, from a later file, states anew."""
+        """The entry with the fields that ``by``, from a later file, states anew."""
         return Entry(self.name, by.where, {**self.values, **by.values},
                      {**self.sources, **by.sources}, (*self.aliases, *by.aliases))
 

@@ -1,11 +1,10 @@
 """A model's architecture from its Hugging Face config.json."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from penstock.catalog.checks import checked_model, is_whole, shown
+from penstock.catalog.checks import checked_model, is_number, is_whole, shown
 from penstock.core.errors import InputError
 from penstock.core.model import ModelSpec
 
@@ -63,6 +62,8 @@ def model_from_hf_config(config: Path | str | Mapping[str, Any],
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    import json  # most runs name a model of the catalog
+
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -182,13 +183,12 @@ class _Config:
         scaling = self._data.get("rope_scaling") or self._data.get("rope_parameters")
         if not isinstance(scaling, Mapping):
             return context
-        kind = scaling.get("rope_type", scaling.get("type"))
-        factor = scaling.get("factor")
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor >= 1:
+        kind, factor = scaling.get("rope_type", scaling.get("type")), scaling.get("factor")
+        original = scaling.get("original_max_position_embeddings")
+        if not is_number(factor) or not 1 <= factor <= _MOST:
             return context
         if kind in ("linear", "dynamic"):
             return round(context * factor)
-        original = scaling.get("original_max_position_embeddings")
         if kind == "yarn" and is_whole(original):
             return max(context, round(original * factor))
         return context

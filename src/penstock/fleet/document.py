@@ -230,5 +230,5 @@ class FleetDocument(Section):
                                           default=PoliciesSection.model_construct())
     engine: EngineSection = described("How engines are set up.", {"max_num_seqs": 256},
                                       default=EngineSection.model_construct())
-    run: RunSection = described("How long and how random a run is.", {"seed": 7},
+    run: RunSection = described("How long and how random runs are.", {"seed": 7},
                                 default=RunSection.model_construct())

@@ -60,7 +60,7 @@ def _resolved(marked: MarkedData, name: str, files: FileFinder) -> Fleet:
     try:
         extra = document.catalog and files.find(document.catalog, ("catalog",))
         catalog = load_catalog(extra)
-        raise_first(reference_problems(document, catalog.accelerators, catalog.models), marked)
+        raise_first(reference_problems(document, catalog), marked)
         return resolve(document, name, catalog, files)
     except PlacedError as error:
         raise_first([error.problem], marked)

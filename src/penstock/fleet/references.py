@@ -1,10 +1,13 @@
 """Faults between sections: names that are not there, shares that do not add up, doubles."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import fsum
 from typing import NamedTuple
 
-from penstock.core.errors import nearest
+from penstock.catalog import Catalog
+from penstock.core.errors import InputError, nearest
+from penstock.core.hardware import Accelerator
+from penstock.core.model import ModelSpec
 from penstock.fleet.document import (
     FleetDocument,
     ReplicaSection,
@@ -28,17 +31,16 @@ _SHARE_TOLERANCE = 0.005
 
 
 class Names(NamedTuple):
-    """Names that the rest of the file may refer to."""
+    """Names, as this file spells them, that its other sections may refer to."""
 
     accelerators: tuple[str, ...]
     models: Mapping[str, tuple[str, ...]]
     classes: tuple[str, ...]
 
 
-def reference_problems(document: FleetDocument, known_accelerators: Collection[str],
-                       known_models: Collection[str]) -> Iterator[Problem]:
+def reference_problems(document: FleetDocument, catalog: Catalog) -> Iterator[Problem]:
     """Everything wrong with the names and shares of a well-formed document."""
-    yield from _catalog_problems(document, known_accelerators, known_models)
+    yield from _catalog_problems(document, catalog)
     names = Names(tuple(a.name for a in document.accelerators),
                   {m.name: tuple(m.precisions) for m in document.models},
                   tuple(c.name for c in document.service_classes))
@@ -64,21 +66,40 @@ def _duplicates(section: str, names: Iterable[str]) -> Iterator[Problem]:
         first.setdefault(name, i)
 
 
-def _catalog_problems(document: FleetDocument, known_accelerators: Collection[str],
-                      known_models: Collection[str]) -> Iterator[Problem]:
-    for i, accelerator in enumerate(document.accelerators):
-        if accelerator.name not in known_accelerators:
-            yield unknown(("accelerators", i, "name"), "accelerator", accelerator.name,
-                          known_accelerators)
-    yield from _duplicates("accelerators", (a.name for a in document.accelerators))
+def _catalog_problems(document: FleetDocument, catalog: Catalog) -> Iterator[Problem]:
+    yield from _entry_problems("accelerators", [a.name for a in document.accelerators],
+                               catalog.accelerator)
+    # A model with a config of its own is known by that.
+    yield from _entry_problems("models", [m.name for m in document.models],
+                               lambda name: catalog_model(catalog, name),
+                               [m.name for m in document.models if m.config is not None])
     for i, model in enumerate(document.models):
-        if model.config is None and model.name not in known_models:
-            yield unknown(("models", i, "name"), "model", model.name, known_models)
         if not model.precisions:
             yield Problem(("models", i, "precisions"), "expected at least one, found none")
         if len(set(model.precisions)) < len(model.precisions):
             yield Problem(("models", i, "precisions"), "a precision stands twice")
-    yield from _duplicates("models", (m.name for m in document.models))
+
+
+def catalog_model(catalog: Catalog, name: str) -> ModelSpec:
+    """The catalog's model of that name or alias, never a folder that happens to bear it."""
+    model = catalog.model(name)
+    if model.name not in catalog.models:
+        raise InputError(f"{shown(name)} is a path; give it as config, beside a name of your own")
+    return model
+
+
+def _entry_problems(section: str, names: list[str],
+                    lookup: Callable[[str], Accelerator | ModelSpec],
+                    own: Iterable[str] = ()) -> Iterator[Problem]:
+    """Names that the catalog does not know, and aliases of one entry."""
+    canonical: list[str] = []
+    for i, name in enumerate(names):
+        try:
+            canonical.append(name if name in own else lookup(name).name)
+        except InputError as error:
+            canonical.append(name)
+            yield Problem((section, i, "name"), str(error))
+    yield from _duplicates(section, canonical)
 
 
 def _slo_problems(path: Path, section: ServiceClassSection) -> Iterator[Problem]:

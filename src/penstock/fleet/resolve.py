@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from penstock.catalog import Catalog, model_from_hf_config
 from penstock.core.errors import InputError
 from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.document import FleetDocument
@@ -11,6 +11,7 @@ from penstock.fleet.fields import Named
 from penstock.fleet.files import FileFinder
 from penstock.fleet.groups import Resources, resolve_replicas, resolve_schedule, resolve_sizing
 from penstock.fleet.problems import PlacedError, Problem
+from penstock.fleet.references import catalog_model
 from penstock.fleet.traffic import longest_prompt, resolve_traffic
 from penstock.fleet.values import (
     AcceleratorPool,
@@ -25,20 +26,15 @@ from penstock.fleet.values import (
 )
 from penstock.perf.memory import kv_capacity_tokens
 
-if TYPE_CHECKING:
-    from penstock.catalog import Catalog
 
-
-def resolve(document: FleetDocument, name: str, catalog: "Catalog", files: FileFinder) -> Fleet:
+def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFinder) -> Fleet:
     """The fleet. The document's references are known to hold; raises PlacedError for the rest."""
     engine = EngineOptions(**document.engine.given())
-    have = Resources({pool.accelerator.name: pool for pool in _pools(document, catalog)},
-                     {model.spec.name: model for model in _models(document, catalog, files)},
-                     engine, files)
+    have = Resources(_pools(document, catalog), _models(document, catalog, files), engine, files)
     fleet = Fleet(
         name=document.name or name, accelerators=tuple(have.pools.values()),
         models=tuple(have.models.values()), service_classes=_classes(document),
-        traffic=resolve_traffic(document, files), replicas=resolve_replicas(document, have),
+        traffic=resolve_traffic(document, have), replicas=resolve_replicas(document, have),
         sizing=resolve_sizing(document, have), policies=_policies(document, engine),
         engine=engine, run=RunOptions(**document.run.given()),
         catalog=document.catalog and files.find(document.catalog, ("catalog",)))
@@ -47,33 +43,36 @@ def resolve(document: FleetDocument, name: str, catalog: "Catalog", files: FileF
     return fleet
 
 
-def _pools(document: FleetDocument, catalog: "Catalog") -> Iterator[AcceleratorPool]:
+def _pools(document: FleetDocument, catalog: Catalog) -> dict[str, AcceleratorPool]:
+    """Pools by the name that the file gives them, which may be an alias."""
+    pools = {}
     for section in document.accelerators:
-        accelerator = catalog.accelerators[section.name]
+        accelerator = catalog.accelerator(section.name)
         if section.confidential is not None:
             accelerator = replace(accelerator, confidential=section.confidential)
         price = section.price_per_hour
-        yield AcceleratorPool(accelerator, section.count,
-                              accelerator.price_per_hour if price is None else price)
+        pools[section.name] = AcceleratorPool(
+            accelerator, section.count, accelerator.price_per_hour if price is None else price)
+    return pools
 
 
-def _models(document: FleetDocument, catalog: "Catalog",
-            files: FileFinder) -> Iterator[ModelChoice]:
-    from penstock.catalog import model_from_config
-
+def _models(document: FleetDocument, catalog: Catalog, files: FileFinder) -> dict[str, ModelChoice]:
+    """Models by the name that the file gives them, which may be an alias."""
+    models = {}
     for i, section in enumerate(document.models):
         config = None
         if section.config is None:
-            spec = catalog.models[section.name]
+            spec = catalog_model(catalog, section.name)
         else:
             config = files.find(section.config, ("models", i, "config"))
             try:
-                spec = model_from_config(config, name=section.name)
+                spec = model_from_hf_config(config, section.name)
             except InputError as error:
                 raise PlacedError(("models", i, "config"), str(error)) from None
         if section.max_context_tokens is not None:
             spec = replace(spec, max_context_tokens=section.max_context_tokens)
-        yield ModelChoice(spec, tuple(section.precisions), config)
+        models[section.name] = ModelChoice(spec, tuple(section.precisions), config)
+    return models
 
 
 def _classes(document: FleetDocument) -> tuple[ServiceClass, ...]:

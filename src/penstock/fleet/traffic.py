@@ -12,6 +12,7 @@ from penstock.fleet.document_traffic import (
     TrafficSection,
 )
 from penstock.fleet.files import FileFinder
+from penstock.fleet.groups import Resources
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, shown
 from penstock.fleet.values import Choice, TraceFile, TrafficSpec
@@ -40,23 +41,23 @@ _SETTINGS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def resolve_traffic(document: FleetDocument, files: FileFinder) -> tuple[TrafficSpec, ...]:
+def resolve_traffic(document: FleetDocument, have: Resources) -> tuple[TrafficSpec, ...]:
     """The document's entries with every name found and every default filled in."""
     specs: list[TrafficSpec] = []
     for i, entry in enumerate(document.traffic):
-        spec = _entry(("traffic", i), entry, document, files)
+        spec = _entry(("traffic", i), entry, document, have)
         if any(spec.name == other.name for other in specs):
             if entry.name is not None:
                 raise PlacedError(("traffic", i, "name"), f"{shown(spec.name)} stands twice")
             spec = _entry(("traffic", i), entry.model_copy(update={"name": f"{spec.name}-{i}"}),
-                          document, files)
+                          document, have)
         specs.append(spec)
     return tuple(specs)
 
 
 def _entry(path: Path, entry: TrafficSection, document: FleetDocument,
-           files: FileFinder) -> TrafficSpec:
-    lengths = _lengths(path, entry, files)
+           have: Resources) -> TrafficSpec:
+    lengths = _lengths(path, entry, have.files)
     choice = _arrivals(path, entry)
     if entry.rate_per_s is not None and isinstance(lengths, TraceFile) and lengths.scale:
         raise PlacedError((*path, "rate_per_s"), "stands beside trace.scale; keep one of them")
@@ -67,8 +68,9 @@ def _entry(path: Path, entry: TrafficSection, document: FleetDocument,
         if num_requests is not None:
             raise PlacedError((*path, "num_requests"), "stands beside trace.num_requests; keep one")
         num_requests = entry.trace.num_requests
+    model = have.models[entry.model or document.models[0].name].spec
     return TrafficSpec(
-        name=entry.name or _label(lengths), model=entry.model or document.models[0].name,
+        name=entry.name or _label(lengths), model=model.name,
         mix=entry.mix or _only_class(document),
         lengths=lengths, arrivals=choice, rate_per_s=entry.rate_per_s,
         tenants=entry.tenants or {}, num_requests=num_requests,

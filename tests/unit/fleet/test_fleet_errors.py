@@ -105,8 +105,8 @@ TYPES = [
 REFERENCES = [
     ("name: a100-80gb, count", "name: a100-80g, count", 2,
      ["accelerators[0].name", "unknown accelerator 'a100-80g'", "did you mean 'a100-80gb'?"]),
-    ("{name: llama-3-8b, pre", "{name: llama3-8b, pre", 5,
-     ["models[0].name", "unknown model 'llama3-8b'", "did you mean 'llama-3-8b'?"]),
+    ("{name: llama-3-8b, pre", "{name: lama-3-8b, pre", 5,
+     ["models[0].name", "unknown model 'lama-3-8b'", "did you mean 'llama-3-8b'?"]),
     ("accelerator: a100-80gb", "accelerator: h100-80gb", 12,
      ["replicas[0].accelerator", "unknown accelerator 'h100-80gb'", "a100-80gb"]),
     ("replicas:\n  - {model: llama-3-8b", "replicas:\n  - {model: llama-3-70b", 12,

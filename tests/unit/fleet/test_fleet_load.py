@@ -49,7 +49,7 @@ def test_without_replicas_a_group_to_size_with_is_chosen() -> None:
 
 def test_a_large_model_gets_the_least_tensor_parallelism_that_holds_it() -> None:
     group, = parse_fleet(SMALL.replace("llama-3-8b", "llama-3-70b")).sizing.groups
-    assert group.parallelism == Parallelism(4)
+    assert group.parallelism == Parallelism(2)
 
 
 def test_the_first_accelerator_that_holds_the_model_is_chosen() -> None:
@@ -142,6 +142,17 @@ def test_every_arrival_process_can_be_asked_for(arrivals: str) -> None:
     fleet = parse_fleet(SMALL.replace("rate_per_s", f"arrivals: {arrivals}, rate_per_s"))
     assert fleet.traffic[0].arrivals is not None
     assert fleet.traffic[0].arrivals.name in arrivals
+
+
+def test_catalog_aliases_lead_to_the_catalog_s_names() -> None:
+    text = SMALL.replace("llama-3-8b", "meta-llama/Meta-Llama-3-8B")
+    fleet = parse_fleet(text.replace("a100-80gb", "A100-80GB"))
+    assert fleet.models[0].spec.name == "llama-3-8b"
+    assert fleet.traffic[0].model == "llama-3-8b"
+    assert fleet.sizing.groups[0].accelerator.name == "a100-80gb"
+    twice = text.replace("B}]", "B}, {name: llama-3-8b}]", 1)
+    with pytest.raises(InputError, match="'llama-3-8b' stands twice"):
+        parse_fleet(twice)
 
 
 def test_files_are_found_beside_the_fleet_file_then_in_the_data_folder(tmp_path: Path) -> None:

@@ -39,13 +39,9 @@ def test_the_run_bounds_traffic_that_has_no_bounds_of_its_own() -> None:
 
 
 def test_the_run_s_number_is_of_all_traffic_together() -> None:
-    text = TEXT.replace("}]\n", "}, {name: more, mix: {chat: 1}, trace: sharegpt-8k, "
-                                "rate_per_s: 8, num_requests: 50}]\n").replace(
-        "bulk: 0.75}, trace: azure-2023-code, rate_per_s: 2}, {name: more",
-        "bulk: 0.75}, trace: azure-2023-code, rate_per_s: 2}, {name: more")
-    text = text.replace("[{name: chat}, {name: bulk}, {name: more", "[{name: chat}, {name: bulk")
-    fleet = parse_fleet("\n".join(line for line in text.splitlines()) + "\nrun: "
-                        "{num_requests: 20}\n")
+    second = "{name: more, mix: {chat: 1}, trace: sharegpt-8k, rate_per_s: 8, num_requests: 50}"
+    fleet = parse_fleet(TEXT.replace("rate_per_s: 2}]", f"rate_per_s: 2}}, {second}]")
+                        + "run: {num_requests: 20}\n")
     assert [source.num_requests for source in traffic_sources(fleet)] == [20, 50]
     workload = fleet_workload(fleet)
     assert len(workload) == 20
@@ -99,7 +95,7 @@ def test_one_trace_file_is_read_once_for_several_entries(tmp_path: Path) -> None
 def test_a_prompt_beyond_the_model_s_context_is_refused_once_the_file_is_read(
         tmp_path: Path) -> None:
     fleet = with_trace(tmp_path, "{trace: {file: t.csv}}", TRACE.replace("30", "9000"))
-    with pytest.raises(InputError, match="request 2 has a prompt of 9,000 tokens.*8,192"):
+    with pytest.raises(InputError, match=r"request 2 has a prompt of 9,000 tokens.*8,192"):
         fleet_workload(fleet)
 
 

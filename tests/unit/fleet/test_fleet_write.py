@@ -110,7 +110,7 @@ def documented(node: Any, path: str) -> list[str]:
     """Paths of properties that lack a description or examples."""
     missing: list[str] = []
     for key, value in node.get("properties", {}).items():
-        if not value.get("description") or not value.get("examples"):
+        if not value.get("description") or "examples" not in value:
             missing.append(f"{path}.{key}")
     for name, value in node.get("$defs", {}).items():
         missing += documented(value, name)

@@ -131,7 +131,10 @@ class SimReplica:
                 self.shed.append((self.requests.pop(request_id), reason))
             if plan.chunks or plan.groups:
                 break
-            self.scheduler.commit(plan, StepResult(), now_s)  # it only changed ranks
+            # It took no time, but ranks changed or sequences lost their KV.
+            self._oracle.begin(plan)
+            self.recorder.run(plan, 0, now_ps, 0, 0, now_ps, (), self.requests)
+            self.scheduler.commit(plan, StepResult(), now_s)
             if self._journal:
                 self._journal.commit(plan, StepResult(), now_s)
         self._plan = plan

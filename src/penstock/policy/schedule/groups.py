@@ -109,6 +109,11 @@ class DecodeGroup:
             return None
         return self._due[0][0] + self.itl_s * self.turns
 
+    def tightest(self) -> Sequence | None:
+        """The watched member whose next token is due first."""
+        self._drop_departed()
+        return self._due[0][3] if self._due else None
+
     def give_up_tightest(self) -> Sequence:
         """Stop holding the tightest watched member to its pace (it is late beyond repair)."""
         return heapq.heappop(self._due)[3]

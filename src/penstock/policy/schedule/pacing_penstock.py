@@ -32,6 +32,7 @@ class PenstockPacing(PlainPacing):
         self._quantile = options.length_quantile
         self._correction = 1.0  # observed / predicted step time
         self._step_s = 0.05  # how long steps with decodes take
+        self._full_step_s = step_time.seconds(options.max_step_tokens, 0.0, 0, 0)
         self.prefill_share = 0.9
         self._token_s = (step_time.seconds(2048, 0.0, 0, 0)
                          - step_time.seconds(1024, 0.0, 0, 0)) / 1024
@@ -39,7 +40,8 @@ class PenstockPacing(PlainPacing):
         self._work_s = slopes.work_s if slopes else 0.0
 
     def itl_s(self, slo: Slo) -> float | None:
-        return slo.itl_s
+        # A class with only an end-to-end target has one due time per request, which no turn moves.
+        return 0.0 if slo.itl_s is None and slo.e2e_s is not None else slo.itl_s
 
     def prefill_deadline_s(self, request: Request) -> float:
         slo = request.service_class.slo
@@ -47,7 +49,7 @@ class PenstockPacing(PlainPacing):
         if slo.e2e_s is not None:
             tokens = min(self._lengths.quantile(request.service_class.name, self._quantile),
                          request.max_tokens)
-            decode_s = min(tokens * self._step_s, 0.5 * slo.e2e_s)
+            decode_s = min(tokens * max(self._step_s, self._full_step_s), 0.5 * slo.e2e_s)
             budget_s = min(budget_s, slo.e2e_s - decode_s)
         return request.arrival_s + budget_s
 
@@ -55,6 +57,9 @@ class PenstockPacing(PlainPacing):
         assert group.itl_s is not None
         request = sequence.request
         slo = request.service_class.slo
+        if slo.itl_s is None:
+            assert slo.e2e_s is not None
+            return request.arrival_s + slo.e2e_s
         start_s = (sequence.first_token_s if slo.ttft_s is None
                    else request.arrival_s + slo.ttft_s)
         outputs = sequence.generated + group.turns - sequence.join_turn
@@ -65,22 +70,43 @@ class PenstockPacing(PlainPacing):
         decode_s = -1.0
         for index in running:
             group = groups[index]
-            itl_s = group.itl_s
-            if itl_s is None:
+            if group.itl_s is None:
                 continue
             if decode_s < 0:
                 decode_s = self._decode_s(groups, running)
-            if itl_s <= decode_s:
-                continue  # no step is that short: the pace cannot be kept, so it does not bind
-            due_s = self._tightest_due_s(group, now_s)
-            if due_s is None:
-                continue
-            slack_s = due_s - now_s
-            banked_s = slack_s - itl_s
-            if banked_s > 0:
-                slack_s = itl_s + self._bank_share * banked_s
-            allowed_s = min(allowed_s, slack_s)
+            if group.itl_s == 0.0:
+                allowed_s = min(allowed_s, self._allowed_by_end_s(group, now_s, decode_s))
+            elif group.itl_s > decode_s:  # otherwise no step keeps the pace, so it does not bind
+                allowed_s = min(allowed_s, self._allowed_by_pace_s(group, group.itl_s, now_s))
         return allowed_s / (self._correction * self._margin)
+
+    def _allowed_by_pace_s(self, group: DecodeGroup, itl_s: float, now_s: float) -> float:
+        due_s = group.next_due_s()
+        if not group.strict:
+            # More than a token late: the allowance is used up, or would be by catching up.
+            while due_s is not None and due_s < now_s - itl_s:
+                group.give_up_tightest()
+                due_s = group.next_due_s()
+        if due_s is None:
+            return float("inf")
+        slack_s = due_s - now_s
+        banked_s = slack_s - itl_s
+        return itl_s + self._bank_share * banked_s if banked_s > 0 else slack_s
+
+    def _allowed_by_end_s(self, group: DecodeGroup, now_s: float, decode_s: float) -> float:
+        """The time left of the member that must end first, over the tokens it may yet need."""
+        while True:
+            sequence = group.tightest()
+            if sequence is None:
+                return float("inf")
+            request = sequence.request
+            likely = self._lengths.quantile(request.service_class.name, self._quantile)
+            done = sequence.generated + group.turns - sequence.join_turn
+            tokens = max(1.0, 0.1 * likely, min(likely, request.max_tokens) - done)
+            allowed_s = (self.next_due_s(sequence, group) - now_s) / tokens
+            if allowed_s > decode_s:
+                return allowed_s
+            group.give_up_tightest()
 
     def _decode_s(self, groups: list[DecodeGroup], running: tuple[int, ...]) -> float:
         seqs = context_tokens = 0
@@ -88,19 +114,6 @@ class PenstockPacing(PlainPacing):
             seqs += len(groups[index].members)
             context_tokens += groups[index].context_tokens
         return self._correction * self._step_time.seconds(0, 0.0, seqs, context_tokens)
-
-    def _tightest_due_s(self, group: DecodeGroup, now_s: float) -> float | None:
-        due_s = group.next_due_s()
-        if group.strict:
-            return due_s
-        while due_s is not None and due_s < now_s - self._lateness_borne_s(group):
-            group.give_up_tightest()
-            due_s = group.next_due_s()
-        return due_s
-
-    def _lateness_borne_s(self, group: DecodeGroup) -> float:
-        """How late a paced decode may be before it is given up."""
-        return group.itl_s or 0.0
 
     def admitted(self, sequence: Sequence) -> None:
         prompt = sequence.request.prompt_tokens

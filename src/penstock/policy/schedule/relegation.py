@@ -2,6 +2,7 @@
 
 import heapq
 from bisect import bisect_right, insort
+from collections import deque
 from typing import NamedTuple, Protocol
 
 from penstock.policy.schedule.sequence import Sequence
@@ -96,11 +97,20 @@ class FeasibleRelegation(NeverRelegate):
 
     Setting aside late costs nothing, since no work has been spent on what waits; finishing late
     does. So the bound is checked against deadlines with a margin.
+
+    Under lasting overload a choice among what is due soon is too local: an hour's worth of short
+    requests may wait while a long one just fits the next seconds. So once the bound has failed,
+    and until it has held for ``PRESSED_S``, requests larger than what recent traffic can sustain
+    are set aside first: the size up to which the latest arrivals together fill the replica.
     """
 
     HORIZON_S = 30.0
     MARGIN_SHARE = 0.04  # of a request's time from arrival to deadline
     MARGIN_S = 5.0  # at most
+    AGEING = 0.5
+    PRESSED_S = 60.0
+    RECENT = 1024  # arrivals that tell what traffic is like
+    SUSTAINED_SHARE = 0.98
     time_dependent = True
 
     def __init__(self, review_s: float, patience_s: float) -> None:
@@ -109,8 +119,15 @@ class FeasibleRelegation(NeverRelegate):
         self._review_s = review_s
         self._patience_s = patience_s
         self._by_deadline: list[tuple[float, int, Sequence]] = []
+        self._recent: deque[tuple[float, float, float]] = deque(maxlen=self.RECENT)
+        self._pressed_until_s = -1.0
+        self._sustained = float("inf")  # work per unit of weight
+        self._next_sustained_s = 0.0
 
     def admitted(self, sequence: Sequence) -> None:
+        request = sequence.request
+        self._recent.append((sequence.work_s / request.service_class.weight, sequence.work_s,
+                             request.arrival_s))
         insort(self._by_deadline, (sequence.deadline_s, sequence.serial, sequence))
 
     def hopeless(self, sequence: Sequence, now_s: float) -> bool:
@@ -145,22 +162,42 @@ class FeasibleRelegation(NeverRelegate):
         aside: set[int] = set()
         kept: list[tuple[float, int, float]] = []  # least value for its work first
         free_at_s = now_s
+        largest = self._largest_sustained(now_s, share)
         for sequence in by_deadline:
-            if now_s + sequence.work_s > sequence.deadline_s:
+            weight = sequence.request.service_class.weight
+            if (now_s + sequence.work_s > sequence.deadline_s
+                    or sequence.work_s > largest * weight):
                 aside.add(sequence.serial)
                 continue
             arrival_s = sequence.request.arrival_s
             allowed_s = sequence.deadline_s - arrival_s
             work_s = sequence.work_s / share
             free_at_s += work_s
-            value = sequence.request.service_class.weight * (1.0 + (now_s - arrival_s) / allowed_s)
+            value = weight * (1.0 + self.AGEING * (now_s - arrival_s) / allowed_s)
             heapq.heappush(kept, (-work_s / value, sequence.serial, work_s))
             due_s = sequence.deadline_s - min(self.MARGIN_S, self.MARGIN_SHARE * allowed_s)
             while kept and free_at_s > due_s:
                 _, serial, freed_s = heapq.heappop(kept)
                 free_at_s -= freed_s
                 aside.add(serial)
+                self._pressed_until_s = now_s + self.PRESSED_S
         return aside
+
+    def _largest_sustained(self, now_s: float, share: float) -> float:
+        """Work per unit of weight up to which recent traffic fits the replica's time."""
+        if now_s > self._pressed_until_s:
+            return float("inf")
+        if now_s >= self._next_sustained_s:
+            self._next_sustained_s = now_s + self.PRESSED_S / 12
+            span_s = now_s - self._recent[0][2]
+            left_s = self.SUSTAINED_SHARE * share * span_s
+            self._sustained = float("inf")
+            for size, work_s, _ in sorted(self._recent):
+                left_s -= work_s
+                if left_s < 0:
+                    self._sustained = size
+                    break
+        return self._sustained
 
 
 def _deadline(entry: tuple[float, int, Sequence]) -> float:

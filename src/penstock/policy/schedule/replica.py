@@ -190,6 +190,8 @@ class ReplicaScheduler:
             groups = ()
         elif groups:
             groups = self._make_room(groups, preempted, left)
+            if preempted and joined:  # what was just moved may have lost its KV all the same
+                joined = [pair for pair in joined if pair[0] not in preempted]
         if not self._prefill_first:
             work = self._take_chunks(groups, now_s, chunks, relegated)
         if not chunks and not groups and not (shed or preempted or relegated or restored):
@@ -355,6 +357,7 @@ class ReplicaScheduler:
     def move(self, sequence: Sequence, group: int, joined: list[tuple[int, int]],
              left: list[int]) -> None:
         """Let a decoding sequence decode in another group; a group that is not run is a bench."""
+        sequence.last_step = max(sequence.last_step, self.groups[sequence.group].last_step)
         self.groups[sequence.group].leave(sequence)
         sequence.group = group
         self.groups[group].join(sequence)
