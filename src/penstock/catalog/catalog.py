@@ -1,6 +1,6 @@
 """The catalog: accelerators and models by name, built-in and the user's own."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -83,11 +83,22 @@ def _section(section: str, documents: Iterable[Document], fields: Mapping[str, F
         for entry in stated:
             key = entry.name.lower()
             entries[key] = entries[key].overridden(entry) if key in entries else entry
-            aliases.update((alias.lower(), entries[key].name) for alias in entry.aliases)
+        for entry in stated:
+            aliases.update(_aliases(entry, entries))
     # A user's own entry may bear what is an alias of a built-in one: names go before aliases.
     aliases = {alias: name for alias, name in aliases.items() if alias not in entries}
     built = {entry.name: build(entry) for entry in entries.values()}
     return MappingProxyType(built), MappingProxyType(aliases)
+
+
+def _aliases(entry: Entry, entries: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
+    """The entry's aliases in lower case, none of them another entry's name."""
+    name = entries[entry.name.lower()].name
+    for alias in entry.aliases:
+        owner = entries.get(alias.lower())
+        if owner is not None and owner.name != name:
+            raise _taken(entry, alias, owner.name)
+        yield alias.lower(), name
 
 
 def _check_distinct(entries: Iterable[Entry]) -> None:
@@ -96,9 +107,13 @@ def _check_distinct(entries: Iterable[Entry]) -> None:
     for entry in entries:
         for name in dict.fromkeys(n.lower() for n in (entry.name, *entry.aliases)):
             if name in owners:
-                raise InputError(f"{entry.where}: {shown(name)} already names {owners[name]}; "
-                                 "expected a name or alias of its own")
+                raise _taken(entry, name, owners[name])
             owners[name] = entry.name
+
+
+def _taken(entry: Entry, name: str, owner: str) -> InputError:
+    return InputError(f"{entry.where}: {shown(name)} already names {owner}; expected a name or "
+                      "alias of its own")
 
 
 def _named(name: str, values: Mapping[str, _T], aliases: Mapping[str, str]) -> _T | None:
@@ -118,6 +133,8 @@ def _unknown(what: str, name: str, names: Iterable[str], aliases: Iterable[str])
 
 
 def _is_path(name: str) -> bool:
+    if not name:
+        return False
     if name.endswith(".json") or name.startswith(("./", "../", "/", "~")):
         return True
     try:

@@ -20,6 +20,7 @@ SECTIONS = ("accelerators", "models")
 _BUILT_IN = Path(__file__).parent / "data"
 _ENDINGS = (".yaml", ".yml")
 _MAX_BYTES = 5_000_000
+_MAX_DEPTH = 20
 
 
 class _Loader(SafeLoader):
@@ -79,18 +80,20 @@ def _read(path: Path) -> Document:
         raise InputError(f"{path}: cannot be read ({reason}); expected a catalog file") from None
     if len(content) > _MAX_BYTES:
         raise InputError(f"{path}: more than {_MAX_BYTES:,} bytes; is it a catalog file?")
-    return parse_document(content, str(path))
+    return parse_document(content, str(path), trusted=False)
 
 
-def parse_document(content: bytes, source: str) -> Document:
+def parse_document(content: bytes, source: str, *, trusted: bool = True) -> Document:
     """A file's sections, each a mapping from names to entries. Raises InputError."""
     try:
+        if not trusted:
+            _check_depth(content)
         data = yaml.load(content, Loader=_Loader)  # _Loader is a safe loader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         raise InputError(f"{source}{line}: not valid YAML: {_one_line(error.problem)}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{source}: not valid YAML: {_one_line(error)}") from None
     if not isinstance(data, dict):
         raise InputError(f"{source}: found {shown(data)}; expected a mapping with accelerators, "
@@ -103,6 +106,20 @@ def parse_document(content: bytes, source: str) -> Document:
             raise InputError(f"{source}: {section}: found {shown(entries)}; expected a mapping "
                              "from names to entries")
     return Document(source, data)
+
+
+def _check_depth(content: bytes) -> None:
+    """Refuse deep nesting: libyaml's composer recurses, and would end the process."""
+    depth = 0
+    for event in yaml.parse(content, Loader=SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MAX_DEPTH:
+                raise yaml.MarkedYAMLError(
+                    problem=f"nested more than {_MAX_DEPTH} levels deep",
+                    problem_mark=event.start_mark)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _one_line(text: object) -> str:

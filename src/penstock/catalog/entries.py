@@ -77,8 +77,13 @@ class Entry:
 
     def overridden(self, by: "Entry") -> "Entry":
         """The entry with the fields that ``by``, from a later file, states anew."""
-        return Entry(self.name, by.where, {**self.values, **by.values},
-                     {**self.sources, **by.sources}, (*self.aliases, *by.aliases))
+        values = dict(self.values)
+        if "price_per_hour" in by.values:  # its date was the old price's
+            values.pop("price_date", None)
+        values.update(by.values)
+        sources = {key: text for key, text in {**self.sources, **by.sources}.items()
+                   if key in values}
+        return Entry(self.name, by.where, values, sources, (*self.aliases, *by.aliases))
 
 
 def checked_entry(name: Any, data: Any, fields: Mapping[str, Field], section: str,

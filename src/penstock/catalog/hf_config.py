@@ -14,7 +14,7 @@ _HEADS = ("num_attention_heads", "n_head", "n_heads")
 _KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num")
 _HEAD_DIM = ("head_dim", "kv_channels")
 _MLP = ("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", "mlp_hidden_size")
-_VOCAB = ("padded_vocab_size", "embedding_size", "vocab_size")
+_VOCAB = ("padded_vocab_size", "vocab_size")
 _CONTEXT = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len",
             "seq_length", "n_ctx")
 _EXPERTS = ("num_local_experts", "n_routed_experts", "num_experts", "moe_num_experts")
@@ -39,7 +39,7 @@ _FOURFOLD = frozenset({
 _GATE_AND_UP = frozenset({"qwen", "hf_olmo"})
 # Contexts that a family's configs leave to the code.
 _USUAL_CONTEXT = {"falcon": 2048, "RefinedWeb": 2048, "RefinedWebModel": 2048, "bloom": 2048}
-_NO_CACHE = frozenset({"linear_attention", "mamba", "mamba2", "recurrent", "conv"})
+_NO_CACHE = ("linear_attention", "recurrent", "conv")
 
 
 def model_from_hf_config(config: Path | str | Mapping[str, Any],
@@ -104,12 +104,13 @@ class _Config:
     def __init__(self, data: Mapping[str, Any], where: str) -> None:
         self._data = data
         self._where = where
-        self._family = data.get("model_type", "")
+        self._family = data.get("model_type") or ""
+        if not isinstance(self._family, str):
+            self._fail("model_type", shown(self._family), "text")
 
     def model(self, name: str) -> ModelSpec:
         """The values as a model. Raises InputError."""
-        if self._data.get("is_encoder_decoder") is True:
-            self._fail("is_encoder_decoder", "true", "a decoder-only model")
+        self._check_kind()
         num_layers = self._need(_LAYERS, "the number of layers")
         hidden_size = self._need(_HIDDEN, "the hidden size")
         num_heads = self._need(_HEADS, "the number of attention heads")
@@ -125,6 +126,14 @@ class _Config:
 
     def _fail(self, key: str, found: str, expected: str) -> NoReturn:
         raise InputError(f"{self._where}: {key}: found {found}; expected {expected}")
+
+    def _check_kind(self) -> None:
+        """Refuse what would be read without an error and described wrongly."""
+        if self._data.get("is_encoder_decoder") is True:
+            self._fail("is_encoder_decoder", "true", "a decoder-only model")
+        for key, value in self._data.items():
+            if key.startswith("mamba_"):
+                self._fail(key, shown(value), "a model without state-space layers")
 
     def _whole(self, keys: Sequence[str], default: int = 0, least: int = 1) -> int:
         """The first of ``keys`` that has a value; ``default`` when none has."""
@@ -206,6 +215,8 @@ class _Config:
         kinds = self._data.get("layer_types")
         if isinstance(kinds, list):
             caching = sum(kind not in _NO_CACHE for kind in kinds)
+            if not caching:
+                self._fail("layer_types", "no attention layer", "at least one")
             return caching if caching < num_layers else 0
         interval = self._whole(("full_attention_interval",))
         return num_layers // interval if interval > 1 else 0

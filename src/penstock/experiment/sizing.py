@@ -42,7 +42,7 @@ def size_fleet(fleet: Fleet, workload: Workload, seed: int,
     InputError when two groups would share requests.
     """
     groups = fleet.sizing.groups
-    served = [_rows(group, workload) for group in groups]
+    served = [rows_served(group, workload) for group in groups]
     if len(groups) > 1 and np.any(np.sum(served, axis=0) > 1):
         raise InputError("sizing: two groups serve the same model and class; give each group its "
                          "own classes, or state replicas")
@@ -61,7 +61,9 @@ def size_fleet(fleet: Fleet, workload: Workload, seed: int,
     return Sized(replace(fleet, replicas=tuple(sized)), tuple(trials), tuple(missed))
 
 
-def _rows(group: ReplicaGroup, workload: Workload) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def rows_served(group: ReplicaGroup,
+                workload: Workload) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Mask of the requests that the group's replicas may take."""
     models = [index for index, name in enumerate(workload.models) if name == group.model.name]
     rows = np.isin(workload.model_index, models)
     if group.service_classes is not None:

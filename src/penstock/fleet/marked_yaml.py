@@ -62,8 +62,7 @@ def read_yaml(text: str, source: str) -> MarkedData:
     if size > MAX_BYTES:
         raise InputError(f"{source}: {size:,} characters; a fleet file has at most {MAX_BYTES:,}")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    events: Iterator[Any] = yaml.parse(text, Loader=loader)
-    reader = _Reader(events, source)
+    reader = _Reader(yaml.parse(text, Loader=loader), source)
     try:
         data = reader.document()
     except yaml.MarkedYAMLError as error:
@@ -73,6 +72,9 @@ def read_yaml(text: str, source: str) -> MarkedData:
     except yaml.YAMLError as error:
         reason = getattr(error, "reason", None) or error
         raise InputError(f"{source}: not valid YAML: {_one_line(reason)}") from None
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        raise InputError(f"{source}: not valid YAML: half a character, U+{code:04X}") from None
     return MarkedData(data, reader.lines, source)
 
 

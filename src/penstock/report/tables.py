@@ -1,6 +1,6 @@
 """The report as terminal tables. ``rich`` is imported only when one is made."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.report import wording
@@ -108,6 +108,14 @@ def refusals_table(summary: Mapping[str, Any]) -> "Table":
     for item in sorted(summary["refusals"], key=lambda item: -int(item["num_requests"])):
         table.add_row(_plain(item["reason"]), _plain(item.get("service_class", "")),
                       _plain(item.get("status", "")), wording.count(item["num_requests"]))
+    return table
+
+
+def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> "Table":
+    """A table of cells in rich markup under plain headings, the first column to the left."""
+    table = _table(title, *map(_plain, columns))
+    for row in rows:
+        table.add_row(*map(str, row))
     return table
 
 

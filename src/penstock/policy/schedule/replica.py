@@ -517,6 +517,8 @@ class ReplicaScheduler:
         for another reason than an arrival, a finish or an abort."""
         if self._in_flight != 1 or self._max_in_flight > 1 or plan.joined or plan.shed:
             return 1
+        if plan.preempted:
+            return 1  # the room that this made may let the blocked prompt in
         if self.prompts_wait and self._relegation.time_dependent:
             return 1
         if plan.features.decode_seqs != self._num_decoding:

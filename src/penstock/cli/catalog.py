@@ -1,0 +1,110 @@
+"""``penstock catalog``: accelerators and models that Penstock knows."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from penstock.catalog import Catalog
+
+Extra = Annotated[Path | None, typer.Option(
+    "--catalog", metavar="PATH", show_default=False,
+    help="A YAML file or folder of your own entries, added to the built-in ones.")]
+
+app = typer.Typer(help="Accelerators and models that Penstock knows.")
+
+
+@app.callback(epilog="Example: penstock catalog show a100-80gb")
+def _catalog() -> None:
+    """Accelerators and models that Penstock knows."""
+
+
+@app.command("list", epilog="Example: penstock catalog list --json")
+def list_entries(extra: Extra = None, as_json: AsJson = False) -> int:
+    """List every accelerator and model by name."""
+    from penstock.catalog import load_catalog
+    from penstock.cli.console import print_json, print_tables
+
+    catalog = load_catalog(extra)
+    if as_json:
+        print_json({"accelerators": list(catalog.accelerators), "models": list(catalog.models)})
+    else:
+        print_tables(_tables(catalog))
+    return 0
+
+
+@app.command("show", epilog="Example: penstock catalog show llama-3-8b")
+def show(name: Annotated[str, typer.Argument(
+        metavar="NAME", show_default=False,
+        help="An accelerator, a model, or a Hugging Face config.json.")],
+        extra: Extra = None, as_json: AsJson = False) -> int:
+    """Show everything known of one accelerator or model, and where each number comes from."""
+    from dataclasses import asdict
+
+    from penstock.catalog import load_catalog
+    from penstock.cli.console import print_json, print_tables
+    from penstock.report.tables import plain_table
+
+    kind, entry = _find(load_catalog(extra), name)
+    values = asdict(entry)
+    if as_json:
+        print_json({"kind": kind, **values, **_derived(entry)})
+        return 0
+    sources = values.pop("sources", {})
+    rows = [(field, _shown(value), sources.get(field, ""))
+            for field, value in {**values, **_derived(entry)}.items() if field != "name"]
+    table = plain_table(f"{kind} {entry.name}", ("field", "value", "source"), rows)
+    table.columns[2].justify = "left"
+    print_tables([table])
+    return 0
+
+
+def _find(catalog: "Catalog", name: str) -> tuple[str, Any]:
+    """What bears the name. Raises InputError with the nearest name of either kind."""
+    from penstock.core.errors import InputError, nearest
+
+    try:
+        return "accelerator", catalog.accelerator(name)
+    except InputError:
+        pass
+    known = {*catalog.models, *catalog.model_aliases}
+    if name.lower() in {other.lower() for other in known} or "/" in name or "." in name:
+        return "model", catalog.model(name)
+    raise InputError(f"the catalog has no {name[:60]!r}"
+                     f"{nearest(name[:60], [*catalog.accelerators, *catalog.models])}")
+
+
+def _derived(entry: Any) -> dict[str, Any]:
+    """Of a model, what follows from its architecture."""
+    if not hasattr(entry, "num_layers"):
+        return {}
+    return {"num_params": entry.num_params, "active_params": entry.active_params,
+            "kv_bytes_per_token_bf16": entry.kv_bytes_per_token("bf16")}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_shown(inner)}" for key, inner in value.items())
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+
+
+def _tables(catalog: "Catalog") -> list[Any]:
+    from penstock.core.units import GIB
+    from penstock.report.tables import plain_table
+
+    accelerators = [(a.name, f"{a.memory_bytes / GIB:.0f} GiB",
+                     f"{a.bandwidth_bytes_per_s / 1e9:,.0f} GB/s",
+                     f"{a.flops('bf16') / 1e12:,.0f} TFLOP/s", f"${a.price_per_hour:.2f}")
+                    for a in catalog.accelerators.values()]
+    models = [(m.name, f"{m.num_params / 1e9:,.1f} B", f"{m.active_params / 1e9:,.1f} B",
+               f"{m.max_context_tokens:,}", f"{m.kv_bytes_per_token('bf16') / 1024:,.0f} KiB")
+              for m in catalog.models.values()]
+    return [plain_table("Accelerators", ("name", "memory", "bandwidth", "dense bf16",
+                                         "per hour"), accelerators),
+            plain_table("Models", ("name", "parameters", "active", "context tokens",
+                                   "KV per token (bf16)"), models)]

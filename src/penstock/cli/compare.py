@@ -1,0 +1,113 @@
+"""``penstock compare``: scheduling policies side by side on the very same requests."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.options import (
+    AsJson,
+    DataDir,
+    FleetFile,
+    NumReplicas,
+    NumSeeds,
+    Seed,
+    Settings,
+    parse_value,
+    read_fleet,
+    seed_range,
+    with_replicas,
+)
+from penstock.core.errors import InputError
+
+if TYPE_CHECKING:
+    from penstock.experiment.compare import Contender
+    from penstock.policy.schedule.options import SchedulerOptions
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: penstock compare examples/niyama-code.yaml "
+                    "--policies penstock,niyama,sarathi:chunk_tokens=256 --seeds 3")
+def compare(
+    fleet_file: FleetFile,
+    policies: Annotated[str, typer.Option(
+        "--policies", metavar="LIST", show_default=False,
+        help="Policies, parted by commas, each with its settings after colons: "
+             "penstock,sarathi:chunk_tokens=256:max_num_seqs=128.")],
+    seeds: NumSeeds = 1, replicas: NumReplicas = None, settings: Settings = None,
+    data: DataDir = None, seed: Seed = None, as_json: AsJson = False,
+) -> int:
+    """Run several scheduling policies on the same requests and print them side by side."""
+    from penstock.cli.console import print_json, print_tables, progress
+    from penstock.experiment.compare import compare as run_all
+
+    fleet = with_replicas(read_fleet(fleet_file, settings, data, seed), replicas)
+    contenders = [(label, _options(label, fleet_file, settings, data))
+                  for label in split_policies(policies)]
+    done = 0
+    with progress("comparing", len(contenders) * seeds) as update:
+
+        def on_run(label: str, run: Any) -> None:
+            nonlocal done
+            done += 1
+            update(done, label)
+
+        found = run_all(fleet, contenders, seed_range(fleet, seeds), on_run)
+    if as_json:
+        print_json({"name": fleet.name, "seeds": list(seed_range(fleet, seeds)),
+                    "policies": [_document(contender) for contender in found]})
+    else:
+        print_tables([_table(found, [c.name for c in fleet.service_classes], seeds)])
+    return 0
+
+
+def split_policies(text: str) -> list[str]:
+    """The labels of a list of policies. Raises InputError for an empty or repeated one."""
+    labels = [label.strip() for label in text.split(",")]
+    for place, label in enumerate(labels):
+        if not label or label in labels[:place]:
+            fault = f"{label!r} stands twice" if label else "a policy is empty"
+            raise InputError(f"--policies {text[:80]!r}: {fault}; expected names parted by commas, "
+                             "settings after colons")
+    return labels
+
+
+def _options(label: str, fleet_file: Path, settings: list[str] | None,
+             data: Path | None) -> "SchedulerOptions":
+    """Checked just as if the fleet file said it."""
+    name, *knobs = label.split(":")
+    choice: dict[str, Any] = {"name": name}
+    for knob in knobs:
+        key, equals, text = knob.partition("=")
+        if not equals:
+            raise InputError(f"--policies {label}: found {knob!r}; expected key=value after ':'")
+        choice[key.strip()] = parse_value(text, f"--policies {label}")
+    try:
+        return read_fleet(fleet_file, settings, data,
+                          more={"policies.schedule": choice}).policies.schedule
+    except InputError as error:
+        raise InputError(f"--policies {label}: {error}") from None
+
+
+def _document(contender: "Contender") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {"label": contender.label, "options": asdict(contender.options),
+            "runs": list(contender.summaries)}
+
+
+def _table(found: "list[Contender]", classes: list[str], num_seeds: int) -> Any:
+    from penstock.report import wording
+    from penstock.report.tables import plain_table
+
+    rows = [(contender.label, wording.percent(contender.mean("overall", "attainment")),
+             *(wording.percent(contender.mean("classes", name, "attainment")) for name in classes),
+             wording.rate(contender.mean("overall", "goodput_requests_per_s")),
+             wording.seconds(contender.mean("overall", "latency", "ttft_s", "p99")),
+             wording.seconds(contender.mean("overall", "latency", "itl_p99_s", "p99")),
+             wording.money(contender.mean("overall", "cost", "per_met_request")))
+            for contender in found]
+    title = f"Policies on the same requests, mean of {num_seeds} seed{'s' * (num_seeds > 1)}"
+    return plain_table(title, ("policy", "attainment", *classes, "goodput", "TTFT p99",
+                               "ITL p99", "per request within targets"), rows)

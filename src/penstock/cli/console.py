@@ -1,0 +1,55 @@
+"""What the terminal shows: results on stdout, progress on stderr."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+# Wide enough for every table where nobody says how wide the reader's window is.
+_FILE_WIDTH = 120
+
+Update = Callable[[int, str], None]
+
+
+def print_tables(tables: "Iterable[RenderableType]") -> None:
+    """Print tables and texts in order."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False)
+    for table in tables:
+        console.print(table)
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document."""
+    import orjson
+
+    options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+    sys.stdout.write(orjson.dumps(document, option=options).decode())
+
+
+def note(text: str) -> None:
+    """A line beside the result: on stderr, so that stdout can be piped."""
+    sys.stderr.write(f"{text}\n")
+
+
+@contextmanager
+def progress(title: str, total: int | None = None) -> Iterator[Update]:
+    """A progress bar on a terminal's stderr, elsewhere nothing.
+
+    The value is called with how much is done and a word on what happens now.
+    """
+    if not sys.stderr.isatty():
+        yield lambda done, text: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(),
+               TextColumn("{task.fields[text]}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(title, total=total, text="")
+        yield lambda done, text: bars.update(task, completed=done, text=text)

@@ -1,0 +1,36 @@
+"""Output files of commands: whole, or not there at all."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from penstock.core.errors import InputError
+
+
+def write_whole(path: Path, write: Callable[[Path], None], endings: tuple[str, ...] = ()) -> None:
+    """Let ``write`` fill a file that gets the name ``path`` only once it is complete.
+
+    Raises InputError for a path that cannot be written or has none of ``endings``.
+    """
+    if endings and not path.name.endswith(endings):
+        raise InputError(f"{path}: expected a name that ends in {' or '.join(endings)}")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; expected a file name")
+    # Writers go by the ending, so the mark of an unfinished file stands in front.
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    except InputError as error:
+        raise InputError(str(error).replace(str(partial), str(path))) from error
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # its folder could not be made
+        return

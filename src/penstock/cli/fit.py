@@ -1,0 +1,81 @@
+"""``penstock fit``: models from measurements."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.options import AsJson, Seed
+
+if TYPE_CHECKING:
+    from penstock.perf.fitting import FitReport
+
+app = typer.Typer(help="Fit models to measurements.")
+
+
+@app.callback(epilog="Example: penstock fit step-time steps.csv --out a100.yaml")
+def _fit() -> None:
+    """Fit models to measurements."""
+
+
+@app.command("step-time", epilog="Example: penstock fit step-time steps.csv --out a100.yaml")
+def step_time(
+    table: Annotated[Path, typer.Argument(
+        metavar="TABLE", show_default=False,
+        help="One row per engine step: CSV, Parquet or a journal (.jsonl).")],
+    form: Annotated[str, typer.Option(
+        "--form", metavar="FORM", help="linear, knee, tabulated, or auto: the best of them on "
+        "held-out steps.")] = "auto",
+    duration: Annotated[str | None, typer.Option(
+        "--duration", metavar="COLUMN", show_default=False,
+        help="Column of durations; default: CPU seconds before wall seconds.")] = None,
+    holdout: Annotated[float, typer.Option(
+        "--holdout", metavar="SHARE", help="Share of the steps held out for the error.")] = 0.2,
+    out: Annotated[Path | None, typer.Option(
+        "--out", metavar="FILE", show_default=False,
+        help="Where to write the model (.yaml or .json), for step_time in a fleet file.")] = None,
+    seed: Seed = None, as_json: AsJson = False,
+) -> int:
+    """Fit how long a step takes to measured steps, and say how far off the fit is."""
+    from penstock.cli.console import print_json, print_tables
+    from penstock.cli.files import write_whole
+    from penstock.perf.fitting import fit_step_time
+    from penstock.perf.steps import read_steps
+    from penstock.perf.store import save_step_time
+
+    steps = read_steps(table, duration)
+    # The form is checked where it is used, with the nearest valid name.
+    report = fit_step_time(steps, form, holdout=holdout, seed=seed or 0)  # type: ignore[arg-type]
+    if out is not None:
+        write_whole(out, lambda path: save_step_time(report.model, path), (".yaml", ".json"))
+    if as_json:
+        print_json(_document(report))
+    else:
+        print_tables(_tables(report))
+    return 0
+
+
+def _document(report: "FitReport") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from penstock.perf.store import step_time_document
+
+    return {**step_time_document(report.model), "form": report.form,
+            "num_steps": report.num_steps, "blocked": asdict(report.blocked),
+            "random": asdict(report.random), "warnings": list(report.warnings)}
+
+
+def _tables(report: "FitReport") -> list[Any]:
+    from penstock.report.tables import plain_table
+
+    errors = [(name, f"{found.mean:.2%}", f"{found.median:.2%}", f"{found.p95:.2%}",
+               f"{found.r2:.4f}", f"{found.num_steps:,}")
+              for name, found in (("runs of neighbours", report.blocked),
+                                  ("scattered", report.random))]
+    coefficients = [(name, f"{value:.6g}" if isinstance(value, float) else f"{len(value)} values")
+                    for name, value in report.coefficients.items()]
+    return [plain_table(f"{report.form.capitalize()} fit to {report.num_steps:,} steps",
+                        ("coefficient", "value"), coefficients),
+            plain_table("Relative error on held-out steps",
+                        ("held out", "mean", "median", "p95", "R²", "steps"), errors),
+            *(f"note: {warning}" for warning in report.warnings)]

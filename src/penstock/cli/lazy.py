@@ -1,0 +1,44 @@
+"""A command group that imports a command's module only when that command is called."""
+
+from importlib import import_module
+from typing import Any
+
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from penstock.core.errors import InputError, nearest
+
+# Command -> module with its Typer app, in the order of the help page.
+COMMANDS = {
+    "run": "penstock.cli.run",
+    "simulate": "penstock.cli.simulate",
+    "capacity": "penstock.cli.capacity",
+    "bound": "penstock.cli.bound",
+    "compare": "penstock.cli.compare",
+    "sweep": "penstock.cli.sweep",
+    "report": "penstock.cli.report",
+    "trace": "penstock.cli.trace",
+    "catalog": "penstock.cli.catalog",
+    "fit": "penstock.cli.fit",
+    "replay": "penstock.cli.replay",
+    "schema": "penstock.cli.schema",
+}
+
+
+class LazyGroup(TyperGroup):
+    """Commands by the table above: start-up pays for the one that is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        command = get_command(import_module(COMMANDS[cmd_name]).app)
+        command.name = cmd_name
+        return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise InputError(f"no command {args[0][:60]!r}{nearest(args[0][:60], COMMANDS)}")
+        return super().resolve_command(ctx, args)

@@ -1,0 +1,90 @@
+"""The entry point: calls the command and turns whatever goes wrong into one line."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from penstock.cli.lazy import LazyGroup
+from penstock.core.errors import InputError, nearest
+
+OK, MISSED, BAD_INPUT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+
+# Typer has a name of its own for the subclass alone, and keeps the base now here, now in click.
+_UsageError: Any = typer.BadParameter.__bases__[0]
+
+_app = typer.Typer(name="penstock", cls=LazyGroup, no_args_is_help=False, help=__doc__)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from penstock import __version__
+
+        sys.stdout.write(f"penstock {__version__}\n")
+        raise typer.Exit
+
+
+@_app.callback(epilog="Example: penstock run examples/quickstart.yaml")
+def _penstock(version: Annotated[bool, typer.Option(
+        "--version", callback=_print_version, is_eager=True,
+        help="Print the version and leave.")] = False) -> None:
+    """The control plane for LLM inference: size, simulate and compare fleets.
+
+    Exit status: 0 done, 1 a target was missed, 2 bad input, 70 a bug in Penstock.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; the exit status. Prints nothing but one line when it fails."""
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    try:
+        status = typer.main.get_command(_app).main(arguments, "penstock", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output has gone; keep the interpreter from flushing into it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", INTERRUPTED)
+    except Exception as error:
+        if os.environ.get("PENSTOCK_DEBUG"):
+            traceback.print_exc()
+        return _fail(*_explained(error))
+    return status if isinstance(status, int) else OK
+
+
+def _fail(message: str, status: int) -> int:
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    return status
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """What to tell the user, and the exit status."""
+    if isinstance(error, InputError):
+        return str(error), BAD_INPUT
+    if isinstance(error, _UsageError):
+        return _usage(error), BAD_INPUT
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror or error}", BAD_INPUT
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error or 'the input is too large'})", BAD_INPUT
+    hint = "" if os.environ.get("PENSTOCK_DEBUG") else \
+        "; PENSTOCK_DEBUG=1 shows where it happened"
+    return (f"this is a bug in Penstock ({type(error).__name__}: {str(error)[:200]}); "
+            f"please report it{hint}"), BUG
+
+
+def _usage(error: Any) -> str:
+    """A misuse of the command line, with the nearest option where one was misspelt."""
+    command = error.ctx.command_path if error.ctx else "penstock"
+    name = getattr(error, "option_name", None)
+    if name and str(error.message).startswith("No such option"):
+        options = [option for parameter in error.ctx.command.params for option in parameter.opts
+                   if option.startswith("--")]
+        return f"{command} has no option {name!r}{nearest(name, [*options, '--help'])}"
+    message = str(error.format_message()).rstrip(".")
+    return f"{command}: {message[:1].lower()}{message[1:]}; see {command} --help"

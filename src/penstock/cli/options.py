@@ -1,0 +1,98 @@
+"""Options that several commands share, and what they mean."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.core.errors import InputError
+
+if TYPE_CHECKING:
+    from penstock.fleet.values import Fleet
+
+FleetFile = Annotated[Path, typer.Argument(
+    metavar="FLEET", help="The fleet file (YAML).", show_default=False)]
+Settings = Annotated[list[str] | None, typer.Option(
+    "--set", metavar="KEY=VALUE", show_default=False,
+    help="Replace a value of the fleet file, such as traffic[0].rate_per_s=4; repeatable.")]
+DataDir = Annotated[Path | None, typer.Option(
+    "--data", "--data-dir", metavar="DIR", show_default=False,
+    help="Where relative trace files are looked for besides the fleet file's folder.")]
+Seed = Annotated[int | None, typer.Option(
+    "--seed", min=0, metavar="N", help="Seed of every random choice; default: the file's.",
+    show_default=False)]
+NumSeeds = Annotated[int, typer.Option(
+    "--seeds", min=1, max=1000, metavar="N",
+    help="How many seeds to run, from the fleet file's (or --seed) on.")]
+NumReplicas = Annotated[int | None, typer.Option(
+    "--replicas", min=1, metavar="N", show_default=False,
+    help="Number of replicas, in place of the fleet file's.")]
+AsJson = Annotated[bool, typer.Option(
+    "--json", help="Print one JSON document on stdout, and nothing else there.")]
+OutDir = Annotated[Path | None, typer.Option(
+    "--out", metavar="DIR", show_default=False,
+    help="Folder of the run's files; default: runs/<fleet name>.")]
+
+
+def read_fleet(path: Path, settings: Sequence[str] | None = None, data_dir: Path | None = None,
+               seed: int | None = None, more: dict[str, Any] | None = None) -> "Fleet":
+    """The fleet file with the command line's changes. Raises InputError."""
+    from penstock.fleet.load import load_fleet
+
+    overrides = {**parse_settings(settings or ()), **(more or {})}
+    if seed is not None:
+        overrides["run.seed"] = seed
+    if data_dir is not None and not data_dir.is_dir():
+        raise InputError(f"--data {data_dir}: no such folder")
+    return load_fleet(path, overrides, data_dir)
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` texts as overrides. A later one of the same key wins."""
+    return {key: parse_value(text, f"--set {key}") for key, text in map(split_setting, settings)}
+
+
+def split_setting(setting: str) -> tuple[str, str]:
+    """The key and the value's text."""
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"--set {setting[:60]!r}: expected KEY=VALUE, such as run.seed=7")
+    return key.strip(), text
+
+
+def parse_value(text: str, where: str) -> Any:
+    """A value in YAML's notation, as the fleet file reads it."""
+    from penstock.fleet.marked_yaml import read_yaml
+
+    return read_yaml(text, where).data if text.strip() else None
+
+
+def seed_range(fleet: "Fleet", num_seeds: int) -> range:
+    """The seeds of a command that runs several."""
+    return range(fleet.run.seed, fleet.run.seed + num_seeds)
+
+
+def with_replicas(fleet: "Fleet", count: int | None) -> "Fleet":
+    """The fleet with replicas: its own, or ``count`` of its only group.
+
+    Raises InputError when it states none and no number is given, when it has several groups to
+    give the number to, and when the fleet has too few accelerators.
+    """
+    from dataclasses import replace
+
+    groups = fleet.replicas or fleet.sizing.groups
+    if count is None:
+        if not fleet.replicas:
+            raise InputError(f"fleet {fleet.name} states no replicas; state them, give "
+                             "--replicas N, or find their number with `penstock run`")
+        return fleet
+    if len(groups) > 1:
+        raise InputError(f"--replicas {count}: the fleet has {len(groups)} groups of replicas; set "
+                         "each one's number with --set replicas[0].count=N")
+    group = replace(groups[0], count=count)
+    available = fleet.pool(group.accelerator.name).count
+    if available is not None and group.num_accelerators > available:
+        raise InputError(f"--replicas {count} need {group.num_accelerators} "
+                         f"{group.accelerator.name}; the fleet has {available}")
+    return replace(fleet, replicas=(group,))

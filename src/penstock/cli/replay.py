@@ -1,0 +1,81 @@
+"""``penstock replay``: a journal fed to a fresh scheduler, which must decide the same."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.options import AsJson
+from penstock.core.errors import InputError
+
+if TYPE_CHECKING:
+    from penstock.engine.replay import ReplayReport
+    from penstock.fleet.values import Fleet, ReplicaGroup
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: penstock replay runs/first/journal-0.jsonl")
+def replay(
+    journal: Annotated[Path, typer.Argument(
+        metavar="JOURNAL", help="A journal that run --journal wrote.", show_default=False)],
+    fleet_file: Annotated[Path | None, typer.Option(
+        "--fleet", metavar="FLEET", show_default=False,
+        help="The fleet file of the run; default: fleet.yaml beside the journal.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Check that the scheduler of today makes the very plans that the journal holds.
+
+    Exit status 1 at the first plan that differs.
+    """
+    from penstock.cli.console import print_json
+    from penstock.engine.journal import read_journal
+    from penstock.engine.replay import replay as replay_records
+    from penstock.engine.replay import scheduler_of
+    from penstock.engine.sim.simulation import step_time
+    from penstock.fleet.load import load_fleet
+
+    records = read_journal(journal)
+    header = next(records)
+    fleet = load_fleet(fleet_file or journal.parent / "fleet.yaml")
+    group = group_of_replica(fleet, header.get("replica"), journal)
+    report = replay_records(records, scheduler_of(header, step_time(group)))
+    if as_json:
+        print_json(_document(report))
+    else:
+        typer.echo(_sentence(report))
+    return 0 if report.mismatch is None else 1
+
+
+def group_of_replica(fleet: "Fleet", replica: Any, journal: Path) -> "ReplicaGroup":
+    """The group that a replica's number falls into, counted in the fleet file's order."""
+    numbered = [group for group in fleet.replicas for _ in range(group.count)]
+    if type(replica) is not int or not 0 <= replica < len(numbered):
+        raise InputError(f"{journal}:1: replica is {replica!r}; the fleet file has {len(numbered)}"
+                         ", counted from 0")
+    return numbered[replica]
+
+
+def _sentence(report: "ReplayReport") -> str:
+    if report.mismatch is None:
+        return f"{report.num_plans:,} plans, all the same"
+    step, expected, got = report.mismatch
+    found = "no plan" if got is None else f"{got.num_tokens} tokens for " \
+        f"{len(got.tokens_by_request)} requests"
+    return (f"step {step} differs after {report.num_plans:,} equal plans: the journal has "
+            f"{expected.num_tokens} tokens for {len(expected.tokens_by_request)} requests, "
+            f"the scheduler {found}")
+
+
+def _document(report: "ReplayReport") -> dict[str, Any]:
+    document: dict[str, Any] = {"num_plans": report.num_plans, "same": report.mismatch is None}
+    if report.mismatch is not None:
+        step, expected, got = report.mismatch
+        document |= {"step": step, "expected": _plan(expected),
+                     "got": None if got is None else _plan(got)}
+    return document
+
+
+def _plan(plan: Any) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value
+            for name, value in plan._asdict().items()}

@@ -1,0 +1,61 @@
+"""``penstock run``: size the fleet where its file states no replicas, then simulate it."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.options import (
+    AsJson,
+    DataDir,
+    FleetFile,
+    OutDir,
+    Seed,
+    Settings,
+    read_fleet,
+)
+
+if TYPE_CHECKING:
+    from penstock.cli.console import Update
+    from penstock.experiment.sizing import Sized
+    from penstock.fleet.values import Fleet
+    from penstock.workload.workload import Workload
+
+NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html.")]
+WithJournal = Annotated[bool, typer.Option(
+    "--journal", help="Write every replica's journal beside the other files (see replay).")]
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: penstock run examples/quickstart.yaml --out runs/first")
+def run(fleet_file: FleetFile, out: OutDir = None, settings: Settings = None,
+        data: DataDir = None, seed: Seed = None, as_json: AsJson = False,
+        no_report: NoReport = False, journal: WithJournal = False) -> int:
+    """Find how many replicas meet every objective, simulate them and write the run's files.
+
+    A fleet file that states its replicas is simulated with those. Files: summary.json,
+    requests.parquet, report.html and fleet.yaml, the fleet with every default written out.
+    Exit status 1 when a class misses its objective.
+    """
+    from penstock.cli.console import progress
+    from penstock.cli.single_run import simulate_and_report
+    from penstock.fleet.sources import fleet_workload
+
+    fleet = read_fleet(fleet_file, settings, data, seed)
+    workload = fleet_workload(fleet)
+    sized = None
+    if not fleet.replicas:
+        with progress("sizing") as update:
+            sized = _sized(fleet, workload, update)
+        fleet = sized.fleet
+    return simulate_and_report(fleet, workload, sized, out, as_json=as_json, page=not no_report,
+                               journal=journal)
+
+
+def _sized(fleet: "Fleet", workload: "Workload", update: "Update") -> "Sized":
+    from penstock.experiment.sizing import Trial, size_fleet
+
+    def on_trial(trial: Trial) -> None:
+        update(0, f"{trial.count} replicas: {'enough' if trial.meets else 'too few'}")
+
+    return size_fleet(fleet, workload, fleet.run.seed, on_trial)

@@ -1,0 +1,15 @@
+"""``penstock schema``: the fleet file's JSON Schema."""
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: penstock schema > fleet.schema.json")
+def schema() -> int:
+    """Print the JSON Schema of the fleet file, for editors that check while you type."""
+    from penstock.cli.console import print_json
+    from penstock.fleet.schema import fleet_schema
+
+    print_json(fleet_schema())
+    return 0

@@ -1,0 +1,35 @@
+"""``penstock simulate``: simulate a fleet whose replicas are stated."""
+
+import typer
+
+from penstock.cli.options import (
+    AsJson,
+    DataDir,
+    FleetFile,
+    NumReplicas,
+    OutDir,
+    Seed,
+    Settings,
+    read_fleet,
+    with_replicas,
+)
+from penstock.cli.run import NoReport, WithJournal
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: penstock simulate examples/quickstart.yaml --replicas 3 --seed 1")
+def simulate(fleet_file: FleetFile, replicas: NumReplicas = None, out: OutDir = None,
+             settings: Settings = None, data: DataDir = None, seed: Seed = None,
+             as_json: AsJson = False, no_report: NoReport = False,
+             journal: WithJournal = False) -> int:
+    """Simulate the replicas that the fleet file states, or N of them, and write the run's files.
+
+    Exit status 1 when a class misses its objective.
+    """
+    from penstock.cli.single_run import simulate_and_report
+    from penstock.fleet.sources import fleet_workload
+
+    fleet = with_replicas(read_fleet(fleet_file, settings, data, seed), replicas)
+    return simulate_and_report(fleet, fleet_workload(fleet), None, out, as_json=as_json,
+                               page=not no_report, journal=journal)

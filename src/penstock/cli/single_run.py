@@ -1,0 +1,44 @@
+"""Simulates one fleet, writes its files and prints what came out: the end of run and simulate."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.cli.console import note, print_json, print_tables, progress
+from penstock.cli.main import MISSED, OK
+from penstock.experiment.run import run_fleet
+from penstock.experiment.summary import whole_summary
+from penstock.fleet.write import to_yaml
+from penstock.report.run_files import staged, write_run_files
+
+if TYPE_CHECKING:
+    from penstock.experiment.sizing import Sized
+    from penstock.fleet.values import Fleet
+    from penstock.workload.workload import Workload
+
+
+def simulate_and_report(fleet: "Fleet", workload: "Workload", sized: "Sized | None",
+                        out: Path | None, *, as_json: bool, page: bool, journal: bool) -> int:
+    """The exit status: 0 when every class met its objective."""
+    folder = out or default_folder(fleet.name)
+    with staged(folder) as staging:
+        with progress("simulating", len(workload)) as update:
+            run = run_fleet(fleet, workload, fleet.run.seed,
+                            journal_dir=staging if journal else None,
+                            on_progress=lambda done: update(done, f"{done:,} requests"))
+        summary = whole_summary(run, sized)
+        write_run_files(staging, summary, run.result.table, run.result.series, to_yaml(fleet),
+                        page=page)
+    if as_json:
+        print_json(summary)
+    else:
+        from penstock.report.tables import run_tables
+
+        print_tables(run_tables(summary))
+    note(f"files in {folder}")
+    return MISSED if summary["overall"]["meets_slo"] is False else OK
+
+
+def default_folder(name: str) -> Path:
+    """``runs/<name>``, the name without anything that leads elsewhere."""
+    return Path("runs") / (re.sub(r"[^\w.+-]+|^\.+", "-", name) or "run")

@@ -1,0 +1,103 @@
+"""``penstock trace``: look at traces, change their format, make them from a fleet's traffic."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.options import AsJson, DataDir, FleetFile, Seed, Settings, read_fleet
+
+if TYPE_CHECKING:
+    from penstock.workload.stats import TraceStats
+    from penstock.workload.trace import Trace
+
+Format = Annotated[str | None, typer.Option(
+    "--format", metavar="NAME", show_default=False,
+    help="azure, burstgpt, csv, lengths, mooncake or parquet; default: told from the file.")]
+TraceFile = Annotated[Path, typer.Argument(
+    metavar="TRACE", help="The trace file, gzipped or not.", show_default=False)]
+OutFile = Annotated[Path, typer.Argument(
+    metavar="OUT", show_default=False,
+    help="File to write: .csv, .jsonl (either may end in .gz) or .parquet.")]
+_ENDINGS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
+
+app = typer.Typer(help="Look at traces, convert and generate them.")
+
+
+@app.callback(epilog="Example: penstock trace info azure.csv.gz")
+def _trace() -> None:
+    """Look at traces, convert and generate them."""
+
+
+@app.command(epilog="Example: penstock trace info azure.csv.gz --json")
+def info(file: TraceFile, trace_format: Format = None, as_json: AsJson = False) -> int:
+    """Print a trace's rate, burstiness, lengths and shared prefixes."""
+    from dataclasses import asdict
+
+    from penstock.cli.console import print_json, print_tables
+    from penstock.workload.stats import trace_stats
+
+    trace = _read(file, trace_format)
+    stats = trace_stats(trace)
+    if as_json:
+        print_json({"file": str(file), "num_dropped": trace.num_dropped, **asdict(stats)})
+    else:
+        print_tables(_tables(str(file), trace, stats))
+    return 0
+
+
+@app.command(epilog="Example: penstock trace convert azure.csv.gz azure.parquet")
+def convert(file: TraceFile, out: OutFile, trace_format: Format = None) -> int:
+    """Write a trace in another format."""
+    _write(_read(file, trace_format), out)
+    return 0
+
+
+@app.command(epilog="Example: penstock trace generate examples/quickstart.yaml traffic.csv")
+def generate(fleet_file: FleetFile, out: OutFile, settings: Settings = None, data: DataDir = None,
+             seed: Seed = None) -> int:
+    """Write the requests that a fleet file's traffic stands for."""
+    from penstock.fleet.sources import fleet_workload
+    from penstock.workload.trace import workload_trace
+
+    fleet = read_fleet(fleet_file, settings, data, seed)
+    _write(workload_trace(fleet_workload(fleet)), out)
+    return 0
+
+
+def _read(file: Path, trace_format: str | None) -> "Trace":
+    from penstock.workload.readers import read_trace
+
+    return read_trace(file, trace_format)  # type: ignore[arg-type]  # checked there
+
+
+def _write(trace: "Trace", out: Path) -> None:
+    from penstock.cli.console import note
+    from penstock.cli.files import write_whole
+    from penstock.workload.writers import write_trace
+
+    write_whole(out, lambda path: write_trace(trace, path), _ENDINGS)
+    note(f"{len(trace):,} requests in {out}")
+
+
+def _tables(name: str, trace: "Trace", stats: "TraceStats") -> list[Any]:
+    from penstock.report import wording
+    from penstock.report.tables import plain_table
+
+    def number(value: float | None, unit: str = "") -> str:
+        return wording.ABSENT if value is None else f"{value:,.4g}{unit}"
+
+    facts = [("requests", f"{stats.num_requests:,}"),
+             ("left out, without output", f"{trace.num_dropped:,}"),
+             ("duration", number(stats.duration_s, " s")),
+             ("mean rate", number(stats.rate_per_s, " /s")),
+             ("rate of the busiest minute", number(stats.peak_minute_per_s, " /s")),
+             ("CV of gaps", number(stats.gap_cv)),
+             ("CV of gaps within a minute, median", number(stats.gap_cv_within_minute)),
+             ("rank correlation of prompt and output", number(stats.spearman)),
+             ("prompt tokens shared with earlier requests", wording.percent(stats.prefix_reuse))]
+    lengths = [(kind, f"{found.mean:,.1f}", f"{found.p50:,.0f}", f"{found.p90:,.0f}",
+                f"{found.p99:,.0f}", f"{found.max:,}")
+               for kind, found in (("prompt", stats.prompt), ("output", stats.output))]
+    return [plain_table(name, ("", "value"), facts),
+            plain_table("Lengths, tokens", ("", "mean", "p50", "p90", "p99", "max"), lengths)]

@@ -1,0 +1,37 @@
+"""Published figures recomputed: one module per system, one small interface.
+
+A system is a function from a data folder and options to a Reproduction. Another system joins by
+adding its module and one line to SYSTEMS.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from penstock.core.errors import InputError, nearest
+from penstock.experiment.reproduce.figures import Options, Reproduction
+
+
+def _vidur(data: Path, options: Options) -> Reproduction:
+    from penstock.experiment.reproduce.vidur import reproduce_vidur
+    return reproduce_vidur(data, options)
+
+
+def _niyama(data: Path, options: Options) -> Reproduction:
+    from penstock.experiment.reproduce.niyama import reproduce_niyama
+    return reproduce_niyama(data, options)
+
+
+SYSTEMS: dict[str, Callable[[Path, Options], Reproduction]] = {
+    "niyama": _niyama, "vidur": _vidur}
+
+
+def reproduce(system: str, data: Path, options: Options) -> Reproduction:
+    """Recompute a system's figures from ``data``, a folder laid out as the docs say.
+
+    Raises InputError for an unknown system and for a folder without the files it needs.
+    """
+    if system not in SYSTEMS:
+        raise InputError(f"unknown system {system!r}{nearest(system, SYSTEMS)}")
+    if not data.is_dir():
+        raise InputError(f"{data}: no such folder; expected the data of {system}")
+    return SYSTEMS[system](data, options)

@@ -1,0 +1,39 @@
+"""A run's summary with the fleet it ran on and how that fleet was sized."""
+
+from typing import Any
+
+from penstock.experiment.run import Run
+from penstock.experiment.sizing import Sized
+from penstock.fleet.write import resolved
+
+
+def whole_summary(run: Run, sized: Sized | None = None) -> dict[str, Any]:
+    """Everything that summary.json says."""
+    summary = {**run.summary, "fleet": resolved(run.fleet)}
+    if sized is not None and sized.trials:
+        summary["sizing"] = sizing_summary(sized)
+    return summary
+
+
+def sizing_summary(sized: Sized) -> dict[str, Any]:
+    """The trials by number of replicas. Groups are sized one by one, each on its own classes, so
+    trials of the same number stand in one row."""
+    counts = [group.count for group in sized.fleet.replicas]
+    tried: dict[int, dict[str, Any]] = {}
+    for trial in sized.trials:
+        row = tried.setdefault(trial.count, {"value": trial.count, "attainment": {},
+                                             "meets_slo": True})
+        row["attainment"] |= {name: found.share for name, found in trial.attainment.items()}
+        row["meets_slo"] = row["meets_slo"] and trial.meets
+    summary: dict[str, Any] = {
+        "variable": "num_replicas", "chosen": counts[0] if len(counts) == 1 else None,
+        "tried": [tried[count] for count in sorted(tried)]}
+    if len(counts) > 1:
+        chosen = ", ".join(f"{count} for {_whose(group.service_classes)}"
+                           for count, group in zip(counts, sized.fleet.replicas, strict=True))
+        summary["note"] = f"Each group of replicas was sized on its own traffic: {chosen}."
+    return summary
+
+
+def _whose(classes: tuple[str, ...] | None) -> str:
+    return "all classes" if classes is None else " and ".join(classes)

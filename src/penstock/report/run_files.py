@@ -1,0 +1,95 @@
+"""A run's folder: it appears, or changes, only once every file of the run is complete."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from penstock.core.errors import InputError
+from penstock.metrics.series import RunSeries
+from penstock.metrics.table import RequestTable
+from penstock.report.files import RequestWriter, write_summary, write_text
+
+SUMMARY, REQUESTS, PAGE, FLEET = "summary.json", "requests.parquet", "report.html", "fleet.yaml"
+_JOURNALS = "journal-*.jsonl"
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A folder to fill; its files move to ``folder`` when the block ends well.
+
+    ``folder`` may hold an earlier run, whose files are then replaced. Raises InputError when it
+    cannot be written or holds something else, before anything is computed.
+    """
+    _check(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial",
+                                        dir=folder.parent))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
+    try:
+        yield staging
+        _publish(staging, folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _check(folder: Path) -> None:
+    try:
+        if not folder.exists():
+            return
+        if not folder.is_dir():
+            raise InputError(f"{folder}: is a file; expected a folder for the run")
+        if any(folder.iterdir()) and not (folder / SUMMARY).is_file():
+            raise InputError(f"{folder}: holds other files; expected a new folder, an empty one or "
+                             "one with an earlier run")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be used ({error.strerror})") from error
+
+
+def _publish(staging: Path, folder: Path) -> None:
+    staging.chmod(0o755)  # mkdtemp lets nobody else in
+    if not folder.exists():
+        staging.rename(folder)
+        return
+    fresh = {path.name for path in staging.iterdir()}
+    for stale in (folder / PAGE, folder / REQUESTS, *folder.glob(_JOURNALS)):
+        if stale.name not in fresh:
+            stale.unlink(missing_ok=True)
+    for path in staging.iterdir():
+        path.replace(folder / path.name)
+
+
+def write_run_files(folder: Path, summary: Mapping[str, Any], table: RequestTable,
+                    series: RunSeries, fleet_yaml: str, *, page: bool = True) -> None:
+    """Write summary, requests, resolved fleet file and, with ``page``, the HTML report."""
+    write_summary(folder / SUMMARY, summary)
+    write_text(folder / FLEET, fleet_yaml)
+    with RequestWriter(folder / REQUESTS) as writer:
+        writer.write(table)
+    if page:
+        from penstock.report.html import write_page
+
+        write_page(folder / PAGE, summary, table, series)
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The summary of the run in ``folder``. Raises InputError when there is none."""
+    import orjson
+
+    path = folder / SUMMARY
+    try:
+        summary = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a folder that "
+                         "`penstock run` wrote") from error
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"{path}: not JSON ({error})") from error
+    if not isinstance(summary, dict) or not {"overall", "classes", "window_s"} <= set(summary):
+        raise InputError(f"{path}: not a run's summary; expected overall, classes and window_s")
+    return summary
