@@ -109,7 +109,7 @@ def written(document: Any) -> str:
     return yaml.safe_dump(document, allow_unicode=True)
 
 
-COMMON = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+COMMON = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 @COMMON

@@ -87,12 +87,14 @@ def parse_document(content: bytes, source: str, *, trusted: bool = True) -> Docu
     """A file's sections, each a mapping from names to entries. Raises InputError."""
     try:
         if not trusted:
-            _check_depth(content)
+            _check_depth(content, source)
         data = yaml.load(content, Loader=_Loader)  # _Loader is a safe loader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         raise InputError(f"{source}{line}: not valid YAML: {_one_line(error.problem)}") from None
+    except InputError:
+        raise
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{source}: not valid YAML: {_one_line(error)}") from None
     if not isinstance(data, dict):
@@ -108,16 +110,15 @@ def parse_document(content: bytes, source: str, *, trusted: bool = True) -> Docu
     return Document(source, data)
 
 
-def _check_depth(content: bytes) -> None:
+def _check_depth(content: bytes, source: str) -> None:
     """Refuse deep nesting: libyaml's composer recurses, and would end the process."""
     depth = 0
     for event in yaml.parse(content, Loader=SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _MAX_DEPTH:
-                raise yaml.MarkedYAMLError(
-                    problem=f"nested more than {_MAX_DEPTH} levels deep",
-                    problem_mark=event.start_mark)
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise InputError(f"{source}:{line}: nested more than {_MAX_DEPTH} levels deep")
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 

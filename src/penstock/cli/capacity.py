@@ -50,13 +50,10 @@ def capacity(
     from penstock.experiment.capacity import find_capacity
 
     fleet = with_replicas(read_fleet(fleet_file, settings, data, seed), replicas)
-    probes = 0
     with progress("searching") as update:
 
         def on_probe(probe: "Probe") -> None:
-            nonlocal probes
-            probes += 1
-            update(probes, f"seed {probe.seed}: {probe.rate_per_s:.3f}/s {probe.worst:.2%}")
+            update(f"seed {probe.seed}: {probe.rate_per_s:.3f}/s {probe.worst:.2%}")
 
         found = find_capacity(fleet, seed_range(fleet, seeds), share=attainment,
                               tolerance=tolerance, low_per_s=low, high_per_s=high,
@@ -97,14 +94,14 @@ def _bound_per_s(fleet: Any) -> float | None:
 
 def _tables(document: dict[str, Any]) -> list[Any]:
     from penstock.report import wording
-    from penstock.report.tables import plain_table, verdict_text
+    from penstock.report.tables import plain_table, verdict_cell
 
     classes = list(document["probes"][0]["attainment"]) if document["probes"] else []
     probes = plain_table(
         "Rates tried", ("seed", "requests/s", *classes, "verdict"),
         [(probe["seed"], f"{probe['rate_per_s']:.4f}",
           *(wording.percent(probe["attainment"].get(name)) for name in classes),
-          verdict_text(probe["meets"])) for probe in document["probes"]])
+          verdict_cell(probe["meets"])) for probe in document["probes"]])
     seeds = plain_table("Capacity by seed", ("seed", "requests/s"),
                         [(entry["seed"], f"{entry['rate_per_s']:.4f}")
                          for entry in document["by_seed"]])

@@ -22,6 +22,7 @@ from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from penstock.experiment.compare import Contender
+    from penstock.experiment.run import Run
     from penstock.policy.schedule.options import SchedulerOptions
 
 app = typer.Typer()
@@ -45,13 +46,10 @@ def compare(
     fleet = with_replicas(read_fleet(fleet_file, settings, data, seed), replicas)
     contenders = [(label, _options(label, fleet_file, settings, data))
                   for label in split_policies(policies)]
-    done = 0
     with progress("comparing", len(contenders) * seeds) as update:
 
-        def on_run(label: str, run: Any) -> None:
-            nonlocal done
-            done += 1
-            update(done, label)
+        def on_run(label: str, run: "Run") -> None:
+            update(f"{label}, seed {run.seed}")
 
         found = run_all(fleet, contenders, seed_range(fleet, seeds), on_run)
     if as_json:

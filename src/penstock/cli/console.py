@@ -1,9 +1,9 @@
 """What the terminal shows: results on stdout, progress on stderr."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 # Wide enough for every table where nobody says how wide the reader's window is.
 _FILE_WIDTH = 120
 
-Update = Callable[[int, str], None]
+class Update(Protocol):
+    """Says what happens now; without ``done``, one more unit of the total is."""
+
+    def __call__(self, text: str, done: int | None = None) -> None: ...
 
 
 def print_tables(tables: "Iterable[RenderableType]") -> None:
@@ -20,7 +23,7 @@ def print_tables(tables: "Iterable[RenderableType]") -> None:
 
     console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False)
     for table in tables:
-        console.print(table)
+        console.print(table, markup=False)
 
 
 def print_json(document: Any) -> None:
@@ -38,12 +41,9 @@ def note(text: str) -> None:
 
 @contextmanager
 def progress(title: str, total: int | None = None) -> Iterator[Update]:
-    """A progress bar on a terminal's stderr, elsewhere nothing.
-
-    The value is called with how much is done and a word on what happens now.
-    """
+    """A progress bar on a terminal's stderr, elsewhere nothing."""
     if not sys.stderr.isatty():
-        yield lambda done, text: None
+        yield _say_nothing
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -52,4 +52,15 @@ def progress(title: str, total: int | None = None) -> Iterator[Update]:
                TextColumn("{task.fields[text]}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(title, total=total, text="")
-        yield lambda done, text: bars.update(task, completed=done, text=text)
+
+        def update(text: str, done: int | None = None) -> None:
+            if done is None:
+                bars.update(task, advance=1, text=text)
+            else:
+                bars.update(task, completed=done, text=text)
+
+        yield update
+
+
+def _say_nothing(text: str, done: int | None = None) -> None:
+    """Progress that nobody would read."""

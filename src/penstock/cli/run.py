@@ -56,6 +56,6 @@ def _sized(fleet: "Fleet", workload: "Workload", update: "Update") -> "Sized":
     from penstock.experiment.sizing import Trial, size_fleet
 
     def on_trial(trial: Trial) -> None:
-        update(0, f"{trial.count} replicas: {'enough' if trial.meets else 'too few'}")
+        update(f"{trial.count} replicas: {'enough' if trial.meets else 'too few'}")
 
     return size_fleet(fleet, workload, fleet.run.seed, on_trial)

@@ -25,7 +25,7 @@ def simulate_and_report(fleet: "Fleet", workload: "Workload", sized: "Sized | No
         with progress("simulating", len(workload)) as update:
             run = run_fleet(fleet, workload, fleet.run.seed,
                             journal_dir=staging if journal else None,
-                            on_progress=lambda done: update(done, f"{done:,} requests"))
+                            on_progress=lambda done: update(f"{done:,} requests", done))
         summary = whole_summary(run, sized)
         write_run_files(staging, summary, run.result.table, run.result.series, to_yaml(fleet),
                         page=page)

@@ -8,6 +8,7 @@ from penstock.report import wording
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+    from rich.text import Text
 
 
 def run_tables(summary: Mapping[str, Any]) -> "list[RenderableType]":
@@ -112,11 +113,20 @@ def refusals_table(summary: Mapping[str, Any]) -> "Table":
 
 
 def plain_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> "Table":
-    """A table of cells in rich markup under plain headings, the first column to the left."""
-    table = _table(title, *map(_plain, columns))
+    """A table of plain cells, or ready ``Text``, the first column to the left."""
+    from rich.text import Text
+
+    table = _table(_plain(title), *map(_plain, columns))
     for row in rows:
-        table.add_row(*map(str, row))
+        table.add_row(*(cell if isinstance(cell, Text) else _plain(cell) for cell in row))
     return table
+
+
+def verdict_cell(meets: bool | None) -> "Text":
+    """A verdict for ``plain_table``."""
+    from rich.text import Text
+
+    return Text.from_markup(verdict_text(meets))
 
 
 def _table(title: str, first: str, *columns: str) -> "Table":

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from penstock.catalog import load_catalog, model_from_hf_config
 from penstock.core.errors import InputError
@@ -241,3 +243,25 @@ def test_files_that_are_no_config(tmp_path: Path, text: str, problem: str) -> No
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot be read .*; expected a Hugging Face config"):
         load_catalog().model(str(tmp_path / "config.json"))
+
+
+VALUES = st.one_of(st.none(), st.booleans(), st.integers(-2, 1 << 40), st.floats(),
+                   st.text(max_size=5), st.lists(st.integers(0, 2), max_size=3),
+                   st.dictionaries(st.sampled_from(["factor", "type"]), st.integers(), max_size=2))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from([LLAMA, DEEPSEEK_V3, GPT2, CONFIGS["qwen3-30b-a3b"]]), st.data())
+def test_a_spoiled_config_is_read_or_refused_with_one_line(config: dict[str, Any],
+                                                           data: st.DataObject) -> None:
+    keys = data.draw(st.lists(st.sampled_from([*config, "mlp_only_layers", "layer_types",
+                                               "attn_config", "expansion_ratio"]), max_size=3))
+    spoiled = {**config, **{key: data.draw(VALUES) for key in keys}}
+    try:
+        spec = model_from_hf_config(spoiled, "spoiled")
+    except InputError as error:
+        assert str(error).startswith("spoiled: ")
+        assert "\n" not in str(error)
+    else:
+        assert spec.num_params > 0
+        assert spec.kv_bytes_per_token("bf16") > 0

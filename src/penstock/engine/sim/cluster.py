@@ -42,7 +42,7 @@ class Cluster:
             if now_ps >= until_ps:
                 break
             self.now_ps = now_ps
-            touched = self._commit_due(now_ps)
+            touched = self._commit_due(now_ps) if due_ps == now_ps else []
             while upcoming is not None and arrival_ps <= now_ps:
                 index = self._deliver(upcoming, now_ps)
                 if index >= 0 and index not in touched:
@@ -70,11 +70,12 @@ class Cluster:
 
     def _commit_due(self, now_ps: int) -> list[int]:
         touched: list[int] = []
-        while self._next_due() <= now_ps:
+        while True:
             _, index = heapq.heappop(self._due)
             self._replicas[index].finish()
             touched.append(index)
-        return touched
+            if not self._due or self._next_due() > now_ps:
+                return touched
 
     def _deliver(self, request: Request, now_ps: int) -> int:
         index = self._choose(request, now_ps)

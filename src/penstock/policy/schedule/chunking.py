@@ -21,6 +21,7 @@ class Chunking(Protocol):
 
     whole_prompts: bool
     steady: bool  # the budget depends on nothing but the number of decodes
+    needs_head: bool  # whether ``begin`` looks at the best prompt
 
     def begin(self, load: DecodeLoad, head: Sequence | None) -> None:
         """Open a step with these decodes; ``head`` is the best prompt that could be processed."""
@@ -32,10 +33,11 @@ class Chunking(Protocol):
 class FixedChunks:
     """Sarathi-Serve (OSDI 2024): a fixed token budget per step, decodes first."""
 
-    __slots__ = ("_chunk_tokens", "_left", "steady", "whole_prompts")
+    __slots__ = ("_chunk_tokens", "_left", "needs_head", "steady", "whole_prompts")
 
     def __init__(self, chunk_tokens: int) -> None:
         self.steady = True
+        self.needs_head = False
         self.whole_prompts = False
         self._chunk_tokens = chunk_tokens
         self._left = 0
@@ -51,10 +53,11 @@ class FixedChunks:
 class WholePrompts:
     """Orca and vLLM's first scheduler: prompts are never cut; a longer one than a step runs alone."""
 
-    __slots__ = ("_left", "_max_step_tokens", "steady", "whole_prompts")
+    __slots__ = ("_left", "_max_step_tokens", "needs_head", "steady", "whole_prompts")
 
     def __init__(self, max_step_tokens: int) -> None:
         self.steady = False
+        self.needs_head = False
         self.whole_prompts = True
         self._max_step_tokens = max_step_tokens
         self._left = 0
@@ -84,11 +87,12 @@ class GridChunks:
     alone; both are kept, because they decide which total is found.
     """
 
-    __slots__ = ("_left", "_safety_factor", "_step_time", "steady",
+    __slots__ = ("_left", "_safety_factor", "_step_time", "needs_head", "steady",
                  "whole_prompts")
 
     def __init__(self, step_time: StepTimeModel, safety_factor: float) -> None:
         self.steady = False
+        self.needs_head = True
         self.whole_prompts = False
         self._step_time = step_time
         self._safety_factor = safety_factor
@@ -131,11 +135,12 @@ class SolvedChunks:
     keep large steps for as long as they last instead of using the bank up at once.
     """
 
-    __slots__ = ("_load", "_max_step_tokens", "_step_time", "allowed_s", "steady",
+    __slots__ = ("_load", "_max_step_tokens", "_step_time", "allowed_s", "needs_head", "steady",
                  "whole_prompts")
 
     def __init__(self, step_time: StepTimeModel, options: SchedulerOptions) -> None:
         self.steady = False
+        self.needs_head = False
         self.whole_prompts = False
         self._step_time = step_time
         self._max_step_tokens = options.max_step_tokens

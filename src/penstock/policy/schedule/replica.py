@@ -265,7 +265,7 @@ class ReplicaScheduler:
             decode_seqs += len(group.members)
             context_tokens += group.context_tokens
         slack_s = self._pacing.slack_s(self.groups, groups, now_s)
-        head = self._head()
+        head = self._head() if self._chunking.needs_head else None
         self._chunking.begin(DecodeLoad(decode_seqs, context_tokens, slack_s,
                                         self._kv.free_blocks * self._kv.block_tokens), head)
         prefill_tokens = 0

@@ -1,0 +1,123 @@
+"""``penstock sweep``: a grid over settings of the fleet file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.options import (
+    AsJson,
+    DataDir,
+    FleetFile,
+    NumReplicas,
+    NumSeeds,
+    Seed,
+    parse_value,
+    read_fleet,
+    split_setting,
+    with_replicas,
+)
+from penstock.core.errors import InputError
+
+if TYPE_CHECKING:
+    from penstock.fleet.values import Fleet
+
+Axes = Annotated[list[str] | None, typer.Option(
+    "--set", metavar="KEY=V1,V2,...", show_default=False,
+    help="Values of one setting; every combination of all settings is run. Repeatable.")]
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: penstock sweep examples/niyama-code.yaml --out sweep.csv "
+                    "--set policies.schedule=sarathi "
+                    "--set policies.schedule.chunk_tokens=256,512,1024")
+def sweep(
+    fleet_file: FleetFile, axes: Axes = None, seeds: NumSeeds = 1,
+    out: Annotated[Path | None, typer.Option(
+        "--out", metavar="FILE", show_default=False,
+        help="Where to keep the rows (.csv or .json), written anew after every run.")] = None,
+    resume: Annotated[bool, typer.Option(
+        "--resume", help="Keep the rows that --out already holds, run the others.")] = False,
+    replicas: NumReplicas = None, data: DataDir = None, seed: Seed = None,
+    as_json: AsJson = False,
+) -> int:
+    """Run every combination of settings and collect one row of figures per run.
+
+    A fleet that states no replicas is sized at every point. A value may be a mapping or a list in
+    YAML's braces and brackets.
+    """
+    from penstock.cli.console import print_json, print_tables, progress
+    from penstock.experiment.sweep import grid
+    from penstock.experiment.sweep import sweep as run_points
+
+    def load(settings: dict[str, Any]) -> "Fleet":
+        fleet = read_fleet(fleet_file, (), data, seed, settings)
+        return fleet if replicas is None else with_replicas(fleet, replicas)
+
+    known = _known_rows(out, resume)
+    varied = parse_axes(axes or [])
+    points = grid(varied, load, seeds)
+    keys = {point.key for point in points}
+    rows = [row for row in known if row.get("key") in keys]
+    with progress("sweeping", len(points)) as update:
+        for row in run_points(points, {row["key"] for row in rows}):
+            rows.append(row)
+            _keep(out, rows)
+            update(f"{len(rows)} of {len(points)} runs", len(rows))
+    if as_json:
+        print_json(rows)
+    else:
+        print_tables([_table(rows, [key for key, values in varied.items() if len(values) > 1])])
+    return 0
+
+
+def parse_axes(texts: list[str]) -> dict[str, list[Any]]:
+    """``key=v1,v2`` texts as lists of values."""
+    axes: dict[str, list[Any]] = {}
+    for key, text in map(split_setting, texts):
+        if key in axes:
+            raise InputError(f"--set {key}: stands twice; give all its values at once")
+        axes[key] = parse_value(f"[{text}]", f"--set {key}")
+    return axes
+
+
+def _known_rows(out: Path | None, resume: bool) -> list[dict[str, Any]]:
+    """Rows of an earlier sweep; checks that the file may be written before anything runs."""
+    from penstock.report.rows import ENDINGS, read_rows
+
+    if out is None:
+        if resume:
+            raise InputError("--resume needs --out, the file to go on with")
+        return []
+    if out.suffix not in ENDINGS:
+        raise InputError(f"--out {out}: expected a name that ends in {' or '.join(ENDINGS)}")
+    if not out.exists():
+        return []
+    if not resume:
+        raise InputError(f"--out {out}: exists; --resume goes on with it")
+    return read_rows(out)
+
+
+def _keep(out: Path | None, rows: list[dict[str, Any]]) -> None:
+    from penstock.report.rows import write_rows
+
+    if out is not None:
+        write_rows(out, rows)
+
+
+def _table(rows: list[dict[str, Any]], varied: list[str]) -> Any:
+    """What fits a terminal; the file has every figure."""
+    from penstock.report.tables import plain_table
+
+    shares = [name for name in (rows[0] if rows else ()) if name.endswith(".attainment")]
+    columns = [*varied, "seed", "num_replicas", "attainment", *shares, "goodput_requests_per_s",
+               "cost_per_hour"]
+    headings = [*(name.rpartition(".")[2] for name in varied), "seed", "replicas", "attainment",
+                *(name.removesuffix(".attainment") for name in shares), "goodput/s", "$/hour"]
+    return plain_table("Sweep", headings, [[_shown(row.get(name)) for name in columns]
+                                           for row in rows])
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
