@@ -17,6 +17,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 COMPILED = (
     "core/request.py", "core/step.py", "core/units.py",
     "perf/linear.py", "perf/knee.py",
+    "policy/route/simple.py", "predict/length.py",
     "policy/kv/counting.py", "policy/kv/prefix.py",
     "policy/schedule/chunking.py", "policy/schedule/groups.py", "policy/schedule/order.py",
     "policy/schedule/pacing.py", "policy/schedule/pacing_niyama.py",

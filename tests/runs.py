@@ -1,15 +1,16 @@
 """Runs a case through the drivers and keeps everything observable."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from typing import Any
 
 import orjson
 from strategies import Case
 
+from penstock.core.decision import Accept, Reject
 from penstock.core.request import Request
-from penstock.core.step import StepPlan
+from penstock.core.step import StepPlan, StepResult
 from penstock.core.units import to_ps
 from penstock.engine.journal import Journal
 from penstock.engine.sim.cluster import Cluster
@@ -41,6 +42,44 @@ def step_by_step(case: Case, scheduler: ReplicaScheduler | None = None,
     return run_reference(scheduler or make_scheduler(case), StepClock(case.step_time),
                          case.requests, case.output_tokens, case.max_in_flight, case.aborts,
                          on_step)
+
+
+class Journaled:
+    """A scheduler whose calls are journaled, for drivers that keep no journal themselves."""
+
+    def __init__(self, case: Case) -> None:
+        self.stream = BytesIO()
+        self._scheduler = make_scheduler(case)
+        self._journal = Journal(self.stream, header(case))
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [orjson.loads(line) for line in self.stream.getvalue().splitlines()]
+
+    def add(self, request: Request, now_s: float) -> Accept | Reject:
+        self._journal.add(request, now_s)
+        return self._scheduler.add(request, now_s)
+
+    def abort(self, request_id: int, now_s: float) -> bool:
+        self._journal.abort(request_id, now_s)
+        return self._scheduler.abort(request_id, now_s)
+
+    def plan(self, now_s: float) -> StepPlan | None:
+        plan = self._scheduler.plan(now_s)
+        if plan is not None:
+            self._journal.plan(plan, now_s)
+        return plan
+
+    def commit(self, plan: StepPlan, result: StepResult, now_s: float) -> None:
+        self._journal.commit(plan, result, now_s)
+        self._scheduler.commit(plan, result, now_s)
+
+
+def header(case: Case) -> dict[str, Any]:
+    """What a journal of this case must say for a replay."""
+    return {"schedule": asdict(case.options), "kv_tokens": case.total_blocks * case.block_tokens,
+            "block_tokens": case.block_tokens, "prefix_caching": case.prefix_caching,
+            "max_in_flight": case.max_in_flight}
 
 
 class SpyRecorder(ReplicaRecorder):
@@ -91,7 +130,7 @@ def jump(case: Case) -> Jumps:
     """The simulator's own driver on one replica, with its journal."""
     recorder, stream, refused = SpyRecorder(), BytesIO(), {}
     replica = SimReplica(0, make_scheduler(case), StepClock(case.step_time),
-                         Oracle(case.output_tokens), recorder, Journal(stream, {"replica": 0}))
+                         Oracle(case.output_tokens), recorder, Journal(stream, header(case)))
 
     def refuse(request: Request, reason: str) -> None:
         refused[request.request_id] = reason

@@ -8,6 +8,7 @@ from strategies import Case, cases
 
 from penstock.core.step import StepPlan
 from penstock.engine.sim.reference import Trace
+from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import PRESETS
 from penstock.policy.schedule.replica import ReplicaScheduler
 
@@ -199,9 +200,11 @@ def test_jumps_keep_the_books(case: Case) -> None:
 @settings(max_examples=200)
 @given(ANY)
 def test_nothing_in_the_cache_is_pinned_at_the_end(case: Case) -> None:
-    scheduler = make_scheduler(case)
-    step_by_step(case, scheduler)
+    kv = make_kv(case)
+    step_by_step(case, build_scheduler(case.options, case.step_time, kv,
+                                       max_in_flight=case.max_in_flight))
     # All of the KV cache can be booked again, cached prefixes included.
-    fresh = make_kv(case)
-    assert scheduler._kv.free_blocks == fresh.free_blocks
-    assert scheduler._kv.allocate(-1, case.total_blocks * case.block_tokens, (), 0, 0) == 0
+    tokens = case.total_blocks * case.block_tokens
+    assert kv.free_blocks == case.total_blocks
+    assert kv.allocate(-1, tokens, tokens, (), 0, 0) == 0
+    kv.check_integrity(case.total_blocks)

@@ -21,6 +21,7 @@ _EXPERTS = ("num_local_experts", "n_routed_experts", "num_experts", "moe_num_exp
 _PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k")
 _NESTED = ("text_config", "llm_config", "language_config", "thinker_config")
 _MOST = 1_000_000_000
+_MOST_LAYERS = 10_000
 
 # A config names its family, not the shape of its feed-forward: these have two matrices, not three.
 _UNGATED = frozenset({
@@ -111,7 +112,7 @@ class _Config:
     def model(self, name: str) -> ModelSpec:
         """The values as a model. Raises InputError."""
         self._check_kind()
-        num_layers = self._need(_LAYERS, "the number of layers")
+        num_layers = self._need(_LAYERS, "the number of layers", _MOST_LAYERS)
         hidden_size = self._need(_HIDDEN, "the hidden size")
         num_heads = self._need(_HEADS, "the number of attention heads")
         mlp = self._mlp_width(hidden_size)
@@ -135,19 +136,20 @@ class _Config:
             if key.startswith("mamba_"):
                 self._fail(key, shown(value), "a model without state-space layers")
 
-    def _whole(self, keys: Sequence[str], default: int = 0, least: int = 1) -> int:
+    def _whole(self, keys: Sequence[str], default: int = 0, least: int = 1,
+               most: int = _MOST) -> int:
         """The first of ``keys`` that has a value; ``default`` when none has."""
         for key in keys:
             value = self._data.get(key)
             if value is None:
                 continue
-            if not is_whole(value) or not least <= value <= _MOST:
-                self._fail(key, shown(value), f"a whole number from {least} to {_MOST:,}")
+            if not is_whole(value) or not least <= value <= most:
+                self._fail(key, shown(value), f"a whole number from {least} to {most:,}")
             return int(value)
         return default
 
-    def _need(self, keys: Sequence[str], what: str) -> int:
-        value = self._whole(keys)
+    def _need(self, keys: Sequence[str], what: str, most: int = _MOST) -> int:
+        value = self._whole(keys, most=most)
         if not value:
             raise InputError(f"{self._where}: {keys[0]} is missing; expected {what} under this "
                              f"name or {', '.join(keys[1:])}")
@@ -246,6 +248,8 @@ class _Config:
         step = self._whole(("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_freq"),
                            1)
         excepted = self._data.get("mlp_only_layers") or []
+        if not isinstance(excepted, list):
+            self._fail("mlp_only_layers", shown(excepted), "a list of layers")
         # DeepSeek counts layers from 0 (layer % step), Qwen and Llama 4 from 1 ((layer + 1) %).
         offset = 0 if "moe_layer_freq" in self._data else 1
         return sum(layer >= first and (layer + offset) % step == 0 and layer not in excepted

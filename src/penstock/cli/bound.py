@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from penstock.cli.exits import OK
 from penstock.cli.options import AsJson, DataDir, FleetFile, Seed, Settings, read_fleet
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from penstock.fleet.values import Fleet
     from penstock.workload.workload import Workload
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: penstock bound examples/silo.yaml")
@@ -30,7 +31,7 @@ def bound(fleet_file: FleetFile, settings: Settings = None, data: DataDir = None
         print_json(found)
     else:
         print_tables(_tables(found))
-    return 0
+    return OK
 
 
 def bounds_document(fleet: "Fleet", workload: "Workload") -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.exits import MISSED, OK
 from penstock.cli.options import (
     AsJson,
     DataDir,
@@ -20,7 +21,7 @@ from penstock.cli.options import (
 if TYPE_CHECKING:
     from penstock.experiment.capacity import Capacity, Probe
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: penstock capacity examples/niyama-code.yaml --seeds 3 --low 3")
@@ -63,7 +64,7 @@ def capacity(
         print_json(document)
     else:
         print_tables(_tables(document))
-    return 0 if min(found.by_seed) > 0 else 1
+    return OK if min(found.by_seed) > 0 else MISSED
 
 
 def _document(found: "Capacity", fleet: Any) -> dict[str, Any]:

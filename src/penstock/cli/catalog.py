@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.exits import OK
 from penstock.cli.options import AsJson
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ Extra = Annotated[Path | None, typer.Option(
     "--catalog", metavar="PATH", show_default=False,
     help="A YAML file or folder of your own entries, added to the built-in ones.")]
 
-app = typer.Typer(help="Accelerators and models that Penstock knows.")
+app = typer.Typer(add_completion=False)
 
 
 @app.callback(epilog="Example: penstock catalog show a100-80gb")
@@ -33,7 +34,7 @@ def list_entries(extra: Extra = None, as_json: AsJson = False) -> int:
         print_json({"accelerators": list(catalog.accelerators), "models": list(catalog.models)})
     else:
         print_tables(_tables(catalog))
-    return 0
+    return OK
 
 
 @app.command("show", epilog="Example: penstock catalog show llama-3-8b")
@@ -52,14 +53,14 @@ def show(name: Annotated[str, typer.Argument(
     values = asdict(entry)
     if as_json:
         print_json({"kind": kind, **values, **_derived(entry)})
-        return 0
+        return OK
     sources = values.pop("sources", {})
     rows = [(field, _shown(value), sources.get(field, ""))
             for field, value in {**values, **_derived(entry)}.items() if field != "name"]
     table = plain_table(f"{kind} {entry.name}", ("field", "value", "source"), rows)
     table.columns[2].justify = "left"
     print_tables([table])
-    return 0
+    return OK
 
 
 def _find(catalog: "Catalog", name: str) -> tuple[str, Any]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.exits import OK
 from penstock.cli.options import (
     AsJson,
     DataDir,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from penstock.experiment.run import Run
     from penstock.policy.schedule.options import SchedulerOptions
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: penstock compare examples/niyama-code.yaml "
@@ -57,7 +58,7 @@ def compare(
                     "policies": [_document(contender) for contender in found]})
     else:
         print_tables([_table(found, [c.name for c in fleet.service_classes], seeds)])
-    return 0
+    return OK
 
 
 def split_policies(text: str) -> list[str]:

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.exits import OK
 from penstock.cli.options import AsJson, Seed
 
 if TYPE_CHECKING:
     from penstock.perf.fitting import FitReport
 
-app = typer.Typer(help="Fit models to measurements.")
+app = typer.Typer(add_completion=False)
 
 
 @app.callback(epilog="Example: penstock fit step-time steps.csv --out a100.yaml")
@@ -52,7 +53,7 @@ def step_time(
         print_json(_document(report))
     else:
         print_tables(_tables(report))
-    return 0
+    return OK
 
 
 def _document(report: "FitReport") -> dict[str, Any]:

@@ -8,15 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from penstock.cli.exits import BAD_INPUT, BUG, INTERRUPTED, OK
 from penstock.cli.lazy import LazyGroup
 from penstock.core.errors import InputError, nearest
-
-OK, MISSED, BAD_INPUT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
 
 # Typer has a name of its own for the subclass alone, and keeps the base now here, now in click.
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
-_app = typer.Typer(name="penstock", cls=LazyGroup, no_args_is_help=False, help=__doc__)
+_app = typer.Typer(name="penstock", cls=LazyGroup)
 
 
 def _print_version(wanted: bool) -> None:
@@ -87,4 +86,5 @@ def _usage(error: Any) -> str:
                    if option.startswith("--")]
         return f"{command} has no option {name!r}{nearest(name, [*options, '--help'])}"
     message = str(error.format_message()).rstrip(".")
-    return f"{command}: {message[:1].lower()}{message[1:]}; see {command} --help"
+    more = "" if message.endswith("?") else f"; see {command} --help"
+    return f"{command}: {message[:1].lower()}{message[1:]}{more}"

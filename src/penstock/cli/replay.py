@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.exits import MISSED, OK
 from penstock.cli.options import AsJson
 from penstock.core.errors import InputError
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from penstock.engine.replay import ReplayReport
     from penstock.fleet.values import Fleet, ReplicaGroup
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: penstock replay runs/first/journal-0.jsonl")
@@ -44,7 +45,7 @@ def replay(
         print_json(_document(report))
     else:
         typer.echo(_sentence(report))
-    return 0 if report.mismatch is None else 1
+    return OK if report.mismatch is None else MISSED
 
 
 def group_of_replica(fleet: "Fleet", replica: Any, journal: Path) -> "ReplicaGroup":

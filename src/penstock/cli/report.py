@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
+from penstock.cli.exits import OK
 from penstock.cli.options import AsJson
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: penstock report runs/quickstart")
@@ -22,7 +23,7 @@ def report(folder: Annotated[Path, typer.Argument(
     summary = read_summary(folder)
     if as_json:
         print_json(summary)
-        return 0
+        return OK
     from penstock.report.tables import run_tables
 
     try:
@@ -31,4 +32,4 @@ def report(folder: Annotated[Path, typer.Argument(
         raise InputError(f"{folder}: summary.json lacks something ({error}); was it written by "
                          "this version?") from error
     print_tables(tables)
-    return 0
+    return OK

@@ -24,7 +24,7 @@ NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.htm
 WithJournal = Annotated[bool, typer.Option(
     "--journal", help="Write every replica's journal beside the other files (see replay).")]
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: penstock run examples/quickstart.yaml --out runs/first")

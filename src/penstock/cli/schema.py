@@ -2,7 +2,9 @@
 
 import typer
 
-app = typer.Typer()
+from penstock.cli.exits import OK
+
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: penstock schema > fleet.schema.json")
@@ -12,4 +14,4 @@ def schema() -> int:
     from penstock.fleet.schema import fleet_schema
 
     print_json(fleet_schema())
-    return 0
+    return OK

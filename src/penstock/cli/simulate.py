@@ -15,7 +15,7 @@ from penstock.cli.options import (
 )
 from penstock.cli.run import NoReport, WithJournal
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: penstock simulate examples/quickstart.yaml --replicas 3 --seed 1")

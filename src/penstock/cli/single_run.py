@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.cli.console import note, print_json, print_tables, progress
-from penstock.cli.main import MISSED, OK
+from penstock.cli.exits import MISSED, OK
 from penstock.experiment.run import run_fleet
 from penstock.experiment.summary import whole_summary
 from penstock.fleet.write import to_yaml

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.exits import OK
 from penstock.cli.options import (
     AsJson,
     DataDir,
@@ -26,7 +27,7 @@ Axes = Annotated[list[str] | None, typer.Option(
     "--set", metavar="KEY=V1,V2,...", show_default=False,
     help="Values of one setting; every combination of all settings is run. Repeatable.")]
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: penstock sweep examples/niyama-code.yaml --out sweep.csv "
@@ -69,7 +70,7 @@ def sweep(
         print_json(rows)
     else:
         print_tables([_table(rows, [key for key, values in varied.items() if len(values) > 1])])
-    return 0
+    return OK
 
 
 def parse_axes(texts: list[str]) -> dict[str, list[Any]]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.exits import OK
 from penstock.cli.options import AsJson, DataDir, FleetFile, Seed, Settings, read_fleet
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ OutFile = Annotated[Path, typer.Argument(
     help="File to write: .csv, .jsonl (either may end in .gz) or .parquet.")]
 _ENDINGS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
 
-app = typer.Typer(help="Look at traces, convert and generate them.")
+app = typer.Typer(add_completion=False)
 
 
 @app.callback(epilog="Example: penstock trace info azure.csv.gz")
@@ -43,14 +44,14 @@ def info(file: TraceFile, trace_format: Format = None, as_json: AsJson = False) 
         print_json({"file": str(file), "num_dropped": trace.num_dropped, **asdict(stats)})
     else:
         print_tables(_tables(str(file), trace, stats))
-    return 0
+    return OK
 
 
 @app.command(epilog="Example: penstock trace convert azure.csv.gz azure.parquet")
 def convert(file: TraceFile, out: OutFile, trace_format: Format = None) -> int:
     """Write a trace in another format."""
     _write(_read(file, trace_format), out)
-    return 0
+    return OK
 
 
 @app.command(epilog="Example: penstock trace generate examples/quickstart.yaml traffic.csv")
@@ -62,7 +63,7 @@ def generate(fleet_file: FleetFile, out: OutFile, settings: Settings = None, dat
 
     fleet = read_fleet(fleet_file, settings, data, seed)
     _write(workload_trace(fleet_workload(fleet)), out)
-    return 0
+    return OK
 
 
 def _read(file: Path, trace_format: str | None) -> "Trace":

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.engine.sim.simulation import kv_tokens, step_time
+from penstock.engine.sim.simulation import step_time
+from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.perf.protocol import StepTimeModel
 from penstock.workload.workload import Workload

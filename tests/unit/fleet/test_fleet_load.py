@@ -10,6 +10,8 @@ from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.load import load_fleet, parse_fleet
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Choice, TraceFile
+from penstock.fleet.write import to_yaml
+from penstock.perf.store import published_step_time, save_step_time
 from penstock.policy.schedule.options import scheduler_options
 from penstock.workload.lengths import Fixed, LengthDistribution, QuantileTable
 
@@ -223,3 +225,22 @@ def test_a_hugging_face_config_describes_a_model_of_one_s_own(tmp_path: Path) ->
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match=r"fleet.yaml:2: models\[0\].config: "):
         parse_fleet(text, base=tmp_path)
+
+
+def test_a_saved_fit_is_found_and_named_by_its_full_path(tmp_path: Path) -> None:
+    save_step_time(published_step_time("vidur-a100-llama-3-8b"), tmp_path / "fit.yaml")
+    for step_time in ("fit.yaml", "{kind: file, path: fit.yaml}"):
+        fleet = parse_fleet(SMALL + f"replicas: [{{step_time: {step_time}}}]\n", base=tmp_path)
+        assert str(tmp_path.resolve() / "fit.yaml") in str(fleet.replicas[0].step_time)
+        assert parse_fleet(to_yaml(fleet), base="/") == fleet
+
+
+def test_a_catalog_of_one_s_own_is_added(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "accelerators: {a100-80gb: {price_per_hour: 0.5}}\n")
+    fleet = parse_fleet("catalog: mine.yaml\n" + SMALL, base=tmp_path)
+    assert fleet.pool("a100-80gb").price_per_hour == 0.5
+    assert parse_fleet(to_yaml(fleet), base="/") == fleet
+    (tmp_path / "mine.yaml").write_text("accelerator: {}\n")
+    with pytest.raises(InputError, match=r"mine\.yaml"):
+        parse_fleet("catalog: mine.yaml\n" + SMALL, base=tmp_path)

@@ -1,6 +1,7 @@
 """A fleet written back is the same fleet, and its schema documents every key."""
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def test_the_examples_are_the_ones_promised() -> None:
 
 
 def test_the_vidur_example_replays_its_trace(shared_data: Path, repository: Path) -> None:
-    fleet = load_fleet(repository / "examples" / "vidur-a100.yaml", data_dir=shared_data)
+    fleet = load_fleet(repository / "examples" / "vidur-a100.yaml", data_dir=shared_data / "vidur")
     workload = fleet_workload(fleet)
     assert len(workload) == 5000
     assert workload.rate_per_s == pytest.approx(6.82, abs=0.01)
@@ -149,3 +150,16 @@ def test_schedule_knobs_are_those_of_the_scheduler() -> None:
 def test_plain_yaml_readers_understand_what_is_written() -> None:
     fleet = parse_fleet(FULL.replace("name: 1e6", "name: '1e6'", 1))
     assert yaml.safe_load(to_yaml(fleet))["service_classes"][0]["name"] == "on"
+
+
+def test_the_reference_page_names_every_key(repository: Path) -> None:
+    page = (repository / "docs" / "reference" / "fleet-file.md").read_text()
+    sections = [fleet_schema(), *fleet_schema()["$defs"].values()]
+    keys = {key for section in sections for key in section.get("properties", {})}
+    assert [key for key in sorted(keys) if not re.search(rf"\b{key}\b", page)] == []
+
+
+def test_the_reference_page_s_first_example_is_valid(repository: Path) -> None:
+    page = (repository / "docs" / "reference" / "fleet-file.md").read_text()
+    fleet = parse_fleet(page.split("```yaml\n")[1].split("```")[0])
+    assert fleet.replicas[0].count == 2

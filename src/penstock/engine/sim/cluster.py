@@ -22,11 +22,13 @@ class Cluster:
 
     def __init__(self, replicas: Sequence[SimReplica], router: Router,
                  on_refused: Callable[[Request, str], None],
-                 serves: Sequence[Callable[[Request], bool]]) -> None:
+                 serves: Sequence[Callable[[str, str], bool]]) -> None:
         self._replicas = replicas
         self._router = router
         self._on_refused = on_refused
         self._serves = serves
+        self._candidates: dict[tuple[str, str], list[int]] = {}
+        self._seen: list[ReplicaSnapshot | None] = [None] * len(replicas)
         self._due: list[tuple[int, int]] = []  # (end of run, replica)
         self.now_ps = 0
 
@@ -53,6 +55,7 @@ class Cluster:
                 touched.sort()
             for index in touched:
                 replica = self._replicas[index]
+                self._seen[index] = None
                 if not replica.busy and replica.begin(now_ps):
                     heapq.heappush(self._due, (replica.end_ps, index))
             if on_instant is not None:
@@ -92,17 +95,27 @@ class Cluster:
         return index
 
     def _choose(self, request: Request, now_ps: int) -> int:
-        candidates = [i for i, serves in enumerate(self._serves) if serves(request)]
-        if len(candidates) == 1:
-            return candidates[0]
-        if not candidates:
-            return -1
+        """The replica for a request, -1 when none serves its model and class."""
+        key = (request.model, request.service_class.name)
+        candidates = self._candidates.get(key)
+        if candidates is None:
+            candidates = [index for index, serves in enumerate(self._serves) if serves(*key)]
+            self._candidates[key] = candidates
+        if len(candidates) < 2:
+            return candidates[0] if candidates else -1
         now_s = now_ps / PS_PER_S
-        snapshots = [self._snapshot(index, request, now_s) for index in candidates]
-        return self._router.route(request, snapshots, now_s).replica_id
+        snapshots = [self._snapshot(index, request.model, now_s) for index in candidates]
+        chosen = self._router.route(request, snapshots, now_s).replica_id
+        self._seen[chosen] = None
+        return chosen
 
-    def _snapshot(self, index: int, request: Request, now_s: float) -> ReplicaSnapshot:
-        scheduler = self._replicas[index].scheduler
-        return ReplicaSnapshot(index, request.model, now_s, scheduler.num_waiting,
-                               scheduler.num_running, scheduler.pending_prompt_tokens,
-                               scheduler.kv_used_tokens, scheduler.kv_total_tokens)
+    def _snapshot(self, index: int, model: str, now_s: float) -> ReplicaSnapshot:
+        """A replica as it last changed: within a run of steps nothing that is counted moves."""
+        seen = self._seen[index]
+        if seen is None:
+            scheduler = self._replicas[index].scheduler
+            seen = self._seen[index] = ReplicaSnapshot(
+                index, model, now_s, scheduler.num_waiting, scheduler.num_running,
+                scheduler.pending_prompt_tokens, scheduler.kv_used_tokens,
+                scheduler.kv_total_tokens)
+        return seen

@@ -17,9 +17,10 @@ class CountingKv:
     def free_blocks(self) -> int:
         return self.total_blocks - self.used_blocks
 
-    def allocate(self, sequence_id: int, tokens: int, prefix_hashes: tuple[int, ...],
-                 hash_block_tokens: int, spare_blocks: int) -> int | None:
-        needed = ceil_div(tokens, self.block_tokens)
+    def allocate(self, sequence_id: int, prompt_tokens: int, room_tokens: int,
+                 prefix_hashes: tuple[int, ...], hash_block_tokens: int,
+                 spare_blocks: int) -> int | None:
+        needed = ceil_div(room_tokens, self.block_tokens)
         if self.used_blocks + needed + spare_blocks > self.total_blocks:
             return None
         self.used_blocks += needed

@@ -1,5 +1,6 @@
 """KV accounting with a hashed prefix cache: equal prompt beginnings are stored once."""
 
+from penstock.core.errors import InputError
 from penstock.core.units import ceil_div
 
 
@@ -47,10 +48,14 @@ class PrefixKv:
         """Share of prompt tokens found in the cache so far."""
         return self._hit_tokens / self._prompt_tokens if self._prompt_tokens else 0.0
 
-    def allocate(self, sequence_id: int, tokens: int, prefix_hashes: tuple[int, ...],
-                 hash_block_tokens: int, spare_blocks: int) -> int | None:
+    def allocate(self, sequence_id: int, prompt_tokens: int, room_tokens: int,
+                 prefix_hashes: tuple[int, ...], hash_block_tokens: int,
+                 spare_blocks: int) -> int | None:
         per_hash = hash_block_tokens or self.block_tokens
-        usable = min(len(prefix_hashes), tokens // per_hash)
+        if prefix_hashes and per_hash % self.block_tokens:
+            raise InputError(f"prefix hashes cover {per_hash} tokens each, expected a multiple of "
+                             f"the KV block of {self.block_tokens} tokens")
+        usable = min(len(prefix_hashes), prompt_tokens // per_hash)
         num_hits = 0
         idle_blocks = 0  # cached, unused blocks that this request would pin
         for i in range(usable):
@@ -61,12 +66,12 @@ class PrefixKv:
             if entry.users == 0:
                 idle_blocks += entry.num_blocks
         # The last prompt token is always computed: its logits give the first output token.
-        if num_hits and num_hits * per_hash >= tokens:
+        if num_hits and num_hits * per_hash >= prompt_tokens:
             num_hits -= 1
             entry = self._shared[prefix_hashes[num_hits]]
             idle_blocks -= entry.num_blocks if entry.users == 0 else 0
         cached = num_hits * per_hash
-        needed = ceil_div(tokens, self.block_tokens) - cached // self.block_tokens
+        needed = ceil_div(room_tokens, self.block_tokens) - cached // self.block_tokens
         if self.used_blocks + idle_blocks + needed + spare_blocks > self.total_blocks:
             return None
         for i in range(num_hits):
@@ -75,7 +80,7 @@ class PrefixKv:
         self._make_room()
         self._held[sequence_id] = (prefix_hashes[:usable], per_hash, [num_hits])
         self._hit_tokens += cached
-        self._prompt_tokens += tokens
+        self._prompt_tokens += prompt_tokens
         return cached
 
     def _pin(self, key: int) -> None:

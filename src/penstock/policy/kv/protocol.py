@@ -17,10 +17,14 @@ class KvAllocator(Protocol):
     def free_blocks(self) -> int:
         """Blocks that can be booked now, evictable cached ones included."""
 
-    def allocate(self, sequence_id: int, tokens: int, prefix_hashes: tuple[int, ...],
-                 hash_block_tokens: int, spare_blocks: int) -> int | None:
-        """Book room for ``tokens`` of a prompt. Returns how many of them are already cached, or
-        ``None`` (and no change) when fewer than ``spare_blocks`` blocks would stay free."""
+    def allocate(self, sequence_id: int, prompt_tokens: int, room_tokens: int,
+                 prefix_hashes: tuple[int, ...], hash_block_tokens: int,
+                 spare_blocks: int) -> int | None:
+        """Book room for ``room_tokens``, of which the first ``prompt_tokens`` are a prompt.
+
+        Returns how many prompt tokens are already cached (never all of them), or ``None`` (and no
+        change) when fewer than ``spare_blocks`` blocks would stay free.
+        """
 
     def grow(self, num_blocks: int) -> bool:
         """Book blocks for decoding sequences; ``False`` (and no change) when too few are free."""

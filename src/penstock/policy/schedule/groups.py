@@ -97,7 +97,8 @@ class DecodeGroup:
     def _drop_departed(self) -> None:
         # An entry is live while its sequence is a member from the same joining.
         due = self._due
-        while due and due[0][3].join_turn != due[0][2]:
+        while due and (due[0][3].join_turn != due[0][2]
+                       or due[0][3].request.request_id not in self.members):
             heapq.heappop(due)
 
     def next_due_s(self) -> float | None:

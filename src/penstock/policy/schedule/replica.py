@@ -282,6 +282,8 @@ class ReplicaScheduler:
                     continue
                 if sequence.computed:  # a cached prefix changes what the rest costs
                     tokens = self._chunking.limit(sequence, prefill_tokens, work)
+                    if tokens <= 0:
+                        break
             remaining = sequence.prompt_target - sequence.computed
             last = tokens >= remaining
             if last:
@@ -335,8 +337,8 @@ class ReplicaScheduler:
             if self._reserve_max_tokens:
                 tokens = request.prompt_tokens + request.max_tokens
             spare = self._watermark_blocks if self.num_running else 0
-            cached = self._kv.allocate(request.request_id, tokens, request.prefix_hashes,
-                                       request.hash_block_tokens, spare)
+            cached = self._kv.allocate(request.request_id, sequence.prompt_target, tokens,
+                                       request.prefix_hashes, request.hash_block_tokens, spare)
         if cached is None:
             self._blocked = sequence
             self._closed = True
@@ -357,7 +359,7 @@ class ReplicaScheduler:
     def move(self, sequence: Sequence, group: int, joined: list[tuple[int, int]],
              left: list[int]) -> None:
         """Let a decoding sequence decode in another group; a group that is not run is a bench."""
-        sequence.last_step = max(sequence.last_step, self.groups[sequence.group].last_step)
+        sequence.last_step = self._last_step(sequence)
         self.groups[sequence.group].leave(sequence)
         sequence.group = group
         self.groups[group].join(sequence)
@@ -420,11 +422,16 @@ class ReplicaScheduler:
         # Blocks shared among victims return with the last of them, so the sum may fall short.
         return victims if needed <= 0 or not self._in_flight else None
 
-    def _uncommitted(self, sequence: Sequence) -> bool:
+    def _last_step(self, sequence: Sequence) -> int:
+        """The latest planned step that computed anything of a sequence."""
         if sequence.join_turn >= 0:
-            last = max(sequence.last_step, self.groups[sequence.group].last_step)
-            return last > self._committed
-        return sequence.last_step > self._committed
+            group = self.groups[sequence.group]
+            if group.turns > sequence.join_turn:
+                return max(sequence.last_step, group.last_step)
+        return sequence.last_step
+
+    def _uncommitted(self, sequence: Sequence) -> bool:
+        return self._last_step(sequence) > self._committed
 
     def _blocks(self, sequence: Sequence) -> int:
         """KV blocks that a sequence holds."""
@@ -567,9 +574,8 @@ class ReplicaScheduler:
         in_flight = self._uncommitted(sequence)
         blocks = self._blocks(sequence)
         if sequence.join_turn >= 0:
-            group = self.groups[sequence.group]
-            sequence.last_step = max(sequence.last_step, group.last_step)
-            group.leave(sequence)
+            sequence.last_step = self._last_step(sequence)
+            self.groups[sequence.group].leave(sequence)
             self._num_decoding -= 1
         elif sequence.started:
             self._num_started -= 1

@@ -1,0 +1,42 @@
+"""A small fleet in a folder of its own, and the command line called within this process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import pytest
+from small_fleet import FLEET
+
+from penstock.cli.main import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return orjson.loads(self.out)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The working directory: empty but for fleet.yaml and a fleet without replicas."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fleet.yaml").write_text(FLEET)
+    (tmp_path / "unsized.yaml").write_text(FLEET.replace("replicas: [{count: 1}]\n", ""))
+    return tmp_path
+
+
+@pytest.fixture
+def penstock(capfd, folder):
+    """Runs one command line in ``folder``."""
+    def call(*arguments: object) -> Outcome:
+        capfd.readouterr()
+        status = main([str(argument) for argument in arguments])
+        captured = capfd.readouterr()
+        return Outcome(status, captured.out, captured.err)
+
+    return call

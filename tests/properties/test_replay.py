@@ -1,0 +1,27 @@
+"""A journal brings the same plans from a fresh scheduler, whoever drove the first one."""
+
+from hypothesis import given, settings
+from runs import Journaled, jump, step_by_step
+from strategies import Case, cases
+
+from penstock.engine.replay import replay, scheduler_of
+
+
+@settings(max_examples=600)
+@given(cases(aborts=True, max_in_flight=(1, 2)))
+def test_step_by_step_journal_replays(case: Case) -> None:
+    journaled = Journaled(case)
+    trace = step_by_step(case, journaled)
+    records = journaled.records
+    report = replay(records, scheduler_of(records[0], case.step_time))
+    assert report.mismatch is None
+    assert report.num_plans == len(trace.plans)
+
+
+@settings(max_examples=400)
+@given(cases())
+def test_journal_of_jumps_replays(case: Case) -> None:
+    records = jump(case).records
+    report = replay(records, scheduler_of(records[0], case.step_time))
+    assert report.mismatch is None
+    assert report.num_plans == sum(record["kind"] == "plan" for record in records)

@@ -1,0 +1,176 @@
+"""What the documentation shows is true: its commands run, its code runs, its fleets load.
+
+Every fenced block of a page runs in the page's order, in one folder that starts as a copy of
+``examples/``, so a page reads like a session:
+
+- ``console``: each line after ``$ `` is a command (a trailing backslash continues it). The lines
+  below it are shown output: each must stand in the real output, in order, whatever the spaces; a
+  line ``...`` leaves any number of lines out.
+- ``python``: the code must run; blocks of one page share their names.
+- ``yaml`` that begins with ``# fleet: NAME``: the block is written to NAME and must load.
+
+An HTML comment on the line above a block changes that: ``<!-- exit 1 -->`` states the last
+command's exit status, ``<!-- skip: REASON -->`` leaves the block out.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.core.errors import InputError
+from penstock.fleet.load import load_fleet
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGES = [path.relative_to(REPOSITORY) for path in
+         [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]]
+FENCE = re.compile(r"^(?:<!-- (?P<note>[^\n]*) -->\n)?```(?P<language>\w+)\n(?P<body>.*?)^```$",
+                   re.DOTALL | re.MULTILINE)
+NOTE = re.compile(r"exit (?P<status>\d+)|skip: (?P<reason>.+)")
+FLEET = re.compile(r"# fleet: (\S+)\n")
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    body: str
+    line: int
+    status: int = 0
+    skipped: bool = False
+
+
+@dataclass(frozen=True)
+class Command:
+    text: str
+    shown: tuple[str, ...] = ()
+
+
+def blocks(text: str) -> Iterator[Block]:
+    for match in FENCE.finditer(text):
+        note = NOTE.fullmatch(match["note"] or "")
+        line = text.count("\n", 0, match.start("body")) + 1
+        yield Block(match["language"], match["body"], line, int(note["status"] or 0) if note else 0,
+                    bool(note and note["reason"]))
+
+
+def commands(session: str) -> list[Command]:
+    found: list[Command] = []
+    lines = iter(session.replace("\\\n", " ").splitlines())
+    for line in lines:
+        if line.startswith("$ "):
+            found.append(Command(line[2:]))
+        elif not found:
+            raise ValueError(f"output before any command: {line!r}")
+        elif line.strip():
+            found[-1] = Command(found[-1].text, (*found[-1].shown, " ".join(line.split())))
+    return found
+
+
+def missing_line(shown: tuple[str, ...], output: str) -> str | None:
+    """The first shown line that the output does not have where it should."""
+    real = iter([" ".join(line.split()) for line in output.splitlines() if line.strip()])
+    skipping = False
+    for line in shown:
+        if line == "...":
+            skipping = True
+            continue
+        found = any(line == other for other in real) if skipping else next(real, None) == line
+        if not found:
+            return line
+        skipping = False
+    return None
+
+
+def run(arguments: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "COLUMNS": "120", "NO_COLOR": "1"}
+    return subprocess.run(arguments, cwd=folder, env=environment, text=True, timeout=300,
+                          check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def check_session(block: Block, folder: Path, place: str) -> None:
+    *before, last = commands(block.body)
+    for command in (*before, last):
+        done = run(["bash", "-o", "pipefail", "-c", command.text], folder)
+        status = block.status if command is last else 0
+        assert done.returncode == status, f"{place}: $ {command.text}\n{done.stdout}"
+        line = missing_line(command.shown, done.stdout)
+        assert line is None, f"{place}: $ {command.text}\nshould print {line!r}:\n{done.stdout}"
+
+
+def check_python(block: Block, names: dict[str, Any], folder: Path, place: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        exec(compile(block.body, place, "exec"), names)
+
+
+def check_fleet(block: Block, folder: Path, place: str) -> None:
+    named = FLEET.match(block.body)
+    if named:
+        path = folder / named[1]
+        path.write_text(block.body)
+        try:
+            load_fleet(path)
+        except InputError as error:
+            pytest.fail(f"{place}: {error}")
+
+
+def check_page(text: str, page: str, folder: Path) -> None:
+    names: dict[str, Any] = {"__name__": "docs"}
+    for block in blocks(text):
+        place = f"{page}:{block.line}"
+        if block.skipped:
+            continue
+        if block.language == "console":
+            check_session(block, folder, place)
+        elif block.language == "python":
+            check_python(block, names, folder, place)
+        elif block.language == "yaml":
+            check_fleet(block, folder, place)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_examples_of_a_page_work(page: Path, tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
+    check_page((REPOSITORY / page).read_text(), str(page), tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_somewhere(page: Path) -> None:
+    path = REPOSITORY / page
+    targets = [target for target in LINK.findall(path.read_text()) if "://" not in target]
+    assert not [target for target in targets if not (path.parent / target).exists()]
+
+
+@pytest.mark.parametrize("page", [
+    "```console\n$ false\n```\n",
+    "```console\n$ echo one\ntwo\n```\n",
+    "```console\n$ printf 'one\\ntwo\\n'\ntwo\n```\n",
+    "```console\n$ printf 'two\\none\\n'\n...\none\ntwo\n```\n",
+    "<!-- exit 1 -->\n```console\n$ true\n```\n",
+    "```python\nassert False\n```\n",
+    "```python\nx = 1\n```\ntext\n```python\nassert x == 2\n```\n",
+    "```yaml\n# fleet: bad.yaml\nname: bad\nmodel: []\n```\n",
+])
+def test_a_false_example_is_noticed(page: str, tmp_path: Path) -> None:
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        check_page(page, "page", tmp_path)
+
+
+@pytest.mark.parametrize("page", [
+    "```console\n$ echo one  two\none two\n$ printf 'a\\nb\\nc\\n'\na\n...\nc\n```\n",
+    "```console\n$ echo one \\\n    two\none two\n```\n",
+    "<!-- exit 1 -->\n```console\n$ true\n$ false\n```\n",
+    "<!-- skip: it needs a GPU -->\n```console\n$ false\n```\n",
+    "```yaml\nname: a part of a file\n```\n```text\nfree\n```\n",
+])
+def test_a_true_example_passes(page: str, tmp_path: Path) -> None:
+    check_page(page, "page", tmp_path)
