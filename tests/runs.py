@@ -135,6 +135,6 @@ def jump(case: Case) -> Jumps:
     def refuse(request: Request, reason: str) -> None:
         refused[request.request_id] = reason
 
-    Cluster([replica], RoundRobin(), refuse, [lambda request: True]).run(case.requests)
+    Cluster([replica], RoundRobin(), refuse, [lambda *key: True]).run(case.requests)
     shed = {request.request_id: reason for request, reason in replica.shed}
     return Jumps(recorder, replica.scheduler, recorder.flush(), shed, refused, stream.getvalue())

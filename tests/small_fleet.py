@@ -13,4 +13,5 @@ traffic:
     rate_per_s: 5
     num_requests: 60
 replicas: [{count: 1}]
+policies: {schedule: penstock, route: least_loaded}
 """

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import orjson
 import pytest
-from small_fleet import FLEET
 
 from penstock.cli.main import main
+from small_fleet import FLEET
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ replicas:
      step_time: {kind: linear, coefficients: {base_s: 0.1, prefill_token_s: 0, decode_seq_s: 0,
      work_s: 0, context_s: 0}, evidence: {source: s, mean_error: 0.1, p95_error: 0.2}}}
 sizing: {groups: [{classes: [a, b], min_replicas: 1}], max_replicas: 9}
-policies: {schedule: {name: sarathi, chunk_tokens: 64}, route: {name: joint}, admit: all}
+policies: {schedule: {name: sarathi, chunk_tokens: 64}, route: {name: two_choices}, admit: all}
 engine: {block_tokens: 16, max_num_seqs: 9, kv_tokens: 100000}
 run: {seed: 1, num_requests: 5, step_time_noise: 0.1}
 """

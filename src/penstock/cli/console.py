@@ -18,20 +18,21 @@ class Update(Protocol):
 
 
 def print_tables(tables: "Iterable[RenderableType]") -> None:
-    """Print tables and texts in order."""
+    """Print tables and texts in order; brackets in a text are no markup."""
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False)
     for table in tables:
-        console.print(table, markup=False)
+        console.print(Text(table) if isinstance(table, str) else table)
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document."""
+    """Print one JSON document; named tuples become lists."""
     import orjson
 
     options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
-    sys.stdout.write(orjson.dumps(document, option=options).decode())
+    sys.stdout.write(orjson.dumps(document, default=list, option=options).decode())
 
 
 def note(text: str) -> None:

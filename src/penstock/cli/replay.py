@@ -72,11 +72,6 @@ def _document(report: "ReplayReport") -> dict[str, Any]:
     document: dict[str, Any] = {"num_plans": report.num_plans, "same": report.mismatch is None}
     if report.mismatch is not None:
         step, expected, got = report.mismatch
-        document |= {"step": step, "expected": _plan(expected),
-                     "got": None if got is None else _plan(got)}
+        document |= {"step": step, "expected": expected._asdict(),
+                     "got": None if got is None else got._asdict()}
     return document
-
-
-def _plan(plan: Any) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value
-            for name, value in plan._asdict().items()}

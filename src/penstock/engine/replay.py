@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.core.errors import InputError
+from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
 from penstock.engine.journal import read_plan, read_request
 from penstock.perf.protocol import StepTimeModel
@@ -33,26 +34,43 @@ def replay(records: Iterable[Mapping[str, Any]], scheduler: ReplicaScheduler) ->
     """
     num_plans = 0
     in_flight: dict[int, StepPlan] = {}
-    for record in records:
-        kind = record["kind"]
-        if kind == "add":
-            scheduler.add(read_request(record["request"]), record["now_s"])
-        elif kind == "abort":
-            scheduler.abort(record["request_id"], record["now_s"])
-        elif kind == "plan":
-            expected = read_plan(record["plan"])
-            got = scheduler.plan(record["now_s"])
-            if got != expected:
-                return ReplayReport(num_plans, (expected.step, expected, got))
+    for number, record in enumerate(records, 1):
+        call = _read(record, number)
+        now_s = record.get("now_s", 0.0)
+        if isinstance(call, Request):
+            scheduler.add(call, now_s)
+        elif isinstance(call, int):
+            scheduler.abort(call, now_s)
+        elif isinstance(call, StepPlan):
+            got = scheduler.plan(now_s)
+            if got is None or got != call:
+                return ReplayReport(num_plans, (call.step, call, got))
             num_plans += 1
-            in_flight[expected.step] = got
-        elif kind == "commit":
+            in_flight[call.step] = got
+        elif isinstance(call, StepResult):
             plan = in_flight.pop(record["step"], None)
             if plan is None:
-                raise InputError(f"journal commits step {record['step']}, which is not in flight")
-            result = StepResult(tuple(record["finished"]), record["num_steps"])
-            scheduler.commit(plan, result, record["now_s"])
+                raise InputError(f"journal record {number}: commits step {record['step']}, which "
+                                 "is not in flight")
+            scheduler.commit(plan, call, now_s)
     return ReplayReport(num_plans)
+
+
+def _read(record: Mapping[str, Any], number: int) -> Request | int | StepPlan | StepResult | None:
+    """The argument of a journaled call: add's, abort's, plan's answer, commit's; None else."""
+    kind = record["kind"]
+    try:
+        if kind == "add":
+            return read_request(record["request"])
+        if kind == "abort":
+            return int(record["request_id"])
+        if kind == "plan":
+            return read_plan(record["plan"])
+        if kind == "commit":
+            return StepResult(tuple(record["finished"]), record["num_steps"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"journal record {number}: broken {kind} record ({error!r})") from error
+    return None
 
 
 def scheduler_of(header: Mapping[str, Any], step_time: StepTimeModel,

@@ -8,6 +8,7 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.engine.sim.simulation import Beliefs
+from penstock.experiment.fleet_bound import fleet_bound_per_s
 from penstock.experiment.run import AS_THEY_ARE, attainment_by_class, run_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
@@ -61,9 +62,6 @@ class Capacity:
         return t * float(np.std(self.by_seed, ddof=1)) / math.sqrt(count)
 
 
-Judge = Callable[[Fleet, Workload, int], Probe]
-
-
 def find_capacity(fleet: Fleet, seeds: Sequence[int], *, share: float = 0.99,
                   tolerance: float = 0.01, low_per_s: float | None = None,
                   high_per_s: float | None = None, beliefs: Beliefs = AS_THEY_ARE,
@@ -73,8 +71,9 @@ def find_capacity(fleet: Fleet, seeds: Sequence[int], *, share: float = 0.99,
     For each seed the traffic is drawn once and pressed or stretched in time, so all rates see the
     same requests. The bracket starts at the fleet file's own rate and doubles or halves until it
     holds the answer, then is bisected until its ends differ by less than ``tolerance`` (relative).
-    Raises InputError for a share outside (0, 1], a tolerance outside (0, 1) or bounds that are not
-    a rising pair of positive rates.
+    It never passes the throughput bound: a finite run may meet distant deadlines while its queue
+    only grows, but no fleet sustains a rate above that. Raises InputError for a share outside (0, 1], a tolerance outside (0, 1), bounds that are not a
+    rising pair of positive rates, and traffic too short to load the fleet or to outlast its warmup.
     """
     _check(share, tolerance, low_per_s, high_per_s)
     probes: list[Probe] = []
@@ -83,6 +82,9 @@ def find_capacity(fleet: Fleet, seeds: Sequence[int], *, share: float = 0.99,
         scaled = scale_rate(workload, rate_per_s / workload.rate_per_s)
         table = run_fleet(fleet, scaled, seed, beliefs=beliefs).result.table
         attainment = attainment_by_class(fleet, table)
+        if not attainment:
+            raise InputError(f"capacity: at {rate_per_s:.4g} requests/s all of them arrive within "
+                             f"warmup_s, {fleet.run.warmup_s:g} s; expected more requests")
         meets = all((a.share or 0.0) >= share - 1e-12 for a in attainment.values())
         probe = Probe(seed, rate_per_s, attainment, meets)
         probes.append(probe)
@@ -103,9 +105,19 @@ def find_capacity(fleet: Fleet, seeds: Sequence[int], *, share: float = 0.99,
         # Later seeds start from what the first found.
         start = found[0] if found and found[0] > 0 else workload.rate_per_s
         step = 1.05 if found and found[0] > 0 else 2.0
-        low = low_per_s or start
-        found.append(highest_rate(meets, low, high_per_s, step, tolerance))
+        ceiling = min(_bound_per_s(fleet, workload), high_per_s or math.inf)
+        low = min(low_per_s or start, ceiling)
+        found.append(highest_rate(meets, low, ceiling if ceiling < math.inf else None, step,
+                                  tolerance))
     return Capacity(share, tuple(found), tuple(probes))
+
+
+def _bound_per_s(fleet: Fleet, workload: Workload) -> float:
+    """The fleet's throughput bound, infinite where no formula gives it."""
+    try:
+        return fleet_bound_per_s(fleet, workload) or math.inf
+    except InputError:
+        return math.inf
 
 
 def highest_rate(meets: Callable[[float], bool], start: float, ceiling: float | None, step: float,
@@ -113,16 +125,21 @@ def highest_rate(meets: Callable[[float], bool], start: float, ceiling: float | 
     """The highest rate that meets, by geometric bracketing from ``start`` and bisection.
 
     ``meets`` is taken to be monotone; 0 when nothing down to a thousandth of ``start`` meets.
+    Raises InputError when a thousand times ``start`` still meets: then no rate would miss.
     """
     low = high = start
     if meets(start):
-        while True:
+        while ceiling is None or low < ceiling:
             high = low * step if ceiling is None else min(low * step, ceiling)
+            if high > 1000 * start:
+                raise InputError(f"capacity: the objectives are met even at {low:.4g} requests/s; "
+                                 "the requests are too few to load the fleet, so raise "
+                                 "num_requests")
             if not meets(high):
                 break
             low, step = high, step * step if step < 1.3 else step
-            if ceiling is not None and low >= ceiling:
-                return low
+        else:
+            return low
     else:
         while True:
             low, step = high / step, step * step if step < 1.3 else step

@@ -1,6 +1,6 @@
 """How many replicas it takes: the fewest that meet every class's objective, by simulation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,9 +37,10 @@ def size_fleet(fleet: Fleet, workload: Workload, seed: int,
                on_trial: Callable[[Trial], None] | None = None) -> Sized:
     """Give each of the fleet's sizing groups the fewest replicas that meet the objectives.
 
-    Groups serve disjoint traffic (one class each, say), so each is sized on its own requests. A
-    group that misses with ``max_replicas`` keeps that number and is named in ``missed``. Raises
-    InputError when two groups would share requests.
+    Groups serve disjoint traffic (one class each, say), so each is sized on its own requests, from
+    its own count on. A group that misses with all that ``max_replicas`` and the accelerators leave
+    it keeps that number and is named in ``missed``. Raises InputError when two groups would share
+    requests.
     """
     groups = fleet.sizing.groups
     served = [rows_served(group, workload) for group in groups]
@@ -53,7 +54,8 @@ def size_fleet(fleet: Fleet, workload: Workload, seed: int,
         part = select(workload, served[index])
         if not len(part):
             continue
-        search = _Search(fleet, group, index, part, seed, trials, on_trial)
+        most = _most(fleet, group, [*sized, *groups[index + 1:]])
+        search = _Search(fleet, group, index, part, most, seed, trials, on_trial)
         count, meets = search.fewest()
         if not meets:
             missed.append(index)
@@ -73,23 +75,37 @@ def rows_served(group: ReplicaGroup,
     return rows
 
 
+def _most(fleet: Fleet, group: ReplicaGroup, others: Sequence[ReplicaGroup]) -> int:
+    """Replicas that the group may have beside the others' counts, and never less than its own."""
+    most = fleet.sizing.max_replicas - sum(other.count for other in others)
+    available = fleet.pool(group.accelerator.name).count
+    if available is not None:
+        taken = sum(other.num_accelerators for other in others
+                    if other.accelerator.name == group.accelerator.name)
+        most = min(most, (available - taken) // group.parallelism.num_accelerators)
+    return max(group.count, most)
+
+
 class _Search:
     """Bracketing from the throughput bound, then bisection, over one group's count."""
 
-    def __init__(self, fleet: Fleet, group: ReplicaGroup, index: int, workload: Workload, seed: int,
-                 trials: list[Trial], on_trial: Callable[[Trial], None] | None) -> None:
+    def __init__(self, fleet: Fleet, group: ReplicaGroup, index: int, workload: Workload,
+                 most: int, seed: int, trials: list[Trial],
+                 on_trial: Callable[[Trial], None] | None) -> None:
         self._fleet = fleet
         self._group = group
         self._index = index
         self._workload = workload
+        self._most = most
         self._seed = seed
         self._trials = trials
         self._on_trial = on_trial
 
     def fewest(self) -> tuple[int, bool]:
         """(count, whether it meets the objectives)."""
-        most = self._most()
-        low, high = 0, min(most, self._guess())  # low misses, high is not known yet
+        most, fewest = self._most, self._group.count
+        low, high = fewest - 1, min(most, max(fewest, self._guess()))
+        # ``low`` misses or is not allowed; ``high`` is not known yet.
         while not self._meets(high):
             if high == most:
                 return most, False
@@ -97,19 +113,12 @@ class _Search:
         # The guess is a lower bound but for randomness, so look just below it first.
         step = 1
         while high - low > 1:
-            middle = max(low + 1, high - step) if low == 0 else (low + high) // 2
+            middle = max(low + 1, high - step) if low < fewest else (low + high) // 2
             if self._meets(middle):
                 high, step = middle, 2 * step
             else:
                 low = middle
         return high, True
-
-    def _most(self) -> int:
-        pool = self._fleet.pool(self._group.accelerator.name)
-        most = self._fleet.sizing.max_replicas
-        if pool.count is not None:
-            most = min(most, pool.count // self._group.parallelism.num_accelerators)
-        return max(1, most)
 
     def _guess(self) -> int:
         try:

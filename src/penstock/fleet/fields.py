@@ -43,7 +43,7 @@ class Named(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    name: Name = described("Which implementation.", "joint", default=...)
+    name: Name = described("Which implementation.", "least_loaded", default=...)
 
     __pydantic_extra__: dict[str, Any]
 

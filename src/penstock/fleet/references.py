@@ -22,11 +22,10 @@ from penstock.fleet.problems import Problem, shown
 from penstock.policy.route.simple import ROUTERS
 from penstock.policy.schedule.options import PRESETS
 
-# Names of each kind of policy, with the settings that it takes. `joint`, `feasible` and
-# `predictive` belong to the file's format from its first version.
-ROUTE_POLICIES: Mapping[str, tuple[str, ...]] = {**dict.fromkeys(ROUTERS, ()), "joint": ()}
-ADMIT_POLICIES: Mapping[str, tuple[str, ...]] = {"all": (), "feasible": ()}
-SCALE_POLICIES: Mapping[str, tuple[str, ...]] = {"none": (), "predictive": ()}
+# Names of each kind of policy, with the settings that it takes.
+ROUTE_POLICIES: Mapping[str, tuple[str, ...]] = dict.fromkeys(ROUTERS, ())
+ADMIT_POLICIES: Mapping[str, tuple[str, ...]] = {"all": ()}
+SCALE_POLICIES: Mapping[str, tuple[str, ...]] = {"none": ()}
 _SHARE_TOLERANCE = 0.005
 
 

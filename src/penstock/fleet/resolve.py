@@ -48,8 +48,8 @@ def _pools(document: FleetDocument, catalog: Catalog) -> dict[str, AcceleratorPo
     pools = {}
     for section in document.accelerators:
         accelerator = catalog.accelerator(section.name)
-        if section.confidential is not None:
-            accelerator = replace(accelerator, confidential=section.confidential)
+        # The catalog says what a chip is capable of; the mode is on where the file says so.
+        accelerator = replace(accelerator, confidential=bool(section.confidential))
         price = section.price_per_hour
         pools[section.name] = AcceleratorPool(
             accelerator, section.count, accelerator.price_per_hour if price is None else price)

@@ -117,7 +117,7 @@ class Policies:
     """Who decides what: the next step, the replica, the entry, the number of replicas."""
 
     schedule: SchedulerOptions = PRESETS["penstock"]
-    route: Choice = Choice("joint")
+    route: Choice = Choice("least_loaded")
     admit: Choice = Choice("all")
     scale: Choice = Choice("none")
 

@@ -20,7 +20,7 @@ traffic:
   - {model: llama-3-8b, mix: {interactive: 0.34, batch: 0.66}, trace: azure-2023-code, rate_per_s: 3.5}
 replicas:
   - {model: llama-3-8b, accelerator: a100-80gb, count: 2}
-policies: {schedule: penstock, route: joint, admit: feasible, scale: predictive}
+policies: {schedule: penstock, route: least_loaded, admit: all, scale: none}
 engine: {memory_fraction: 0.9}
 run: {seed: 1}
 """  # noqa: E501
@@ -49,7 +49,7 @@ KEYS = [
     ("memory_fraction", "memory", 14, ["engine.memory", "'memory_fraction'"]),
     ("price_per_hour", "price", 2, ["accelerators[0].price", "'price_per_hour'"]),
     ("precisions", "precision", 5, ["models[0].precision", "'precisions'"]),
-    ("admit: feasible", "admission: feasible", 13, ["policies.admission", "'admit'"]),
+    ("admit: all", "admission: all", 13, ["policies.admission", "'admit'"]),
     ("schedule: penstock", "schedule: {name: sarathi, chunk: 512}", 13,
      ["policies.schedule.chunk", "'chunk_tokens'"]),
     ("count: 2", "count: 2, parallelism: {tp: 2}", 12,
@@ -131,11 +131,11 @@ REFERENCES = [
     ("count: 2}", "count: 2, step_time: fits/mine.yaml}", 12, ["no file 'fits/mine.yaml'"]),
     ("schedule: penstock", "schedule: penstok", 13,
      ["unknown scheduling policy 'penstok'", "did you mean 'penstock'?"]),
-    ("route: joint", "route: round-robin", 13, ["policies.route", "did you mean 'round_robin'?"]),
-    ("route: joint", "route: {name: round_robin, seed: 3}", 13,
+    ("route: least_loaded", "route: round-robin", 13, ["policies.route", "did you mean 'round_robin'?"]),
+    ("route: least_loaded", "route: {name: round_robin, seed: 3}", 13,
      ["policies.route.seed", "takes none"]),
-    ("admit: feasible", "admit: feasable", 13, ["policies.admit", "'feasible'"]),
-    ("scale: predictive", "scale: auto", 13, ["policies.scale", "'auto'", "predictive"]),
+    ("admit: all", "admit: al", 13, ["policies.admit", "'all'"]),
+    ("scale: none", "scale: auto", 13, ["policies.scale", "'auto'", "none"]),
     ("trace: azure-2023-code", "trace: azure-code", 10,
      ["'azure-code'", "did you mean 'azure-2023-code'?"]),
     ("trace: azure-2023-code", "trace: mine.csv", 10, ["'mine.csv'", "trace: {file: PATH}"]),

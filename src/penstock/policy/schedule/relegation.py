@@ -5,6 +5,7 @@ from bisect import bisect_right, insort
 from collections import deque
 from typing import NamedTuple, Protocol
 
+from penstock.policy.schedule.pacing import NO_DEADLINE_S
 from penstock.policy.schedule.sequence import Sequence
 
 
@@ -126,9 +127,10 @@ class FeasibleRelegation(NeverRelegate):
 
     def admitted(self, sequence: Sequence) -> None:
         request = sequence.request
-        self._recent.append((sequence.work_s / request.service_class.weight, sequence.work_s,
+        self._recent.append((sequence.work_s / _weight(sequence), sequence.work_s,
                              request.arrival_s))
-        insort(self._by_deadline, (sequence.deadline_s, sequence.serial, sequence))
+        if sequence.deadline_s < NO_DEADLINE_S:  # others are never due, so never looked over
+            insort(self._by_deadline, (sequence.deadline_s, sequence.serial, sequence))
 
     def hopeless(self, sequence: Sequence, now_s: float) -> bool:
         return now_s + sequence.work_s > sequence.deadline_s
@@ -164,7 +166,7 @@ class FeasibleRelegation(NeverRelegate):
         free_at_s = now_s
         largest = self._largest_sustained(now_s, share)
         for sequence in by_deadline:
-            weight = sequence.request.service_class.weight
+            weight = _weight(sequence)
             if (now_s + sequence.work_s > sequence.deadline_s
                     or sequence.work_s > largest * weight):
                 aside.add(sequence.serial)
@@ -202,6 +204,11 @@ class FeasibleRelegation(NeverRelegate):
 
 def _deadline(entry: tuple[float, int, Sequence]) -> float:
     return entry[0]
+
+
+def _weight(sequence: Sequence) -> float:
+    """The class's weight; a class of weight 0 is worth next to nothing."""
+    return max(sequence.request.service_class.weight, 1e-6)
 
 
 def _unstarted(sequence: Sequence) -> bool:

@@ -175,6 +175,8 @@ class ReplicaScheduler:
             return None
         if self._in_flight and not self._room_for_a_turn():
             return None
+        if self._zombies and not self.num_running:
+            return None  # a prompt may lack the room that they give back; nothing runs before that
         shed, relegated, restored = self._review(now_s)
         left: list[int] = []
         joined: list[tuple[int, int]] = []

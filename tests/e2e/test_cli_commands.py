@@ -1,0 +1,427 @@
+"""Every command on a small fleet: what it prints, what it writes, its exit status."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from penstock.cli import console
+from penstock.cli.lazy import COMMANDS
+from penstock.cli.main import main
+from small_fleet import FLEET
+
+RUN_FILES = {"summary.json", "requests.parquet", "report.html", "fleet.yaml"}
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_run_writes_its_files_under_the_fleets_name(penstock, folder):
+    outcome = penstock("run", "fleet.yaml")
+    assert outcome.status == 0
+    assert files(folder / "runs" / "small") == RUN_FILES
+    assert files(folder / "runs") == {"small"}
+    assert outcome.err == "files in runs/small\n"
+    assert "every class meets its objective" in outcome.out
+    summary = orjson.loads((folder / "runs/small/summary.json").read_bytes())
+    assert summary["seed"] == 0
+    assert summary["overall"]["received"] == 60
+    assert summary["fleet"]["replicas"][0]["count"] == 1
+    assert pq.read_table(folder / "runs/small/requests.parquet").num_rows == 60
+
+
+def test_json_is_one_document_and_the_one_that_was_written(penstock, folder):
+    outcome = penstock("run", "fleet.yaml", "--json", "--seed", 3)
+    written = orjson.loads((folder / "runs/small/summary.json").read_bytes())
+    assert outcome.json == written
+    assert written["seed"] == written["fleet"]["run"]["seed"] == 3
+
+
+def test_equal_seeds_give_equal_files_and_other_seeds_others(penstock, folder):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        penstock("run", "fleet.yaml", "--out", name, "--seed", seed, "--no-report")
+
+    def content(name, file):
+        return (folder / name / file).read_bytes()
+
+    for file in ("summary.json", "requests.parquet", "fleet.yaml"):
+        assert content("a", file) == content("b", file)
+        assert content("a", file) != content("c", file)
+
+
+def test_the_resolved_fleet_runs_to_the_same_summary(penstock, folder):
+    penstock("run", "fleet.yaml", "--out", "first", "--no-report")
+    penstock("run", "first/fleet.yaml", "--out", "second", "--no-report")
+    assert (folder / "first/summary.json").read_bytes() == \
+        (folder / "second/summary.json").read_bytes()
+
+
+def test_run_sizes_a_fleet_without_replicas(penstock):
+    found = penstock("run", "unsized.yaml", "--json", "--no-report", "--set",
+                     "traffic[0].rate_per_s=80", "--set", "traffic[0].num_requests=300",
+                     "--set", "service_classes[0].slo.ttft_s=0.3").json
+    sizing = found["sizing"]
+    assert sizing["variable"] == "num_replicas"
+    assert sizing["chosen"] == found["fleet"]["replicas"][0]["count"] > 1
+    below = [trial for trial in sizing["tried"] if trial["value"] == sizing["chosen"] - 1]
+    assert [trial["meets_slo"] for trial in below] == [False]
+    assert len(found["replicas"]) == sizing["chosen"]
+
+
+def test_a_missed_objective_is_status_1_and_the_files_are_there(penstock, folder):
+    outcome = penstock("run", "fleet.yaml", "--set", "service_classes[0].slo.ttft_s=0.001")
+    assert outcome.status == 1
+    assert "chat misses its objective" in outcome.out
+    assert files(folder / "runs/small") == RUN_FILES
+
+
+def test_sizing_that_fails_is_status_1_with_all_there_is(penstock):
+    outcome = penstock("run", "unsized.yaml", "--json", "--no-report", "--set",
+                       "service_classes[0].slo.ttft_s=0.001")
+    assert outcome.status == 1
+    assert outcome.json["fleet"]["replicas"][0]["count"] == 4
+    assert not any(trial["meets_slo"] for trial in outcome.json["sizing"]["tried"])
+
+
+def test_groups_of_their_own_classes_are_sized_one_by_one(penstock, folder):
+    groups = "sizing: {groups: [{classes: [chat]}, {classes: [batch]}]}\n"
+    text = (folder / "unsized.yaml").read_text()
+    (folder / "silo.yaml").write_text(text + groups)
+    found = penstock("run", "silo.yaml", "--json").json
+    assert [group["service_classes"] for group in found["fleet"]["replicas"]] == \
+        [["chat"], ["batch"]]
+    assert found["sizing"]["chosen"] is None
+    assert found["sizing"]["note"].endswith("1 for chat, 1 for batch.")
+    assert found["sizing"]["tried"][0]["attainment"] == {"chat": 1.0, "batch": 1.0}
+
+
+def test_a_second_run_replaces_the_first_with_nothing_stale(penstock, folder):
+    penstock("run", "fleet.yaml", "--out", "run", "--journal")
+    assert files(folder / "run") == RUN_FILES | {"journal-0.jsonl"}
+    (folder / "run" / "mine.txt").write_text("notes")
+    assert penstock("run", "fleet.yaml", "--out", "run", "--no-report").status == 0
+    assert files(folder / "run") == RUN_FILES - {"report.html"} | {"mine.txt"}
+
+
+def test_a_failing_run_leaves_the_earlier_one_whole(penstock, folder, monkeypatch):
+    penstock("run", "fleet.yaml", "--out", "run")
+    before = {path.name: path.read_bytes() for path in (folder / "run").iterdir()}
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("penstock.report.html.write_page", fail)
+    outcome = penstock("run", "fleet.yaml", "--out", "run", "--seed", 9)
+    assert outcome.status == 2
+    assert outcome.err == "error: run: cannot be written (No space left on device)\n"
+    assert {path.name: path.read_bytes() for path in (folder / "run").iterdir()} == before
+    assert files(folder) == {"fleet.yaml", "unsized.yaml", "run"}
+
+
+def test_the_default_folder_stays_below_runs(penstock, folder):
+    penstock("run", "fleet.yaml", "--set", "name=../../up", "--no-report")
+    assert files(folder) == {"fleet.yaml", "unsized.yaml", "runs"}
+    assert len(files(folder / "runs")) == 1
+
+
+def test_simulate_takes_the_number_of_replicas(penstock):
+    found = penstock("simulate", "unsized.yaml", "--replicas", 3, "--json", "--no-report").json
+    assert [entry["replica"] for entry in found["replicas"]] == [0, 1, 2]
+    assert "sizing" not in found
+    assert found["overall"]["cost"]["per_hour"] == pytest.approx(3 * 4.10)
+
+
+def test_replicas_of_several_groups_are_refused(penstock):
+    outcome = penstock("simulate", "fleet.yaml", "--replicas", 2, "--set",
+                       "replicas=[{service_classes: [chat]}, {service_classes: [batch]}]")
+    assert outcome.status == 2
+    assert "2 groups" in outcome.err
+
+
+def test_report_prints_what_run_printed(penstock):
+    first = penstock("run", "fleet.yaml", "--out", "run")
+    again = penstock("report", "run")
+    assert again.out == first.out
+    assert penstock("report", "run", "--json").json["name"] == "small"
+
+
+def test_report_of_a_summary_that_lacks_something(penstock, folder):
+    (folder / "summary.json").write_text('{"overall": {}, "classes": {}, "window_s": 1}')
+    outcome = penstock("report", ".")
+    assert outcome.status == 2
+    assert outcome.err.startswith("error: .: summary.json lacks something")
+
+
+def test_replay_agrees_and_notices_a_difference(penstock, folder):
+    penstock("simulate", "fleet.yaml", "--replicas", 2, "--out", "run", "--journal", "--no-report")
+    journal = folder / "run" / "journal-1.jsonl"
+    plans = journal.read_bytes().count(b'"kind":"plan"')
+    same = penstock("replay", journal, "--json")
+    assert same.status == 0
+    assert same.json == {"num_plans": plans, "same": True}
+    lines = journal.read_bytes().splitlines(keepends=True)
+    changed = next(i for i, line in enumerate(lines) if b'"kind":"plan"' in line)
+    record = orjson.loads(lines[changed])
+    record["plan"]["features"][0] += 1
+    lines[changed] = orjson.dumps(record) + b"\n"
+    journal.write_bytes(b"".join(lines))
+    other = penstock("replay", journal, "--json")
+    assert other.status == 1
+    assert other.json["same"] is False
+    assert other.json["expected"]["features"][0] == other.json["got"]["features"][0] + 1
+    assert "step 0 differs after 0 equal plans" in penstock("replay", journal).out
+
+
+def test_capacity_is_between_a_rate_that_meets_and_one_that_does_not(penstock):
+    outcome = penstock("capacity", "fleet.yaml", "--seeds", 2, "--tolerance", 0.2, "--json",
+                       "--set", "traffic[0].num_requests=400")
+    found = outcome.json
+    assert outcome.status == 0
+    assert [entry["seed"] for entry in found["by_seed"]] == [0, 1]
+    for entry in found["by_seed"]:
+        probes = [probe for probe in found["probes"] if probe["seed"] == entry["seed"]]
+        met = max(probe["rate_per_s"] for probe in probes if probe["meets"])
+        missed = min(probe["rate_per_s"] for probe in probes if not probe["meets"])
+        assert met == entry["rate_per_s"] < missed <= 1.2 * met * (1 + 1e-9)
+    assert found["rate_per_s"] == pytest.approx(
+        sum(entry["rate_per_s"] for entry in found["by_seed"]) / 2)
+    assert found["half_width_per_s"] > 0
+    assert found["share_of_bound"] == found["rate_per_s"] / found["bound_per_s"]
+
+
+def test_no_capacity_is_status_1(penstock):
+    outcome = penstock("capacity", "fleet.yaml", "--set", "service_classes[0].slo.ttft_s=0.001")
+    assert outcome.status == 1
+    assert "capacity 0.000 requests/s" in outcome.out
+
+
+def test_traffic_too_short_to_load_the_fleet_is_told(penstock):
+    outcome = penstock("capacity", "fleet.yaml")
+    assert outcome.status == 2
+    assert "too few to load the fleet" in outcome.err
+    warm = penstock("capacity", "fleet.yaml", "--set", "run.warmup_s=5", "--set",
+                    "traffic[0].num_requests=400", "--set", "service_classes[0].slo.ttft_s=50")
+    assert warm.status == 2
+    assert "within warmup_s, 5 s" in warm.err
+
+
+def test_capacity_keeps_below_its_ceiling(penstock):
+    found = penstock("capacity", "fleet.yaml", "--high", 4, "--json").json
+    assert found["rate_per_s"] == 4
+    assert max(probe["rate_per_s"] for probe in found["probes"]) == 4
+
+
+def test_bound_adds_up_replicas(penstock):
+    one = penstock("bound", "fleet.yaml", "--json").json
+    three = penstock("bound", "fleet.yaml", "--set", "replicas[0].count=3", "--json").json
+    assert one["rate_per_s"] == one["groups"][0]["replica_rate_per_s"] > 5
+    assert three["rate_per_s"] == pytest.approx(3 * one["rate_per_s"])
+    assert penstock("bound", "unsized.yaml", "--json").json["rate_per_s"] is None
+    assert "all replicas together" in penstock("bound", "fleet.yaml").out
+
+
+def test_compare_runs_every_policy_on_the_same_requests(penstock):
+    found = penstock("compare", "fleet.yaml", "--policies",
+                     "penstock,sarathi:chunk_tokens=128:max_num_seqs=8,fcfs", "--seeds", 2,
+                     "--json").json
+    assert found["seeds"] == [0, 1]
+    labels = [policy["label"] for policy in found["policies"]]
+    assert labels == ["penstock", "sarathi:chunk_tokens=128:max_num_seqs=8", "fcfs"]
+    options = found["policies"][1]["options"]
+    assert (options["policy"], options["chunk_tokens"], options["max_num_seqs"]) == \
+        ("sarathi", 128, 8)
+    prompts = {tuple(run["overall"]["prompt_tokens"] for run in policy["runs"])
+               for policy in found["policies"]}
+    assert len(prompts) == 1
+    table = penstock("compare", "fleet.yaml", "--policies", "edf,srpf").out
+    assert "edf" in table
+    assert "srpf" in table
+
+
+def test_sweep_runs_the_grid_and_keeps_its_rows(penstock, folder):
+    arguments = ("sweep", "fleet.yaml", "--out", "rows.csv", "--seeds", 2, "--set",
+                 "policies.schedule=sarathi", "--set", "policies.schedule.chunk_tokens=128,512")
+    outcome = penstock(*arguments)
+    assert outcome.status == 0
+    assert "chunk_tokens" in outcome.out
+    with (folder / "rows.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["policies.schedule.chunk_tokens"], row["seed"]) for row in rows] == \
+        [("128", "0"), ("128", "1"), ("512", "0"), ("512", "1")]
+    assert len({row["key"] for row in rows}) == 4
+    assert float(rows[0]["chat.ttft_s.p99"]) > 0
+    assert "exists; --resume" in penstock(*arguments).err
+
+
+def test_a_resumed_sweep_computes_only_what_is_missing(penstock, folder, monkeypatch):
+    arguments = ("sweep", "fleet.yaml", "--set", "run.seed=1,2,3")
+    whole = penstock(*arguments, "--out", "whole.json").status, (folder / "whole.json").read_bytes()
+    rows = json.loads(whole[1])
+    (folder / "part.json").write_text(json.dumps(rows[:2]))
+    ran = []
+    import penstock.experiment.sweep as module
+    run_point = module.run_point
+    monkeypatch.setattr(module, "run_point", lambda point: ran.append(point) or run_point(point))
+    assert penstock(*arguments, "--out", "part.json", "--resume", "--json").json == rows
+    assert [point.seed for point in ran] == [3]
+    assert (folder / "part.json").read_bytes() == whole[1]
+
+
+def test_sweep_sizes_a_fleet_without_replicas_at_every_point(penstock):
+    rows = penstock("sweep", "unsized.yaml", "--json", "--set", "traffic[0].rate_per_s=2,60",
+                    "--set", "service_classes[0].slo.ttft_s=0.2").json
+    assert rows[0]["num_replicas"] < rows[1]["num_replicas"]
+    assert [row["traffic[0].rate_per_s"] for row in rows] == [2, 60]
+
+
+def test_trace_generate_convert_and_info_agree(penstock, folder):
+    penstock("trace", "generate", "fleet.yaml", "t.csv", "--seed", 5)
+    penstock("trace", "convert", "t.csv", "t.parquet")
+    penstock("trace", "convert", "t.parquet", "t.jsonl.gz")
+    stats = [penstock("trace", "info", name, "--json").json
+             for name in ("t.csv", "t.parquet", "t.jsonl.gz")]
+    assert stats[0]["num_requests"] == 60
+    assert stats[0]["prompt"]["mean"] == 400
+    for other in stats[1:]:
+        assert other["output"] == stats[0]["output"]
+    assert stats[1]["rate_per_s"] == stats[0]["rate_per_s"]
+    assert files(folder) == {"fleet.yaml", "unsized.yaml", "t.csv", "t.parquet", "t.jsonl.gz"}
+    assert "mean rate" in penstock("trace", "info", "t.csv").out
+
+
+def test_a_generated_trace_runs_like_the_traffic_it_came_from(penstock, folder):
+    penstock("trace", "generate", "fleet.yaml", "t.csv")
+    start, end = FLEET.index("traffic"), FLEET.index("replicas")
+    (folder / "replayed.yaml").write_text(
+        f"{FLEET[:start]}traffic: [{{trace: {{file: t.csv}}}}]\n{FLEET[end:]}")
+    drawn = penstock("run", "fleet.yaml", "--json", "--no-report").json
+    replayed = penstock("run", "replayed.yaml", "--json", "--no-report").json
+    assert replayed["overall"] == drawn["overall"]
+    assert replayed["classes"] == drawn["classes"]
+
+
+def test_data_is_where_traces_are_looked_for(penstock, folder):
+    (folder / "data").mkdir()
+    (folder / "data" / "t.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,9,3\n1,9,3\n")
+    found = penstock("run", "fleet.yaml", "--data", "data", "--json", "--no-report", "--set",
+                     "traffic=[{mix: {chat: 1.0}, trace: {file: t.csv}}]").json
+    assert found["overall"]["received"] == 2
+    assert found["classes"]["batch"]["meets_slo"] is None
+
+
+def test_catalog_lists_and_shows(penstock, folder):
+    names = penstock("catalog", "list", "--json").json
+    assert "a100-80gb" in names["accelerators"]
+    assert "llama-3-8b" in names["models"]
+    assert "a100-80gb" in penstock("catalog", "list").out
+    shown = penstock("catalog", "show", "llama-3-8b", "--json").json
+    assert shown["kind"] == "model"
+    assert shown["num_params"] == pytest.approx(8.03e9, rel=0.01)
+    assert "80 GiB" in penstock("catalog", "show", "a100-80gb").out
+    config = {"model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64,
+              "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 128,
+              "vocab_size": 1000, "max_position_embeddings": 512}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert penstock("catalog", "show", "./config.json", "--json").json["num_layers"] == 2
+
+
+def test_schema_describes_the_fleet_file(penstock):
+    schema = penstock("schema").json
+    assert set(yaml.safe_load(FLEET)) <= set(schema["properties"])
+
+
+def test_fit_writes_a_model_that_a_fleet_file_takes(penstock, folder):
+    rows = ["prefill_tokens,work,decode_seqs,decode_context_tokens,duration_s"]
+    rows += [f"{p},{p * p / 2},{d},{d * 700},{0.008 + 6e-5 * p + 1e-5 * d + 7e-5 * d}"
+             for p in (0, 64, 256, 512, 1024) for d in (1, 4, 9, 30, 70)]
+    (folder / "steps.csv").write_text("\n".join(rows))
+    found = penstock("fit", "step-time", "steps.csv", "--form", "linear", "--out", "fit.yaml",
+                     "--json").json
+    assert found["kind"] == "linear"
+    assert found["blocked"]["mean"] < 0.02
+    outcome = penstock("run", "fleet.yaml", "--no-report", "--set",
+                       "replicas[0].step_time=fit.yaml")
+    assert outcome.status == 0
+    assert "Linear fit to 25 steps" in penstock("fit", "step-time", "steps.csv", "--form",
+                                                "linear").out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_helps_with_an_example(name, penstock):
+    outcome = penstock(name, "--help")
+    assert outcome.status == 0
+    assert f"Example: penstock {name}" in outcome.out
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_help_names_every_command(arguments, penstock):
+    outcome = penstock(*arguments)
+    assert outcome.status == 0
+    for name in COMMANDS:
+        assert f" {name} " in outcome.out
+
+
+@pytest.mark.parametrize("name", ["trace info", "trace convert", "trace generate", "catalog list",
+                                  "catalog show", "fit step-time"])
+def test_every_subcommand_helps_with_an_example(name, penstock):
+    outcome = penstock(*name.split(), "--help")
+    assert outcome.status == 0
+    assert f"Example: penstock {name}" in outcome.out
+
+
+def test_names_with_brackets_are_no_markup(penstock):
+    outcome = penstock("run", "fleet.yaml", "--no-report", "--set", "name='[red]x'",
+                       "--set", "service_classes[1].name='[b]atch'", "--set",
+                       "traffic[0].mix={chat: 0.6, '[b]atch': 0.4}")
+    assert outcome.status == 0
+    assert "[b]atch" in outcome.out
+
+
+def test_a_bug_is_one_line_and_a_traceback_on_demand(penstock, monkeypatch):
+    def broken(*arguments, **settings):
+        raise KeyError("replica\nof old")
+
+    monkeypatch.setattr("penstock.fleet.load.load_fleet", broken)
+    outcome = penstock("bound", "fleet.yaml")
+    assert outcome.status == 70
+    assert outcome.err.count("\n") == 1
+    assert "bug in Penstock (KeyError" in outcome.err
+    assert "PENSTOCK_DEBUG=1" in outcome.err
+    monkeypatch.setenv("PENSTOCK_DEBUG", "1")
+    assert "Traceback" in penstock("bound", "fleet.yaml").err
+
+
+def test_an_interrupt_is_130_and_leaves_nothing(penstock, folder, monkeypatch):
+    def interrupted(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("penstock.experiment.run.simulate", interrupted)
+    outcome = penstock("run", "fleet.yaml")
+    assert outcome.status == 130
+    assert "Traceback" not in outcome.err
+    assert files(folder / "runs") == set()
+
+
+def test_too_little_memory_is_told(penstock, monkeypatch):
+    def exhausted(*arguments, **settings):
+        raise MemoryError("Unable to allocate 7.45 GiB")
+
+    monkeypatch.setattr("penstock.fleet.sources.fleet_workload", exhausted)
+    outcome = penstock("run", "fleet.yaml")
+    assert outcome.status == 2
+    assert outcome.err == "error: not enough memory (Unable to allocate 7.45 GiB)\n"
+
+
+def test_progress_is_drawn_on_a_terminal_only(penstock, monkeypatch):
+    assert "━" not in penstock("run", "fleet.yaml").err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with console.progress("counting", 2) as update:
+        update("one")
+        update("two", 2)
+    assert main(["--version"]) == 0
