@@ -12,7 +12,7 @@ from penstock.core.decision import Accept, Reject
 from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
 from penstock.core.units import to_ps
-from penstock.engine.journal import Journal
+from penstock.engine.journal import Journal, read_plan
 from penstock.engine.sim.cluster import Cluster
 from penstock.engine.sim.oracle import Oracle
 from penstock.engine.sim.recorder import Ended, ReplicaRecorder
@@ -82,22 +82,27 @@ def header(case: Case) -> dict[str, Any]:
             "max_in_flight": case.max_in_flight}
 
 
-class SpyRecorder(ReplicaRecorder):
-    """A recorder that also writes out the end of every token, run by run."""
+@dataclass(slots=True)
+class Watched:
+    """The end of every token of a journaled run, told from its plans and commits.
 
-    def __init__(self) -> None:
-        super().__init__(to_ps(1.0))
-        self.token_ps: dict[int, list[int]] = {}
-        self.first_scheduled_ps: dict[int, int] = {}
-        self.preempted: list[tuple[int, int]] = []
-        self.largest_jump = 0
+    Read from the journal rather than from a recorder of our own, because Python cannot derive from
+    a natively compiled class.
+    """
 
-    def run(self, plan: StepPlan, num_steps: int, start_ps: int, duration_ps: int, growth_ps: int,
-            end_ps: int, finished: tuple[int, ...], requests: Any) -> None:
-        super().run(plan, num_steps, start_ps, duration_ps, growth_ps, end_ps, finished, requests)
+    token_ps: dict[int, list[int]] = field(default_factory=dict)
+    first_scheduled_ps: dict[int, int] = field(default_factory=dict)
+    preempted: list[tuple[int, int]] = field(default_factory=list)
+    largest_jump: int = 0
+
+    def run(self, plan: StepPlan, num_steps: int, start_ps: int, end_ps: int,
+            clock: StepClock) -> None:
+        """``num_steps`` copies of a plan ran back to back."""
+        duration_ps = clock.duration_ps(plan)
+        growth_ps = clock.growth_ps(plan) if num_steps > 1 else 0
         ends = [start_ps + k * duration_ps + k * (k - 1) // 2 * growth_ps
                 for k in range(1, num_steps + 1)]
-        assert ends[-1:] == [end_ps][:num_steps]
+        assert ends[-1] == end_ps
         for request_id in plan.decode_ids:
             self.token_ps.setdefault(request_id, []).extend(ends)
         for chunk in plan.chunks:
@@ -106,15 +111,26 @@ class SpyRecorder(ReplicaRecorder):
                 self.token_ps.setdefault(chunk.request_id, []).append(end_ps)
         for request_id in plan.tokens_by_request:
             self.first_scheduled_ps.setdefault(request_id, start_ps)
-        self.preempted += [(start_ps, request_id) for request_id in plan.preempted]
         self.largest_jump = max(self.largest_jump, num_steps)
+
+
+def watch(records: list[dict[str, Any]], clock: StepClock) -> Watched:
+    """What a journal of one plan at a time says of tokens."""
+    watched = Watched()
+    for record in records:
+        if record["kind"] == "plan":
+            plan, start_ps = read_plan(record["plan"]), to_ps(record["now_s"])
+            watched.preempted += [(start_ps, request_id) for request_id in plan.preempted]
+        elif record["kind"] == "commit" and plan.num_tokens:
+            watched.run(plan, record["num_steps"], start_ps, to_ps(record["now_s"]), clock)
+    return watched
 
 
 @dataclass(slots=True)
 class Jumps:
     """What the jumping driver leaves."""
 
-    recorder: SpyRecorder
+    recorder: Watched
     scheduler: ReplicaScheduler
     ended: Ended
     shed: dict[int, str]
@@ -128,7 +144,7 @@ class Jumps:
 
 def jump(case: Case) -> Jumps:
     """The simulator's own driver on one replica, with its journal."""
-    recorder, stream, refused = SpyRecorder(), BytesIO(), {}
+    recorder, stream, refused = ReplicaRecorder(to_ps(1.0)), BytesIO(), {}
     replica = SimReplica(0, make_scheduler(case), StepClock(case.step_time),
                          Oracle(case.output_tokens), recorder, Journal(stream, header(case)))
 
@@ -137,4 +153,7 @@ def jump(case: Case) -> Jumps:
 
     Cluster([replica], RoundRobin(), refuse, [lambda *key: True]).run(case.requests)
     shed = {request.request_id: reason for request, reason in replica.shed}
-    return Jumps(recorder, replica.scheduler, recorder.flush(), shed, refused, stream.getvalue())
+    journal = stream.getvalue()
+    records = [orjson.loads(line) for line in journal.splitlines()]
+    return Jumps(watch(records, StepClock(case.step_time)), replica.scheduler, recorder.flush(),
+                 shed, refused, journal)

@@ -21,6 +21,7 @@ COMMANDS = {
     "catalog": "penstock.cli.catalog",
     "fit": "penstock.cli.fit",
     "replay": "penstock.cli.replay",
+    "reproduce": "penstock.cli.reproduce",
     "schema": "penstock.cli.schema",
 }
 

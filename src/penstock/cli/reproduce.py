@@ -1,0 +1,72 @@
+"""``penstock reproduce``: a published system's figures beside ours."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.exits import MISSED, OK
+from penstock.cli.options import AsJson, OutDir, Seed
+
+if TYPE_CHECKING:
+    from penstock.experiment.reproduce.figures import Figure, Reproduction
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Example: penstock reproduce vidur --data ../shared/data/vidur")
+def reproduce(
+    system: Annotated[str, typer.Argument(
+        metavar="SYSTEM", show_default=False, help="niyama or vidur.")],
+    data: Annotated[Path, typer.Option(
+        "--data", metavar="DIR", show_default=False,
+        help="The folder with the system's data; whichever rows it holds are used.")],
+    out: OutDir = None,
+    num_requests: Annotated[int | None, typer.Option(
+        "--requests", min=100, metavar="N", show_default=False,
+        help="At most so many requests per simulated run; default: as documented.")] = None,
+    seed: Seed = None, as_json: AsJson = False,
+) -> int:
+    """Recompute a published system's figures and print them beside the published ones.
+
+    Exit status 1 when a figure deviates by more than its tolerance.
+    """
+    from penstock.cli.console import note, print_json, print_tables
+    from penstock.experiment.reproduce import reproduce as recompute
+    from penstock.experiment.reproduce.figures import Options
+    from penstock.experiment.reproduce.files import write_reproduction
+
+    found = recompute(system, data, Options(seed or 0, num_requests, note))
+    if out is not None:
+        write_reproduction(out, found)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        print_tables(_tables(found))
+    return OK if found.agrees else MISSED
+
+
+def _tables(found: "Reproduction") -> list[Any]:
+    from penstock.report.tables import plain_table
+
+    rows = [(figure.name, _number(figure.published), _number(figure.ours), _deviation(figure),
+             _allowed(figure), "✓" if figure.agrees else "✗ off") for figure in found.figures]
+    table = plain_table(f"{found.system}, published and recomputed",
+                        ("figure", "published", "ours", "deviation", "allowed", ""), rows)
+    missed = sum(not figure.agrees for figure in found.figures)
+    return [table, f"{len(found.figures) - missed} of {len(found.figures)} figures agree"]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.5g}"
+
+
+def _deviation(figure: "Figure") -> str:
+    return "-" if figure.deviation is None else f"{figure.deviation:+.1%}"
+
+
+def _allowed(figure: "Figure") -> str:
+    allowed = {"relative": f"±{figure.tolerance:.1%}", "exact": "equal", "shown": "-",
+               "at_most": f"≤ published +{figure.tolerance:.0%}",
+               "at_least": f"≥ published -{figure.tolerance:.0%}"}
+    return allowed[figure.kind]

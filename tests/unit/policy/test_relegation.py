@@ -107,12 +107,12 @@ def test_decodes_take_their_share_of_the_time() -> None:
 
 
 def test_what_fits_again_comes_back() -> None:
-    first, second = waiting(0, 10.0, 5.0), waiting(1, 10.0, 6.0)
+    first, second = waiting(0, 100.0, 10.0), waiting(1, 100.0, 12.0)
     rule = feasible([first, second])
-    assert rule.review(0.0, 1.0).relegate == [second]
+    assert rule.review(80.0, 1.0).relegate == [second]
     second.relegated = True
     first.started = True  # its prompt is under way: it waits no more
-    assert rule.review(0.1, 1.0).restore == [second]
+    assert rule.review(80.1, 1.0).restore == [second]
 
 
 def test_what_waits_too_long_is_shed_with_a_reason() -> None:
