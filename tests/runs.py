@@ -6,7 +6,6 @@ from io import BytesIO
 from typing import Any
 
 import orjson
-from strategies import Case
 
 from penstock.core.decision import Accept, Reject
 from penstock.core.request import Request
@@ -24,6 +23,7 @@ from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.route.simple import RoundRobin
 from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.replica import ReplicaScheduler
+from strategies import Case
 
 
 def make_kv(case: Case) -> KvAllocator:

@@ -203,8 +203,8 @@ def test_no_capacity_is_status_1(penstock):
 
 def test_traffic_too_short_to_load_the_fleet_is_told(penstock):
     outcome = penstock("capacity", "fleet.yaml")
-    assert outcome.status == 2
-    assert "too few to load the fleet" in outcome.err
+    assert outcome.status == 0
+    assert "100.0% of it\nthe requests are too few" in outcome.out
     warm = penstock("capacity", "fleet.yaml", "--set", "run.warmup_s=5", "--set",
                     "traffic[0].num_requests=400", "--set", "service_classes[0].slo.ttft_s=50")
     assert warm.status == 2

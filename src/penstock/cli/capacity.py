@@ -118,4 +118,7 @@ def _headline(document: dict[str, Any]) -> str:
     if document["bound_per_s"]:
         text += f"\nthroughput bound {document['bound_per_s']:.3f} requests/s; reached " \
                 f"{document['share_of_bound']:.1%} of it"
+        if document["share_of_bound"] > 0.999:
+            text += "\nthe requests are too few to show where the fleet gives way; raise " \
+                    "num_requests"
     return text

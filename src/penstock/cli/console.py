@@ -23,8 +23,11 @@ def print_tables(tables: "Iterable[RenderableType]") -> None:
     from rich.text import Text
 
     console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False)
-    for table in tables:
-        console.print(Text(table) if isinstance(table, str) else table)
+    # Rich ends the process when the reader of a pipe has gone; main has its own way.
+    with console.capture() as captured:
+        for table in tables:
+            console.print(Text(table) if isinstance(table, str) else table)
+    sys.stdout.write(captured.get())
 
 
 def print_json(document: Any) -> None:

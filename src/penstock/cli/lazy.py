@@ -26,6 +26,10 @@ COMMANDS = {
 }
 
 
+class ReaderGoneError(Exception):
+    """Whoever read our output has closed the pipe."""
+
+
 class LazyGroup(TyperGroup):
     """Commands by the table above: start-up pays for the one that is called."""
 
@@ -38,6 +42,13 @@ class LazyGroup(TyperGroup):
         command = get_command(import_module(COMMANDS[cmd_name]).app)
         command.name = cmd_name
         return command
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            # Typer would end with status 1, which means a missed target here.
+            raise ReaderGoneError from error
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from penstock.cli.exits import BAD_INPUT, BUG, INTERRUPTED, OK
-from penstock.cli.lazy import LazyGroup
+from penstock.cli.lazy import LazyGroup, ReaderGoneError
 from penstock.core.errors import InputError, nearest
 
 # Typer has a name of its own for the subclass alone, and keeps the base now here, now in click.
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status = typer.main.get_command(_app).main(arguments, "penstock", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGoneError):
         # The reader of our output has gone; keep the interpreter from flushing into it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK

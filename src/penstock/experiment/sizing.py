@@ -106,10 +106,11 @@ class _Search:
         most, fewest = self._most, self._group.count
         low, high = fewest - 1, min(most, max(fewest, self._guess()))
         # ``low`` misses or is not allowed; ``high`` is not known yet.
+        step = 1
         while not self._meets(high):
             if high == most:
                 return most, False
-            low, high = high, min(most, high + max(1, high // 4))
+            low, high, step = high, min(most, high + step), 2 * step
         # The guess is a lower bound but for randomness, so look just below it first.
         step = 1
         while high - low > 1:

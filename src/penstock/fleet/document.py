@@ -180,8 +180,6 @@ class EngineSection(Section):
         "Most sequences that run at once; left out, the scheduling policy's.", 512)
     prefix_caching: bool = described("Whether prompts share the KV cache of equal beginnings.",
                                      True, default=False)
-    max_in_flight: Count = described("Steps that are planned before the first one ends.", 2,
-                                     default=1)
     kv_tokens: Count | None = described(
         "Size of one replica's KV cache; left out, computed from the memory that is left.",
         410_000)

@@ -134,7 +134,6 @@ class EngineOptions:
     memory_fraction: float = 0.9
     max_num_seqs: int | None = None
     prefix_caching: bool = False
-    max_in_flight: int = 1
     kv_tokens: int | None = None
 
 

@@ -52,7 +52,7 @@ policies:
   route: {name: two_choices}
   admit: all
 engine: {block_tokens: 32, memory_fraction: 0.8, max_num_seqs: 99, prefix_caching: true,
-         max_in_flight: 2, kv_tokens: 50000}
+         kv_tokens: 50000}
 run: {seed: 5, num_requests: 10, duration_s: 100, warmup_s: 1, drain_s: 0, step_time_noise: 0.1}
 """
 

@@ -18,8 +18,18 @@ from penstock.metrics.windows import token_list_statistics, window_statistics
 class _Life:
     """A request between its first step and its end."""
 
-    __slots__ = ("first_scheduled_ps", "first_token_ps", "group", "num_preemptions",
-                 "num_relegations", "pieces", "request", "start_turn", "tokens", "token_ps")
+    __slots__ = (
+        "first_scheduled_ps",
+        "first_token_ps",
+        "group",
+        "num_preemptions",
+        "num_relegations",
+        "pieces",
+        "request",
+        "start_turn",
+        "token_ps",
+        "tokens",
+    )
 
     def __init__(self, request: Request, now_ps: int) -> None:
         self.request = request

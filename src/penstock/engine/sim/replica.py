@@ -1,5 +1,7 @@
 """One simulated replica: it runs plans and jumps over steps that cannot change anything."""
 
+from collections.abc import Callable
+
 from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
 from penstock.core.units import PS_PER_S, to_ps
@@ -15,13 +17,15 @@ class StepClock:
 
     The slopes are rounded to whole picoseconds per unit once, which makes the duration of the k-th
     step of a jump an exact linear function of k and the sum of k durations an exact closed form.
+    With ``noise``, a draw of a factor per step, no two steps are alike and nothing is jumped.
     """
 
-    __slots__ = ("_base", "_half_work_ps", "_model", "affine", "context_ps")
+    __slots__ = ("_base", "_half_work_ps", "_model", "_noise", "affine", "context_ps")
 
-    def __init__(self, model: StepTimeModel) -> None:
+    def __init__(self, model: StepTimeModel, noise: Callable[[], float] | None = None) -> None:
         self._model = model
-        slopes = model.slopes
+        self._noise = noise
+        slopes = model.slopes if noise is None else None
         self.affine = slopes is not None
         self.context_ps = to_ps(slopes.context_s) if slopes else 0
         self._half_work_ps = to_ps(slopes.work_s / 2) if slopes else 0
@@ -31,7 +35,8 @@ class StepClock:
         """How long a step takes."""
         prefill, work, seqs, context_tokens = plan.features
         if not self.affine:
-            return max(1, to_ps(self._model.seconds(prefill, work, seqs, context_tokens)))
+            factor = self._noise() if self._noise is not None else 1.0
+            return max(1, to_ps(factor * self._model.seconds(prefill, work, seqs, context_tokens)))
         base_ps = self._base.get((prefill, seqs))
         if base_ps is None:
             base_ps = max(1, to_ps(self._model.seconds(prefill, 0.0, seqs, 0)))

@@ -1,14 +1,14 @@
 """Simulates a fleet on a workload."""
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 
-from penstock.core.request import Request
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.engine.journal import Journal
 from penstock.engine.sim.cluster import Cluster
@@ -19,7 +19,9 @@ from penstock.engine.sim.replica import SimReplica, StepClock
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.metrics.definitions import FloatColumn
+from penstock.metrics.series import ReplicaSeries, RunSeries
 from penstock.metrics.table import RequestTable
+from penstock.perf.calibration import BiasedStepTime
 from penstock.perf.make import make_step_time
 from penstock.perf.protocol import StepTimeModel
 from penstock.policy.kv.counting import CountingKv
@@ -28,7 +30,6 @@ from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.route.simple import make_router
 from penstock.policy.schedule.build import build_scheduler
 from penstock.predict.length import HistoryLengths, LengthPredictor, ScaledLengths
-from penstock.metrics.series import ReplicaSeries, RunSeries
 from penstock.workload.requests import requests as requests_of
 from penstock.workload.workload import Workload
 
@@ -58,7 +59,17 @@ class SimulationResult:
     prefix_hit_rate: float | None = None
 
 
-def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),  # noqa: B008
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A cluster ready to run, with what is asked of its parts afterwards."""
+
+    cluster: Cluster
+    replicas: list[SimReplica]
+    kvs: list[KvAllocator]
+    outcomes: Outcomes
+
+
+def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
              journal_dir: Path | None = None, seed: int = 0,
              on_progress: Callable[[int], None] | None = None) -> SimulationResult:
     """Run ``workload`` on the replicas of ``fleet``.
@@ -66,40 +77,56 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(), 
     ``journal_dir`` gets one journal per replica. ``on_progress`` is told now and then how many
     requests have ended.
     """
-    outcomes = Outcomes(workload, [c.slo for c in fleet.service_classes
-                                   if c.name in workload.service_classes])
-    outputs = workload.output_tokens.tolist()
-    period_ps = max(1, to_ps(workload.duration_s / _NUM_SAMPLES))
     with ExitStack() as stack:
-        replicas: list[SimReplica] = []
-        kvs: list[KvAllocator] = []
-        serves: list[Callable[[str, str], bool]] = []
-        for group in fleet.replicas:
-            for _ in range(group.count):
-                journal = _journal(fleet, group, journal_dir, len(replicas), stack)
-                kv = _kv(fleet, group)
-                replicas.append(_replica(fleet, group, len(replicas), kv, outputs, period_ps,
-                                         beliefs, journal))
-                kvs.append(kv)
-                serves.append(_serves(group))
-        rng = np.random.default_rng(np.random.SeedSequence((seed, 0x707))) # routing's own stream
-        router = make_router(fleet.policies.route.name, lambda n: int(rng.integers(n)))
-        cluster = Cluster(replicas, router, outcomes.refuse, serves)
-        stream: Iterable[Request] = requests_of(
-            workload, {c.name: c for c in fleet.service_classes})
-        watch = _Flusher(replicas, outcomes, on_progress)
+        parts = _assemble(fleet, workload, beliefs, journal_dir, seed, stack)
+        watch = _Flusher(parts.replicas, parts.outcomes, on_progress)
         drain_s = fleet.run.drain_s
         until_ps = to_ps(workload.duration_s + drain_s) if drain_s is not None else 1 << 62
+        classes = {c.name: c for c in fleet.service_classes}
         with _no_cycle_search():
-            cluster.run(stream, watch.on_instant, until_ps)
+            parts.cluster.run(requests_of(workload, classes), watch.on_instant, until_ps)
         watch.flush()
+    replicas = parts.replicas
     for replica in replicas:
-        outcomes.shed(replica.shed)
+        parts.outcomes.shed(replica.shed)
     return SimulationResult(
-        outcomes.table(), RunSeries([_series(replica) for replica in replicas]),
+        parts.outcomes.table(), RunSeries([_series(replica) for replica in replicas]),
         np.array([replica.recorder.busy_ps / PS_PER_S for replica in replicas]),
-        sum(replica.recorder.num_steps for replica in replicas), cluster.now_ps / PS_PER_S,
-        outcomes.reasons, _hit_rate(kvs))
+        sum(replica.recorder.num_steps for replica in replicas), parts.cluster.now_ps / PS_PER_S,
+        parts.outcomes.reasons, _hit_rate(parts.kvs))
+
+
+def build_cluster(fleet: Fleet, workload: Workload) -> Cluster:
+    """The event loop alone, for measuring it: nothing is collected and nothing written."""
+    with ExitStack() as stack:
+        return _assemble(fleet, workload, Beliefs(), None, 0, stack).cluster
+
+
+def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: Path | None,
+              seed: int, stack: ExitStack) -> _Parts:
+    outcomes = Outcomes(workload, [fleet.service_class(name).slo
+                                   for name in workload.service_classes])
+    outputs = workload.output_tokens.tolist()
+    period_ps = max(1, to_ps(workload.duration_s / _NUM_SAMPLES))
+    replicas: list[SimReplica] = []
+    kvs: list[KvAllocator] = []
+    serves: list[Callable[[str, str], bool]] = []
+    for group in fleet.replicas:
+        for _ in range(group.count):
+            journal = _journal(fleet, group, journal_dir, len(replicas), stack)
+            kv = _kv(fleet, group)
+            replicas.append(_replica(fleet, group, len(replicas), kv, outputs, period_ps, beliefs,
+                                     journal, _stream(seed, "step-time", len(replicas))))
+            kvs.append(kv)
+            serves.append(_serves(group))
+    rng = _stream(seed, "routing", 0)
+    router = make_router(fleet.policies.route.name, lambda n: int(rng.integers(n)))
+    return _Parts(Cluster(replicas, router, outcomes.refuse, serves), replicas, kvs, outcomes)
+
+
+def _stream(seed: int, purpose: str, number: int) -> np.random.Generator:
+    """The random stream of one purpose, independent of all others."""
+    return np.random.default_rng(np.random.SeedSequence((seed, crc32(purpose.encode()), number)))
 
 
 @contextmanager
@@ -157,18 +184,20 @@ def _kv(fleet: Fleet, group: ReplicaGroup) -> KvAllocator:
 
 def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, kv: KvAllocator,
              outputs: list[int], period_ps: int, beliefs: Beliefs,
-             journal: Journal | None) -> SimReplica:
+             journal: Journal | None, rng: np.random.Generator) -> SimReplica:
     truth = step_time(group)
     believed = truth
     if beliefs.step_time_factor != 1.0:
-        from penstock.perf.calibration import BiasedStepTime
         believed = BiasedStepTime(truth, beliefs.step_time_factor)
     lengths: LengthPredictor = HistoryLengths()
     if beliefs.length_factor != 1.0:
         lengths = ScaledLengths(lengths, beliefs.length_factor)
     options = fleet.schedule_of(group)
     scheduler = build_scheduler(options, believed, kv, lengths)
-    return SimReplica(replica_id, scheduler, StepClock(truth), Oracle(outputs),
+    noise = fleet.run.step_time_noise
+    # Mean 1, so that noise alone makes a replica neither faster nor slower.
+    factor = (lambda: float(rng.lognormal(-noise * noise / 2, noise))) if noise > 0 else None
+    return SimReplica(replica_id, scheduler, StepClock(truth, factor), Oracle(outputs),
                       ReplicaRecorder(period_ps), journal)
 
 
@@ -186,8 +215,6 @@ def _journal(fleet: Fleet, group: ReplicaGroup, folder: Path | None, replica_id:
              stack: ExitStack) -> Journal | None:
     if folder is None:
         return None
-    from dataclasses import asdict
-
     stream = stack.enter_context((folder / f"journal-{replica_id}.jsonl").open("wb"))
     return Journal(stream, {
         "replica": replica_id, "schedule": asdict(fleet.schedule_of(group)),

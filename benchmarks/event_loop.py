@@ -1,0 +1,129 @@
+"""The event loop alone: requests per second of one core, without reading, tables or files.
+
+    python benchmarks/event_loop.py           # about 10 s; needs ../shared/data/vidur
+    python benchmarks/event_loop.py --growth  # time against the number of requests
+
+The second figure of each row is the ratio to a bare loop of this script that keeps the same
+counters without any abstraction, taken in the same run.
+"""
+
+import gc
+import heapq
+import statistics
+import sys
+import time
+from typing import Any
+
+from common import REPOSITORY, SHARED, show
+
+RUNS = 7
+
+
+def cluster(fleet: Any, workload: Any) -> Any:
+    """A cluster ready to run, and its requests as a list."""
+    from penstock.engine.sim.simulation import build_cluster
+    from penstock.workload.requests import requests
+
+    classes = {c.name: c for c in fleet.service_classes}
+    return build_cluster(fleet, workload), list(requests(workload, classes))
+
+
+def seconds(fleet: Any, workload: Any) -> float:
+    """CPU seconds of one event loop."""
+    ready, stream = cluster(fleet, workload)
+    gc.collect()
+    gc.disable()
+    start = time.process_time()
+    ready.run(stream)
+    taken = time.process_time() - start
+    gc.enable()
+    return taken
+
+
+def bare_loop(rows: list[tuple[float, int, int]], chunk: int, seconds_of: Any) -> int:
+    """Sarathi's decisions step by step with plain counters: no blocks, no journal, no records."""
+    waiting: list[list[int]] = []
+    ends: list[tuple[int, int]] = []
+    now, turn, context, decodes, row, steps = 0.0, 0, 0, 0, 0, 0
+    while row < len(rows) or waiting or decodes:
+        if not waiting and not decodes:
+            now = max(now, rows[row][0])
+        while row < len(rows) and rows[row][0] <= now:
+            waiting.append([rows[row][1], 0, rows[row][2]])
+            row += 1
+        budget, work, taken, joined = chunk - decodes, 0.0, 0, []
+        while waiting and budget > 0:
+            head = waiting[0]
+            tokens = min(budget, head[0] - head[1])
+            work += tokens * (head[1] + tokens / 2)
+            head[1] += tokens
+            budget -= tokens
+            taken += tokens
+            if head[1] == head[0]:
+                joined.append(waiting.pop(0))
+            else:
+                break
+        now += seconds_of(taken, work, decodes, context)
+        steps += 1
+        turn += 1
+        context += decodes
+        while ends and ends[0][0] <= turn:
+            _, held = heapq.heappop(ends)
+            context -= held
+            decodes -= 1
+        for prompt, _, output in joined:
+            if output > 1:
+                heapq.heappush(ends, (turn + output - 1, prompt + output))
+                decodes += 1
+                context += prompt + 1
+    return steps
+
+
+def vidur() -> dict[str, Any]:
+    """The 5,000-request file, per policy."""
+    from penstock.engine.sim.simulation import step_time
+    from penstock.experiment.compare import with_schedule
+    from penstock.fleet.load import load_fleet
+    from penstock.fleet.sources import fleet_workload
+    from penstock.policy.schedule.options import PRESETS, scheduler_options
+
+    fleet = load_fleet(REPOSITORY / "examples" / "vidur-a100.yaml", {}, SHARED / "vidur")
+    workload = fleet_workload(fleet)
+    columns = (workload.arrival_s, workload.prompt_tokens, workload.output_tokens)
+    rows = list(zip(*(column.tolist() for column in columns), strict=True))
+    model = step_time(fleet.replicas[0])
+    bare: list[float] = []
+    found: dict[str, list[float]] = {name: [] for name in PRESETS}
+    for _ in range(RUNS):
+        start = time.process_time()
+        bare_loop(rows, 512, model.seconds)
+        bare.append(time.process_time() - start)
+        for name, taken in found.items():
+            taken.append(seconds(with_schedule(fleet, scheduler_options(name)), workload))
+    per_s = {name: len(rows) / statistics.median(taken) for name, taken in found.items()}
+    bare_per_s = len(rows) / statistics.median(bare)
+    return {"bare_loop_requests_per_s": bare_per_s,
+            "requests_per_s": per_s,
+            "over_bare_loop": {name: value / bare_per_s for name, value in per_s.items()}}
+
+
+def growth() -> dict[str, Any]:
+    """CPU seconds of the whole simulation on eight replicas by number of requests."""
+    from penstock.experiment.run import run_fleet
+    from penstock.fleet.load import load_fleet
+    from penstock.fleet.sources import fleet_workload
+
+    rows = []
+    for count in (62_500, 125_000, 250_000, 500_000, 1_000_000):
+        fleet = load_fleet(REPOSITORY / "benchmarks" / "million.yaml",
+                           {"traffic[0].num_requests": count})
+        workload = fleet_workload(fleet)
+        start = time.process_time()
+        run_fleet(fleet, workload, 0)
+        taken = time.process_time() - start
+        rows.append({"requests": count, "cpu_s": taken, "us_per_request": 1e6 * taken / count})
+    return {"growth": rows}
+
+
+if __name__ == "__main__":
+    show(growth() if "--growth" in sys.argv else vidur())

@@ -1,0 +1,71 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.errors import InputError
+from penstock.core.request import Request
+from penstock.core.slo import ServiceClass
+from penstock.core.snapshot import ReplicaSnapshot
+from penstock.policy.route.simple import (
+    ROUTERS,
+    LeastLoaded,
+    RoundRobin,
+    TwoChoices,
+    load,
+    make_router,
+)
+
+REQUEST = Request(0, 0.0, 10, 10, ServiceClass("any"))
+
+
+def snapshot(number: int, queued: int = 0, running: int = 0, kv_used: int = 0) -> ReplicaSnapshot:
+    return ReplicaSnapshot(number, "m", 0.0, 0, running, queued, kv_used, 1000)
+
+
+def test_round_robin_takes_turns_per_set_of_candidates() -> None:
+    router = RoundRobin()
+    three, two = [snapshot(i) for i in (0, 1, 2)], [snapshot(i) for i in (1, 2)]
+    chosen = [router.route(REQUEST, three, 0.0).replica_id for _ in range(4)]
+    assert chosen == [0, 1, 2, 0]
+    assert [router.route(REQUEST, two, 0.0).replica_id for _ in range(3)] == [1, 2, 1]
+    assert router.route(REQUEST, three, 0.0).replica_id == 1
+
+
+def test_least_loaded_counts_prompts_then_requests_then_numbers() -> None:
+    router = LeastLoaded()
+    assert router.route(REQUEST, [snapshot(0, 500), snapshot(1, 40)], 0.0).replica_id == 1
+    assert router.route(REQUEST, [snapshot(0, running=3), snapshot(1, running=2)],
+                        0.0).replica_id == 1
+    assert router.route(REQUEST, [snapshot(1), snapshot(0)], 0.0).replica_id == 0
+    assert router.route(REQUEST, [snapshot(0, kv_used=640), snapshot(1, 30)], 0.0).terms == {
+        "load": 30.0}
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=6), st.data())
+def test_two_choices_takes_the_better_of_two_different_ones(queued: list[int],
+                                                            data: st.DataObject) -> None:
+    draws: list[int] = []
+
+    def draw(below: int) -> int:
+        draws.append(data.draw(st.integers(0, below - 1)))
+        return draws[-1]
+
+    replicas = [snapshot(i, tokens) for i, tokens in enumerate(queued)]
+    chosen = TwoChoices(draw).route(REQUEST, replicas, 0.0).replica_id
+    first = draws[0]
+    if len(replicas) == 1:
+        assert chosen == 0
+        return
+    second = [i for i in range(len(replicas)) if i != first][draws[1]]
+    assert chosen == min((first, second), key=lambda i: load(replicas[i]))
+
+
+@pytest.mark.parametrize("name", ROUTERS)
+def test_every_named_router_routes(name: str) -> None:
+    router = make_router(name, lambda below: below - 1)
+    assert router.route(REQUEST, [snapshot(4)], 0.0).replica_id == 4
+
+
+def test_an_unknown_router_names_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"'least-loaded'; did you mean 'least_loaded'\?"):
+        make_router("least-loaded", lambda below: 0)
