@@ -47,9 +47,9 @@ def step_by_step(case: Case, scheduler: ReplicaScheduler | None = None,
 class Journaled:
     """A scheduler whose calls are journaled, for drivers that keep no journal themselves."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, scheduler: ReplicaScheduler | None = None) -> None:
         self.stream = BytesIO()
-        self._scheduler = make_scheduler(case)
+        self._scheduler = scheduler or make_scheduler(case)
         self._journal = Journal(self.stream, header(case))
 
     @property

@@ -93,12 +93,13 @@ _KNOBS: dict[str, st.SearchStrategy[object]] = {
     "bank_share": st.sampled_from((0.0, 0.125, 1.0)),
     "time_margin": st.sampled_from((0.0, 0.05, 0.5)),
     "review_s": st.sampled_from((0.0, 0.05, 0.25)),
-    "patience_s": st.sampled_from((0.0, 0.2, 60.0)),
+    "patience_s": st.sampled_from((0.0, 0.02, 60.0)),
 }
 
 
 # Knobs without which a policy's own machinery seldom shows at this size.
-_OWN_KNOBS = {"niyama": ("max_decodes", "most_slack_first"), "penstock": ("patience_s", "review_s"),
+_OWN_KNOBS = {"niyama": ("max_decodes", "most_slack_first"),
+              "penstock": ("patience_s", "review_s", "max_num_seqs"),
               "sarathi": ("chunk_tokens",), "edf": ("chunk_tokens",), "srpf": ("chunk_tokens",)}
 
 
@@ -117,7 +118,7 @@ def scheduler_options_of(policies: tuple[str, ...] = POLICIES) -> st.SearchStrat
 
 _GAPS_S = st.one_of(st.sampled_from((0.0, 0.0, 0.0, 0.0, 0.01, 0.02, 0.1, 1 / 3, 0.1 + 0.2, 2.0)),
                     st.floats(0.0, 0.2, allow_subnormal=False))
-_PROMPTS = st.one_of(st.integers(1, 40), st.integers(1, 40), st.sampled_from((1, 16, 64, 150, 400)))
+_PROMPTS = st.one_of(st.integers(1, 40), st.integers(1, 40), st.sampled_from((1, 16, 64, 150)))
 _OUTPUTS = st.one_of(st.integers(1, 40), st.sampled_from((1, 2, 33, 70)))
 _ROWS = st.lists(st.tuples(
     _GAPS_S, _PROMPTS, _OUTPUTS, st.sampled_from(SERVICE_CLASSES),

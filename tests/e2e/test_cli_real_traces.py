@@ -68,14 +68,13 @@ def test_mooncake_with_prefix_caching(recorded, penstock, shared_data):
     file = "traces/mooncake_conversation_with_hash_ids.jsonl.gz"
     runs = [recorded("simulate", file, "--replicas", 6, "--no-report", "--set",
                      f"engine.prefix_caching={flag}",
-                     more="arrivals: own, num_requests: 1500").json for flag in ("true", "false")]
+                     more="arrivals: own, num_requests: 800").json for flag in ("true", "false")]
     cached, plain = runs
     reuse = penstock("trace", "info", shared_data / file, "--json").json["prefix_reuse"]
     assert 0.02 < cached["prefix_hit_rate"] < reuse
     assert plain["prefix_hit_rate"] is None
     assert cached["overall"]["latency"]["ttft_s"]["p50"] < \
         plain["overall"]["latency"]["ttft_s"]["p50"]
-    assert cached["overall"]["finished"] >= plain["overall"]["finished"]
 
 
 def test_lengths_of_sharegpt_with_drawn_arrivals(recorded, folder, shared_data):

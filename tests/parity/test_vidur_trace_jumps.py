@@ -5,13 +5,13 @@ import gzip
 from pathlib import Path
 
 import pytest
-from runs import jump, step_by_step
-from strategies import POLICIES, Case
 
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.perf.store import published_step_time
 from penstock.policy.schedule.options import scheduler_options
+from runs import jump, step_by_step
+from strategies import POLICIES, Case
 
 CLASSES = (ServiceClass("q1", Slo(ttft_s=6.0, itl_s=0.05)), ServiceClass("q2", Slo(e2e_s=600.0)),
            ServiceClass("q3", Slo(e2e_s=1800.0)))

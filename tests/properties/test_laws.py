@@ -3,14 +3,14 @@
 from itertools import pairwise
 
 from hypothesis import given, settings
-from runs import jump, make_kv, make_scheduler, step_by_step
-from strategies import Case, cases
 
 from penstock.core.step import StepPlan
 from penstock.engine.sim.reference import Trace
 from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import PRESETS
 from penstock.policy.schedule.replica import ReplicaScheduler
+from runs import Journaled, jump, make_kv, make_scheduler, step_by_step
+from strategies import Case, cases
 
 ANY = cases(aborts=True, max_in_flight=(1, 2))
 FIXED = tuple(name for name, options in PRESETS.items() if options.chunking == "fixed")
@@ -23,7 +23,7 @@ def checked(case: Case) -> tuple[Trace, ReplicaScheduler]:
     return trace, scheduler
 
 
-@settings(max_examples=700)
+@settings(max_examples=400)
 @given(ANY)
 def test_every_request_ends_exactly_once(case: Case) -> None:
     trace, scheduler = checked(case)
@@ -35,7 +35,36 @@ def test_every_request_ends_exactly_once(case: Case) -> None:
     assert all(reason for reason in (*trace.refused.values(), *trace.shed.values()))
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
+@given(cases(("penstock",), max_in_flight=(1, 2)))
+def test_penstock_finishes_a_request_or_says_why_not(case: Case) -> None:
+    trace, _ = checked(case)
+    for request in case.requests:
+        given_up = trace.shed.get(request.request_id) or trace.refused.get(request.request_id)
+        tokens = len(trace.token_ps.get(request.request_id, ()))
+        assert given_up or tokens == case.output_tokens[request.request_id]
+        if request.request_id in trace.shed:
+            slo = request.service_class.slo
+            assert slo.ttft_s is not None or slo.e2e_s is not None, "no deadline to pass"
+
+
+@settings(max_examples=200)
+@given(ANY)
+def test_nothing_in_flight_is_preempted(case: Case) -> None:
+    scheduler = make_scheduler(case)
+    trace = step_by_step(case, journaled := Journaled(case, scheduler))
+    in_flight: dict[int, set[int]] = {}
+    plans = {plan.step: plan for plan in trace.plans}
+    for record in journaled.records:
+        if record["kind"] == "plan":
+            plan = plans[record["plan"]["step"]]
+            assert not set(plan.preempted) & set().union(*in_flight.values())
+            in_flight[plan.step] = set(plan.tokens_by_request)
+        elif record["kind"] == "commit":
+            del in_flight[record["step"]]
+
+
+@settings(max_examples=250)
 @given(ANY)
 def test_no_block_and_no_counter_leaks(case: Case) -> None:
     _, scheduler = checked(case)
@@ -45,7 +74,7 @@ def test_no_block_and_no_counter_leaks(case: Case) -> None:
     assert scheduler.pending_prompt_tokens == 0
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(ANY)
 def test_tokens_come_after_their_causes(case: Case) -> None:
     trace, _ = checked(case)
@@ -57,7 +86,7 @@ def test_tokens_come_after_their_causes(case: Case) -> None:
             assert round(request.arrival_s * 1e12) <= scheduled_ps < ends[0]
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(ANY)
 def test_prompts_are_computed_once_in_order_and_before_decoding(case: Case) -> None:
     trace, _ = checked(case)
@@ -88,7 +117,7 @@ def test_prompts_are_computed_once_in_order_and_before_decoding(case: Case) -> N
                 generated[chunk.request_id] = generated.get(chunk.request_id, 0) + 1
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(ANY)
 def test_features_sum_up_the_plan(case: Case) -> None:
     trace, _ = checked(case)
@@ -101,7 +130,7 @@ def test_features_sum_up_the_plan(case: Case) -> None:
         assert plan.num_tokens == sum(plan.tokens_by_request.values())
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(ANY)
 def test_decode_context_is_what_each_sequence_holds(case: Case) -> None:
     trace, _ = checked(case)
@@ -113,7 +142,7 @@ def test_decode_context_is_what_each_sequence_holds(case: Case) -> None:
             held[request_id] += 1
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(cases(FIXED, aborts=True, max_in_flight=(1, 2)))
 def test_fixed_budget_is_kept(case: Case) -> None:
     budget = case.options.chunk_tokens
@@ -123,7 +152,7 @@ def test_fixed_budget_is_kept(case: Case) -> None:
         assert plan.num_tokens <= max(budget, plan.features.decode_seqs)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases(("penstock",), aborts=True, max_in_flight=(1, 2)))
 def test_solved_budget_is_kept(case: Case) -> None:
     trace, _ = checked(case)
@@ -131,7 +160,7 @@ def test_solved_budget_is_kept(case: Case) -> None:
         assert plan.num_tokens <= max(case.options.max_step_tokens, plan.features.decode_seqs)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases(("niyama",), aborts=True, max_in_flight=(1, 2)))
 def test_niyama_caps_its_decodes(case: Case) -> None:
     trace, _ = checked(case)
@@ -139,7 +168,7 @@ def test_niyama_caps_its_decodes(case: Case) -> None:
     assert all(plan.features.decode_seqs <= cap for plan in trace.plans)
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(ANY)
 def test_no_more_sequences_than_allowed_hold_kv(case: Case) -> None:
     scheduler = make_scheduler(case)
@@ -153,7 +182,7 @@ def test_no_more_sequences_than_allowed_hold_kv(case: Case) -> None:
     assert most <= case.options.max_num_seqs
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(cases(aborts=True))
 def test_a_replica_with_work_never_idles(case: Case) -> None:
     scheduler = make_scheduler(case)
@@ -174,7 +203,7 @@ def test_a_replica_with_work_never_idles(case: Case) -> None:
     step_by_step(case, Watched())
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(ANY)
 def test_same_calls_same_run(case: Case) -> None:
     first, second = step_by_step(case), step_by_step(case)
@@ -182,7 +211,7 @@ def test_same_calls_same_run(case: Case) -> None:
     assert first.token_ps == second.token_ps
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(cases())
 def test_jumps_keep_the_books(case: Case) -> None:
     jumps = jump(case)

@@ -4,10 +4,12 @@ Every fenced block of a page runs in the page's order, in one folder that starts
 ``examples/``, so a page reads like a session:
 
 - ``console``: each line after ``$ `` is a command (a trailing backslash continues it). The lines
-  below it are shown output: each must stand in the real output, in order, whatever the spaces; a
-  line ``...`` leaves any number of lines out.
+  below it are shown output: the real output must be these lines, whatever the spaces; a line ``...``
+  leaves any number of lines out, ``...`` in a line any part of it, and what follows the last shown
+  line is free.
 - ``python``: the code must run; blocks of one page share their names.
-- ``yaml`` that begins with ``# fleet: NAME``: the block is written to NAME and must load.
+- ``yaml`` that begins with ``# file: NAME``: the block is written to NAME; with ``# fleet: NAME``
+  it must also load as a fleet file.
 
 An HTML comment on the line above a block changes that: ``<!-- exit 1 -->`` states the last
 command's exit status, ``<!-- skip: REASON -->`` leaves the block out.
@@ -20,6 +22,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,7 @@ PAGES = [path.relative_to(REPOSITORY) for path in
 FENCE = re.compile(r"^(?:<!-- (?P<note>[^\n]*) -->\n)?```(?P<language>\w+)\n(?P<body>.*?)^```$",
                    re.DOTALL | re.MULTILINE)
 NOTE = re.compile(r"exit (?P<status>\d+)|skip: (?P<reason>.+)")
-FLEET = re.compile(r"# fleet: (\S+)\n")
+NAMED = re.compile(r"# (fleet|file): (\S+)\n")
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 
 
@@ -74,6 +77,11 @@ def commands(session: str) -> list[Command]:
     return found
 
 
+def same(shown: str, real: str) -> bool:
+    parts = [re.escape(part) for part in shown.split("...")]
+    return re.fullmatch(".*".join(parts), real) is not None
+
+
 def missing_line(shown: tuple[str, ...], output: str) -> str | None:
     """The first shown line that the output does not have where it should."""
     real = iter([" ".join(line.split()) for line in output.splitlines() if line.strip()])
@@ -82,8 +90,7 @@ def missing_line(shown: tuple[str, ...], output: str) -> str | None:
         if line == "...":
             skipping = True
             continue
-        found = any(line == other for other in real) if skipping else next(real, None) == line
-        if not found:
+        if not any(same(line, other) for other in (real if skipping else islice(real, 1))):
             return line
         skipping = False
     return None
@@ -112,11 +119,13 @@ def check_python(block: Block, names: dict[str, Any], folder: Path, place: str) 
         exec(compile(block.body, place, "exec"), names)
 
 
-def check_fleet(block: Block, folder: Path, place: str) -> None:
-    named = FLEET.match(block.body)
-    if named:
-        path = folder / named[1]
-        path.write_text(block.body)
+def check_yaml(block: Block, folder: Path, place: str) -> None:
+    named = NAMED.match(block.body)
+    if not named:
+        return
+    kind, path = named[1], folder / named[2]
+    path.write_text(block.body)
+    if kind == "fleet":
         try:
             load_fleet(path)
         except InputError as error:
@@ -134,7 +143,7 @@ def check_page(text: str, page: str, folder: Path) -> None:
         elif block.language == "python":
             check_python(block, names, folder, place)
         elif block.language == "yaml":
-            check_fleet(block, folder, place)
+            check_yaml(block, folder, place)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
@@ -153,6 +162,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", [
     "```console\n$ false\n```\n",
     "```console\n$ echo one\ntwo\n```\n",
+    "```console\n$ echo one two\none\n```\n",
+    "```console\n$ echo one two\ntwo ...\n```\n",
     "```console\n$ printf 'one\\ntwo\\n'\ntwo\n```\n",
     "```console\n$ printf 'two\\none\\n'\n...\none\ntwo\n```\n",
     "<!-- exit 1 -->\n```console\n$ true\n```\n",
@@ -167,6 +178,7 @@ def test_a_false_example_is_noticed(page: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", [
     "```console\n$ echo one  two\none two\n$ printf 'a\\nb\\nc\\n'\na\n...\nc\n```\n",
+    "```console\n$ echo one two\none ...\n```\n",
     "```console\n$ echo one \\\n    two\none two\n```\n",
     "<!-- exit 1 -->\n```console\n$ true\n$ false\n```\n",
     "<!-- skip: it needs a GPU -->\n```console\n$ false\n```\n",

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they mean."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,7 +66,14 @@ def parse_value(text: str, where: str) -> Any:
     """A value in YAML's notation, as the fleet file reads it."""
     from penstock.fleet.marked_yaml import read_yaml
 
-    return read_yaml(text, where).data if text.strip() else None
+    if not text.strip():
+        return None
+    try:
+        return read_yaml(text, where).data
+    except InputError as error:
+        # A command line has no lines to count.
+        fault = re.sub(r"^:\d+", "", str(error).removeprefix(where))
+        raise InputError(f"{where}={text[:60]}{fault}") from None
 
 
 def seed_range(fleet: "Fleet", num_seeds: int) -> range:

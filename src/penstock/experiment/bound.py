@@ -31,7 +31,7 @@ def throughput_bound(fleet: Fleet, group: ReplicaGroup, workload: Workload) -> T
     tokens each, so it accounts for (P + O - 1) / T steps, and a step carries T * (O - 1) /
     (P + O - 1) decodes. A request costs its steps' fixed part, its own attention work and the
     context its decodes read; T grows until the decodes' contexts fill the KV cache. Raises
-    InputError for a step-time model that is not affine in work and context.
+    InputError for a step-time model that is not affine in work and context, or takes no time.
     """
     model = step_time(group)
     slopes = model.slopes
@@ -51,6 +51,8 @@ def throughput_bound(fleet: Fleet, group: ReplicaGroup, workload: Workload) -> T
             return ThroughputBound(best.rate_per_s, best.step_tokens, best.decode_seqs,
                                    kv_limited=True)
         cost_s = tokens / step_tokens * _base_s(model, step_tokens, seqs) + own_s
+        if cost_s <= 0.0:
+            raise InputError("the throughput bound needs a step time above 0")
         if 1.0 / cost_s > best.rate_per_s:
             best = ThroughputBound(1.0 / cost_s, step_tokens, seqs, kv_limited=False)
     return best

@@ -6,7 +6,6 @@ from itertools import permutations
 
 import orjson
 import pytest
-from strategies import EVIDENCE
 
 from penstock.core.decision import Route
 from penstock.core.request import Request
@@ -24,6 +23,7 @@ from penstock.policy.route.protocol import Router
 from penstock.policy.route.simple import LeastLoaded, RoundRobin
 from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options
+from strategies import EVIDENCE
 
 # Every step takes 10 ms, whatever it computes.
 STEP_TIME = LinearStepTime(0.01, 0.0, 0.0, 0.0, 0.0, EVIDENCE)

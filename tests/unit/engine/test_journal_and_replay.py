@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from runs import Journaled, jump, step_by_step
-from strategies import EVIDENCE, SERVICE_CLASSES, Case, cases
 
 from penstock.core.errors import InputError
 from penstock.core.request import Request
@@ -16,6 +14,8 @@ from penstock.engine.journal import VERSION, Journal, read_journal, read_plan, r
 from penstock.engine.replay import replay, scheduler_of
 from penstock.perf.linear import LinearStepTime
 from penstock.policy.schedule.options import scheduler_options
+from runs import Journaled, jump, step_by_step
+from strategies import EVIDENCE, SERVICE_CLASSES, Case, cases
 
 PLAN = StepPlan(3, (Chunk(1, 20, 5, False), Chunk(2, 1, 0, True)), (7, 8),
                 StepFeatures(21, 300.5, 2, 99), (0, 2), ((2, 1),), (9,), (9,), (4,), (5,),

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from runs import jump, step_by_step
-from strategies import EVIDENCE, SERVICE_CLASSES, Case, cases
 
 from penstock.core.request import Request
 from penstock.engine.sim.recorder import Ended
@@ -12,6 +10,8 @@ from penstock.engine.sim.reference import Trace
 from penstock.metrics.definitions import request_latencies
 from penstock.perf.linear import LinearStepTime
 from penstock.policy.schedule.options import scheduler_options
+from runs import jump, step_by_step
+from strategies import EVIDENCE, SERVICE_CLASSES, Case, cases
 
 
 def assert_agrees(case: Case, trace: Trace, ended: Ended) -> None:

@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from strategies import linear_step_times
 
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
@@ -20,6 +19,7 @@ from penstock.policy.schedule.chunking import (
 )
 from penstock.policy.schedule.options import scheduler_options
 from penstock.policy.schedule.sequence import Sequence
+from strategies import linear_step_times
 
 NIYAMA = published_step_time("niyama-a100-llama-3-8b")
 INF = float("inf")

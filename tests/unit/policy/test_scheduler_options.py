@@ -30,7 +30,7 @@ def test_unknown_knob_names_the_nearest() -> None:
 
 def test_the_policys_name_is_not_a_knob() -> None:
     with pytest.raises(TypeError):
-        scheduler_options("sarathi", **{"policy": "edf"})
+        scheduler_options("sarathi", policy="edf")
 
 
 def test_niyama_has_the_artefacts_constants() -> None:

@@ -119,7 +119,7 @@ class PrefixKv:
         return sum(entry.num_blocks for entry in entries if entry.users > 1)
 
     def free(self, sequence_id: int, num_blocks: int) -> None:
-        hashes, per_hash, published = self._held.pop(sequence_id)
+        hashes, _, published = self._held.pop(sequence_id)
         shared_blocks = 0
         # Later blocks are released first, so that a prefix outlives what extends it.
         for i in range(published[0] - 1, -1, -1):

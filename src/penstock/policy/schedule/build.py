@@ -2,15 +2,24 @@
 
 from penstock.perf.protocol import StepTimeModel
 from penstock.policy.kv.protocol import KvAllocator
-from penstock.policy.schedule.chunking import (Chunking, FixedChunks, GridChunks, SolvedChunks,
-                                               WholePrompts)
+from penstock.policy.schedule.chunking import (
+    Chunking,
+    FixedChunks,
+    GridChunks,
+    SolvedChunks,
+    WholePrompts,
+)
 from penstock.policy.schedule.options import SchedulerOptions
 from penstock.policy.schedule.order import order_key
 from penstock.policy.schedule.pacing import Pacing, PlainPacing
 from penstock.policy.schedule.pacing_niyama import NiyamaPacing
 from penstock.policy.schedule.pacing_penstock import PenstockPacing
-from penstock.policy.schedule.relegation import (EagerRelegation, FeasibleRelegation,
-                                                 NeverRelegate, Relegation)
+from penstock.policy.schedule.relegation import (
+    EagerRelegation,
+    FeasibleRelegation,
+    NeverRelegate,
+    Relegation,
+)
 from penstock.policy.schedule.replica import ReplicaScheduler
 from penstock.predict.length import HistoryLengths, LengthPredictor
 

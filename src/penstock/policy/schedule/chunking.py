@@ -51,7 +51,7 @@ class FixedChunks:
 
 
 class WholePrompts:
-    """Orca and vLLM's first scheduler: prompts are never cut; a longer one than a step runs alone."""
+    """Orca and vLLM's first scheduler: prompts are never cut; one longer than a step runs alone."""
 
     __slots__ = ("_left", "_max_step_tokens", "needs_head", "steady", "whole_prompts")
 

@@ -9,6 +9,7 @@ from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.sequence import Sequence
 
 NO_DEADLINE_S = 1e9
+UNBOUNDED = 1 << 60
 
 
 class Decodes(Protocol):
@@ -42,6 +43,9 @@ class Pacing(Protocol):
     def groups_to_run(self, decodes: Decodes, now_s: float, joined: list[tuple[int, int]],
                       left: list[int]) -> tuple[int, ...]:
         """The groups whose members decode in the step planned at ``now_s``."""
+
+    def steady_turns(self, groups: list[DecodeGroup], now_s: float) -> int:
+        """For how many turns without prompts ``groups_to_run`` answers as it just did."""
 
     def slack_s(self, groups: list[DecodeGroup], running: tuple[int, ...], now_s: float) -> float:
         """How long the step may take for these groups' sake."""
@@ -86,6 +90,9 @@ class PlainPacing:
                       joined: list[tuple[int, int]],
                       left: list[int]) -> tuple[int, ...]:
         return all_groups(decodes.groups)
+
+    def steady_turns(self, groups: list[DecodeGroup], now_s: float) -> int:
+        return UNBOUNDED
 
     def slack_s(self, groups: list[DecodeGroup], running: tuple[int, ...],
                 now_s: float) -> float:

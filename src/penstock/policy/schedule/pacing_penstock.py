@@ -6,10 +6,17 @@ from penstock.core.step import StepPlan
 from penstock.perf.protocol import StepTimeModel
 from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.options import SchedulerOptions
-from penstock.policy.schedule.pacing import NO_DEADLINE_S, PlainPacing
+from penstock.policy.schedule.pacing import (
+    NO_DEADLINE_S,
+    UNBOUNDED,
+    Decodes,
+    PlainPacing,
+    all_groups,
+)
 from penstock.policy.schedule.sequence import Sequence
 from penstock.predict.length import LengthPredictor
 
+AMPLE = 4.0  # times the tightest group's allowed step
 _LEARN = 0.02  # weight of the newest step in running means
 
 
@@ -20,6 +27,9 @@ class PenstockPacing(PlainPacing):
     that is lost would lose others. Predicted step times are corrected by what steps really took, so
     a biased model costs little. ``prefill_share`` is the measured part of busy time that went into
     prompts, which is what the demand bound may count on.
+
+    Where all decodes together take longer than the tightest of them can spare, groups with ample
+    slack sit out until the tightest are ahead again.
     """
 
     def __init__(self, options: SchedulerOptions, step_time: StepTimeModel,
@@ -30,6 +40,7 @@ class PenstockPacing(PlainPacing):
         self._bank_share = options.bank_share
         self._margin = 1.0 + options.time_margin
         self._quantile = options.length_quantile
+        self._may_wait = options.decodes_may_wait
         self._correction = 1.0  # observed / predicted step time
         self._step_s = 0.05  # how long steps with decodes take
         self._full_step_s = step_time.seconds(options.max_step_tokens, 0.0, 0, 0)
@@ -38,6 +49,7 @@ class PenstockPacing(PlainPacing):
                          - step_time.seconds(1024, 0.0, 0, 0)) / 1024
         slopes = step_time.slopes
         self._work_s = slopes.work_s if slopes else 0.0
+        self._context_s = slopes.context_s if slopes else 0.0
 
     def itl_s(self, slo: Slo) -> float | None:
         # A class with only an end-to-end target has one due time per request, which no turn moves.
@@ -65,20 +77,62 @@ class PenstockPacing(PlainPacing):
         outputs = sequence.generated + group.turns - sequence.join_turn
         return start_s + group.itl_s * outputs
 
-    def slack_s(self, groups: list[DecodeGroup], running: tuple[int, ...], now_s: float) -> float:
-        allowed_s = float("inf")
-        decode_s = -1.0
+    def groups_to_run(self, decodes: Decodes, now_s: float, joined: list[tuple[int, int]],
+                      left: list[int]) -> tuple[int, ...]:
+        groups = all_groups(decodes.groups)
+        if not self._may_wait or len(groups) < 2:
+            return groups
+        allowed = [self._allowed_s(decodes.groups[index], now_s,
+                                   self._decode_s(decodes.groups, (index,))) for index in groups]
+        least_s = min(allowed)
+        if self._decode_s(decodes.groups, groups) <= least_s:
+            return groups
+        return tuple([index for index, allowed_s in zip(groups, allowed, strict=True)
+                      if allowed_s < AMPLE * least_s])
+
+    def steady_turns(self, groups: list[DecodeGroup], now_s: float) -> int:
+        running = all_groups(groups)
+        if not self._may_wait or len(running) < 2:
+            return UNBOUNDED
+        # Durations grow with context; so long as they do not double, these bounds hold.
+        decode_s = self._decode_s(groups, running)
+        growth_s = self._correction * self._context_s * sum(len(groups[g].members) for g in running)
+        turns = decode_s / growth_s if growth_s > 0 else float(UNBOUNDED)
         for index in running:
             group = groups[index]
-            if group.itl_s is None:
-                continue
-            if decode_s < 0:
-                decode_s = self._decode_s(groups, running)
             if group.itl_s == 0.0:
-                allowed_s = min(allowed_s, self._allowed_by_end_s(group, now_s, decode_s))
-            elif group.itl_s > decode_s:  # otherwise no step keeps the pace, so it does not bind
-                allowed_s = min(allowed_s, self._allowed_by_pace_s(group, group.itl_s, now_s))
+                allowed_s = self._allowed_by_end_s(group, now_s, decode_s)
+                turns = min(turns, self._turns_to_spare(group, now_s, allowed_s, decode_s))
+            elif group.itl_s is not None and 2 * decode_s > group.itl_s:
+                turns = min(turns, (group.itl_s - decode_s) / growth_s if growth_s > 0 else 0.0)
+        return max(1, int(turns))
+
+    def _turns_to_spare(self, group: DecodeGroup, now_s: float, allowed_s: float,
+                        decode_s: float) -> float:
+        """Turns of twice ``decode_s`` after which the member due first still has the time it may
+        need."""
+        sequence = group.tightest()
+        if sequence is None:
+            return float(UNBOUNDED)
+        left_s = self.next_due_s(sequence, group) - now_s
+        return left_s / (2 * decode_s) - left_s / allowed_s
+
+    def slack_s(self, groups: list[DecodeGroup], running: tuple[int, ...], now_s: float) -> float:
+        decode_s = self._decode_s(groups, running)
+        allowed_s = float("inf")
+        for index in running:
+            allowed_s = min(allowed_s, self._allowed_s(groups[index], now_s, decode_s))
         return allowed_s / (self._correction * self._margin)
+
+    def _allowed_s(self, group: DecodeGroup, now_s: float, decode_s: float) -> float:
+        """How long the next step may take for one group's sake; decodes alone take ``decode_s``."""
+        if group.itl_s is None:
+            return float("inf")
+        if group.itl_s == 0.0:
+            return self._allowed_by_end_s(group, now_s, decode_s)
+        if group.itl_s <= decode_s:
+            return float("inf")  # no step keeps the pace, so it does not bind
+        return self._allowed_by_pace_s(group, group.itl_s, now_s)
 
     def _allowed_by_pace_s(self, group: DecodeGroup, itl_s: float, now_s: float) -> float:
         due_s = group.next_due_s()

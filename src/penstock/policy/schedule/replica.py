@@ -62,7 +62,7 @@ class ReplicaScheduler:
         self._committed = -1
         self._in_flight = 0
         self._closed = False  # no unstarted prompt may start in the step being planned
-        self._blocked: Sequence | None = None  # unstarted prompt that found no room at the last plan
+        self._blocked: Sequence | None = None  # unstarted prompt that found no room just now
         self._pending_prompt_tokens = 0
         self._last_plan_s = 0.0
         self._last_commit_s = 0.0
@@ -524,11 +524,9 @@ class ReplicaScheduler:
     def steady_steps(self, plan: StepPlan) -> int:
         """How many steps like ``plan``, itself included, may run before any decision could change
         for another reason than an arrival, a finish or an abort."""
-        if self._in_flight != 1 or self._max_in_flight > 1 or plan.joined or plan.shed:
-            return 1
-        if plan.preempted:
-            return 1  # the room that this made may let the blocked prompt in
-        if self.prompts_wait and self._relegation.time_dependent:
+        # Preemption counts too: the room that it made may let the blocked prompt in.
+        if (self._in_flight != 1 or self._max_in_flight > 1 or plan.joined or plan.shed
+                or plan.preempted or (self.prompts_wait and self._relegation.time_dependent)):
             return 1
         if plan.features.decode_seqs != self._num_decoding:
             return 1  # some decodes sit out, and who does may change with every turn
@@ -540,7 +538,8 @@ class ReplicaScheduler:
         elif self._num_waiting and self._best(self._waiting, False) is not self._blocked:
             return 1  # an arrival that may fit outranks the prompt that did not
         if steps > 1 and plan.groups:
-            steps = min(steps, self._steps_with_room(plan.groups))
+            steady = self._pacing.steady_turns(self.groups, self._last_plan_s)
+            steps = min(steps, steady, self._steps_with_room(plan.groups))
         return steps
 
     def _steady_chunks(self, plan: StepPlan) -> int:

@@ -1,0 +1,33 @@
+import sys
+
+import orjson
+import pytest
+
+from penstock.cli.console import print_json, print_tables, progress
+from penstock.core.step import Chunk
+from penstock.report.tables import plain_table
+
+
+def test_brackets_in_texts_and_cells_are_no_markup(capsys):
+    print_tables(["[red]a[/red]", plain_table("[b]t", ("[i]c",), [("[link]x",)])])
+    out = capsys.readouterr().out
+    for text in ("[red]a[/red]", "[b]t", "[i]c", "[link]x"):
+        assert text in out
+
+
+def test_json_takes_named_tuples(capsys):
+    print_json({"chunk": Chunk(1, 2, 3, last=True)})
+    assert orjson.loads(capsys.readouterr().out) == {"chunk": [1, 2, 3, True]}
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_draws_on_a_terminal_only(terminal, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with progress("sizing", 4) as update:
+        update("2 replicas: too few")
+        update("3 replicas: enough", 4)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert ("sizing" in captured.err) is terminal
+    assert ("3 replicas: enough" in captured.err) is terminal

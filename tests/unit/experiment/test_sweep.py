@@ -1,0 +1,56 @@
+import pytest
+
+from penstock.core.errors import InputError
+from penstock.experiment.sweep import grid, run_point, sweep
+from penstock.fleet.load import parse_fleet
+from small_fleet import FLEET
+
+
+def load(settings):
+    return parse_fleet(FLEET, overrides=settings)
+
+
+AXES = {"policies.schedule.chunk_tokens": [128, 256], "traffic[0].rate_per_s": [2, 4]}
+
+
+def test_the_last_axis_changes_fastest_and_seeds_faster_still():
+    points = grid({"run.seed": [5, 8], "run.warmup_s": [0, 1]}, load, 2)
+    assert [(p.settings["run.seed"], p.settings["run.warmup_s"], p.seed) for p in points] == [
+        (5, 0, 5), (5, 0, 6), (5, 1, 5), (5, 1, 6), (8, 0, 8), (8, 0, 9), (8, 1, 8), (8, 1, 9)]
+
+
+def test_keys_tell_points_apart_and_stay_the_same():
+    keys = [point.key for point in grid(AXES, load, 2)]
+    assert len(set(keys)) == 8
+    assert keys == [point.key for point in grid(AXES, load, 2)]
+    # The same fleet reached by other settings is the same point.
+    plain = grid({}, load, 1)[0]
+    assert grid({"traffic[0].rate_per_s": [5]}, load, 1)[0].key == plain.key
+
+
+def test_rows_hold_settings_figures_and_key():
+    points = grid(AXES, load, 1)
+    rows = list(sweep(points, {point.key for point in points[1:]}))
+    assert len(rows) == 1
+    row = rows[0]
+    run = run_point(points[0])
+    assert row["policies.schedule.chunk_tokens"] == 128
+    assert row["key"] == points[0].key
+    assert row["attainment"] == run.summary["overall"]["attainment"]
+    assert row["chat.ttft_s.p99"] == run.summary["classes"]["chat"]["latency"]["ttft_s"]["p99"]
+    assert row["num_replicas"] == 1
+
+
+def test_each_seed_draws_its_own_requests():
+    first, second = sweep(grid({}, load, 2))
+    assert (first["seed"], second["seed"]) == (0, 1)
+    assert first["chat.ttft_s.p99"] != second["chat.ttft_s.p99"]
+
+
+@pytest.mark.parametrize(("axes", "seeds", "words"), [
+    ({"run.seed": []}, 1, "run.seed has no values"),
+    ({"run.seed": [0] * 101}, 100, "10,100 runs"),
+    ({"run.warmup_s": [0, -1]}, 1, "run.warmup_s=-1: override: run.warmup_s")])
+def test_bad_grids_are_refused(axes, seeds, words):
+    with pytest.raises(InputError, match=words):
+        grid(axes, load, seeds)
