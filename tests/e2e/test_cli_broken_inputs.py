@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 
 from small_fleet import FLEET
 
@@ -258,6 +259,29 @@ def test_a_broken_table_of_steps_is_told_in_one_line(name, fails, folder):
     content, word = TABLES[name]
     (folder / "t.csv").write_bytes(content)
     assert word in fails("fit", "step-time", "t.csv")
+
+
+def leaves(node, path=""):
+    """Dotted paths of all single values."""
+    if isinstance(node, dict):
+        return [leaf for key, child in node.items() for leaf in leaves(child, f"{path}.{key}")]
+    if isinstance(node, list):
+        return [leaf for i, child in enumerate(node) for leaf in leaves(child, f"{path}[{i}]")]
+    return [path.removeprefix(".")]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1e-9", "1e300", ".nan", "''", "[]", "{}", "x"])
+def test_no_odd_value_of_any_field_is_a_bug(value, penstock, folder):
+    penstock("run", "fleet.yaml", "--out", "whole", "--no-report")
+    for leaf in leaves(yaml.safe_load((folder / "whole/fleet.yaml").read_text())):
+        outcome = penstock("run", "whole/fleet.yaml", "--out", "odd", "--no-report",
+                           "--set", "run.num_requests=3", "--set", f"{leaf}={value}")
+        assert outcome.status in (0, 1, 2), (leaf, outcome.err)
+        assert outcome.err.count("\n") == 1
+
+
+def test_nothing_of_the_input_steers_the_terminal(fails):
+    assert "\x1b" not in fails("run", "\x1b[31m.yaml")
 
 
 def test_out_that_is_a_file_is_refused(fails):
