@@ -116,17 +116,11 @@ TRACES = {
 }
 
 
-# What is not ours to mend here, told to the people of those rooms.
-_ENGINE = pytest.mark.xfail(strict=True, reason="engine/journal.py: fields are not checked")
-_PERF = pytest.mark.xfail(strict=True, reason="perf/steps.py: a CSV that is not UTF-8")
-_FLEET = pytest.mark.xfail(strict=True, reason="fleet/sources.py: a trace's classes unchecked")
-
-
 def cases(names, known):
     return [pytest.param(name, marks=known[name]) if name in known else name for name in names]
 
 
-@pytest.mark.parametrize("name", cases(TRACES, {"unknown class": _FLEET}))
+@pytest.mark.parametrize("name", cases(TRACES, {}))
 def test_a_broken_trace_is_named_with_its_line(name, fails, folder):
     content, word = TRACES[name]
     mix = "" if name == "unknown class" else "mix: {chat: 1.0}, "
@@ -232,7 +226,7 @@ JOURNALS = {
 
 
 @pytest.mark.parametrize("name", cases(JOURNALS, {
-    "header of odd types": _ENGINE}))
+    }))
 def test_a_broken_journal_is_told_in_one_line(name, fails, folder):
     content, word = JOURNALS[name]
     (folder / "j.jsonl").write_bytes(content)
@@ -254,7 +248,7 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("name", cases(TABLES, {"binary": _PERF}))
+@pytest.mark.parametrize("name", cases(TABLES, {}))
 def test_a_broken_table_of_steps_is_told_in_one_line(name, fails, folder):
     content, word = TABLES[name]
     (folder / "t.csv").write_bytes(content)

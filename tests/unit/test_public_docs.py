@@ -4,9 +4,9 @@ Every fenced block of a page runs in the page's order, in one folder that starts
 ``examples/``, so a page reads like a session:
 
 - ``console``: each line after ``$ `` is a command (a trailing backslash continues it). The lines
-  below it are shown output: the real output must be these lines, whatever the spaces; a line ``...``
-  leaves any number of lines out, ``...`` in a line any part of it, and what follows the last shown
-  line is free.
+  below it are shown output: the real output must be these lines, whatever the spaces; a line
+  ``...`` leaves any number of lines out, ``...`` in a line any part of it, and what follows the
+  last shown line is free.
 - ``python``: the code must run; blocks of one page share their names.
 - ``yaml`` that begins with ``# file: NAME``: the block is written to NAME; with ``# fleet: NAME``
   it must also load as a fleet file.

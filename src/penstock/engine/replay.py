@@ -82,16 +82,26 @@ def scheduler_of(header: Mapping[str, Any], step_time: StepTimeModel,
     """
     try:
         schedule = dict(header["schedule"])
-        total_blocks = header["kv_tokens"] // header["block_tokens"]
-        block_tokens, prefix_caching = header["block_tokens"], header["prefix_caching"]
-        max_in_flight = header["max_in_flight"]
+        policy = str(schedule.pop("policy"))
+        block_tokens = _count(header, "block_tokens")
+        total_blocks = _count(header, "kv_tokens") // block_tokens
+        prefix_caching = bool(header["prefix_caching"])
+        max_in_flight = _count(header, "max_in_flight")
     except KeyError as error:
         raise InputError(f"journal header has no {error.args[0]!r}") from error
-    policy = schedule.pop("policy")
+    except (TypeError, ValueError) as error:
+        raise InputError("journal header: schedule is not a mapping of options") from error
     # JSON has no tuples, and the options are compared and hashed as values.
     options = scheduler_options(policy, **{k: _tuples(v) for k, v in schedule.items()})
     kv: KvAllocator = (PrefixKv if prefix_caching else CountingKv)(total_blocks, block_tokens)
     return build_scheduler(options, step_time, kv, lengths, max_in_flight)
+
+
+def _count(header: Mapping[str, Any], name: str) -> int:
+    value = header[name]
+    if type(value) is not int or value < 1:
+        raise InputError(f"journal header: {name} is {value!r}; expected a whole number from 1")
+    return value
 
 
 def _tuples(value: Any) -> Any:

@@ -69,8 +69,6 @@ class ScheduleSection(Section):
         "Seconds past its deadline after which a waiting request is shed.", 60.0)
     decodes_may_wait: bool | None = described(
         "Whether decodes with banked slack may sit out a step.", True)
-    fixed_lengths: dict[Name, Count] | None = described(
-        "Output length assumed per service class, tokens.", {"interactive": 200})
 
 
 ScheduleChoice = Annotated[AsName | Annotated[ScheduleSection, Tag(SETTINGS_TAG)],

@@ -180,8 +180,6 @@ def resolve_schedule(path: Path, choice: str | ScheduleSection,
         name = choice.name
         changes |= choice.given()
         del changes["name"]
-    if "fixed_lengths" in changes:
-        changes["fixed_lengths"] = tuple(changes["fixed_lengths"].items())
     try:
         return scheduler_options(str(name), **changes)
     except InputError as error:

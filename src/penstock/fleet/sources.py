@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from penstock.core.errors import InputError
+from penstock.core.errors import InputError, nearest
 from penstock.fleet.traffic import arrival_process
 from penstock.fleet.values import Fleet, RunOptions, TraceFile, TrafficSpec
 from penstock.workload.length_tables import length_table
@@ -24,6 +24,10 @@ def fleet_workload(fleet: Fleet, seed: int | None = None) -> Workload:
     """
     workload = generate(traffic_sources(fleet), fleet.run.seed if seed is None else seed)
     workload = _cut(workload, fleet.run)
+    if not len(workload):
+        raise InputError("traffic: no request arrives within the run's num_requests and duration_s")
+    _check_names(fleet, workload)
+    _check_times(workload)
     _check_prompts(fleet, workload)
     return workload
 
@@ -63,6 +67,29 @@ def _read(file: TraceFile, traces: dict[tuple[str, str], Trace]) -> Trace:
             trace_format = file.format  # type: ignore[assignment]  # checked when the file was read
         traces[key] = read_trace(file.path, trace_format)
     return traces[key]
+
+
+# The simulator's clock counts picoseconds in 62 bits: about 53 days.
+LONGEST_S = 4.0e6
+
+
+def _check_times(workload: Workload) -> None:
+    if workload.duration_s > LONGEST_S:
+        raise InputError(f"traffic: the last request arrives after {workload.duration_s:,.0f} s; "
+                         f"a run covers at most {LONGEST_S:,.0f} s (raise the rate or cut the "
+                         "trace with duration_s)")
+
+
+def _check_names(fleet: Fleet, workload: Workload) -> None:
+    """Models and classes may come from a trace's own columns."""
+    models = [model.spec.name for model in fleet.models]
+    classes = [service_class.name for service_class in fleet.service_classes]
+    for kind, found, known in (("model", workload.models, models),
+                               ("service class", workload.service_classes, classes)):
+        for name in found:
+            if name not in known:
+                raise InputError(f"traffic: the trace names {kind} {name[:60]!r}, which the fleet "
+                                 f"does not have{nearest(name, known)}")
 
 
 def _cut(workload: Workload, run: RunOptions) -> Workload:

@@ -133,8 +133,6 @@ def _schedule(options: SchedulerOptions, engine: EngineOptions) -> dict[str, Any
     preset = PRESETS[options.policy]
     changed = {field.name: getattr(options, field.name) for field in fields(SchedulerOptions)
                if getattr(options, field.name) != getattr(preset, field.name)}
-    if "fixed_lengths" in changed:
-        changed["fixed_lengths"] = dict(changed["fixed_lengths"])
     if engine.max_num_seqs is not None:  # else the engine's limit would take the preset's place
         changed["max_num_seqs"] = options.max_num_seqs
     changed.pop("policy", None)

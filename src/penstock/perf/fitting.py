@@ -105,9 +105,10 @@ def errors_of(model: FittedStepTime, table: StepTable) -> FitErrors:
 
 def predicted_seconds(model: FittedStepTime, table: StepTable) -> Column:
     """The model's estimate of every step."""
-    return np.array([model.seconds(*row) for row in zip(
-        table.prefill_tokens.tolist(), table.attention_work.tolist(), table.decode_seqs.tolist(),
-        table.context_tokens.tolist(), strict=True)])
+    counts = (column.astype(np.int64).tolist() for column in (
+        table.prefill_tokens, table.decode_seqs, table.context_tokens))
+    return np.array([model.seconds(prefill, work, seqs, context) for prefill, seqs, context, work
+                     in zip(*counts, table.attention_work.tolist(), strict=True)])
 
 
 def fit_form(table: StepTable, form: str) -> FittedStepTime:

@@ -148,9 +148,13 @@ def _checked(table: StepTable) -> StepTable:
 
 def _read_csv(path: Path) -> dict[str, Column]:
     import gzip
+    import zlib
 
-    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    reader = csv.reader(content.decode("utf-8").splitlines())
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        reader = csv.reader(content.decode("utf-8").splitlines())
+    except (UnicodeDecodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: is not CSV text ({error})") from None
     names = [name.strip() for name in next(reader, [])]
     rows = [row for row in reader if row]
     for number, row in enumerate(rows, start=2):

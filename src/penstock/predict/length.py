@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, insort
 from collections import deque
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 
 class LengthPredictor(Protocol):
@@ -26,8 +26,8 @@ class HistoryLengths:
     and the window both bound that bias.
     """
 
-    WINDOW = 512
-    PRIOR_COUNT = 8
+    WINDOW: ClassVar[int] = 512
+    PRIOR_COUNT: ClassVar[int] = 8
 
     def __init__(self, prior_tokens: float = 256.0) -> None:
         self._prior_tokens = prior_tokens

@@ -9,7 +9,7 @@ from penstock.core.units import PS_PER_S, to_ps
 from penstock.engine.sim.replica import SimReplica
 from penstock.policy.route.protocol import Router
 
-_NEVER_PS = 1 << 62
+NEVER_PS = 1 << 62
 
 
 class Cluster:
@@ -33,11 +33,11 @@ class Cluster:
         self.now_ps = 0
 
     def run(self, requests: Iterable[Request], on_instant: Callable[[int], None] | None = None,
-            until_ps: int = _NEVER_PS) -> None:
+            until_ps: int = NEVER_PS) -> None:
         """Simulate until all requests have ended, or the clock passes ``until_ps``."""
         stream = iter(requests)
         upcoming = next(stream, None)
-        arrival_ps = to_ps(upcoming.arrival_s) if upcoming else _NEVER_PS
+        arrival_ps = to_ps(upcoming.arrival_s) if upcoming else NEVER_PS
         while True:
             due_ps = self._next_due()
             now_ps = min(due_ps, arrival_ps)
@@ -50,7 +50,7 @@ class Cluster:
                 if index >= 0 and index not in touched:
                     touched.append(index)
                 upcoming = next(stream, None)
-                arrival_ps = to_ps(upcoming.arrival_s) if upcoming else _NEVER_PS
+                arrival_ps = to_ps(upcoming.arrival_s) if upcoming else NEVER_PS
             if len(touched) > 1:
                 touched.sort()
             for index in touched:
@@ -69,7 +69,7 @@ class Cluster:
             if replica.busy and replica.end_ps == end_ps:
                 return end_ps
             heapq.heappop(due)  # the run was shortened since
-        return _NEVER_PS
+        return NEVER_PS
 
     def _commit_due(self, now_ps: int) -> list[int]:
         touched: list[int] = []

@@ -11,7 +11,7 @@ import numpy as np
 
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.engine.journal import Journal
-from penstock.engine.sim.cluster import Cluster
+from penstock.engine.sim.cluster import NEVER_PS, Cluster
 from penstock.engine.sim.columns import Outcomes
 from penstock.engine.sim.oracle import Oracle
 from penstock.engine.sim.recorder import ReplicaRecorder
@@ -81,7 +81,9 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
         parts = _assemble(fleet, workload, beliefs, journal_dir, seed, stack)
         watch = _Flusher(parts.replicas, parts.outcomes, on_progress)
         drain_s = fleet.run.drain_s
-        until_ps = to_ps(workload.duration_s + drain_s) if drain_s is not None else 1 << 62
+        until_ps = NEVER_PS
+        if drain_s is not None:
+            until_ps = min(NEVER_PS, to_ps(workload.duration_s + drain_s))
         classes = {c.name: c for c in fleet.service_classes}
         with _no_cycle_search():
             parts.cluster.run(requests_of(workload, classes), watch.on_instant, until_ps)

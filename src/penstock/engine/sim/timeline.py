@@ -1,6 +1,7 @@
 """When every decode turn of a replica ended, kept as runs of steps rather than as tokens."""
 
 from array import array
+from typing import ClassVar
 
 import numpy as np
 
@@ -55,8 +56,8 @@ class StepSamples:
 
     __slots__ = ("_next_ps", "_period_ps", "_rows", "every_step")
 
-    WHOLE = 4000
-    COLUMNS = 6
+    WHOLE: ClassVar[int] = 4000
+    COLUMNS: ClassVar[int] = 6
 
     def __init__(self, period_ps: int) -> None:
         self._period_ps = period_ps

@@ -48,7 +48,6 @@ class SchedulerOptions:
     review_s: float = 0.25
     patience_s: float = 60.0
     decodes_may_wait: bool = True
-    fixed_lengths: tuple[tuple[str, int], ...] = ()
 
 
 PRESETS: dict[str, SchedulerOptions] = {

@@ -3,7 +3,7 @@
 import heapq
 from bisect import bisect_right, insort
 from collections import deque
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from penstock.policy.schedule.pacing import NO_DEADLINE_S
 from penstock.policy.schedule.sequence import Sequence
@@ -43,7 +43,7 @@ class Relegation(Protocol):
 class NeverRelegate:
     """Every request keeps its place."""
 
-    time_dependent = False
+    time_dependent: bool = False
 
     def __init__(self) -> None:
         self.next_review_s = float("inf")
@@ -68,8 +68,8 @@ class EagerRelegation(NeverRelegate):
     with weight 0.005 for the newest value (niyama_asplos2026). One way, and blind to the queue.
     """
 
-    KEEP = 0.995
-    time_dependent = True
+    KEEP: ClassVar[float] = 0.995
+    time_dependent: bool = True
 
     def __init__(self, initial_tokens_per_s: float) -> None:
         super().__init__()
@@ -105,14 +105,15 @@ class FeasibleRelegation(NeverRelegate):
     are set aside first: the size up to which the latest arrivals together fill the replica.
     """
 
-    HORIZON_S = 30.0
-    MARGIN_SHARE = 0.04  # of a request's time from arrival to deadline
-    MARGIN_S = 5.0  # at most
-    AGEING = 0.5
-    PRESSED_S = 60.0
-    RECENT = 1024  # arrivals that tell what traffic is like
-    SUSTAINED_SHARE = 0.98
-    time_dependent = True
+    HORIZON_S: ClassVar[float] = 30.0
+    MARGIN_SHARE: ClassVar[float] = 0.04  # of a request's time from arrival to deadline
+    MARGIN_S: ClassVar[float] = 5.0  # at most
+    AGEING: ClassVar[float] = 0.5
+    PRESSED_S: ClassVar[float] = 60.0
+    RECENT: ClassVar[int] = 1024  # arrivals that tell what traffic is like
+    FEWEST: ClassVar[int] = 64  # arrivals to judge by
+    SUSTAINED_SHARE: ClassVar[float] = 0.98
+    time_dependent: bool = True
 
     def __init__(self, review_s: float, patience_s: float) -> None:
         super().__init__()
@@ -187,7 +188,7 @@ class FeasibleRelegation(NeverRelegate):
 
     def _largest_sustained(self, now_s: float, share: float) -> float:
         """Work per unit of weight up to which recent traffic fits the replica's time."""
-        if now_s > self._pressed_until_s:
+        if now_s > self._pressed_until_s or len(self._recent) < self.FEWEST:
             return float("inf")
         if now_s >= self._next_sustained_s:
             self._next_sustained_s = now_s + self.PRESSED_S / 12
