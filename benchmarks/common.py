@@ -11,7 +11,8 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
-TRACES = {"code": "niyama-code.yaml", "conv": "niyama-conv.yaml", "sharegpt": "niyama-sharegpt.yaml"}
+TRACES = {"code": "niyama-code.yaml", "conv": "niyama-conv.yaml",
+          "sharegpt": "niyama-sharegpt.yaml"}
 
 
 def host() -> dict[str, Any]:
@@ -19,8 +20,9 @@ def host() -> dict[str, Any]:
     import penstock.policy.schedule.replica as replica
 
     native = not str(replica.__file__).endswith(".py")
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                if line.startswith("model name")), platform.processor())
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+               platform.processor())
     return {"cpu": cpu, "python": platform.python_version(), "penstock": version("penstock"),
             "native": native}
 

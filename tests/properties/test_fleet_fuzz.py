@@ -32,7 +32,7 @@ traffic:
     duration_s: 9
 replicas:
   - {accelerator: l40s, count: 1, kv_precision: fp8, service_classes: [a], schedule: sarathi}
-  - {parallelism: {tensor: 2, pipeline: 1}, schedule: {name: orca, fixed_lengths: {a: 7}},
+  - {parallelism: {tensor: 2, pipeline: 1}, schedule: {name: orca, kv_watermark: 0.02},
      step_time: {kind: linear, coefficients: {base_s: 0.1, prefill_token_s: 0, decode_seq_s: 0,
      work_s: 0, context_s: 0}, evidence: {source: s, mean_error: 0.1, p95_error: 0.2}}}
 sizing: {groups: [{classes: [a, b], min_replicas: 1}], max_replicas: 9}

@@ -32,9 +32,9 @@ def reproduce(
     Exit status 1 when a figure deviates by more than its tolerance.
     """
     from penstock.cli.console import note, print_json, print_tables
+    from penstock.cli.reproduce_files import write_reproduction
     from penstock.experiment.reproduce import reproduce as recompute
     from penstock.experiment.reproduce.figures import Options
-    from penstock.experiment.reproduce.files import write_reproduction
 
     found = recompute(system, data, Options(seed or 0, num_requests, note))
     if out is not None:

@@ -23,6 +23,8 @@ class Journal:
 
     def __init__(self, stream: IO[bytes], header: dict[str, Any]) -> None:
         self._stream = stream
+        self._planned_s: dict[int, float] = {}
+        self._last_commit_s = 0.0
         self._write({"kind": "header", "version": VERSION, **header})
 
     def _write(self, record: dict[str, Any]) -> None:
@@ -46,11 +48,16 @@ class Journal:
 
     def plan(self, plan: StepPlan, now_s: float) -> None:
         """A step was planned."""
+        self._planned_s[plan.step] = now_s
         self._write({"kind": "plan", "now_s": now_s, "plan": plan._asdict()})
 
     def commit(self, plan: StepPlan, result: StepResult, now_s: float) -> None:
         """A planned step has run."""
-        self._write({"kind": "commit", "now_s": now_s, "step": plan.step,
+        started_s = max(self._planned_s.pop(plan.step, now_s), self._last_commit_s)
+        self._last_commit_s = now_s
+        # A run of several steps tells the duration of none of them.
+        duration_s = now_s - started_s if result.num_steps == 1 and plan.num_tokens else None
+        self._write({"kind": "commit", "now_s": now_s, "duration_s": duration_s, "step": plan.step,
                      "features": plan.features, "finished": result.finished,
                      "num_steps": result.num_steps})
 

@@ -81,14 +81,17 @@ def scheduler_of(header: Mapping[str, Any], step_time: StepTimeModel,
     InputError when the header lacks something.
     """
     try:
-        schedule = dict(header["schedule"])
-        policy = str(schedule.pop("policy"))
+        schedule = header["schedule"]
         block_tokens = _count(header, "block_tokens")
         total_blocks = _count(header, "kv_tokens") // block_tokens
         prefix_caching = bool(header["prefix_caching"])
         max_in_flight = _count(header, "max_in_flight")
+        schedule = dict(schedule)
+        policy = str(schedule.pop("policy"))
     except KeyError as error:
         raise InputError(f"journal header has no {error.args[0]!r}") from error
+    except InputError:
+        raise
     except (TypeError, ValueError) as error:
         raise InputError("journal header: schedule is not a mapping of options") from error
     # JSON has no tuples, and the options are compared and hashed as values.

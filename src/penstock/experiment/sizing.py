@@ -87,7 +87,11 @@ def _most(fleet: Fleet, group: ReplicaGroup, others: Sequence[ReplicaGroup]) -> 
 
 
 class _Search:
-    """Bracketing from the throughput bound, then bisection, over one group's count."""
+    """Bracketing upwards from the throughput bound, then bisection, over one group's count.
+
+    Fewer replicas than the bound asks for are never tried: a short run might meet distant deadlines
+    with them while its queue only grows.
+    """
 
     def __init__(self, fleet: Fleet, group: ReplicaGroup, index: int, workload: Workload,
                  most: int, seed: int, trials: list[Trial],
@@ -103,25 +107,23 @@ class _Search:
 
     def fewest(self) -> tuple[int, bool]:
         """(count, whether it meets the objectives)."""
-        most, fewest = self._most, self._group.count
-        low, high = fewest - 1, min(most, max(fewest, self._guess()))
-        # ``low`` misses or is not allowed; ``high`` is not known yet.
-        step = 1
+        most = self._most
+        high = min(most, max(self._group.count, self._floor()))
+        low, step = high - 1, 1  # ``low`` misses or is not allowed; ``high`` is not known yet
         while not self._meets(high):
             if high == most:
                 return most, False
             low, high, step = high, min(most, high + step), 2 * step
-        # The guess is a lower bound but for randomness, so look just below it first.
-        step = 1
         while high - low > 1:
-            middle = max(low + 1, high - step) if low < fewest else (low + high) // 2
+            middle = (low + high) // 2
             if self._meets(middle):
-                high, step = middle, 2 * step
+                high = middle
             else:
                 low = middle
         return high, True
 
-    def _guess(self) -> int:
+    def _floor(self) -> int:
+        """Replicas that the mean rate needs if nothing was ever due."""
         try:
             bound = throughput_bound(self._fleet, self._group, self._workload).rate_per_s
         except InputError:

@@ -165,7 +165,8 @@ class PoliciesSection(Section):
     schedule: ScheduleChoice = described("Which tokens a replica computes next.", "penstock",
                                          {"name": "sarathi", "chunk_tokens": 512},
                                          default="penstock")
-    route: NamedChoice = described("Which replica serves a request.", "least_loaded", default="least_loaded")
+    route: NamedChoice = described("Which replica serves a request.", "least_loaded",
+                                   default="least_loaded")
     admit: NamedChoice = described("Whether a request may enter.", "all", default="all")
     scale: NamedChoice = described("How many replicas run.", "none", default="none")
 

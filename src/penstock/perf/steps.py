@@ -208,7 +208,7 @@ def _read_journal(path: Path) -> StepTable:
             except orjson.JSONDecodeError as error:
                 raise InputError(f"{path}: line {number}: is not JSON ({error})") from error
             if isinstance(record, dict) and record.get("kind") == "commit" \
-                    and "duration_s" in record:
+                    and record.get("duration_s") is not None:
                 rows.append(_journal_row(record, f"{path}: line {number}"))
     if not rows:
         raise InputError(f"{path}: no commit record with features and duration_s")

@@ -43,7 +43,7 @@ replicas:
   - {accelerator: l40s, count: 2, kv_precision: fp8, service_classes: ["on"],
      step_time: {kind: linear, factor: 2, coefficients: {base_s: 1e-3, prefill_token_s: 1e-5,
      decode_seq_s: 1e-5, work_s: 0, context_s: 1e-9}}}
-  - {parallelism: {tensor: 2}, schedule: {name: orca, fixed_lengths: {"on": 7}, order: deadline}}
+  - {parallelism: {tensor: 2}, schedule: {name: orca, order: deadline}}
   - {step_time: roofline, precision: bf16, schedule: fcfs}
 variant: {accelerator: l40s, step_time: {name: vidur-a100-llama-3-8b}}
 sizing: {max_replicas: 5}

@@ -9,7 +9,7 @@ from penstock.metrics.definitions import FloatColumn
 
 
 def read_columns(path: Path, names: Sequence[str]) -> dict[str, FloatColumn]:
-    """The named columns as floats, gzip accepted. Raises InputError, one line, for anything else."""
+    """The named columns as floats, gzip accepted. Raises InputError for anything else."""
     import pyarrow as pa
     import pyarrow.csv
 

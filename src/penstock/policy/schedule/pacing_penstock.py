@@ -88,7 +88,7 @@ class PenstockPacing(PlainPacing):
         if self._decode_s(decodes.groups, groups) <= least_s:
             return groups
         return tuple([index for index, allowed_s in zip(groups, allowed, strict=True)
-                      if allowed_s < AMPLE * least_s])
+                      if allowed_s <= least_s or allowed_s < AMPLE * least_s])
 
     def steady_turns(self, groups: list[DecodeGroup], now_s: float) -> int:
         running = all_groups(groups)
