@@ -5,24 +5,24 @@ plus which decode groups run. Time is a parameter and ties break by serial numbe
 give the same plans in a simulator, in an engine and on replay.
 """
 
-import heapq
 from collections import deque
 
 from penstock.core.decision import Accept, Reject
 from penstock.core.request import Request
-from penstock.core.step import Chunk, StepFeatures, StepPlan, StepResult
+from penstock.core.step import Chunk, StepPlan, StepResult
 from penstock.core.units import ceil_div
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.schedule.chunking import Chunking, DecodeLoad
+from penstock.policy.schedule.draft import StepDraft
 from penstock.policy.schedule.groups import DecodeGroup
+from penstock.policy.schedule.holdings import Holdings
 from penstock.policy.schedule.order import OrderKey
-from penstock.policy.schedule.pacing import Pacing
+from penstock.policy.schedule.pacing import UNBOUNDED, Pacing
+from penstock.policy.schedule.prompts import PromptQueue
 from penstock.policy.schedule.relegation import Relegation
 from penstock.policy.schedule.sequence import Sequence
 
-_Entry = tuple[bool, float, int, Sequence]
 _ACCEPT = Accept()
-_NEVER = 1 << 60
 
 
 class ReplicaScheduler:
@@ -38,7 +38,6 @@ class ReplicaScheduler:
                  kv: KvAllocator, max_num_seqs: int, max_in_flight: int = 1,
                  prefill_first: bool = False, reserve_max_tokens: bool = False,
                  watermark_blocks: int = 0) -> None:
-        self._order = order
         self._chunking = chunking
         self._relegation = relegation
         self._pacing = pacing
@@ -51,15 +50,13 @@ class ReplicaScheduler:
         self.groups: list[DecodeGroup] = []
         self._group_of_class: dict[str, int] = {}
         self._sequences: dict[int, Sequence] = {}
-        self._waiting: list[_Entry] = []  # not started, or preempted: hold no KV
-        self._started: list[_Entry] = []  # prompt partly computed
-        self._zombies: list[Sequence] = []  # ended, with a step still in flight
+        self._prompts = PromptQueue(order)
+        self._holdings = Holdings(kv, self.groups, self._prompts)
         self._num_waiting = 0
         self._num_started = 0
         self._num_decoding = 0
         self._serial = 0
         self._step = 0
-        self._committed = -1
         self._in_flight = 0
         self._closed = False  # no unstarted prompt may start in the step being planned
         self._blocked: Sequence | None = None  # unstarted prompt that found no room just now
@@ -131,7 +128,7 @@ class ReplicaScheduler:
         self._pending_prompt_tokens += request.prompt_tokens
         self._pacing.admitted(sequence)
         self._relegation.admitted(sequence)
-        self._push_waiting(sequence)
+        self._prompts.wait(sequence)
         return _ACCEPT
 
     def _group_index(self, request: Request) -> int:
@@ -152,84 +149,58 @@ class ReplicaScheduler:
         self._end(sequence)
         return True
 
-    def _push_waiting(self, sequence: Sequence) -> None:
-        heapq.heappush(self._waiting, (sequence.relegated, self._order(sequence), sequence.serial,
-                                       sequence))
-
-    def _best(self, heap: list[_Entry], started: bool) -> Sequence | None:
-        """The live head of a heap; entries outdated by a change of rank or state are dropped."""
-        while heap:
-            relegated, _, _, sequence = heap[0]
-            if (sequence.ended or sequence.started is not started
-                    or sequence.relegated is not relegated):
-                heapq.heappop(heap)
-                continue
-            return sequence
-        return None
-
     # -- planning -------------------------------------------------------------------------------
 
     def plan(self, now_s: float) -> StepPlan | None:
         """The next step, or None when nothing can run (or the pipeline is full)."""
-        if self._in_flight >= self._max_in_flight:
+        if self._in_flight >= self._max_in_flight or not self._can_plan():
             return None
-        if self._in_flight and not self._room_for_a_turn():
-            return None
-        if self._zombies and not self.num_running:
-            return None  # a prompt may lack the room that they give back; nothing runs before that
-        shed, relegated, restored = self._review(now_s)
-        left: list[int] = []
-        joined: list[tuple[int, int]] = []
-        groups = self._pacing.groups_to_run(self, now_s, joined, left)
-        chunks: list[Chunk] = []
-        work = 0.0
-        preempted: list[int] = []
+        draft = StepDraft()
+        self._review(now_s, draft)
+        draft.groups = self._pacing.groups_to_run(self, now_s, draft.joined, draft.left)
         self._blocked = None
         self._closed = False
         if self._prefill_first:
-            work = self._take_chunks((), now_s, chunks, relegated)
-        if chunks:
-            groups = ()
-        elif groups:
-            groups = self._make_room(groups, preempted, left)
-            if preempted and joined:  # what was just moved may have lost its KV all the same
-                joined = [pair for pair in joined if pair[0] not in preempted]
-        if not self._prefill_first:
-            work = self._take_chunks(groups, now_s, chunks, relegated)
-        if not chunks and not groups and not (shed or preempted or relegated or restored):
-            return None
-        return self._emit(now_s, groups, chunks, work, joined, left, preempted, relegated, restored,
-                          shed)
+            groups, draft.groups = draft.groups, ()
+            self._take_chunks(now_s, draft)
+            if not draft.chunks:
+                draft.groups = groups
+                self._make_room(draft)
+        else:
+            self._make_room(draft)
+            self._take_chunks(now_s, draft)
+        return None if draft.empty else self._emit(now_s, draft)
 
-    def _emit(self, now_s: float, groups: tuple[int, ...], chunks: list[Chunk], work: float,
-              joined: list[tuple[int, int]], left: list[int], preempted: list[int],
-              relegated: list[int], restored: list[int],
-              shed: list[tuple[int, str]]) -> StepPlan:
+    def _can_plan(self) -> bool:
+        """Whether a plan made now could go through, whatever it decides."""
+        if self._in_flight:
+            groups = tuple(range(len(self.groups)))
+            if (self._holdings.growth(groups) > self._kv.free_blocks
+                    and self._holdings.victims(self._sequences.values(), groups) is None):
+                return False
+        # A prompt may lack the room that ended sequences give back; nothing runs before that.
+        return self.num_running > 0 or not self._holdings.any_ending
+
+    def _emit(self, now_s: float, draft: StepDraft) -> StepPlan:
         step = self._step
         decode_ids: tuple[int, ...] = ()
-        decode_seqs = context_tokens = 0
-        for index in groups:
+        context_tokens = 0
+        for index in draft.groups:
             group = self.groups[index]
             decode_ids = decode_ids + group.ids() if decode_ids else group.ids()
-            decode_seqs += len(group.members)
             context_tokens += group.context_tokens
             group.advance(1)
             group.last_step = step
-        prefill_tokens = 0
-        for chunk in chunks:
-            prefill_tokens += chunk.tokens
+        for chunk in draft.chunks:
             if chunk.last:
-                joined.append((chunk.request_id, self._join(chunk.request_id)))
+                draft.joined.append((chunk.request_id, self._join(chunk.request_id)))
         self._relegation.learn_throughput(self._last_prefill_tokens, now_s - self._last_plan_s)
         self._last_plan_s = now_s
-        self._last_prefill_tokens = prefill_tokens
+        self._last_prefill_tokens = draft.prefill_tokens
         self._planned_s.append(now_s)
         self._step = step + 1
         self._in_flight += 1
-        features = StepFeatures(prefill_tokens, work, decode_seqs, context_tokens)
-        return StepPlan(step, tuple(chunks), decode_ids, features, groups, tuple(joined),
-                        tuple(left), tuple(preempted), tuple(relegated), tuple(restored),
-                        tuple(shed))
+        return draft.finished(step, decode_ids, context_tokens)
 
     def _join(self, request_id: int) -> int:
         sequence = self._sequences[request_id]
@@ -239,105 +210,89 @@ class ReplicaScheduler:
         self.groups[sequence.group].join(sequence)
         return sequence.group
 
-    def _review(self, now_s: float) -> tuple[list[tuple[int, str]], list[int], list[int]]:
+    def _review(self, now_s: float, draft: StepDraft) -> None:
         if not self._num_waiting or now_s < self._relegation.next_review_s:
-            return [], [], []
+            return
         review = self._relegation.review(now_s, self._pacing.prefill_share)
         for sequence in review.relegate:
-            sequence.relegated = True
-            sequence.num_relegations += 1
-            self._push_waiting(sequence)
+            self._relegate(sequence, draft)
         for sequence in review.restore:
             sequence.relegated = False
-            self._push_waiting(sequence)
-        for sequence, _ in review.shed:
+            self._prompts.wait(sequence)
+            draft.restored.append(sequence.request.request_id)
+        for sequence, reason in review.shed:
             self._end(sequence)
-        return ([(s.request.request_id, reason) for s, reason in review.shed],
-                [s.request.request_id for s in review.relegate],
-                [s.request.request_id for s in review.restore])
+            draft.shed.append((sequence.request.request_id, reason))
 
-    def _take_chunks(self, groups: tuple[int, ...], now_s: float, chunks: list[Chunk],
-                     relegated: list[int]) -> float:
-        """Fill ``chunks`` with prompt tokens for this step; returns their attention work."""
-        if not (self._num_waiting or self._num_started):
-            return 0.0
-        decode_seqs = context_tokens = 0
-        for index in groups:
-            group = self.groups[index]
-            decode_seqs += len(group.members)
-            context_tokens += group.context_tokens
-        slack_s = self._pacing.slack_s(self.groups, groups, now_s)
-        head = self._head() if self._chunking.needs_head else None
-        self._chunking.begin(DecodeLoad(decode_seqs, context_tokens, slack_s,
-                                        self._kv.free_blocks * self._kv.block_tokens), head)
-        prefill_tokens = 0
-        work = 0.0
+    def _relegate(self, sequence: Sequence, draft: StepDraft) -> None:
+        sequence.relegated = True
+        sequence.num_relegations += 1
+        self._prompts.wait(sequence)
+        draft.relegated.append(sequence.request.request_id)
+
+    def _take_chunks(self, now_s: float, draft: StepDraft) -> None:
+        """Fill the step with prompt tokens."""
+        if not self.prompts_wait:
+            return
+        self._chunking.begin(self._decode_load(now_s, draft.groups),
+                             self._prompts.best() if self._chunking.needs_head else None)
         while True:
-            sequence = self._next_prompt(now_s, relegated)
+            sequence = self._next_prompt(now_s, draft)
             if sequence is None:
-                break
-            tokens = self._chunking.limit(sequence, prefill_tokens, work)
-            if tokens <= 0:
-                break
-            if not sequence.started:
+                return
+            tokens = self._chunking.limit(sequence, draft.prefill_tokens, draft.work)
+            if tokens > 0 and not sequence.started:
                 if not self._start(sequence):
                     continue
                 if sequence.computed:  # a cached prefix changes what the rest costs
-                    tokens = self._chunking.limit(sequence, prefill_tokens, work)
-                    if tokens <= 0:
-                        break
-            remaining = sequence.prompt_target - sequence.computed
-            last = tokens >= remaining
-            if last:
-                tokens = remaining
-            chunks.append(Chunk(sequence.request.request_id, tokens, sequence.computed, last))
-            work += tokens * (sequence.computed + 0.5 * tokens)
-            prefill_tokens += tokens
-            self._advance_prompt(sequence, tokens, last)
-            if not last:
-                break
-        return work
+                    tokens = self._chunking.limit(sequence, draft.prefill_tokens, draft.work)
+            if tokens <= 0 or not self._take_chunk(sequence, tokens, draft):
+                return
 
-    def _advance_prompt(self, sequence: Sequence, tokens: int, last: bool) -> None:
+    def _decode_load(self, now_s: float, groups: tuple[int, ...]) -> DecodeLoad:
+        seqs = context_tokens = 0
+        for index in groups:
+            group = self.groups[index]
+            seqs += len(group.members)
+            context_tokens += group.context_tokens
+        slack_s = self._pacing.slack_s(self.groups, groups, now_s)
+        return DecodeLoad(seqs, context_tokens, slack_s,
+                          self._kv.free_blocks * self._kv.block_tokens)
+
+    def _take_chunk(self, sequence: Sequence, tokens: int, draft: StepDraft) -> bool:
+        """Take up to ``tokens`` of the best started prompt; returns whether that was all of it."""
+        remaining = sequence.prompt_target - sequence.computed
+        last = tokens >= remaining
+        if last:
+            tokens = remaining
+        draft.add_chunk(sequence.request.request_id, tokens, sequence.computed, last)
         sequence.computed += tokens
         sequence.last_step = self._step
         self._pending_prompt_tokens -= tokens
         if last:
-            heapq.heappop(self._started)
+            self._prompts.complete()
             sequence.started = False  # it decodes from now on
         else:
-            heapq.heapreplace(self._started, (sequence.relegated, self._order(sequence),
-                                              sequence.serial, sequence))
+            self._prompts.advance(sequence)
+        return last
 
-    def _head(self) -> Sequence | None:
-        waiting, started = self._best(self._waiting, False), self._best(self._started, True)
-        if waiting is None or started is None:
-            return started if waiting is None else waiting
-        return waiting if self._waiting[0] < self._started[0] else started
-
-    def _next_prompt(self, now_s: float, relegated: list[int]) -> Sequence | None:
+    def _next_prompt(self, now_s: float, draft: StepDraft) -> Sequence | None:
         """The best prompt to process now; unstarted ones only while there is room for them."""
         while True:
-            started = self._best(self._started, True)
-            waiting = None if self._closed else self._best(self._waiting, False)
-            if waiting is None or (started is not None and self._started[0] < self._waiting[0]):
-                return started
-            if waiting.relegated or not self._relegation.hopeless(waiting, now_s):
-                return waiting
-            waiting.relegated = True
-            waiting.num_relegations += 1
-            relegated.append(waiting.request.request_id)
-            heapq.heappop(self._waiting)
-            self._push_waiting(waiting)
+            best = self._prompts.best_started() if self._closed else self._prompts.best()
+            if (best is None or best.started or best.relegated
+                    or not self._relegation.hopeless(best, now_s)):
+                return best
+            self._relegate(best, draft)
 
     def _start(self, sequence: Sequence) -> bool:
         """Give the best waiting sequence its KV; on failure nothing else may start this step."""
         request = sequence.request
         cached: int | None = None
+        tokens = sequence.prompt_target
+        if self._reserve_max_tokens:
+            tokens = request.prompt_tokens + request.max_tokens
         if self.num_running < self._max_num_seqs:
-            tokens = sequence.prompt_target
-            if self._reserve_max_tokens:
-                tokens = request.prompt_tokens + request.max_tokens
             spare = self._watermark_blocks if self.num_running else 0
             cached = self._kv.allocate(request.request_id, sequence.prompt_target, tokens,
                                        request.prefix_hashes, request.hash_block_tokens, spare)
@@ -345,15 +300,13 @@ class ReplicaScheduler:
             self._blocked = sequence
             self._closed = True
             return False
-        heapq.heappop(self._waiting)
-        if self._reserve_max_tokens:
-            sequence.reserved_blocks = ceil_div(tokens, self._kv.block_tokens)
         sequence.start_blocks = ceil_div(tokens, self._kv.block_tokens)
+        if self._reserve_max_tokens:
+            sequence.reserved_blocks = sequence.start_blocks
         sequence.computed = cached
         self._pending_prompt_tokens -= cached
         sequence.started = True
-        heapq.heappush(self._started, (sequence.relegated, self._order(sequence), sequence.serial,
-                                       sequence))
+        self._prompts.begin(sequence)
         self._num_waiting -= 1
         self._num_started += 1
         return True
@@ -361,7 +314,7 @@ class ReplicaScheduler:
     def move(self, sequence: Sequence, group: int, joined: list[tuple[int, int]],
              left: list[int]) -> None:
         """Let a decoding sequence decode in another group; a group that is not run is a bench."""
-        sequence.last_step = self._last_step(sequence)
+        sequence.last_step = self._holdings.last_step(sequence)
         self.groups[sequence.group].leave(sequence)
         sequence.group = group
         self.groups[group].join(sequence)
@@ -373,80 +326,27 @@ class ReplicaScheduler:
 
     # -- KV room --------------------------------------------------------------------------------
 
-    def _room_for_a_turn(self) -> bool:
-        """Whether every group could take a turn without waiting for steps in flight."""
-        groups = tuple(range(len(self.groups)))
-        growth = sum(group.growth(1) for group in self.groups)
-        return growth <= self._kv.free_blocks or self._victims(groups) is not None
-
-    def _make_room(self, groups: tuple[int, ...], preempted: list[int],
-                   left: list[int]) -> tuple[int, ...]:
-        """Book the KV growth of one turn, preempting the worst-ranked if need be.
-
-        Returns the groups that still have members.
-        """
-        growth = 0
-        for index in groups:
-            growth += self.groups[index].growth(1)
-        if self._kv.grow(growth):
-            return groups
-        victims = self._victims(groups)
+    def _make_room(self, draft: StepDraft) -> None:
+        """Book the KV growth of one turn, preempting the worst-ranked if need be."""
+        if not draft.groups or self._kv.grow(self._holdings.growth(draft.groups)):
+            return
+        victims = self._holdings.victims(self._sequences.values(), draft.groups)
         assert victims is not None, "room was checked before planning"
         self._closed = True  # what was just preempted must not start again in the same step
         for sequence in victims:
-            preempted.append(sequence.request.request_id)
+            draft.preempted.append(sequence.request.request_id)
             if sequence.join_turn >= 0:
-                left.append(sequence.request.request_id)
+                draft.left.append(sequence.request.request_id)
             self._preempt(sequence)
-        groups = tuple([g for g in groups if self.groups[g].members])
-        booked = self._kv.grow(sum(self.groups[g].growth(1) for g in groups))
+        # What was just moved may have lost its KV all the same.
+        draft.joined = [pair for pair in draft.joined if pair[0] not in draft.preempted]
+        draft.groups = tuple([g for g in draft.groups if self.groups[g].members])
+        booked = self._kv.grow(self._holdings.growth(draft.groups))
         assert booked, "preemption must have made room"
-        return groups
-
-    def _victims(self, groups: tuple[int, ...]) -> list[Sequence] | None:
-        """The fewest worst-ranked sequences whose KV lets the rest grow by one turn.
-
-        None when room can only come from steps in flight.
-        """
-        holders = [s for s in self._sequences.values()
-                   if (s.started or s.join_turn >= 0) and not self._uncommitted(s)]
-        holders.sort(key=lambda s: (s.relegated, self._order(s), s.serial), reverse=True)
-        needed = sum(self.groups[g].growth(1) for g in groups) - self._kv.free_blocks
-        victims: list[Sequence] = []
-        for sequence in holders:
-            if needed <= 0:
-                break
-            victims.append(sequence)
-            shared = self._kv.shared_blocks(sequence.request.request_id)
-            needed -= self._blocks(sequence) - shared
-            if sequence.join_turn >= 0 and sequence.group in groups:
-                needed -= self.groups[sequence.group].growth_of(sequence)
-        # Blocks shared among victims return with the last of them, so the sum may fall short.
-        return victims if needed <= 0 or not self._in_flight else None
-
-    def _last_step(self, sequence: Sequence) -> int:
-        """The latest planned step that computed anything of a sequence."""
-        if sequence.join_turn >= 0:
-            group = self.groups[sequence.group]
-            if group.turns > sequence.join_turn:
-                return max(sequence.last_step, group.last_step)
-        return sequence.last_step
-
-    def _uncommitted(self, sequence: Sequence) -> bool:
-        return self._last_step(sequence) > self._committed
-
-    def _blocks(self, sequence: Sequence) -> int:
-        """KV blocks that a sequence holds."""
-        if sequence.reserved_blocks:
-            return sequence.reserved_blocks
-        if sequence.join_turn < 0:
-            return sequence.start_blocks
-        stored = self.groups[sequence.group].stored_tokens(sequence)
-        return max(sequence.start_blocks, ceil_div(stored, self._kv.block_tokens))
 
     def _preempt(self, sequence: Sequence) -> None:
         """Take a sequence's KV away; it computes its prompt and its output so far again."""
-        blocks = self._blocks(sequence)
+        blocks = self._holdings.blocks(sequence)
         if sequence.join_turn >= 0:
             self.groups[sequence.group].leave(sequence)
             self._num_decoding -= 1
@@ -461,14 +361,15 @@ class ReplicaScheduler:
         sequence.start_blocks = sequence.reserved_blocks = 0
         sequence.num_preemptions += 1
         self._num_waiting += 1
-        self._push_waiting(sequence)
+        self._prompts.wait(sequence)
 
     # -- committing -----------------------------------------------------------------------------
 
     def commit(self, plan: StepPlan, result: StepResult, now_s: float) -> None:
         """Take note that a planned step (or ``result.num_steps`` copies of it) has run."""
-        assert plan.step == self._committed + 1, (plan.step, self._committed)
-        self._committed = plan.step
+        holdings = self._holdings
+        assert plan.step == holdings.committed + 1, (plan.step, holdings.committed)
+        holdings.committed = plan.step
         self._in_flight -= 1
         if result.num_steps > 1:
             self._repeat(plan, result.num_steps - 1)
@@ -482,8 +383,7 @@ class ReplicaScheduler:
             if sequence is not None:
                 self._end(sequence)
                 self._pacing.finished(sequence)
-        if self._zombies:
-            self._bury()
+        holdings.settle()
         started_s = max(self._planned_s.popleft(), self._last_commit_s)
         self._last_commit_s = now_s
         self._pacing.committed(plan, result.num_steps, started_s, now_s)
@@ -494,15 +394,15 @@ class ReplicaScheduler:
             return
         if sequence.started or sequence.join_turn >= 0:
             self._kv.computed(chunk.request_id, chunk.past + chunk.tokens * num_steps)
-        if chunk.last:
-            if sequence.first_token_s < 0:
-                sequence.first_token_s = now_s
-            group = self.groups[sequence.group]
-            if sequence.join_turn >= 0 and group.itl_s is not None:
-                if group.strict:
-                    group.last_turn_s = now_s
-                else:
-                    group.watch(sequence, self._pacing.next_due_s(sequence, group))
+        if not chunk.last:
+            return
+        if sequence.first_token_s < 0:
+            sequence.first_token_s = now_s
+        group = self.groups[sequence.group]
+        if group.strict:
+            group.last_turn_s = now_s
+        elif sequence.join_turn >= 0 and group.itl_s is not None:
+            group.watch(sequence, self._pacing.next_due_s(sequence, group))
 
     def _repeat(self, plan: StepPlan, num_steps: int) -> None:
         """Run the same plan ``num_steps`` more times."""
@@ -515,11 +415,9 @@ class ReplicaScheduler:
         assert booked, "steady_steps promised room"
         for chunk in plan.chunks:
             sequence = self._sequences[chunk.request_id]
-            tokens = chunk.tokens * num_steps
-            sequence.computed += tokens
-            self._pending_prompt_tokens -= tokens
-            heapq.heapreplace(self._started, (sequence.relegated, self._order(sequence),
-                                              sequence.serial, sequence))
+            sequence.computed += chunk.tokens * num_steps
+            self._pending_prompt_tokens -= chunk.tokens * num_steps
+            self._prompts.advance(sequence)
 
     def steady_steps(self, plan: StepPlan) -> int:
         """How many steps like ``plan``, itself included, may run before any decision could change
@@ -530,25 +428,27 @@ class ReplicaScheduler:
             return 1
         if plan.features.decode_seqs != self._num_decoding:
             return 1  # some decodes sit out, and who does may change with every turn
-        steps = _NEVER
-        if plan.chunks:
-            steps = self._steady_chunks(plan)
-        elif self._num_started or (self._num_waiting and self._blocked is None):
-            return 1
-        elif self._num_waiting and self._best(self._waiting, False) is not self._blocked:
-            return 1  # an arrival that may fit outranks the prompt that did not
+        steps = self._steady_chunks(plan) if plan.chunks else self._steady_decodes()
         if steps > 1 and plan.groups:
             steady = self._pacing.steady_turns(self.groups, self._last_plan_s)
             steps = min(steps, steady, self._steps_with_room(plan.groups))
         return steps
 
+    def _steady_decodes(self) -> int:
+        """Decodes alone go on for as long as no prompt could start."""
+        if self._num_started or (self._num_waiting and self._blocked is None):
+            return 1
+        if self._num_waiting and self._prompts.best_waiting() is not self._blocked:
+            return 1  # an arrival that may fit outranks the prompt that did not
+        return UNBOUNDED
+
     def _steady_chunks(self, plan: StepPlan) -> int:
         """A single prompt that fills a fixed budget keeps doing so until its last chunk."""
-        if len(plan.chunks) != 1 or plan.chunks[0].last or self._chunking.whole_prompts:
+        if len(plan.chunks) != 1 or plan.chunks[0].last or not self._chunking.steady:
             return 1
         chunk = plan.chunks[0]
         sequence = self._sequences.get(chunk.request_id)
-        if sequence is None or not self._chunking.steady or self._head() is not sequence:
+        if sequence is None or self._prompts.best() is not sequence:
             return 1
         # The last chunk is planned afresh, since the rest of the budget goes to the next prompt.
         return 1 + max(0, (sequence.remaining - 1) // chunk.tokens)
@@ -556,14 +456,12 @@ class ReplicaScheduler:
     def _steps_with_room(self, groups: tuple[int, ...]) -> int:
         """Steps until KV growth might not fit, this one (already booked) included."""
         free = self._kv.free_blocks
-        seqs = sum(len(self.groups[g].members) for g in groups)
-        cycles = free // seqs
-        if cycles:
-            return 1 + cycles * self._kv.block_tokens
+        seqs = sum([len(self.groups[g].members) for g in groups])
+        if free >= seqs:  # a sequence crosses into a new block once in block_tokens turns
+            return 1 + free // seqs * self._kv.block_tokens
         steps = 0
-        while steps < self._kv.block_tokens:
-            if sum(self.groups[g].growth(steps + 1) for g in groups) > free:
-                break
+        while (steps < self._kv.block_tokens
+               and sum([self.groups[g].growth(steps + 1) for g in groups]) <= free):
             steps += 1
         return 1 + steps
 
@@ -572,36 +470,19 @@ class ReplicaScheduler:
     def _end(self, sequence: Sequence) -> None:
         """Drop a request; its blocks return now, or after its last step in flight."""
         del self._sequences[sequence.request.request_id]
-        in_flight = self._uncommitted(sequence)
-        blocks = self._blocks(sequence)
+        sequence.last_step = self._holdings.last_step(sequence)
+        blocks = self._holdings.blocks(sequence)
         if sequence.join_turn >= 0:
-            sequence.last_step = self._last_step(sequence)
             self.groups[sequence.group].leave(sequence)
             self._num_decoding -= 1
         elif sequence.started:
             self._num_started -= 1
-            self._pending_prompt_tokens -= sequence.remaining
         else:
             self._num_waiting -= 1
-            self._pending_prompt_tokens -= sequence.remaining
+        self._pending_prompt_tokens -= sequence.remaining
         sequence.ended = True
-        sequence.reserved_blocks = 0
-        sequence.start_blocks = blocks
-        if not blocks:
-            return
-        if in_flight:
-            self._zombies.append(sequence)
-        else:
-            self._kv.free(sequence.request.request_id, blocks)
-
-    def _bury(self) -> None:
-        still: list[Sequence] = []
-        for sequence in self._zombies:
-            if sequence.last_step > self._committed:
-                still.append(sequence)
-            else:
-                self._kv.free(sequence.request.request_id, sequence.start_blocks)
-        self._zombies = still
+        in_flight = sequence.last_step > self._holdings.committed
+        self._holdings.free(sequence, blocks, in_flight=in_flight)
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless all counters agree with the sequences they summarise."""
@@ -617,5 +498,4 @@ class ReplicaScheduler:
         for group in self.groups:
             context = sum(group.stored_tokens(s) + 1 for s in group.members.values())
             assert group.context_tokens == context, (group.context_tokens, context)
-        held = sum(self._blocks(s) for s in live) + sum(z.start_blocks for z in self._zombies)
-        self._kv.check_integrity(held)
+        self._holdings.check_integrity(live)

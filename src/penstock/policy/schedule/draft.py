@@ -1,0 +1,41 @@
+"""A step while it is being planned."""
+
+from penstock.core.step import Chunk, StepFeatures, StepPlan
+
+
+class StepDraft:
+    """Collects what a plan decides; ``finished`` turns it into a value."""
+
+    __slots__ = ("chunks", "groups", "joined", "left", "preempted", "prefill_tokens", "relegated",
+                 "restored", "shed", "work")
+
+    def __init__(self) -> None:
+        self.groups: tuple[int, ...] = ()
+        self.chunks: list[Chunk] = []
+        self.prefill_tokens = 0
+        self.work = 0.0  # attention work of the chunks, tokens^2
+        self.joined: list[tuple[int, int]] = []
+        self.left: list[int] = []
+        self.preempted: list[int] = []
+        self.relegated: list[int] = []
+        self.restored: list[int] = []
+        self.shed: list[tuple[int, str]] = []
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was decided."""
+        return not (self.chunks or self.groups or self.shed or self.preempted or self.relegated
+                    or self.restored)
+
+    def add_chunk(self, request_id: int, tokens: int, past: int, last: bool) -> None:
+        """Take a part of a prompt into the step."""
+        self.chunks.append(Chunk(request_id, tokens, past, last))
+        self.work += tokens * (past + 0.5 * tokens)
+        self.prefill_tokens += tokens
+
+    def finished(self, step: int, decode_ids: tuple[int, ...], context_tokens: int) -> StepPlan:
+        """The plan."""
+        features = StepFeatures(self.prefill_tokens, self.work, len(decode_ids), context_tokens)
+        return StepPlan(step, tuple(self.chunks), decode_ids, features, self.groups,
+                        tuple(self.joined), tuple(self.left), tuple(self.preempted),
+                        tuple(self.relegated), tuple(self.restored), tuple(self.shed))

@@ -1,0 +1,69 @@
+"""Prompts that are not fully computed, best first."""
+
+import heapq
+
+from penstock.policy.schedule.order import OrderKey
+from penstock.policy.schedule.sequence import Sequence
+
+Rank = tuple[bool, float, int, Sequence]
+
+
+class PromptQueue:
+    """Two heaps under one order: prompts that hold no KV yet, and prompts that do.
+
+    They are apart because only the former need room to go on. An entry whose sequence changed rank
+    or state since it was pushed is dropped when it surfaces.
+    """
+
+    __slots__ = ("_order", "_started", "_waiting")
+
+    def __init__(self, order: OrderKey) -> None:
+        self._order = order
+        self._waiting: list[Rank] = []
+        self._started: list[Rank] = []
+
+    def rank(self, sequence: Sequence) -> Rank:
+        """What sequences are compared by: relegated ones last, then the order, then age."""
+        return sequence.relegated, self._order(sequence), sequence.serial, sequence
+
+    def wait(self, sequence: Sequence) -> None:
+        """A sequence without KV enters, or changed rank."""
+        heapq.heappush(self._waiting, self.rank(sequence))
+
+    def begin(self, sequence: Sequence) -> None:
+        """The best waiting sequence got its KV."""
+        heapq.heappop(self._waiting)
+        heapq.heappush(self._started, self.rank(sequence))
+
+    def advance(self, sequence: Sequence) -> None:
+        """The best started sequence computed a part of its prompt, which may change its rank."""
+        heapq.heapreplace(self._started, self.rank(sequence))
+
+    def complete(self) -> None:
+        """The best started sequence computed the rest of its prompt."""
+        heapq.heappop(self._started)
+
+    def best_waiting(self) -> Sequence | None:
+        """The best sequence without KV."""
+        return _live_head(self._waiting, started=False)
+
+    def best_started(self) -> Sequence | None:
+        """The best sequence whose prompt is partly computed."""
+        return _live_head(self._started, started=True)
+
+    def best(self) -> Sequence | None:
+        """The better of the two."""
+        waiting, started = self.best_waiting(), self.best_started()
+        if waiting is None or started is None:
+            return started if waiting is None else waiting
+        return waiting if self._waiting[0] < self._started[0] else started
+
+
+def _live_head(heap: list[Rank], *, started: bool) -> Sequence | None:
+    while heap:
+        relegated, _, _, sequence = heap[0]
+        if (not sequence.ended and sequence.started is started
+                and sequence.relegated is relegated):
+            return sequence
+        heapq.heappop(heap)
+    return None
