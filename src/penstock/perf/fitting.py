@@ -1,7 +1,7 @@
 """Fit a step-time model to measured steps, and say how far off it is on steps it has not seen."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -168,7 +168,7 @@ def _report(table: StepTable, form: str, blocked: FitErrors, random: FitErrors) 
     source = (f"{form} fit to {len(table)} steps of {table.source or 'a table'}, "
               f"{blocked.num_steps} held out in blocks for the error")
     model = replace(model, evidence=Evidence(source, blocked.mean, blocked.p95, table.largest))
-    coefficients = {name: getattr(model, name) for name in model.__slots__ if name != "evidence"}
+    coefficients = {f.name: getattr(model, f.name) for f in fields(model) if f.name != "evidence"}
     return FitReport(form, model, blocked, random, coefficients, table.largest, len(table),
                      table.notes + _warnings(table, blocked, random))
 
