@@ -23,12 +23,13 @@ def measured(model, num_steps: int = 400, noise: float = 0.0, seed: int = 1) -> 
     prefill = np.where(rng.random(num_steps) < 0.5, 0, rng.integers(1, 2048, num_steps))
     past = rng.integers(0, 4000, num_steps)
     decodes = rng.integers(1, 64, num_steps)
-    context = (decodes * rng.integers(100, 4000, num_steps)).astype(float)
+    context = decodes * rng.integers(100, 4000, num_steps)
     work = prefill * (past + prefill / 2)
-    seconds = np.array([model.seconds(*row) for row in zip(prefill, work, decodes, context,
-                                                           strict=True)])
+    rows = zip(prefill.tolist(), work.tolist(), decodes.tolist(), context.tolist(), strict=True)
+    seconds = np.array([model.seconds(*row) for row in rows])
     seconds *= 1 + noise * rng.standard_normal(num_steps)
-    return StepTable(prefill.astype(float), work, decodes.astype(float), context, seconds, "made")
+    return StepTable(prefill.astype(float), work, decodes.astype(float),
+                     context.astype(float), seconds, "made")
 
 
 def with_stalls(table: StepTable) -> StepTable:

@@ -144,7 +144,8 @@ def test_published_vidur_models_keep_the_error_they_state(shared_data: Path, nam
     with gzip.open(shared_data / "vidur/a100_llama3_8b_batches.csv.gz", "rt") as lines:
         rows = np.genfromtxt(lines, delimiter=",", skip_header=1)
     model = published_step_time(name)
-    seconds = np.array([model.seconds(*row[:4]) for row in rows.tolist()])
+    seconds = np.array([model.seconds(int(row[0]), row[1], int(row[2]), int(row[3]))
+                        for row in rows.tolist()])
     error = np.abs(seconds * 1e3 / rows[:, 5] - 1)
     answer = model.predict(StepFeatures(0, 0.0, 8, 8000))
     stated_p95 = answer.high_s / answer.total_s - 1

@@ -100,7 +100,9 @@ def _capacities(trace: str, sharegpt: Path | None, options: Options,
     num_requests = min(num_requests, options.num_requests or num_requests)
     overrides: dict[str, Any] = {"traffic[0].num_requests": num_requests}
     if trace == "sharegpt" and sharegpt is not None:
-        overrides["traffic[0].trace"] = {"file": str(sharegpt.resolve()), "shuffle": True}
+        overrides["traffic[0].trace"] = {"file": str(sharegpt.resolve()), "shuffle": True,
+                                         "arrivals": {"name": "poisson", "gap_cap": 8}}
+        overrides["traffic[0].arrivals"] = None  # a trace file has them under its own key
     fleet = example_fleet(name, overrides)
     workload = fleet_workload(fleet, options.seed)
     found: dict[str, float] = {}
