@@ -1,6 +1,6 @@
 """A fleet's traffic as a workload: trace files are read and numbers drawn here, not on loading."""
 
-from dataclasses import replace
+import numpy as np
 
 from penstock.core.errors import InputError, nearest
 from penstock.fleet.traffic import arrival_process
@@ -8,6 +8,7 @@ from penstock.fleet.values import Fleet, RunOptions, TraceFile, TrafficSpec
 from penstock.workload.length_tables import length_table
 from penstock.workload.mixing import generate
 from penstock.workload.readers import TraceFormat, read_trace
+from penstock.workload.select import select
 from penstock.workload.source import TrafficSource
 from penstock.workload.trace import Trace
 from penstock.workload.workload import Workload
@@ -97,15 +98,7 @@ def _cut(workload: Workload, run: RunOptions) -> Workload:
     num = len(workload) if run.num_requests is None else min(run.num_requests, len(workload))
     if run.duration_s is not None:
         num = min(num, int(workload.arrival_s.searchsorted(run.duration_s, "right")))
-    if num == len(workload):
-        return workload
-    columns = {name: getattr(workload, name)[:num]
-               for name in ("arrival_s", "prompt_tokens", "output_tokens", "max_tokens",
-                            "model_index", "class_index", "tenant_index")}
-    offsets = workload.hash_offsets[: num + 1] if len(workload.hash_offsets) else \
-        workload.hash_offsets
-    values = workload.hash_values[: offsets[-1]] if len(offsets) else workload.hash_values
-    return replace(workload, **columns, hash_offsets=offsets, hash_values=values)
+    return select(workload, np.arange(len(workload)) < num)
 
 
 def _check_prompts(fleet: Fleet, workload: Workload) -> None:
