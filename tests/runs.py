@@ -152,7 +152,7 @@ def jump(case: Case) -> Jumps:
         refused[request.request_id] = reason
 
     Cluster([replica], RoundRobin(), refuse, [lambda *key: True]).run(case.requests)
-    shed = {request.request_id: reason for request, reason in replica.shed}
+    shed = {request.request_id: reason for request, reason, _ in replica.shed}
     journal = stream.getvalue()
     records = [orjson.loads(line) for line in journal.splitlines()]
     return Jumps(watch(records, StepClock(case.step_time)), replica.scheduler, recorder.flush(),

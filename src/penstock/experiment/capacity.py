@@ -16,8 +16,9 @@ from penstock.metrics.attainment import Attainment
 from penstock.workload.mixing import scale_rate
 from penstock.workload.workload import Workload
 
-# Two-sided 95 % quantiles of Student's t for 1 to 9 degrees of freedom.
-_T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+# Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom.
+_T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13,
+        2.12, 2.11, 2.10, 2.09, 2.09, 2.08, 2.07, 2.07, 2.06, 2.06, 2.06, 2.05, 2.05, 2.05, 2.04)
 
 
 @dataclass(frozen=True, slots=True)

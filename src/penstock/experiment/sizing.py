@@ -87,10 +87,11 @@ def _most(fleet: Fleet, group: ReplicaGroup, others: Sequence[ReplicaGroup]) -> 
 
 
 class _Search:
-    """Bracketing upwards from the throughput bound, then bisection, over one group's count.
+    """Bracketing from the throughput bound, then bisection, over one group's count.
 
-    Fewer replicas than the bound asks for are never tried: a short run might meet distant deadlines
-    with them while its queue only grows.
+    Where all traffic states a rate, which is meant to go on, fewer replicas than the bound asks for
+    are never tried: a short run might meet distant deadlines with them while its queue only grows.
+    A trace at its own times is all there is, so for it any count may do.
     """
 
     def __init__(self, fleet: Fleet, group: ReplicaGroup, index: int, workload: Workload,
@@ -109,7 +110,9 @@ class _Search:
         """(count, whether it meets the objectives)."""
         most = self._most
         high = min(most, max(self._group.count, self._floor()))
-        low, step = high - 1, 1  # ``low`` misses or is not allowed; ``high`` is not known yet
+        lasting = all(spec.rate_per_s is not None for spec in self._fleet.traffic)
+        # ``low`` misses or is not allowed; ``high`` is not known yet.
+        low, step = high - 1 if lasting else self._group.count - 1, 1
         while not self._meets(high):
             if high == most:
                 return most, False
@@ -136,6 +139,8 @@ class _Search:
         fleet = replace(self._fleet, replicas=(replace(self._group, count=count),))
         run = run_fleet(fleet, self._workload, self._seed)
         attainment = attainment_by_class(fleet, run.result.table)
+        if not attainment:
+            raise InputError("sizing: no request arrives after warmup_s, so nothing can be judged")
         goals = {c.name: c.slo.percentile for c in fleet.service_classes}
         meets = all(share.meets(goals[name]) for name, share in attainment.items())
         trial = Trial(self._index, count, attainment, meets)

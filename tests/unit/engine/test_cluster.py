@@ -112,9 +112,14 @@ def test_the_clock_can_be_stopped() -> None:
     outputs = {0: 20, 1: 20}
     cluster, (only,), _ = run([request(0, 0.0), request(1, 9.0)], 1, outputs, RoundRobin(),
                               until_ps=to_ps(9.05))
-    assert only.recorder.flush().request_id.tolist() == [0]
-    assert cluster.now_ps == to_ps(9.01)
+    assert cluster.now_ps == to_ps(9.05)
     assert only.scheduler.has_work()
+    assert only.recorder.unfinished == {1}
+    ended = only.recorder.flush()
+    assert ended.request_id.tolist() == [0, 1]
+    assert ended.output_tokens[0] == 20
+    assert 0 < ended.output_tokens[1] < 20, "the tokens given so far are kept"
+    assert ended.last_token_s[1] <= 9.05
 
 
 def test_requests_go_only_where_they_are_served() -> None:

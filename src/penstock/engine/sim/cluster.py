@@ -42,6 +42,7 @@ class Cluster:
             due_ps = self._next_due()
             now_ps = min(due_ps, arrival_ps)
             if now_ps >= until_ps:
+                self._stop(until_ps)
                 break
             self.now_ps = now_ps
             touched = self._commit_due(now_ps) if due_ps == now_ps else []
@@ -60,6 +61,13 @@ class Cluster:
                     heapq.heappush(self._due, (replica.end_ps, index))
             if on_instant is not None:
                 on_instant(now_ps)
+
+    def _stop(self, until_ps: int) -> None:
+        """End at ``until_ps``, or where the last request ended if that was earlier."""
+        if any(replica.busy for replica in self._replicas):
+            self.now_ps = until_ps
+        for replica in self._replicas:
+            replica.stop(until_ps)
 
     def _next_due(self) -> int:
         due = self._due
@@ -85,6 +93,7 @@ class Cluster:
         if index < 0:
             self._on_refused(request, "no replica serves this model and class")
             return -1
+        self._seen[index] = None
         replica = self._replicas[index]
         end_ps = replica.end_ps
         reason = replica.arrive(request, now_ps)
@@ -103,19 +112,17 @@ class Cluster:
             self._candidates[key] = candidates
         if len(candidates) < 2:
             return candidates[0] if candidates else -1
-        now_s = now_ps / PS_PER_S
-        snapshots = [self._snapshot(index, request.model, now_s) for index in candidates]
-        chosen = self._router.route(request, snapshots, now_s).replica_id
-        self._seen[chosen] = None
-        return chosen
+        snapshots = [self._snapshot(index, request.model, now_ps) for index in candidates]
+        return self._router.route(request, snapshots, now_ps / PS_PER_S).replica_id
 
-    def _snapshot(self, index: int, model: str, now_s: float) -> ReplicaSnapshot:
-        """A replica as it last changed: within a run of steps nothing that is counted moves."""
+    def _snapshot(self, index: int, model: str, now_ps: int) -> ReplicaSnapshot:
+        """A replica as it stands; kept until it changes, which it does all through a jump."""
+        replica = self._replicas[index]
         seen = self._seen[index]
-        if seen is None:
-            scheduler = self._replicas[index].scheduler
+        if seen is None or replica.jumping:
+            scheduler = replica.scheduler
+            prompt_tokens, kv_tokens = replica.load(now_ps)
             seen = self._seen[index] = ReplicaSnapshot(
-                index, model, now_s, scheduler.num_waiting, scheduler.num_running,
-                scheduler.pending_prompt_tokens, scheduler.kv_used_tokens,
-                scheduler.kv_total_tokens)
+                index, model, now_ps / PS_PER_S, scheduler.num_waiting, scheduler.num_running,
+                prompt_tokens, kv_tokens, scheduler.kv_total_tokens)
         return seen

@@ -1,7 +1,7 @@
 """The outcome of every request of a workload, filled in as requests end."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 import numpy as np
 
@@ -29,14 +29,15 @@ class Outcomes:
         self._counts = {name: np.zeros(count, dtype=np.int64) for name in (
             "output_tokens", "num_late_tokens", "num_preemptions", "num_relegations")}
 
-    def store(self, replica_id: int, ended: Ended) -> None:
-        """Requests that ended on a replica."""
+    def store(self, replica_id: int, ended: Ended, unfinished: Set[int]) -> None:
+        """Requests that ended on a replica, or were cut off by the end of the run."""
         rows = ended.request_id
         for name, column in self._moments.items():
             column[rows] = getattr(ended, name)
         for name, counts in self._counts.items():
             counts[rows] = getattr(ended, name)
         self._status[rows] = FINISHED
+        self._status[list(unfinished)] = UNFINISHED
         self._replica[rows] = replica_id
         self.num_stored += len(rows)
 
@@ -45,10 +46,13 @@ class Outcomes:
         self._status[request.request_id] = REJECTED
         self.reasons[reason] += 1
 
-    def shed(self, requests: Iterable[tuple[Request, str]]) -> None:
-        """Requests that were let in and given up later."""
-        for request, reason in requests:
-            self._status[request.request_id] = SHED
+    def shed(self, replica_id: int, requests: Iterable[tuple[Request, str, int]]) -> None:
+        """Requests that were let in and given up later, with reason and relegations."""
+        for request, reason, num_relegations in requests:
+            row = request.request_id
+            self._status[row] = SHED
+            self._replica[row] = replica_id
+            self._counts["num_relegations"][row] += num_relegations
             self.reasons[reason] += 1
 
     def table(self) -> RequestTable:

@@ -71,9 +71,12 @@ class ReplicaRecorder:
     of turns). Nearly every request has one piece; preempted and benched ones have more.
     """
 
-    def __init__(self, sample_period_ps: int) -> None:
+    def __init__(self, sample_period_ps: int, busy_from_ps: int = 0) -> None:
         self.samples = StepSamples(sample_period_ps)
-        self.busy_ps = 0
+        self.busy_ps = 0  # computing, from ``busy_from_ps`` on
+        self.unfinished: set[int] = set()  # cut off by the end of the run, since the last flush
+        self._busy_from_ps = busy_from_ps
+        self._last_end_ps = 0
         self.num_steps = 0
         self._logs: list[TurnLog] = []
         self._live: dict[int, _Life] = {}
@@ -90,7 +93,8 @@ class ReplicaRecorder:
     def run(self, plan: StepPlan, num_steps: int, start_ps: int, duration_ps: int, growth_ps: int,
             end_ps: int, finished: tuple[int, ...], requests: Mapping[int, Request]) -> None:
         """``num_steps`` copies of a plan ran from ``start_ps`` to ``end_ps``."""
-        self.busy_ps += end_ps - start_ps
+        self.busy_ps += max(0, end_ps - max(start_ps, self._busy_from_ps))
+        self._last_end_ps = end_ps
         self.num_steps += num_steps
         live = self._live
         if plan.left or plan.preempted or plan.relegated:
@@ -163,6 +167,12 @@ class ReplicaRecorder:
                             self._relegations.pop(request_id, 0), 0))
         self._ended_requests.append(life.request)
 
+    def cut(self) -> None:
+        """The run stops: whatever is live stays unfinished, with the tokens it has."""
+        self.unfinished.update(self._live)
+        for request_id in list(self._live):
+            self.end(request_id, self._last_end_ps)
+
     def num_relegations(self, request_id: int) -> int:
         """Relegations of a request that never reached a step."""
         return self._relegations.pop(request_id, 0)
@@ -202,7 +212,7 @@ class ReplicaRecorder:
             if token_ps >= 0:
                 parts.append(np.array([token_ps / PS_PER_S]))
             if turns:
-                base, ends_s = self._logs[group].ends_s(start_turn)
+                base, ends_s = self._logs[group].ends_s(start_turn, turns)
                 parts.append(ends_s[start_turn - base:start_turn - base + turns])
         return np.concatenate(parts) if parts else np.zeros(0)
 
@@ -210,6 +220,7 @@ class ReplicaRecorder:
         self._ended = array("q")
         self._ended_requests = []
         self._odd = {}
+        self.unfinished = set()
         oldest = [log.turns for log in self._logs]
         for life in self._live.values():
             for piece in life.pieces or ():

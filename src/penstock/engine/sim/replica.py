@@ -79,7 +79,7 @@ class SimReplica:
         self.requests: dict[int, Request] = {}
         self.recorder = recorder
         self.end_ps = -1  # of the run under way, -1 when idle
-        self.shed: list[tuple[Request, str]] = []
+        self.shed: list[tuple[Request, str, int]] = []  # with reason and relegations
         self._clock = clock
         self._oracle = oracle
         self._journal = journal
@@ -116,6 +116,42 @@ class SimReplica:
             self._num_steps = done
             self.end_ps = self._end_of(done)
 
+    def _steps_done(self, now_ps: int) -> int:
+        """Steps of the run under way that have ended by now."""
+        if self._plan is None or now_ps < self._start_ps + self._duration_ps:
+            return 0
+        done = steps_until(now_ps - self._start_ps, self._duration_ps, self._growth_ps,
+                           self._num_steps)
+        return done if self._end_of(done) <= now_ps else done - 1
+
+    def load(self, now_ps: int) -> tuple[int, int]:
+        """(prompt tokens to compute, KV tokens booked), steps that ended within a run included."""
+        scheduler = self.scheduler
+        prompt_tokens, kv_tokens = scheduler.pending_prompt_tokens, scheduler.kv_used_tokens
+        done = self._steps_done(now_ps) if self._num_steps > 1 else 0
+        if done and self._plan is not None:
+            for chunk in self._plan.chunks:
+                prompt_tokens -= done * chunk.tokens
+            for index in self._plan.groups:
+                group = scheduler.groups[index]
+                kv_tokens += group.growth(done) * group.block_tokens
+        return prompt_tokens, kv_tokens
+
+    def stop(self, now_ps: int) -> None:
+        """The whole simulation ends: keep the steps that have ended, drop the rest."""
+        done = self._steps_done(now_ps)
+        if done:
+            self._num_steps = done
+            self.end_ps = self._end_of(done)
+            self.finish()
+        self._plan = None
+        self.recorder.cut()
+
+    @property
+    def jumping(self) -> bool:
+        """Whether a run of more than one step is under way."""
+        return self._plan is not None and self._num_steps > 1
+
     def _end_of(self, num_steps: int) -> int:
         growth_ps = num_steps * (num_steps - 1) // 2 * self._growth_ps
         return self._start_ps + num_steps * self._duration_ps + growth_ps
@@ -133,7 +169,8 @@ class SimReplica:
             for request_id, reason in plan.shed:
                 self._oracle.forget(request_id)
                 self.recorder.end(request_id, now_ps)
-                self.shed.append((self.requests.pop(request_id), reason))
+                self.shed.append((self.requests.pop(request_id), reason,
+                                  self.recorder.num_relegations(request_id)))
             if plan.chunks or plan.groups:
                 break
             # It took no time, but ranks changed or sequences lost their KV.

@@ -90,7 +90,7 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
         watch.flush()
     replicas = parts.replicas
     for replica in replicas:
-        parts.outcomes.shed(replica.shed)
+        parts.outcomes.shed(replica.replica_id, replica.shed)
     return SimulationResult(
         parts.outcomes.table(), RunSeries([_series(replica) for replica in replicas]),
         np.array([replica.recorder.busy_ps / PS_PER_S for replica in replicas]),
@@ -160,14 +160,18 @@ class _Flusher:
             return
         for replica in self._replicas:
             if replica.recorder.num_ended >= _FLUSH_REQUESTS:
-                self._outcomes.store(replica.replica_id, replica.recorder.flush())
+                self._store(replica)
         if self._on_progress is not None:
             pending = sum(replica.recorder.num_ended for replica in self._replicas)
             self._on_progress(self._outcomes.num_stored + pending)
 
     def flush(self) -> None:
         for replica in self._replicas:
-            self._outcomes.store(replica.replica_id, replica.recorder.flush())
+            self._store(replica)
+
+    def _store(self, replica: SimReplica) -> None:
+        unfinished = replica.recorder.unfinished
+        self._outcomes.store(replica.replica_id, replica.recorder.flush(), unfinished)
 
 
 def step_time(group: ReplicaGroup) -> StepTimeModel:
@@ -200,7 +204,7 @@ def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, kv: KvAllocator
     # Mean 1, so that noise alone makes a replica neither faster nor slower.
     factor = (lambda: float(rng.lognormal(-noise * noise / 2, noise))) if noise > 0 else None
     return SimReplica(replica_id, scheduler, StepClock(truth, factor), Oracle(outputs),
-                      ReplicaRecorder(period_ps), journal)
+                      ReplicaRecorder(period_ps, to_ps(fleet.run.warmup_s)), journal)
 
 
 def _serves(group: ReplicaGroup) -> Callable[[str, str], bool]:

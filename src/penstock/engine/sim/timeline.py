@@ -28,11 +28,16 @@ class TurnLog:
         self._runs.extend((self.turns, num, start_ps, duration_ps, growth_ps))
         self.turns += num
 
-    def ends_s(self, first_turn: int) -> tuple[int, FloatColumn]:
-        """End times in seconds from the run that holds ``first_turn`` on, and its first turn."""
+    def ends_s(self, first_turn: int, num_turns: int | None = None) -> tuple[int, FloatColumn]:
+        """End times in seconds from the run that holds ``first_turn`` on, and its first turn.
+
+        With ``num_turns`` no runs beyond those are expanded.
+        """
         runs = np.frombuffer(self._runs, dtype=np.int64).reshape(-1, 5)
         if len(runs):
             runs = runs[max(0, int(np.searchsorted(runs[:, 0], first_turn, side="right")) - 1):]
+        if num_turns is not None:
+            runs = runs[:int(np.searchsorted(runs[:, 0], first_turn + num_turns, side="left"))]
         num = runs[:, 1]
         total = int(num.sum())
         base = int(runs[0, 0]) if len(runs) else first_turn

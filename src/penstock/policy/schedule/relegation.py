@@ -134,7 +134,8 @@ class FeasibleRelegation(NeverRelegate):
             insort(self._by_deadline, (sequence.deadline_s, sequence.serial, sequence))
 
     def hopeless(self, sequence: Sequence, now_s: float) -> bool:
-        return now_s + sequence.work_s > sequence.deadline_s
+        # One that lost its KV while it decoded has had its first token: its deadline is another.
+        return not sequence.generated and now_s + sequence.work_s > sequence.deadline_s
 
     def review(self, now_s: float, prefill_share: float) -> Review:
         self.next_review_s = now_s + self._review_s
