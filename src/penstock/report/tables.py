@@ -104,11 +104,14 @@ def sizing_table(summary: Mapping[str, Any]) -> "Table":
 
 def refusals_table(summary: Mapping[str, Any]) -> "Table":
     """Why requests were rejected or shed."""
-    table = _table("Rejected and shed", "reason", "class", "outcome", "requests")
-    table.columns[1].justify = table.columns[2].justify = "left"
+    known = [(key, label) for key, label in (("service_class", "class"), ("status", "outcome"))
+             if any(item.get(key) for item in summary["refusals"])]
+    table = _table("Rejected and shed", "reason", *(label for _, label in known), "requests")
+    for column in table.columns[1:-1]:
+        column.justify = "left"
     for item in sorted(summary["refusals"], key=lambda item: -int(item["num_requests"])):
-        table.add_row(_plain(item["reason"]), _plain(item.get("service_class", "")),
-                      _plain(item.get("status", "")), wording.count(item["num_requests"]))
+        table.add_row(_plain(item["reason"]), *(_plain(item.get(key, "")) for key, _ in known),
+                      wording.count(item["num_requests"]))
     return table
 
 
