@@ -23,7 +23,6 @@ class _Life:
         "first_token_ps",
         "group",
         "num_preemptions",
-        "num_relegations",
         "pieces",
         "request",
         "start_turn",
@@ -41,7 +40,6 @@ class _Life:
         self.tokens = 0  # of earlier pieces
         self.pieces: list[tuple[int, int, int, int]] | None = None
         self.num_preemptions = 0
-        self.num_relegations = 0
 
 
 class Ended(NamedTuple):
@@ -60,7 +58,7 @@ class Ended(NamedTuple):
     num_relegations: IntColumn
 
 
-_COLUMNS = 9
+_COLUMNS = 8
 _NONE = -1
 
 
@@ -100,9 +98,7 @@ class ReplicaRecorder:
         if plan.left or plan.preempted or plan.relegated:
             self._disturbed(plan)
         for group in plan.groups:
-            while group >= len(self._logs):
-                self._logs.append(TurnLog())
-            self._logs[group].extend(num_steps, start_ps, duration_ps, growth_ps)
+            self._log(group).extend(num_steps, start_ps, duration_ps, growth_ps)
         for chunk in plan.chunks:
             life = live.get(chunk.request_id)
             if life is None:
@@ -116,14 +112,18 @@ class ReplicaRecorder:
         for request_id in finished:
             self.end(request_id, end_ps)
 
-    def _open(self, request_id: int, group: int, ran: tuple[int, ...], num_steps: int) -> None:
+    def _log(self, group: int) -> TurnLog:
         while group >= len(self._logs):
             self._logs.append(TurnLog())
+        return self._logs[group]
+
+    def _open(self, request_id: int, group: int, ran: tuple[int, ...], num_steps: int) -> None:
+        log = self._log(group)
         life = self._live.get(request_id)
         if life is None:
             return
         life.group = group
-        life.start_turn = self._logs[group].turns
+        life.start_turn = log.turns
         if life.token_ps < 0 and group in ran:
             life.start_turn -= num_steps  # seated before the step: the step's turn is its own
 
@@ -164,7 +164,7 @@ class ReplicaRecorder:
             tokens = 1
         self._ended.extend((tokens, life.first_scheduled_ps, life.first_token_ps,
                             now_ps if tokens else -1, group, start_turn, life.num_preemptions,
-                            self._relegations.pop(request_id, 0), 0))
+                            self._relegations.pop(request_id, 0)))
         self._ended_requests.append(life.request)
 
     def cut(self) -> None:

@@ -19,7 +19,6 @@ class DecodeLoad(NamedTuple):
 class Chunking(Protocol):
     """Shares out one step's prompt tokens: ``begin`` once a step, then ``limit`` per prompt."""
 
-    whole_prompts: bool
     steady: bool  # the budget depends on nothing but the number of decodes
     needs_head: bool  # whether ``begin`` looks at the best prompt
 
@@ -33,12 +32,11 @@ class Chunking(Protocol):
 class FixedChunks:
     """Sarathi-Serve (OSDI 2024): a fixed token budget per step, decodes first."""
 
-    __slots__ = ("_chunk_tokens", "_left", "needs_head", "steady", "whole_prompts")
+    __slots__ = ("_chunk_tokens", "_left", "needs_head", "steady")
 
     def __init__(self, chunk_tokens: int) -> None:
         self.steady = True
         self.needs_head = False
-        self.whole_prompts = False
         self._chunk_tokens = chunk_tokens
         self._left = 0
 
@@ -53,12 +51,11 @@ class FixedChunks:
 class WholePrompts:
     """Orca and vLLM's first scheduler: prompts are never cut; one longer than a step runs alone."""
 
-    __slots__ = ("_left", "_max_step_tokens", "needs_head", "steady", "whole_prompts")
+    __slots__ = ("_left", "_max_step_tokens", "needs_head", "steady")
 
     def __init__(self, max_step_tokens: int) -> None:
         self.steady = False
         self.needs_head = False
-        self.whole_prompts = True
         self._max_step_tokens = max_step_tokens
         self._left = 0
 
@@ -87,13 +84,11 @@ class GridChunks:
     alone; both are kept, because they decide which total is found.
     """
 
-    __slots__ = ("_left", "_safety_factor", "_step_time", "needs_head", "steady",
-                 "whole_prompts")
+    __slots__ = ("_left", "_safety_factor", "_step_time", "needs_head", "steady")
 
     def __init__(self, step_time: StepTimeModel, safety_factor: float) -> None:
         self.steady = False
         self.needs_head = True
-        self.whole_prompts = False
         self._step_time = step_time
         self._safety_factor = safety_factor
         self._left = 0
@@ -135,13 +130,11 @@ class SolvedChunks:
     keep large steps for as long as they last instead of using the bank up at once.
     """
 
-    __slots__ = ("_load", "_max_step_tokens", "_step_time", "allowed_s", "needs_head", "steady",
-                 "whole_prompts")
+    __slots__ = ("_load", "_max_step_tokens", "_step_time", "allowed_s", "needs_head", "steady")
 
     def __init__(self, step_time: StepTimeModel, options: SchedulerOptions) -> None:
         self.steady = False
         self.needs_head = False
-        self.whole_prompts = False
         self._step_time = step_time
         self._max_step_tokens = options.max_step_tokens
         self._load = DecodeLoad(0, 0, float("inf"), 0)

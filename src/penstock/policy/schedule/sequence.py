@@ -13,7 +13,7 @@ class Sequence:
 
     __slots__ = ("computed", "deadline_s", "ended", "first_token_s", "generated", "group",
                  "join_turn", "last_step", "num_preemptions", "num_relegations", "prompt_target",
-                 "queued", "relegated", "request", "reserved_blocks", "review_mark", "serial",
+                 "relegated", "request", "reserved_blocks", "serial",
                  "start_blocks", "started", "work_s")
 
     def __init__(self, request: Request, serial: int, deadline_s: float, group: int) -> None:
@@ -30,13 +30,11 @@ class Sequence:
         self.last_step = -1
         self.first_token_s = -1.0
         self.started = False
-        self.queued = False
         self.relegated = False
         self.ended = False
         self.num_preemptions = 0
         self.num_relegations = 0
         self.work_s = 0.0
-        self.review_mark = 0
 
     @property
     def request_id(self) -> int:
