@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
@@ -113,6 +113,28 @@ class Sizing:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What a plan may choose from, and what it must respect.
+
+    ``tensor`` and ``step_tokens`` are empty where the accelerators and the scheduling policy decide.
+    Costs are money: per hour, and once per replica that is started or stopped.
+    """
+
+    pooling: Literal["model", "class"] = "model"
+    mixed: bool = True
+    tensor: tuple[int, ...] = ()
+    pipeline: tuple[int, ...] = (1,)
+    kv_precisions: tuple[str, ...] = ("bf16",)
+    step_tokens: tuple[int, ...] = ()
+    keep_accelerators: bool = False
+    max_cost_per_hour: float | None = None
+    max_power_w: float | None = None
+    start_cost: float = 0.0
+    stop_cost: float = 0.0
+    num_seeds: int = 2
+
+
+@dataclass(frozen=True, slots=True)
 class Policies:
     """Who decides what: the next step, the replica, the entry, the number of replicas."""
 
@@ -165,6 +187,7 @@ class Fleet:
     traffic: tuple[TrafficSpec, ...]
     replicas: tuple[ReplicaGroup, ...] = ()
     sizing: Sizing = Sizing()
+    plan: PlanOptions = PlanOptions()
     policies: Policies = Policies()
     engine: EngineOptions = EngineOptions()
     run: RunOptions = RunOptions()

@@ -47,6 +47,8 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "sizing": {"groups": [_group(group, engine, "min_replicas", "classes")
                               for group in fleet.sizing.groups] or None,
                    "max_replicas": fleet.sizing.max_replicas},
+        "plan": {key: list(value) or None if isinstance(value, tuple) else value
+                 for key, value in asdict(fleet.plan).items()},
         "policies": {"schedule": _schedule(fleet.policies.schedule, engine),
                      "route": _choice(fleet.policies.route),
                      "admit": _choice(fleet.policies.admit),
