@@ -37,7 +37,8 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         name=document.name or name, accelerators=tuple(have.pools.values()),
         models=tuple(have.models.values()), service_classes=_classes(document),
         traffic=resolve_traffic(document, have), replicas=resolve_replicas(document, have),
-        sizing=resolve_sizing(document, have), plan=_plan(document), policies=_policies(document, engine),
+        sizing=resolve_sizing(document, have), plan=_plan(document),
+        policies=_policies(document, engine),
         engine=engine, run=RunOptions(**document.run.given()),
         catalog=document.catalog and files.find(document.catalog, ("catalog",)))
     for problem in _prompt_problems(fleet):

@@ -116,7 +116,7 @@ class Sizing:
 class PlanOptions:
     """What a plan may choose from, and what it must respect.
 
-    ``tensor`` and ``step_tokens`` are empty where the accelerators and the scheduling policy decide.
+    ``tensor`` and ``step_tokens`` are empty where accelerators and the scheduling policy decide.
     Costs are money: per hour, and once per replica that is started or stopped.
     """
 
