@@ -1,0 +1,1 @@
+"""The least-cost fleet: an abstract planning problem, its solvers, and what their answers mean."""
