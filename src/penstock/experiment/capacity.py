@@ -9,7 +9,8 @@ import numpy as np
 from penstock.core.errors import InputError
 from penstock.engine.sim.simulation import Beliefs
 from penstock.experiment.fleet_bound import fleet_bound_per_s
-from penstock.experiment.run import AS_THEY_ARE, attainment_by_class, run_fleet
+from penstock.experiment.run import AS_THEY_ARE, run_fleet
+from penstock.fleet.judge import attainment_by_class
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.metrics.attainment import Attainment

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.experiment.bound import throughput_bound
-from penstock.experiment.run import attainment_by_class, run_fleet
+from penstock.experiment.run import run_fleet
+from penstock.fleet.judge import attainment_by_class
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.metrics.attainment import Attainment
+from penstock.plan.bound import throughput_bound
 from penstock.workload.select import select
 from penstock.workload.workload import Workload
 

@@ -79,7 +79,8 @@ def _of_class(workload: Workload, name: str) -> Workload:
     return select(workload, workload.class_index == workload.service_classes.index(name))
 
 
-def _classes_with_traffic(fleet: Fleet, workloads: tuple[Workload, ...]) -> tuple[ServiceClass, ...]:
+def _classes_with_traffic(fleet: Fleet,
+                          workloads: tuple[Workload, ...]) -> tuple[ServiceClass, ...]:
     present = {workload.service_classes[index] for workload in workloads
                for index in np.unique(workload.class_index)}
     return tuple(c for c in fleet.service_classes if c.name in present)

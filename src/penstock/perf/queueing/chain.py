@@ -55,5 +55,6 @@ class FiniteChain:
         full = np.take_along_axis(probabilities, self._last, axis=1)[:, 0]
         accepted = np.where(full < 0.5, 1.0 - full,
                             np.where(self._number < self._last, probabilities, 0.0).sum(axis=1))
-        return Occupancy(probabilities, rates * accepted, (probabilities * self._number).sum(axis=1),
+        return Occupancy(probabilities, rates * accepted,
+                         (probabilities * self._number).sum(axis=1),
                          (probabilities * self._in_service).sum(axis=1))
