@@ -27,6 +27,7 @@ _GRID = 48
 class ClassTargets:
     """Targets of one class, seconds (infinite where there is none); ``percentile`` binds all."""
 
+    name: str
     ttft_s: float = inf
     itl_s: float = inf
     e2e_s: float = inf
@@ -284,23 +285,26 @@ class ReplicaQueue:
         0 where a target cannot be met even by an idle replica.
         """
         low, high = 0.0, self.saturation_per_s()
-        binding = self._first_miss(high, num_replicas)
-        if binding is None:
+        missed = self.first_miss(high, num_replicas)
+        if missed is None:
             return high, "throughput"
         for _ in range(30):
             middle = 0.5 * (low + high)
-            missed = self._first_miss(middle, num_replicas)
-            if missed is None:
+            found = self.first_miss(middle, num_replicas)
+            if found is None:
                 low = middle
             else:
-                high, binding = middle, missed
+                high, missed = middle, found
+        binding = " ".join(missed)
         return (low, binding) if low > 1e-6 else (0.0, binding)
 
-    def _first_miss(self, rate_per_s: float, num_replicas: int) -> str | None:
+    def first_miss(self, rate_per_s: float, num_replicas: int = 1) -> tuple[str, str] | None:
+        """The first class that misses its objective, and the target that binds it; ``None`` where
+        every class meets it."""
         for (missed, name), target in zip(self.misses(rate_per_s, num_replicas), self._targets,
                                           strict=True):
             if missed > 1.0 - target.percentile / 100.0 + 1e-12:
-                return name
+                return target.name, name
         return None
 
 
