@@ -13,6 +13,7 @@ from penstock.fleet.values import (
     TraceFile,
     TrafficSpec,
 )
+from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 from penstock.workload.lengths import (
     Fixed,
@@ -120,6 +121,17 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
         "kv_precision": group.kv_precision, classes: _listed(group.service_classes),
         "step_time": group.step_time,
         "schedule": None if group.schedule is None else _schedule(group.schedule, engine)}
+
+
+def replicas_section(fleet: Fleet) -> list[dict[str, Any]]:
+    """The fleet's ``replicas`` as its file states them, without what is left at its default."""
+    found = []
+    for group in fleet.replicas:
+        section = _without_none(_group(group, fleet.engine, "count", "service_classes"))
+        if group.parallelism == ONE_ACCELERATOR:
+            del section["parallelism"]
+        found.append(section)
+    return found
 
 
 def _listed(names: Iterable[str] | None) -> list[str] | None:
