@@ -241,6 +241,35 @@ def test_bound_adds_up_replicas(penstock):
     assert "all replicas together" in penstock("bound", "fleet.yaml").out
 
 
+def test_bound_says_how_many_replicas_the_traffic_needs(penstock):
+    rate = "traffic[0].rate_per_s=70"
+    found = penstock("bound", "unsized.yaml", "--json", "--set", rate).json
+    needed = found["replicas_needed"]
+    assert needed == found["groups"][0]["replicas_needed"] > 1
+    each = found["groups"][0]["replica_rate_per_s"]
+    assert (needed - 1) * each < found["traffic_rate_per_s"] <= needed * each
+    assert f"at the bound: {needed} replicas\n" in penstock("bound", "unsized.yaml", "--set",
+                                                            rate).out
+    silo = penstock("bound", "fleet.yaml", "--json", "--set",
+                    "replicas=[{service_classes: [chat]}, {service_classes: [batch]}]").json
+    assert silo["replicas_needed"] == 2
+    shared = penstock("bound", "fleet.yaml", "--json", "--set", "replicas=[{count: 1}, {}]").json
+    assert shared["replicas_needed"] is None
+
+
+@pytest.mark.parametrize("command", ["run unsized.yaml --no-report", "bound unsized.yaml",
+                                     "compare fleet.yaml --policies sarathi:chunk_tokens=256,fcfs",
+                                     "report run", "capacity fleet.yaml --tolerance 0.2",
+                                     "sweep fleet.yaml --set run.seed=1,2"])
+@pytest.mark.parametrize("columns", [80, 120])
+def test_outputs_fit_the_window_and_cut_nothing(command, columns, penstock, monkeypatch):
+    penstock("run", "fleet.yaml", "--out", "run", "--no-report")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = penstock(*command.split()).out
+    assert max(map(len, text.splitlines())) <= columns
+    assert "…" not in text
+
+
 def test_compare_runs_every_policy_on_the_same_requests(penstock):
     found = penstock("compare", "fleet.yaml", "--policies",
                      "penstock,sarathi:chunk_tokens=128:max_num_seqs=8,fcfs", "--seeds", 2,

@@ -9,6 +9,7 @@ from penstock import __version__
 from penstock.engine.sim.simulation import Beliefs, SimulationResult, simulate
 from penstock.fleet.values import Fleet
 from penstock.metrics.attainment import Attainment
+from penstock.metrics.misses import missed_targets
 from penstock.metrics.summary import Usage, summarise
 from penstock.metrics.table import RequestTable
 from penstock.workload.workload import Workload
@@ -60,6 +61,18 @@ def cost_per_hour(fleet: Fleet) -> float:
     """What all replicas cost per hour."""
     return sum(group.num_accelerators * fleet.pool(group.accelerator.name).price_per_hour
                for group in fleet.replicas)
+
+
+def missed_by_class(fleet: Fleet, table: RequestTable) -> dict[str, dict[str, int]]:
+    """Per class that misses its objective, how many requests missed which target."""
+    table = counted(fleet, table)
+    found: dict[str, dict[str, int]] = {}
+    for service_class in fleet.service_classes:
+        rows = table.of_class(service_class.name)
+        reached = Attainment(int(rows.met_slo.sum()), len(rows))
+        if reached.meets(service_class.slo.percentile) is False:
+            found[service_class.name] = missed_targets(rows, service_class.slo)
+    return found
 
 
 def attainment_by_class(fleet: Fleet, table: RequestTable) -> dict[str, Attainment]:
