@@ -220,7 +220,15 @@ def test_no_capacity_is_status_1(penstock):
 def test_traffic_too_short_to_load_the_fleet_is_told(penstock):
     outcome = penstock("capacity", "fleet.yaml")
     assert outcome.status == 0
-    assert "100.0% of it\nthe requests are too few" in outcome.out
+    stopped, field = outcome.out.splitlines()[-2:]
+    assert stopped.startswith("the search stopped at the bound: the requests are too few to miss a "
+                              "target of 300 s:")
+    assert field.startswith("raise traffic[0].num_requests to ")
+    found = penstock("capacity", "fleet.yaml", "--json").json
+    assert found["reached_bound"] is True
+    assert list(found["raise_to"]) == ["traffic[0].num_requests"]
+    needed = 5 * 300 * found["rate_per_s"]
+    assert needed <= found["raise_to"]["traffic[0].num_requests"] <= 1.1 * needed
     warm = penstock("capacity", "fleet.yaml", "--set", "run.warmup_s=1000")
     assert warm.status == 2
     assert "within warmup_s, 1000 s" in warm.err
