@@ -294,6 +294,12 @@ def test_compare_runs_every_policy_on_the_same_requests(penstock):
     table = penstock("compare", "fleet.yaml", "--policies", "edf,srpf").out
     assert "edf" in table
     assert "srpf" in table
+    assert "Differences to edf" in table
+    figures = found["policies"][2]["figures"]
+    assert figures["chat.ttft_s.p99"]["num_known"] == 2
+    assert figures["chat.ttft_s.p99"]["difference"]["mean"] == pytest.approx(
+        figures["chat.ttft_s.p99"]["mean"]
+        - found["policies"][0]["figures"]["chat.ttft_s.p99"]["mean"])
 
 
 def test_sweep_runs_the_grid_and_keeps_its_rows(penstock, folder):

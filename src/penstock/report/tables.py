@@ -120,18 +120,19 @@ def _late_row(table: FittingTable, entry: Mapping[str, Any]) -> None:
     allowed = wording.late_target(entry["slo"])
     if allowed is None:
         return
-    cells = [_marked(wording.late_share(share), wording.is_late(q, share, entry["slo"]))
+    cells = [marked(wording.late_share(share), wording.is_late(q, share, entry["slo"]))
              for q, share in entry["late_token_share"].items()]
     table.add_row("", "late tokens", wording.late_share(allowed), *cells)
 
 
 def _judged(entry: Mapping[str, Any], latency: str, percentile: str) -> "Text":
     value = entry["latency"][latency][percentile]
-    return _marked(wording.seconds(value),
+    return marked(wording.seconds(value),
                    wording.is_over(percentile, value, entry["slo"], latency))
 
 
-def _marked(text: str, over: bool | None) -> "Text":
+def marked(text: str, over: bool | None) -> "Text":
+    """A figure, with a sign and a colour when it breaks its target."""
     from rich.text import Text
 
     return Text(f"▲ {text}", style="red") if over else Text(text)
