@@ -317,6 +317,14 @@ def test_sweep_runs_the_grid_and_keeps_its_rows(penstock, folder):
     assert "exists; --resume" in penstock(*arguments).err
 
 
+def test_workers_write_the_same_file(penstock, folder):
+    arguments = ("sweep", "fleet.yaml", "--seeds", 2, "--set", "traffic[0].rate_per_s=4,8")
+    assert penstock(*arguments, "--out", "one.csv").status == 0
+    outcome = penstock(*arguments, "--out", "three.csv", "--workers", 3)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert (folder / "three.csv").read_bytes() == (folder / "one.csv").read_bytes()
+
+
 def test_a_resumed_sweep_computes_only_what_is_missing(penstock, folder, monkeypatch):
     arguments = ("sweep", "fleet.yaml", "--set", "run.seed=1,2,3")
     whole = penstock(*arguments, "--out", "whole.json").status, (folder / "whole.json").read_bytes()

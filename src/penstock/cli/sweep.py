@@ -42,6 +42,9 @@ def sweep(
         help="Where to keep the rows (.csv or .json), written anew after every run.")] = None,
     resume: Annotated[bool, typer.Option(
         "--resume", help="Keep the rows that --out already holds, run the others.")] = False,
+    workers: Annotated[int, typer.Option(
+        "--workers", min=1, max=256, metavar="N",
+        help="Processes that run points at the same time; the rows are the same.")] = 1,
     replicas: NumReplicas = None, data: DataDir = None, seed: Seed = None,
     as_json: AsJson = False,
 ) -> int:
@@ -64,7 +67,7 @@ def sweep(
     keys = {point.key for point in points}
     rows = [row for row in known if row.get("key") in keys]
     with progress("sweeping", len(points)) as update:
-        for row in run_points(points, {row["key"] for row in rows}):
+        for row in run_points(points, {row["key"] for row in rows}, workers):
             rows.append(row)
             _keep(out, rows)
             update(f"{len(rows)} of {len(points)} runs", len(rows))
