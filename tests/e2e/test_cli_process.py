@@ -71,6 +71,23 @@ def test_an_interrupt_leaves_nothing_behind(folder):
     assert list((folder / "out").iterdir()) == []
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_an_interrupt_ends_the_workers_of_a_sweep_too(folder):
+    process = start("sweep", "fleet.yaml", "--workers", 2, "--out", "rows.csv", "--set",
+                    "traffic[0].num_requests=60,4000000", "--seeds", 2, cwd=folder,
+                    start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (folder / "rows.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    status, out, err = finish(process)
+    assert (status, out) == (130, "")
+    assert "Traceback" not in err
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert (folder / "rows.csv").read_text().count("\n") >= 2
+
+
 def test_what_every_command_pays_for_stays_light(folder):
     """Start-up loads none of what only a simulation needs."""
     code = ("import sys; from penstock.cli.main import main; main(['--version']); "

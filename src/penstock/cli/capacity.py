@@ -1,5 +1,6 @@
 """``penstock capacity``: the highest request rate that meets every class's share."""
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -68,14 +69,20 @@ def capacity(
 
 
 def _document(found: "Capacity", fleet: Any) -> dict[str, Any]:
+    from penstock.experiment.enough import fields_to_raise, longest_target_s
+
     limit = _bound_per_s(fleet)
     seeds = list(seed_range(fleet, len(found.by_seed)))
     return {
         "name": fleet.name, "attainment": found.share, "rate_per_s": found.rate_per_s,
         "half_width_per_s": found.half_width_per_s,
-        "by_seed": [{"seed": seed, "rate_per_s": rate}
-                    for seed, rate in zip(seeds, found.by_seed, strict=True)],
+        "by_seed": [{"seed": seed, "rate_per_s": rate,
+                     "bound_per_s": bound if bound < math.inf else None}
+                    for seed, rate, bound in zip(seeds, found.by_seed, found.bounds, strict=True)],
         "bound_per_s": limit, "share_of_bound": found.rate_per_s / limit if limit else None,
+        "reached_bound": found.reached_bound, "longest_target_s": longest_target_s(fleet),
+        "raise_to": fields_to_raise(fleet, min(found.num_requests), max(found.by_seed))
+        if found.reached_bound else {},
         "probes": [{"seed": probe.seed, "rate_per_s": probe.rate_per_s, "meets": probe.meets,
                     "attainment": {name: share.share for name, share in probe.attainment.items()}}
                    for probe in found.probes]}
@@ -110,6 +117,8 @@ def _tables(document: dict[str, Any]) -> list[Any]:
 
 
 def _headline(document: dict[str, Any]) -> str:
+    from penstock.report import wording
+
     half = document["half_width_per_s"]
     text = f"capacity {document['rate_per_s']:.3f} requests/s at {document['attainment']:.4g} " \
            "attainment in every class"
@@ -117,8 +126,10 @@ def _headline(document: dict[str, Any]) -> str:
         text += f", 95 % interval ± {half:.3f}"
     if document["bound_per_s"]:
         text += f"\nthroughput bound {document['bound_per_s']:.3f} requests/s; reached " \
-                f"{document['share_of_bound']:.1%} of it"
-        if document["share_of_bound"] > 0.999:
-            text += "\nthe requests are too few to show where the fleet gives way; raise " \
-                    "num_requests"
+                f"{wording.percent(document['share_of_bound'], 1)} of it"
+    if document["raise_to"]:
+        fields = " and ".join(f"{name} to {value:,} or more"
+                              for name, value in document["raise_to"].items())
+        text += ("\nthe search stopped at the bound: the requests are too few to miss a target of "
+                 f"{wording.seconds(document['longest_target_s'])}:\nraise {fields}")
     return text

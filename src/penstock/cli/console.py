@@ -1,5 +1,6 @@
 """What the terminal shows: results on stdout, progress on stderr."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 # Wide enough for every table where nobody says how wide the reader's window is.
 _FILE_WIDTH = 120
 
+
 class Update(Protocol):
     """Says what happens now; without ``done``, one more unit of the total is."""
 
@@ -18,11 +20,15 @@ class Update(Protocol):
 
 
 def print_tables(tables: "Iterable[RenderableType]") -> None:
-    """Print tables and texts in order; brackets in a text are no markup."""
+    """Print tables and texts in order; brackets in a text are no markup.
+
+    As wide as the terminal, or as COLUMNS says; into a file or pipe, as every table needs.
+    """
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False)
+    stated = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    console = Console(width=None if stated else _FILE_WIDTH, highlight=False)
     # Rich ends the process when the reader of a pipe has gone; main has its own way.
     with console.capture() as captured:
         for table in tables:

@@ -54,8 +54,9 @@ def run(fleet_file: FleetFile, out: OutDir = None, settings: Settings = None,
 
 def _sized(fleet: "Fleet", workload: "Workload", update: "Update") -> "Sized":
     from penstock.experiment.sizing import Trial, size_fleet
+    from penstock.report.wording import replicas
 
     def on_trial(trial: Trial) -> None:
-        update(f"{trial.count} replicas: {'enough' if trial.meets else 'too few'}")
+        update(f"{replicas(trial.count)}: {'enough' if trial.meets else 'too few'}")
 
     return size_fleet(fleet, workload, fleet.run.seed, on_trial)

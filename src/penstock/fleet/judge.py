@@ -2,6 +2,7 @@
 
 from penstock.fleet.values import Fleet
 from penstock.metrics.attainment import Attainment
+from penstock.metrics.misses import missed_targets
 from penstock.metrics.table import RequestTable
 
 
@@ -26,4 +27,16 @@ def attainment_by_class(fleet: Fleet, table: RequestTable) -> dict[str, Attainme
         rows = table.of_class(service_class.name)
         if len(rows):
             found[service_class.name] = Attainment(int(rows.met_slo.sum()), len(rows))
+    return found
+
+
+def missed_by_class(fleet: Fleet, table: RequestTable) -> dict[str, dict[str, int]]:
+    """Per class that misses its objective, how many requests missed which target."""
+    table = counted(fleet, table)
+    found: dict[str, dict[str, int]] = {}
+    for service_class in fleet.service_classes:
+        rows = table.of_class(service_class.name)
+        reached = Attainment(int(rows.met_slo.sum()), len(rows))
+        if reached.meets(service_class.slo.percentile) is False:
+            found[service_class.name] = missed_targets(rows, service_class.slo)
     return found

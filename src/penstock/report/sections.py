@@ -134,16 +134,19 @@ def _costs(cost: Mapping[str, float | None], keys: Iterable[str]) -> list[str]:
 
 
 def sizing_table(sizing: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Every size or rate tried, with the attainment of each class."""
-    head = (wording.sizing_variable(sizing), *map(escape, names), "objectives")
+    """Every size or rate tried, with the attainment of each class and what fell short."""
+    missing = any(map(wording.trial_missed, sizing["tried"]))
+    head = (wording.sizing_variable(sizing), *map(escape, names), "objectives",
+            *(["missed by"] if missing else []))
     rows = []
     for trial in sorted(sizing["tried"], key=lambda trial: float(trial["value"])):
         chosen = trial["value"] == sizing.get("chosen")
         value = f"{trial['value']:g}"
         rows.append((f"<b>{value}</b> chosen" if chosen else value,
                      *(wording.percent(trial["attainment"].get(name)) for name in names),
-                     badge(trial["meets_slo"], wording.verdict(trial["meets_slo"]))))
-    return table(head, rows)
+                     badge(trial["meets_slo"], wording.verdict(trial["meets_slo"])),
+                     *([escape(wording.trial_missed(trial))] if missing else [])))
+    return table(head, rows, caption=" ".join(wording.sizing_limits(sizing)))
 
 
 def refusals_table(refusals: Sequence[Mapping[str, Any]]) -> str:
