@@ -14,6 +14,7 @@ OPTIMISM = 1.15
 is too high is found out by simulation, one that is too low would never be tried."""
 
 _MOST_ROUNDS = 60
+_SHARE_STEPS = 5
 _CUT = 1e-3  # a rate that a simulation refutes goes this far below what it implied
 
 
@@ -53,9 +54,10 @@ def check(fleet: Fleet, choices: Sequence[Choice], solve: Solve, *, seed: int,
     """The cheapest fleet whose simulation meets every objective, as far as rates are believed.
 
     Rates start above their estimates and never above the throughput bound. A proposal is simulated
-    demand by demand; where one misses, the fewest replicas more that hold are found, and the rates
-    of its variants fall to what that shows. The first proposal that holds everywhere is best for
-    rates of which every one is either proven too low by nobody or refuted from above.
+    demand by demand; where one misses, the fewest replicas more that hold are found (or, where
+    there are no more, the share that is carried), and the rates of its variants fall to what that
+    shows. So the first proposal that holds everywhere is the cheapest for rates that are either
+    hopeful still or just below what a simulation refuted.
     """
     return _Loop(fleet, choices, solve, seed, on_trial).run()
 
@@ -106,7 +108,10 @@ class _Loop:
         return self._known[key]
 
     def _correct(self, choice: Choice, counts: Counts, share: float) -> None:
-        """Lower the rates of the variants that missed to what the fewest that hold imply."""
+        """Lower the rates of the variants that missed to what they turn out to carry."""
+        if share < 1.0 - 1e-9:  # all there is: what they carry is less of the demand
+            self._lower(choice, counts, self._carried(choice, counts, share))
+            return
         low, high = 0, 1
         most = 2 * sum(count for _, count in counts) + 64
         while not self._judge(choice, self._more(choice, counts, high), share).meets:
@@ -120,12 +125,26 @@ class _Loop:
                     high = middle
                 else:
                     low = middle
-        refuted = self._more(choice, counts, low)
+        self._lower(choice, self._more(choice, counts, low), share * (1.0 - _CUT))
+
+    def _carried(self, choice: Choice, counts: Counts, share: float) -> float:
+        """The share of the demand, of what was believed, that these replicas carry."""
+        low, high = 0.0, share
+        for _ in range(_SHARE_STEPS):
+            middle = 0.5 * (low + high)
+            if self._judge(choice, counts, middle).meets:
+                low = middle
+            else:
+                high = middle
+        return low or high
+
+    def _lower(self, choice: Choice, counts: Counts, share: float) -> None:
+        """Believe that these replicas together carry ``share`` of the demand at most."""
         demand = choice.demand
-        capacity = sum(count * self._rates[demand.name, variant] for variant, count in refuted)
-        factor = (1.0 - _CUT) * demand.rate_per_s * share / capacity
-        for variant, _ in refuted:
-            self._rates[demand.name, variant] *= min(factor, 1.0 - _CUT)
+        capacity = sum(count * self._rates[demand.name, variant] for variant, count in counts)
+        factor = min(share * demand.rate_per_s / capacity, 1.0 - _CUT)
+        for variant, _ in counts:
+            self._rates[demand.name, variant] *= factor
 
     def _more(self, choice: Choice, counts: Counts, extra: int) -> Counts:
         """Some replicas more of the variant that carries most."""
