@@ -1,0 +1,1 @@
+"""Which accelerators, and how many replicas of what, at the least cost."""

@@ -1,0 +1,175 @@
+"""What each accelerator would take to serve each server: replicas, batch, cost, latencies.
+
+Rules of llm-inferno/optimizer (v1) and optimizer-light 0.7 (v2), queue model included.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from penstock.core.errors import InputError, nearest
+from penstock.perf.queueing import inferno
+from penstock.perf.queueing.parameters import QueueSpec, RequestSize
+from penstock.perf.queueing.parameters import Targets as QueueTargets
+from penstock.plan.inferno.values import (
+    Allocation,
+    DecodePrefillTimes,
+    IterationTimes,
+    Profile,
+    Server,
+    System,
+    Targets,
+)
+
+# Moving to another accelerator costs this share of both allocations.
+TRANSITION_SHARE = 0.1
+# Queue slots per slot of the batch, schema v1.
+QUEUE_TO_BATCH = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """``by_server``: allocations by accelerator, of every server. ``reasons``: why there is none,
+    by server and then by accelerator; the accelerator "" stands for the server itself."""
+
+    by_server: Mapping[str, Mapping[str, Allocation]]
+    reasons: Mapping[str, Mapping[str, str]]
+
+    def reason(self, server: str) -> str:
+        """One line for a server without candidates."""
+        reasons = self.reasons.get(server, {})
+        if "" in reasons:
+            return reasons[""]
+        each = "; ".join(f"{accelerator}: {text}" for accelerator, text in reasons.items())
+        return f"no accelerator can meet its targets ({each})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A server on an accelerator, ready to be sized."""
+
+    server: Server
+    profile: Profile
+    queue: QueueSpec
+    targets: Targets
+
+
+def transition_penalty(current: Allocation, candidate: Allocation) -> float:
+    """What going from ``current`` to ``candidate`` is worth, in cents per hour; smaller is better.
+
+    The difference in cost, and a tenth of both costs when the accelerator changes. Equal replicas
+    of the same accelerator are free, whatever the batch size.
+    """
+    before, after = current.cost_cents_per_hour, candidate.cost_cents_per_hour
+    if current.accelerator != candidate.accelerator:
+        return TRANSITION_SHARE * (before + after) + (after - before)
+    return 0.0 if current.num_replicas == candidate.num_replicas else after - before
+
+
+def replicas_for(rate: float, capacity: float) -> int:
+    """Replicas for a rate, divided in single precision, where upstream rounds up."""
+    return math.ceil(np.float32(rate) / np.float32(capacity))
+
+
+def find_candidates(system: System) -> Candidates:
+    """Every candidate of every server."""
+    reasons: dict[str, dict[str, str]] = {name: {} for name in system.servers}
+    found: dict[str, dict[str, Allocation]] = {name: {} for name in system.servers}
+    pairs: list[_Pair] = []
+    for server in system.servers.values():
+        try:
+            targets, profiles = _references(system, server)
+        except InputError as error:
+            reasons[server.name][""] = str(error)
+            continue
+        for profile in profiles:
+            try:
+                if server.load.is_zero:
+                    idle = _idle(system, server, profile)
+                    found[server.name][idle.accelerator] = idle
+                else:
+                    pairs.append(_Pair(server, profile, _queue(system, server, profile), targets))
+            except InputError as error:
+                reasons[server.name][profile.accelerator] = str(error)
+    for pair, outcome in zip(pairs, _size(system, pairs), strict=True):
+        where = pair.server.name, pair.profile.accelerator
+        if isinstance(outcome, str):
+            reasons[where[0]][where[1]] = outcome
+        else:
+            found[where[0]][where[1]] = outcome
+    return Candidates(found, reasons)
+
+
+def _references(system: System, server: Server) -> tuple[Targets, list[Profile]]:
+    """The server's targets, and the profiles that it may use. Raises InputError with the reason."""
+    load = server.load
+    if min(load.arrival_per_min, load.input_tokens, load.output_tokens) < 0:
+        raise InputError("its load is negative")
+    service_class = system.service_classes.get(server.service_class)
+    if service_class is None:
+        raise InputError(f"no service class {server.service_class!r}"
+                         f"{nearest(server.service_class, system.service_classes)}")
+    targets = service_class.targets.get(server.model)
+    if targets is None:
+        raise InputError(f"class {server.service_class!r} has no targets for model "
+                         f"{server.model!r}")
+    profiles = [profile for profile in system.profiles.values() if profile.model == server.model]
+    if not profiles:
+        models = {profile.model for profile in system.profiles.values()}
+        raise InputError(f"no performance data of model {server.model!r}"
+                         f"{nearest(server.model, models)}")
+    current = server.current.accelerator
+    if server.keep_accelerator and current:
+        profiles = [profile for profile in profiles if profile.accelerator == current]
+        if not profiles:
+            raise InputError(f"it keeps accelerator {current!r}, on which there are no performance "
+                             f"data of model {server.model!r}")
+    return targets, profiles
+
+
+def _unit_cost(system: System, profile: Profile) -> float:
+    accelerator = system.accelerators.get(profile.accelerator)
+    if accelerator is None:
+        raise InputError(f"no accelerator {profile.accelerator!r}"
+                         f"{nearest(profile.accelerator, system.accelerators)}")
+    return accelerator.cost_cents_per_hour * profile.acc_count
+
+
+def _max_batch(server: Server, profile: Profile) -> int:
+    """The server's own batch size, else what fits when every request has its output tokens."""
+    if server.max_batch_size > 0:
+        return server.max_batch_size
+    tokens = profile.max_batch_size * profile.at_tokens
+    return max(1, tokens // server.load.output_tokens) if server.load.output_tokens else 1
+
+
+def _queue(system: System, server: Server, profile: Profile) -> QueueSpec:
+    _unit_cost(system, profile)
+    batch = _max_batch(server, profile)
+    room = QUEUE_TO_BATCH * batch if system.generation == "v1" else server.max_queue_size
+    size = RequestSize(server.load.input_tokens, server.load.output_tokens)
+    return QueueSpec(profile.times, size, batch, room)
+
+
+def _idle(system: System, server: Server, profile: Profile) -> Allocation:
+    """Without load: nothing, or the floor of replicas at the latencies of a lone request."""
+    cost, times, tokens = _unit_cost(system, profile), profile.times, server.load.input_tokens
+    if server.min_num_replicas == 0:
+        return Allocation()
+    if isinstance(times, DecodePrefillTimes):
+        ttft_ms = times.gamma_ms + times.delta_ms * tokens
+    else:
+        ttft_ms = times.alpha_ms + (times.beta_ms + times.gamma_ms) * tokens
+    return _valued(server, Allocation(
+        profile.accelerator, server.min_num_replicas, _max_batch(server, profile),
+        cost * server.min_num_replicas, itl_ms=times.alpha_ms + times.beta_ms, ttft_ms=ttft_ms))
+
+
+def _valued(server: Server, candidate: Allocation) -> Allocation:
+    return replace(candidate, value=transition_penalty(server.current, candidate))
+
+
+def _size(system: System, pairs: Sequence[_Pair]) -> Iterator[Allocation | str]:
+    raise NotImplementedError
