@@ -1,0 +1,1 @@
+"""A replica as a queue with state-dependent service: what it sustains, and how late it is."""

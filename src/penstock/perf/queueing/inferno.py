@@ -1,0 +1,140 @@
+"""The published analysis of one replica and its sizing by mean targets, traps included.
+
+This is the behaviour of llm-inferno's queue analyser in both generations, kept so that its
+results can be reproduced. What is wrong with it, and what Penstock's own mode does instead, is in
+docs/reference/queueing.md. Rates are requests per second, times ms.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from penstock.core.errors import InputError
+from penstock.perf.queueing.chain import FiniteChain
+from penstock.perf.queueing.chunks import Array
+from penstock.perf.queueing.parameters import DecodePrefillTimes, QueueSpec, Targets
+from penstock.perf.queueing.rates import service_times
+
+SMALLEST_SHARE = 0.001  # of the rate of one request alone: where a search begins
+STABLE_SHARE = 0.999  # of the rate of a full batch: where it ends
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Means of a batch of replicas at given rates; every field has shape (B,)."""
+
+    offered_per_s: Array
+    throughput_per_s: Array
+    response_ms: Array
+    wait_ms: Array
+    in_service: Array
+    prefill_ms: Array
+    itl_ms: Array
+    ttft_ms: Array
+    utilisation: Array
+    max_rate_per_s: Array
+
+    def row(self, index: int) -> "MeanMetrics":
+        """One replica's means as plain numbers."""
+        return MeanMetrics(*(float(getattr(self, name)[index]) for name in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class MeanMetrics:
+    """Means of one replica at one rate; fields as in Metrics."""
+
+    offered_per_s: float
+    throughput_per_s: float
+    response_ms: float
+    wait_ms: float
+    in_service: float
+    prefill_ms: float
+    itl_ms: float
+    ttft_ms: float
+    utilisation: float
+    max_rate_per_s: float
+
+
+class InfernoQueues:
+    """A batch of queues of one generation with the published rules. Raises InputError on none."""
+
+    def __init__(self, queues: Sequence[QueueSpec]) -> None:
+        kinds = {type(queue.times) for queue in queues}
+        if len(kinds) != 1:
+            raise InputError(f"queues: found {len(kinds)} kinds of step times; expected one")
+        self.queues = tuple(queues)
+        self.slots = np.array([queue.max_batch for queue in queues], dtype=float)
+        room = np.array([queue.max_queue for queue in queues], dtype=float)
+        self.times = service_times(queues)
+        numbers = np.arange(1.0, float(self.slots.max()) + 1.0)[None, :]
+        rates = self.times.rates(np.minimum(numbers, self.slots[:, None]))
+        self.chain = FiniteChain(rates, self.slots, room)
+        # The published range is in 32-bit floats, as its search is.
+        self.min_rate_per_ms = np.float32(SMALLEST_SHARE) * rates[:, 0].astype(np.float32)
+        self.max_rate_per_ms = np.float32(STABLE_SHARE) * rates[:, -1].astype(np.float32)
+
+    @property
+    def min_rate_per_s(self) -> Array:
+        """Where sizing begins to look, shape (B,)."""
+        return self.min_rate_per_ms.astype(float) * 1000.0
+
+    @property
+    def max_rate_per_s(self) -> Array:
+        """The published limit of stability: a share of the rate of a full batch, shape (B,)."""
+        return self.max_rate_per_ms.astype(float) * 1000.0
+
+    def metrics(self, rates_per_s: Array) -> Metrics:
+        """Means at given positive rates of shape (B,), beyond the limit too."""
+        occupancy = self.chain.occupancy(rates_per_s / 1000.0)
+        service_ms = occupancy.service
+        wait_ms = np.maximum(0.0, occupancy.response - service_ms)
+        prefill_ms, itl_ms = self.times.latencies(occupancy.in_service, service_ms, self.slots)
+        ttft_ms = wait_ms + prefill_ms + (itl_ms if self.times.ttft_has_decode else 0.0)
+        return Metrics(
+            rates_per_s, occupancy.throughput * 1000.0, occupancy.response, wait_ms,
+            occupancy.in_service, prefill_ms, itl_ms, ttft_ms,
+            np.clip(occupancy.in_service / self.slots, 0.0, 1.0), self.max_rate_per_s)
+
+
+def analyze(queue: QueueSpec, rate_per_s: float) -> MeanMetrics:
+    """Means of one queue. Raises InputError for a rate that is not positive.
+
+    The first generation refuses a rate above its limit of stability; the second has no such
+    guard, and shows overload as throughput below the offered rate.
+    """
+    if not rate_per_s > 0.0 or rate_per_s == float("inf"):
+        raise InputError(f"rate: found {rate_per_s:g}; expected a positive number per second")
+    model = InfernoQueues([queue])
+    limit = float(model.max_rate_per_s[0])
+    # Half a unit of 32-bit precision: the limit as printed must pass.
+    if isinstance(queue.times, DecodePrefillTimes) and rate_per_s > limit * (1.0 + 1e-6):
+        raise InputError(f"rate: found {rate_per_s:g} per second; at most {limit:g} is stable")
+    return model.metrics(np.array([rate_per_s])).row(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """The highest rate at which mean targets hold, or why there is none.
+
+    ``rate_per_s`` is the least of the three targets' rates; ``metrics`` are taken there, and
+    ``metrics.throughput_per_s`` is the capacity that the published planner divides by.
+    """
+
+    rate_ttft_per_s: float
+    rate_itl_per_s: float
+    rate_tps_per_s: float
+    max_rate_per_s: float
+    metrics: MeanMetrics | None
+    tokens_per_s: float
+    error: str | None = None
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the published program returns an answer."""
+        return self.error is None
+
+    @property
+    def rate_per_s(self) -> float:
+        """The rate to which all targets hold; 0 when there is none."""
+        return self.metrics.offered_per_s if self.metrics else 0.0

@@ -1,0 +1,134 @@
+"""Published service rates: how fast n requests in one batch complete, and what a mean costs.
+
+Both generations answer for a whole batch of queues: parameters are columns of shape (B, 1), the
+number in service has shape (B, n). Times are ms, rates are requests per ms.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from penstock.perf.queueing.chunks import Array, chunk_counts
+from penstock.perf.queueing.parameters import DecodePrefillTimes, IterationTimes, QueueSpec
+
+
+class ServiceTimes(Protocol):
+    """Service times of a batch of queues as a function of the number in service."""
+
+    def rates(self, in_service: Array) -> Array:
+        """Completions per ms with so many in service, shape (B, n)."""
+
+    def latencies(self, in_service: Array, service_ms: Array,
+                  max_batch: Array) -> tuple[Array, Array]:
+        """Prefill time and inter-token latency in ms at the mean state, shapes (B,)."""
+
+    @property
+    def ttft_has_decode(self) -> bool:
+        """Whether TTFT counts the first decode step besides wait and prefill."""
+
+
+class DecodePrefillService:
+    """First generation: prefill and O - 1 decode steps, all at the same batch size."""
+
+    ttft_has_decode = False
+
+    def __init__(self, queues: Sequence[QueueSpec]) -> None:
+        times = [queue.times for queue in queues if isinstance(queue.times, DecodePrefillTimes)]
+        self.alpha = _column([each.alpha_ms for each in times])
+        self.beta = _column([each.beta_ms for each in times])
+        self.gamma = _column([each.gamma_ms for each in times])
+        self.delta = _column([each.delta_ms for each in times])
+        self.input_tokens = _column([queue.size.input_tokens for queue in queues])
+        self.steps = _column([queue.size.output_tokens - 1.0 for queue in queues])
+
+    def prefill_ms(self, in_service: Array) -> Array:
+        """gamma + delta I n, and nothing for an empty prompt."""
+        linear = self.gamma + self.delta * self.input_tokens * in_service
+        return np.where(self.input_tokens > 0.0, linear, 0.0)
+
+    def rates(self, in_service: Array) -> Array:
+        decode = self.alpha + self.beta * in_service
+        return np.asarray(in_service / (self.prefill_ms(in_service) + self.steps * decode))
+
+    def latencies(self, in_service: Array, service_ms: Array,
+                  max_batch: Array) -> tuple[Array, Array]:
+        """At the batch size whose service time is the mean one (it inverts the service time)."""
+        fixed = self.gamma + self.alpha * self.steps
+        slope = (self.delta * self.input_tokens + self.beta * self.steps)[:, 0]
+        above = service_ms - fixed[:, 0]
+        divisor = np.where(slope > 0.0, slope, 1.0)
+        batch = np.where(slope > 0.0, above / divisor, np.where(above > 0.0, max_batch, 0.0))
+        batch = np.clip(batch, 0.0, max_batch)
+        itl = self.alpha[:, 0] + self.beta[:, 0] * batch
+        return self.prefill_ms(batch[:, None])[:, 0], itl
+
+
+class IterationService:
+    """Second generation: every iteration carries a share of everybody's chunks and decodes."""
+
+    ttft_has_decode = True
+
+    def __init__(self, queues: Sequence[QueueSpec]) -> None:
+        times = [queue.times for queue in queues if isinstance(queue.times, IterationTimes)]
+        self.alpha = _column([each.alpha_ms for each in times])
+        self.beta = _column([each.beta_ms for each in times])
+        self.gamma = _column([each.gamma_ms for each in times])
+        self.budget_tokens = _column([each.max_step_tokens for each in times])
+        self.input_tokens = _column([queue.size.input_tokens for queue in queues])
+        self.output_tokens = _column([queue.size.output_tokens for queue in queues])
+
+    def chunks(self, in_service: Array) -> Array:
+        """Chunks per prompt with so many in service."""
+        return chunk_counts(in_service, self.input_tokens, self.output_tokens, self.budget_tokens)
+
+    def prompt_ms(self, chunks: Array) -> Array:
+        """Work of one prompt: its tokens, and its growing KV cache read once per chunk."""
+        return (self.beta + self.gamma * (chunks + 1.0) / 2.0) * self.input_tokens
+
+    def step_share_ms(self, chunks: Array) -> Array:
+        """Mean work that one request adds to an iteration."""
+        context = self.input_tokens + (self.output_tokens + 1.0) / 2.0
+        answer = self.output_tokens * (self.beta + self.gamma * context)
+        return np.asarray((self.prompt_ms(chunks) + answer) / (chunks + self.output_tokens))
+
+    def iteration_ms(self, in_service: Array, chunks: Array) -> Array:
+        """Mean duration of an iteration."""
+        return np.asarray(self.alpha + in_service * self.step_share_ms(chunks))
+
+    def prefill_ms(self, in_service: Array, chunks: Array) -> Array:
+        """A prompt's own work, and the others' share in each of its chunks' iterations."""
+        others = np.maximum(0.0, self.alpha + (in_service - 1.0) * self.step_share_ms(chunks))
+        return np.asarray(chunks * others + self.prompt_ms(chunks))
+
+    def itl_ms(self, in_service: Array, chunks: Array) -> Array:
+        """Closed-form inter-token latency of one request among ``in_service``."""
+        others = np.maximum(0.0, self.alpha + (in_service - 1.0) * self.step_share_ms(chunks))
+        context = self.input_tokens + (self.output_tokens + 1.0) / 2.0
+        return np.asarray(others + self.beta + self.gamma * context)
+
+    def residence_ms(self, in_service: Array, chunks: Array) -> Array:
+        """Time in service: chunks + O iterations."""
+        return np.asarray((chunks + self.output_tokens) * self.iteration_ms(in_service, chunks))
+
+    def rates(self, in_service: Array) -> Array:
+        return np.asarray(in_service / self.residence_ms(in_service, self.chunks(in_service)))
+
+    def latencies(self, in_service: Array, service_ms: Array,
+                  max_batch: Array) -> tuple[Array, Array]:
+        """At the mean number in service; its chunk count is that of the nearest whole batch."""
+        state = in_service[:, None]
+        whole = np.clip(np.floor(state + 0.5), 1.0, max_batch[:, None])
+        prefill = self.prefill_ms(state, self.chunks(whole))[:, 0]
+        return prefill, (service_ms - prefill) / self.output_tokens[:, 0]
+
+
+def service_times(queues: Sequence[QueueSpec]) -> ServiceTimes:
+    """The service times of queues that are all of one generation."""
+    if isinstance(queues[0].times, DecodePrefillTimes):
+        return DecodePrefillService(queues)
+    return IterationService(queues)
+
+
+def _column(values: Sequence[float]) -> Array:
+    return np.array(values, dtype=float)[:, None]
