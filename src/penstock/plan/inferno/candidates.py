@@ -10,23 +10,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from penstock.core.errors import InputError, nearest
-from penstock.perf.queueing import inferno
-from penstock.perf.queueing.parameters import QueueSpec, RequestSize
-from penstock.perf.queueing.parameters import Targets as QueueTargets
-from penstock.plan.inferno.values import (
-    Allocation,
+from penstock.perf.queueing.inferno import InfernoQueues, MeanMetrics
+from penstock.perf.queueing.inferno_sizing import size
+from penstock.perf.queueing.parameters import (
     DecodePrefillTimes,
-    IterationTimes,
-    Profile,
-    Server,
-    System,
+    QueueSpec,
+    RequestSize,
     Targets,
 )
+from penstock.plan.inferno.values import Allocation, Profile, Server, System
 
 # Moving to another accelerator costs this share of both allocations.
 TRANSITION_SHARE = 0.1
 # Queue slots per slot of the batch, schema v1.
 QUEUE_TO_BATCH = 10
+# Queues analysed together.
+AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +53,7 @@ class _Pair:
     profile: Profile
     queue: QueueSpec
     targets: Targets
+    unit_cost: float
 
 
 def transition_penalty(current: Allocation, candidate: Allocation) -> float:
@@ -90,10 +90,10 @@ def find_candidates(system: System) -> Candidates:
                     idle = _idle(system, server, profile)
                     found[server.name][idle.accelerator] = idle
                 else:
-                    pairs.append(_Pair(server, profile, _queue(system, server, profile), targets))
+                    pairs.append(_pair(system, server, profile, targets))
             except InputError as error:
                 reasons[server.name][profile.accelerator] = str(error)
-    for pair, outcome in zip(pairs, _size(system, pairs), strict=True):
+    for pair, outcome in zip(pairs, _size(pairs), strict=True):
         where = pair.server.name, pair.profile.accelerator
         if isinstance(outcome, str):
             reasons[where[0]][where[1]] = outcome
@@ -145,12 +145,12 @@ def _max_batch(server: Server, profile: Profile) -> int:
     return max(1, tokens // server.load.output_tokens) if server.load.output_tokens else 1
 
 
-def _queue(system: System, server: Server, profile: Profile) -> QueueSpec:
-    _unit_cost(system, profile)
+def _pair(system: System, server: Server, profile: Profile, targets: Targets) -> _Pair:
+    cost = _unit_cost(system, profile)
     batch = _max_batch(server, profile)
     room = QUEUE_TO_BATCH * batch if system.generation == "v1" else server.max_queue_size
     size = RequestSize(server.load.input_tokens, server.load.output_tokens)
-    return QueueSpec(profile.times, size, batch, room)
+    return _Pair(server, profile, QueueSpec(profile.times, size, batch, room), targets, cost)
 
 
 def _idle(system: System, server: Server, profile: Profile) -> Allocation:
@@ -171,5 +171,45 @@ def _valued(server: Server, candidate: Allocation) -> Allocation:
     return replace(candidate, value=transition_penalty(server.current, candidate))
 
 
-def _size(system: System, pairs: Sequence[_Pair]) -> Iterator[Allocation | str]:
-    raise NotImplementedError
+def _size(pairs: Sequence[_Pair]) -> list[Allocation | str]:
+    """Each pair's allocation, or why there is none."""
+    if not pairs:
+        return []
+    sized = size([pair.queue for pair in pairs], [pair.targets for pair in pairs])
+    answers: list[Allocation | str] = []
+    for pair, sizing in zip(pairs, sized, strict=True):
+        capacity = sizing.metrics.throughput_per_s if sizing.metrics else 0.0
+        answers.append(_priced(pair, capacity) if capacity > 0.0
+                       else sizing.error or "no rate meets its targets")
+    served = [(index, answer) for index, answer in enumerate(answers)
+              if isinstance(answer, Allocation)]
+    rates = [_demand_per_s(pairs[index]) / answer.num_replicas for index, answer in served]
+    for (index, answer), means in zip(
+            served, _means([pairs[index].queue for index, _ in served], rates), strict=True):
+        answers[index] = replace(answer, itl_ms=means.itl_ms, ttft_ms=means.ttft_ms,
+                                 rho=means.utilisation)
+    return answers
+
+
+def _priced(pair: _Pair, capacity_per_s: float) -> Allocation:
+    replicas = max(replicas_for(_demand_per_s(pair), capacity_per_s), pair.server.min_num_replicas)
+    candidate = Allocation(pair.profile.accelerator, replicas, pair.queue.max_batch,
+                           pair.unit_cost * replicas, max_per_min=60.0 * capacity_per_s)
+    return _valued(pair.server, candidate)
+
+
+def _means(queues: Sequence[QueueSpec], rates_per_s: Sequence[float]) -> Iterator[MeanMetrics]:
+    """Each queue's means at its rate, some at a time to bound the memory."""
+    for start in range(0, len(queues), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        found = InfernoQueues(queues[part]).metrics(np.array(rates_per_s[part]))
+        yield from (found.row(index) for index in range(len(queues[part])))
+
+
+def _demand_per_s(pair: _Pair) -> float:
+    """Measured arrivals, unless there is a target of tokens per second: then what that takes."""
+    tokens_per_s = pair.targets.tokens_per_s or 0.0
+    load = pair.server.load
+    return tokens_per_s / load.output_tokens if tokens_per_s else load.arrival_per_min / 60.0
+
+

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import orjson
 
 from penstock.core.errors import InputError
+from penstock.perf.queueing.parameters import DecodePrefillTimes, IterationTimes, Targets
 from penstock.plan.inferno.fields import Fields
 from penstock.plan.inferno.values import (
     DEFAULT_CLASS,
@@ -14,9 +15,7 @@ from penstock.plan.inferno.values import (
     POLICIES,
     Accelerator,
     Allocation,
-    DecodePrefillParms,
     Generation,
-    IterationParms,
     Load,
     OptimizerOptions,
     Policy,
@@ -24,7 +23,6 @@ from penstock.plan.inferno.values import (
     Server,
     ServiceClass,
     System,
-    Targets,
 )
 
 # Part of the bundle -> its file, and whether a folder may do without it.
@@ -145,15 +143,15 @@ def _profile(fields: Fields, generation: Generation) -> Profile:
     return Profile(fields.text("name"), fields.text("acc"),
                    max(1, fields.count("accCount", 1, negative=True)),
                    fields.count("maxBatchSize"), fields.count("atTokens"),
-                   _parms(fields, generation))
+                   _times(fields, generation))
 
 
-def _parms(fields: Fields, generation: Generation) -> DecodePrefillParms | IterationParms:
+def _times(fields: Fields, generation: Generation) -> DecodePrefillTimes | IterationTimes:
     if generation == "v2":
         parms = fields.part("perfParms")
-        return IterationParms(*(parms.number(name) for name in ("alpha", "beta", "gamma")))
+        return IterationTimes(parms.number("alpha"), parms.number("beta"), parms.number("gamma"))
     decode, prefill = fields.part("decodeParms"), fields.part("prefillParms")
-    return DecodePrefillParms(decode.number("alpha"), decode.number("beta"),
+    return DecodePrefillTimes(decode.number("alpha"), decode.number("beta"),
                               prefill.number("gamma"), prefill.number("delta"))
 
 
@@ -166,8 +164,8 @@ def _service_class(fields: Fields) -> ServiceClass:
         model = target.text("model")
         if model in targets:
             raise InputError(f"{target.where}: {model!r} is there twice; expected one of each name")
-        targets[model] = Targets(target.number("slo-itl"), target.number("slo-ttft"),
-                                 target.number("slo-tps"))
+        targets[model] = Targets(*(target.number(name) or None
+                                   for name in ("slo-ttft", "slo-itl", "slo-tps")))
     return ServiceClass(fields.text("name"), priority, targets)
 
 

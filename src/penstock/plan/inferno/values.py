@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from penstock.perf.queueing.parameters import DecodePrefillTimes, IterationTimes, Targets
+
 Generation = Literal["v1", "v2"]
 Policy = Literal["None", "PriorityExhaustive", "PriorityRoundRobin", "RoundRobin"]
 POLICIES: tuple[Policy, ...] = ("None", "PriorityExhaustive", "PriorityRoundRobin", "RoundRobin")
@@ -27,25 +29,6 @@ class Accelerator:
 
 
 @dataclass(frozen=True, slots=True)
-class DecodePrefillParms:
-    """Schema v1: ITL = alpha + beta n, prefill = gamma + delta * input tokens * n; ms."""
-
-    alpha: float
-    beta: float
-    gamma: float
-    delta: float
-
-
-@dataclass(frozen=True, slots=True)
-class IterationParms:
-    """Schema v2: alpha ms per iteration, beta per computed token, gamma per KV token touched."""
-
-    alpha: float
-    beta: float
-    gamma: float
-
-
-@dataclass(frozen=True, slots=True)
 class Profile:
     """A model on an accelerator: ``acc_count`` units per replica, and the batch that fits when a
     request is ``at_tokens`` long."""
@@ -55,16 +38,7 @@ class Profile:
     acc_count: int
     max_batch_size: int
     at_tokens: int
-    parms: DecodePrefillParms | IterationParms
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """Mean latencies in ms and tokens per second; 0 is no target. TTFT includes queueing."""
-
-    itl_ms: float = 0.0
-    ttft_ms: float = 0.0
-    tokens_per_s: float = 0.0
+    times: DecodePrefillTimes | IterationTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +82,8 @@ class Allocation:
 
     def saturated(self, load: Load) -> bool:
         """Whether more arrives than the replicas can serve within their targets."""
-        return load.arrival_per_min > self.num_replicas * self.max_per_min
+        return not load.is_zero and \
+            load.arrival_per_min > self.num_replicas * self.max_per_min
 
 
 @dataclass(frozen=True, slots=True)
