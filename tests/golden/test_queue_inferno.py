@@ -160,3 +160,26 @@ def test_closed_forms_take_the_last_batch_that_fits() -> None:
     queue = QueueSpec(IterationTimes(12, .05, .0005), RequestSize(128, 512), 48, 128)
     assert closed_form_batches(queue, Targets(60, 20), 256) == (31, 164)
     assert closed_form_batches(queue, Targets(), 256) == (1, 1)
+
+
+@pytest.mark.parametrize(("per_min", "slots", "empty", "no_wait", "in_system", "in_service",
+                          "response_ms", "service_ms", "wait_ms", "token_ms"), [
+    (30, 32, 5.7982e-7, 0.93803, 21.24, 20.90, 42481, 41808, 674, 40.8),
+    (35.20031, 48, 1.0542e-8, 0.96847, 30.23, 30.04, 51533, 51200, 333, 50.0),
+    (36.613, 48, 3.001e-9, 0.92202, 33.78, 33.16, 55349, 54349, 1000, 53.1)])
+def test_single_replica_slides(per_min, slots, empty, no_wait, in_system, in_service, response_ms,
+                               service_ms, wait_ms, token_ms) -> None:
+    """The talks of 2024 have no prefill and 1024 decode steps, in 200 states."""
+    queue = QueueSpec(DecodePrefillTimes(19, 1), RequestSize(0, 1025), slots, 200 - slots)
+    model = InfernoQueues([queue])
+    rate = np.array([per_min / 60])
+    occupancy = model.chain.occupancy(rate / 1000.0)
+    assert occupancy.probabilities[0, 0] == pytest.approx(empty, rel=2e-4)
+    assert occupancy.probabilities[0, :slots + 1].sum() == pytest.approx(no_wait, rel=2e-5)
+    assert occupancy.in_system[0] == pytest.approx(in_system, abs=0.006)
+    ours = model.metrics(rate).row(0)
+    assert ours.in_service == pytest.approx(in_service, abs=0.006)
+    assert ours.response_ms == pytest.approx(response_ms, abs=0.6)
+    assert ours.response_ms - ours.wait_ms == pytest.approx(service_ms, abs=0.6)
+    assert ours.wait_ms == pytest.approx(wait_ms, abs=0.6)
+    assert ours.itl_ms == pytest.approx(token_ms, abs=0.06)

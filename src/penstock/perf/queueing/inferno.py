@@ -13,7 +13,7 @@ import numpy as np
 from penstock.core.errors import InputError
 from penstock.perf.queueing.chain import FiniteChain
 from penstock.perf.queueing.chunks import Array
-from penstock.perf.queueing.parameters import DecodePrefillTimes, QueueSpec, Targets
+from penstock.perf.queueing.parameters import DecodePrefillTimes, QueueSpec
 from penstock.perf.queueing.rates import service_times
 
 SMALLEST_SHARE = 0.001  # of the rate of one request alone: where a search begins

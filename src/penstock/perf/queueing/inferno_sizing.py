@@ -76,10 +76,11 @@ def _error(name: str, target_ms: float) -> str:
 
 
 def _sizing(queue: QueueSpec, rates: Array, metrics: MeanMetrics, error: str | None) -> Sizing:
+    ttft, itl, tps, limit = rates.tolist()
     if error is not None:
-        return Sizing(*rates.tolist(), metrics=None, tokens_per_s=0.0, error=error)
+        return Sizing(ttft, itl, tps, limit, None, 0.0, error)
     tokens = metrics.throughput_per_s * queue.size.output_tokens
-    return Sizing(*rates.tolist(), metrics=metrics, tokens_per_s=tokens)
+    return Sizing(ttft, itl, tps, limit, metrics, tokens)
 
 
 def _search(model: InfernoQueues, target: Array,
@@ -87,7 +88,9 @@ def _search(model: InfernoQueues, target: Array,
     """The rate per ms at which a latency meets its target, and where the target is out of reach.
 
     Whether the latency rises or falls is read off the two ends, and a flat one counts as falling,
-    so a target above it counts as out of reach (trap). Without a target the limit holds.
+    so a target above it counts as out of reach (trap), and in the first generation one below it as
+    met by the highest rate (trap). The second generation answers no target below a falling
+    latency: so its candidates with a batch of one show. Without a target the limit holds.
     """
     low, high = model.min_rate_per_ms.copy(), model.max_rate_per_ms.copy()
     at_low = latency(low.astype(float) * 1000.0)
@@ -102,6 +105,8 @@ def _search(model: InfernoQueues, target: Array,
         done = done | met
     below = ~done & np.where(rising, target < at_low, target > at_low)
     above = ~done & ~below & np.where(rising, target > at_high, target < at_high)
+    if model.times.ttft_has_decode:
+        below, above = below | (above & ~rising), above & rising
     done = done | below | above
     for _ in range(_MAX_STEPS):
         if done.all():

@@ -5,9 +5,10 @@ number in service has shape (B, n). Times are ms, rates are requests per ms.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from penstock.perf.queueing.chunks import Array, chunk_counts
 from penstock.perf.queueing.parameters import DecodePrefillTimes, IterationTimes, QueueSpec
@@ -43,7 +44,7 @@ class DecodePrefillService:
         self.steps = _column([queue.size.output_tokens - 1.0 for queue in queues])
 
     def prefill_ms(self, in_service: Array) -> Array:
-        """gamma + delta I n, and nothing for an empty prompt."""
+        """Linear in tokens times batch, and nothing for an empty prompt."""
         linear = self.gamma + self.delta * self.input_tokens * in_service
         return np.where(self.input_tokens > 0.0, linear, 0.0)
 
@@ -69,18 +70,21 @@ class IterationService:
 
     ttft_has_decode = True
 
+    # Chunk counts jump, and a search may end at a jump: on which side it lands depends on the last
+    # digits. So parameters and service rates are in 32-bit floats, as in the published program.
     def __init__(self, queues: Sequence[QueueSpec]) -> None:
         times = [queue.times for queue in queues if isinstance(queue.times, IterationTimes)]
-        self.alpha = _column([each.alpha_ms for each in times])
-        self.beta = _column([each.beta_ms for each in times])
-        self.gamma = _column([each.gamma_ms for each in times])
-        self.budget_tokens = _column([each.max_step_tokens for each in times])
-        self.input_tokens = _column([queue.size.input_tokens for queue in queues])
-        self.output_tokens = _column([queue.size.output_tokens for queue in queues])
+        self.alpha = _single([each.alpha_ms for each in times])
+        self.beta = _single([each.beta_ms for each in times])
+        self.gamma = _single([each.gamma_ms for each in times])
+        self.budget_tokens = _single([each.max_step_tokens for each in times])
+        self.input_tokens = _single([queue.size.input_tokens for queue in queues])
+        self.output_tokens = _single([queue.size.output_tokens for queue in queues])
 
     def chunks(self, in_service: Array) -> Array:
         """Chunks per prompt with so many in service."""
-        return chunk_counts(in_service, self.input_tokens, self.output_tokens, self.budget_tokens)
+        return chunk_counts(in_service, *(column.astype(float) for column in (
+            self.input_tokens, self.output_tokens, self.budget_tokens)))
 
     def prompt_ms(self, chunks: Array) -> Array:
         """Work of one prompt: its tokens, and its growing KV cache read once per chunk."""
@@ -112,12 +116,14 @@ class IterationService:
         return np.asarray((chunks + self.output_tokens) * self.iteration_ms(in_service, chunks))
 
     def rates(self, in_service: Array) -> Array:
-        return np.asarray(in_service / self.residence_ms(in_service, self.chunks(in_service)))
+        batch: Any = in_service.astype(np.float32)
+        chunks: Any = self.chunks(in_service).astype(np.float32)
+        return np.asarray(batch / self.residence_ms(batch, chunks), dtype=float)
 
     def latencies(self, in_service: Array, service_ms: Array,
                   max_batch: Array) -> tuple[Array, Array]:
         """At the mean number in service; its chunk count is that of the nearest whole batch."""
-        state = in_service[:, None]
+        state = in_service.astype(np.float32).astype(float)[:, None]
         whole = np.clip(np.floor(state + 0.5), 1.0, max_batch[:, None])
         prefill = self.prefill_ms(state, self.chunks(whole))[:, 0]
         return prefill, (service_ms - prefill) / self.output_tokens[:, 0]
@@ -132,3 +138,7 @@ def service_times(queues: Sequence[QueueSpec]) -> ServiceTimes:
 
 def _column(values: Sequence[float]) -> Array:
     return np.array(values, dtype=float)[:, None]
+
+
+def _single(values: Sequence[float]) -> npt.NDArray[np.float32]:
+    return np.array(values, dtype=np.float32)[:, None]
