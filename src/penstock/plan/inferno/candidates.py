@@ -69,8 +69,8 @@ def transition_penalty(current: Allocation, candidate: Allocation) -> float:
 
 
 def replicas_for(rate: float, capacity: float) -> int:
-    """Replicas for a rate, divided in single precision, where upstream rounds up."""
-    return math.ceil(np.float32(rate) / np.float32(capacity))
+    """Replicas for a rate; both in 32-bit floats, as upstream has them when it rounds up."""
+    return math.ceil(float(np.float32(rate)) / float(np.float32(capacity)))
 
 
 def find_candidates(system: System) -> Candidates:
@@ -183,7 +183,8 @@ def _size(pairs: Sequence[_Pair]) -> list[Allocation | str]:
                        else sizing.error or "no rate meets its targets")
     served = [(index, answer) for index, answer in enumerate(answers)
               if isinstance(answer, Allocation)]
-    rates = [_demand_per_s(pairs[index]) / answer.num_replicas for index, answer in served]
+    rates = [float(np.float32(_demand_per_s(pairs[index])) / np.float32(answer.num_replicas))
+             for index, answer in served]
     for (index, answer), means in zip(
             served, _means([pairs[index].queue for index, _ in served], rates), strict=True):
         answers[index] = replace(answer, itl_ms=means.itl_ms, ttft_ms=means.ttft_ms,
@@ -208,8 +209,8 @@ def _means(queues: Sequence[QueueSpec], rates_per_s: Sequence[float]) -> Iterato
 
 def _demand_per_s(pair: _Pair) -> float:
     """Measured arrivals, unless there is a target of tokens per second: then what that takes."""
-    tokens_per_s = pair.targets.tokens_per_s or 0.0
+    tokens_per_s = pair.targets.tokens_per_s
     load = pair.server.load
-    return tokens_per_s / load.output_tokens if tokens_per_s else load.arrival_per_min / 60.0
-
-
+    if tokens_per_s:
+        return float(np.float32(tokens_per_s) / np.float32(load.output_tokens))
+    return float(np.float32(load.arrival_per_min) / np.float32(60.0))

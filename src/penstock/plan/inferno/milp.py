@@ -8,7 +8,7 @@ Upstream stops lp_solve after 60 s with whatever it has; here the optimum is pro
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from penstock.plan.inferno.candidates import replicas_for
 from penstock.plan.inferno.values import Allocation, System
@@ -75,15 +75,14 @@ def _highs(columns: Sequence[_Column], capacity: Mapping[str, int], mixed: bool,
            time_limit_s: float | None) -> tuple[Status, list[float], float | None, float | None]:
     import highspy
 
-    solver = highspy.Highs()
+    solver: Any = highspy.Highs()  # type: ignore[no-untyped-call]
     # No dual bound may stop short of the objective: costs are often whole or quarter cents.
     for option, value in (("output_flag", False), ("mip_rel_gap", 0.0), ("mip_abs_gap", 1e-7)):
         solver.setOptionValue(option, value)
     if time_limit_s is not None:
         solver.setOptionValue("time_limit", time_limit_s)
-    for column in columns:
-        solver.addVar(0.0, highspy.kHighsInf if mixed else 1.0)
     for index, column in enumerate(columns):
+        solver.addVar(0.0, highspy.kHighsInf if mixed else 1.0)
         solver.changeColCost(index, column.cost)
         solver.changeColIntegrality(index, highspy.HighsVarType.kInteger)
     for name in sorted({column.server for column in columns}):

@@ -1,7 +1,7 @@
 """What a bundle says: accelerators, performance, service classes, servers, capacity, options.
 
-Times are in ms, arrival rates in requests per minute and costs in US cents per hour, as in Inferno's
-files (llm-inferno/optimizer and optimizer-light).
+Times are in ms, arrival rates in requests per minute and costs in US cents per hour, as in the files
+of Inferno (llm-inferno/optimizer and optimizer-light).
 """
 
 from collections.abc import Mapping
