@@ -54,6 +54,7 @@ class _Pair:
     queue: QueueSpec
     targets: Targets
     unit_cost: float
+    demand_per_s: float
 
 
 def transition_penalty(current: Allocation, candidate: Allocation) -> float:
@@ -150,7 +151,8 @@ def _pair(system: System, server: Server, profile: Profile, targets: Targets) ->
     batch = _max_batch(server, profile)
     room = QUEUE_TO_BATCH * batch if system.generation == "v1" else server.max_queue_size
     size = RequestSize(server.load.input_tokens, server.load.output_tokens)
-    return _Pair(server, profile, QueueSpec(profile.times, size, batch, room), targets, cost)
+    return _Pair(server, profile, QueueSpec(profile.times, size, batch, room), targets, cost,
+                 demand_per_s(system, server))
 
 
 def _idle(system: System, server: Server, profile: Profile) -> Allocation:
@@ -183,7 +185,7 @@ def _size(pairs: Sequence[_Pair]) -> list[Allocation | str]:
                        else sizing.error or "no rate meets its targets")
     served = [(index, answer) for index, answer in enumerate(answers)
               if isinstance(answer, Allocation)]
-    rates = [float(np.float32(_demand_per_s(pairs[index])) / np.float32(answer.num_replicas))
+    rates = [float(np.float32(pairs[index].demand_per_s) / np.float32(answer.num_replicas))
              for index, answer in served]
     for (index, answer), means in zip(
             served, _means([pairs[index].queue for index, _ in served], rates), strict=True):
@@ -193,7 +195,7 @@ def _size(pairs: Sequence[_Pair]) -> list[Allocation | str]:
 
 
 def _priced(pair: _Pair, capacity_per_s: float) -> Allocation:
-    replicas = max(replicas_for(_demand_per_s(pair), capacity_per_s), pair.server.min_num_replicas)
+    replicas = max(replicas_for(pair.demand_per_s, capacity_per_s), pair.server.min_num_replicas)
     candidate = Allocation(pair.profile.accelerator, replicas, pair.queue.max_batch,
                            pair.unit_cost * replicas, max_per_min=60.0 * capacity_per_s)
     return _valued(pair.server, candidate)
@@ -207,10 +209,26 @@ def _means(queues: Sequence[QueueSpec], rates_per_s: Sequence[float]) -> Iterato
         yield from (found.row(index) for index in range(len(queues[part])))
 
 
-def _demand_per_s(pair: _Pair) -> float:
+def demand_per_s(system: System, server: Server) -> float:
     """Measured arrivals, unless there is a target of tokens per second: then what that takes."""
-    tokens_per_s = pair.targets.tokens_per_s
-    load = pair.server.load
-    if tokens_per_s:
-        return float(np.float32(tokens_per_s) / np.float32(load.output_tokens))
-    return float(np.float32(load.arrival_per_min) / np.float32(60.0))
+    targets = system.service_classes[server.service_class].targets[server.model]
+    if targets.tokens_per_s:
+        return float(np.float32(targets.tokens_per_s) / np.float32(server.load.output_tokens))
+    return float(np.float32(server.load.arrival_per_min) / np.float32(60.0))
+
+
+def mixture(system: System, server: Server, candidates: Sequence[Allocation],
+            counts: Mapping[str, int]) -> tuple[Allocation, ...]:
+    """Replicas on several accelerators; each is loaded in proportion to what it can serve."""
+    total = sum(counts[each.accelerator] * each.max_per_min for each in candidates)
+    targets = system.service_classes[server.service_class].targets[server.model]
+    pairs = [_pair(system, server, system.profiles[server.model, each.accelerator], targets)
+             for each in candidates]
+    rates = [demand_per_s(system, server) * each.max_per_min / total for each in candidates]
+    return tuple(
+        _valued(server, replace(
+            each, num_replicas=counts[each.accelerator], itl_ms=means.itl_ms,
+            cost_cents_per_hour=pair.unit_cost * counts[each.accelerator], ttft_ms=means.ttft_ms,
+            rho=means.utilisation))
+        for each, pair, means in zip(candidates, pairs, _means(
+            [pair.queue for pair in pairs], rates), strict=True))

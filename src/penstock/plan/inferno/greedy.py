@@ -15,7 +15,8 @@ from typing import Any
 from penstock.plan.inferno.pools import Pools
 from penstock.plan.inferno.values import Allocation, Policy, Server, System
 
-TieKey = Callable[[str], Any]
+# Order of a server's accelerators of equal value, and of servers (accelerator "") that tie.
+TieKey = Callable[[str, str], Any]
 
 
 @dataclass(slots=True)
@@ -37,23 +38,29 @@ class _Entry:
         return self.priority, -regret, -value
 
 
-def best_first(candidates: Iterable[Allocation], tie_key: TieKey = str) -> list[Allocation]:
-    """Candidates by value; equal ones by the accelerator's name."""
-    return sorted(candidates, key=lambda a: (a.value, tie_key(a.accelerator)))
+def by_name(server: str, accelerator: str) -> tuple[str, str]:
+    """Ties break by name."""
+    return server, accelerator
+
+
+def best_first(server: str, candidates: Iterable[Allocation],
+               tie_key: TieKey = by_name) -> list[Allocation]:
+    """A server's candidates by value; equal ones by the accelerator's name."""
+    return sorted(candidates, key=lambda each: (each.value, tie_key(server, each.accelerator)))
 
 
 def solve_greedy(system: System, candidates: Mapping[str, Sequence[Allocation]], policy: Policy,
-                 delayed_best_effort: bool, tie_key: TieKey = str) -> dict[str, Allocation]:
+                 delayed_best_effort: bool, tie_key: TieKey = by_name) -> dict[str, Allocation]:
     """Allocations by server; one that got nothing is not in it.
 
     Without ``delayed_best_effort`` what is left of a priority is handed out before the next
-    priority's turn, so it may take what the lower one needs. ``tie_key`` orders names of servers
-    and accelerators where values are equal; upstream's order there is random.
+    priority's turn, so it may take what the lower one needs. Where values are equal ``tie_key``
+    decides; upstream's order there is random.
     """
     entries = [_Entry(system.servers[name], system.priority(system.servers[name]),
-                      best_first(found, tie_key))
-               for name, found in sorted(candidates.items(), key=lambda item: tie_key(item[0]))
-               if found]
+                      best_first(name, candidates[name], tie_key))
+               for name in sorted(candidates, key=lambda name: tie_key(name, ""))
+               if candidates[name]]
     entries.sort(key=lambda entry: entry.order)
     pools = Pools(system, system.capacity or {})
     groups = [entries] if delayed_best_effort else _by_priority(entries)

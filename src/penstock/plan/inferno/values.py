@@ -1,12 +1,14 @@
 """What a bundle says: accelerators, performance, service classes, servers, capacity, options.
 
-Times are in ms, arrival rates in requests per minute and costs in US cents per hour, as in the files
-of Inferno (llm-inferno/optimizer and optimizer-light).
+Times are in ms, arrival rates in requests per minute and costs in US cents per hour, as in
+Inferno's files (llm-inferno/optimizer and optimizer-light).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+import numpy as np
 
 from penstock.perf.queueing.parameters import DecodePrefillTimes, IterationTimes, Targets
 
@@ -82,8 +84,8 @@ class Allocation:
 
     def saturated(self, load: Load) -> bool:
         """Whether more arrives than the replicas can serve within their targets."""
-        return not load.is_zero and \
-            load.arrival_per_min > self.num_replicas * self.max_per_min
+        served = np.float32(self.num_replicas) * np.float32(self.max_per_min)
+        return not load.is_zero and bool(np.float32(load.arrival_per_min) > served)
 
 
 @dataclass(frozen=True, slots=True)
