@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
 
 import numpy as np
 
@@ -10,27 +9,14 @@ from penstock.core.errors import InputError
 from penstock.perf.queueing.batch import QueueBatch
 from penstock.perf.queueing.chunks import Array
 from penstock.perf.queueing.first_token import first_token, slot_wait_s
+from penstock.perf.queueing.mixture import GammaMixture
 from penstock.perf.queueing.states import open_chain, representative_states
 from penstock.perf.queueing.token_gaps import token_gaps
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
 # Nearer to the capacity than this counts as overload: waits grow without end.
 STABLE_LOAD = 0.9999
-_HALVINGS = 40
 _CELLS_AT_ONCE = 1 << 20
-
-
-class Mixture(Protocol):
-    """A distribution of times per replica."""
-
-    def cdf(self, time_s: Array) -> Array:
-        """P(T <= time) for times of shape (B,)."""
-
-    def average(self) -> Array:
-        """E[T], shape (B,)."""
-
-    def longest(self) -> Array:
-        """A time that next to nothing exceeds, shape (B,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +67,7 @@ def blocks(batch: QueueBatch) -> list[Array]:
             for first in range(0, max(len(batch), 1), size)]
 
 
-def latencies(batch: QueueBatch, rates: Array) -> tuple[Mixture, Mixture]:
+def latencies(batch: QueueBatch, rates: Array) -> tuple[GammaMixture, GammaMixture]:
     """Distributions of TTFT and ITL at positive rates below capacity, shape (B,)."""
     chain = open_chain(batch)
     states = representative_states(batch, chain.occupancy(rates), rates)
@@ -94,13 +80,13 @@ def _analyze(batch: QueueBatch, rates: Array, percentiles: tuple[float, ...]) ->
     # A rate of zero has the latencies of a lone request; what is not stable is overwritten below.
     safe_capacity = np.where(capacity > 0.0, capacity, 1.0)
     safe = np.where(stable, np.maximum(rates, 1e-9 * safe_capacity), 0.5 * safe_capacity)
-    usable = _usable(batch)
-    chain = open_chain(usable)
+    rows = usable(batch)
+    chain = open_chain(rows)
     occupancy = chain.occupancy(safe)
-    full = occupancy.probabilities[np.arange(len(rates)), usable.stable_slots.astype(np.intp)]
-    wait_s = full * slot_wait_s(usable, safe, chain.full_rate)
-    ttft, itl = latencies(usable, safe)
-    answers = usable.output_tokens > 1.0
+    full = occupancy.probabilities[np.arange(len(rates)), rows.stable_slots.astype(np.intp)]
+    wait_s = full * slot_wait_s(rows, safe, chain.full_rate)
+    ttft, itl = latencies(rows, safe)
+    answers = rows.output_tokens > 1.0
 
     def shown(values: Array, overloaded: float = np.inf) -> Array:
         return np.where(stable if values.ndim == 1 else stable[:, None], values, overloaded)
@@ -111,29 +97,14 @@ def _analyze(batch: QueueBatch, rates: Array, percentiles: tuple[float, ...]) ->
     return Analysis(
         rates, np.where(stable, rates, capacity), capacity,
         np.where(stable, rates / safe_capacity, 1.0),
-        np.where(stable, np.where(rates > 0.0, occupancy.in_service, 0.0), usable.stable_slots),
+        np.where(stable, np.where(rates > 0.0, occupancy.in_service, 0.0), rows.stable_slots),
         shown(np.where(rates > 0.0, occupancy.in_service + rates * wait_s, 0.0)),
         shown(wait_s), shown(full, 1.0), shown(ttft.average()), gaps(itl.average()), percentiles,
-        shown(quantiles(ttft, percentiles)), gaps(quantiles(itl, percentiles)))
+        shown(ttft.quantiles(percentiles)), gaps(itl.quantiles(percentiles)))
 
 
-def _usable(batch: QueueBatch) -> QueueBatch:
-    """The batch with one slot where none fits, so that its formulas stay finite."""
+def usable(batch: QueueBatch) -> QueueBatch:
+    """The batch with one slot where none fits, so that formulas stay finite there."""
     slots = np.maximum(batch.slots, 1.0)
     values = {field.name: getattr(batch, field.name) for field in fields(batch)}
     return QueueBatch(**{**values, "slots": slots})
-
-
-def quantiles(mixture: Mixture, percentiles: Sequence[float]) -> Array:
-    """Percentiles of a mixture by bisection, shape (B, P), ascending with the percentile."""
-    longest = mixture.longest()
-    found = []
-    for percentile in percentiles:
-        low, high = np.zeros_like(longest), longest.copy()
-        for _ in range(_HALVINGS):
-            middle = (low + high) / 2.0
-            reached = mixture.cdf(middle) >= percentile / 100.0
-            high = np.where(reached, middle, high)
-            low = np.where(reached, low, middle)
-        found.append(high)
-    return np.stack(found, axis=1) if found else np.zeros((len(longest), 0))

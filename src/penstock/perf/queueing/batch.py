@@ -1,4 +1,4 @@
-"""Candidate replicas as queues: what a step takes at every number in service. Seconds throughout."""
+"""Candidate replicas as queues: how long a step is at every number in service, in seconds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -15,8 +15,9 @@ class QueueBatch:
 
     Columns beyond a row's ``slots`` are not read. ``decode_step_s`` is a step without prompts;
     ``prompt_s`` is what a prompt adds to the steps that carry it, all of them together;
-    ``prompt_steps`` is how many steps that is (1 or more), ``prompts_per_step`` how many prompts
-    one step can carry (1 or more); ``context_sd_s`` is how far a step strays because requests in
+    ``prompt_steps`` is how many steps' budgets that is (1 or more), ``alone_steps`` how many steps
+    it takes when no other prompt shares them; ``prompts_per_step`` is how many prompts one step can
+    carry (1 or more); ``context_sd_s`` is how far a step strays because requests in
     service have read and written unequal amounts. ``prompt_rate_per_s`` bounds the prompts that
     the step budget lets through. Squared coefficients of variation (scv) are of gaps between
     arrivals (1 = Poisson), of prompts and of answers (0 = all alike).
@@ -27,6 +28,7 @@ class QueueBatch:
     decode_step_s: Array  # (B, N)
     prompt_s: Array  # (B, N)
     prompt_steps: Array  # (B, N)
+    alone_steps: Array  # (B, N)
     prompts_per_step: Array  # (B, N)
     context_sd_s: Array  # (B, N)
     empty_step_s: Array  # (B,) a step's time before any token: what a prompt finds when alone

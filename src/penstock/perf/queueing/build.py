@@ -1,5 +1,6 @@
 """Curves of a replica from a step-time model or from published parameters."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -101,13 +102,12 @@ def _from_seconds(seconds: Seconds, size: RequestSize, max_batch: int, budget_to
     number = np.arange(1.0, max(slots, 1) + 1.0)
     points = np.unique(np.round(np.geomspace(1.0, number[-1], _NUM_POINTS)))
     at = np.array([steps.at(float(point)) for point in points])
-    decode_s, prompt_s, prompt_steps, together, sd = (
+    decode_s, prompt_s, prompt_steps, alone_steps, together, sd = (
         np.interp(number, points, at[:, column]) for column in range(at.shape[1]))
     answer_steps = size.output_tokens - 1.0
     rate = number / ((prompt_steps + answer_steps) * decode_s + number * prompt_s)
-    return QueueBatch(np.array([float(slots)]), *(curve[None, :] for curve in (
-        rate, decode_s, prompt_s, prompt_steps, together, sd)),
-        np.array([seconds(0, 0.0, 0, 0)]), np.array([steps.prompt_rate()]), *_scalars(size, vary))
+    return _one_row(slots, (rate, decode_s, prompt_s, prompt_steps, alone_steps, together, sd),
+                    seconds(0, 0.0, 0, 0), steps.prompt_rate(), size, vary)
 
 
 class _Steps:
@@ -125,15 +125,22 @@ class _Steps:
         self.context_variance = (second * (1.0 + 3.0 * vary.output_scv) / 12.0
                                  + vary.prompt_scv * size.input_tokens**2)
 
-    def at(self, number: float) -> tuple[float, float, float, float, float]:
-        """Decode step, prompt's addition, steps per prompt, prompts per step, sd of the step."""
+    def at(self, number: float) -> tuple[float, ...]:
+        """Curves of QueueBatch at one number in service, from the decode step on."""
         decodes = min(number, self._decodes(number))
         room = max(self.budget_tokens - decodes, 1.0)
         decode_s = self._decode_s(decodes)
         prompt_s, steps = self._prompt(decodes, room)
         slope = self._decode_s(decodes, 1.01 * self.context) - decode_s
         sd = slope / (0.01 * self.context) * np.sqrt(self.context_variance / max(decodes, 1.0))
-        return decode_s, prompt_s, steps, max(1.0, room / max(self.size.input_tokens, 1.0)), sd
+        together = max(1.0, room / max(self.size.input_tokens, 1.0))
+        return decode_s, prompt_s, steps, self._alone_steps(steps), together, sd
+
+    def _alone_steps(self, steps: float) -> float:
+        """A prompt's last chunk is a step too: a whole one for equal prompts, else half a step
+        more on average."""
+        whole = float(np.ceil(steps - 1e-9))
+        return whole if steps <= 1.0 or self.prompt_scv == 0.0 else steps + 0.5
 
     def prompt_rate(self) -> float:
         """Prompts per second when every step is full: prompts and decodes share the budget."""
@@ -188,14 +195,18 @@ def _from_decode_prefill(times: DecodePrefillTimes, queue: QueueSpec, kv_tokens:
     if queue.size.input_tokens == 0:
         prefill_s = np.zeros_like(number)
     rate = number / (prefill_s + (queue.size.output_tokens - 1.0) * decode_s)
-    ones, zeros = np.ones_like(number), np.zeros_like(number)
+    ones = np.ones_like(number)
     # A prefill is a step of its own, in place of a decode step.
     added_s = np.maximum(0.0, prefill_s - decode_s)
-    return QueueBatch(np.array([float(slots)]), *(curve[None, :] for curve in (
-        rate, decode_s, added_s, ones, ones * slots, zeros)), decode_s[:1],
-        np.array([np.inf]), *_scalars(queue.size, vary))
+    curves = (rate, decode_s, added_s, ones, ones, ones * max(slots, 1), np.zeros_like(number))
+    return _one_row(slots, curves, float(decode_s[0]), math.inf, queue.size, vary)
 
 
-def _scalars(size: RequestSize, vary: Variability) -> tuple[Array, Array, Array, Array]:
-    return (np.array([size.output_tokens]), np.array([vary.arrivals_scv]),
-            np.array([vary.prompt_scv]), np.array([vary.output_scv]))
+def _one_row(slots: int, curves: tuple[Array, ...], empty_step_s: float, prompt_rate: float,
+             size: RequestSize, vary: Variability) -> QueueBatch:
+    """A batch of one, from its curves in the order of QueueBatch."""
+    rate, decode, prompt, steps, alone, together, sd = (curve[None, :] for curve in curves)
+    return QueueBatch(
+        np.array([float(slots)]), rate, decode, prompt, steps, alone, together, sd,
+        np.array([empty_step_s]), np.array([prompt_rate]), np.array([size.output_tokens]),
+        np.array([vary.arrivals_scv]), np.array([vary.prompt_scv]), np.array([vary.output_scv]))

@@ -15,79 +15,38 @@ own prompt's steps:
 - in each state the sum is a shifted gamma distribution with the right mean and variance.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy.special import gammainc
 
 from penstock.perf.queueing.batch import QueueBatch
 from penstock.perf.queueing.chunks import Array
+from penstock.perf.queueing.mixture import GammaMixture
 from penstock.perf.queueing.states import States
 
 _ALMOST_ONE = 0.9995
 
 
-@dataclass(frozen=True, slots=True)
-class GammaMixture:
-    """Shifted gamma distributions with weights, all of shape (B, J)."""
-
-    weight: Array
-    shift: Array
-    mean: Array  # beyond the shift
-    variance: Array
-
-    def cdf(self, time_s: Array) -> Array:
-        """P(T <= time) for times of shape (B,)."""
-        beyond = np.maximum(time_s[:, None] - self.shift, 0.0)
-        mean = np.maximum(self.mean, 1e-12)
-        variance = np.maximum(self.variance, (1e-4 * mean) ** 2)
-        shape, rate = mean**2 / variance, mean / variance
-        return np.asarray((self.weight * gammainc(shape, rate * beyond)).sum(axis=1))
-
-    def average(self) -> Array:
-        """E[T], shape (B,)."""
-        return np.asarray((self.weight * (self.shift + self.mean)).sum(axis=1))
-
-    def longest(self) -> Array:
-        """A time that next to nothing exceeds, shape (B,)."""
-        reach = self.shift + 2.0 * self.mean + 12.0 * np.sqrt(self.variance)
-        return np.asarray(np.where(self.weight > 0.0, reach, 0.0).max(axis=1))
-
-
 def first_token(batch: QueueBatch, states: States, full_rate: Array) -> GammaMixture:
     """The distribution of TTFT over states. ``full_rate`` is mu at all slots, shape (B,)."""
-    mean, variance = _own_prompt(batch, states)
-    shift = states.decode_step_s + np.maximum(
-        _own_s(states) - states.decode_step_s, 0.0) * np.maximum(
-        0.0, 1.0 - np.sqrt(batch.prompt_scv))[:, None]
-    shift = np.minimum(shift, _own_s(states))
-    own_mean = _own_s(states) - shift
-    for add_mean, add_variance in (_step_under_way(states), _same_step(states),
-                                   _prompts_ahead(batch, states), _slot(batch, states, full_rate)):
-        mean, variance = mean + add_mean, variance + add_variance
-    return GammaMixture(states.share, shift, own_mean + mean, variance)
+    own_s = states.alone_steps * states.decode_step_s + states.prompt_s
+    varying_s = own_s - states.decode_step_s
+    scv = batch.prompt_scv[:, None]
+    # Equal prompts take no less than their own time; of unequal ones, only one step is sure.
+    shift = states.decode_step_s + varying_s * np.maximum(0.0, 1.0 - np.sqrt(scv))
+    mean, variance = own_s - shift, scv * varying_s**2
+    for more, spread in (_step_under_way(batch, states), _same_step(batch, states),
+                         _prompts_ahead(batch, states), _slot(batch, states, full_rate)):
+        mean, variance = mean + more, variance + spread
+    return GammaMixture(states.share, shift, mean, variance)
 
 
 def slot_wait_s(batch: QueueBatch, rates: Array, full_rate: Array) -> Array:
     """Mean wait of those who find every slot taken, shape (B,).
 
-    Departures from a full replica are taken to be Poisson, so the wait is exponential; the factor
-    for variability makes it half as long when neither arrivals nor answers vary... and longer with
-    bursts.
+    Departures from a full replica are taken to be Poisson, so the wait is exponential. The factor
+    for variability halves it for Poisson arrivals and equal answers, and lengthens it for bursts.
     """
     factor = (batch.arrivals_scv + batch.output_scv) / 2.0
     return factor / np.maximum(full_rate - rates, 1e-12)
-
-
-def _own_s(states: States) -> Array:
-    """A prompt's own steps, running from the moment that they start."""
-    return states.prompt_steps * states.decode_step_s + states.prompt_s
-
-
-def _own_prompt(batch: QueueBatch, states: States) -> tuple[Array, Array]:
-    """Spread of the own prompt about its mean; the mean itself is counted with the shift."""
-    varying = states.prompt_s + (states.prompt_steps - 1.0) * states.decode_step_s
-    return np.zeros_like(varying), batch.prompt_scv[:, None] * varying**2
 
 
 def _sharing(states: States) -> Array:
@@ -95,44 +54,50 @@ def _sharing(states: States) -> Array:
     return 1.0 - 1.0 / states.prompts_per_step
 
 
-def _found_step(states: States) -> tuple[Array, Array]:
+def _found_step(batch: QueueBatch, states: States) -> tuple[Array, Array]:
     """Mean and variance of the step that an arrival finds under way (long ones more often)."""
     load = np.minimum(states.rate_per_s * states.prompt_s, _ALMOST_ONE)
     prompts = states.rate_per_s * states.mean_step_s
-    variance = _sharing(states) * states.prompt_s**2 * prompts / (1.0 - load**2)
+    each = states.prompt_s**2 * (1.0 + batch.prompt_scv[:, None])
+    variance = _sharing(states) * each * prompts / (1.0 - load**2)
     mean = states.decode_step_s + _sharing(states) * (states.mean_step_s - states.decode_step_s)
     return mean + variance / mean, variance
 
 
-def _step_under_way(states: States) -> tuple[Array, Array]:
+def _step_under_way(batch: QueueBatch, states: States) -> tuple[Array, Array]:
     """What is left of the step that runs: a uniform part of it; nothing when all is idle."""
-    mean, variance = _found_step(states)
+    mean, variance = _found_step(batch, states)
     runs = np.where(states.in_service > 0.0, 1.0, 0.0)
     return runs * mean / 2.0, runs * (mean**2 / 12.0 + variance / 3.0)
 
 
-def _same_step(states: States) -> tuple[Array, Array]:
+def _same_step(batch: QueueBatch, states: States) -> tuple[Array, Array]:
     """Other prompts that arrived during the same step and so share the next one."""
-    mean, variance = _found_step(states)
+    mean, variance = _found_step(batch, states)
     others = np.minimum(states.rate_per_s * mean, states.prompts_per_step - 1.0)
     runs = np.where(states.in_service > 0.0, 1.0, 0.0)
-    spread = others + states.rate_per_s**2 * variance
+    spread = others * (1.0 + batch.prompt_scv[:, None]) + states.rate_per_s**2 * variance
     return (runs * others * states.prompt_s, runs * spread * states.prompt_s**2)
 
 
 def _prompts_ahead(batch: QueueBatch, states: States) -> tuple[Array, Array]:
-    """Prompts that the step budget holds back: the wait of M/G/b with servers in step."""
+    """Prompts that the step budget holds back: the wait of M/G/b with servers in step.
+
+    Unequal prompts share a step worse, for a long one fills it alone.
+    """
+    varying = batch.prompt_scv[:, None]
     together = states.prompts_per_step
-    service_s = (states.prompt_steps * states.decode_step_s
-                 + np.minimum(together, 1e6) * states.prompt_s)
+    service_s = states.prompt_steps * states.decode_step_s + together * states.prompt_s
     load = np.minimum(states.rate_per_s * service_s / together, _ALMOST_ONE)
-    waits = load ** (np.sqrt(2.0 * (together + 1.0)) - 1.0)
-    factor = (batch.arrivals_scv + batch.prompt_scv)[:, None] / 2.0
+    sharers = 1.0 + (together - 1.0) / (1.0 + varying)
+    waits = load ** (np.sqrt(2.0 * (sharers + 1.0)) - 1.0)
+    factor = (batch.arrivals_scv[:, None] + varying) / 2.0
     when_waiting = factor * service_s / (together * (1.0 - load))
-    # Second moment of the wait in M/D/1, given that there is one.
-    second = (4.0 + 2.0 * load) / 3.0 * when_waiting**2
+    # Second moment of the wait in M/G/1, given that there is one (Takacs), for prompts whose third
+    # moment is a lognormal's.
+    second = (2.0 * load + (1.0 - load) * 4.0 / 3.0 * (1.0 + varying)) * when_waiting**2
     mean = waits * when_waiting
-    return mean, waits * second - mean**2
+    return mean, np.maximum(waits * second - mean**2, 0.0)
 
 
 def _slot(batch: QueueBatch, states: States, full_rate: Array) -> tuple[Array, Array]:

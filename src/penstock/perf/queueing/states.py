@@ -16,7 +16,7 @@ _EDGES = np.array([0.0, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.78, 0.85, 0.9
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """J states per replica with their shares of time; every field but the last two is (B, J).
+    """J states per replica with their shares of time; every field but the last is (B, J).
 
     State 0 is the empty replica and the last one the full replica, in which arrivals wait for a
     slot. By PASTA the shares of time are also what Poisson arrivals find.
@@ -27,10 +27,10 @@ class States:
     decode_step_s: Array
     prompt_s: Array
     prompt_steps: Array
+    alone_steps: Array
     prompts_per_step: Array
     context_sd_s: Array
     decodes: Array
-    prompt_load: Array  # (B, 1) rate over the rate at which the budget lets prompts through
     rate_per_s: Array  # (B, 1)
 
     @property
@@ -66,13 +66,13 @@ def representative_states(batch: QueueBatch, occupancy: Occupancy, rates: Array)
     share = np.concatenate(
         [empty[:, None], between[:, None] * np.diff(_EDGES)[None, :], full[:, None]], axis=1)
     column = np.maximum(number - 1.0, 0.0).astype(np.intp)
-    decode_s, prompt_s, steps, together, sd = (
+    decode_s, prompt_s, steps, alone, together, sd = (
         np.take_along_axis(curve, column, axis=1) for curve in (
-            batch.decode_step_s, batch.prompt_s, batch.prompt_steps, batch.prompts_per_step,
-            batch.context_sd_s))
-    alone = number == 0
+            batch.decode_step_s, batch.prompt_s, batch.prompt_steps, batch.alone_steps,
+            batch.prompts_per_step, batch.context_sd_s))
+    idle = number == 0
     answer = (batch.output_tokens - 1.0)[:, None]
     return States(
-        share, number, np.where(alone, batch.empty_step_s[:, None], decode_s), prompt_s, steps,
-        together, np.where(alone, 0.0, sd), number * answer / (steps + answer),
-        np.minimum(rates / batch.prompt_rate_per_s, 1.0)[:, None], rates[:, None])
+        share, number, np.where(idle, batch.empty_step_s[:, None], decode_s), prompt_s, steps,
+        alone, together, np.where(idle, 0.0, sd), number * answer / (steps + answer),
+        rates[:, None])
