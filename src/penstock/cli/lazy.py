@@ -20,6 +20,7 @@ COMMANDS = {
     "trace": "penstock.cli.trace",
     "catalog": "penstock.cli.catalog",
     "fit": "penstock.cli.fit",
+    "queue": "penstock.cli.queue",
     "replay": "penstock.cli.replay",
     "reproduce": "penstock.cli.reproduce",
     "schema": "penstock.cli.schema",

@@ -54,7 +54,8 @@ class QueueBatch:
         last = np.maximum(self.slots - 1.0, 0.0).astype(np.intp)[:, None]
         at_all = np.take_along_axis(rates, last, axis=1)[:, 0]
         # A last digit is no reason to hold fewer.
-        return np.where(at_all >= best * (1.0 - 1e-9), self.slots, rates.argmax(axis=1) + 1.0)
+        fewest = rates.argmax(axis=1) + 1.0
+        return np.where(at_all >= best * (1.0 - 1e-9), self.slots, fewest)
 
     @property
     def _inside(self) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
@@ -65,7 +66,8 @@ class QueueBatch:
     def capacity_per_s(self) -> Array:
         """The rate below which the queue is stable, shape (B,); 0 where nothing fits."""
         best = np.where(self._inside, self.rate_per_s, 0.0).max(axis=1, initial=0.0)
-        return np.minimum(best, np.where(self.slots > 0, self.prompt_rate_per_s, 0.0))
+        let_through = np.where(self.slots > 0, self.prompt_rate_per_s, 0.0)
+        return np.asarray(np.minimum(best, let_through))
 
     def take(self, rows: Sequence[int] | Array) -> "QueueBatch":
         """Some of the rows, in the order given."""

@@ -20,7 +20,7 @@ Mask = npt.NDArray[np.bool_]
 # Steps with 0..4 prompts are told apart; a mean above _MANY is a normal distribution instead.
 _MOST_TOLD_APART = 5
 _MANY = 2.5
-_SDS_BELOW = 4.0
+_SDS_BELOW = 8.0
 
 
 def token_gaps(batch: QueueBatch, states: States) -> GammaMixture:
