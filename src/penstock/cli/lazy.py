@@ -21,6 +21,7 @@ COMMANDS = {
     "trace": "penstock.cli.trace",
     "catalog": "penstock.cli.catalog",
     "fit": "penstock.cli.fit",
+    "queue": "penstock.cli.queue",
     "plan-server": "penstock.cli.plan_server",
     "replay": "penstock.cli.replay",
     "reproduce": "penstock.cli.reproduce",
