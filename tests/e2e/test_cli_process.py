@@ -71,6 +71,14 @@ def test_an_interrupt_leaves_nothing_behind(folder):
     assert list((folder / "out").iterdir()) == []
 
 
+def alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_an_interrupt_ends_the_workers_of_a_sweep_too(folder):
     process = start("sweep", "fleet.yaml", "--workers", 2, "--out", "rows.csv", "--set",
@@ -83,9 +91,25 @@ def test_an_interrupt_ends_the_workers_of_a_sweep_too(folder):
     status, out, err = finish(process)
     assert (status, out) == (130, "")
     assert "Traceback" not in err
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    while alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(process.pid)
     assert (folder / "rows.csv").read_text().count("\n") >= 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="terminals of POSIX")
+@pytest.mark.parametrize(("term", "columns"), [("xterm", 120), ("xterm", 60), ("dumb", 80)])
+def test_nothing_of_the_progress_stays_on_the_screen(term, columns, folder):
+    from terminal import run_on_terminal, screen
+
+    written = run_on_terminal([sys.executable, "-m", "penstock", "run", "unsized.yaml",
+                               "--no-report"], columns, folder, term)
+    assert ("sizing" in written) is (term == "xterm")
+    lines = screen(written, columns)
+    assert lines[0].startswith("Sized to 1 replica of llama-3-8b")
+    assert lines[-2:] == ["files in runs/small", ""]
+    for frame in ("\N{BOX DRAWINGS HEAVY HORIZONTAL}", "simulating", "0:00:0"):
+        assert not any(frame in line for line in lines)
 
 
 def test_what_every_command_pays_for_stays_light(folder):
