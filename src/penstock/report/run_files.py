@@ -10,6 +10,7 @@ from typing import Any
 from penstock.core.errors import InputError
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
+from penstock.report.abandoned import ENDING, owned, release, remove_abandoned
 from penstock.report.files import RequestWriter, write_summary, write_text
 
 SUMMARY, REQUESTS, PAGE, FLEET = "summary.json", "requests.parquet", "report.html", "fleet.yaml"
@@ -20,19 +21,23 @@ _JOURNALS = "journal-*.jsonl"
 def staged(folder: Path) -> Iterator[Path]:
     """A folder to fill; its files move to ``folder`` when the block ends well.
 
-    ``folder`` may hold an earlier run, whose files are then replaced. Raises InputError when it
-    cannot be written or holds something else, before anything is computed.
+    What killed runs left beside ``folder`` is removed. ``folder`` may hold an earlier run, whose
+    files are then replaced. Raises InputError when it cannot be written or holds something else,
+    before anything is computed.
     """
     _check(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial",
+        remove_abandoned(folder.parent)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=ENDING,
                                         dir=folder.parent))
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
     try:
-        yield staging
-        _publish(staging, folder)
+        with owned(staging):
+            yield staging
+            release(staging)
+            _publish(staging, folder)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from error
     finally:
