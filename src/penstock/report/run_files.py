@@ -98,3 +98,15 @@ def read_summary(folder: Path) -> dict[str, Any]:
     if not isinstance(summary, dict) or not {"overall", "classes", "window_s"} <= set(summary):
         raise InputError(f"{path}: not a run's summary; expected overall, classes and window_s")
     return summary
+
+
+def write_stored_page(path: Path, folder: Path, summary: Mapping[str, Any]) -> None:
+    """Write the HTML report of the run in ``folder`` anew from its stored files.
+
+    A run stores no steps, so the page has no step timeline, replica queues or KV memory. Raises
+    InputError when the requests are missing.
+    """
+    from penstock.report.files import read_requests
+    from penstock.report.html import write_page
+
+    write_page(path, summary, read_requests(folder / REQUESTS), RunSeries())
