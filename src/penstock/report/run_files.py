@@ -10,6 +10,7 @@ from typing import Any
 from penstock.core.errors import InputError
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
+from penstock.report.abandoned import ENDING, owned, release, remove_abandoned
 from penstock.report.files import RequestWriter, write_summary, write_text
 
 SUMMARY, REQUESTS, PAGE, FLEET = "summary.json", "requests.parquet", "report.html", "fleet.yaml"
@@ -20,19 +21,23 @@ _JOURNALS = "journal-*.jsonl"
 def staged(folder: Path) -> Iterator[Path]:
     """A folder to fill; its files move to ``folder`` when the block ends well.
 
-    ``folder`` may hold an earlier run, whose files are then replaced. Raises InputError when it
-    cannot be written or holds something else, before anything is computed.
+    What killed runs left beside ``folder`` is removed. ``folder`` may hold an earlier run, whose
+    files are then replaced. Raises InputError when it cannot be written or holds something else,
+    before anything is computed.
     """
     _check(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial",
+        remove_abandoned(folder.parent)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=ENDING,
                                         dir=folder.parent))
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
     try:
-        yield staging
-        _publish(staging, folder)
+        with owned(staging):
+            yield staging
+            release(staging)
+            _publish(staging, folder)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from error
     finally:
@@ -93,3 +98,15 @@ def read_summary(folder: Path) -> dict[str, Any]:
     if not isinstance(summary, dict) or not {"overall", "classes", "window_s"} <= set(summary):
         raise InputError(f"{path}: not a run's summary; expected overall, classes and window_s")
     return summary
+
+
+def write_stored_page(path: Path, folder: Path, summary: Mapping[str, Any]) -> None:
+    """Write the HTML report of the run in ``folder`` anew from its stored files.
+
+    A run stores no steps, so the page has no step timeline, replica queues or KV memory. Raises
+    InputError when the requests are missing.
+    """
+    from penstock.report.files import read_requests
+    from penstock.report.html import write_page
+
+    write_page(path, summary, read_requests(folder / REQUESTS), RunSeries())
