@@ -14,6 +14,7 @@ from penstock.report.abandoned import ENDING, owned, release, remove_abandoned
 from penstock.report.files import RequestWriter, write_summary, write_text
 
 SUMMARY, REQUESTS, PAGE, FLEET = "summary.json", "requests.parquet", "report.html", "fleet.yaml"
+PLAN = "plan.json"
 _JOURNALS = "journal-*.jsonl"
 
 
@@ -50,7 +51,8 @@ def _check(folder: Path) -> None:
             return
         if not folder.is_dir():
             raise InputError(f"{folder}: is a file; expected a folder for the run")
-        if any(folder.iterdir()) and not (folder / SUMMARY).is_file():
+        if any(folder.iterdir()) and not any(
+                (folder / name).is_file() for name in (SUMMARY, PLAN)):
             raise InputError(f"{folder}: holds other files; expected a new folder, an empty one or "
                              "one with an earlier run")
     except OSError as error:
@@ -63,7 +65,8 @@ def _publish(staging: Path, folder: Path) -> None:
         staging.rename(folder)
         return
     fresh = {path.name for path in staging.iterdir()}
-    for stale in (folder / PAGE, folder / REQUESTS, *folder.glob(_JOURNALS)):
+    earlier = (folder / name for name in (PAGE, REQUESTS, SUMMARY, PLAN))
+    for stale in (*earlier, *folder.glob(_JOURNALS)):
         if stale.name not in fresh:
             stale.unlink(missing_ok=True)
     for path in staging.iterdir():
@@ -81,6 +84,17 @@ def write_run_files(folder: Path, summary: Mapping[str, Any], table: RequestTabl
         from penstock.report.html import write_page
 
         write_page(folder / PAGE, summary, table, series)
+
+
+def write_plan_files(folder: Path, document: Mapping[str, Any], fleet_yaml: str, *,
+                     page: bool = True) -> None:
+    """Write the plan, the fleet file with its replicas and, with ``page``, the HTML report."""
+    write_summary(folder / PLAN, document)
+    write_text(folder / FLEET, fleet_yaml)
+    if page:
+        from penstock.report.plan_page import write_plan_page
+
+        write_plan_page(folder / PAGE, document)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
