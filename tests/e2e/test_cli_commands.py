@@ -477,7 +477,8 @@ def test_help_names_every_command(arguments, penstock):
 
 
 @pytest.mark.parametrize("name", ["trace info", "trace convert", "trace generate", "catalog list",
-                                  "catalog show", "fit step-time"])
+                                  "catalog show", "fit step-time", "queue solve", "queue size",
+                                  "queue optimize"])
 def test_every_subcommand_helps_with_an_example(name, penstock):
     outcome = penstock(*name.split(), "--help")
     assert outcome.status == 0

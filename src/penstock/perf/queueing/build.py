@@ -144,7 +144,8 @@ class _Steps:
 
     def prompt_rate(self) -> float:
         """Prompts per second when every step is full: prompts and decodes share the budget."""
-        per_step = self.budget_tokens / (self.size.input_tokens + self.size.output_tokens - 1.0)
+        tokens = self.size.input_tokens + self.size.output_tokens - 1.0
+        per_step = self.budget_tokens / max(tokens, 1.0)
         decodes = per_step * (self.size.output_tokens - 1.0)
         room = max(self.budget_tokens - decodes, 1.0)
         prompt_s, _ = self._prompt(decodes, room)

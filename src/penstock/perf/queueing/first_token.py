@@ -61,7 +61,7 @@ def _found_step(batch: QueueBatch, states: States) -> tuple[Array, Array]:
     each = states.prompt_s**2 * (1.0 + batch.prompt_scv[:, None])
     variance = _sharing(states) * each * prompts / (1.0 - load**2)
     mean = states.decode_step_s + _sharing(states) * (states.mean_step_s - states.decode_step_s)
-    return mean + variance / mean, variance
+    return mean + variance / np.maximum(mean, 1e-12), variance
 
 
 def _step_under_way(batch: QueueBatch, states: States) -> tuple[Array, Array]:

@@ -41,7 +41,7 @@ class GammaMixture:
     def quantiles(self, percentiles: Sequence[float]) -> Array:
         """Percentiles by bisection, shape (B, P), in any order."""
         found: dict[float, Array] = {}
-        low = np.zeros(len(self.weight))
+        low = least = np.zeros(len(self.weight))
         for percentile in sorted(set(percentiles)):
             high = self.longest()
             for _ in range(_HALVINGS):
@@ -50,7 +50,7 @@ class GammaMixture:
                 high = np.where(reached, middle, high)
                 low = np.where(reached, low, middle)
             # What is below one percentile is below the next.
-            found[percentile] = high
+            least = found[percentile] = np.maximum(high, least)
         columns = [found[percentile] for percentile in percentiles]
         return np.stack(columns, axis=1) if columns else np.zeros((len(self.weight), 0))
 
