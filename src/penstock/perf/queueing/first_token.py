@@ -87,7 +87,11 @@ def _prompts_ahead(batch: QueueBatch, states: States) -> tuple[Array, Array]:
     """
     varying = batch.prompt_scv[:, None]
     together = states.prompts_per_step
-    service_s = states.prompt_steps * states.decode_step_s + together * states.prompt_s
+    busy_s = states.prompt_steps * states.decode_step_s + together * states.prompt_s
+    load = np.minimum(states.rate_per_s * busy_s / together, _ALMOST_ONE)
+    # A last chunk shares its step only where a prompt waits to take the rest of the budget.
+    unshared = (states.alone_steps - states.prompt_steps) * (1.0 - load)
+    service_s = busy_s + unshared * states.decode_step_s
     load = np.minimum(states.rate_per_s * service_s / together, _ALMOST_ONE)
     sharers = 1.0 + (together - 1.0) / (1.0 + varying)
     waits = load ** (np.sqrt(2.0 * (sharers + 1.0)) - 1.0)
