@@ -15,10 +15,12 @@ app = typer.Typer(add_completion=False)
 def plan(
     inferno: Annotated[Path | None, typer.Option(
         "--inferno", metavar="DIR", show_default=False,
-        help="An Inferno bundle: a folder of its JSON files, or one file with all of them.")] = None,
+        help="An Inferno bundle: a folder of its JSON files, or one file with all of them."),
+    ] = None,
     solver: Annotated[str | None, typer.Option(
         "--solver", metavar="NAME", show_default=False,
-        help="unlimited, greedy, milp-single or milp-multi; default: the bundle's options.")] = None,
+        help="unlimited, greedy, milp-single or milp-multi; default: the bundle's options."),
+    ] = None,
     saturation: Annotated[str | None, typer.Option(
         "--saturation", metavar="POLICY", show_default=False,
         help="Who gets what is left over (greedy): None, PriorityExhaustive, PriorityRoundRobin or "
