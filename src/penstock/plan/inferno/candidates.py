@@ -18,7 +18,7 @@ from penstock.perf.queueing.parameters import (
     RequestSize,
     Targets,
 )
-from penstock.plan.inferno.values import Allocation, Profile, Server, System
+from penstock.plan.inferno.values import Allocation, Profile, Server, System, single
 
 # Moving to another accelerator costs this share of both allocations.
 TRANSITION_SHARE = 0.1
@@ -63,15 +63,16 @@ def transition_penalty(current: Allocation, candidate: Allocation) -> float:
     The difference in cost, and a tenth of both costs when the accelerator changes. Equal replicas
     of the same accelerator are free, whatever the batch size.
     """
-    before, after = current.cost_cents_per_hour, candidate.cost_cents_per_hour
+    before, after = np.float32(current.cost_cents_per_hour), np.float32(
+        candidate.cost_cents_per_hour)
     if current.accelerator != candidate.accelerator:
-        return TRANSITION_SHARE * (before + after) + (after - before)
-    return 0.0 if current.num_replicas == candidate.num_replicas else after - before
+        return float(np.float32(TRANSITION_SHARE) * (before + after) + (after - before))
+    return 0.0 if current.num_replicas == candidate.num_replicas else float(after - before)
 
 
 def replicas_for(rate: float, capacity: float) -> int:
     """Replicas for a rate; both in 32-bit floats, as upstream has them when it rounds up."""
-    return math.ceil(float(np.float32(rate)) / float(np.float32(capacity)))
+    return math.ceil(single(rate) / single(capacity))
 
 
 def find_candidates(system: System) -> Candidates:
@@ -197,7 +198,7 @@ def _size(pairs: Sequence[_Pair]) -> list[Allocation | str]:
 def _priced(pair: _Pair, capacity_per_s: float) -> Allocation:
     replicas = max(replicas_for(pair.demand_per_s, capacity_per_s), pair.server.min_num_replicas)
     candidate = Allocation(pair.profile.accelerator, replicas, pair.queue.max_batch,
-                           pair.unit_cost * replicas, max_per_min=60.0 * capacity_per_s)
+                           single(pair.unit_cost * replicas), max_per_min=60.0 * capacity_per_s)
     return _valued(pair.server, candidate)
 
 
