@@ -24,8 +24,8 @@ from penstock.plan.inferno.values import Allocation, Profile, Server, System, si
 TRANSITION_SHARE = 0.1
 # Queue slots per slot of the batch, schema v1.
 QUEUE_TO_BATCH = 10
-# Queues analysed together.
-AT_ONCE = 256
+# States of one queue, and of the queues that are analysed together: what memory bears.
+MAX_STATES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,9 @@ def _pair(system: System, server: Server, profile: Profile, targets: Targets) ->
     cost = _unit_cost(system, profile)
     batch = _max_batch(server, profile)
     room = QUEUE_TO_BATCH * batch if system.generation == "v1" else server.max_queue_size
+    if batch + room > MAX_STATES:
+        raise InputError(f"a batch of {batch} and a queue of {room}: expected at most "
+                         f"{MAX_STATES} together")
     size = RequestSize(server.load.input_tokens, server.load.output_tokens)
     return _Pair(server, profile, QueueSpec(profile.times, size, batch, room), targets, cost,
                  demand_per_s(system, server))
@@ -204,10 +207,17 @@ def _priced(pair: _Pair, capacity_per_s: float) -> Allocation:
 
 def _means(queues: Sequence[QueueSpec], rates_per_s: Sequence[float]) -> Iterator[MeanMetrics]:
     """Each queue's means at its rate, some at a time to bound the memory."""
-    for start in range(0, len(queues), AT_ONCE):
-        part = slice(start, start + AT_ONCE)
-        found = InfernoQueues(queues[part]).metrics(np.array(rates_per_s[part]))
-        yield from (found.row(index) for index in range(len(queues[part])))
+    start = 0
+    while start < len(queues):
+        end, widest = start, 0
+        while end < len(queues):
+            widest = max(widest, queues[end].max_batch + queues[end].max_queue)
+            if end > start and widest * (end + 1 - start) > MAX_STATES:
+                break
+            end += 1
+        found = InfernoQueues(queues[start:end]).metrics(np.array(rates_per_s[start:end]))
+        yield from (found.row(index) for index in range(end - start))
+        start = end
 
 
 def demand_per_s(system: System, server: Server) -> float:
