@@ -111,7 +111,12 @@ def _means(metrics: MeanMetrics) -> dict[str, Any]:
     return {name: shortest(getattr(metrics, field)) for name, field in MEANS.items()}
 
 
-_QUEUE_ANSWER = object_schema({name: {"type": "number"} for name in MEANS})
+_NUMBERS = {name: {"type": "number"} for name in MEANS}
+_QUEUE_ANSWER = object_schema(_NUMBERS)
+_ONSET_ANSWER = object_schema(
+    {name: schema for name, schema in _NUMBERS.items() if name != "offeredRPS"}
+    | {name: {"type": "integer"} for name in ("concurrency", "M_ITL", "M_TPF", "oracleCalls")}
+    | {"feasible": {"type": "boolean"}})
 _NOT_SERVED = {404: "schema v2, a server would be left without an allocation; or no integer "
                     "program's solution"}
 OPERATIONS = (
@@ -123,4 +128,4 @@ OPERATIONS = (
     Operation("/target", "The highest rate at which both targets hold, as queue-analysis sizes",
               target_queue, object_schema(PROBLEM), _QUEUE_ANSWER, EXAMPLE, {}),
     Operation("/optimize", "The least batch limit near the best throughput, by its onset search",
-              optimize_queue, object_schema(PROBLEM), _QUEUE_ANSWER, EXAMPLE, {}))
+              optimize_queue, object_schema(PROBLEM), _ONSET_ANSWER, EXAMPLE, {}))

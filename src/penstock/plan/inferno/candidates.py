@@ -26,6 +26,9 @@ TRANSITION_SHARE = 0.1
 QUEUE_TO_BATCH = 10
 # States of one queue, and of the queues that are analysed together: what memory bears.
 MAX_STATES = 1_000_000
+MAX_REPLICAS = 10**9
+# Less than this per step is rounding, in ms.
+SHORTEST_MS = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +158,10 @@ def _pair(system: System, server: Server, profile: Profile, targets: Targets) ->
         raise InputError(f"a batch of {batch} and a queue of {room}: expected at most "
                          f"{MAX_STATES} together")
     size = RequestSize(server.load.input_tokens, server.load.output_tokens)
-    return _Pair(server, profile, QueueSpec(profile.times, size, batch, room), targets, cost,
-                 demand_per_s(system, server))
+    queue = QueueSpec(profile.times, size, batch, room)
+    if queue.unit_ms < SHORTEST_MS:
+        raise InputError("its step times are as good as zero")
+    return _Pair(server, profile, queue, targets, cost, demand_per_s(system, server))
 
 
 def _idle(system: System, server: Server, profile: Profile) -> Allocation:
@@ -185,8 +190,7 @@ def _size(pairs: Sequence[_Pair]) -> list[Allocation | str]:
     answers: list[Allocation | str] = []
     for pair, sizing in zip(pairs, sized, strict=True):
         capacity = sizing.metrics.throughput_per_s if sizing.metrics else 0.0
-        answers.append(_priced(pair, capacity) if capacity > 0.0
-                       else sizing.error or "no rate meets its targets")
+        answers.append(sizing.error or _priced(pair, capacity))
     served = [(index, answer) for index, answer in enumerate(answers)
               if isinstance(answer, Allocation)]
     rates = [float(np.float32(pairs[index].demand_per_s) / np.float32(answer.num_replicas))
@@ -198,7 +202,9 @@ def _size(pairs: Sequence[_Pair]) -> list[Allocation | str]:
     return answers
 
 
-def _priced(pair: _Pair, capacity_per_s: float) -> Allocation:
+def _priced(pair: _Pair, capacity_per_s: float) -> Allocation | str:
+    if not capacity_per_s * MAX_REPLICAS > pair.demand_per_s:
+        return f"it would take more than {MAX_REPLICAS} replicas"
     replicas = max(replicas_for(pair.demand_per_s, capacity_per_s), pair.server.min_num_replicas)
     candidate = Allocation(pair.profile.accelerator, replicas, pair.queue.max_batch,
                            single(pair.unit_cost * replicas), max_per_min=60.0 * capacity_per_s)

@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.core.errors import InputError
 
-# Whole numbers beyond this are a slip, and would not survive arithmetic in floating point.
+# Numbers beyond this are a slip, and would not survive arithmetic in 32-bit floats.
 MAX_COUNT = 10**9
 
 
@@ -35,8 +35,8 @@ class Fields:
         value = self._values.get(name.lower(), default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._wrong(name, value, "a number")
-        if not math.isfinite(value) or abs(value) > 1e30:
-            raise self._wrong(name, value, "a finite number")
+        if not math.isfinite(value) or abs(value) > MAX_COUNT:
+            raise self._wrong(name, value, f"a number up to {MAX_COUNT}")
         if value < 0 and not negative:
             raise self._wrong(name, value, "at least 0")
         return float(value)
