@@ -18,14 +18,17 @@ from penstock.perf.queueing.parameters import (
     RequestSize,
     Targets,
 )
-from penstock.plan.inferno.values import Allocation, Profile, Server, System
+from penstock.plan.inferno.values import Allocation, Profile, Server, System, single
 
 # Moving to another accelerator costs this share of both allocations.
 TRANSITION_SHARE = 0.1
 # Queue slots per slot of the batch, schema v1.
 QUEUE_TO_BATCH = 10
-# Queues analysed together.
-AT_ONCE = 256
+# States of one queue, and of the queues that are analysed together: what memory bears.
+MAX_STATES = 1_000_000
+MAX_REPLICAS = 10**9
+# Less than this per step is rounding, in ms.
+SHORTEST_MS = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +66,16 @@ def transition_penalty(current: Allocation, candidate: Allocation) -> float:
     The difference in cost, and a tenth of both costs when the accelerator changes. Equal replicas
     of the same accelerator are free, whatever the batch size.
     """
-    before, after = current.cost_cents_per_hour, candidate.cost_cents_per_hour
+    before, after = np.float32(current.cost_cents_per_hour), np.float32(
+        candidate.cost_cents_per_hour)
     if current.accelerator != candidate.accelerator:
-        return TRANSITION_SHARE * (before + after) + (after - before)
-    return 0.0 if current.num_replicas == candidate.num_replicas else after - before
+        return float(np.float32(TRANSITION_SHARE) * (before + after) + (after - before))
+    return 0.0 if current.num_replicas == candidate.num_replicas else float(after - before)
 
 
 def replicas_for(rate: float, capacity: float) -> int:
     """Replicas for a rate; both in 32-bit floats, as upstream has them when it rounds up."""
-    return math.ceil(float(np.float32(rate)) / float(np.float32(capacity)))
+    return math.ceil(single(rate) / single(capacity))
 
 
 def find_candidates(system: System) -> Candidates:
@@ -150,9 +154,14 @@ def _pair(system: System, server: Server, profile: Profile, targets: Targets) ->
     cost = _unit_cost(system, profile)
     batch = _max_batch(server, profile)
     room = QUEUE_TO_BATCH * batch if system.generation == "v1" else server.max_queue_size
+    if batch + room > MAX_STATES:
+        raise InputError(f"a batch of {batch} and a queue of {room}: expected at most "
+                         f"{MAX_STATES} together")
     size = RequestSize(server.load.input_tokens, server.load.output_tokens)
-    return _Pair(server, profile, QueueSpec(profile.times, size, batch, room), targets, cost,
-                 demand_per_s(system, server))
+    queue = QueueSpec(profile.times, size, batch, room)
+    if queue.unit_ms < SHORTEST_MS:
+        raise InputError("its step times are as good as zero")
+    return _Pair(server, profile, queue, targets, cost, demand_per_s(system, server))
 
 
 def _idle(system: System, server: Server, profile: Profile) -> Allocation:
@@ -181,8 +190,7 @@ def _size(pairs: Sequence[_Pair]) -> list[Allocation | str]:
     answers: list[Allocation | str] = []
     for pair, sizing in zip(pairs, sized, strict=True):
         capacity = sizing.metrics.throughput_per_s if sizing.metrics else 0.0
-        answers.append(_priced(pair, capacity) if capacity > 0.0
-                       else sizing.error or "no rate meets its targets")
+        answers.append(sizing.error or _priced(pair, capacity))
     served = [(index, answer) for index, answer in enumerate(answers)
               if isinstance(answer, Allocation)]
     rates = [float(np.float32(pairs[index].demand_per_s) / np.float32(answer.num_replicas))
@@ -194,19 +202,28 @@ def _size(pairs: Sequence[_Pair]) -> list[Allocation | str]:
     return answers
 
 
-def _priced(pair: _Pair, capacity_per_s: float) -> Allocation:
+def _priced(pair: _Pair, capacity_per_s: float) -> Allocation | str:
+    if not capacity_per_s * MAX_REPLICAS > pair.demand_per_s:
+        return f"it would take more than {MAX_REPLICAS} replicas"
     replicas = max(replicas_for(pair.demand_per_s, capacity_per_s), pair.server.min_num_replicas)
     candidate = Allocation(pair.profile.accelerator, replicas, pair.queue.max_batch,
-                           pair.unit_cost * replicas, max_per_min=60.0 * capacity_per_s)
+                           single(pair.unit_cost * replicas), max_per_min=60.0 * capacity_per_s)
     return _valued(pair.server, candidate)
 
 
 def _means(queues: Sequence[QueueSpec], rates_per_s: Sequence[float]) -> Iterator[MeanMetrics]:
     """Each queue's means at its rate, some at a time to bound the memory."""
-    for start in range(0, len(queues), AT_ONCE):
-        part = slice(start, start + AT_ONCE)
-        found = InfernoQueues(queues[part]).metrics(np.array(rates_per_s[part]))
-        yield from (found.row(index) for index in range(len(queues[part])))
+    start = 0
+    while start < len(queues):
+        end, widest = start, 0
+        while end < len(queues):
+            widest = max(widest, queues[end].max_batch + queues[end].max_queue)
+            if end > start and widest * (end + 1 - start) > MAX_STATES:
+                break
+            end += 1
+        found = InfernoQueues(queues[start:end]).metrics(np.array(rates_per_s[start:end]))
+        yield from (found.row(index) for index in range(end - start))
+        start = end
 
 
 def demand_per_s(system: System, server: Server) -> float:

@@ -2,8 +2,15 @@
 
 from typing import Any
 
+import numpy as np
+
 from penstock.plan.inferno.solve import InfernoPlan
 from penstock.plan.inferno.values import Allocation, Load, System
+
+
+def shortest(value: float) -> float:
+    """The shortest decimal of the same 32-bit float: 75.9 rather than 75.9000015."""
+    return float(str(np.float32(value)))
 
 
 def solution(plan: InfernoPlan) -> dict[str, Any]:
@@ -23,8 +30,8 @@ def allocation_data(system: System, allocation: Allocation, load: Load) -> dict[
         traffic["throughput"] = load.throughput_per_min
     return {
         "accelerator": allocation.accelerator, "numReplicas": allocation.num_replicas,
-        "maxBatch": allocation.max_batch, "cost": allocation.cost_cents_per_hour,
-        "itlAverage": allocation.itl_ms, "ttftAverage": allocation.ttft_ms,
+        "maxBatch": allocation.max_batch, "cost": shortest(allocation.cost_cents_per_hour),
+        "itlAverage": shortest(allocation.itl_ms), "ttftAverage": shortest(allocation.ttft_ms),
         "load": traffic | {"avgInTokens": load.input_tokens, "avgOutTokens": load.output_tokens}}
 
 
@@ -47,8 +54,9 @@ def plan_document(plan: InfernoPlan) -> dict[str, Any]:
     """Everything about a plan, for ``--json``: upstream's allocations with more on each."""
     allocations = solution(plan)["allocations"]
     for name, allocation in plan.allocations.items():
-        allocations[name] |= {"value": allocation.value, "maxRPM": allocation.max_per_min,
-                              "rho": allocation.rho, "saturated": name in plan.saturated}
+        allocations[name] |= {"value": shortest(allocation.value),
+                              "maxRPM": shortest(allocation.max_per_min),
+                              "rho": shortest(allocation.rho), "saturated": name in plan.saturated}
         if len(plan.parts[name]) > 1:
             allocations[name]["parts"] = [
                 allocation_data(plan.system, part, plan.system.servers[name].load)

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
-from penstock.core.errors import InputError, nearest
+from penstock.core.errors import InputError
 
-# Whole numbers beyond this are a slip, and would not survive arithmetic in floating point.
+# Numbers beyond this are a slip, and would not survive arithmetic in 32-bit floats.
 MAX_COUNT = 10**9
 
 
@@ -34,17 +35,18 @@ class Fields:
         value = self._values.get(name.lower(), default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._wrong(name, value, "a number")
-        if not math.isfinite(value) or abs(value) > 1e30:
-            raise self._wrong(name, value, "a finite number")
+        if not math.isfinite(value) or abs(value) > MAX_COUNT:
+            raise self._wrong(name, value, f"a number up to {MAX_COUNT}")
         if value < 0 and not negative:
             raise self._wrong(name, value, "at least 0")
         return float(value)
 
-    def count(self, name: str, default: int = 0, *, negative: bool = False) -> int:
+    def count(self, name: str, default: int = 0, *, negative: bool = False,
+              most: int = MAX_COUNT) -> int:
         """A whole number, at least 0 unless ``negative``."""
         value = self.number(name, default, negative=negative)
-        if value != int(value) or abs(value) > MAX_COUNT:
-            raise self._wrong(name, self._values[name.lower()], "a whole number up to 1e9")
+        if value != int(value) or abs(value) > most:
+            raise self._wrong(name, self._values[name.lower()], f"a whole number up to {most}")
         return int(value)
 
     def text(self, name: str, default: str | None = None) -> str:
@@ -79,7 +81,9 @@ class Fields:
     def require(self, name: str) -> None:
         """Raises InputError when a part that gives the object its sense is absent."""
         if name not in self:
-            raise InputError(f"{self.where}: {name!r} is missing{nearest(name, self._values)}")
+            close = get_close_matches(name.lower(), self._values, n=1, cutoff=0.7)
+            hint = f"; found {close[0]!r}" if close else ""
+            raise InputError(f"{self.where}: {name!r} is missing{hint}")
 
     def _wrong(self, name: str, value: Any, expected: str) -> InputError:
         return InputError(f"{self.where}: {name}: found {_shown(value)}; expected {expected}")

@@ -13,7 +13,7 @@ from math import inf
 from typing import Any
 
 from penstock.plan.inferno.pools import Pools
-from penstock.plan.inferno.values import Allocation, Policy, Server, System
+from penstock.plan.inferno.values import Allocation, Policy, Server, System, single
 
 # Order of a server's accelerators of equal value, and of servers (accelerator "") that tie.
 TieKey = Callable[[str, str], Any]
@@ -34,7 +34,7 @@ class _Entry:
         """By priority, then what the next candidate would cost more, then what this one costs."""
         value = self.candidates[self.index].value
         later = self.candidates[self.index + 1:]
-        regret = later[0].value - value if later else inf
+        regret = single(later[0].value - value) if later else inf
         return self.priority, -regret, -value
 
 
@@ -144,6 +144,6 @@ def partial(candidate: Allocation, num_replicas: int) -> Allocation:
 
     Upstream does not recompute latencies, so a saturated server shows those of an unsaturated one.
     """
-    share = num_replicas / candidate.num_replicas
-    return replace(candidate, num_replicas=num_replicas, value=candidate.value * share,
-                   cost_cents_per_hour=candidate.cost_cents_per_hour * share)
+    share = single(num_replicas / candidate.num_replicas)
+    return replace(candidate, num_replicas=num_replicas, value=single(candidate.value * share),
+                   cost_cents_per_hour=single(candidate.cost_cents_per_hour * share))

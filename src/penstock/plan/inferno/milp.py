@@ -9,6 +9,7 @@ the optimum is proven and both count.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import fsum
 from typing import Any, Literal
 
 from penstock.plan.inferno.candidates import demand_per_s
@@ -30,10 +31,11 @@ class MilpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A server on an accelerator: whole (``replicas`` each time it is chosen) or by replica."""
+    """A server on an accelerator: ``whole``, with ``replicas`` if it is chosen, or by replica."""
 
     server: str
     accelerator: str
+    whole: bool
     cost: float
     covers: float
     pool: str
@@ -45,22 +47,24 @@ def solve_milp(system: System, candidates: Mapping[str, Sequence[Allocation]], m
                time_limit_s: float | None = None) -> MilpAnswer:
     """The least cost at which every server of ``candidates`` is served in full.
 
-    Rows and columns are in the order of names, so equal input in any order gives equal answers.
+    A server without load has its floor of replicas on one accelerator, in mixtures too; candidates
+    without replicas are not for here. Rows and columns are in the order of names, so equal input in
+    any order gives equal answers.
     """
     columns = [_column(system, name, candidate, mixed) for name in sorted(candidates)
                for candidate in sorted(candidates[name], key=lambda c: c.accelerator)]
     if not columns:
         return MilpAnswer("optimal", 0.0, 0.0, {})
-    program = _Program(tuple(columns), system.capacity or {}, mixed,
-                       {name: system.servers[name].min_num_replicas for name in candidates})
-    status, values, bound = _highs(program, time_limit_s)
+    floors = {name: system.servers[name].min_num_replicas for name in candidates}
+    status, values, bound = _highs(_Program(tuple(columns), system.capacity or {}, floors),
+                                   time_limit_s)
     counts: dict[str, dict[str, int]] = {}
     for column, value in zip(columns, values, strict=False):
         if round(value):
             chosen = counts.setdefault(column.server, {})
             chosen[column.accelerator] = column.replicas * round(value)
-    objective = sum(column.cost * round(value)
-                    for column, value in zip(columns, values, strict=False)) if values else None
+    objective = fsum(column.cost * round(value)
+                     for column, value in zip(columns, values, strict=False)) if values else None
     # The solver's own objective and bound carry rounding in their last digits.
     if objective is not None and bound is not None and abs(bound - objective) <= 1e-6:
         bound = objective
@@ -72,18 +76,19 @@ def _column(system: System, name: str, candidate: Allocation, mixed: bool) -> _C
     pool, cards = system.units(candidate, server)
     profile = system.profiles[server.model, candidate.accelerator]
     cost = system.accelerators[candidate.accelerator].cost_cents_per_hour * profile.acc_count
-    needed = 60.0 * demand_per_s(system, server) / candidate.max_per_min
-    replicas = 1 if mixed else candidate.num_replicas
+    if not mixed or server.load.is_zero:
+        replicas = candidate.num_replicas
+        return _Column(name, candidate.accelerator, True, cost * replicas, 1.0, pool,
+                       cards * replicas, replicas)
     # Coverage is a share of what the server needs: one scale for rows of very different rates.
-    return _Column(name, candidate.accelerator, cost * replicas,
-                   1.0 / needed if mixed else 1.0, pool, cards * replicas, replicas)
+    needed = 60.0 * demand_per_s(system, server) / candidate.max_per_min
+    return _Column(name, candidate.accelerator, False, cost, 1.0 / needed, pool, cards, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class _Program:
     columns: tuple[_Column, ...]
     capacity: Mapping[str, int]
-    mixed: bool
     floors: Mapping[str, int]
 
 
@@ -97,12 +102,11 @@ def _highs(program: _Program,
         solver.setOptionValue(option, value)
     if time_limit_s is not None:
         solver.setOptionValue("time_limit", time_limit_s)
-    most = highspy.kHighsInf if program.mixed else 1.0
     for index, column in enumerate(program.columns):
-        solver.addVar(0.0, most)
+        solver.addVar(0.0, 1.0 if column.whole else highspy.kHighsInf)
         solver.changeColCost(index, column.cost)
         solver.changeColIntegrality(index, highspy.HighsVarType.kInteger)
-    for low, high, row in _rows(program, most):
+    for low, high, row in _rows(program, highspy.kHighsInf):
         solver.addRow(low, high, len(row), list(row), list(row.values()))
     solver.run()
     model, info = solver.getModelStatus(), solver.getInfo()
@@ -115,7 +119,7 @@ def _highs(program: _Program,
     return status, list(solver.getSolution().col_value), info.mip_dual_bound
 
 
-def _rows(program: _Program, most: float) -> Iterator[tuple[float, float, dict[int, float]]]:
+def _rows(program: _Program, endless: float) -> Iterator[tuple[float, float, dict[int, float]]]:
     """Each server is covered and has its floor of replicas; each pool has its cards."""
     servers: dict[str, dict[int, _Column]] = {}
     pools: dict[str, dict[int, float]] = {}
@@ -123,8 +127,9 @@ def _rows(program: _Program, most: float) -> Iterator[tuple[float, float, dict[i
         servers.setdefault(column.server, {})[index] = column
         pools.setdefault(column.pool, {})[index] = float(column.cards)
     for name, own in servers.items():
-        yield 1.0, most, {index: column.covers for index, column in own.items()}
-        if program.mixed and program.floors[name]:
-            yield float(program.floors[name]), most, dict.fromkeys(own, 1.0)
+        whole = next(iter(own.values())).whole
+        yield 1.0, 1.0 if whole else endless, {i: column.covers for i, column in own.items()}
+        if program.floors[name] and not whole:
+            yield float(program.floors[name]), endless, dict.fromkeys(own, 1.0)
     for pool in sorted(pools):
         yield 0.0, float(program.capacity.get(pool, 0)), pools[pool]

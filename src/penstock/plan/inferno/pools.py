@@ -12,11 +12,6 @@ class Pools:
         self._system = system
         self._free = dict(cards)
 
-    @property
-    def free(self) -> dict[str, int]:
-        """Cards that are left by pool."""
-        return dict(self._free)
-
     def room(self, candidate: Allocation, server: Server) -> int:
         """How many of the candidate's replicas still fit; all that it wants where it needs none."""
         if candidate.num_replicas == 0 or not candidate.accelerator:

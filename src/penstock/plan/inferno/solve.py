@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import fsum
 from time import perf_counter
 from typing import Literal
 
@@ -9,7 +10,7 @@ from penstock.core.errors import InputError
 from penstock.plan.inferno.candidates import Candidates, find_candidates, mixture
 from penstock.plan.inferno.greedy import TieKey, best_first, by_name, solve_greedy
 from penstock.plan.inferno.milp import solve_milp
-from penstock.plan.inferno.pools import Pools, used_cards
+from penstock.plan.inferno.pools import used_cards
 from penstock.plan.inferno.values import Allocation, OptimizerOptions, Policy, System
 
 Solver = Literal["unlimited", "greedy", "milp-single", "milp-multi"]
@@ -69,7 +70,7 @@ class InfernoPlan:
     @property
     def total_cost(self) -> float:
         """Cents per hour."""
-        return sum(part.cost_cents_per_hour for parts in self.parts.values() for part in parts)
+        return fsum(part.cost_cents_per_hour for parts in self.parts.values() for part in parts)
 
     @property
     def gap(self) -> float | None:
@@ -132,7 +133,7 @@ def solve(system: System, settings: Settings, tie_key: TieKey = by_name,
 def _unlimited(system: System, settings: Settings,
                candidates: Mapping[str, Sequence[Allocation]]) -> InfernoPlan:
     best = {name: (options[0],) for name, options in candidates.items()}
-    value = sum(parts[0].value for parts in best.values())
+    value = fsum(parts[0].value for parts in best.values())
     return InfernoPlan(system, settings, "optimal", best, {}, value, value, 0.0)
 
 
@@ -141,49 +142,36 @@ def _greedy(system: System, settings: Settings, candidates: Mapping[str, Sequenc
     found = solve_greedy(system, candidates, settings.saturation_policy,
                          settings.delayed_best_effort, tie_key)
     whole = {name for name, allocation in found.items() if allocation in candidates[name]}
-    bound = sum(options[0].value for options in candidates.values())
+    bound = fsum(options[0].value for options in candidates.values())
     return InfernoPlan(
         system, settings, "heuristic", {name: (found[name],) for name in found},
         {name: NO_ROOM for name in candidates if name not in found},
-        sum(allocation.value for allocation in found.values()),
+        fsum(allocation.value for allocation in found.values()),
         bound if len(whole) == len(system.servers) else None, 0.0)
 
 
 def _milp(system: System, settings: Settings,
           candidates: Mapping[str, Sequence[Allocation]]) -> InfernoPlan:
-    """Servers without load come first and take what they keep; the program gets what is left."""
-    pools = Pools(system, system.capacity or {})
-    parts: dict[str, tuple[Allocation, ...]] = {}
-    unserved: dict[str, str] = {}
-    for name in sorted(candidates):
-        server = system.servers[name]
-        if server.load.is_zero:
-            fitting = next((option for option in candidates[name]
-                            if pools.room(option, server) >= option.num_replicas), None)
-            if fitting is None:
-                unserved[name] = NO_ROOM
-            else:
-                pools.take(fitting, server, fitting.num_replicas)
-                parts[name] = (fitting,)
-    busy = {name: options for name, options in candidates.items()
-            if not system.servers[name].load.is_zero}
+    """Who needs no replicas has none; the program places the others."""
     mixed = settings.solver == "milp-multi"
-    answer = solve_milp(replace(system, capacity=pools.free), busy, mixed, settings.time_limit_s)
-    for name in busy:
+    placed = {name: options for name, options in candidates.items() if options[0].num_replicas}
+    answer = solve_milp(system, placed, mixed, settings.time_limit_s)
+    parts: dict[str, tuple[Allocation, ...]] = {
+        name: (options[0],) for name, options in candidates.items() if name not in placed}
+    unserved: dict[str, str] = {}
+    for name, options in placed.items():
         counts = answer.counts.get(name, {})
-        chosen = [option for option in busy[name] if option.accelerator in counts]
+        chosen = [option for option in options if option.accelerator in counts]
         if not chosen:
             unserved[name] = (
                 "no assignment serves every server in full with these cards"
                 if answer.status == "infeasible" else "none found within the time limit")
-        elif mixed:
+        elif mixed and not system.servers[name].load.is_zero:
             parts[name] = mixture(system, system.servers[name], chosen, counts)
         else:
             parts[name] = (chosen[0],)
-    idle = sum(part[0].cost_cents_per_hour for name, part in parts.items() if name not in busy)
-    return InfernoPlan(system, settings, answer.status, parts, unserved,
-                       None if answer.objective is None else answer.objective + idle,
-                       None if answer.bound is None else answer.bound + idle, 0.0)
+    return InfernoPlan(system, settings, answer.status, parts, unserved, answer.objective,
+                       answer.bound, 0.0)
 
 
 def _added(parts: Sequence[Allocation]) -> Allocation:

@@ -12,6 +12,12 @@ import numpy as np
 
 from penstock.perf.queueing.parameters import DecodePrefillTimes, IterationTimes, Targets
 
+
+def single(value: float) -> float:
+    """A number rounded to a 32-bit float: upstream's precision, on which its ties depend."""
+    return float(np.float32(value))
+
+
 Generation = Literal["v1", "v2"]
 Policy = Literal["None", "PriorityExhaustive", "PriorityRoundRobin", "RoundRobin"]
 POLICIES: tuple[Policy, ...] = ("None", "PriorityExhaustive", "PriorityRoundRobin", "RoundRobin")
