@@ -100,21 +100,24 @@ def latency_table(summary: Mapping[str, Any]) -> str:
             target = wording.target(key, entry["slo"])
             cells = [judged(entry, key, q) for q in wording.PERCENTILES]
             bound = MUTED_ABSENT if target is None else f"≤ {wording.seconds(target)}"
-            rows.append(_row((title, bound, *cells)))
-        heading = (f"<tr><th colspan=6 scope=rowgroup>{class_label(name, colours[name])}"
-                   f"<span class=sub>{escape(wording.objective(entry['slo']))}</span></th></tr>")
-        groups.append(f"<tbody class=group>{heading}{''.join(rows)}</tbody>")
-    return _wrapped(_head(("latency", "target", *wording.PERCENTILES)) + "".join(groups),
-                    "Percentiles by nearest rank. TTFT and queue time of every request that got "
-                    "so far, the rest of finished requests. ▲ marks a value above its target.",
-                    "dense")
+            rows.append((title, bound, *cells))
+        groups.append((f"{class_label(name, colours[name])}"
+                       f"<span class=sub>{escape(wording.objective(entry['slo']))}</span>", rows))
+    return headed_table(("latency", "target", *wording.PERCENTILES), groups,
+                        "Percentiles by nearest rank. TTFT and queue time of every request that "
+                        "got so far, the rest of finished requests. ▲ marks a value above its "
+                        "target.")
 
 
 def judged(entry: Mapping[str, Any], latency: str, percentile: str) -> str:
     """A latency, coloured and marked when a target binds it."""
     value = entry["latency"][latency][percentile]
-    text = wording.seconds(value)
-    over = wording.is_over(percentile, value, entry["slo"], latency)
+    return against_target(wording.seconds(value),
+                          wording.is_over(percentile, value, entry["slo"], latency))
+
+
+def against_target(text: str, over: bool | None) -> str:
+    """A figure, coloured where a target binds it and marked where it is above."""
     if over is None:
         return text
     if not over:
@@ -234,6 +237,29 @@ def table(head: Row, rows: Iterable[Row], total: Row | None = None, caption: str
     if total is not None:
         body += _row(total, "total")
     return _wrapped(f"{_head(head)}<tbody>{body}</tbody>", caption, style)
+
+
+def grouped_table(head: Row, groups: Iterable[Iterable[Row]], total: Row | None = None,
+                  caption: str = "") -> str:
+    """A table in which each group of rows stands apart. Cells are HTML, already escaped."""
+    bodies = ["".join(map(_row, group)) for group in groups]
+    if total is not None:
+        bodies.append(_row(total, "total"))
+    return _wrapped(_head(head) + "".join(f"<tbody class=group>{body}</tbody>" for body in bodies),
+                    caption)
+
+
+def headed_table(head: Row, groups: Iterable[tuple[str, Iterable[Row]]], caption: str = "") -> str:
+    """A dense table in which each group of rows has a heading as wide as the table."""
+    bodies = "".join(
+        f"<tbody class=group><tr><th colspan={len(head)} scope=rowgroup>{heading}</th></tr>"
+        f"{''.join(map(_row, rows))}</tbody>" for heading, rows in groups)
+    return _wrapped(_head(head) + bodies, caption, "dense")
+
+
+def folded(title: str, content: str) -> str:
+    """What only some readers want, closed at first."""
+    return f"<details><summary>{escape(title)}</summary>{content}</details>"
 
 
 def _wrapped(content: str, caption: str, style: str = "") -> str:
