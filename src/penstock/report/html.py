@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
-from penstock.report import sections, wording
+from penstock.report import plan_sections, sections, wording
 from penstock.report.files import write_bytes
 from penstock.report.frame import Page, Parts, framed, page_title, stamp
 from penstock.report.plots import all_figures, busiest_replica, class_colours
@@ -38,7 +38,9 @@ FOOTER = ("TTFT is first token minus arrival; TPOT is (last token - first token)
 
 def _body(summary: Mapping[str, Any], figures: Mapping[str, Any], series: RunSeries) -> str:
     parts = [sections.hero(summary), _classes(summary), _distributions(summary)]
-    if summary.get("sizing"):
+    if summary.get("plan"):
+        parts += plan_sections.short(summary["plan"])
+    elif summary.get("sizing"):
         parts.append(_sizing(summary))
     parts.append(_load(summary))
     busiest = busiest_replica(series)

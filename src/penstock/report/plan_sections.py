@@ -26,8 +26,9 @@ def hero(plan: Document) -> str:
 def _demand_verdict(demand: Mapping[str, Any]) -> tuple[bool | None, str, str]:
     meets, text = plan_wording.demand_verdict(demand)
     share = "served " if text == "in full" or text.endswith("%") else ""
+    wanted = wording.rate(demand.get("rate_per_s"), "requests/s")
     return (meets, f"{demand.get('name')} {share}{text}",
-            " + ".join(plan_wording.counted(demand.get("replicas"))))
+            " + ".join(plan_wording.counted(demand.get("replicas"))) or f"{wanted} asked for")
 
 
 def placement(plan: Document) -> str:
@@ -38,38 +39,39 @@ def placement(plan: Document) -> str:
 
 def placement_table(plan: Document) -> str:
     """Demands as groups of rows, one per variant."""
-    head = ("demand, replicas", "served", "cards", "per hour", "per million tokens", "power",
-            "headroom", "requests")
+    head = ("demand, replicas", "served", "per hour", "cards", "headroom", "per million tokens",
+            "power", "requests")
     groups = [[_demand_row(demand), *(_group_row(group)
                                       for group in plan_view.groups(plan, demand))]
               for demand in listed(plan, "demands")]
-    total = ("all", "", plan_wording.cards(*plan_view.cards_used(plan)),
-             wording.money(plan.get("cost_per_hour")),
+    total = ("all", "", wording.money(plan.get("cost_per_hour")),
+             plan_wording.cards(*plan_view.cards_used(plan)), "",
              wording.money(plan.get("cost_per_million_tokens")),
-             plan_wording.power(plan.get("power_w")), "", "")
+             plan_wording.power(plan.get("power_w")), "")
     return sections.grouped_table(head, groups, total)
 
 
 def _demand_row(demand: Mapping[str, Any]) -> sections.Row:
     return (f"<span class=class>{escape(str(demand.get('name')))}</span>",
             sections.badge(*plan_wording.demand_verdict(demand)),
-            "", f"<b>{wording.money(demand.get('cost_per_hour'))}</b>",
+            f"<b>{wording.money(demand.get('cost_per_hour'))}</b>", "",
+            f"<b>{plan_wording.growth(demand.get('headroom'))}</b>",
             f"<b>{wording.money(demand.get('cost_per_million_tokens'))}</b>",
             f"<b>{plan_wording.power(demand.get('power_w'))}</b>",
-            f"<b>{plan_wording.growth(demand.get('headroom'))}</b>",
             wording.rate(demand.get("rate_per_s")))
 
 
 def _group_row(group: plan_view.Group) -> sections.Row:
-    return (f"<span class=member>"
-            f"{escape(plan_wording.replicas_of(group.variant, group.num_replicas))}</span>", "",
-            plan_wording.cards(group.cards, group.cards_available),
-            wording.money(group.cost_per_hour), "", plan_wording.power(group.power_w), "", "")
+    name = escape(plan_wording.replicas_of(group.variant, group.num_replicas))
+    return (f"<span class=member>{name}</span>", "", wording.money(group.cost_per_hour),
+            plan_wording.cards(group.cards, group.cards_available), "", "",
+            plan_wording.power(group.power_w), "")
 
 
 def unserved(plan: Document) -> str:
     """What is not served in full, and why."""
-    rows = [(escape(item.demand), wording.percent(item.served_share, 1),
+    rows = [(escape(item.demand),
+             f"<span class=keep>{wording.percent(item.served_share, 1)}</span>",
              "<br>".join(map(escape, item.explanations)) or MUTED_ABSENT)
             for item in plan_view.unserved(plan)]
     return sections.section(
@@ -156,7 +158,7 @@ def _candidate_row(item: plan_view.Ranked) -> sections.Row:
 def pareto(plan: Document, *, drawn: bool) -> str:
     """Whole plans of which none is better in everything."""
     rows = [(escape(str(point.get("label") or "plan"))
-             + (" <b>chosen</b>" if point.get("chosen") else ""),
+             + ("<span class=sub>chosen</span>" if point.get("chosen") else ""),
              wording.money(point.get("cost_per_hour")), wording.seconds(point.get("ttft_p99_s")),
              plan_wording.power(point.get("power_w"))) for point in listed(plan, "pareto")]
     figure = sections.plot(PARETO, "Cost against latency",
@@ -170,18 +172,17 @@ def pareto(plan: Document, *, drawn: bool) -> str:
 
 def trials(plan: Document) -> str:
     """What was tried, and what held."""
-    entries = listed(plan, "trials")
     rows = [(str(trial.get("round")), escape(str(trial.get("demand"))),
-             " + ".join(map(escape, plan_wording.counted(trial.get("replicas")))),
-             wording.percent(trial.get("share", 1.0), 1), wording.percent(plan_view.worst(trial)),
-             sections.badge(trial.get("meets"), "holds" if trial.get("meets") else "misses"))
-            for trial in entries]
+             sections.badge(trial.get("meets"), "holds" if trial.get("meets") else "misses"),
+             wording.percent(plan_view.worst(trial)), wording.percent(trial.get("share", 1.0), 1),
+             escape(" + ".join(plan_wording.counted(trial.get("replicas")))))
+            for trial in listed(plan, "trials")]
     return sections.section(
         "Proposals simulated", "In order. Where a proposal missed, more replicas or a smaller "
         "share of the traffic were tried until one held; the model's beliefs were lowered to that, "
         "and the plan made again.",
-        sections.table(("round", "demand", "replicas", "share of traffic", "worst class",
-                        "verdict"), rows, style="text-3"))
+        sections.table(("round", "demand", "verdict", "worst class", "share of traffic",
+                        "replicas"), rows, style="text-2 text-last"))
 
 
 def cards(plan: Document) -> str:

@@ -5,13 +5,12 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from penstock.report import plan_view, plan_wording, wording
+from penstock.report.cells import Line, footnote, marked, verdict_cell
 from penstock.report.fitting import Column, FittingTable
 from penstock.report.plan_view import Document, listed
-from penstock.report.tables import Line, footnote, marked, verdict_cell
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.text import Text
 
 _MOST_CANDIDATES = 40  # over all demands
 _MOST_EACH = 5
@@ -68,7 +67,7 @@ def placement_table(plan: Document) -> FittingTable:
         Column("headroom"), Column("requests", 3)])
     for demand in listed(plan, "demands"):
         table.add_row(
-            str(demand.get("name")), _verdict(*plan_wording.demand_verdict(demand)), "",
+            str(demand.get("name")), verdict_cell(*plan_wording.demand_verdict(demand)), "",
             wording.money(demand.get("cost_per_hour")),
             wording.money(demand.get("cost_per_million_tokens")),
             plan_wording.power(demand.get("power_w")),
@@ -84,14 +83,6 @@ def placement_table(plan: Document) -> FittingTable:
                   wording.money(plan.get("cost_per_million_tokens")),
                   plan_wording.power(plan.get("power_w")), "", "")
     return table
-
-
-def _verdict(meets: bool | None, text: str) -> "Text":
-    """A verdict's sign and colour with words of its own."""
-    from rich.text import Text
-
-    cell = verdict_cell(meets)
-    return Text(f"{cell.plain[0]} {text}", style=cell.style)
 
 
 def unserved_table(plan: Document) -> FittingTable:
@@ -113,7 +104,7 @@ def classes_table(plan: Document) -> FittingTable:
         _begin(table, demand)
         for item in items:
             table.add_row(f"  {item.service_class}",
-                          _verdict(item.meets, plan_wording.class_verdict(item)),
+                          verdict_cell(item.meets, plan_wording.class_verdict(item)),
                           wording.percent(item.worst_seed), wording.percent(item.attainment),
                           wording.objective(item.slo) if item.slo else wording.ABSENT)
     return table
@@ -222,7 +213,7 @@ def trials_table(plan: Document) -> FittingTable:
         table.add_row(str(trial.get("round")), str(trial.get("demand")),
                       "\n".join(plan_wording.counted(trial.get("replicas"))), *share,
                       wording.percent(plan_view.worst(trial)),
-                      _verdict(trial.get("meets"), "holds" if trial.get("meets") else "misses"))
+                      verdict_cell(trial.get("meets"), "holds" if trial.get("meets") else "misses"))
     return table
 
 

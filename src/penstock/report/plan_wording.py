@@ -53,8 +53,7 @@ def replicas_of(variant: str, number: object) -> str:
 
 def counted(replicas: Mapping[str, int] | None) -> list[str]:
     """Replicas by variant."""
-    found = [replicas_of(variant, number) for variant, number in (replicas or {}).items()]
-    return found or ["none"]
+    return [replicas_of(variant, number) for variant, number in (replicas or {}).items()]
 
 
 def cards(used: int | None, available: int | None) -> str:

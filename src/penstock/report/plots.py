@@ -42,7 +42,7 @@ def all_figures(summary: Mapping[str, Any], table: RequestTable,
     if busiest is not None:
         figures["steps"] = steps_figure(busiest)
         figures["step_cost"] = step_cost_figure(series)
-    if summary.get("sizing"):
+    if summary.get("sizing") and not summary.get("plan"):
         figures["sizing"] = sizing_figure(summary["sizing"], classes)
     return figures
 
