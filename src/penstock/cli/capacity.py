@@ -102,7 +102,8 @@ def _bound_per_s(fleet: Any) -> float | None:
 
 def _tables(document: dict[str, Any]) -> list[Any]:
     from penstock.report import wording
-    from penstock.report.tables import plain_table, verdict_cell
+    from penstock.report.cells import verdict_cell
+    from penstock.report.tables import plain_table
 
     classes = list(document["probes"][0]["attainment"]) if document["probes"] else []
     probes = plain_table(

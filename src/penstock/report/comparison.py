@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.report import wording
+from penstock.report.cells import footnote, marked
 from penstock.report.fitting import Column, FittingTable
-from penstock.report.tables import footnote, marked
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

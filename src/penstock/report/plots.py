@@ -19,6 +19,7 @@ NEUTRAL = "#8a94a6"
 KV_COLOUR = "#7b61c9"
 MAX_CDF_POINTS = 300
 MAX_SCATTER_POINTS = 800
+_FINE_TICKS = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)
 
 
 def class_colours(names: Sequence[str]) -> dict[str, str]:
@@ -42,7 +43,7 @@ def all_figures(summary: Mapping[str, Any], table: RequestTable,
     if busiest is not None:
         figures["steps"] = steps_figure(busiest)
         figures["step_cost"] = step_cost_figure(series)
-    if summary.get("sizing"):
+    if summary.get("sizing") and not summary.get("plan"):
         figures["sizing"] = sizing_figure(summary["sizing"], classes)
     return figures
 
@@ -96,7 +97,7 @@ def cdf_figure(table: RequestTable, slos: Mapping[str, Mapping[str, Any]],
         bound = wording.target(latency, slos[name])
         if bound is not None:
             marks.append(_objective_mark(name, slos[name], bound, colour))
-    layout = {"xaxis": _time_axis(extremes), "yaxis": _share_axis(),
+    layout = {"xaxis": log_seconds_axis(extremes), "yaxis": _share_axis(),
               "margin": {"l": 48, "r": 12, "t": 14, "b": 40}}
     _add_slo_lines(layout, lines)
     return {"data": traces + marks, "layout": layout}
@@ -133,12 +134,14 @@ def _objective_mark(name: str, slo: Mapping[str, Any], target: float, colour: st
             "hovertemplate": "%{text}"}
 
 
-def _time_axis(extremes: Sequence[float]) -> Figure:
+def log_seconds_axis(extremes: Sequence[float]) -> Figure:
     """A logarithmic axis of seconds labelled in ms and s, ticks at decades or finer if few."""
     low = max(min(extremes, default=0.01), 1e-4)
     high = max(max(extremes, default=1.0), low * 1.5)
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    factors = (1,) if np.log10(high / low) > 2.5 else (1, 2, 5) if high / low > 4 else range(1, 10)
+    spread = high / low
+    factors: Sequence[float] = (1,) if np.log10(spread) > 2.5 else (1, 2, 5) if spread > 4 else \
+        range(1, 10) if spread > 2 else _FINE_TICKS
     ticks = [factor * 10.0**decade for decade in decades for factor in factors]
     return {"type": "log", "tickvals": ticks, "ticktext": [wording.seconds(t) for t in ticks],
             "range": [float(np.log10(low / 1.1)), float(np.log10(high * 1.15))]}

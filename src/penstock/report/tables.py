@@ -1,13 +1,15 @@
 """The report as terminal tables. ``rich`` is imported only when one is made."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.report import wording
+from penstock.report.cells import Line, footnote, marked, verdict_cell
 from penstock.report.fitting import Column, FittingTable
+from penstock.report.plan_tables import short_plan_tables
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.console import RenderableType
     from rich.text import Text
 
 
@@ -21,39 +23,14 @@ def run_tables(summary: Mapping[str, Any]) -> "list[RenderableType]":
     if wording.is_paced(summary["classes"]):
         tables.append(footnote(wording.PACED_NOTE))
     tables.append(cost_table(summary))
-    if summary.get("sizing"):
+    if summary.get("plan"):
+        tables += short_plan_tables(summary["plan"])
+    elif summary.get("sizing"):
         notes = [summary["sizing"].get("note"), *wording.sizing_limits(summary["sizing"])]
         tables += [sizing_table(summary), footnote("\n".join(filter(None, notes)))]
     if summary.get("refusals"):
         tables.append(refusals_table(summary))
     return tables
-
-
-class Line:
-    """Phrases side by side; where the window ends, the next phrase begins a line."""
-
-    def __init__(self, phrases: Sequence[str]) -> None:
-        self.phrases = tuple(phrases)
-
-    def __rich_console__(self, console: "Console",
-                         options: "ConsoleOptions") -> "Iterator[RenderableType]":
-        from rich.text import Text
-
-        line = ""
-        for phrase in self.phrases:
-            longer = f"{line}   {phrase}" if line else phrase
-            if line and len(longer) > options.max_width:
-                yield Text(line)
-                longer = phrase
-            line = longer
-        yield Text(line)
-
-
-def footnote(text: str) -> "Text":
-    """What a table needs said, below it."""
-    from rich.text import Text
-
-    return Text(f"{text}\n" if text else "", style="dim", end="\n" if text else "")
 
 
 def classes_table(summary: Mapping[str, Any]) -> FittingTable:
@@ -91,14 +68,6 @@ def _outcome(table: FittingTable, name: str, entry: Mapping[str, Any], more: lis
                   wording.rate(entry["goodput_requests_per_s"]), *more)
 
 
-def verdict_cell(meets: bool | None) -> "Text":
-    """A verdict with a sign and a colour."""
-    from rich.text import Text
-
-    sign, style = {True: ("✓", "green"), False: ("✗", "red"), None: (wording.ABSENT, "dim")}[meets]
-    return Text(f"{sign} {wording.verdict(meets)}", style=style)
-
-
 def latency_table(summary: Mapping[str, Any]) -> FittingTable:
     """Percentiles of each latency by class against the targets."""
     table = FittingTable("Latency", [
@@ -129,13 +98,6 @@ def _judged(entry: Mapping[str, Any], latency: str, percentile: str) -> "Text":
     value = entry["latency"][latency][percentile]
     return marked(wording.seconds(value),
                    wording.is_over(percentile, value, entry["slo"], latency))
-
-
-def marked(text: str, over: bool | None) -> "Text":
-    """A figure, with a sign and a colour when it breaks its target."""
-    from rich.text import Text
-
-    return Text(f"▲ {text}", style="red") if over else Text(text)
 
 
 def cost_table(summary: Mapping[str, Any]) -> FittingTable:

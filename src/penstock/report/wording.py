@@ -55,6 +55,8 @@ def money(value: float | None) -> str:
     """Dollars; more decimals for sums below one."""
     if value is None:
         return ABSENT
+    if value < 0:
+        return f"-{money(-value)}"
     if value and value < 1:
         return f"${value:,.{min(6, 2 - floor(log10(value)))}f}"
     return f"${value:,.2f}"
@@ -151,9 +153,15 @@ def replicas(number: int) -> str:
     return f"{number:,} replica{'' if number == 1 else 's'}"
 
 
+_MOST_GROUPS = 3  # in a sentence
+
+
 def fleet_phrase(summary: Mapping[str, Any]) -> str:
     """The replicas in words, such as ``3 replicas of llama-3-8b on a100-80gb``."""
     groups = (summary.get("fleet") or {}).get("replicas") or []
+    if len(groups) > _MOST_GROUPS:
+        total = sum(int(group.get("count", 1)) for group in groups)
+        return f"{replicas(total)} in {len(groups):,} groups"
     phrases = []
     for group in groups:
         number = int(group.get("count", 1))
@@ -166,7 +174,8 @@ def fleet_phrase(summary: Mapping[str, Any]) -> str:
 
 def headline(summary: Mapping[str, Any]) -> str:
     """The outcome in one sentence."""
-    verb = "Sized to" if summary.get("sizing") else "Served by"
+    verb = "Planned as" if summary.get("plan") else \
+        "Sized to" if summary.get("sizing") else "Served by"
     classes: Mapping[str, Any] = summary["classes"]
     missed = [name for name, entry in classes.items() if entry["meets_slo"] is False]
     judged = [name for name, entry in classes.items() if entry["meets_slo"] is not None]
