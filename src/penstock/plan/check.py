@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from penstock.fleet.values import Fleet
+from penstock.plan.demands import Demand
+from penstock.plan.estimate import Candidate
 from penstock.plan.judge import Verdict, judge
 from penstock.plan.problem import Problem
 from penstock.plan.propose import Choice, Counts, counts_of, groups_of, problem_of
@@ -73,8 +75,8 @@ class _Loop:
         self._round = 0
         self._trials: list[Trial] = []
         self._known: dict[tuple[str, Counts, float], Verdict] = {}
-        self._rates = {(choice.demand.name, c.variant.name): _first_rate(fleet, c.rate_per_s,
-                                                                         c.bound_per_s)
+        self._rates = {(choice.demand.name, c.variant.name): _first_rate(choice.demand,
+                                                                         c)
                        for choice in choices for c in choice.candidates}
 
     def run(self) -> Checked:
@@ -154,8 +156,7 @@ class _Loop:
                      for variant, count in counts)
 
 
-def _first_rate(fleet: Fleet, rate_per_s: float, bound_per_s: float | None) -> float:
-    hopeful = OPTIMISM * rate_per_s
+def _first_rate(demand: Demand, candidate: Candidate) -> float:
+    hopeful, bound_per_s = OPTIMISM * candidate.rate_per_s, candidate.bound_per_s
     # Traffic that states a rate is meant to go on: more than the bound would only be queued up.
-    lasting = all(spec.rate_per_s is not None for spec in fleet.traffic)
-    return min(hopeful, bound_per_s) if bound_per_s and lasting else hopeful
+    return min(hopeful, bound_per_s) if bound_per_s and demand.lasting else hopeful

@@ -39,11 +39,6 @@ class Verdict:
     num_seeds: int
     classes: tuple[ClassOutcome, ...]
 
-    @property
-    def missed(self) -> tuple[str, ...]:
-        """Classes that got less than they should in some seed, the worst served first."""
-        return tuple(c.name for c in sorted(self.classes, key=lambda c: c.worst_share))
-
 
 def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, seed: int,
           share: float = 1.0) -> Verdict:
@@ -56,7 +51,7 @@ def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, see
     tables: list[RequestTable] = []
     worst = dict.fromkeys(goals, 1.0)
     meets = True
-    for number, workload in enumerate(distinct(demand.workloads)):
+    for number, workload in enumerate(_to_simulate(fleet, demand.workloads)):
         table = simulate(alone, thinned(workload, share), seed=seed + number).table
         tables.append(counted(fleet, table))
         for name, attainment in attainment_by_class(alone, table).items():
@@ -66,6 +61,12 @@ def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, see
             break
     return Verdict(meets, len(tables),
                    tuple(_outcome(c.name, tables, worst[c.name]) for c in demand.classes))
+
+
+def _to_simulate(fleet: Fleet, workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:
+    """All of them where the seed decides more than the requests, else each once."""
+    draws = fleet.run.step_time_noise > 0.0 or fleet.policies.route.name == "two_choices"
+    return workloads if draws else distinct(workloads)
 
 
 def distinct(workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:
@@ -81,9 +82,10 @@ def _same(one: Workload, other: Workload) -> bool:
 
 
 def thinned(workload: Workload, share: float) -> Workload:
-    """Evenly spaced requests that make up ``share`` of all."""
+    """Evenly spaced requests that make up ``share`` of all, and one at least."""
     if share >= 1.0:
         return workload
+    share = max(share, 1.0 / len(workload))
     upto = np.floor(np.arange(len(workload) + 1) * share + 1e-9)
     return select(workload, np.diff(upto) > 0)
 
