@@ -1,8 +1,8 @@
 """What is believed of replicas: the rate that one sustains, moved by what simulations show."""
 
 from collections.abc import Sequence
+from math import inf
 
-from penstock.fleet.values import Fleet
 from penstock.plan.propose import Choice, Counts
 
 OPTIMISM = 1.15
@@ -20,9 +20,7 @@ class Beliefs:
     queued up; and replicas that a simulation refuted are never believed to do again.
     """
 
-    def __init__(self, fleet: Fleet, choices: Sequence[Choice]) -> None:
-        # A trace at its own times is all there is, so for it any rate may do.
-        lasting = all(spec.rate_per_s is not None for spec in fleet.traffic)
+    def __init__(self, choices: Sequence[Choice]) -> None:
         self._ceilings: dict[tuple[str, str], float] = {}
         self.rates: dict[tuple[str, str], float] = {}
         self._refuted: dict[str, list[tuple[Counts, float]]] = {}
@@ -30,7 +28,8 @@ class Beliefs:
             for candidate in choice.candidates:
                 key = (choice.demand.name, candidate.variant.name)
                 bound = candidate.bound_per_s
-                self._ceilings[key] = bound if bound and lasting else float("inf")
+                # A trace at its own times is all there is, so for it any rate may do.
+                self._ceilings[key] = bound if bound and choice.demand.lasting else inf
                 self.rates[key] = min(OPTIMISM * candidate.rate_per_s, self._ceilings[key])
 
     def capacity_per_s(self, demand: str, counts: Counts) -> float:

@@ -83,7 +83,7 @@ class _Loop:
         self._round = 0
         self._trials: list[Trial] = []
         self._known: dict[tuple[str, Counts, float], Verdict] = {}
-        self._beliefs = Beliefs(fleet, choices)
+        self._beliefs = Beliefs(choices)
 
     def run(self) -> Checked:
         best: _Proposal | None = None
