@@ -30,10 +30,10 @@ def plan(
         help="Hand out leftovers after all priorities had their turn (greedy), not after each.",
     )] = None,
     capacity_factor: Annotated[float, typer.Option(
-        "--capacity-factor", min=0.0, metavar="F",
+        "--capacity-factor", min=0.0, max=1e6, metavar="F",
         help="Plan with so many times the cards, cut to whole ones.")] = 1.0,
     time_limit_s: Annotated[float | None, typer.Option(
-        "--time-limit", min=0.0, metavar="SECONDS", show_default=False,
+        "--time-limit", min=0.0, max=1e6, metavar="SECONDS", show_default=False,
         help="Stop a MILP then and take its best plan; default: until it is proven.")] = None,
     out: Annotated[Path | None, typer.Option(
         "--out", metavar="DIR", show_default=False,
