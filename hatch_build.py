@@ -16,7 +16,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 COMPILED = (
     "core/request.py", "core/step.py", "core/units.py",
-    "perf/linear.py", "perf/knee.py",
+    "perf/calibration.py", "perf/knee.py", "perf/linear.py",
     "policy/route/simple.py", "predict/length.py",
     "policy/kv/counting.py", "policy/kv/prefix.py",
     "policy/schedule/chunking.py", "policy/schedule/draft.py", "policy/schedule/groups.py",

@@ -18,9 +18,10 @@ CHUNKS = (128, 192, 256, 320, 384, 448, 512, 640, 768)
 
 def paced(job: tuple[str, str, float]) -> dict[str, Any]:
     """Attainment of a policy at a share of the bound."""
-    from penstock.experiment.bound import throughput_bound
-    from penstock.experiment.run import attainment_by_class, run_fleet
+    from penstock.experiment.run import run_fleet
+    from penstock.fleet.judge import attainment_by_class
     from penstock.fleet.sources import fleet_workload
+    from penstock.plan.bound import throughput_bound
     from penstock.workload.mixing import scale_rate
 
     trace, policy, share = job

@@ -15,9 +15,9 @@ OVERLOAD = 1.5
 
 def overload(job: tuple[str, dict[str, Any]]) -> dict[str, Any]:
     """One policy at 1.5 times the throughput bound, which Penstock's capacity is close to."""
-    from penstock.experiment.bound import throughput_bound
     from penstock.experiment.run import run_fleet
     from penstock.fleet.sources import fleet_workload
+    from penstock.plan.bound import throughput_bound
     from penstock.workload.mixing import scale_rate
 
     trace, schedule = job

@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Tests share strategies.py and runs.py; importlib mode puts no folder on the path by itself.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+# Tables go by it, and what runs the tests may set it.
+os.environ.pop("COLUMNS", None)
 # The same examples on every run; `--hypothesis-profile=explore` draws fresh ones.
 settings.register_profile("ci", derandomize=True, database=None, deadline=None,
                           suppress_health_check=[HealthCheck.too_slow])

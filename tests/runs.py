@@ -151,7 +151,7 @@ def jump(case: Case) -> Jumps:
     def refuse(request: Request, reason: str) -> None:
         refused[request.request_id] = reason
 
-    Cluster([replica], RoundRobin(), refuse, [lambda *key: True]).run(case.requests)
+    Cluster([replica], RoundRobin(), refuse, [lambda *key: True], [1.0]).run(case.requests)
     shed = {request.request_id: reason for request, reason, _ in replica.shed}
     journal = stream.getvalue()
     records = [orjson.loads(line) for line in journal.splitlines()]

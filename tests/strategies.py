@@ -16,6 +16,15 @@ from penstock.perf.knee import KneeStepTime
 from penstock.perf.linear import LinearStepTime
 from penstock.perf.niyama import NiyamaRange, NiyamaStepTime
 from penstock.perf.protocol import StepTimeModel
+from penstock.perf.queueing.batch import QueueBatch
+from penstock.perf.queueing.build import Variability, from_spec
+from penstock.perf.queueing.parameters import (
+    DecodePrefillTimes,
+    IterationTimes,
+    QueueSpec,
+    RequestSize,
+)
+from penstock.plan.problem import Demand, Limits, Option, Pool, Problem, Supply, Switching
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions, scheduler_options
 
 POLICIES = tuple(PRESETS)
@@ -166,6 +175,82 @@ def _hashes(number: int, family: int, shared: int, count: int) -> tuple[int, ...
 def without_aborts(case: Case) -> Case:
     """The same case with patient clients."""
     return replace(case, aborts=())
+
+
+LOADS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.25, 2.5)
+PRICES = (0.0, 1.0, 1.5, 2.0, 3.25)
+
+
+@st.composite
+def planning_problems(draw: st.DrawFn, mixed: bool | None = None, partial: bool | None = None,
+                      max_pools: int = 3, max_demands: int = 3, own_pools: bool = False,
+                      switching: bool = False) -> Problem:
+    """Few pools and demands with prices, loads and cards that tie and run short.
+
+    With ``own_pools`` every demand has pools of its own, as many as ``max_pools``.
+    """
+    num_demands = draw(st.integers(1, max_demands))
+    owners = range(num_demands) if own_pools else (0,)
+    pools = tuple(draw(_pools(f"p{owner}{i}", switching)) for owner in owners
+                  for i in range(draw(st.integers(1, max_pools))))
+    demands = tuple(
+        draw(_demands(f"d{i}", [p.name for p in pools if not own_pools or p.name[1] == str(i)],
+                      mixed, partial, switching))
+        for i in range(num_demands))
+    supply = Supply(draw(st.dictionaries(st.sampled_from(("a", "b")), st.integers(0, 6))))
+    limits = Limits(draw(st.one_of(st.none(), st.sampled_from((2.0, 5.0, 9.5)))),
+                    draw(st.one_of(st.none(), st.sampled_from((300.0, 800.0)))))
+    changes = Switching(draw(st.sampled_from((0.0, 1.0))), draw(st.sampled_from((0.0, 0.5))),
+                        draw(st.sampled_from((0.0, 0.1))), draw(st.booleans()))
+    return Problem(pools, demands, supply, limits, changes if switching else Switching())
+
+
+def _pools(name: str, switching: bool) -> st.SearchStrategy[Pool]:
+    cards = st.sampled_from(({"a": 1}, {"a": 2}, {"b": 1}, {"a": 1, "b": 1}, {"c": 1}))
+    return st.builds(Pool, st.just(name), st.sampled_from(PRICES), cards,
+                     st.sampled_from((0.0, 100.0, 250.0)), st.sampled_from((0, 0, 1, 2)),
+                     st.sampled_from((None, None, 2, 3)),
+                     st.integers(0, 3) if switching else st.just(0))
+
+
+@st.composite
+def _demands(draw: st.DrawFn, name: str, pools: list[str], mixed: bool | None,
+             partial: bool | None, switching: bool) -> Demand:
+    named = draw(st.lists(st.sampled_from(pools), unique=True, max_size=len(pools)))
+    options = tuple(Option(pool, draw(st.sampled_from(LOADS))) for pool in named)
+    current = (draw(st.one_of(st.none(), st.builds(Option, st.sampled_from(pools),
+                                                   st.sampled_from((1.0, 2.0)))))
+               if switching else None)
+    return Demand(name, options, draw(st.integers(1, 2)), draw(st.sampled_from((0.5, 1.0, 2.0))),
+                  draw(st.booleans()) if mixed is None else mixed,
+                  draw(st.booleans()) if partial is None else partial, current,
+                  keep_pool=current is not None and draw(st.sampled_from((False, False, True))))
+
+
+_PARTS_MS = st.sampled_from((0.0, 0.01, 0.05, 0.3))
+_ITERATIONS = st.builds(IterationTimes, st.floats(1.0, 30.0), _PARTS_MS,
+                        st.sampled_from((0.0, 5e-5, 1e-3)), st.sampled_from((256, 2048, 8192)))
+_DECODE_PREFILL = st.builds(DecodePrefillTimes, st.floats(1.0, 30.0), _PARTS_MS,
+                            st.floats(0.0, 300.0), st.sampled_from((0.0, 1e-3, 0.02)))
+_REQUEST_SIZES = st.builds(RequestSize, st.sampled_from((0, 1, 64, 700, 4096)),
+                           st.sampled_from((1, 2, 64, 500)))
+
+
+def queue_specs() -> st.SearchStrategy[QueueSpec]:
+    """One replica as a queue, of either generation."""
+    batches, rooms = st.sampled_from((1, 2, 7, 40, 150)), st.sampled_from((0, 1, 100))
+    # A first-generation answer of one token to an empty prompt takes no time at all.
+    return st.one_of(
+        st.builds(QueueSpec, _ITERATIONS, _REQUEST_SIZES, batches, rooms),
+        st.builds(QueueSpec, _DECODE_PREFILL, _REQUEST_SIZES.filter(
+            lambda size: size.output_tokens > 1), batches, rooms))
+
+
+def queue_batches() -> st.SearchStrategy[QueueBatch]:
+    """The same for Penstock's own mode, with all sorts of variability."""
+    vary = st.builds(Variability, st.sampled_from((0.0, 1.0, 4.0)),
+                     st.sampled_from((0.0, 0.5, 2.0)), st.sampled_from((0.0, 0.5, 2.0)))
+    return st.builds(lambda spec, vary: from_spec(spec, variability=vary), queue_specs(), vary)
 
 
 _JUNK = st.sampled_from((None, "", "x", -1, 0, 1e300, 1e-40, 2.5, True, [], {}, [1], {"a": 1},

@@ -166,6 +166,49 @@ def test_report_prints_what_run_printed(penstock):
     assert penstock("report", "run", "--json").json["name"] == "small"
 
 
+def test_report_says_where_the_page_is(penstock, folder):
+    penstock("run", "fleet.yaml", "--out", "run")
+    assert penstock("report", "run").err == \
+        f"page: {(folder / 'run' / 'report.html').resolve().as_uri()}\n"
+    penstock("run", "fleet.yaml", "--out", "run", "--no-report")
+    assert penstock("report", "run").err == ""
+
+
+def test_report_writes_the_page_anew_from_what_is_stored(penstock, folder):
+    first = penstock("run", "fleet.yaml", "--out", "run", "--no-report")
+    again = penstock("report", "run", "--html", "run/report.html")
+    assert (again.status, again.out) == (0, first.out)
+    page = (folder / "run" / "report.html").read_text()
+    assert "Latency distributions" in page
+    assert "Arrivals, queue and batch" in page
+    for absent in ("Step timeline", "KV memory in use"):
+        assert absent not in page
+    penstock("run", "fleet.yaml", "--out", "whole")
+    whole = (folder / "whole" / "report.html").read_text()
+    assert "Step timeline" in whole
+    figures = [json.loads(text.split('id="figures">')[1].split("</script>")[0])
+               for text in (page, whole)]
+    assert set(figures[1]) - set(figures[0]) == {"steps", "step_cost"}
+    for name in ("ttft", "itl", "e2e"):
+        assert figures[0][name] == figures[1][name]
+    refused = penstock("report", "whole", "--html", "whole/report.html")
+    assert refused.status == 2
+    assert "expected another path" in refused.err
+    assert (folder / "whole" / "report.html").read_text() == whole
+
+
+def test_a_page_without_its_requests_is_refused(penstock, folder):
+    penstock("run", "fleet.yaml", "--out", "run", "--no-report")
+    assert "ends in .html" in penstock("report", "run", "--html", "page.txt").err
+    (folder / "run" / "requests.parquet").write_bytes(b"PAR1")
+    assert "requests.parquet" in penstock("report", "run", "--html", "page.html").err
+    (folder / "run" / "requests.parquet").unlink()
+    outcome = penstock("report", "run", "--html", "page.html")
+    assert outcome.status == 2
+    assert outcome.err.count("\n") == 1
+    assert not (folder / "page.html").exists()
+
+
 def test_report_of_a_summary_that_lacks_something(penstock, folder):
     (folder / "summary.json").write_text('{"overall": {}, "classes": {}, "window_s": 1}')
     outcome = penstock("report", ".")
@@ -220,7 +263,15 @@ def test_no_capacity_is_status_1(penstock):
 def test_traffic_too_short_to_load_the_fleet_is_told(penstock):
     outcome = penstock("capacity", "fleet.yaml")
     assert outcome.status == 0
-    assert "100.0% of it\nthe requests are too few" in outcome.out
+    stopped, field = outcome.out.splitlines()[-2:]
+    assert stopped.startswith("the search stopped at the bound: the requests are too few to miss a "
+                              "target of 300 s:")
+    assert field.startswith("raise traffic[0].num_requests to ")
+    found = penstock("capacity", "fleet.yaml", "--json").json
+    assert found["reached_bound"] is True
+    assert list(found["raise_to"]) == ["traffic[0].num_requests"]
+    needed = 5 * 300 * found["rate_per_s"]
+    assert needed <= found["raise_to"]["traffic[0].num_requests"] <= 1.1 * needed
     warm = penstock("capacity", "fleet.yaml", "--set", "run.warmup_s=1000")
     assert warm.status == 2
     assert "within warmup_s, 1000 s" in warm.err
@@ -241,6 +292,35 @@ def test_bound_adds_up_replicas(penstock):
     assert "all replicas together" in penstock("bound", "fleet.yaml").out
 
 
+def test_bound_says_how_many_replicas_the_traffic_needs(penstock):
+    rate = "traffic[0].rate_per_s=70"
+    found = penstock("bound", "unsized.yaml", "--json", "--set", rate).json
+    needed = found["replicas_needed"]
+    assert needed == found["groups"][0]["replicas_needed"] > 1
+    each = found["groups"][0]["replica_rate_per_s"]
+    assert (needed - 1) * each < found["traffic_rate_per_s"] <= needed * each
+    assert f"at the bound: {needed} replicas\n" in penstock("bound", "unsized.yaml", "--set",
+                                                            rate).out
+    silo = penstock("bound", "fleet.yaml", "--json", "--set",
+                    "replicas=[{service_classes: [chat]}, {service_classes: [batch]}]").json
+    assert silo["replicas_needed"] == 2
+    shared = penstock("bound", "fleet.yaml", "--json", "--set", "replicas=[{count: 1}, {}]").json
+    assert shared["replicas_needed"] is None
+
+
+@pytest.mark.parametrize("command", ["run unsized.yaml --no-report", "bound unsized.yaml",
+                                     "compare fleet.yaml --policies sarathi:chunk_tokens=256,fcfs",
+                                     "report run", "capacity fleet.yaml --tolerance 0.2",
+                                     "sweep fleet.yaml --set run.seed=1,2"])
+@pytest.mark.parametrize("columns", [80, 120])
+def test_outputs_fit_the_window_and_cut_nothing(command, columns, penstock, monkeypatch):
+    penstock("run", "fleet.yaml", "--out", "run", "--no-report")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = penstock(*command.split()).out
+    assert max(map(len, text.splitlines())) <= columns
+    assert "…" not in text
+
+
 def test_compare_runs_every_policy_on_the_same_requests(penstock):
     found = penstock("compare", "fleet.yaml", "--policies",
                      "penstock,sarathi:chunk_tokens=128:max_num_seqs=8,fcfs", "--seeds", 2,
@@ -257,6 +337,12 @@ def test_compare_runs_every_policy_on_the_same_requests(penstock):
     table = penstock("compare", "fleet.yaml", "--policies", "edf,srpf").out
     assert "edf" in table
     assert "srpf" in table
+    assert "Differences to edf" in table
+    figures = found["policies"][2]["figures"]
+    assert figures["chat.ttft_s.p99"]["num_known"] == 2
+    assert figures["chat.ttft_s.p99"]["difference"]["mean"] == pytest.approx(
+        figures["chat.ttft_s.p99"]["mean"]
+        - found["policies"][0]["figures"]["chat.ttft_s.p99"]["mean"])
 
 
 def test_sweep_runs_the_grid_and_keeps_its_rows(penstock, folder):
@@ -272,6 +358,14 @@ def test_sweep_runs_the_grid_and_keeps_its_rows(penstock, folder):
     assert len({row["key"] for row in rows}) == 4
     assert float(rows[0]["chat.ttft_s.p99"]) > 0
     assert "exists; --resume" in penstock(*arguments).err
+
+
+def test_workers_write_the_same_file(penstock, folder):
+    arguments = ("sweep", "fleet.yaml", "--seeds", 2, "--set", "traffic[0].rate_per_s=4,8")
+    assert penstock(*arguments, "--out", "one.csv").status == 0
+    outcome = penstock(*arguments, "--out", "three.csv", "--workers", 3)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert (folder / "three.csv").read_bytes() == (folder / "one.csv").read_bytes()
 
 
 def test_a_resumed_sweep_computes_only_what_is_missing(penstock, folder, monkeypatch):
@@ -383,7 +477,8 @@ def test_help_names_every_command(arguments, penstock):
 
 
 @pytest.mark.parametrize("name", ["trace info", "trace convert", "trace generate", "catalog list",
-                                  "catalog show", "fit step-time"])
+                                  "catalog show", "fit step-time", "queue solve", "queue size",
+                                  "queue optimize"])
 def test_every_subcommand_helps_with_an_example(name, penstock):
     outcome = penstock(*name.split(), "--help")
     assert outcome.status == 0

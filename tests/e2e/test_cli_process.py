@@ -71,6 +71,34 @@ def test_an_interrupt_leaves_nothing_behind(folder):
     assert list((folder / "out").iterdir()) == []
 
 
+def is_gone(group, within_s):
+    """Whether a process group ends; whoever adopts its orphans takes their ends in at leisure."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_an_interrupt_ends_the_workers_of_a_sweep_too(folder):
+    process = start("sweep", "fleet.yaml", "--workers", 2, "--out", "rows.csv", "--set",
+                    "traffic[0].num_requests=60,4000000", "--seeds", 2, cwd=folder,
+                    start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (folder / "rows.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    status, out, err = finish(process)
+    assert (status, out) == (130, "")
+    assert "Traceback" not in err
+    assert is_gone(process.pid, within_s=30)
+    assert (folder / "rows.csv").read_text().count("\n") >= 2
+
+
 def test_what_every_command_pays_for_stays_light(folder):
     """Start-up loads none of what only a simulation needs."""
     code = ("import sys; from penstock.cli.main import main; main(['--version']); "

@@ -38,33 +38,54 @@ def bounds_document(fleet: "Fleet", workload: "Workload") -> dict[str, Any]:
     """The bounds as plain data; ``rate_per_s`` of the fleet needs stated replicas."""
     from penstock.experiment.fleet_bound import fleet_bound_per_s, group_bounds
 
+    groups = [_entry(fleet, found, workload) for found in group_bounds(fleet, workload)]
+    shares = sum(entry["traffic_share"] for entry in groups)
     return {"rate_per_s": fleet_bound_per_s(fleet, workload) if fleet.replicas else None,
             "traffic_rate_per_s": workload.rate_per_s,
-            "groups": [_entry(fleet, found) for found in group_bounds(fleet, workload)]}
+            # Groups that share requests could each take all of them: no one sum is needed.
+            "replicas_needed": sum(entry["replicas_needed"] for entry in groups)
+            if shares <= 1 + 1e-9 else None,
+            "groups": groups}
 
 
-def _entry(fleet: "Fleet", found: "GroupBound") -> dict[str, Any]:
+def _entry(fleet: "Fleet", found: "GroupBound", workload: "Workload") -> dict[str, Any]:
+    from penstock.experiment.sizing import replicas_at_bound
+
     group, limit = found.group, found.bound
     return {"model": group.model.name, "accelerator": group.accelerator.name,
             "service_classes": None if group.service_classes is None
             else list(group.service_classes),
             "count": group.count if fleet.replicas else None, "traffic_share": found.share,
             "replica_rate_per_s": limit.rate_per_s, "step_tokens": limit.step_tokens,
-            "decode_seqs": limit.decode_seqs, "kv_limited": limit.kv_limited}
+            "decode_seqs": limit.decode_seqs, "kv_limited": limit.kv_limited,
+            "replicas_needed": replicas_at_bound(found.share * workload.rate_per_s,
+                                                 limit.rate_per_s)}
 
 
 def _tables(found: dict[str, Any]) -> list[Any]:
+    from penstock.report import wording
+    from penstock.report.fitting import Column
     from penstock.report.tables import plain_table
 
+    stated = any(entry["count"] for entry in found["groups"])
     rows = [(f"{entry['model']} on {entry['accelerator']}",
-             ", ".join(entry["service_classes"] or ("all",)), entry["count"] or "not stated",
-             f"{entry['traffic_share']:.1%}", f"{entry['replica_rate_per_s']:.3f}",
-             f"{entry['step_tokens']:,}", f"{entry['decode_seqs']:.1f}",
+             ", ".join(entry["service_classes"] or ("all",)),
+             *([str(entry["count"])] if stated else []), entry["replicas_needed"],
+             wording.rate(entry["replica_rate_per_s"]), wording.percent(entry["traffic_share"], 1),
+             f"{entry['step_tokens']:,}", f"{entry['decode_seqs']:.0f}",
              "KV cache" if entry["kv_limited"] else "compute") for entry in found["groups"]]
     table = plain_table(
-        "Throughput bound", ("replicas", "classes", "count", "of traffic", "requests/s each",
-                             "tokens per step", "decodes per step", "limited by"), rows)
-    lines = [f"traffic: {found['traffic_rate_per_s']:.3f} requests/s"]
+        "Throughput bound",
+        [Column("replicas"), Column("classes", left=True), *([Column("stated")] if stated else []),
+         Column("needed"), Column("requests each"), Column("of traffic", 2),
+         Column("tokens per step", 3), Column("decodes per step", 3),
+         Column("limited by", 1, left=True)], rows)
+    rate = f"{wording.rate(found['traffic_rate_per_s'], 'requests/s')}"
+    lines = [f"traffic: {rate}"]
     if found["rate_per_s"] is not None:
-        lines.append(f"all replicas together: {found['rate_per_s']:.3f} requests/s")
+        lines.append("all replicas together: "
+                     f"{wording.rate(found['rate_per_s'], 'requests/s')}")
+    if found["replicas_needed"] is not None:
+        lines.append(f"needed for this traffic at the bound: "
+                     f"{wording.replicas(found['replicas_needed'])}")
     return [table, *lines]

@@ -1,5 +1,6 @@
 """``penstock capacity``: the highest request rate that meets every class's share."""
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -68,14 +69,20 @@ def capacity(
 
 
 def _document(found: "Capacity", fleet: Any) -> dict[str, Any]:
+    from penstock.experiment.enough import fields_to_raise, longest_target_s
+
     limit = _bound_per_s(fleet)
     seeds = list(seed_range(fleet, len(found.by_seed)))
     return {
         "name": fleet.name, "attainment": found.share, "rate_per_s": found.rate_per_s,
         "half_width_per_s": found.half_width_per_s,
-        "by_seed": [{"seed": seed, "rate_per_s": rate}
-                    for seed, rate in zip(seeds, found.by_seed, strict=True)],
+        "by_seed": [{"seed": seed, "rate_per_s": rate,
+                     "bound_per_s": bound if bound < math.inf else None}
+                    for seed, rate, bound in zip(seeds, found.by_seed, found.bounds, strict=True)],
         "bound_per_s": limit, "share_of_bound": found.rate_per_s / limit if limit else None,
+        "reached_bound": found.reached_bound, "longest_target_s": longest_target_s(fleet),
+        "raise_to": fields_to_raise(fleet, min(found.num_requests), max(found.by_seed))
+        if found.reached_bound else {},
         "probes": [{"seed": probe.seed, "rate_per_s": probe.rate_per_s, "meets": probe.meets,
                     "attainment": {name: share.share for name, share in probe.attainment.items()}}
                    for probe in found.probes]}
@@ -95,21 +102,24 @@ def _bound_per_s(fleet: Any) -> float | None:
 
 def _tables(document: dict[str, Any]) -> list[Any]:
     from penstock.report import wording
-    from penstock.report.tables import plain_table, verdict_cell
+    from penstock.report.cells import verdict_cell
+    from penstock.report.tables import plain_table
 
     classes = list(document["probes"][0]["attainment"]) if document["probes"] else []
     probes = plain_table(
         "Rates tried", ("seed", "requests/s", *classes, "verdict"),
-        [(probe["seed"], f"{probe['rate_per_s']:.4f}",
+        [(probe["seed"], f"{probe['rate_per_s']:,.3f}",
           *(wording.percent(probe["attainment"].get(name)) for name in classes),
           verdict_cell(probe["meets"])) for probe in document["probes"]])
     seeds = plain_table("Capacity by seed", ("seed", "requests/s"),
-                        [(entry["seed"], f"{entry['rate_per_s']:.4f}")
+                        [(entry["seed"], f"{entry['rate_per_s']:,.3f}")
                          for entry in document["by_seed"]])
     return [probes, seeds, _headline(document)]
 
 
 def _headline(document: dict[str, Any]) -> str:
+    from penstock.report import wording
+
     half = document["half_width_per_s"]
     text = f"capacity {document['rate_per_s']:.3f} requests/s at {document['attainment']:.4g} " \
            "attainment in every class"
@@ -117,8 +127,10 @@ def _headline(document: dict[str, Any]) -> str:
         text += f", 95 % interval ± {half:.3f}"
     if document["bound_per_s"]:
         text += f"\nthroughput bound {document['bound_per_s']:.3f} requests/s; reached " \
-                f"{document['share_of_bound']:.1%} of it"
-        if document["share_of_bound"] > 0.999:
-            text += "\nthe requests are too few to show where the fleet gives way; raise " \
-                    "num_requests"
+                f"{wording.percent(document['share_of_bound'], 1)} of it"
+    if document["raise_to"]:
+        fields = " and ".join(f"{name} to {value:,} or more"
+                              for name, value in document["raise_to"].items())
+        text += ("\nthe search stopped at the bound: the requests are too few to miss a target of "
+                 f"{wording.seconds(document['longest_target_s'])}:\nraise {fields}")
     return text

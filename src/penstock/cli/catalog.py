@@ -47,6 +47,7 @@ def show(name: Annotated[str, typer.Argument(
 
     from penstock.catalog import load_catalog
     from penstock.cli.console import print_json, print_tables
+    from penstock.report.fitting import Column
     from penstock.report.tables import plain_table
 
     kind, entry = _find(load_catalog(extra), name)
@@ -57,8 +58,8 @@ def show(name: Annotated[str, typer.Argument(
     sources = values.pop("sources", {})
     rows = [(field, _shown(value), sources.get(field, ""))
             for field, value in {**values, **_derived(entry)}.items() if field != "name"]
-    table = plain_table(f"{kind} {entry.name}", ("field", "value", "source"), rows)
-    table.columns[2].justify = "left"
+    table = plain_table(f"{kind} {entry.name}", (
+        "field", Column("value", prose=True), Column("source", prose=True)), rows)
     print_tables([table])
     return OK
 

@@ -40,9 +40,14 @@ def compare(
     seeds: NumSeeds = 1, replicas: NumReplicas = None, settings: Settings = None,
     data: DataDir = None, seed: Seed = None, as_json: AsJson = False,
 ) -> int:
-    """Run several scheduling policies on the same requests and print them side by side."""
+    """Run several scheduling policies on the same requests and print them side by side.
+
+    Per class: attainment and latencies, means over the seeds, and how each policy differs from the
+    first one in the list.
+    """
     from penstock.cli.console import print_json, print_tables, progress
     from penstock.experiment.compare import compare as run_all
+    from penstock.experiment.compare import figures
 
     fleet = with_replicas(read_fleet(fleet_file, settings, data, seed), replicas)
     contenders = [(label, _options(label, fleet_file, settings, data))
@@ -53,11 +58,15 @@ def compare(
             update(f"{label}, seed {run.seed}")
 
         found = run_all(fleet, contenders, seed_range(fleet, seeds), on_run)
+    document = {"name": fleet.name, "seeds": list(seed_range(fleet, seeds)),
+                "policies": [{**_document(contender), "figures": means}
+                             for contender, means in zip(found, figures(found), strict=True)]}
     if as_json:
-        print_json({"name": fleet.name, "seeds": list(seed_range(fleet, seeds)),
-                    "policies": [_document(contender) for contender in found]})
+        print_json(document)
     else:
-        print_tables([_table(found, [c.name for c in fleet.service_classes], seeds)])
+        from penstock.report.comparison import comparison_tables
+
+        print_tables(comparison_tables(document))
     return OK
 
 
@@ -94,19 +103,3 @@ def _document(contender: "Contender") -> dict[str, Any]:
 
     return {"label": contender.label, "options": asdict(contender.options),
             "runs": list(contender.summaries)}
-
-
-def _table(found: "list[Contender]", classes: list[str], num_seeds: int) -> Any:
-    from penstock.report import wording
-    from penstock.report.tables import plain_table
-
-    rows = [(contender.label, wording.percent(contender.mean("overall", "attainment")),
-             *(wording.percent(contender.mean("classes", name, "attainment")) for name in classes),
-             wording.rate(contender.mean("overall", "goodput_requests_per_s")),
-             wording.seconds(contender.mean("overall", "latency", "ttft_s", "p99")),
-             wording.seconds(contender.mean("overall", "latency", "itl_p99_s", "p99")),
-             wording.money(contender.mean("overall", "cost", "per_met_request")))
-            for contender in found]
-    title = f"Policies on the same requests, mean of {num_seeds} seed{'s' * (num_seeds > 1)}"
-    return plain_table(title, ("policy", "attainment", *classes, "goodput", "TTFT p99",
-                               "ITL p99", "per request within targets"), rows)

@@ -1,5 +1,6 @@
 """What the terminal shows: results on stdout, progress on stderr."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 # Wide enough for every table where nobody says how wide the reader's window is.
 _FILE_WIDTH = 120
 
+
 class Update(Protocol):
     """Says what happens now; without ``done``, one more unit of the total is."""
 
@@ -18,11 +20,15 @@ class Update(Protocol):
 
 
 def print_tables(tables: "Iterable[RenderableType]") -> None:
-    """Print tables and texts in order; brackets in a text are no markup."""
+    """Print tables and texts in order; brackets in a text are no markup.
+
+    As wide as the terminal, or as COLUMNS says; into a file or pipe, as every table needs.
+    """
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH, highlight=False)
+    stated = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+    console = Console(width=None if stated else _FILE_WIDTH, highlight=False)
     # Rich ends the process when the reader of a pipe has gone; main has its own way.
     with console.capture() as captured:
         for table in tables:
@@ -45,16 +51,17 @@ def note(text: str) -> None:
 
 @contextmanager
 def progress(title: str, total: int | None = None) -> Iterator[Update]:
-    """A progress bar on a terminal's stderr, elsewhere nothing."""
-    if not sys.stderr.isatty():
-        yield _say_nothing
+    """A progress bar on a terminal's stderr that leaves no trace there, elsewhere nothing."""
+    if not sys.stderr.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+        yield _say_nothing  # a bar that cannot be erased would stay
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(),
                TextColumn("{task.fields[text]}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True, width=_stderr_width())
+    with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task(title, total=total, text="")
 
         def update(text: str, done: int | None = None) -> None:
@@ -64,6 +71,14 @@ def progress(title: str, total: int | None = None) -> Iterator[Update]:
                 bars.update(task, completed=done, text=text)
 
         yield update
+
+
+def _stderr_width() -> int | None:
+    """The terminal's own width: a bar as wide as COLUMNS may take lines that nobody erases."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
 
 
 def _say_nothing(text: str, done: int | None = None) -> None:

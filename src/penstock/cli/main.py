@@ -1,6 +1,7 @@
 """The entry point: calls the command and turns whatever goes wrong into one line."""
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import typer
 
 from penstock.cli.exits import BAD_INPUT, BUG, INTERRUPTED, OK
 from penstock.cli.lazy import LazyGroup, ReaderGoneError
-from penstock.core.errors import InputError, nearest
+from penstock.core.errors import InputError, nearest, one_of
 
 # Typer has a name of its own for the subclass alone, and keeps the base now here, now in click.
 _UsageError: Any = typer.BadParameter.__bases__[0]
@@ -84,9 +85,23 @@ def _usage(error: Any) -> str:
     command = error.ctx.command_path if error.ctx else "penstock"
     name = getattr(error, "option_name", None)
     if name and str(error.message).startswith("No such option"):
-        options = [option for parameter in error.ctx.command.params for option in parameter.opts
-                   if option.startswith("--")]
-        return f"{command} has no option {name!r}{nearest(name, [*options, '--help'])}"
+        return f"{command} has no option {name!r}{_nearest_option(name, error.ctx.command)}"
+    if re.fullmatch(r"No such command .*['\"]\.", str(error.message)):
+        wanted = str(error.message).removeprefix("No such command ")[1:-2]
+        return f"{command}: no such command {wanted!r}{nearest(wanted, error.ctx.command.commands)}"
     message = str(error.format_message()).rstrip(".")
     more = "" if message.endswith("?") else f"; see {command} --help"
     return f"{command}: {message[:1].lower()}{message[1:]}{more}"
+
+
+def _nearest_option(name: str, command: Any) -> str:
+    options = {option.lstrip("-"): option for parameter in command.params
+               for option in parameter.opts if option.startswith("--")} | {"help": "--help"}
+    hint = nearest(name.lstrip("-"), options)
+    for bare, option in options.items():
+        hint = hint.replace(f"{bare!r}?", f"{option!r}?")
+    if "did you mean" in hint:
+        return hint
+    if hasattr(command, "commands"):
+        return "; options of a command follow its name"
+    return one_of(options.values())

@@ -21,6 +21,8 @@ from penstock.cli.options import (
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.fleet.values import Fleet
 
 Axes = Annotated[list[str] | None, typer.Option(
@@ -40,6 +42,9 @@ def sweep(
         help="Where to keep the rows (.csv or .json), written anew after every run.")] = None,
     resume: Annotated[bool, typer.Option(
         "--resume", help="Keep the rows that --out already holds, run the others.")] = False,
+    workers: Annotated[int, typer.Option(
+        "--workers", min=1, max=256, metavar="N",
+        help="Processes that run points at the same time; the rows are the same.")] = 1,
     replicas: NumReplicas = None, data: DataDir = None, seed: Seed = None,
     as_json: AsJson = False,
 ) -> int:
@@ -62,7 +67,7 @@ def sweep(
     keys = {point.key for point in points}
     rows = [row for row in known if row.get("key") in keys]
     with progress("sweeping", len(points)) as update:
-        for row in run_points(points, {row["key"] for row in rows}):
+        for row in run_points(points, {row["key"] for row in rows}, workers):
             rows.append(row)
             _keep(out, rows)
             update(f"{len(rows)} of {len(points)} runs", len(rows))
@@ -109,16 +114,36 @@ def _keep(out: Path | None, rows: list[dict[str, Any]]) -> None:
 
 def _table(rows: list[dict[str, Any]], varied: list[str]) -> Any:
     """What fits a terminal; the file has every figure."""
+    from penstock.report import wording
+    from penstock.report.fitting import Column
     from penstock.report.tables import plain_table
 
     shares = [name for name in (rows[0] if rows else ()) if name.endswith(".attainment")]
-    columns = [*varied, "seed", "num_replicas", "attainment", *shares, "goodput_requests_per_s",
-               "cost_per_hour"]
-    headings = [*(name.rpartition(".")[2] for name in varied), "seed", "replicas", "attainment",
-                *(name.removesuffix(".attainment") for name in shares), "goodput/s", "$/hour"]
-    return plain_table("Sweep", headings, [[_shown(row.get(name)) for name in columns]
-                                           for row in rows])
+    columns: list[tuple[str, Column, Callable[..., str]]] = [
+        (name, Column(name.rpartition(".")[2]), _shown) for name in varied]
+    columns += [("seed", Column("seed", 1), _shown), ("num_replicas", Column("replicas"), _shown),
+                ("attainment", Column("attainment"), wording.percent),
+                *((name, Column(name.removesuffix(".attainment"), 3), wording.percent)
+                  for name in shares),
+                ("goodput_requests_per_s", Column("goodput", 2), wording.rate),
+                ("cost_per_hour", Column("per hour", 2), wording.money)]
+    return plain_table("Sweep", [column for _, column, _ in columns],
+                       [[_cell(row.get(name), shown) for name, _, shown in columns]
+                        for row in rows])
+
+
+def _cell(value: Any, shown: "Callable[..., str]") -> str:
+    """A figure as tables word it; rows of a resumed CSV hold texts."""
+    if isinstance(value, str):
+        try:
+            value = float(value) if value else None
+        except ValueError:
+            return str(value)
+    return shown(value)
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+    """A setting: four significant digits, whole numbers in full."""
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.4g}"
+    return "" if value is None else f"{value:.0f}" if isinstance(value, float) else str(value)

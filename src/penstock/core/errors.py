@@ -1,7 +1,7 @@
 """The one error a user can cause, and how it helps them mend their input."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 
 class InputError(ValueError):
@@ -15,9 +15,31 @@ class InputError(ValueError):
 def nearest(name: str, valid: Iterable[str]) -> str:
     """A hint such as ``; did you mean 'x'?`` or the list of valid names when none is close."""
     names = sorted(valid)
-    close = get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.5)
-    for candidate in names:
-        if close and candidate.lower() == close[0]:
-            return f"; did you mean {candidate!r}?"
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    return f"; expected one of: {shown}" if names else ""
+    likely = _likeliest(name.lower(), names)
+    if likely is not None:
+        return f"; did you mean {likely!r}?"
+    return one_of(names)
+
+
+def one_of(names: Iterable[str]) -> str:
+    """The hint that lists what is valid, at most sixteen of it."""
+    known = sorted(names)
+    shown = ", ".join(known[:16]) + (", ..." if len(known) > 16 else "")
+    return f"; expected one of: {shown}" if known else ""
+
+
+def _likeliest(name: str, names: list[str]) -> str | None:
+    """The name that was begun or is contained, else one that differs by a slip; None if none is."""
+    if not name:
+        return None
+    begun = [n for n in names if n.lower().startswith(name)]
+    holding = [n for n in names if len(name) > 2 and name in n.lower()]
+    for found in (begun if len(begun) == 1 or len(name) > 1 else [], holding):
+        if found:
+            return max(found, key=lambda n: SequenceMatcher(None, name, n.lower()).ratio())
+    # Below 0.6 two words merely share letters, as 'nosuch' and 'schema' do, or a beginning.
+    for candidate in get_close_matches(name, [n.lower() for n in names], n=3, cutoff=0.5):
+        alike = SequenceMatcher(None, name, candidate).ratio() >= 0.6
+        if alike or name[:3] == candidate[:3]:
+            return next(n for n in names if n.lower() == candidate)
+    return None

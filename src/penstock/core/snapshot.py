@@ -8,6 +8,7 @@ class ReplicaSnapshot:
     """State of a replica as last observed. A stale or missing snapshot means unknown, never idle.
 
     ``queued_prompt_tokens`` counts prompt tokens not yet computed, of waiting and running requests.
+    ``speed`` is how fast the replica computes, relative to the fastest of its model.
     """
 
     replica_id: int
@@ -19,6 +20,7 @@ class ReplicaSnapshot:
     kv_used_tokens: int
     kv_total_tokens: int
     service_classes: frozenset[str] | None = None
+    speed: float = 1.0
 
     def serves(self, model: str, service_class: str) -> bool:
         """Whether this replica may take the request at all."""

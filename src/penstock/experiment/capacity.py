@@ -9,16 +9,14 @@ import numpy as np
 from penstock.core.errors import InputError
 from penstock.engine.sim.simulation import Beliefs
 from penstock.experiment.fleet_bound import fleet_bound_per_s
-from penstock.experiment.run import AS_THEY_ARE, attainment_by_class, run_fleet
+from penstock.experiment.run import AS_THEY_ARE, run_fleet
+from penstock.fleet.judge import attainment_by_class
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.metrics.attainment import Attainment
+from penstock.metrics.seeds import half_width
 from penstock.workload.mixing import scale_rate
 from penstock.workload.workload import Workload
-
-# Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom.
-_T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13,
-        2.12, 2.11, 2.10, 2.09, 2.09, 2.08, 2.07, 2.07, 2.06, 2.06, 2.06, 2.05, 2.05, 2.05, 2.04)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +39,15 @@ class Capacity:
     """The highest sustained rate per seed, its mean, and the half-width of a 95 % interval of it.
 
     ``rate_per_s`` is 0 where even the lowest rate tried misses. ``half_width_per_s`` is None with
-    one seed.
+    one seed. ``bounds`` are the throughput bounds of each seed's requests, infinite where no
+    formula gives them, and ``num_requests`` how many those were.
     """
 
     share: float
     by_seed: tuple[float, ...]
     probes: tuple[Probe, ...] = field(repr=False)
+    bounds: tuple[float, ...] = ()
+    num_requests: tuple[int, ...] = ()
 
     @property
     def rate_per_s(self) -> float:
@@ -56,11 +57,13 @@ class Capacity:
     @property
     def half_width_per_s(self) -> float | None:
         """Half of the 95 % confidence interval over seeds (Student's t)."""
-        count = len(self.by_seed)
-        if count < 2:
-            return None
-        t = _T95[count - 2] if count - 2 < len(_T95) else 1.96
-        return t * float(np.std(self.by_seed, ddof=1)) / math.sqrt(count)
+        return half_width(self.by_seed)
+
+    @property
+    def reached_bound(self) -> bool:
+        """Whether some seed met at its throughput bound, so that nothing showed a limit below."""
+        return any(rate >= bound * (1 - 1e-9)
+                   for rate, bound in zip(self.by_seed, self.bounds, strict=False))
 
 
 def find_capacity(fleet: Fleet, seeds: Sequence[int], *, share: float = 0.99,
@@ -95,6 +98,8 @@ def find_capacity(fleet: Fleet, seeds: Sequence[int], *, share: float = 0.99,
         return meets
 
     found: list[float] = []
+    bounds: list[float] = []
+    sizes: list[int] = []
     for seed in seeds:
         workload = fleet_workload(fleet, seed)
         if workload.rate_per_s <= 0:
@@ -107,11 +112,13 @@ def find_capacity(fleet: Fleet, seeds: Sequence[int], *, share: float = 0.99,
         # Later seeds start from what the first found.
         start = found[0] if found and found[0] > 0 else workload.rate_per_s
         step = 1.05 if found and found[0] > 0 else 2.0
-        ceiling = min(_bound_per_s(fleet, workload), high_per_s or math.inf)
+        bounds.append(_bound_per_s(fleet, workload))
+        sizes.append(len(workload))
+        ceiling = min(bounds[-1], high_per_s or math.inf)
         low = min(low_per_s or start, ceiling)
         found.append(highest_rate(meets, low, ceiling if ceiling < math.inf else None, step,
                                   tolerance))
-    return Capacity(share, tuple(found), tuple(probes))
+    return Capacity(share, tuple(found), tuple(probes), tuple(bounds), tuple(sizes))
 
 
 def _bound_per_s(fleet: Fleet, workload: Workload) -> float:

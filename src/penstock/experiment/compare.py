@@ -1,14 +1,13 @@
 """Policies side by side on the very same requests."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from penstock.experiment.run import Run, run_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
+from penstock.metrics.seeds import paired_difference, seed_mean
 from penstock.policy.schedule.options import SchedulerOptions
 
 
@@ -20,11 +19,9 @@ class Contender:
     options: SchedulerOptions
     summaries: tuple[dict[str, Any], ...]
 
-    def mean(self, *path: str) -> float | None:
-        """Mean over seeds of a number in the summary, None where it is undefined."""
-        values = [_at(summary, path) for summary in self.summaries]
-        known = [value for value in values if value is not None]
-        return float(np.mean(known)) if known else None
+    def values(self, *path: str) -> list[float | None]:
+        """A number of the summary per seed, None where it is undefined."""
+        return [_at(summary, path) for summary in self.summaries]
 
 
 def _at(summary: dict[str, Any], path: Sequence[str]) -> float | None:
@@ -32,6 +29,33 @@ def _at(summary: dict[str, Any], path: Sequence[str]) -> float | None:
     for key in path:
         value = value[key]
     return None if value is None else float(value)
+
+
+def figures(found: Sequence[Contender]) -> list[dict[str, dict[str, Any]]]:
+    """Per contender, by name: the mean over seeds, its 95 % interval, how many seeds have a value,
+    and as ``difference`` the same of the paired differences to the first contender.
+
+    Names are those of a sweep's columns, such as ``chat.ttft_s.p99``; shares of late tokens are
+    ``chat.late_token_share.p99``.
+    """
+    paths = _paths(list(found[0].summaries[0]["classes"]))
+    return [{name: {**asdict(seed_mean(contender.values(*path))),
+                    "difference": asdict(paired_difference(contender.values(*path),
+                                                           found[0].values(*path)))}
+             for name, path in paths.items()} for contender in found]
+
+
+def _paths(classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    paths = {"attainment": ("overall", "attainment"),
+             "goodput_requests_per_s": ("overall", "goodput_requests_per_s"),
+             "cost_per_met_request": ("overall", "cost", "per_met_request")}
+    for name in classes:
+        paths[f"{name}.attainment"] = ("classes", name, "attainment")
+        for q in ("p50", "p99"):
+            paths |= {f"{name}.{key}.{q}": ("classes", name, "latency", key, q)
+                      for key in ("ttft_s", "itl_p99_s", "e2e_s")}
+            paths[f"{name}.late_token_share.{q}"] = ("classes", name, "late_token_share", q)
+    return paths
 
 
 def compare(fleet: Fleet, policies: Sequence[tuple[str, SchedulerOptions]], seeds: Sequence[int],

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.experiment.bound import ThroughputBound, throughput_bound
 from penstock.experiment.sizing import rows_served
 from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.plan.bound import ThroughputBound, throughput_bound
 from penstock.workload.select import select
 from penstock.workload.workload import Workload
 

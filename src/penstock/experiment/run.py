@@ -7,10 +7,9 @@ from typing import Any
 
 from penstock import __version__
 from penstock.engine.sim.simulation import Beliefs, SimulationResult, simulate
+from penstock.fleet.judge import cost_per_hour, counted
 from penstock.fleet.values import Fleet
-from penstock.metrics.attainment import Attainment
 from penstock.metrics.summary import Usage, summarise
-from penstock.metrics.table import RequestTable
 from penstock.workload.workload import Workload
 
 Progress = Callable[[int], None]
@@ -47,27 +46,3 @@ def run_fleet(fleet: Fleet, workload: Workload, seed: int, *, beliefs: Beliefs =
         "prefix_hit_rate": result.prefix_hit_rate,
     }
     return Run(fleet, seed, result, summary)
-
-
-def counted(fleet: Fleet, table: RequestTable) -> RequestTable:
-    """The requests that a run counts: all but those that arrive while it warms up."""
-    if fleet.run.warmup_s <= 0:
-        return table
-    return table.take(table.arrival_s >= fleet.run.warmup_s)
-
-
-def cost_per_hour(fleet: Fleet) -> float:
-    """What all replicas cost per hour."""
-    return sum(group.num_accelerators * fleet.pool(group.accelerator.name).price_per_hour
-               for group in fleet.replicas)
-
-
-def attainment_by_class(fleet: Fleet, table: RequestTable) -> dict[str, Attainment]:
-    """Attainment of every class that received requests."""
-    table = counted(fleet, table)
-    found: dict[str, Attainment] = {}
-    for service_class in fleet.service_classes:
-        rows = table.of_class(service_class.name)
-        if len(rows):
-            found[service_class.name] = Attainment(int(rows.met_slo.sum()), len(rows))
-    return found

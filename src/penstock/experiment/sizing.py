@@ -1,36 +1,69 @@
 """How many replicas it takes: the fewest that meet every class's objective, by simulation."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.experiment.bound import throughput_bound
-from penstock.experiment.run import attainment_by_class, run_fleet
+from penstock.experiment.run import run_fleet
+from penstock.fleet.judge import attainment_by_class, missed_by_class
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.metrics.attainment import Attainment
+from penstock.plan.bound import throughput_bound
 from penstock.workload.select import select
 from penstock.workload.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One simulated count of one kind of replica."""
+    """One simulated count of one kind of replica; ``missed`` says which targets a class that misses
+    its objective missed, and how often."""
 
     group: int
     count: int
     attainment: dict[str, Attainment]
     meets: bool
+    missed: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Why a group was sized from ``fewest`` replicas on.
+
+    ``rate_per_s`` is the group's traffic, ``replica_rate_per_s`` what one of its replicas could
+    carry in the long run, None where no formula gives it.
+    """
+
+    group: int
+    fewest: int
+    reason: Literal["throughput bound", "stated"]
+    rate_per_s: float
+    replica_rate_per_s: float | None
+
+    @property
+    def at_bound(self) -> int:
+        """Replicas that the mean rate needs if nothing was ever due."""
+        return replicas_at_bound(self.rate_per_s, self.replica_rate_per_s)
+
+
+def replicas_at_bound(rate_per_s: float, replica_rate_per_s: float | None) -> int:
+    """The fewest replicas whose throughput bounds add up to the rate; 1 without a bound."""
+    if replica_rate_per_s is None or rate_per_s <= 0 or replica_rate_per_s <= 0:
+        return 1
+    return max(1, int(np.ceil(rate_per_s / replica_rate_per_s)))
 
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """The fleet with its counts, every trial on the way, and the groups that no count satisfied."""
+    """The fleet with its counts, every trial on the way, the groups that no count satisfied, and
+    where each group's search began."""
 
     fleet: Fleet
     trials: tuple[Trial, ...]
     missed: tuple[int, ...]
+    limits: tuple[Limit, ...] = ()
 
 
 def size_fleet(fleet: Fleet, workload: Workload, seed: int,
@@ -48,6 +81,7 @@ def size_fleet(fleet: Fleet, workload: Workload, seed: int,
         raise InputError("sizing: two groups serve the same model and class; give each group its "
                          "own classes, or state replicas")
     trials: list[Trial] = []
+    limits: list[Limit] = []
     missed: list[int] = []
     sized: list[ReplicaGroup] = []
     for index, group in enumerate(groups):
@@ -55,12 +89,14 @@ def size_fleet(fleet: Fleet, workload: Workload, seed: int,
         if not len(part):
             continue
         most = _most(fleet, group, [*sized, *groups[index + 1:]])
-        search = _Search(fleet, group, index, part, most, seed, trials, on_trial)
+        limits.append(_limit(fleet, group, index, part, most))
+        search = _Search(fleet, group, limits[-1], part, most, seed, trials, on_trial)
         count, meets = search.fewest()
         if not meets:
             missed.append(index)
         sized.append(replace(group, count=count))
-    return Sized(replace(fleet, replicas=tuple(sized)), tuple(trials), tuple(missed))
+    return Sized(replace(fleet, replicas=tuple(sized)), tuple(trials), tuple(missed),
+                 tuple(limits))
 
 
 def rows_served(group: ReplicaGroup,
@@ -86,20 +122,34 @@ def _most(fleet: Fleet, group: ReplicaGroup, others: Sequence[ReplicaGroup]) -> 
     return max(group.count, most)
 
 
-class _Search:
-    """Bracketing from the throughput bound, then bisection, over one group's count.
+def _limit(fleet: Fleet, group: ReplicaGroup, index: int, workload: Workload,
+           most: int) -> Limit:
+    """Where the search of a group begins.
 
     Where all traffic states a rate, which is meant to go on, fewer replicas than the bound asks for
     are never tried: a short run might meet distant deadlines with them while its queue only grows.
     A trace at its own times is all there is, so for it any count may do.
     """
+    try:
+        bound = throughput_bound(fleet, group, workload).rate_per_s
+    except InputError:
+        bound = None
+    lasting = all(spec.rate_per_s is not None for spec in fleet.traffic)
+    floor = min(most, replicas_at_bound(workload.rate_per_s, bound)) if lasting else 1
+    return Limit(index, max(floor, group.count),
+                 "throughput bound" if floor > group.count else "stated", workload.rate_per_s,
+                 bound)
 
-    def __init__(self, fleet: Fleet, group: ReplicaGroup, index: int, workload: Workload,
+
+class _Search:
+    """Bracketing from the throughput bound, then bisection, over one group's count."""
+
+    def __init__(self, fleet: Fleet, group: ReplicaGroup, limit: Limit, workload: Workload,
                  most: int, seed: int, trials: list[Trial],
                  on_trial: Callable[[Trial], None] | None) -> None:
         self._fleet = fleet
         self._group = group
-        self._index = index
+        self._limit = limit
         self._workload = workload
         self._most = most
         self._seed = seed
@@ -108,11 +158,9 @@ class _Search:
 
     def fewest(self) -> tuple[int, bool]:
         """(count, whether it meets the objectives)."""
-        most = self._most
-        high = min(most, max(self._group.count, self._floor()))
-        lasting = all(spec.rate_per_s is not None for spec in self._fleet.traffic)
+        most, high = self._most, min(self._most, max(self._group.count, self._limit.at_bound))
         # ``low`` misses or is not allowed; ``high`` is not known yet.
-        low, step = high - 1 if lasting else self._group.count - 1, 1
+        low, step = self._limit.fewest - 1, 1
         while not self._meets(high):
             if high == most:
                 return most, False
@@ -125,16 +173,6 @@ class _Search:
                 low = middle
         return high, True
 
-    def _floor(self) -> int:
-        """Replicas that the mean rate needs if nothing was ever due."""
-        try:
-            bound = throughput_bound(self._fleet, self._group, self._workload).rate_per_s
-        except InputError:
-            return 1
-        if self._workload.rate_per_s <= 0 or bound <= 0:
-            return 1
-        return max(1, int(np.ceil(self._workload.rate_per_s / bound)))
-
     def _meets(self, count: int) -> bool:
         fleet = replace(self._fleet, replicas=(replace(self._group, count=count),))
         run = run_fleet(fleet, self._workload, self._seed)
@@ -143,7 +181,8 @@ class _Search:
             raise InputError("sizing: no request arrives after warmup_s, so nothing can be judged")
         goals = {c.name: c.slo.percentile for c in fleet.service_classes}
         meets = all(share.meets(goals[name]) for name, share in attainment.items())
-        trial = Trial(self._index, count, attainment, meets)
+        trial = Trial(self._limit.group, count, attainment, meets,
+                      missed_by_class(fleet, run.result.table))
         self._trials.append(trial)
         if self._on_trial is not None:
             self._on_trial(trial)

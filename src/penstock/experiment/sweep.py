@@ -1,9 +1,12 @@
 """A grid over fleet settings: one simulated run per point and seed, one row of figures each."""
 
+import signal
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import product
+from multiprocessing import active_children, get_context
 from typing import Any
 
 from penstock import __version__
@@ -66,15 +69,39 @@ def _key(text: str, seed: int) -> str:
     return sha256(f"{__version__}\0{seed}\0{text}".encode()).hexdigest()[:16]
 
 
-def sweep(points: Sequence[Point], done: Collection[str] = ()) -> Iterator[dict[str, Any]]:
-    """The rows of all points whose key is not ``done``, as each is computed.
+def sweep(points: Sequence[Point], done: Collection[str] = (),
+          num_workers: int = 1) -> Iterator[dict[str, Any]]:
+    """The rows of all points whose key is not ``done``, in the points' order, as they come.
 
-    A fleet without replicas is sized first.
+    A fleet without replicas is sized first. With several workers, processes of their own compute
+    the rows; they are the same in the same order, since a point holds all that it depends on.
     """
-    for point in points:
-        if point.key not in done:
-            yield {**point.settings, "seed": point.seed, **figures(run_point(point)),
-                   "key": point.key}
+    waiting = [point for point in points if point.key not in done]
+    if num_workers == 1 or len(waiting) < 2:
+        yield from map(row_of, waiting)
+        return
+    others = set(active_children())
+    # A fresh interpreter each: forking a process that has threads may leave its locks held.
+    pool = ProcessPoolExecutor(min(num_workers, len(waiting)), get_context("spawn"),
+                               initializer=_end_on_interrupt)
+    try:
+        yield from pool.map(row_of, waiting)
+    except BaseException:
+        for worker in set(active_children()) - others:
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_on_interrupt() -> None:
+    """Ctrl-C reaches every process of a terminal; only the first says so."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def row_of(point: Point) -> dict[str, Any]:
+    """The point's settings, seed, figures and key."""
+    return {**point.settings, "seed": point.seed, **figures(run_point(point)), "key": point.key}
 
 
 def run_point(point: Point) -> Run:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag
 
+from penstock.fleet.document_plan import PlanSection
 from penstock.fleet.document_schedule import ScheduleChoice
 from penstock.fleet.document_traffic import TrafficSection
 from penstock.fleet.fields import (
@@ -225,6 +226,7 @@ class FleetDocument(Section):
     variant: VariantSection | None = described(
         "The one kind of replica to size with: short for `sizing` with a single group.",
         {"accelerator": "a100-80gb"})
+    plan: PlanSection | None = described("What a plan may choose from.", {"pooling": "class"})
     policies: PoliciesSection = described("Who decides what.", {"schedule": "penstock"},
                                           default=PoliciesSection.model_construct())
     engine: EngineSection = described("How engines are set up.", {"max_num_seqs": 256},

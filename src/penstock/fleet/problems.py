@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from penstock.core.errors import InputError, nearest
+from penstock.core.errors import InputError, nearest, one_of
 from penstock.fleet.fields import NAME_TAG, SETTINGS_TAG
 from penstock.fleet.marked_yaml import MarkedData, Path
 
@@ -95,11 +95,17 @@ def _reworded(item: dict[str, Any], schema: Mapping[str, Any]) -> str:
         return "missing; this key is required"
     if kind == "literal_error":
         return _not_among(found, limits["expected"])
-    return f"expected {_expected(kind, loc, limits)}, found {_found(kind, found)}"
+    plain = kind == "model_type" and loc and loc[-1] != SETTINGS_TAG
+    keys = _keys_at((*loc, ""), schema) if plain else ()
+    return (f"expected {_expected(kind, loc, limits)}, found {_found(kind, found)}"
+            f"{one_of(keys).replace('expected one of', 'its keys')}")
 
 
 def _nearest_key(name: str, keys: Iterable[str]) -> str:
     """A key without its unit (``rate`` for ``rate_per_s``) is the likeliest slip of all."""
+    key, colon, _ = name.partition(":")
+    if colon:
+        return f"; YAML needs a space after the colon of {key!r}{one_of(keys)}"
     longer = [key for key in keys if name and key.startswith(f"{name}_")]
     return f"; did you mean {longer[0]!r}?" if longer else nearest(name, keys)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from penstock.catalog import Catalog, model_from_hf_config
 from penstock.core.errors import InputError
@@ -19,6 +20,7 @@ from penstock.fleet.values import (
     EngineOptions,
     Fleet,
     ModelChoice,
+    PlanOptions,
     Policies,
     ReplicaGroup,
     RunOptions,
@@ -35,7 +37,8 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         name=document.name or name, accelerators=tuple(have.pools.values()),
         models=tuple(have.models.values()), service_classes=_classes(document),
         traffic=resolve_traffic(document, have), replicas=resolve_replicas(document, have),
-        sizing=resolve_sizing(document, have), policies=_policies(document, engine),
+        sizing=resolve_sizing(document, have), plan=_plan(document),
+        policies=_policies(document, engine),
         engine=engine, run=RunOptions(**document.run.given()),
         catalog=document.catalog and files.find(document.catalog, ("catalog",)))
     for problem in _prompt_problems(fleet):
@@ -85,6 +88,14 @@ def _policies(document: FleetDocument, engine: EngineOptions) -> Policies:
     return Policies(
         resolve_schedule(("policies", "schedule"), policies.schedule, engine),
         _choice(policies.route), _choice(policies.admit), _choice(policies.scale))
+
+
+def _plan(document: FleetDocument) -> PlanOptions:
+    if document.plan is None:
+        return PlanOptions()
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
+                             for key, value in document.plan.given().items()}
+    return PlanOptions(**given)
 
 
 def _choice(section: str | Named) -> Choice:

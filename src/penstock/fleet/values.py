@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
@@ -106,10 +106,36 @@ class TrafficSpec:
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """What kinds of replica to size the fleet with, each group's count being the fewest to try."""
+    """What kinds of replica to size the fleet with, each group's count being the fewest to try.
+
+    ``stated`` says that the file asks for it; otherwise the groups are one default per model.
+    """
 
     groups: tuple[ReplicaGroup, ...] = ()
     max_replicas: int = 64
+    stated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What a plan may choose from, and what it must respect.
+
+    ``tensor`` and ``step_tokens`` are empty where accelerators and the scheduling policy decide.
+    Costs are money: per hour, and once per replica that is started or stopped.
+    """
+
+    pooling: Literal["model", "class"] = "model"
+    mixed: bool = True
+    tensor: tuple[int, ...] = ()
+    pipeline: tuple[int, ...] = (1,)
+    kv_precisions: tuple[str, ...] = ("bf16",)
+    step_tokens: tuple[int, ...] = ()
+    keep_accelerators: bool = False
+    max_cost_per_hour: float | None = None
+    max_power_w: float | None = None
+    start_cost: float = 0.0
+    stop_cost: float = 0.0
+    num_seeds: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +191,7 @@ class Fleet:
     traffic: tuple[TrafficSpec, ...]
     replicas: tuple[ReplicaGroup, ...] = ()
     sizing: Sizing = Sizing()
+    plan: PlanOptions = PlanOptions()
     policies: Policies = Policies()
     engine: EngineOptions = EngineOptions()
     run: RunOptions = RunOptions()

@@ -10,9 +10,11 @@ from penstock.fleet.values import (
     EngineOptions,
     Fleet,
     ReplicaGroup,
+    Sizing,
     TraceFile,
     TrafficSpec,
 )
+from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 from penstock.workload.lengths import (
     Fixed,
@@ -44,9 +46,9 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "traffic": [_traffic(spec) for spec in fleet.traffic],
         "replicas": [_group(group, engine, "count", "service_classes")
                      for group in fleet.replicas] or None,
-        "sizing": {"groups": [_group(group, engine, "min_replicas", "classes")
-                              for group in fleet.sizing.groups] or None,
-                   "max_replicas": fleet.sizing.max_replicas},
+        "sizing": _sizing(fleet.sizing, engine) if fleet.sizing.stated else None,
+        "plan": {key: list(value) or None if isinstance(value, tuple) else value
+                 for key, value in asdict(fleet.plan).items()},
         "policies": {"schedule": _schedule(fleet.policies.schedule, engine),
                      "route": _choice(fleet.policies.route),
                      "admit": _choice(fleet.policies.admit),
@@ -55,6 +57,12 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "run": asdict(fleet.run),
     })
     return document
+
+
+def _sizing(sizing: Sizing, engine: EngineOptions) -> dict[str, Any]:
+    return {"groups": [_group(group, engine, "min_replicas", "classes")
+                       for group in sizing.groups] or None,
+            "max_replicas": sizing.max_replicas}
 
 
 def to_yaml(fleet: Fleet) -> str:
@@ -118,6 +126,17 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
         "kv_precision": group.kv_precision, classes: _listed(group.service_classes),
         "step_time": group.step_time,
         "schedule": None if group.schedule is None else _schedule(group.schedule, engine)}
+
+
+def replicas_section(fleet: Fleet) -> list[dict[str, Any]]:
+    """The fleet's ``replicas`` as its file states them, without what is left at its default."""
+    found = []
+    for group in fleet.replicas:
+        section = _without_none(_group(group, fleet.engine, "count", "service_classes"))
+        if group.parallelism == ONE_ACCELERATOR:
+            del section["parallelism"]
+        found.append(section)
+    return found
 
 
 def _listed(names: Iterable[str] | None) -> list[str] | None:

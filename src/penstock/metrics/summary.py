@@ -14,6 +14,7 @@ from penstock.core.slo import ServiceClass, Slo
 from penstock.core.units import SECONDS_PER_HOUR
 from penstock.metrics.attainment import Attainment, observed_window_s, per_second
 from penstock.metrics.definitions import FloatColumn
+from penstock.metrics.misses import late_token_shares, missed_targets
 from penstock.metrics.table import STATUSES, RequestTable
 
 PERCENTILES = (50, 90, 95, 99)
@@ -56,6 +57,8 @@ def summarise(table: RequestTable, classes: Sequence[ServiceClass], usage: Usage
             "weight": service_class.weight,
             "slo": slo_dict(service_class.slo),
             **_outcome(rows, window, usage, share),
+            "missed": missed_targets(rows, service_class.slo),
+            "late_token_share": percentiles(late_token_shares(rows, service_class.slo)),
             "meets_slo": _attainment(rows).meets(service_class.slo.percentile),
         }
     verdicts = [entry["meets_slo"] for entry in by_class.values()]

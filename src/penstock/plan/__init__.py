@@ -1,1 +1,1 @@
-"""Which accelerators, and how many replicas of what, at the least cost."""
+"""The least-cost fleet: candidates, an exact optimum over them, and a check by simulation."""

@@ -1,45 +1,37 @@
-"""One self-contained HTML page per run: it opens without a network and asks for none."""
+"""A run's page."""
 
 from collections.abc import Mapping
 from html import escape
-from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
-from string import Template
 from typing import Any
 
-from penstock.core.errors import InputError
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
-from penstock.report import sections, wording
+from penstock.report import plan_sections, sections, wording
 from penstock.report.files import write_bytes
-from penstock.report.plots import all_figures, busiest_replica
+from penstock.report.frame import Page, Parts, framed, page_title, stamp
+from penstock.report.plots import all_figures, busiest_replica, class_colours
 
 
 def write_page(path: Path, summary: Mapping[str, Any], table: RequestTable,
                series: RunSeries) -> None:
-    """Write the page, all or nothing."""
+    """Write the page, all or nothing.
+
+    An empty ``series`` leaves out what only it knows: steps, replica queues and KV memory.
+    """
     write_bytes(path, *page_parts(summary, table, series))
 
 
-def page_parts(summary: Mapping[str, Any], table: RequestTable,
-               series: RunSeries) -> tuple[bytes, bytes, bytes]:
+def page_parts(summary: Mapping[str, Any], table: RequestTable, series: RunSeries) -> Parts:
     """The page as what comes before plotly.js, plotly.js itself, and the rest.
 
     ``summary`` is what ``summarise`` returned, and optionally ``name``, ``version``, ``seed``,
-    ``engine``, ``fleet`` (the resolved fleet), ``sizing`` and ``refusals``; see
+    ``engine``, ``fleet`` (the resolved fleet), ``sizing``, ``plan`` and ``refusals``; see
     docs/reference/metrics.md for their form.
     """
     figures = all_figures(summary, table, series)
-    fields = {
-        "title": escape(title(summary)), "version": escape(str(summary.get("version", ""))),
-        "style": _asset("page.css"), "script": _asset("page.js"), "stamp": _stamp(summary),
-        "body": _body(summary, figures, series), "footer": escape(FOOTER),
-        "figures": _embedded(figures)}
-    # The 5 MB script goes between the two halves as bytes and is never handled as text.
-    before, after = (Template(half).substitute(fields).encode()
-                     for half in _asset("page.html").split("$plotly"))
-    return before, plotly_script(), after
+    return framed(Page(page_title(summary, "Run"), str(summary.get("version", "")),
+                       stamp(summary), _body(summary, figures, series), FOOTER, figures))
 
 
 FOOTER = ("TTFT is first token minus arrival; TPOT is (last token - first token) / (tokens - 1); "
@@ -47,49 +39,13 @@ FOOTER = ("TTFT is first token minus arrival; TPOT is (last token - first token)
           "target divided by requests received, rejected and shed ones included.")
 
 
-def title(summary: Mapping[str, Any]) -> str:
-    """The page's title."""
-    return f"{summary.get('name') or 'Run'} - Penstock"
-
-
-def plotly_script() -> bytes:
-    """plotly.js from the installed plotly package, read without importing its Python side.
-
-    Raises InputError when the package is missing or does not contain the script.
-    """
-    spec = find_spec("plotly")
-    origin = Path(spec.origin) if spec and spec.origin else Path("plotly")
-    script = origin.parent / "package_data" / "plotly.min.js"
-    if not script.is_file():
-        raise InputError(f"{script}: plotly.js not found; expected the plotly package, version 6 "
-                         "or later (pip install plotly)")
-    return script.read_bytes()
-
-
-def _asset(name: str) -> str:
-    return files("penstock.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _embedded(figures: Mapping[str, Any]) -> str:
-    """JSON that cannot end its script element, whatever names it contains."""
-    import orjson
-
-    text = orjson.dumps(figures, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-    return text.replace("<", "\\u003c")
-
-
-def _stamp(summary: Mapping[str, Any]) -> str:
-    parts = [str(summary[key]) for key in ("name", "engine") if summary.get(key)]
-    parts += [f"{key} {summary[key]}" for key in ("seed", "version")
-              if summary.get(key) is not None]
-    return escape(" · ".join(parts))
-
-
 def _body(summary: Mapping[str, Any], figures: Mapping[str, Any], series: RunSeries) -> str:
     parts = [sections.hero(summary), _classes(summary), _distributions(summary)]
-    if summary.get("sizing"):
+    if summary.get("plan"):
+        parts += plan_sections.short(summary["plan"])
+    elif summary.get("sizing"):
         parts.append(_sizing(summary))
-    parts.append(_load(summary))
+    parts.append(_load(summary, with_kv=bool(series.replicas)))
     busiest = busiest_replica(series)
     if busiest is not None and "steps" in figures:
         parts.append(_steps(busiest.replica))
@@ -121,19 +77,25 @@ def _distributions(summary: Mapping[str, Any]) -> str:
         "Latency distributions", "Share of requests at or below each latency; a curve that levels "
         "off short of 100 % has requests that never got there. A class keeps its target when its "
         "curve passes above the diamond.",
-        sections.legend(summary, extra), f"<div class=grid>{''.join(plots)}</div>")
+        sections.legend(_colours(summary), extra), f"<div class=grid>{''.join(plots)}</div>")
 
 
-def _load(summary: Mapping[str, Any]) -> str:
+def _colours(summary: Mapping[str, Any]) -> dict[str, str]:
+    return class_colours(list(summary["classes"]))
+
+
+def _load(summary: Mapping[str, Any], *, with_kv: bool) -> str:
     replicas = summary.get("replicas") or []
     table = sections.replicas_table(replicas) if replicas else ""
     return sections.section(
         "Load and queue over time", "Stacked by class. Waiting runs from arrival to the first step "
         "that computes the request.",
-        sections.legend(summary, (("dotted", "in replica queues, later shed included"),)),
-        sections.plot("load", "Arrivals, queue, batch and KV memory",
-                      "Arrivals per second, waiting and running requests and KV memory in use "
-                      "over time", "tall"), table)
+        sections.legend(_colours(summary), (("dotted", "in replica queues, later shed included"),)
+                        if with_kv else ()),
+        sections.plot("load", "Arrivals, queue, batch and KV memory" if with_kv
+                      else "Arrivals, queue and batch",
+                      "Arrivals per second, waiting and running requests"
+                      f"{' and KV memory in use' if with_kv else ''} over time", "tall"), table)
 
 
 def _steps(replica: int) -> str:

@@ -19,6 +19,7 @@ NEUTRAL = "#8a94a6"
 KV_COLOUR = "#7b61c9"
 MAX_CDF_POINTS = 300
 MAX_SCATTER_POINTS = 800
+_FINE_TICKS = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)
 
 
 def class_colours(names: Sequence[str]) -> dict[str, str]:
@@ -35,13 +36,14 @@ def all_figures(summary: Mapping[str, Any], table: RequestTable,
         "ttft": cdf_figure(table, slos, "ttft_s"),
         "itl": cdf_figure(table, slos, "itl_p99_s"),
         "e2e": cdf_figure(table, slos, "e2e_s"),
-        "load": load_figure(load_curves(table, series), class_colours(list(classes))),
+        "load": load_figure(load_curves(table, series), class_colours(list(classes)),
+                            with_kv=bool(series.replicas)),
     }
     busiest = busiest_replica(series)
     if busiest is not None:
         figures["steps"] = steps_figure(busiest)
         figures["step_cost"] = step_cost_figure(series)
-    if summary.get("sizing"):
+    if summary.get("sizing") and not summary.get("plan"):
         figures["sizing"] = sizing_figure(summary["sizing"], classes)
     return figures
 
@@ -95,7 +97,7 @@ def cdf_figure(table: RequestTable, slos: Mapping[str, Mapping[str, Any]],
         bound = wording.target(latency, slos[name])
         if bound is not None:
             marks.append(_objective_mark(name, slos[name], bound, colour))
-    layout = {"xaxis": _time_axis(extremes), "yaxis": _share_axis(),
+    layout = {"xaxis": log_seconds_axis(extremes), "yaxis": _share_axis(),
               "margin": {"l": 48, "r": 12, "t": 14, "b": 40}}
     _add_slo_lines(layout, lines)
     return {"data": traces + marks, "layout": layout}
@@ -132,12 +134,14 @@ def _objective_mark(name: str, slo: Mapping[str, Any], target: float, colour: st
             "hovertemplate": "%{text}"}
 
 
-def _time_axis(extremes: Sequence[float]) -> Figure:
+def log_seconds_axis(extremes: Sequence[float]) -> Figure:
     """A logarithmic axis of seconds labelled in ms and s, ticks at decades or finer if few."""
     low = max(min(extremes, default=0.01), 1e-4)
     high = max(max(extremes, default=1.0), low * 1.5)
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    factors = (1,) if np.log10(high / low) > 2.5 else (1, 2, 5) if high / low > 4 else range(1, 10)
+    spread = high / low
+    factors: Sequence[float] = (1,) if np.log10(spread) > 2.5 else (1, 2, 5) if spread > 4 else \
+        range(1, 10) if spread > 2 else _FINE_TICKS
     ticks = [factor * 10.0**decade for decade in decades for factor in factors]
     return {"type": "log", "tickvals": ticks, "ticktext": [wording.seconds(t) for t in ticks],
             "range": [float(np.log10(low / 1.1)), float(np.log10(high * 1.15))]}
@@ -147,8 +151,9 @@ def _share_axis() -> Figure:
     return {"range": [0, 1.02], "tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]}
 
 
-def load_figure(curves: LoadCurves, colours: Mapping[str, str]) -> Figure:
-    """Four panels over one clock: arrivals, waiting, running, KV memory."""
+def load_figure(curves: LoadCurves, colours: Mapping[str, str], *,
+                with_kv: bool = True) -> Figure:
+    """Panels over one clock: arrivals, waiting, running and, where known, KV memory."""
     panels = (("Arrivals per second", curves.arrivals_per_s),
               ("Waiting requests", curves.waiting), ("Running requests", curves.running))
     time_s = _rounded(curves.time_s)
@@ -169,12 +174,15 @@ def load_figure(curves: LoadCurves, colours: Mapping[str, str]) -> Figure:
             "showlegend": False, "yaxis": "y2", "xaxis": "x",
             "line": {"color": NEUTRAL, "width": 1.2, "dash": "dot"},
             "hovertemplate": "%{y:.3~g} in replica queues"})
+    titles = [title for title, _ in panels]
+    if not with_kv:
+        return {"data": traces, "layout": _stacked_layout(titles)}
     traces.append({
         "type": "scatter", "mode": "lines", "x": time_s, "y": _rounded(curves.kv_use),
         "name": "KV in use", "showlegend": False, "fill": "tozeroy", "yaxis": "y4", "xaxis": "x",
         "line": {"color": KV_COLOUR, "width": 1.2}, "fillcolor": _translucent(KV_COLOUR),
         "hovertemplate": "%{y:.1%} of KV memory"})
-    layout = _stacked_layout([title for title, _ in panels] + ["KV memory in use"])
+    layout = _stacked_layout([*titles, "KV memory in use"])
     layout["yaxis4"] |= {"tickformat": ".0%", "range": [0, 1.02]}
     return {"data": traces, "layout": layout}
 

@@ -14,25 +14,32 @@ MUTED_ABSENT = f"<span class=muted>{wording.ABSENT}</span>"
 
 def hero(summary: Mapping[str, Any]) -> str:
     """The headline, the figures beside it and one verdict per class."""
-    facts = "".join(f"<div><dt>{escape(fact.label)}</dt><dd>{escape(fact.value)}"
-                    f"<small>{escape(fact.detail)}</small></dd></div>"
-                    for fact in wording.facts(summary))
-    verdicts = "".join(_verdict_item(name, entry) for name, entry in summary["classes"].items())
+    verdicts = [_class_verdict(name, entry) for name, entry in summary["classes"].items()]
     overall = summary["overall"]
     lede = (f"{wording.count(overall['received'])} requests over "
             f"{wording.seconds(summary['window_s'])}, "
             f"{wording.count(overall['met'])} of them within every target of their class.")
-    return (f"<h1>{escape(wording.headline(summary))}</h1><p class=lede>{escape(lede)}</p>"
-            f'<ul class=verdicts aria-label="Verdict by service class">{verdicts}</ul>'
-            f"<dl class=facts>{facts}</dl>")
+    return opening(wording.headline(summary), lede, "Verdict by service class", verdicts,
+                   wording.facts(summary))
 
 
-def _verdict_item(name: str, entry: Mapping[str, Any]) -> str:
+def opening(headline: str, lede: str, whose: str, verdicts: Iterable[tuple[bool | None, str, str]],
+            facts: Iterable[wording.Fact]) -> str:
+    """A page's headline, what it is about, verdicts with what each means, and figures."""
+    marks = "".join(f"<li class={_tone(meets)}>{mark(meets)}<span><b>{escape(text)}</b>"
+                    f"<span>{escape(detail)}</span></span></li>"
+                    for meets, text, detail in verdicts)
+    figures = "".join(f"<div><dt>{escape(fact.label)}</dt><dd>{escape(fact.value)}"
+                      f"<small>{escape(fact.detail)}</small></dd></div>" for fact in facts)
+    return (f"<h1>{escape(headline)}</h1><p class=lede>{escape(lede)}</p>"
+            f'<ul class=verdicts aria-label="{escape(whose)}">{marks}</ul>'
+            f"<dl class=facts>{figures}</dl>")
+
+
+def _class_verdict(name: str, entry: Mapping[str, Any]) -> tuple[bool | None, str, str]:
     meets = entry["meets_slo"]
-    share = wording.percent(entry["attainment"])
-    return (f"<li class={_tone(meets)}>{mark(meets)}<span><b>{escape(name)} "
-            f"{wording.verdict(meets)}{f' at {share}' if meets is not None else ''}</b>"
-            f"<span>{escape(wording.objective(entry['slo']))}</span></span></li>")
+    share = f" at {wording.percent(entry['attainment'])}" if meets is not None else ""
+    return meets, f"{name} {wording.verdict(meets)}{share}", wording.objective(entry["slo"])
 
 
 def classes_table(summary: Mapping[str, Any]) -> str:
@@ -93,21 +100,24 @@ def latency_table(summary: Mapping[str, Any]) -> str:
             target = wording.target(key, entry["slo"])
             cells = [judged(entry, key, q) for q in wording.PERCENTILES]
             bound = MUTED_ABSENT if target is None else f"≤ {wording.seconds(target)}"
-            rows.append(_row((title, bound, *cells)))
-        heading = (f"<tr><th colspan=6 scope=rowgroup>{class_label(name, colours[name])}"
-                   f"<span class=sub>{escape(wording.objective(entry['slo']))}</span></th></tr>")
-        groups.append(f"<tbody class=group>{heading}{''.join(rows)}</tbody>")
-    return _wrapped(_head(("latency", "target", *wording.PERCENTILES)) + "".join(groups),
-                    "Percentiles by nearest rank. TTFT and queue time of every request that got "
-                    "so far, the rest of finished requests. ▲ marks a value above its target.",
-                    "dense")
+            rows.append((title, bound, *cells))
+        groups.append((f"{class_label(name, colours[name])}"
+                       f"<span class=sub>{escape(wording.objective(entry['slo']))}</span>", rows))
+    return headed_table(("latency", "target", *wording.PERCENTILES), groups,
+                        "Percentiles by nearest rank. TTFT and queue time of every request that "
+                        "got so far, the rest of finished requests. ▲ marks a value above its "
+                        "target.")
 
 
 def judged(entry: Mapping[str, Any], latency: str, percentile: str) -> str:
     """A latency, coloured and marked when a target binds it."""
     value = entry["latency"][latency][percentile]
-    text = wording.seconds(value)
-    over = wording.is_over(percentile, value, entry["slo"], latency)
+    return against_target(wording.seconds(value),
+                          wording.is_over(percentile, value, entry["slo"], latency))
+
+
+def against_target(text: str, over: bool | None) -> str:
+    """A figure, coloured where a target binds it and marked where it is above."""
     if over is None:
         return text
     if not over:
@@ -134,16 +144,19 @@ def _costs(cost: Mapping[str, float | None], keys: Iterable[str]) -> list[str]:
 
 
 def sizing_table(sizing: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Every size or rate tried, with the attainment of each class."""
-    head = (wording.sizing_variable(sizing), *map(escape, names), "objectives")
+    """Every size or rate tried, with the attainment of each class and what fell short."""
+    missing = any(map(wording.trial_missed, sizing["tried"]))
+    head = (wording.sizing_variable(sizing), *map(escape, names), "objectives",
+            *(["missed by"] if missing else []))
     rows = []
     for trial in sorted(sizing["tried"], key=lambda trial: float(trial["value"])):
         chosen = trial["value"] == sizing.get("chosen")
         value = f"{trial['value']:g}"
         rows.append((f"<b>{value}</b> chosen" if chosen else value,
                      *(wording.percent(trial["attainment"].get(name)) for name in names),
-                     badge(trial["meets_slo"], wording.verdict(trial["meets_slo"]))))
-    return table(head, rows)
+                     badge(trial["meets_slo"], wording.verdict(trial["meets_slo"])),
+                     *([escape(wording.trial_missed(trial))] if missing else [])))
+    return table(head, rows, caption=" ".join(wording.sizing_limits(sizing)))
 
 
 def refusals_table(refusals: Sequence[Mapping[str, Any]]) -> str:
@@ -161,20 +174,22 @@ def _whose(refusal: Mapping[str, Any]) -> str:
 
 def replicas_table(replicas: Sequence[Mapping[str, Any]]) -> str:
     """Requests, busy time and utilisation of each replica."""
-    rows = []
-    for item in replicas:
-        share = item["utilisation"] or 0.0
-        meter = (f"<span class=meter aria-hidden=true><i style='width:{min(share, 1):.1%}'></i>"
-                 f"</span>{wording.percent(item['utilisation'], 1)}")
-        rows.append((f"replica {item['replica']}", wording.count(item["requests"]),
-                     wording.seconds(item["busy_s"]), meter))
+    rows = [(f"replica {item['replica']}", wording.count(item["requests"]),
+             wording.seconds(item["busy_s"]),
+             meter(item["utilisation"], wording.percent(item["utilisation"], 1)))
+            for item in replicas]
     return table(("replica", "requests", "computing", "utilisation"), rows)
 
 
-def legend(summary: Mapping[str, Any], extra: Iterable[tuple[str, str]] = ()) -> str:
-    """Which colour is which class, and what other line styles mean."""
-    items = [(f"border-color:{colour}", "", name)
-             for name, colour in class_colours(list(summary["classes"])).items()]
+def meter(share: float | None, text: str) -> str:
+    """A bar filled to ``share`` beside what it shows."""
+    return (f"<span class=meter aria-hidden=true><i style='width:{min(share or 0.0, 1.0):.1%}'></i>"
+            f"</span>{escape(text)}")
+
+
+def legend(colours: Mapping[str, str], extra: Iterable[tuple[str, str]] = ()) -> str:
+    """Which colour is which name, and what other line styles mean."""
+    items = [(f"border-color:{colour}", "", name) for name, colour in colours.items()]
     items += [("border-color:var(--soft)", style, text) for style, text in extra]
     listed = "".join(f'<li><span class="swatch {style}" style="{colour}"></span>{escape(text)}</li>'
                      for colour, style, text in items)
@@ -222,6 +237,29 @@ def table(head: Row, rows: Iterable[Row], total: Row | None = None, caption: str
     if total is not None:
         body += _row(total, "total")
     return _wrapped(f"{_head(head)}<tbody>{body}</tbody>", caption, style)
+
+
+def grouped_table(head: Row, groups: Iterable[Iterable[Row]], total: Row | None = None,
+                  caption: str = "") -> str:
+    """A table in which each group of rows stands apart. Cells are HTML, already escaped."""
+    bodies = ["".join(map(_row, group)) for group in groups]
+    if total is not None:
+        bodies.append(_row(total, "total"))
+    return _wrapped(_head(head) + "".join(f"<tbody class=group>{body}</tbody>" for body in bodies),
+                    caption)
+
+
+def headed_table(head: Row, groups: Iterable[tuple[str, Iterable[Row]]], caption: str = "") -> str:
+    """A dense table in which each group of rows has a heading as wide as the table."""
+    bodies = "".join(
+        f"<tbody class=group><tr><th colspan={len(head)} scope=rowgroup>{heading}</th></tr>"
+        f"{''.join(map(_row, rows))}</tbody>" for heading, rows in groups)
+    return _wrapped(_head(head) + bodies, caption, "dense")
+
+
+def folded(title: str, content: str) -> str:
+    """What only some readers want, closed at first."""
+    return f"<details><summary>{escape(title)}</summary>{content}</details>"
 
 
 def _wrapped(content: str, caption: str, style: str = "") -> str:

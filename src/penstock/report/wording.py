@@ -1,7 +1,7 @@
 """Numbers and verdicts in words, alike in the terminal and on the page."""
 
 from collections.abc import Mapping
-from math import floor, log10
+from math import ceil, floor, log10
 from typing import Any, NamedTuple
 
 ABSENT = "\N{EN DASH}"
@@ -55,6 +55,8 @@ def money(value: float | None) -> str:
     """Dollars; more decimals for sums below one."""
     if value is None:
         return ABSENT
+    if value < 0:
+        return f"-{money(-value)}"
     if value and value < 1:
         return f"${value:,.{min(6, 2 - floor(log10(value)))}f}"
     return f"${value:,.2f}"
@@ -71,6 +73,45 @@ def target(latency: str, slo: Mapping[str, Any]) -> float | None:
     if latency == "itl_p99_s" and slo.get("itl") == "strict" and slo.get("percentile") == 99:
         return _number(slo.get("itl_s"))
     return None
+
+
+def late_target(slo: Mapping[str, Any]) -> float | None:
+    """The share of its tokens that a request of a paced class may have late; None if not paced."""
+    if slo.get("itl_s") is None or slo.get("itl", "paced") != "paced":
+        return None
+    return 1.0 - float(slo["percentile"]) / 100.0
+
+
+def is_late(percentile: str, share: float | None, slo: Mapping[str, Any]) -> bool | None:
+    """Whether that percentile of requests broke its pace; None where the objective says nothing."""
+    allowed = late_target(slo)
+    if share is None or allowed is None or float(percentile[1:]) > slo["percentile"]:
+        return None
+    return share > allowed + 1e-9
+
+
+def late_share(share: float | None) -> str:
+    """A share of late tokens in per cent, rounded up: 1.004 % must not look like an allowed 1 %."""
+    return ABSENT if share is None else f"{ceil(share * 1e4 - 1e-7) / 100:.4g} %"
+
+
+PACED_NOTE = ("ITL paced: token n is due at arrival + TTFT target + n * ITL target; late tokens "
+              "came after that.")
+
+
+def is_paced(classes: Mapping[str, Any]) -> bool:
+    """Whether any class has a paced ITL target, which ``PACED_NOTE`` explains."""
+    return any(late_target(entry["slo"]) is not None for entry in classes.values())
+
+
+_TARGETS = {"unserved": "not served", "ttft_s": "TTFT", "itl_s": "ITL", "e2e_s": "e2e"}
+
+
+def missed_by(missed: Mapping[str, int]) -> str:
+    """Which targets were missed by how many requests, most first."""
+    counts = sorted(((number, key) for key, number in missed.items() if number),
+                    key=lambda pair: -pair[0])
+    return ", ".join(f"{_TARGETS.get(key, key)} {count(number)}" for number, key in counts)
 
 
 def is_over(percentile: str, value: float | None, slo: Mapping[str, Any],
@@ -107,21 +148,34 @@ def verdict(meets: bool | None) -> str:
     return {True: "meets", False: "misses", None: "no requests"}[meets]
 
 
+def replicas(number: int) -> str:
+    """A number of replicas in words."""
+    return f"{number:,} replica{'' if number == 1 else 's'}"
+
+
+_MOST_GROUPS = 3  # in a sentence
+
+
 def fleet_phrase(summary: Mapping[str, Any]) -> str:
     """The replicas in words, such as ``3 replicas of llama-3-8b on a100-80gb``."""
     groups = (summary.get("fleet") or {}).get("replicas") or []
+    if len(groups) > _MOST_GROUPS:
+        total = sum(int(group.get("count", 1)) for group in groups)
+        return f"{replicas(total)} in {len(groups):,} groups"
     phrases = []
     for group in groups:
         number = int(group.get("count", 1))
-        noun = "replica" if number == 1 else "replicas"
         place = f" on {group['accelerator']}" if group.get("accelerator") else ""
-        phrases.append(f"{number} {noun} of {group.get('model', 'a model')}{place}")
+        served = group.get("service_classes")
+        whose = f" ({', '.join(served)})" if served else ""
+        phrases.append(f"{replicas(number)} of {group.get('model', 'a model')}{place}{whose}")
     return " and ".join(phrases) or "this fleet"
 
 
 def headline(summary: Mapping[str, Any]) -> str:
     """The outcome in one sentence."""
-    verb = "Sized to" if summary.get("sizing") else "Served by"
+    verb = "Planned as" if summary.get("plan") else \
+        "Sized to" if summary.get("sizing") else "Served by"
     classes: Mapping[str, Any] = summary["classes"]
     missed = [name for name, entry in classes.items() if entry["meets_slo"] is False]
     judged = [name for name, entry in classes.items() if entry["meets_slo"] is not None]
@@ -166,3 +220,31 @@ def sizing_variable(sizing: Mapping[str, Any]) -> str:
     names = {"num_replicas": "replicas", "rate_per_s": "requests per second"}
     variable = str(sizing.get("variable", "num_replicas"))
     return names.get(variable, variable)
+
+
+def trial_missed(trial: Mapping[str, Any]) -> str:
+    """Which classes a trial failed, and by which targets."""
+    return "; ".join(f"{name}: {missed_by(missed)}"
+                     for name, missed in trial.get("missed", {}).items())
+
+
+def sizing_limits(sizing: Mapping[str, Any]) -> list[str]:
+    """Why fewer replicas than the fewest tried were not, a sentence per group of replicas."""
+    lines = []
+    for limit in sizing.get("limits", ()):
+        fewer = int(limit["fewest"]) - 1
+        if not fewer:
+            continue
+        were = "were" if fewer > 1 else "was"
+        lines.append(f"{'Up to ' * (fewer > 1)}{replicas(fewer)} {were} not tried: "
+                     f"{_why_not(limit, fewer)}.")
+    return lines
+
+
+def _why_not(limit: Mapping[str, Any], fewer: int) -> str:
+    if limit["reason"] != "throughput bound":
+        return f"the fleet file asks for at least {limit['fewest']}"
+    whose = f" of {' and '.join(limit['classes'])}" if limit["classes"] else ""
+    return (f"below the throughput bound; {replicas(fewer)} cannot carry "
+            f"{rate(limit['rate_per_s'], 'requests/s')}{whose}, at most "
+            f"{rate(fewer * limit['replica_rate_per_s'])}".replace(" /s", "/s"))

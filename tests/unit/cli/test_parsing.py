@@ -7,7 +7,7 @@ import pytest
 from penstock.cli.compare import split_policies
 from penstock.cli.replay import group_of_replica
 from penstock.cli.single_run import default_folder
-from penstock.cli.sweep import parse_axes
+from penstock.cli.sweep import _cell, _shown, parse_axes
 from penstock.core.errors import InputError
 
 
@@ -28,6 +28,14 @@ def test_policies_are_parted_by_commas():
 def test_empty_and_repeated_policies_are_refused(text):
     with pytest.raises(InputError, match="--policies"):
         split_policies(text)
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (5.123456, "5.123"), (0.0001234567, "0.0001235"), (16384.0, "16384"), ("12345", "12345"),
+    (256, "256"), ("256", "256"), ("0.25", "0.25"), ("edf", "edf"), (None, ""), ("", ""),
+    ([1, 2], "[1, 2]")])
+def test_settings_in_the_table_of_a_sweep(value, text):
+    assert _cell(value, _shown) == text
 
 
 @pytest.mark.parametrize(("name", "folder"), [

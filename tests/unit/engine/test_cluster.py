@@ -58,7 +58,7 @@ def run(requests: list[Request], num_replicas: int, outputs: dict[int, int],
     stream = BytesIO()
     replicas = [replica(i, outputs, stream) for i in range(num_replicas)]
     cluster = Cluster(replicas, router, lambda request, reason: None,
-                      [lambda *key: True] * num_replicas)
+                      [lambda *key: True] * num_replicas, [1.0] * num_replicas)
     cluster.run(requests, None, until_ps)
     return cluster, replicas, stream.getvalue()
 
@@ -127,7 +127,8 @@ def test_requests_go_only_where_they_are_served() -> None:
     refused: list[tuple[int, str]] = []
     replicas = [replica(i, outputs) for i in range(2)]
     cluster = Cluster(replicas, RoundRobin(), lambda r, why: refused.append((r.request_id, why)),
-                      [lambda model, name: model == "a", lambda model, name: model == "b"])
+                      [lambda model, name: model == "a", lambda model, name: model == "b"],
+                      [1.0, 1.0])
     cluster.run([request(i, 0.1 * i, model=model) for i, model in enumerate("bac")])
     assert [r.recorder.flush().request_id.tolist() for r in replicas] == [[1], [0]]
     assert refused == [(2, "no replica serves this model and class")]
@@ -136,7 +137,8 @@ def test_requests_go_only_where_they_are_served() -> None:
 def test_what_can_never_fit_is_refused_with_the_limit() -> None:
     refused: list[str] = []
     only = replica(0, {0: 1}, blocks=10)
-    cluster = Cluster([only], RoundRobin(), lambda r, why: refused.append(why), [lambda *key: True])
+    cluster = Cluster([only], RoundRobin(), lambda r, why: refused.append(why),
+                      [lambda *key: True], [1.0])
     cluster.run([request(0, 0.0, tokens=150)])
     assert refused == ["prompt and max_tokens exceed the KV cache of 160 tokens"]
     assert not only.busy

@@ -57,7 +57,7 @@ def test_a_summary_of_one_group_marks_the_choice():
     found = sizing_summary(sized(UNSIZED))
     assert found["chosen"] == 1
     assert found["tried"] == [{"value": 1, "attainment": {"chat": 1.0, "batch": 1.0},
-                               "meets_slo": True}]
+                               "meets_slo": True, "missed": {}}]
     assert "note" not in found
 
 
@@ -66,3 +66,29 @@ def test_a_summary_of_several_groups_says_each_ones_number():
     assert found["chosen"] is None
     assert found["note"].endswith("2 for chat, 1 for batch.")
     assert [row["value"] for row in found["tried"]] == [1, 2]
+
+
+def test_the_summary_says_where_the_search_began():
+    bound = sized(UNSIZED.replace("rate_per_s: 5", "rate_per_s: 60"))
+    limit = sizing_summary(bound)["limits"][0]
+    assert limit["reason"] == "throughput bound"
+    assert limit["fewest"] == min(trial.count for trial in bound.trials) > 1
+    assert (limit["fewest"] - 1) * limit["replica_rate_per_s"] < limit["rate_per_s"]
+    assert limit["fewest"] * limit["replica_rate_per_s"] >= limit["rate_per_s"]
+    chat, batch = sizing_summary(sized(UNSIZED + GROUPS % (4, 2)))["limits"]
+    assert (chat["classes"], chat["fewest"], chat["reason"]) == (["chat"], 2, "stated")
+    assert batch["fewest"] == 1
+
+
+def test_a_trial_that_fails_says_which_targets_were_missed():
+    found = sized(UNSIZED, ttft_s=1e-6)
+    missed = found.trials[0].missed
+    assert set(missed) == {"chat", "batch"}
+    assert missed["chat"]["ttft_s"] == found.trials[0].attainment["chat"].received
+    assert sizing_summary(found)["tried"][0]["missed"] == missed
+
+
+@pytest.mark.parametrize(("rate", "replica_rate", "count"), [
+    (12, 7.9, 2), (12, 6, 2), (12.001, 6, 3), (0, 6, 1), (5, None, 1), (5, 0, 1)])
+def test_replicas_at_the_bound(rate, replica_rate, count):
+    assert sizing.replicas_at_bound(rate, replica_rate) == count

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.experiment.sweep import grid, run_point, sweep
+from penstock.experiment.sweep import Point, grid, run_point, sweep
 from penstock.fleet.load import parse_fleet
 from small_fleet import FLEET
 
@@ -45,6 +47,24 @@ def test_each_seed_draws_its_own_requests():
     first, second = sweep(grid({}, load, 2))
     assert (first["seed"], second["seed"]) == (0, 1)
     assert first["chat.ttft_s.p99"] != second["chat.ttft_s.p99"]
+
+
+def test_workers_change_nothing():
+    points = grid({"policies.schedule": ["penstock", "fcfs"], "run.seed": [0, 7]}, load, 1)
+    alone = list(sweep(points))
+    together = list(sweep(points, num_workers=3))
+    assert together == alone
+    assert [list(row) for row in together] == [list(row) for row in alone]
+    assert len({repr(row["chat.ttft_s.p99"]) for row in alone}) > 1
+    assert list(sweep(points, {points[1].key}, num_workers=2)) == [alone[0], *alone[2:]]
+
+
+def test_what_a_worker_refuses_is_told():
+    fleet = parse_fleet(FLEET.replace("replicas: [{count: 1}]\n", ""))
+    short = replace(fleet, run=replace(fleet.run, warmup_s=1e6))
+    points = [Point({}, short, seed, str(seed)) for seed in (0, 1)]
+    with pytest.raises(InputError, match="no request arrives after warmup_s"):
+        list(sweep(points, num_workers=2))
 
 
 @pytest.mark.parametrize(("axes", "seeds", "words"), [

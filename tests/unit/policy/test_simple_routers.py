@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +40,15 @@ def test_least_loaded_counts_prompts_then_requests_then_numbers() -> None:
                         0.0).replica_id == 1
     assert router.route(REQUEST, [snapshot(1), snapshot(0)], 0.0).replica_id == 0
     assert router.route(REQUEST, [snapshot(0, kv_used=640), snapshot(1, 30)], 0.0).terms == {
-        "load": 30.0}
+        "load": 40.0}
+
+
+def test_least_loaded_gives_the_fast_more() -> None:
+    router = LeastLoaded()
+    slow = replace(snapshot(0), speed=0.25)
+    # The prompt's 10 tokens take as long on an idle slow replica as 40 on a fast one.
+    assert router.route(REQUEST, [slow, snapshot(1, 29)], 0.0).replica_id == 1
+    assert router.route(REQUEST, [slow, snapshot(1, 31)], 0.0).replica_id == 0
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=6), st.data())

@@ -1,47 +1,8 @@
 import json
 import re
-import shutil
-import subprocess
-import sys
-from html.parser import HTMLParser
 
-import pytest
-
-from penstock.core.errors import InputError
-from penstock.report import html
+from pages import browsed, headings_descend_by_one, needs_browser, outline
 from penstock.report.html import page_parts, write_page
-
-VOID = {"meta", "line", "rect", "path"}
-
-
-class Outline(HTMLParser):
-    """Open elements, headings, ids and figures of a page."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.headings, self.figures, self.text = [], [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        attributes = dict(attrs)
-        if "data-figure" in attributes:
-            assert attributes["aria-label"]
-            self.figures.append(attributes["data-figure"])
-        if tag == "th":
-            assert attributes["scope"] in ("col", "row", "rowgroup")
-        if re.fullmatch("h[1-6]", tag):
-            self.headings.append(int(tag[1]))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        pass
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
 
 
 def without_plotly(run, **changes):
@@ -49,20 +10,10 @@ def without_plotly(run, **changes):
     return (before + after).decode()
 
 
-def outline(page):
-    parser = Outline()
-    parser.feed(page)
-    parser.close()
-    return parser
-
-
 def test_elements_are_balanced_and_headings_descend_by_one(run):
     parsed = outline(without_plotly(run))
     assert parsed.open == []
-    assert parsed.headings[0] == 1
-    assert parsed.headings.count(1) == 1
-    steps = zip(parsed.headings, parsed.headings[1:], strict=False)
-    assert all(after - before <= 1 for before, after in steps)
+    assert headings_descend_by_one(parsed.headings)
 
 
 def test_every_figure_on_the_page_has_its_data(run):
@@ -115,26 +66,9 @@ def test_optional_sections_are_left_out(run):
         assert title not in text
 
 
-def test_plotlys_python_side_is_not_imported():
-    code = ("import sys; from penstock.report import html; html.plotly_script(); "
-            "sys.exit('plotly' in sys.modules)")
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_a_missing_plotly_is_a_clear_error(monkeypatch):
-    monkeypatch.setattr(html, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"plotly\.js not found"):
-        html.plotly_script()
-
-
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+@needs_browser
 def test_a_browser_draws_every_plot_without_a_console_message(run, tmp_path):
     write_page(tmp_path / "report.html", run.summary, run.table, run.series)
-    done = subprocess.run(
-        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}",
-         "--virtual-time-budget=4000", "--dump-dom", (tmp_path / "report.html").as_uri()],
-        capture_output=True, text=True, timeout=120, check=True)
+    done = browsed(tmp_path / "report.html", tmp_path / "profile")
     assert done.stdout.count("js-plotly-plot") >= 7
     assert "CONSOLE" not in done.stderr

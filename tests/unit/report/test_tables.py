@@ -27,10 +27,50 @@ def test_values_above_a_binding_target_are_marked(run):
     assert "▲" in text  # the strict class has a 20 ms pace that no request keeps
 
 
-@pytest.mark.parametrize("key", ["sizing", "refusals"])
-def test_optional_tables_are_left_out(run, key):
+@pytest.mark.parametrize(("key", "title"), [("sizing", "Sizing search"),
+                                            ("refusals", "Rejected and shed")])
+def test_optional_tables_are_left_out(run, key, title):
     shorter = {name: value for name, value in run.summary.items() if name != key}
-    assert len(run_tables(shorter)) == len(run_tables(run.summary)) - 1
+    assert title in printed(run.summary)
+    assert title not in printed(shorter)
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_what_matters_stands_at_every_width_and_nothing_is_cut(run, width):
+    text = printed(run.summary, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    for word in ("verdict", "attainment", "target", "p99", "✗ misses", "missed by"):
+        assert word in text
+
+
+def test_a_paced_class_gets_its_late_tokens_and_a_footnote(run):
+    text = printed(run.summary)
+    assert text.count("late tokens   ") == 1
+    assert "ITL paced: token n is due at" in text
+    strict = {name: entry for name, entry in run.summary["classes"].items()
+              if name != "interactive"}
+    assert "ITL paced" not in printed(run.summary | {"classes": strict})
+
+
+def test_a_summary_of_an_earlier_version_has_tables_too(run):
+    classes = {name: {key: value for key, value in entry.items()
+                      if key not in ("missed", "late_token_share")}
+               for name, entry in run.summary["classes"].items()}
+    assert "Service classes" in printed(run.summary | {"classes": classes})
+
+
+def test_sizing_says_what_failed_and_why_no_fewer_were_tried(run):
+    sizing = {"variable": "num_replicas", "chosen": 3, "tried": [
+        {"value": 3, "attainment": {"interactive": 1.0}, "meets_slo": True, "missed": {}},
+        {"value": 2, "attainment": {"interactive": 0.5}, "meets_slo": False,
+         "missed": {"interactive": {"unserved": 0, "ttft_s": 700, "itl_s": 12}}}],
+        "limits": [{"classes": None, "fewest": 2, "reason": "throughput bound",
+                    "rate_per_s": 12.0, "replica_rate_per_s": 7.9}]}
+    text = printed(run.summary | {"sizing": sizing})
+    assert "interactive: TTFT 700, ITL 12" in text
+    assert ("1 replica was not tried: below the throughput bound; 1 replica cannot carry "
+            "12 requests/s, at most 7.9/s.") in text
 
 
 def test_brackets_in_names_are_no_markup(run):

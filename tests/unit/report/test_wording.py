@@ -72,3 +72,40 @@ def test_headline_of_a_sized_fleet_with_two_groups():
     two = summary({"a": True}, sizing={"tried": []})
     two["fleet"]["replicas"].append({"model": "n", "count": 1})
     assert wording.headline(two).startswith("Sized to 3 replicas of m on a and 1 replica of n:")
+
+
+def test_headline_names_whom_a_group_serves():
+    found = summary({"a": True})
+    found["fleet"]["replicas"][0]["service_classes"] = ["a", "b"]
+    assert "3 replicas of m on a (a, b): " in wording.headline(found)
+
+
+def test_one_replica_is_singular():
+    assert [wording.replicas(n) for n in (1, 2, 1200)] == ["1 replica", "2 replicas",
+                                                           "1,200 replicas"]
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.0, "0 %"), (0.01, "1 %"), (0.01001, "1.01 %"),
+                                             (1.0, "100 %"), (None, wording.ABSENT)])
+def test_late_shares_never_read_as_kept(share, text):
+    assert wording.late_share(share) == text
+
+
+def limit(**changes):
+    return {"classes": None, "fewest": 4, "reason": "throughput bound", "rate_per_s": 20.0,
+            "replica_rate_per_s": 6.0, **changes}
+
+
+def test_why_no_fewer_replicas_were_tried():
+    assert wording.sizing_limits({}) == []
+    assert wording.sizing_limits({"limits": [limit(fewest=1)]}) == []
+    bound, stated = wording.sizing_limits({"limits": [
+        limit(classes=["chat", "jobs"]), limit(reason="stated", fewest=2)]})
+    assert bound == ("Up to 3 replicas were not tried: below the throughput bound; 3 replicas "
+                     "cannot carry 20 requests/s of chat and jobs, at most 18/s.")
+    assert stated == "1 replica was not tried: the fleet file asks for at least 2."
+
+
+def test_what_was_missed_comes_most_first_and_without_noughts():
+    assert wording.missed_by({"unserved": 1, "ttft_s": 30, "itl_s": 0}) == "TTFT 30, not served 1"
+    assert wording.trial_missed({}) == ""

@@ -22,8 +22,9 @@ class Cluster:
 
     def __init__(self, replicas: Sequence[SimReplica], router: Router,
                  on_refused: Callable[[Request, str], None],
-                 serves: Sequence[Callable[[str, str], bool]]) -> None:
+                 serves: Sequence[Callable[[str, str], bool]], speeds: Sequence[float]) -> None:
         self._replicas = replicas
+        self._speeds = speeds
         self._router = router
         self._on_refused = on_refused
         self._serves = serves
@@ -124,5 +125,6 @@ class Cluster:
             prompt_tokens, kv_tokens = replica.load(now_ps)
             seen = self._seen[index] = ReplicaSnapshot(
                 index, model, now_ps / PS_PER_S, scheduler.num_waiting, scheduler.num_running,
-                prompt_tokens, kv_tokens, scheduler.kv_total_tokens)
+                prompt_tokens, kv_tokens, scheduler.kv_total_tokens,
+                speed=self._speeds[index])
         return seen

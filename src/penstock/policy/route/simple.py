@@ -22,18 +22,21 @@ class RoundRobin:
         return Route(ids[turn % len(ids)])
 
 
-def load(replica: ReplicaSnapshot) -> tuple[int, int, int]:
-    """How loaded a replica looks: prompt tokens to compute, then requests, then its number."""
-    return (replica.queued_prompt_tokens + replica.kv_used_tokens // 16,
-            replica.num_waiting + replica.num_running, replica.replica_id)
+def load(replica: ReplicaSnapshot, prompt_tokens: int = 0) -> tuple[float, float, int]:
+    """How loaded a replica would be for its speed with one more prompt: prompt tokens to compute,
+    then requests, then its number."""
+    work_tokens = replica.queued_prompt_tokens + prompt_tokens + replica.kv_used_tokens // 16
+    num_requests = replica.num_waiting + replica.num_running + 1
+    return (work_tokens / replica.speed, num_requests / replica.speed, replica.replica_id)
 
 
 class LeastLoaded:
     """Takes the replica with the least work in sight."""
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
-        best = min(replicas, key=load)
-        return Route(best.replica_id, {"load": float(load(best)[0])})
+        loads = [load(replica, request.prompt_tokens) for replica in replicas]
+        least = min(loads)
+        return Route(least[2], {"load": least[0]})
 
 
 class TwoChoices:
@@ -50,8 +53,8 @@ class TwoChoices:
         second = self._draw(len(replicas) - 1) if len(replicas) > 1 else first
         if second >= first and len(replicas) > 1:
             second += 1
-        best = min((replicas[first], replicas[second]), key=load)
-        return Route(best.replica_id, {"load": float(load(best)[0])})
+        least = min(load(replicas[i], request.prompt_tokens) for i in (first, second))
+        return Route(least[2], {"load": least[0]})
 
 
 ROUTERS = ("round_robin", "least_loaded", "two_choices")

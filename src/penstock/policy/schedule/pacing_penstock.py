@@ -3,6 +3,7 @@
 from penstock.core.request import Request
 from penstock.core.slo import Slo
 from penstock.core.step import StepPlan
+from penstock.perf.calibration import OnlineCorrection
 from penstock.perf.protocol import StepTimeModel
 from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.options import SchedulerOptions
@@ -24,9 +25,10 @@ class PenstockPacing(PlainPacing):
     """Holds paced decodes to their due times, tightest first, and gives the rest of the step away.
 
     A decode that has fallen behind beyond repair no longer binds: slowing everyone for a request
-    that is lost would lose others. Predicted step times are corrected by what steps really took, so
-    a biased model costs little. ``prefill_share`` is the measured part of busy time that went into
-    prompts, which is what the demand bound may count on.
+    that is lost would lose others. Predicted step times are corrected by what steps really took,
+    with a margin that covers most of what still differs, so a biased model costs little.
+    ``prefill_share`` is the measured part of busy time that went into prompts, which is what the
+    demand bound may count on.
 
     Where all decodes together take longer than the tightest of them can spare, groups with ample
     slack sit out until the tightest are ahead again.
@@ -38,10 +40,10 @@ class PenstockPacing(PlainPacing):
         self._step_time = step_time
         self._lengths = lengths
         self._bank_share = options.bank_share
-        self._margin = 1.0 + options.time_margin
+        self._least_margin = 1.0 + options.time_margin
         self._quantile = options.length_quantile
         self._may_wait = options.decodes_may_wait
-        self._correction = 1.0  # observed / predicted step time
+        self._correction = OnlineCorrection()  # observed / predicted step time
         self._step_s = 0.05  # how long steps with decodes take
         self._full_step_s = step_time.seconds(options.max_step_tokens, 0.0, 0, 0)
         self.prefill_share = 0.9
@@ -96,7 +98,8 @@ class PenstockPacing(PlainPacing):
             return UNBOUNDED
         # Durations grow with context; so long as they do not double, these bounds hold.
         decode_s = self._decode_s(groups, running)
-        growth_s = self._correction * self._context_s * sum(len(groups[g].members) for g in running)
+        num_seqs = sum(len(groups[g].members) for g in running)
+        growth_s = self._correction.factor * self._context_s * num_seqs
         turns = decode_s / growth_s if growth_s > 0 else float(UNBOUNDED)
         for index in running:
             group = groups[index]
@@ -122,7 +125,8 @@ class PenstockPacing(PlainPacing):
         allowed_s = float("inf")
         for index in running:
             allowed_s = min(allowed_s, self._allowed_s(groups[index], now_s, decode_s))
-        return allowed_s / (self._correction * self._margin)
+        margin = max(self._least_margin, self._correction.margin)
+        return allowed_s / (self._correction.factor * margin)
 
     def _allowed_s(self, group: DecodeGroup, now_s: float, decode_s: float) -> float:
         """How long the next step may take for one group's sake; decodes alone take ``decode_s``."""
@@ -167,7 +171,7 @@ class PenstockPacing(PlainPacing):
         for index in running:
             seqs += len(groups[index].members)
             context_tokens += groups[index].context_tokens
-        return self._correction * self._step_time.seconds(0, 0.0, seqs, context_tokens)
+        return self._correction.factor * self._step_time.seconds(0, 0.0, seqs, context_tokens)
 
     def admitted(self, sequence: Sequence) -> None:
         prompt = sequence.request.prompt_tokens
@@ -183,12 +187,11 @@ class PenstockPacing(PlainPacing):
         # not depend on how a driver groups steps.
         if not prefill or observed_s <= 0:
             return
-        predicted_s = self._step_time.seconds(prefill, work, seqs, context_tokens)
-        if predicted_s > 0:
-            ratio = min(2.0, max(0.5, observed_s / predicted_s / self._correction))
-            self._correction *= 1.0 + _LEARN * (ratio - 1.0)
+        self._correction.update(self._step_time.seconds(prefill, work, seqs, context_tokens),
+                                observed_s)
         if seqs:
             self._step_s += _LEARN * (observed_s - self._step_s)
-        share = self._correction * (prefill * self._token_s + work * self._work_s) / observed_s
+        prompts_s = self._correction.factor * (prefill * self._token_s + work * self._work_s)
+        share = prompts_s / observed_s
         self.prefill_share += _LEARN * (min(1.0, share) - self.prefill_share)
         self.prefill_share = max(0.05, self.prefill_share)

@@ -1,0 +1,157 @@
+"""A plan as plain data: what ``plan.json`` holds and the report draws."""
+
+from dataclasses import asdict
+from math import isfinite
+from typing import Any
+
+from penstock import __version__
+from penstock.fleet.write import replicas_section
+from penstock.plan.estimate import Candidate, ClassEstimate, class_estimates, replica_queue
+from penstock.plan.judge import Verdict
+from penstock.plan.plan import FleetPlan
+from penstock.plan.propose import Choice, current_counts
+
+SECONDS_PER_HOUR = 3600.0
+MILLION = 1e6
+
+
+def plan_document(plan: FleetPlan) -> dict[str, Any]:
+    """Replicas, cost, power, cards, demands, candidates, trials, and changes from what runs now.
+
+    Numbers that do not exist (a latency that would grow without end) are None.
+    """
+    solution, fleet = plan.checked.solution, plan.fleet
+    return {
+        "name": fleet.name, "version": __version__, "seed": fleet.run.seed,
+        "holds": plan.checked.holds, "served_in_full": plan.served_in_full,
+        "unserved": list(solution.unserved),
+        "replicas": replicas_section(fleet),
+        "cost_per_hour": solution.cost_per_hour,
+        "cost_per_million_tokens": _per_million(solution.cost_per_hour, _tokens_per_s(plan)),
+        "power_w": solution.power_w,
+        "optimum": {
+            "method": solution.method, "objective": solution.objective, "bound": solution.bound,
+            "gap": solution.gap, "time_s": solution.time_s,
+            "switching_cost": solution.switching_cost,
+            "levels": [asdict(level) for level in solution.levels]},
+        "cards": [{"accelerator": pool.accelerator.name, "count": pool.count,
+                   "used": solution.cards.get(pool.accelerator.name, 0),
+                   "price_per_hour": pool.price_per_hour} for pool in fleet.accelerators],
+        "demands": [_demand(plan, choice) for choice in plan.choices],
+        "changes": _changes(plan),
+        "candidates": [_candidate(choice, candidate, plan) for choice in plan.choices
+                       for candidate in choice.candidates],
+        "not_considered": [asdict(dropped) for dropped in plan.dropped],
+        "trials": [{"round": t.round, "demand": t.demand, "replicas": dict(t.counts),
+                    "share": t.share, "meets": t.verdict.meets,
+                    "attainment": {c.name: c.worst_share for c in t.verdict.classes}}
+                   for t in plan.checked.trials],
+    }
+
+
+def _demand(plan: FleetPlan, choice: Choice) -> dict[str, Any]:
+    demand, name = choice.demand, choice.demand.name
+    counts = plan.checked.counts[name]
+    cost = sum(n * choice.candidate(variant).variant.cost_per_hour for variant, n in counts)
+    served = plan.checked.solution.served[name]
+    verdict = plan.checked.verdicts.get(name)
+    return {
+        "name": name, "model": demand.model.spec.name, "priority": demand.priority,
+        "rate_per_s": demand.rate_per_s, "served_share": served,
+        "replicas": dict(counts), "cost_per_hour": cost,
+        "cost_per_million_tokens": _per_million(cost, served * _demand_tokens_per_s(choice)),
+        "power_w": sum(n * choice.candidate(variant).variant.power_w for variant, n in counts),
+        "headroom": plan.headroom.get(name),
+        "meets": verdict.meets if verdict else None,
+        "num_seeds": verdict.num_seeds if verdict else 0,
+        "classes": _classes(plan, choice, verdict),
+    }
+
+
+def _classes(plan: FleetPlan, choice: Choice, verdict: Verdict | None) -> list[dict[str, Any]]:
+    predicted = _predicted(plan, choice)
+    rows = []
+    for i, service_class in enumerate(choice.demand.classes):
+        row: dict[str, Any] = {"name": service_class.name, "slo": asdict(service_class.slo)}
+        if verdict is not None:
+            got = verdict.classes[i]
+            row |= {"attainment": got.attainment.share, "worst_seed": got.worst_share,
+                    "simulated": _finite({"ttft_p50_s": got.ttft_p50_s,
+                                          "ttft_p99_s": got.ttft_p99_s,
+                                          "itl_p99_s": got.itl_p99_s})}
+        if predicted:
+            row["predicted"] = _finite({"ttft_p50_s": predicted[i].ttft_p50_s,
+                                        "ttft_p99_s": predicted[i].ttft_p99_s,
+                                        "itl_p99_s": predicted[i].itl_p99_s})
+        rows.append(row)
+    return rows
+
+
+def _predicted(plan: FleetPlan, choice: Choice) -> tuple[ClassEstimate, ...]:
+    """What the analytic model expects of the chosen replicas; the worst where they differ."""
+    name = choice.demand.name
+    counts = plan.checked.counts[name]
+    rates = plan.checked.rates
+    total = sum(n * rates[name, variant] for variant, n in counts)
+    worst: tuple[ClassEstimate, ...] = ()
+    for variant, count in counts:
+        queue = replica_queue(plan.before, choice.demand, choice.candidate(variant).variant)
+        rate_per_s = choice.demand.rate_per_s * rates[name, variant] / total
+        found = class_estimates(queue, choice.demand.classes, rate_per_s, count)
+        worst = found if not worst else tuple(
+            max(a, b, key=lambda e: e.ttft_p99_s) for a, b in zip(worst, found, strict=True))
+    return worst
+
+
+def _candidate(choice: Choice, candidate: Candidate, plan: FleetPlan) -> dict[str, Any]:
+    variant, demand = candidate.variant, choice.demand.name
+    group = variant.group
+    believed = plan.checked.rates[demand, variant.name]
+    return {
+        "demand": demand, "variant": variant.name, "accelerator": group.accelerator.name,
+        "tensor": group.parallelism.tensor, "pipeline": group.parallelism.pipeline,
+        "precision": group.precision, "kv_precision": group.kv_precision,
+        "kv_tokens": variant.kv_tokens, "cost_per_hour": variant.cost_per_hour,
+        "power_w": variant.power_w, "rate_per_s": candidate.rate_per_s,
+        "bound_per_s": candidate.bound_per_s, "believed_per_s": believed,
+        "num_replicas": candidate.num_replicas, "cost_alone_per_hour": candidate.cost_per_hour,
+        "binding": candidate.binding,
+        "classes": [{"name": c.name, **_finite({key: value for key, value in asdict(c).items()
+                                                if key != "name"})} for c in candidate.classes]}
+
+
+def _changes(plan: FleetPlan) -> list[dict[str, Any]]:
+    """Replicas to start and to stop, by demand and variant; what stays as it is is left out."""
+    changes = []
+    for choice in plan.choices:
+        before = current_counts(plan.before, choice.demand)
+        after = dict(plan.checked.counts[choice.demand.name])
+        for variant in sorted({*before, *after}):
+            was, will_be = before.get(variant, 0), after.get(variant, 0)
+            if was != will_be:
+                changes.append({"demand": choice.demand.name, "variant": variant, "before": was,
+                                "after": will_be,
+                                "action": "start" if will_be > was else "stop",
+                                "num_replicas": abs(will_be - was)})
+    return changes
+
+
+def _tokens_per_s(plan: FleetPlan) -> float:
+    return sum(plan.checked.solution.served[c.demand.name] * _demand_tokens_per_s(c)
+               for c in plan.choices)
+
+
+def _demand_tokens_per_s(choice: Choice) -> float:
+    sample = choice.demand.sample
+    tokens = int(sample.prompt_tokens.sum() + sample.output_tokens.sum())
+    return tokens / sample.duration_s if sample.duration_s > 0 else 0.0
+
+
+def _per_million(cost_per_hour: float, tokens_per_s: float) -> float | None:
+    if tokens_per_s <= 0:
+        return None
+    return cost_per_hour / SECONDS_PER_HOUR / tokens_per_s * MILLION
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    return {key: value if isfinite(value) else None for key, value in values.items()}

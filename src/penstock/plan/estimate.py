@@ -1,0 +1,178 @@
+"""What each variant is expected to do for a demand, and which variants are worth considering."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+
+from penstock.core.errors import InputError
+from penstock.core.slo import ServiceClass
+from penstock.engine.sim.simulation import step_time
+from penstock.fleet.values import Fleet
+from penstock.perf.queueing.replicas import (
+    ClassTargets,
+    EngineLimits,
+    ReplicaQueue,
+    RequestMix,
+)
+from penstock.plan.bound import throughput_bound
+from penstock.plan.demands import Demand
+from penstock.plan.variants import LeftOut, Variant, step_tokens
+
+_DOMINANCE_MARGIN = 1.05  # estimates are not sure enough to drop a variant for less
+_MOST_REPLICAS = 100_000
+_SAMPLE_ROWS = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class ClassEstimate:
+    """Expected latencies of one class, seconds; infinite where they would grow without end."""
+
+    name: str
+    ttft_p50_s: float
+    ttft_p99_s: float
+    itl_p50_s: float
+    itl_p99_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A variant for a demand. ``rate_per_s`` is what one replica sustains within all targets where
+    ``num_replicas``, the fewest that carry the whole demand alone, share the traffic; ``binding``
+    is what ends it; ``bound_per_s`` is the rate that no schedule exceeds, where it is known."""
+
+    variant: Variant
+    rate_per_s: float
+    num_replicas: int
+    binding: str
+    bound_per_s: float | None
+    classes: tuple[ClassEstimate, ...]
+
+    @property
+    def cost_per_hour(self) -> float:
+        """Cost of carrying the demand with this variant alone."""
+        return self.num_replicas * self.variant.cost_per_hour
+
+    @property
+    def power_w(self) -> float:
+        """Power of carrying the demand with this variant alone."""
+        return self.num_replicas * self.variant.power_w
+
+
+def estimate(fleet: Fleet, demand: Demand, variant: Variant) -> Candidate | LeftOut:
+    """What the analytic model expects, or why the variant cannot meet the targets at all."""
+    queue = replica_queue(fleet, demand, variant)
+    rate_per_s = demand.rate_per_s
+    idle_misses = queue.first_miss(1e-9)
+    if idle_misses is not None:
+        name, target = idle_misses
+        return LeftOut(variant.name, f"misses the {target} target of {name} even when idle")
+    if rate_per_s <= 0.0:  # all requests at one instant
+        return LeftOut(variant.name, "the traffic has no rate")
+    count = _fewest(queue, rate_per_s)
+    if count > _MOST_REPLICAS:
+        return LeftOut(variant.name, f"more than {_MOST_REPLICAS:,} replicas would be needed")
+    sustained, binding = queue.capacity_per_s(count)
+    return Candidate(variant, sustained, count, binding, _bound(fleet, demand, variant),
+                     class_estimates(queue, demand.classes, rate_per_s / count, count))
+
+
+def class_estimates(queue: ReplicaQueue, classes: Sequence[ServiceClass], rate_per_s: float,
+                    num_replicas: int) -> tuple[ClassEstimate, ...]:
+    """Latencies of every class at a rate per replica."""
+    state = queue.operation(rate_per_s)
+    gaps = (state.gap_quantile_s(0.5), state.gap_quantile_s(0.99)) if state else (inf, inf)
+    return tuple(ClassEstimate(c.name, queue.ttft_quantile_s(i, 0.5, rate_per_s, num_replicas),
+                               queue.ttft_quantile_s(i, 0.99, rate_per_s, num_replicas), *gaps)
+                 for i, c in enumerate(classes))
+
+
+def replica_queue(fleet: Fleet, demand: Demand, variant: Variant) -> ReplicaQueue:
+    """The analytic model of a variant's replicas before a demand."""
+    schedule = fleet.schedule_of(variant.group)
+    engine = EngineLimits(
+        step_tokens=step_tokens(schedule), kv_tokens=variant.kv_tokens,
+        max_num_seqs=schedule.max_num_seqs, by_pace=schedule.chunking in ("solved", "grid"),
+        by_deadline=schedule.order != "arrival")
+    return ReplicaQueue(step_time(variant.group), engine, request_mix(demand),
+                        [class_targets(c) for c in demand.classes])
+
+
+def class_targets(service_class: ServiceClass) -> ClassTargets:
+    """A service class's objective as the analytic model takes it."""
+    slo = service_class.slo
+    return ClassTargets(service_class.name, _or_inf(slo.ttft_s), _or_inf(slo.itl_s),
+                        _or_inf(slo.e2e_s), slo.itl == "paced", slo.percentile)
+
+
+def request_mix(demand: Demand) -> RequestMix:
+    """The demand's requests, or evenly spaced ones of them where there are very many."""
+    work = demand.sample
+    rows = np.unique(np.linspace(0, len(work) - 1, min(len(work), _SAMPLE_ROWS)).astype(np.int64))
+    names = [c.name for c in demand.classes]
+    index_of = np.array([names.index(name) if name in names else -1
+                         for name in work.service_classes], dtype=np.int64)
+    gaps = np.diff(work.arrival_s)
+    mean_gap_s = float(gaps.mean()) if len(gaps) else 0.0
+    scv = float(gaps.var()) / mean_gap_s**2 if mean_gap_s > 0.0 else 1.0
+    return RequestMix(work.prompt_tokens[rows].astype(np.float64),
+                      work.output_tokens[rows].astype(np.float64),
+                      index_of[work.class_index[rows]], scv)
+
+
+def _or_inf(value: float | None) -> float:
+    return inf if value is None else value
+
+
+def _fewest(queue: ReplicaQueue, rate_per_s: float) -> int:
+    """The fewest replicas that together carry a rate within all targets."""
+    low, high = 0, 1
+    while queue.first_miss(rate_per_s / high, high) is not None:
+        low, high = high, 2 * high
+        if high > _MOST_REPLICAS:
+            return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if queue.first_miss(rate_per_s / middle, middle) is None:
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _bound(fleet: Fleet, demand: Demand, variant: Variant) -> float | None:
+    try:
+        return throughput_bound(fleet, variant.group, demand.sample).rate_per_s
+    except InputError:  # not every step time and cache has one
+        return None
+
+
+def without_dominated(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[LeftOut]]:
+    """Candidates that no other replaces at no more of anything.
+
+    A variant is dropped when as many replicas of another kind as fit on the same cards carry
+    clearly more at no more cost and power: whatever a plan does with it, the other can do.
+    """
+    kept: list[Candidate] = []
+    dropped: list[LeftOut] = []
+    ordered = sorted(candidates, key=lambda c: (c.variant.group.num_accelerators, -c.rate_per_s,
+                                                c.variant.name))
+    for candidate in ordered:
+        better = next((other for other in kept if _dominates(other, candidate)), None)
+        if better is None:
+            kept.append(candidate)
+        else:
+            dropped.append(LeftOut(candidate.variant.name,
+                                   f"{better.variant.name} carries more on the same cards"))
+    return sorted(kept, key=lambda c: c.variant.name), dropped
+
+
+def _dominates(one: Candidate, other: Candidate) -> bool:
+    mine, theirs = one.variant, other.variant
+    if mine.group.accelerator.name != theirs.group.accelerator.name:
+        return False
+    fits = theirs.group.num_accelerators // mine.group.num_accelerators
+    return (fits >= 1 and fits * one.rate_per_s >= _DOMINANCE_MARGIN * other.rate_per_s
+            and fits * mine.cost_per_hour <= theirs.cost_per_hour
+            and fits * mine.power_w <= theirs.power_w)

@@ -1,0 +1,182 @@
+"""A fast plan: demands in the order of priority and regret, then moves that save."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from penstock.plan.instance import (
+    Floats,
+    Instance,
+    Ints,
+    pool_load,
+    replicas_of,
+    served_shares,
+)
+from penstock.plan.problem import TOLERANCE
+
+MAX_ROUNDS = 4
+Change = tuple[float, int, float]  # priced cost, option, share
+
+
+def greedy_shares(instance: Instance, prices: Floats | None = None) -> Floats:
+    """Shares (options,) that fit what is scarce.
+
+    ``prices`` (resources,) are added to the cost of what a replica uses; with the duals of a
+    relaxation as prices the choice knows what is scarce. Whole demands first within a priority, the
+    one that loses most by its second choice before others; then shares of those left.
+    """
+    state = _State.empty(instance, prices)
+    order = _order(instance, state.priced)
+    for priority in sorted({d.priority for d in instance.problem.demands}):
+        group = [d for d in order if instance.problem.demands[d].priority == priority]
+        left = [d for d in group if not state.place_whole(d)]
+        for demand in left:
+            state.place_part(demand)
+    for _ in range(MAX_ROUNDS):
+        if not sum(state.improve(d) for d in order):
+            break
+    return state.shares
+
+
+def _order(instance: Instance, priced: Floats) -> list[int]:
+    """Demands by priority, then by what the second choice costs more than the first."""
+    alone = priced[instance.option_pool] * instance.option_alone
+    alone = np.where(instance.option_alone <= instance.upper[instance.option_pool], alone, np.inf)
+    regret = np.zeros(instance.num_demands)
+    for demand in range(instance.num_demands):
+        choices = np.sort(alone[instance.options_of(demand)])
+        if len(choices) and np.isfinite(choices[0]):
+            regret[demand] = choices[1] - choices[0] if len(choices) > 1 else np.inf
+    keys = [(d.priority, -float(regret[i]), i) for i, d in enumerate(instance.problem.demands)]
+    return [i for _, _, i in sorted(keys)]
+
+
+@dataclass(slots=True)
+class _State:
+    """Shares so far, the load and replicas of each pool, and what is left of each resource."""
+
+    instance: Instance
+    priced: Floats
+    shares: Floats
+    load: Floats
+    replicas: Ints
+    room: Floats
+
+    @classmethod
+    def empty(cls, instance: Instance, prices: Floats | None) -> "_State":
+        priced = instance.cost if prices is None else instance.cost + prices @ instance.usage
+        return cls(instance, priced, np.zeros(len(instance.option_demand)),
+                   np.zeros(instance.num_pools), np.zeros(instance.num_pools, dtype=np.int64),
+                   instance.supply.astype(np.float64))
+
+    def _replicas(self, pool: int, load: float) -> int:
+        if load <= TOLERANCE:
+            return 0
+        return max(1, int(np.ceil(load - TOLERANCE)), int(self.instance.floor[pool]))
+
+    def _most(self, pool: int) -> int:
+        """Replicas that the pool could have with what is left."""
+        usage = self.instance.usage[:, pool]
+        used = usage > 0
+        limit = int(self.instance.upper[pool])
+        if not used.any():
+            return limit
+        fits = np.floor((self.room[used] * (1 + 1e-12) + 1e-9) / usage[used]).min()
+        return min(limit, int(self.replicas[pool]) + max(0, int(fits)))
+
+    def _add(self, option: int, share: float) -> None:
+        pool = int(self.instance.option_pool[option])
+        self.shares[option] += share
+        self.load[pool] += share * self.instance.option_load[option]
+        if self.shares[option] <= TOLERANCE:
+            self.shares[option] = 0.0
+        count = self._replicas(pool, float(self.load[pool]))
+        self.room -= self.instance.usage[:, pool] * (count - self.replicas[pool])
+        self.replicas[pool] = count
+
+    def _whole_changes(self, demand: int, share: float) -> list[Change]:
+        """What it would cost to put ``share`` on each option with room for it, cheapest first."""
+        found = []
+        for option in self.instance.options_of(demand):
+            pool = int(self.instance.option_pool[option])
+            load = float(self.load[pool]) + share * float(self.instance.option_load[option])
+            count = self._replicas(pool, load)
+            if count <= self.replicas[pool] or count <= self._most(pool):
+                added = max(0, count - int(self.replicas[pool]))
+                found.append((added * float(self.priced[pool]), option, share))
+        return sorted(found)
+
+    def _shares_that_fit(self, demand: int, share: float) -> list[Change]:
+        """The largest share up to ``share`` on each option, by share, then by cost per share."""
+        found = []
+        for option in self.instance.options_of(demand):
+            pool = int(self.instance.option_pool[option])
+            most = self._most(pool)
+            if most < max(1, int(self.instance.floor[pool])):
+                continue
+            load = float(self.instance.option_load[option])
+            fits = min(share, (most - float(self.load[pool])) / load)
+            if fits > TOLERANCE:
+                found.append((float(self.priced[pool]) * load, option, fits))
+        return sorted(found, key=lambda change: (-change[2], change[0], change[1]))
+
+    def place_whole(self, demand: int) -> bool:
+        """Serves all of the demand if it fits, the cheapest way that is seen."""
+        changes = self._whole_changes(demand, 1.0)
+        if changes:
+            self._add(changes[0][1], 1.0)
+            return True
+        if not self.instance.problem.demands[demand].mixed:
+            return False
+        return self._fill(demand, whole=True)
+
+    def place_part(self, demand: int) -> None:
+        """Serves as much of the demand as fits, if it may be served in part."""
+        if not self.instance.problem.demands[demand].partial:
+            return
+        if self.instance.problem.demands[demand].mixed:
+            self._fill(demand, whole=False)
+        elif changes := self._shares_that_fit(demand, 1.0):
+            self._add(changes[0][1], changes[0][2])
+
+    def _fill(self, demand: int, *, whole: bool) -> bool:
+        """Splits the demand over pools, largest share first; undone if it must be whole and is
+        not."""
+        missing, placed = 1.0, []
+        while missing > TOLERANCE:
+            changes = self._shares_that_fit(demand, missing)
+            if not changes:
+                break
+            _, option, share = changes[0]
+            self._add(option, share)
+            placed.append((option, share))
+            missing -= share
+        if whole and missing > TOLERANCE:
+            for option, share in placed:
+                self._add(option, -share)
+            return False
+        return True
+
+    def improve(self, demand: int) -> bool:
+        """Moves a demand that is served in full by one pool to a cheaper one."""
+        options = self.instance.options_of(demand)
+        held = [o for o in options if self.shares[o] > 0.0]
+        if len(held) != 1 or self.shares[held[0]] < 1.0 - TOLERANCE:
+            return False
+        pool = int(self.instance.option_pool[held[0]])
+        before = int(self.replicas[pool])
+        self._add(held[0], -1.0)
+        saved = (before - int(self.replicas[pool])) * float(self.priced[pool])
+        changes = self._whole_changes(demand, 1.0)
+        better = changes and changes[0][0] < saved - 1e-9 * max(1.0, saved)
+        self._add(changes[0][1] if better else held[0], 1.0)
+        return bool(better)
+
+
+def fits(instance: Instance, shares: Floats) -> bool:
+    """Whether the replicas for these shares (options,) respect supply, budgets and pool sizes."""
+    count = replicas_of(instance, pool_load(instance, shares))
+    used = instance.usage @ count
+    return bool(np.all(count <= instance.upper)
+                and np.all(used <= instance.supply * (1 + 1e-12) + 1e-9)
+                and np.all(served_shares(instance, shares) <= 1.0 + TOLERANCE))

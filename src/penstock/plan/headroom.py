@@ -1,0 +1,30 @@
+"""By how much a demand may grow before its replicas miss an objective, by simulation."""
+
+from dataclasses import replace
+
+from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.plan.demands import Demand
+from penstock.plan.judge import judge
+from penstock.workload.mixing import scale_rate
+
+MOST = 1.0
+"""Headroom is not searched beyond this part of the demand's rate."""
+
+_STEPS = 5
+
+
+def headroom(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *,
+             seed: int) -> float:
+    """The largest growth in rate, as a part of today's, that still meets every objective.
+
+    Arrivals are pressed together evenly. Found to within 1/32 by bisection, with the first seed.
+    """
+    low, high = 0.0, MOST
+    for _ in range(_STEPS):
+        middle = 0.5 * (low + high)
+        grown = replace(demand, workloads=(scale_rate(demand.sample, 1.0 + middle),))
+        if judge(fleet, grown, groups, seed=seed).meets:
+            low = middle
+        else:
+            high = middle
+    return low

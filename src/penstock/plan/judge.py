@@ -1,0 +1,123 @@
+"""Simulates the replicas proposed for a demand on its real arrivals, and says what came of it."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from penstock.engine.sim.simulation import simulate
+from penstock.fleet.judge import attainment_by_class, counted
+from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.metrics.attainment import Attainment
+from penstock.metrics.definitions import FloatColumn
+from penstock.metrics.table import RequestTable
+from penstock.plan.demands import Demand
+from penstock.workload.mixing import scale_rate
+from penstock.workload.select import select
+from penstock.workload.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class ClassOutcome:
+    """What one class got, over all seeds that were simulated. ``itl_p99_s`` is the median over
+    requests of the gap that 99 % of a request's gaps do not exceed."""
+
+    name: str
+    attainment: Attainment
+    worst_share: float
+    ttft_p50_s: float
+    ttft_p99_s: float
+    itl_p99_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether every class met its objective with every seed, and what each got.
+
+    Seeds after the first that misses are not simulated.
+    """
+
+    meets: bool
+    num_seeds: int
+    classes: tuple[ClassOutcome, ...]
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """Classes that got less than they should in some seed, the worst served first."""
+        return tuple(c.name for c in sorted(self.classes, key=lambda c: c.worst_share))
+
+
+def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, seed: int,
+          share: float = 1.0) -> Verdict:
+    """Simulate ``groups`` on the demand's requests, seed after seed until one misses.
+
+    Of a demand that is served in part, evenly spaced requests make up the ``share`` that enters.
+    Drawn traffic must hold once more a little faster, by what its rate may be off by chance: else
+    replicas at the edge would pass with these seeds and fail with the next.
+    """
+    alone = replace(fleet, replicas=groups)
+    goals = {c.name: c.slo.percentile for c in demand.classes}
+    workloads = [thinned(workload, share) for workload in distinct(demand.workloads)]
+    tables: list[RequestTable] = []
+    worst = dict.fromkeys(goals, 1.0)
+    meets = True
+    for number, workload in enumerate(workloads):
+        table = simulate(alone, workload, seed=seed + number).table
+        tables.append(counted(fleet, table))
+        for name, attainment in attainment_by_class(alone, table).items():
+            worst[name] = min(worst[name], attainment.share or 0.0)
+            meets = meets and bool(attainment.meets(goals[name]))
+        if not meets:
+            break
+    if meets and len(workloads) > 1:
+        meets = all(_meets(alone, scale_rate(workload, 1.0 + chance(workload)), seed + number)
+                    for number, workload in enumerate(workloads))
+    return Verdict(meets, len(tables),
+                   tuple(_outcome(c.name, tables, worst[c.name]) for c in demand.classes))
+
+
+def chance(workload: Workload) -> float:
+    """How much higher than measured a drawn workload's rate may be: two standard deviations of a
+    Poisson count, relative to it."""
+    return float(2.0 / np.sqrt(len(workload)))
+
+
+def _meets(fleet: Fleet, workload: Workload, seed: int) -> bool:
+    found = attainment_by_class(fleet, simulate(fleet, workload, seed=seed).table)
+    return all(attainment.meets(fleet.service_class(name).slo.percentile)
+               for name, attainment in found.items())
+
+
+def distinct(workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:
+    """The workloads without repetitions: a trace at its own times is the same for every seed."""
+    first = workloads[0]
+    return tuple(w for i, w in enumerate(workloads) if i == 0 or not _same(first, w))
+
+
+def _same(one: Workload, other: Workload) -> bool:
+    return len(one) == len(other) and all(
+        np.array_equal(getattr(one, name), getattr(other, name))
+        for name in ("arrival_s", "prompt_tokens", "output_tokens", "class_index"))
+
+
+def thinned(workload: Workload, share: float) -> Workload:
+    """Evenly spaced requests that make up ``share`` of all."""
+    if share >= 1.0:
+        return workload
+    upto = np.floor(np.arange(len(workload) + 1) * share + 1e-9)
+    return select(workload, np.diff(upto) > 0)
+
+
+def _outcome(name: str, tables: list[RequestTable], worst_share: float) -> ClassOutcome:
+    rows = [table.of_class(name) for table in tables]
+    met = Attainment(sum(int(r.met_slo.sum()) for r in rows), sum(len(r) for r in rows))
+    ttft_s = np.concatenate([r.ttft_s for r in rows])
+    return ClassOutcome(name, met, worst_share, quantile(ttft_s, 0.5), quantile(ttft_s, 0.99),
+                        quantile(np.concatenate([r.itl_p99_s for r in rows]), 0.5))
+
+
+def quantile(values: FloatColumn, share: float) -> float:
+    """By nearest rank over the values that exist; NaN where none does."""
+    known = np.sort(values[~np.isnan(values)])
+    if not len(known):
+        return float("nan")
+    return float(known[max(0, int(np.ceil(share * len(known))) - 1)])

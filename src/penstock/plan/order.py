@@ -1,0 +1,43 @@
+"""The order of plans: served rates by priority, then cost, then switching cost."""
+
+
+from penstock.plan.instance import Floats, Instance, pool_load, replicas_of, served_shares
+from penstock.plan.problem import TOLERANCE
+from penstock.plan.solution import switching_cost
+
+# Relative slack with which a level's optimum is kept at later levels.
+KEEP = 1e-9
+# Relative difference below which two plans count as equal.
+SAME = 1e-6
+
+
+def objective_vector(instance: Instance, shares: Floats) -> tuple[float, ...]:
+    """What is minimised, in order: minus the served rate by priority, cost, switching cost."""
+    problem = instance.problem
+    served = served_shares(instance, shares)
+    by_priority = {d.priority: 0.0 for d in problem.demands}
+    for demand, share in zip(problem.demands, served, strict=True):
+        by_priority[demand.priority] -= demand.rate_per_s * float(share)
+    cost = float(instance.cost @ replicas_of(instance, pool_load(instance, shares)))
+    moves = switching(instance, shares)
+    return (*(by_priority[p] for p in sorted(by_priority)),
+            cost + (moves if problem.switching.in_cost else 0.0), moves)
+
+
+def switching(instance: Instance, shares: Floats) -> float:
+    """Switching cost of the plan with these shares (options,)."""
+    problem = instance.problem
+    count = replicas_of(instance, pool_load(instance, shares))
+    named = {(problem.demands[d].name, problem.pools[p].name): float(share)
+             for d, p, share in zip(instance.option_demand, instance.option_pool, shares,
+                                    strict=True) if share > TOLERANCE}
+    replicas = {pool.name: int(n) for pool, n in zip(problem.pools, count, strict=True)}
+    return switching_cost(problem, replicas, named)
+
+
+def is_better(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether one objective vector comes before the other, beyond rounding."""
+    for a, b in zip(one, other, strict=True):
+        if abs(a - b) > SAME * max(1.0, abs(a), abs(b)):
+            return a < b
+    return False

@@ -1,0 +1,114 @@
+"""From a fleet file to a plan: demands, candidates, the optimum, and its check by simulation."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from penstock.core.errors import InputError
+from penstock.fleet.sources import fleet_workload
+from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.plan.check import Checked, Solve, Trial, check
+from penstock.plan.demands import Demand, demands_of
+from penstock.plan.estimate import Candidate, estimate, without_dominated
+from penstock.plan.headroom import headroom
+from penstock.plan.propose import Choice, current_counts, groups_of
+from penstock.plan.variants import LeftOut, variants_of
+from penstock.workload.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A variant that a plan does not consider for a demand, and why."""
+
+    demand: str
+    variant: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FleetPlan:
+    """A fleet with the replicas proposed for it, and all that led there.
+
+    ``headroom`` is, by demand that is served in full, the part by which its traffic may grow.
+    """
+
+    fleet: Fleet
+    before: Fleet
+    choices: tuple[Choice, ...]
+    dropped: tuple[Dropped, ...]
+    checked: Checked
+    headroom: dict[str, float]
+
+    @property
+    def served_in_full(self) -> bool:
+        """Whether every demand is served in full, and simulation confirms every objective."""
+        return self.checked.holds and not self.checked.solution.unserved
+
+
+def plan_fleet(fleet: Fleet, solve: Solve, *, workload: Workload | None = None,
+               on_step: Callable[[str], None] | None = None) -> FleetPlan:
+    """The least-cost replicas that meet every objective of ``fleet`` in simulation.
+
+    ``workload`` is the traffic of the run's own seed where it has been made already. Raises
+    InputError where no request arrives, and as ``fleet_workload`` does.
+    """
+    say = on_step or _silent
+    seed = fleet.run.seed
+    first = fleet_workload(fleet, seed) if workload is None else workload
+    workloads = (first, *(fleet_workload(fleet, seed + number)
+                          for number in range(1, fleet.plan.num_seeds)))
+    demands = demands_of(fleet, workloads)
+    if not demands:
+        raise InputError("traffic: no request arrives, so there is nothing to plan for")
+    say(f"estimating variants for {', '.join(demand.name for demand in demands)}")
+    found = [_choice(fleet, demand) for demand in demands]
+    choices = tuple(choice for choice, _ in found)
+    checked = check(fleet, choices, solve, seed=seed, on_trial=lambda trial: say(told(trial)))
+    say("measuring headroom")
+    return FleetPlan(replace(fleet, replicas=_replicas(choices, checked)), fleet, choices,
+                     tuple(d for _, dropped in found for d in dropped), checked,
+                     _headroom(fleet, choices, checked))
+
+
+def _silent(text: str) -> None:
+    """Tell nobody."""
+
+
+def told(trial: Trial) -> str:
+    """A trial in a few words."""
+    counts = " + ".join(f"{count} x {variant}" for variant, count in trial.counts)
+    verdict = "enough" if trial.verdict.meets else "too little"
+    return f"{trial.demand}: {counts} {verdict}"
+
+
+def _choice(fleet: Fleet, demand: Demand) -> tuple[Choice, list[Dropped]]:
+    variants, impossible = variants_of(fleet, demand.model, demand.longest_tokens)
+    running = current_counts(fleet, demand)
+    if fleet.plan.keep_accelerators and running:
+        kept = {v.group.accelerator.name for v in variants if v.name in running}
+        impossible += [LeftOut(v.name, "keep_accelerators is set")
+                       for v in variants if v.group.accelerator.name not in kept]
+        variants = [v for v in variants if v.group.accelerator.name in kept]
+    estimates = [estimate(fleet, demand, variant) for variant in variants]
+    able = [e for e in estimates if isinstance(e, Candidate)]
+    impossible += [e for e in estimates if isinstance(e, LeftOut)]
+    candidates, dominated = without_dominated(able)
+    # What runs now stays a choice, else no plan could leave it as it is.
+    candidates += [c for c in able if c.variant.name in running and c not in candidates]
+    names = {c.variant.name for c in candidates}
+    dropped = [Dropped(demand.name, left.name, left.reason)
+               for left in (*impossible, *dominated) if left.name not in names]
+    return Choice(demand, tuple(sorted(candidates, key=lambda c: c.variant.name))), dropped
+
+
+def _replicas(choices: tuple[Choice, ...], checked: Checked) -> tuple[ReplicaGroup, ...]:
+    return tuple(group for choice in choices
+                 for group in groups_of(choice, checked.counts[choice.demand.name]))
+
+
+def _headroom(fleet: Fleet, choices: tuple[Choice, ...], checked: Checked) -> dict[str, float]:
+    return {choice.demand.name: headroom(fleet, choice.demand,
+                                         groups_of(choice, checked.counts[choice.demand.name]),
+                                         seed=fleet.run.seed)
+            for choice in choices
+            if checked.counts[choice.demand.name] and checked.verdicts[choice.demand.name].meets
+            and choice.demand.name not in checked.solution.unserved}

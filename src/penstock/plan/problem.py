@@ -1,0 +1,206 @@
+"""What is to be planned: pools of replicas, demands on them, and what is scarce.
+
+A *pool* is one kind of replica that may be started. A *demand* is traffic that must be carried;
+each of its *options* names a pool and the load that the whole demand puts on it, in replicas. Where
+every demand has pools of its own, this is one choice of variant per (class, model) server, as in
+Inferno's assignment problem (llm-inferno/optimizer). Where demands share pools, it is Melange's
+allocation of request-size buckets to GPU types (Griggs et al., 2024).
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from penstock.core.errors import InputError, nearest
+
+# Replicas by which a pool may be loaded beyond whole numbers, and a share that counts as all.
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """One kind of replica that may be started. Cost, power and ``cards`` are per replica.
+
+    A pool that runs at all runs at least ``min_replicas``. ``current_replicas`` is what runs now.
+    """
+
+    name: str
+    cost_per_hour: float
+    cards: Mapping[str, int] = field(default_factory=dict)
+    power_w: float = 0.0
+    min_replicas: int = 0
+    max_replicas: int | None = None
+    current_replicas: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """``load`` is the number of replicas of ``pool``, usually a fraction, that a whole demand
+    keeps busy."""
+
+    pool: str
+    load: float
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Traffic to be carried; ``rate_per_s`` weighs serving it, ``priority`` 1 comes first.
+
+    A ``mixed`` demand may be split over pools, any other is carried by one pool. ``partial`` allows
+    to serve a share of it when there is not enough for all; otherwise it is all or nothing.
+    ``current`` is the pool, with its load in replicas, that carries the demand now; ``keep_pool``
+    forbids any other pool.
+    """
+
+    name: str
+    options: tuple[Option, ...]
+    priority: int = 1
+    rate_per_s: float = 1.0
+    mixed: bool = False
+    partial: bool = True
+    current: Option | None = None
+    keep_pool: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """Cards at hand by type; a type that is absent is not limited."""
+
+    cards: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Budgets of the whole plan; ``None`` means no budget."""
+
+    cost_per_hour: float | None = None
+    power_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Switching:
+    """What a change from the current state costs.
+
+    ``start_cost`` and ``stop_cost`` are per replica. A demand that moves to another pool pays
+    ``move_fraction`` times the cost per hour of its replicas there and of those it has now (Inferno
+    charges 0.1); of the whole demand's replicas there, rounded up, times the share that moves.
+    ``in_cost`` adds all this to the cost level; otherwise it only decides between plans that cost
+    the same.
+    """
+
+    start_cost: float = 0.0
+    stop_cost: float = 0.0
+    move_fraction: float = 0.0
+    in_cost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Serve as much as possible by priority, then at least cost, then with least switching."""
+
+    pools: tuple[Pool, ...]
+    demands: tuple[Demand, ...]
+    supply: Supply = Supply()
+    limits: Limits = Limits()
+    switching: Switching = Switching()
+
+
+def validated(problem: Problem) -> Problem:
+    """The same problem in the order of names, so that no answer depends on the order of input.
+
+    Raises InputError for names that are empty, used twice or unknown, and numbers out of range.
+    """
+    pools = {pool.name: pool for pool in problem.pools}
+    _check_names("pool", [pool.name for pool in problem.pools])
+    _check_names("demand", [demand.name for demand in problem.demands])
+    for pool in problem.pools:
+        _check_pool(pool)
+    for demand in problem.demands:
+        _check_demand(demand, pools)
+    for kind, count in problem.supply.cards.items():
+        _check(f"supply of {kind!r}", count, count >= 0 and count == int(count),
+               "a whole number of cards, 0 or more")
+    limits, switching = problem.limits, problem.switching
+    for name, value in (("limit on cost_per_hour", limits.cost_per_hour),
+                        ("limit on power_w", limits.power_w),
+                        ("switching start_cost", switching.start_cost),
+                        ("switching stop_cost", switching.stop_cost),
+                        ("switching move_fraction", switching.move_fraction)):
+        _check(name, value, value is None or _amount(value), "a number, 0 or more")
+    return replace(
+        problem, supply=Supply(dict(sorted(problem.supply.cards.items()))),
+        pools=tuple(replace(pools[name], cards=dict(sorted(pools[name].cards.items())))
+                    for name in sorted(pools)),
+        demands=tuple(replace(d, options=tuple(sorted(d.options, key=lambda o: o.pool)))
+                      for d in sorted(problem.demands, key=lambda d: d.name)))
+
+
+def _check_names(what: str, names: list[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if not name:
+            raise InputError(f"a {what} has no name")
+        if name in seen:
+            raise InputError(f"{what} {name!r} is there twice; names must differ")
+        seen.add(name)
+
+
+def _check_pool(pool: Pool) -> None:
+    where = f"pool {pool.name!r}: "
+    _check(where + "cost_per_hour", pool.cost_per_hour, _amount(pool.cost_per_hour),
+           "a number, 0 or more")
+    _check(where + "power_w", pool.power_w, _amount(pool.power_w), "a number, 0 or more")
+    for kind, count in pool.cards.items():
+        _check(f"{where}cards of {kind!r}", count, count >= 1 and count == int(count),
+               "a whole number, 1 or more")
+    for name, value in (("min_replicas", pool.min_replicas),
+                        ("current_replicas", pool.current_replicas)):
+        _check(where + name, value, value >= 0, "0 or more")
+    most = pool.max_replicas
+    _check(where + "max_replicas", most, most is None or most >= pool.min_replicas,
+           f"min_replicas ({pool.min_replicas}) or more")
+
+
+def _check_demand(demand: Demand, pools: Mapping[str, Pool]) -> None:
+    where = f"demand {demand.name!r}: "
+    _check(where + "priority", demand.priority, demand.priority >= 1, "1 (first) or more")
+    _check(where + "rate_per_s", demand.rate_per_s,
+           _amount(demand.rate_per_s) and demand.rate_per_s > 0, "a number above 0")
+    options = (*demand.options, *((demand.current,) if demand.current else ()))
+    for option in options:
+        if option.pool not in pools:
+            raise InputError(f"{where}unknown pool {option.pool!r}{nearest(option.pool, pools)}")
+        _check(f"{where}load on {option.pool!r}", option.load,
+               math.isfinite(option.load) and option.load > 0, "a number above 0")
+    named = [option.pool for option in demand.options]
+    if len(set(named)) < len(named):
+        twice = next(name for name in named if named.count(name) > 1)
+        raise InputError(f"{where}pool {twice!r} is there twice among its options")
+    if demand.keep_pool and demand.current is None:
+        raise InputError(f"{where}keep_pool is set but current is not; expected the current pool")
+
+
+def _check(where: str, value: object, good: bool, expected: str) -> None:
+    if not good:
+        raise InputError(f"{where} is {value}; expected {expected}")
+
+
+def _amount(value: float) -> bool:
+    return math.isfinite(value) and value >= 0
+
+
+def usable_options(demand: Demand) -> tuple[Option, ...]:
+    """The options that ``keep_pool`` leaves."""
+    if not demand.keep_pool or demand.current is None:
+        return demand.options
+    return tuple(o for o in demand.options if o.pool == demand.current.pool)
+
+
+def replicas_for(load: float, pool: Pool) -> int:
+    """Replicas of ``pool`` that carry ``load`` > 0: rounded up, and at least the pool's floor."""
+    return max(1, math.ceil(load - TOLERANCE), pool.min_replicas)
+
+
+def card_types(pools: Iterable[Pool]) -> tuple[str, ...]:
+    """All types of cards that any of ``pools`` needs, by name."""
+    return tuple(sorted({kind for pool in pools for kind in pool.cards}))

@@ -1,0 +1,102 @@
+"""A fleet's demands and candidates as a planning problem, and its solution as replica groups."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.plan.demands import Demand
+from penstock.plan.estimate import Candidate
+from penstock.plan.problem import (
+    Demand as Need,
+)
+from penstock.plan.problem import (
+    Limits,
+    Option,
+    Pool,
+    Problem,
+    Supply,
+    Switching,
+)
+from penstock.plan.solution import Solution
+from penstock.plan.variants import kind_of
+
+Rates = Mapping[tuple[str, str], float]
+"""Requests per second that one replica sustains, by (demand, variant)."""
+
+Counts = tuple[tuple[str, int], ...]
+"""Replicas by variant in order of name: what a demand is served with."""
+
+_SEPARATOR = " on "
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A demand with the candidates that a plan may give it."""
+
+    demand: Demand
+    candidates: tuple[Candidate, ...]
+
+    def candidate(self, variant: str) -> Candidate:
+        """The candidate of that name."""
+        return next(c for c in self.candidates if c.variant.name == variant)
+
+
+def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates) -> Problem:
+    """The problem of serving every demand; each (demand, variant) is a pool of its own."""
+    pools: list[Pool] = []
+    needs: list[Need] = []
+    for choice in choices:
+        demand, options = choice.demand, []
+        running = current_counts(fleet, demand)
+        for candidate in choice.candidates:
+            variant = candidate.variant
+            name = pool_name(demand.name, variant.name)
+            group = variant.group
+            pools.append(Pool(name, variant.cost_per_hour,
+                              {group.accelerator.name: group.num_accelerators}, variant.power_w,
+                              current_replicas=running.get(variant.name, 0)))
+            load = demand.rate_per_s / rates[demand.name, variant.name]
+            options.append(Option(name, load))
+        needs.append(Need(demand.name, tuple(options), max(1, demand.priority),
+                          demand.rate_per_s, mixed=fleet.plan.mixed))
+    plan = fleet.plan
+    supply = Supply({pool.accelerator.name: pool.count for pool in fleet.accelerators
+                     if pool.count is not None})
+    return Problem(tuple(pools), tuple(needs), supply,
+                   Limits(plan.max_cost_per_hour, plan.max_power_w),
+                   Switching(plan.start_cost, plan.stop_cost))
+
+
+def pool_name(demand: str, variant: str) -> str:
+    """The name of the pool that carries a demand with a variant."""
+    return f"{demand}{_SEPARATOR}{variant}"
+
+
+def counts_of(solution: Solution, choice: Choice) -> Counts:
+    """The replicas that a solution gives a demand."""
+    found = []
+    for candidate in choice.candidates:
+        count = solution.replicas.get(pool_name(choice.demand.name, candidate.variant.name), 0)
+        if count:
+            found.append((candidate.variant.name, count))
+    return tuple(sorted(found))
+
+
+def groups_of(choice: Choice, counts: Counts) -> tuple[ReplicaGroup, ...]:
+    """Those replicas as a fleet file states them."""
+    return tuple(replace(choice.candidate(variant).variant.group, count=count,
+                         service_classes=choice.demand.class_names)
+                 for variant, count in counts)
+
+
+def current_counts(fleet: Fleet, demand: Demand) -> dict[str, int]:
+    """Replicas that serve the demand now, by the name of their variant."""
+    from penstock.plan.variants import variant_name
+
+    counts: dict[str, int] = {}
+    for group in fleet.replicas:
+        if kind_of(group)[0] == demand.model.spec.name and group.service_classes == \
+                demand.class_names:
+            name = variant_name(group)
+            counts[name] = counts.get(name, 0) + group.count
+    return counts

@@ -1,0 +1,140 @@
+"""A terminal table that fits the reader's window and cuts no word; ``rich`` is imported late."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+    Cell = str | Text
+
+_MAX_HEADING_LINES = 3
+_PROSE_WIDTH = 24  # a column of sentences wraps down to this
+
+
+class Column(NamedTuple):
+    """A column's heading, and what may happen to it in a narrow window.
+
+    Columns of the highest ``rank`` are left out first, those of rank 0 never. A ``prose`` column
+    wraps at spaces; all other cells stay in one piece.
+    """
+
+    heading: str
+    rank: int = 0
+    left: bool = False
+    prose: bool = False
+
+
+class FittingTable:
+    """Rows under headings that break at spaces, then lose columns, then stack, as width demands.
+
+    Cells are plain text, brackets and all, or ready ``rich.text.Text``.
+    """
+
+    def __init__(self, title: str, columns: Sequence[Column]) -> None:
+        self.title = title
+        self.columns = tuple(columns)
+        self._rows: list[tuple[Text, ...]] = []
+        self._sections: set[int] = set()
+
+    @property
+    def row_count(self) -> int:
+        """Rows added so far."""
+        return len(self._rows)
+
+    def add_row(self, *cells: "Cell") -> None:
+        """Add one row, a cell per column."""
+        from rich.text import Text
+
+        if len(cells) != len(self.columns):
+            raise ValueError(f"{len(cells)} cells for {len(self.columns)} columns")
+        self._rows.append(tuple(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+
+    def add_section(self) -> None:
+        """Part the rows so far from those that follow."""
+        self._sections.add(len(self._rows) - 1)
+
+    def __rich_console__(self, console: "Console",
+                         options: "ConsoleOptions") -> "Iterator[RenderableType]":
+        from rich.text import Text
+
+        yield Text(self.title, style="bold")
+        found = self._fitting(options.max_width)
+        if found is None:
+            yield from self._stacked()
+            return
+        shown, lines = found
+        yield self._table(shown, lines)
+        left_out = [column.heading for place, column in enumerate(self.columns)
+                    if place not in shown]
+        if left_out:
+            yield Text(f"  not shown at this width: {', '.join(left_out)}\n", style="dim")
+
+    def _fitting(self, width: int) -> tuple[list[int], int] | None:
+        """Which columns are shown, and over how many lines their headings break."""
+        for shown in self._choices():
+            for lines in range(1, _MAX_HEADING_LINES + 1):
+                if sum(self._width(place, lines) + 3 for place in shown) + 1 <= width:
+                    return shown, lines
+        return None
+
+    def _choices(self) -> Iterator[list[int]]:
+        """All columns, then without the highest rank, and so on down to those of rank 0."""
+        ranks = sorted({column.rank for column in self.columns} | {0}, reverse=True)
+        for most in ranks:
+            yield [place for place, column in enumerate(self.columns) if column.rank <= most]
+
+    def _width(self, place: int, lines: int) -> int:
+        column = self.columns[place]
+        cells = max((_widest(row[place]) for row in self._rows), default=0)
+        if column.prose:
+            words = max((len(word) for row in self._rows for word in row[place].plain.split()),
+                        default=0)
+            cells = max(min(cells, _PROSE_WIDTH), words)
+        return max(cells, *map(len, _broken(column.heading, lines).split("\n")))
+
+    def _table(self, shown: Sequence[int], lines: int) -> "Table":
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=box.SIMPLE_HEAD)
+        for place in shown:
+            column = self.columns[place]
+            left = column.left or column.prose or place == 0
+            table.add_column(Text(_broken(column.heading, lines)), vertical="top",
+                             justify="left" if left else "right", no_wrap=not column.prose)
+        for number, row in enumerate(self._rows):
+            table.add_row(*(row[place] for place in shown),
+                          end_section=number in self._sections and number + 1 < len(self._rows))
+        return table
+
+    def _stacked(self) -> "Iterator[RenderableType]":
+        """A line per cell, for windows that even the columns that matter do not fit."""
+        from rich.text import Text
+
+        for row in self._rows:
+            yield Text(f"  {row[0].plain}")
+            for column, cell in zip(self.columns[1:], row[1:], strict=True):
+                if cell.plain and not column.rank:
+                    yield Text(f"    {column.heading}: ") + cell
+        yield Text()
+
+
+def _broken(heading: str, lines: int) -> str:
+    """The heading over at most ``lines`` lines, as narrow as its words allow."""
+    words = heading.split()
+    for width in range(max(map(len, words), default=1), len(heading) + 1):
+        found = textwrap.wrap(heading, width, break_long_words=False, break_on_hyphens=False)
+        if len(found) <= lines:
+            return "\n".join(found)
+    return heading
+
+
+def _widest(cell: "Text") -> int:
+    from rich.cells import cell_len
+
+    return max((cell_len(line) for line in cell.plain.split("\n")), default=0)

@@ -1,0 +1,230 @@
+"""A plan as terminal tables. ``rich`` is imported only when one is made."""
+
+from collections.abc import Mapping
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from penstock.report import plan_view, plan_wording, wording
+from penstock.report.cells import Line, footnote, marked, verdict_cell
+from penstock.report.fitting import Column, FittingTable
+from penstock.report.plan_view import Document, listed
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_MOST_CANDIDATES = 40  # over all demands
+_MOST_EACH = 5
+_MOST_TRIALS = 12
+
+
+def plan_tables(document: Document) -> "list[RenderableType]":
+    """Headline and tables of a plan, to be printed in order.
+
+    ``document`` is what docs/reference/plan-json.md describes; what it lacks is left out.
+    """
+    from rich.text import Text
+
+    plan = plan_view.cleaned(document)
+    facts = [f"{fact.label.lower()} {fact.value}" for fact in plan_wording.facts(plan)]
+    tables: list[RenderableType] = [
+        Text(plan_wording.headline(plan), style="bold"), Line(facts),
+        Text(f"{plan_wording.considered(plan)}\n", style="dim")]
+    tables += _placement(plan)
+    if listed(plan, "explanations"):
+        tables.append(unserved_table(plan))
+    tables.append(classes_table(plan))
+    tables += _comparison(plan)
+    optional = (("pareto", pareto_table), ("shadow_prices", shadow_prices_table),
+                ("changes", changes_table), ("candidates", candidates_table),
+                ("not_considered", not_considered_table))
+    return tables + [make(plan) for key, make in optional if listed(plan, key)]
+
+
+def short_plan_tables(document: Document) -> "list[RenderableType]":
+    """What a run shows of the plan that its fleet comes from."""
+    plan = plan_view.cleaned(document)
+    tables: list[RenderableType] = _placement(plan)
+    if listed(plan, "trials"):
+        tables.append(trials_table(plan))
+        earlier = len(listed(plan, "trials")) - _MOST_TRIALS
+        if earlier > 0:
+            tables.append(footnote(f"{earlier:,} earlier trials are not shown."))
+    return tables
+
+
+def _placement(plan: Document) -> "list[RenderableType]":
+    tables: list[RenderableType] = [placement_table(plan)]
+    if any(demand.get("headroom") is not None for demand in listed(plan, "demands")):
+        tables.append(footnote(plan_wording.HEADROOM_NOTE))
+    return tables
+
+
+def placement_table(plan: Document) -> FittingTable:
+    """Every demand and below it the replicas that serve it."""
+    table = FittingTable("Who runs where", [
+        Column("demand, replicas"), Column("served", left=True), Column("cards"),
+        Column("per hour"), Column("per million tokens", 1), Column("power", 2),
+        Column("headroom"), Column("requests", 3)])
+    for demand in listed(plan, "demands"):
+        table.add_row(
+            str(demand.get("name")), verdict_cell(*plan_wording.demand_verdict(demand)), "",
+            wording.money(demand.get("cost_per_hour")),
+            wording.money(demand.get("cost_per_million_tokens")),
+            plan_wording.power(demand.get("power_w")),
+            plan_wording.growth(demand.get("headroom")), wording.rate(demand.get("rate_per_s")))
+        for group in plan_view.groups(plan, demand):
+            table.add_row(
+                f"  {plan_wording.replicas_of(group.variant, group.num_replicas)}", "",
+                plan_wording.cards(group.cards, group.cards_available),
+                wording.money(group.cost_per_hour), "", plan_wording.power(group.power_w), "", "")
+        table.add_section()
+    table.add_row("all", "", plan_wording.cards(*plan_view.cards_used(plan)),
+                  wording.money(plan.get("cost_per_hour")),
+                  wording.money(plan.get("cost_per_million_tokens")),
+                  plan_wording.power(plan.get("power_w")), "", "")
+    return table
+
+
+def unserved_table(plan: Document) -> FittingTable:
+    """What is not served in full, and what would change that."""
+    table = FittingTable("Not served in full", [
+        Column("demand"), Column("served"), Column("why", prose=True)])
+    for item in plan_view.unserved(plan):
+        table.add_row(item.demand, wording.percent(item.served_share, 1),
+                      "\n".join(item.explanations) or wording.ABSENT)
+    return table
+
+
+def classes_table(plan: Document) -> FittingTable:
+    """Attainment of each class in simulation."""
+    table = FittingTable("Service classes in simulation", [
+        Column("demand, class"), Column("verdict", left=True), Column("worst seed"),
+        Column("all seeds", 2), Column("objective", 1, prose=True)])
+    for demand, items in groupby(plan_view.outcomes(plan), key=lambda item: item.demand):
+        _begin(table, demand)
+        for item in items:
+            table.add_row(f"  {item.service_class}",
+                          verdict_cell(item.meets, plan_wording.class_verdict(item)),
+                          wording.percent(item.worst_seed), wording.percent(item.attainment),
+                          wording.objective(item.slo) if item.slo else wording.ABSENT)
+    return table
+
+
+def _begin(table: FittingTable, demand: str) -> None:
+    """A row with a demand's name above what belongs to it."""
+    table.add_section()
+    table.add_row(demand, *[""] * (len(table.columns) - 1))
+
+
+def _comparison(plan: Document) -> "list[RenderableType]":
+    """Where the analytic model was wrong, and by how much."""
+    found = plan_view.compared(plan)
+    if not found:
+        return []
+    table = FittingTable("Predicted against simulated", [
+        Column("demand, class"), Column("latency", left=True), Column("target", 1),
+        Column("simulated"), Column("predicted"), Column("off by")])
+    for (demand, name), rows in found.items():
+        for place, row in enumerate(rows):
+            table.add_row(
+                (demand, f"  {name}", "")[min(place, 2)], row.title, wording.seconds(row.target_s),
+                marked(wording.seconds(row.simulated_s), row.simulated_over),
+                marked(plan_wording.predicted(row), row.predicted_over), plan_wording.error(row))
+        if len(rows) == 1:
+            table.add_row(f"  {name}", *[""] * 5)
+        table.add_section()
+    notes = ["ITL p99, simulated: the median over requests of the gap that 99 % of a request's "
+             "gaps do not exceed."]
+    if any(row.endless for rows in found.values() for row in rows):
+        notes.append(f"{plan_wording.ENDLESS}: by the model, the queue would grow without end.")
+    return [table, footnote("\n".join(notes))]
+
+
+def pareto_table(plan: Document) -> FittingTable:
+    """Plans of which none is better in everything."""
+    table = FittingTable("Pareto front", [
+        Column("plan", prose=True), Column("per hour"), Column("TTFT p99"), Column("power", 1)])
+    for point in listed(plan, "pareto"):
+        table.add_row(f"{point.get('label') or ''}{' (chosen)' * bool(point.get('chosen'))}",
+                      wording.money(point.get("cost_per_hour")),
+                      wording.seconds(point.get("ttft_p99_s")),
+                      plan_wording.power(point.get("power_w")))
+    return table
+
+
+def shadow_prices_table(plan: Document) -> FittingTable:
+    """What one accelerator more of a scarce kind would be worth."""
+    table = FittingTable("What one card more is worth", [
+        Column("accelerator"), Column("saves per hour"), Column("dual value per hour")])
+    for item in listed(plan, "shadow_prices"):
+        table.add_row(str(item.get("accelerator")),
+                      wording.money(item.get("one_more_saves_per_hour")),
+                      wording.money(item.get("dual_per_hour")))
+    return table
+
+
+def changes_table(plan: Document) -> FittingTable:
+    """From what runs now to the plan."""
+    table = FittingTable("Changes from what runs now", [
+        Column("change"), Column("for", left=True), Column("before", 1), Column("after", 1)])
+    for change in listed(plan, "changes"):
+        counted = plan_wording.replicas_of(str(change.get("variant")), change.get("num_replicas"))
+        table.add_row(f"{change.get('action')} {counted}", str(change.get("demand")),
+                      wording.count(change.get("before")), wording.count(change.get("after")))
+    return table
+
+
+def candidates_table(plan: Document) -> FittingTable:
+    """Variants by what they would cost if they carried a demand alone, the cheapest ones and those
+    that the plan starts."""
+    demands = listed(plan, "demands")
+    each = max(1, min(_MOST_EACH, _MOST_CANDIDATES // max(1, len(demands))))
+    table = FittingTable("Cheapest candidates, each carrying its demand alone", [
+        Column("demand, replicas"), Column("per hour"), Column("in plan"),
+        Column("each carries", 2), Column("TTFT p99", 1), Column("bound by", left=True)])
+    for demand in demands:
+        ranked = plan_view.ranked(plan, demand)
+        shown = [item for place, item in enumerate(ranked) if place < each or item.in_plan]
+        if not shown:
+            continue
+        _begin(table, str(demand.get("name")))
+        for item in shown:
+            found = item.candidate
+            alone = plan_wording.replicas_of(str(found.get("variant")), found.get("num_replicas"))
+            table.add_row(
+                f"  {alone}", wording.money(found.get("cost_alone_per_hour")),
+                str(item.in_plan or ""), wording.rate(found.get("believed_per_s")),
+                wording.seconds(item.slowest_ttft_p99_s),
+                plan_wording.binding(found.get("binding")))
+        if len(shown) < len(ranked):
+            table.add_row(f"  {len(ranked) - len(shown):,} more", *[""] * 5)
+    return table
+
+
+def trials_table(plan: Document) -> FittingTable:
+    """What was simulated last, and what held."""
+    trials = listed(plan, "trials")[-_MOST_TRIALS:]
+    table = FittingTable("Proposals simulated", [
+        Column("round", 2), Column("demand", left=True), Column("replicas", left=True),
+        *([Column("share")] if any(_share(trial) < 1.0 for trial in trials) else []),
+        Column("worst class"), Column("verdict", left=True)])
+    for trial in trials:
+        share = [] if len(table.columns) == 5 else [wording.percent(_share(trial), 1)]
+        table.add_row(str(trial.get("round")), str(trial.get("demand")),
+                      "\n".join(plan_wording.counted(trial.get("replicas"))), *share,
+                      wording.percent(plan_view.worst(trial)),
+                      verdict_cell(trial.get("meets"), "holds" if trial.get("meets") else "misses"))
+    return table
+
+
+def _share(trial: Mapping[str, Any]) -> float:
+    return float(trial.get("share", 1.0))
+
+
+def not_considered_table(plan: Document) -> FittingTable:
+    """Why other variants were not candidates."""
+    table = FittingTable("Not considered", [
+        Column("demand"), Column("why", prose=True), Column("variants", prose=True)])
+    for item in plan_view.not_considered(plan, brief=True):
+        table.add_row(item.demand, item.reason, ", ".join(item.variants))
+    return table

@@ -1,0 +1,226 @@
+"""What a plan's tables and its page both show, drawn from the plan document.
+
+A document is what docs/reference/plan-json.md describes. Any key may be absent, and numbers that
+are not finite count as absent.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import inf, isfinite
+from typing import Any, NamedTuple
+
+from penstock.report import wording
+
+Document = Mapping[str, Any]
+Section = Sequence[Mapping[str, Any]]
+
+_LATENCIES = {"ttft_p50_s": ("TTFT p50", "p50", "ttft_s"),
+              "ttft_p99_s": ("TTFT p99", "p99", "ttft_s"),
+              "itl_p99_s": ("ITL p99", "p99", "itl_p99_s")}
+
+
+def cleaned(value: Any) -> Any:
+    """The value with None for every number in it that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: cleaned(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [cleaned(inner) for inner in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def listed(document: Document, key: str) -> Section:
+    """A list of the document; empty where there is none."""
+    return document.get(key) or ()
+
+
+class Group(NamedTuple):
+    """Replicas of one variant that a demand gets. ``cards`` are accelerators of one kind, of the
+    ``cards_available`` that exist; None where the document does not tell."""
+
+    variant: str
+    num_replicas: int
+    cards: int | None
+    cards_available: int | None
+    cost_per_hour: float | None
+    power_w: float | None
+
+
+def groups(document: Document, demand: Mapping[str, Any]) -> list[Group]:
+    """The replicas that a demand gets."""
+    known = {candidate.get("variant"): candidate for candidate in listed(document, "candidates")
+             if candidate.get("demand") == demand.get("name")}
+    counts = {pool.get("accelerator"): pool.get("count") for pool in listed(document, "cards")}
+    found = []
+    for variant, number in (demand.get("replicas") or {}).items():
+        candidate = known.get(variant, {})
+        each = None if not candidate else \
+            int(candidate.get("tensor", 1)) * int(candidate.get("pipeline", 1))
+        found.append(Group(variant, int(number), _times(number, each),
+                           counts.get(candidate.get("accelerator")),
+                           _times(number, candidate.get("cost_per_hour")),
+                           _times(number, candidate.get("power_w"))))
+    return found
+
+
+def _times(number: int, each: Any) -> Any:
+    return None if each is None else number * each
+
+
+def num_replicas(document: Document) -> int:
+    """Replicas of the whole plan."""
+    return sum(int(number) for demand in listed(document, "demands")
+               for number in (demand.get("replicas") or {}).values())
+
+
+def cards_used(document: Document) -> tuple[int, int | None]:
+    """Accelerators that the plan uses, and those there are; None where some are unlimited."""
+    pools = listed(document, "cards")
+    counts = [pool.get("count") for pool in pools]
+    used = sum(int(pool.get("used") or 0) for pool in pools)
+    return used, None if None in counts else sum(int(count or 0) for count in counts)
+
+
+class Outcome(NamedTuple):
+    """What a class got in simulation: shares of its requests, and whether that is enough."""
+
+    demand: str
+    service_class: str
+    slo: Mapping[str, Any]
+    worst_seed: float | None
+    attainment: float | None
+    meets: bool | None
+    served: bool
+
+
+def outcomes(document: Document) -> list[Outcome]:
+    """Every class of every demand."""
+    found = []
+    for demand, entry in _classes(document):
+        worst, slo = entry.get("worst_seed"), entry.get("slo") or {}
+        goal = float(slo.get("percentile", 100)) / 100.0
+        found.append(Outcome(str(demand.get("name")), str(entry.get("name")), slo, worst,
+                             entry.get("attainment"),
+                             None if worst is None else worst >= goal - 1e-9,
+                             bool(demand.get("replicas"))))
+    return found
+
+
+class Compared(NamedTuple):
+    """One latency of a class as predicted and as simulated, seconds.
+
+    ``endless`` says that the analytic model expects no end to its growth; ``error`` is
+    (predicted - simulated) / simulated; the marks say which of the two breaks the target, None
+    where no target binds this percentile.
+    """
+
+    title: str
+    target_s: float | None
+    simulated_s: float | None
+    predicted_s: float | None
+    endless: bool
+    error: float | None
+    simulated_over: bool | None
+    predicted_over: bool | None
+
+
+def compared(document: Document) -> dict[tuple[str, str], list[Compared]]:
+    """Latencies by (demand, class); classes that were neither predicted nor simulated are left
+    out."""
+    found = {}
+    for demand, entry in _classes(document):
+        rows = [_compared(key, entry) for key in _LATENCIES
+                if key in (entry.get("simulated") or {}) or key in (entry.get("predicted") or {})]
+        if rows:
+            found[str(demand.get("name")), str(entry.get("name"))] = rows
+    return found
+
+
+def _compared(key: str, entry: Mapping[str, Any]) -> Compared:
+    title, percentile, latency = _LATENCIES[key]
+    slo = {"percentile": 100, **(entry.get("slo") or {})}
+    predictions = entry.get("predicted") or {}
+    simulated, predicted = (entry.get("simulated") or {}).get(key), predictions.get(key)
+    endless = key in predictions and predicted is None
+    error = (predicted - simulated) / simulated if simulated and predicted is not None else None
+    return Compared(title, wording.target(latency, slo), simulated, predicted, endless, error,
+                    wording.is_over(percentile, simulated, slo, latency),
+                    wording.is_over(percentile, inf if endless else predicted, slo, latency))
+
+
+def _classes(document: Document) -> Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    return ((demand, entry) for demand in listed(document, "demands")
+            for entry in listed(demand, "classes"))
+
+
+class Ranked(NamedTuple):
+    """A candidate with how many replicas of it the plan starts for its demand."""
+
+    candidate: Mapping[str, Any]
+    in_plan: int
+    slowest_ttft_p99_s: float | None
+
+
+def ranked(document: Document, demand: Mapping[str, Any]) -> list[Ranked]:
+    """A demand's candidates, those that would carry it alone at least cost first."""
+    replicas = demand.get("replicas") or {}
+    mine = [candidate for candidate in listed(document, "candidates")
+            if candidate.get("demand") == demand.get("name")]
+    mine.sort(key=lambda c: (_or_inf(c.get("cost_alone_per_hour")), str(c.get("variant"))))
+    return [Ranked(c, int(replicas.get(c.get("variant"), 0)), _slowest(c)) for c in mine]
+
+
+def _slowest(candidate: Mapping[str, Any]) -> float | None:
+    """p99 TTFT of the class that waits longest; None where one's would grow without end."""
+    slowest = max((_or_inf(entry.get("ttft_p99_s")) for entry in listed(candidate, "classes")),
+                  default=inf)
+    return slowest if isfinite(slowest) else None
+
+
+def _or_inf(value: float | None) -> float:
+    return inf if value is None else value
+
+
+def worst(trial: Mapping[str, Any]) -> float | None:
+    """The lowest attainment of a trial's classes, in the seed where it is lowest."""
+    return min((share for share in (trial.get("attainment") or {}).values() if share is not None),
+               default=None)
+
+
+class NotConsidered(NamedTuple):
+    """Variants that were left out for one reason."""
+
+    demand: str
+    reason: str
+    variants: tuple[str, ...]
+
+
+def not_considered(document: Document, *, brief: bool = False) -> list[NotConsidered]:
+    """Variants by demand and reason. In ``brief``, reasons that differ only after their first
+    colon count as one, and lose what differs."""
+    shared: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for item in listed(document, "not_considered"):
+        reason = str(item.get("reason"))
+        head = reason.split(": ")[0] if brief else reason
+        reasons = shared.setdefault((str(item.get("demand")), head), {})
+        reasons.setdefault(reason, []).append(str(item.get("variant")))
+    return [NotConsidered(demand, next(iter(reasons)) if len(reasons) == 1 else head,
+                          tuple(variant for names in reasons.values() for variant in names))
+            for (demand, head), reasons in shared.items()]
+
+
+class Unserved(NamedTuple):
+    """A demand that is not served in full, with all that explains it."""
+
+    demand: str
+    served_share: float
+    explanations: tuple[str, ...]
+
+
+def unserved(document: Document) -> list[Unserved]:
+    """Demands that are not served in full."""
+    shares = {demand.get("name"): demand.get("served_share") or 0.0
+              for demand in listed(document, "demands")}
+    texts: dict[str, list[str]] = {}
+    for item in listed(document, "explanations"):
+        texts.setdefault(str(item.get("demand")), []).append(str(item.get("text")))
+    return [Unserved(name, shares.get(name, 0.0), tuple(texts.get(name, ())))
+            for name in map(str, listed(document, "unserved"))]

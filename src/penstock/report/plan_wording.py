@@ -1,0 +1,157 @@
+"""A plan in words, alike in the terminal and on the page."""
+
+from collections.abc import Mapping
+from math import ceil
+from typing import Any
+
+from penstock.report import wording
+from penstock.report.plan_view import (
+    Compared,
+    Document,
+    Outcome,
+    cards_used,
+    listed,
+    num_replicas,
+)
+from penstock.report.wording import Fact
+
+ENDLESS = "∞"
+FOOTER = ("TTFT is first token minus arrival; simulated ITL p99 is the median over requests of the "
+          "gap that 99 % of a request's gaps do not exceed. Attainment is requests within every "
+          "target divided by requests that entered. Accelerators are paid for by the hour, busy or "
+          "not; power is list power.")
+HEADROOM_NOTE = ("Headroom: by how much a demand's arrivals may be pressed together until an "
+                 "objective is missed in simulation; the search ends at +100 %.")
+
+
+def power(value_w: float | None) -> str:
+    """Watts, or kilowatts from one upwards."""
+    if value_w is None:
+        return wording.ABSENT
+    return wording.rate(value_w, "W") if value_w < 999.5 else wording.rate(value_w / 1000.0, "kW")
+
+
+def growth(share: float | None) -> str:
+    """A headroom, rounded down."""
+    return wording.ABSENT if share is None else f"+{wording.percent(share, 0)}"
+
+
+def error(found: Compared) -> str:
+    """How far a prediction is from the simulation, relative to the simulation."""
+    return wording.ABSENT if found.error is None else f"{100 * found.error:+,.0f} %"
+
+
+def predicted(found: Compared) -> str:
+    """A predicted latency."""
+    return ENDLESS if found.endless else wording.seconds(found.predicted_s)
+
+
+def replicas_of(variant: str, number: object) -> str:
+    """A number of replicas of a variant."""
+    return f"{number} \N{MULTIPLICATION SIGN} {variant}"
+
+
+def counted(replicas: Mapping[str, int] | None) -> list[str]:
+    """Replicas by variant."""
+    return [replicas_of(variant, number) for variant, number in (replicas or {}).items()]
+
+
+def cards(used: int | None, available: int | None) -> str:
+    """Accelerators in use of those there are."""
+    if used is None:
+        return wording.ABSENT
+    return f"{used:,}" if available is None else f"{used:,} of {available:,}"
+
+
+def binding(text: str | None) -> str:
+    """What ends a candidate's rate, for example ``interactive TTFT``."""
+    words = (text or wording.ABSENT).split(" ")
+    capitals = {"ttft": "TTFT", "itl": "ITL"}
+    return " ".join([*words[:-1], capitals.get(words[-1], words[-1])])
+
+
+def demand_verdict(demand: Mapping[str, Any]) -> tuple[bool | None, str]:
+    """Whether a demand is served in full and within its objectives, in a few words."""
+    if not demand.get("replicas"):
+        return False, "not served"
+    if demand.get("meets") is None:
+        return None, "not simulated"
+    if not demand["meets"]:
+        return False, "misses"
+    share = float(demand.get("served_share") or 0.0)
+    return (True, "in full") if share >= 1.0 - 1e-9 else (False, wording.percent(share, 1))
+
+
+def class_verdict(outcome: Outcome) -> str:
+    """Whether a class met its objective with every seed."""
+    if outcome.meets is None:
+        return "not simulated" if outcome.served else "not served"
+    return wording.verdict(outcome.meets)
+
+
+def headline(document: Document) -> str:
+    """What the plan costs and whether it holds, in one sentence."""
+    number = num_replicas(document)
+    if not number:
+        return "No demand can be served with these accelerators."
+    cost = f"{wording.replicas(number)} for {wording.money(document.get('cost_per_hour'))} an hour"
+    one = "s" if number == 1 else ""
+    if not document.get("holds"):
+        return f"{cost} still miss{'es' * bool(one)} an objective in simulation: search given up."
+    demands = listed(document, "demands")
+    left_out = len(listed(document, "unserved"))
+    if not left_out:
+        return f"{cost} meet{one} every objective in simulation."
+    are = "is" if left_out == 1 else "are"
+    return (f"{cost} meet{one} every objective of what is served, but {left_out:,} of "
+            f"{_plural(len(demands), 'demand')} {are} not served in full.")
+
+
+def facts(document: Document) -> tuple[Fact, ...]:
+    """The few figures that stand beside the headline."""
+    used, available = cards_used(document)
+    switching = (document.get("optimum") or {}).get("switching_cost")
+    once = f"and {wording.money(switching)} once, to get there" if switching else "busy or not"
+    return (
+        Fact("Cost per hour", wording.money(document.get("cost_per_hour")), once),
+        Fact("Cost per million tokens", wording.money(document.get("cost_per_million_tokens")),
+             "prompt and output alike"),
+        Fact("Power", power(document.get("power_w")), "list power of all cards used"),
+        Fact("Cards", cards(used, available), "accelerators in use"),
+        _least_headroom(document), _optimum(document.get("optimum") or {}))
+
+
+def _least_headroom(document: Document) -> Fact:
+    known = [(demand["headroom"], str(demand.get("name")))
+             for demand in listed(document, "demands") if demand.get("headroom") is not None]
+    if not known:
+        return Fact("Headroom", wording.ABSENT, "no demand is served in full")
+    share, name = min(known)
+    return Fact("Headroom", growth(share), f"more requests: {name}" if len(known) > 1
+                else "more requests")
+
+
+def _optimum(optimum: Mapping[str, Any]) -> Fact:
+    gap = optimum.get("gap")
+    how = ", ".join(filter(None, [str(optimum.get("method") or ""),
+                                  wording.seconds(optimum["time_s"])
+                                  if optimum.get("time_s") is not None else ""]))
+    if gap is None:
+        return Fact("Optimality gap", wording.ABSENT, how)
+    # Rounded up: a gap must not look closed.
+    return Fact("Optimality gap", f"{ceil(gap * 1e4 - 1e-9) / 100:g} %",
+                f"{how}; proven for the rates believed" if how else "for the rates believed")
+
+
+def considered(document: Document) -> str:
+    """How much was looked at on the way."""
+    trials = listed(document, "trials")
+    held = sum(bool(trial.get("meets")) for trial in trials)
+    num_demands = len(listed(document, "demands"))
+    num_candidates = len(listed(document, "candidates"))
+    return (f"{_plural(num_demands, 'demand')}, {_plural(num_candidates, 'candidate')}; "
+            f"{_plural(len(trials), 'proposal')} simulated, {held:,} held.")
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

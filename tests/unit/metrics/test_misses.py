@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from penstock.core.slo import Slo
+from penstock.metrics.misses import late_token_shares, missed_targets
+from penstock.metrics.table import FINISHED, SHED, RequestTable
+
+
+def table(rows):
+    """Rows of (status, ttft, e2e, tokens, late tokens), all arriving at 0."""
+    status, ttft, e2e, tokens, late = (np.array(column) for column in zip(*rows, strict=True))
+    num, none = len(rows), np.full(len(rows), np.nan)
+    zero = np.zeros(num, np.int32)
+    return RequestTable(
+        np.arange(num), zero, zero, zero, zero, np.zeros(num), zero + 10, tokens,
+        np.zeros(num), ttft.astype(float), e2e.astype(float), none, none, none, late, zero, zero,
+        status.astype(np.int8), np.zeros(num, np.bool_), ("m",), ("c",), ("t",))
+
+
+ROWS = [(FINISHED, 1.0, 9.0, 200, 2), (FINISHED, 3.0, 9.0, 200, 3), (FINISHED, 3.0, 30.0, 1, 0),
+        (SHED, np.nan, np.nan, 0, 0)]
+
+
+def test_each_target_counts_the_requests_that_missed_it():
+    slo = Slo(ttft_s=2.0, itl_s=0.05, e2e_s=20.0)
+    assert missed_targets(table(ROWS), slo) == {"unserved": 1, "ttft_s": 2, "itl_s": 1, "e2e_s": 1}
+    assert missed_targets(table(ROWS), Slo(e2e_s=20.0)) == {"unserved": 1, "e2e_s": 1}
+
+
+def test_shares_of_late_tokens_are_of_what_was_judged():
+    shares = late_token_shares(table(ROWS), Slo(itl_s=0.05))
+    assert shares == pytest.approx([0.01, 0.015, 0.0])
+    strict = late_token_shares(table(ROWS), Slo(itl_s=0.05, itl="strict"))
+    assert strict[:2] == pytest.approx([2 / 199, 3 / 199])
+    assert np.isnan(strict[2])
+    assert np.isnan(late_token_shares(table(ROWS), Slo(ttft_s=1.0))).all()
+
+
+@pytest.mark.parametrize("percentile", [90.0, 95.0, 99.0])
+def test_a_pace_is_kept_exactly_when_the_share_is_within_the_allowance(percentile):
+    slo = Slo(itl_s=0.05, percentile=percentile)
+    rows = [(FINISHED, 1.0, 9.0, tokens, late) for tokens in (1, 7, 99, 100, 101, 250)
+            for late in range(min(tokens, 30) + 1)]
+    kept = late_token_shares(table(rows), slo) <= 1 - percentile / 100 + 1e-9
+    assert int((~kept).sum()) == missed_targets(table(rows), slo)["itl_s"]
