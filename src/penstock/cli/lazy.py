@@ -22,6 +22,7 @@ COMMANDS = {
     "catalog": "penstock.cli.catalog",
     "fit": "penstock.cli.fit",
     "queue": "penstock.cli.queue",
+    "plan-server": "penstock.cli.plan_server",
     "replay": "penstock.cli.replay",
     "reproduce": "penstock.cli.reproduce",
     "schema": "penstock.cli.schema",

@@ -25,10 +25,10 @@ Delayed = Annotated[bool | None, typer.Option(
     "--delayed-best-effort/--no-delayed-best-effort", show_default=False,
     help="Inferno: hand out leftovers after all priorities had their turn, not after each.")]
 CapacityFactor = Annotated[float, typer.Option(
-    "--capacity-factor", min=0.0, metavar="F",
+    "--capacity-factor", min=0.0, max=1e6, metavar="F",
     help="Inferno: plan with so many times the cards, cut to whole ones.")]
 TimeLimit = Annotated[float | None, typer.Option(
-    "--time-limit", min=0.0, metavar="SECONDS", show_default=False,
+    "--time-limit", min=0.0, max=1e6, metavar="SECONDS", show_default=False,
     help="Inferno: stop a MILP then and take its best plan; default: until it is proven.")]
 
 app = typer.Typer(add_completion=False)

@@ -86,7 +86,8 @@ def tables(plan: InfernoPlan, title: str) -> list[Any]:
         shown.append(plain_table("Not served", ("server", "why"), sorted(plan.unserved.items())))
     if plan.system.capacity is not None:
         shown.append(plain_table("Cards", ("pool", "used", "available"), [
-            (pool, used, plan.system.capacity.get(pool, "-"))
+            (pool, used, "any" if plan.settings.solver == "unlimited"
+             else plan.system.capacity.get(pool, 0))
             for pool, used in sorted(plan.used_cards.items())]))
     return [*shown, _verdict(plan)]
 

@@ -63,12 +63,12 @@ def _size_alike(queues: Sequence[QueueSpec], targets: Sequence[Targets]) -> list
     rate_tps = np.where(tps > 0.0, np.float32(THROUGHPUT_SHARE) * limit, limit)
     best = np.minimum(np.minimum(rate_ttft, rate_itl), rate_tps) * np.float32(1000.0)
     metrics = model.metrics(best.astype(float))
-    rates = np.stack([rate_ttft, rate_itl, rate_tps, limit], axis=1).astype(float) * 1000.0
+    rates = np.stack([rate_ttft, rate_itl, rate_tps, limit], axis=1) * np.float32(1000.0)
     errors = [_UNSOLVABLE if not solvable else _error("TTFT", first) if low_first else
               _error("ITL", inter) if low_inter else None
               for solvable, first, low_first, inter, low_inter in zip(
                   model.solvable, ttft, low_ttft, itl, low_itl, strict=True)]
-    return [_sizing(queue, rates[index], metrics.row(index), errors[index])
+    return [_sizing(queue, rates[index].astype(float), metrics.row(index), errors[index])
             for index, queue in enumerate(queues)]
 
 

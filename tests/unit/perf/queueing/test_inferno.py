@@ -84,7 +84,7 @@ def test_metrics_obey_little() -> None:
     for queue in (V1, V2):
         found = analyze(queue, 0.5)
         in_system = found.throughput_per_s * found.response_ms / 1000.0
-        assert in_system >= found.in_service * (1 - 1e-9)
+        assert in_system >= found.in_service * (1 - 1e-6)  # 32-bit floats
         assert found.response_ms == pytest.approx(
             found.in_service / found.throughput_per_s * 1000.0 + found.wait_ms)
 

@@ -1,0 +1,192 @@
+"""``penstock plan --inferno``, ``reproduce inferno`` and ``plan-server`` as a user runs them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import orjson
+import pytest
+
+from inferno_bundle import V2, document, server, write
+from penstock.plan.inferno.read import parse_bundle
+from penstock.plan.inferno.solve import settings_of, solve
+
+
+@pytest.fixture
+def bundle(folder):
+    return write(folder / "bundle")
+
+
+def test_a_plan_as_tables(penstock, bundle) -> None:
+    done = penstock("plan", "--inferno", bundle)
+    assert done.status == 0, done.err
+    assert "Premium-large" in done.out
+    assert "4 of 4 served" in done.out
+    assert "Cards" in done.out
+    assert done.err == ""
+
+
+@pytest.mark.parametrize("solver", ["unlimited", "greedy", "milp-single", "milp-multi"])
+def test_a_plan_as_json(penstock, bundle, solver) -> None:
+    done = penstock("plan", "--inferno", bundle, "--solver", solver, "--json")
+    assert done.status == 0
+    plan = done.json
+    assert (plan["solver"], plan["complete"]) == (solver, True)
+    assert plan["totalCost"] == pytest.approx(sum(
+        each["cost"] for each in plan["allocations"].values()))
+    assert set(plan["allocations"]) == {"Free-large", "Free-small", "Premium-large",
+                                        "Premium-small"}
+    assert plan["gap"] == 0.0 or solver == "greedy"
+    assert {"objective", "bound", "time_s", "unserved", "saturated", "diff", "cards"} <= set(plan)
+
+
+def test_too_few_cards_end_with_status_1(penstock, bundle) -> None:
+    scarce = ("plan", "--inferno", bundle, "--capacity-factor", "0.1", "--json")
+    left_out = penstock(*scarce, "--saturation", "None")
+    assert left_out.status == 1
+    assert set(left_out.json["unserved"]) == {"Free-large", "Premium-large"}
+    saturated = penstock(*scarce, "--saturation", "priorityexhaustive", "--delayed-best-effort")
+    assert saturated.status == 1
+    assert saturated.json["saturated"] == ["Free-large", "Premium-large"]
+    assert (saturated.json["saturationPolicy"], saturated.json["delayedBestEffort"]) == (
+        "PriorityExhaustive", True)
+    shown = penstock("plan", "--inferno", bundle, "--capacity-factor", "0.1")
+    assert "saturated" in shown.out
+
+
+def test_files_of_a_plan(penstock, bundle, folder) -> None:
+    done = penstock("plan", "--inferno", bundle, "--out", "kept", "--json")
+    assert done.status == 0
+    assert orjson.loads((folder / "kept/plan.json").read_bytes()) == done.json
+    answer = orjson.loads((folder / "kept/solution-data.json").read_bytes())
+    assert list(answer) == ["allocations"]
+
+
+def test_one_file_is_a_bundle_too(penstock, folder) -> None:
+    (folder / "bundle.json").write_text(json.dumps(V2))
+    assert penstock("plan", "--inferno", "bundle.json").status == 0
+
+
+def test_an_unserved_server_is_explained(penstock, folder) -> None:
+    made = document()
+    server(made, "Free-small")["class"] = "Fre"
+    done = penstock("plan", "--inferno", write(folder / "bundle", made))
+    assert done.status == 1
+    assert "no service class 'Fre'; did you mean 'Free'?" in done.out
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ((), "expected a fleet file or --inferno DIR"),
+    (("fleet.yaml", "--inferno", "bundle"), "not both"),
+    (("--inferno", "nowhere"), "nowhere: no such file or folder"),
+    (("--inferno", "."), "accelerator-data.json is missing"),
+    (("--inferno", "fleet.yaml"), "fleet.yaml: is not JSON"),
+    (("--inferno", "bundle", "--solver", "milp"), "--solver 'milp'; did you mean 'milp-"),
+    (("--inferno", "bundle", "--saturation", "Fair"), "--saturation 'Fair'; expected one of: None"),
+    (("--inferno", "bundle", "--capacity-factor", "-1"), "--capacity-factor"),
+    (("--inferno", "bundle", "--capacity-factor", "nan"), "--capacity-factor"),
+    (("--inferno", "bundle", "--capacity-factor", "inf"), "--capacity-factor"),
+    (("--inferno", "bundle", "--solvr", "greedy"), "no option '--solvr'; did you mean '--solver'"),
+    (("--inferno", "bundle", "--out", "fleet.yaml"), "fleet.yaml"),
+])
+def test_bad_input_is_one_line(penstock, bundle, arguments, message) -> None:
+    done = penstock("plan", *arguments)
+    assert done.status == 2
+    assert message in done.err
+    assert done.out == ""
+    assert done.err.count("\n") == 1
+
+
+def test_help_has_an_example(penstock) -> None:
+    for command in ("plan", "plan-server"):
+        done = penstock(command, "--help")
+        assert done.status == 0
+        assert "Example" in done.out
+        assert f"penstock {command}" in done.out
+
+
+def test_reproduce_inferno(penstock, bundle, folder) -> None:
+    system = parse_bundle(document("v1"), "body")
+    sample = write(folder / "data/sample_v1/small", document("v1"))
+    plan = solve(system, settings_of(system.options))
+    answer = {"allocations": {name: {"accelerator": each.accelerator, "cost":
+                                     each.cost_cents_per_hour, "numReplicas": each.num_replicas}
+                              for name, each in plan.allocations.items()}}
+    (sample / "solution-data.json").write_text(json.dumps(answer))
+    done = penstock("reproduce", "inferno", "--data", "data", "--out", "kept")
+    assert done.status == 0, done.err
+    assert "figures agree" in done.out
+    assert (folder / "kept/files.csv").is_file()
+    answer["allocations"]["Free-small"]["numReplicas"] += 1
+    (sample / "solution-data.json").write_text(json.dumps(answer))
+    off = penstock("reproduce", "inferno", "--data", "data", "--json")
+    assert off.status == 1
+    (record,) = off.json["records"]
+    assert [field["field"] for field in record["fields"] if not field["agrees"]] == [
+        "before Free-small.numReplicas"]
+
+
+@contextmanager
+def running(repository, *arguments):
+    """A real server on a free port of the loopback interface, and its address."""
+    pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
+    environment = {**os.environ, "PYTHONPATH": str(repository / "src")}
+    command = [sys.executable, "-m", "penstock", "plan-server", "--port", "0", *arguments]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stderr.readline()
+            found = re.search(r"http://127\.0\.0\.1:\d+", line)
+            assert found, line
+            yield found[0], process
+        finally:
+            process.kill()
+
+
+def post(address, path, body):
+    request = urllib.request.Request(f"{address}{path}", data=body, method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, orjson.loads(response.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, orjson.loads(error.read())
+
+
+def test_a_server_on_the_loopback(repository, penstock, bundle) -> None:
+    printed = penstock("plan", "--inferno", bundle, "--json").json
+    with running(repository, "--max-body-mb", "1") as (address, process):
+        status, answer = post(address, "/optimizeOne", json.dumps(V2).encode())
+        assert status == 200
+        assert {name: each["cost"] for name, each in answer["allocations"].items()} == {
+            name: each["cost"] for name, each in printed["allocations"].items()}
+        broken = document()
+        server(broken, "Free-small")["class"] = "Fre"
+        assert post(address, "/optimizeOne", json.dumps(broken).encode()) == (
+            404, {"message": "no feasible allocation for servers: [Free-small]"})
+        assert post(address, "/optimizeOne", b"{")[0] == 400
+        assert post(address, "/optimizeOne", b" " * 2**21)[0] == 413
+        with urllib.request.urlopen(f"{address}/openapi.json", timeout=60) as response:
+            assert "/v1/queue/size" in orjson.loads(response.read())["paths"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def test_a_port_that_is_taken(repository, penstock) -> None:
+    with running(repository) as (address, _):
+        done = penstock("plan-server", "--port", address.rsplit(":", 1)[1])
+    assert done.status == 2
+    assert "address already in use" in done.err
+
+
+def test_without_aiohttp_the_extra_is_named(penstock, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    monkeypatch.delitem(sys.modules, "penstock.api.server", raising=False)
+    done = penstock("plan-server")
+    assert done.status == 2
+    assert "pip install 'penstock[serve]'" in done.err
