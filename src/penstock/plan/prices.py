@@ -79,7 +79,14 @@ def _duals(instance: Instance, stage: Stage, goal: Goal) -> Floats:
     """What one more of each resource improves the goal by, in its units; 0 where unknown."""
     milp = stage_milp(instance, stage)
     terms, _, _ = goal_terms(milp, goal)
-    answer = solve_program(milp.program.arrays(), vector(milp, terms), relaxed=True)
+    arrays = milp.program.arrays()
+    upper = arrays.upper.copy()
+    for pool, replicas in enumerate(milp.replicas):
+        if replicas and pool not in milp.chosen:
+            # A bound that follows from the supply would hide the supply's price.
+            most = instance.problem.pools[pool].max_replicas
+            upper[replicas[0][0]] = np.inf if most is None else most
+    answer = solve_program(replace(arrays, upper=upper), vector(milp, terms), relaxed=True)
     if answer.row_duals is None:
         return np.zeros(len(instance.resources))
     scale = priority_rate(instance, goal.priority) if goal.kind == "served" else 1.0

@@ -71,6 +71,7 @@ def test_staying_costs_nothing() -> None:
 
 
 @pytest.mark.parametrize(("objective", "bound", "gap"), [
-    (100.0, 99.0, 0.01), (0.0, 0.0, 0.0), (100.0, 100.0 - 1e-9, 0.0), (0.0, 1.0, 1.0), (5.0, 10.0, 0.5)])
+    (100.0, 99.0, 0.01), (0.0, 0.0, 0.0), (100.0, 100.0 - 1e-9, 0.0), (0.0, 1.0, 1.0),
+    (5.0, 10.0, 0.5)])
 def test_gap_is_relative_to_the_larger(objective: float, bound: float, gap: float) -> None:
     assert gap_of(objective, bound) == pytest.approx(gap)
