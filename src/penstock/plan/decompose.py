@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from penstock.plan.blocks import find_blocks
 from penstock.plan.columns import ColumnMaker, Columns, join, take
-from penstock.plan.greedy import fits, greedy_shares
+from penstock.plan.greedy import greedy_shares
 from penstock.plan.highs import Arrays, solve_program
-from penstock.plan.instance import Floats, Instance, Ints, build_instance
+from penstock.plan.instance import Floats, Instance, Ints, build_instance, shares_of
 from penstock.plan.levels import Goal, Outcome, Stage, solve_levels
-from penstock.plan.order import KEEP
+from penstock.plan.order import KEEP, better_of, fits
 from penstock.plan.pricing import BlockPricer, Weights
 from penstock.plan.problem import Problem
 from penstock.plan.solution import Method, Solution, gap_of
@@ -33,8 +33,8 @@ _PART_BLOCKS, _OPEN_PARTS, _BETWEEN = 60, 80, 12
 _PROOF_COLUMNS = 20_000
 
 
-def solve_decomposed(problem: Problem, *, gap: float = 1e-4,
-                     time_limit_s: float = 60.0) -> Solution:
+def solve_decomposed(problem: Problem, *, gap: float = 1e-4, time_limit_s: float = 60.0,
+                     start: Solution | None = None) -> Solution:
     """Good plan with a valid bound at every level, as ``solve_exact``, for many small blocks.
 
     Stops a level at relative ``gap``; otherwise the gap that is stated is what could be proven.
@@ -42,8 +42,10 @@ def solve_decomposed(problem: Problem, *, gap: float = 1e-4,
     """
     began_s = time.perf_counter()
     instance = build_instance(problem)
-    engine = ColumnEngine(instance, gap)
-    return solve_levels(instance, engine, greedy_shares(instance), began_s, time_limit_s)
+    best = greedy_shares(instance)
+    if start is not None:
+        best = better_of(instance, best, shares_of(instance, start))
+    return solve_levels(instance, ColumnEngine(instance, gap), best, began_s, time_limit_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ class ColumnEngine:
         ends_s = time.perf_counter() + time_limit_s
         self.table = join([self.table, self.maker.from_shares(best)])
         level = _Level.of(self.maker, goal, stage)
+        if not self.maker.blocks:
+            return Outcome(best, level.value(best))  # there is but one plan
         relaxed = self._generate(level, ends_s)
         if relaxed is None:
             return Outcome(None)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from penstock.plan.greedy import fits, greedy_shares
+from penstock.plan.greedy import greedy_shares
 from penstock.plan.highs import Answer, solve_program
 from penstock.plan.instance import Floats, Instance, build_instance, shares_of
 from penstock.plan.levels import Goal, Outcome, Stage, solve_levels
@@ -22,7 +22,7 @@ from penstock.plan.milp import (
     switching_terms,
     vector,
 )
-from penstock.plan.order import KEEP, is_better, objective_vector
+from penstock.plan.order import KEEP, better_of, fits
 from penstock.plan.problem import Problem
 from penstock.plan.solution import Method, Solution
 
@@ -59,12 +59,6 @@ def first_plan(instance: Instance, time_limit_s: float) -> Floats:
         return best
     prices = np.maximum(-answer.row_duals[milp.resource_rows], 0.0)
     return better_of(instance, best, greedy_shares(instance, prices))
-
-
-def better_of(instance: Instance, one: Floats, other: Floats) -> Floats:
-    """``other`` if it fits and is better."""
-    return other if fits(instance, other) and is_better(
-        objective_vector(instance, other), objective_vector(instance, one)) else one
 
 
 @dataclass(slots=True)

@@ -8,9 +8,6 @@ from penstock.plan.instance import (
     Floats,
     Instance,
     Ints,
-    pool_load,
-    replicas_of,
-    served_shares,
 )
 from penstock.plan.problem import TOLERANCE
 
@@ -171,12 +168,3 @@ class _State:
         better = changes and changes[0][0] < saved - 1e-9 * max(1.0, saved)
         self._add(changes[0][1] if better else held[0], 1.0)
         return bool(better)
-
-
-def fits(instance: Instance, shares: Floats) -> bool:
-    """Whether the replicas for these shares (options,) respect supply, budgets and pool sizes."""
-    count = replicas_of(instance, pool_load(instance, shares))
-    used = instance.usage @ count
-    return bool(np.all(count <= instance.upper)
-                and np.all(used <= instance.supply * (1 + 1e-12) + 1e-9)
-                and np.all(served_shares(instance, shares) <= 1.0 + TOLERANCE))

@@ -11,9 +11,8 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.plan.greedy import fits
 from penstock.plan.instance import Floats, Instance, make_solution, served_shares
-from penstock.plan.order import SAME, is_better, objective_vector, switching
+from penstock.plan.order import SAME, fits, is_better, objective_vector, switching
 from penstock.plan.solution import (
     COST,
     SLACK,
@@ -159,7 +158,8 @@ class _Levels:
             bound = min(most, -outcome.bound)
             now = float((self._served() * rates)[group].sum())
         bound = max(bound, now)
-        self.levels.append(Level(served_name(priority), now, bound, gap_of(now, bound)))
+        total = float(rates[group].sum())
+        self.levels.append(Level(served_name(priority), now, bound, gap_of(now, bound, total)))
         if now >= most * (1.0 - SAME):
             self.full |= group & ~self.skipped & (self._served() >= 1.0 - SLACK)
         else:

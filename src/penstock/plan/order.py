@@ -1,5 +1,6 @@
 """The order of plans: served rates by priority, then cost, then switching cost."""
 
+import numpy as np
 
 from penstock.plan.instance import Floats, Instance, pool_load, replicas_of, served_shares
 from penstock.plan.problem import TOLERANCE
@@ -41,3 +42,18 @@ def is_better(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
         if abs(a - b) > SAME * max(1.0, abs(a), abs(b)):
             return a < b
     return False
+
+
+def fits(instance: Instance, shares: Floats) -> bool:
+    """Whether the replicas for these shares (options,) respect supply, budgets and pool sizes."""
+    count = replicas_of(instance, pool_load(instance, shares))
+    used = instance.usage @ count
+    return bool(np.all(count <= instance.upper)
+                and np.all(used <= instance.supply * (1 + 1e-12) + 1e-9)
+                and np.all(served_shares(instance, shares) <= 1.0 + TOLERANCE))
+
+
+def better_of(instance: Instance, one: Floats, other: Floats) -> Floats:
+    """``other`` if it fits and is better."""
+    return other if fits(instance, other) and is_better(
+        objective_vector(instance, other), objective_vector(instance, one)) else one

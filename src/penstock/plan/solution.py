@@ -26,7 +26,8 @@ class Level:
     """One objective of the order, with what is proven of it.
 
     ``bound`` is on the better side of ``objective``: no plan that does as well at all levels before
-    this one passes it. ``gap`` is their distance relative to the objective's size.
+    this one passes it. ``gap`` is their distance, 0 when proven best: relative to the larger of
+    both, or at a level of service to the rate of all its demands.
     """
 
     name: str
@@ -88,12 +89,10 @@ def served_name(priority: int) -> str:
     return f"served, priority {priority}"
 
 
-def gap_of(objective: float, bound: float) -> float:
-    """Distance of objective and bound relative to the objective; 0 within rounding."""
-    distance = abs(objective - bound)
-    if distance <= 1e-9 * max(1.0, abs(objective)):
-        return 0.0
-    return distance / abs(objective) if objective else float("inf")
+def gap_of(objective: float, bound: float, size: float = 0.0) -> float:
+    """Distance of objective and bound relative to ``size`` or the largest; 0 within rounding."""
+    distance, size = abs(objective - bound), max(abs(objective), abs(bound), size)
+    return 0.0 if distance <= 1e-9 * max(1.0, size) else distance / size
 
 
 def switching_cost(problem: Problem, replicas: Mapping[str, int],
