@@ -95,6 +95,9 @@ def with_replicas(fleet: "Fleet", count: int | None) -> "Fleet":
             raise InputError(f"fleet {fleet.name} states no replicas; state them, give "
                              "--replicas N, or find their number with `penstock run`")
         return fleet
+    if not groups:
+        raise InputError(f"--replicas {count}: no plain replica of the fleet's model fits its "
+                         "accelerators; state one under replicas, or see `penstock plan`")
     if len(groups) > 1:
         raise InputError(f"--replicas {count}: the fleet has {len(groups)} groups of replicas; set "
                          "each one's number with --set replicas[0].count=N")

@@ -51,6 +51,12 @@ def plan(fleet_file: FleetFile = None, inferno: Bundle = None, settings: Setting
     if (fleet_file is None) == (inferno is None):
         raise InputError("plan: expected a fleet file or --inferno DIR"
                          + ("" if inferno is None else ", not both"))
+    _refuse_others({"--solver": solver, "--saturation": saturation, "--time-limit": time_limit_s,
+                    "--capacity-factor": None if capacity_factor == 1.0 else capacity_factor,
+                    "--[no-]delayed-best-effort": delayed} if inferno is None else
+                   {"--set": settings, "--data": data, "--seed": seed,
+                    "--no-report": no_report or None},
+                   "a fleet file" if inferno is None else "--inferno")
     if inferno is not None:
         from penstock.cli.plan_inferno import Request, plan_bundle
 
@@ -61,3 +67,10 @@ def plan(fleet_file: FleetFile = None, inferno: Bundle = None, settings: Setting
     assert fleet_file is not None
     return plan_and_report(read_fleet(fleet_file, settings, data, seed), out, as_json=as_json,
                            page=not no_report)
+
+
+def _refuse_others(given: dict[str, object], beside: str) -> None:
+    """Raise InputError for the first option that says nothing to what is planned."""
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(f"{name}: has no meaning beside {beside}; leave it out")

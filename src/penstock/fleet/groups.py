@@ -55,7 +55,7 @@ def resolve_replicas(document: FleetDocument, have: Resources) -> tuple[ReplicaG
 def resolve_sizing(document: FleetDocument, have: Resources) -> Sizing:
     """What to size with: the groups of the file, its variant, or one default group per model.
 
-    Without replicas there is always a group for every model with traffic.
+    A model of which no plain replica fits has no default group; a plan may know better.
     """
     section = document.sizing
     max_replicas = section.max_replicas if section else Sizing().max_replicas
@@ -78,9 +78,18 @@ def _default_groups(document: FleetDocument, have: Resources) -> list[ReplicaGro
     only = next(iter(have.models))
     variant = document.variant or VariantSection.model_construct()
     with_traffic = dict.fromkeys(entry.model or only for entry in document.traffic)
-    models = [variant.model or only] if document.variant else list(with_traffic)
-    where: Path = ("variant",) if document.variant else ("accelerators",)
-    return [_group(where, variant.model_copy(update={"model": model}), have) for model in models]
+    if document.variant:
+        model = variant.model or only
+        return [_group(("variant",), variant.model_copy(update={"model": model}), have)]
+    groups = []
+    for model in with_traffic:
+        section = variant.model_copy(update={"model": model})
+        try:
+            groups.append(_group(("accelerators",), section, have))
+        except PlacedError:
+            if document.sizing is not None:
+                raise
+    return groups
 
 
 def _replica_group(path: Path, section: ReplicaSection, have: Resources) -> ReplicaGroup:

@@ -49,6 +49,7 @@ def reference_problems(document: FleetDocument, catalog: Catalog) -> Iterator[Pr
     yield from _traffic_problems(document, names)
     yield from _group_problems(document, names)
     yield from _policy_problems(document)
+    yield from _plan_problems(document)
 
 
 def unknown(path: Path, what: str, name: str, valid: Iterable[str]) -> Problem:
@@ -213,6 +214,17 @@ def _classes_of(group: VariantSection) -> list[str] | None:
     if isinstance(group, ReplicaSection):
         return group.service_classes
     return group.classes if isinstance(group, SizingGroupSection) else None
+
+
+def _plan_problems(document: FleetDocument) -> Iterator[Problem]:
+    """Lists of what to consider that are empty or name something twice."""
+    for key, value in document.plan.given().items() if document.plan else ():
+        if value == []:
+            yield Problem(("plan", key), "expected at least one entry, found an empty list; leave "
+                                         "the key out to have them chosen")
+        for i, entry in enumerate(value if isinstance(value, list) else ()):
+            if entry in value[:i]:
+                yield Problem(("plan", key, i), f"{entry} stands twice")
 
 
 def _policy_problems(document: FleetDocument) -> Iterator[Problem]:

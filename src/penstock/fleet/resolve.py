@@ -116,7 +116,8 @@ def _prompt_problems(fleet: Fleet) -> Iterator[Problem]:
             yield Problem(path, f"prompts of up to {longest:,} tokens are longer than the context "
                                 f"of {spec.model}, {context:,} (models[].max_context_tokens sets "
                                 "another)")
-        for group in (*fleet.replicas, *fleet.sizing.groups):
+        sized = fleet.sizing.groups if fleet.sizing.stated else ()
+        for group in (*fleet.replicas, *sized):
             tokens = kv_tokens(fleet, group)
             if _serves(group, spec) and longest > tokens:
                 yield Problem(path, f"prompts of up to {longest:,} tokens are longer than the KV "

@@ -4,18 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from penstock.fleet.values import Fleet
+from penstock.plan.beliefs import Beliefs
 from penstock.plan.judge import Verdict, judge
 from penstock.plan.problem import Problem
 from penstock.plan.propose import Choice, Counts, counts_of, groups_of, problem_of
 from penstock.plan.solution import Solution
 
-OPTIMISM = 1.15
-"""What estimates are multiplied with at first. The analytic model errs to both sides; a rate that
-is too high is found out by simulation, one that is too low would never be tried."""
-
 _MOST_ROUNDS = 60
 _SHARE_STEPS = 5
-_CUT = 1e-3  # a rate that a simulation refutes goes this far below what it implied
+_WHOLE = 1.0 - 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +28,10 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The last proposal with all trials on the way to it.
+    """The best proposal that holds, with all trials on the way to it.
 
-    ``holds`` is false where the search was given up, for want of rounds. ``rates`` are what is
-    believed of one replica in the end, by (demand, variant).
+    ``holds`` is false where the search was given up, for want of rounds, before any proposal held.
+    ``rates`` are what is believed of one replica in the end, by (demand, variant).
     """
 
     problem: Problem
@@ -53,13 +50,26 @@ def check(fleet: Fleet, choices: Sequence[Choice], solve: Solve, *, seed: int,
           on_trial: Callable[[Trial], None] | None = None) -> Checked:
     """The cheapest fleet whose simulation meets every objective, as far as rates are believed.
 
-    Rates start above their estimates and never above the throughput bound. A proposal is simulated
-    demand by demand; where one misses, the fewest replicas more that hold are found (or, where
-    there are no more, the share that is carried), and the rates of its variants fall to what that
-    shows. So the first proposal that holds everywhere is the cheapest for rates that are either
-    hopeful still or just below what a simulation refuted.
+    A proposal is simulated demand by demand. Where one misses, the fewest replicas more that hold
+    are found (or, where there are no more, the share that is carried) and less is believed of its
+    variants; where it holds, replicas are left out as long as it goes on to hold, and more is
+    believed. The search ends with a proposal that holds, of which no replica can be left out.
     """
     return _Loop(fleet, choices, solve, seed, on_trial).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Proposal:
+    problem: Problem
+    solution: Solution
+    counts: dict[str, Counts]
+    verdicts: dict[str, Verdict]
+
+    @property
+    def rank(self) -> tuple[float, ...]:
+        """Smaller is better: what is left unserved by priority, then cost."""
+        levels = [level for level in self.solution.levels if level.name.startswith("served")]
+        return (*(-round(level.objective, 6) for level in levels), self.solution.cost_per_hour)
 
 
 class _Loop:
@@ -73,27 +83,41 @@ class _Loop:
         self._round = 0
         self._trials: list[Trial] = []
         self._known: dict[tuple[str, Counts, float], Verdict] = {}
-        self._rates = {(choice.demand.name, c.variant.name): _first_rate(fleet, c.rate_per_s,
-                                                                         c.bound_per_s)
-                       for choice in choices for c in choice.candidates}
+        self._beliefs = Beliefs(choices)
 
     def run(self) -> Checked:
+        best: _Proposal | None = None
+        held: set[tuple[Counts, ...]] = set()
         while True:
-            problem = problem_of(self._fleet, self._choices, self._rates)
-            solution = self._solve(problem)
-            counts = {choice.demand.name: counts_of(solution, choice) for choice in self._choices}
-            verdicts = {choice.demand.name: self._judge(choice, counts[choice.demand.name],
-                                                        solution.served[choice.demand.name])
-                        for choice in self._choices if counts[choice.demand.name]}
+            proposal = self._propose()
             wrong = [choice for choice in self._choices
-                     if choice.demand.name in verdicts and not verdicts[choice.demand.name].meets]
-            if not wrong or self._round == _MOST_ROUNDS:
-                return Checked(problem, solution, counts, verdicts, tuple(self._trials),
-                               self._rates, holds=not wrong)
+                     if choice.demand.name in proposal.verdicts
+                     and not proposal.verdicts[choice.demand.name].meets]
             for choice in wrong:
-                name = choice.demand.name
-                self._correct(choice, counts[name], solution.served[name])
+                self._correct(choice, proposal)
+            if not wrong:
+                if best is None or proposal.rank < best.rank:
+                    best = proposal
+                key = tuple(proposal.counts.values())
+                if key in held or not self._lean(proposal):
+                    return self._checked(best, holds=True)
+                held.add(key)
             self._round += 1
+            if self._round == _MOST_ROUNDS:
+                return self._checked(best or proposal, holds=best is not None)
+
+    def _checked(self, proposal: _Proposal, *, holds: bool) -> Checked:
+        return Checked(proposal.problem, proposal.solution, proposal.counts, proposal.verdicts,
+                       tuple(self._trials), self._beliefs.rates, holds)
+
+    def _propose(self) -> _Proposal:
+        problem = problem_of(self._fleet, self._choices, self._beliefs.rates)
+        solution = self._solve(problem)
+        counts = {choice.demand.name: counts_of(solution, choice) for choice in self._choices}
+        verdicts = {choice.demand.name: self._judge(choice, counts[choice.demand.name],
+                                                    solution.served[choice.demand.name])
+                    for choice in self._choices if counts[choice.demand.name]}
+        return _Proposal(problem, solution, counts, verdicts)
 
     def _judge(self, choice: Choice, counts: Counts, share: float) -> Verdict:
         key = (choice.demand.name, counts, round(share, 6))
@@ -107,55 +131,92 @@ class _Loop:
                 self._on_trial(trial)
         return self._known[key]
 
-    def _correct(self, choice: Choice, counts: Counts, share: float) -> None:
-        """Lower the rates of the variants that missed to what they turn out to carry."""
-        if share < 1.0 - 1e-9:  # all there is: what they carry is less of the demand
-            self._lower(choice, counts, self._carried(choice, counts, share))
+    def _correct(self, choice: Choice, proposal: _Proposal) -> None:
+        """Believe less of the variants that missed: no more than they turn out to carry."""
+        demand, share = choice.demand, proposal.solution.served[choice.demand.name]
+        counts = proposal.counts[demand.name]
+        if share < _WHOLE:  # all there is: what they carry is less of the demand
+            carried = self._carried(choice, counts, 0.0, share)
+            self._beliefs.refute(demand.name, counts, (carried or share / 2) * demand.rate_per_s)
             return
-        low, high = 0, 1
-        most = 2 * sum(count for _, count in counts) + 64
-        while not self._judge(choice, self._more(choice, counts, high), share).meets:
-            low, high = high, 2 * high
-            if high > most:  # not a matter of numbers: no count of these will do
-                break
-        else:
-            while high - low > 1:
-                middle = (low + high) // 2
-                if self._judge(choice, self._more(choice, counts, middle), share).meets:
-                    high = middle
-                else:
-                    low = middle
-        self._lower(choice, self._more(choice, counts, low), share * (1.0 - _CUT))
+        enough = 2 * sum(count for _, count in counts) + 64
+        too_few = _last(lambda extra: not self._judge(choice, self._more(choice, counts, extra),
+                                                      share).meets, enough)
+        self._beliefs.refute(demand.name, self._more(choice, counts, too_few), demand.rate_per_s)
 
-    def _carried(self, choice: Choice, counts: Counts, share: float) -> float:
-        """The share of the demand, of what was believed, that these replicas carry."""
-        low, high = 0.0, share
+    def _lean(self, proposal: _Proposal) -> bool:
+        """Believe more of replicas that carry their demands although some of them are left out.
+
+        False where there are none such, so that the proposal is as small as can be.
+        """
+        found = False
+        for choice in self._choices:
+            name = choice.demand.name
+            counts, share = proposal.counts[name], proposal.solution.served[name]
+            if counts and share < _WHOLE:
+                carried = self._carried(choice, counts, share, 1.0)
+                found |= carried > 1.02 * share
+                self._beliefs.raise_to(name, counts, carried * choice.demand.rate_per_s)
+            elif counts:
+                fewer = self._fewer(choice, counts)
+                found |= fewer != counts
+                self._beliefs.raise_to(name, fewer, choice.demand.rate_per_s)
+        return found
+
+    def _fewer(self, choice: Choice, counts: Counts) -> Counts:
+        """What is left when no more replicas of one variant can go, the dearest first."""
+        for variant, _ in sorted(counts, reverse=True, key=lambda item:
+                                 choice.candidate(item[0]).variant.cost_per_hour):
+            removed = self._removable(choice, counts, variant)
+            if removed:
+                return _without(counts, variant, removed)
+        return counts
+
+    def _removable(self, choice: Choice, counts: Counts, variant: str) -> int:
+        """How many replicas of a variant the demand can do without."""
+        most = dict(counts)[variant] - (1 if len(counts) == 1 else 0)
+
+        def holds(removed: int) -> bool:
+            return removed <= most and self._judge(
+                choice, _without(counts, variant, removed), 1.0).meets
+
+        return _last(holds, most)
+
+    def _carried(self, choice: Choice, counts: Counts, low: float, high: float) -> float:
+        """The largest share between two that these replicas carry; the lower is taken to hold."""
         for _ in range(_SHARE_STEPS):
             middle = 0.5 * (low + high)
             if self._judge(choice, counts, middle).meets:
                 low = middle
             else:
                 high = middle
-        return low or high
-
-    def _lower(self, choice: Choice, counts: Counts, share: float) -> None:
-        """Believe that these replicas together carry ``share`` of the demand at most."""
-        demand = choice.demand
-        capacity = sum(count * self._rates[demand.name, variant] for variant, count in counts)
-        factor = min(share * demand.rate_per_s / capacity, 1.0 - _CUT)
-        for variant, _ in counts:
-            self._rates[demand.name, variant] *= factor
+        return low
 
     def _more(self, choice: Choice, counts: Counts, extra: int) -> Counts:
         """Some replicas more of the variant that carries most."""
-        name = choice.demand.name
-        main = max(counts, key=lambda item: item[1] * self._rates[name, item[0]])[0]
+        rates, name = self._beliefs.rates, choice.demand.name
+        main = max(counts, key=lambda item: item[1] * rates[name, item[0]])[0]
         return tuple((variant, count + extra if variant == main else count)
                      for variant, count in counts)
 
 
-def _first_rate(fleet: Fleet, rate_per_s: float, bound_per_s: float | None) -> float:
-    hopeful = OPTIMISM * rate_per_s
-    # Traffic that states a rate is meant to go on: more than the bound would only be queued up.
-    lasting = all(spec.rate_per_s is not None for spec in fleet.traffic)
-    return min(hopeful, bound_per_s) if bound_per_s and lasting else hopeful
+def _without(counts: Counts, variant: str, removed: int) -> Counts:
+    left = ((v, n - removed if v == variant else n) for v, n in counts)
+    return tuple((v, n) for v, n in left if n)
+
+
+def _last(holds: Callable[[int], bool], most: int) -> int:
+    """The largest number up to about ``most`` of which ``holds`` is true, taken to be true of 0 and
+    to turn once: found by doubling, then bisection."""
+    low, high = 0, 1
+    while holds(high):
+        low, high = high, 2 * high
+        if low >= most:
+            return low
+    while high - low > 1:
+        middle = (low + high) // 2
+        if holds(middle):
+            low = middle
+        else:
+            high = middle
+    return low

@@ -1,5 +1,6 @@
 """Which requests share replicas, and what they ask for."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,13 +10,17 @@ from penstock.fleet.values import Fleet, ModelChoice
 from penstock.workload.select import select
 from penstock.workload.workload import Workload
 
+SHORTEST_S = 1.0
+"""Requests that arrive in less time than this, with no rate stated, are one burst."""
+
 
 @dataclass(frozen=True, slots=True)
 class Demand:
     """Requests of one model that the same replicas serve.
 
-    ``workloads`` holds them once per seed, with their own arrival times; ``classes`` are those
-    with traffic. ``exclusive`` says that the replicas take only these classes.
+    ``workloads`` holds them once per seed that brings any, with their own arrival times;
+    ``classes`` are those with traffic. ``exclusive`` says that the replicas take only these
+    classes, ``lasting`` that the traffic states its rate and so is meant to go on.
     """
 
     name: str
@@ -23,16 +28,18 @@ class Demand:
     classes: tuple[ServiceClass, ...]
     exclusive: bool
     workloads: tuple[Workload, ...]
+    lasting: bool = True
 
     @property
     def sample(self) -> Workload:
-        """The requests of the first seed, which estimates rest on."""
+        """The requests of the first seed."""
         return self.workloads[0]
 
     @property
     def rate_per_s(self) -> float:
-        """Mean arrival rate of the first seed."""
-        return self.sample.rate_per_s
+        """Mean arrival rate of the first seed; of a burst that states no rate, over a second."""
+        least_s = 0.0 if self.lasting and self.sample.duration_s > 0.0 else SHORTEST_S
+        return len(self.sample) / max(self.sample.duration_s, least_s)
 
     @property
     def priority(self) -> int:
@@ -54,20 +61,27 @@ def demands_of(fleet: Fleet, workloads: tuple[Workload, ...]) -> tuple[Demand, .
     """The demands of a fleet in order of name; ``workloads`` are its traffic, one per seed."""
     found = []
     for model in fleet.models:
-        of_model = tuple(_of_model(workload, model.spec.name) for workload in workloads)
-        if not all(map(len, of_model)):
+        of_model = _with_requests(_of_model(w, model.spec.name) for w in workloads)
+        if not of_model:
             continue
+        lasting = all(spec.rate_per_s is not None for spec in fleet.traffic
+                      if spec.model == model.spec.name)
         classes = _classes_with_traffic(fleet, of_model)
         if fleet.plan.pooling == "model" or len(classes) == 1:
             found.append(Demand(model.spec.name, model, classes, exclusive=False,
-                                workloads=of_model))
+                                workloads=of_model, lasting=lasting))
             continue
         for service_class in classes:
-            parts = tuple(_of_class(workload, service_class.name) for workload in of_model)
-            if all(map(len, parts)):
-                found.append(Demand(f"{model.spec.name}/{service_class.name}", model,
-                                    (service_class,), exclusive=True, workloads=parts))
+            parts = _with_requests(_of_class(w, service_class.name) for w in of_model)
+            found.append(Demand(f"{model.spec.name}/{service_class.name}", model,
+                                (service_class,), exclusive=True, workloads=parts,
+                                lasting=lasting))
     return tuple(sorted(found, key=lambda demand: demand.name))
+
+
+def _with_requests(workloads: Iterable[Workload]) -> tuple[Workload, ...]:
+    """Rare requests may be absent with some seeds: those seeds ask for nothing."""
+    return tuple(workload for workload in workloads if len(workload))
 
 
 def _of_model(workload: Workload, model: str) -> Workload:
@@ -76,7 +90,8 @@ def _of_model(workload: Workload, model: str) -> Workload:
 
 
 def _of_class(workload: Workload, name: str) -> Workload:
-    return select(workload, workload.class_index == workload.service_classes.index(name))
+    indices = [i for i, known in enumerate(workload.service_classes) if known == name]
+    return select(workload, np.isin(workload.class_index, indices))
 
 
 def _classes_with_traffic(fleet: Fleet,

@@ -9,7 +9,8 @@ from penstock.fleet.write import replicas_section
 from penstock.plan.estimate import Candidate, ClassEstimate, class_estimates, replica_queue
 from penstock.plan.judge import Verdict
 from penstock.plan.plan import FleetPlan
-from penstock.plan.propose import Choice, current_counts
+from penstock.plan.propose import Choice, current_counts, idle_counts, priority_shift
+from penstock.plan.solution import served_name
 
 SECONDS_PER_HOUR = 3600.0
 MILLION = 1e6
@@ -33,7 +34,7 @@ def plan_document(plan: FleetPlan) -> dict[str, Any]:
             "method": solution.method, "objective": solution.objective, "bound": solution.bound,
             "gap": solution.gap, "time_s": solution.time_s,
             "switching_cost": solution.switching_cost,
-            "levels": [asdict(level) for level in solution.levels]},
+            "levels": _levels(plan)},
         "cards": [{"accelerator": pool.accelerator.name, "count": pool.count,
                    "used": solution.cards.get(pool.accelerator.name, 0),
                    "price_per_hour": pool.price_per_hour} for pool in fleet.accelerators],
@@ -47,6 +48,15 @@ def plan_document(plan: FleetPlan) -> dict[str, Any]:
                     "attainment": {c.name: c.worst_share for c in t.verdict.classes}}
                    for t in plan.checked.trials],
     }
+
+
+def _levels(plan: FleetPlan) -> list[dict[str, Any]]:
+    """The objectives in their order, with priorities as the fleet file numbers them."""
+    shift = priority_shift(plan.choices)
+    own_name = {served_name(choice.demand.priority + shift): served_name(choice.demand.priority)
+                for choice in plan.choices}
+    return [{**asdict(level), "name": own_name.get(level.name, level.name)}
+            for level in plan.checked.solution.levels]
 
 
 def _demand(plan: FleetPlan, choice: Choice) -> dict[str, Any]:
@@ -96,7 +106,8 @@ def _predicted(plan: FleetPlan, choice: Choice) -> tuple[ClassEstimate, ...]:
     worst: tuple[ClassEstimate, ...] = ()
     for variant, count in counts:
         queue = replica_queue(plan.before, choice.demand, choice.candidate(variant).variant)
-        rate_per_s = choice.demand.rate_per_s * rates[name, variant] / total
+        served = plan.checked.solution.served[name]
+        rate_per_s = served * choice.demand.rate_per_s * rates[name, variant] / total
         found = class_estimates(queue, choice.demand.classes, rate_per_s, count)
         worst = found if not worst else tuple(
             max(a, b, key=lambda e: e.ttft_p99_s) for a, b in zip(worst, found, strict=True))
@@ -122,14 +133,16 @@ def _candidate(choice: Choice, candidate: Candidate, plan: FleetPlan) -> dict[st
 
 def _changes(plan: FleetPlan) -> list[dict[str, Any]]:
     """Replicas to start and to stop, by demand and variant; what stays as it is is left out."""
+    states = [(choice.demand.name, current_counts(plan.before, choice.demand),
+               dict(plan.checked.counts[choice.demand.name])) for choice in plan.choices]
+    states += [(name, before, {}) for name, before
+               in idle_counts(plan.before, plan.choices).items()]
     changes = []
-    for choice in plan.choices:
-        before = current_counts(plan.before, choice.demand)
-        after = dict(plan.checked.counts[choice.demand.name])
+    for demand, before, after in states:
         for variant in sorted({*before, *after}):
             was, will_be = before.get(variant, 0), after.get(variant, 0)
             if was != will_be:
-                changes.append({"demand": choice.demand.name, "variant": variant, "before": was,
+                changes.append({"demand": demand, "variant": variant, "before": was,
                                 "after": will_be,
                                 "action": "start" if will_be > was else "stop",
                                 "num_replicas": abs(will_be - was)})

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import inf
 
 import numpy as np
+from numpy.typing import NDArray
 
 from penstock.core.errors import InputError
 from penstock.core.slo import ServiceClass
@@ -19,6 +20,7 @@ from penstock.perf.queueing.replicas import (
 from penstock.plan.bound import throughput_bound
 from penstock.plan.demands import Demand
 from penstock.plan.variants import LeftOut, Variant, step_tokens
+from penstock.workload.workload import Workload
 
 _DOMINANCE_MARGIN = 1.05  # estimates are not sure enough to drop a variant for less
 _MOST_REPLICAS = 100_000
@@ -67,13 +69,14 @@ def estimate(fleet: Fleet, demand: Demand, variant: Variant) -> Candidate | Left
     idle_misses = queue.first_miss(1e-9)
     if idle_misses is not None:
         name, target = idle_misses
-        return LeftOut(variant.name, f"misses the {target} target of {name} even when idle")
-    if rate_per_s <= 0.0:  # all requests at one instant
-        return LeftOut(variant.name, "the traffic has no rate")
+        return LeftOut(variant.name, f"misses the {target} target of {name} even when idle"
+                       if target != "throughput" else "its steps are too small for any rate")
     count = _fewest(queue, rate_per_s)
     if count > _MOST_REPLICAS:
         return LeftOut(variant.name, f"more than {_MOST_REPLICAS:,} replicas would be needed")
     sustained, binding = queue.capacity_per_s(count)
+    # These replicas carry the demand, however coarse the search for what they carry at most.
+    sustained = max(sustained, rate_per_s / count)
     return Candidate(variant, sustained, count, binding, _bound(fleet, demand, variant),
                      class_estimates(queue, demand.classes, rate_per_s / count, count))
 
@@ -107,18 +110,26 @@ def class_targets(service_class: ServiceClass) -> ClassTargets:
 
 
 def request_mix(demand: Demand) -> RequestMix:
-    """The demand's requests, or evenly spaced ones of them where there are very many."""
-    work = demand.sample
-    rows = np.unique(np.linspace(0, len(work) - 1, min(len(work), _SAMPLE_ROWS)).astype(np.int64))
-    names = [c.name for c in demand.classes]
-    index_of = np.array([names.index(name) if name in names else -1
-                         for name in work.service_classes], dtype=np.int64)
-    gaps = np.diff(work.arrival_s)
+    """The demand's requests of all seeds, or evenly spaced ones of them where there are very many;
+    always some of every class."""
+    prompts, outputs, classes = (np.concatenate(columns) for columns in zip(
+        *((w.prompt_tokens, w.output_tokens, _class_numbers(demand, w)) for w in demand.workloads),
+        strict=True))
+    spaced = np.linspace(0, len(classes) - 1, min(len(classes), _SAMPLE_ROWS)).astype(np.int64)
+    rows = np.union1d(spaced, np.unique(classes, return_index=True)[1])
+    gaps = np.diff(demand.sample.arrival_s)
     mean_gap_s = float(gaps.mean()) if len(gaps) else 0.0
     scv = float(gaps.var()) / mean_gap_s**2 if mean_gap_s > 0.0 else 1.0
-    return RequestMix(work.prompt_tokens[rows].astype(np.float64),
-                      work.output_tokens[rows].astype(np.float64),
-                      index_of[work.class_index[rows]], scv)
+    return RequestMix(prompts[rows].astype(np.float64), outputs[rows].astype(np.float64),
+                      classes[rows], scv)
+
+
+def _class_numbers(demand: Demand, workload: Workload) -> NDArray[np.int64]:
+    """Per request, which of the demand's classes it belongs to."""
+    names = [c.name for c in demand.classes]
+    number_of = np.array([names.index(name) if name in names else -1
+                          for name in workload.service_classes], dtype=np.int64)
+    return number_of[workload.class_index]
 
 
 def _or_inf(value: float | None) -> float:

@@ -23,7 +23,9 @@ def headroom(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *,
     for _ in range(_STEPS):
         middle = 0.5 * (low + high)
         grown = replace(demand, workloads=(scale_rate(demand.sample, 1.0 + middle),))
-        if judge(fleet, grown, groups, seed=seed).meets:
+        # The same requests count, though they arrive earlier.
+        run = replace(fleet.run, warmup_s=fleet.run.warmup_s / (1.0 + middle))
+        if judge(replace(fleet, run=run), grown, groups, seed=seed).meets:
             low = middle
         else:
             high = middle

@@ -40,11 +40,6 @@ class Verdict:
     num_seeds: int
     classes: tuple[ClassOutcome, ...]
 
-    @property
-    def missed(self) -> tuple[str, ...]:
-        """Classes that got less than they should in some seed, the worst served first."""
-        return tuple(c.name for c in sorted(self.classes, key=lambda c: c.worst_share))
-
 
 def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, seed: int,
           share: float = 1.0) -> Verdict:
@@ -56,7 +51,7 @@ def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, see
     """
     alone = replace(fleet, replicas=groups)
     goals = {c.name: c.slo.percentile for c in demand.classes}
-    workloads = [thinned(workload, share) for workload in distinct(demand.workloads)]
+    workloads = [thinned(workload, share) for workload in _to_simulate(fleet, demand.workloads)]
     tables: list[RequestTable] = []
     worst = dict.fromkeys(goals, 1.0)
     meets = True
@@ -68,7 +63,7 @@ def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, see
             meets = meets and bool(attainment.meets(goals[name]))
         if not meets:
             break
-    if meets and len(workloads) > 1:
+    if meets and len(distinct(demand.workloads)) > 1:
         meets = all(_meets(alone, scale_rate(workload, 1.0 + chance(workload)), seed + number)
                     for number, workload in enumerate(workloads))
     return Verdict(meets, len(tables),
@@ -87,6 +82,12 @@ def _meets(fleet: Fleet, workload: Workload, seed: int) -> bool:
                for name, attainment in found.items())
 
 
+def _to_simulate(fleet: Fleet, workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:
+    """All of them where the seed decides more than the requests, else each once."""
+    draws = fleet.run.step_time_noise > 0.0 or fleet.policies.route.name == "two_choices"
+    return workloads if draws else distinct(workloads)
+
+
 def distinct(workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:
     """The workloads without repetitions: a trace at its own times is the same for every seed."""
     first = workloads[0]
@@ -100,9 +101,10 @@ def _same(one: Workload, other: Workload) -> bool:
 
 
 def thinned(workload: Workload, share: float) -> Workload:
-    """Evenly spaced requests that make up ``share`` of all."""
+    """Evenly spaced requests that make up ``share`` of all, and one at least."""
     if share >= 1.0:
         return workload
+    share = max(share, 1.0 / len(workload))
     upto = np.floor(np.arange(len(workload) + 1) * share + 1e-9)
     return select(workload, np.diff(upto) > 0)
 

@@ -10,8 +10,8 @@ from penstock.plan.check import Checked, Solve, Trial, check
 from penstock.plan.demands import Demand, demands_of
 from penstock.plan.estimate import Candidate, estimate, without_dominated
 from penstock.plan.headroom import headroom
-from penstock.plan.propose import Choice, current_counts, groups_of
-from penstock.plan.variants import LeftOut, variants_of
+from penstock.plan.propose import Choice, current_groups, groups_of
+from penstock.plan.variants import LeftOut, variant_name, variants_of
 from penstock.workload.workload import Workload
 
 
@@ -28,7 +28,8 @@ class Dropped:
 class FleetPlan:
     """A fleet with the replicas proposed for it, and all that led there.
 
-    ``headroom`` is, by demand that is served in full, the part by which its traffic may grow.
+    ``headroom`` is, by demand that is served in full and whose requests arrive over some time, the
+    part by which its traffic may grow.
     """
 
     fleet: Fleet
@@ -49,7 +50,7 @@ def plan_fleet(fleet: Fleet, solve: Solve, *, workload: Workload | None = None,
     """The least-cost replicas that meet every objective of ``fleet`` in simulation.
 
     ``workload`` is the traffic of the run's own seed where it has been made already. Raises
-    InputError where no request arrives, and as ``fleet_workload`` does.
+    InputError where no request arrives or counts, and as ``fleet_workload`` does.
     """
     say = on_step or _silent
     seed = fleet.run.seed
@@ -59,6 +60,9 @@ def plan_fleet(fleet: Fleet, solve: Solve, *, workload: Workload | None = None,
     demands = demands_of(fleet, workloads)
     if not demands:
         raise InputError("traffic: no request arrives, so there is nothing to plan for")
+    if max(workload.duration_s for workload in workloads) < fleet.run.warmup_s:
+        raise InputError(f"run.warmup_s: no request arrives after {fleet.run.warmup_s:g} s, so "
+                         "none would count; expected less than the traffic's length")
     say(f"estimating variants for {', '.join(demand.name for demand in demands)}")
     found = [_choice(fleet, demand) for demand in demands]
     choices = tuple(choice for choice, _ in found)
@@ -81,10 +85,11 @@ def told(trial: Trial) -> str:
 
 
 def _choice(fleet: Fleet, demand: Demand) -> tuple[Choice, list[Dropped]]:
-    variants, impossible = variants_of(fleet, demand.model, demand.longest_tokens)
-    running = current_counts(fleet, demand)
+    groups_now = current_groups(fleet, demand)
+    running = {variant_name(group) for group in groups_now}
+    variants, impossible = variants_of(fleet, demand.model, demand.longest_tokens, groups_now)
     if fleet.plan.keep_accelerators and running:
-        kept = {v.group.accelerator.name for v in variants if v.name in running}
+        kept = {group.accelerator.name for group in groups_now}
         impossible += [LeftOut(v.name, "keep_accelerators is set")
                        for v in variants if v.group.accelerator.name not in kept]
         variants = [v for v in variants if v.group.accelerator.name in kept]
@@ -111,4 +116,5 @@ def _headroom(fleet: Fleet, choices: tuple[Choice, ...], checked: Checked) -> di
                                          seed=fleet.run.seed)
             for choice in choices
             if checked.counts[choice.demand.name] and checked.verdicts[choice.demand.name].meets
-            and choice.demand.name not in checked.solution.unserved}
+            and choice.demand.name not in checked.solution.unserved
+            and choice.demand.sample.arrival_s[0] < choice.demand.sample.arrival_s[-1]}

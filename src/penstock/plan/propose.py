@@ -1,6 +1,6 @@
 """A fleet's demands and candidates as a planning problem, and its solution as replica groups."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from penstock.fleet.values import Fleet, ReplicaGroup
@@ -18,7 +18,7 @@ from penstock.plan.problem import (
     Switching,
 )
 from penstock.plan.solution import Solution
-from penstock.plan.variants import kind_of
+from penstock.plan.variants import variant_name
 
 Rates = Mapping[tuple[str, str], float]
 """Requests per second that one replica sustains, by (demand, variant)."""
@@ -27,6 +27,7 @@ Counts = tuple[tuple[str, int], ...]
 """Replicas by variant in order of name: what a demand is served with."""
 
 _SEPARATOR = " on "
+_LEAST_LOAD = 1e-3  # what is less than the solver's tolerance would be carried by no replica
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates) -> Problem
     """The problem of serving every demand; each (demand, variant) is a pool of its own."""
     pools: list[Pool] = []
     needs: list[Need] = []
+    shift = priority_shift(choices)
     for choice in choices:
         demand, options = choice.demand, []
         running = current_counts(fleet, demand)
@@ -56,15 +58,23 @@ def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates) -> Problem
                               {group.accelerator.name: group.num_accelerators}, variant.power_w,
                               current_replicas=running.get(variant.name, 0)))
             load = demand.rate_per_s / rates[demand.name, variant.name]
-            options.append(Option(name, load))
-        needs.append(Need(demand.name, tuple(options), max(1, demand.priority),
+            options.append(Option(name, max(load, _LEAST_LOAD)))
+        needs.append(Need(demand.name, tuple(options), demand.priority + shift,
                           demand.rate_per_s, mixed=fleet.plan.mixed))
+    for name, counts in idle_counts(fleet, choices).items():  # to be stopped, whatever comes
+        pools += [Pool(pool_name(name, variant), 0.0, current_replicas=count, max_replicas=0)
+                  for variant, count in counts.items()]
     plan = fleet.plan
     supply = Supply({pool.accelerator.name: pool.count for pool in fleet.accelerators
                      if pool.count is not None})
     return Problem(tuple(pools), tuple(needs), supply,
                    Limits(plan.max_cost_per_hour, plan.max_power_w),
                    Switching(plan.start_cost, plan.stop_cost))
+
+
+def priority_shift(choices: Sequence[Choice]) -> int:
+    """What is added to priorities, which begin at 0 in a fleet file and at 1 in a problem."""
+    return max(0, 1 - min(choice.demand.priority for choice in choices))
 
 
 def pool_name(demand: str, variant: str) -> str:
@@ -89,14 +99,32 @@ def groups_of(choice: Choice, counts: Counts) -> tuple[ReplicaGroup, ...]:
                  for variant, count in counts)
 
 
+def current_groups(fleet: Fleet, demand: Demand) -> list[ReplicaGroup]:
+    """Replicas that serve the demand now: all of its model's, or those of exactly its class."""
+    return [group for group in fleet.replicas if group.model.name == demand.model.spec.name
+            and (demand.class_names is None or group.service_classes == demand.class_names)]
+
+
 def current_counts(fleet: Fleet, demand: Demand) -> dict[str, int]:
     """Replicas that serve the demand now, by the name of their variant."""
-    from penstock.plan.variants import variant_name
+    return _counted(current_groups(fleet, demand))
 
-    counts: dict[str, int] = {}
+
+def idle_counts(fleet: Fleet, choices: Sequence[Choice]) -> dict[str, dict[str, int]]:
+    """Replicas that run now and that the plan has no demand for, by whom they serve and by the name
+    of their variant."""
+    used = [group for choice in choices for group in current_groups(fleet, choice.demand)]
+    found: dict[str, list[ReplicaGroup]] = {}
     for group in fleet.replicas:
-        if kind_of(group)[0] == demand.model.spec.name and group.service_classes == \
-                demand.class_names:
-            name = variant_name(group)
-            counts[name] = counts.get(name, 0) + group.count
+        if group not in used:
+            name = "/".join((group.model.name, "+".join(group.service_classes or ("all",))))
+            found.setdefault(name, []).append(group)
+    return {name: _counted(groups) for name, groups in found.items()}
+
+
+def _counted(groups: Iterable[ReplicaGroup]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for group in groups:
+        name = variant_name(group)
+        counts[name] = counts.get(name, 0) + group.count
     return counts

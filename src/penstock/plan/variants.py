@@ -1,6 +1,6 @@
 """Every kind of replica that a plan may start for a model, and why others may not be."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from penstock.core.errors import InputError
@@ -30,31 +30,58 @@ class LeftOut:
     reason: str
 
 
-def variants_of(fleet: Fleet, model: ModelChoice,
-                longest_tokens: int) -> tuple[list[Variant], list[LeftOut]]:
+def variants_of(fleet: Fleet, model: ModelChoice, longest_tokens: int,
+                running: Iterable[ReplicaGroup] = ()) -> tuple[list[Variant], list[LeftOut]]:
     """Accelerators times parallelism, precisions and step budgets, each where it is possible.
 
     A variant must hold its weights and a request of ``longest_tokens``. Step times and schedules
-    that the fleet file states for a replica of the same kind are taken over.
+    that the fleet file states for a replica of the same kind are taken over. What is ``running``
+    is considered too, whatever the plan's options are.
     """
+    groups: dict[str, ReplicaGroup] = {}
+    now = [replace(group, count=1, service_classes=None) for group in running]
+    for pool in fleet.accelerators:
+        for group in (*_groups(fleet, pool, model),
+                      *(g for g in now if g.accelerator.name == pool.accelerator.name)):
+            groups.setdefault(variant_name(group), group)
     found: list[Variant] = []
     left_out: list[LeftOut] = []
-    for pool in fleet.accelerators:
-        for group in _groups(fleet, pool, model):
-            name = variant_name(group)
-            try:
-                tokens = kv_tokens(fleet, group)
-            except InputError as error:
-                left_out.append(LeftOut(name, str(error)))
-                continue
-            if tokens < longest_tokens:
-                left_out.append(LeftOut(name, f"a request of {longest_tokens:,} tokens is longer "
-                                              f"than the KV cache of {tokens:,}"))
-                continue
-            cards = group.parallelism.num_accelerators
-            found.append(Variant(name, group, cards * pool.price_per_hour,
-                                 cards * pool.accelerator.power_w, tokens))
+    for name, group in groups.items():
+        try:
+            found.append(_variant(fleet, name, group, longest_tokens))
+        except InputError as error:
+            left_out.append(LeftOut(name, str(error)))
     return found, left_out
+
+
+def _variant(fleet: Fleet, name: str, group: ReplicaGroup, longest_tokens: int) -> Variant:
+    """The variant; raises InputError with the reason why it is none."""
+    pool = fleet.pool(group.accelerator.name)
+    cards, spread = group.num_accelerators, group.parallelism
+    for what, value, most, why in (
+            ("tensor", spread.tensor, pool.accelerator.max_per_node, "accelerators of a node"),
+            ("tensor", spread.tensor, group.model.num_heads, "attention heads of the model"),
+            ("pipeline", spread.pipeline, group.model.num_layers, "layers of the model")):
+        if value > most:
+            raise InputError(f"{what} {value} is more than the {most} {why}")
+    if pool.count is not None and cards > pool.count:
+        raise InputError(f"a replica needs {cards} {pool.accelerator.name}; the fleet has "
+                         f"{pool.count}")
+    tokens = kv_tokens(fleet, group)
+    longest = longest_request_tokens(fleet, group, tokens)
+    if longest < longest_tokens:
+        raise InputError(f"a request of {longest_tokens:,} tokens is longer than the KV cache "
+                         f"takes, {longest:,}")
+    return Variant(name, group, cards * pool.price_per_hour, cards * pool.accelerator.power_w,
+                   tokens)
+
+
+def longest_request_tokens(fleet: Fleet, group: ReplicaGroup, tokens: int) -> int:
+    """Prompt and most output of a request that a KV cache of ``tokens`` still lets in: whole
+    blocks, and those that the scheduler keeps free are not for it."""
+    block_tokens = fleet.engine.block_tokens
+    blocks = tokens // block_tokens
+    return (blocks - int(fleet.schedule_of(group).kv_watermark * blocks)) * block_tokens
 
 
 def variant_name(group: ReplicaGroup) -> str:
@@ -84,25 +111,20 @@ def _groups(fleet: Fleet, pool: AcceleratorPool, model: ModelChoice) -> Iterator
                 for tensor in _degrees(fleet, pool, model):
                     group = ReplicaGroup(model.spec, pool.accelerator, 1,
                                          Parallelism(tensor, pipeline), precision, kv_precision)
-                    if pool.count is not None and group.num_accelerators > pool.count:
-                        continue
-                    if pipeline <= model.spec.num_layers:
-                        yield from _with_budgets(fleet, _as_stated(fleet, group))
+                    for stated in _as_stated(fleet, group):
+                        yield from _with_budgets(fleet, stated)
 
 
-def _degrees(fleet: Fleet, pool: AcceleratorPool, model: ModelChoice) -> list[int]:
+def _degrees(fleet: Fleet, pool: AcceleratorPool, model: ModelChoice) -> tuple[int, ...]:
     most = min(pool.accelerator.max_per_node, model.spec.num_heads)
-    if fleet.plan.tensor:
-        return [tensor for tensor in fleet.plan.tensor if tensor <= most]
-    return [2**power for power in range(most.bit_length())]
+    return fleet.plan.tensor or tuple(2**power for power in range(most.bit_length()))
 
 
-def _as_stated(fleet: Fleet, group: ReplicaGroup) -> ReplicaGroup:
-    """With the step time and the schedule of the file's own group of this kind, if it has one."""
-    for stated in (*fleet.replicas, *fleet.sizing.groups):
-        if kind_of(stated) == kind_of(group):
-            return replace(group, step_time=stated.step_time, schedule=stated.schedule)
-    return group
+def _as_stated(fleet: Fleet, group: ReplicaGroup) -> list[ReplicaGroup]:
+    """With the step times and schedules of the file's own groups of this kind, if it has any."""
+    stated = [replace(group, step_time=own.step_time, schedule=own.schedule)
+              for own in (*fleet.replicas, *fleet.sizing.groups) if kind_of(own) == kind_of(group)]
+    return stated or [group]
 
 
 def kind_of(group: ReplicaGroup) -> tuple[str, str, Parallelism, str, str]:

@@ -99,10 +99,10 @@ def _class_heading(item: plan_view.Outcome) -> str:
         details.append(f"{wording.percent(item.worst_seed)} in the worst seed")
     if item.attainment is not None:
         details.append(f"{wording.percent(item.attainment)} over all")
-    objective = f"<span class=sub>{escape(wording.objective(item.slo))}</span>" if item.slo else ""
     badge = sections.badge(item.meets, plan_wording.class_verdict(item))
     return (f"<span class=class>{escape(item.service_class)} {badge}</span>"
-            f"<span class=sub>{escape(', '.join(details))}</span>{objective}")
+            f"<span class=sub>{escape(', '.join(details))}</span>"
+            f"<span class=sub>{escape(wording.objective(item.slo))}</span>")
 
 
 def _latency_row(row: plan_view.Compared) -> sections.Row:
@@ -174,7 +174,7 @@ def trials(plan: Document) -> str:
     """What was tried, and what held."""
     rows = [(str(trial.get("round")), escape(str(trial.get("demand"))),
              sections.badge(trial.get("meets"), "holds" if trial.get("meets") else "misses"),
-             wording.percent(plan_view.worst(trial)), wording.percent(trial.get("share", 1.0), 1),
+             wording.percent(plan_view.worst(trial)), wording.percent(plan_view.entered(trial), 1),
              escape(" + ".join(plan_wording.counted(trial.get("replicas")))))
             for trial in listed(plan, "trials")]
     return sections.section(

@@ -1,8 +1,7 @@
 """A plan as terminal tables. ``rich`` is imported only when one is made."""
 
-from collections.abc import Mapping
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.report import plan_view, plan_wording, wording
 from penstock.report.cells import Line, footnote, marked, verdict_cell
@@ -106,7 +105,7 @@ def classes_table(plan: Document) -> FittingTable:
             table.add_row(f"  {item.service_class}",
                           verdict_cell(item.meets, plan_wording.class_verdict(item)),
                           wording.percent(item.worst_seed), wording.percent(item.attainment),
-                          wording.objective(item.slo) if item.slo else wording.ABSENT)
+                          wording.objective(item.slo))
     return table
 
 
@@ -206,19 +205,15 @@ def trials_table(plan: Document) -> FittingTable:
     trials = listed(plan, "trials")[-_MOST_TRIALS:]
     table = FittingTable("Proposals simulated", [
         Column("round", 2), Column("demand", left=True), Column("replicas", left=True),
-        *([Column("share")] if any(_share(trial) < 1.0 for trial in trials) else []),
+        *([Column("share")] if any(plan_view.entered(trial) < 1.0 for trial in trials) else []),
         Column("worst class"), Column("verdict", left=True)])
     for trial in trials:
-        share = [] if len(table.columns) == 5 else [wording.percent(_share(trial), 1)]
+        share = [] if len(table.columns) == 5 else [wording.percent(plan_view.entered(trial), 1)]
         table.add_row(str(trial.get("round")), str(trial.get("demand")),
                       "\n".join(plan_wording.counted(trial.get("replicas"))), *share,
                       wording.percent(plan_view.worst(trial)),
                       verdict_cell(trial.get("meets"), "holds" if trial.get("meets") else "misses"))
     return table
-
-
-def _share(trial: Mapping[str, Any]) -> float:
-    return float(trial.get("share", 1.0))
 
 
 def not_considered_table(plan: Document) -> FittingTable:

@@ -53,7 +53,7 @@ def groups(document: Document, demand: Mapping[str, Any]) -> list[Group]:
     for variant, number in (demand.get("replicas") or {}).items():
         candidate = known.get(variant, {})
         each = None if not candidate else \
-            int(candidate.get("tensor", 1)) * int(candidate.get("pipeline", 1))
+            int(candidate.get("tensor") or 1) * int(candidate.get("pipeline") or 1)
         found.append(Group(variant, int(number), _times(number, each),
                            counts.get(candidate.get("accelerator")),
                            _times(number, candidate.get("cost_per_hour")),
@@ -95,11 +95,10 @@ def outcomes(document: Document) -> list[Outcome]:
     """Every class of every demand."""
     found = []
     for demand, entry in _classes(document):
-        worst, slo = entry.get("worst_seed"), entry.get("slo") or {}
-        goal = float(slo.get("percentile", 100)) / 100.0
+        worst, slo = entry.get("worst_seed"), _slo(entry)
+        meets = None if worst is None else worst >= slo["percentile"] / 100.0 - 1e-9
         found.append(Outcome(str(demand.get("name")), str(entry.get("name")), slo, worst,
-                             entry.get("attainment"),
-                             None if worst is None else worst >= goal - 1e-9,
+                             entry.get("attainment"), meets,
                              bool(demand.get("replicas"))))
     return found
 
@@ -136,7 +135,7 @@ def compared(document: Document) -> dict[tuple[str, str], list[Compared]]:
 
 def _compared(key: str, entry: Mapping[str, Any]) -> Compared:
     title, percentile, latency = _LATENCIES[key]
-    slo = {"percentile": 100, **(entry.get("slo") or {})}
+    slo = _slo(entry)
     predictions = entry.get("predicted") or {}
     simulated, predicted = (entry.get("simulated") or {}).get(key), predictions.get(key)
     endless = key in predictions and predicted is None
@@ -144,6 +143,12 @@ def _compared(key: str, entry: Mapping[str, Any]) -> Compared:
     return Compared(title, wording.target(latency, slo), simulated, predicted, endless, error,
                     wording.is_over(percentile, simulated, slo, latency),
                     wording.is_over(percentile, inf if endless else predicted, slo, latency))
+
+
+def _slo(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A class's objective; without a percentile it is of all requests."""
+    slo = entry.get("slo") or {}
+    return {**slo, "percentile": 100.0 if slo.get("percentile") is None else slo["percentile"]}
 
 
 def _classes(document: Document) -> Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]:
@@ -177,6 +182,12 @@ def _slowest(candidate: Mapping[str, Any]) -> float | None:
 
 def _or_inf(value: float | None) -> float:
     return inf if value is None else value
+
+
+def entered(trial: Mapping[str, Any]) -> float:
+    """The share of the demand's requests that a trial let in."""
+    share = trial.get("share")
+    return 1.0 if share is None else float(share)
 
 
 def worst(trial: Mapping[str, Any]) -> float | None:

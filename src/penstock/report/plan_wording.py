@@ -48,7 +48,7 @@ def predicted(found: Compared) -> str:
 
 def replicas_of(variant: str, number: object) -> str:
     """A number of replicas of a variant."""
-    return f"{number} \N{MULTIPLICATION SIGN} {variant}"
+    return f"{number} x {variant}"
 
 
 def counted(replicas: Mapping[str, int] | None) -> list[str]:

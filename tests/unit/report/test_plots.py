@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.report.plots import MAX_CDF_POINTS, all_figures, cdf_figure, cdf_points
+from penstock.report.plots import (
+    MAX_CDF_POINTS,
+    all_figures,
+    cdf_figure,
+    cdf_points,
+    log_seconds_axis,
+)
 
 
 @given(st.lists(st.floats(0.001, 1e3), max_size=900), st.integers(0, 50))
@@ -65,3 +71,11 @@ def test_sizing_is_in_order_whatever_was_tried_first(run):
 def test_figures_without_data_are_left_out(empty_run):
     figures = all_figures(empty_run.summary, empty_run.table, empty_run.series)
     assert set(figures) == {"ttft", "itl", "e2e", "load"}
+
+
+@given(st.floats(0.001, 100.0), st.floats(1.0, 1e4))
+def test_an_axis_of_seconds_covers_what_it_shows_with_two_ticks_at_least(low, spread):
+    axis = log_seconds_axis([low, low * spread])
+    start, end = (10**exponent for exponent in axis["range"])
+    assert start < low <= low * spread < end
+    assert sum(start <= tick <= end for tick in axis["tickvals"]) >= 2

@@ -21,7 +21,7 @@ def test_a_missed_objective_never_reads_as_kept():
 
 @pytest.mark.parametrize(("value", "text"), [
     (16.4, "$16.40"), (1234.5, "$1,234.50"), (0.712, "$0.712"), (0.0013, "$0.00130"),
-    (0.0, "$0.00"), (None, wording.ABSENT)])
+    (0.0, "$0.00"), (-0.5, "-$0.500"), (None, wording.ABSENT)])
 def test_money(value, text):
     assert wording.money(value) == text
 
@@ -109,3 +109,10 @@ def test_why_no_fewer_replicas_were_tried():
 def test_what_was_missed_comes_most_first_and_without_noughts():
     assert wording.missed_by({"unserved": 1, "ttft_s": 30, "itl_s": 0}) == "TTFT 30, not served 1"
     assert wording.trial_missed({}) == ""
+
+
+def test_a_planned_fleet_of_many_groups_is_counted():
+    groups = [{"model": "m", "accelerator": name, "count": 2} for name in "abcd"]
+    summary = {"fleet": {"replicas": groups}, "plan": {"holds": True}, "classes": {}}
+    assert wording.headline(summary).startswith("Planned as 8 replicas in 4 groups:")
+    assert wording.fleet_phrase({"fleet": {"replicas": groups[:3]}}).count(" and ") == 2

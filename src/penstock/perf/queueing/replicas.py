@@ -12,7 +12,7 @@ out, and the rate at which the cache fills counts as saturation. Simulation has 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, inf, isinf, lgamma, log
+from math import exp, inf, isinf, lgamma, log, nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -212,7 +212,8 @@ class ReplicaQueue:
         """Per class, the share of its requests that miss a target, and which target binds most."""
         state = self.operation(rate_per_s)
         if state is None:
-            return [(1.0, "throughput")] * len(self._targets)
+            one_s = self._seconds(0.0, 1.0, self._context_per_decode)
+            return [(1.0, "itl" if one_s > pace_s else "throughput") for pace_s in self._pace_s]
         prefill_s = self.prefill_s(state)
         return [self._class_misses(index, rate_per_s, num_replicas, state, prefill_s)
                 for index in range(len(self._targets))]
@@ -261,19 +262,23 @@ class ReplicaQueue:
 
     def ttft_quantile_s(self, index: int, share: float, rate_per_s: float,
                         num_replicas: int = 1) -> float:
-        """The time to first token that ``share`` of a class's requests do not exceed."""
+        """The time to first token that ``share`` of a class's requests do not exceed; NaN for a
+        class without any."""
         state = self.operation(rate_per_s)
         if state is None:
             return inf
         prefill_s = self.prefill_s(state)
         own = prefill_s[self._mix.class_index == index] + state.gap_s
+        if not len(own):
+            return nan
         wait = self._wait(index, rate_per_s, num_replicas, state, prefill_s)
         if isinf(wait.mean_s):
             return inf
-        low, high = 0.0, float(own.max()) + wait.mean_s * max(1.0, -2.0 * log(1.0 - share))
+        late = max(1.0 - share, 1e-12)
+        low, high = 0.0, float(own.max()) + wait.mean_s * max(1.0, -2.0 * log(late))
         for _ in range(40):
             middle = 0.5 * (low + high)
-            if wait.exceeds(middle - own) <= 1.0 - share:
+            if wait.exceeds(middle - own) <= late:
                 high = middle
             else:
                 low = middle
@@ -300,12 +305,11 @@ class ReplicaQueue:
 
     def first_miss(self, rate_per_s: float, num_replicas: int = 1) -> tuple[str, str] | None:
         """The first class that misses its objective, and the target that binds it; ``None`` where
-        every class meets it."""
-        for (missed, name), target in zip(self.misses(rate_per_s, num_replicas), self._targets,
-                                          strict=True):
-            if missed > 1.0 - target.percentile / 100.0 + 1e-12:
-                return target.name, name
-        return None
+        every class meets it. Targets of latency go before want of throughput, their effect."""
+        found = [(target.name, name) for (missed, name), target
+                 in zip(self.misses(rate_per_s, num_replicas), self._targets, strict=True)
+                 if missed > 1.0 - target.percentile / 100.0 + 1e-12]
+        return min(found, key=lambda item: item[1] == "throughput", default=None)
 
 
 @dataclass(frozen=True, slots=True)

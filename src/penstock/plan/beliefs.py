@@ -1,0 +1,61 @@
+"""What is believed of replicas: the rate that one sustains, moved by what simulations show."""
+
+from collections.abc import Sequence
+from math import inf
+
+from penstock.plan.propose import Choice, Counts
+
+OPTIMISM = 1.15
+"""What estimates are multiplied with at first. The analytic model errs to both sides; a rate that
+is too high is found out by simulation, one that is too low would never be tried."""
+
+CUT = 1e-3
+"""How far below what a simulation refuted a rate is believed to be, as a part of it."""
+
+
+class Beliefs:
+    """Requests per second that one replica sustains, by (demand, variant).
+
+    Rates never pass the throughput bound where traffic is meant to go on, since more would only be
+    queued up; and replicas that a simulation refuted are never believed to do again.
+    """
+
+    def __init__(self, choices: Sequence[Choice]) -> None:
+        self._ceilings: dict[tuple[str, str], float] = {}
+        self.rates: dict[tuple[str, str], float] = {}
+        self._refuted: dict[str, list[tuple[Counts, float]]] = {}
+        for choice in choices:
+            for candidate in choice.candidates:
+                key = (choice.demand.name, candidate.variant.name)
+                bound = candidate.bound_per_s
+                # A trace at its own times is all there is, so for it any rate may do.
+                self._ceilings[key] = bound if bound and choice.demand.lasting else inf
+                self.rates[key] = min(OPTIMISM * candidate.rate_per_s, self._ceilings[key])
+
+    def capacity_per_s(self, demand: str, counts: Counts) -> float:
+        """What these replicas are believed to carry together."""
+        return sum(count * self.rates[demand, variant] for variant, count in counts)
+
+    def refute(self, demand: str, counts: Counts, rate_per_s: float) -> None:
+        """These replicas do not carry ``rate_per_s``: believe a little less of them."""
+        self._refuted.setdefault(demand, []).append((counts, (1.0 - CUT) * rate_per_s))
+        self._respect(demand)
+
+    def raise_to(self, demand: str, counts: Counts, rate_per_s: float) -> None:
+        """These replicas do carry ``rate_per_s``, and estimates of the others of this demand may be
+        too low for the same reason."""
+        factor = rate_per_s / self.capacity_per_s(demand, counts)
+        if factor <= 1.0:
+            return
+        for key in self.rates:
+            if key[0] == demand:
+                self.rates[key] = min(factor * self.rates[key], self._ceilings[key])
+        self._respect(demand)
+
+    def _respect(self, demand: str) -> None:
+        """Lower rates until no refuted replicas are believed to carry what they do not."""
+        for counts, most_per_s in self._refuted.get(demand, ()):
+            capacity = self.capacity_per_s(demand, counts)
+            if capacity > most_per_s:
+                for variant, _ in counts:
+                    self.rates[demand, variant] *= most_per_s / capacity

@@ -1,0 +1,18 @@
+import re
+
+from plan_documents import DOCUMENT
+
+NAMES = {"l4-tp2-fp8", "h100-bf16", "chat", "batch"}
+OF_THE_FLEET_FILE = {"count", "parallelism", "tensor", "pipeline"}  # in the replicas section
+
+
+def keys(value):
+    if isinstance(value, dict):
+        return set(value).union(*map(keys, value.values()))
+    return set().union(*map(keys, value)) if isinstance(value, list) else set()
+
+
+def test_every_key_of_the_document_is_described(repository):
+    text = (repository / "docs" / "reference" / "plan-json.md").read_text()
+    described = set(re.findall(r"`(\w+)`", text))
+    assert keys(DOCUMENT) - NAMES - OF_THE_FLEET_FILE <= described

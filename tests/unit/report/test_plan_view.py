@@ -1,0 +1,89 @@
+from math import inf, nan
+
+import pytest
+
+from penstock.report import plan_view
+from plan_documents import candidate, plan_document
+
+
+def demand(plan, name):
+    return next(entry for entry in plan["demands"] if entry["name"] == name)
+
+
+def test_cleaned_leaves_only_finite_numbers():
+    assert plan_view.cleaned({"a": [inf, nan, 1.5, 2], "b": (-inf, "inf"), "c": None}) == {
+        "a": [None, None, 1.5, 2], "b": [None, "inf"], "c": None}
+
+
+def test_a_group_has_the_cards_cost_and_power_of_all_its_replicas():
+    plan = plan_document()
+    assert plan_view.groups(plan, demand(plan, "small")) == [
+        plan_view.Group("l4-tp2-fp8", 2, 4, 6, 2.0, 600.0)]
+    assert plan_view.groups(plan, demand(plan, "big"))[0].cards_available is None
+
+
+def test_a_group_of_an_unknown_variant_has_a_name_and_a_number():
+    plan = plan_document(candidates=[])
+    assert plan_view.groups(plan, demand(plan, "small")) == [
+        plan_view.Group("l4-tp2-fp8", 2, None, None, None, None)]
+
+
+def test_cards_without_a_limit_have_no_total():
+    plan = plan_document()
+    assert plan_view.cards_used(plan) == (5, None)
+    assert plan_view.cards_used({"cards": plan["cards"][:1]}) == (4, 6)
+
+
+@pytest.mark.parametrize(("worst", "meets"), [(0.99, True), (0.98999, False), (None, None)])
+def test_a_class_is_judged_by_its_worst_seed(worst, meets):
+    plan = plan_document()
+    plan["demands"][0]["classes"][0]["worst_seed"] = worst
+    assert plan_view.outcomes(plan)[0].meets is meets
+
+
+def test_errors_are_relative_to_the_simulation():
+    rows = plan_view.compared(plan_document())["small", "chat"]
+    assert [row.title for row in rows] == ["TTFT p50", "TTFT p99", "ITL p99"]
+    assert rows[1].error == pytest.approx(1.5)
+    assert (rows[1].simulated_over, rows[1].predicted_over) == (False, True)
+    assert rows[2].target_s is None  # a paced target says nothing of the p99 gap
+
+
+def test_a_prediction_without_end_is_above_every_target_and_has_no_error():
+    row = plan_view.compared(plan_document())["big", "chat"][1]
+    assert (row.endless, row.error, row.predicted_over) == (True, None, True)
+
+
+def test_what_was_neither_predicted_nor_simulated_is_not_compared():
+    assert ("huge", "batch") not in plan_view.compared(plan_document())
+
+
+def test_candidates_rank_by_cost_alone_then_name_and_unknown_costs_come_last():
+    plan = plan_document(candidates=[
+        candidate("small", "c", "l4", 1.0, 1, 1.0, cost_alone_per_hour=None),
+        candidate("small", "b", "l4", 1.0, 2, 1.0), candidate("small", "a", "l4", 2.0, 1, None),
+        candidate("big", "z", "l4", 0.1, 1, 1.0)])
+    ranked = plan_view.ranked(plan, demand(plan, "small"))
+    assert [item.candidate["variant"] for item in ranked] == ["a", "b", "c"]
+    assert [item.slowest_ttft_p99_s for item in ranked] == [None, 1.0, 1.0]
+
+
+def test_equal_reasons_are_told_once():
+    found = plan_view.not_considered(plan_document())
+    assert [item.variants for item in found] == [("l4-bf16", "l4-fp8"), ("l4-bf16",),
+                                                 ("h100-bf16",)]
+
+
+def test_in_brief_reasons_that_differ_after_a_colon_are_one():
+    found = plan_view.not_considered(plan_document(), brief=True)
+    assert found[1] == plan_view.NotConsidered("huge", "model does not fit",
+                                               ("l4-bf16", "h100-bf16"))
+    alone = plan_document(not_considered=plan_document()["not_considered"][2:3])
+    assert plan_view.not_considered(alone, brief=True)[0].reason \
+        == "model does not fit: lacks 44 GiB"
+
+
+def test_unserved_demands_carry_their_explanations():
+    assert plan_view.unserved(plan_document()) == [
+        plan_view.Unserved("big", 0.3429, ()),
+        plan_view.Unserved("huge", 0.0, ("2 more h100 would serve it in full",))]
