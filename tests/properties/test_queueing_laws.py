@@ -88,7 +88,7 @@ def test_published_mode_conserves(spec, load) -> None:
     model = InfernoQueues([spec])
     rate = load * model.max_rate_per_s
     found = model.metrics(rate).row(0)
-    assert found.throughput_per_s <= rate[0] * (1 + 1e-9)
+    assert found.throughput_per_s <= rate[0] * (1 + 1e-6)  # 32-bit floats
     assert 0.0 <= found.utilisation <= 1.0
     assert found.wait_ms >= 0.0
     full = float(model.chain.occupancy(rate / 1000).probabilities[0, -1])
