@@ -151,7 +151,7 @@ class ReplicaQueue:
     def _state(self, rate_per_s: float, seqs: float) -> Operation | None:
         context = seqs * self._context_per_decode
         decode_s = self._seconds(0.0, seqs, context)
-        chunk = self._chunk_tokens(seqs, context)
+        chunk = float(int(self._chunk_tokens(seqs, context)))
         if chunk < 1.0:
             return None
         full_s = self._seconds(chunk, seqs, context)
@@ -178,7 +178,7 @@ class ReplicaQueue:
         return low
 
     def _seconds(self, chunk: float, seqs: float, context: float) -> float:
-        # Models count whole tokens and sequences; between two whole numbers they are nearly linear.
+        # Models count whole sequences; between two whole numbers they are nearly linear.
         below = int(seqs)
         part = seqs - below
         work = chunk * self._work_per_token

@@ -33,11 +33,14 @@ def mix(prompts, outputs, classes=None, gap_scv=1.0):
     return RequestMix(prompts, outputs, index, gap_scv)
 
 
-def queue(model=STEP, engine=FIFO, requests=None, targets=(ClassTargets("chat"),)):
+NO_TARGETS = (ClassTargets("chat"),)
+
+
+def queue(model=STEP, engine=FIFO, requests=None, targets=NO_TARGETS):
     return ReplicaQueue(model, engine, requests or mix([400.0], 40), targets)
 
 
-# -- waiting ----------------------------------------------------------------------------------------
+# -- waiting ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("servers", "load", "expected"), [
@@ -99,7 +102,7 @@ def test_replicas_that_share_a_queue_wait_less():
     assert waits[-1] == pytest.approx(0.1, rel=0.1)
 
 
-# -- the mean state ---------------------------------------------------------------------------------
+# -- the mean state --------------------------------------------------------------------------------
 
 
 def test_an_idle_replica_needs_the_prompt_and_a_step():
@@ -161,7 +164,7 @@ def test_budgets_far_beyond_need_change_nothing_where_the_pace_decides():
     assert huge.capacity_per_s()[0] == pytest.approx(usual, rel=0.02)
 
 
-# -- targets ----------------------------------------------------------------------------------------
+# -- targets ---------------------------------------------------------------------------------------
 
 
 def test_what_binds_is_named():
@@ -232,7 +235,7 @@ def test_a_step_that_takes_no_time_has_no_limit():
     assert free.ttft_quantile_s(0, 0.99, 1e5) == pytest.approx(0.0, abs=1e-9)
 
 
-# -- laws -------------------------------------------------------------------------------------------
+# -- laws ------------------------------------------------------------------------------------------
 
 _SECONDS = st.sampled_from((inf, 0.05, 0.3, 1.0, 10.0))
 _GAPS = st.sampled_from((inf, 0.012, 0.02, 0.05, 0.2))
