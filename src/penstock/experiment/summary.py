@@ -20,6 +20,8 @@ def whole_summary(run: Run, sized: Sized | None = None,
         from penstock.plan.document import plan_document
 
         summary["plan"] = plan_document(plan)
+        # How long it took differs from run to run; a run's files do not.
+        del summary["plan"]["optimum"]["time_s"]
     return summary
 
 

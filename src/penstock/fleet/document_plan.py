@@ -1,10 +1,13 @@
 """What a plan may choose from and must respect, in the fleet file."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from penstock.fleet.fields import Count, NotNegative, Positive, Section, described
 
 KvPrecision = Literal["bf16", "fp16", "fp8", "int8"]
+Seeds = Annotated[int, Field(ge=1, le=1000)]
 
 
 class PlanSection(Section):
@@ -31,5 +34,5 @@ class PlanSection(Section):
                                              40_000)
     start_cost: NotNegative = described("Cost of starting one replica, once.", 0.5, default=0.0)
     stop_cost: NotNegative = described("Cost of stopping one replica, once.", 0.1, default=0.0)
-    num_seeds: Count = described("Seeds with which a proposal must meet every objective.", 3,
+    num_seeds: Seeds = described("Seeds with which a proposal must meet every objective.", 3,
                                  default=2)

@@ -151,7 +151,7 @@ class ReplicaQueue:
     def _state(self, rate_per_s: float, seqs: float) -> Operation | None:
         context = seqs * self._context_per_decode
         decode_s = self._seconds(0.0, seqs, context)
-        chunk = self._chunk_tokens(seqs, context)
+        chunk = float(int(self._chunk_tokens(seqs, context)))
         if chunk < 1.0:
             return None
         full_s = self._seconds(chunk, seqs, context)
@@ -159,8 +159,8 @@ class ReplicaQueue:
         if share >= 1.0:
             return None
         idle_steps = (1.0 - share) / decode_s if decode_s > 0.0 else inf
-        return Operation(seqs, chunk, full_s, decode_s, share,
-                         1.0 / (share / full_s + idle_steps))
+        full_steps = rate_per_s * self._mean_prompt / chunk
+        return Operation(seqs, chunk, full_s, decode_s, share, 1.0 / (full_steps + idle_steps))
 
     def _chunk_tokens(self, seqs: float, context: float) -> float:
         most = self._engine.step_tokens - seqs
@@ -169,7 +169,7 @@ class ReplicaQueue:
         if self._seconds(most, seqs, context) <= self._least_pace_s:
             return most
         low, high = 0.0, most
-        for _ in range(14):
+        while high - low > 0.125:
             middle = 0.5 * (low + high)
             if self._seconds(middle, seqs, context) <= self._least_pace_s:
                 low = middle
@@ -178,15 +178,15 @@ class ReplicaQueue:
         return low
 
     def _seconds(self, chunk: float, seqs: float, context: float) -> float:
-        # Models count whole tokens and sequences; between two whole numbers they are nearly linear.
+        # Models count whole sequences; between two whole numbers they are nearly linear.
         below = int(seqs)
         part = seqs - below
         work = chunk * self._work_per_token
-        tokens = int(chunk)
-        lower = self._model.seconds(tokens, work, below, int(context))
+        tokens = round(chunk)
+        lower = self._model.seconds(tokens, work, below, round(context))
         if part <= 0.0:
             return lower
-        upper = self._model.seconds(tokens, work, below + 1, int(context))
+        upper = self._model.seconds(tokens, work, below + 1, round(context))
         return lower + part * (upper - lower)
 
     def prefill_s(self, state: Operation) -> Array:
@@ -258,6 +258,8 @@ class ReplicaQueue:
         if load >= 1.0:
             return WaitTail(1.0, inf)
         mean_wait_s = mean_s * 0.5 * (gap_scv + work_scv) / (num_replicas * (1.0 - load))
+        if mean_wait_s <= 0.0:  # equal requests at equal distances
+            return WaitTail(0.0, 1.0)
         return WaitTail(erlang_c(num_replicas, num_replicas * load), mean_wait_s)
 
     def ttft_quantile_s(self, index: int, share: float, rate_per_s: float,
