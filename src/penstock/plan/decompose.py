@@ -25,6 +25,8 @@ from penstock.plan.problem import Problem
 from penstock.plan.solution import Method, Solution, gap_of
 
 _ROUNDS = 40
+# By how much the first integer program grows when it has no solution; for cost to the last.
+_WIDER = (1, 4, 16, 64)
 # Blocks whose choice is open in the first integer program, columns of each, and nodes.
 _OPEN_BLOCKS, _OPEN_COLUMNS, _NODES = 300, 12, 500
 # Of demands that may be served in part: how many blocks, columns of each, and parts of an option.
@@ -134,7 +136,7 @@ class ColumnEngine:
         held = held[np.searchsorted(columns.block[held], np.arange(num_blocks))]
         second = np.full(num_blocks, np.inf)
         second[columns.block[place == 1]] = excess[place == 1]
-        for factor in (1, 4, 16, 64):
+        for factor in _WIDER if level.stage.cost_limit is None and level.goal.cost else _WIDER[:2]:
             open_blocks = split | parts | (_rank(second) < _OPEN_BLOCKS * factor)
             depth = np.where(parts, _OPEN_PARTS, _OPEN_COLUMNS)[columns.block]
             kept = open_blocks[columns.block] & ((place < depth) | (taken > 0.0))
@@ -284,8 +286,12 @@ class _Level:
     def program(self, columns: Columns) -> Arrays:
         """One column of each block, within the side rows; relaxed as it stands."""
         num_blocks = len(self.maker.blocks)
-        side = np.stack([row.scores(columns) for row in self.rows], axis=1) / self.scale \
-            if self.rows else np.zeros((len(columns), 0))
+        rows = self.rows
+        resources = np.array([r.resources for r in rows]).reshape(len(rows), columns.usage.shape[1])
+        served = np.array([r.served for r in rows]).reshape(len(rows), columns.served.shape[1])
+        side = (columns.usage @ resources.T - columns.served @ served.T
+                + np.outer(columns.cost, [r.cost for r in rows])
+                + np.outer(columns.switching, [r.switching for r in rows])) / self.scale
         where, row = np.nonzero(side)
         owner = np.concatenate([np.arange(len(columns)), where])
         order = np.argsort(owner, kind="stable")
