@@ -4,9 +4,11 @@ The sizes are small so that ties, full KV caches, preemptions and refusals are t
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hypothesis import strategies as st
 
+from inferno_bundle import document, rows
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.perf.evidence import Evidence
@@ -14,6 +16,14 @@ from penstock.perf.knee import KneeStepTime
 from penstock.perf.linear import LinearStepTime
 from penstock.perf.niyama import NiyamaRange, NiyamaStepTime
 from penstock.perf.protocol import StepTimeModel
+from penstock.perf.queueing.batch import QueueBatch
+from penstock.perf.queueing.build import Variability, from_spec
+from penstock.perf.queueing.parameters import (
+    DecodePrefillTimes,
+    IterationTimes,
+    QueueSpec,
+    RequestSize,
+)
 from penstock.plan.problem import Demand, Limits, Option, Pool, Problem, Supply, Switching
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions, scheduler_options
 
@@ -215,3 +225,75 @@ def _demands(draw: st.DrawFn, name: str, pools: list[str], mixed: bool | None,
                   draw(st.booleans()) if mixed is None else mixed,
                   draw(st.booleans()) if partial is None else partial, current,
                   keep_pool=current is not None and draw(st.sampled_from((False, False, True))))
+
+
+_PARTS_MS = st.sampled_from((0.0, 0.01, 0.05, 0.3))
+_ITERATIONS = st.builds(IterationTimes, st.floats(1.0, 30.0), _PARTS_MS,
+                        st.sampled_from((0.0, 5e-5, 1e-3)), st.sampled_from((256, 2048, 8192)))
+_DECODE_PREFILL = st.builds(DecodePrefillTimes, st.floats(1.0, 30.0), _PARTS_MS,
+                            st.floats(0.0, 300.0), st.sampled_from((0.0, 1e-3, 0.02)))
+_REQUEST_SIZES = st.builds(RequestSize, st.sampled_from((0, 1, 64, 700, 4096)),
+                           st.sampled_from((1, 2, 64, 500)))
+
+
+def queue_specs() -> st.SearchStrategy[QueueSpec]:
+    """One replica as a queue, of either generation."""
+    batches, rooms = st.sampled_from((1, 2, 7, 40, 150)), st.sampled_from((0, 1, 100))
+    # A first-generation answer of one token to an empty prompt takes no time at all.
+    return st.one_of(
+        st.builds(QueueSpec, _ITERATIONS, _REQUEST_SIZES, batches, rooms),
+        st.builds(QueueSpec, _DECODE_PREFILL, _REQUEST_SIZES.filter(
+            lambda size: size.output_tokens > 1), batches, rooms))
+
+
+def queue_batches() -> st.SearchStrategy[QueueBatch]:
+    """The same for Penstock's own mode, with all sorts of variability."""
+    vary = st.builds(Variability, st.sampled_from((0.0, 1.0, 4.0)),
+                     st.sampled_from((0.0, 0.5, 2.0)), st.sampled_from((0.0, 0.5, 2.0)))
+    return st.builds(lambda spec, vary: from_spec(spec, variability=vary), queue_specs(), vary)
+
+
+_JUNK = st.sampled_from((None, "", "x", -1, 0, 1e300, 1e-40, 2.5, True, [], {}, [1], {"a": 1},
+                         10**9))
+
+
+@st.composite
+def inferno_bundles(draw: st.DrawFn) -> dict[str, Any]:
+    """Small bundles of either schema: scarce cards, idle servers, loose and impossible targets."""
+    made = document(draw(st.sampled_from(("v1", "v2"))))
+    for row in rows(made, "acceleratorData"):
+        row["cost"] = draw(st.sampled_from((1.0, 3.75, 23.0, 40.0, 40.0)))
+    for row in rows(made, "capacityData"):
+        row["count"] = draw(st.integers(0, 200))
+    for row in rows(made, "serviceClassData"):
+        row["priority"] = draw(st.integers(0, 4))
+        for target in row["modelTargets"]:
+            target["slo-itl"] = draw(st.sampled_from((0, 5, 40, 80, 320)))
+            target["slo-ttft"] = draw(st.sampled_from((0, 300, 2000)))
+            target["slo-tps"] = draw(st.sampled_from((0, 0, 0, 2000)))
+    servers = rows(made, "serverData")
+    del servers[draw(st.integers(1, len(servers))):]
+    for row in servers:
+        row["minNumReplicas"] = draw(st.sampled_from((0, 0, 3)))
+        row["maxQueueSize"] = draw(st.sampled_from((0, 10)))
+        row["currentAlloc"]["load"]["ArrivalRate"] = draw(st.sampled_from((0, 1, 30, 120, 500)))
+    return made
+
+
+@st.composite
+def broken_bundles(draw: st.DrawFn) -> dict[str, Any]:
+    """A bundle with junk in the place of one or two of its values."""
+    made = draw(inferno_bundles())
+    for _ in range(draw(st.integers(1, 2))):
+        node: Any = made["system"]
+        while True:
+            keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+            if not keys:
+                break
+            key = draw(st.sampled_from(keys))
+            if isinstance(node[key], dict | list) and draw(st.integers(0, 3)):
+                node = node[key]
+            else:
+                node[key] = draw(_JUNK)
+                break
+    return made

@@ -166,6 +166,49 @@ def test_report_prints_what_run_printed(penstock):
     assert penstock("report", "run", "--json").json["name"] == "small"
 
 
+def test_report_says_where_the_page_is(penstock, folder):
+    penstock("run", "fleet.yaml", "--out", "run")
+    assert penstock("report", "run").err == \
+        f"page: {(folder / 'run' / 'report.html').resolve().as_uri()}\n"
+    penstock("run", "fleet.yaml", "--out", "run", "--no-report")
+    assert penstock("report", "run").err == ""
+
+
+def test_report_writes_the_page_anew_from_what_is_stored(penstock, folder):
+    first = penstock("run", "fleet.yaml", "--out", "run", "--no-report")
+    again = penstock("report", "run", "--html", "run/report.html")
+    assert (again.status, again.out) == (0, first.out)
+    page = (folder / "run" / "report.html").read_text()
+    assert "Latency distributions" in page
+    assert "Arrivals, queue and batch" in page
+    for absent in ("Step timeline", "KV memory in use"):
+        assert absent not in page
+    penstock("run", "fleet.yaml", "--out", "whole")
+    whole = (folder / "whole" / "report.html").read_text()
+    assert "Step timeline" in whole
+    figures = [json.loads(text.split('id="figures">')[1].split("</script>")[0])
+               for text in (page, whole)]
+    assert set(figures[1]) - set(figures[0]) == {"steps", "step_cost"}
+    for name in ("ttft", "itl", "e2e"):
+        assert figures[0][name] == figures[1][name]
+    refused = penstock("report", "whole", "--html", "whole/report.html")
+    assert refused.status == 2
+    assert "expected another path" in refused.err
+    assert (folder / "whole" / "report.html").read_text() == whole
+
+
+def test_a_page_without_its_requests_is_refused(penstock, folder):
+    penstock("run", "fleet.yaml", "--out", "run", "--no-report")
+    assert "ends in .html" in penstock("report", "run", "--html", "page.txt").err
+    (folder / "run" / "requests.parquet").write_bytes(b"PAR1")
+    assert "requests.parquet" in penstock("report", "run", "--html", "page.html").err
+    (folder / "run" / "requests.parquet").unlink()
+    outcome = penstock("report", "run", "--html", "page.html")
+    assert outcome.status == 2
+    assert outcome.err.count("\n") == 1
+    assert not (folder / "page.html").exists()
+
+
 def test_report_of_a_summary_that_lacks_something(penstock, folder):
     (folder / "summary.json").write_text('{"overall": {}, "classes": {}, "window_s": 1}')
     outcome = penstock("report", ".")
@@ -434,7 +477,8 @@ def test_help_names_every_command(arguments, penstock):
 
 
 @pytest.mark.parametrize("name", ["trace info", "trace convert", "trace generate", "catalog list",
-                                  "catalog show", "fit step-time"])
+                                  "catalog show", "fit step-time", "queue solve", "queue size",
+                                  "queue optimize"])
 def test_every_subcommand_helps_with_an_example(name, penstock):
     outcome = penstock(*name.split(), "--help")
     assert outcome.status == 0

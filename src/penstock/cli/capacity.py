@@ -108,11 +108,11 @@ def _tables(document: dict[str, Any]) -> list[Any]:
     classes = list(document["probes"][0]["attainment"]) if document["probes"] else []
     probes = plain_table(
         "Rates tried", ("seed", "requests/s", *classes, "verdict"),
-        [(probe["seed"], f"{probe['rate_per_s']:.4f}",
+        [(probe["seed"], f"{probe['rate_per_s']:,.3f}",
           *(wording.percent(probe["attainment"].get(name)) for name in classes),
           verdict_cell(probe["meets"])) for probe in document["probes"]])
     seeds = plain_table("Capacity by seed", ("seed", "requests/s"),
-                        [(entry["seed"], f"{entry['rate_per_s']:.4f}")
+                        [(entry["seed"], f"{entry['rate_per_s']:,.3f}")
                          for entry in document["by_seed"]])
     return [probes, seeds, _headline(document)]
 

@@ -51,16 +51,17 @@ def note(text: str) -> None:
 
 @contextmanager
 def progress(title: str, total: int | None = None) -> Iterator[Update]:
-    """A progress bar on a terminal's stderr, elsewhere nothing."""
-    if not sys.stderr.isatty():
-        yield _say_nothing
+    """A progress bar on a terminal's stderr that leaves no trace there, elsewhere nothing."""
+    if not sys.stderr.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown"):
+        yield _say_nothing  # a bar that cannot be erased would stay
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(),
                TextColumn("{task.fields[text]}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True, width=_stderr_width())
+    with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task(title, total=total, text="")
 
         def update(text: str, done: int | None = None) -> None:
@@ -70,6 +71,14 @@ def progress(title: str, total: int | None = None) -> Iterator[Update]:
                 bars.update(task, completed=done, text=text)
 
         yield update
+
+
+def _stderr_width() -> int | None:
+    """The terminal's own width: a bar as wide as COLUMNS may take lines that nobody erases."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or None
+    except (OSError, ValueError):
+        return None
 
 
 def _say_nothing(text: str, done: int | None = None) -> None:

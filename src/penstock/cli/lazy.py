@@ -11,6 +11,7 @@ from penstock.core.errors import InputError, nearest
 # Command -> module with its Typer app, in the order of the help page.
 COMMANDS = {
     "run": "penstock.cli.run",
+    "plan": "penstock.cli.plan",
     "simulate": "penstock.cli.simulate",
     "capacity": "penstock.cli.capacity",
     "bound": "penstock.cli.bound",
@@ -20,6 +21,7 @@ COMMANDS = {
     "trace": "penstock.cli.trace",
     "catalog": "penstock.cli.catalog",
     "fit": "penstock.cli.fit",
+    "queue": "penstock.cli.queue",
     "replay": "penstock.cli.replay",
     "reproduce": "penstock.cli.reproduce",
     "schema": "penstock.cli.schema",

@@ -17,7 +17,7 @@ app = typer.Typer(add_completion=False)
 @app.command(epilog="Example: penstock reproduce vidur --data ../shared/data/vidur")
 def reproduce(
     system: Annotated[str, typer.Argument(
-        metavar="SYSTEM", show_default=False, help="niyama or vidur.")],
+        metavar="SYSTEM", show_default=False, help="inferno, niyama or vidur.")],
     data: Annotated[Path, typer.Option(
         "--data", metavar="DIR", show_default=False,
         help="The folder with the system's data; whichever rows it holds are used.")],
@@ -54,7 +54,8 @@ def _tables(found: "Reproduction") -> list[Any]:
     table = plain_table(f"{found.system}, published and recomputed",
                         ("figure", "published", "ours", "deviation", "allowed", ""), rows)
     missed = sum(not figure.agrees for figure in found.figures)
-    return [table, f"{len(found.figures) - missed} of {len(found.figures)} figures agree"]
+    return [table, *found.remarks,
+            f"{len(found.figures) - missed} of {len(found.figures)} figures agree"]
 
 
 def _number(value: float | None) -> str:
@@ -66,7 +67,8 @@ def _deviation(figure: "Figure") -> str:
 
 
 def _allowed(figure: "Figure") -> str:
-    allowed = {"relative": f"±{figure.tolerance:.1%}", "exact": "equal", "shown": "-",
+    allowed = {"absolute": f"±{figure.tolerance:.3g}", "relative": f"±{figure.tolerance:.1%}",
+               "exact": "equal", "shown": "-",
                "at_most": f"≤ published +{figure.tolerance:.0%}",
                "at_least": f"≥ published -{figure.tolerance:.0%}"}
     return allowed[figure.kind]

@@ -33,8 +33,10 @@ def run(fleet_file: FleetFile, out: OutDir = None, settings: Settings = None,
         no_report: NoReport = False, journal: WithJournal = False) -> int:
     """Find how many replicas meet every objective, simulate them and write the run's files.
 
-    A fleet file that states its replicas is simulated with those. Files: summary.json,
-    requests.parquet, report.html and fleet.yaml, the fleet with every default written out.
+    A fleet file that states its replicas is simulated with those, one with `sizing` or `variant`
+    is given the fewest replicas of those kinds, any other the cheapest replicas that a plan finds.
+    Files: summary.json, requests.parquet, report.html and fleet.yaml, the fleet with every default
+    written out.
     Exit status 1 when a class misses its objective.
     """
     from penstock.cli.console import progress
@@ -43,13 +45,18 @@ def run(fleet_file: FleetFile, out: OutDir = None, settings: Settings = None,
 
     fleet = read_fleet(fleet_file, settings, data, seed)
     workload = fleet_workload(fleet)
-    sized = None
-    if not fleet.replicas:
+    sized = plan = None
+    if not fleet.replicas and fleet.sizing.stated:
         with progress("sizing") as update:
             sized = _sized(fleet, workload, update)
         fleet = sized.fleet
-    return simulate_and_report(fleet, workload, sized, out, as_json=as_json, page=not no_report,
-                               journal=journal)
+    elif not fleet.replicas:
+        from penstock.cli.plan_fleet import planned
+
+        plan = planned(fleet, workload)
+        fleet = plan.fleet
+    return simulate_and_report(fleet, workload, sized, out, plan=plan, as_json=as_json,
+                               page=not no_report, journal=journal)
 
 
 def _sized(fleet: "Fleet", workload: "Workload", update: "Update") -> "Sized":

@@ -14,11 +14,13 @@ from penstock.report.run_files import staged, write_run_files
 if TYPE_CHECKING:
     from penstock.experiment.sizing import Sized
     from penstock.fleet.values import Fleet
+    from penstock.plan.plan import FleetPlan
     from penstock.workload.workload import Workload
 
 
 def simulate_and_report(fleet: "Fleet", workload: "Workload", sized: "Sized | None",
-                        out: Path | None, *, as_json: bool, page: bool, journal: bool) -> int:
+                        out: Path | None, *, plan: "FleetPlan | None" = None, as_json: bool,
+                        page: bool, journal: bool) -> int:
     """The exit status: 0 when every class met its objective."""
     folder = out or default_folder(fleet.name)
     with staged(folder) as staging:
@@ -26,7 +28,7 @@ def simulate_and_report(fleet: "Fleet", workload: "Workload", sized: "Sized | No
             run = run_fleet(fleet, workload, fleet.run.seed,
                             journal_dir=staging if journal else None,
                             on_progress=lambda done: update(f"{done:,} requests", done))
-        summary = whole_summary(run, sized)
+        summary = whole_summary(run, sized, plan)
         write_run_files(staging, summary, run.result.table, run.result.series, to_yaml(fleet),
                         page=page)
     if as_json:

@@ -1,17 +1,25 @@
 """A run's summary with the fleet it ran on and how that fleet was sized."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.experiment.run import Run
 from penstock.experiment.sizing import Limit, Sized
 from penstock.fleet.write import resolved
 
+if TYPE_CHECKING:
+    from penstock.plan.plan import FleetPlan
 
-def whole_summary(run: Run, sized: Sized | None = None) -> dict[str, Any]:
+
+def whole_summary(run: Run, sized: Sized | None = None,
+                  plan: "FleetPlan | None" = None) -> dict[str, Any]:
     """Everything that summary.json says."""
     summary = {**run.summary, "fleet": resolved(run.fleet)}
     if sized is not None and sized.trials:
         summary["sizing"] = sizing_summary(sized)
+    if plan is not None:
+        from penstock.plan.document import plan_document
+
+        summary["plan"] = plan_document(plan)
     return summary
 
 

@@ -70,7 +70,8 @@ def resolve_sizing(document: FleetDocument, have: Resources) -> Sizing:
     if num_least > max_replicas:
         raise PlacedError(("sizing", "max_replicas"), f"{max_replicas} is fewer than the "
                           f"{num_least} that the groups have at least")
-    return Sizing(tuple(groups), max_replicas)
+    return Sizing(tuple(groups), max_replicas,
+                  stated=section is not None or document.variant is not None)
 
 
 def _default_groups(document: FleetDocument, have: Resources) -> list[ReplicaGroup]:

@@ -106,10 +106,14 @@ class TrafficSpec:
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """What kinds of replica to size the fleet with, each group's count being the fewest to try."""
+    """What kinds of replica to size the fleet with, each group's count being the fewest to try.
+
+    ``stated`` says that the file asks for it; otherwise the groups are one default per model.
+    """
 
     groups: tuple[ReplicaGroup, ...] = ()
     max_replicas: int = 64
+    stated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from penstock.fleet.values import (
     EngineOptions,
     Fleet,
     ReplicaGroup,
+    Sizing,
     TraceFile,
     TrafficSpec,
 )
@@ -45,9 +46,7 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "traffic": [_traffic(spec) for spec in fleet.traffic],
         "replicas": [_group(group, engine, "count", "service_classes")
                      for group in fleet.replicas] or None,
-        "sizing": {"groups": [_group(group, engine, "min_replicas", "classes")
-                              for group in fleet.sizing.groups] or None,
-                   "max_replicas": fleet.sizing.max_replicas},
+        "sizing": _sizing(fleet.sizing, engine) if fleet.sizing.stated else None,
         "plan": {key: list(value) or None if isinstance(value, tuple) else value
                  for key, value in asdict(fleet.plan).items()},
         "policies": {"schedule": _schedule(fleet.policies.schedule, engine),
@@ -58,6 +57,12 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "run": asdict(fleet.run),
     })
     return document
+
+
+def _sizing(sizing: Sizing, engine: EngineOptions) -> dict[str, Any]:
+    return {"groups": [_group(group, engine, "min_replicas", "classes")
+                       for group in sizing.groups] or None,
+            "max_replicas": sizing.max_replicas}
 
 
 def to_yaml(fleet: Fleet) -> str:

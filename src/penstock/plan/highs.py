@@ -28,9 +28,25 @@ class Answer:
     column_duals: Floats | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """Bounds of columns and rows, and the matrix by rows or, with ``by_column``, by columns:
+    entries ``index`` and ``value`` from ``starts[i]`` up to ``starts[i + 1]``."""
+
+    lower: Floats
+    upper: Floats
+    integer: NDArray[np.bool_]
+    row_lower: Floats
+    row_upper: Floats
+    starts: NDArray[np.int32]
+    index: NDArray[np.int32]
+    value: Floats
+    by_column: bool = False
+
+
 @dataclass(slots=True)
 class Program:
-    """Minimise cost @ x with bounds on columns and rows. Built column by column, row by row."""
+    """A program under construction, column by column and row by row."""
 
     lower: list[float] = field(default_factory=list)
     upper: list[float] = field(default_factory=list)
@@ -66,25 +82,30 @@ class Program:
         return self.num_rows - 1
 
 
-def solve_program(program: Program, cost: Floats, *, relaxed: bool = False, gap: float = 0.0,
-                  time_limit_s: float = float("inf"), node_limit: int | None = None,
-                  start: Floats | None = None) -> Answer:
-    """Minimise ``cost``; ``relaxed`` drops integrality. ``start`` is a full vector of columns.
+    def arrays(self) -> Arrays:
+        """The program as it is now."""
+        return Arrays(np.array(self.lower), np.array(self.upper),
+                      np.array(self.integer, dtype=bool), np.array(self.row_lower),
+                      np.array(self.row_upper), np.array(self.starts, dtype=np.int32),
+                      np.array(self.index, dtype=np.int32), np.array(self.value))
 
-    With ``gap`` 0 an answer is optimal when proven so up to rounding.
-    """
-    if not program.num_columns:
+
+def solve_program(program: Arrays, cost: Floats, *, relaxed: bool = False, gap: float = 0.0,
+                  absolute_gap: float = 1e-9, time_limit_s: float = float("inf"),
+                  node_limit: int | None = None, start: Floats | None = None) -> Answer:
+    """Minimise ``cost`` (columns,); ``relaxed`` drops integrality. ``start`` is a full vector of
+    columns. With ``gap`` 0 an answer is optimal when proven so up to rounding."""
+    if not len(cost):
         empty = np.zeros(0)
-        holds = (np.all(np.array(program.row_lower) <= 0.0)
-                 and np.all(np.array(program.row_upper) >= 0.0))
-        return (Answer("optimal", empty, 0.0, 0.0, np.zeros(program.num_rows), empty) if holds
-                else Answer("infeasible"))
+        holds = np.all(program.row_lower <= 0.0) and np.all(program.row_upper >= 0.0)
+        return (Answer("optimal", empty, 0.0, 0.0, np.zeros(len(program.row_lower)), empty)
+                if holds else Answer("infeasible"))
     import highspy
 
     solver: Any = highspy.Highs()  # type: ignore[no-untyped-call]
-    integer = not relaxed and any(program.integer)
+    integer = not relaxed and bool(program.integer.any())
     options = {"output_flag": False, "threads": 1, "random_seed": 0, "mip_rel_gap": gap,
-               "mip_abs_gap": 1e-9, "time_limit": max(time_limit_s, 0.0),
+               "mip_abs_gap": absolute_gap, "time_limit": max(time_limit_s, 0.0),
                "primal_feasibility_tolerance": 1e-9, "mip_feasibility_tolerance": 1e-7}
     for name, value in options.items():
         solver.setOptionValue(name, value)
@@ -99,22 +120,23 @@ def solve_program(program: Program, cost: Floats, *, relaxed: bool = False, gap:
     return _answer(solver, integer)
 
 
-def _model(program: Program, cost: Floats, integer: bool) -> Any:
+def _model(program: Arrays, cost: Floats, integer: bool) -> Any:
     import highspy
 
     lp = highspy.HighsLp()
-    lp.num_col_, lp.num_row_ = program.num_columns, program.num_rows
+    lp.num_col_, lp.num_row_ = len(cost), len(program.row_lower)
     lp.col_cost_ = cost
-    lp.col_lower_, lp.col_upper_ = np.array(program.lower), np.array(program.upper)
-    lp.row_lower_, lp.row_upper_ = np.array(program.row_lower), np.array(program.row_upper)
-    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-    lp.a_matrix_.num_col_, lp.a_matrix_.num_row_ = program.num_columns, program.num_rows
-    lp.a_matrix_.start_ = np.array(program.starts, dtype=np.int32)
-    lp.a_matrix_.index_ = np.array(program.index, dtype=np.int32)
-    lp.a_matrix_.value_ = np.array(program.value)
+    lp.col_lower_, lp.col_upper_ = program.lower, program.upper
+    lp.row_lower_, lp.row_upper_ = program.row_lower, program.row_upper
+    formats = highspy.MatrixFormat
+    lp.a_matrix_.format_ = formats.kColwise if program.by_column else formats.kRowwise
+    lp.a_matrix_.num_col_, lp.a_matrix_.num_row_ = lp.num_col_, lp.num_row_
+    lp.a_matrix_.start_ = program.starts
+    lp.a_matrix_.index_ = program.index
+    lp.a_matrix_.value_ = program.value
     if integer:
         kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
-        lp.integrality_ = [kinds[flag] for flag in program.integer]
+        lp.integrality_ = [kinds[flag] for flag in program.integer.tolist()]
     return lp
 
 

@@ -6,7 +6,9 @@ from penstock.plan.problem import TOLERANCE
 from penstock.plan.solution import switching_cost
 
 # Relative slack with which a level's optimum is kept at later levels.
-KEEP = 1e-7
+KEEP = 1e-9
+# Relative difference below which two plans count as equal.
+SAME = 1e-6
 
 
 def objective_vector(instance: Instance, shares: Floats) -> tuple[float, ...]:
@@ -36,6 +38,6 @@ def switching(instance: Instance, shares: Floats) -> float:
 def is_better(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     """Whether one objective vector comes before the other, beyond rounding."""
     for a, b in zip(one, other, strict=True):
-        if abs(a - b) > KEEP * max(1.0, abs(a), abs(b)):
+        if abs(a - b) > SAME * max(1.0, abs(a), abs(b)):
             return a < b
     return False

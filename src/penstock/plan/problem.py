@@ -164,8 +164,8 @@ def _check_pool(pool: Pool) -> None:
 def _check_demand(demand: Demand, pools: Mapping[str, Pool]) -> None:
     where = f"demand {demand.name!r}: "
     _check(where + "priority", demand.priority, demand.priority >= 1, "1 (first) or more")
-    _check(where + "rate_per_s", demand.rate_per_s, _amount(demand.rate_per_s),
-           "a number, 0 or more")
+    _check(where + "rate_per_s", demand.rate_per_s,
+           _amount(demand.rate_per_s) and demand.rate_per_s > 0, "a number above 0")
     options = (*demand.options, *((demand.current,) if demand.current else ()))
     for option in options:
         if option.pool not in pools:

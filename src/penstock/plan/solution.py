@@ -160,8 +160,11 @@ def _check_shares(problem: Problem, solution: Solution) -> list[str]:
     faults += [f"share of {key} is no option" for key in solution.shares if key not in allowed]
     faults += [f"share of {key} is {share}" for key, share in solution.shares.items()
                if not 0.0 < share <= 1.0 + SLACK]
+    by_demand: dict[str, list[float]] = {}
+    for (name, _), share in solution.shares.items():
+        by_demand.setdefault(name, []).append(share)
     for demand in problem.demands:
-        own = [share for (name, _), share in solution.shares.items() if name == demand.name]
+        own = by_demand.get(demand.name, [])
         served = solution.served.get(demand.name, 0.0)
         if sum(own) > 1.0 + SLACK or abs(served - sum(own)) > SLACK:
             faults.append(f"{demand.name!r} has shares {own} and is said to be served {served}")
@@ -178,10 +181,11 @@ def _check_pools(problem: Problem, solution: Solution) -> list[str]:
     faults = [f"pool {name!r} is unknown" for name in solution.replicas
               if name not in {pool.name for pool in problem.pools}]
     loads = {(d.name, o.pool): o.load for d in problem.demands for o in d.options}
+    carried: dict[str, float] = {}
+    for key, share in solution.shares.items():
+        carried[key[1]] = carried.get(key[1], 0.0) + share * loads.get(key, 0.0)
     for pool in problem.pools:
-        count = solution.replicas.get(pool.name, 0)
-        load = sum(share * loads.get(key, 0.0) for key, share in solution.shares.items()
-                   if key[1] == pool.name)
+        count, load = solution.replicas.get(pool.name, 0), carried.get(pool.name, 0.0)
         if load > count + SLACK * max(1, count):
             faults.append(f"pool {pool.name!r} carries {load} on {count} replicas")
         if count and count < pool.min_replicas:

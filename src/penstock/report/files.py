@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from penstock.core.errors import InputError
 from penstock.metrics.table import NAMES, STATUSES, RequestTable, concat
 
 if TYPE_CHECKING:
@@ -111,6 +112,31 @@ def _named(codes: Any, names: tuple[str, ...]) -> "pa.Array[Any]":
 
     return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)),
                                           pa.array(names, type=pa.string()))
+
+
+def read_requests(path: Path) -> RequestTable:
+    """The table that ``RequestWriter`` wrote. Raises InputError for what is no such file."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        found = parquet.read_table(path).unify_dictionaries()
+        columns: dict[str, Any] = {}
+        for name, attribute in PARQUET_COLUMNS.items():
+            column: Any = found[name].combine_chunks()
+            if attribute == "status":
+                columns[attribute] = np.array([STATUSES.index(s) for s in column.to_pylist()],
+                                              dtype=np.int8)
+            elif attribute in NAMES:
+                columns[attribute] = column.indices.to_numpy(zero_copy_only=False)
+                columns[NAMES[attribute]] = tuple(column.dictionary.to_pylist())
+            else:
+                columns[attribute] = column.to_numpy(zero_copy_only=False)
+        return RequestTable(**columns)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    except (pa.ArrowException, KeyError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: not the requests of a run ({error})") from error
 
 
 def temporary_path(path: Path) -> Path:

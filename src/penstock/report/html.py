@@ -15,7 +15,10 @@ from penstock.report.plots import all_figures, busiest_replica, class_colours
 
 def write_page(path: Path, summary: Mapping[str, Any], table: RequestTable,
                series: RunSeries) -> None:
-    """Write the page, all or nothing."""
+    """Write the page, all or nothing.
+
+    An empty ``series`` leaves out what only it knows: steps, replica queues and KV memory.
+    """
     write_bytes(path, *page_parts(summary, table, series))
 
 
@@ -42,7 +45,7 @@ def _body(summary: Mapping[str, Any], figures: Mapping[str, Any], series: RunSer
         parts += plan_sections.short(summary["plan"])
     elif summary.get("sizing"):
         parts.append(_sizing(summary))
-    parts.append(_load(summary))
+    parts.append(_load(summary, with_kv=bool(series.replicas)))
     busiest = busiest_replica(series)
     if busiest is not None and "steps" in figures:
         parts.append(_steps(busiest.replica))
@@ -81,17 +84,18 @@ def _colours(summary: Mapping[str, Any]) -> dict[str, str]:
     return class_colours(list(summary["classes"]))
 
 
-def _load(summary: Mapping[str, Any]) -> str:
+def _load(summary: Mapping[str, Any], *, with_kv: bool) -> str:
     replicas = summary.get("replicas") or []
     table = sections.replicas_table(replicas) if replicas else ""
     return sections.section(
         "Load and queue over time", "Stacked by class. Waiting runs from arrival to the first step "
         "that computes the request.",
-        sections.legend(_colours(summary),
-                        (("dotted", "in replica queues, later shed included"),)),
-        sections.plot("load", "Arrivals, queue, batch and KV memory",
-                      "Arrivals per second, waiting and running requests and KV memory in use "
-                      "over time", "tall"), table)
+        sections.legend(_colours(summary), (("dotted", "in replica queues, later shed included"),)
+                        if with_kv else ()),
+        sections.plot("load", "Arrivals, queue, batch and KV memory" if with_kv
+                      else "Arrivals, queue and batch",
+                      "Arrivals per second, waiting and running requests"
+                      f"{' and KV memory in use' if with_kv else ''} over time", "tall"), table)
 
 
 def _steps(replica: int) -> str:

@@ -178,9 +178,9 @@ def trials(plan: Document) -> str:
              escape(" + ".join(plan_wording.counted(trial.get("replicas")))))
             for trial in listed(plan, "trials")]
     return sections.section(
-        "Proposals simulated", "In order. Where a proposal missed, more replicas or a smaller "
-        "share of the traffic were tried until one held; the model's beliefs were lowered to that, "
-        "and the plan made again.",
+        "Proposals simulated", "In order. Drawn traffic must hold a little faster than drawn, too. "
+        "Where a proposal missed, more replicas or a smaller share of the traffic were tried until "
+        "one held; the model's beliefs were lowered to that, and the plan made again.",
         sections.table(("round", "demand", "verdict", "worst class", "share of traffic",
                         "replicas"), rows, style="text-2 text-last"))
 

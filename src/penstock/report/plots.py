@@ -36,7 +36,8 @@ def all_figures(summary: Mapping[str, Any], table: RequestTable,
         "ttft": cdf_figure(table, slos, "ttft_s"),
         "itl": cdf_figure(table, slos, "itl_p99_s"),
         "e2e": cdf_figure(table, slos, "e2e_s"),
-        "load": load_figure(load_curves(table, series), class_colours(list(classes))),
+        "load": load_figure(load_curves(table, series), class_colours(list(classes)),
+                            with_kv=bool(series.replicas)),
     }
     busiest = busiest_replica(series)
     if busiest is not None:
@@ -150,8 +151,9 @@ def _share_axis() -> Figure:
     return {"range": [0, 1.02], "tickformat": ".0%", "tickvals": [0, 0.25, 0.5, 0.75, 1]}
 
 
-def load_figure(curves: LoadCurves, colours: Mapping[str, str]) -> Figure:
-    """Four panels over one clock: arrivals, waiting, running, KV memory."""
+def load_figure(curves: LoadCurves, colours: Mapping[str, str], *,
+                with_kv: bool = True) -> Figure:
+    """Panels over one clock: arrivals, waiting, running and, where known, KV memory."""
     panels = (("Arrivals per second", curves.arrivals_per_s),
               ("Waiting requests", curves.waiting), ("Running requests", curves.running))
     time_s = _rounded(curves.time_s)
@@ -172,12 +174,15 @@ def load_figure(curves: LoadCurves, colours: Mapping[str, str]) -> Figure:
             "showlegend": False, "yaxis": "y2", "xaxis": "x",
             "line": {"color": NEUTRAL, "width": 1.2, "dash": "dot"},
             "hovertemplate": "%{y:.3~g} in replica queues"})
+    titles = [title for title, _ in panels]
+    if not with_kv:
+        return {"data": traces, "layout": _stacked_layout(titles)}
     traces.append({
         "type": "scatter", "mode": "lines", "x": time_s, "y": _rounded(curves.kv_use),
         "name": "KV in use", "showlegend": False, "fill": "tozeroy", "yaxis": "y4", "xaxis": "x",
         "line": {"color": KV_COLOUR, "width": 1.2}, "fillcolor": _translucent(KV_COLOUR),
         "hovertemplate": "%{y:.1%} of KV memory"})
-    layout = _stacked_layout([title for title, _ in panels] + ["KV memory in use"])
+    layout = _stacked_layout([*titles, "KV memory in use"])
     layout["yaxis4"] |= {"tickformat": ".0%", "range": [0, 1.02]}
     return {"data": traces, "layout": layout}
 

@@ -10,9 +10,11 @@ from typing import Any
 from penstock.core.errors import InputError
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
+from penstock.report.abandoned import ENDING, owned, release, remove_abandoned
 from penstock.report.files import RequestWriter, write_summary, write_text
 
 SUMMARY, REQUESTS, PAGE, FLEET = "summary.json", "requests.parquet", "report.html", "fleet.yaml"
+PLAN = "plan.json"
 _JOURNALS = "journal-*.jsonl"
 
 
@@ -20,19 +22,23 @@ _JOURNALS = "journal-*.jsonl"
 def staged(folder: Path) -> Iterator[Path]:
     """A folder to fill; its files move to ``folder`` when the block ends well.
 
-    ``folder`` may hold an earlier run, whose files are then replaced. Raises InputError when it
-    cannot be written or holds something else, before anything is computed.
+    What killed runs left beside ``folder`` is removed. ``folder`` may hold an earlier run, whose
+    files are then replaced. Raises InputError when it cannot be written or holds something else,
+    before anything is computed.
     """
     _check(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial",
+        remove_abandoned(folder.parent)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=ENDING,
                                         dir=folder.parent))
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
     try:
-        yield staging
-        _publish(staging, folder)
+        with owned(staging):
+            yield staging
+            release(staging)
+            _publish(staging, folder)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from error
     finally:
@@ -45,7 +51,8 @@ def _check(folder: Path) -> None:
             return
         if not folder.is_dir():
             raise InputError(f"{folder}: is a file; expected a folder for the run")
-        if any(folder.iterdir()) and not (folder / SUMMARY).is_file():
+        if any(folder.iterdir()) and not any(
+                (folder / name).is_file() for name in (SUMMARY, PLAN)):
             raise InputError(f"{folder}: holds other files; expected a new folder, an empty one or "
                              "one with an earlier run")
     except OSError as error:
@@ -58,7 +65,8 @@ def _publish(staging: Path, folder: Path) -> None:
         staging.rename(folder)
         return
     fresh = {path.name for path in staging.iterdir()}
-    for stale in (folder / PAGE, folder / REQUESTS, *folder.glob(_JOURNALS)):
+    earlier = (folder / name for name in (PAGE, REQUESTS, SUMMARY, PLAN))
+    for stale in (*earlier, *folder.glob(_JOURNALS)):
         if stale.name not in fresh:
             stale.unlink(missing_ok=True)
     for path in staging.iterdir():
@@ -78,6 +86,17 @@ def write_run_files(folder: Path, summary: Mapping[str, Any], table: RequestTabl
         write_page(folder / PAGE, summary, table, series)
 
 
+def write_plan_files(folder: Path, document: Mapping[str, Any], fleet_yaml: str, *,
+                     page: bool = True) -> None:
+    """Write the plan, the fleet file with its replicas and, with ``page``, the HTML report."""
+    write_summary(folder / PLAN, document)
+    write_text(folder / FLEET, fleet_yaml)
+    if page:
+        from penstock.report.plan_page import write_plan_page
+
+        write_plan_page(folder / PAGE, document)
+
+
 def read_summary(folder: Path) -> dict[str, Any]:
     """The summary of the run in ``folder``. Raises InputError when there is none."""
     import orjson
@@ -93,3 +112,15 @@ def read_summary(folder: Path) -> dict[str, Any]:
     if not isinstance(summary, dict) or not {"overall", "classes", "window_s"} <= set(summary):
         raise InputError(f"{path}: not a run's summary; expected overall, classes and window_s")
     return summary
+
+
+def write_stored_page(path: Path, folder: Path, summary: Mapping[str, Any]) -> None:
+    """Write the HTML report of the run in ``folder`` anew from its stored files.
+
+    A run stores no steps, so the page has no step timeline, replica queues or KV memory. Raises
+    InputError when the requests are missing.
+    """
+    from penstock.report.files import read_requests
+    from penstock.report.html import write_page
+
+    write_page(path, summary, read_requests(folder / REQUESTS), RunSeries())

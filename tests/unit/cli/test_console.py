@@ -24,6 +24,7 @@ def test_json_takes_named_tuples(capsys):
 def test_progress_draws_on_a_terminal_only(terminal, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
     with progress("sizing", 4) as update:
         update("2 replicas: too few")
         update("3 replicas: enough", 4)
@@ -31,3 +32,26 @@ def test_progress_draws_on_a_terminal_only(terminal, capsys, monkeypatch):
     assert captured.out == ""
     assert ("sizing" in captured.err) is terminal
     assert ("3 replicas: enough" in captured.err) is terminal
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown", None])
+def test_progress_that_cannot_be_erased_is_not_drawn(term, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    if term is None:
+        monkeypatch.delenv("TERM", raising=False)
+    else:
+        monkeypatch.setenv("TERM", term)
+    with progress("sizing", 4) as update:
+        update("2 replicas: too few")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("columns", "width"), [("80", 80), ("120", 120), (None, 120),
+                                                ("wide", 120)])
+def test_a_pipe_is_as_wide_as_columns_says(columns, width, capsys, monkeypatch):
+    if columns is None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+    else:
+        monkeypatch.setenv("COLUMNS", columns)
+    print_tables(["word " * 60])
+    assert width - 5 < max(map(len, capsys.readouterr().out.splitlines())) <= width

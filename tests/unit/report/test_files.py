@@ -4,8 +4,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from penstock.core.errors import InputError
+from penstock.metrics.table import COLUMNS
 from penstock.report import files
-from penstock.report.files import PARQUET_COLUMNS, RequestWriter, write_summary, write_text
+from penstock.report.files import (
+    PARQUET_COLUMNS,
+    RequestWriter,
+    read_requests,
+    write_summary,
+    write_text,
+)
 
 SPECIFIED = [
     "request_id", "model", "service_class", "tenant", "replica", "arrival_s", "prompt_tokens",
@@ -25,6 +33,35 @@ def test_requests_have_the_specified_columns(run, tmp_path):
     assert stored["service_class"].to_pylist() == names
     np.testing.assert_array_equal(stored["arrival_s"].to_numpy(), run.table.arrival_s)
     assert stored["first_token_s"].null_count == int(np.isnan(run.table.first_token_s).sum()) > 0
+
+
+@pytest.mark.parametrize("rows_per_group", [400, 100_000])
+def test_what_was_written_comes_back(run, tmp_path, rows_per_group):
+    with RequestWriter(tmp_path / "r.parquet", rows_per_group) as writer:
+        for start in range(0, len(run.table), 250):
+            writer.write(run.table.take(slice(start, start + 250)))
+    again = read_requests(tmp_path / "r.parquet")
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(again, name), getattr(run.table, name), name)
+        assert getattr(again, name).dtype == getattr(run.table, name).dtype
+    assert (again.models, again.service_classes, again.tenants) == \
+        (run.table.models, run.table.service_classes, run.table.tenants)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1", b"x" * 100])
+def test_what_is_no_table_of_requests_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "r.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"r\.parquet: "):
+        read_requests(tmp_path / "r.parquet")
+
+
+def test_another_table_is_refused(tmp_path):
+    import pyarrow as pa
+
+    pq.write_table(pa.table({"request_id": [1]}), tmp_path / "r.parquet")
+    with pytest.raises(InputError, match="not the requests of a run"):
+        read_requests(tmp_path / "r.parquet")
 
 
 def test_blocks_stream_into_row_groups(run, tmp_path):

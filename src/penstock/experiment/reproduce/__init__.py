@@ -21,8 +21,13 @@ def _niyama(data: Path, options: Options) -> Reproduction:
     return reproduce_niyama(data, options)
 
 
+def _inferno(data: Path, options: Options) -> Reproduction:
+    from penstock.experiment.reproduce.inferno.run import reproduce_inferno
+    return reproduce_inferno(data, options)
+
+
 SYSTEMS: dict[str, Callable[[Path, Options], Reproduction]] = {
-    "niyama": _niyama, "vidur": _vidur}
+    "inferno": _inferno, "niyama": _niyama, "vidur": _vidur}
 
 
 def reproduce(system: str, data: Path, options: Options) -> Reproduction:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["relative", "at_most", "at_least", "exact", "shown"]
+Kind = Literal["relative", "absolute", "at_most", "at_least", "exact", "shown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,8 +12,9 @@ class Figure:
     """One number of a system's publication or data, and ours.
 
     ``kind`` says what agreement means: ``relative`` allows a deviation of ``tolerance`` (a share of
-    the published value), ``at_most`` and ``at_least`` bound ours by the published value give or
-    take ``tolerance``, ``exact`` wants equality and ``shown`` wants nothing.
+    the published value), ``absolute`` one in the figure's own unit; ``at_most`` and ``at_least``
+    bound ours by the published value give or take ``tolerance``, ``exact`` wants equality and
+    ``shown`` wants nothing.
     """
 
     name: str
@@ -35,6 +36,8 @@ class Figure:
             return True
         if self.kind == "exact":
             return self.ours == self.published
+        if self.kind == "absolute":
+            return abs(self.ours - self.published) <= self.tolerance
         slack = self.tolerance * abs(self.published)
         if self.kind == "at_most":
             return self.ours <= self.published + slack
@@ -55,11 +58,14 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """All figures of a system. ``rows`` are extra tables by file name, for ``--out``."""
+    """All figures of a system. ``rows`` are extra tables by file name, for ``--out``; ``records``
+    is what figures sum up, field by field, for JSON; ``remarks`` say what a reader must know."""
 
     system: str
     figures: tuple[Figure, ...]
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    records: tuple[dict[str, Any], ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def agrees(self) -> bool:
@@ -68,7 +74,10 @@ class Reproduction:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"system": self.system, "agrees": self.agrees, "figures": [
+        more: dict[str, Any] = {"records": list(self.records)} if self.records else {}
+        if self.remarks:
+            more["remarks"] = list(self.remarks)
+        return {"system": self.system, "agrees": self.agrees, **more, "figures": [
             {"name": f.name, "published": f.published, "ours": f.ours, "deviation": f.deviation,
              "kind": f.kind, "tolerance": f.tolerance, "agrees": f.agrees, "note": f.note}
             for f in self.figures]}

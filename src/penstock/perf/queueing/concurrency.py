@@ -46,7 +46,7 @@ def closed_form_batches(queue: QueueSpec, targets: Targets, limit: int) -> tuple
     if not isinstance(queue.times, IterationTimes):
         raise InputError("optimal concurrency: expected iteration times (alpha, beta, gamma)")
     service = IterationService([queue])
-    batches = np.arange(1.0, limit + 1.0)[None, :]
+    batches = np.arange(1.0, limit + 1.0, dtype=np.float32)[None, :]
     chunks = service.chunks(batches)
     itl = service.itl_ms(batches, chunks)[0] <= (targets.itl_ms or 0.0)
     prefill = service.prefill_ms(batches, chunks)[0] <= (targets.ttft_ms or 0.0)

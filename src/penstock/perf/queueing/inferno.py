@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from penstock.core.errors import InputError
 from penstock.perf.queueing.chain import FiniteChain
 from penstock.perf.queueing.chunks import Array
 from penstock.perf.queueing.parameters import DecodePrefillTimes, QueueSpec
-from penstock.perf.queueing.rates import service_times
+from penstock.perf.queueing.rates import Single, service_times
 
 SMALLEST_SHARE = 0.001  # of the rate of one request alone: where a search begins
 STABLE_SHARE = 0.999  # of the rate of a full batch: where it ends
@@ -64,15 +65,18 @@ class InfernoQueues:
         if len(kinds) != 1:
             raise InputError(f"queues: found {len(kinds)} kinds of step times; expected one")
         self.queues = tuple(queues)
-        self.slots = np.array([queue.max_batch for queue in queues], dtype=float)
+        slots = np.array([queue.max_batch for queue in queues], dtype=float)
         room = np.array([queue.max_queue for queue in queues], dtype=float)
+        self.slots = slots.astype(np.float32)
         self.times = service_times(queues)
-        numbers = np.arange(1.0, float(self.slots.max()) + 1.0)[None, :]
+        numbers = np.arange(1.0, float(slots.max()) + 1.0, dtype=np.float32)[None, :]
         rates = self.times.rates(np.minimum(numbers, self.slots[:, None]))
-        self.chain = FiniteChain(rates, self.slots, room)
-        # The published range is in 32-bit floats, as its search is.
-        self.min_rate_per_ms = np.float32(SMALLEST_SHARE) * rates[:, 0].astype(np.float32)
-        self.max_rate_per_ms = np.float32(STABLE_SHARE) * rates[:, -1].astype(np.float32)
+        self.chain = FiniteChain(rates.astype(float), slots, room)
+        self._last = (slots + room).astype(np.intp)[:, None]
+        # The published program keeps its range per second and searches per ms, in 32-bit floats.
+        second = np.float32(1000.0)
+        self.min_rate_per_ms = np.float32(SMALLEST_SHARE) * rates[:, 0] * second / second
+        self.max_rate_per_ms = np.float32(STABLE_SHARE) * rates[:, -1] * second / second
 
     @property
     def min_rate_per_s(self) -> Array:
@@ -84,17 +88,42 @@ class InfernoQueues:
         """The published limit of stability: a share of the rate of a full batch, shape (B,)."""
         return self.max_rate_per_ms.astype(float) * 1000.0
 
+    @property
+    def solvable(self) -> "npt.NDArray[np.bool_]":
+        """Whether the published chain takes the queue at all, shape (B,).
+
+        It refuses one with room for a single request, served or waiting: its load, 1 before the
+        first solution, must be below the number of places (trap).
+        """
+        return np.asarray(self._last[:, 0] > 1)
+
     def metrics(self, rates_per_s: Array) -> Metrics:
-        """Means at given positive rates of shape (B,), beyond the limit too."""
-        occupancy = self.chain.occupancy(rates_per_s / 1000.0)
-        service_ms = occupancy.service
-        wait_ms = np.maximum(0.0, occupancy.response - service_ms)
-        prefill_ms, itl_ms = self.times.latencies(occupancy.in_service, service_ms, self.slots)
-        ttft_ms = wait_ms + prefill_ms + (itl_ms if self.times.ttft_has_decode else 0.0)
-        return Metrics(
-            rates_per_s, occupancy.throughput * 1000.0, occupancy.response, wait_ms,
-            occupancy.in_service, prefill_ms, itl_ms, ttft_ms,
-            np.clip(occupancy.in_service / self.slots, 0.0, 1.0), self.max_rate_per_s)
+        """Means at given positive rates of shape (B,), beyond the limit too.
+
+        State probabilities are in 64-bit floats and means in 32, as published; so a wait is the
+        difference of two rounded times, and 0 or some 1e-7 of a long response may be noise.
+        """
+        rates = (rates_per_s / 1000.0).astype(np.float32)
+        occupancy = self.chain.occupancy(rates.astype(float))
+        in_system = occupancy.in_system.astype(np.float32)
+        in_service = occupancy.in_service.astype(np.float32)
+        lost = np.take_along_axis(occupancy.probabilities, self._last, axis=1)[:, 0]
+        kept = np.asarray(1.0 - lost.astype(np.float32), dtype=np.float32)
+        throughput = rates * kept
+        response_ms, service_ms = in_system / throughput, in_service / throughput
+        wait_ms = np.maximum(np.float32(0.0), response_ms - service_ms)
+        prefill_ms, itl_ms = self.times.latencies(in_service, service_ms, self.slots)
+        ttft_ms = wait_ms + prefill_ms
+        if self.times.ttft_has_decode:
+            ttft_ms = ttft_ms + itl_ms
+        load = np.clip(in_service / self.slots, np.float32(0.0), np.float32(1.0))
+        return Metrics(rates_per_s, _double(throughput * np.float32(1000.0)), _double(response_ms),
+                       _double(wait_ms), _double(in_service), _double(prefill_ms), _double(itl_ms),
+                       _double(ttft_ms), _double(load), self.max_rate_per_s)
+
+
+def _double(values: Single) -> Array:
+    return values.astype(float)
 
 
 def analyze(queue: QueueSpec, rate_per_s: float) -> MeanMetrics:

@@ -13,10 +13,9 @@ Single = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 THROUGHPUT_SHARE = 0.9  # of the limit: what a throughput target gets, whatever it asks for
+_UNSOLVABLE = "a replica with room for one request and no queue: the published chain refuses it"
 _MAX_STEPS = 100
 _TOLERANCE = 1e-6
-# Values closer than this differ by rounding only: the published program computes in 32 bits.
-_FLAT = 5e-7
 # Rows whose states together fit in some 30 MB are searched at once.
 _STATES_AT_ONCE = 1 << 20
 
@@ -55,20 +54,27 @@ def _parts(queues: Sequence[QueueSpec], rows: list[int]) -> list[list[int]]:
 
 def _size_alike(queues: Sequence[QueueSpec], targets: Sequence[Targets]) -> list[Sizing]:
     model = InfernoQueues(queues)
-    ttft = np.array([each.ttft_ms or 0.0 for each in targets])
-    itl = np.array([each.itl_ms or 0.0 for each in targets])
-    tps = np.array([each.tokens_per_s or 0.0 for each in targets])
+    ttft = _single([each.ttft_ms for each in targets])
+    itl = _single([each.itl_ms for each in targets])
+    tps = _single([each.tokens_per_s for each in targets])
     limit = model.max_rate_per_ms
     rate_ttft, low_ttft = _search(model, ttft, lambda rates: model.metrics(rates).ttft_ms)
     rate_itl, low_itl = _search(model, itl, lambda rates: model.metrics(rates).itl_ms)
     rate_tps = np.where(tps > 0.0, np.float32(THROUGHPUT_SHARE) * limit, limit)
-    best = np.minimum(np.minimum(rate_ttft, rate_itl), rate_tps).astype(float) * 1000.0
-    metrics = model.metrics(best)
+    best = np.minimum(np.minimum(rate_ttft, rate_itl), rate_tps) * np.float32(1000.0)
+    metrics = model.metrics(best.astype(float))
     rates = np.stack([rate_ttft, rate_itl, rate_tps, limit], axis=1).astype(float) * 1000.0
-    return [_sizing(queue, rates[index], metrics.row(index),
-                    _error("TTFT", ttft[index]) if low_ttft[index] else
-                    _error("ITL", itl[index]) if low_itl[index] else None)
+    errors = [_UNSOLVABLE if not solvable else _error("TTFT", first) if low_first else
+              _error("ITL", inter) if low_inter else None
+              for solvable, first, low_first, inter, low_inter in zip(
+                  model.solvable, ttft, low_ttft, itl, low_itl, strict=True)]
+    return [_sizing(queue, rates[index], metrics.row(index), errors[index])
             for index, queue in enumerate(queues)]
+
+
+def _single(values: Sequence[float | None]) -> Array:
+    """Targets rounded to 32 bits; 0 where there is none."""
+    return np.array([value or 0.0 for value in values], dtype=np.float32).astype(float)
 
 
 def _error(name: str, target_ms: float) -> str:
@@ -88,25 +94,24 @@ def _search(model: InfernoQueues, target: Array,
     """The rate per ms at which a latency meets its target, and where the target is out of reach.
 
     Whether the latency rises or falls is read off the two ends, and a flat one counts as falling,
-    so a target above it counts as out of reach (trap), and in the first generation one below it as
-    met by the highest rate (trap). The second generation answers no target below a falling
-    latency: so its candidates with a batch of one show. Without a target the limit holds.
+    so a target above it counts as out of reach and one below it as
+    met by the highest rate (trap). Without a target the limit holds. The first generation's
+    tolerance has a slip and never stops a search, so it ends at two neighbouring 32-bit numbers.
     """
+    close = _close if model.times.ttft_has_decode else np.equal
     low, high = model.min_rate_per_ms.copy(), model.max_rate_per_ms.copy()
     at_low = latency(low.astype(float) * 1000.0)
     at_high = latency(high.astype(float) * 1000.0)
     wanted = target > 0.0
-    rising = at_high > at_low * (1.0 + _FLAT)
+    rising = at_high > at_low
     answer = high.copy()
     done = ~wanted
     for end, value in ((low, at_low), (high, at_high)):
-        met = ~done & _close(value, target)
+        met = ~done & close(value, target)
         answer = np.where(met, end, answer)
         done = done | met
     below = ~done & np.where(rising, target < at_low, target > at_low)
     above = ~done & ~below & np.where(rising, target > at_high, target < at_high)
-    if model.times.ttft_has_decode:
-        below, above = below | (above & ~rising), above & rising
     done = done | below | above
     for _ in range(_MAX_STEPS):
         if done.all():
@@ -116,7 +121,7 @@ def _search(model: InfernoQueues, target: Array,
         answer = np.where(done, answer, middle)
         # Once the middle is an end of the interval, more steps would find the same two numbers.
         stuck = (middle == low) | (middle == high)
-        done = done | _close(value, target) | stuck
+        done = done | close(value, target) | stuck
         beyond = np.where(rising, target < value, target > value)
         high = np.where(~done & beyond, middle, high)
         low = np.where(~done & ~beyond, middle, low)

@@ -2,26 +2,31 @@
 
 Both generations answer for a whole batch of queues: parameters are columns of shape (B, 1), the
 number in service has shape (B, n). Times are ms, rates are requests per ms.
+
+All arithmetic is in 32-bit floats, as in the published program: where a search ends at a jump of
+the chunk count, or a wait is a small difference of long times, the last digits decide.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from penstock.perf.queueing.chunks import Array, chunk_counts
+from penstock.perf.queueing.chunks import chunk_counts
 from penstock.perf.queueing.parameters import DecodePrefillTimes, IterationTimes, QueueSpec
+
+Single = npt.NDArray[np.float32]
 
 
 class ServiceTimes(Protocol):
     """Service times of a batch of queues as a function of the number in service."""
 
-    def rates(self, in_service: Array) -> Array:
+    def rates(self, in_service: Single) -> Single:
         """Completions per ms with so many in service, shape (B, n)."""
 
-    def latencies(self, in_service: Array, service_ms: Array,
-                  max_batch: Array) -> tuple[Array, Array]:
+    def latencies(self, in_service: Single, service_ms: Single,
+                  max_batch: Single) -> tuple[Single, Single]:
         """Prefill time and inter-token latency in ms at the mean state, shapes (B,)."""
 
     @property
@@ -36,30 +41,31 @@ class DecodePrefillService:
 
     def __init__(self, queues: Sequence[QueueSpec]) -> None:
         times = [queue.times for queue in queues if isinstance(queue.times, DecodePrefillTimes)]
-        self.alpha = _column([each.alpha_ms for each in times])
-        self.beta = _column([each.beta_ms for each in times])
-        self.gamma = _column([each.gamma_ms for each in times])
-        self.delta = _column([each.delta_ms for each in times])
-        self.input_tokens = _column([queue.size.input_tokens for queue in queues])
-        self.steps = _column([queue.size.output_tokens - 1.0 for queue in queues])
+        self.alpha = _single([each.alpha_ms for each in times])
+        self.beta = _single([each.beta_ms for each in times])
+        self.gamma = _single([each.gamma_ms for each in times])
+        self.delta = _single([each.delta_ms for each in times])
+        self.input_tokens = _single([queue.size.input_tokens for queue in queues])
+        self.steps = _single([queue.size.output_tokens - 1.0 for queue in queues])
 
-    def prefill_ms(self, in_service: Array) -> Array:
+    def prefill_ms(self, in_service: Single) -> Single:
         """Linear in tokens times batch, and nothing for an empty prompt."""
         linear = self.gamma + self.delta * self.input_tokens * in_service
-        return np.where(self.input_tokens > 0.0, linear, 0.0)
+        return np.where(self.input_tokens > 0.0, linear, np.float32(0.0))
 
-    def rates(self, in_service: Array) -> Array:
+    def rates(self, in_service: Single) -> Single:
         decode = self.alpha + self.beta * in_service
         return np.asarray(in_service / (self.prefill_ms(in_service) + self.steps * decode))
 
-    def latencies(self, in_service: Array, service_ms: Array,
-                  max_batch: Array) -> tuple[Array, Array]:
+    def latencies(self, in_service: Single, service_ms: Single,
+                  max_batch: Single) -> tuple[Single, Single]:
         """At the batch size whose service time is the mean one (it inverts the service time)."""
         fixed = self.gamma + self.alpha * self.steps
         slope = (self.delta * self.input_tokens + self.beta * self.steps)[:, 0]
         above = service_ms - fixed[:, 0]
-        divisor = np.where(slope > 0.0, slope, 1.0)
-        batch = np.where(slope > 0.0, above / divisor, np.where(above > 0.0, max_batch, 0.0))
+        divisor = np.where(slope > 0.0, slope, np.float32(1.0))
+        none = np.float32(0.0)
+        batch = np.where(slope > 0.0, above / divisor, np.where(above > 0.0, max_batch, none))
         batch = np.clip(batch, 0.0, max_batch)
         itl = self.alpha[:, 0] + self.beta[:, 0] * batch
         return self.prefill_ms(batch[:, None])[:, 0], itl
@@ -70,8 +76,6 @@ class IterationService:
 
     ttft_has_decode = True
 
-    # Chunk counts jump, and a search may end at a jump: on which side it lands depends on the last
-    # digits. So parameters and service rates are in 32-bit floats, as in the published program.
     def __init__(self, queues: Sequence[QueueSpec]) -> None:
         times = [queue.times for queue in queues if isinstance(queue.times, IterationTimes)]
         self.alpha = _single([each.alpha_ms for each in times])
@@ -81,50 +85,49 @@ class IterationService:
         self.input_tokens = _single([queue.size.input_tokens for queue in queues])
         self.output_tokens = _single([queue.size.output_tokens for queue in queues])
 
-    def chunks(self, in_service: Array) -> Array:
+    def chunks(self, in_service: Single) -> Single:
         """Chunks per prompt with so many in service."""
-        return chunk_counts(in_service, *(column.astype(float) for column in (
+        found = chunk_counts(in_service.astype(float), *(column.astype(float) for column in (
             self.input_tokens, self.output_tokens, self.budget_tokens)))
+        return found.astype(np.float32)
 
-    def prompt_ms(self, chunks: Array) -> Array:
+    def prompt_ms(self, chunks: Single) -> Single:
         """Work of one prompt: its tokens, and its growing KV cache read once per chunk."""
-        return (self.beta + self.gamma * (chunks + 1.0) / 2.0) * self.input_tokens
+        return np.asarray((self.beta + self.gamma * (chunks + 1.0) / 2.0) * self.input_tokens)
 
-    def step_share_ms(self, chunks: Array) -> Array:
+    def step_share_ms(self, chunks: Single) -> Single:
         """Mean work that one request adds to an iteration."""
         context = self.input_tokens + (self.output_tokens + 1.0) / 2.0
         answer = self.output_tokens * (self.beta + self.gamma * context)
         return np.asarray((self.prompt_ms(chunks) + answer) / (chunks + self.output_tokens))
 
-    def iteration_ms(self, in_service: Array, chunks: Array) -> Array:
+    def iteration_ms(self, in_service: Single, chunks: Single) -> Single:
         """Mean duration of an iteration."""
         return np.asarray(self.alpha + in_service * self.step_share_ms(chunks))
 
-    def prefill_ms(self, in_service: Array, chunks: Array) -> Array:
+    def prefill_ms(self, in_service: Single, chunks: Single) -> Single:
         """A prompt's own work, and the others' share in each of its chunks' iterations."""
         others = np.maximum(0.0, self.alpha + (in_service - 1.0) * self.step_share_ms(chunks))
-        return np.asarray(chunks * others + self.prompt_ms(chunks))
+        return np.asarray(chunks * others + self.prompt_ms(chunks), dtype=np.float32)
 
-    def itl_ms(self, in_service: Array, chunks: Array) -> Array:
+    def itl_ms(self, in_service: Single, chunks: Single) -> Single:
         """Closed-form inter-token latency of one request among ``in_service``."""
         others = np.maximum(0.0, self.alpha + (in_service - 1.0) * self.step_share_ms(chunks))
         context = self.input_tokens + (self.output_tokens + 1.0) / 2.0
         return np.asarray(others + self.beta + self.gamma * context)
 
-    def residence_ms(self, in_service: Array, chunks: Array) -> Array:
+    def residence_ms(self, in_service: Single, chunks: Single) -> Single:
         """Time in service: chunks + O iterations."""
         return np.asarray((chunks + self.output_tokens) * self.iteration_ms(in_service, chunks))
 
-    def rates(self, in_service: Array) -> Array:
-        batch: Any = in_service.astype(np.float32)
-        chunks: Any = self.chunks(in_service).astype(np.float32)
-        return np.asarray(batch / self.residence_ms(batch, chunks), dtype=float)
+    def rates(self, in_service: Single) -> Single:
+        return np.asarray(in_service / self.residence_ms(in_service, self.chunks(in_service)))
 
-    def latencies(self, in_service: Array, service_ms: Array,
-                  max_batch: Array) -> tuple[Array, Array]:
+    def latencies(self, in_service: Single, service_ms: Single,
+                  max_batch: Single) -> tuple[Single, Single]:
         """At the mean number in service; its chunk count is that of the nearest whole batch."""
-        state = in_service.astype(np.float32).astype(float)[:, None]
-        whole = np.clip(np.floor(state + 0.5), 1.0, max_batch[:, None])
+        state = in_service[:, None]
+        whole = np.clip(np.floor(state + np.float32(0.5)), 1.0, max_batch[:, None])
         prefill = self.prefill_ms(state, self.chunks(whole))[:, 0]
         return prefill, (service_ms - prefill) / self.output_tokens[:, 0]
 
@@ -136,9 +139,5 @@ def service_times(queues: Sequence[QueueSpec]) -> ServiceTimes:
     return IterationService(queues)
 
 
-def _column(values: Sequence[float]) -> Array:
-    return np.array(values, dtype=float)[:, None]
-
-
-def _single(values: Sequence[float]) -> npt.NDArray[np.float32]:
+def _single(values: Sequence[float]) -> Single:
     return np.array(values, dtype=np.float32)[:, None]

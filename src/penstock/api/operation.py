@@ -1,0 +1,60 @@
+"""One endpoint: what it is called, what it takes and answers, and the function behind it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.core.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A status code and a JSON document."""
+
+    document: Any
+    status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A POST endpoint. ``handle`` turns the parsed body into an answer, or raises InputError.
+
+    ``request`` is the JSON Schema of the body and ``example`` a body that works; ``errors`` are the
+    status codes beside 200 and 400 with their meaning.
+    """
+
+    path: str
+    summary: str
+    handle: Callable[[Any], Answer]
+    request: Mapping[str, Any]
+    response: Mapping[str, Any]
+    example: Mapping[str, Any]
+    errors: Mapping[int, str]
+
+    def call(self, body: Any) -> Answer:
+        """The answer; bad input is status 400 with its one line."""
+        try:
+            return self.handle(body)
+        except InputError as error:
+            return failure(400, str(error))
+
+
+def failure(status: int, message: str) -> Answer:
+    """An error in the form of every endpoint, upstream's as well."""
+    return Answer({"message": " ".join(message.split())}, status)
+
+
+def number_schema(description: str, **more: Any) -> dict[str, Any]:
+    """JSON Schema of a number that is not negative."""
+    return {"type": "number", "minimum": 0, "description": description, **more}
+
+
+def object_schema(properties: Mapping[str, Any], required: tuple[str, ...] = (),
+                  more: bool = True) -> dict[str, Any]:
+    """JSON Schema of an object."""
+    schema: dict[str, Any] = {"type": "object", "properties": dict(properties)}
+    if required:
+        schema["required"] = list(required)
+    if not more:
+        schema["additionalProperties"] = False
+    return schema

@@ -1,0 +1,107 @@
+"""The HTTP server around the operations (aiohttp, extra ``serve``).
+
+It listens on the loopback interface by default and has no users and no passwords: whoever reaches
+it may plan. Plans run in threads, a few at a time, so that one long plan keeps nobody from asking.
+"""
+
+import asyncio
+import signal
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from penstock.api.openapi import docs_page, openapi_document
+from penstock.api.operation import Answer, Operation, failure
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+MAX_BODY_BYTES = 16 * 2**20
+AT_ONCE = 4
+
+
+def make_app(operations: Sequence[Operation], max_body_bytes: int = MAX_BODY_BYTES,
+             on_bug: Callable[[str], None] = lambda _: None) -> web.Application:
+    """The application. ``on_bug`` is told the trace of an error that is not the caller's."""
+    app = web.Application(client_max_size=max_body_bytes, middlewares=[_errors(on_bug)])
+    free = asyncio.Semaphore(AT_ONCE)
+    for operation in operations:
+        app.router.add_post(operation.path, _handler(operation, free))
+    page, description = docs_page(operations), _bytes(openapi_document(operations))
+
+    async def docs(_: web.Request) -> web.Response:
+        return web.Response(text=page, content_type="text/html")
+
+    async def openapi(_: web.Request) -> web.Response:
+        return web.Response(body=description, content_type="application/json")
+
+    app.router.add_get("/docs", docs)
+    app.router.add_get("/openapi.json", openapi)
+    return app
+
+
+def _handler(operation: Operation, free: asyncio.Semaphore) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        body = await request.read()
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            return _response(failure(400, f"body: is not JSON ({error})"))
+        async with free:
+            return _response(await asyncio.to_thread(operation.call, document))
+
+    return handle
+
+
+def _errors(on_bug: Callable[[str], None]) -> Any:
+    """Turns whatever goes wrong into JSON; the caller never sees a traceback."""
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            response = _response(failure(error.status, _reason(request, error)))
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+            return response
+        except Exception as error:
+            on_bug(traceback.format_exc())
+            return _response(failure(500, "this is a bug in Penstock "
+                                          f"({type(error).__name__}); please report it"))
+
+    return middleware
+
+
+def _reason(request: web.Request, error: web.HTTPException) -> str:
+    if error.status == 404:
+        return f"no operation {request.path[:80]!r}; see /docs"
+    if error.status == 405:
+        return f"{request.path[:80]} does not take {request.method}; see /docs"
+    return str(error.text or error.reason)
+
+
+def _response(answer: Answer) -> web.Response:
+    return web.Response(body=_bytes(answer.document), status=answer.status,
+                        content_type="application/json")
+
+
+def _bytes(document: Any) -> bytes:
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+async def serve(app: web.Application, host: str, port: int,
+                on_ready: Callable[[str, int], None]) -> None:
+    """Listen until SIGINT or SIGTERM; ``on_ready`` gets the address, which port 0 leaves open."""
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        address = runner.addresses[0]
+        stopped = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        on_ready(str(address[0]), int(address[1]))
+        await stopped.wait()
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,63 @@
+"""``penstock plan``: who runs where, at the least cost."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penstock.cli.options import AsJson, DataDir, OutDir, Seed, Settings, read_fleet
+from penstock.core.errors import InputError
+
+FleetFile = Annotated[Path | None, typer.Argument(
+    metavar="FLEET", help="The fleet file (YAML).", show_default=False)]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html.")]
+Bundle = Annotated[Path | None, typer.Option(
+    "--inferno", metavar="DIR", show_default=False,
+    help="Plan an Inferno bundle instead: a folder of its JSON files, or one file with all.")]
+Solver = Annotated[str | None, typer.Option(
+    "--solver", metavar="NAME", show_default=False,
+    help="Inferno: unlimited, greedy, milp-single or milp-multi; default: the bundle's options.")]
+Saturation = Annotated[str | None, typer.Option(
+    "--saturation", metavar="POLICY", show_default=False,
+    help="Inferno: who gets what is left over (greedy): None, PriorityExhaustive, "
+         "PriorityRoundRobin or RoundRobin; default: the bundle's.")]
+Delayed = Annotated[bool | None, typer.Option(
+    "--delayed-best-effort/--no-delayed-best-effort", show_default=False,
+    help="Inferno: hand out leftovers after all priorities had their turn, not after each.")]
+CapacityFactor = Annotated[float, typer.Option(
+    "--capacity-factor", min=0.0, metavar="F",
+    help="Inferno: plan with so many times the cards, cut to whole ones.")]
+TimeLimit = Annotated[float | None, typer.Option(
+    "--time-limit", min=0.0, metavar="SECONDS", show_default=False,
+    help="Inferno: stop a MILP then and take its best plan; default: until it is proven.")]
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Examples: penstock plan examples/quickstart.yaml --out plans/first\n\n"
+                    "penstock plan --inferno sample-data/large --solver milp-single")
+def plan(fleet_file: FleetFile = None, inferno: Bundle = None, settings: Settings = None,
+         data: DataDir = None, seed: Seed = None, out: OutDir = None, as_json: AsJson = False,
+         no_report: NoReport = False, solver: Solver = None, saturation: Saturation = None,
+         delayed: Delayed = None, capacity_factor: CapacityFactor = 1.0,
+         time_limit_s: TimeLimit = None) -> int:
+    """Choose accelerators, parallelism, precision and replicas at the least cost, and check them.
+
+    The proposal is simulated on the fleet's own traffic and corrected until all objectives hold.
+    Changes are counted from what runs now (`replicas`); `plan` bounds the choice. Files: plan.json,
+    report.html and fleet.yaml with the replicas proposed. Exit status 1 when something cannot be
+    served, or does not hold.
+    """
+    if (fleet_file is None) == (inferno is None):
+        raise InputError("plan: expected a fleet file or --inferno DIR"
+                         + ("" if inferno is None else ", not both"))
+    if inferno is not None:
+        from penstock.cli.plan_inferno import Request, plan_bundle
+
+        request = Request(solver, saturation, delayed, capacity_factor, time_limit_s)
+        return plan_bundle(inferno, request, out, as_json)
+    from penstock.cli.plan_fleet import plan_and_report
+
+    assert fleet_file is not None
+    return plan_and_report(read_fleet(fleet_file, settings, data, seed), out, as_json=as_json,
+                           page=not no_report)

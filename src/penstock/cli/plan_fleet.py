@@ -1,0 +1,43 @@
+"""A plan of a fleet file on the command line: progress, files, tables, exit status."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock.cli.console import note, print_json, print_tables, progress
+from penstock.cli.exits import MISSED, OK
+from penstock.report.run_files import staged, write_plan_files
+
+if TYPE_CHECKING:
+    from penstock.fleet.values import Fleet
+    from penstock.plan.plan import FleetPlan
+    from penstock.workload.workload import Workload
+
+
+def planned(fleet: "Fleet", workload: "Workload | None" = None) -> "FleetPlan":
+    """The plan of a fleet, with progress on a terminal."""
+    from penstock.plan.plan import plan_fleet
+    from penstock.plan.solve import solve
+
+    with progress("planning") as update:
+        return plan_fleet(fleet, solve, workload=workload, on_step=update)
+
+
+def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bool) -> int:
+    """The exit status: 0 when everything is served and every objective holds in simulation."""
+    from penstock.cli.single_run import default_folder
+    from penstock.fleet.write import to_yaml
+    from penstock.plan.document import plan_document
+
+    folder = out or default_folder(f"{fleet.name}-plan")
+    with staged(folder) as staging:
+        plan = planned(fleet)
+        document: dict[str, Any] = plan_document(plan)
+        write_plan_files(staging, document, to_yaml(plan.fleet), page=page)
+    if as_json:
+        print_json(document)
+    else:
+        from penstock.report.plan_tables import plan_tables
+
+        print_tables(plan_tables(document))
+    note(f"files in {folder}")
+    return OK if plan.served_in_full else MISSED

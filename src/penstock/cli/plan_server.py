@@ -1,0 +1,51 @@
+"""``penstock plan-server``: planning over HTTP."""
+
+from typing import Annotated
+
+import typer
+
+from penstock.cli.exits import OK
+from penstock.core.errors import InputError
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Example: penstock plan-server --port 8080")
+def plan_server(
+    host: Annotated[str, typer.Option(
+        "--host", metavar="ADDRESS",
+        help="Address to listen on; beyond the loopback anybody may ask, without a password.",
+    )] = "127.0.0.1",
+    port: Annotated[int, typer.Option(
+        "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 8080,
+    max_body_mb: Annotated[int, typer.Option(
+        "--max-body-mb", min=1, max=1024, metavar="N",
+        help="Largest request body, in MB.")] = 16,
+) -> int:
+    """Answer planning questions over HTTP until interrupted.
+
+    Penstock's own operations are under /v1; /optimizeOne, /solve, /target and /optimize answer
+    like Inferno's programs. /docs lists them, /openapi.json describes them for programs.
+    """
+    import asyncio
+    import sys
+
+    from penstock.cli.console import note
+
+    try:
+        from penstock.api.server import make_app, serve
+    except ImportError as error:
+        raise InputError("plan-server needs aiohttp, which the extra 'serve' brings: "
+                         "pip install 'penstock[serve]'") from error
+    from penstock.api.operations import OPERATIONS
+
+    def ready(address: str, chosen: int) -> None:
+        shown = f"[{address}]" if ":" in address else address
+        note(f"listening on http://{shown}:{chosen} (operations: /docs); Ctrl-C stops")
+        sys.stderr.flush()
+
+    async def run() -> None:
+        await serve(make_app(OPERATIONS, max_body_mb * 2**20, note), host, port, ready)
+
+    asyncio.run(run())
+    return OK

@@ -1,0 +1,170 @@
+"""``penstock queue``: one replica as a queue."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.exits import MISSED, OK
+from penstock.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from penstock.cli.queue_input import QueueInput
+
+INFERNO, PENSTOCK = "inferno", "penstock"
+
+app = typer.Typer(add_completion=False)
+
+
+def _option(name: str, metavar: str, text: str) -> Any:
+    return typer.Option(name, metavar=metavar, help=text, show_default=False)
+
+
+File = Annotated[Path | None, _option(
+    "--file", "FILE", "JSON with the fields RPS, maxBatchSize, AvgInputTokens, AvgOutputTokens, "
+    "alpha, beta, gamma, delta, maxQueueSize, maxBatchedTokens, targetTTFT, targetITL, targetTPS "
+    "in any case; options come before it.")]
+Mode = Annotated[str, typer.Option(
+    "--mode", metavar="MODE", help="penstock, or inferno: the published behaviour with its traps.")]
+Rate = Annotated[float | None, _option("--rate", "X", "Requests per second.")]
+Alpha = Annotated[float | None, _option("--alpha", "MS", "Time of a step before any work, ms.")]
+Beta = Annotated[float | None, _option(
+    "--beta", "MS", "ms per token computed; with --delta, per request in the batch.")]
+Gamma = Annotated[float | None, _option(
+    "--gamma", "MS", "ms per KV token read; with --delta, time of a prefill before any work.")]
+Delta = Annotated[float | None, _option(
+    "--delta", "MS", "ms per prompt token and request in the batch: first-generation parameters.")]
+InputTokens = Annotated[float | None, _option("--input-tokens", "N", "Mean prompt.")]
+OutputTokens = Annotated[float | None, _option("--output-tokens", "N", "Mean answer.")]
+MaxBatch = Annotated[float | None, _option(
+    "--max-batch", "N", "Most requests in service; for optimize the most to try.")]
+MaxQueue = Annotated[float | None, _option(
+    "--max-queue", "N", "Most requests waiting, the others are lost (inferno mode).")]
+StepTokens = Annotated[float | None, _option(
+    "--max-step-tokens", "N", "Token budget of a step (8192), for second-generation parameters.")]
+KvTokens = Annotated[float | None, _option(
+    "--kv-tokens", "N", "Room of the KV cache in tokens (penstock mode).")]
+ArrivalsScv = Annotated[float | None, _option(
+    "--arrivals-scv", "X", "Squared coefficient of variation of gaps between arrivals (1).")]
+PromptScv = Annotated[float | None, _option("--prompt-scv", "X", "The same of prompts (0).")]
+OutputScv = Annotated[float | None, _option("--output-scv", "X", "The same of answers (0).")]
+Ttft = Annotated[float | None, _option("--ttft-ms", "MS", "Target for TTFT, ms.")]
+Itl = Annotated[float | None, _option("--itl-ms", "MS", "Target for ITL, ms.")]
+Tps = Annotated[float | None, _option("--tokens-per-s", "X", "Output tokens per second to reach.")]
+Percentile = Annotated[float | None, _option(
+    "--percentile", "P", "Percentile that targets bind, such as 99; default: means.")]
+
+_EXAMPLE = ("Example: penstock queue {} --alpha 12 --beta 0.05 --gamma 0.0005 --input-tokens 128 "
+            "--output-tokens 512 --max-batch 48 {}")
+
+
+@app.callback(epilog=_EXAMPLE.format("solve", "--rate 2"))
+def _queue() -> None:
+    """Analyse one replica as a queue with state-dependent service."""
+
+
+@app.command(epilog=_EXAMPLE.format("solve", "--rate 2"))
+def solve(
+    file: File = None, mode: Mode = PENSTOCK, rate: Rate = None, alpha: Alpha = None,
+    beta: Beta = None, gamma: Gamma = None, delta: Delta = None,
+    input_tokens: InputTokens = None, output_tokens: OutputTokens = None,
+    max_batch: MaxBatch = None, max_queue: MaxQueue = None, max_step_tokens: StepTokens = None,
+    kv_tokens: KvTokens = None, arrivals_scv: ArrivalsScv = None, prompt_scv: PromptScv = None,
+    output_scv: OutputScv = None, as_json: AsJson = False,
+) -> int:
+    """Throughput, waiting and latencies at one rate."""
+    from penstock.cli import queue_answers as answers
+
+    given = _input(locals())
+    found = answers.solve_inferno(given) if _inferno(mode) else answers.solve(given)
+    return _answer(found, as_json)
+
+
+@app.command(epilog=_EXAMPLE.format("size", "--ttft-ms 500 --itl-ms 40 --percentile 99"))
+def size(
+    file: File = None, mode: Mode = PENSTOCK, ttft_ms: Ttft = None, itl_ms: Itl = None,
+    tokens_per_s: Tps = None, percentile: Percentile = None, alpha: Alpha = None,
+    beta: Beta = None, gamma: Gamma = None, delta: Delta = None,
+    input_tokens: InputTokens = None, output_tokens: OutputTokens = None,
+    max_batch: MaxBatch = None, max_queue: MaxQueue = None, max_step_tokens: StepTokens = None,
+    kv_tokens: KvTokens = None, arrivals_scv: ArrivalsScv = None, prompt_scv: PromptScv = None,
+    output_scv: OutputScv = None, as_json: AsJson = False,
+) -> int:
+    """The highest rate at which the targets hold. Exit status 1 when there is none."""
+    from penstock.cli import queue_answers as answers
+
+    given = _input(locals())
+    found = answers.size_inferno(given) if _inferno(mode) else answers.size(given)
+    return _answer(found, as_json)
+
+
+@app.command(epilog=_EXAMPLE.format("optimize", "--ttft-ms 500 --itl-ms 40 --percentile 99"))
+def optimize(
+    file: File = None, mode: Mode = PENSTOCK, ttft_ms: Ttft = None, itl_ms: Itl = None,
+    tokens_per_s: Tps = None, percentile: Percentile = None, alpha: Alpha = None,
+    beta: Beta = None, gamma: Gamma = None, delta: Delta = None,
+    input_tokens: InputTokens = None, output_tokens: OutputTokens = None,
+    max_batch: MaxBatch = None, max_queue: MaxQueue = None, max_step_tokens: StepTokens = None,
+    kv_tokens: KvTokens = None, arrivals_scv: ArrivalsScv = None, prompt_scv: PromptScv = None,
+    output_scv: OutputScv = None, as_json: AsJson = False,
+) -> int:
+    """The fewest requests in service that come within 1 % of the best rate under the targets.
+
+    Exit status 1 when no number meets them.
+    """
+    from penstock.cli import queue_answers as answers
+
+    given = _input(locals())
+    found = answers.optimize_inferno(given) if _inferno(mode) else answers.optimize(given)
+    return _answer(found, as_json)
+
+
+_PARAMETERS = {
+    "rate": "RPS", "max_batch": "maxBatchSize", "max_queue": "maxQueueSize",
+    "input_tokens": "AvgInputTokens", "output_tokens": "AvgOutputTokens", "alpha": "alpha",
+    "beta": "beta", "gamma": "gamma", "delta": "delta", "max_step_tokens": "maxBatchedTokens",
+    "ttft_ms": "targetTTFT", "itl_ms": "targetITL", "tokens_per_s": "targetTPS",
+    "kv_tokens": "kvTokens", "percentile": "percentile", "arrivals_scv": "arrivalsScv",
+    "prompt_scv": "promptScv", "output_scv": "outputScv",
+}
+
+
+def _input(arguments: dict[str, Any]) -> "QueueInput":
+    from penstock.cli.queue_input import read_input
+
+    return read_input(arguments["file"], {field: arguments.get(name)
+                                          for name, field in _PARAMETERS.items()})
+
+
+def _inferno(mode: str) -> bool:
+    from penstock.core.errors import InputError, nearest
+
+    if mode not in (INFERNO, PENSTOCK):
+        raise InputError(f"--mode {mode[:60]!r}{nearest(mode[:60], (INFERNO, PENSTOCK))}")
+    return mode == INFERNO
+
+
+def _answer(found: dict[str, Any], as_json: bool) -> int:
+    """Print an answer: what it says, and the exit status of an infeasible one."""
+    from penstock.cli.console import note, print_json, print_tables
+    from penstock.report.tables import plain_table
+
+    missed = found.get("feasible") is False
+    if as_json:
+        print_json(found)
+    else:
+        rows = [(name, _shown(value)) for name, value in found.items() if value is not None]
+        print_tables([plain_table("", ("quantity", "value"), rows)])
+    if missed:
+        note(f"infeasible: {found['reason']}")
+    return MISSED if missed else OK
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        return ", ".join(f"p{key} {entry:.4g}" for key, entry in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,1 @@
+"""Inferno (llm-inferno) recomputed: queue records, onset scenarios, candidates, assignments."""

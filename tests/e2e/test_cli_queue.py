@@ -1,0 +1,120 @@
+"""penstock queue: answers, exit statuses, and files with upstream's names."""
+
+import json
+
+import pytest
+
+ARGUMENTS = ("--alpha", 12, "--beta", 0.05, "--gamma", 0.0005, "--input-tokens", 128,
+             "--output-tokens", 512, "--max-batch", 48)
+REST = {"RPS": 2.316558, "maxBatchSize": 48, "AvgInputTokens": 128, "AvgOutputTokens": 512,
+        "alpha": 12, "beta": 0.05, "gamma": 0.0005, "maxQueueSize": 128, "targetTTFT": 60,
+        "targetITL": 20}
+
+
+@pytest.fixture
+def rest(folder):
+    (folder / "queue.json").write_text(json.dumps({
+        name.upper() if number % 2 else name.lower(): value
+        for number, (name, value) in enumerate(REST.items())}))
+    return "queue.json"
+
+
+def test_published_figures_by_file(penstock, rest):
+    """The figures are upstream's own output for this queue."""
+    solved = penstock("queue", "solve", "--file", rest, "--mode", "inferno", "--json")
+    assert solved.status == 0
+    assert solved.json["in_service"] == pytest.approx(20.872946, rel=2e-3)
+    assert solved.json["ttft_ms"] == pytest.approx(41.091, rel=2e-3)
+    sized = penstock("queue", "size", "--file", rest, "--mode", "inferno", "--json")
+    assert sized.json["rate_per_s"] == pytest.approx(2.9494622, rel=2e-3)
+    assert sized.json["rate_itl_per_s"] == pytest.approx(2.971982, rel=2e-3)
+    found = penstock("queue", "optimize", "--file", rest, "--mode", "inferno", "--max-batch", 256,
+                     "--json")
+    assert (found.json["max_batch"], found.json["calls"]) == (49, 8)
+
+
+def test_options_come_before_the_file(penstock, rest):
+    slow = penstock("queue", "solve", "--file", rest, "--alpha", 24, "--json")
+    fast = penstock("queue", "solve", "--file", rest, "--json")
+    assert slow.json["itl_ms"] > fast.json["itl_ms"]
+
+
+def test_own_mode_gives_percentiles(penstock):
+    found = penstock("queue", "solve", *ARGUMENTS, "--rate", 2, "--json").json
+    for name in ("ttft", "itl"):
+        values = list(found[f"{name}_percentiles_ms"].values())
+        assert values == sorted(values)
+    assert found["throughput_per_s"] == 2
+    table = penstock("queue", "solve", *ARGUMENTS, "--rate", 2)
+    assert table.status == 0
+    assert "ttft_percentiles_ms" in table.out
+
+
+@pytest.mark.parametrize("command", ["size", "optimize"])
+@pytest.mark.parametrize("mode", ["penstock", "inferno"])
+def test_targets_out_of_reach_end_with_1(penstock, command, mode):
+    missed = penstock("queue", command, *ARGUMENTS, "--ttft-ms", 1, "--itl-ms", 1, "--mode", mode)
+    assert missed.status == 1
+    assert missed.err.startswith("infeasible: ")
+    assert missed.err.count("\n") == 1
+    as_json = penstock("queue", command, *ARGUMENTS, "--ttft-ms", 1, "--itl-ms", 1, "--mode", mode,
+                       "--json")
+    assert as_json.status == 1
+    assert as_json.json["feasible"] is False
+
+
+def test_sizes_meet_their_percentile(penstock):
+    sized = penstock("queue", "size", *ARGUMENTS, "--ttft-ms", 200, "--itl-ms", 30,
+                     "--percentile", 99, "--json")
+    assert sized.status == 0
+    assert sized.json["ttft_percentiles_ms"]["99"] <= 200.01
+    assert sized.json["itl_percentiles_ms"]["99"] <= 30.01
+    best = penstock("queue", "optimize", *ARGUMENTS, "--ttft-ms", 200, "--itl-ms", 30,
+                    "--percentile", 99, "--json")
+    assert best.json["rate_per_s"] >= 0.99 * sized.json["rate_per_s"]
+
+
+def test_kv_memory_may_hold_nothing(penstock):
+    found = penstock("queue", "size", *ARGUMENTS, "--kv-tokens", 100)
+    assert found.status == 1
+    assert "KV cache" in found.err
+
+
+def test_overload_is_infinite_latency(penstock):
+    found = penstock("queue", "solve", *ARGUMENTS, "--rate", 99, "--json")
+    assert found.status == 0
+    assert found.json["ttft_ms"] is None
+    assert found.json["utilisation"] == 1.0
+
+
+@pytest.mark.parametrize(("arguments", "complaint"), [
+    (("solve", *ARGUMENTS), "RPS is missing; give --rate"),
+    (("size", "--alpha", 1), "beta is missing"),
+    (("size", *ARGUMENTS, "--mode", "infern"), "did you mean 'inferno'?"),
+    (("size", *ARGUMENTS, "--alpha", -1), "expected a number of 0 or more"),
+    (("size", *ARGUMENTS, "--alpha", "nan"), "expected a number of 0 or more"),
+    (("size", *ARGUMENTS, "--max-batch", 1.5), "expected a whole number"),
+    (("size", *ARGUMENTS, "--max-batch", 0), "expected at least 1"),
+    (("size", *ARGUMENTS, "--max-batch", 1e9), "expected at most"),
+    (("size", *ARGUMENTS, "--output-tokens", 0), "output_tokens"),
+    (("size", *ARGUMENTS, "--percentile", 100), "between 0 and 100"),
+    (("solve", *ARGUMENTS, "--rate", 0, "--mode", "inferno"), "expected a positive number"),
+    (("size", "--file", "absent.json"), "absent.json: cannot be read"),
+    (("optimize", *ARGUMENTS, "--delta", 1, "--mode", "inferno"), "expected iteration times")])
+def test_bad_input_is_one_line(penstock, arguments, complaint):
+    found = penstock("queue", *arguments)
+    assert found.status == 2
+    assert complaint in found.err
+    assert found.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("text", "complaint"), [
+    ("{", "is not JSON"), ("[1]", "expected an object"), ('{"alfa": 1}', "did you mean 'alpha'?"),
+    ('{"alpha": "x"}', "expected a number"), ('{"alpha": true}', "expected a number"),
+    ('{"alpha": 1e999}', "expected a number of 0 or more")])
+def test_bad_files_are_one_line(penstock, folder, text, complaint):
+    (folder / "bad.json").write_text(text)
+    found = penstock("queue", "size", "--file", "bad.json")
+    assert found.status == 2
+    assert complaint in found.err
+    assert found.err.count("\n") == 1

@@ -1,0 +1,147 @@
+import copy
+
+import pytest
+
+from inferno_bundle import document, server
+from penstock.api.inferno import EXAMPLE, optimize_one
+from penstock.api.openapi import docs_page, openapi_document
+from penstock.api.operations import OPERATIONS
+from penstock.api.queue import EXAMPLE as QUEUE
+from penstock.plan.inferno.export import solution
+from penstock.plan.inferno.read import parse_bundle
+from penstock.plan.inferno.solve import settings_of, solve
+
+BY_PATH = {operation.path: operation for operation in OPERATIONS}
+
+
+def call(path, body):
+    return BY_PATH[path].call(body)
+
+
+@pytest.mark.parametrize("path", BY_PATH)
+def test_every_example_works_and_has_what_is_described(path) -> None:
+    operation = BY_PATH[path]
+    answer = operation.call(copy.deepcopy(operation.example))
+    assert answer.status == 200
+    assert set(operation.response["properties"]) <= set(answer.document)
+    assert set(operation.example) <= set(operation.request["properties"])
+
+
+@pytest.mark.parametrize("path", BY_PATH)
+@pytest.mark.parametrize("body", [None, [], 3, "text", {}])
+def test_no_operation_fails_on_another_shape(path, body) -> None:
+    answer = call(path, body)
+    assert answer.status == 400
+    assert "\n" not in answer.document["message"]
+
+
+def test_optimize_one_is_the_bundles_own_plan() -> None:
+    bundle = parse_bundle(document(), "body")
+    assert call("/optimizeOne", document()).document == solution(
+        solve(bundle, settings_of(bundle.options)))
+
+
+def test_a_server_without_allocation_is_404_in_the_second_schema_only() -> None:
+    def broken(schema):
+        made = document(schema)
+        server(made, "Free-small")["class"] = "none"
+        return optimize_one(made)
+    answer = broken("v2")
+    assert (answer.status, answer.document) == (
+        404, {"message": "no feasible allocation for servers: [Free-small]"})
+    assert len(broken("v1").document["allocations"]) == 3
+
+
+def test_an_infeasible_program_is_404() -> None:
+    made = document("v1")
+    made["system"]["optimizerData"]["optimizer"] = {"milpSolver": True}
+    made["system"]["capacityData"]["count"] = []
+    assert optimize_one(made).status == 404
+
+
+# Published: queue-analysis, golden scenario "baseline".
+BASELINE = EXAMPLE | {"maxBatchSize": 256}
+
+
+def test_the_published_baseline() -> None:
+    found = call("/optimize", BASELINE).document
+    assert (found["concurrency"], found["M_ITL"], found["M_TPF"], found["oracleCalls"]) == (
+        67, 40, 147, 8)
+    assert found["throughput"] == pytest.approx(1.9037623, rel=1e-5)
+    sized = call("/target", BASELINE).document
+    assert sized["RPSTargetITL"] == pytest.approx(1.92298, rel=1e-4)
+    assert sized["avgITL"] == pytest.approx(20.0, rel=1e-4)
+
+
+def test_keys_of_the_followed_endpoints_match_in_any_case() -> None:
+    loud = {key.upper(): value for key, value in EXAMPLE.items()} | {"Comment": "ignored"}
+    assert call("/solve", loud) == call("/solve", EXAMPLE)
+
+
+def test_own_endpoints_answer_as_the_followed_ones() -> None:
+    ours = call("/v1/queue/optimize", QUEUE | {"max_batch": 256, "targets": {
+        "ttft_ms": 60, "itl_ms": 20}}).document
+    theirs = call("/optimize", BASELINE).document
+    assert ours["max_batch"] == theirs["concurrency"]
+    assert ours["throughput_per_s"] == pytest.approx(theirs["throughput"])
+
+
+def test_what_cannot_be_met_is_an_answer_of_its_own_endpoint() -> None:
+    answer = call("/v1/queue/size", QUEUE | {"targets": {"itl_ms": 1}})
+    assert answer.status == 200
+    assert not answer.document["feasible"]
+    assert "ITL target of 1 ms" in answer.document["reason"]
+    assert call("/target", EXAMPLE | {"targetITL": 1}).status == 400
+
+
+def test_first_generation_of_parameters() -> None:
+    times = {"alpha_ms": 19, "beta_ms": 1, "delta_ms": 0.01}
+    body = QUEUE | {"times": times, "rate_per_s": 0.3}
+    assert call("/v1/queue/solve", body).document["itl_ms"] > 20
+    both = QUEUE | {"times": times | {"max_step_tokens": 512}, "rate_per_s": 0.3}
+    assert "expected one of them" in call("/v1/queue/solve", both).document["message"]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"mode": "own"}, "mode: found 'own'; expected one of: inferno"),
+    ({"mod": "inferno"}, "unknown key 'mod'; did you mean 'mode'?"),
+    ({"times": {"alpha_ms": 8}}, "times: 'beta_ms' is missing"),
+    ({"times": {"alpha": 8}}, "times: unknown key 'alpha'"),
+    ({"times": 3}, "times: found int"),
+    ({"max_batch": 2.5}, "max_batch: found 2.5; expected a whole number"),
+    ({"max_batch": 10**9}, "expected a whole number up to"),
+    ({"max_batch": 0}, "max_batch"),
+    ({"output_tokens": 0}, "output_tokens"),
+    ({"input_tokens": -1}, "input_tokens"),
+    ({"rate_per_s": 0}, "rate"),
+    ({"rate_per_s": "1"}, "rate_per_s: found '1'; expected a number"),
+    ({"rate_per_s": True}, "expected a number"),
+])
+def test_bad_queues(change, message) -> None:
+    answer = call("/v1/queue/solve", QUEUE | {"rate_per_s": 1.0} | change)
+    assert answer.status == 400
+    assert message in answer.document["message"]
+
+
+@pytest.mark.parametrize("change", [
+    {"maxBatchSize": 0}, {"alpha": -1}, {"RPS": 0}, {"avgOutputTokens": 0},
+    {"maxBatchSize": 10**9}, {"maxQueueSize": 10**9}, {"beta": "x"}])
+def test_bad_problems_of_the_followed_endpoints(change) -> None:
+    assert call("/solve", EXAMPLE | change).status == 400
+
+
+def test_the_description_names_every_operation() -> None:
+    described = openapi_document(OPERATIONS)
+    assert described["openapi"].startswith("3.")
+    assert set(described["paths"]) == set(BY_PATH)
+    identifiers = [entry["post"]["operationId"] for entry in described["paths"].values()]
+    assert len(set(identifiers)) == len(identifiers)
+    assert "404" in described["paths"]["/optimizeOne"]["post"]["responses"]
+
+
+def test_the_page_needs_no_network_and_no_script() -> None:
+    page = docs_page(OPERATIONS)
+    assert all(path in page for path in BY_PATH)
+    assert "<script" not in page
+    assert "http://" not in page
+    assert "https://" not in page
