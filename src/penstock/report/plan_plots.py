@@ -22,8 +22,8 @@ def accelerator_colours(plan: Document) -> dict[str, str]:
 
 def plan_figures(plan: Document) -> dict[str, Figure]:
     """Every figure of the page by name; those without data are left out."""
-    figures = {name: candidates_figure(items, accelerator_colours(plan))
-               for name, _, items in scatters(plan)}
+    colours = accelerator_colours(plan)
+    figures = {name: candidates_figure(items, colours) for name, _, items in scatters(plan)}
     front = [point for point in listed(plan, "pareto")
              if point.get("cost_per_hour") is not None and point.get("ttft_p99_s") is not None]
     return {**figures, PARETO: pareto_figure(front)} if front else figures
@@ -33,13 +33,15 @@ def scatters(plan: Document) -> list[tuple[str, Mapping[str, Any], list[Ranked]]
     """The costliest demands with their candidates that can be drawn, under the name of their
     figure."""
     found = []
-    for number, demand in enumerate(listed(plan, "demands")):
-        items = [item for item in ranked(plan, demand) if item.slowest_ttft_p99_s is not None
+    for number, (demand, every) in enumerate(zip(listed(plan, "demands"), ranked(plan),
+                                                 strict=True)):
+        items = [item for item in every if item.slowest_ttft_p99_s is not None
                  and item.candidate.get("cost_alone_per_hour") is not None]
         if items:
             found.append((f"candidates{number}", demand, items))
     costliest = sorted(found, key=lambda entry: -(entry[1].get("cost_per_hour") or 0.0))
-    return [entry for entry in found if entry in costliest[:MOST_FIGURES]]
+    names = {name for name, _, _ in costliest[:MOST_FIGURES]}
+    return [entry for entry in found if entry[0] in names]
 
 
 def candidates_figure(items: Sequence[Ranked], colours: Mapping[str, str]) -> Figure:

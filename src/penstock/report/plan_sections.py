@@ -41,9 +41,8 @@ def placement_table(plan: Document) -> str:
     """Demands as groups of rows, one per variant."""
     head = ("demand, replicas", "served", "per hour", "cards", "headroom", "per million tokens",
             "power", "requests")
-    groups = [[_demand_row(demand), *(_group_row(group)
-                                      for group in plan_view.groups(plan, demand))]
-              for demand in listed(plan, "demands")]
+    groups = [[_demand_row(demand), *map(_group_row, mine)] for demand, mine
+              in zip(listed(plan, "demands"), plan_view.groups(plan), strict=True)]
     total = ("all", "", wording.money(plan.get("cost_per_hour")),
              plan_wording.cards(*plan_view.cards_used(plan)), "",
              wording.money(plan.get("cost_per_million_tokens")),
@@ -118,8 +117,7 @@ def candidates(plan: Document) -> str:
     plots = [sections.plot(name, str(demand.get("name")),
                            f"Cost alone against p99 TTFT of candidates for {demand.get('name')}",
                            "middle") for name, demand, _ in scatters(plan)]
-    left_out = sum(bool(plan_view.ranked(plan, demand)) for demand in listed(plan, "demands")) \
-        - len(plots)
+    left_out = sum(map(bool, plan_view.ranked(plan))) - len(plots)
     note = ("Each candidate as if it carried its whole demand alone: cost against the p99 TTFT "
             "that the analytic model expects of the slowest class. Ringed ones are in the plan.")
     if left_out > 0:
@@ -135,11 +133,10 @@ def _candidates_table(plan: Document) -> str:
     head = ("demand, replicas", "per hour", "power", "in plan", "each carries", "bound", "TTFT p99",
             "bound by")
     groups = []
-    for demand in listed(plan, "demands"):
-        rows = [_candidate_row(item) for item in plan_view.ranked(plan, demand)]
-        if rows:
+    for demand, items in zip(listed(plan, "demands"), plan_view.ranked(plan), strict=True):
+        if items:
             name = f"<span class=class>{escape(str(demand.get('name')))}</span>"
-            groups.append([(name, *[""] * 7), *rows])
+            groups.append([(name, *[""] * 7), *map(_candidate_row, items)])
     return sections.grouped_table(head, groups)
 
 
@@ -178,9 +175,9 @@ def trials(plan: Document) -> str:
              escape(" + ".join(plan_wording.counted(trial.get("replicas")))))
             for trial in listed(plan, "trials")]
     return sections.section(
-        "Proposals simulated", "In order. Where a proposal missed, more replicas or a smaller "
-        "share of the traffic were tried until one held; the model's beliefs were lowered to that, "
-        "and the plan made again.",
+        "Proposals simulated", "In order. Drawn traffic must hold a little faster than drawn, too. "
+        "Where a proposal missed, more replicas or a smaller share of the traffic were tried until "
+        "one held; the model's beliefs were lowered to that, and the plan made again.",
         sections.table(("round", "demand", "verdict", "worst class", "share of traffic",
                         "replicas"), rows, style="text-2 text-last"))
 

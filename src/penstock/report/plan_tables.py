@@ -64,14 +64,14 @@ def placement_table(plan: Document) -> FittingTable:
         Column("demand, replicas"), Column("served", left=True), Column("cards"),
         Column("per hour"), Column("per million tokens", 1), Column("power", 2),
         Column("headroom"), Column("requests", 3)])
-    for demand in listed(plan, "demands"):
+    for demand, mine in zip(listed(plan, "demands"), plan_view.groups(plan), strict=True):
         table.add_row(
             str(demand.get("name")), verdict_cell(*plan_wording.demand_verdict(demand)), "",
             wording.money(demand.get("cost_per_hour")),
             wording.money(demand.get("cost_per_million_tokens")),
             plan_wording.power(demand.get("power_w")),
             plan_wording.growth(demand.get("headroom")), wording.rate(demand.get("rate_per_s")))
-        for group in plan_view.groups(plan, demand):
+        for group in mine:
             table.add_row(
                 f"  {plan_wording.replicas_of(group.variant, group.num_replicas)}", "",
                 plan_wording.cards(group.cards, group.cards_available),
@@ -181,8 +181,7 @@ def candidates_table(plan: Document) -> FittingTable:
     table = FittingTable("Cheapest candidates, each carrying its demand alone", [
         Column("demand, replicas"), Column("per hour"), Column("in plan"),
         Column("each carries", 2), Column("TTFT p99", 1), Column("bound by", left=True)])
-    for demand in demands:
-        ranked = plan_view.ranked(plan, demand)
+    for demand, ranked in zip(demands, plan_view.ranked(plan), strict=True):
         shown = [item for place, item in enumerate(ranked) if place < each or item.in_plan]
         if not shown:
             continue

@@ -44,21 +44,32 @@ class Group(NamedTuple):
     power_w: float | None
 
 
-def groups(document: Document, demand: Mapping[str, Any]) -> list[Group]:
-    """The replicas that a demand gets."""
-    known = {candidate.get("variant"): candidate for candidate in listed(document, "candidates")
-             if candidate.get("demand") == demand.get("name")}
+def groups(document: Document) -> list[list[Group]]:
+    """The replicas that each demand gets, demands in the document's order."""
     counts = {pool.get("accelerator"): pool.get("count") for pool in listed(document, "cards")}
     found = []
-    for variant, number in (demand.get("replicas") or {}).items():
-        candidate = known.get(variant, {})
-        each = None if not candidate else \
-            int(candidate.get("tensor") or 1) * int(candidate.get("pipeline") or 1)
-        found.append(Group(variant, int(number), _times(number, each),
-                           counts.get(candidate.get("accelerator")),
-                           _times(number, candidate.get("cost_per_hour")),
-                           _times(number, candidate.get("power_w"))))
+    for demand, candidates in _with_candidates(document):
+        known = {candidate.get("variant"): candidate for candidate in candidates}
+        found.append([_group(variant, int(number), known.get(variant, {}), counts)
+                      for variant, number in (demand.get("replicas") or {}).items()])
     return found
+
+
+def _group(variant: str, number: int, candidate: Mapping[str, Any],
+           counts: Mapping[Any, int | None]) -> Group:
+    each = None if not candidate else \
+        int(candidate.get("tensor") or 1) * int(candidate.get("pipeline") or 1)
+    return Group(variant, number, _times(number, each), counts.get(candidate.get("accelerator")),
+                 _times(number, candidate.get("cost_per_hour")),
+                 _times(number, candidate.get("power_w")))
+
+
+def _with_candidates(document: Document) -> Iterable[tuple[Mapping[str, Any], Section]]:
+    """Every demand with its candidates."""
+    known: dict[Any, list[Mapping[str, Any]]] = {}
+    for candidate in listed(document, "candidates"):
+        known.setdefault(candidate.get("demand"), []).append(candidate)
+    return ((demand, known.get(demand.get("name"), ())) for demand in listed(document, "demands"))
 
 
 def _times(number: int, each: Any) -> Any:
@@ -164,13 +175,16 @@ class Ranked(NamedTuple):
     slowest_ttft_p99_s: float | None
 
 
-def ranked(document: Document, demand: Mapping[str, Any]) -> list[Ranked]:
-    """A demand's candidates, those that would carry it alone at least cost first."""
-    replicas = demand.get("replicas") or {}
-    mine = [candidate for candidate in listed(document, "candidates")
-            if candidate.get("demand") == demand.get("name")]
-    mine.sort(key=lambda c: (_or_inf(c.get("cost_alone_per_hour")), str(c.get("variant"))))
-    return [Ranked(c, int(replicas.get(c.get("variant"), 0)), _slowest(c)) for c in mine]
+def ranked(document: Document) -> list[list[Ranked]]:
+    """Candidates of each demand, demands in the document's order; those that would carry theirs
+    alone at least cost come first."""
+    return [[Ranked(c, int((demand.get("replicas") or {}).get(c.get("variant"), 0)), _slowest(c))
+             for c in sorted(candidates, key=_cost_alone_and_name)]
+            for demand, candidates in _with_candidates(document)]
+
+
+def _cost_alone_and_name(candidate: Mapping[str, Any]) -> tuple[float, str]:
+    return _or_inf(candidate.get("cost_alone_per_hour")), str(candidate.get("variant"))
 
 
 def _slowest(candidate: Mapping[str, Any]) -> float | None:

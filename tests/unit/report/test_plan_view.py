@@ -6,10 +6,6 @@ from penstock.report import plan_view
 from plan_documents import candidate, plan_document
 
 
-def demand(plan, name):
-    return next(entry for entry in plan["demands"] if entry["name"] == name)
-
-
 def test_cleaned_leaves_only_finite_numbers():
     assert plan_view.cleaned({"a": [inf, nan, 1.5, 2], "b": (-inf, "inf"), "c": None}) == {
         "a": [None, None, 1.5, 2], "b": [None, "inf"], "c": None}
@@ -17,14 +13,15 @@ def test_cleaned_leaves_only_finite_numbers():
 
 def test_a_group_has_the_cards_cost_and_power_of_all_its_replicas():
     plan = plan_document()
-    assert plan_view.groups(plan, demand(plan, "small")) == [
-        plan_view.Group("l4-tp2-fp8", 2, 4, 6, 2.0, 600.0)]
-    assert plan_view.groups(plan, demand(plan, "big"))[0].cards_available is None
+    small, big, huge = plan_view.groups(plan)
+    assert small == [plan_view.Group("l4-tp2-fp8", 2, 4, 6, 2.0, 600.0)]
+    assert big[0].cards_available is None
+    assert huge == []
 
 
 def test_a_group_of_an_unknown_variant_has_a_name_and_a_number():
     plan = plan_document(candidates=[])
-    assert plan_view.groups(plan, demand(plan, "small")) == [
+    assert plan_view.groups(plan)[0] == [
         plan_view.Group("l4-tp2-fp8", 2, None, None, None, None)]
 
 
@@ -63,7 +60,7 @@ def test_candidates_rank_by_cost_alone_then_name_and_unknown_costs_come_last():
         candidate("small", "c", "l4", 1.0, 1, 1.0, cost_alone_per_hour=None),
         candidate("small", "b", "l4", 1.0, 2, 1.0), candidate("small", "a", "l4", 2.0, 1, None),
         candidate("big", "z", "l4", 0.1, 1, 1.0)])
-    ranked = plan_view.ranked(plan, demand(plan, "small"))
+    ranked = plan_view.ranked(plan)[0]
     assert [item.candidate["variant"] for item in ranked] == ["a", "b", "c"]
     assert [item.slowest_ttft_p99_s for item in ranked] == [None, 1.0, 1.0]
 
