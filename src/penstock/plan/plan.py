@@ -102,7 +102,8 @@ def _choice(fleet: Fleet, demand: Demand) -> tuple[Choice, list[Dropped]]:
     names = {c.variant.name for c in candidates}
     dropped = [Dropped(demand.name, left.name, left.reason)
                for left in (*impossible, *dominated) if left.name not in names]
-    return Choice(demand, tuple(sorted(candidates, key=lambda c: c.variant.name))), dropped
+    rest = tuple(c for c in able if c.variant.name not in names)
+    return Choice(demand, tuple(sorted(candidates, key=lambda c: c.variant.name)), rest), dropped
 
 
 def _replicas(choices: tuple[Choice, ...], checked: Checked) -> tuple[ReplicaGroup, ...]:

@@ -32,10 +32,14 @@ _LEAST_LOAD = 1e-3  # what is less than the solver's tolerance would be carried 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A demand with the candidates that a plan may give it."""
+    """A demand with the candidates that a plan may give it.
+
+    ``dominated`` are those that no plan needs for its cost, though they may be quicker.
+    """
 
     demand: Demand
     candidates: tuple[Candidate, ...]
+    dominated: tuple[Candidate, ...] = ()
 
     def candidate(self, variant: str) -> Candidate:
         """The candidate of that name."""
@@ -80,6 +84,11 @@ def priority_shift(choices: Sequence[Choice]) -> int:
 def pool_name(demand: str, variant: str) -> str:
     """The name of the pool that carries a demand with a variant."""
     return f"{demand}{_SEPARATOR}{variant}"
+
+
+def variant_of(pool: str) -> str:
+    """The variant that a pool's name ends with."""
+    return pool.rsplit(_SEPARATOR, 1)[-1]
 
 
 def counts_of(solution: Solution, choice: Choice) -> Counts:
