@@ -64,8 +64,8 @@ def plan_document(plan: FleetPlan, around: Insight | None = None) -> dict[str, A
 def _around(plan: FleetPlan, around: Insight) -> dict[str, Any]:
     """What ``insight`` found, as lists of plain data."""
     return {
-        "explanations": [{"demand": shortfall.demand, "text": told(shortfall, around.with_cards.get(shortfall.demand))}
-                         for shortfall in around.shortfalls],
+        "explanations": [{"demand": s.demand, "text": told(s, around.with_cards.get(s.demand))}
+                         for s in around.shortfalls],
         "shadow_prices": [{"resource": price.resource, "available": price.available,
                            "used": price.used, "dual_per_hour": price.dual,
                            "one_more_saves_per_hour": price.saves, "step": price.step,

@@ -130,8 +130,8 @@ def told(shortfall: Shortfall, with_cards: Candidate | None = None) -> str:
     if shortfall.looser is not None:
         remedies.append(shortfall.looser)
     if not remedies:
-        return f"{reason}; no number of accelerators and no target up to {LOOSER[-1]:g} times as " \
-               "long would help"
+        return (f"{reason}; beside what is served, neither more accelerators nor targets up to "
+                f"{LOOSER[-1]:g} times as long would help")
     least = "" if shortfall.proven else " (more than the least, perhaps)"
     return f"{reason}; it would be with {', or '.join(remedies)}{least}"
 
