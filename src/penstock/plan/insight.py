@@ -98,11 +98,9 @@ def _with_cards(plan: FleetPlan) -> Iterator[tuple[str, Candidate]]:
 def _front(plan: FleetPlan) -> tuple[ParetoPoint, ...]:
     choices = [replace(choice, candidates=(*choice.candidates, *choice.dominated))
                for choice in plan.choices]
-    rates = {(choice.demand.name, c.variant.name): c.rate_per_s
-             for choice in choices for c in choice.candidates} | plan.checked.rates
     scores = {(choice.demand.name, pool_name(choice.demand.name, c.variant.name)): slowest_s(c)
               for choice in choices for c in choice.candidates}
-    return pareto(problem_of(plan.before, choices, rates), scores, time_limit_s=_TIME_LIMIT_S)
+    return pareto(problem_of(plan.before, choices, plan.checked.rates), scores, time_limit_s=_TIME_LIMIT_S)
 
 
 def slowest_s(candidate: Candidate) -> float:

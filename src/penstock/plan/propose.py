@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.plan.demands import Demand
-from penstock.plan.estimate import Candidate
+from penstock.plan.estimate import Candidate, without_dominated
 from penstock.plan.problem import (
     Demand as Need,
 )
@@ -18,7 +18,7 @@ from penstock.plan.problem import (
     Switching,
 )
 from penstock.plan.solution import Solution
-from penstock.plan.variants import variant_name
+from penstock.plan.variants import LeftOut, variant_name
 
 Rates = Mapping[tuple[str, str], float]
 """Requests per second that one replica sustains, by (demand, variant)."""
@@ -74,6 +74,31 @@ def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates) -> Problem
     return Problem(tuple(pools), tuple(needs), supply,
                    Limits(plan.max_cost_per_hour, plan.max_power_w),
                    Switching(plan.start_cost, plan.stop_cost))
+
+
+def narrowed(fleet: Fleet, choices: Sequence[Choice], rates: Rates) -> list[Choice]:
+    """The choices with no more candidates than a plan may need."""
+    return [replace(choice, candidates=tuple(considered(fleet, choice, rates)[0]))
+            for choice in choices]
+
+
+def considered(fleet: Fleet, choice: Choice,
+               rates: Rates) -> tuple[list[Candidate], list[LeftOut]]:
+    """The candidates that a plan may need, and those that fail or that others dominate.
+
+    What rates are believed decides, so a variant is back when another turns out to carry less. What
+    runs now stays a choice, else no plan could leave it as it is.
+    """
+    demand = choice.demand
+    mine = {c.variant.name: rates[demand.name, c.variant.name] for c in choice.candidates}
+    able = [c for c in choice.candidates if mine[c.variant.name] > 0.0]
+    kept, dropped = without_dominated(able, mine)
+    running = current_counts(fleet, demand)
+    kept += [c for c in able if c.variant.name in running and c not in kept]
+    refuted = [LeftOut(name, "misses in simulation, however many there are")
+               for name, rate_per_s in mine.items() if rate_per_s <= 0.0]
+    return (sorted(kept, key=lambda c: c.variant.name),
+            [*refuted, *(left for left in dropped if left.name not in running)])
 
 
 def priority_shift(choices: Sequence[Choice]) -> int:
