@@ -141,7 +141,8 @@ def test_every_scheduling_policy_can_be_planned_for(schedule):
 
 
 @pytest.mark.parametrize("slo", [{}, {"e2e_s": 5}, {"itl_s": 0.05},
-                                 {"ttft_s": 2, "percentile": 100}, {"itl_s": 0.1, "itl": "strict", "percentile": 50}])
+                                 {"ttft_s": 2, "percentile": 100},
+                                 {"itl_s": 0.1, "itl": "strict", "percentile": 50}])
 def test_every_kind_of_objective_can_be_planned_for(slo):
     plan = planned(service_classes=[{"name": "chat", "slo": slo}, {"name": "batch"}])
     assert plan.served_in_full
@@ -150,7 +151,8 @@ def test_every_kind_of_objective_can_be_planned_for(slo):
 
 @pytest.mark.parametrize("entry", [
     traffic(rate_per_s=1e-5, num_requests=4), traffic(num_requests=1),
-    traffic(lengths=lengths(1, 1)), traffic(max_tokens=100_000), traffic(arrivals="constant"), traffic(start_s=50),
+    traffic(lengths=lengths(1, 1)), traffic(max_tokens=100_000),
+    traffic(arrivals="constant"), traffic(start_s=50),
 ])
 def test_odd_traffic_is_served(entry):
     plan = planned(entry)
