@@ -45,7 +45,8 @@ def row(job: tuple[str, int, int, float, int, bool]) -> dict[str, Any]:
     if faults := check(problem, found):
         raise AssertionError(faults[0])
     return {"mode": mode, "servers": servers, "types": types, "scarcity": scarcity, "seed": seed,
-            "mixed": mixed, "wall_s": round(wall_s, 2), "cpu_s": round(cpu_s, 2), "method": found.method,
+            "mixed": mixed, "wall_s": round(wall_s, 2), "cpu_s": round(cpu_s, 2),
+            "method": found.method,
             "cost_gap": found.gap, "worst_gap": found.worst_gap, "unserved": len(found.unserved),
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
 

@@ -38,12 +38,12 @@ TimeLimit = Annotated[float | None, typer.Option(
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Examples: penstock plan examples/quickstart.yaml --out plans/first\n\n"
+@app.command(epilog="Example: penstock plan examples/quickstart.yaml --out plans/first\n\n"
                     "penstock plan --inferno sample-data/large --solver milp-single")
 def plan(fleet_file: FleetFile = None, inferno: Bundle = None, settings: Settings = None,
          data: DataDir = None, seed: Seed = None, out: OutDir = None, as_json: AsJson = False,
-         what_if: WhatIf = None, no_report: NoReport = False, solver: Solver = None, saturation: Saturation = None,
-         delayed: Delayed = None, capacity_factor: CapacityFactor = 1.0,
+         what_if: WhatIf = None, no_report: NoReport = False, solver: Solver = None,
+         saturation: Saturation = None, delayed: Delayed = None, capacity_factor: CapacityFactor = 1.0,
          time_limit_s: TimeLimit = None) -> int:
     """Choose accelerators, parallelism, precision and replicas at the least cost, and check them.
 

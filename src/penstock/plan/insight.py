@@ -100,7 +100,8 @@ def _front(plan: FleetPlan) -> tuple[ParetoPoint, ...]:
                for choice in plan.choices]
     scores = {(choice.demand.name, pool_name(choice.demand.name, c.variant.name)): slowest_s(c)
               for choice in choices for c in choice.candidates}
-    return pareto(problem_of(plan.before, choices, plan.checked.rates), scores, time_limit_s=_TIME_LIMIT_S)
+    problem = problem_of(plan.before, choices, plan.checked.rates)
+    return pareto(problem, scores, time_limit_s=_TIME_LIMIT_S)
 
 
 def slowest_s(candidate: Candidate) -> float:

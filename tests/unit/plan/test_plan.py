@@ -141,7 +141,8 @@ def test_every_scheduling_policy_can_be_planned_for(schedule):
 
 
 @pytest.mark.parametrize("slo", [{}, {"e2e_s": 5}, {"itl_s": 0.05},
-                                 {"ttft_s": 2, "percentile": 100}, {"itl_s": 0.1, "itl": "strict", "percentile": 50}])
+                                 {"ttft_s": 2, "percentile": 100},
+                                 {"itl_s": 0.1, "itl": "strict", "percentile": 50}])
 def test_every_kind_of_objective_can_be_planned_for(slo):
     plan = planned(service_classes=[{"name": "chat", "slo": slo}, {"name": "batch"}])
     assert plan.served_in_full
