@@ -43,8 +43,8 @@ app = typer.Typer(add_completion=False)
 def plan(fleet_file: FleetFile = None, inferno: Bundle = None, settings: Settings = None,
          data: DataDir = None, seed: Seed = None, out: OutDir = None, as_json: AsJson = False,
          what_if: WhatIf = None, no_report: NoReport = False, solver: Solver = None,
-         saturation: Saturation = None, delayed: Delayed = None, capacity_factor: CapacityFactor = 1.0,
-         time_limit_s: TimeLimit = None) -> int:
+         saturation: Saturation = None, delayed: Delayed = None,
+         capacity_factor: CapacityFactor = 1.0, time_limit_s: TimeLimit = None) -> int:
     """Choose accelerators, parallelism, precision and replicas at the least cost, and check them.
 
     The proposal is simulated on the fleet's own traffic and corrected until all objectives hold.
