@@ -80,6 +80,7 @@ class _Loop:
         self._trials: list[Trial] = []
         self._best: Checked | None = None
         self._trimmed: set[tuple[str, Counts]] = set()
+        self._apart: set[str] = set()
         self._idle_meets: dict[tuple[str, str], bool] = {}
         self._known: dict[tuple[str, Counts, float], Verdict] = {}
         self._rates = {(choice.demand.name, c.variant.name): _first_rate(choice.demand, c)
@@ -87,7 +88,7 @@ class _Loop:
 
     def run(self) -> Checked:
         while True:
-            problem = problem_of(self._fleet, self._choices, self._rates)
+            problem = problem_of(self._fleet, self._choices, self._rates, self._apart)
             solution = self._solve(problem)
             counts = {choice.demand.name: counts_of(solution, choice) for choice in self._choices}
             verdicts = {choice.demand.name: self._judge(choice, counts[choice.demand.name],
@@ -130,17 +131,21 @@ class _Loop:
         most = 2 * sum(count for _, count in counts) + 64
         while not self._judge(choice, self._more(choice, counts, high), share).meets:
             low, high = high, 2 * high
-            if high > most:
-                if most == _MOST_EXTRA or self._rule_out(choice, counts):
-                    self._lower(choice, self._more(choice, counts, low), share * (1.0 - _CUT))
+            if high > most:  # perhaps not a matter of numbers
+                if self._rule_out(choice, counts):
                     return
-                most = _MOST_EXTRA
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self._judge(choice, self._more(choice, counts, middle), share).meets:
-                high = middle
-            else:
-                low = middle
+                if len(counts) > 1:  # each alone will do: the router does not share them well
+                    self._apart.add(choice.demand.name)
+                    return
+                if high > _MOST_EXTRA:
+                    break
+        else:
+            while high - low > 1:
+                middle = (low + high) // 2
+                if self._judge(choice, self._more(choice, counts, middle), share).meets:
+                    high = middle
+                else:
+                    low = middle
         self._lower(choice, self._more(choice, counts, low), share * (1.0 - _CUT))
 
     def _trim_all(self, counts: dict[str, Counts], solution: Solution) -> bool:
@@ -238,9 +243,15 @@ class _Loop:
             self._rates[demand.name, variant] *= factor
 
     def _more(self, choice: Choice, counts: Counts, extra: int) -> Counts:
-        """Some replicas more of the variant that carries most."""
-        name = choice.demand.name
-        main = max(counts, key=lambda item: item[1] * self._rates[name, item[0]])[0]
+        """Some replicas more of the variant that carries most, if possible of one that there are
+        more of."""
+        def room_and_rate(item: tuple[str, int]) -> tuple[bool, float]:
+            group = choice.candidate(item[0]).variant.group
+            available = self._fleet.pool(group.accelerator.name).count
+            return (available is None or available >= group.num_accelerators * (item[1] + extra),
+                    item[1] * self._rates[choice.demand.name, item[0]])
+
+        main = max(counts, key=room_and_rate)[0]
         return tuple((variant, count + extra if variant == main else count)
                      for variant, count in counts)
 
