@@ -39,7 +39,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: penstock plan examples/quickstart.yaml --out plans/first\n\n"
-                    "penstock plan --inferno sample-data/large --solver milp-single")
+                    "Example: penstock plan --inferno sample-data/large --solver milp-single")
 def plan(fleet_file: FleetFile = None, inferno: Bundle = None, settings: Settings = None,
          data: DataDir = None, seed: Seed = None, out: OutDir = None, as_json: AsJson = False,
          what_if: WhatIf = None, no_report: NoReport = False, solver: Solver = None,

@@ -92,6 +92,7 @@ class _Loop:
         self._round = 0
         self._trials: list[Trial] = []
         self._known: dict[tuple[str, Counts, float], Verdict] = {}
+        self._apart: set[str] = set()
         self._idle_meets: dict[tuple[str, str], bool] = {}
         self._beliefs = Beliefs(choices)
 
@@ -122,7 +123,8 @@ class _Loop:
 
     def _propose(self) -> _Proposal:
         rates = self._beliefs.rates
-        problem = problem_of(self._fleet, narrowed(self._fleet, self._choices, rates), rates)
+        problem = problem_of(self._fleet, narrowed(self._fleet, self._choices, rates), rates,
+                             self._apart)
         solution = self._solve(problem)
         counts = {choice.demand.name: counts_of(solution, choice) for choice in self._choices}
         verdicts = {choice.demand.name: self._judge(choice, counts[choice.demand.name],
@@ -155,9 +157,13 @@ class _Loop:
         enough = 2 * sum(count for _, count in counts) + 64
         too_few = _last(lambda extra: not self._judge(choice, self._more(choice, counts, extra),
                                                       share).meets, enough)
-        if too_few < enough or not self._rule_out(choice, counts):
-            self._beliefs.refute(demand.name, self._more(choice, counts, too_few),
-                                 demand.rate_per_s)
+        if too_few >= enough:  # perhaps not a matter of numbers
+            if self._rule_out(choice, counts):
+                return
+            if len(counts) > 1:  # each alone will do: the router does not share them well
+                self._apart.add(demand.name)
+                return
+        self._beliefs.refute(demand.name, self._more(choice, counts, too_few), demand.rate_per_s)
 
     def _rule_out(self, choice: Choice, counts: Counts) -> bool:
         """Believe nothing of variants of which no number will do; whether there are such."""
@@ -227,9 +233,17 @@ class _Loop:
         return low
 
     def _more(self, choice: Choice, counts: Counts, extra: int) -> Counts:
-        """Some replicas more of the variant that carries most."""
-        rates, name = self._beliefs.rates, choice.demand.name
-        main = max(counts, key=lambda item: item[1] * rates[name, item[0]])[0]
+        """Some replicas more of the variant that carries most, if possible of one that there are
+        more of."""
+        rates = self._beliefs.rates
+
+        def room_and_rate(item: tuple[str, int]) -> tuple[bool, float]:
+            group = choice.candidate(item[0]).variant.group
+            available = self._fleet.pool(group.accelerator.name).count
+            return (available is None or available >= group.num_accelerators * (item[1] + extra),
+                    item[1] * rates[choice.demand.name, item[0]])
+
+        main = max(counts, key=room_and_rate)[0]
         return tuple((variant, count + extra if variant == main else count)
                      for variant, count in counts)
 

@@ -1,6 +1,6 @@
 """A fleet's demands and candidates as a planning problem, and its solution as replica groups."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from penstock.fleet.values import Fleet, ReplicaGroup
@@ -46,8 +46,10 @@ class Choice:
         return next(c for c in self.candidates if c.variant.name == variant)
 
 
-def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates) -> Problem:
-    """The problem of serving every demand; each (demand, variant) is a pool of its own."""
+def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates,
+               apart: Container[str] = ()) -> Problem:
+    """The problem of serving every demand; each (demand, variant) is a pool of its own. Demands
+    that are ``apart`` take replicas of one variant only."""
     pools: list[Pool] = []
     needs: list[Need] = []
     shift = priority_shift(choices)
@@ -64,7 +66,8 @@ def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates) -> Problem
             load = demand.rate_per_s / rates[demand.name, variant.name]
             options.append(Option(name, max(load, _LEAST_LOAD)))
         needs.append(Need(demand.name, tuple(options), demand.priority + shift,
-                          demand.rate_per_s, mixed=fleet.plan.mixed))
+                          demand.rate_per_s,
+                          mixed=fleet.plan.mixed and demand.name not in apart))
     for name, counts in idle_counts(fleet, choices).items():  # to be stopped, whatever comes
         pools += [Pool(pool_name(name, variant), 0.0, current_replicas=count, max_replicas=0)
                   for variant, count in counts.items()]
