@@ -64,7 +64,8 @@ def test_the_resolved_fleet_runs_to_the_same_summary(penstock, folder):
 
 def test_run_sizes_a_fleet_that_asks_for_it(penstock):
     found = penstock("run", "unsized.yaml", "--json", "--no-report", "--set",
-                     "sizing.max_replicas=64", "--set", "traffic[0].rate_per_s=40", "--set", "traffic[0].num_requests=300",
+                     "sizing.max_replicas=64", "--set", "traffic[0].rate_per_s=40",
+                     "--set", "traffic[0].num_requests=300",
                      "--set", "service_classes[0].slo.ttft_s=0.08").json
     sizing = found["sizing"]
     assert sizing["variable"] == "num_replicas"
