@@ -22,7 +22,7 @@ from penstock.plan.solve import solve
 from penstock.plan.variants import variants_of
 from small_plans import cards, document_of, fleet, lengths, traffic
 
-_EXAMPLES = settings(max_examples=10)
+_EXAMPLES = settings(max_examples=8)
 
 _SLOS = st.fixed_dictionaries({}, optional={
     "ttft_s": st.sampled_from((0.15, 0.5, 2)), "itl_s": st.sampled_from((0.02, 0.05)),
@@ -92,7 +92,7 @@ def with_pools(found: Fleet, **changes) -> Fleet:
         key: change(p) for key, change in changes.items()}) for p in found.accelerators))
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(fleets((1, 2, 3)))
 def test_more_supply_never_raises_the_cost(found: Fleet) -> None:
     before = Believed.of(found)
@@ -100,7 +100,7 @@ def test_more_supply_never_raises_the_cost(found: Fleet) -> None:
     never_worse(Believed.of(more).solved(), before.solved(), rates_of(before))
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(fleets(), st.floats(0.2, 0.95))
 def test_lower_prices_never_raise_the_cost(found: Fleet, part: float) -> None:
     first = found.accelerators[0].accelerator.name
@@ -112,7 +112,7 @@ def test_lower_prices_never_raise_the_cost(found: Fleet, part: float) -> None:
         assert other.cost_per_hour <= one.cost_per_hour + 1e-6
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(fleets(), st.sampled_from((0.01, 7.0, 300.0)))
 def test_scaled_prices_scale_the_objective(found: Fleet, factor: float) -> None:
     scaled = with_pools(found, price_per_hour=lambda p: p.price_per_hour * factor)
@@ -122,7 +122,7 @@ def test_scaled_prices_scale_the_objective(found: Fleet, factor: float) -> None:
         assert other.cost_per_hour == pytest.approx(one.cost_per_hour * factor, rel=1e-5, abs=1e-5)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(fleets(), st.sampled_from(("ttft_s", "itl_s", "e2e_s")))
 def test_looser_targets_never_raise_the_cost(found: Fleet, name: str) -> None:
     """By arrival, since a tighter target may rightly let its class go first."""
@@ -133,7 +133,7 @@ def test_looser_targets_never_raise_the_cost(found: Fleet, name: str) -> None:
     never_worse(Believed.of(looser).solved(), believed.solved(), rates_of(believed))
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(fleets())
 def test_less_traffic_never_needs_more(found: Fleet) -> None:
     half = replace(found, traffic=tuple(replace(spec, rate_per_s=spec.rate_per_s / 2)
