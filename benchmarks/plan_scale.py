@@ -2,7 +2,7 @@
 
     python benchmarks/plan_scale.py exact         # 50 to 200 servers, one program (about 5 minutes)
     python benchmarks/plan_scale.py decompose     # 200 to 5,000 servers, columns (about 5 minutes)
-    python benchmarks/plan_scale.py target        # 200 x 10 to gap 1e-4, 5,000 x 20 to 1 % (15 minutes)
+    python benchmarks/plan_scale.py target        # 200 x 10 to gap 1e-4, 5,000 x 20 (15 minutes)
 
 Every row is a process of its own. ``scarcity`` is the supply of each accelerator type over what it
 would take to carry its even part of all servers; well below 1 not all can be served.
@@ -46,7 +46,8 @@ def row(job: tuple[str, int, int, float, int, bool]) -> dict[str, Any]:
         raise AssertionError(faults[0])
     return {"mode": mode, "servers": servers, "types": types, "scarcity": scarcity, "seed": seed,
             "mixed": mixed, "wall_s": round(wall_s, 2), "cpu_s": round(cpu_s, 2),
-            "method": found.method, "cost_gap": found.gap, "worst_gap": found.worst_gap, "unserved": len(found.unserved),
+            "method": found.method, "cost_gap": found.gap, "worst_gap": found.worst_gap,
+            "unserved": len(found.unserved),
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
 
 
