@@ -41,12 +41,12 @@ def row(job: tuple[str, int, int, float, int, bool]) -> dict[str, Any]:
     solver = {"exact": solve_exact, "decompose": solve_decomposed, "target": solve}[mode]
     cpu_s, began_s = time.process_time(), time.perf_counter()
     found = solver(problem, gap=GAPS.get(servers, 1e-3), time_limit_s=60.0)
-    faults = check(problem, found)
-    if faults:
+    wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
+    if faults := check(problem, found):
         raise AssertionError(faults[0])
     return {"mode": mode, "servers": servers, "types": types, "scarcity": scarcity, "seed": seed,
-            "mixed": mixed, "wall_s": round(time.perf_counter() - began_s, 2),
-            "cpu_s": round(time.process_time() - cpu_s, 2), "method": found.method,
+            "mixed": mixed, "wall_s": round(wall_s, 2), "cpu_s": round(cpu_s, 2),
+            "method": found.method,
             "cost_gap": found.gap, "worst_gap": found.worst_gap, "unserved": len(found.unserved),
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
 

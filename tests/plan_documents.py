@@ -67,8 +67,9 @@ DOCUMENT = {
         {"round": 1, "demand": "big", "replicas": {"h100-bf16": 1}, "share": 0.3429,
          "meets": True, "attainment": {"chat": 0.992, "batch": 1.0}}],
     "explanations": [{"demand": "huge", "text": "2 more h100 would serve it in full"}],
-    "shadow_prices": [{"accelerator": "l4", "dual_per_hour": 1.2345,
-                       "one_more_saves_per_hour": 0.83}],
+    "moves": [],
+    "shadow_prices": [{"resource": "l4", "available": 4, "used": 4, "dual_per_hour": 1.2345,
+                       "one_more_saves_per_hour": 0.83, "step": 1.0, "serves_per_s": {}}],
     "pareto": [
         {"cost_per_hour": 8.0, "ttft_p99_s": 0.5, "power_w": 1400.0, "label": "fast",
          "chosen": False},

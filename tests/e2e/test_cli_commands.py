@@ -62,9 +62,10 @@ def test_the_resolved_fleet_runs_to_the_same_summary(penstock, folder):
         (folder / "second/summary.json").read_bytes()
 
 
-def test_run_sizes_a_fleet_without_replicas(penstock):
+def test_run_sizes_a_fleet_that_asks_for_it(penstock):
     found = penstock("run", "unsized.yaml", "--json", "--no-report", "--set",
-                     "traffic[0].rate_per_s=40", "--set", "traffic[0].num_requests=300",
+                     "sizing.max_replicas=64", "--set", "traffic[0].rate_per_s=40",
+                     "--set", "traffic[0].num_requests=300",
                      "--set", "service_classes[0].slo.ttft_s=0.08").json
     sizing = found["sizing"]
     assert sizing["variable"] == "num_replicas"
@@ -84,7 +85,7 @@ def test_a_missed_objective_is_status_1_and_the_files_are_there(penstock, folder
 
 def test_sizing_that_fails_is_status_1_with_all_there_is(penstock):
     outcome = penstock("run", "unsized.yaml", "--json", "--no-report", "--set",
-                       "service_classes[0].slo.ttft_s=0.001")
+                       "sizing.max_replicas=64", "--set", "service_classes[0].slo.ttft_s=0.001")
     assert outcome.status == 1
     assert outcome.json["fleet"]["replicas"][0]["count"] == 4
     assert not any(trial["meets_slo"] for trial in outcome.json["sizing"]["tried"])

@@ -65,7 +65,7 @@ def test_rows_do_not_depend_on_their_order(rows, random) -> None:
 
 @given(queue_batches(), TARGETS, st.floats(1.0, 4.0))
 def test_faster_steps_never_lower_the_rate(batch, targets, faster) -> None:
-    """Everything so many times as fast: rates scale, and targets get looser in proportion."""
+    """Everything as many times as fast, so that rates scale and targets are looser alike."""
     times = {name: getattr(batch, name) / faster for name in (
         "decode_step_s", "prompt_s", "context_sd_s", "empty_step_s")}
     rates = {name: getattr(batch, name) * faster for name in ("rate_per_s", "prompt_rate_per_s")}

@@ -10,6 +10,10 @@ from penstock.core.errors import InputError
 
 FleetFile = Annotated[Path | None, typer.Argument(
     metavar="FLEET", help="The fleet file (YAML).", show_default=False)]
+WhatIf = Annotated[list[str] | None, typer.Option(
+    "--what-if", metavar="KEY=VALUE", show_default=False,
+    help="Plan once more with this setting too and say what changes, for example "
+         "accelerators[0].price_per_hour=3 or traffic[0].rate_per_s=20; repeatable, all at once.")]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html.")]
 Bundle = Annotated[Path | None, typer.Option(
     "--inferno", metavar="DIR", show_default=False,
@@ -34,13 +38,13 @@ TimeLimit = Annotated[float | None, typer.Option(
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Examples: penstock plan examples/quickstart.yaml --out plans/first\n\n"
-                    "penstock plan --inferno sample-data/large --solver milp-single")
+@app.command(epilog="Example: penstock plan examples/quickstart.yaml --out plans/first\n\n"
+                    "Example: penstock plan --inferno sample-data/large --solver milp-single")
 def plan(fleet_file: FleetFile = None, inferno: Bundle = None, settings: Settings = None,
          data: DataDir = None, seed: Seed = None, out: OutDir = None, as_json: AsJson = False,
-         no_report: NoReport = False, solver: Solver = None, saturation: Saturation = None,
-         delayed: Delayed = None, capacity_factor: CapacityFactor = 1.0,
-         time_limit_s: TimeLimit = None) -> int:
+         what_if: WhatIf = None, no_report: NoReport = False, solver: Solver = None,
+         saturation: Saturation = None, delayed: Delayed = None,
+         capacity_factor: CapacityFactor = 1.0, time_limit_s: TimeLimit = None) -> int:
     """Choose accelerators, parallelism, precision and replicas at the least cost, and check them.
 
     The proposal is simulated on the fleet's own traffic and corrected until all objectives hold.
@@ -54,7 +58,7 @@ def plan(fleet_file: FleetFile = None, inferno: Bundle = None, settings: Setting
     _refuse_others({"--solver": solver, "--saturation": saturation, "--time-limit": time_limit_s,
                     "--capacity-factor": None if capacity_factor == 1.0 else capacity_factor,
                     "--[no-]delayed-best-effort": delayed} if inferno is None else
-                   {"--set": settings, "--data": data, "--seed": seed,
+                   {"--set": settings, "--what-if": what_if, "--data": data, "--seed": seed,
                     "--no-report": no_report or None},
                    "a fleet file" if inferno is None else "--inferno")
     if inferno is not None:
@@ -65,8 +69,10 @@ def plan(fleet_file: FleetFile = None, inferno: Bundle = None, settings: Setting
     from penstock.cli.plan_fleet import plan_and_report
 
     assert fleet_file is not None
-    return plan_and_report(read_fleet(fleet_file, settings, data, seed), out, as_json=as_json,
-                           page=not no_report)
+    fleet = read_fleet(fleet_file, settings, data, seed)
+    other = read_fleet(fleet_file, [*(settings or ()), *what_if], data, seed) if what_if else None
+    return plan_and_report(fleet, out, as_json=as_json, page=not no_report,
+                           other=None if other is None else (tuple(what_if or ()), other))
 
 
 def _refuse_others(given: dict[str, object], beside: str) -> None:

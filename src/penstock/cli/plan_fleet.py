@@ -22,16 +22,23 @@ def planned(fleet: "Fleet", workload: "Workload | None" = None) -> "FleetPlan":
         return plan_fleet(fleet, solve, workload=workload, on_step=update)
 
 
-def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bool) -> int:
-    """The exit status: 0 when everything is served and every objective holds in simulation."""
+def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bool,
+                    other: "tuple[tuple[str, ...], Fleet] | None" = None) -> int:
+    """The exit status: 0 when everything is served and every objective holds in simulation.
+
+    ``other`` is the fleet as it might be, with the settings that make it so.
+    """
     from penstock.cli.single_run import default_folder
     from penstock.fleet.write import to_yaml
-    from penstock.plan.document import plan_document
+    from penstock.plan.document import compared, plan_document
+    from penstock.plan.insight import insight
 
     folder = out or default_folder(f"{fleet.name}-plan")
     with staged(folder) as staging:
         plan = planned(fleet)
-        document: dict[str, Any] = plan_document(plan)
+        document: dict[str, Any] = plan_document(plan, insight(plan))
+        if other is not None:
+            document["what_if"] = compared(document, plan_document(planned(other[1])), other[0])
         write_plan_files(staging, document, to_yaml(plan.fleet), page=page)
     if as_json:
         print_json(document)

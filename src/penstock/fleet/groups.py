@@ -86,9 +86,11 @@ def _default_groups(document: FleetDocument, have: Resources) -> list[ReplicaGro
         section = variant.model_copy(update={"model": model})
         try:
             groups.append(_group(("accelerators",), section, have))
-        except PlacedError:
-            if document.sizing is not None:
-                raise
+        except PlacedError as error:
+            # A plan also considers a model's other precisions, and what its section adds.
+            lone = len(with_traffic) == 1 and len(have.models[model].precisions) == 1
+            if document.sizing is not None or (lone and document.plan is None):
+                raise error from None
     return groups
 
 

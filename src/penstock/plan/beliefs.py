@@ -36,6 +36,10 @@ class Beliefs:
         """What these replicas are believed to carry together."""
         return sum(count * self.rates[demand, variant] for variant, count in counts)
 
+    def rule_out(self, demand: str, variant: str) -> None:
+        """No number of these replicas will do: believe nothing of them."""
+        self.rates[demand, variant] = 0.0
+
     def refute(self, demand: str, counts: Counts, rate_per_s: float) -> None:
         """These replicas do not carry ``rate_per_s``: believe a little less of them."""
         self._refuted.setdefault(demand, []).append((counts, (1.0 - CUT) * rate_per_s))
@@ -44,9 +48,10 @@ class Beliefs:
     def raise_to(self, demand: str, counts: Counts, rate_per_s: float) -> None:
         """These replicas do carry ``rate_per_s``, and estimates of the others of this demand may be
         too low for the same reason."""
-        factor = rate_per_s / self.capacity_per_s(demand, counts)
-        if factor <= 1.0:
+        capacity = self.capacity_per_s(demand, counts)
+        if not 0.0 < capacity < rate_per_s:
             return
+        factor = rate_per_s / capacity
         for key in self.rates:
             if key[0] == demand:
                 self.rates[key] = min(factor * self.rates[key], self._ceilings[key])

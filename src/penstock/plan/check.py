@@ -1,17 +1,25 @@
 """Proposes a plan, simulates it, corrects what was believed of the replicas, and proposes again."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from penstock.fleet.values import Fleet
 from penstock.plan.beliefs import Beliefs
-from penstock.plan.judge import Verdict, judge
+from penstock.plan.judge import Verdict, judge, spaced
 from penstock.plan.problem import Problem
-from penstock.plan.propose import Choice, Counts, counts_of, groups_of, problem_of
+from penstock.plan.propose import (
+    Choice,
+    Counts,
+    counts_of,
+    groups_of,
+    narrowed,
+    problem_of,
+)
 from penstock.plan.solution import Solution
 
 _MOST_ROUNDS = 60
 _SHARE_STEPS = 5
+_LONGEST_S = 1e6  # well within what the simulator's clock counts
 _WHOLE = 1.0 - 1e-9
 
 
@@ -31,7 +39,8 @@ class Checked:
     """The best proposal that holds, with all trials on the way to it.
 
     ``holds`` is false where the search was given up, for want of rounds, before any proposal held.
-    ``rates`` are what is believed of one replica in the end, by (demand, variant).
+    ``rates`` are what is believed of one replica in the end, by (demand, variant): 0 where no
+    number of them will do.
     """
 
     problem: Problem
@@ -83,6 +92,8 @@ class _Loop:
         self._round = 0
         self._trials: list[Trial] = []
         self._known: dict[tuple[str, Counts, float], Verdict] = {}
+        self._apart: set[str] = set()
+        self._idle_meets: dict[tuple[str, str], bool] = {}
         self._beliefs = Beliefs(choices)
 
     def run(self) -> Checked:
@@ -111,7 +122,9 @@ class _Loop:
                        tuple(self._trials), self._beliefs.rates, holds)
 
     def _propose(self) -> _Proposal:
-        problem = problem_of(self._fleet, self._choices, self._beliefs.rates)
+        rates = self._beliefs.rates
+        problem = problem_of(self._fleet, narrowed(self._fleet, self._choices, rates), rates,
+                             self._apart)
         solution = self._solve(problem)
         counts = {choice.demand.name: counts_of(solution, choice) for choice in self._choices}
         verdicts = {choice.demand.name: self._judge(choice, counts[choice.demand.name],
@@ -137,12 +150,39 @@ class _Loop:
         counts = proposal.counts[demand.name]
         if share < _WHOLE:  # all there is: what they carry is less of the demand
             carried = self._carried(choice, counts, 0.0, share)
-            self._beliefs.refute(demand.name, counts, (carried or share / 2) * demand.rate_per_s)
+            if carried > 0.0 or not self._rule_out(choice, counts):
+                little = share * 0.5**_SHARE_STEPS
+                self._beliefs.refute(demand.name, counts, (carried or little) * demand.rate_per_s)
             return
         enough = 2 * sum(count for _, count in counts) + 64
         too_few = _last(lambda extra: not self._judge(choice, self._more(choice, counts, extra),
                                                       share).meets, enough)
+        if too_few >= enough:  # perhaps not a matter of numbers
+            if self._rule_out(choice, counts):
+                return
+            if len(counts) > 1:  # each alone will do: the router does not share them well
+                self._apart.add(demand.name)
+                return
         self._beliefs.refute(demand.name, self._more(choice, counts, too_few), demand.rate_per_s)
+
+    def _rule_out(self, choice: Choice, counts: Counts) -> bool:
+        """Believe nothing of variants of which no number will do; whether there are such."""
+        hopeless = [variant for variant, _ in counts if not self._meets_idle(choice, variant)]
+        for variant in hopeless:
+            self._beliefs.rule_out(choice.demand.name, variant)
+        return bool(hopeless)
+
+    def _meets_idle(self, choice: Choice, variant: str) -> bool:
+        """Whether one replica would do if requests came one by one."""
+        key = (choice.demand.name, variant)
+        if key not in self._idle_meets:
+            gap_s = 100.0 / choice.candidate(variant).rate_per_s
+            slow = replace(choice.demand, workloads=tuple(
+                spaced(w, min(gap_s, _LONGEST_S / len(w))) for w in choice.demand.workloads))
+            fleet = replace(self._fleet, run=replace(self._fleet.run, warmup_s=0.0))
+            self._idle_meets[key] = judge(fleet, slow, groups_of(choice, ((variant, 1),)),
+                                          seed=self._seed).meets
+        return self._idle_meets[key]
 
     def _lean(self, proposal: _Proposal) -> bool:
         """Believe more of replicas that carry their demands although some of them are left out.
@@ -193,9 +233,17 @@ class _Loop:
         return low
 
     def _more(self, choice: Choice, counts: Counts, extra: int) -> Counts:
-        """Some replicas more of the variant that carries most."""
-        rates, name = self._beliefs.rates, choice.demand.name
-        main = max(counts, key=lambda item: item[1] * rates[name, item[0]])[0]
+        """Some replicas more of the variant that carries most, if possible of one that there are
+        more of."""
+        rates = self._beliefs.rates
+
+        def room_and_rate(item: tuple[str, int]) -> tuple[bool, float]:
+            group = choice.candidate(item[0]).variant.group
+            available = self._fleet.pool(group.accelerator.name).count
+            return (available is None or available >= group.num_accelerators * (item[1] + extra),
+                    item[1] * rates[choice.demand.name, item[0]])
+
+        main = max(counts, key=room_and_rate)[0]
         return tuple((variant, count + extra if variant == main else count)
                      for variant, count in counts)
 

@@ -142,7 +142,7 @@ class ColumnMaker:
         return join(tables)
 
     def between(self, blocks: Ints, most: int) -> Columns:
-        """Numbers of replicas of each option of these choice blocks that serve a part; evenly
+        """Numbers of replicas of each option of these one-demand blocks that serve a part; evenly
         spaced ones if there are more than ``most``."""
         first, last, options = self._parts(blocks)
         steps = np.minimum(last - first + 1, most)

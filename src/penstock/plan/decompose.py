@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from penstock.plan.blocks import find_blocks
 from penstock.plan.columns import ColumnMaker, Columns, join, take
-from penstock.plan.greedy import greedy_shares
+from penstock.plan.greedy import filled_shares, greedy_shares
 from penstock.plan.highs import Arrays, solve_program
 from penstock.plan.instance import Floats, Instance, Ints, build_instance, shares_of
 from penstock.plan.levels import Goal, Outcome, Stage, solve_levels
@@ -88,6 +88,8 @@ class ColumnEngine:
         if relaxed is None:
             return Outcome(None)
         shares = self._round(level, relaxed, ends_s)
+        if shares is not None and goal.kind == "served":
+            shares = filled_shares(self.instance, shares)
         if shares is None or level.value(best) <= level.value(shares):
             shares = best
         bound = relaxed.bound
@@ -149,15 +151,15 @@ class ColumnEngine:
     def _between(self, level: "_Level", relaxed: _Relaxed, split: NDArray[np.bool_]) -> Columns:
         """Columns that serve a part, for the blocks that the relaxation splits and for those that
         are left out most narrowly; they fill what whole ones leave over."""
-        choice = np.array([block.kind == "choice" for block in self.maker.blocks])
-        choice &= ~level.stage.full[[block.demands[0] for block in self.maker.blocks]]
+        simple = np.array([block.kind != "general" for block in self.maker.blocks])
+        simple &= ~level.stage.full[[block.demands[0] for block in self.maker.blocks]]
         short = relaxed.columns.served.sum(axis=1) <= 0.0
-        out = np.zeros(len(choice), dtype=bool)
+        out = np.zeros(len(simple), dtype=bool)
         out[relaxed.columns.block[short & (relaxed.taken > 0.5)]] = True
         served = np.where(short, np.inf, relaxed.excess)
-        near = _rank(np.where(out & choice, _least(served, relaxed.columns.block, len(choice)),
+        near = _rank(np.where(out & simple, _least(served, relaxed.columns.block, len(simple)),
                               np.inf)) < _PART_BLOCKS
-        return self.maker.between(np.flatnonzero(choice & (split | (near & out))), _BETWEEN)
+        return self.maker.between(np.flatnonzero(simple & (split | (near & out))), _BETWEEN)
 
     def _integer(self, level: "_Level", columns: Columns, ends_s: float,
                  node_limit: int | None = None,

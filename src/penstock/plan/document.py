@@ -1,5 +1,6 @@
 """A plan as plain data: what ``plan.json`` holds and the report draws."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import isfinite
 from typing import Any
@@ -7,22 +8,30 @@ from typing import Any
 from penstock import __version__
 from penstock.fleet.write import replicas_section
 from penstock.plan.estimate import Candidate, ClassEstimate, class_estimates, replica_queue
+from penstock.plan.insight import NEVER_S, Insight, slowest_s, told
 from penstock.plan.judge import Verdict
 from penstock.plan.plan import FleetPlan
-from penstock.plan.propose import Choice, current_counts, idle_counts, priority_shift
+from penstock.plan.propose import (
+    Choice,
+    current_counts,
+    idle_counts,
+    priority_shift,
+    variant_of,
+)
 from penstock.plan.solution import served_name
 
 SECONDS_PER_HOUR = 3600.0
 MILLION = 1e6
 
 
-def plan_document(plan: FleetPlan) -> dict[str, Any]:
+def plan_document(plan: FleetPlan, around: Insight | None = None) -> dict[str, Any]:
     """Replicas, cost, power, cards, demands, candidates, trials, and changes from what runs now.
 
     Numbers that do not exist (a latency that would grow without end) are None.
     """
     solution, fleet = plan.checked.solution, plan.fleet
-    return {
+    changes = _changes(plan)
+    document = {
         "name": fleet.name, "version": __version__, "seed": fleet.run.seed,
         "holds": plan.checked.holds, "served_in_full": plan.served_in_full,
         "unserved": list(solution.unserved),
@@ -39,7 +48,8 @@ def plan_document(plan: FleetPlan) -> dict[str, Any]:
                    "used": solution.cards.get(pool.accelerator.name, 0),
                    "price_per_hour": pool.price_per_hour} for pool in fleet.accelerators],
         "demands": [_demand(plan, choice) for choice in plan.choices],
-        "changes": _changes(plan),
+        "changes": changes,
+        "moves": moves(changes),
         "candidates": [_candidate(choice, candidate, plan) for choice in plan.choices
                        for candidate in choice.candidates],
         "not_considered": [asdict(dropped) for dropped in plan.dropped],
@@ -48,6 +58,55 @@ def plan_document(plan: FleetPlan) -> dict[str, Any]:
                     "attainment": {c.name: c.worst_share for c in t.verdict.classes}}
                    for t in plan.checked.trials],
     }
+    return document if around is None else document | _around(plan, around)
+
+
+def _around(plan: FleetPlan, around: Insight) -> dict[str, Any]:
+    """What ``insight`` found, as lists of plain data."""
+    return {
+        "explanations": [{"demand": s.demand, "text": told(s, around.with_cards.get(s.demand))}
+                         for s in around.shortfalls],
+        "shadow_prices": [{"resource": price.resource, "available": price.available,
+                           "used": price.used, "dual_per_hour": price.dual,
+                           "one_more_saves_per_hour": price.saves, "step": price.step,
+                           "serves_per_s": {str(priority): rate
+                                            for priority, rate in price.serves or ()}}
+                          for price in around.prices],
+        "pareto": _pareto(plan, around)}
+
+
+def _pareto(plan: FleetPlan, around: Insight) -> list[dict[str, Any]]:
+    """The front, and the plan itself where it is not on it."""
+    chosen = plan.checked.solution
+    points = [(point.score, point.solution) for point in around.front]
+    if chosen.replicas and all(solution.replicas != chosen.replicas for _, solution in points):
+        points.append((max(slowest_s(choice.candidate(variant)) for choice in plan.choices
+                           for variant, _ in plan.checked.counts[choice.demand.name]), chosen))
+    return [{"label": replicas_told(solution.replicas), "cost_per_hour": solution.cost_per_hour,
+             "power_w": solution.power_w, "ttft_p99_s": score if score < NEVER_S else None,
+             "chosen": solution.replicas == chosen.replicas}
+            for score, solution in sorted(points, key=lambda p: (p[1].cost_per_hour, p[0]))]
+
+
+def replicas_told(replicas: Mapping[str, int]) -> str:
+    """Replicas by pool in a few words."""
+    return " + ".join(f"{count} x {variant_of(pool)}" for pool, count in sorted(replicas.items()))
+
+
+def compared(document: Mapping[str, Any], other: Mapping[str, Any],
+             settings: Sequence[str]) -> dict[str, Any]:
+    """What another plan's document would change: cost, power, service and replicas by demand."""
+    before, after = ({(d["name"], variant): count for d in one["demands"]
+                      for variant, count in d["replicas"].items()} for one in (document, other))
+    return {
+        "settings": list(settings), "served_in_full": other["served_in_full"],
+        "cost_per_hour": other["cost_per_hour"],
+        "saves_per_hour": document["cost_per_hour"] - other["cost_per_hour"],
+        "power_w": other["power_w"], "unserved": other["unserved"],
+        "replicas": [{"demand": demand, "variant": variant,
+                      "before": before.get((demand, variant), 0),
+                      "after": after.get((demand, variant), 0)}
+                     for demand, variant in sorted({*before, *after})]}
 
 
 def _levels(plan: FleetPlan) -> list[dict[str, Any]]:
@@ -147,6 +206,24 @@ def _changes(plan: FleetPlan) -> list[dict[str, Any]]:
                                 "action": "start" if will_be > was else "stop",
                                 "num_replicas": abs(will_be - was)})
     return changes
+
+
+def moves(changes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Starts and stops of one demand paired in order of name: replicas that change their kind."""
+    found = []
+    for demand in dict.fromkeys(change["demand"] for change in changes):
+        stops, starts = ([[c["variant"], c["num_replicas"]] for c in changes
+                          if c["demand"] == demand and c["action"] == action]
+                         for action in ("stop", "start"))
+        while stops and starts:
+            count = min(stops[0][1], starts[0][1])
+            found.append({"demand": demand, "from": stops[0][0], "to": starts[0][0],
+                          "num_replicas": count})
+            for side in (stops, starts):
+                side[0][1] -= count
+                if not side[0][1]:
+                    side.pop(0)
+    return found
 
 
 def _tokens_per_s(plan: FleetPlan) -> float:

@@ -1,6 +1,6 @@
 """What each variant is expected to do for a demand, and which variants are worth considering."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -22,7 +22,7 @@ from penstock.plan.demands import Demand
 from penstock.plan.variants import LeftOut, Variant, step_tokens
 from penstock.workload.workload import Workload
 
-_DOMINANCE_MARGIN = 1.05  # estimates are not sure enough to drop a variant for less
+_DOMINANCE_MARGIN = 1.05  # rates are not sure enough to drop a variant for less
 _MOST_REPLICAS = 100_000
 _SAMPLE_ROWS = 4000
 
@@ -159,18 +159,20 @@ def _bound(fleet: Fleet, demand: Demand, variant: Variant) -> float | None:
         return None
 
 
-def without_dominated(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[LeftOut]]:
-    """Candidates that no other replaces at no more of anything.
+def without_dominated(candidates: Sequence[Candidate],
+                      rates: Mapping[str, float]) -> tuple[list[Candidate], list[LeftOut]]:
+    """Candidates that no other replaces at no more of anything, as far as ``rates`` of one replica,
+    by variant, are believed.
 
     A variant is dropped when as many replicas of another kind as fit on the same cards carry
     clearly more at no more cost and power: whatever a plan does with it, the other can do.
     """
     kept: list[Candidate] = []
     dropped: list[LeftOut] = []
-    ordered = sorted(candidates, key=lambda c: (c.variant.group.num_accelerators, -c.rate_per_s,
-                                                c.variant.name))
+    ordered = sorted(candidates, key=lambda c: (c.variant.group.num_accelerators,
+                                                -rates[c.variant.name], c.variant.name))
     for candidate in ordered:
-        better = next((other for other in kept if _dominates(other, candidate)), None)
+        better = next((other for other in kept if _dominates(other, candidate, rates)), None)
         if better is None:
             kept.append(candidate)
         else:
@@ -179,11 +181,11 @@ def without_dominated(candidates: Sequence[Candidate]) -> tuple[list[Candidate],
     return sorted(kept, key=lambda c: c.variant.name), dropped
 
 
-def _dominates(one: Candidate, other: Candidate) -> bool:
+def _dominates(one: Candidate, other: Candidate, rates: Mapping[str, float]) -> bool:
     mine, theirs = one.variant, other.variant
     if mine.group.accelerator.name != theirs.group.accelerator.name:
         return False
     fits = theirs.group.num_accelerators // mine.group.num_accelerators
-    return (fits >= 1 and fits * one.rate_per_s >= _DOMINANCE_MARGIN * other.rate_per_s
+    return (fits >= 1 and fits * rates[mine.name] >= _DOMINANCE_MARGIN * rates[theirs.name]
             and fits * mine.cost_per_hour <= theirs.cost_per_hour
             and fits * mine.power_w <= theirs.power_w)

@@ -4,11 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.plan.instance import (
-    Floats,
-    Instance,
-    Ints,
-)
+from penstock.plan.instance import Floats, Instance, Ints, served_shares
 from penstock.plan.problem import TOLERANCE
 
 MAX_ROUNDS = 4
@@ -32,6 +28,18 @@ def greedy_shares(instance: Instance, prices: Floats | None = None) -> Floats:
     for _ in range(MAX_ROUNDS):
         if not sum(state.improve(d) for d in order):
             break
+    return state.shares
+
+
+def filled_shares(instance: Instance, shares: Floats) -> Floats:
+    """A plan's shares (options,) with what is left over given to demands not served in full."""
+    state = _State.empty(instance, None)
+    for option in np.flatnonzero(shares > TOLERANCE):
+        state.add(int(option), float(shares[option]))
+    served = served_shares(instance, shares)
+    for demand in _order(instance, state.priced):
+        if served[demand] < 1.0 - TOLERANCE:
+            state.top_up(demand, float(served[demand]))
     return state.shares
 
 
@@ -81,7 +89,7 @@ class _State:
         fits = np.floor((self.room[used] * (1 + 1e-12) + 1e-9) / usage[used]).min()
         return min(limit, int(self.replicas[pool]) + max(0, int(fits)))
 
-    def _add(self, option: int, share: float) -> None:
+    def add(self, option: int, share: float) -> None:
         pool = int(self.instance.option_pool[option])
         self.shares[option] += share
         self.load[pool] += share * self.instance.option_load[option]
@@ -121,7 +129,7 @@ class _State:
         """Serves all of the demand if it fits, the cheapest way that is seen."""
         changes = self._whole_changes(demand, 1.0)
         if changes:
-            self._add(changes[0][1], 1.0)
+            self.add(changes[0][1], 1.0)
             return True
         if not self.instance.problem.demands[demand].mixed:
             return False
@@ -134,23 +142,35 @@ class _State:
         if self.instance.problem.demands[demand].mixed:
             self._fill(demand, whole=False)
         elif changes := self._shares_that_fit(demand, 1.0):
-            self._add(changes[0][1], changes[0][2])
+            self.add(changes[0][1], changes[0][2])
 
-    def _fill(self, demand: int, *, whole: bool) -> bool:
+    def top_up(self, demand: int, served: float) -> None:
+        """Serves more of a demand of which ``served`` is carried already."""
+        if served <= TOLERANCE:
+            if not self.place_whole(demand):
+                self.place_part(demand)
+        elif self.instance.problem.demands[demand].mixed:
+            self._fill(demand, whole=False, missing=1.0 - served)
+        else:
+            (held,) = (o for o in self.instance.options_of(demand) if self.shares[o] > 0.0)
+            changes = self._shares_that_fit(demand, 1.0 - served)
+            self.add(held, sum(share for _, option, share in changes if option == held))
+
+    def _fill(self, demand: int, *, whole: bool, missing: float = 1.0) -> bool:
         """Splits the demand over pools, largest share first; undone if it must be whole and is
         not."""
-        missing, placed = 1.0, []
+        placed = []
         while missing > TOLERANCE:
             changes = self._shares_that_fit(demand, missing)
             if not changes:
                 break
             _, option, share = changes[0]
-            self._add(option, share)
+            self.add(option, share)
             placed.append((option, share))
             missing -= share
         if whole and missing > TOLERANCE:
             for option, share in placed:
-                self._add(option, -share)
+                self.add(option, -share)
             return False
         return True
 
@@ -162,9 +182,9 @@ class _State:
             return False
         pool = int(self.instance.option_pool[held[0]])
         before = int(self.replicas[pool])
-        self._add(held[0], -1.0)
+        self.add(held[0], -1.0)
         saved = (before - int(self.replicas[pool])) * float(self.priced[pool])
         changes = self._whole_changes(demand, 1.0)
         better = changes and changes[0][0] < saved - 1e-9 * max(1.0, saved)
-        self._add(changes[0][1] if better else held[0], 1.0)
+        self.add(changes[0][1] if better else held[0], 1.0)
         return bool(better)

@@ -109,6 +109,11 @@ def thinned(workload: Workload, share: float) -> Workload:
     return select(workload, np.diff(upto) > 0)
 
 
+def spaced(workload: Workload, gap_s: float) -> Workload:
+    """The same requests one by one, ``gap_s`` apart."""
+    return replace(workload, arrival_s=np.arange(len(workload), dtype=np.float64) * gap_s)
+
+
 def _outcome(name: str, tables: list[RequestTable], worst_share: float) -> ClassOutcome:
     rows = [table.of_class(name) for table in tables]
     met = Attainment(sum(int(r.met_slo.sum()) for r in rows), sum(len(r) for r in rows))

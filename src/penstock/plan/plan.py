@@ -8,9 +8,9 @@ from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.plan.check import Checked, Solve, Trial, check
 from penstock.plan.demands import Demand, demands_of
-from penstock.plan.estimate import Candidate, estimate, without_dominated
+from penstock.plan.estimate import Candidate, estimate
 from penstock.plan.headroom import headroom
-from penstock.plan.propose import Choice, current_groups, groups_of
+from penstock.plan.propose import Choice, considered, current_groups, groups_of
 from penstock.plan.variants import LeftOut, variant_name, variants_of
 from penstock.workload.workload import Workload
 
@@ -67,9 +67,11 @@ def plan_fleet(fleet: Fleet, solve: Solve, *, workload: Workload | None = None,
     found = [_choice(fleet, demand) for demand in demands]
     choices = tuple(choice for choice, _ in found)
     checked = check(fleet, choices, solve, seed=seed, on_trial=lambda trial: say(told(trial)))
+    needed = [_needed(fleet, choice, checked) for choice in choices]
+    choices = tuple(choice for choice, _ in needed)
     say("measuring headroom")
     return FleetPlan(replace(fleet, replicas=_replicas(choices, checked)), fleet, choices,
-                     tuple(d for _, dropped in found for d in dropped), checked,
+                     tuple(d for _, dropped in (*found, *needed) for d in dropped), checked,
                      _headroom(fleet, choices, checked))
 
 
@@ -96,13 +98,20 @@ def _choice(fleet: Fleet, demand: Demand) -> tuple[Choice, list[Dropped]]:
     estimates = [estimate(fleet, demand, variant) for variant in variants]
     able = [e for e in estimates if isinstance(e, Candidate)]
     impossible += [e for e in estimates if isinstance(e, LeftOut)]
-    candidates, dominated = without_dominated(able)
-    # What runs now stays a choice, else no plan could leave it as it is.
-    candidates += [c for c in able if c.variant.name in running and c not in candidates]
-    names = {c.variant.name for c in candidates}
-    dropped = [Dropped(demand.name, left.name, left.reason)
-               for left in (*impossible, *dominated) if left.name not in names]
-    return Choice(demand, tuple(sorted(candidates, key=lambda c: c.variant.name))), dropped
+    return (Choice(demand, tuple(sorted(able, key=lambda c: c.variant.name))),
+            [Dropped(demand.name, left.name, left.reason) for left in impossible])
+
+
+def _needed(fleet: Fleet, choice: Choice, checked: Checked) -> tuple[Choice, list[Dropped]]:
+    """The candidates that were considered in the end, and those that were not."""
+    kept, left_out = considered(fleet, choice, checked.rates)
+    used = dict(checked.counts[choice.demand.name])
+    kept += [c for c in choice.candidates if c.variant.name in used and c not in kept]
+    rest = tuple(c for c in choice.candidates if c not in kept
+                 and checked.rates[choice.demand.name, c.variant.name] > 0.0)
+    return (Choice(choice.demand, tuple(sorted(kept, key=lambda c: c.variant.name)), rest),
+            [Dropped(choice.demand.name, left.name, left.reason) for left in left_out
+             if left.name not in used])
 
 
 def _replicas(choices: tuple[Choice, ...], checked: Checked) -> tuple[ReplicaGroup, ...]:

@@ -1,11 +1,11 @@
 """A fleet's demands and candidates as a planning problem, and its solution as replica groups."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.plan.demands import Demand
-from penstock.plan.estimate import Candidate
+from penstock.plan.estimate import Candidate, without_dominated
 from penstock.plan.problem import (
     Demand as Need,
 )
@@ -18,7 +18,7 @@ from penstock.plan.problem import (
     Switching,
 )
 from penstock.plan.solution import Solution
-from penstock.plan.variants import variant_name
+from penstock.plan.variants import LeftOut, variant_name
 
 Rates = Mapping[tuple[str, str], float]
 """Requests per second that one replica sustains, by (demand, variant)."""
@@ -32,18 +32,24 @@ _LEAST_LOAD = 1e-3  # what is less than the solver's tolerance would be carried 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A demand with the candidates that a plan may give it."""
+    """A demand with the candidates that a plan may give it.
+
+    ``dominated`` are those that no plan needs for its cost, though they may be quicker.
+    """
 
     demand: Demand
     candidates: tuple[Candidate, ...]
+    dominated: tuple[Candidate, ...] = ()
 
     def candidate(self, variant: str) -> Candidate:
         """The candidate of that name."""
         return next(c for c in self.candidates if c.variant.name == variant)
 
 
-def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates) -> Problem:
-    """The problem of serving every demand; each (demand, variant) is a pool of its own."""
+def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates,
+               apart: Container[str] = ()) -> Problem:
+    """The problem of serving every demand; each (demand, variant) is a pool of its own. Demands
+    that are ``apart`` take replicas of one variant only."""
     pools: list[Pool] = []
     needs: list[Need] = []
     shift = priority_shift(choices)
@@ -60,7 +66,8 @@ def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates) -> Problem
             load = demand.rate_per_s / rates[demand.name, variant.name]
             options.append(Option(name, max(load, _LEAST_LOAD)))
         needs.append(Need(demand.name, tuple(options), demand.priority + shift,
-                          demand.rate_per_s, mixed=fleet.plan.mixed))
+                          demand.rate_per_s,
+                          mixed=fleet.plan.mixed and demand.name not in apart))
     for name, counts in idle_counts(fleet, choices).items():  # to be stopped, whatever comes
         pools += [Pool(pool_name(name, variant), 0.0, current_replicas=count, max_replicas=0)
                   for variant, count in counts.items()]
@@ -72,6 +79,31 @@ def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates) -> Problem
                    Switching(plan.start_cost, plan.stop_cost))
 
 
+def narrowed(fleet: Fleet, choices: Sequence[Choice], rates: Rates) -> list[Choice]:
+    """The choices with no more candidates than a plan may need."""
+    return [replace(choice, candidates=tuple(considered(fleet, choice, rates)[0]))
+            for choice in choices]
+
+
+def considered(fleet: Fleet, choice: Choice,
+               rates: Rates) -> tuple[list[Candidate], list[LeftOut]]:
+    """The candidates that a plan may need, and those that fail or that others dominate.
+
+    What rates are believed decides, so a variant is back when another turns out to carry less. What
+    runs now stays a choice, else no plan could leave it as it is.
+    """
+    demand = choice.demand
+    mine = {c.variant.name: rates[demand.name, c.variant.name] for c in choice.candidates}
+    able = [c for c in choice.candidates if mine[c.variant.name] > 0.0]
+    kept, dropped = without_dominated(able, mine)
+    running = current_counts(fleet, demand)
+    kept += [c for c in able if c.variant.name in running and c not in kept]
+    refuted = [LeftOut(name, "misses in simulation, however many there are")
+               for name, rate_per_s in mine.items() if rate_per_s <= 0.0]
+    return (sorted(kept, key=lambda c: c.variant.name),
+            [*refuted, *(left for left in dropped if left.name not in running)])
+
+
 def priority_shift(choices: Sequence[Choice]) -> int:
     """What is added to priorities, which begin at 0 in a fleet file and at 1 in a problem."""
     return max(0, 1 - min(choice.demand.priority for choice in choices))
@@ -80,6 +112,11 @@ def priority_shift(choices: Sequence[Choice]) -> int:
 def pool_name(demand: str, variant: str) -> str:
     """The name of the pool that carries a demand with a variant."""
     return f"{demand}{_SEPARATOR}{variant}"
+
+
+def variant_of(pool: str) -> str:
+    """The variant that a pool's name ends with."""
+    return pool.rsplit(_SEPARATOR, 1)[-1]
 
 
 def counts_of(solution: Solution, choice: Choice) -> Counts:

@@ -177,8 +177,8 @@ def _check_shares(problem: Problem, solution: Solution) -> list[str]:
 
 
 def _check_pools(problem: Problem, solution: Solution) -> list[str]:
-    faults = [f"pool {name!r} is unknown" for name in solution.replicas
-              if name not in {pool.name for pool in problem.pools}]
+    known = {pool.name for pool in problem.pools}
+    faults = [f"pool {name!r} is unknown" for name in solution.replicas if name not in known]
     loads = {(d.name, o.pool): o.load for d in problem.demands for o in d.options}
     carried: dict[str, float] = {}
     for key, share in solution.shares.items():

@@ -21,7 +21,8 @@ def solve(problem: Problem, *, gap: float = 1e-4, time_limit_s: float = 60.0,
 
     Small problems are proven to gap 0 if time allows, larger ones to ``gap``. Where one solver
     leaves a gap the other is tried with what time is left, and the better plan and the tighter
-    bounds of both are kept. Raises InputError for a malformed problem.
+    bounds of both are kept. The answer is the same on every run unless the time limit is reached.
+    Raises InputError for a malformed problem.
     """
     began_s = time.perf_counter()
     instance = build_instance(problem)

@@ -184,7 +184,7 @@ def trials(plan: Document) -> str:
 
 def cards(plan: Document) -> str:
     """Accelerators in use of those there are, and what one more would be worth."""
-    shadow = {item.get("accelerator"): item for item in listed(plan, "shadow_prices")}
+    shadow = {item.get("resource"): item for item in listed(plan, "shadow_prices")}
     head = ["accelerator", "in use", "price per hour", "cost per hour"]
     if shadow:
         head += ["one more saves per hour", "dual value per hour"]

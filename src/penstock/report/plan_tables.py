@@ -1,7 +1,8 @@
 """A plan as terminal tables. ``rich`` is imported only when one is made."""
 
+from collections.abc import Mapping
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.report import plan_view, plan_wording, wording
 from penstock.report.cells import Line, footnote, marked, verdict_cell
@@ -36,7 +37,8 @@ def plan_tables(document: Document) -> "list[RenderableType]":
     optional = (("pareto", pareto_table), ("shadow_prices", shadow_prices_table),
                 ("changes", changes_table), ("candidates", candidates_table),
                 ("not_considered", not_considered_table))
-    return tables + [make(plan) for key, make in optional if listed(plan, key)]
+    tables += [make(plan) for key, make in optional if listed(plan, key)]
+    return tables + (what_if_table(plan) if plan.get("what_if") else [])
 
 
 def short_plan_tables(document: Document) -> "list[RenderableType]":
@@ -153,13 +155,40 @@ def pareto_table(plan: Document) -> FittingTable:
 
 def shadow_prices_table(plan: Document) -> FittingTable:
     """What one accelerator more of a scarce kind would be worth."""
-    table = FittingTable("What one card more is worth", [
-        Column("accelerator"), Column("saves per hour"), Column("dual value per hour")])
+    table = FittingTable("What more of it would be worth", [
+        Column("limited"), Column("used"), Column("available"), Column("one more saves"),
+        Column("dual value per hour", 1)])
     for item in listed(plan, "shadow_prices"):
-        table.add_row(str(item.get("accelerator")),
-                      wording.money(item.get("one_more_saves_per_hour")),
+        table.add_row(str(item.get("resource")), wording.count(item.get("used")),
+                      wording.count(item.get("available")),
+                      _worth(item),
                       wording.money(item.get("dual_per_hour")))
     return table
+
+
+def what_if_table(plan: Document) -> "list[RenderableType]":
+    """The plan under other settings beside this one."""
+    found = plan.get("what_if") or {}
+    table = FittingTable(f"What if {', '.join(map(str, found.get('settings') or ()))}", [
+        Column("demand"), Column("replicas", left=True), Column("now"), Column("then")])
+    for row in listed(found, "replicas"):
+        table.add_row(str(row.get("demand")), str(row.get("variant")),
+                      wording.count(row.get("before")), wording.count(row.get("after")))
+    saves = found.get("saves_per_hour") or 0.0
+    change = f"{wording.money(abs(saves))} {'less' if saves >= 0 else 'more'}"
+    missing = ", ".join(map(str, found.get("unserved") or ()))
+    return [table, footnote(f"It would cost {wording.money(found.get('cost_per_hour'))} per hour, "
+                            f"{change}" + (f"; not served in full: {missing}" if missing else "")
+                            + ".")]
+
+
+def _worth(price: Mapping[str, Any]) -> str:
+    """What one more would serve, or where everything is served, save."""
+    serves = sum((price.get("serves_per_s") or {}).values())
+    if serves > 0:
+        return f"serves {wording.rate(serves)} more"
+    saves = price.get("one_more_saves_per_hour")
+    return wording.ABSENT if saves is None else f"{wording.money(saves)} per hour"
 
 
 def changes_table(plan: Document) -> FittingTable:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.fleet.sources import fleet_workload
+from penstock.plan import propose
 from penstock.plan.demands import demands_of
 from penstock.plan.estimate import (
     Candidate,
@@ -34,6 +35,10 @@ def estimates(*entries, num_seeds=2, **sections):
 def able(*entries, **sections):
     found = estimates(*entries, **sections)[2]
     return {name: e for name, e in found.items() if isinstance(e, Candidate)}
+
+
+def rates_of(candidates):
+    return {c.variant.name: c.rate_per_s for c in candidates}
 
 
 def test_a_candidate_carries_the_demand_with_its_replicas():
@@ -147,17 +152,28 @@ def test_the_mix_s_gaps_are_those_of_the_arrivals():
 
 def test_what_a_smaller_kind_does_better_is_dropped():
     found = list(able(accelerators=cards(a100_80gb=None)).values())
-    kept, dropped = without_dominated(found)
+    kept, dropped = without_dominated(found, rates_of(found))
     assert [c.variant.name for c in kept] == ["a100-80gb-bf16"]
     assert {d.name for d in dropped} == {"a100-80gb-tp2-bf16", "a100-80gb-tp4-bf16",
                                          "a100-80gb-tp8-bf16"}
     assert "carries more on the same cards" in dropped[0].reason
 
 
+def test_what_is_believed_decides_and_not_what_was_estimated():
+    found = list(able(accelerators=cards(a100_80gb=None)).values())
+    refuted = {name: rate if "tp2" in name else rate / 1000
+               for name, rate in rates_of(found).items()}
+    kept, dropped = without_dominated(found, refuted)
+    assert "a100-80gb-tp2-bf16" in {c.variant.name for c in kept}
+    assert "a100-80gb-tp2-bf16" not in {d.name for d in dropped}
+
+
 def test_other_accelerators_never_dominate():
     found = list(able(accelerators=cards(h100_80gb=None, a10g=None),
                       plan={"tensor": [1]}).values())
-    assert without_dominated(found)[0] == sorted(found, key=lambda c: c.variant.name)
+    kept, dropped = without_dominated(found, rates_of(found))
+    assert kept == sorted(found, key=lambda c: c.variant.name)
+    assert dropped == []
 
 
 _COUNTS = st.fixed_dictionaries({name: st.sampled_from((None, 1, 2, 4, 9)) for name in (
@@ -188,11 +204,14 @@ def test_no_optimum_needs_a_dominated_variant(all_candidates, counts, prices):
         group = candidate.variant.group
         cost = group.num_accelerators * price_of[group.accelerator.name]
         priced.append(replace(candidate, variant=replace(candidate.variant, cost_per_hour=cost)))
-    kept, dropped = without_dominated(priced)
+    kept, dropped = without_dominated(priced, rates_of(priced))
     assert dropped
-    best, pruned = (solve(problem_of(found, [Choice(demand, tuple(options))], {
-        (demand.name, c.variant.name): c.rate_per_s for c in options}))
-        for options in (priced, kept))
+    rates = {(demand.name, c.variant.name): c.rate_per_s for c in priced}
+    choices = [Choice(demand, tuple(priced))]
+    pruned = solve(problem_of(found, propose.narrowed(found, choices, rates), rates))
+    best = solve(problem_of(found, choices, rates))
+    assert {share[1] for share in pruned.shares} <= {
+        propose.pool_name(demand.name, c.variant.name) for c in kept}
     assert pruned.served[demand.name] >= best.served[demand.name] - 1e-6
     if best.served[demand.name] > 1 - 1e-6:
         assert pruned.cost_per_hour <= best.cost_per_hour + 1e-6

@@ -69,13 +69,12 @@ def test_the_reference_cost_is_met_and_proven(inferno: Path, case: str) -> None:
         assert solution.unserved == ()
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [case for case in CASES if "cap" not in case])
 def test_the_bound_by_columns_holds(inferno: Path, case: str) -> None:
     reference = read(inferno / "golden_milp_reference.json")[case]["cost"]
     problem = sample_problem(inferno, case)
-    solution = solve_decomposed(problem, time_limit_s=20.0)
+    solution = solve_decomposed(problem)
     assert check(problem, solution) == []
-    if reference is not None:
-        assert solution.unserved == ()
-        assert solution.bound <= reference * (1 + 1e-9)
-        assert solution.objective == pytest.approx(reference, rel=1e-3)
+    assert solution.unserved == ()
+    assert solution.bound <= reference * (1 + 1e-9)
+    assert solution.objective == pytest.approx(reference, rel=1e-3)

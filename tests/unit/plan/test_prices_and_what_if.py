@@ -72,7 +72,7 @@ def test_a_change_is_applied() -> None:
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    (Change(cards={"L5": 1}), "what-if cards: unknown name 'L5'; did you mean 'L4'?"),
+    (Change(cards={"L5": 1}), "what-if cards: unknown name 'L5'; expected one of: H100, L4"),
     (Change(rate_factor={"x": 1.0}), "what-if rate_factor: unknown name 'x'"),
     (Change(cost_factor={"x": 1.0}), "what-if cost_factor: unknown name 'x'"),
     (Change(rate_factor={"d0": 0.0}), "'d0': rate_per_s is 0.0"),

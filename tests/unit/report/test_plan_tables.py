@@ -25,7 +25,7 @@ def row(text, start):
 def test_every_part_of_the_plan_is_told():
     text = printed(plan_document())
     for title in ("Who runs where", "Not served in full", "Service classes in simulation",
-                  "Predicted against simulated", "Pareto front", "What one card more is worth",
+                  "Predicted against simulated", "Pareto front", "What more of it would be worth",
                   "Changes from what runs now", "Cheapest candidates", "Not considered"):
         assert title in text
     assert "2 more h100 would serve it in full" in text

@@ -1,0 +1,145 @@
+"""Around a plan: why something is not served, what is scarce, and what lower latency would cost."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import ceil, isfinite
+
+from penstock.core.slo import ServiceClass
+from penstock.fleet.values import Fleet
+from penstock.plan.demands import Demand
+from penstock.plan.estimate import Candidate, estimate
+from penstock.plan.explain import Alternative, More, Shortfall, explain
+from penstock.plan.plan import FleetPlan
+from penstock.plan.prices import ShadowPrice, shadow_prices
+from penstock.plan.problem import Option, Pool
+from penstock.plan.propose import Choice, pool_name, problem_of
+from penstock.plan.variants import variants_of
+from penstock.plan.what_if import ParetoPoint, pareto
+
+LOOSER = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
+"""Factors on all targets of a demand that are tried, to say how loose they would have to be."""
+
+NEVER_S = 1e9
+"""The score of a latency that would grow without end."""
+
+_TIME_LIMIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Insight:
+    """``shortfalls`` of what is not served, ``prices`` of limited accelerators and budgets, and the
+    ``front`` of cost against the worst predicted p99 TTFT, cheapest first. ``with_cards`` has, for
+    demands that nothing in the fleet can serve, the cheapest way with as many accelerators as it
+    takes. All of it rests on what is believed of replicas, not on simulations of its own."""
+
+    shortfalls: tuple[Shortfall, ...]
+    prices: tuple[ShadowPrice, ...]
+    front: tuple[ParetoPoint, ...]
+    with_cards: Mapping[str, Candidate]
+
+
+def insight(plan: FleetPlan) -> Insight:
+    """Explanations, shadow prices and the Pareto front of a plan."""
+    problem, solution = plan.checked.problem, plan.checked.solution
+    looser = {choice.demand.name: tuple(_alternatives(plan.before, choice))
+              for choice in plan.choices if choice.demand.name in solution.unserved}
+    return Insight(
+        explain(problem, solution, looser=looser, time_limit_s=_TIME_LIMIT_S),
+        shadow_prices(problem, solution, time_limit_s=_TIME_LIMIT_S),
+        _front(plan), dict(_with_cards(plan)))
+
+
+def _alternatives(fleet: Fleet, choice: Choice) -> Iterator[Alternative]:
+    """The demand with all of its targets looser by one factor after the other."""
+    for factor in LOOSER:
+        demand = replace(choice.demand, classes=tuple(loosened(c, factor)
+                                                      for c in choice.demand.classes))
+        yield _alternative(fleet, demand, f"all targets {factor:g} times as long")
+
+
+def loosened(service_class: ServiceClass, factor: float) -> ServiceClass:
+    """The class with every target ``factor`` times as long."""
+    slo = service_class.slo
+    return replace(service_class, slo=replace(
+        slo, **{name: value * factor for name in ("ttft_s", "itl_s", "e2e_s")
+                if (value := getattr(slo, name)) is not None}))
+
+
+def _alternative(fleet: Fleet, demand: Demand, label: str) -> Alternative:
+    options, pools = [], []
+    variants, _ = variants_of(fleet, demand.model, demand.longest_tokens)
+    for variant in variants:
+        found = estimate(fleet, demand, variant)
+        if isinstance(found, Candidate) and found.rate_per_s > 0.0:
+            name = f"{pool_name(demand.name, variant.name)}, {label}"
+            group = variant.group
+            options.append(Option(name, demand.rate_per_s / found.rate_per_s))
+            pools.append(Pool(name, variant.cost_per_hour,
+                              {group.accelerator.name: group.num_accelerators}, variant.power_w))
+    return Alternative(label, tuple(options), tuple(pools))
+
+
+def _with_cards(plan: FleetPlan) -> Iterator[tuple[str, Candidate]]:
+    """Demands without a candidate that would have one with more accelerators of a kind."""
+    fleet = plan.before
+    endless = replace(fleet, accelerators=tuple(replace(pool, count=None)
+                                                for pool in fleet.accelerators))
+    for choice in plan.choices:
+        if choice.candidates:
+            continue
+        demand = choice.demand
+        variants, _ = variants_of(endless, demand.model, demand.longest_tokens)
+        able = [found for variant in variants
+                if isinstance(found := estimate(endless, demand, variant), Candidate)]
+        if able:
+            yield demand.name, min(able, key=lambda c: (c.cost_per_hour, c.variant.name))
+
+
+def _front(plan: FleetPlan) -> tuple[ParetoPoint, ...]:
+    choices = [replace(choice, candidates=(*choice.candidates, *choice.dominated))
+               for choice in plan.choices]
+    scores = {(choice.demand.name, pool_name(choice.demand.name, c.variant.name)): slowest_s(c)
+              for choice in choices for c in choice.candidates}
+    problem = problem_of(plan.before, choices, plan.checked.rates)
+    return pareto(problem, scores, time_limit_s=_TIME_LIMIT_S)
+
+
+def slowest_s(candidate: Candidate) -> float:
+    """The p99 TTFT of a candidate's slowest class, predicted where it serves the demand alone."""
+    return max((c.ttft_p99_s if isfinite(c.ttft_p99_s) else NEVER_S for c in candidate.classes),
+               default=NEVER_S)
+
+
+def told(shortfall: Shortfall, with_cards: Candidate | None = None) -> str:
+    """A shortfall in one sentence."""
+    if not shortfall.has_options:
+        reason = "nothing in the fleet can meet its targets"
+    elif shortfall.served > 0:
+        reason = f"served to {shortfall.served:.0%} with all there is"
+    else:
+        reason = "nothing is left for it"
+    remedies = [_more(more) for more in shortfall.remedies]
+    if with_cards is not None:
+        group = with_cards.variant.group
+        remedies.append(f"{with_cards.num_replicas * group.num_accelerators} "
+                        f"{group.accelerator.name} in all, as {with_cards.num_replicas} x "
+                        f"{with_cards.variant.name}")
+    if shortfall.together:
+        remedies.append(" and ".join(_more(more) for more in shortfall.together))
+    if shortfall.looser is not None:
+        remedies.append(shortfall.looser)
+    if not remedies:
+        return (f"{reason}; beside what is served, neither more accelerators nor targets up to "
+                f"{LOOSER[-1]:g} times as long would help")
+    least = "" if shortfall.proven else " (more than the least, perhaps)"
+    return f"{reason}; it would be with {', or '.join(remedies)}{least}"
+
+
+def _more(more: More) -> str:
+    if more.what == "cards":
+        return f"{ceil(more.amount - 1e-9)} more {more.name}"
+    if more.what == "cost_per_hour":
+        return f"${more.amount:,.2f} more per hour"
+    if more.what == "power_w":
+        return f"{more.amount:,.0f} W more"
+    return f"{ceil(more.amount - 1e-9)} more replicas on {more.name}"
