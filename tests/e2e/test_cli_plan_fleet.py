@@ -166,6 +166,8 @@ PLANS = {
     "a billion seeds": ("plan.num_seeds=1000000000", ["at most 1,000"]),
     "plan as a list": ("plan=[]", ["expected a mapping"]),
     "count of 0": ("accelerators[0].count=0", ["accelerators[0].count", "at least 1"]),
+    "an accelerator under two names": ("accelerators=[{name: a100-80gb}, {name: a100}]",
+                                       ["accelerators[1].name", "stands twice"]),
     "NaN price": ("accelerators[0].price_per_hour=.nan", ["finite"]),
     "no precision": ("models[0].precisions=[]", ["models[0].precisions"]),
     "warm-up past the traffic": ("run.warmup_s=9999", ["run.warmup_s", "9999 s"]),
@@ -227,6 +229,15 @@ def test_a_bad_plan_section_is_named_by_its_line(fails, folder):
     (folder / "bad.yaml").write_text(text)
     line = text.count("\n")
     assert f"bad.yaml:{line}: plan.tensor[1]: 1 stands twice" in fails("plan", "bad.yaml")
+
+
+@pytest.mark.parametrize("command", [
+    ("simulate", "--replicas", "2"), ("bound",), ("capacity", "--replicas", "2"),
+    ("sweep", "--set", "run.seed=1,2")])
+def test_what_only_a_plan_may_help_is_refused_elsewhere(command, fails, folder):
+    text = (folder / "unsized.yaml").read_text().replace("llama-3-8b", "llama-3.1-405b")
+    (folder / "big.yaml").write_text(text)
+    assert "does not fit: llama-3.1-405b" in fails(command[0], "big.yaml", *command[1:])
 
 
 def test_a_class_that_has_no_traffic_is_not_an_error(planned):

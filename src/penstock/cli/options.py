@@ -89,15 +89,12 @@ def with_replicas(fleet: "Fleet", count: int | None) -> "Fleet":
     """
     from dataclasses import replace
 
-    groups = fleet.replicas or fleet.sizing.groups
     if count is None:
         if not fleet.replicas:
             raise InputError(f"fleet {fleet.name} states no replicas; state them, give "
                              "--replicas N, or find their number with `penstock run`")
         return fleet
-    if not groups:
-        raise InputError(f"--replicas {count}: no plain replica of the fleet's model fits its "
-                         "accelerators; state one under replicas, or see `penstock plan`")
+    groups = fleet.replicas or fleet.sizing.kinds()
     if len(groups) > 1:
         raise InputError(f"--replicas {count}: the fleet has {len(groups)} groups of replicas; set "
                          "each one's number with --set replicas[0].count=N")

@@ -13,6 +13,7 @@ from penstock.cli.options import (
     Settings,
     read_fleet,
 )
+from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from penstock.cli.console import Update
@@ -51,10 +52,12 @@ def run(fleet_file: FleetFile, out: OutDir = None, settings: Settings = None,
             sized = _sized(fleet, workload, update)
         fleet = sized.fleet
     elif not fleet.replicas:
-        from penstock.cli.plan_fleet import planned
+        from penstock.cli.plan_fleet import fits_nowhere, planned
 
         plan = planned(fleet, workload)
         fleet = plan.fleet
+        if reason := fits_nowhere(plan):
+            raise InputError(reason)
     return simulate_and_report(fleet, workload, sized, out, plan=plan, as_json=as_json,
                                page=not no_report, journal=journal)
 

@@ -29,7 +29,7 @@ def group_bounds(fleet: Fleet, workload: Workload) -> list[GroupBound]:
     Groups without traffic are left out. Raises InputError as ``throughput_bound`` does.
     """
     bounds = []
-    for group in fleet.replicas or fleet.sizing.groups:
+    for group in fleet.replicas or fleet.sizing.kinds():
         rows = rows_served(group, workload)
         if rows.any():
             bound = throughput_bound(fleet, group, select(workload, rows))

@@ -75,7 +75,7 @@ def size_fleet(fleet: Fleet, workload: Workload, seed: int,
     it keeps that number and is named in ``missed``. Raises InputError when two groups would share
     requests.
     """
-    groups = fleet.sizing.groups
+    groups = fleet.sizing.kinds()
     served = [rows_served(group, workload) for group in groups]
     if len(groups) > 1 and np.any(np.sum(served, axis=0) > 1):
         raise InputError("sizing: two groups serve the same model and class; give each group its "

@@ -57,41 +57,40 @@ def resolve_sizing(document: FleetDocument, have: Resources) -> Sizing:
 
     A model of which no plain replica fits has no default group; a plan may know better.
     """
-    section = document.sizing
+    section, lacks = document.sizing, None
     max_replicas = section.max_replicas if section else Sizing().max_replicas
     if section and section.groups:
         groups = [_sizing_group(("sizing", "groups", i), group, have)
                   for i, group in enumerate(section.groups)]
     elif document.replicas and document.variant is None:
         groups = []
+    elif document.variant:
+        model = document.variant.model or next(iter(have.models))
+        groups = [_group(("variant",), document.variant.model_copy(update={"model": model}), have)]
     else:
-        groups = _default_groups(document, have)
+        groups, lacks = _default_groups(document, have)
     num_least = sum(group.count for group in groups)
     if num_least > max_replicas:
         raise PlacedError(("sizing", "max_replicas"), f"{max_replicas} is fewer than the "
                           f"{num_least} that the groups have at least")
     return Sizing(tuple(groups), max_replicas,
-                  stated=section is not None or document.variant is not None)
+                  stated=section is not None or document.variant is not None, lacks=lacks)
 
 
-def _default_groups(document: FleetDocument, have: Resources) -> list[ReplicaGroup]:
+def _default_groups(document: FleetDocument,
+                    have: Resources) -> tuple[list[ReplicaGroup], str | None]:
+    """A plain group for every model with traffic, and why one has none."""
     only = next(iter(have.models))
-    variant = document.variant or VariantSection.model_construct()
-    with_traffic = dict.fromkeys(entry.model or only for entry in document.traffic)
-    if document.variant:
-        model = variant.model or only
-        return [_group(("variant",), variant.model_copy(update={"model": model}), have)]
-    groups = []
-    for model in with_traffic:
-        section = variant.model_copy(update={"model": model})
+    groups, lacks = [], None
+    for model in dict.fromkeys(entry.model or only for entry in document.traffic):
+        section = VariantSection.model_construct(model=model)
         try:
             groups.append(_group(("accelerators",), section, have))
         except PlacedError as error:
-            # A plan also considers a model's other precisions, and what its section adds.
-            lone = len(with_traffic) == 1 and len(have.models[model].precisions) == 1
-            if document.sizing is not None or (lone and document.plan is None):
-                raise error from None
-    return groups
+            if document.sizing is not None:
+                raise
+            lacks = lacks or f"accelerators: {error.problem.text}"
+    return groups, lacks
 
 
 def _replica_group(path: Path, section: ReplicaSection, have: Resources) -> ReplicaGroup:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.slo import ServiceClass
@@ -108,12 +109,20 @@ class TrafficSpec:
 class Sizing:
     """What kinds of replica to size the fleet with, each group's count being the fewest to try.
 
-    ``stated`` says that the file asks for it; otherwise the groups are one default per model.
+    ``stated`` says that the file asks for it; otherwise the groups are one default per model, and
+    ``lacks`` says why a model has none.
     """
 
     groups: tuple[ReplicaGroup, ...] = ()
     max_replicas: int = 64
     stated: bool = False
+    lacks: str | None = None
+
+    def kinds(self) -> tuple[ReplicaGroup, ...]:
+        """The groups. Raises InputError where a model with traffic has none."""
+        if self.lacks is not None:
+            raise InputError(self.lacks)
+        return self.groups
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,10 +242,12 @@ def test_a_model_that_does_not_fit_is_refused_with_the_shortfall() -> None:
 def test_a_fleet_without_room_for_its_model_cannot_be_sized() -> None:
     text = VALID.replace("llama-3-8b", "llama-3-70b").replace("count: 8", "count: 1")
     text = text.replace("name: l40s, count: 4", "name: l40s, count: 1")
-    text = text.replace("precisions: [bf16, int8]", "precisions: [bf16]")
-    message = message_of(text.replace("replicas:\n", "").replace(
-        "  - {model: llama-3-70b, accelerator: a100-80gb, count: 2}\n", ""))
+    text = text.replace("replicas:\n", "").replace(
+        "  - {model: llama-3-70b, accelerator: a100-80gb, count: 2}\n", "")
+    message = message_of(text + "sizing: {max_replicas: 4}\n")
     assert message.startswith("fleet.yaml:1: accelerators: model does not fit: llama-3-70b")
+    # Without a wish for sizing it is planned, and a plan may find a precision that fits.
+    assert parse_fleet(text).sizing.groups == ()
 
 
 def test_several_problems_are_counted_and_the_first_in_the_file_is_told() -> None:

@@ -58,8 +58,9 @@ def test_empty_and_repeated_lists_are_refused(section):
 
 def test_a_model_that_no_plain_replica_holds_may_still_be_planned_for():
     found = fleet(models=[{"name": "llama-3.1-405b", "precisions": ["bf16", "int8"]}])
-    assert found.sizing.groups == ()
-    assert found.replicas == ()
+    assert (found.sizing.groups, found.replicas) == ((), ())
+    with pytest.raises(InputError, match=r"accelerators: model does not fit: llama-3.1-405b"):
+        found.sizing.kinds()
     with pytest.raises(InputError, match="does not fit"):
         fleet(models=[{"name": "llama-3.1-405b"}], sizing={"max_replicas": 4})
     with pytest.raises(InputError, match="does not fit"):
