@@ -25,8 +25,10 @@ from penstock.plan.problem import Problem
 from penstock.plan.solution import Method, Solution, gap_of
 
 _ROUNDS = 40
-# By how much the first integer program grows when it has no solution; for cost to the last.
+# By how much the first integer program grows while it has no solution; to the last only where more
+# than this share of the level is at stake.
 _WIDER = (1, 4, 16, 64)
+_WORTH = 0.005
 # Blocks whose choice is open in the first integer program, columns of each, and nodes.
 _OPEN_BLOCKS, _OPEN_COLUMNS, _NODES = 300, 12, 500
 # Of demands that may be served in part: how many blocks, columns of each, and parts of an option.
@@ -87,7 +89,7 @@ class ColumnEngine:
         relaxed = self._generate(level, ends_s)
         if relaxed is None:
             return Outcome(None)
-        shares = self._round(level, relaxed, ends_s)
+        shares = self._round(level, relaxed, best, ends_s)
         if shares is not None and goal.kind == "served":
             shares = filled_shares(self.instance, shares)
         if shares is None or level.value(best) <= level.value(shares):
@@ -121,14 +123,17 @@ class ColumnEngine:
             self.table = join([self.table, priced.columns])
         return best
 
-    def _round(self, level: "_Level", relaxed: _Relaxed, ends_s: float) -> Floats | None:
+    def _round(self, level: "_Level", relaxed: _Relaxed, best: Floats,
+               ends_s: float) -> Floats | None:
         """Shares of a whole plan near the relaxed one: blocks that choose clearly are held."""
         taken, columns = relaxed.taken, relaxed.columns
         num_blocks = len(self.maker.blocks)
         split = _least(-taken, columns.block, num_blocks) > -1.0 + 1e-6
         between = self._between(level, relaxed, split)
-        columns = join([columns, between])
-        taken = np.concatenate([taken, np.zeros(len(between))])
+        own = self.maker.from_shares(best)
+        columns = join([columns, between, own])
+        taken = np.concatenate([taken, np.zeros(len(between) + len(own))])
+        is_own = np.arange(len(columns)) >= len(columns) - len(own)
         parts = np.zeros(num_blocks, dtype=bool)
         parts[between.block] = True
         scores = relaxed.weights.scores(columns)
@@ -138,12 +143,16 @@ class ColumnEngine:
         held = held[np.searchsorted(columns.block[held], np.arange(num_blocks))]
         second = np.full(num_blocks, np.inf)
         second[columns.block[place == 1]] = excess[place == 1]
-        for factor in _WIDER if level.stage.cost_limit is None and level.goal.cost else _WIDER[:2]:
+        worth = level.value(best) - relaxed.bound > _WORTH * level.size
+        for factor in _WIDER if worth else _WIDER[:2]:
             open_blocks = split | parts | (_rank(second) < _OPEN_BLOCKS * factor)
             depth = np.where(parts, _OPEN_PARTS, _OPEN_COLUMNS)[columns.block]
-            kept = open_blocks[columns.block] & ((place < depth) | (taken > 0.0))
+            kept = open_blocks[columns.block] & ((place < depth) | (taken > 0.0) | is_own)
             kept[held] = True
-            shares = self._integer(level, take(columns, kept), ends_s, node_limit=_NODES)[0]
+            # With every block open the best plan so far is among them.
+            start = is_own[kept].astype(np.float64) if open_blocks.all() else None
+            shares = self._integer(level, take(columns, kept), ends_s, node_limit=_NODES,
+                                   start=start)[0]
             if shares is not None or open_blocks.all() or time.perf_counter() > ends_s:
                 return shares
         return None
@@ -264,6 +273,12 @@ class _Level:
     def scale(self) -> Floats:
         """Sizes (rows,) by which the rows of the program are divided."""
         return np.maximum(1.0, np.abs(self.limit))
+
+    @property
+    def size(self) -> float:
+        """All that a level of service could serve; of cost, nothing, as every bit counts."""
+        rates = zip(self.maker.instance.problem.demands, self.maker.rank, strict=True)
+        return float(sum(d.rate_per_s * self.goal.served[rank] for d, rank in rates))
 
     def weights(self, prices: Floats) -> Weights:
         """The goal with each side row at its price."""
