@@ -25,10 +25,10 @@ from penstock.plan.problem import Problem
 from penstock.plan.solution import Method, Solution, gap_of
 
 _ROUNDS = 40
-# By how much the first integer program grows while it has no solution; to the last only where more
-# than this share of the level is at stake.
-_WIDER = (1, 4, 16, 64)
-_WORTH = 0.005
+# By how much the first integer program grows while it has no solution; then, where more than this
+# share of the level is at stake, passes that better the best plan.
+_WIDER = (1, 4)
+_WORTH, _PASSES = 0.005, 8
 # Blocks whose choice is open in the first integer program, columns of each, and nodes.
 _OPEN_BLOCKS, _OPEN_COLUMNS, _NODES = 300, 12, 500
 # Of demands that may be served in part: how many blocks, columns of each, and parts of an option.
@@ -86,7 +86,8 @@ class ColumnEngine:
         level = _Level.of(self.maker, goal, stage)
         if not self.maker.blocks:
             return Outcome(best, level.value(best))  # there is but one plan
-        relaxed = self._generate(level, ends_s)
+        # Half the time is for making the plan whole.
+        relaxed = self._generate(level, ends_s - time_limit_s / 2)
         if relaxed is None:
             return Outcome(None)
         shares = self._round(level, relaxed, best, ends_s)
@@ -143,19 +144,37 @@ class ColumnEngine:
         held = held[np.searchsorted(columns.block[held], np.arange(num_blocks))]
         second = np.full(num_blocks, np.inf)
         second[columns.block[place == 1]] = excess[place == 1]
-        worth = level.value(best) - relaxed.bound > _WORTH * level.size
-        for factor in _WIDER if worth else _WIDER[:2]:
+        for factor in _WIDER:
             open_blocks = split | parts | (_rank(second) < _OPEN_BLOCKS * factor)
             depth = np.where(parts, _OPEN_PARTS, _OPEN_COLUMNS)[columns.block]
             kept = open_blocks[columns.block] & ((place < depth) | (taken > 0.0) | is_own)
             kept[held] = True
-            # With every block open the best plan so far is among them.
-            start = is_own[kept].astype(np.float64) if open_blocks.all() else None
-            shares = self._integer(level, take(columns, kept), ends_s, node_limit=_NODES,
-                                   start=start)[0]
-            if shares is not None or open_blocks.all() or time.perf_counter() > ends_s:
+            shares = self._integer(level, take(columns, kept), ends_s, node_limit=_NODES)[0]
+            if shares is not None:
                 return shares
+        if level.value(best) - relaxed.bound > _WORTH * level.size:
+            return self._improve(level, relaxed.weights, take(columns, ~is_own), best, ends_s)
         return None
+
+    def _improve(self, level: "_Level", weights: Weights, columns: Columns, best: Floats,
+                 ends_s: float) -> Floats:
+        """The best plan, bettered a part at a time: each time the blocks are open that are worst
+        off at the prices, all others stay. Never fails, as the best plan is there to start from."""
+        num_blocks = len(self.maker.blocks)
+        lowest = _least(weights.scores(columns), columns.block, num_blocks)
+        near = _places(columns.block, weights.scores(columns)) < _OPEN_COLUMNS
+        for _ in range(_PASSES):
+            own = self.maker.from_shares(best)
+            open_blocks = _rank(lowest - weights.scores(own)) < _OPEN_BLOCKS * _WIDER[-1]
+            choices = join([take(columns, near & open_blocks[columns.block]), own])
+            start = (np.arange(len(choices)) >= len(choices) - len(own)).astype(np.float64)
+            shares = self._integer(level, choices, ends_s, node_limit=_NODES, start=start)[0]
+            gain = 0.0 if shares is None else level.value(best) - level.value(shares)
+            if shares is not None and gain > 0.0:
+                best = shares
+            if gain <= self.gap * max(1.0, level.size) or time.perf_counter() > ends_s:
+                break
+        return best
 
     def _between(self, level: "_Level", relaxed: _Relaxed, split: NDArray[np.bool_]) -> Columns:
         """Columns that serve a part, for the blocks that the relaxation splits and for those that
