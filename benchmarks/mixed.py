@@ -49,7 +49,7 @@ if __name__ == "__main__":
     rows = in_parallel(cost, [(kind, scale) for scale in (0, 1) for kind in kinds])
     for scale in (0, 1):
         mine = [row for row in rows if row["scale"] == scale and row["served"]]
-        single = min((r["cost_per_hour"] for r in mine if len(r["accelerators"]) == 1))
+        single = min(r["cost_per_hour"] for r in mine if len(r["accelerators"]) == 1)
         mixed = next(r["cost_per_hour"] for r in mine if len(r["accelerators"]) > 1)
         rows.append({"scale": scale, "mixed": mixed, "best_single": single,
                      "saving": 1.0 - mixed / single})
