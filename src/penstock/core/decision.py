@@ -1,16 +1,17 @@
 """Decisions as values: what a policy answers, with its reasons."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """The chosen replica, the terms that the choice rests on and why others were rejected."""
 
     replica_id: int
-    terms: Mapping[str, float] = field(default_factory=dict)
-    rejected: Mapping[int, str] = field(default_factory=dict)
+    terms: Mapping[str, float] = MappingProxyType({})
+    rejected: Mapping[int, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

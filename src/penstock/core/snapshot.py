@@ -1,12 +1,12 @@
 """What one replica looks like from outside, and when that was true."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaSnapshot:
+class ReplicaSnapshot(NamedTuple):
     """State of a replica as last observed. A stale or missing snapshot means unknown, never idle.
 
+    A named tuple rather than a dataclass because routing makes one per replica and request.
     ``queued_prompt_tokens`` counts prompt tokens not yet computed, of waiting and running requests.
     ``speed`` is how fast the replica computes, relative to the fastest of its model.
     """

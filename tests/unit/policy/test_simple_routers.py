@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +43,7 @@ def test_least_loaded_counts_prompts_then_requests_then_numbers() -> None:
 
 def test_least_loaded_gives_the_fast_more() -> None:
     router = LeastLoaded()
-    slow = replace(snapshot(0), speed=0.25)
+    slow = snapshot(0)._replace(speed=0.25)
     # The prompt's 10 tokens take as long on an idle slow replica as 40 on a fast one.
     assert router.route(REQUEST, [slow, snapshot(1, 29)], 0.0).replica_id == 1
     assert router.route(REQUEST, [slow, snapshot(1, 31)], 0.0).replica_id == 0

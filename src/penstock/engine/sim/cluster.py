@@ -125,6 +125,5 @@ class Cluster:
             prompt_tokens, kv_tokens = replica.load(now_ps)
             seen = self._seen[index] = ReplicaSnapshot(
                 index, model, now_ps / PS_PER_S, scheduler.num_waiting, scheduler.num_running,
-                prompt_tokens, kv_tokens, scheduler.kv_total_tokens,
-                speed=self._speeds[index])
+                prompt_tokens, kv_tokens, scheduler.kv_total_tokens, None, self._speeds[index])
         return seen
