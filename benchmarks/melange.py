@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from common import show
 
-from penstock.plan.problem import Demand, Option, Pool, Problem
-from penstock.plan.solution import check
-from penstock.plan.solve import solve
+from penstock.plan.assign.problem import Demand, Option, Pool, Problem
+from penstock.plan.assign.solution import check
+from penstock.plan.assign.solve import solve
 
 TYPES = (("A10G", 1.01), ("A100-80GB", 3.67), ("H100", 7.516), ("L4", 0.7))
 # Buckets per side, requests per second, slices per bucket, GPU types.

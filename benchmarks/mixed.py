@@ -33,8 +33,8 @@ def document(accelerators: tuple[str, ...], scale: int) -> dict[str, Any]:
 def cost(job: tuple[tuple[str, ...], int]) -> dict[str, Any]:
     """The checked plan's cost with these accelerators alone."""
     from penstock.fleet.load import parse_fleet
+    from penstock.plan.assign.solve import solve
     from penstock.plan.plan import plan_fleet
-    from penstock.plan.solve import solve
 
     accelerators, scale = job
     plan = plan_fleet(parse_fleet(json.dumps(document(accelerators, scale))), solve)

@@ -30,10 +30,10 @@ GAPS = {200: 1e-4, 5000: 1e-3}
 def row(job: tuple[str, int, int, float, int, bool]) -> dict[str, Any]:
     """One plan, checked."""
     sys.path.insert(0, str(REPOSITORY / "tests"))
-    from penstock.plan.decompose import solve_decomposed
-    from penstock.plan.exact import solve_exact
-    from penstock.plan.solution import check
-    from penstock.plan.solve import solve
+    from penstock.plan.assign.decompose import solve_decomposed
+    from penstock.plan.assign.exact import solve_exact
+    from penstock.plan.assign.solution import check
+    from penstock.plan.assign.solve import solve
     from random_problems import server_problem
 
     mode, servers, types, scarcity, seed, mixed = job

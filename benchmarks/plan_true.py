@@ -63,8 +63,8 @@ def planned(document: dict[str, Any]) -> Any:
     import json
 
     from penstock.fleet.load import parse_fleet
+    from penstock.plan.assign.solve import solve
     from penstock.plan.plan import plan_fleet
-    from penstock.plan.solve import solve
 
     return plan_fleet(parse_fleet(json.dumps(document)), solve)
 

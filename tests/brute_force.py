@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 from scipy.optimize import linprog
 
-from penstock.plan.problem import Demand, Option, Problem
+from penstock.plan.assign.problem import Demand, Option, Problem
 
 Vector = tuple[float, ...]
 

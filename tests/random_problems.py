@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from penstock.plan.problem import Demand, Option, Pool, Problem, Supply
+from penstock.plan.assign.problem import Demand, Option, Pool, Problem, Supply
 
 
 def server_problem(num_demands: int, num_types: int, scarcity: float, seed: int, *,

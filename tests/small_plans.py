@@ -4,9 +4,9 @@ from typing import Any
 
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.values import Fleet
+from penstock.plan.assign.solve import solve
 from penstock.plan.document import plan_document
 from penstock.plan.plan import FleetPlan, plan_fleet
-from penstock.plan.solve import solve
 
 CHAT = {"name": "chat", "slo": {"ttft_s": 2, "itl_s": 0.05}}
 BATCH = {"name": "batch", "priority": 3, "slo": {"e2e_s": 300}}

@@ -24,7 +24,7 @@ from penstock.perf.queueing.parameters import (
     QueueSpec,
     RequestSize,
 )
-from penstock.plan.problem import Demand, Limits, Option, Pool, Problem, Supply, Switching
+from penstock.plan.assign.problem import Demand, Limits, Option, Pool, Problem, Supply, Switching
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions, scheduler_options
 
 POLICIES = tuple(PRESETS)

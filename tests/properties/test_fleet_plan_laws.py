@@ -12,13 +12,13 @@ from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.fleet.write import to_yaml
+from penstock.plan.assign.solution import Solution
+from penstock.plan.assign.solve import solve
 from penstock.plan.check import check
 from penstock.plan.demands import demands_of
 from penstock.plan.estimate import Candidate, estimate
 from penstock.plan.plan import FleetPlan, plan_fleet
 from penstock.plan.propose import Choice, problem_of
-from penstock.plan.solution import Solution
-from penstock.plan.solve import solve
 from penstock.plan.variants import variants_of
 from small_plans import cards, document_of, fleet, lengths, traffic
 

@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brute_force import best_vector
-from penstock.plan.decompose import solve_decomposed
-from penstock.plan.exact import solve_exact
-from penstock.plan.explain import explain
-from penstock.plan.greedy import greedy_shares
-from penstock.plan.instance import build_instance, make_solution, shares_of
-from penstock.plan.order import fits, is_better, objective_vector
-from penstock.plan.problem import Limits, Option, Problem, Supply
-from penstock.plan.solution import Solution, check
+from penstock.plan.assign.decompose import solve_decomposed
+from penstock.plan.assign.exact import solve_exact
+from penstock.plan.assign.explain import explain
+from penstock.plan.assign.greedy import greedy_shares
+from penstock.plan.assign.instance import build_instance, make_solution, shares_of
+from penstock.plan.assign.order import fits, is_better, objective_vector
+from penstock.plan.assign.problem import Limits, Option, Problem, Supply
+from penstock.plan.assign.solution import Solution, check
 from strategies import planning_problems
 
 SHARED = planning_problems(max_demands=4)

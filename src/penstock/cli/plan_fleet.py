@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def planned(fleet: "Fleet", workload: "Workload | None" = None) -> "FleetPlan":
     """The plan of a fleet, with progress on a terminal."""
+    from penstock.plan.assign.solve import solve
     from penstock.plan.plan import plan_fleet
-    from penstock.plan.solve import solve
 
     with progress("planning") as update:
         return plan_fleet(fleet, solve, workload=workload, on_step=update)

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from penstock.fleet.values import Fleet
+from penstock.plan.assign.problem import Problem
+from penstock.plan.assign.solution import Solution
 from penstock.plan.beliefs import Beliefs
 from penstock.plan.judge import Verdict, judge, spaced
-from penstock.plan.problem import Problem
 from penstock.plan.propose import (
     Choice,
     Counts,
@@ -15,7 +16,6 @@ from penstock.plan.propose import (
     narrowed,
     problem_of,
 )
-from penstock.plan.solution import Solution
 
 _MOST_ROUNDS = 60
 _SHARE_STEPS = 5

@@ -7,6 +7,7 @@ from typing import Any
 
 from penstock import __version__
 from penstock.fleet.write import replicas_section
+from penstock.plan.assign.solution import served_name
 from penstock.plan.estimate import Candidate, ClassEstimate, class_estimates, replica_queue
 from penstock.plan.insight import NEVER_S, Insight, slowest_s, told
 from penstock.plan.judge import Verdict
@@ -18,7 +19,6 @@ from penstock.plan.propose import (
     priority_shift,
     variant_of,
 )
-from penstock.plan.solution import served_name
 
 SECONDS_PER_HOUR = 3600.0
 MILLION = 1e6

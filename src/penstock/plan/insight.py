@@ -6,15 +6,15 @@ from math import ceil, isfinite
 
 from penstock.core.slo import ServiceClass
 from penstock.fleet.values import Fleet
+from penstock.plan.assign.explain import Alternative, More, Shortfall, explain
+from penstock.plan.assign.prices import ShadowPrice, shadow_prices
+from penstock.plan.assign.problem import Option, Pool
+from penstock.plan.assign.what_if import ParetoPoint, pareto
 from penstock.plan.demands import Demand
 from penstock.plan.estimate import Candidate, estimate
-from penstock.plan.explain import Alternative, More, Shortfall, explain
 from penstock.plan.plan import FleetPlan
-from penstock.plan.prices import ShadowPrice, shadow_prices
-from penstock.plan.problem import Option, Pool
 from penstock.plan.propose import Choice, pool_name, problem_of
 from penstock.plan.variants import variants_of
-from penstock.plan.what_if import ParetoPoint, pareto
 
 LOOSER = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 """Factors on all targets of a demand that are tried, to say how loose they would have to be."""

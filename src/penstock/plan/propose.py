@@ -4,12 +4,10 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from penstock.fleet.values import Fleet, ReplicaGroup
-from penstock.plan.demands import Demand
-from penstock.plan.estimate import Candidate, without_dominated
-from penstock.plan.problem import (
+from penstock.plan.assign.problem import (
     Demand as Need,
 )
-from penstock.plan.problem import (
+from penstock.plan.assign.problem import (
     Limits,
     Option,
     Pool,
@@ -17,7 +15,9 @@ from penstock.plan.problem import (
     Supply,
     Switching,
 )
-from penstock.plan.solution import Solution
+from penstock.plan.assign.solution import Solution
+from penstock.plan.demands import Demand
+from penstock.plan.estimate import Candidate, without_dominated
 from penstock.plan.variants import LeftOut, variant_name
 
 Rates = Mapping[tuple[str, str], float]

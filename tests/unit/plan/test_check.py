@@ -7,13 +7,13 @@ import pytest
 from penstock.fleet.sources import fleet_workload
 from penstock.metrics.attainment import Attainment
 from penstock.plan import check as module
+from penstock.plan.assign.solve import solve
 from penstock.plan.beliefs import OPTIMISM
 from penstock.plan.check import check
 from penstock.plan.demands import demands_of
 from penstock.plan.estimate import Candidate, estimate
 from penstock.plan.judge import ClassOutcome, Verdict, judge
 from penstock.plan.propose import Choice, groups_of
-from penstock.plan.solve import solve
 from penstock.plan.variants import variants_of
 from small_plans import BATCH, CHAT, cards, fleet, lengths, traffic
 

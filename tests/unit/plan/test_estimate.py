@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from penstock.fleet.sources import fleet_workload
 from penstock.plan import propose
+from penstock.plan.assign.solve import solve
 from penstock.plan.demands import demands_of
 from penstock.plan.estimate import (
     Candidate,
@@ -19,7 +20,6 @@ from penstock.plan.estimate import (
     without_dominated,
 )
 from penstock.plan.propose import Choice, problem_of
-from penstock.plan.solve import solve
 from penstock.plan.variants import LeftOut, variants_of
 from small_plans import BATCH, CHAT, cards, fleet, lengths, traffic
 

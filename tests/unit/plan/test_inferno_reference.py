@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from penstock.plan.decompose import solve_decomposed
-from penstock.plan.exact import solve_exact
-from penstock.plan.problem import Demand, Option, Pool, Problem, Supply
-from penstock.plan.solution import check
+from penstock.plan.assign.decompose import solve_decomposed
+from penstock.plan.assign.exact import solve_exact
+from penstock.plan.assign.problem import Demand, Option, Pool, Problem, Supply
+from penstock.plan.assign.solution import check
 
 SAMPLES = {"old": "v1", "new": "v2"}
 FACTORS = {"cap50": 0.5, "cap25": 0.25}

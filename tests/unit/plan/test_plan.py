@@ -4,8 +4,8 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.fleet.sources import fleet_workload
+from penstock.plan.assign.solve import solve
 from penstock.plan.plan import plan_fleet
-from penstock.plan.solve import solve
 from small_plans import (
     BATCH,
     CHAT,

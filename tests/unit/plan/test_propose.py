@@ -3,9 +3,10 @@
 import pytest
 
 from penstock.fleet.sources import fleet_workload
+from penstock.plan.assign.problem import validated
+from penstock.plan.assign.solve import solve
 from penstock.plan.demands import demands_of
 from penstock.plan.estimate import Candidate
-from penstock.plan.problem import validated
 from penstock.plan.propose import (
     Choice,
     counts_of,
@@ -17,7 +18,6 @@ from penstock.plan.propose import (
     priority_shift,
     problem_of,
 )
-from penstock.plan.solve import solve
 from penstock.plan.variants import variants_of
 from small_plans import BATCH, CHAT, TWO_MODELS, cards, fleet, traffic
 

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from penstock.plan.greedy import greedy_shares
-from penstock.plan.highs import Answer, solve_program
-from penstock.plan.instance import Floats, Instance, build_instance, shares_of
-from penstock.plan.levels import Goal, Outcome, Stage, solve_levels
-from penstock.plan.milp import (
+from penstock.plan.assign.greedy import greedy_shares
+from penstock.plan.assign.highs import Answer, solve_program
+from penstock.plan.assign.instance import Floats, Instance, build_instance, shares_of
+from penstock.plan.assign.levels import Goal, Outcome, Stage, solve_levels
+from penstock.plan.assign.milp import (
     Milp,
     Terms,
     build_milp,
@@ -22,9 +22,9 @@ from penstock.plan.milp import (
     switching_terms,
     vector,
 )
-from penstock.plan.order import KEEP, better_of, fits
-from penstock.plan.problem import Problem
-from penstock.plan.solution import Method, Solution
+from penstock.plan.assign.order import KEEP, better_of, fits
+from penstock.plan.assign.problem import Problem
+from penstock.plan.assign.solution import Method, Solution
 
 # Beyond this many columns, or nodes, ties are left as the solver found them.
 _TIE_COLUMNS, _TIE_NODES = 2000, 200

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from penstock.plan.exact import solve_exact
-from penstock.plan.explain import Alternative, More, explain
-from penstock.plan.problem import Demand, Limits, Option, Pool, Problem, Supply
+from penstock.plan.assign.exact import solve_exact
+from penstock.plan.assign.explain import Alternative, More, explain
+from penstock.plan.assign.problem import Demand, Limits, Option, Pool, Problem, Supply
 from random_problems import server_problem
 
 BIG, SMALL = Pool("big", 4.0, {"H100": 2}, 700.0), Pool("small", 1.0, {"L4": 1}, 70.0)

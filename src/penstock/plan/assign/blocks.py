@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from penstock.plan.instance import Instance
+from penstock.plan.assign.instance import Instance
 
 Kind = Literal["choice", "cover", "general"]
 

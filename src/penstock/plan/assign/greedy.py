@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.plan.instance import Floats, Instance, Ints, served_shares
-from penstock.plan.problem import TOLERANCE
+from penstock.plan.assign.instance import Floats, Instance, Ints, served_shares
+from penstock.plan.assign.problem import TOLERANCE
 
 MAX_ROUNDS = 4
 Change = tuple[float, int, float]  # priced cost, option, share

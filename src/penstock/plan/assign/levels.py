@@ -11,9 +11,9 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.plan.instance import Floats, Instance, make_solution, served_shares
-from penstock.plan.order import SAME, fits, is_better, objective_vector, switching
-from penstock.plan.solution import (
+from penstock.plan.assign.instance import Floats, Instance, make_solution, served_shares
+from penstock.plan.assign.order import SAME, fits, is_better, objective_vector, switching
+from penstock.plan.assign.solution import (
     COST,
     SLACK,
     SWITCHING,

@@ -4,14 +4,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from penstock.plan.exact import goal_terms, priority_rate, stage_milp
-from penstock.plan.highs import solve_program
-from penstock.plan.instance import COST_LIMIT, POWER_LIMIT, Floats, Instance, build_instance
-from penstock.plan.levels import Goal, Stage
-from penstock.plan.milp import vector
-from penstock.plan.problem import Limits, Problem, Supply
-from penstock.plan.solution import SLACK, Solution
-from penstock.plan.solve import solve
+from penstock.plan.assign.exact import goal_terms, priority_rate, stage_milp
+from penstock.plan.assign.highs import solve_program
+from penstock.plan.assign.instance import COST_LIMIT, POWER_LIMIT, Floats, Instance, build_instance
+from penstock.plan.assign.levels import Goal, Stage
+from penstock.plan.assign.milp import vector
+from penstock.plan.assign.problem import Limits, Problem, Supply
+from penstock.plan.assign.solution import SLACK, Solution
+from penstock.plan.assign.solve import solve
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from penstock.plan.problem import (
+from penstock.plan.assign.problem import (
     TOLERANCE,
     Demand,
     Option,

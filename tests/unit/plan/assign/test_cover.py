@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.plan.cover import CoverSearch, Kind
+from penstock.plan.assign.cover import CoverSearch, Kind
 
 KINDS = st.lists(st.builds(Kind, st.sampled_from((0.0, 1.0, 1.5, 2.0, 3.1)),
                            st.sampled_from((0.5, 1.0, 1.6, 2.3, 3.0)), st.integers(0, 4),

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from penstock.plan.instance import Floats, Instance, pool_load, replicas_of, served_shares
-from penstock.plan.problem import TOLERANCE
-from penstock.plan.solution import switching_cost
+from penstock.plan.assign.instance import Floats, Instance, pool_load, replicas_of, served_shares
+from penstock.plan.assign.problem import TOLERANCE
+from penstock.plan.assign.solution import switching_cost
 
 # Relative slack with which a level's optimum is kept at later levels.
 KEEP = 1e-9

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.plan.prices import shadow_prices
-from penstock.plan.problem import Demand, Limits, Option, Pool, Problem, Supply
-from penstock.plan.solve import solve
-from penstock.plan.what_if import Change, changed, pareto, what_if
+from penstock.plan.assign.prices import shadow_prices
+from penstock.plan.assign.problem import Demand, Limits, Option, Pool, Problem, Supply
+from penstock.plan.assign.solve import solve
+from penstock.plan.assign.what_if import Change, changed, pareto, what_if
 
 BIG, SMALL = Pool("big", 4.0, {"H100": 1}), Pool("small", 1.0, {"L4": 1})
 

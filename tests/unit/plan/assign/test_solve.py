@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from penstock.plan.problem import Demand, Option, Pool, Problem, Supply
-from penstock.plan.solution import check
-from penstock.plan.solve import solve
+from penstock.plan.assign.problem import Demand, Option, Pool, Problem, Supply
+from penstock.plan.assign.solution import check
+from penstock.plan.assign.solve import solve
 from random_problems import server_problem
 
 

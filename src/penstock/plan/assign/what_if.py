@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from penstock.core.errors import InputError, nearest
-from penstock.plan.problem import Limits, Option, Problem, Supply, validated
-from penstock.plan.solution import SLACK, Solution
-from penstock.plan.solve import solve
+from penstock.plan.assign.problem import Limits, Option, Problem, Supply, validated
+from penstock.plan.assign.solution import SLACK, Solution
+from penstock.plan.assign.solve import solve
 
 
 @dataclass(frozen=True, slots=True)

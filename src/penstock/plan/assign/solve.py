@@ -3,13 +3,13 @@
 import time
 from dataclasses import replace
 
-from penstock.plan.blocks import find_blocks
-from penstock.plan.decompose import solve_decomposed
-from penstock.plan.exact import solve_exact
-from penstock.plan.instance import build_instance, shares_of
-from penstock.plan.order import SAME, is_better, objective_vector
-from penstock.plan.problem import Problem
-from penstock.plan.solution import COST, SWITCHING, Level, Solution
+from penstock.plan.assign.blocks import find_blocks
+from penstock.plan.assign.decompose import solve_decomposed
+from penstock.plan.assign.exact import solve_exact
+from penstock.plan.assign.instance import build_instance, shares_of
+from penstock.plan.assign.order import SAME, is_better, objective_vector
+from penstock.plan.assign.problem import Problem
+from penstock.plan.assign.solution import COST, SWITCHING, Level, Solution
 
 # Options up to which a plan is first sought as one program, and up to which that is tried at all.
 _SMALL, _MEDIUM = 1000, 5000

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.plan.problem import (
+from penstock.plan.assign.problem import (
     Demand,
     Limits,
     Option,

@@ -5,15 +5,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from penstock.plan.blocks import Block
-from penstock.plan.columns import ColumnMaker, Columns
-from penstock.plan.cover import CoverSearch, Kind
-from penstock.plan.exact import goal_terms, shares_that_fit, stage_milp
-from penstock.plan.highs import solve_program
-from penstock.plan.instance import Floats, Instance, build_instance
-from penstock.plan.levels import Goal, Stage
-from penstock.plan.milp import Milp, served_terms, vector
-from penstock.plan.problem import TOLERANCE, Problem, usable_options
+from penstock.plan.assign.blocks import Block
+from penstock.plan.assign.columns import ColumnMaker, Columns
+from penstock.plan.assign.cover import CoverSearch, Kind
+from penstock.plan.assign.exact import goal_terms, shares_that_fit, stage_milp
+from penstock.plan.assign.highs import solve_program
+from penstock.plan.assign.instance import Floats, Instance, build_instance
+from penstock.plan.assign.levels import Goal, Stage
+from penstock.plan.assign.milp import Milp, served_terms, vector
+from penstock.plan.assign.problem import TOLERANCE, Problem, usable_options
 
 # Nodes of one search for a cover; beyond them the relaxation's value bounds it.
 _COVER_NODES = 20_000

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.plan.highs import Program
-from penstock.plan.instance import (
+from penstock.plan.assign.highs import Program
+from penstock.plan.assign.instance import (
     Floats,
     Instance,
     pool_load,
     replicas_of,
     served_shares,
 )
-from penstock.plan.problem import TOLERANCE
+from penstock.plan.assign.problem import TOLERANCE
 
 Terms = list[tuple[int, float]]
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from penstock.plan.blocks import find_blocks
-from penstock.plan.decompose import solve_decomposed
-from penstock.plan.exact import solve_exact
-from penstock.plan.instance import build_instance
-from penstock.plan.problem import Demand, Limits, Option, Pool, Problem, Supply
-from penstock.plan.solution import check
+from penstock.plan.assign.blocks import find_blocks
+from penstock.plan.assign.decompose import solve_decomposed
+from penstock.plan.assign.exact import solve_exact
+from penstock.plan.assign.instance import build_instance
+from penstock.plan.assign.problem import Demand, Limits, Option, Pool, Problem, Supply
+from penstock.plan.assign.solution import check
 from random_problems import server_problem
 
 

@@ -6,12 +6,12 @@ from typing import Literal
 
 import numpy as np
 
-from penstock.plan.blocks import find_blocks
-from penstock.plan.exact import shares_that_fit
-from penstock.plan.highs import solve_program
-from penstock.plan.instance import Instance, build_instance
-from penstock.plan.milp import Milp, Terms, build_milp, vector
-from penstock.plan.problem import (
+from penstock.plan.assign.blocks import find_blocks
+from penstock.plan.assign.exact import shares_that_fit
+from penstock.plan.assign.highs import solve_program
+from penstock.plan.assign.instance import Instance, build_instance
+from penstock.plan.assign.milp import Milp, Terms, build_milp, vector
+from penstock.plan.assign.problem import (
     Demand,
     Limits,
     Option,
@@ -21,7 +21,7 @@ from penstock.plan.problem import (
     usable_options,
     validated,
 )
-from penstock.plan.solution import SLACK, Solution
+from penstock.plan.assign.solution import SLACK, Solution
 
 # Options up to which all other demands may move to make room.
 _MOVABLE = 2000

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.plan.problem import (
+from penstock.plan.assign.problem import (
     TOLERANCE,
     Demand,
     Pool,
@@ -16,7 +16,7 @@ from penstock.plan.problem import (
     usable_options,
     validated,
 )
-from penstock.plan.solution import SLACK, Level, Method, Solution, move_cost, switching_cost
+from penstock.plan.assign.solution import SLACK, Level, Method, Solution, move_cost, switching_cost
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

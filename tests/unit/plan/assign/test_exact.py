@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from penstock.plan.exact import solve_exact
-from penstock.plan.problem import Demand, Limits, Option, Pool, Problem, Supply, Switching
-from penstock.plan.solution import check
+from penstock.plan.assign.exact import solve_exact
+from penstock.plan.assign.problem import Demand, Limits, Option, Pool, Problem, Supply, Switching
+from penstock.plan.assign.solution import check
 
 
 def demand(name: str, **loads: float) -> Demand:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.plan.blocks import Block
-from penstock.plan.instance import Floats, Instance, Ints
-from penstock.plan.problem import TOLERANCE
-from penstock.plan.solution import SLACK
+from penstock.plan.assign.blocks import Block
+from penstock.plan.assign.instance import Floats, Instance, Ints
+from penstock.plan.assign.problem import TOLERANCE
+from penstock.plan.assign.solution import SLACK
 
 
 @dataclass(frozen=True, slots=True)

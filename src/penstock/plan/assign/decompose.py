@@ -13,16 +13,16 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.plan.blocks import find_blocks
-from penstock.plan.columns import ColumnMaker, Columns, join, take
-from penstock.plan.greedy import filled_shares, greedy_shares
-from penstock.plan.highs import Arrays, solve_program
-from penstock.plan.instance import Floats, Instance, Ints, build_instance, shares_of
-from penstock.plan.levels import Goal, Outcome, Stage, solve_levels
-from penstock.plan.order import KEEP, better_of, fits
-from penstock.plan.pricing import BlockPricer, Weights
-from penstock.plan.problem import Problem
-from penstock.plan.solution import Method, Solution, gap_of
+from penstock.plan.assign.blocks import find_blocks
+from penstock.plan.assign.columns import ColumnMaker, Columns, join, take
+from penstock.plan.assign.greedy import filled_shares, greedy_shares
+from penstock.plan.assign.highs import Arrays, solve_program
+from penstock.plan.assign.instance import Floats, Instance, Ints, build_instance, shares_of
+from penstock.plan.assign.levels import Goal, Outcome, Stage, solve_levels
+from penstock.plan.assign.order import KEEP, better_of, fits
+from penstock.plan.assign.pricing import BlockPricer, Weights
+from penstock.plan.assign.problem import Problem
+from penstock.plan.assign.solution import Method, Solution, gap_of
 
 _ROUNDS = 40
 # By how much the first integer program grows while it has no solution; then, where more than this

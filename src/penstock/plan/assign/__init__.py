@@ -1,0 +1,1 @@
+"""Solves the abstract problem of a plan: replicas of pools for demands, at least cost."""
