@@ -1,37 +1,27 @@
 """Proposes a plan, simulates it, corrects what was believed of the replicas, and proposes again."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from penstock.fleet.values import Fleet
 from penstock.plan.assign.problem import Problem
 from penstock.plan.assign.solution import Solution
 from penstock.plan.beliefs import Beliefs
-from penstock.plan.judge import Verdict, judge, spaced
+from penstock.plan.judge import Verdict
+from penstock.plan.neighbours import cheaper
 from penstock.plan.propose import (
     Choice,
     Counts,
     counts_of,
-    groups_of,
     narrowed,
     problem_of,
+    whole_fleet,
 )
+from penstock.plan.trials import LEAST_SHARE, Trial, Trials, last
 
 _MOST_ROUNDS = 60
-_SHARE_STEPS = 5
-_LONGEST_S = 1e6  # well within what the simulator's clock counts
+_MOST_NEIGHBOURS = 24  # simulated in vain for one demand before a fleet is taken for the cheapest
 _WHOLE = 1.0 - 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """Replicas that were simulated for a demand, and what came of it."""
-
-    round: int
-    demand: str
-    counts: Counts
-    share: float
-    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +54,7 @@ def check(fleet: Fleet, choices: Sequence[Choice], solve: Solve, *, seed: int,
     variants; where it holds, replicas are left out as long as it goes on to hold, and more is
     believed. The search ends with a proposal that holds, of which no replica can be left out.
     """
-    return _Loop(fleet, choices, solve, seed, on_trial).run()
+    return _Loop(fleet, choices, solve, Trials(fleet, seed, on_trial)).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +72,16 @@ class _Proposal:
 
 
 class _Loop:
-    def __init__(self, fleet: Fleet, choices: Sequence[Choice], solve: Solve, seed: int,
-                 on_trial: Callable[[Trial], None] | None) -> None:
+    def __init__(self, fleet: Fleet, choices: Sequence[Choice], solve: Solve, trials: Trials
+                 ) -> None:
         self._fleet = fleet
         self._choices = choices
         self._solve = solve
-        self._seed = seed
-        self._on_trial = on_trial
-        self._round = 0
-        self._trials: list[Trial] = []
-        self._known: dict[tuple[str, Counts, float], Verdict] = {}
+        self._trials = trials
         self._apart: set[str] = set()
-        self._idle_meets: dict[tuple[str, str], bool] = {}
+        self._shown: dict[str, list[Counts]] = {choice.demand.name: [] for choice in choices}
         self._beliefs = Beliefs(choices)
+        self._hopes = Beliefs(choices)  # the same without what mixes are blamed for
 
     def run(self) -> Checked:
         best: _Proposal | None = None
@@ -110,79 +97,71 @@ class _Loop:
                 if best is None or proposal.rank < best.rank:
                     best = proposal
                 key = tuple(proposal.counts.values())
-                if key in held or not self._lean(proposal):
+                if (key in held or not self._lean(proposal)) and not self._bettered(best):
                     return self._checked(best, holds=True)
                 held.add(key)
-            self._round += 1
-            if self._round == _MOST_ROUNDS:
+            self._trials.round += 1
+            if self._trials.round == _MOST_ROUNDS:
                 return self._checked(best or proposal, holds=best is not None)
 
     def _checked(self, proposal: _Proposal, *, holds: bool) -> Checked:
         return Checked(proposal.problem, proposal.solution, proposal.counts, proposal.verdicts,
-                       tuple(self._trials), self._beliefs.rates, holds)
+                       tuple(self._trials.done), self._beliefs.rates, holds)
 
     def _propose(self) -> _Proposal:
         rates = self._beliefs.rates
+        shown = {choice.demand.name: [whole_fleet(choice, counts)
+                                      for counts in self._shown[choice.demand.name]]
+                 for choice in self._choices}
         problem = problem_of(self._fleet, narrowed(self._fleet, self._choices, rates), rates,
-                             self._apart)
+                             self._apart, shown)
         solution = self._solve(problem)
-        counts = {choice.demand.name: counts_of(solution, choice) for choice in self._choices}
-        verdicts = {choice.demand.name: self._judge(choice, counts[choice.demand.name],
-                                                    solution.served[choice.demand.name])
+        counts = {choice.demand.name: counts_of(solution, choice, self._shown[choice.demand.name])
+                  for choice in self._choices}
+        verdicts = {choice.demand.name: self._trials.judge(choice, counts[choice.demand.name],
+                                                           solution.served[choice.demand.name])
                     for choice in self._choices if counts[choice.demand.name]}
         return _Proposal(problem, solution, counts, verdicts)
-
-    def _judge(self, choice: Choice, counts: Counts, share: float) -> Verdict:
-        key = (choice.demand.name, counts, round(share, 6))
-        if key not in self._known:
-            verdict = judge(self._fleet, choice.demand, groups_of(choice, counts),
-                            seed=self._seed, share=share)
-            self._known[key] = verdict
-            trial = Trial(self._round, choice.demand.name, counts, share, verdict)
-            self._trials.append(trial)
-            if self._on_trial is not None:
-                self._on_trial(trial)
-        return self._known[key]
 
     def _correct(self, choice: Choice, proposal: _Proposal) -> None:
         """Believe less of the variants that missed: no more than they turn out to carry."""
         demand, share = choice.demand, proposal.solution.served[choice.demand.name]
         counts = proposal.counts[demand.name]
         if share < _WHOLE:  # all there is: what they carry is less of the demand
-            carried = self._carried(choice, counts, 0.0, share)
+            carried = self._trials.carried(choice, counts, 0.0, share)
             if carried > 0.0 or not self._rule_out(choice, counts):
-                little = share * 0.5**_SHARE_STEPS
-                self._beliefs.refute(demand.name, counts, (carried or little) * demand.rate_per_s)
+                self._refute(choice, counts, carried or share * LEAST_SHARE)
             return
         enough = 2 * sum(count for _, count in counts) + 64
-        too_few = _last(lambda extra: not self._judge(choice, self._more(choice, counts, extra),
-                                                      share).meets, enough)
+        too_few = last(lambda extra: not self._trials.judge(
+            choice, self._more(choice, counts, extra)).meets, enough)
         if too_few >= enough:  # perhaps not a matter of numbers
             if self._rule_out(choice, counts):
                 return
             if len(counts) > 1:  # each alone will do: the router does not share them well
                 self._apart.add(demand.name)
                 return
-        self._beliefs.refute(demand.name, self._more(choice, counts, too_few), demand.rate_per_s)
+        self._refute(choice, self._more(choice, counts, too_few), 1.0)
+
+    def _refute(self, choice: Choice, counts: Counts, share: float) -> None:
+        rate_per_s = share * choice.demand.rate_per_s
+        self._beliefs.refute(choice.demand.name, counts, rate_per_s)
+        if len(counts) == 1:
+            self._hopes.refute(choice.demand.name, counts, rate_per_s)
+
+    def _hold(self, choice: Choice, counts: Counts, share: float = 1.0) -> None:
+        rate_per_s = share * choice.demand.rate_per_s
+        self._beliefs.raise_to(choice.demand.name, counts, rate_per_s)
+        self._hopes.raise_to(choice.demand.name, counts, rate_per_s)
 
     def _rule_out(self, choice: Choice, counts: Counts) -> bool:
         """Believe nothing of variants of which no number will do; whether there are such."""
-        hopeless = [variant for variant, _ in counts if not self._meets_idle(choice, variant)]
+        hopeless = [variant for variant, _ in counts
+                    if not self._trials.meets_idle(choice, variant)]
         for variant in hopeless:
             self._beliefs.rule_out(choice.demand.name, variant)
+            self._hopes.rule_out(choice.demand.name, variant)
         return bool(hopeless)
-
-    def _meets_idle(self, choice: Choice, variant: str) -> bool:
-        """Whether one replica would do if requests came one by one."""
-        key = (choice.demand.name, variant)
-        if key not in self._idle_meets:
-            gap_s = 100.0 / choice.candidate(variant).rate_per_s
-            slow = replace(choice.demand, workloads=tuple(
-                spaced(w, min(gap_s, _LONGEST_S / len(w))) for w in choice.demand.workloads))
-            fleet = replace(self._fleet, run=replace(self._fleet.run, warmup_s=0.0))
-            self._idle_meets[key] = judge(fleet, slow, groups_of(choice, ((variant, 1),)),
-                                          seed=self._seed).meets
-        return self._idle_meets[key]
 
     def _lean(self, proposal: _Proposal) -> bool:
         """Believe more of replicas that carry their demands although some of them are left out.
@@ -194,43 +173,48 @@ class _Loop:
             name = choice.demand.name
             counts, share = proposal.counts[name], proposal.solution.served[name]
             if counts and share < _WHOLE:
-                carried = self._carried(choice, counts, share, 1.0)
+                carried = self._trials.carried(choice, counts, share, 1.0)
                 found |= carried > 1.02 * share
-                self._beliefs.raise_to(name, counts, carried * choice.demand.rate_per_s)
+                self._hold(choice, counts, carried)
             elif counts:
-                fewer = self._fewer(choice, counts)
+                fewer = self._trials.fewer(choice, counts)
                 found |= fewer != counts
-                self._beliefs.raise_to(name, fewer, choice.demand.rate_per_s)
+                self._hold(choice, fewer)
         return found
 
-    def _fewer(self, choice: Choice, counts: Counts) -> Counts:
-        """What is left when no more replicas of one variant can go, the dearest first."""
-        for variant, _ in sorted(counts, reverse=True, key=lambda item:
-                                 choice.candidate(item[0]).variant.cost_per_hour):
-            removed = self._removable(choice, counts, variant)
-            if removed:
-                return _without(counts, variant, removed)
-        return counts
+    def _bettered(self, best: _Proposal) -> bool:
+        """Show a cheaper fleet for a demand that is served in full, where simulation finds one."""
+        for choice in self._choices:
+            name = choice.demand.name
+            if best.counts[name] and best.solution.served[name] >= _WHOLE:
+                counts = self._cheaper(choice, best)
+                if counts is not None:
+                    self._shown[name].append(counts)
+                    return True
+        return False
 
-    def _removable(self, choice: Choice, counts: Counts, variant: str) -> int:
-        """How many replicas of a variant the demand can do without."""
-        most = dict(counts)[variant] - (1 if len(counts) == 1 else 0)
+    def _cheaper(self, choice: Choice, best: _Proposal) -> Counts | None:
+        name = choice.demand.name
+        now = best.counts[name]
+        cost = sum(count * choice.candidate(v).variant.cost_per_hour for v, count in now)
+        mixed = self._fleet.plan.mixed and name not in self._apart
+        for _ in range(_MOST_NEIGHBOURS):
+            rates = {variant: rate for (demand, variant), rate in self._hopes.rates.items()
+                     if demand == name}
+            counts = cheaper(choice, cost, rates, self._room(choice, best),
+                             [*self._trials.missed(name), *self._shown[name]], mixed=mixed)
+            if counts is None or self._trials.judge(choice, counts).meets:
+                return counts
+            if len(counts) == 1:
+                self._refute(choice, counts, 1.0)
+        return None
 
-        def holds(removed: int) -> bool:
-            return removed <= most and self._judge(
-                choice, _without(counts, variant, removed), 1.0).meets
-
-        return _last(holds, most)
-
-    def _carried(self, choice: Choice, counts: Counts, low: float, high: float) -> float:
-        """The largest share between two that these replicas carry; the lower is taken to hold."""
-        for _ in range(_SHARE_STEPS):
-            middle = 0.5 * (low + high)
-            if self._judge(choice, counts, middle).meets:
-                low = middle
-            else:
-                high = middle
-        return low
+    def _room(self, choice: Choice, best: _Proposal) -> dict[str, int]:
+        """Accelerators that other demands leave for this one, where they are limited."""
+        mine = whole_fleet(choice, best.counts[choice.demand.name]).cards
+        return {pool.accelerator.name: pool.count - best.solution.cards.get(
+                    pool.accelerator.name, 0) + mine.get(pool.accelerator.name, 0)
+                for pool in self._fleet.accelerators if pool.count is not None}
 
     def _more(self, choice: Choice, counts: Counts, extra: int) -> Counts:
         """Some replicas more of the variant that carries most, if possible of one that there are
@@ -246,25 +230,3 @@ class _Loop:
         main = max(counts, key=room_and_rate)[0]
         return tuple((variant, count + extra if variant == main else count)
                      for variant, count in counts)
-
-
-def _without(counts: Counts, variant: str, removed: int) -> Counts:
-    left = ((v, n - removed if v == variant else n) for v, n in counts)
-    return tuple((v, n) for v, n in left if n)
-
-
-def _last(holds: Callable[[int], bool], most: int) -> int:
-    """The largest number up to about ``most`` of which ``holds`` is true, taken to be true of 0 and
-    to turn once: found by doubling, then bisection."""
-    low, high = 0, 1
-    while holds(high):
-        low, high = high, 2 * high
-        if low >= most:
-            return low
-    while high - low > 1:
-        middle = (low + high) // 2
-        if holds(middle):
-            low = middle
-        else:
-            high = middle
-    return low

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from penstock.core.errors import InputError
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet, ReplicaGroup
-from penstock.plan.check import Checked, Solve, Trial, check
+from penstock.plan.check import Checked, Solve, check
 from penstock.plan.demands import Demand, demands_of
 from penstock.plan.estimate import Candidate, estimate
 from penstock.plan.headroom import headroom
-from penstock.plan.propose import Choice, considered, current_groups, groups_of
+from penstock.plan.propose import Choice, considered, current_groups, fleet_told, groups_of
+from penstock.plan.trials import Trial
 from penstock.plan.variants import LeftOut, variant_name, variants_of
 from penstock.workload.workload import Workload
 
@@ -81,9 +82,8 @@ def _silent(text: str) -> None:
 
 def told(trial: Trial) -> str:
     """A trial in a few words."""
-    counts = " + ".join(f"{count} x {variant}" for variant, count in trial.counts)
     verdict = "enough" if trial.verdict.meets else "too little"
-    return f"{trial.demand}: {counts} {verdict}"
+    return f"{trial.demand}: {fleet_told(trial.counts)} {verdict}"
 
 
 def _choice(fleet: Fleet, demand: Demand) -> tuple[Choice, list[Dropped]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.plan.assign.problem import (
@@ -47,9 +48,11 @@ class Choice:
 
 
 def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates,
-               apart: Container[str] = ()) -> Problem:
+               apart: Container[str] = (),
+               shown: Mapping[str, Sequence[Pool]] = MappingProxyType({})) -> Problem:
     """The problem of serving every demand; each (demand, variant) is a pool of its own. Demands
-    that are ``apart`` take replicas of one variant only."""
+    that are ``apart`` take replicas of one variant only. ``shown`` has, by demand, whole
+    fleets that carried it in simulation though no rates say so, each as a pool of its own."""
     pools: list[Pool] = []
     needs: list[Need] = []
     shift = priority_shift(choices)
@@ -65,6 +68,9 @@ def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates,
                               current_replicas=running.get(variant.name, 0)))
             load = demand.rate_per_s / rates[demand.name, variant.name]
             options.append(Option(name, max(load, _LEAST_LOAD)))
+        for fleet_pool in shown.get(demand.name, ()):
+            pools.append(fleet_pool)
+            options.append(Option(fleet_pool.name, 1.0))
         needs.append(Need(demand.name, tuple(options), demand.priority + shift,
                           demand.rate_per_s,
                           mixed=fleet.plan.mixed and demand.name not in apart))
@@ -119,14 +125,35 @@ def variant_of(pool: str) -> str:
     return pool.rsplit(_SEPARATOR, 1)[-1]
 
 
-def counts_of(solution: Solution, choice: Choice) -> Counts:
-    """The replicas that a solution gives a demand."""
-    found = []
-    for candidate in choice.candidates:
-        count = solution.replicas.get(pool_name(choice.demand.name, candidate.variant.name), 0)
-        if count:
-            found.append((candidate.variant.name, count))
-    return tuple(sorted(found))
+def fleet_told(counts: Counts) -> str:
+    """Replicas by variant in a few words."""
+    return " + ".join(f"{count} x {variant}" for variant, count in counts)
+
+
+def counts_of(solution: Solution, choice: Choice, shown: Sequence[Counts] = ()) -> Counts:
+    """The replicas that a solution gives a demand, of whose fleets some were ``shown`` to do."""
+    name, started = choice.demand.name, solution.replicas
+    found = {c.variant.name: started.get(pool_name(name, c.variant.name), 0)
+             for c in choice.candidates}
+    for counts in shown:
+        times = started.get(pool_name(name, fleet_told(counts)), 0)
+        for variant, count in counts:
+            found[variant] += times * count
+    return tuple(sorted((variant, count) for variant, count in found.items() if count))
+
+
+def whole_fleet(choice: Choice, counts: Counts) -> Pool:
+    """A fleet as a pool that may be started once."""
+    cards: dict[str, int] = {}
+    cost_per_hour = power_w = 0.0
+    for name, count in counts:
+        variant = choice.candidate(name).variant
+        kind = variant.group.accelerator.name
+        cards[kind] = cards.get(kind, 0) + count * variant.group.num_accelerators
+        cost_per_hour += count * variant.cost_per_hour
+        power_w += count * variant.power_w
+    return Pool(pool_name(choice.demand.name, fleet_told(counts)), cost_per_hour, cards, power_w,
+                max_replicas=1)
 
 
 def groups_of(choice: Choice, counts: Counts) -> tuple[ReplicaGroup, ...]:

@@ -1,12 +1,14 @@
 """Proposals are simulated and corrected until they hold."""
 
 from dataclasses import replace
+from itertools import product
 
+import numpy as np
 import pytest
 
 from penstock.fleet.sources import fleet_workload
 from penstock.metrics.attainment import Attainment
-from penstock.plan import check as module
+from penstock.plan import trials as module
 from penstock.plan.assign.solve import solve
 from penstock.plan.beliefs import OPTIMISM
 from penstock.plan.check import check
@@ -35,16 +37,23 @@ def checked(*entries, **sections):
 class World:
     """Replicas that carry what ``rates`` say, in place of a simulation."""
 
-    def __init__(self, monkeypatch, rates):
+    def __init__(self, monkeypatch, rates, spoilers=()):
         self.rates = rates
+        self.spoilers = spoilers
         self.trials = []
         monkeypatch.setattr(module, "judge", self.judge)
+
+    def carried(self, counts):
+        """Beside a kind that spoils mixes the others carry half."""
+        spoilt = len(counts) > 1 and any(name in self.spoilers for name in counts)
+        return sum(n * self.rates[name] * (0.5 if spoilt and name not in self.spoilers else 1.0)
+                   for name, n in counts.items())
 
     def judge(self, found, demand, groups, *, seed, share=1.0):
         from penstock.plan.variants import variant_name
 
         counts = {variant_name(g): g.count for g in groups}
-        carried = sum(n * self.rates[name] for name, n in counts.items())
+        carried = self.carried(counts)
         self.trials.append((counts, share))
         meets = carried >= share * demand.rate_per_s
         outcome = ClassOutcome("chat", Attainment(int(meets), 1), float(meets), 0.1, 0.2, 0.01)
@@ -129,6 +138,52 @@ def test_kinds_that_fail_together_are_told_apart(monkeypatch):
     result = check(found, single(found), solve, seed=0)
     assert result.holds
     assert len(result.counts["llama-3-8b"]) == 1
+
+
+def test_a_good_mix_is_found_beside_one_that_a_slow_kind_spoils(monkeypatch):
+    """What is refuted first holds a slow kind, and the others are blamed with it."""
+    found = fleet(accelerators=cards(a100_80gb=1, l40s=None, l4=2), plan={"tensor": [1]})
+    rates = {"a100-80gb-bf16": 3.0, "l40s-bf16": 1.1, "l4-bf16": 0.9}
+    world = World(monkeypatch, rates, spoilers=("l4-bf16",))
+    choice, = single(found)
+    choices = [Choice(choice.demand, tuple(replace(c, rate_per_s=rates[c.variant.name])
+                                           for c in choice.candidates))]
+    result = check(found, choices, solve, seed=0)
+    assert result.holds
+    assert cost_of(choice, result.counts["llama-3-8b"]) == pytest.approx(
+        least_cost(found, choice, world))
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_kinds_that_add_up_end_at_the_least_cost(number, monkeypatch):
+    """Whatever estimates are off by, up to what is hoped for at first."""
+    rng = np.random.default_rng(number)
+    found = fleet(accelerators=cards(a100_80gb=None, l40s=3, l4=None), plan={"tensor": [1]})
+    choice, = single(found)
+    rates = {c.variant.name: float(c.variant.cost_per_hour * rng.uniform(0.3, 1.0))
+             for c in choice.candidates}
+    world = World(monkeypatch, rates)
+    choices = [Choice(choice.demand, tuple(
+        replace(c, rate_per_s=rates[c.variant.name] * float(rng.uniform(0.9, 1.3)))
+        for c in choice.candidates))]
+    result = check(found, choices, solve, seed=0)
+    assert result.holds
+    least = least_cost(found, choice, world)
+    assert least - 1e-9 <= cost_of(choice, result.counts["llama-3-8b"]) <= 1.05 * least
+
+
+def cost_of(choice, counts):
+    return sum(n * choice.candidate(name).variant.cost_per_hour for name, n in counts)
+
+
+def least_cost(found, choice, world):
+    """By trying everything."""
+    kinds = [c.variant for c in choice.candidates]
+    most = [min(12, found.pool(v.group.accelerator.name).count or 12) for v in kinds]
+    fleets = (tuple((v.name, n) for v, n in zip(kinds, counts, strict=True) if n)
+              for counts in product(*(range(n + 1) for n in most)))
+    return min(cost_of(choice, counts) for counts in fleets
+               if world.carried(dict(counts)) >= choice.demand.rate_per_s)
 
 
 def test_scarce_cards_carry_the_share_they_turn_out_to_carry(monkeypatch):

@@ -53,12 +53,15 @@ def test_the_replicas_section_reads_back_as_the_plan_s_replicas(plan, document):
 
 
 def test_predicted_and_simulated_stand_side_by_side(document):
-    for demand in document["demands"]:
-        for row in demand["classes"]:
-            assert row["attainment"] >= 0.99
-            assert 0 < row["predicted"]["ttft_p50_s"] <= row["predicted"]["ttft_p99_s"]
-            assert 0 < row["simulated"]["ttft_p50_s"] <= row["simulated"]["ttft_p99_s"]
-            assert row["simulated"]["ttft_p99_s"] < 50 * row["predicted"]["ttft_p99_s"]
+    rows = [row for demand in document["demands"] for row in demand["classes"]]
+    steady = [row for row in rows if row["predicted"]["ttft_p99_s"] is not None]
+    assert steady  # a burst may do with replicas that would not last
+    for row in steady:
+        assert 0 < row["predicted"]["ttft_p50_s"] <= row["predicted"]["ttft_p99_s"]
+        assert row["simulated"]["ttft_p99_s"] < 50 * row["predicted"]["ttft_p99_s"]
+    for row in rows:
+        assert row["attainment"] >= 0.99
+        assert 0 < row["simulated"]["ttft_p50_s"] <= row["simulated"]["ttft_p99_s"]
 
 
 def test_what_is_served_in_part_is_predicted_at_that_part():

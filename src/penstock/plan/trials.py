@@ -1,0 +1,115 @@
+"""Fleets simulated for a demand while a plan is sought, each once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from penstock.fleet.values import Fleet
+from penstock.plan.judge import Verdict, judge, spaced
+from penstock.plan.propose import Choice, Counts, groups_of
+
+_SHARE_STEPS = 5
+_LONGEST_S = 1e6  # well within what the simulator's clock counts
+
+LEAST_SHARE = 0.5**_SHARE_STEPS
+"""Shares of a demand are told apart down to this part of what was hoped for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Replicas that were simulated for a demand, and what came of it."""
+
+    round: int
+    demand: str
+    counts: Counts
+    share: float
+    verdict: Verdict
+
+
+class Trials:
+    """Simulates fleets and remembers what came of each; ``round`` is noted with it."""
+
+    def __init__(self, fleet: Fleet, seed: int, on_trial: Callable[[Trial], None] | None) -> None:
+        self.round = 0
+        self.done: list[Trial] = []
+        self._fleet = fleet
+        self._seed = seed
+        self._on_trial = on_trial
+        self._known: dict[tuple[str, Counts, float], Verdict] = {}
+        self._idle_meets: dict[tuple[str, str], bool] = {}
+
+    def judge(self, choice: Choice, counts: Counts, share: float = 1.0) -> Verdict:
+        """How these replicas do with a share of the demand."""
+        key = (choice.demand.name, counts, round(share, 6))
+        if key not in self._known:
+            verdict = judge(self._fleet, choice.demand, groups_of(choice, counts),
+                            seed=self._seed, share=share)
+            self._known[key] = verdict
+            trial = Trial(self.round, choice.demand.name, counts, share, verdict)
+            self.done.append(trial)
+            if self._on_trial is not None:
+                self._on_trial(trial)
+        return self._known[key]
+
+    def missed(self, demand: str) -> list[Counts]:
+        """Fleets that did not carry the whole of a demand."""
+        return [counts for (name, counts, share), verdict in self._known.items()
+                if name == demand and share == 1.0 and not verdict.meets]
+
+    def meets_idle(self, choice: Choice, variant: str) -> bool:
+        """Whether one replica would do if requests came one by one."""
+        key = (choice.demand.name, variant)
+        if key not in self._idle_meets:
+            gap_s = 100.0 / choice.candidate(variant).rate_per_s
+            slow = replace(choice.demand, workloads=tuple(
+                spaced(w, min(gap_s, _LONGEST_S / len(w))) for w in choice.demand.workloads))
+            fleet = replace(self._fleet, run=replace(self._fleet.run, warmup_s=0.0))
+            self._idle_meets[key] = judge(fleet, slow, groups_of(choice, ((variant, 1),)),
+                                          seed=self._seed).meets
+        return self._idle_meets[key]
+
+    def carried(self, choice: Choice, counts: Counts, low: float, high: float) -> float:
+        """The largest share between two that these replicas carry; the lower is taken to hold."""
+        for _ in range(_SHARE_STEPS):
+            middle = 0.5 * (low + high)
+            if self.judge(choice, counts, middle).meets:
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def fewer(self, choice: Choice, counts: Counts) -> Counts:
+        """What is left when no more replicas of one variant can go, the dearest first."""
+        for variant, count in sorted(counts, reverse=True, key=lambda item:
+                                     choice.candidate(item[0]).variant.cost_per_hour):
+            most = count - (1 if len(counts) == 1 else 0)
+
+            def holds(removed: int, variant: str = variant, most: int = most) -> bool:
+                return removed <= most and self.judge(
+                    choice, _without(counts, variant, removed)).meets
+
+            removed = last(holds, most)
+            if removed:
+                return _without(counts, variant, removed)
+        return counts
+
+
+def _without(counts: Counts, variant: str, removed: int) -> Counts:
+    left = ((v, n - removed if v == variant else n) for v, n in counts)
+    return tuple((v, n) for v, n in left if n)
+
+
+def last(holds: Callable[[int], bool], most: int) -> int:
+    """The largest number up to about ``most`` of which ``holds`` is true, taken to be true of 0 and
+    to turn once: found by doubling, then bisection."""
+    low, high = 0, 1
+    while holds(high):
+        low, high = high, 2 * high
+        if low >= most:
+            return low
+    while high - low > 1:
+        middle = (low + high) // 2
+        if holds(middle):
+            low = middle
+        else:
+            high = middle
+    return low
