@@ -155,13 +155,11 @@ def by_simulation_alone(plan: Any) -> tuple[float | None, int]:
 
 if __name__ == "__main__":
     what = sys.argv[1] if len(sys.argv) > 1 else "fleets"
-    if what == "cheapest":
-        show({"cheapest": in_parallel(cheapest, range(100, 100 + NUM_SMALL))})
-    else:
-        rows: list[dict[str, Any]] = []
-        number = 0
-        while sum(row["served"] for row in rows) < NUM_FLEETS:  # some no accelerator can serve
-            more = range(number, number + NUM_FLEETS - sum(row["served"] for row in rows))
-            rows += in_parallel(fleet_truth, more)
-            number = more.stop
-        show({"fleets": rows})
+    least = NUM_SMALL if what == "cheapest" else NUM_FLEETS
+    number = 100 if what == "cheapest" else 0
+    rows: list[dict[str, Any]] = []
+    while (missing := least - sum(row["served"] for row in rows)) > 0:  # nothing can serve some
+        rows += in_parallel(cheapest if what == "cheapest" else fleet_truth,
+                            range(number, number + missing))
+        number += missing
+    show({what: rows})

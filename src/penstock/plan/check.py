@@ -20,7 +20,7 @@ from penstock.plan.propose import (
 from penstock.plan.trials import LEAST_SHARE, Trial, Trials, last
 
 _MOST_ROUNDS = 60
-_MOST_NEIGHBOURS = 24  # simulated in vain for one demand before a fleet is taken for the cheapest
+_MOST_NEIGHBOURS = 16  # simulated in vain for one demand before a fleet is taken for the cheapest
 _WHOLE = 1.0 - 1e-9
 
 
