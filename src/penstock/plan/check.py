@@ -7,6 +7,7 @@ from penstock.fleet.values import Fleet
 from penstock.plan.assign.problem import Problem
 from penstock.plan.assign.solution import Solution
 from penstock.plan.beliefs import Beliefs
+from penstock.plan.bisection import largest_count
 from penstock.plan.judge import Verdict
 from penstock.plan.neighbours import cheaper
 from penstock.plan.propose import (
@@ -17,7 +18,7 @@ from penstock.plan.propose import (
     problem_of,
     whole_fleet,
 )
-from penstock.plan.trials import LEAST_SHARE, Trial, Trials, last
+from penstock.plan.trials import LEAST_SHARE, Trial, Trials
 
 _MOST_ROUNDS = 60
 _MOST_NEIGHBOURS = 16  # simulated in vain for one demand before a fleet is taken for the cheapest
@@ -133,7 +134,7 @@ class _Loop:
                 self._refute(choice, counts, carried or share * LEAST_SHARE)
             return
         enough = 2 * sum(count for _, count in counts) + 64
-        too_few = last(lambda extra: not self._trials.judge(
+        too_few = largest_count(lambda extra: not self._trials.judge(
             choice, self._more(choice, counts, extra)).meets, enough)
         if too_few >= enough:  # perhaps not a matter of numbers
             if self._rule_out(choice, counts):

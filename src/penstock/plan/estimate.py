@@ -17,6 +17,7 @@ from penstock.perf.queueing.replicas import (
     ReplicaQueue,
     RequestMix,
 )
+from penstock.plan.bisection import largest_count
 from penstock.plan.bound import throughput_bound
 from penstock.plan.demands import Demand
 from penstock.plan.variants import LeftOut, Variant, step_tokens
@@ -138,18 +139,8 @@ def _or_inf(value: float | None) -> float:
 
 def _fewest(queue: ReplicaQueue, rate_per_s: float) -> int:
     """The fewest replicas that together carry a rate within all targets."""
-    low, high = 0, 1
-    while queue.first_miss(rate_per_s / high, high) is not None:
-        low, high = high, 2 * high
-        if high > _MOST_REPLICAS:
-            return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        if queue.first_miss(rate_per_s / middle, middle) is None:
-            high = middle
-        else:
-            low = middle
-    return high
+    return 1 + largest_count(
+        lambda count: queue.first_miss(rate_per_s / count, count) is not None, _MOST_REPLICAS)
 
 
 def _bound(fleet: Fleet, demand: Demand, variant: Variant) -> float | None:

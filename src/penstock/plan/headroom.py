@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.plan.bisection import largest_part
 from penstock.plan.demands import Demand
 from penstock.plan.judge import judge
 from penstock.workload.mixing import scale_rate
@@ -19,14 +20,11 @@ def headroom(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *,
 
     Arrivals are pressed together evenly. Found to within 1/32 by bisection, with the first seed.
     """
-    low, high = 0.0, MOST
-    for _ in range(_STEPS):
-        middle = 0.5 * (low + high)
-        grown = replace(demand, workloads=(scale_rate(demand.sample, 1.0 + middle),))
+
+    def holds(growth: float) -> bool:
+        grown = replace(demand, workloads=(scale_rate(demand.sample, 1.0 + growth),))
         # The same requests count, though they arrive earlier.
-        run = replace(fleet.run, warmup_s=fleet.run.warmup_s / (1.0 + middle))
-        if judge(replace(fleet, run=run), grown, groups, seed=seed).meets:
-            low = middle
-        else:
-            high = middle
-    return low
+        run = replace(fleet.run, warmup_s=fleet.run.warmup_s / (1.0 + growth))
+        return judge(replace(fleet, run=run), grown, groups, seed=seed).meets
+
+    return largest_part(holds, 0.0, MOST, _STEPS)

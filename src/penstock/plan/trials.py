@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from penstock.fleet.values import Fleet
+from penstock.plan.bisection import largest_count, largest_part
 from penstock.plan.judge import Verdict, judge, spaced
 from penstock.plan.propose import Choice, Counts, groups_of
 
@@ -69,13 +70,8 @@ class Trials:
 
     def carried(self, choice: Choice, counts: Counts, low: float, high: float) -> float:
         """The largest share between two that these replicas carry; the lower is taken to hold."""
-        for _ in range(_SHARE_STEPS):
-            middle = 0.5 * (low + high)
-            if self.judge(choice, counts, middle).meets:
-                low = middle
-            else:
-                high = middle
-        return low
+        return largest_part(lambda share: self.judge(choice, counts, share).meets, low, high,
+                            _SHARE_STEPS)
 
     def fewer(self, choice: Choice, counts: Counts) -> Counts:
         """What is left when no more replicas of one variant can go, the dearest first."""
@@ -87,7 +83,7 @@ class Trials:
                 return removed <= most and self.judge(
                     choice, _without(counts, variant, removed)).meets
 
-            removed = last(holds, most)
+            removed = largest_count(holds, most)
             if removed:
                 return _without(counts, variant, removed)
         return counts
@@ -96,20 +92,3 @@ class Trials:
 def _without(counts: Counts, variant: str, removed: int) -> Counts:
     left = ((v, n - removed if v == variant else n) for v, n in counts)
     return tuple((v, n) for v, n in left if n)
-
-
-def last(holds: Callable[[int], bool], most: int) -> int:
-    """The largest number up to about ``most`` of which ``holds`` is true, taken to be true of 0 and
-    to turn once: found by doubling, then bisection."""
-    low, high = 0, 1
-    while holds(high):
-        low, high = high, 2 * high
-        if low >= most:
-            return low
-    while high - low > 1:
-        middle = (low + high) // 2
-        if holds(middle):
-            low = middle
-        else:
-            high = middle
-    return low

@@ -1,0 +1,28 @@
+"""Searches that end where something no longer holds."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.plan.bisection import largest_count, largest_part
+
+
+@given(st.integers(0, 5000))
+def test_the_largest_count_that_holds(limit):
+    assert largest_count(lambda count: count <= limit, 10_000) == limit
+
+
+@given(st.integers(1, 3000))
+def test_the_search_ends_soon_after_the_most(most):
+    assert most <= largest_count(lambda count: True, most) < 2 * most + 1
+
+
+@given(st.floats(0.0, 1.0), st.integers(1, 12))
+def test_the_largest_part_is_near_and_holds(limit, steps):
+    found = largest_part(lambda part: part <= limit, 0.0, 1.0, steps)
+    assert found <= limit
+    assert limit - found <= 0.5**steps
+
+
+def test_a_part_that_never_holds_is_the_low_end():
+    assert largest_part(lambda part: False, 0.25, 1.0, 5) == pytest.approx(0.25)
