@@ -55,6 +55,7 @@ def plan_document(plan: FleetPlan, around: Insight | None = None) -> dict[str, A
         "not_considered": [asdict(dropped) for dropped in plan.dropped],
         "trials": [{"round": t.round, "demand": t.demand, "replicas": dict(t.counts),
                     "share": t.share, "meets": t.verdict.meets,
+                    "only_faster_missed": t.verdict.only_faster_missed,
                     "attainment": {c.name: c.worst_share for c in t.verdict.classes}}
                    for t in plan.checked.trials],
     }

@@ -33,12 +33,14 @@ class ClassOutcome:
 class Verdict:
     """Whether every class met its objective with every seed, and what each got.
 
-    Seeds after the first that misses are not simulated.
+    Seeds after the first that misses are not simulated. ``only_faster_missed`` says that all of
+    them were met, and that only the check with faster arrivals was not.
     """
 
     meets: bool
     num_seeds: int
     classes: tuple[ClassOutcome, ...]
+    only_faster_missed: bool = False
 
 
 def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, seed: int,
@@ -63,11 +65,12 @@ def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, see
             meets = meets and bool(attainment.meets(goals[name]))
         if not meets:
             break
-    if meets and len(distinct(demand.workloads)) > 1:
-        meets = all(_meets(alone, scale_rate(workload, 1.0 + chance(workload)), seed + number)
-                    for number, workload in enumerate(workloads))
-    return Verdict(meets, len(tables),
-                   tuple(_outcome(c.name, tables, worst[c.name]) for c in demand.classes))
+    lasts = not meets or len(distinct(demand.workloads)) < 2 or all(
+        _meets(alone, scale_rate(workload, 1.0 + chance(workload)), seed + number)
+        for number, workload in enumerate(workloads))
+    return Verdict(meets and lasts, len(tables),
+                   tuple(_outcome(c.name, tables, worst[c.name]) for c in demand.classes),
+                   only_faster_missed=not lasts)
 
 
 def chance(workload: Workload) -> float:

@@ -88,6 +88,21 @@ def test_noise_comes_from_the_run_s_seed(monkeypatch):
     assert seeds == [40, 41, 40, 41]  # each once as drawn and once a little faster
 
 
+def test_replicas_at_the_edge_are_told_from_those_that_miss(monkeypatch):
+    """Somewhere between ease and misses there are replicas that only faster arrivals break."""
+    found, demand, groups = ready(traffic(rate_per_s=2, lengths=lengths(2000, 40)))
+    assert not judge(found, demand, groups, seed=0).only_faster_missed
+    monkeypatch.setattr(module, "chance", lambda workload: 1000.0)
+    verdict = judge(found, demand, groups, seed=0)
+    assert not verdict.meets
+    assert verdict.only_faster_missed
+    assert all(c.attainment.share == 1.0 for c in verdict.classes)
+    late, crowd, groups = ready(traffic(rate_per_s=400, num_requests=200,
+                                        lengths=lengths(2000, 40)))
+    missed = judge(late, crowd, groups, seed=0)
+    assert (missed.meets, missed.only_faster_missed) == (False, False)
+
+
 @pytest.mark.parametrize("share", [0.9, 0.5, 1 / 3, 0.07])
 def test_thinned_traffic_is_evenly_spaced(share):
     _, demand, _ = ready(traffic(num_requests=200))
