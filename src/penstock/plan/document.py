@@ -9,7 +9,7 @@ from penstock import __version__
 from penstock.fleet.write import replicas_section
 from penstock.plan.assign.solution import served_name
 from penstock.plan.estimate import Candidate, ClassEstimate, class_estimates, replica_queue
-from penstock.plan.insight import NEVER_S, Insight, slowest_s, told
+from penstock.plan.insight import NEVER_S, Insight, insight, slowest_s, told
 from penstock.plan.judge import Verdict
 from penstock.plan.plan import FleetPlan
 from penstock.plan.propose import (
@@ -59,6 +59,16 @@ def plan_document(plan: FleetPlan, around: Insight | None = None) -> dict[str, A
                    for t in plan.checked.trials],
     }
     return document if around is None else document | _around(plan, around)
+
+
+def full_document(plan: FleetPlan,
+                  other: tuple[Sequence[str], FleetPlan] | None = None) -> dict[str, Any]:
+    """All that is known of a plan: its document, what surrounds it, and where there is an ``other``
+    (settings, and the plan with them), what these would change."""
+    document = plan_document(plan, insight(plan))
+    if other is not None:
+        document["what_if"] = compared(document, plan_document(other[1]), other[0])
+    return document
 
 
 def _around(plan: FleetPlan, around: Insight) -> dict[str, Any]:
