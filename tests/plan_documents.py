@@ -12,7 +12,8 @@ def candidate(demand, variant, accelerator, cost, alone, ttft_s, **changes):
     return {"demand": demand, "variant": variant, "accelerator": accelerator, "tensor": 1,
             "pipeline": 1, "precision": "bf16", "kv_precision": "bf16", "kv_tokens": 10_000,
             "cost_per_hour": cost, "power_w": 300.0, "rate_per_s": 3.0, "bound_per_s": 4.0,
-            "believed_per_s": 2.5, "num_replicas": alone, "cost_alone_per_hour": alone * cost,
+            "believed_per_s": 2.5, "corrected": True, "num_replicas": alone,
+            "estimated_replicas": alone, "cost_alone_per_hour": alone * cost,
             "binding": "chat ttft", "classes": [
                 {"name": "chat", "ttft_p50_s": 0.1, "ttft_p99_s": ttft_s, "itl_p50_s": 0.01,
                  "itl_p99_s": 0.05}], **changes}
@@ -25,7 +26,7 @@ DOCUMENT = {
                   "parallelism": {"tensor": 2, "pipeline": 1}, "precision": "fp8"}],
     "cost_per_hour": 4.25, "cost_per_million_tokens": 0.15, "power_w": 1300.0,
     "optimum": {"method": "exact", "objective": 4.25, "bound": 4.24, "gap": 0.00235,
-                "time_s": 0.012, "switching_cost": 0.0,
+                "switching_cost": 0.0,
                 "levels": [{"name": "cost", "objective": 4.25, "bound": 4.24, "gap": 0.00235}]},
     "cards": [{"accelerator": "l4", "count": 6, "used": 4, "price_per_hour": 0.5},
               {"accelerator": "h100", "count": None, "used": 1, "price_per_hour": 2.25}],
@@ -55,7 +56,7 @@ DOCUMENT = {
         candidate("small", "l4-tp2-fp8", "l4", 1.0, 4, 1.5, tensor=2),
         candidate("small", "h100-bf16", "h100", 2.25, 1, 0.5),
         candidate("big", "h100-bf16", "h100", 2.25, 3, 0.9),
-        candidate("big", "l4-tp4-bf16", "l4", 2.0, 9, None, tensor=4)],
+        candidate("big", "l4-tp4-bf16", "l4", 2.0, 9, None, tensor=4, corrected=False)],
     "not_considered": [
         {"demand": "small", "variant": "l4-bf16", "reason": "h100-bf16 carries more"},
         {"demand": "small", "variant": "l4-fp8", "reason": "h100-bf16 carries more"},
@@ -71,10 +72,16 @@ DOCUMENT = {
     "shadow_prices": [{"resource": "l4", "available": 4, "used": 4, "dual_per_hour": 1.2345,
                        "one_more_saves_per_hour": 0.83, "step": 1.0, "serves_per_s": {}}],
     "pareto": [
-        {"cost_per_hour": 8.0, "ttft_p99_s": 0.5, "power_w": 1400.0, "label": "fast",
-         "chosen": False},
-        {"cost_per_hour": 4.25, "ttft_p99_s": 1.9, "power_w": 1300.0, "label": "cheapest",
-         "chosen": True}],
+        {"cost_per_hour": 4.25, "ttft_p99_s": 1.9, "power_w": 1300.0, "chosen": True,
+         "label": "small: 2 x l4-tp2-fp8; big: 1 x h100-bf16",
+         "replicas": {"small": {"l4-tp2-fp8": 2}, "big": {"h100-bf16": 1}}},
+        {"cost_per_hour": 8.0, "ttft_p99_s": 0.5, "power_w": 1400.0, "chosen": False,
+         "label": "small: 1 x h100-bf16; big: 1 x h100-bf16",
+         "replicas": {"small": {"h100-bf16": 1}, "big": {"h100-bf16": 1}}}],
+    "plan_point": {"cost_per_hour": 4.25, "ttft_p99_s": 1.9, "power_w": 1300.0, "chosen": True,
+                   "label": "small: 2 x l4-tp2-fp8; big: 1 x h100-bf16", "on_front": True,
+                   "replicas": {"small": {"l4-tp2-fp8": 2}, "big": {"h100-bf16": 1}}},
+    "timing": {"solver_s": 0.012},
 }
 
 

@@ -47,7 +47,7 @@ def planned(*entries: dict[str, Any], **sections: Any) -> FleetPlan:
 def document_of(plan: FleetPlan) -> dict[str, Any]:
     """What plan.json would say, without how long it took."""
     document = plan_document(plan)
-    del document["optimum"]["time_s"]
+    del document["timing"]
     return document
 
 

@@ -148,8 +148,9 @@ def running(repository, *arguments):
             process.kill()
 
 
-def post(address, path, body):
-    request = urllib.request.Request(f"{address}{path}", data=body, method="POST")
+def post(address, path, body, content_type="application/json"):
+    request = urllib.request.Request(f"{address}{path}", data=body, method="POST",
+                                     headers={"Content-Type": content_type})
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, orjson.loads(response.read())
@@ -173,6 +174,27 @@ def test_a_server_on_the_loopback(repository, penstock, bundle) -> None:
         assert post(address, "/optimizeOne", b" " * 2**21)[0] == 413
         with urllib.request.urlopen(f"{address}/openapi.json", timeout=60) as response:
             assert "/v1/queue/size" in orjson.loads(response.read())["paths"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def test_a_fleet_file_is_planned_over_http(repository, penstock, folder) -> None:
+    """As ``penstock plan --json`` plans it."""
+    printed = penstock("plan", "unsized.yaml", "--json", "--no-report", "--seed", "5").json
+    text = (folder / "unsized.yaml").read_bytes()
+    with running(repository, "--time-limit", "100") as (address, process):
+        status, answer = post(address, "/v1/plan?seed=5", text, "application/yaml")
+        assert status == 200
+        for document in (answer, printed):
+            document.pop("name")
+            del document["timing"]
+        assert answer == printed
+        status, answer = post(address, "/v1/plan?time_limit_s=0.01", text, "application/yaml")
+        assert (status, "0.01 s" in answer["message"]) == (504, True)
+        reading = text.replace(b"traffic:", b"catalog: unsized.yaml\ntraffic:")
+        status, answer = post(address, "/v1/plan", reading, "application/yaml")
+        assert status == 400
+        assert "catalog: names a file, 'unsized.yaml'" in answer["message"]
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
 

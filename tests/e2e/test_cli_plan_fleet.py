@@ -68,6 +68,18 @@ def test_equal_seeds_make_equal_plans_and_another_seed_another_trial(planned):
     assert rates("--seed", 3) == rates("--seed", 3) != rates("--seed", 4)
 
 
+def test_equal_runs_write_equal_files_but_for_timing(penstock, folder):
+    for name in ("a", "b"):
+        assert penstock("plan", "unsized.yaml", "--json", "--out", name).status == 0
+    for name in ("report.html", "fleet.yaml"):
+        assert (folder / "a" / name).read_bytes() == (folder / "b" / name).read_bytes()
+    one, other = (orjson.loads((folder / name / "plan.json").read_bytes()) for name in "ab")
+    assert one.pop("timing")["solver_s"] > 0
+    del other["timing"]
+    assert one == other
+    assert "changes" not in one
+
+
 def test_what_cannot_be_served_is_status_1_with_everything_there(plan, folder):
     outcome = plan("--json", "--out", "out", *IMPOSSIBLE)
     assert outcome.status == 1
@@ -78,9 +90,12 @@ def test_what_cannot_be_served_is_status_1_with_everything_there(plan, folder):
     assert not parse_fleet((folder / "out/fleet.yaml").read_text()).replicas
 
 
-def test_the_rest_is_still_planned(plan):
-    outcome = plan("--json", *IMPOSSIBLE, *setting("plan.pooling=class"))
+def test_the_rest_is_still_planned(penstock, plan):
+    outcome = plan("--json", "--out", "out", *IMPOSSIBLE, *setting("plan.pooling=class"))
     assert outcome.status == 1
+    run = penstock("run", "out/fleet.yaml", "--json", "--no-report", "--out", "run")
+    assert run.status == 0
+    assert [list(one["mix"]) for one in run.json["fleet"]["traffic"]] == [["batch"]]
     assert outcome.json["unserved"] == ["llama-3-8b/chat"]
     assert [row["service_classes"] for row in outcome.json["replicas"]] == [["batch"]]
 

@@ -1,18 +1,21 @@
 """One endpoint: what it is called, what it takes and answers, and the function behind it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.errors import InputError
 
+JSON = "application/json"
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status code and a JSON document."""
+    """A status code, a JSON document and what stands in the header beside it."""
 
     document: Any
     status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,8 @@ class Operation:
     """A POST endpoint. ``handle`` turns the parsed body into an answer, or raises InputError.
 
     ``request`` is the JSON Schema of the body and ``example`` a body that works; ``errors`` are the
-    status codes beside 200 and 400 with their meaning.
+    status codes beside 200 and 400 with their meaning. ``media_types`` are the forms in which the
+    body may be sent, ``parameters`` the schemas of what may stand in the query.
     """
 
     path: str
@@ -30,6 +34,8 @@ class Operation:
     response: Mapping[str, Any]
     example: Mapping[str, Any]
     errors: Mapping[int, str]
+    media_types: tuple[str, ...] = (JSON,)
+    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def call(self, body: Any) -> Answer:
         """The answer; bad input is status 400 with its one line."""
@@ -39,9 +45,9 @@ class Operation:
             return failure(400, str(error))
 
 
-def failure(status: int, message: str) -> Answer:
+def failure(status: int, message: str, **headers: str) -> Answer:
     """An error in the form of every endpoint, upstream's as well."""
-    return Answer({"message": " ".join(message.split())}, status)
+    return Answer({"message": " ".join(message.split())}, status, headers)
 
 
 def number_schema(description: str, **more: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The HTTP server around the operations (aiohttp, extra ``serve``).
 
 It listens on the loopback interface by default and has no users and no passwords: whoever reaches
-it may plan. Plans run in threads, a few at a time, so that one long plan keeps nobody from asking.
+it may plan. What takes a moment runs in threads, a few at a time; plans of fleet files run in
+processes of their own (``jobs``). So nobody is kept from asking.
 """
 
 import asyncio
@@ -13,22 +14,33 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from penstock.api import fleet_plan
+from penstock.api.jobs import Jobs, Limits
 from penstock.api.openapi import docs_page, openapi_document
-from penstock.api.operation import Answer, Operation, failure
+from penstock.api.operation import JSON, Answer, Operation, failure
+from penstock.core.errors import InputError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_BODY_BYTES = 16 * 2**20
 AT_ONCE = 4
+USUAL = Limits()
+_GOODBYE_S = 5.0
 
 
 def make_app(operations: Sequence[Operation], max_body_bytes: int = MAX_BODY_BYTES,
-             on_bug: Callable[[str], None] = lambda _: None) -> web.Application:
-    """The application. ``on_bug`` is told the trace of an error that is not the caller's."""
+             on_bug: Callable[[str], None] = lambda _: None,
+             limits: Limits = USUAL) -> web.Application:
+    """The application: the operations, and plans of fleet files within ``limits``.
+
+    ``on_bug`` is told the trace of an error that is not the caller's.
+    """
     app = web.Application(client_max_size=max_body_bytes, middlewares=[_errors(on_bug)])
     free = asyncio.Semaphore(AT_ONCE)
     for operation in operations:
         app.router.add_post(operation.path, _handler(operation, free))
-    page, description = docs_page(operations), _bytes(openapi_document(operations))
+    app.router.add_post(fleet_plan.PATH, _plan_handler(Jobs(limits, on_bug)))
+    described = (*operations, fleet_plan.operation())
+    page, description = docs_page(described), _bytes(openapi_document(described))
 
     async def docs(_: web.Request) -> web.Response:
         return web.Response(text=page, content_type="text/html")
@@ -50,6 +62,20 @@ def _handler(operation: Operation, free: asyncio.Semaphore) -> Handler:
             return _response(failure(400, f"body: is not JSON ({error})"))
         async with free:
             return _response(await asyncio.to_thread(operation.call, document))
+
+    return handle
+
+
+def _plan_handler(jobs: Jobs) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        if request.content_type not in (JSON, *fleet_plan.YAML):
+            return _response(failure(415, fleet_plan.unsupported(request.content_type)))
+        try:
+            order = fleet_plan.order_of(await request.read(), request.content_type,
+                                        list(request.query.items()))
+        except InputError as error:
+            return _response(failure(400, str(error)))
+        return _response(await jobs.answer(order))
 
     return handle
 
@@ -83,7 +109,7 @@ def _reason(request: web.Request, error: web.HTTPException) -> str:
 
 def _response(answer: Answer) -> web.Response:
     return web.Response(body=_bytes(answer.document), status=answer.status,
-                        content_type="application/json")
+                        content_type=JSON, headers=answer.headers)
 
 
 def _bytes(document: Any) -> bytes:
@@ -93,7 +119,9 @@ def _bytes(document: Any) -> bytes:
 async def serve(app: web.Application, host: str, port: int,
                 on_ready: Callable[[str, int], None]) -> None:
     """Listen until SIGINT or SIGTERM; ``on_ready`` gets the address, which port 0 leaves open."""
-    runner = web.AppRunner(app, access_log=None)
+    # With handler_cancellation, a caller who hangs up stops the plan that was made for them.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True,
+                           shutdown_timeout=_GOODBYE_S)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

@@ -48,12 +48,16 @@ class Catalog:
 
         Raises InputError with the nearest name, or with what is wrong with the config.
         """
-        found = _named(name, self.models, self.model_aliases)
-        if found is not None:
-            return found
-        if _is_path(name):
+        if _named(name, self.models, self.model_aliases) is None and _is_path(name):
             return model_from_hf_config(Path(name).expanduser())
-        raise _unknown("model", name, self.models, self.model_aliases)
+        return self.listed_model(name)
+
+    def listed_model(self, name: str) -> ModelSpec:
+        """The model of that name or alias, and never a file; InputError with the nearest name."""
+        found = _named(name, self.models, self.model_aliases)
+        if found is None:
+            raise _unknown("model", name, self.models, self.model_aliases)
+        return found
 
 
 def load_catalog(extra: Path | str | None = None) -> Catalog:

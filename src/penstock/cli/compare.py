@@ -14,7 +14,6 @@ from penstock.cli.options import (
     NumSeeds,
     Seed,
     Settings,
-    parse_value,
     read_fleet,
     seed_range,
     with_replicas,
@@ -84,6 +83,8 @@ def split_policies(text: str) -> list[str]:
 def _options(label: str, fleet_file: Path, settings: list[str] | None,
              data: Path | None) -> "SchedulerOptions":
     """Checked just as if the fleet file said it."""
+    from penstock.fleet.settings import parse_value
+
     name, *knobs = label.split(":")
     choice: dict[str, Any] = {"name": name}
     for knob in knobs:

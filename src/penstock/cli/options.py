@@ -1,6 +1,5 @@
 """Options that several commands share, and what they mean."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,6 +39,7 @@ def read_fleet(path: Path, settings: Sequence[str] | None = None, data_dir: Path
                seed: int | None = None, more: dict[str, Any] | None = None) -> "Fleet":
     """The fleet file with the command line's changes. Raises InputError."""
     from penstock.fleet.load import load_fleet
+    from penstock.fleet.settings import parse_settings
 
     overrides = {**parse_settings(settings or ()), **(more or {})}
     if seed is not None:
@@ -47,33 +47,6 @@ def read_fleet(path: Path, settings: Sequence[str] | None = None, data_dir: Path
     if data_dir is not None and not data_dir.is_dir():
         raise InputError(f"--data {data_dir}: no such folder")
     return load_fleet(path, overrides, data_dir)
-
-
-def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` texts as overrides. A later one of the same key wins."""
-    return {key: parse_value(text, f"--set {key}") for key, text in map(split_setting, settings)}
-
-
-def split_setting(setting: str) -> tuple[str, str]:
-    """The key and the value's text."""
-    key, equals, text = setting.partition("=")
-    if not equals or not key.strip():
-        raise InputError(f"--set {setting[:60]!r}: expected KEY=VALUE, such as run.seed=7")
-    return key.strip(), text
-
-
-def parse_value(text: str, where: str) -> Any:
-    """A value in YAML's notation, as the fleet file reads it."""
-    from penstock.fleet.marked_yaml import read_yaml
-
-    if not text.strip():
-        return None
-    try:
-        return read_yaml(text, where).data
-    except InputError as error:
-        # A command line has no lines to count.
-        fault = re.sub(r"^:\d+", "", str(error).removeprefix(where))
-        raise InputError(f"{where}={text[:60]}{fault}") from None
 
 
 def seed_range(fleet: "Fleet", num_seeds: int) -> range:

@@ -1,7 +1,7 @@
 """A plan of a fleet file on the command line: progress, files, tables, exit status."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.cli.console import note, print_json, print_tables, progress
 from penstock.cli.exits import MISSED, OK
@@ -40,17 +40,14 @@ def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bo
     ``other`` is the fleet as it might be, with the settings that make it so.
     """
     from penstock.cli.single_run import default_folder
-    from penstock.fleet.write import to_yaml
-    from penstock.plan.document import compared, plan_document
-    from penstock.plan.insight import insight
+    from penstock.plan.document import full_document
+    from penstock.plan.loadable import planned_yaml
 
     folder = out or default_folder(f"{fleet.name}-plan")
     with staged(folder) as staging:
         plan = planned(fleet)
-        document: dict[str, Any] = plan_document(plan, insight(plan))
-        if other is not None:
-            document["what_if"] = compared(document, plan_document(planned(other[1])), other[0])
-        write_plan_files(staging, document, to_yaml(plan.fleet), page=page)
+        document = full_document(plan, None if other is None else (other[0], planned(other[1])))
+        write_plan_files(staging, document, planned_yaml(plan), page=page)
     if as_json:
         print_json(document)
     else:

@@ -21,10 +21,22 @@ def plan_server(
     max_body_mb: Annotated[int, typer.Option(
         "--max-body-mb", min=1, max=1024, metavar="N",
         help="Largest request body, in MB.")] = 16,
+    num_at_once: Annotated[int, typer.Option(
+        "--plans", min=1, max=1024, metavar="N", help="Most plans of fleet files at once.")] = 2,
+    num_waiting: Annotated[int, typer.Option(
+        "--waiting", min=0, max=100_000, metavar="N",
+        help="Most plans that wait for their turn; who comes later is told to come back.")] = 8,
+    time_limit_s: Annotated[float, typer.Option(
+        "--time-limit", min=0.1, max=1e6, metavar="SECONDS",
+        help="Give a plan of a fleet file up after this time.")] = 120.0,
+    memory_mb: Annotated[int, typer.Option(
+        "--plan-memory-mb", min=256, max=1_000_000, metavar="N",
+        help="Most memory that a plan of a fleet file may take, in MB.")] = 4096,
 ) -> int:
     """Answer planning questions over HTTP until interrupted.
 
-    Penstock's own operations are under /v1; /optimizeOne, /solve, /target and /optimize answer
+    /v1/plan takes a fleet file (JSON or YAML) and answers what `penstock plan --json` prints; other
+    operations of our own are under /v1, too. /optimizeOne, /solve, /target and /optimize answer
     like Inferno's programs. /docs lists them, /openapi.json describes them for programs.
     """
     import asyncio
@@ -33,6 +45,7 @@ def plan_server(
     from penstock.cli.console import note
 
     try:
+        from penstock.api.jobs import Limits
         from penstock.api.server import make_app, serve
     except ImportError as error:
         raise InputError("plan-server needs aiohttp, which the extra 'serve' brings: "
@@ -45,7 +58,8 @@ def plan_server(
         sys.stderr.flush()
 
     async def run() -> None:
-        await serve(make_app(OPERATIONS, max_body_mb * 2**20, note), host, port, ready)
+        limits = Limits(num_at_once, num_waiting, time_limit_s, memory_mb)
+        await serve(make_app(OPERATIONS, max_body_mb * 2**20, note, limits), host, port, ready)
 
     asyncio.run(run())
     return OK

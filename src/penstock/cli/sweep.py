@@ -13,9 +13,7 @@ from penstock.cli.options import (
     NumReplicas,
     NumSeeds,
     Seed,
-    parse_value,
     read_fleet,
-    split_setting,
     with_replicas,
 )
 from penstock.core.errors import InputError
@@ -80,6 +78,8 @@ def sweep(
 
 def parse_axes(texts: list[str]) -> dict[str, list[Any]]:
     """``key=v1,v2`` texts as lists of values."""
+    from penstock.fleet.settings import parse_value, split_setting
+
     axes: dict[str, list[Any]] = {}
     for key, text in map(split_setting, texts):
         if key in axes:

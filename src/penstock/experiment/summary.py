@@ -21,7 +21,7 @@ def whole_summary(run: Run, sized: Sized | None = None,
 
         summary["plan"] = plan_document(plan)
         # How long it took differs from run to run; a run's files do not.
-        del summary["plan"]["optimum"]["time_s"]
+        del summary["plan"]["timing"]
     return summary
 
 

@@ -11,13 +11,19 @@ from penstock.fleet.problems import PlacedError, shown
 
 @dataclass(frozen=True, slots=True)
 class FileFinder:
-    """Looks for relative paths in ``base``, then in ``data_dir``."""
+    """Looks for relative paths in ``base``, then in ``data_dir``.
 
-    base: Path
+    Without a ``base`` no file may be named: what came from elsewhere must not read this disk.
+    """
+
+    base: Path | None
     data_dir: Path | None = None
 
     def find(self, name: str, field: FieldPath) -> str:
         """The absolute path of a file or folder that the document names in ``field``."""
+        if self.base is None:
+            raise PlacedError(field, f"names a file, {shown(name)}, and no files are read here; "
+                                     "expected a built-in name, or the values themselves")
         folders = [self.base] if self.data_dir is None else [self.base, self.data_dir]
         for folder in folders:
             path = folder / Path(name).expanduser()

@@ -205,6 +205,9 @@ def _step_time(choice: str | StepTimeSection | None, files: FileFinder, path: Pa
     spec = choice.given()
     if choice.path is not None:
         spec["path"] = files.find(choice.path, (*path, "path"))
+    for key in ("kind", "name"):
+        if str(spec.get(key, "")).endswith(_STEP_TIME_FILES):
+            spec[key] = files.find(spec[key], (*path, key))
     if "name" in spec and "kind" in spec:
         raise PlacedError(path, "kind and name mean the same; keep one of them")
     return spec

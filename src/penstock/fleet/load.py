@@ -26,8 +26,11 @@ def load_fleet(path: Path | str, overrides: Mapping[str, Any] | None = None,
 
 def parse_fleet(text: str | bytes, source: str = "fleet.yaml",
                 overrides: Mapping[str, Any] | None = None,
-                data_dir: Path | str | None = None, *, base: Path | str = ".") -> Fleet:
-    """The fleet that ``text`` describes; ``source`` names it in errors, ``base`` is its folder."""
+                data_dir: Path | str | None = None, *, base: Path | str | None = ".") -> Fleet:
+    """The fleet that ``text`` describes; ``source`` names it in errors, ``base`` is its folder.
+
+    With a ``base`` of None, text that names a file is an error and no such file is looked for.
+    """
     if isinstance(text, bytes):
         text = decoded(text, source)
     marked = read_yaml(text, source)
@@ -38,7 +41,8 @@ def parse_fleet(text: str | bytes, source: str = "fleet.yaml",
     if overrides:
         marked = overridden(marked, overrides)
     name = re.sub(r"[\s\x00-\x1f\x7f]+", "-", Path(source).stem)[:200] or "fleet"
-    return _resolved(marked, name, FileFinder(Path(base), Path(data_dir) if data_dir else None))
+    files = FileFinder(None if base is None else Path(base), Path(data_dir) if data_dir else None)
+    return _resolved(marked, name, files)
 
 
 def _resolved(marked: MarkedData, name: str, files: FileFinder) -> Fleet:

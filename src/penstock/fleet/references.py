@@ -81,11 +81,10 @@ def _catalog_problems(document: FleetDocument, catalog: Catalog) -> Iterator[Pro
 
 
 def catalog_model(catalog: Catalog, name: str) -> ModelSpec:
-    """The catalog's model of that name or alias, never a folder that happens to bear it."""
-    model = catalog.model(name)
-    if model.name not in catalog.models:
+    """The catalog's model of that name or alias, never a file that happens to bear it."""
+    if name.endswith(".json") or name.startswith(("./", "../", "/", "~")):
         raise InputError(f"{shown(name)} is a path; give it as config, beside a name of your own")
-    return model
+    return catalog.listed_model(name)
 
 
 def _entry_problems(section: str, names: list[str],

@@ -7,17 +7,18 @@ from typing import Any
 
 from penstock import __version__
 from penstock.fleet.write import replicas_section
-from penstock.plan.assign.solution import served_name
-from penstock.plan.estimate import Candidate, ClassEstimate, class_estimates, replica_queue
-from penstock.plan.insight import NEVER_S, Insight, slowest_s, told
+from penstock.plan.assign.solution import SLACK, Solution, served_name
+from penstock.plan.estimate import Candidate
+from penstock.plan.expected import Alone, all_alone, in_plan
+from penstock.plan.insight import NEVER_S, Insight, insight, told
 from penstock.plan.judge import Verdict
 from penstock.plan.plan import FleetPlan
 from penstock.plan.propose import (
     Choice,
     current_counts,
     idle_counts,
+    pool_name,
     priority_shift,
-    variant_of,
 )
 
 SECONDS_PER_HOUR = 3600.0
@@ -30,8 +31,7 @@ def plan_document(plan: FleetPlan, around: Insight | None = None) -> dict[str, A
     Numbers that do not exist (a latency that would grow without end) are None.
     """
     solution, fleet = plan.checked.solution, plan.fleet
-    changes = _changes(plan)
-    document = {
+    document: dict[str, Any] = {
         "name": fleet.name, "version": __version__, "seed": fleet.run.seed,
         "holds": plan.checked.holds, "served_in_full": plan.served_in_full,
         "unserved": list(solution.unserved),
@@ -41,25 +41,35 @@ def plan_document(plan: FleetPlan, around: Insight | None = None) -> dict[str, A
         "power_w": solution.power_w,
         "optimum": {
             "method": solution.method, "objective": solution.objective, "bound": solution.bound,
-            "gap": solution.gap, "time_s": solution.time_s,
-            "switching_cost": solution.switching_cost,
+            "gap": solution.gap, "switching_cost": solution.switching_cost,
             "levels": _levels(plan)},
         "cards": [{"accelerator": pool.accelerator.name, "count": pool.count,
                    "used": solution.cards.get(pool.accelerator.name, 0),
                    "price_per_hour": pool.price_per_hour} for pool in fleet.accelerators],
         "demands": [_demand(plan, choice) for choice in plan.choices],
-        "changes": changes,
-        "moves": moves(changes),
-        "candidates": [_candidate(choice, candidate, plan) for choice in plan.choices
-                       for candidate in choice.candidates],
+        "candidates": [found for choice in plan.choices for found in _candidates(plan, choice)],
         "not_considered": [asdict(dropped) for dropped in plan.dropped],
         "trials": [{"round": t.round, "demand": t.demand, "replicas": dict(t.counts),
                     "share": t.share, "meets": t.verdict.meets,
                     "only_faster_missed": t.verdict.only_faster_missed,
                     "attainment": {c.name: c.worst_share for c in t.verdict.classes}}
                    for t in plan.checked.trials],
+        "timing": {"solver_s": solution.time_s},  # nothing else differs from run to run
     }
+    if plan.before.replicas:
+        changes = _changes(plan)
+        document |= {"changes": changes, "moves": moves(changes)}
     return document if around is None else document | _around(plan, around)
+
+
+def full_document(plan: FleetPlan,
+                  other: tuple[Sequence[str], FleetPlan] | None = None) -> dict[str, Any]:
+    """All that is known of a plan: its document, what surrounds it, and where there is an ``other``
+    (settings, and the plan with them), what these would change."""
+    document = plan_document(plan, insight(plan))
+    if other is not None:
+        document["what_if"] = compared(document, plan_document(other[1]), other[0])
+    return document
 
 
 def _around(plan: FleetPlan, around: Insight) -> dict[str, Any]:
@@ -73,25 +83,59 @@ def _around(plan: FleetPlan, around: Insight) -> dict[str, Any]:
                            "serves_per_s": {str(priority): rate
                                             for priority, rate in price.serves or ()}}
                           for price in around.prices],
-        "pareto": _pareto(plan, around)}
+        **_pareto(plan, around)}
 
 
-def _pareto(plan: FleetPlan, around: Insight) -> list[dict[str, Any]]:
-    """The front, and the plan itself where it is not on it."""
+def _pareto(plan: FleetPlan, around: Insight) -> dict[str, Any]:
+    """The front, and where the plan itself lies: on it, or behind another plan."""
     chosen = plan.checked.solution
-    points = [(point.score, point.solution) for point in around.front]
-    if chosen.replicas and all(solution.replicas != chosen.replicas for _, solution in points):
-        points.append((max(slowest_s(choice.candidate(variant)) for choice in plan.choices
-                           for variant, _ in plan.checked.counts[choice.demand.name]), chosen))
-    return [{"label": replicas_told(solution.replicas), "cost_per_hour": solution.cost_per_hour,
-             "power_w": solution.power_w, "ttft_p99_s": score if score < NEVER_S else None,
-             "chosen": solution.replicas == chosen.replicas}
-            for score, solution in sorted(points, key=lambda p: (p[1].cost_per_hour, p[0]))]
+    here = around.score if chosen.replicas else None
+    points = [(point.score, point.solution) for point in around.front
+              if here is None or not _alike((point.score, point.solution), (here, chosen))]
+    if here is not None and not any(
+            solution.replicas == chosen.replicas or _dominates((score, solution), (here, chosen))
+            for score, solution in points):
+        points.append((here, chosen))
+    points.sort(key=lambda point: (point[1].cost_per_hour, point[0]))
+    on_front = any(solution.replicas == chosen.replicas for _, solution in points)
+    return {"pareto": [_point(plan, *point) for point in points],
+            "plan_point": None if here is None else
+            {**_point(plan, here, chosen), "on_front": on_front}}
 
 
-def replicas_told(replicas: Mapping[str, int]) -> str:
-    """Replicas by pool in a few words."""
-    return " + ".join(f"{count} x {variant_of(pool)}" for pool, count in sorted(replicas.items()))
+def _dominates(one: tuple[float, Solution], other: tuple[float, Solution]) -> bool:
+    """Whether a plan costs no more and answers no later than another, and one of them clearly."""
+    cost, score = other[1].cost_per_hour, other[0]
+    return (one[1].cost_per_hour <= cost * (1.0 + SLACK) and one[0] <= score * (1.0 + SLACK)
+            and (one[1].cost_per_hour < cost * (1.0 - SLACK) or one[0] < score * (1.0 - SLACK)))
+
+
+def _alike(one: tuple[float, Solution], other: tuple[float, Solution]) -> bool:
+    return (abs(one[1].cost_per_hour - other[1].cost_per_hour) <= SLACK * other[1].cost_per_hour
+            and abs(one[0] - other[0]) <= SLACK * other[0])
+
+
+def _point(plan: FleetPlan, score: float, solution: Solution) -> dict[str, Any]:
+    replicas = {choice.demand.name: counts for choice in plan.choices
+                if (counts := _counts(choice, solution))}
+    return {"label": replicas_told(replicas), "replicas": replicas,
+            "cost_per_hour": solution.cost_per_hour, "power_w": solution.power_w,
+            "ttft_p99_s": score if score < NEVER_S else None,
+            "chosen": solution.replicas == plan.checked.solution.replicas}
+
+
+def _counts(choice: Choice, solution: Solution) -> dict[str, int]:
+    """The replicas that a solution gives a demand, by variant."""
+    names = sorted(c.variant.name for c in (*choice.candidates, *choice.dominated))
+    return {name: count for name in names
+            if (count := solution.replicas.get(pool_name(choice.demand.name, name), 0))}
+
+
+def replicas_told(replicas: Mapping[str, Mapping[str, int]]) -> str:
+    """Replicas by demand and variant in a few words."""
+    return "; ".join(
+        f"{demand}: " + " + ".join(f"{count} x {variant}" for variant, count in counts.items())
+        for demand, counts in replicas.items())
 
 
 def compared(document: Mapping[str, Any], other: Mapping[str, Any],
@@ -139,7 +183,7 @@ def _demand(plan: FleetPlan, choice: Choice) -> dict[str, Any]:
 
 
 def _classes(plan: FleetPlan, choice: Choice, verdict: Verdict | None) -> list[dict[str, Any]]:
-    predicted = _predicted(plan, choice)
+    predicted = in_plan(plan, choice)
     rows = []
     for i, service_class in enumerate(choice.demand.classes):
         row: dict[str, Any] = {"name": service_class.name, "slo": asdict(service_class.slo)}
@@ -157,38 +201,29 @@ def _classes(plan: FleetPlan, choice: Choice, verdict: Verdict | None) -> list[d
     return rows
 
 
-def _predicted(plan: FleetPlan, choice: Choice) -> tuple[ClassEstimate, ...]:
-    """What the analytic model expects of the chosen replicas; the worst where they differ."""
-    name = choice.demand.name
-    counts = plan.checked.counts[name]
-    rates = plan.checked.rates
-    total = sum(n * rates[name, variant] for variant, n in counts)
-    worst: tuple[ClassEstimate, ...] = ()
-    for variant, count in counts:
-        queue = replica_queue(plan.before, choice.demand, choice.candidate(variant).variant)
-        served = plan.checked.solution.served[name]
-        rate_per_s = served * choice.demand.rate_per_s * rates[name, variant] / total
-        found = class_estimates(queue, choice.demand.classes, rate_per_s, count)
-        worst = found if not worst else tuple(
-            max(a, b, key=lambda e: e.ttft_p99_s) for a, b in zip(worst, found, strict=True))
-    return worst
+def _candidates(plan: FleetPlan, choice: Choice) -> list[dict[str, Any]]:
+    alone = all_alone(plan, choice)
+    return [_candidate(plan, choice, candidate, alone[candidate.variant.name])
+            for candidate in choice.candidates]
 
 
-def _candidate(choice: Choice, candidate: Candidate, plan: FleetPlan) -> dict[str, Any]:
+def _candidate(plan: FleetPlan, choice: Choice, candidate: Candidate,
+               alone: Alone) -> dict[str, Any]:
     variant, demand = candidate.variant, choice.demand.name
     group = variant.group
-    believed = plan.checked.rates[demand, variant.name]
     return {
         "demand": demand, "variant": variant.name, "accelerator": group.accelerator.name,
         "tensor": group.parallelism.tensor, "pipeline": group.parallelism.pipeline,
         "precision": group.precision, "kv_precision": group.kv_precision,
         "kv_tokens": variant.kv_tokens, "cost_per_hour": variant.cost_per_hour,
         "power_w": variant.power_w, "rate_per_s": candidate.rate_per_s,
-        "bound_per_s": candidate.bound_per_s, "believed_per_s": believed,
-        "num_replicas": candidate.num_replicas, "cost_alone_per_hour": candidate.cost_per_hour,
+        "bound_per_s": candidate.bound_per_s,
+        "believed_per_s": plan.checked.rates[demand, variant.name], "corrected": alone.corrected,
+        "num_replicas": alone.num_replicas, "estimated_replicas": candidate.num_replicas,
+        "cost_alone_per_hour": alone.num_replicas * variant.cost_per_hour,
         "binding": candidate.binding,
         "classes": [{"name": c.name, **_finite({key: value for key, value in asdict(c).items()
-                                                if key != "name"})} for c in candidate.classes]}
+                                                if key != "name"})} for c in alone.classes]}
 
 
 def _changes(plan: FleetPlan) -> list[dict[str, Any]]:

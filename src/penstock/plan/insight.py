@@ -1,6 +1,6 @@
 """Around a plan: why something is not served, what is scarce, and what lower latency would cost."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import ceil, isfinite
 
@@ -11,7 +11,8 @@ from penstock.plan.assign.prices import ShadowPrice, shadow_prices
 from penstock.plan.assign.problem import Option, Pool
 from penstock.plan.assign.what_if import ParetoPoint, pareto
 from penstock.plan.demands import Demand
-from penstock.plan.estimate import Candidate, estimate
+from penstock.plan.estimate import Candidate, ClassEstimate, estimate
+from penstock.plan.expected import all_alone
 from penstock.plan.plan import FleetPlan
 from penstock.plan.propose import Choice, pool_name, problem_of
 from penstock.plan.variants import variants_of
@@ -28,13 +29,15 @@ _TIME_LIMIT_S = 5.0
 @dataclass(frozen=True, slots=True)
 class Insight:
     """``shortfalls`` of what is not served, ``prices`` of limited accelerators and budgets, and the
-    ``front`` of cost against the worst predicted p99 TTFT, cheapest first. ``with_cards`` has, for
-    demands that nothing in the fleet can serve, the cheapest way with as many accelerators as it
-    takes. All of it rests on what is believed of replicas, not on simulations of its own."""
+    ``front`` of cost against the worst predicted p99 TTFT, cheapest first; ``score`` is that TTFT
+    of the plan itself. ``with_cards`` has, for demands that nothing in the fleet can serve, the
+    cheapest way with as many accelerators as it takes. All of it rests on what is believed of
+    replicas, not on simulations of its own."""
 
     shortfalls: tuple[Shortfall, ...]
     prices: tuple[ShadowPrice, ...]
     front: tuple[ParetoPoint, ...]
+    score: float
     with_cards: Mapping[str, Candidate]
 
 
@@ -43,10 +46,28 @@ def insight(plan: FleetPlan) -> Insight:
     problem, solution = plan.checked.problem, plan.checked.solution
     looser = {choice.demand.name: tuple(_alternatives(plan.before, choice))
               for choice in plan.choices if choice.demand.name in solution.unserved}
+    front, score = _front(plan)
     return Insight(
         explain(problem, solution, looser=looser, time_limit_s=_TIME_LIMIT_S),
-        shadow_prices(problem, solution, time_limit_s=_TIME_LIMIT_S),
-        _front(plan), dict(_with_cards(plan)))
+        shadow_prices(problem, solution, time_limit_s=_TIME_LIMIT_S), front, score,
+        dict(_with_cards(plan)))
+
+
+def _front(plan: FleetPlan) -> tuple[tuple[ParetoPoint, ...], float]:
+    """The front, and the plan's own score. Of what neither is in the plan nor was corrected by
+    simulation, no more is expected than the model does: what is hoped of it would be too good."""
+    choices = [replace(choice, candidates=(*choice.candidates, *choice.dominated))
+               for choice in plan.choices]
+    rates, scores = dict(plan.checked.rates), {}
+    for choice in choices:
+        name = choice.demand.name
+        used = dict(plan.checked.counts[name])
+        for variant, found in all_alone(plan, choice).items():
+            scores[name, pool_name(name, variant)] = slowest_s(found.classes)
+            if variant not in used:
+                rates[name, variant] = found.rate_per_s
+    front = pareto(problem_of(plan.before, choices, rates), scores, time_limit_s=_TIME_LIMIT_S)
+    return front, max((scores[key] for key in plan.checked.solution.shares), default=NEVER_S)
 
 
 def _alternatives(fleet: Fleet, choice: Choice) -> Iterator[Alternative]:
@@ -95,18 +116,9 @@ def _with_cards(plan: FleetPlan) -> Iterator[tuple[str, Candidate]]:
             yield demand.name, min(able, key=lambda c: (c.cost_per_hour, c.variant.name))
 
 
-def _front(plan: FleetPlan) -> tuple[ParetoPoint, ...]:
-    choices = [replace(choice, candidates=(*choice.candidates, *choice.dominated))
-               for choice in plan.choices]
-    scores = {(choice.demand.name, pool_name(choice.demand.name, c.variant.name)): slowest_s(c)
-              for choice in choices for c in choice.candidates}
-    problem = problem_of(plan.before, choices, plan.checked.rates)
-    return pareto(problem, scores, time_limit_s=_TIME_LIMIT_S)
-
-
-def slowest_s(candidate: Candidate) -> float:
-    """The p99 TTFT of a candidate's slowest class, predicted where it serves the demand alone."""
-    return max((c.ttft_p99_s if isfinite(c.ttft_p99_s) else NEVER_S for c in candidate.classes),
+def slowest_s(classes: Iterable[ClassEstimate]) -> float:
+    """The predicted p99 TTFT of the slowest class."""
+    return max((c.ttft_p99_s if isfinite(c.ttft_p99_s) else NEVER_S for c in classes),
                default=NEVER_S)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from penstock.report import plan_wording, wording
+from penstock.report import plan_view, plan_wording, wording
 from penstock.report.plan_view import Document, Ranked, listed, ranked
 from penstock.report.plots import PALETTE, Figure, class_colours, log_seconds_axis
 
@@ -24,9 +24,14 @@ def plan_figures(plan: Document) -> dict[str, Figure]:
     """Every figure of the page by name; those without data are left out."""
     colours = accelerator_colours(plan)
     figures = {name: candidates_figure(items, colours) for name, _, items in scatters(plan)}
-    front = [point for point in listed(plan, "pareto")
-             if point.get("cost_per_hour") is not None and point.get("ttft_p99_s") is not None]
-    return {**figures, PARETO: pareto_figure(front)} if front else figures
+    front = [point for point in listed(plan, "pareto") if _is_drawn(point)]
+    chosen = plan_view.dominated_point(plan)
+    behind = [chosen] if chosen is not None and _is_drawn(chosen) else []
+    return {**figures, PARETO: pareto_figure(plan, front, behind)} if front else figures
+
+
+def _is_drawn(point: Mapping[str, Any]) -> bool:
+    return point.get("cost_per_hour") is not None and point.get("ttft_p99_s") is not None
 
 
 def scatters(plan: Document) -> list[tuple[str, Mapping[str, Any], list[Ranked]]]:
@@ -75,22 +80,27 @@ def _told(item: Ranked) -> str:
     return "<br>".join(map(_plain, lines))
 
 
-def pareto_figure(front: Sequence[Mapping[str, Any]]) -> Figure:
-    """Cost of whole plans against their p99 TTFT; a ring marks the chosen one."""
+def pareto_figure(plan: Document, front: Sequence[Mapping[str, Any]],
+                  behind: Sequence[Mapping[str, Any]] = ()) -> Figure:
+    """Cost of whole plans against their p99 TTFT; a ring marks the chosen one, which may lie
+    ``behind`` the front."""
     points = sorted(front, key=lambda point: float(point["cost_per_hour"]))
-    line = {**_front_points(points), "mode": "lines+markers", "name": "Pareto front",
+    line = {**_front_points(plan, points), "mode": "lines+markers", "name": "Pareto front",
             "line": {"color": PALETTE[0], "width": 2}, "marker": {"size": 8, "color": PALETTE[0]}}
-    chosen = [point for point in points if point.get("chosen")]
-    rings = [_rings(_front_points(chosen))] if chosen else []
-    return {"data": [line, *rings], "layout": _layout(
-        [float(point["ttft_p99_s"]) for point in points], "the whole plan, $ per hour")}
+    chosen = [*(point for point in points if point.get("chosen")), *behind]
+    own = [{**_front_points(plan, behind), "name": "this plan",
+            "marker": {"size": 8, "color": PALETTE[5]}}] if behind else []
+    rings = [_rings(_front_points(plan, chosen))] if chosen else []
+    return {"data": [line, *own, *rings], "layout": _layout(
+        [float(point["ttft_p99_s"]) for point in (*points, *behind)],
+        "the whole plan, $ per hour")}
 
 
-def _front_points(points: Sequence[Mapping[str, Any]]) -> Figure:
+def _front_points(plan: Document, points: Sequence[Mapping[str, Any]]) -> Figure:
     return _scatter(
         [point["cost_per_hour"] for point in points], [point["ttft_p99_s"] for point in points],
         ["<br>".join(map(_plain, [
-            str(point.get("label") or "plan"),
+            *plan_wording.plan_lines(plan, point),
             f"{wording.money(point['cost_per_hour'])} per hour",
             f"TTFT p99 {wording.seconds(point['ttft_p99_s'])}",
             plan_wording.power(point.get("power_w"))])) for point in points])

@@ -119,7 +119,8 @@ def candidates(plan: Document) -> str:
                            "middle") for name, demand, _ in scatters(plan)]
     left_out = sum(map(bool, plan_view.ranked(plan))) - len(plots)
     note = ("Each candidate as if it carried its whole demand alone: cost against the p99 TTFT "
-            "that the analytic model expects of the slowest class. Ringed ones are in the plan.")
+            "that the analytic model expects of the slowest class. Ringed ones are in the plan. "
+            + plan_wording.ESTIMATED_NOTE)
     if left_out > 0:
         note += (f" Drawn for the costliest demands, {MOST_FIGURES} at most, as far as their "
                  "latencies have an end.")
@@ -147,24 +148,27 @@ def _candidate_row(item: plan_view.Ranked) -> sections.Row:
     label = escape(plan_wording.replicas_of(str(found.get("variant")), number))
     return (f"<span class=member>{label}</span>", wording.money(found.get("cost_alone_per_hour")),
             plan_wording.power(power), f"<b>{item.in_plan}</b>" if item.in_plan else MUTED_ABSENT,
-            wording.rate(found.get("believed_per_s")), wording.rate(found.get("bound_per_s")),
+            plan_wording.carries(found), wording.rate(found.get("bound_per_s")),
             wording.seconds(item.slowest_ttft_p99_s),
             escape(plan_wording.binding(found.get("binding"))))
 
 
 def pareto(plan: Document, *, drawn: bool) -> str:
     """Whole plans of which none is better in everything."""
-    rows = [(escape(str(point.get("label") or "plan"))
-             + ("<span class=sub>chosen</span>" if point.get("chosen") else ""),
+    chosen = plan_view.dominated_point(plan)
+    rows = [("".join(f"<div>{escape(line)}</div>" for line in plan_wording.plan_lines(plan, point))
+             + ("<span class=sub>not on the front</span>" if point is chosen else ""),
              wording.money(point.get("cost_per_hour")), wording.seconds(point.get("ttft_p99_s")),
-             plan_wording.power(point.get("power_w"))) for point in listed(plan, "pareto")]
+             plan_wording.power(point.get("power_w")))
+            for point in (*listed(plan, "pareto"), *([chosen] if chosen else ()))]
     figure = sections.plot(PARETO, "Cost against latency",
                            "Cost per hour against p99 TTFT of plans on the Pareto front",
                            "middle") if drawn else ""
     table = sections.table(("plan", "per hour", "TTFT p99", "power"), rows)
     return sections.section(
-        "Pareto front", "Whole plans of which none is better in cost and latency both; the ringed "
-        "one is this plan.", f"<div class=grid>{figure}{table}</div>")
+        "Pareto front", "Whole plans of which none is better in cost and latency both; a ring "
+        f"marks this plan. {plan_wording.pareto_note(plan)}",
+        f"<div class=grid>{figure}{table}</div>")
 
 
 def trials(plan: Document) -> str:

@@ -1,6 +1,6 @@
 """A plan as terminal tables. ``rich`` is imported only when one is made."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +34,12 @@ def plan_tables(document: Document) -> "list[RenderableType]":
         tables.append(unserved_table(plan))
     tables.append(classes_table(plan))
     tables += _comparison(plan)
-    optional = (("pareto", pareto_table), ("shadow_prices", shadow_prices_table),
-                ("changes", changes_table), ("candidates", candidates_table),
-                ("not_considered", not_considered_table))
-    tables += [make(plan) for key, make in optional if listed(plan, key)]
+    optional: tuple[tuple[str, Callable[[Document], list[RenderableType]]], ...] = (
+        ("pareto", _pareto), ("shadow_prices", lambda plan: [shadow_prices_table(plan)]),
+        ("changes", lambda plan: [changes_table(plan)]), ("candidates", _candidates),
+        ("not_considered", lambda plan: [not_considered_table(plan)]))
+    for key, make in optional:
+        tables += make(plan) if listed(plan, key) else []
     return tables + (what_if_table(plan) if plan.get("what_if") else [])
 
 
@@ -134,23 +136,31 @@ def _comparison(plan: Document) -> "list[RenderableType]":
         if len(rows) == 1:
             table.add_row(f"  {name}", *[""] * 5)
         table.add_section()
-    notes = ["ITL p99, simulated: the median over requests of the gap that 99 % of a request's "
-             "gaps do not exceed."]
+    notes = [f"ITL p99: {plan_wording.ITL_P99}."]
     if any(row.endless for rows in found.values() for row in rows):
         notes.append(f"{plan_wording.ENDLESS}: by the model, the queue would grow without end.")
     return [table, footnote("\n".join(notes))]
 
 
-def pareto_table(plan: Document) -> FittingTable:
-    """Plans of which none is better in everything."""
-    table = FittingTable("Pareto front", [
+def _pareto(plan: Document) -> "list[RenderableType]":
+    """Plans of which none is better in everything, and below them this one where it is none of
+    them."""
+    table = FittingTable("Pareto front, by the model", [
         Column("plan", prose=True), Column("per hour"), Column("TTFT p99"), Column("power", 1)])
-    for point in listed(plan, "pareto"):
-        table.add_row(f"{point.get('label') or ''}{' (chosen)' * bool(point.get('chosen'))}",
+
+    def add(point: Mapping[str, Any]) -> None:
+        table.add_row("\n".join(plan_wording.plan_lines(plan, point)),
                       wording.money(point.get("cost_per_hour")),
                       wording.seconds(point.get("ttft_p99_s")),
                       plan_wording.power(point.get("power_w")))
-    return table
+
+    for point in listed(plan, "pareto"):
+        add(point)
+    chosen = plan_view.dominated_point(plan)
+    if chosen is not None:
+        table.add_section()
+        add(chosen)
+    return [table, footnote(plan_wording.pareto_note(plan))]
 
 
 def shadow_prices_table(plan: Document) -> FittingTable:
@@ -202,6 +212,13 @@ def changes_table(plan: Document) -> FittingTable:
     return table
 
 
+def _candidates(plan: Document) -> "list[RenderableType]":
+    table = candidates_table(plan)
+    if any(item.get("corrected") is False for item in listed(plan, "candidates")):
+        return [table, footnote(plan_wording.ESTIMATED_NOTE)]
+    return [table]
+
+
 def candidates_table(plan: Document) -> FittingTable:
     """Variants by what they would cost if they carried a demand alone, the cheapest ones and those
     that the plan starts."""
@@ -220,7 +237,7 @@ def candidates_table(plan: Document) -> FittingTable:
             alone = plan_wording.replicas_of(str(found.get("variant")), found.get("num_replicas"))
             table.add_row(
                 f"  {alone}", wording.money(found.get("cost_alone_per_hour")),
-                str(item.in_plan or ""), wording.rate(found.get("believed_per_s")),
+                str(item.in_plan or ""), plan_wording.carries(found),
                 wording.seconds(item.slowest_ttft_p99_s),
                 plan_wording.binding(found.get("binding")))
         if len(shown) < len(ranked):

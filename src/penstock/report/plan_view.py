@@ -183,6 +183,22 @@ def ranked(document: Document) -> list[list[Ranked]]:
             for demand, candidates in _with_candidates(document)]
 
 
+def dominated_point(document: Document) -> Mapping[str, Any] | None:
+    """The plan's own cost and latency where another plan is better by the model; else None."""
+    point = document.get("plan_point")
+    return point if point and point.get("on_front") is False else None
+
+
+def differing(document: Document, point: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
+    """The replicas of demands that a plan on the front serves with others than this plan."""
+    mine: dict[str, Mapping[str, int]] = {
+        str(demand.get("name")): demand.get("replicas") or {}
+        for demand in listed(document, "demands")}
+    theirs: Mapping[str, Mapping[str, int]] = point.get("replicas") or {}
+    return {name: theirs.get(name) or {} for name in {**mine, **theirs}
+            if (theirs.get(name) or {}) != mine.get(name, {})}
+
+
 def _cost_alone_and_name(candidate: Mapping[str, Any]) -> tuple[float, str]:
     return _or_inf(candidate.get("cost_alone_per_hour")), str(candidate.get("variant"))
 

@@ -10,16 +10,21 @@ from penstock.report.plan_view import (
     Document,
     Outcome,
     cards_used,
+    differing,
+    dominated_point,
     listed,
     num_replicas,
 )
 from penstock.report.wording import Fact
 
 ENDLESS = "∞"
-FOOTER = ("TTFT is first token minus arrival; simulated ITL p99 is the median over requests of the "
-          "gap that 99 % of a request's gaps do not exceed. Attainment is requests within every "
-          "target divided by requests that entered. Accelerators are paid for by the hour, busy or "
-          "not; power is list power.")
+ITL_P99 = ("the median over requests of the gap that 99 % of a request's gaps do not exceed, "
+           "predicted and simulated alike")
+FOOTER = (f"TTFT is first token minus arrival; ITL p99 is {ITL_P99}. Attainment is requests within "
+          "every target divided by requests that entered. Accelerators are paid for by the hour, "
+          "busy or not; power is list power.")
+ESTIMATED_NOTE = ("~: by the model alone. Other numbers are what simulation left of the model's "
+                  "estimate. TTFT is the model's at that number of replicas.")
 HEADROOM_NOTE = ("Headroom: by how much a demand's arrivals may be pressed together until an "
                  "objective is missed in simulation; the search ends at +100 %.")
 
@@ -54,6 +59,32 @@ def replicas_of(variant: str, number: object) -> str:
 def counted(replicas: Mapping[str, int] | None) -> list[str]:
     """Replicas by variant."""
     return [replicas_of(variant, number) for variant, number in (replicas or {}).items()]
+
+
+def carries(candidate: Mapping[str, Any]) -> str:
+    """The rate that one replica is taken to carry: simulation's where it said something, else the
+    model's, marked."""
+    if candidate.get("corrected") is False:
+        return f"~{wording.rate(candidate.get('rate_per_s'))}"
+    return wording.rate(candidate.get("believed_per_s"))
+
+
+def plan_lines(document: Document, point: Mapping[str, Any]) -> list[str]:
+    """A plan on the Pareto front by what it has else than this one."""
+    if point.get("chosen"):
+        return ["this plan"]
+    if not point.get("replicas"):
+        return [str(point.get("label") or "plan")]
+    return [f"{demand}: {' + '.join(counted(replicas)) or 'nothing'}"
+            for demand, replicas in differing(document, point).items()] or ["this plan"]
+
+
+def pareto_note(document: Document) -> str:
+    """What the Pareto front shows, and why this plan is not on it if it is not."""
+    note = ("TTFT p99 is that of the slowest class by the model, each variant carrying its demand "
+            "alone; only this plan was simulated. Others are told by where they differ from it.")
+    return note + (" This plan is not on the front: by the model, another costs no more and "
+                   "answers sooner." if dominated_point(document) is not None else "")
 
 
 def cards(used: int | None, available: int | None) -> str:
@@ -133,9 +164,7 @@ def _least_headroom(document: Document) -> Fact:
 
 def _optimum(optimum: Mapping[str, Any]) -> Fact:
     gap = optimum.get("gap")
-    how = ", ".join(filter(None, [str(optimum.get("method") or ""),
-                                  wording.seconds(optimum["time_s"])
-                                  if optimum.get("time_s") is not None else ""]))
+    how = str(optimum.get("method") or "")
     if gap is None:
         return Fact("Optimality gap", wording.ABSENT, how)
     # Rounded up: a gap must not look closed.

@@ -11,6 +11,8 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from aiohttp.test_utils import TestClient, TestServer
 
+from penstock.api.fleet_plan import EXAMPLE as FLEET_FILE
+from penstock.api.jobs import Limits
 from penstock.api.server import make_app
 
 
@@ -52,7 +54,7 @@ def test_an_operation_answers_json() -> None:
 def test_description_and_page_are_served() -> None:
     (description, page), _ = ask(("GET", "/openapi.json", None), ("GET", "/docs", None))
     assert set(json.loads(description[2])["paths"]) == {
-        operation.path for operation in (*OPERATIONS, BROKEN)}
+        "/v1/plan", *(operation.path for operation in (*OPERATIONS, BROKEN))}
     assert page[1]["Content-Type"].startswith("text/html")
 
 
@@ -69,6 +71,68 @@ def test_errors_are_json(method, path, body, status, message) -> None:
     found, _, text = one(method, path, body)
     assert found == status
     assert message in json.loads(text)["message"]
+
+
+def test_a_plan_is_described_with_its_forms_and_query() -> None:
+    (description, page), _ = ask(("GET", "/openapi.json", None), ("GET", "/docs", None))
+    entry = json.loads(description[2])["paths"]["/v1/plan"]["post"]
+    assert set(entry["requestBody"]["content"]) == {"application/json", "application/yaml"}
+    assert [one["name"] for one in entry["parameters"]] == ["seed", "what_if", "time_limit_s"]
+    assert {"415", "422", "429", "504"} <= set(entry["responses"])
+    assert b"<code>what_if</code>" in page[2]
+
+
+def plans(*requests, limits=None):
+    """Status, headers and document of each request for a plan: content type, query and body."""
+    async def run():
+        app = make_app((), **({"limits": limits} if limits else {}))
+        found = []
+        async with TestClient(TestServer(app)) as client:
+            for content_type, query, body in requests:
+                async with client.post(f"/v1/plan{query}", data=body, headers={
+                        "Content-Type": content_type}) as response:
+                    found.append((response.status, response.headers, await response.json()))
+        return found
+
+    return asyncio.run(run())
+
+
+def test_a_fleet_file_is_planned_whatever_its_form() -> None:
+    text = json.dumps(FLEET_FILE)
+    (as_json, as_yaml) = plans(("application/json; charset=utf-8", "?seed=3", text),
+                               ("application/yaml", "?seed=3", text.replace("{", "{ ")))
+    assert as_json[0] == as_yaml[0] == 200
+    assert as_json[2]["replicas"] == as_yaml[2]["replicas"] != []
+    assert as_json[2]["seed"] == as_yaml[2]["seed"] == 3
+
+
+@pytest.mark.parametrize(("content_type", "query", "body", "status", "message"), [
+    ("text/plain", "", "{}", 415, "Content-Type: found text/plain; expected one of"),
+    ("application/json", "", "{", 400, "body: is not JSON"),
+    ("application/yaml", "", "", 400, "body: empty"),
+    ("application/yaml", "?sed=1", "{}", 400, "did you mean 'seed'?"),
+    ("application/yaml", "", "what: 3", 400, "body:1: "),
+    ("application/yaml", "?what_if=a", json.dumps(FLEET_FILE), 400, "what_if 'a': expected KEY="),
+])
+def test_a_plan_that_cannot_be_made(content_type, query, body, status, message) -> None:
+    ((found, _, document),) = plans((content_type, query, body))
+    assert found == status
+    assert message in document["message"]
+
+
+def test_a_full_queue_is_429_with_the_time_to_come_back() -> None:
+    async def run():
+        app = make_app((), limits=Limits(num_at_once=1, num_waiting=0, time_limit_s=5))
+        async with TestClient(TestServer(app)) as client:
+            async def ask_for():
+                async with client.post("/v1/plan", json=FLEET_FILE) as response:
+                    return response.status, response.headers.get("Retry-After")
+            return await asyncio.gather(*(ask_for() for _ in range(3)))
+
+    found = asyncio.run(run())
+    refused = [after for status, after in found if status == 429]
+    assert len(refused) == 2
+    assert all(int(after) >= 1 for after in refused)
 
 
 def test_a_bug_shows_no_traceback_to_the_caller() -> None:

@@ -1,10 +1,17 @@
 """A plan as plain data."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import orjson
 import pytest
 
+from penstock.plan.assign.what_if import ParetoPoint
+from penstock.plan.beliefs import Beliefs
+from penstock.plan.document import plan_document
+from penstock.plan.expected import all_alone
+from penstock.plan.insight import Insight, insight
+from penstock.plan.propose import pool_name
 from small_plans import BATCH, TWO_MODELS, cards, document_of, fleet, planned, traffic
 
 BUSY = traffic(rate_per_s=60, num_requests=120)
@@ -98,8 +105,12 @@ def changes(**sections):
     return [(c["demand"], c["variant"], c["action"], c["num_replicas"]) for c in found]
 
 
+def test_where_nothing_runs_there_are_no_changes(document):
+    """They were all starts, as of a fleet that had been empty."""
+    assert not {"changes", "moves"} & set(document)
+
+
 def test_changes_are_starts_and_stops():
-    assert changes() == [("llama-3-8b", "a100-80gb-bf16", "start", 1)]
     assert changes(replicas=[{"count": 1}]) == []
     assert changes(replicas=[{"count": 3}]) == [("llama-3-8b", "a100-80gb-bf16", "stop", 2)]
     assert changes(accelerators=cards(a100_80gb=4, l4=None), replicas=[{"count": 1}]) == [
@@ -124,3 +135,98 @@ def test_trials_say_what_was_tried(document):
         assert all(0 <= share <= 1 for share in trial["attainment"].values())
     last = {t["demand"]: t for t in document["trials"] if t["meets"]}
     assert set(last) == {d["name"] for d in document["demands"]}
+
+
+# -- candidates ------------------------------------------------------------------------------------
+
+
+def test_candidates_are_counted_by_what_simulation_left_of_the_estimate(plan, document):
+    """They were counted by the first estimate, and the plan had more of them than they said."""
+    first = Beliefs(plan.choices).rates
+    assert {row["corrected"] for row in document["candidates"]} == {True, False}
+    for row in document["candidates"]:
+        key = row["demand"], row["variant"]
+        rate_per_s = next(d["rate_per_s"] for d in document["demands"] if d["name"] == key[0])
+        assert row["corrected"] == (row["believed_per_s"] != first[key])
+        carried = row["num_replicas"] * row["believed_per_s"]
+        if row["corrected"]:
+            assert carried >= rate_per_s * (1 - 1e-6) > carried - row["believed_per_s"]
+        else:
+            assert row["num_replicas"] == row["estimated_replicas"]
+        assert row["cost_alone_per_hour"] == pytest.approx(
+            row["num_replicas"] * row["cost_per_hour"])
+
+
+# -- the front -------------------------------------------------------------------------------------
+
+
+def point(cost, score, **replicas):
+    pools = {f"llama-3-8b/{demand} on {variant}": count
+             for demand, counts in replicas.items() for variant, count in counts.items()}
+    return ParetoPoint(score, cost, solution(pools, cost))
+
+
+def solution(pools, cost):
+    return SimpleNamespace(replicas=pools, cost_per_hour=cost, power_w=100.0)
+
+
+def front_of(plan, score, *points):
+    """What the document says of a front that the plan may be on."""
+    return plan_document(plan, Insight((), (), tuple(points), score, {}))
+
+
+CHEAP = {"chat": {"l4-tp2-bf16": 1}, "batch": {"l4-tp2-bf16": 1}}
+
+
+def test_the_front_names_demands_and_marks_the_plan(plan):
+    cost = plan.checked.solution.cost_per_hour
+    found = front_of(plan, 1.0, point(cost + 1, 0.5, **CHEAP))
+    assert [p["chosen"] for p in found["pareto"]] == [True, False]
+    assert found["pareto"][1]["label"] == ("llama-3-8b/batch: 1 x l4-tp2-bf16; "
+                                           "llama-3-8b/chat: 1 x l4-tp2-bf16")
+    assert found["pareto"][1]["replicas"] == {
+        f"llama-3-8b/{name}": counts for name, counts in CHEAP.items()}
+    assert found["plan_point"]["on_front"] is True
+    assert found["pareto"][0] == {k: v for k, v in found["plan_point"].items() if k != "on_front"}
+
+
+@pytest.mark.parametrize(("more", "score"), [(0.0, 0.5), (-0.1, 1.0), (-0.1, 0.5)])
+def test_a_plan_behind_the_front_is_not_listed_as_on_it(plan, more, score):
+    cost = plan.checked.solution.cost_per_hour
+    found = front_of(plan, 1.0, point(cost + more, score, **CHEAP))
+    assert [p["chosen"] for p in found["pareto"]] == [False]
+    assert found["plan_point"]["on_front"] is False
+    assert found["plan_point"]["cost_per_hour"] == cost
+
+
+def test_of_equals_the_plan_itself_is_on_the_front(plan):
+    cost = plan.checked.solution.cost_per_hour
+    found = front_of(plan, 1.0, point(cost, 1.0, **CHEAP))
+    assert [p["chosen"] for p in found["pareto"]] == [True]
+
+
+def test_the_front_of_a_plan_rests_on_estimates_that_meet_their_targets(plan):
+    """It rested on what is hoped of replicas at first, at which the model has targets missed."""
+    around = insight(plan)
+    assert len(around.front) > 1
+    for found in around.front:
+        for choice in plan.choices:
+            used = dict(plan.checked.counts[choice.demand.name])
+            alone = all_alone(plan, replace(
+                choice, candidates=(*choice.candidates, *choice.dominated)))
+            carried = sum(
+                count * (plan.checked.rates[choice.demand.name, variant] if variant in used
+                         else alone[variant].rate_per_s)
+                for variant in alone
+                if (count := found.solution.replicas.get(
+                    pool_name(choice.demand.name, variant), 0)))
+            assert carried >= choice.demand.rate_per_s * (1 - 1e-3)
+
+
+def test_only_timing_differs_from_run_to_run(plan):
+    solution = replace(plan.checked.solution, time_s=plan.checked.solution.time_s + 1.0)
+    other = plan_document(replace(plan, checked=replace(plan.checked, solution=solution)))
+    mine = plan_document(plan)
+    assert {key for key in mine if mine[key] != other[key]} == {"timing"}
+    assert {"objective", "bound", "gap"} <= set(mine["optimum"])
+    assert mine["timing"]["solver_s"] == plan.checked.solution.time_s

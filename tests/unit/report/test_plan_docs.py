@@ -2,7 +2,7 @@ import re
 
 from plan_documents import DOCUMENT
 
-NAMES = {"l4-tp2-fp8", "h100-bf16", "chat", "batch"}
+NAMES = {"l4-tp2-fp8", "h100-bf16", "chat", "batch", "small", "big"}
 OF_THE_FLEET_FILE = {"count", "parallelism", "tensor", "pipeline"}  # in the replicas section
 
 

@@ -139,3 +139,19 @@ def test_a_browser_draws_every_plot_without_a_console_message(tmp_path):
     done = browsed(tmp_path / "plan.html", tmp_path / "profile")
     assert done.stdout.count("js-plotly-plot") >= 3
     assert "CONSOLE" not in done.stderr
+
+
+def test_how_long_it_took_does_not_change_the_page():
+    slower = plan_document(timing={"solver_s": 99.0})
+    assert without_plotly(slower) == without_plotly(plan_document())
+
+
+def test_a_plan_behind_the_front_is_ringed_apart_from_its_line():
+    document = plan_document()
+    document["pareto"] = [point | {"chosen": False, "cost_per_hour": 4.0}
+                          for point in document["pareto"][1:]]
+    document["plan_point"] |= {"on_front": False}
+    page = without_plotly(document)
+    line, own, ring = figures(page)["pareto"]["data"]
+    assert (line["x"], own["x"], ring["x"]) == ([4.0], [4.25], [4.25])
+    assert "not on the front" in page

@@ -128,3 +128,41 @@ def test_a_planned_run_shows_its_plan_in_place_of_the_sizing(run):
 def test_rich_is_not_imported_until_a_table_is_made():
     code = "import sys; import penstock.report.plan_tables; sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_front_tells_plans_by_what_they_have_else():
+    text = printed(plan_document())
+    assert row(text, "this plan").split()[2:] == ["$4.25", "1.9", "s", "1.3", "kW"]
+    assert row(text, "small: 1 x h100-bf16").split()[4:] == ["$8.00", "500", "ms", "1.4", "kW"]
+    assert "big: 1 x h100" not in text  # as in this plan
+    assert "not on the front" not in text
+
+
+def behind(**changes):
+    """The document of a plan that another one beats by the model."""
+    document = plan_document()
+    document["pareto"] = [point | {"chosen": False, "cost_per_hour": 4.0}
+                          for point in document["pareto"][1:]]
+    document["plan_point"] |= {"on_front": False}
+    return document | changes
+
+
+def test_a_plan_behind_the_front_stands_below_it():
+    text = printed(behind())
+    assert text.index("small: 1 x h100-bf16") < text.index("this plan ")
+    assert "This plan is not on the front: by the model, another costs no more" in " ".join(
+        text.split())
+
+
+def test_what_simulation_did_not_correct_is_marked():
+    text = printed(plan_document())
+    assert "~3 /s" in row(text, "9 x l4-tp4-bf16")
+    assert " 2.5 /s" in row(text, "4 x l4-tp2-fp8")
+    assert "~: by the model alone" in text
+    alike = [entry | {"corrected": True} for entry in DOCUMENT["candidates"]]
+    assert "~" not in printed(plan_document(candidates=alike))
+
+
+def test_both_itls_are_said_to_be_the_same_quantity():
+    text = " ".join(printed(plan_document()).split())
+    assert "gap that 99 % of a request's gaps do not exceed, predicted and simulated alike" in text

@@ -1,0 +1,58 @@
+"""``python -m penstock.api.worker``: makes one plan in a process of its own.
+
+A plan keeps a core busy for seconds, and no thread can be stopped. Standard input has the order,
+standard output gets the answer; all else that is printed goes to standard error.
+"""
+
+import os
+import sys
+from dataclasses import asdict
+
+import orjson
+
+from penstock.api.fleet_plan import Order, answer
+from penstock.api.operation import Answer, failure
+from penstock.core.errors import InputError
+
+
+def encoded(order: Order, memory_mb: int) -> bytes:
+    """What the worker reads."""
+    return orjson.dumps({"order": asdict(order), "memory_mb": memory_mb})
+
+
+def main() -> None:
+    """Read, plan, answer."""
+    stream = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    given = orjson.loads(sys.stdin.buffer.read())
+    with stream:
+        stream.write(orjson.dumps(asdict(planned(given)), option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def planned(given: dict[str, object]) -> Answer:
+    """The answer to an order as ``encoded`` writes it."""
+    order = given["order"]
+    assert isinstance(order, dict)
+    memory_mb = int(str(given["memory_mb"]))
+    try:
+        limit_memory(memory_mb * 2**20)
+        return answer(Order(**{**order, "what_if": tuple(order["what_if"])}))
+    except InputError as error:
+        return failure(400, str(error))
+    except MemoryError:
+        return failure(422, f"the plan needs more than the {memory_mb:,} MB of memory that this "
+                            "server gives it; expected fewer requests, seeds or variants")
+
+
+def limit_memory(num_bytes: int) -> None:
+    """Let this process take no more than so much, where the system can see to it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (num_bytes if hard < 0 else min(num_bytes, hard), hard))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""What the analytic model expects of replicas in the numbers that are believed in the end."""
+
+from dataclasses import dataclass, replace
+from math import ceil, inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.plan.beliefs import Beliefs
+from penstock.plan.demands import Demand
+from penstock.plan.estimate import Candidate, ClassEstimate, class_estimates, replica_queue
+from penstock.plan.plan import FleetPlan
+from penstock.plan.propose import Choice
+
+_LEVEL_STEPS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A candidate that carries its whole demand alone. Where simulation ``corrected`` what one
+    replica is believed to carry, ``rate_per_s`` and ``num_replicas`` go by that, else by the
+    model's estimate: the hope that a belief begins with is not for showing."""
+
+    rate_per_s: float
+    num_replicas: int
+    corrected: bool
+    classes: tuple[ClassEstimate, ...]
+
+
+def all_alone(plan: FleetPlan, choice: Choice) -> dict[str, Alone]:
+    """The candidates of a choice by variant, each carrying the demand alone."""
+    first = Beliefs([choice]).rates
+    found = {}
+    for candidate in choice.candidates:
+        key = choice.demand.name, candidate.variant.name
+        believed_per_s = plan.checked.rates[key]
+        corrected = believed_per_s != first[key]
+        number = max(1, ceil(choice.demand.rate_per_s / believed_per_s - 1e-9)) if corrected \
+            else candidate.num_replicas
+        found[key[1]] = Alone(believed_per_s if corrected else candidate.rate_per_s, number,
+                              corrected, _classes(plan, choice.demand, candidate, number))
+    return found
+
+
+def _classes(plan: FleetPlan, demand: Demand, candidate: Candidate,
+             number: int) -> tuple[ClassEstimate, ...]:
+    if number == candidate.num_replicas:
+        return candidate.classes
+    queue = replica_queue(plan.before, demand, candidate.variant)
+    return class_estimates(queue, demand.classes, demand.rate_per_s / number, number)
+
+
+def in_plan(plan: FleetPlan, choice: Choice) -> tuple[ClassEstimate, ...]:
+    """Latencies of each class with the replicas that the plan has; the worst where they differ.
+
+    ``itl_p99_s`` is what a simulation measures: the median over a class's requests of the gap that
+    99 % of a request's gaps do not exceed. Empty for a demand without replicas.
+    """
+    demand, rates = choice.demand, plan.checked.rates
+    counts = plan.checked.counts[demand.name]
+    total = sum(n * rates[demand.name, variant] for variant, n in counts)
+    shares = [median_request_share(gaps) for gaps in _gaps_by_class(demand)]
+    worst: tuple[ClassEstimate, ...] = ()
+    for variant, count in counts:
+        queue = replica_queue(plan.before, demand, choice.candidate(variant).variant)
+        rate_per_s = (plan.checked.solution.served[demand.name] * demand.rate_per_s
+                      * rates[demand.name, variant] / total)
+        state = queue.operation(rate_per_s)
+        found = tuple(replace(e, itl_p99_s=state.gap_quantile_s(share) if state else inf)
+                      for e, share in zip(class_estimates(queue, demand.classes, rate_per_s, count),
+                                          shares, strict=True))
+        worst = found if not worst else tuple(
+            max(a, b, key=lambda e: e.ttft_p99_s) for a, b in zip(worst, found, strict=True))
+    return worst
+
+
+def _gaps_by_class(demand: Demand) -> list[NDArray[np.int64]]:
+    """Gaps between tokens of each request that has any, class by class."""
+    found = []
+    for service_class in demand.classes:
+        outputs = [w.output_tokens[w.class_index == i] for w in demand.workloads
+                   for i, name in enumerate(w.service_classes) if name == service_class.name]
+        gaps = np.concatenate(outputs).astype(np.int64) - 1
+        found.append(gaps[gaps > 0])
+    return found
+
+
+def median_request_share(num_gaps: NDArray[np.int64]) -> float:
+    """The share of all gaps below what half of the requests have as their own 99th percentile.
+
+    A request of N gaps has its 99th percentile (by nearest rank) within a bound if at most N // 100
+    of them exceed it. Were gaps independent, the number that does would be binomial.
+    """
+    from scipy.special import bdtr  # type: ignore[import-untyped]
+
+    lengths, requests = np.unique(num_gaps, return_counts=True)
+    if not len(lengths):
+        return 0.99
+    low, high = 0.0, 1.0
+    for _ in range(_LEVEL_STEPS):
+        middle = 0.5 * (low + high)
+        within = bdtr(lengths // 100, lengths, 1.0 - middle)
+        if float((within * requests).sum()) < 0.5 * requests.sum():
+            low = middle
+        else:
+            high = middle
+    return high
