@@ -17,6 +17,7 @@ from penstock.plan.propose import (
     narrowed,
     problem_of,
     whole_fleet,
+    whole_fleets,
 )
 from penstock.plan.trials import LEAST_SHARE, Trial, Trials
 
@@ -31,7 +32,7 @@ class Checked:
 
     ``holds`` is false where the search was given up, for want of rounds, before any proposal held.
     ``rates`` are what is believed of one replica in the end, by (demand, variant): 0 where no
-    number of them will do.
+    number of them will do. ``shown`` are whole fleets that hold though no rates say so, by demand.
     """
 
     problem: Problem
@@ -40,6 +41,7 @@ class Checked:
     verdicts: dict[str, Verdict]
     trials: tuple[Trial, ...]
     rates: dict[tuple[str, str], float]
+    shown: dict[str, list[Counts]]
     holds: bool
 
 
@@ -107,15 +109,12 @@ class _Loop:
 
     def _checked(self, proposal: _Proposal, *, holds: bool) -> Checked:
         return Checked(proposal.problem, proposal.solution, proposal.counts, proposal.verdicts,
-                       tuple(self._trials.done), self._beliefs.rates, holds)
+                       tuple(self._trials.done), self._beliefs.rates, self._shown, holds)
 
     def _propose(self) -> _Proposal:
         rates = self._beliefs.rates
-        shown = {choice.demand.name: [whole_fleet(choice, counts)
-                                      for counts in self._shown[choice.demand.name]]
-                 for choice in self._choices}
         problem = problem_of(self._fleet, narrowed(self._fleet, self._choices, rates), rates,
-                             self._apart, shown)
+                             self._apart, whole_fleets(self._choices, self._shown))
         solution = self._solve(problem)
         counts = {choice.demand.name: counts_of(solution, choice, self._shown[choice.demand.name])
                   for choice in self._choices}

@@ -1,7 +1,7 @@
 """A plan as plain data: what ``plan.json`` holds and the report draws."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import isfinite
 from typing import Any
 
@@ -15,9 +15,9 @@ from penstock.plan.judge import Verdict
 from penstock.plan.plan import FleetPlan
 from penstock.plan.propose import (
     Choice,
+    counts_of,
     current_counts,
     idle_counts,
-    pool_name,
     priority_shift,
 )
 
@@ -117,18 +117,17 @@ def _alike(one: tuple[float, Solution], other: tuple[float, Solution]) -> bool:
 
 def _point(plan: FleetPlan, score: float, solution: Solution) -> dict[str, Any]:
     replicas = {choice.demand.name: counts for choice in plan.choices
-                if (counts := _counts(choice, solution))}
+                if (counts := _counts(plan, choice, solution))}
     return {"label": replicas_told(replicas), "replicas": replicas,
             "cost_per_hour": solution.cost_per_hour, "power_w": solution.power_w,
             "ttft_p99_s": score if score < NEVER_S else None,
             "chosen": solution.replicas == plan.checked.solution.replicas}
 
 
-def _counts(choice: Choice, solution: Solution) -> dict[str, int]:
+def _counts(plan: FleetPlan, choice: Choice, solution: Solution) -> dict[str, int]:
     """The replicas that a solution gives a demand, by variant."""
-    names = sorted(c.variant.name for c in (*choice.candidates, *choice.dominated))
-    return {name: count for name in names
-            if (count := solution.replicas.get(pool_name(choice.demand.name, name), 0))}
+    every = replace(choice, candidates=(*choice.candidates, *choice.dominated))
+    return dict(counts_of(solution, every, plan.checked.shown[choice.demand.name]))
 
 
 def replicas_told(replicas: Mapping[str, Mapping[str, int]]) -> str:

@@ -142,6 +142,13 @@ def counts_of(solution: Solution, choice: Choice, shown: Sequence[Counts] = ()) 
     return tuple(sorted((variant, count) for variant, count in found.items() if count))
 
 
+def whole_fleets(choices: Sequence[Choice],
+                 shown: Mapping[str, Sequence[Counts]]) -> dict[str, list[Pool]]:
+    """Fleets by demand as pools."""
+    return {choice.demand.name: [whole_fleet(choice, counts)
+                                 for counts in shown[choice.demand.name]] for choice in choices}
+
+
 def whole_fleet(choice: Choice, counts: Counts) -> Pool:
     """A fleet as a pool that may be started once."""
     cards: dict[str, int] = {}
