@@ -116,7 +116,7 @@ def _fleet(order: Order, what_if: Sequence[str]) -> Fleet:
     overrides = parse_settings(what_if, "what_if")
     if order.seed is not None:
         overrides["run.seed"] = order.seed
-    return parse_fleet(order.text, SOURCE, overrides, base=None)
+    return parse_fleet(order.text, SOURCE, overrides, base=None, to_plan=True)
 
 
 def _planned(fleet: Fleet) -> Any:

@@ -36,8 +36,10 @@ OutDir = Annotated[Path | None, typer.Option(
 
 
 def read_fleet(path: Path, settings: Sequence[str] | None = None, data_dir: Path | None = None,
-               seed: int | None = None, more: dict[str, Any] | None = None) -> "Fleet":
-    """The fleet file with the command line's changes. Raises InputError."""
+               seed: int | None = None, more: dict[str, Any] | None = None, *,
+               to_plan: bool = False) -> "Fleet":
+    """The fleet file with the command line's changes; ``to_plan`` as for ``load_fleet``. Raises
+    InputError."""
     from penstock.fleet.load import load_fleet
     from penstock.fleet.settings import parse_settings
 
@@ -46,7 +48,7 @@ def read_fleet(path: Path, settings: Sequence[str] | None = None, data_dir: Path
         overrides["run.seed"] = seed
     if data_dir is not None and not data_dir.is_dir():
         raise InputError(f"--data {data_dir}: no such folder")
-    return load_fleet(path, overrides, data_dir)
+    return load_fleet(path, overrides, data_dir, to_plan=to_plan)
 
 
 def seed_range(fleet: "Fleet", num_seeds: int) -> range:

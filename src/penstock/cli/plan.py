@@ -69,8 +69,9 @@ def plan(fleet_file: FleetFile = None, inferno: Bundle = None, settings: Setting
     from penstock.cli.plan_fleet import plan_and_report
 
     assert fleet_file is not None
-    fleet = read_fleet(fleet_file, settings, data, seed)
-    other = read_fleet(fleet_file, [*(settings or ()), *what_if], data, seed) if what_if else None
+    fleet = read_fleet(fleet_file, settings, data, seed, to_plan=True)
+    other = read_fleet(fleet_file, [*(settings or ()), *what_if], data, seed,
+                       to_plan=True) if what_if else None
     return plan_and_report(fleet, out, as_json=as_json, page=not no_report,
                            other=None if other is None else (tuple(what_if or ()), other))
 

@@ -165,6 +165,10 @@ def _check_spread(path: Path, model: ModelSpec, accelerator: Accelerator,
         if value > most:
             raise PlacedError((*path, "parallelism", name),
                               f"{value} is more than the {most} {why}")
+    if model.num_heads % spread.tensor:
+        raise PlacedError((*path, "parallelism", "tensor"),
+                          f"{spread.tensor} does not divide the {model.num_heads} attention heads "
+                          f"of {model.name}")
 
 
 def pool_problems(groups: tuple[ReplicaGroup, ...],

@@ -13,23 +13,27 @@ from penstock.fleet.values import Fleet
 
 
 def load_fleet(path: Path | str, overrides: Mapping[str, Any] | None = None,
-               data_dir: Path | str | None = None) -> Fleet:
+               data_dir: Path | str | None = None, *, to_plan: bool = False) -> Fleet:
     """The fleet that the file at ``path`` describes.
 
-    ``overrides`` maps dotted paths to values that replace the file's own. Files that it names are
-    looked for beside it, then in ``data_dir``. Raises InputError with one line: file, line, field,
-    what was found and what was expected.
+    Its replicas must take all traffic, unless the file is read ``to_plan``. ``overrides`` maps
+    dotted paths to values that replace the file's own. Files that it names are looked for beside
+    it, then in ``data_dir``. Raises InputError with one line: file, line, field, what was found and
+    what was expected.
     """
     path = Path(path)
-    return parse_fleet(read_text(path), str(path), overrides, data_dir, base=path.parent)
+    return parse_fleet(read_text(path), str(path), overrides, data_dir, base=path.parent,
+                       to_plan=to_plan)
 
 
 def parse_fleet(text: str | bytes, source: str = "fleet.yaml",
                 overrides: Mapping[str, Any] | None = None,
-                data_dir: Path | str | None = None, *, base: Path | str | None = ".") -> Fleet:
+                data_dir: Path | str | None = None, *, base: Path | str | None = ".",
+                to_plan: bool = False) -> Fleet:
     """The fleet that ``text`` describes; ``source`` names it in errors, ``base`` is its folder.
 
     With a ``base`` of None, text that names a file is an error and no such file is looked for.
+    ``to_plan`` as for ``load_fleet``.
     """
     if isinstance(text, bytes):
         text = decoded(text, source)
@@ -42,10 +46,10 @@ def parse_fleet(text: str | bytes, source: str = "fleet.yaml",
         marked = overridden(marked, overrides)
     name = re.sub(r"[\s\x00-\x1f\x7f]+", "-", Path(source).stem)[:200] or "fleet"
     files = FileFinder(None if base is None else Path(base), Path(data_dir) if data_dir else None)
-    return _resolved(marked, name, files)
+    return _resolved(marked, name, files, to_plan=to_plan)
 
 
-def _resolved(marked: MarkedData, name: str, files: FileFinder) -> Fleet:
+def _resolved(marked: MarkedData, name: str, files: FileFinder, *, to_plan: bool) -> Fleet:
     # Pydantic takes a tenth of a second to import: only what reads a fleet pays for it.
     from pydantic import ValidationError
 
@@ -64,7 +68,7 @@ def _resolved(marked: MarkedData, name: str, files: FileFinder) -> Fleet:
     try:
         extra = document.catalog and files.find(document.catalog, ("catalog",))
         catalog = load_catalog(extra)
-        raise_first(reference_problems(document, catalog), marked)
+        raise_first(reference_problems(document, catalog, to_plan=to_plan), marked)
         return resolve(document, name, catalog, files)
     except PlacedError as error:
         raise_first([error.problem], marked)

@@ -37,8 +37,10 @@ class Names(NamedTuple):
     classes: tuple[str, ...]
 
 
-def reference_problems(document: FleetDocument, catalog: Catalog) -> Iterator[Problem]:
-    """Everything wrong with the names and shares of a well-formed document."""
+def reference_problems(document: FleetDocument, catalog: Catalog, *,
+                       to_plan: bool = False) -> Iterator[Problem]:
+    """Everything wrong with the names and shares of a well-formed document. What is ``to_plan`` may
+    have traffic that no replicas take yet."""
     yield from _catalog_problems(document, catalog)
     names = Names(tuple(a.name for a in document.accelerators),
                   {m.name: tuple(m.precisions) for m in document.models},
@@ -47,7 +49,7 @@ def reference_problems(document: FleetDocument, catalog: Catalog) -> Iterator[Pr
     for i, service_class in enumerate(document.service_classes):
         yield from _slo_problems(("service_classes", i, "slo"), service_class)
     yield from _traffic_problems(document, names)
-    yield from _group_problems(document, names)
+    yield from _group_problems(document, names, to_plan)
     yield from _policy_problems(document)
     yield from _plan_problems(document)
 
@@ -138,14 +140,15 @@ def _model_problems(path: Path, model: str | None, names: Names) -> Iterator[Pro
         yield unknown((*path, "model"), "model", model, names.models)
 
 
-def _group_problems(document: FleetDocument, names: Names) -> Iterator[Problem]:
+def _group_problems(document: FleetDocument, names: Names, to_plan: bool) -> Iterator[Problem]:
     replicas = document.replicas or []
     groups = (document.sizing and document.sizing.groups) or []
     problems = list(_kinds_problems(document, replicas, groups, names))
     yield from problems
     if problems:  # a class that seems unserved may only be misspelt
         return
-    yield from _unserved(("replicas",), replicas, document, names)
+    if not to_plan:
+        yield from _unserved(("replicas",), replicas, document, names)
     yield from _unserved(("sizing", "groups"), groups, document, names)
     if document.variant is not None and not replicas:
         yield from _unserved(("variant",), [document.variant], document, names)

@@ -17,13 +17,13 @@ from penstock.plan.propose import (
     narrowed,
     problem_of,
     whole_fleet,
-    whole_fleets,
 )
 from penstock.plan.trials import LEAST_SHARE, Trial, Trials
 
 _MOST_ROUNDS = 60
 _MOST_NEIGHBOURS = 16  # simulated in vain for one demand before a fleet is taken for the cheapest
 _WHOLE = 1.0 - 1e-9
+_LEAST_GAIN = 1e-3  # a share of a demand
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class Checked:
 
     ``holds`` is false where the search was given up, for want of rounds, before any proposal held.
     ``rates`` are what is believed of one replica in the end, by (demand, variant): 0 where no
-    number of them will do. ``shown`` are whole fleets that hold though no rates say so, by demand.
+    number of them will do. ``shown`` has, by demand, whole fleets with the share of it
+    that they carry though no rates say so.
     """
 
     problem: Problem
@@ -41,7 +42,7 @@ class Checked:
     verdicts: dict[str, Verdict]
     trials: tuple[Trial, ...]
     rates: dict[tuple[str, str], float]
-    shown: dict[str, list[Counts]]
+    shown: dict[str, dict[Counts, float]]
     holds: bool
 
 
@@ -82,7 +83,7 @@ class _Loop:
         self._solve = solve
         self._trials = trials
         self._apart: set[str] = set()
-        self._shown: dict[str, list[Counts]] = {choice.demand.name: [] for choice in choices}
+        self._shown: dict[str, dict[Counts, float]] = {c.demand.name: {} for c in choices}
         self._beliefs = Beliefs(choices)
         self._hopes = Beliefs(choices)  # the same without what mixes are blamed for
 
@@ -114,7 +115,7 @@ class _Loop:
     def _propose(self) -> _Proposal:
         rates = self._beliefs.rates
         problem = problem_of(self._fleet, narrowed(self._fleet, self._choices, rates), rates,
-                             self._apart, whole_fleets(self._choices, self._shown))
+                             self._apart, self._shown)
         solution = self._solve(problem)
         counts = {choice.demand.name: counts_of(solution, choice, self._shown[choice.demand.name])
                   for choice in self._choices}
@@ -183,13 +184,20 @@ class _Loop:
         return found
 
     def _bettered(self, best: _Proposal) -> bool:
-        """Show a cheaper fleet for a demand that is served in full, where simulation finds one."""
+        """Show a cheaper fleet for a demand that is served in full, or a larger share of one that
+        is not, where simulation finds it."""
         for choice in self._choices:
             name = choice.demand.name
-            if best.counts[name] and best.solution.served[name] >= _WHOLE:
-                counts = self._cheaper(choice, best)
-                if counts is not None:
-                    self._shown[name].append(counts)
+            counts, share = best.counts[name], best.solution.served[name]
+            if counts and share >= _WHOLE:
+                cheaper_counts = self._cheaper(choice, best)
+                if cheaper_counts is not None:
+                    self._shown[name][cheaper_counts] = 1.0
+                    return True
+            elif counts:
+                held = self._trials.most_held(name, counts)
+                if held > share + _LEAST_GAIN and held > self._shown[name].get(counts, 0.0):
+                    self._shown[name][counts] = held
                     return True
         return False
 

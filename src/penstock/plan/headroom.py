@@ -15,8 +15,9 @@ _STEPS = 5
 
 
 def headroom(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *,
-             seed: int) -> float:
-    """The largest growth in rate, as a part of today's, that still meets every objective.
+             seed: int, most: float = MOST) -> float:
+    """The largest growth in rate, as a part of today's and up to ``most``, that still meets every
+    objective.
 
     Arrivals are pressed together evenly. Found to within 1/32 by bisection, with the first seed.
     """
@@ -27,4 +28,4 @@ def headroom(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *,
         run = replace(fleet.run, warmup_s=fleet.run.warmup_s / (1.0 + growth))
         return judge(replace(fleet, run=run), grown, groups, seed=seed).meets
 
-    return largest_part(holds, 0.0, MOST, _STEPS)
+    return largest_part(holds, 0.0, most, _STEPS)

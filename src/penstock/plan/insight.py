@@ -14,7 +14,7 @@ from penstock.plan.demands import Demand
 from penstock.plan.estimate import Candidate, ClassEstimate, estimate
 from penstock.plan.expected import all_alone
 from penstock.plan.plan import FleetPlan
-from penstock.plan.propose import Choice, fleet_told, pool_name, problem_of, whole_fleets
+from penstock.plan.propose import Choice, fleet_told, pool_name, problem_of
 from penstock.plan.variants import variants_of
 
 LOOSER = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
@@ -70,7 +70,7 @@ def _front(plan: FleetPlan) -> tuple[tuple[ParetoPoint, ...], float]:
             scores[name, pool_name(name, fleet_told(counts))] = max(
                 scores[name, pool_name(name, variant)] for variant, _ in counts)
     problem = problem_of(plan.before, choices, rates,
-                         shown=whole_fleets(choices, plan.checked.shown))
+                         shown=plan.checked.shown)
     front = pareto(problem, scores, time_limit_s=_TIME_LIMIT_S)
     return front, max((scores[key] for key in plan.checked.solution.shares), default=NEVER_S)
 

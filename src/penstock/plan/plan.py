@@ -9,7 +9,7 @@ from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.plan.check import Checked, Solve, check
 from penstock.plan.demands import Demand, demands_of
 from penstock.plan.estimate import Candidate, estimate
-from penstock.plan.headroom import headroom
+from penstock.plan.headroom import MOST, headroom
 from penstock.plan.propose import Choice, considered, current_groups, fleet_told, groups_of
 from penstock.plan.trials import Trial
 from penstock.plan.variants import LeftOut, variant_name, variants_of
@@ -119,10 +119,22 @@ def _replicas(choices: tuple[Choice, ...], checked: Checked) -> tuple[ReplicaGro
                  for group in groups_of(choice, checked.counts[choice.demand.name]))
 
 
+def _most_growth(choice: Choice, checked: Checked) -> float:
+    """The growth up to which traffic that goes on could be carried without end: a run that ends
+    would let it pile up beyond that."""
+    bounds = [(count, choice.candidate(variant).bound_per_s)
+              for variant, count in checked.counts[choice.demand.name]]
+    if not choice.demand.lasting or any(not bound for _, bound in bounds):
+        return MOST
+    total_per_s = sum(count * (bound or 0.0) for count, bound in bounds)
+    return min(MOST, max(0.0, total_per_s / choice.demand.rate_per_s - 1.0))
+
+
 def _headroom(fleet: Fleet, choices: tuple[Choice, ...], checked: Checked) -> dict[str, float]:
     return {choice.demand.name: headroom(fleet, choice.demand,
                                          groups_of(choice, checked.counts[choice.demand.name]),
-                                         seed=fleet.run.seed)
+                                         seed=fleet.run.seed,
+                                         most=_most_growth(choice, checked))
             for choice in choices
             if checked.counts[choice.demand.name] and checked.verdicts[choice.demand.name].meets
             and choice.demand.name not in checked.solution.unserved

@@ -27,6 +27,9 @@ Rates = Mapping[tuple[str, str], float]
 Counts = tuple[tuple[str, int], ...]
 """Replicas by variant in order of name: what a demand is served with."""
 
+Shown = Mapping[str, Mapping[Counts, float]]
+"""Fleets that carried a share of a demand in simulation though no rates say so, by demand."""
+
 _SEPARATOR = " on "
 _LEAST_LOAD = 1e-3  # what is less than the solver's tolerance would be carried by no replica
 
@@ -43,16 +46,16 @@ class Choice:
     dominated: tuple[Candidate, ...] = ()
 
     def candidate(self, variant: str) -> Candidate:
-        """The candidate of that name."""
-        return next(c for c in self.candidates if c.variant.name == variant)
+        """The candidate of that name, dominated or not."""
+        return next(c for c in (*self.candidates, *self.dominated) if c.variant.name == variant)
 
 
 def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates,
                apart: Container[str] = (),
-               shown: Mapping[str, Sequence[Pool]] = MappingProxyType({})) -> Problem:
+               shown: Shown = MappingProxyType({})) -> Problem:
     """The problem of serving every demand; each (demand, variant) is a pool of its own. Demands
-    that are ``apart`` take replicas of one variant only. ``shown`` has, by demand, whole
-    fleets that carried it in simulation though no rates say so, each as a pool of its own."""
+    that are ``apart`` take replicas of one variant only. Whole fleets that were ``shown``
+    to carry a demand are pools that may be started once."""
     pools: list[Pool] = []
     needs: list[Need] = []
     shift = priority_shift(choices)
@@ -68,15 +71,15 @@ def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates,
                               current_replicas=running.get(variant.name, 0)))
             load = demand.rate_per_s / rates[demand.name, variant.name]
             options.append(Option(name, max(load, _LEAST_LOAD)))
-        for fleet_pool in shown.get(demand.name, ()):
-            pools.append(fleet_pool)
-            options.append(Option(fleet_pool.name, 1.0))
+        for known, share in shown.get(demand.name, {}).items():
+            pools.append(whole_fleet(choice, known))
+            options.append(Option(pools[-1].name, 1.0 / share))
         needs.append(Need(demand.name, tuple(options), demand.priority + shift,
                           demand.rate_per_s,
                           mixed=fleet.plan.mixed and demand.name not in apart))
-    for name, counts in idle_counts(fleet, choices).items():  # to be stopped, whatever comes
+    for name, idle in idle_counts(fleet, choices).items():  # to be stopped, whatever comes
         pools += [Pool(pool_name(name, variant), 0.0, current_replicas=count, max_replicas=0)
-                  for variant, count in counts.items()]
+                  for variant, count in idle.items()]
     plan = fleet.plan
     supply = Supply({pool.accelerator.name: pool.count for pool in fleet.accelerators
                      if pool.count is not None})
@@ -87,8 +90,12 @@ def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates,
 
 def narrowed(fleet: Fleet, choices: Sequence[Choice], rates: Rates) -> list[Choice]:
     """The choices with no more candidates than a plan may need."""
-    return [replace(choice, candidates=tuple(considered(fleet, choice, rates)[0]))
-            for choice in choices]
+    found = []
+    for choice in choices:
+        kept = considered(fleet, choice, rates)[0]
+        rest = tuple(c for c in choice.candidates if c not in kept)
+        found.append(replace(choice, candidates=tuple(kept), dominated=rest))
+    return found
 
 
 def considered(fleet: Fleet, choice: Choice,
@@ -130,23 +137,16 @@ def fleet_told(counts: Counts) -> str:
     return " + ".join(f"{count} x {variant}" for variant, count in counts)
 
 
-def counts_of(solution: Solution, choice: Choice, shown: Sequence[Counts] = ()) -> Counts:
+def counts_of(solution: Solution, choice: Choice, shown: Iterable[Counts] = ()) -> Counts:
     """The replicas that a solution gives a demand, of whose fleets some were ``shown`` to do."""
     name, started = choice.demand.name, solution.replicas
     found = {c.variant.name: started.get(pool_name(name, c.variant.name), 0)
-             for c in choice.candidates}
+             for c in (*choice.candidates, *choice.dominated)}
     for counts in shown:
         times = started.get(pool_name(name, fleet_told(counts)), 0)
         for variant, count in counts:
             found[variant] += times * count
     return tuple(sorted((variant, count) for variant, count in found.items() if count))
-
-
-def whole_fleets(choices: Sequence[Choice],
-                 shown: Mapping[str, Sequence[Counts]]) -> dict[str, list[Pool]]:
-    """Fleets by demand as pools."""
-    return {choice.demand.name: [whole_fleet(choice, counts)
-                                 for counts in shown[choice.demand.name]] for choice in choices}
 
 
 def whole_fleet(choice: Choice, counts: Counts) -> Pool:

@@ -56,6 +56,11 @@ class Trials:
         return [counts for (name, counts, share), verdict in self._known.items()
                 if name == demand and share == 1.0 and not verdict.meets]
 
+    def most_held(self, demand: str, counts: Counts) -> float:
+        """The largest share of a demand that these replicas carried in any trial."""
+        return max((trial.share for trial in self.done if trial.verdict.meets
+                    and (trial.demand, trial.counts) == (demand, counts)), default=0.0)
+
     def meets_idle(self, choice: Choice, variant: str) -> bool:
         """Whether one replica would do if requests came one by one."""
         key = (choice.demand.name, variant)

@@ -280,3 +280,22 @@ def test_what_cannot_hold_on_scarce_cards_is_left_out_too():
                      service_classes=[CHAT | {"slo": {"ttft_s": 2, "percentile": 100}}, BATCH])
     assert result.solution.unserved
     assert all(v.meets for v in result.verdicts.values()) or not result.holds
+
+
+def test_what_is_served_in_part_is_what_was_shown(monkeypatch):
+    """Now and then a smaller share misses where a larger one holds; what held counts."""
+    found = fleet(accelerators=cards(a100_80gb=2), plan={"tensor": [1]})
+    world = World(monkeypatch, {"a100-80gb-bf16": 1.9})
+    fair = world.judge
+
+    def moody(found, demand, groups, *, seed, share=1.0):
+        verdict = fair(found, demand, groups, seed=seed, share=share)
+        return replace(verdict, meets=verdict.meets and not 0.5 < share < 0.55)
+
+    monkeypatch.setattr(module, "judge", moody)
+    result = check(found, single(found, rate_per_s=1.1), solve, seed=0)
+    held = max(t.share for t in result.trials
+               if t.verdict.meets and t.counts == result.counts["llama-3-8b"])
+    assert result.holds
+    assert held > 0.55
+    assert result.solution.served["llama-3-8b"] == pytest.approx(held, abs=1e-3)

@@ -1,8 +1,10 @@
 """Whole plans of small fleets, their oddities included."""
 
 import pytest
+import yaml
 
 from penstock.core.errors import InputError
+from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.plan.assign.solve import solve
 from penstock.plan.plan import plan_fleet
@@ -253,3 +255,29 @@ def test_pools_by_class_take_their_own_traffic():
     plan = planned(plan={"pooling": "class"})
     assert [(g.service_classes, g.count) for g in plan.fleet.replicas] == [
         (("batch",), 1), (("chat",), 1)]
+
+
+def test_a_model_without_replicas_is_planned_beside_what_runs():
+    document = {"name": "two", "accelerators": cards(a100_80gb=4), "models": TWO_MODELS,
+                "service_classes": [CHAT], "replicas": [
+                    {"model": "llama-3-8b", "accelerator": "a100-80gb"}],
+                "traffic": [{"model": m["name"], "rate_per_s": 2, "num_requests": 20,
+                             "lengths": lengths(200, 20)} for m in TWO_MODELS]}
+    text = yaml.safe_dump(document)
+    with pytest.raises(InputError, match=r"no entry serves class 'chat' of model 'qwen2.5-7b'"):
+        parse_fleet(text)
+    plan = plan_fleet(parse_fleet(text, to_plan=True), solve)
+    assert plan.served_in_full
+    assert {group.model.name for group in plan.fleet.replicas} == {"llama-3-8b", "qwen2.5-7b"}
+
+
+def test_headroom_stays_below_what_no_schedule_exceeds():
+    """A short run of patient requests lets any rate pile up."""
+    plan = planned(traffic(mix={"batch": 1.0}, rate_per_s=5, num_requests=60,
+                           lengths=lengths(2000, 100)))
+    name, = plan.headroom
+    counts = dict(plan.checked.counts[name])
+    choice, = plan.choices
+    assert plan.headroom[name] < 0.97, "the burst alone would let any rate in"
+    bound_per_s = sum(n * choice.candidate(v).bound_per_s for v, n in counts.items())
+    assert (1 + plan.headroom[name]) * choice.demand.rate_per_s <= bound_per_s * (1 + 1e-9)

@@ -130,3 +130,9 @@ def test_current_groups_are_those_of_the_model():
 
     demand, = demands_of(found, (fleet_workload(found),))
     assert current_groups(found, demand) == list(found.replicas)
+
+
+def test_heads_are_shared_out_evenly():
+    kept, left = variants(plan={"tensor": [3, 4]})
+    assert list(kept) == ["a100-80gb-tp4-bf16"]
+    assert "tensor 3 does not divide the 32 attention heads" in left["a100-80gb-tp3-bf16"]
