@@ -27,6 +27,8 @@ class PlanSection(Section):
         "Number formats of keys and values to consider.", ["bf16", "fp8"], default=["bf16"])
     step_tokens: list[Count] | None = described(
         "Step budgets to consider, tokens; left out, the scheduling policy's own.", [512, 2048])
+    min_replicas: Count = described(
+        "Fewest replicas of each kind that a pool is given, so that one may fail.", 2, default=1)
     keep_accelerators: bool = described(
         "Whether pools that run now stay on the accelerators that they have.", True, default=False)
     max_cost_per_hour: Positive | None = described("Most that the fleet may cost per hour.", 120)

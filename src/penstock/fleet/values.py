@@ -145,6 +145,7 @@ class PlanOptions:
     start_cost: float = 0.0
     stop_cost: float = 0.0
     num_seeds: int = 2
+    min_replicas: int = 1
 
 
 @dataclass(frozen=True, slots=True)

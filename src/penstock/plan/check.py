@@ -210,7 +210,8 @@ class _Loop:
             rates = {variant: rate for (demand, variant), rate in self._hopes.rates.items()
                      if demand == name}
             counts = cheaper(choice, cost, rates, self._room(choice, best),
-                             [*self._trials.missed(name), *self._shown[name]], mixed=mixed)
+                             [*self._trials.missed(name), *self._shown[name]], mixed=mixed,
+                             least=self._fleet.plan.min_replicas)
             if counts is None or self._trials.judge(choice, counts).meets:
                 return counts
             if len(counts) == 1:

@@ -1,6 +1,6 @@
 """Which requests share replicas, and what they ask for."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,12 +71,18 @@ def demands_of(fleet: Fleet, workloads: tuple[Workload, ...]) -> tuple[Demand, .
             found.append(Demand(model.spec.name, model, classes, exclusive=False,
                                 workloads=of_model, lasting=lasting))
             continue
-        for service_class in classes:
-            parts = _with_requests(_of_class(w, service_class.name) for w in of_model)
-            found.append(Demand(f"{model.spec.name}/{service_class.name}", model,
-                                (service_class,), exclusive=True, workloads=parts,
-                                lasting=lasting))
+        together = Demand(model.spec.name, model, classes, exclusive=False, workloads=of_model,
+                          lasting=lasting)
+        found += [part_of(together, (service_class,)) for service_class in classes]
     return tuple(sorted(found, key=lambda demand: demand.name))
+
+
+def part_of(demand: Demand, classes: tuple[ServiceClass, ...]) -> Demand:
+    """Some classes of a demand as one of their own."""
+    names = [c.name for c in classes]
+    workloads = _with_requests(_of_classes(w, names) for w in demand.workloads)
+    return Demand(f"{demand.model.spec.name}/{'+'.join(names)}", demand.model, classes,
+                  exclusive=True, workloads=workloads, lasting=demand.lasting)
 
 
 def _with_requests(workloads: Iterable[Workload]) -> tuple[Workload, ...]:
@@ -89,8 +95,8 @@ def _of_model(workload: Workload, model: str) -> Workload:
     return select(workload, np.isin(workload.model_index, indices))
 
 
-def _of_class(workload: Workload, name: str) -> Workload:
-    indices = [i for i, known in enumerate(workload.service_classes) if known == name]
+def _of_classes(workload: Workload, names: Container[str]) -> Workload:
+    indices = [i for i, known in enumerate(workload.service_classes) if known in names]
     return select(workload, np.isin(workload.class_index, indices))
 
 

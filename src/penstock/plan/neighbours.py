@@ -22,11 +22,13 @@ Fullest = tuple[float, Counts]
 
 
 def cheaper(choice: Choice, below_per_hour: float, rates: Mapping[str, float],
-            room: Mapping[str, int], tried: Sequence[Counts], *, mixed: bool) -> Counts | None:
+            room: Mapping[str, int], tried: Sequence[Counts], *, mixed: bool,
+            least: int = 1) -> Counts | None:
     """A fleet for less than ``below_per_hour`` that, going by ``rates`` of one replica, may carry
     the demand: of few kinds first, then what is believed to carry most. None if there is none.
 
-    Nothing is offered that has no more of any kind than one of the same kinds that was ``tried``.
+    Every kind in it has ``least`` replicas or more. Nothing is offered that has no more of any kind
+    than one of the same kinds that was ``tried``.
     ``room`` has the accelerators that other demands leave, by type, where they are limited.
     """
     most_cost = (1.0 - LEAST_SAVING) * below_per_hour
@@ -34,7 +36,7 @@ def cheaper(choice: Choice, below_per_hour: float, rates: Mapping[str, float],
         c.variant.cost_per_hour / rates[c.variant.name], c.variant.name))
     for size in range(1, (_MOST_MIXED if mixed else 1) + 1):
         found = [(carried, counts) for chosen in combinations(kinds[:_MOST_KINDS], size)
-                 for carried, counts in _fullest(chosen, most_cost, rates, room)
+                 for carried, counts in _fullest(chosen, most_cost, rates, room, least)
                  if carried >= DOUBT * choice.demand.rate_per_s
                  and not any(_within(counts, other) for other in tried)]
         if found:
@@ -43,20 +45,21 @@ def cheaper(choice: Choice, below_per_hour: float, rates: Mapping[str, float],
 
 
 def _fullest(kinds: Sequence[Candidate], most_cost: float, rates: Mapping[str, float],
-             room: Mapping[str, int]) -> Iterator[Fullest]:
+             room: Mapping[str, int], least: int) -> Iterator[Fullest]:
     """Fleets of all these kinds for that cost that have no room for one more of the last."""
     first, rest = kinds[0], kinds[1:]
     variant = first.variant
     kind, cards = variant.group.accelerator.name, variant.group.num_accelerators
     most = _most(first, most_cost, room)
-    for count in range(1, most + 1) if rest else range(most, most + (most > 0)):
+    for count in range(least, most + 1) if rest else range(most, most + (most >= least)):
         carried = count * rates[variant.name]
         mine: Counts = ((variant.name, count),)
         if not rest:
             yield carried, mine
             continue
         left = {**room, kind: room[kind] - count * cards} if kind in room else room
-        for more, others in _fullest(rest, most_cost - count * variant.cost_per_hour, rates, left):
+        for more, others in _fullest(rest, most_cost - count * variant.cost_per_hour, rates,
+                                     left, least):
             yield carried + more, tuple(sorted(mine + others))
 
 

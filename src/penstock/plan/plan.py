@@ -7,7 +7,7 @@ from penstock.core.errors import InputError
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.plan.check import Checked, Solve, check
-from penstock.plan.demands import Demand, demands_of
+from penstock.plan.demands import Demand, demands_of, part_of
 from penstock.plan.estimate import Candidate, estimate
 from penstock.plan.headroom import MOST, headroom
 from penstock.plan.propose import Choice, considered, current_groups, fleet_told, groups_of
@@ -65,7 +65,7 @@ def plan_fleet(fleet: Fleet, solve: Solve, *, workload: Workload | None = None,
         raise InputError(f"run.warmup_s: no request arrives after {fleet.run.warmup_s:g} s, so "
                          "none would count; expected less than the traffic's length")
     say(f"estimating variants for {', '.join(demand.name for demand in demands)}")
-    found = [_choice(fleet, demand) for demand in demands]
+    found = [found for demand in demands for found in _choices(fleet, demand)]
     choices = tuple(choice for choice, _ in found)
     checked = check(fleet, choices, solve, seed=seed, on_trial=lambda trial: say(told(trial)))
     needed = [_needed(fleet, choice, checked) for choice in choices]
@@ -84,6 +84,22 @@ def told(trial: Trial) -> str:
     """A trial in a few words."""
     verdict = "enough" if trial.verdict.meets else "too little"
     return f"{trial.demand}: {fleet_told(trial.counts)} {verdict}"
+
+
+def _choices(fleet: Fleet, demand: Demand) -> list[tuple[Choice, list[Dropped]]]:
+    """The choice for a demand. Where nothing can serve all of its classes, those that nothing can
+    serve even alone are set apart, so that the others are planned without them."""
+    whole = _choice(fleet, demand)
+    if whole[0].candidates or len(demand.classes) == 1:
+        return [whole]
+    alone = {c.name: _choice(fleet, part_of(demand, (c,))) for c in demand.classes}
+    able = tuple(c for c in demand.classes if alone[c.name][0].candidates)
+    if not able:
+        return [whole]
+    rest = _choice(fleet, part_of(demand, able))
+    if not rest[0].candidates:  # each can be served, but not by the same replicas
+        return list(alone.values())
+    return [rest, *(alone[c.name] for c in demand.classes if c not in able)]
 
 
 def _choice(fleet: Fleet, demand: Demand) -> tuple[Choice, list[Dropped]]:

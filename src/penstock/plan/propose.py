@@ -68,6 +68,7 @@ def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates,
             group = variant.group
             pools.append(Pool(name, variant.cost_per_hour,
                               {group.accelerator.name: group.num_accelerators}, variant.power_w,
+                              min_replicas=fleet.plan.min_replicas,
                               current_replicas=running.get(variant.name, 0)))
             load = demand.rate_per_s / rates[demand.name, variant.name]
             options.append(Option(name, max(load, _LEAST_LOAD)))

@@ -80,18 +80,24 @@ class Trials:
 
     def fewer(self, choice: Choice, counts: Counts) -> Counts:
         """What is left when no more replicas of one variant can go, the dearest first."""
-        for variant, count in sorted(counts, reverse=True, key=lambda item:
-                                     choice.candidate(item[0]).variant.cost_per_hour):
-            most = count - (1 if len(counts) == 1 else 0)
-
-            def holds(removed: int, variant: str = variant, most: int = most) -> bool:
-                return removed <= most and self.judge(
-                    choice, _without(counts, variant, removed)).meets
-
-            removed = largest_count(holds, most)
+        for variant, _ in sorted(counts, reverse=True, key=lambda item:
+                                 choice.candidate(item[0]).variant.cost_per_hour):
+            removed = self._removable(choice, counts, variant)
             if removed:
                 return _without(counts, variant, removed)
         return counts
+
+    def _removable(self, choice: Choice, counts: Counts, variant: str) -> int:
+        """How many replicas of a variant the demand can do without: all, or all but the least."""
+        count = dict(counts)[variant]
+        most = max(0, count - self._fleet.plan.min_replicas)
+
+        def holds(removed: int) -> bool:
+            return self.judge(choice, _without(counts, variant, removed)).meets
+
+        if len(counts) > 1 and holds(count):
+            return count
+        return largest_count(lambda removed: removed <= most and holds(removed), most)
 
 
 def _without(counts: Counts, variant: str, removed: int) -> Counts:

@@ -12,7 +12,7 @@ from small_plans import cards, fleet, lengths, traffic
 ALL = {"pooling": "class", "mixed": False, "tensor": [1, 4], "pipeline": [1, 2],
        "kv_precisions": ["bf16", "fp8"], "step_tokens": [256, 2048], "keep_accelerators": True,
        "max_cost_per_hour": 50.0, "max_power_w": 9000.0, "start_cost": 0.5, "stop_cost": 0.25,
-       "num_seeds": 3}
+       "num_seeds": 3, "min_replicas": 2}
 
 
 def test_left_out_is_the_default():
@@ -24,7 +24,7 @@ def test_left_out_is_the_default():
 def test_what_is_given_is_taken_over():
     assert fleet(plan=ALL).plan == PlanOptions(
         "class", False, (1, 4), (1, 2), ("bf16", "fp8"), (256, 2048), True, 50.0, 9000.0, 0.5,
-        0.25, 3)
+        0.25, 3, 2)
 
 
 @pytest.mark.parametrize("section", [{}, ALL, {"tensor": [2]}, {"max_power_w": 1e6}])

@@ -281,3 +281,21 @@ def test_headroom_stays_below_what_no_schedule_exceeds():
     assert plan.headroom[name] < 0.97, "the burst alone would let any rate in"
     bound_per_s = sum(n * choice.candidate(v).bound_per_s for v, n in counts.items())
     assert (1 + plan.headroom[name]) * choice.demand.rate_per_s <= bound_per_s * (1 + 1e-9)
+
+
+def test_a_class_that_nothing_can_serve_is_set_apart():
+    hasty = {"name": "hasty", "slo": {"ttft_s": 0.001}}
+    plan = planned(traffic(mix={"chat": 0.4, "hasty": 0.2, "batch": 0.4}),
+                   service_classes=[CHAT, hasty, BATCH])
+    assert counts(plan) == {"llama-3-8b/chat+batch": {"a100-80gb-bf16": 1}, "llama-3-8b/hasty": {}}
+    assert plan.checked.solution.unserved == ("llama-3-8b/hasty",)
+    assert plan.fleet.replicas[0].service_classes == ("chat", "batch")
+    requests = sum(len(choice.demand.sample) for choice in plan.choices)
+    assert requests == 40
+
+
+@pytest.mark.parametrize("least", [1, 2, 3])
+def test_every_kind_has_as_many_replicas_as_asked(least):
+    plan = planned(plan={"min_replicas": least})
+    assert counts(plan) == {"llama-3-8b": {"a100-80gb-bf16": least}}
+    assert plan.served_in_full
