@@ -88,7 +88,8 @@ def classes(plan: Document) -> str:
         "Service classes, predicted and simulated",
         "Candidates are chosen by an analytic model and judged by simulation: this is where the "
         f"model was wrong and by how much. \N{BLACK UP-POINTING TRIANGLE} marks a value above its "
-        f"target, {plan_wording.ENDLESS} a queue that grows without end.",
+        f"target, {plan_wording.ENDLESS} a queue that grows without end."
+        + (f" {plan_wording.PACED_NOTE}" if plan_view.any_paced(plan) else ""),
         sections.headed_table(("latency", "target", "simulated", "predicted", "off by"), groups))
 
 
@@ -164,7 +165,7 @@ def pareto(plan: Document, *, drawn: bool) -> str:
     figure = sections.plot(PARETO, "Cost against latency",
                            "Cost per hour against p99 TTFT of plans on the Pareto front",
                            "middle") if drawn else ""
-    table = sections.table(("plan", "per hour", "TTFT p99", "power"), rows)
+    table = sections.table(("plan", "per hour", "TTFT p99", "power"), rows, style="wrapped")
     return sections.section(
         "Pareto front", "Whole plans of which none is better in cost and latency both; a ring "
         f"marks this plan. {plan_wording.pareto_note(plan)}",
@@ -188,7 +189,7 @@ def trials(plan: Document) -> str:
 
 def cards(plan: Document) -> str:
     """Accelerators in use of those there are, and what one more would be worth."""
-    shadow = {item.get("resource"): item for item in listed(plan, "shadow_prices")}
+    shadow = {item.get("resource"): item for item in plan_view.worth_something(plan)}
     head = ["accelerator", "in use", "price per hour", "cost per hour"]
     if shadow:
         head += ["one more saves per hour", "dual value per hour"]
@@ -197,8 +198,8 @@ def cards(plan: Document) -> str:
                                        if name not in known)]
     note = "Cards are paid for where a replica runs on them."
     if shadow:
-        note += (" One more saves: what the plan would cost less with one card more of this kind. "
-                 "Dual value: the same at the margin, with replicas divisible.")
+        note += (f" {plan_wording.WORTH_NOTE} Dual value: the same at the margin, with replicas "
+                 "divisible.")
     return sections.section("Accelerators", note, sections.table(
         head, [_pool_row(pool, shadow) for pool in pools]))
 

@@ -35,7 +35,7 @@ def plan_tables(document: Document) -> "list[RenderableType]":
     tables.append(classes_table(plan))
     tables += _comparison(plan)
     optional: tuple[tuple[str, Callable[[Document], list[RenderableType]]], ...] = (
-        ("pareto", _pareto), ("shadow_prices", lambda plan: [shadow_prices_table(plan)]),
+        ("pareto", _pareto), ("shadow_prices", _shadow_prices),
         ("changes", lambda plan: [changes_table(plan)]), ("candidates", _candidates),
         ("not_considered", lambda plan: [not_considered_table(plan)]))
     for key, make in optional:
@@ -137,6 +137,8 @@ def _comparison(plan: Document) -> "list[RenderableType]":
             table.add_row(f"  {name}", *[""] * 5)
         table.add_section()
     notes = [f"ITL p99: {plan_wording.ITL_P99}."]
+    if plan_view.any_paced(plan):
+        notes.append(plan_wording.PACED_NOTE)
     if any(row.endless for rows in found.values() for row in rows):
         notes.append(f"{plan_wording.ENDLESS}: by the model, the queue would grow without end.")
     return [table, footnote("\n".join(notes))]
@@ -163,12 +165,20 @@ def _pareto(plan: Document) -> "list[RenderableType]":
     return [table, footnote(plan_wording.pareto_note(plan))]
 
 
+def _shadow_prices(plan: Document) -> "list[RenderableType]":
+    if not plan_view.worth_something(plan):
+        return []
+    saves = any((item.get("one_more_saves_per_hour") or 0.0) > 0
+                for item in plan_view.worth_something(plan))
+    return [shadow_prices_table(plan), *([footnote(plan_wording.WORTH_NOTE)] if saves else ())]
+
+
 def shadow_prices_table(plan: Document) -> FittingTable:
     """What one accelerator more of a scarce kind would be worth."""
     table = FittingTable("What more of it would be worth", [
         Column("limited"), Column("used"), Column("available"), Column("one more saves"),
         Column("dual value per hour", 1)])
-    for item in listed(plan, "shadow_prices"):
+    for item in plan_view.worth_something(plan):
         table.add_row(str(item.get("resource")), wording.count(item.get("used")),
                       wording.count(item.get("available")),
                       _worth(item),
