@@ -157,7 +157,8 @@ def _candidate_row(item: plan_view.Ranked) -> sections.Row:
 def pareto(plan: Document, *, drawn: bool) -> str:
     """Whole plans of which none is better in everything."""
     chosen = plan_view.dominated_point(plan)
-    rows = [("".join(f"<div>{escape(line)}</div>" for line in plan_wording.plan_lines(plan, point))
+    rows = [("".join(f"<div>{escape(demand)}</div><span class=sub>{escape(replicas)}</span>"
+                     for demand, replicas in plan_wording.plan_parts(plan, point))
              + ("<span class=sub>not on the front</span>" if point is chosen else ""),
              wording.money(point.get("cost_per_hour")), wording.seconds(point.get("ttft_p99_s")),
              plan_wording.power(point.get("power_w")))

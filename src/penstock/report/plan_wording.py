@@ -73,14 +73,19 @@ def carries(candidate: Mapping[str, Any]) -> str:
     return wording.rate(candidate.get("believed_per_s"))
 
 
-def plan_lines(document: Document, point: Mapping[str, Any]) -> list[str]:
-    """A plan on the Pareto front by what it has else than this one."""
+def plan_parts(document: Document, point: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A plan on the Pareto front by what it has else than this one: demands and their replicas."""
     if point.get("chosen"):
-        return ["this plan"]
+        return [("this plan", "")]
     if not point.get("replicas"):
-        return [str(point.get("label") or "plan")]
-    return [f"{demand}: {' + '.join(counted(replicas)) or 'nothing'}"
-            for demand, replicas in differing(document, point).items()] or ["this plan"]
+        return [(str(point.get("label") or "plan"), "")]
+    return [(demand, " + ".join(counted(replicas)) or "nothing")
+            for demand, replicas in differing(document, point).items()] or [("this plan", "")]
+
+
+def plan_lines(document: Document, point: Mapping[str, Any]) -> list[str]:
+    """The same, a line for each demand."""
+    return [": ".join(filter(None, part)) for part in plan_parts(document, point)]
 
 
 def pareto_note(document: Document) -> str:
