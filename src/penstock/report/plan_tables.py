@@ -179,8 +179,10 @@ def shadow_prices_table(plan: Document) -> FittingTable:
         Column("limited"), Column("used"), Column("available"), Column("one more saves"),
         Column("dual value per hour", 1)])
     for item in plan_view.worth_something(plan):
-        table.add_row(str(item.get("resource")), wording.count(item.get("used")),
-                      wording.count(item.get("available")),
+        resource = str(item.get("resource"))
+        table.add_row(plan_wording.resource_name(resource),
+                      plan_wording.amount(resource, item.get("used")),
+                      plan_wording.amount(resource, item.get("available")),
                       _worth(item),
                       wording.money(item.get("dual_per_hour")))
     return table
@@ -194,12 +196,9 @@ def what_if_table(plan: Document) -> "list[RenderableType]":
     for row in listed(found, "replicas"):
         table.add_row(str(row.get("demand")), str(row.get("variant")),
                       wording.count(row.get("before")), wording.count(row.get("after")))
-    saves = found.get("saves_per_hour") or 0.0
-    change = f"{wording.money(abs(saves))} {'less' if saves >= 0 else 'more'}"
     missing = ", ".join(map(str, found.get("unserved") or ()))
-    return [table, footnote(f"It would cost {wording.money(found.get('cost_per_hour'))} per hour, "
-                            f"{change}" + (f"; not served in full: {missing}" if missing else "")
-                            + ".")]
+    return [table, footnote(plan_wording.what_if_cost(found)
+                            + (f"; not served in full: {missing}" if missing else "") + ".")]
 
 
 def _worth(price: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ _LATENCIES = {"ttft_p50_s": ("TTFT p50", "p50", "ttft_s"),
               "itl_p99_s": ("ITL p99", "p99", "itl_p99_s")}
 
 
-_CENT = 0.005
+CENT = 0.005  # what is less rounds to no money
 # What plans say of variants that they do not consider, and in brief.
 CARRIES_MORE = " carries more on the same cards"
 _KINDS = (
@@ -201,8 +201,8 @@ def any_paced(document: Document) -> bool:
 def worth_something(document: Document) -> Section:
     """What is limited and would be worth having more of."""
     return [item for item in listed(document, "shadow_prices")
-            if (item.get("one_more_saves_per_hour") or 0.0) > _CENT
-            or (item.get("dual_per_hour") or 0.0) > _CENT
+            if (item.get("one_more_saves_per_hour") or 0.0) > CENT
+            or (item.get("dual_per_hour") or 0.0) > CENT
             or sum((item.get("serves_per_s") or {}).values()) > 0]
 
 

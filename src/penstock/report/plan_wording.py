@@ -6,6 +6,7 @@ from typing import Any
 
 from penstock.report import wording
 from penstock.report.plan_view import (
+    CENT,
     Compared,
     Document,
     Outcome,
@@ -71,6 +72,27 @@ def carries(candidate: Mapping[str, Any]) -> str:
     if candidate.get("corrected") is False:
         return f"~{wording.rate(candidate.get('rate_per_s'))}"
     return wording.rate(candidate.get("believed_per_s"))
+
+
+def amount(resource: str, value: float | None) -> str:
+    """How much of something limited: accelerators, money by the hour or watts."""
+    if resource == "cost_per_hour":
+        return wording.money(value)
+    return power(value) if resource == "power_w" else wording.count(value)
+
+
+def resource_name(resource: str) -> str:
+    """What is limited."""
+    return {"cost_per_hour": "cost per hour", "power_w": "power"}.get(resource, resource)
+
+
+def what_if_cost(found: Mapping[str, Any]) -> str:
+    """What the plan with other settings costs, beside this one."""
+    saves = found.get("saves_per_hour") or 0.0
+    cost = f"It would cost {wording.money(found.get('cost_per_hour'))} per hour, "
+    if abs(saves) < CENT:
+        return f"{cost}as much as this plan"
+    return f"{cost}{wording.money(abs(saves))} {'less' if saves > 0 else 'more'}"
 
 
 def plan_parts(document: Document, point: Mapping[str, Any]) -> list[tuple[str, str]]:
