@@ -193,7 +193,7 @@ def cards(plan: Document) -> str:
     shadow = {item.get("resource"): item for item in plan_view.worth_something(plan)}
     head = ["accelerator", "in use", "price per hour", "cost per hour"]
     if shadow:
-        head += ["one more saves per hour", "dual value per hour"]
+        head += ["one more saves", "dual value per hour"]
     known = [pool.get("accelerator") for pool in listed(plan, "cards")]
     pools = [*listed(plan, "cards"), *({"accelerator": name} for name in shadow
                                        if name not in known)]
@@ -209,14 +209,24 @@ def _pool_row(pool: Mapping[str, Any], shadow: Mapping[Any, Mapping[str, Any]]) 
     used, count, price = pool.get("used"), pool.get("count"), pool.get("price_per_hour")
     share = used / count if used is not None and count else None
     text = plan_wording.cards(used, count)
-    row = [escape(str(pool.get("accelerator"))),
+    row = [escape(plan_wording.resource_name(str(pool.get("accelerator")))),
            text if share is None else sections.meter(share, text), wording.money(price),
            wording.money(None if used is None or price is None else used * price)]
     if shadow:
         worth = shadow.get(pool.get("accelerator"), {})
-        row += [wording.money(worth.get("one_more_saves_per_hour")),
-                wording.money(worth.get("dual_per_hour"))]
+        row += [plan_wording.worth(worth), wording.money(worth.get("dual_per_hour"))]
     return row
+
+
+def what_if(plan: Document) -> str:
+    """The plan under other settings beside this one."""
+    found = plan.get("what_if") or {}
+    rows = [(escape(str(row.get("demand"))), escape(str(row.get("variant"))),
+             wording.count(row.get("before")), wording.count(row.get("after")))
+            for row in listed(found, "replicas")]
+    return sections.section(
+        plan_wording.what_if_title(found), plan_wording.what_if_cost(found),
+        sections.table(("demand", "replicas", "now", "then"), rows, style="text-2"))
 
 
 def changes(plan: Document) -> str:

@@ -183,7 +183,7 @@ def shadow_prices_table(plan: Document) -> FittingTable:
         table.add_row(plan_wording.resource_name(resource),
                       plan_wording.amount(resource, item.get("used")),
                       plan_wording.amount(resource, item.get("available")),
-                      _worth(item),
+                      plan_wording.worth(item),
                       wording.money(item.get("dual_per_hour")))
     return table
 
@@ -191,23 +191,12 @@ def shadow_prices_table(plan: Document) -> FittingTable:
 def what_if_table(plan: Document) -> "list[RenderableType]":
     """The plan under other settings beside this one."""
     found = plan.get("what_if") or {}
-    table = FittingTable(f"What if {', '.join(map(str, found.get('settings') or ()))}", [
+    table = FittingTable(plan_wording.what_if_title(found), [
         Column("demand"), Column("replicas", left=True), Column("now"), Column("then")])
     for row in listed(found, "replicas"):
         table.add_row(str(row.get("demand")), str(row.get("variant")),
                       wording.count(row.get("before")), wording.count(row.get("after")))
-    missing = ", ".join(map(str, found.get("unserved") or ()))
-    return [table, footnote(plan_wording.what_if_cost(found)
-                            + (f"; not served in full: {missing}" if missing else "") + ".")]
-
-
-def _worth(price: Mapping[str, Any]) -> str:
-    """What one more would serve, or where everything is served, save."""
-    serves = sum((price.get("serves_per_s") or {}).values())
-    if serves > 0:
-        return f"serves {wording.rate(serves)} more"
-    saves = price.get("one_more_saves_per_hour")
-    return wording.ABSENT if saves is None else f"{wording.money(saves)} per hour"
+    return [table, footnote(plan_wording.what_if_cost(found))]
 
 
 def changes_table(plan: Document) -> FittingTable:

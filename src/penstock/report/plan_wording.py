@@ -86,13 +86,28 @@ def resource_name(resource: str) -> str:
     return {"cost_per_hour": "cost per hour", "power_w": "power"}.get(resource, resource)
 
 
+def worth(price: Mapping[str, Any]) -> str:
+    """What one more would serve, or where everything is served, save."""
+    serves = sum((price.get("serves_per_s") or {}).values())
+    if serves > 0:
+        return f"serves {wording.rate(serves)} more"
+    saves = price.get("one_more_saves_per_hour")
+    return wording.ABSENT if saves is None else f"{wording.money(saves)} per hour"
+
+
+def what_if_title(found: Mapping[str, Any]) -> str:
+    """The settings that a plan was made with once more."""
+    return f"What if {', '.join(map(str, found.get('settings') or ()))}"
+
+
 def what_if_cost(found: Mapping[str, Any]) -> str:
-    """What the plan with other settings costs, beside this one."""
+    """What the plan with other settings costs beside this one, and what it leaves out."""
     saves = found.get("saves_per_hour") or 0.0
-    cost = f"It would cost {wording.money(found.get('cost_per_hour'))} per hour, "
-    if abs(saves) < CENT:
-        return f"{cost}as much as this plan"
-    return f"{cost}{wording.money(abs(saves))} {'less' if saves > 0 else 'more'}"
+    change = "as much as this plan" if abs(saves) < CENT else \
+        f"{wording.money(abs(saves))} {'less' if saves > 0 else 'more'}"
+    missing = ", ".join(map(str, found.get("unserved") or ()))
+    return (f"It would cost {wording.money(found.get('cost_per_hour'))} per hour, {change}"
+            + (f"; not served in full: {missing}" if missing else "") + ".")
 
 
 def plan_parts(document: Document, point: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -71,7 +71,7 @@ def test_targets_are_in_capitals():
     (-1.5, "$1.50 more")])
 def test_a_what_if_is_told_beside_this_plan(saves, told):
     assert plan_wording.what_if_cost({"cost_per_hour": 9.3, "saves_per_hour": saves}) \
-        == f"It would cost $9.30 per hour, {told}"
+        == f"It would cost $9.30 per hour, {told}."
 
 
 def test_what_is_limited_has_its_own_unit():
