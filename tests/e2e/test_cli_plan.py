@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
@@ -197,6 +198,24 @@ def test_a_fleet_file_is_planned_over_http(repository, penstock, folder) -> None
         assert "catalog: names a file, 'unsized.yaml'" in answer["message"]
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+def test_a_caller_who_hangs_up_makes_room_for_the_next(repository, folder) -> None:
+    """The plan that nobody waits for is stopped: it would keep the only place for minutes."""
+    text = (folder / "unsized.yaml").read_bytes()
+    long = re.sub(rb"num_requests: \d+", b"num_requests: 300000", text)
+    assert long != text
+    with running(repository, "--plans", "1", "--waiting", "0", "--time-limit", "500") as (
+            address, _):
+        with pytest.raises(TimeoutError):
+            urllib.request.urlopen(urllib.request.Request(
+                f"{address}/v1/plan", long, {"Content-Type": "application/yaml"}), timeout=2)
+        for _ in range(100):
+            status, _ = post(address, "/v1/plan", text, "application/yaml")
+            if status != 429:
+                break
+            time.sleep(0.1)
+        assert status == 200
 
 
 def test_a_port_that_is_taken(repository, penstock) -> None:

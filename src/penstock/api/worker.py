@@ -6,6 +6,8 @@ standard output gets the answer; all else that is printed goes to standard error
 
 import os
 import sys
+import threading
+import time
 from dataclasses import asdict
 
 import orjson
@@ -14,10 +16,12 @@ from penstock.api.fleet_plan import Order, answer
 from penstock.api.operation import Answer, failure
 from penstock.core.errors import InputError
 
+_LOOK_S = 1.0
+
 
 def encoded(order: Order, memory_mb: int) -> bytes:
     """What the worker reads."""
-    return orjson.dumps({"order": asdict(order), "memory_mb": memory_mb})
+    return orjson.dumps({"order": asdict(order), "memory_mb": memory_mb, "server": os.getpid()})
 
 
 def main() -> None:
@@ -25,8 +29,16 @@ def main() -> None:
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     given = orjson.loads(sys.stdin.buffer.read())
+    threading.Thread(target=end_with, args=(given["server"],), daemon=True).start()
     with stream:
         stream.write(orjson.dumps(asdict(planned(given)), option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def end_with(server: int) -> None:
+    """End this process once its parent is no longer the server, which may have been killed."""
+    while os.getppid() == server:
+        time.sleep(_LOOK_S)
+    os._exit(1)
 
 
 def planned(given: dict[str, object]) -> Answer:

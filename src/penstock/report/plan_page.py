@@ -38,4 +38,6 @@ def _body(plan: Document, figures: dict[str, Any]) -> str:
                 ("not_considered", plan_sections.not_considered),
                 ("replicas", plan_sections.replicas))
     parts += [make(plan) for key, make in optional if listed(plan, key)]
+    if plan.get("what_if"):
+        parts.insert(-1, plan_sections.what_if(plan))
     return "\n".join(parts)

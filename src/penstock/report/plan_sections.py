@@ -88,7 +88,8 @@ def classes(plan: Document) -> str:
         "Service classes, predicted and simulated",
         "Candidates are chosen by an analytic model and judged by simulation: this is where the "
         f"model was wrong and by how much. \N{BLACK UP-POINTING TRIANGLE} marks a value above its "
-        f"target, {plan_wording.ENDLESS} a queue that grows without end.",
+        f"target, {plan_wording.ENDLESS} a queue that grows without end."
+        + (f" {plan_wording.PACED_NOTE}" if plan_view.any_paced(plan) else ""),
         sections.headed_table(("latency", "target", "simulated", "predicted", "off by"), groups))
 
 
@@ -156,7 +157,8 @@ def _candidate_row(item: plan_view.Ranked) -> sections.Row:
 def pareto(plan: Document, *, drawn: bool) -> str:
     """Whole plans of which none is better in everything."""
     chosen = plan_view.dominated_point(plan)
-    rows = [("".join(f"<div>{escape(line)}</div>" for line in plan_wording.plan_lines(plan, point))
+    rows = [("".join(f"<div>{escape(demand)}</div><span class=sub>{escape(replicas)}</span>"
+                     for demand, replicas in plan_wording.plan_parts(plan, point))
              + ("<span class=sub>not on the front</span>" if point is chosen else ""),
              wording.money(point.get("cost_per_hour")), wording.seconds(point.get("ttft_p99_s")),
              plan_wording.power(point.get("power_w")))
@@ -164,7 +166,7 @@ def pareto(plan: Document, *, drawn: bool) -> str:
     figure = sections.plot(PARETO, "Cost against latency",
                            "Cost per hour against p99 TTFT of plans on the Pareto front",
                            "middle") if drawn else ""
-    table = sections.table(("plan", "per hour", "TTFT p99", "power"), rows)
+    table = sections.table(("plan", "per hour", "TTFT p99", "power"), rows, style="wrapped")
     return sections.section(
         "Pareto front", "Whole plans of which none is better in cost and latency both; a ring "
         f"marks this plan. {plan_wording.pareto_note(plan)}",
@@ -188,17 +190,17 @@ def trials(plan: Document) -> str:
 
 def cards(plan: Document) -> str:
     """Accelerators in use of those there are, and what one more would be worth."""
-    shadow = {item.get("resource"): item for item in listed(plan, "shadow_prices")}
+    shadow = {item.get("resource"): item for item in plan_view.worth_something(plan)}
     head = ["accelerator", "in use", "price per hour", "cost per hour"]
     if shadow:
-        head += ["one more saves per hour", "dual value per hour"]
+        head += ["one more saves", "dual value per hour"]
     known = [pool.get("accelerator") for pool in listed(plan, "cards")]
     pools = [*listed(plan, "cards"), *({"accelerator": name} for name in shadow
                                        if name not in known)]
     note = "Cards are paid for where a replica runs on them."
     if shadow:
-        note += (" One more saves: what the plan would cost less with one card more of this kind. "
-                 "Dual value: the same at the margin, with replicas divisible.")
+        note += (f" {plan_wording.WORTH_NOTE} Dual value: the same at the margin, with replicas "
+                 "divisible.")
     return sections.section("Accelerators", note, sections.table(
         head, [_pool_row(pool, shadow) for pool in pools]))
 
@@ -207,14 +209,24 @@ def _pool_row(pool: Mapping[str, Any], shadow: Mapping[Any, Mapping[str, Any]]) 
     used, count, price = pool.get("used"), pool.get("count"), pool.get("price_per_hour")
     share = used / count if used is not None and count else None
     text = plan_wording.cards(used, count)
-    row = [escape(str(pool.get("accelerator"))),
+    row = [escape(plan_wording.resource_name(str(pool.get("accelerator")))),
            text if share is None else sections.meter(share, text), wording.money(price),
            wording.money(None if used is None or price is None else used * price)]
     if shadow:
         worth = shadow.get(pool.get("accelerator"), {})
-        row += [wording.money(worth.get("one_more_saves_per_hour")),
-                wording.money(worth.get("dual_per_hour"))]
+        row += [plan_wording.worth(worth), wording.money(worth.get("dual_per_hour"))]
     return row
+
+
+def what_if(plan: Document) -> str:
+    """The plan under other settings beside this one."""
+    found = plan.get("what_if") or {}
+    rows = [(escape(str(row.get("demand"))), escape(str(row.get("variant"))),
+             wording.count(row.get("before")), wording.count(row.get("after")))
+            for row in listed(found, "replicas")]
+    return sections.section(
+        plan_wording.what_if_title(found), plan_wording.what_if_cost(found),
+        sections.table(("demand", "replicas", "now", "then"), rows, style="text-2"))
 
 
 def changes(plan: Document) -> str:

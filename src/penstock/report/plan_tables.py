@@ -35,7 +35,7 @@ def plan_tables(document: Document) -> "list[RenderableType]":
     tables.append(classes_table(plan))
     tables += _comparison(plan)
     optional: tuple[tuple[str, Callable[[Document], list[RenderableType]]], ...] = (
-        ("pareto", _pareto), ("shadow_prices", lambda plan: [shadow_prices_table(plan)]),
+        ("pareto", _pareto), ("shadow_prices", _shadow_prices),
         ("changes", lambda plan: [changes_table(plan)]), ("candidates", _candidates),
         ("not_considered", lambda plan: [not_considered_table(plan)]))
     for key, make in optional:
@@ -137,6 +137,8 @@ def _comparison(plan: Document) -> "list[RenderableType]":
             table.add_row(f"  {name}", *[""] * 5)
         table.add_section()
     notes = [f"ITL p99: {plan_wording.ITL_P99}."]
+    if plan_view.any_paced(plan):
+        notes.append(plan_wording.PACED_NOTE)
     if any(row.endless for rows in found.values() for row in rows):
         notes.append(f"{plan_wording.ENDLESS}: by the model, the queue would grow without end.")
     return [table, footnote("\n".join(notes))]
@@ -163,15 +165,25 @@ def _pareto(plan: Document) -> "list[RenderableType]":
     return [table, footnote(plan_wording.pareto_note(plan))]
 
 
+def _shadow_prices(plan: Document) -> "list[RenderableType]":
+    if not plan_view.worth_something(plan):
+        return []
+    saves = any((item.get("one_more_saves_per_hour") or 0.0) > 0
+                for item in plan_view.worth_something(plan))
+    return [shadow_prices_table(plan), *([footnote(plan_wording.WORTH_NOTE)] if saves else ())]
+
+
 def shadow_prices_table(plan: Document) -> FittingTable:
     """What one accelerator more of a scarce kind would be worth."""
     table = FittingTable("What more of it would be worth", [
         Column("limited"), Column("used"), Column("available"), Column("one more saves"),
         Column("dual value per hour", 1)])
-    for item in listed(plan, "shadow_prices"):
-        table.add_row(str(item.get("resource")), wording.count(item.get("used")),
-                      wording.count(item.get("available")),
-                      _worth(item),
+    for item in plan_view.worth_something(plan):
+        resource = str(item.get("resource"))
+        table.add_row(plan_wording.resource_name(resource),
+                      plan_wording.amount(resource, item.get("used")),
+                      plan_wording.amount(resource, item.get("available")),
+                      plan_wording.worth(item),
                       wording.money(item.get("dual_per_hour")))
     return table
 
@@ -179,26 +191,12 @@ def shadow_prices_table(plan: Document) -> FittingTable:
 def what_if_table(plan: Document) -> "list[RenderableType]":
     """The plan under other settings beside this one."""
     found = plan.get("what_if") or {}
-    table = FittingTable(f"What if {', '.join(map(str, found.get('settings') or ()))}", [
+    table = FittingTable(plan_wording.what_if_title(found), [
         Column("demand"), Column("replicas", left=True), Column("now"), Column("then")])
     for row in listed(found, "replicas"):
         table.add_row(str(row.get("demand")), str(row.get("variant")),
                       wording.count(row.get("before")), wording.count(row.get("after")))
-    saves = found.get("saves_per_hour") or 0.0
-    change = f"{wording.money(abs(saves))} {'less' if saves >= 0 else 'more'}"
-    missing = ", ".join(map(str, found.get("unserved") or ()))
-    return [table, footnote(f"It would cost {wording.money(found.get('cost_per_hour'))} per hour, "
-                            f"{change}" + (f"; not served in full: {missing}" if missing else "")
-                            + ".")]
-
-
-def _worth(price: Mapping[str, Any]) -> str:
-    """What one more would serve, or where everything is served, save."""
-    serves = sum((price.get("serves_per_s") or {}).values())
-    if serves > 0:
-        return f"serves {wording.rate(serves)} more"
-    saves = price.get("one_more_saves_per_hour")
-    return wording.ABSENT if saves is None else f"{wording.money(saves)} per hour"
+    return [table, footnote(plan_wording.what_if_cost(found))]
 
 
 def changes_table(plan: Document) -> FittingTable:

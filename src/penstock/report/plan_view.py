@@ -4,6 +4,7 @@ A document is what docs/reference/plan-json.md describes. Any key may be absent,
 are not finite count as absent.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf, isfinite
 from typing import Any, NamedTuple
@@ -16,6 +17,14 @@ Section = Sequence[Mapping[str, Any]]
 _LATENCIES = {"ttft_p50_s": ("TTFT p50", "p50", "ttft_s"),
               "ttft_p99_s": ("TTFT p99", "p99", "ttft_s"),
               "itl_p99_s": ("ITL p99", "p99", "itl_p99_s")}
+
+
+CENT = 0.005  # what is less rounds to no money
+# What plans say of variants that they do not consider, and in brief.
+CARRIES_MORE = " carries more on the same cards"
+_KINDS = (
+    (re.compile(rf"\S+{CARRIES_MORE}"), CARRIES_MORE),
+    (re.compile(r"a replica needs \d+ \S+; the fleet has \d+"), "needs more cards than there are"))
 
 
 def cleaned(value: Any) -> Any:
@@ -183,6 +192,20 @@ def ranked(document: Document) -> list[list[Ranked]]:
             for demand, candidates in _with_candidates(document)]
 
 
+def any_paced(document: Document) -> bool:
+    """Whether a class has a paced ITL, which no percentile of gaps is held against."""
+    return any(_slo(entry).get("itl_s") is not None and _slo(entry).get("itl", "paced") == "paced"
+               for _, entry in _classes(document))
+
+
+def worth_something(document: Document) -> Section:
+    """What is limited and would be worth having more of."""
+    return [item for item in listed(document, "shadow_prices")
+            if (item.get("one_more_saves_per_hour") or 0.0) > CENT
+            or (item.get("dual_per_hour") or 0.0) > CENT
+            or sum((item.get("serves_per_s") or {}).values()) > 0]
+
+
 def dominated_point(document: Document) -> Mapping[str, Any] | None:
     """The plan's own cost and latency where another plan is better by the model; else None."""
     point = document.get("plan_point")
@@ -235,17 +258,33 @@ class NotConsidered(NamedTuple):
 
 
 def not_considered(document: Document, *, brief: bool = False) -> list[NotConsidered]:
-    """Variants by demand and reason. In ``brief``, reasons that differ only after their first
-    colon count as one, and lose what differs."""
-    shared: dict[tuple[str, str], dict[str, list[str]]] = {}
+    """Variants by demand and reason, demands in order. In ``brief``, reasons that differ only in
+    numbers and names count as one."""
+    shared: dict[str, dict[str, dict[str, list[str]]]] = {}
     for item in listed(document, "not_considered"):
         reason = str(item.get("reason"))
-        head = reason.split(": ")[0] if brief else reason
-        reasons = shared.setdefault((str(item.get("demand")), head), {})
+        reasons = shared.setdefault(str(item.get("demand")), {}).setdefault(
+            _kind_of(reason) if brief else reason, {})
         reasons.setdefault(reason, []).append(str(item.get("variant")))
-    return [NotConsidered(demand, next(iter(reasons)) if len(reasons) == 1 else head,
+    return [NotConsidered(demand, _in_brief(kind, [*reasons]),
                           tuple(variant for names in reasons.values() for variant in names))
-            for (demand, head), reasons in shared.items()]
+            for demand, kinds in shared.items() for kind, reasons in kinds.items()]
+
+
+def _kind_of(reason: str) -> str:
+    """What a reason has in common with others of its kind."""
+    for pattern, kind in _KINDS:
+        if pattern.fullmatch(reason):
+            return kind
+    return reason.split(": ")[0]
+
+
+def _in_brief(kind: str, reasons: Sequence[str]) -> str:
+    """Several reasons of a kind as one. Who carries more is named: it may be less precise."""
+    if len(reasons) == 1:
+        return reasons[0]
+    better = [reason.removesuffix(CARRIES_MORE) for reason in reasons]
+    return f"{', '.join(better[:-1])} or {better[-1]}{kind}" if kind == CARRIES_MORE else kind
 
 
 class Unserved(NamedTuple):

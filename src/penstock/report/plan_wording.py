@@ -6,6 +6,7 @@ from typing import Any
 
 from penstock.report import wording
 from penstock.report.plan_view import (
+    CENT,
     Compared,
     Document,
     Outcome,
@@ -25,6 +26,10 @@ FOOTER = (f"TTFT is first token minus arrival; ITL p99 is {ITL_P99}. Attainment 
           "busy or not; power is list power.")
 ESTIMATED_NOTE = ("~: by the model alone. Other numbers are what simulation left of the model's "
                   "estimate. TTFT is the model's at that number of replicas.")
+PACED_NOTE = ("A paced ITL has no target here: early tokens make up for late ones, so no "
+              "percentile of gaps says whether it is met. Attainment does.")
+WORTH_NOTE = ("One more saves: what the plan would cost less with one more than there are. Some "
+              "may be idle and yet too few for the next cheaper plan.")
 HEADROOM_NOTE = ("Headroom: by how much a demand's arrivals may be pressed together until an "
                  "objective is missed in simulation; the search ends at +100 %.")
 
@@ -69,14 +74,55 @@ def carries(candidate: Mapping[str, Any]) -> str:
     return wording.rate(candidate.get("believed_per_s"))
 
 
-def plan_lines(document: Document, point: Mapping[str, Any]) -> list[str]:
-    """A plan on the Pareto front by what it has else than this one."""
+def amount(resource: str, value: float | None) -> str:
+    """How much of something limited: accelerators, money by the hour or watts."""
+    if resource == "cost_per_hour":
+        return wording.money(value)
+    return power(value) if resource == "power_w" else wording.count(value)
+
+
+def resource_name(resource: str) -> str:
+    """What is limited."""
+    return {"cost_per_hour": "cost per hour", "power_w": "power"}.get(resource, resource)
+
+
+def worth(price: Mapping[str, Any]) -> str:
+    """What one more would serve, or where everything is served, save."""
+    serves = sum((price.get("serves_per_s") or {}).values())
+    if serves > 0:
+        return f"serves {wording.rate(serves)} more"
+    saves = price.get("one_more_saves_per_hour")
+    return wording.ABSENT if saves is None else f"{wording.money(saves)} per hour"
+
+
+def what_if_title(found: Mapping[str, Any]) -> str:
+    """The settings that a plan was made with once more."""
+    return f"What if {', '.join(map(str, found.get('settings') or ()))}"
+
+
+def what_if_cost(found: Mapping[str, Any]) -> str:
+    """What the plan with other settings costs beside this one, and what it leaves out."""
+    saves = found.get("saves_per_hour") or 0.0
+    change = "as much as this plan" if abs(saves) < CENT else \
+        f"{wording.money(abs(saves))} {'less' if saves > 0 else 'more'}"
+    missing = ", ".join(map(str, found.get("unserved") or ()))
+    return (f"It would cost {wording.money(found.get('cost_per_hour'))} per hour, {change}"
+            + (f"; not served in full: {missing}" if missing else "") + ".")
+
+
+def plan_parts(document: Document, point: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A plan on the Pareto front by what it has else than this one: demands and their replicas."""
     if point.get("chosen"):
-        return ["this plan"]
+        return [("this plan", "")]
     if not point.get("replicas"):
-        return [str(point.get("label") or "plan")]
-    return [f"{demand}: {' + '.join(counted(replicas)) or 'nothing'}"
-            for demand, replicas in differing(document, point).items()] or ["this plan"]
+        return [(str(point.get("label") or "plan"), "")]
+    return [(demand, " + ".join(counted(replicas)) or "nothing")
+            for demand, replicas in differing(document, point).items()] or [("this plan", "")]
+
+
+def plan_lines(document: Document, point: Mapping[str, Any]) -> list[str]:
+    """The same, a line for each demand."""
+    return [": ".join(filter(None, part)) for part in plan_parts(document, point)]
 
 
 def pareto_note(document: Document) -> str:

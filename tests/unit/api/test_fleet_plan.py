@@ -179,6 +179,16 @@ def test_the_process_answers_and_prints_nothing_else():
     assert timeless(found["document"]) == timeless(answer(Order(TEXT)).document)
 
 
+def test_the_process_ends_with_its_server():
+    """A server that is killed stops nobody; its plans would go on for minutes."""
+    document = copy.deepcopy(EXAMPLE)
+    document["traffic"][0] |= {"num_requests": 300_000, "rate_per_s": 50}
+    order = orjson.loads(encoded(Order(json.dumps(document)), 4096))
+    done = subprocess.run([sys.executable, "-m", "penstock.api.worker"], capture_output=True,
+                          input=orjson.dumps({**order, "server": 1 << 30}), timeout=120)
+    assert (done.returncode, done.stdout) == (1, b"")
+
+
 def test_a_plan_that_would_take_all_memory_is_given_up():
     document = copy.deepcopy(EXAMPLE)
     document["traffic"][0]["num_requests"] = 100_000_000

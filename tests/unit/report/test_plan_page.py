@@ -48,7 +48,7 @@ def test_the_page_says_what_the_plan_is():
     for phrase in ("3 replicas for $4.25 an hour", "seed 7", "small served in full",
                    "big served 34.2 %", "huge not served", "4 of 6", "+18 %", "+150 %",
                    "99.51 % in the worst seed", "2 more h100 would serve it in full",
-                   "stop 3 x h100-bf16", "one more saves per hour", "$0.830", "Not considered: 4",
+                   "stop 3 x h100-bf16", "one more saves", "$0.830", "Not considered: 4",
                    "model does not fit: lacks 44 GiB", "Optimality gap"):
         assert phrase in text
 
@@ -155,3 +155,25 @@ def test_a_plan_behind_the_front_is_ringed_apart_from_its_line():
     line, own, ring = figures(page)["pareto"]["data"]
     assert (line["x"], own["x"], ring["x"]) == ([4.0], [4.25], [4.25])
     assert "not on the front" in page
+
+
+WHAT_IF = {"settings": ["a<b=1"], "cost_per_hour": 4.0, "saves_per_hour": 0.25,
+           "unserved": ["big"], "replicas": [
+               {"demand": "small", "variant": "l4-fp8", "before": 2, "after": 1}]}
+
+
+def test_a_what_if_has_a_section():
+    """It was in the terminal alone."""
+    page = without_plotly(plan_document(what_if=WHAT_IF))
+    assert "What if a&lt;b=1" in page
+    assert "It would cost $4.00 per hour, $0.250 less; not served in full: big." in told(page)
+    assert outline(page).open == []
+    assert "What if" not in told(without_plotly(plan_document()))
+
+
+def test_what_one_more_would_serve_is_on_the_page():
+    prices = [{"resource": "cost_per_hour", "used": 9, "available": 10,
+               "serves_per_s": {"1": 1.5}, "one_more_saves_per_hour": 0.0}]
+    page = told(without_plotly(plan_document(shadow_prices=prices)))
+    assert "cost per hour" in page
+    assert "serves 1.5 /s more" in page

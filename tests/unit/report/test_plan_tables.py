@@ -154,6 +154,16 @@ def test_a_plan_behind_the_front_stands_below_it():
         text.split())
 
 
+def test_what_is_worth_nothing_has_no_table():
+    worthless = [{"resource": "l4", "one_more_saves_per_hour": 0.0, "dual_per_hour": 0.0}]
+    assert "What more of it" not in printed(plan_document(shadow_prices=worthless))
+    assert "Some may be idle" in " ".join(printed(plan_document()).split())
+
+
+def test_a_paced_itl_is_said_to_have_no_target_of_its_own():
+    assert "A paced ITL has no target here" in printed(plan_document())
+
+
 def test_what_simulation_did_not_correct_is_marked():
     text = printed(plan_document())
     assert "~3 /s" in row(text, "9 x l4-tp4-bf16")

@@ -4,6 +4,7 @@ import pytest
 
 from penstock.report import plan_view
 from plan_documents import candidate, plan_document
+from small_plans import cards, document_of, planned
 
 
 def test_cleaned_leaves_only_finite_numbers():
@@ -78,6 +79,46 @@ def test_in_brief_reasons_that_differ_after_a_colon_are_one():
     alone = plan_document(not_considered=plan_document()["not_considered"][2:3])
     assert plan_view.not_considered(alone, brief=True)[0].reason \
         == "model does not fit: lacks 44 GiB"
+
+
+def test_in_brief_reasons_of_plans_are_told_by_kind():
+    """With the very words that plans use; who carries more is named, as it may be less precise."""
+    plan = planned(accelerators=cards(a100_80gb=2), models=[
+        {"name": "llama-3-8b", "precisions": ["bf16", "fp8"]}])
+    document = document_of(plan)
+    whole = {item.reason for item in plan_view.not_considered(document)}
+    brief = {item.reason: item.variants for item in plan_view.not_considered(document, brief=True)}
+    assert len(brief) < len(whole)
+    assert set(brief["needs more cards than there are"]) == {
+        f"a100-80gb-tp{degree}-{precision}" for degree in (4, 8) for precision in ("bf16", "fp8")}
+    (better,) = (reason for reason in brief if reason.endswith("carries more on the same cards"))
+    assert better.startswith("a100-80gb-")
+
+
+def test_several_that_carry_more_are_all_named():
+    reasons = [{"demand": "d", "variant": v, "reason": f"{better} carries more on the same cards"}
+               for v, better in (("x", "a"), ("y", "b"), ("z", "a"))]
+    found = plan_view.not_considered({"not_considered": reasons}, brief=True)
+    assert found == [plan_view.NotConsidered("d", "a or b carries more on the same cards",
+                                             ("x", "z", "y"))]
+
+
+def test_only_what_is_worth_something_is_listed():
+    prices = [{"resource": "idle", "one_more_saves_per_hour": 0.0, "dual_per_hour": 0.0},
+              {"resource": "saves", "one_more_saves_per_hour": 1.0},
+              {"resource": "dual", "dual_per_hour": 0.1},
+              {"resource": "serves", "serves_per_s": {"1": 0.5}},
+              {"resource": "unknown", "one_more_saves_per_hour": None, "serves_per_s": None}]
+    found = plan_view.worth_something({"shadow_prices": prices})
+    assert [item["resource"] for item in found] == ["saves", "dual", "serves"]
+
+
+@pytest.mark.parametrize(("slo", "paced"), [
+    ({"itl_s": 0.1, "itl": "paced"}, True), ({"itl_s": 0.1}, True), ({"itl": "paced"}, False),
+    ({"itl_s": 0.1, "itl": "strict"}, False), ({}, False)])
+def test_a_paced_itl_is_noticed(slo, paced):
+    demand = {"name": "d", "classes": [{"name": "c", "slo": slo}]}
+    assert plan_view.any_paced({"demands": [demand]}) is paced
 
 
 def test_unserved_demands_carry_their_explanations():

@@ -64,3 +64,20 @@ def test_targets_are_in_capitals():
     assert plan_wording.binding("chat ttft") == "chat TTFT"
     assert plan_wording.binding("throughput") == "throughput"
     assert plan_wording.binding(None) == wording.ABSENT
+
+
+@pytest.mark.parametrize(("saves", "told"), [
+    (0.0, "as much as this plan"), (0.001, "as much as this plan"), (0.38, "$0.380 less"),
+    (-1.5, "$1.50 more")])
+def test_a_what_if_is_told_beside_this_plan(saves, told):
+    assert plan_wording.what_if_cost({"cost_per_hour": 9.3, "saves_per_hour": saves}) \
+        == f"It would cost $9.30 per hour, {told}."
+
+
+def test_what_is_limited_has_its_own_unit():
+    """A budget of $10 of which $9.30 were spent was told as 9 of 10."""
+    assert plan_wording.amount("cost_per_hour", 9.3) == "$9.30"
+    assert plan_wording.amount("power_w", 1750.0) == "1.75 kW"
+    assert plan_wording.amount("l40s", 5) == "5"
+    assert plan_wording.resource_name("cost_per_hour") == "cost per hour"
+    assert plan_wording.resource_name("l40s") == "l40s"
