@@ -83,7 +83,8 @@ def test_what_is_served_in_part_is_predicted_at_that_part():
 
 
 def test_an_unserved_demand_has_no_replicas_and_no_verdict():
-    found = document_of(planned(service_classes=[{"name": "chat", "slo": {"ttft_s": 1e-4}}, BATCH]))
+    found = document_of(planned(service_classes=[{"name": name, "slo": {"ttft_s": 1e-4}}
+                                                 for name in ("chat", "batch")]))
     demand, = found["demands"]
     assert (demand["replicas"], demand["meets"], demand["served_share"]) == ({}, None, 0.0)
     assert demand["cost_per_million_tokens"] is None

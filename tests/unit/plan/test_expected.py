@@ -27,7 +27,7 @@ def test_the_share_of_short_answers_is_below_99_percent_and_of_long_ones_close_t
 
 def test_without_replicas_nothing_is_expected():
     plan = planned(service_classes=[{"name": "chat", "slo": {"ttft_s": 1e-4}},
-                                    {"name": "batch"}])
+                                    {"name": "batch", "slo": {"e2e_s": 1e-4}}])
     assert in_plan(plan, plan.choices[0]) == ()
 
 
