@@ -31,6 +31,7 @@ def setting(*pairs):
 
 
 IMPOSSIBLE = setting("service_classes[0].slo.ttft_s=0.0001")
+NOTHING = [*IMPOSSIBLE, *setting("service_classes[1].slo.e2e_s=0.0001")]
 
 
 def test_a_plan_is_json_and_the_one_that_was_written(plan, folder):
@@ -81,7 +82,7 @@ def test_equal_runs_write_equal_files_but_for_timing(penstock, folder):
 
 
 def test_what_cannot_be_served_is_status_1_with_everything_there(plan, folder):
-    outcome = plan("--json", "--out", "out", *IMPOSSIBLE)
+    outcome = plan("--json", "--out", "out", *NOTHING)
     assert outcome.status == 1
     assert outcome.json["unserved"] == ["llama-3-8b"]
     assert files(folder / "out") == {"plan.json", "fleet.yaml"}
@@ -131,10 +132,20 @@ def test_run_of_a_planned_fleet_writes_equal_files_for_equal_seeds(penstock, fol
 
 
 def test_run_of_a_plan_that_serves_nothing_misses(penstock):
-    outcome = penstock("run", "unsized.yaml", "--json", "--no-report", *IMPOSSIBLE)
+    outcome = penstock("run", "unsized.yaml", "--json", "--no-report", *NOTHING)
     assert outcome.status == 1
     assert outcome.json["overall"]["rejected"] == 60
     assert outcome.json["plan"]["unserved"] == ["llama-3-8b"]
+
+
+def test_run_of_a_plan_that_serves_some_rejects_the_others(penstock):
+    outcome = penstock("run", "unsized.yaml", "--json", "--no-report", *IMPOSSIBLE)
+    assert outcome.status == 1
+    assert outcome.json["plan"]["unserved"] == ["llama-3-8b/chat"]
+    chat, batch = (outcome.json["classes"][name] for name in ("chat", "batch"))
+    assert chat["rejected"] == chat["received"] > 0
+    assert batch["rejected"] == 0
+    assert chat["received"] + batch["received"] == 60
 
 
 @pytest.mark.parametrize("section", ["variant: {accelerator: a100-80gb}\n",

@@ -12,7 +12,7 @@ from penstock.plan.document import plan_document
 from penstock.plan.expected import all_alone
 from penstock.plan.insight import Insight, insight
 from penstock.plan.propose import fleet_told, pool_name
-from small_plans import BATCH, TWO_MODELS, cards, document_of, fleet, planned, traffic
+from small_plans import TWO_MODELS, cards, document_of, fleet, planned, traffic
 
 BUSY = traffic(rate_per_s=60, num_requests=120)
 
