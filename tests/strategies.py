@@ -17,12 +17,13 @@ from penstock.perf.linear import LinearStepTime
 from penstock.perf.niyama import NiyamaRange, NiyamaStepTime
 from penstock.perf.protocol import StepTimeModel
 from penstock.perf.queueing.batch import QueueBatch
-from penstock.perf.queueing.build import Variability, from_spec
+from penstock.perf.queueing.build import from_spec
 from penstock.perf.queueing.parameters import (
     DecodePrefillTimes,
     IterationTimes,
     QueueSpec,
     RequestSize,
+    Variability,
 )
 from penstock.plan.assign.problem import Demand, Limits, Option, Pool, Problem, Supply, Switching
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions, scheduler_options

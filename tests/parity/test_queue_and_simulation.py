@@ -14,8 +14,8 @@ from penstock.fleet.sources import fleet_workload
 from penstock.perf.evidence import Evidence
 from penstock.perf.linear import LinearStepTime
 from penstock.perf.queueing.analysis import analyze
-from penstock.perf.queueing.build import Variability, from_step_model
-from penstock.perf.queueing.parameters import RequestSize
+from penstock.perf.queueing.build import from_step_model
+from penstock.perf.queueing.parameters import RequestSize, Variability
 
 FLEET = """\
 name: one-replica

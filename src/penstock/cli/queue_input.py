@@ -82,7 +82,8 @@ class QueueInput:
 
     def batch(self) -> "QueueBatch":
         """The queue for Penstock's own mode. Raises InputError when not one request fits."""
-        from penstock.perf.queueing.build import Variability, from_spec
+        from penstock.perf.queueing.build import from_spec
+        from penstock.perf.queueing.parameters import Variability
 
         given = {"arrivals_scv": "arrivalsScv", "prompt_scv": "promptScv",
                  "output_scv": "outputScv"}

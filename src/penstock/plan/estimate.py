@@ -25,7 +25,8 @@ from penstock.workload.workload import Workload
 
 _DOMINANCE_MARGIN = 1.05  # rates are not sure enough to drop a variant for less
 _MOST_REPLICAS = 100_000
-_SAMPLE_ROWS = 4000
+_SAMPLE_ROWS = 12_000
+_NUM_RUNS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ def replica_queue(fleet: Fleet, demand: Demand, variant: Variant) -> ReplicaQueu
     engine = EngineLimits(
         step_tokens=step_tokens(schedule), kv_tokens=variant.kv_tokens,
         max_num_seqs=schedule.max_num_seqs, by_pace=schedule.chunking in ("solved", "grid"),
-        by_deadline=schedule.order != "arrival")
+        by_deadline=schedule.order != "arrival", relegates=schedule.relegation != "never",
+        bank_share=schedule.bank_share if schedule.chunking == "solved" else 0.0)
     return ReplicaQueue(step_time(variant.group), engine, request_mix(demand),
                         [class_targets(c) for c in demand.classes])
 
@@ -111,18 +113,27 @@ def class_targets(service_class: ServiceClass) -> ClassTargets:
 
 
 def request_mix(demand: Demand) -> RequestMix:
-    """The demand's requests of all seeds, or evenly spaced ones of them where there are very many;
-    always some of every class."""
-    prompts, outputs, classes = (np.concatenate(columns) for columns in zip(
-        *((w.prompt_tokens, w.output_tokens, _class_numbers(demand, w)) for w in demand.workloads),
-        strict=True))
-    spaced = np.linspace(0, len(classes) - 1, min(len(classes), _SAMPLE_ROWS)).astype(np.int64)
-    rows = np.union1d(spaced, np.unique(classes, return_index=True)[1])
-    gaps = np.diff(demand.sample.arrival_s)
-    mean_gap_s = float(gaps.mean()) if len(gaps) else 0.0
-    scv = float(gaps.var()) / mean_gap_s**2 if mean_gap_s > 0.0 else 1.0
+    """The demand's requests of all seeds with their gaps, or where there are very many evenly
+    spaced runs of them; always some of every class."""
+    rate_per_s = demand.rate_per_s
+    parts = [(w.prompt_tokens, w.output_tokens, _class_numbers(demand, w),
+              rate_per_s * np.diff(w.arrival_s, prepend=w.arrival_s[0] - 1.0 / rate_per_s))
+             for w in demand.workloads]
+    prompts, outputs, classes, gaps = (np.concatenate(c) for c in zip(*parts, strict=True))
+    rows = np.arange(len(classes))
+    if len(classes) > _SAMPLE_ROWS:
+        rows = np.union1d(_runs(len(classes)), np.unique(classes, return_index=True)[1])
+    if all(w.arrival_s[0] == w.arrival_s[-1] for w in demand.workloads):
+        gaps = np.ones(len(gaps))  # all at once: the rate says how soon
     return RequestMix(prompts[rows].astype(np.float64), outputs[rows].astype(np.float64),
-                      classes[rows], scv)
+                      classes[rows], gaps[rows])
+
+
+def _runs(num_rows: int) -> NDArray[np.int64]:
+    """``_NUM_RUNS`` runs of consecutive rows, evenly spaced."""
+    length = _SAMPLE_ROWS // _NUM_RUNS
+    starts = np.linspace(0, num_rows - length, _NUM_RUNS).astype(np.int64)
+    return np.unique((starts[:, None] + np.arange(length)).ravel())
 
 
 def _class_numbers(demand: Demand, workload: Workload) -> NDArray[np.int64]:

@@ -135,16 +135,17 @@ def test_the_mix_has_rows_of_every_class_of_every_seed():
     demand, = demands_of(long, (fleet_workload(long),))
     mix = request_mix(demand)
     assert set(mix.class_index) == {0, 1}
-    assert len(mix.prompt_tokens) <= 4002
+    assert len(mix.prompt_tokens) <= 12_002
 
 
 def test_the_mix_s_gaps_are_those_of_the_arrivals():
     _, demand, _ = estimates(traffic(num_requests=4000, rate_per_s=500))
-    assert request_mix(demand).gap_scv == pytest.approx(1.0, abs=0.15)
+    gaps = request_mix(demand).gaps
+    assert (gaps.mean(), gaps.std()) == pytest.approx((1.0, 1.0), abs=0.1)
     _, demand, _ = estimates(traffic(arrivals="constant"))
-    assert request_mix(demand).gap_scv == pytest.approx(0.0, abs=1e-9)
+    assert request_mix(demand).gaps[1:] == pytest.approx(1.0, abs=0.05)
     at_once = replace(demand, workloads=(replace(demand.sample, arrival_s=np.ones(40)),))
-    assert request_mix(at_once).gap_scv == 1.0
+    assert (request_mix(at_once).gaps == 1.0).all()
 
 
 # -- dominance ---------------------------------------------------------------------------

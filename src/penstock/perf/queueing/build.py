@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from penstock.perf.queueing.parameters import (
     IterationTimes,
     QueueSpec,
     RequestSize,
-    check_non_negative,
+    Variability,
 )
 
 # Curves are exact at this many numbers in service, and linear between.
@@ -23,18 +22,6 @@ _NUM_POINTS = 33
 _MOST_CHUNKS = 64
 
 Seconds = Callable[[int, float, int, int], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Variability:
-    """Squared coefficients of variation: gaps between arrivals (1 = Poisson), prompts, answers."""
-
-    arrivals_scv: float = 1.0
-    prompt_scv: float = 0.0
-    output_scv: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_non_negative(self)
 
 
 POISSON = Variability()

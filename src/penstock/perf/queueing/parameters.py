@@ -63,6 +63,18 @@ class RequestSize:
 
 
 @dataclass(frozen=True, slots=True)
+class Variability:
+    """Squared coefficients of variation: gaps between arrivals (1 = Poisson), prompts, answers."""
+
+    arrivals_scv: float = 1.0
+    prompt_scv: float = 0.0
+    output_scv: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_non_negative(self)
+
+
+@dataclass(frozen=True, slots=True)
 class QueueSpec:
     """One replica as a queue: at most ``max_batch`` in service and ``max_queue`` waiting.
 

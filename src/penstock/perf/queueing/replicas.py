@@ -1,26 +1,43 @@
 """What equal replicas sustain: requests of all sizes and classes before engines with a step budget.
 
-Prompts queue for the part of each step that decodes leave; answers grow beside them. Means come
-from a fixed point (Little's law over the decodes), waiting times from an exponential tail whose
-mean is Kingman's (1961) and whose weight is Erlang's C formula. A schedule that goes by deadlines
-lets a class wait only behind classes that are due no later.
+Requests are followed in order of arrival, each with its own size and gap: first they wait for room
+in the KV cache, then for their turn to be processed, in each case for the work that came before
+them (``waits``). How long a prompt then takes depends on how many decode beside it, which in turn
+depends on when prompts are done, so that is found by going over the path a few times. Means at a
+rate, and the rates that have any, come from the curves of ``steps``.
 
-What is approximated: the number of decodes is taken at its mean; arrivals are a renewal process;
-requests are routed as if all replicas shared one queue; preemption for lack of KV cache is left
-out, and the rate at which the cache fills counts as saturation. Simulation has the last word.
+Prompts of a class that is due earlier go first under a schedule by deadline. Where prompts that
+cannot be in time are put behind all others, those others no longer wait for them: of the late, a
+part P becomes P (1 - rho) / (1 - rho P) (impatient customers: Boots and Tijms 1999).
+
+What is approximated: replicas share one queue, as if routing were perfect; preemption for lack of
+KV cache is left out. Simulation has the last word.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, inf, isinf, lgamma, log, nan
+from math import ceil, inf, isinf, nan
 
 import numpy as np
-from numpy.typing import NDArray
 
 from penstock.perf.protocol import StepTimeModel
+from penstock.perf.queueing.steps import (
+    Array,
+    EngineLimits,
+    Operation,
+    Pace,
+    RequestMix,
+    StepCurves,
+)
+from penstock.perf.queueing.waits import Presence, num_others, overtaken_s, queue_wait_s
 
-Array = NDArray[np.float64]
-_GRID = 48
+__all__ = ["ClassTargets", "EngineLimits", "Operation", "ReplicaQueue", "RequestMix"]
+
+_ROUNDS = 2
+_NEARLY = 0.8
+_MOST_RELIEF = 0.95
+_LEAST_RATE = 1e-9  # per second
+_RELATIVE_ERROR = 5e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,50 +58,14 @@ class ClassTargets:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestMix:
-    """Requests as columns of equal length; ``gap_scv`` is the squared coefficient of variation of
-    the time between arrivals (1 for a Poisson process)."""
+class _Path:
+    """Every request's share of time, seconds: ``first_s`` from arrival to first token, and
+    ``rest_s`` from there to the last. ``load`` is per class, of those that go no later."""
 
-    prompt_tokens: Array
-    output_tokens: Array
-    class_index: NDArray[np.int64]
-    gap_scv: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class EngineLimits:
-    """How an engine forms steps: their most tokens, whether that budget shrinks to keep the pace
-    of decodes (``by_pace``), and whether prompts go by deadline rather than by arrival."""
-
-    step_tokens: int
-    kv_tokens: int
-    max_num_seqs: int
-    by_pace: bool
-    by_deadline: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """A replica in its mean state at some rate.
-
-    ``chunk_tokens`` prompt tokens fit into a full step of ``full_step_s``; ``prefill_share`` of the
-    time has one; a step without takes ``decode_step_s``; ``gap_s`` is the mean gap of decodes.
-    """
-
-    decode_seqs: float
-    chunk_tokens: float
-    full_step_s: float
-    decode_step_s: float
-    prefill_share: float
-    gap_s: float
-
-    def gap_quantile_s(self, share: float) -> float:
-        """The gap that ``share`` of all gaps do not exceed."""
-        if self.prefill_share <= 0.0:
-            return self.decode_step_s
-        full_rate = self.prefill_share / self.full_step_s
-        is_full = full_rate * self.gap_s
-        return self.full_step_s if is_full > 1.0 - share else self.decode_step_s
+    state: Operation
+    first_s: Array
+    rest_s: Array
+    load: tuple[float, ...]
 
 
 class ReplicaQueue:
@@ -92,199 +73,214 @@ class ReplicaQueue:
 
     def __init__(self, model: StepTimeModel, engine: EngineLimits, mix: RequestMix,
                  targets: Sequence[ClassTargets]) -> None:
-        self._model = model
         self._engine = engine
         self._mix = mix
         self._targets = tuple(targets)
-        prompt, decodes = mix.prompt_tokens, np.maximum(mix.output_tokens - 1.0, 0.0)
-        self._decodes = decodes
-        self._mean_prompt = float(prompt.mean())
-        self._mean_decodes = float(decodes.mean())
-        context = float((decodes * (prompt + (decodes + 1.0) / 2.0)).mean())
-        self._context_per_decode = context / self._mean_decodes if self._mean_decodes else 0.0
-        self._half_squares = 0.5 * prompt * prompt
-        self._work_per_token = float(self._half_squares.mean()) / max(self._mean_prompt, 1e-9)
-        self._pace_s = [self._pace(index) for index in range(len(self._targets))]
-        self._least_pace_s = min(self._pace_s, default=inf)
-        slopes = model.slopes
-        self._work_s = slopes.work_s if slopes else 0.0
+        self._decodes = mix.decodes
+        self._paces = [self._pace(index) for index in range(len(self._targets))]
+        self._curves = StepCurves(model, engine, mix, self._paces)
+        # Of the KV cache a request takes as much as it is long, of the most sequences one.
+        mean_tokens = self._curves.context_tokens
+        by_cache = self._curves.most_seqs * mean_tokens >= 0.999 * self._curves.kv_tokens > 0.0
+        self._places_each = (mix.context_tokens / mean_tokens if by_cache and mean_tokens
+                             else np.ones(len(mix.gaps)))
+        self._attention_s = 0.5 * self._curves.work_s * mix.prompt_tokens**2
+        self._one_s = model.seconds(0, 0.0, 1, round(self._curves.context_tokens))
+        self._at = np.cumsum(mix.gaps)
+        self._rows = [np.flatnonzero(mix.class_index == i) for i in range(len(self._targets))]
+        bank_s = np.array([pace.bank_s for pace in self._paces])[mix.class_index]
+        self._paced = np.flatnonzero(bank_s > 0.0)
+        self._paced_ttft_s = bank_s[self._paced]
+        due_s = np.array([target.due_s for target in self._targets])
+        self._sooner = [np.flatnonzero((due_s < due)[mix.class_index]) for due in due_s]
+        self._no_later = [np.flatnonzero((due_s <= due)[mix.class_index]) for due in due_s]
+        self._last: tuple[float, int, _Path | None] = (nan, 0, None)
 
-    def _pace(self, index: int) -> float:
-        """The mean gap that a class allows. Paced tokens are due from ``ttft_s`` on, so a first
-        token that is early leaves its slack to the others; of the requests that decode at an
-        instant, the longer ones, which have less of it per token, are the more."""
+    def _pace(self, index: int) -> Pace:
+        """Paced tokens are due from ``ttft_s`` on, so a first token that is early leaves its slack
+        to the others; of the requests that decode at an instant, the longer ones, which have less
+        of it per token, are the more."""
         target = self._targets[index]
         decodes = self._decodes[self._mix.class_index == index]
         if not target.paced or isinf(target.ttft_s) or not decodes.any():
-            return target.itl_s
+            return Pace(target.itl_s, target.itl_s, 0.0)
         mean_seen = float((decodes * decodes).mean() / decodes.mean())
-        return target.itl_s + target.ttft_s / mean_seen
+        return Pace(target.itl_s, target.itl_s + target.ttft_s / mean_seen, target.ttft_s)
 
     def operation(self, rate_per_s: float) -> Operation | None:
         """The mean state at a rate per replica, or ``None`` where there is no steady one."""
-        most = min(float(self._engine.max_num_seqs), self._engine.step_tokens - 1.0)
-        if self._context_per_decode > 0.0:
-            most = min(most, self._engine.kv_tokens / self._context_per_decode)
-        low, high = 0.0, -1.0
-        for seqs in (0.0, *np.geomspace(0.05, max(most, 0.06), _GRID).tolist()):
-            if seqs > most:
-                break
-            if self._growth(rate_per_s, seqs) <= seqs:
-                high = seqs
-                break
-            low = seqs
-        if high < 0.0:
-            return None
-        for _ in range(12):
-            middle = 0.5 * (low + high)
-            if self._growth(rate_per_s, middle) <= middle:
-                high = middle
-            else:
-                low = middle
-        return self._state(rate_per_s, high)
-
-    def _growth(self, rate_per_s: float, seqs: float) -> float:
-        """Decodes that a rate would keep alive if ``seqs`` of them set the pace."""
-        state = self._state(rate_per_s, seqs)
-        return inf if state is None else rate_per_s * self._mean_decodes * state.gap_s
-
-    def _state(self, rate_per_s: float, seqs: float) -> Operation | None:
-        context = seqs * self._context_per_decode
-        decode_s = self._seconds(0.0, seqs, context)
-        chunk = float(int(self._chunk_tokens(seqs, context)))
-        if chunk < 1.0:
-            return None
-        full_s = self._seconds(chunk, seqs, context)
-        share = rate_per_s * self._mean_prompt * full_s / chunk
-        if share >= 1.0:
-            return None
-        idle_steps = (1.0 - share) / decode_s if decode_s > 0.0 else inf
-        full_steps = rate_per_s * self._mean_prompt / chunk
-        return Operation(seqs, chunk, full_s, decode_s, share, 1.0 / (full_steps + idle_steps))
-
-    def _chunk_tokens(self, seqs: float, context: float) -> float:
-        most = self._engine.step_tokens - seqs
-        if not self._engine.by_pace or isinf(self._least_pace_s):
-            return most
-        if self._seconds(most, seqs, context) <= self._least_pace_s:
-            return most
-        low, high = 0.0, most
-        while high - low > 0.125:
-            middle = 0.5 * (low + high)
-            if self._seconds(middle, seqs, context) <= self._least_pace_s:
-                low = middle
-            else:
-                high = middle
-        return low
-
-    def _seconds(self, chunk: float, seqs: float, context: float) -> float:
-        # Models count whole sequences; between two whole numbers they are nearly linear.
-        below = int(seqs)
-        part = seqs - below
-        work = chunk * self._work_per_token
-        tokens = round(chunk)
-        lower = self._model.seconds(tokens, work, below, round(context))
-        if part <= 0.0:
-            return lower
-        upper = self._model.seconds(tokens, work, below + 1, round(context))
-        return lower + part * (upper - lower)
-
-    def prefill_s(self, state: Operation) -> Array:
-        """Per request, the time in which its prompt is processed once its turn has come."""
-        per_token = (state.full_step_s - self._work_s * state.chunk_tokens * self._work_per_token)
-        return (self._mix.prompt_tokens * (per_token / state.chunk_tokens)
-                + self._work_s * self._half_squares)
+        return self._curves.operation(rate_per_s)
 
     def saturation_per_s(self) -> float:
         """The rate beyond which a replica has no steady state."""
-        low, high = 0.0, 1.0
-        while self.operation(high) is not None and high < 1e6:
-            low, high = high, 2.0 * high
-        for _ in range(24):
-            middle = 0.5 * (low + high)
-            if self.operation(middle) is not None:
-                low = middle
-            else:
-                high = middle
-        return low
+        return self._curves.saturation_per_s
+
+    # -- the path of requests ----------------------------------------------------------------------
+
+    def _path(self, rate_per_s: float, num_replicas: int) -> _Path | None:
+        """What every request meets at a rate per replica; all classes ask for the same one."""
+        if self._last[:2] != (rate_per_s, num_replicas):
+            state = self.operation(max(rate_per_s, _LEAST_RATE))
+            found = None if state is None else self._followed(
+                state, max(rate_per_s, _LEAST_RATE), num_replicas)
+            self._last = (rate_per_s, num_replicas, found)
+        return self._last[2]
+
+    def _followed(self, state: Operation, rate_per_s: float, num_replicas: int) -> _Path:
+        curves = self._curves
+        at_s = self._at / (rate_per_s * num_replicas)
+        token_s = curves.token_s(np.array(state.decode_seqs), state.ahead)
+        prefill_s = self._mix.prompt_tokens * token_s + self._attention_s
+        rest_s = self._decodes * state.gap_s
+        first_s = queue_wait_s(at_s, prefill_s, num_replicas) + prefill_s
+        room_s = np.zeros_like(at_s)
+        for _ in range(_ROUNDS):
+            seqs, gap_s = self._beside(at_s + first_s, rest_s, prefill_s, num_replicas)
+            token_s = curves.token_s(seqs, state.ahead * self._early_share(first_s))
+            prefill_s = self._mix.prompt_tokens * token_s + self._attention_s
+            rest_s = self._decodes * gap_s
+            wants_room = self._wants_room(
+                at_s + first_s - prefill_s, at_s + first_s + rest_s, num_replicas)
+            if wants_room:
+                room_s = self._room_wait_s(at_s, prefill_s + rest_s, self._places_each,
+                                           num_replicas)
+            first_s = room_s + prefill_s + self._turn_wait_s(
+                at_s + room_s, at_s + first_s, prefill_s, num_replicas)
+        load = [rate_per_s * float(prefill_s.mean())] * len(self._targets)
+        if self._engine.by_deadline and len(self._targets) > 1:
+            for index in range(len(self._targets)):
+                rows = self._rows[index]
+                delay_s, load[index] = self._by_deadline(
+                    index, at_s, prefill_s, prefill_s + rest_s, wants_room, num_replicas)
+                first_s[rows] = delay_s
+        if wants_room:  # giving up a request's turn makes no room
+            load = [0.0] * len(load)
+        return _Path(state, first_s + self._step_ends_s(state), rest_s, tuple(load))
+
+    def _early_share(self, first_s: Array) -> float:
+        """Mean part of its target by which the first token of a paced class is early."""
+        if not self._paced_ttft_s.size:
+            return 0.0
+        return float(np.maximum(1.0 - first_s[self._paced] / self._paced_ttft_s, 0.0).mean())
+
+    def _turn_wait_s(self, at_s: Array, done_s: Array, work_s: Array,
+                     num_replicas: int) -> Array:
+        """Waits for a replica to process the prompt: of none while any has none to process."""
+        wait_s = queue_wait_s(at_s, work_s, num_replicas)
+        if num_replicas > 1:
+            wait_s[num_others(at_s, done_s) < num_replicas] = 0.0
+        return wait_s
+
+    def _wants_room(self, at_s: Array, end_s: Array, num_replicas: int) -> bool:
+        """Whether those that are processed or decode ever want nearly all the room there is."""
+        grid = Presence(end_s, len(at_s))
+        wanted = grid.present(grid.cell(at_s), grid.cell(end_s), self._places_each)
+        return float(wanted.max()) > _NEARLY * self._curves.most_seqs * num_replicas
+
+    def _room_wait_s(self, at_s: Array, stay_s: Array, places_each: Array,
+                     num_replicas: int) -> Array:
+        """Waits for room: of the KV cache, or for one of the most sequences that may run."""
+        return queue_wait_s(at_s, stay_s * places_each, self._curves.most_seqs * num_replicas)
+
+    def _beside(self, join_s: Array, rest_s: Array, prefill_s: Array,
+                num_replicas: int) -> tuple[Array, Array]:
+        """Per request that begins to decode at ``join_s``, how many do so beside it, and the mean
+        gap of its decodes."""
+        curves = self._curves
+        grid = Presence(join_s + rest_s, len(join_s))
+        join, end = grid.cell(join_s), grid.cell(join_s + rest_s)
+        present = grid.present(join, end) / num_replicas
+        decode_s, full_s = curves.fine[2:, curves.near(present)[join]]
+        work_s = grid.accumulated(join, prefill_s / num_replicas)
+        share = (work_s[end] - work_s[join]) / np.maximum(rest_s, 1e-9)
+        share = np.minimum(share, curves.most_prefill_share)
+        per_s = share / np.maximum(full_s, 1e-12) + (1.0 - share) / np.maximum(decode_s, 1e-12)
+        return present[join], 1.0 / per_s
+
+    def _by_deadline(self, index: int, at_s: Array, prefill_s: Array, stay_s: Array,
+                     wants_room: bool, num_replicas: int) -> tuple[Array, float]:
+        """Delays until prompts are done, for a class that lets those due earlier pass; and the load
+        of all that are due no later."""
+        rows, due_s = self._no_later[index], self._targets[index].due_s
+        at, work_s = at_s[rows], prefill_s[rows]
+        delay_s = np.zeros_like(at)
+        if wants_room:
+            delay_s = self._room_wait_s(at, stay_s[rows], self._places_each[rows], num_replicas)
+        delay_s += work_s + queue_wait_s(at + delay_s, work_s, num_replicas)
+        own = self._mix.class_index[rows] == index
+        at, delay_s = at[own], delay_s[own]
+        sooner_s = [target.due_s for target in self._targets if target.due_s < due_s]
+        if sooner_s:
+            urgent = self._sooner[index]
+            delay_s = overtaken_s(at, delay_s, at_s[urgent], prefill_s[urgent] / num_replicas,
+                                  due_s - max(sooner_s))
+        span_s = max(float(at_s[-1] - at_s[0]), 1e-12)
+        return delay_s, float(work_s.sum()) / (num_replicas * span_s)
+
+    def _step_ends_s(self, state: Operation) -> Array:
+        """What whole steps add: the rest of the step that runs, and of the last one with the
+        prompt. Full steps go on with other prompts; else the last chunk takes a step's own time."""
+        steps = self._mix.prompt_tokens / max(state.chunk_tokens, 1e-9)
+        running = 0.5 * (1.0 - np.exp(-state.decode_seqs))
+        alone_s = state.decode_step_s * (running + np.ceil(steps) - steps)
+        return np.asarray(state.step_ends_s + (1.0 - state.prompt_time_share) * alone_s)
+
+    # -- what comes of it --------------------------------------------------------------------------
+
+    def ttft_quantile_s(self, index: int, share: float, rate_per_s: float,
+                        num_replicas: int = 1) -> float:
+        """The time to first token that ``share`` of a class's requests do not exceed; NaN for a
+        class without any."""
+        rows = self._rows[index]
+        path = self._path(rate_per_s, num_replicas)
+        if path is None:
+            return inf
+        if not len(rows):
+            return nan
+        first_s = np.sort(path.first_s[rows])
+        late = float((first_s > self._targets[index].due_s).mean())
+        still_late = self._still_late(late, path.load[index])
+        if share <= 1.0 - still_late:
+            level = share * (1.0 - late) / (1.0 - still_late)
+        else:
+            level = 1.0 - late + late * (share - 1.0 + still_late) / still_late
+        return float(first_s[min(max(ceil(level * len(rows) - 1e-9), 1), len(rows)) - 1])
+
+    def _still_late(self, late: float, load: float) -> float:
+        """Of a part that would be late in order, what is where the late go behind all others."""
+        if not self._engine.relegates or late <= 0.0 or late >= 1.0:
+            return late
+        load = min(load, _MOST_RELIEF)
+        return late * (1.0 - load) / (1.0 - load * late)
 
     def misses(self, rate_per_s: float, num_replicas: int = 1) -> list[tuple[float, str]]:
         """Per class, the share of its requests that miss a target, and which target binds most."""
-        state = self.operation(rate_per_s)
-        if state is None:
-            one_s = self._seconds(0.0, 1.0, self._context_per_decode)
-            return [(1.0, "itl" if one_s > pace_s else "throughput") for pace_s in self._pace_s]
-        prefill_s = self.prefill_s(state)
-        return [self._class_misses(index, rate_per_s, num_replicas, state, prefill_s)
-                for index in range(len(self._targets))]
+        path = self._path(rate_per_s, num_replicas)
+        if path is None:
+            return [(1.0, "itl" if self._one_s > pace.mean_gap_s else "throughput")
+                    for pace in self._paces]
+        return [self._class_misses(index, path) for index in range(len(self._targets))]
 
-    def _class_misses(self, index: int, rate_per_s: float, num_replicas: int, state: Operation,
-                      prefill_s: Array) -> tuple[float, str]:
-        target = self._targets[index]
-        if self._gap_misses(index, state):
+    def _class_misses(self, index: int, path: _Path) -> tuple[float, str]:
+        target, rows = self._targets[index], self._rows[index]
+        if self._gap_misses(index, path.state):
             return 1.0, "itl"
-        rows = self._mix.class_index == index
-        wait = self._wait(index, rate_per_s, num_replicas, state, prefill_s)
-        shares = {"ttft": wait.exceeds(target.ttft_s - prefill_s[rows] - state.gap_s)}
+        if not len(rows):
+            return 0.0, "ttft"
+        first_s = path.first_s[rows]
+        late = {"ttft": float((first_s > target.ttft_s).mean())}
         if not isinf(target.e2e_s):
-            rest_s = self._decodes[rows] * state.gap_s
-            shares["e2e"] = wait.exceeds(target.e2e_s - prefill_s[rows] - state.gap_s - rest_s)
-        binding = max(shares, key=lambda name: shares[name])
-        return shares[binding], binding
+            late["e2e"] = float((first_s + path.rest_s[rows] > target.e2e_s).mean())
+        binding = max(late, key=lambda name: late[name])
+        return self._still_late(late[binding], path.load[index]), binding
 
     def _gap_misses(self, index: int, state: Operation) -> bool:
         target = self._targets[index]
         if isinf(target.itl_s):
             return False
         if target.paced:
-            return state.gap_s > self._pace_s[index] * (1.0 + 1e-9)
+            return state.gap_s > self._paces[index].mean_gap_s * (1.0 + 1e-9)
         return state.gap_quantile_s(target.percentile / 100.0) > target.itl_s * (1.0 + 1e-9)
-
-    def _wait(self, index: int, rate_per_s: float, num_replicas: int, state: Operation,
-              prefill_s: Array) -> "WaitTail":
-        ahead = np.ones(len(prefill_s), dtype=np.bool_)
-        if self._engine.by_deadline:
-            due_s = self._targets[index].due_s
-            first = [i for i, t in enumerate(self._targets) if t.due_s <= due_s]
-            ahead = np.isin(self._mix.class_index, first)
-        work = prefill_s[ahead]
-        share = len(work) / len(prefill_s)
-        mean_s = float(work.mean()) if len(work) else 0.0
-        if mean_s <= 0.0:
-            return WaitTail(0.0, 1.0)
-        load = rate_per_s * share * mean_s
-        work_scv = float(work.var()) / (mean_s * mean_s)
-        gap_scv = 1.0 + share * (self._mix.gap_scv - 1.0)
-        if load >= 1.0:
-            return WaitTail(1.0, inf)
-        mean_wait_s = mean_s * 0.5 * (gap_scv + work_scv) / (num_replicas * (1.0 - load))
-        if mean_wait_s <= 0.0:  # equal requests at equal distances
-            return WaitTail(0.0, 1.0)
-        return WaitTail(erlang_c(num_replicas, num_replicas * load), mean_wait_s)
-
-    def ttft_quantile_s(self, index: int, share: float, rate_per_s: float,
-                        num_replicas: int = 1) -> float:
-        """The time to first token that ``share`` of a class's requests do not exceed; NaN for a
-        class without any."""
-        state = self.operation(rate_per_s)
-        if state is None:
-            return inf
-        prefill_s = self.prefill_s(state)
-        own = prefill_s[self._mix.class_index == index] + state.gap_s
-        if not len(own):
-            return nan
-        wait = self._wait(index, rate_per_s, num_replicas, state, prefill_s)
-        if isinf(wait.mean_s):
-            return inf
-        late = max(1.0 - share, 1e-12)
-        low, high = 0.0, float(own.max()) + wait.mean_s * max(1.0, -2.0 * log(late))
-        for _ in range(40):
-            middle = 0.5 * (low + high)
-            if wait.exceeds(middle - own) <= late:
-                high = middle
-            else:
-                low = middle
-        return high
 
     def capacity_per_s(self, num_replicas: int = 1) -> tuple[float, str]:
         """The highest rate per replica at which every class meets its targets, and what binds.
@@ -295,7 +291,7 @@ class ReplicaQueue:
         missed = self.first_miss(high, num_replicas)
         if missed is None:
             return high, "throughput"
-        for _ in range(30):
+        while high - low > max(_RELATIVE_ERROR * high, 1e-6):
             middle = 0.5 * (low + high)
             found = self.first_miss(middle, num_replicas)
             if found is None:
@@ -312,34 +308,3 @@ class ReplicaQueue:
                  in zip(self.misses(rate_per_s, num_replicas), self._targets, strict=True)
                  if missed > 1.0 - target.percentile / 100.0 + 1e-12]
         return min(found, key=lambda item: item[1] == "throughput", default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class WaitTail:
-    """P(wait > t) = weight * exp(-t / mean_s)."""
-
-    weight: float
-    mean_s: float
-
-    def exceeds(self, slack_s: Array) -> float:
-        """Mean probability of waiting longer than each slack, which may be negative or infinite."""
-        if not len(slack_s):
-            return 0.0
-        late = slack_s < 0.0
-        if isinf(self.mean_s):
-            return 1.0 if self.weight >= 1.0 else float(late.mean())
-        tail = self.weight * np.exp(-np.where(late, 0.0, slack_s) / self.mean_s)
-        return float(np.where(late, 1.0, tail).mean())
-
-
-def erlang_c(servers: int, load: float) -> float:
-    """Probability that an arrival waits, ``load`` = arrival rate x mean service (Erlang 1917)."""
-    if load <= 0.0:
-        return 0.0
-    if load >= servers:
-        return 1.0
-    log_terms = [n * log(load) - lgamma(n + 1.0) for n in range(servers + 1)]
-    last = log_terms[-1] - log(1.0 - load / servers)
-    peak = max(last, max(log_terms[:-1]))
-    return exp(last - peak) / (sum(exp(term - peak) for term in log_terms[:-1])
-                               + exp(last - peak))

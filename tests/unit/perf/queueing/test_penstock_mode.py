@@ -12,7 +12,6 @@ from penstock.perf.linear import LinearStepTime
 from penstock.perf.queueing.analysis import analyze
 from penstock.perf.queueing.batch import stack
 from penstock.perf.queueing.build import (
-    Variability,
     from_spec,
     from_step_model,
     iteration_seconds,
@@ -24,6 +23,7 @@ from penstock.perf.queueing.parameters import (
     IterationTimes,
     QueueSpec,
     RequestSize,
+    Variability,
 )
 from penstock.perf.queueing.sizing import PercentileTargets, best_concurrency, size
 
