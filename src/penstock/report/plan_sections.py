@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
-from penstock.report import plan_view, plan_wording, sections, wording, yaml_text
+from penstock.report import plan_reasons, plan_view, plan_wording, sections, wording, yaml_text
 from penstock.report.plan_plots import MOST_FIGURES, PARETO, accelerator_colours, scatters
 from penstock.report.plan_view import Document, listed
 from penstock.report.sections import MUTED_ABSENT
@@ -242,7 +242,7 @@ def changes(plan: Document) -> str:
 def not_considered(plan: Document) -> str:
     """Why other variants were not candidates."""
     rows = [(escape(item.demand), escape(item.reason), escape(", ".join(item.variants)))
-            for item in plan_view.not_considered(plan)]
+            for item in plan_reasons.not_considered(plan)]
     number = len(listed(plan, "not_considered"))
     return sections.folded(f"Not considered: {number:,}", sections.table(
         ("demand", "why", "variants"), rows, style="prose"))

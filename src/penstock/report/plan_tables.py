@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from penstock.report import plan_view, plan_wording, wording
+from penstock.report import plan_reasons, plan_view, plan_wording, wording
 from penstock.report.cells import Line, footnote, marked, verdict_cell
 from penstock.report.fitting import Column, FittingTable
 from penstock.report.plan_view import Document, listed
@@ -263,6 +263,6 @@ def not_considered_table(plan: Document) -> FittingTable:
     """Why other variants were not candidates."""
     table = FittingTable("Not considered", [
         Column("demand"), Column("why", prose=True), Column("variants", prose=True)])
-    for item in plan_view.not_considered(plan, brief=True):
+    for item in plan_reasons.not_considered(plan, brief=True):
         table.add_row(item.demand, item.reason, ", ".join(item.variants))
     return table

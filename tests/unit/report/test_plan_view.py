@@ -2,7 +2,7 @@ from math import inf, nan
 
 import pytest
 
-from penstock.report import plan_view
+from penstock.report import plan_reasons, plan_view
 from plan_documents import candidate, plan_document
 from small_plans import cards, document_of, planned
 
@@ -67,17 +67,17 @@ def test_candidates_rank_by_cost_alone_then_name_and_unknown_costs_come_last():
 
 
 def test_equal_reasons_are_told_once():
-    found = plan_view.not_considered(plan_document())
+    found = plan_reasons.not_considered(plan_document())
     assert [item.variants for item in found] == [("l4-bf16", "l4-fp8"), ("l4-bf16",),
                                                  ("h100-bf16",)]
 
 
 def test_in_brief_reasons_that_differ_after_a_colon_are_one():
-    found = plan_view.not_considered(plan_document(), brief=True)
-    assert found[1] == plan_view.NotConsidered("huge", "model does not fit",
+    found = plan_reasons.not_considered(plan_document(), brief=True)
+    assert found[1] == plan_reasons.NotConsidered("huge", "model does not fit",
                                                ("l4-bf16", "h100-bf16"))
     alone = plan_document(not_considered=plan_document()["not_considered"][2:3])
-    assert plan_view.not_considered(alone, brief=True)[0].reason \
+    assert plan_reasons.not_considered(alone, brief=True)[0].reason \
         == "model does not fit: lacks 44 GiB"
 
 
@@ -86,8 +86,9 @@ def test_in_brief_reasons_of_plans_are_told_by_kind():
     plan = planned(accelerators=cards(a100_80gb=2), models=[
         {"name": "llama-3-8b", "precisions": ["bf16", "fp8"]}])
     document = document_of(plan)
-    whole = {item.reason for item in plan_view.not_considered(document)}
-    brief = {item.reason: item.variants for item in plan_view.not_considered(document, brief=True)}
+    whole = {item.reason for item in plan_reasons.not_considered(document)}
+    brief = {item.reason: item.variants
+             for item in plan_reasons.not_considered(document, brief=True)}
     assert len(brief) < len(whole)
     assert set(brief["needs more cards than there are"]) == {
         f"a100-80gb-tp{degree}-{precision}" for degree in (4, 8) for precision in ("bf16", "fp8")}
@@ -98,8 +99,8 @@ def test_in_brief_reasons_of_plans_are_told_by_kind():
 def test_several_that_carry_more_are_all_named():
     reasons = [{"demand": "d", "variant": v, "reason": f"{better} carries more on the same cards"}
                for v, better in (("x", "a"), ("y", "b"), ("z", "a"))]
-    found = plan_view.not_considered({"not_considered": reasons}, brief=True)
-    assert found == [plan_view.NotConsidered("d", "a or b carries more on the same cards",
+    found = plan_reasons.not_considered({"not_considered": reasons}, brief=True)
+    assert found == [plan_reasons.NotConsidered("d", "a or b carries more on the same cards",
                                              ("x", "z", "y"))]
 
 
