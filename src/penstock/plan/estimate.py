@@ -167,7 +167,8 @@ def without_dominated(candidates: Sequence[Candidate],
     by variant, are believed.
 
     A variant is dropped when as many replicas of another kind as fit on the same cards carry
-    clearly more at no more cost and power: whatever a plan does with it, the other can do.
+    clearly more at no more cost and power: whatever a plan does with it, the other can do. Number
+    formats differ in the quality of answers, so neither replaces the other.
     """
     kept: list[Candidate] = []
     dropped: list[LeftOut] = []
@@ -185,7 +186,8 @@ def without_dominated(candidates: Sequence[Candidate],
 
 def _dominates(one: Candidate, other: Candidate, rates: Mapping[str, float]) -> bool:
     mine, theirs = one.variant, other.variant
-    if mine.group.accelerator.name != theirs.group.accelerator.name:
+    if any(getattr(mine.group, what) != getattr(theirs.group, what)
+           for what in ("accelerator", "precision", "kv_precision")):
         return False
     fits = theirs.group.num_accelerators // mine.group.num_accelerators
     return (fits >= 1 and fits * rates[mine.name] >= _DOMINANCE_MARGIN * rates[theirs.name]

@@ -21,7 +21,7 @@ from penstock.plan.estimate import (
 )
 from penstock.plan.propose import Choice, problem_of
 from penstock.plan.variants import LeftOut, variants_of
-from small_plans import BATCH, CHAT, cards, fleet, lengths, traffic
+from small_plans import BATCH, CHAT, cards, fleet, lengths, planned, traffic
 
 
 def estimates(*entries, num_seeds=2, **sections):
@@ -175,6 +175,17 @@ def test_other_accelerators_never_dominate():
     kept, dropped = without_dominated(found, rates_of(found))
     assert kept == sorted(found, key=lambda c: c.variant.name)
     assert dropped == []
+
+
+def test_formats_never_dominate_and_at_equal_cost_the_first_name_is_taken():
+    sections = {"accelerators": cards(h100_80gb=None), "plan": {"tensor": [1]},
+                "models": [{"name": "llama-3-8b", "precisions": ["bf16", "fp8"]}]}
+    found = list(able(**sections).values())
+    kept, dropped = without_dominated(found, rates_of(found))
+    assert [c.variant.name for c in kept] == ["h100-80gb-bf16", "h100-80gb-fp8"]
+    assert dropped == []
+    plan = planned(**sections)
+    assert plan.checked.counts == {"llama-3-8b": (("h100-80gb-bf16", 1),)}
 
 
 _COUNTS = st.fixed_dictionaries({name: st.sampled_from((None, 1, 2, 4, 9)) for name in (
