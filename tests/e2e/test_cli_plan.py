@@ -66,6 +66,25 @@ def test_files_of_a_plan(penstock, bundle, folder) -> None:
     assert orjson.loads((folder / "kept/plan.json").read_bytes()) == done.json
     answer = orjson.loads((folder / "kept/solution-data.json").read_bytes())
     assert list(answer) == ["allocations"]
+    assert done.err == "files in kept\n"
+    assert penstock("plan", "--inferno", bundle, "--out", "kept").status == 0
+
+
+def test_folders_of_others_are_left_alone(penstock, bundle, folder) -> None:
+    """Even where they have a plan.json, as that of a fleet has."""
+    (folder / "other").mkdir()
+    for name in ("plan.json", "fleet.yaml"):
+        (folder / "other" / name).write_text("old")
+    for place in (".", "other"):
+        done = penstock("plan", "--inferno", bundle, "--out", place)
+        assert done.status == 2
+        assert done.out == ""
+        assert f"error: {place}: holds other files" in done.err
+        assert "one with an earlier plan of a bundle" in done.err
+    assert (folder / "other/plan.json").read_text() == "old"
+    assert penstock("plan", "--inferno", bundle, "--out", "kept").status == 0
+    done = penstock("plan", "unsized.yaml", "--out", "kept")
+    assert (done.status, "kept: holds other files" in done.err) == (2, True)
 
 
 def test_one_file_is_a_bundle_too(penstock, folder) -> None:
