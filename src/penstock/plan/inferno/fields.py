@@ -9,6 +9,8 @@ from penstock.core.errors import InputError
 
 # Numbers beyond this are a slip, and would not survive arithmetic in 32-bit floats.
 MAX_COUNT = 10**9
+# What is nearer to 0 than this is 0 to a 32-bit float, or nearly so once it is divided.
+_LEAST = 1e-30
 
 
 class Fields:
@@ -39,12 +41,14 @@ class Fields:
             raise self._wrong(name, value, f"a number up to {MAX_COUNT}")
         if value < 0 and not negative:
             raise self._wrong(name, value, "at least 0")
-        return float(value)
+        return float(value) if abs(value) >= _LEAST else 0.0
 
     def count(self, name: str, default: int = 0, *, negative: bool = False,
-              most: int = MAX_COUNT) -> int:
-        """A whole number, at least 0 unless ``negative``."""
-        value = self.number(name, default, negative=negative)
+              least: int = 0, most: int = MAX_COUNT) -> int:
+        """A whole number, at least ``least`` unless ``negative``."""
+        value = self.number(name, default, negative=True)
+        if value < least and not negative:
+            raise self._wrong(name, self._values[name.lower()], f"at least {least}")
         if value != int(value) or abs(value) > most:
             raise self._wrong(name, self._values[name.lower()], f"a whole number up to {most}")
         return int(value)

@@ -133,7 +133,7 @@ def _generation(models: list[Fields]) -> Generation:
 
 
 def _accelerator(fields: Fields) -> Accelerator:
-    multiplicity = fields.count("multiplicity", 1)
+    multiplicity = fields.count("multiplicity", 1, least=1)
     name = fields.text("name")
     return Accelerator(name, fields.text("type", name), multiplicity, fields.number("cost"))
 
