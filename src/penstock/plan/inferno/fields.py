@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from penstock.core.errors import InputError
+from penstock.core.errors import InputError, kind_of, shown
 
 # Numbers beyond this are a slip, and would not survive arithmetic in 32-bit floats.
 MAX_COUNT = 10**9
@@ -18,7 +18,7 @@ class Fields:
 
     def __init__(self, value: Any, where: str) -> None:
         if not isinstance(value, Mapping):
-            raise InputError(f"{where}: found {_kind(value)}; expected an object")
+            raise InputError(f"{where}: found {kind_of(value)}; expected an object")
         self.where = where
         self._values: dict[str, Any] = {}
         for key, item in value.items():
@@ -90,17 +90,4 @@ class Fields:
             raise InputError(f"{self.where}: {name!r} is missing{hint}")
 
     def _wrong(self, name: str, value: Any, expected: str) -> InputError:
-        return InputError(f"{self.where}: {name}: found {_shown(value)}; expected {expected}")
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Mapping | list):
-        return _kind(value)
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _kind(value: Any) -> str:
-    names: dict[type, str] = {dict: "an object", list: "a list", str: "a text", bool: "true/false",
-                              int: "a number", float: "a number", type(None): "null"}
-    return names.get(type(value), type(value).__name__)
+        return InputError(f"{self.where}: {name}: found {shown(value)}; expected {expected}")
