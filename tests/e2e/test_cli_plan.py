@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import orjson
 import pytest
 
-from inferno_bundle import V2, document, server, write
+from inferno_bundle import V2, document, rows, server, write
 from penstock.plan.inferno.read import parse_bundle
 from penstock.plan.inferno.solve import settings_of, solve
 
@@ -68,6 +68,24 @@ def test_files_of_a_plan(penstock, bundle, folder) -> None:
     assert list(answer) == ["allocations"]
     assert done.err == "files in kept\n"
     assert penstock("plan", "--inferno", bundle, "--out", "kept").status == 0
+
+
+def test_misspelt_references_are_told_and_the_plan_goes_on(penstock, folder) -> None:
+    made = document()
+    rows(made, "modelData")[0]["acc"] = "AA"
+    rows(made, "acceleratorData")[2]["type"] = "BB"
+    rows(made, "serviceClassData")[0]["priority"] = 0
+    made["system"]["optimizerData"]["optimizer"]["saturationPolicy"] = "RoundRobbin"
+    done = penstock("plan", "--inferno", write(folder / "bundle", made), "--json")
+    told = done.err.splitlines()
+    assert done.status == 1
+    assert len(told) == 4
+    assert all(line.startswith("note: ") for line in told)
+    for words in ("model-data: acc 'AA' is no accelerator", "type 'BB' has no count in capacity-",
+                  "priority 0 counts as 100, the lowest", "'RoundRobbin' counts as None; did you "
+                  "mean 'RoundRobin'?"):
+        assert any(words in line for line in told)
+    assert done.json["saturationPolicy"] == "None"
 
 
 def test_folders_of_others_are_left_alone(penstock, bundle, folder) -> None:

@@ -133,7 +133,7 @@ def test_errors_name_the_field_of_the_file(penstock, folder):
     (("size", *ARGUMENTS, "--max-batch", 20_001), "--max-batch: found 20001; expected at m"),
     (("size", *ARGUMENTS, "--output-tokens", 0), "--output-tokens: found 0; expected at least"),
     (("size", *ARGUMENTS, "--max-batch", 0), "--max-batch: found 0; expected at least 1"),
-    (("size", *ARGUMENTS, "--percentile", 100), "--percentile: found 100; expected above 0 and bel"),
+    (("size", *ARGUMENTS, "--percentile", 100), "--percentile: found 100; expected above 0 and be"),
     (("size", *ARGUMENTS, "--percentile", 0), "--percentile: found 0; expected above 0 and below"),
     (("solve", *ARGUMENTS, "--rate", 0, "--mode", "inferno"), "--rate: found 0; expected a positi"),
     (("solve", *ARGUMENTS, "--rate", "1e308"), "--rate: found 1e+308; expected at most 1e+09"),

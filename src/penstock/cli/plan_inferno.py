@@ -8,6 +8,7 @@ from penstock.cli.console import note, print_json, print_tables
 from penstock.cli.exits import MISSED, OK
 from penstock.core.errors import InputError, nearest
 from penstock.plan.inferno.change import scale_capacity
+from penstock.plan.inferno.doubts import doubts
 from penstock.plan.inferno.export import plan_document, solution
 from penstock.plan.inferno.read import read_bundle
 from penstock.plan.inferno.solve import SOLVERS, InfernoPlan, Settings, settings_of, solve
@@ -32,6 +33,8 @@ def plan_bundle(path: Path, request: Request, out: Path | None, as_json: bool) -
     """Plan, print and keep; the exit status."""
     system = read_bundle(path)
     chosen = settings(system, request)
+    for doubt in doubts(system):
+        note(f"note: {doubt}")
     plan = _planned(scale_capacity(system, request.capacity_factor), chosen, out)
     if as_json:
         print_json(plan_document(plan))
