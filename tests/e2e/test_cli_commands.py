@@ -390,6 +390,25 @@ def test_sweep_sizes_a_fleet_without_replicas_at_every_point(penstock):
     assert [row["traffic[0].rate_per_s"] for row in rows] == [2, 60]
 
 
+def test_a_kind_of_replica_that_nobody_named_is_told(penstock, folder):
+    """--replicas without kinds means the first accelerator; sweep alone plans."""
+    text = (folder / "unsized.yaml").read_text().replace(
+        "[{name: a100-80gb, count: 4}]", "[{name: a100-80gb, count: 4, price_per_hour: 4}, "
+        "{name: l4, count: 8, price_per_hour: 1}]")
+    (folder / "kinds.yaml").write_text(text)
+    compared = penstock("compare", "kinds.yaml", "--replicas", 1, "--policies", "penstock,fcfs")
+    swept = penstock("sweep", "kinds.yaml", "--replicas", 1, "--json")
+    for done in (compared, swept):
+        assert done.status == 0
+        assert done.err.startswith("--replicas 1: of a100-80gb, the first accelerator of the file;")
+    assert swept.json[0]["cost_per_hour"] == 4
+    planned = penstock("sweep", "kinds.yaml", "--json")
+    assert (planned.err, planned.json[0]["cost_per_hour"]) == ("", penstock(
+        "plan", "kinds.yaml", "--json", "--no-report").json["cost_per_hour"])
+    for file in ("unsized.yaml", "fleet.yaml"):
+        assert penstock("sweep", file, "--replicas", 1, "--json").err == ""
+
+
 def test_trace_generate_convert_and_info_agree(penstock, folder):
     penstock("trace", "generate", "fleet.yaml", "t.csv", "--seed", 5)
     penstock("trace", "convert", "t.csv", "t.parquet")

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import orjson
 import pytest
 
-from inferno_bundle import V2, document, server, write
+from inferno_bundle import V2, document, rows, server, write
 from penstock.plan.inferno.read import parse_bundle
 from penstock.plan.inferno.solve import settings_of, solve
 
@@ -67,6 +67,43 @@ def test_files_of_a_plan(penstock, bundle, folder) -> None:
     assert orjson.loads((folder / "kept/plan.json").read_bytes()) == done.json
     answer = orjson.loads((folder / "kept/solution-data.json").read_bytes())
     assert list(answer) == ["allocations"]
+    assert done.err == "files in kept\n"
+    assert penstock("plan", "--inferno", bundle, "--out", "kept").status == 0
+
+
+def test_misspelt_references_are_told_and_the_plan_goes_on(penstock, folder) -> None:
+    made = document()
+    rows(made, "modelData")[0]["acc"] = "AA"
+    rows(made, "acceleratorData")[2]["type"] = "BB"
+    rows(made, "serviceClassData")[0]["priority"] = 0
+    made["system"]["optimizerData"]["optimizer"]["saturationPolicy"] = "RoundRobbin"
+    done = penstock("plan", "--inferno", write(folder / "bundle", made), "--json")
+    told = done.err.splitlines()
+    assert done.status == 1
+    assert len(told) == 4
+    assert all(line.startswith("note: ") for line in told)
+    for words in ("model-data: acc 'AA' is no accelerator", "type 'BB' has no count in capacity-",
+                  "priority 0 counts as 100, the lowest", "'RoundRobbin' counts as None; did you "
+                  "mean 'RoundRobin'?"):
+        assert any(words in line for line in told)
+    assert done.json["saturationPolicy"] == "None"
+
+
+def test_folders_of_others_are_left_alone(penstock, bundle, folder) -> None:
+    """Even where they have a plan.json, as that of a fleet has."""
+    (folder / "other").mkdir()
+    for name in ("plan.json", "fleet.yaml"):
+        (folder / "other" / name).write_text("old")
+    for place in (".", "other"):
+        done = penstock("plan", "--inferno", bundle, "--out", place)
+        assert done.status == 2
+        assert done.out == ""
+        assert f"error: {place}: holds other files" in done.err
+        assert "one with an earlier plan of a bundle" in done.err
+    assert (folder / "other/plan.json").read_text() == "old"
+    assert penstock("plan", "--inferno", bundle, "--out", "kept").status == 0
+    done = penstock("plan", "unsized.yaml", "--out", "kept")
+    assert (done.status, "kept: holds other files" in done.err) == (2, True)
 
 
 def test_one_file_is_a_bundle_too(penstock, folder) -> None:

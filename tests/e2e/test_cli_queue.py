@@ -74,10 +74,14 @@ def test_sizes_meet_their_percentile(penstock):
     assert best.json["rate_per_s"] >= 0.99 * sized.json["rate_per_s"]
 
 
-def test_kv_memory_may_hold_nothing(penstock):
-    found = penstock("queue", "size", *ARGUMENTS, "--kv-tokens", 100)
-    assert found.status == 1
-    assert "KV cache" in found.err
+@pytest.mark.parametrize("tokens", [0, 1, 500, 639])
+@pytest.mark.parametrize("command", [("solve", "--rate", 1), ("size",), ("optimize",)])
+def test_kv_memory_must_hold_a_request(penstock, command, tokens):
+    name, *more = command
+    found = penstock("queue", name, *ARGUMENTS, *more, "--kv-tokens", tokens)
+    assert (found.status, found.err) == (
+        2, f"error: --kv-tokens: found {tokens}; a request needs 640 tokens\n")
+    assert penstock("queue", name, *ARGUMENTS, *more, "--kv-tokens", 640).status == 0
 
 
 def test_overload_is_infinite_latency(penstock):
@@ -85,6 +89,36 @@ def test_overload_is_infinite_latency(penstock):
     assert found.status == 0
     assert found.json["ttft_ms"] is None
     assert found.json["utilisation"] == 1.0
+
+
+def test_targets_of_0_are_unset_as_published_in_that_mode_alone(penstock, folder):
+    """So Inferno's own files keep their meaning."""
+    (folder / "unset.json").write_text(json.dumps(REST | {"targetITL": 0, "maxBatchedTokens": 0}))
+    with_0 = penstock("queue", "size", "--file", "unset.json", "--mode", "inferno", "--json")
+    (folder / "none.json").write_text(json.dumps(
+        {name: value for name, value in REST.items() if name != "targetITL"}))
+    assert with_0.status == 0
+    assert with_0.json == penstock("queue", "size", "--file", "none.json", "--mode", "inferno",
+                                   "--json").json
+    ours = penstock("queue", "size", "--file", "unset.json", "--max-step-tokens", 512)
+    assert (ours.status, "unset.json: targetITL: found 0" in ours.err) == (2, True)
+
+
+def test_a_file_of_the_other_mode(penstock, folder, rest):
+    """An upstream file bounds what waits; our fields in one are no upstream file."""
+    found = penstock("queue", "solve", "--file", rest)
+    assert found.status == 0
+    assert found.err == ("queue.json: MAXQUEUESIZE: only --mode inferno has it; here waiting is "
+                         "never bounded\n")
+    (folder / "ours.json").write_text(json.dumps(REST | {"percentile": 99}))
+    found = penstock("queue", "size", "--file", "ours.json", "--mode", "inferno")
+    assert (found.status, "ours.json: percentile: only --mode penstock" in found.err) == (2, True)
+
+
+def test_errors_name_the_field_of_the_file(penstock, folder):
+    (folder / "bad.json").write_text(json.dumps(REST | {"AvgOutputTokens": 0}))
+    found = penstock("queue", "solve", "--file", "bad.json", "--mode", "inferno")
+    assert found.err == "error: bad.json: AvgOutputTokens: found 0; expected at least 1\n"
 
 
 @pytest.mark.parametrize(("arguments", "complaint"), [
@@ -96,9 +130,33 @@ def test_overload_is_infinite_latency(penstock):
     (("size", *ARGUMENTS, "--max-batch", 1.5), "expected a whole number"),
     (("size", *ARGUMENTS, "--max-batch", 0), "expected at least 1"),
     (("size", *ARGUMENTS, "--max-batch", 1e9), "expected at most"),
-    (("size", *ARGUMENTS, "--output-tokens", 0), "output_tokens"),
-    (("size", *ARGUMENTS, "--percentile", 100), "between 0 and 100"),
-    (("solve", *ARGUMENTS, "--rate", 0, "--mode", "inferno"), "expected a positive number"),
+    (("size", *ARGUMENTS, "--max-batch", 20_001), "--max-batch: found 20001; expected at m"),
+    (("size", *ARGUMENTS, "--output-tokens", 0), "--output-tokens: found 0; expected at least"),
+    (("size", *ARGUMENTS, "--max-batch", 0), "--max-batch: found 0; expected at least 1"),
+    (("size", *ARGUMENTS, "--percentile", 100), "--percentile: found 100; expected above 0 and be"),
+    (("size", *ARGUMENTS, "--percentile", 0), "--percentile: found 0; expected above 0 and below"),
+    (("solve", *ARGUMENTS, "--rate", 0, "--mode", "inferno"), "--rate: found 0; expected a positi"),
+    (("solve", *ARGUMENTS, "--rate", "1e308"), "--rate: found 1e+308; expected at most 1e+09"),
+    (("solve", *ARGUMENTS, "--rate", "1e9", "--mode", "inferno"), "--rate: found 1e+09 per sec"),
+    (("size", *ARGUMENTS, "--max-step-tokens", 0), "tokens: found 0; expected at least 2"),
+    (("size", *ARGUMENTS, "--max-step-tokens", 1),
+     "--max-step-tokens: found 1; expected at least 2"),
+    (("size", *ARGUMENTS, "--max-step-tokens", 0, "--mode", "inferno"),
+     "--max-step-tokens: found 0; expected at least 1"),
+    (("size", *ARGUMENTS, "--delta", 1, "--max-step-tokens", 64),
+     "--max-step-tokens: has no meaning beside --delta"),
+    (("size", *ARGUMENTS, "--ttft-ms", 0), "--ttft-ms: found 0; expected more than 0"),
+    (("optimize", *ARGUMENTS, "--itl-ms", 0), "--itl-ms: found 0; expected more than 0"),
+    (("size", *ARGUMENTS, "--tokens-per-s", 0), "--tokens-per-s: found 0; expected more than 0"),
+    (("size", *ARGUMENTS, "--percentile", 99, "--mode", "inferno"),
+     "--percentile: only --mode penstock has it"),
+    (("size", *ARGUMENTS, "--kv-tokens", 9999, "--mode", "inferno"),
+     "--kv-tokens: only --mode penstock has it"),
+    (("solve", *ARGUMENTS, "--rate", 1, "--arrivals-scv", 2, "--mode", "inferno"),
+     "--arrivals-scv: only --mode penstock has it"),
+    (("size", *ARGUMENTS, "--prompt-scv", 1, "--mode", "inferno"), "--prompt-scv: only --mode pen"),
+    (("size", *ARGUMENTS, "--output-scv", 1, "--mode", "inferno"), "--output-scv: only --mode pen"),
+    (("size", *ARGUMENTS, "--max-queue", 9), "--max-queue: only --mode inferno has it"),
     (("size", "--file", "absent.json"), "absent.json: cannot be read"),
     (("optimize", *ARGUMENTS, "--delta", 1, "--mode", "inferno"), "expected iteration times")])
 def test_bad_input_is_one_line(penstock, arguments, complaint):
@@ -110,6 +168,12 @@ def test_bad_input_is_one_line(penstock, arguments, complaint):
 
 @pytest.mark.parametrize(("text", "complaint"), [
     ("{", "is not JSON"), ("[1]", "expected an object"), ('{"alfa": 1}', "did you mean 'alpha'?"),
+    ('{"alpha": 1, "Alpha": 2}', "bad.json: field 'Alpha' is there twice"),
+    ('{"alpha": 1, "alpha": 2}', "bad.json: field 'alpha' is there twice"),
+    ('{"alpha": true}', "bad.json: alpha: found true; expected a number"),
+    ('{"alpha": {}}', "bad.json: alpha: found an object; expected a number"),
+    ('{"alpha": 1%s}' % ("0" * 400), "expected a number of 0 or more"),
+    ('"alpha"', "bad.json: found a text; expected an object"),
     ('{"alpha": "x"}', "expected a number"), ('{"alpha": true}', "expected a number"),
     ('{"alpha": 1e999}', "expected a number of 0 or more")])
 def test_bad_files_are_one_line(penstock, folder, text, complaint):

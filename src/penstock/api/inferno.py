@@ -9,12 +9,18 @@ from dataclasses import replace
 from typing import Any
 
 from penstock.api.operation import Answer, Operation, failure, number_schema, object_schema
-from penstock.core.errors import InputError
+from penstock.core.errors import InputError, fields_called
 from penstock.perf.queueing.concurrency import optimal_concurrency
 from penstock.perf.queueing.inferno import MeanMetrics, analyze
 from penstock.perf.queueing.inferno_sizing import size_one
-from penstock.perf.queueing.parameters import IterationTimes, QueueSpec, RequestSize, Targets
-from penstock.plan.inferno.candidates import MAX_STATES
+from penstock.perf.queueing.parameters import (
+    MAX_BATCH,
+    MAX_QUEUE,
+    IterationTimes,
+    QueueSpec,
+    RequestSize,
+    Targets,
+)
 from penstock.plan.inferno.export import shortest, solution
 from penstock.plan.inferno.fields import Fields
 from penstock.plan.inferno.read import parse_bundle
@@ -37,6 +43,10 @@ PROBLEM = {
 EXAMPLE = {"RPS": 1.5, "maxBatchSize": 64, "maxQueueSize": 128, "avgInputTokens": 256,
            "avgOutputTokens": 1024, "alpha": 8, "beta": 0.033, "gamma": 0.000333,
            "targetTTFT": 60, "targetITL": 20}
+# How errors of the queue model call a field -> how these endpoints do.
+_CALLED = {"rate": "body: RPS", "max_batch": "body: maxBatchSize", "largest batch":
+           "body: maxBatchSize", "max_queue": "body: maxQueueSize",
+           "input_tokens": "body: avgInputTokens", "output_tokens": "body: avgOutputTokens"}
 MEANS = {"offeredRPS": "offered_per_s", "throughput": "throughput_per_s",
          "avgRespTime": "response_ms", "avgWaitTime": "wait_ms", "avgNumInServ": "in_service",
          "avgTTFT": "ttft_ms", "avgITL": "itl_ms", "maxRPS": "max_rate_per_s"}
@@ -70,13 +80,15 @@ def optimize_one(body: Any) -> Answer:
 def solve_queue(body: Any) -> Answer:
     """Means of one replica at a given rate."""
     fields = Fields(body, "body")
-    return Answer(_means(analyze(_queue(fields), fields.number("RPS"))))
+    with fields_called(_CALLED):
+        return Answer(_means(analyze(_queue(fields), fields.number("RPS"))))
 
 
 def target_queue(body: Any) -> Answer:
     """The highest rate at which both targets hold, and the means there."""
     fields = Fields(body, "body")
-    sizing = size_one(_queue(fields), _targets(fields))
+    with fields_called(_CALLED):
+        sizing = size_one(_queue(fields), _targets(fields))
     if sizing.metrics is None:
         raise InputError(sizing.error or "no rate meets the targets")
     return Answer(_means(sizing.metrics) | {
@@ -87,8 +99,9 @@ def target_queue(body: Any) -> Answer:
 def optimize_queue(body: Any) -> Answer:
     """The least batch limit that nearly reaches the best throughput within the targets."""
     fields = Fields(body, "body")
-    queue = _queue(fields)
-    onset = optimal_concurrency(queue, _targets(fields), queue.max_batch)
+    with fields_called(_CALLED):
+        queue = _queue(fields)
+        onset = optimal_concurrency(queue, _targets(fields), queue.max_batch)
     means = _means(onset.metrics) if onset.metrics else dict.fromkeys(MEANS, 0.0)
     del means["offeredRPS"]
     return Answer({"concurrency": onset.max_batch} | means | {
@@ -99,8 +112,8 @@ def optimize_queue(body: Any) -> Answer:
 def _queue(fields: Fields) -> QueueSpec:
     times = IterationTimes(fields.number("alpha"), fields.number("beta"), fields.number("gamma"))
     size = RequestSize(fields.number("avgInputTokens"), fields.number("avgOutputTokens"))
-    return QueueSpec(times, size, fields.count("maxBatchSize", most=MAX_STATES // 2),
-                     fields.count("maxQueueSize", most=MAX_STATES // 2))
+    return QueueSpec(times, size, fields.count("maxBatchSize", most=MAX_BATCH),
+                     fields.count("maxQueueSize", most=MAX_QUEUE))
 
 
 def _targets(fields: Fields) -> Targets:

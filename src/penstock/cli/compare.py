@@ -14,6 +14,7 @@ from penstock.cli.options import (
     NumSeeds,
     Seed,
     Settings,
+    note_kind,
     read_fleet,
     seed_range,
     with_replicas,
@@ -48,7 +49,9 @@ def compare(
     from penstock.experiment.compare import compare as run_all
     from penstock.experiment.compare import figures
 
-    fleet = with_replicas(read_fleet(fleet_file, settings, data, seed), replicas)
+    stated = read_fleet(fleet_file, settings, data, seed)
+    fleet = with_replicas(stated, replicas)
+    note_kind(stated, replicas)
     contenders = [(label, _options(label, fleet_file, settings, data))
                   for label in split_policies(policies)]
     with progress("comparing", len(contenders) * seeds) as update:

@@ -79,3 +79,16 @@ def with_replicas(fleet: "Fleet", count: int | None) -> "Fleet":
         raise InputError(f"--replicas {count} need {group.num_accelerators} "
                          f"{group.accelerator.name}; the fleet has {available}")
     return replace(fleet, replicas=(group,))
+
+
+def note_kind(fleet: "Fleet", count: int | None) -> None:
+    """Say of what kind the ``count`` replicas of ``--replicas`` are where the file does not.
+
+    It is the first accelerator, while a plan would choose among all.
+    """
+    if count is None or fleet.replicas or fleet.sizing.stated or len(fleet.accelerators) < 2:
+        return
+    from penstock.cli.console import note
+
+    note(f"--replicas {count}: of {fleet.accelerators[0].accelerator.name}, the first accelerator "
+         "of the file; `penstock plan` chooses the cheapest kind")

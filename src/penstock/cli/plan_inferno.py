@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock.cli.console import print_json, print_tables
+from penstock.cli.console import note, print_json, print_tables
 from penstock.cli.exits import MISSED, OK
 from penstock.core.errors import InputError, nearest
 from penstock.plan.inferno.change import scale_capacity
+from penstock.plan.inferno.doubts import doubts
 from penstock.plan.inferno.export import plan_document, solution
 from penstock.plan.inferno.read import read_bundle
 from penstock.plan.inferno.solve import SOLVERS, InfernoPlan, Settings, settings_of, solve
@@ -31,9 +32,10 @@ class Request:
 def plan_bundle(path: Path, request: Request, out: Path | None, as_json: bool) -> int:
     """Plan, print and keep; the exit status."""
     system = read_bundle(path)
-    plan = solve(scale_capacity(system, request.capacity_factor), settings(system, request))
-    if out is not None:
-        write_plan(out, plan)
+    chosen = settings(system, request)
+    for doubt in doubts(system):
+        note(f"note: {doubt}")
+    plan = _planned(scale_capacity(system, request.capacity_factor), chosen, out)
     if as_json:
         print_json(plan_document(plan))
     else:
@@ -61,17 +63,26 @@ def _one_of(option: str, name: str | None, valid: "Sequence[Any]") -> Any:
     raise InputError(f"{option} {name!r}{nearest(name, valid)}")
 
 
+def _planned(system: System, chosen: Settings, out: Path | None) -> InfernoPlan:
+    """The plan, and its files where a folder is named; a folder of others is refused beforehand."""
+    if out is None:
+        return solve(system, chosen)
+    from penstock.report.run_files import staged
+
+    with staged(out, of_bundle=True) as staging:
+        plan = solve(system, chosen)
+        write_plan(staging, plan)
+    note(f"files in {out}")
+    return plan
+
+
 def write_plan(folder: Path, plan: InfernoPlan) -> None:
     """``plan.json`` with everything, ``solution-data.json`` as Inferno writes it."""
-    import orjson
+    from penstock.report.files import write_summary
+    from penstock.report.run_files import PLAN, SOLUTION
 
-    from penstock.report.files import write_text
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, document in (("plan.json", plan_document(plan)),
-                           ("solution-data.json", solution(plan))):
-        text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
-        write_text(folder / name, text + "\n")
+    write_summary(folder / PLAN, plan_document(plan))
+    write_summary(folder / SOLUTION, solution(plan))
 
 
 def tables(plan: InfernoPlan, title: str) -> list[Any]:

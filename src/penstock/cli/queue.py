@@ -1,17 +1,13 @@
 """``penstock queue``: one replica as a queue."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from penstock.cli.exits import MISSED, OK
 from penstock.cli.options import AsJson
-
-if TYPE_CHECKING:
-    from penstock.cli.queue_input import QueueInput
-
-INFERNO, PENSTOCK = "inferno", "penstock"
+from penstock.cli.queue_input import INFERNO, PENSTOCK
 
 app = typer.Typer(add_completion=False)
 
@@ -73,11 +69,7 @@ def solve(
     output_scv: OutputScv = None, as_json: AsJson = False,
 ) -> int:
     """Throughput, waiting and latencies at one rate."""
-    from penstock.cli import queue_answers as answers
-
-    given = _input(locals())
-    found = answers.solve_inferno(given) if _inferno(mode) else answers.solve(given)
-    return _answer(found, as_json)
+    return _run("solve", locals())
 
 
 @app.command(epilog=_EXAMPLE.format("size", "--ttft-ms 500 --itl-ms 40 --percentile 99"))
@@ -91,11 +83,7 @@ def size(
     output_scv: OutputScv = None, as_json: AsJson = False,
 ) -> int:
     """The highest rate at which the targets hold. Exit status 1 when there is none."""
-    from penstock.cli import queue_answers as answers
-
-    given = _input(locals())
-    found = answers.size_inferno(given) if _inferno(mode) else answers.size(given)
-    return _answer(found, as_json)
+    return _run("size", locals())
 
 
 @app.command(epilog=_EXAMPLE.format("optimize", "--ttft-ms 500 --itl-ms 40 --percentile 99"))
@@ -112,11 +100,7 @@ def optimize(
 
     Exit status 1 when no number meets them.
     """
-    from penstock.cli import queue_answers as answers
-
-    given = _input(locals())
-    found = answers.optimize_inferno(given) if _inferno(mode) else answers.optimize(given)
-    return _answer(found, as_json)
+    return _run("optimize", locals())
 
 
 _PARAMETERS = {
@@ -129,35 +113,32 @@ _PARAMETERS = {
 }
 
 
-def _input(arguments: dict[str, Any]) -> "QueueInput":
-    from penstock.cli.queue_input import read_input
-
-    return read_input(arguments["file"], {field: arguments.get(name)
-                                          for name, field in _PARAMETERS.items()})
-
-
-def _inferno(mode: str) -> bool:
-    from penstock.core.errors import InputError, nearest
-
-    if mode not in (INFERNO, PENSTOCK):
-        raise InputError(f"--mode {mode[:60]!r}{nearest(mode[:60], (INFERNO, PENSTOCK))}")
-    return mode == INFERNO
-
-
-def _answer(found: dict[str, Any], as_json: bool) -> int:
-    """Print an answer: what it says, and the exit status of an infeasible one."""
+def _run(command: str, arguments: dict[str, Any]) -> int:
+    """Answer a command; the exit status. 1 is an infeasible answer."""
     from penstock.cli.console import note, print_json, print_tables
+    from penstock.cli.queue_answers import ANSWERS
+    from penstock.cli.queue_input import read_input
+    from penstock.core.errors import InputError, nearest
     from penstock.report.tables import plain_table
 
-    missed = found.get("feasible") is False
-    if as_json:
+    mode = arguments["mode"]
+    if mode not in (INFERNO, PENSTOCK):
+        raise InputError(f"--mode {mode[:60]!r}{nearest(mode[:60], (INFERNO, PENSTOCK))}")
+    given = read_input(arguments["file"], {field: arguments.get(name)
+                                           for name, field in _PARAMETERS.items()})
+    for remark in given.check(mode):
+        note(remark)
+    with given.fields_called():
+        found = ANSWERS[command, mode](given)
+    if arguments["as_json"]:
         print_json(found)
     else:
         rows = [(name, _shown(value)) for name, value in found.items() if value is not None]
         print_tables([plain_table("", ("quantity", "value"), rows)])
-    if missed:
-        note(f"infeasible: {found['reason']}")
-    return MISSED if missed else OK
+    if found.get("feasible") is not False:
+        return OK
+    note(f"infeasible: {found['reason']}")
+    return MISSED
 
 
 def _shown(value: Any) -> str:

@@ -1,11 +1,12 @@
 """What the queue commands read: a file with upstream's field names, and options over it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.errors import InputError, nearest
+from penstock.core.errors import InputError, fields_called, kind_of, nearest, shown
 
 if TYPE_CHECKING:
     from penstock.perf.queueing.batch import QueueBatch
@@ -21,27 +22,73 @@ FIELDS = {
     "targetTPS": "--tokens-per-s", "kvTokens": "--kv-tokens", "percentile": "--percentile",
     "arrivalsScv": "--arrivals-scv", "promptScv": "--prompt-scv", "outputScv": "--output-scv",
 }
+INFERNO, PENSTOCK = "inferno", "penstock"
+# What only one of the modes reads.
+_OF_INFERNO = ("maxQueueSize",)
+_OF_PENSTOCK = ("kvTokens", "percentile", "arrivalsScv", "promptScv", "outputScv")
 _WHOLE = {"maxBatchSize", "maxQueueSize", "maxBatchedTokens"}
-# Far beyond any engine, and still quick.
-_MOST = {"maxBatchSize": 20_000, "maxQueueSize": 1_000_000}
+# A field of ours, as errors have it -> the field here.
+_OURS = {"rate": "RPS", "max_batch": "maxBatchSize", "max_queue": "maxQueueSize",
+         "input_tokens": "AvgInputTokens", "output_tokens": "AvgOutputTokens",
+         "alpha_ms": "alpha", "beta_ms": "beta", "gamma_ms": "gamma", "delta_ms": "delta",
+         "max_step_tokens": "maxBatchedTokens", "ttft_ms": "targetTTFT", "itl_ms": "targetITL",
+         "tokens_per_s": "targetTPS", "kv_tokens": "kvTokens", "percentile": "percentile",
+         "arrivals_scv": "arrivalsScv", "prompt_scv": "promptScv", "output_scv": "outputScv"}
 
 
 @dataclass(frozen=True, slots=True)
 class QueueInput:
-    """Values by field name; what nobody gave is absent."""
+    """Values by field name; what nobody gave is absent. ``places`` says where the others are from:
+    ``--max-batch``, or the file and its own spelling of the field."""
 
     values: Mapping[str, float]
+    places: Mapping[str, str] = field(default_factory=dict)
 
-    def get(self, field: str) -> float | None:
+    def get(self, name: str) -> float | None:
         """A value, or ``None`` when it was not given."""
-        return self.values.get(field)
+        return self.values.get(name)
 
-    def need(self, field: str) -> float:
+    def need(self, name: str) -> float:
         """A value that must be there. Raises InputError that says how to give it."""
-        if field not in self.values:
-            raise InputError(f"queue: {field} is missing; give {FIELDS[field]}, or {field} in "
+        if name not in self.values:
+            raise InputError(f"queue: {name} is missing; give {FIELDS[name]}, or {name} in "
                              "--file")
-        return self.values[field]
+        return self.values[name]
+
+    def with_default(self, name: str, value: float) -> "QueueInput":
+        """With the value where none was given."""
+        return replace(self, values={name: value, **self.values})
+
+    def place(self, name: str) -> str:
+        """Where the user gave a value, or could."""
+        return self.places.get(name, FIELDS[name])
+
+    def fields_called(self) -> AbstractContextManager[None]:
+        """Errors about fields name the place where the user gave them."""
+        return fields_called({ours: self.place(name) for ours, name in _OURS.items()})
+
+    def check(self, mode: str) -> list[str]:
+        """What the mode does not read, as remarks. Raises InputError where that cannot be meant.
+
+        An upstream file has a bound on waiting, which ``penstock`` mode may leave aside.
+        """
+        strangers = _OF_PENSTOCK if mode == INFERNO else _OF_INFERNO
+        other = PENSTOCK if mode == INFERNO else INFERNO
+        remarks = []
+        for name in strangers:
+            if name in self.values:
+                text = f"{self.place(name)}: only --mode {other} has it"
+                if name in _OF_PENSTOCK or self.place(name) == FIELDS[name]:
+                    raise InputError(f"{text}; leave it out")
+                remarks.append(f"{text}; here waiting is never bounded")
+        if "delta" in self.values and "maxBatchedTokens" in self.values:
+            raise InputError(f"{self.place('maxBatchedTokens')}: has no meaning beside "
+                             f"{self.place('delta')}; leave one of them out")
+        budget = self.place("maxBatchedTokens")
+        if self.get("maxBatchedTokens") == 0 and (mode == PENSTOCK or budget.startswith("--")):
+            least = 2 if mode == PENSTOCK else 1
+            raise InputError(f"{budget}: found 0; expected at least {least}")
+        return remarks
 
     def spec(self) -> "QueueSpec":
         """The queue. Parameters with a delta are of the first generation, without of the second."""
@@ -67,72 +114,93 @@ class QueueInput:
                          int(self.get("maxQueueSize") or 0))
 
     def targets(self) -> "Targets":
-        """Mean targets in upstream's units."""
+        """Mean targets in upstream's units; 0 is unset there."""
         from penstock.perf.queueing.parameters import Targets
 
         return Targets(self.get("targetTTFT"), self.get("targetITL"), self.get("targetTPS"))
 
     def percentile_targets(self) -> "PercentileTargets":
-        """Percentile targets in seconds; 0 is unset, as upstream."""
-        from penstock.perf.queueing.sizing import PercentileTargets
+        """Targets of Penstock's own mode. Raises InputError for one of 0."""
+        from penstock.perf.queueing.answers import targets_of
 
-        ttft, itl = self.get("targetTTFT"), self.get("targetITL")
-        return PercentileTargets(ttft / 1000.0 if ttft else None, itl / 1000.0 if itl else None,
-                                 self.get("targetTPS") or None, self.get("percentile"))
+        return targets_of(self.get("targetTTFT"), self.get("targetITL"), self.get("targetTPS"),
+                          self.get("percentile"))
 
     def batch(self) -> "QueueBatch":
         """The queue for Penstock's own mode. Raises InputError when not one request fits."""
-        from penstock.perf.queueing.build import from_spec
+        from penstock.perf.queueing.answers import replica
         from penstock.perf.queueing.parameters import Variability
 
         given = {"arrivals_scv": "arrivalsScv", "prompt_scv": "promptScv",
                  "output_scv": "outputScv"}
-        vary = Variability(**{name: self.values[field] for name, field in given.items()
-                              if field in self.values})
-        return from_spec(self.spec(), kv_tokens=self.get("kvTokens"), variability=vary)
+        vary = Variability(**{ours: self.values[name] for ours, name in given.items()
+                              if name in self.values})
+        return replica(self.spec(), kv_tokens=self.get("kvTokens"), variability=vary)
 
 
 def read_input(path: Path | None, options: Mapping[str, float | None]) -> QueueInput:
     """The file's values with the command line's over them. Raises InputError."""
-    values = {} if path is None else _read(path)
-    for field, value in options.items():
+    given = QueueInput({}) if path is None else _read(path)
+    values, places = dict(given.values), dict(given.places)
+    for name, value in options.items():
         if value is not None:
-            values[field] = _number(value, field, FIELDS[field])
-    return QueueInput(values)
+            values[name], places[name] = _number(value, name, FIELDS[name]), FIELDS[name]
+    return QueueInput(values, places)
 
 
-def _read(path: Path) -> dict[str, float]:
+def _read(path: Path) -> QueueInput:
     import json
 
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        # Pairs, since a mapping would hide a key that stands twice.
+        document = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_Pairs)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not JSON ({' '.join(str(error).split())[:120]})") from error
-    if not isinstance(document, dict):
-        raise InputError(f"{path}: found {type(document).__name__}; expected an object of fields")
-    known = {field.lower(): field for field in FIELDS}
+    if not isinstance(document, _Pairs):
+        raise InputError(f"{path}: found {kind_of(document)}; expected an object of fields")
+    known = {name.lower(): name for name in FIELDS}
     values: dict[str, float] = {}
-    for name, value in document.items():
-        field = known.get(name.lower())
-        if field is None:
-            raise InputError(f"{path}: unknown field {name[:60]!r}{nearest(name[:60], FIELDS)}")
-        if value is not None:
-            values[field] = _number(value, field, f"{path}: {name}")
-    return values
+    places: dict[str, str] = {}
+    for key, value in document.pairs:
+        name = known.get(key.lower())
+        if name is None:
+            raise InputError(f"{path}: unknown field {key[:60]!r}{nearest(key[:60], FIELDS)}")
+        if value is None:
+            continue
+        if name in values:
+            raise InputError(f"{path}: field {key!r} is there twice (fields match in any case)")
+        values[name], places[name] = _number(value, name, f"{path}: {key}"), f"{path}: {key}"
+    return QueueInput(values, places)
 
 
-def _number(value: Any, field: str, where: str) -> float:
+class _Pairs:
+    """A JSON object as it stands in the file."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        self.pairs = pairs
+
+
+def _number(value: Any, name: str, where: str) -> float:
     """The value as a float in range. Raises InputError."""
     import math
 
+    from penstock.perf.queueing.parameters import MAX_BATCH, MAX_NUMBER, MAX_QUEUE
+
+    if isinstance(value, _Pairs):
+        value = {}
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{where}: found {str(value)[:60]!r}; expected a number")
-    if not math.isfinite(value) or value < 0:
-        raise InputError(f"{where}: found {value:g}; expected a number of 0 or more")
-    if field in _WHOLE and value != int(value):
-        raise InputError(f"{where}: found {value:g}; expected a whole number")
-    if value > _MOST.get(field, 1e12):
-        raise InputError(f"{where}: found {value:g}; expected at most {_MOST.get(field, 1e12):g}")
-    return float(value)
+        raise InputError(f"{where}: found {shown(value)}; expected a number")
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        number = math.inf
+    most = {"maxBatchSize": MAX_BATCH, "maxQueueSize": MAX_QUEUE}.get(name, MAX_NUMBER)
+    if math.isfinite(number) and number > most:
+        raise InputError(f"{where}: found {number:g}; expected at most {most:g}")
+    if not math.isfinite(number) or number < 0:
+        raise InputError(f"{where}: found {number:g}; expected a number of 0 or more")
+    if name in _WHOLE and number != int(number):
+        raise InputError(f"{where}: found {number:g}; expected a whole number")
+    return number

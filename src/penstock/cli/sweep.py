@@ -13,6 +13,7 @@ from penstock.cli.options import (
     NumReplicas,
     NumSeeds,
     Seed,
+    note_kind,
     read_fleet,
     with_replicas,
 )
@@ -48,8 +49,9 @@ def sweep(
 ) -> int:
     """Run every combination of settings and collect one row of figures per run.
 
-    A fleet that states no replicas is sized at every point. A value may be a mapping or a list in
-    YAML's braces and brackets.
+    A fleet that states no replicas gets them at every point as `run` would give them: the cheapest
+    of a plan, or the fewest of the kinds that `sizing` or `variant` state. A value may be a mapping
+    or a list in YAML's braces and brackets.
     """
     from penstock.cli.console import print_json, print_tables, progress
     from penstock.experiment.sweep import grid
@@ -62,6 +64,8 @@ def sweep(
     known = _known_rows(out, resume)
     varied = parse_axes(axes or [])
     points = grid(varied, load, seeds)
+    if replicas is not None:
+        note_kind(_first(fleet_file, varied, data), replicas)
     keys = {point.key for point in points}
     rows = [row for row in known if row.get("key") in keys]
     with progress("sweeping", len(points)) as update:
@@ -74,6 +78,12 @@ def sweep(
     else:
         print_tables([_table(rows, [key for key, values in varied.items() if len(values) > 1])])
     return OK
+
+
+def _first(fleet_file: Path, axes: dict[str, list[Any]], data: Path | None) -> "Fleet":
+    """The fleet of the grid's first point, with what its file says of replicas."""
+    return read_fleet(fleet_file, (), data, more={
+        key: values[0] for key, values in axes.items() if values})
 
 
 def parse_axes(texts: list[str]) -> dict[str, list[Any]]:

@@ -1,7 +1,9 @@
 """The one error a user can cause, and how it helps them mend their input."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import SequenceMatcher, get_close_matches
+from typing import Any
 
 
 class InputError(ValueError):
@@ -10,6 +12,35 @@ class InputError(ValueError):
     The message is one line that says where (file, line or field), what was found and what was
     expected. The command line prints it and exits with status 2; no traceback is shown.
     """
+
+
+@contextmanager
+def fields_called(names: Mapping[str, str]) -> Iterator[None]:
+    """Errors that begin with one of our fields begin with what its caller calls it instead."""
+    try:
+        yield
+    except InputError as error:
+        field, colon, rest = str(error).partition(": ")
+        if not colon or field not in names:
+            raise
+        raise InputError(f"{names[field]}: {rest}") from error
+
+
+def kind_of(value: Any) -> str:
+    """What kind of JSON value this is, in words."""
+    names: dict[type, str] = {dict: "an object", list: "a list", str: "a text", bool: "true/false",
+                              int: "a number", float: "a number", type(None): "null"}
+    return names.get(type(value), type(value).__name__)
+
+
+def shown(value: Any) -> str:
+    """A JSON value as an error shows it: short ones themselves, others by their kind."""
+    if isinstance(value, Mapping | list):
+        return kind_of(value)
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -16,6 +16,8 @@ from penstock.experiment.sizing import size_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.fleet.write import to_yaml
+from penstock.plan.assign.solve import solve
+from penstock.plan.plan import plan_fleet
 
 MAX_POINTS = 10_000
 
@@ -105,11 +107,14 @@ def row_of(point: Point) -> dict[str, Any]:
 
 
 def run_point(point: Point) -> Run:
-    """The point's run, with the fewest replicas that meet the objectives if none are stated."""
+    """The point's run. A fleet that states no replicas gets them as ``penstock run`` would: the
+    fewest of the kinds that it states (``sizing``, ``variant``), else the cheapest of a plan."""
     fleet = replace(point.fleet, run=replace(point.fleet.run, seed=point.seed))
     workload = fleet_workload(fleet, point.seed)
-    if not fleet.replicas:
+    if not fleet.replicas and fleet.sizing.stated:
         fleet = size_fleet(fleet, workload, point.seed).fleet
+    elif not fleet.replicas:
+        fleet = plan_fleet(fleet, solve, workload=workload).fleet
     return run_fleet(fleet, workload, point.seed)
 
 

@@ -14,19 +14,20 @@ from penstock.report.abandoned import ENDING, owned, release, remove_abandoned
 from penstock.report.files import RequestWriter, write_summary, write_text
 
 SUMMARY, REQUESTS, PAGE, FLEET = "summary.json", "requests.parquet", "report.html", "fleet.yaml"
-PLAN = "plan.json"
+PLAN, SOLUTION = "plan.json", "solution-data.json"
 _JOURNALS = "journal-*.jsonl"
 
 
 @contextmanager
-def staged(folder: Path) -> Iterator[Path]:
+def staged(folder: Path, *, of_bundle: bool = False) -> Iterator[Path]:
     """A folder to fill; its files move to ``folder`` when the block ends well.
 
-    What killed runs left beside ``folder`` is removed. ``folder`` may hold an earlier run, whose
-    files are then replaced. Raises InputError when it cannot be written or holds something else,
+    What killed runs left beside ``folder`` is removed. ``folder`` may hold an earlier run, or with
+    ``of_bundle`` an earlier plan of an Inferno bundle, whose files are then replaced; the one kind
+    never replaces the other. Raises InputError when it cannot be written or holds something else,
     before anything is computed.
     """
-    _check(folder)
+    _check(folder, of_bundle)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(folder.parent)
@@ -45,18 +46,25 @@ def staged(folder: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _check(folder: Path) -> None:
+def _check(folder: Path, of_bundle: bool) -> None:
+    earlier = "an earlier plan of a bundle" if of_bundle else "an earlier run"
     try:
         if not folder.exists():
             return
         if not folder.is_dir():
             raise InputError(f"{folder}: is a file; expected a folder for the run")
-        if any(folder.iterdir()) and not any(
-                (folder / name).is_file() for name in (SUMMARY, PLAN)):
+        if any(folder.iterdir()) and _holds_bundle_plan(folder) is not of_bundle:
             raise InputError(f"{folder}: holds other files; expected a new folder, an empty one or "
-                             "one with an earlier run")
+                             f"one with {earlier}")
     except OSError as error:
         raise InputError(f"{folder}: cannot be used ({error.strerror})") from error
+
+
+def _holds_bundle_plan(folder: Path) -> bool | None:
+    """Whether a folder holds the plan of a bundle or a run; ``None`` when neither."""
+    if (folder / PLAN).is_file() and (folder / SOLUTION).is_file():
+        return None if any((folder / name).exists() for name in (SUMMARY, FLEET)) else True
+    return False if any((folder / name).is_file() for name in (SUMMARY, PLAN)) else None
 
 
 def _publish(staging: Path, folder: Path) -> None:

@@ -1,4 +1,7 @@
 import copy
+import json
+from contextlib import redirect_stdout
+from io import StringIO
 
 import pytest
 
@@ -7,6 +10,7 @@ from penstock.api.inferno import EXAMPLE, optimize_one
 from penstock.api.openapi import docs_page, openapi_document
 from penstock.api.operations import OPERATIONS
 from penstock.api.queue import EXAMPLE as QUEUE
+from penstock.cli.main import main
 from penstock.plan.inferno.export import solution
 from penstock.plan.inferno.read import parse_bundle
 from penstock.plan.inferno.solve import settings_of, solve
@@ -103,19 +107,33 @@ def test_first_generation_of_parameters() -> None:
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"mode": "own"}, "mode: found 'own'; expected one of: inferno"),
+    ({"mode": "own"}, "mode: found 'own'; expected one of: inferno, penstock"),
+    ({"mode": None}, "mode: found null; expected one of"),
+    ({"mode": ["inferno"]}, "mode: found a list"),
     ({"mod": "inferno"}, "unknown key 'mod'; did you mean 'mode'?"),
     ({"times": {"alpha_ms": 8}}, "times: 'beta_ms' is missing"),
     ({"times": {"alpha": 8}}, "times: unknown key 'alpha'"),
-    ({"times": 3}, "times: found int"),
+    ({"times": 3}, "times: found a number; expected an object"),
+    ({"times": [3]}, "times: found a list; expected an object"),
+    ({"times": None}, "times: found null; expected an object"),
     ({"max_batch": 2.5}, "max_batch: found 2.5; expected a whole number"),
     ({"max_batch": 10**9}, "expected a whole number up to"),
-    ({"max_batch": 0}, "max_batch"),
-    ({"output_tokens": 0}, "output_tokens"),
-    ({"input_tokens": -1}, "input_tokens"),
-    ({"rate_per_s": 0}, "rate"),
+    ({"max_batch": 20_001}, "body: max_batch: found 20001; expected a whole number up to 20000"),
+    ({"max_batch": 0}, "body: max_batch: found 0; expected at least 1"),
+    ({"output_tokens": 0}, "body: output_tokens: found 0; expected at least 1"),
+    ({"input_tokens": -1}, "body: input_tokens: found -1; expected"),
+    ({"times": {"alpha_ms": -1, "beta_ms": 1}}, "times: alpha_ms: found -1; expected"),
+    ({"rate_per_s": 0}, "body: rate_per_s: found 0; expected a positive number"),
+    ({"rate_per_s": 1e-300}, "body: rate_per_s: found 1e-300; expected a positive number"),
+    ({"rate_per_s": 1e308}, "body: rate_per_s: found 1e+308; expected at most 1e+09"),
+    ({"rate_per_s": 1e9}, "body: rate_per_s: found 1e+09 per second; too far above the limit"),
+    ({"rate_per_s": None}, "rate_per_s: found null; expected a number"),
+    ({"rate_per_s": []}, "rate_per_s: found a list; expected a number"),
+    ({"kv_tokens": 9000}, "body: kv_tokens: only mode penstock has it"),
+    ({"output_scv": 1}, "body: output_scv: only mode penstock has it"),
+    ({"mode": "penstock"}, "body: max_queue: only mode inferno has it"),
     ({"rate_per_s": "1"}, "rate_per_s: found '1'; expected a number"),
-    ({"rate_per_s": True}, "expected a number"),
+    ({"rate_per_s": True}, "rate_per_s: found true; expected a number"),
 ])
 def test_bad_queues(change, message) -> None:
     answer = call("/v1/queue/solve", QUEUE | {"rate_per_s": 1.0} | change)
@@ -123,11 +141,63 @@ def test_bad_queues(change, message) -> None:
     assert message in answer.document["message"]
 
 
-@pytest.mark.parametrize("change", [
-    {"maxBatchSize": 0}, {"alpha": -1}, {"RPS": 0}, {"avgOutputTokens": 0},
-    {"maxBatchSize": 10**9}, {"maxQueueSize": 10**9}, {"beta": "x"}])
-def test_bad_problems_of_the_followed_endpoints(change) -> None:
-    assert call("/solve", EXAMPLE | change).status == 400
+OWN = {name: value for name, value in QUEUE.items() if name not in ("mode", "max_queue")}
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"kv_tokens": 500}, "body: kv_tokens: found 500; a request needs 1280 tokens"),
+    ({"times": OWN["times"] | {"max_step_tokens": 1}}, "times: max_step_tokens: found 1; expected"),
+    ({"arrivals_scv": -1}, "body: arrivals_scv: found -1; expected a number of 0 or more"),
+    ({"targets": {"ttft_ms": 0}}, "targets: ttft_ms: found 0; expected more than 0"),
+    ({"targets": {"tokens_per_s": 0}}, "targets: tokens_per_s: found 0; expected more than 0"),
+    ({"targets": {"percentile": 100}}, "targets: percentile: found 100; expected above 0 and bel"),
+    ({"targets": {"percentil": 99}}, "targets: unknown key 'percentil'; did you mean 'percentile'"),
+    ({"targets": None}, "targets: found null; expected an object"),
+    ({"targets": {"percentile": 99}, "mode": "inferno"}, "targets: percentile: only mode penstock"),
+])
+@pytest.mark.parametrize("path", ["/v1/queue/size", "/v1/queue/optimize"])
+def test_bad_queues_of_the_default_mode(path, change, message) -> None:
+    answer = call(path, OWN | {"targets": {"ttft_ms": 60}} | change)
+    assert answer.status == 400
+    assert message in answer.document["message"]
+
+
+def test_the_default_mode_is_that_of_the_command_line() -> None:
+    """Percentiles and KV memory, in the words of ``penstock queue --json``."""
+    options = ["--alpha", "8", "--beta", "0.033", "--gamma", "0.000333", "--input-tokens", "256",
+               "--output-tokens", "1024", "--max-batch", "64", "--kv-tokens", "20000",
+               "--prompt-scv", "0.5", "--json"]
+    body = OWN | {"kv_tokens": 20_000, "prompt_scv": 0.5}
+    targets = {"ttft_ms": 60, "itl_ms": 20, "percentile": 99}
+    bounds = ["--ttft-ms", "60", "--itl-ms", "20", "--percentile", "99"]
+    for name, more, given in (("solve", {"rate_per_s": 1.0}, ["--rate", "1"]),
+                              ("size", {"targets": targets}, bounds),
+                              ("optimize", {"targets": targets}, bounds)):
+        found = call(f"/v1/queue/{name}", body | more)
+        assert found.status == 200
+        with redirect_stdout(StringIO()) as printed:
+            assert main(["queue", name, *options, *given]) == 0
+        assert found.document == json.loads(printed.getvalue())
+        assert found.document["ttft_percentiles_ms"]["99"] > found.document["ttft_ms"]
+    roomy = call("/v1/queue/size", OWN | {"targets": targets}).document
+    assert roomy["slots"] > call("/v1/queue/size", body | {"targets": targets}).document["slots"]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"maxBatchSize": 0}, "body: maxBatchSize: found 0; expected at least 1"),
+    ({"alpha": -1}, "body: alpha: found -1; expected at least 0"),
+    ({"RPS": 0}, "body: RPS: found 0; expected a positive number"),
+    ({"RPS": 1e308}, "body: RPS: found 1e+308; expected a number up to 1000000000"),
+    ({"RPS": 1e9}, "body: RPS: found 1e+09 per second; too far above the limit of stability"),
+    ({"avgOutputTokens": 0}, "body: avgOutputTokens: found 0; expected at least 1"),
+    ({"maxBatchSize": 20_001}, "body: maxBatchSize: found 20001; expected a whole number up to 2"),
+    ({"maxQueueSize": 10**9}, "body: maxQueueSize: found 1000000000; expected"),
+    ({"beta": "x"}, "body: beta: found 'x'; expected a number"),
+    ({"beta": True}, "body: beta: found true; expected a number")])
+def test_bad_problems_of_the_followed_endpoints(change, message) -> None:
+    answer = call("/solve", EXAMPLE | change)
+    assert answer.status == 400
+    assert message in answer.document["message"]
 
 
 def test_the_description_names_every_operation() -> None:

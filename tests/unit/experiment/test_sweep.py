@@ -5,6 +5,8 @@ import pytest
 from penstock.core.errors import InputError
 from penstock.experiment.sweep import Point, grid, run_point, sweep
 from penstock.fleet.load import parse_fleet
+from penstock.plan.assign.solve import solve
+from penstock.plan.plan import plan_fleet
 from small_fleet import FLEET
 
 
@@ -63,8 +65,33 @@ def test_what_a_worker_refuses_is_told():
     fleet = parse_fleet(FLEET.replace("replicas: [{count: 1}]\n", ""))
     short = replace(fleet, run=replace(fleet.run, warmup_s=1e6))
     points = [Point({}, short, seed, str(seed)) for seed in (0, 1)]
-    with pytest.raises(InputError, match="no request arrives after warmup_s"):
+    with pytest.raises(InputError, match="no request arrives after"):
         list(sweep(points, num_workers=2))
+
+
+KINDS = FLEET.replace("replicas: [{count: 1}]\n", "").replace(
+    "[{name: a100-80gb, count: 4}]",
+    "[{name: a100-80gb, count: 4, price_per_hour: 4}, {name: l4, count: 8, price_per_hour: 1}]")
+
+
+def test_without_replicas_each_point_is_planned():
+    """Not sized on the first accelerator, which costs more; and within the file's budget."""
+    points = grid({"plan.max_cost_per_hour": [0.5, 20]},
+                  lambda settings: parse_fleet(KINDS, overrides=settings), 1)
+    none, some = (run_point(point) for point in points)
+    assert none.fleet.replicas == ()
+    planned = plan_fleet(points[1].fleet, solve)
+    assert some.fleet.replicas == planned.fleet.replicas
+    assert {group.accelerator.name for group in some.fleet.replicas} == {"l4"}
+    assert [row["num_replicas"] for row in sweep(points)] == [
+        0, sum(group.count for group in planned.fleet.replicas)]
+
+
+def test_what_the_file_states_is_sized():
+    stated = KINDS + "sizing: {groups: [{accelerator: a100-80gb}]}\n"
+    (point,) = grid({}, lambda settings: parse_fleet(stated, overrides=settings), 1)
+    (group,) = run_point(point).fleet.replicas
+    assert (group.accelerator.name, group.count) == ("a100-80gb", 1)
 
 
 @pytest.mark.parametrize(("axes", "seeds", "words"), [

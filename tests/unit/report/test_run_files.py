@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import pytest
 
 from penstock.core.errors import InputError
@@ -54,6 +56,25 @@ def test_other_peoples_folders_are_left_alone(tmp_path):
     with pytest.raises(InputError, match="is a file"), staged(tmp_path / "thesis.tex"):
         pass
     assert names(tmp_path) == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(("files", "run_may", "bundle_may"), [
+    ("plan.json fleet.yaml", True, False), ("summary.json", True, False),
+    ("plan.json solution-data.json", False, True),
+    ("plan.json solution-data.json fleet.yaml", False, False),
+    ("server-data.json solution-data.json", False, False)])
+def test_runs_and_plans_of_bundles_do_not_replace_each_other(tmp_path, files, run_may, bundle_may):
+    """Both have a plan.json; solution-data.json tells whose it is."""
+    for of_bundle, may in ((False, run_may), (True, bundle_may)):
+        folder = tmp_path / str(of_bundle)
+        folder.mkdir()
+        for name in files.split():
+            (folder / name).write_text("old")
+        with nullcontext() if may else pytest.raises(InputError, match="holds other files"), \
+                staged(folder, of_bundle=of_bundle) as staging:
+            (staging / "new").write_text("new")
+        assert (folder / "new").exists() is may
+        assert may or names(folder) == sorted(files.split())
 
 
 def test_an_empty_folder_is_welcome(tmp_path):

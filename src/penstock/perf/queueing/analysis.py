@@ -51,7 +51,7 @@ def analyze(batch: QueueBatch, rates_per_s: Array,
         raise InputError(f"rate: found {rates.min():g}; expected numbers of 0 or more")
     for percentile in percentiles:
         if not 0.0 < percentile < 100.0:
-            raise InputError(f"percentile: found {percentile:g}; expected between 0 and 100")
+            raise InputError(f"percentile: found {percentile:g}; expected above 0 and below 100")
     parts = [_analyze(batch.take(rows), rates[rows], tuple(percentiles)) for rows in blocks(batch)]
     if len(parts) == 1:
         return parts[0]

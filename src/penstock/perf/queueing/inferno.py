@@ -127,19 +127,25 @@ def _double(values: Single) -> Array:
 
 
 def analyze(queue: QueueSpec, rate_per_s: float) -> MeanMetrics:
-    """Means of one queue. Raises InputError for a rate that is not positive.
+    """Means of one queue. Raises InputError for a rate that is not positive or absurdly high.
 
     The first generation refuses a rate above its limit of stability; the second has no such
     guard, and shows overload as throughput below the offered rate.
     """
-    if not rate_per_s > 0.0 or rate_per_s == float("inf"):
+    if not np.float32(rate_per_s / 1000.0) > 0.0 or rate_per_s == float("inf"):
         raise InputError(f"rate: found {rate_per_s:g}; expected a positive number per second")
     model = InfernoQueues([queue])
     limit = float(model.max_rate_per_s[0])
     # Half a unit of 32-bit precision: the limit as printed must pass.
     if isinstance(queue.times, DecodePrefillTimes) and rate_per_s > limit * (1.0 + 1e-6):
         raise InputError(f"rate: found {rate_per_s:g} per second; at most {limit:g} is stable")
-    return model.metrics(np.array([rate_per_s])).row(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = model.metrics(np.array([rate_per_s])).row(0)
+    if not np.isfinite(means.response_ms):
+        # Of so many arrivals the share that is kept is 0 to a 32-bit float.
+        raise InputError(f"rate: found {rate_per_s:g} per second; too far above the limit of "
+                         f"stability, {limit:g}")
+    return means
 
 
 @dataclass(frozen=True, slots=True)

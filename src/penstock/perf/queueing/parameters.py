@@ -6,6 +6,10 @@ from dataclasses import dataclass, fields
 from penstock.core.errors import InputError
 
 DEFAULT_STEP_TOKENS = 8192
+# What a caller may ask for: far beyond any engine, and still quick.
+MAX_BATCH = 20_000
+MAX_QUEUE = 500_000
+MAX_NUMBER = 1e9
 
 
 @dataclass(frozen=True, slots=True)

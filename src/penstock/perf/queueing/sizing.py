@@ -40,7 +40,8 @@ class PercentileTargets:
     def __post_init__(self) -> None:
         check_non_negative(self)
         if self.percentile is not None and not 0.0 < self.percentile < 100.0:
-            raise InputError(f"percentile: found {self.percentile:g}; expected between 0 and 100")
+            raise InputError(f"percentile: found {self.percentile:g}; expected above 0 and below "
+                             "100")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from penstock.core.errors import InputError
+from penstock.core.errors import InputError, kind_of, shown
 
 # Numbers beyond this are a slip, and would not survive arithmetic in 32-bit floats.
 MAX_COUNT = 10**9
+# What is nearer to 0 than this is 0 to a 32-bit float, or nearly so once it is divided.
+_LEAST = 1e-30
 
 
 class Fields:
@@ -16,7 +18,7 @@ class Fields:
 
     def __init__(self, value: Any, where: str) -> None:
         if not isinstance(value, Mapping):
-            raise InputError(f"{where}: found {_kind(value)}; expected an object")
+            raise InputError(f"{where}: found {kind_of(value)}; expected an object")
         self.where = where
         self._values: dict[str, Any] = {}
         for key, item in value.items():
@@ -39,12 +41,14 @@ class Fields:
             raise self._wrong(name, value, f"a number up to {MAX_COUNT}")
         if value < 0 and not negative:
             raise self._wrong(name, value, "at least 0")
-        return float(value)
+        return float(value) if abs(value) >= _LEAST else 0.0
 
     def count(self, name: str, default: int = 0, *, negative: bool = False,
-              most: int = MAX_COUNT) -> int:
-        """A whole number, at least 0 unless ``negative``."""
-        value = self.number(name, default, negative=negative)
+              least: int = 0, most: int = MAX_COUNT) -> int:
+        """A whole number, at least ``least`` unless ``negative``."""
+        value = self.number(name, default, negative=True)
+        if value < least and not negative:
+            raise self._wrong(name, self._values[name.lower()], f"at least {least}")
         if value != int(value) or abs(value) > most:
             raise self._wrong(name, self._values[name.lower()], f"a whole number up to {most}")
         return int(value)
@@ -86,17 +90,4 @@ class Fields:
             raise InputError(f"{self.where}: {name!r} is missing{hint}")
 
     def _wrong(self, name: str, value: Any, expected: str) -> InputError:
-        return InputError(f"{self.where}: {name}: found {_shown(value)}; expected {expected}")
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Mapping | list):
-        return _kind(value)
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _kind(value: Any) -> str:
-    names: dict[type, str] = {dict: "an object", list: "a list", str: "a text", bool: "true/false",
-                              int: "a number", float: "a number", type(None): "null"}
-    return names.get(type(value), type(value).__name__)
+        return InputError(f"{self.where}: {name}: found {shown(value)}; expected {expected}")

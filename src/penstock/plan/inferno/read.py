@@ -133,7 +133,7 @@ def _generation(models: list[Fields]) -> Generation:
 
 
 def _accelerator(fields: Fields) -> Accelerator:
-    multiplicity = fields.count("multiplicity", 1)
+    multiplicity = fields.count("multiplicity", 1, least=1)
     name = fields.text("name")
     return Accelerator(name, fields.text("type", name), multiplicity, fields.number("cost"))
 
@@ -156,7 +156,7 @@ def _times(fields: Fields, generation: Generation) -> DecodePrefillTimes | Itera
 
 
 def _service_class(fields: Fields) -> ServiceClass:
-    priority = fields.count("priority", 0, negative=True)
+    priority = stated = fields.count("priority", 0, negative=True)
     if not 1 <= priority <= LOWEST_PRIORITY:
         priority = LOWEST_PRIORITY
     targets: dict[str, Targets] = {}
@@ -166,7 +166,8 @@ def _service_class(fields: Fields) -> ServiceClass:
             raise InputError(f"{target.where}: {model!r} is there twice; expected one of each name")
         targets[model] = Targets(*(target.number(name) or None
                                    for name in ("slo-ttft", "slo-itl", "slo-tps")))
-    return ServiceClass(fields.text("name"), priority, targets)
+    return ServiceClass(fields.text("name"), priority, targets,
+                        stated if "priority" in fields else None)
 
 
 def _server(fields: Fields) -> Server:
@@ -192,9 +193,10 @@ def _capacity(items: list[Fields]) -> dict[str, int]:
 
 
 def _options(fields: Fields) -> OptimizerOptions:
+    stated = fields.text("saturationPolicy", "")
     return OptimizerOptions(fields.flag("unlimited"), fields.flag("heterogeneous"),
                             fields.flag("milpSolver"), fields.flag("delayedBestEffort"),
-                            _policy(fields.text("saturationPolicy", "")))
+                            _policy(stated), stated)
 
 
 def _policy(text: str) -> Policy:

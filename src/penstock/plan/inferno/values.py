@@ -51,11 +51,13 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class ServiceClass:
-    """A class of requests; priority 1 goes first, 100 last."""
+    """A class of requests; priority 1 goes first, 100 last. ``stated_priority`` is what the file
+    says, where it says something."""
 
     name: str
     priority: int
     targets: Mapping[str, Targets]
+    stated_priority: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +113,14 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class OptimizerOptions:
-    """The bundle's own choice of solver."""
+    """The bundle's own choice of solver; ``stated_policy`` is the policy as the file has it."""
 
     unlimited: bool = False
     heterogeneous: bool = False
     milp_solver: bool = False
     delayed_best_effort: bool = False
     saturation_policy: Policy = "None"
+    stated_policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

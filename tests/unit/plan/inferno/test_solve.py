@@ -164,3 +164,12 @@ def test_an_exported_allocation_can_be_read_back_as_current() -> None:
 def test_numbers_are_written_as_short_as_upstream_does() -> None:
     assert shortest(75.9000015258789) == 75.9
     assert shortest(4250.39990234375) == 4250.4
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_what_is_0_to_a_32_bit_float_is_no_load(solver) -> None:
+    """And logarithms of it, which would warn, are never taken."""
+    made = document()
+    server(made, "Free-small")["currentAlloc"]["load"]["ArrivalRate"] = 1e-300
+    found = solve(parse_bundle(made, "body"), Settings(solver))
+    assert found.allocations["Free-small"].num_replicas == 0
