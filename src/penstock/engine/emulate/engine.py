@@ -60,7 +60,7 @@ class EmulatedEngine:
                  metrics: "EngineMetrics | None" = None, journal: Journal | None = None) -> None:
         self.scheduler = scheduler
         self.num_steps = 0
-        self.lag_s = 0.0  # by how much, in engine time, the last step's end was noticed late
+        self.lag_s = 0.0  # engine time from the end of a step until the event loop came round to it
         self._step_clock = step_clock
         self._clock = clock
         self._metrics = metrics
@@ -145,13 +145,14 @@ class EmulatedEngine:
         At a moment, the step that ends is committed first, then clients are heard, then the next
         step is planned: the order of ``engine.sim``.
         """
+        if self._end_ps <= now_ps:
+            self.lag_s = (now_ps - self._end_ps) / PS_PER_S
         for _ in range(_AT_ONCE):
             called_ps = self._calls[0].moment_ps if self._calls else _NEVER_PS
             moment_ps = min(self._end_ps, called_ps)
             if moment_ps > now_ps:
                 return False
             if self._end_ps == moment_ps:
-                self.lag_s = (now_ps - moment_ps) / PS_PER_S
                 self._commit(moment_ps)
             while self._calls and self._calls[0].moment_ps == moment_ps:
                 self._hear(self._calls.popleft())
