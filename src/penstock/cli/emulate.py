@@ -36,11 +36,11 @@ def emulate(
     )] = 8001,
     speed: Annotated[float, typer.Option(
         "--speed", min=1e-3, max=1e6, metavar="X",
-        help="Seconds of the engines that pass in one of ours.")] = 1.0,
+        help="Engine time per real time: 10 makes everything ten times as fast.")] = 1.0,
     seed: Seed = None,
     journal: Annotated[Path | None, typer.Option(
         "--journal", metavar="DIR", show_default=False,
-        help="Folder for every replica's journal and the fleet file (see replay).")] = None,
+        help="New folder for every replica's journal and the fleet file (see replay).")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Serve a fleet's replicas over HTTP until interrupted, with a step-time model for a GPU.
@@ -72,6 +72,8 @@ def _prepare(folder: Path, fleet: "Fleet") -> None:
     """A folder from which ``penstock replay`` can start."""
     from penstock.fleet.write import to_yaml
 
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"--journal {folder}: holds files already; expected a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "fleet.yaml").write_text(to_yaml(fleet), encoding="utf-8")
 
@@ -90,11 +92,12 @@ async def _serve(fleet: "Fleet", options: "EmulatorOptions", *, as_json: bool) -
     async with emulated_cluster(fleet, options, note) as cluster:
         _show(cluster, as_json=as_json)
         sys.stdout.flush()
-        waiting = asyncio.create_task(stopped.wait())
-        await asyncio.wait((waiting, cluster.running), return_when=asyncio.FIRST_COMPLETED)
-        if not stopped.is_set():
-            waiting.cancel()
-            cluster.running.result()  # an engine failed: say why
+        failing = asyncio.create_task(cluster.watch())
+        stopping = asyncio.create_task(stopped.wait())
+        await asyncio.wait((failing, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if failing.done():
+            failing.result()
+        failing.cancel()
         await cluster.drain(_PATIENCE_S)
 
 

@@ -1,6 +1,7 @@
 """A fleet of emulated engines in one process, each on a port of its own."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -60,10 +61,16 @@ class EmulatedReplica:
 
 @dataclass(frozen=True, slots=True)
 class EmulatedCluster:
-    """Replicas that all listen; ``running`` ends, with its exception, only when an engine fails."""
+    """Replicas that all listen, and the tasks that run their engines."""
 
     replicas: tuple[EmulatedReplica, ...]
-    running: "asyncio.Future[list[None]]"
+    tasks: "tuple[asyncio.Task[None], ...]"
+
+    async def watch(self) -> None:
+        """Wait until an engine fails, and raise what it failed of."""
+        done, _ = await asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
 
     async def drain(self, patience_s: float) -> None:
         """Turn new requests away and wait, at most ``patience_s``, until the others have ended."""
@@ -99,9 +106,9 @@ async def emulated_cluster(fleet: Fleet, options: EmulatorOptions = EmulatorOpti
             port = options.port + place if options.port else 0
             url = await _listen(server.app(), options.host, port, stack)
             replicas.append(EmulatedReplica(index, url, group, engine, server))
-        running = asyncio.gather(*(replica.engine.run() for replica in replicas))
-        stack.push_async_callback(_stop, running)
-        yield EmulatedCluster(tuple(replicas), running)
+        tasks = tuple(asyncio.create_task(replica.engine.run()) for replica in replicas)
+        stack.push_async_callback(_stop, tasks)
+        yield EmulatedCluster(tuple(replicas), tasks)
 
 
 def _check(fleet: Fleet, options: EmulatorOptions, indexes: Sequence[int], num: int) -> None:
@@ -161,12 +168,16 @@ async def _listen(app: web.Application, host: str, port: int, stack: AsyncExitSt
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
-        raise InputError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+        # What asyncio says of a failed bind repeats the address; a name's error has no errno.
+        number = error.errno or 0
+        why = os.strerror(number) if number > 0 else error.strerror
+        raise InputError(f"cannot listen on {host} port {port}: {why}") from error
     address, chosen = runner.addresses[0][:2]
     shown = f"[{address}]" if ":" in address else address
     return f"http://{shown}:{chosen}"
 
 
-async def _stop(running: "asyncio.Future[list[None]]") -> None:
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+async def _stop(tasks: "Sequence[asyncio.Task[None]]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

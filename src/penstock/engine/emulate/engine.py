@@ -169,7 +169,7 @@ class EmulatedEngine:
         if self._journal:
             self._journal.add(call.live.request, now_s)
         if isinstance(answer, Reject):
-            call.live.stream.refuse(answer.reason)
+            call.live.stream.refuse(answer.reason, final=True)
             return
         self._live[call.request_id] = call.live
         call.live.stream.accept()

@@ -136,7 +136,7 @@ class EngineServer:
         try:
             tokens = await self._engine.submit(request, output_tokens)
         except RefusedError as error:
-            raise ApiError(400, str(error)) from None
+            raise _refusal(error) from None
         try:
             if ask.stream:
                 return await self._stream(http, tokens, frames, key)
@@ -173,7 +173,7 @@ class EngineServer:
                 text.append(self._service.answers.text(key, token.number))
                 num, reason = token.number + 1, token.finish_reason or ""
         except RefusedError as error:
-            raise ApiError(503, str(error)) from None
+            raise _refusal(error) from None
         return web.Response(body=frames.whole("".join(text), num, reason), content_type=_JSON)
 
     async def _stream(self, http: web.Request, tokens: TokenStream, frames: Frames,
@@ -186,7 +186,7 @@ class EngineServer:
             try:
                 some = await tokens.some()
             except RefusedError as error:
-                await response.write(frame(error_document(503, str(error))) + DONE)
+                await response.write(frame(_refusal(error).document()) + DONE)
                 break
             parts = [frames.token(token.number, self._service.answers.text(key, token.number),
                                   token.finish_reason) for token in some]
@@ -197,6 +197,10 @@ class EngineServer:
             before = b""
         await response.write_eof()
         return response
+
+
+def _refusal(error: RefusedError) -> ApiError:
+    return ApiError(400 if error.final else 503, str(error))
 
 
 def _json(document: Any, status: int = 200) -> web.Response:

@@ -6,7 +6,14 @@ from typing import NamedTuple
 
 
 class RefusedError(Exception):
-    """A request will get no (more) tokens; the message says why."""
+    """A request will get no (more) tokens; the message says why.
+
+    ``final`` says that the request itself is to blame, and will be refused whenever it comes.
+    """
+
+    def __init__(self, reason: str, *, final: bool = False) -> None:
+        super().__init__(reason)
+        self.final = final
 
 
 class Token(NamedTuple):
@@ -25,7 +32,7 @@ class TokenStream:
 
     def __init__(self) -> None:
         self._tokens: list[Token] = []
-        self._refusal: str | None = None
+        self._refusal: RefusedError | None = None
         self._accepted = False
         self._changed = asyncio.Event()
 
@@ -41,9 +48,9 @@ class TokenStream:
         self._tokens.append(token)
         self._changed.set()
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, reason: str, *, final: bool = False) -> None:
         """No token will follow those that are there."""
-        self._refusal = reason
+        self._refusal = RefusedError(reason, final=final)
         self._changed.set()
 
     # -- the reader's side ----------------------------------------------------------------------
@@ -52,7 +59,7 @@ class TokenStream:
         """Return once the request is taken in. Raises RefusedError if it is not."""
         while not self._accepted:
             if self._refusal is not None:
-                raise RefusedError(self._refusal)
+                raise self._refusal
             await self._change()
 
     async def some(self) -> list[Token]:
@@ -62,7 +69,7 @@ class TokenStream:
         """
         while not self._tokens:
             if self._refusal is not None:
-                raise RefusedError(self._refusal)
+                raise self._refusal
             await self._change()
         tokens, self._tokens = self._tokens, []
         return tokens

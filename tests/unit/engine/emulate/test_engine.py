@@ -38,6 +38,7 @@ class Seen:
     reasons: dict[int, str] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     ended_early: dict[int, str] = field(default_factory=dict)
+    blamed: list[int] = field(default_factory=list)
     journal: bytes = b""
     lags_s: list[float] = field(default_factory=list)
 
@@ -59,6 +60,7 @@ async def _emulate(case: Case, speed: float, late_s) -> Seen:
             tokens = await engine.submit(request, case.output_tokens[number])
         except RefusedError as error:
             seen.refused[number] = str(error)
+            seen.blamed += [number] if error.final else []
             return
         try:
             async for token in tokens:
@@ -69,6 +71,7 @@ async def _emulate(case: Case, speed: float, late_s) -> Seen:
                     seen.reasons[number] = token.finish_reason
         except RefusedError as error:
             seen.ended_early[number] = str(error)
+            seen.blamed += [number] if error.final else []
 
     async def leave(number: int) -> None:
         engine.cancel(number)
@@ -100,6 +103,7 @@ def assert_same(case: Case, seen: Seen) -> None:
     trace = step_by_step(case)
     assert seen.token_ps == {number: times for number, times in trace.token_ps.items() if times}
     assert seen.refused == trace.refused
+    assert sorted(seen.blamed) == sorted(seen.refused)
     shed = {number: reason for number, reason in seen.ended_early.items()
             if number in trace.shed}
     assert shed == trace.shed
