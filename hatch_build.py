@@ -25,7 +25,7 @@ COMPILED = (
     "policy/schedule/pacing_penstock.py", "policy/schedule/relegation.py",
     "policy/schedule/replica.py", "policy/schedule/sequence.py",
     "engine/sim/cluster.py", "engine/sim/oracle.py", "engine/sim/recorder.py",
-    "engine/sim/replica.py", "engine/sim/timeline.py",
+    "engine/sim/replica.py", "engine/sim/timeline.py", "engine/step_clock.py",
 )
 
 

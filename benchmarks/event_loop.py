@@ -82,7 +82,7 @@ def bare_loop(rows: list[tuple[float, int, int]], chunk: int, seconds_of: Any) -
 
 def vidur() -> dict[str, Any]:
     """The 5,000-request file, per policy."""
-    from penstock.engine.sim.simulation import step_time
+    from penstock.engine.parts import step_time
     from penstock.experiment.compare import with_schedule
     from penstock.fleet.load import load_fleet
     from penstock.fleet.sources import fleet_workload

@@ -16,7 +16,8 @@ from penstock.engine.sim.cluster import Cluster
 from penstock.engine.sim.oracle import Oracle
 from penstock.engine.sim.recorder import Ended, ReplicaRecorder
 from penstock.engine.sim.reference import Trace, run_reference
-from penstock.engine.sim.replica import SimReplica, StepClock
+from penstock.engine.sim.replica import SimReplica
+from penstock.engine.step_clock import StepClock
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator

@@ -23,6 +23,7 @@ COMMANDS = {
     "fit": "penstock.cli.fit",
     "queue": "penstock.cli.queue",
     "plan-server": "penstock.cli.plan_server",
+    "emulate": "penstock.cli.emulate",
     "replay": "penstock.cli.replay",
     "reproduce": "penstock.cli.reproduce",
     "schema": "penstock.cli.schema",

@@ -31,9 +31,9 @@ def replay(
     """
     from penstock.cli.console import print_json
     from penstock.engine.journal import read_journal
+    from penstock.engine.parts import step_time
     from penstock.engine.replay import replay as replay_records
     from penstock.engine.replay import scheduler_of
-    from penstock.engine.sim.simulation import step_time
     from penstock.fleet.load import load_fleet
 
     records = read_journal(journal)

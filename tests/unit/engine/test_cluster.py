@@ -16,7 +16,8 @@ from penstock.engine.journal import Journal
 from penstock.engine.sim.cluster import Cluster
 from penstock.engine.sim.oracle import Oracle
 from penstock.engine.sim.recorder import ReplicaRecorder
-from penstock.engine.sim.replica import SimReplica, StepClock
+from penstock.engine.sim.replica import SimReplica
+from penstock.engine.step_clock import StepClock
 from penstock.perf.linear import LinearStepTime
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.route.protocol import Router

@@ -5,7 +5,7 @@ import pytest
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.engine.sim.reference import Trace, run_reference
-from penstock.engine.sim.replica import StepClock
+from penstock.engine.step_clock import StepClock
 from penstock.perf.store import published_step_time
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.schedule.build import build_scheduler

@@ -11,7 +11,7 @@ from penstock.core.decision import Reject
 from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
 from penstock.core.units import PS_PER_S, to_ps
-from penstock.engine.sim.replica import StepClock
+from penstock.engine.step_clock import StepClock
 from penstock.policy.schedule.replica import ReplicaScheduler
 
 

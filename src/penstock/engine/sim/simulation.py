@@ -3,28 +3,31 @@
 import gc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.engine.journal import Journal
+from penstock.engine.parts import (
+    journal_header,
+    kv_cache,
+    random_stream,
+    step_noise,
+    step_time,
+)
 from penstock.engine.sim.cluster import NEVER_PS, Cluster
 from penstock.engine.sim.columns import Outcomes
 from penstock.engine.sim.oracle import Oracle
 from penstock.engine.sim.recorder import ReplicaRecorder
-from penstock.engine.sim.replica import SimReplica, StepClock
-from penstock.fleet.resolve import kv_tokens
+from penstock.engine.sim.replica import SimReplica
+from penstock.engine.step_clock import StepClock
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.series import ReplicaSeries, RunSeries
 from penstock.metrics.table import RequestTable
 from penstock.perf.calibration import BiasedStepTime
-from penstock.perf.make import make_step_time
-from penstock.perf.protocol import StepTimeModel
-from penstock.policy.kv.counting import CountingKv
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.route.simple import make_router
@@ -116,12 +119,12 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
     for group in fleet.replicas:
         for _ in range(group.count):
             journal = _journal(fleet, group, journal_dir, len(replicas), stack)
-            kv = _kv(fleet, group)
+            kv = kv_cache(fleet, group)
             replicas.append(_replica(fleet, group, len(replicas), kv, outputs, period_ps, beliefs,
-                                     journal, _stream(seed, "step-time", len(replicas))))
+                                     journal, random_stream(seed, "step-time", len(replicas))))
             kvs.append(kv)
             serves.append(_serves(group))
-    rng = _stream(seed, "routing", 0)
+    rng = random_stream(seed, "routing", 0)
     router = make_router(fleet.policies.route.name, lambda n: int(rng.integers(n)))
     cluster = Cluster(replicas, router, outcomes.refuse, serves, _speeds(fleet))
     return _Parts(cluster, replicas, kvs, outcomes)
@@ -137,11 +140,6 @@ def _speeds(fleet: Fleet) -> list[float]:
         fastest[group.model.name] = max(speed, fastest.get(group.model.name, 0.0))
     return [speed / fastest[group.model.name] for group, speed in groups
             for _ in range(group.count)]
-
-
-def _stream(seed: int, purpose: str, number: int) -> np.random.Generator:
-    """The random stream of one purpose, independent of all others."""
-    return np.random.default_rng(np.random.SeedSequence((seed, crc32(purpose.encode()), number)))
 
 
 @contextmanager
@@ -187,20 +185,6 @@ class _Flusher:
         self._outcomes.store(replica.replica_id, replica.recorder.flush(), unfinished)
 
 
-def step_time(group: ReplicaGroup) -> StepTimeModel:
-    """The step-time model of a group's replicas."""
-    return make_step_time(group.step_time, group.model, group.accelerator, group.parallelism,
-                          group.precision, group.kv_precision)
-
-
-def _kv(fleet: Fleet, group: ReplicaGroup) -> KvAllocator:
-    block_tokens = fleet.engine.block_tokens
-    total_blocks = kv_tokens(fleet, group) // block_tokens
-    if fleet.engine.prefix_caching:
-        return PrefixKv(total_blocks, block_tokens)
-    return CountingKv(total_blocks, block_tokens)
-
-
 def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, kv: KvAllocator,
              outputs: list[int], period_ps: int, beliefs: Beliefs,
              journal: Journal | None, rng: np.random.Generator) -> SimReplica:
@@ -213,10 +197,8 @@ def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, kv: KvAllocator
         lengths = ScaledLengths(lengths, beliefs.length_factor)
     options = fleet.schedule_of(group)
     scheduler = build_scheduler(options, believed, kv, lengths)
-    noise = fleet.run.step_time_noise
-    # Mean 1, so that noise alone makes a replica neither faster nor slower.
-    factor = (lambda: float(rng.lognormal(-noise * noise / 2, noise))) if noise > 0 else None
-    return SimReplica(replica_id, scheduler, StepClock(truth, factor), Oracle(outputs),
+    clock = StepClock(truth, step_noise(fleet, rng))
+    return SimReplica(replica_id, scheduler, clock, Oracle(outputs),
                       ReplicaRecorder(period_ps, to_ps(fleet.run.warmup_s)), journal)
 
 
@@ -235,10 +217,7 @@ def _journal(fleet: Fleet, group: ReplicaGroup, folder: Path | None, replica_id:
     if folder is None:
         return None
     stream = stack.enter_context((folder / f"journal-{replica_id}.jsonl").open("wb"))
-    return Journal(stream, {
-        "replica": replica_id, "schedule": asdict(fleet.schedule_of(group)),
-        "kv_tokens": kv_tokens(fleet, group), "block_tokens": fleet.engine.block_tokens,
-        "prefix_caching": fleet.engine.prefix_caching, "max_in_flight": 1})
+    return Journal(stream, journal_header(fleet, group, replica_id))
 
 
 def _hit_rate(kvs: list[KvAllocator]) -> float | None:

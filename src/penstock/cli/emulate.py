@@ -1,0 +1,114 @@
+"""``penstock emulate``: a fleet of engines that answer over HTTP, without a GPU."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.exits import OK
+from penstock.cli.options import AsJson, DataDir, FleetFile, Seed, Settings, read_fleet
+from penstock.core.errors import InputError
+
+if TYPE_CHECKING:
+    from penstock.engine.emulate.cluster import EmulatedCluster, EmulatorOptions
+    from penstock.fleet.values import Fleet
+
+app = typer.Typer(add_completion=False)
+_PATIENCE_S = 5.0
+
+
+@app.command(epilog="Example: penstock emulate examples/quickstart.yaml --set "
+                    "'replicas=[{count: 2}]' --port 8001")
+def emulate(
+    fleet_file: FleetFile, settings: Settings = None, data_dir: DataDir = None,
+    replica: Annotated[int | None, typer.Option(
+        "--replica", min=0, metavar="INDEX", show_default=False,
+        help="Serve this replica alone, counted from 0 in the fleet file's order.")] = None,
+    every: Annotated[bool, typer.Option(
+        "--all", help="Serve every replica, which is the default.")] = False,
+    host: Annotated[str, typer.Option(
+        "--host", metavar="ADDRESS",
+        help="Address to listen on; beyond the loopback anybody may ask, without a password.",
+    )] = "127.0.0.1",
+    port: Annotated[int, typer.Option(
+        "--port", min=0, max=65535, metavar="N",
+        help="Port of the first replica, the next ones for the others; 0 takes free ones.",
+    )] = 8001,
+    speed: Annotated[float, typer.Option(
+        "--speed", min=1e-3, max=1e6, metavar="X",
+        help="Engine time per real time: 10 makes everything ten times as fast.")] = 1.0,
+    seed: Seed = None,
+    journal: Annotated[Path | None, typer.Option(
+        "--journal", metavar="DIR", show_default=False,
+        help="New folder for every replica's journal and the fleet file (see replay).")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Serve a fleet's replicas over HTTP until interrupted, with a step-time model for a GPU.
+
+    Each replica is an engine with a port of its own that speaks OpenAI's API (completions and chat,
+    streamed or not) and vLLM's /metrics. Prints one line per replica once all of them listen: name,
+    URL, model, accelerator.
+    """
+    import asyncio
+
+    try:
+        from penstock.engine.emulate.cluster import EmulatorOptions
+    except ImportError as error:
+        raise InputError("emulate needs aiohttp and prometheus-client, which the extra 'serve' "
+                         "brings: pip install 'penstock[serve]'") from error
+
+    if every and replica is not None:
+        raise InputError(f"--all and --replica {replica} exclude each other; give one of them")
+    fleet = read_fleet(fleet_file, settings, data_dir, seed)
+    if journal is not None:
+        _prepare(journal, fleet)
+    options = EmulatorOptions(host, port, None if replica is None else (replica,), speed,
+                              fleet.run.seed, journal)
+    asyncio.run(_serve(fleet, options, as_json=as_json))
+    return OK
+
+
+def _prepare(folder: Path, fleet: "Fleet") -> None:
+    """A folder from which ``penstock replay`` can start."""
+    from penstock.fleet.write import to_yaml
+
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"--journal {folder}: holds files already; expected a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "fleet.yaml").write_text(to_yaml(fleet), encoding="utf-8")
+
+
+async def _serve(fleet: "Fleet", options: "EmulatorOptions", *, as_json: bool) -> None:
+    import asyncio
+    import signal
+    import sys
+
+    from penstock.cli.console import note
+    from penstock.engine.emulate.cluster import emulated_cluster
+
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with emulated_cluster(fleet, options, note) as cluster:
+        _show(cluster, as_json=as_json)
+        sys.stdout.flush()
+        failing = asyncio.create_task(cluster.watch())
+        stopping = asyncio.create_task(stopped.wait())
+        await asyncio.wait((failing, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if failing.done():
+            failing.result()
+        failing.cancel()
+        await cluster.drain(_PATIENCE_S)
+
+
+def _show(cluster: "EmulatedCluster", *, as_json: bool) -> None:
+    from penstock.cli.console import print_json
+
+    rows = [(one.name, one.url, one.group.model.name, one.group.accelerator.name)
+            for one in cluster.replicas]
+    if as_json:
+        keys = ("name", "url", "model", "accelerator")
+        print_json({"replicas": [dict(zip(keys, row, strict=True)) for row in rows]})
+        return
+    for row in rows:
+        typer.echo(" ".join(row))

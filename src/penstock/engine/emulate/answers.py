@@ -1,0 +1,67 @@
+"""What an emulated model says, and how long: the same prompt always gets the same answer."""
+
+from dataclasses import replace
+from zlib import crc32
+
+from penstock.fleet.sources import traffic_sources
+from penstock.fleet.values import Fleet
+from penstock.workload.lengths import TraceLengths
+from penstock.workload.streams import stream
+
+_NUM_DRAWS = 4096
+_WORDS = (
+    "water", "falls", "through", "the", "gate", "and", "turns", "a", "wheel", "below", "while",
+    "rain", "fills", "every", "lake", "above", "old", "stone", "walls", "hold", "it", "back",
+    "until", "someone", "opens", "one", "more", "valve", "then", "light", "comes", "on", "in",
+    "small", "towns", "far", "away", "where", "people", "read", "late", "at", "night", "snow",
+    "melts", "softly", "under", "pale", "spring", "sun", "rivers", "rise", "again", "before",
+    "summer", "dries", "them", "out", "completely",
+)
+
+
+class Answers:
+    """Lengths and words of one model's answers.
+
+    ``lengths`` are output lengths to choose from; empty where nothing is known of them, and answers
+    then go on for as long as they may.
+    """
+
+    def __init__(self, lengths: tuple[int, ...], seed: int) -> None:
+        self._lengths = lengths
+        self._seed = seed
+
+    def key(self, prompt: bytes) -> int:
+        """The number that everything about the answer to ``prompt`` follows from."""
+        return crc32(prompt, crc32(str(self._seed).encode()))
+
+    def output_tokens(self, key: int, max_tokens: int) -> int:
+        """How long the answer is."""
+        if not self._lengths:
+            return max_tokens
+        return min(max_tokens, self._lengths[key % len(self._lengths)])
+
+    def text(self, key: int, index: int) -> str:
+        """The word that token ``index`` stands for."""
+        # A stride of the answer's own through a prime number of words: answers differ, and each
+        # uses every word before it repeats one.
+        num = len(_WORDS)
+        word = _WORDS[(key + index * (1 + key // num % (num - 1))) % num]
+        return word if index == 0 else f" {word}"
+
+
+def answers(fleet: Fleet, model: str, seed: int) -> Answers:
+    """Answers as long as those of the fleet's first traffic for ``model``.
+
+    Reads its trace file, if it has one. Raises InputError for one that cannot be used.
+    """
+    spec = next((spec for spec in fleet.traffic if spec.model == model), None)
+    if spec is None:
+        return Answers((), seed)
+    (source,) = traffic_sources(replace(fleet, traffic=(spec,)))
+    rng = stream(seed, spec.name, "emulated-lengths")
+    if source.trace is not None:
+        pairs = TraceLengths(source.trace).draw(rng, len(source.trace))
+    else:
+        assert source.lengths is not None, "traffic has a trace or lengths"
+        pairs = source.lengths.draw(rng, _NUM_DRAWS)
+    return Answers(tuple(pairs.output_tokens.tolist()), seed)

@@ -1,0 +1,72 @@
+"""What vLLM tells Prometheus of an engine, of an emulated one.
+
+Names and labels are those of vLLM's V1 engine (docs.vllm.ai, "Production Metrics"). Durations are
+seconds of a client's clock: engine time divided by the emulator's speed.
+"""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+LABELS = ("model_name", "engine")
+# 1, 2 and 5 of every power of ten, from a millisecond to 1,000 seconds.
+BUCKETS = (*(digit * 10.0**power for power in range(-3, 3) for digit in (1, 2, 5)), 1000.0)
+
+
+class EngineMetrics:
+    """The metrics of one engine, in a registry of its own."""
+
+    def __init__(self, model: str, engine: str = "0", speed: float = 1.0) -> None:
+        self.registry = CollectorRegistry()
+        self._speed = speed
+        self._labels = (model, engine)
+        self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens computed.")
+        self._generation_tokens = self._counter("generation_tokens", "Output tokens computed.")
+        self._preemptions = self._counter("num_preemptions", "Sequences that lost their KV.")
+        self._success = Counter(
+            "vllm:request_success", "Requests that ended, by reason.",
+            (*LABELS, "finished_reason"), registry=self.registry)
+        self._ttft = self._histogram("time_to_first_token", "Arrival to first token.")
+        self._itl = self._histogram("inter_token_latency", "Gap between two output tokens.")
+        self._e2e = self._histogram("e2e_request_latency", "Arrival to last token.")
+        self._queue = self._histogram("request_queue_time", "Arrival to first step.")
+        for reason in ("stop", "length", "abort"):
+            self._success.labels(*self._labels, reason)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"vllm:{name}", text, LABELS, registry=self.registry).labels(*self._labels)
+
+    def _histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(f"vllm:{name}_seconds", text, LABELS, registry=self.registry,
+                         buckets=BUCKETS).labels(*self._labels)
+
+    def watch(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """A gauge ``name`` that is asked for its value when it is read."""
+        Gauge(name, text, LABELS, registry=self.registry).labels(
+            *self._labels).set_function(value)
+
+    def preempted(self, num: int) -> None:
+        """So many sequences lost their KV."""
+        self._preemptions.inc(num)
+
+    def first_token(self, prompt_tokens: int, ttft_s: float, queue_s: float) -> None:
+        """A prompt is computed and gave its first token; durations in engine time."""
+        self._prompt_tokens.inc(prompt_tokens)
+        self._generation_tokens.inc()
+        self._ttft.observe(ttft_s / self._speed)
+        self._queue.observe(queue_s / self._speed)
+
+    def next_token(self, gap_s: float) -> None:
+        """A further token came ``gap_s`` after the one before."""
+        self._generation_tokens.inc()
+        self._itl.observe(gap_s / self._speed)
+
+    def ended(self, reason: str, e2e_s: float | None = None) -> None:
+        """A request ended, after ``e2e_s`` if with its last token."""
+        self._success.labels(*self._labels, reason).inc()
+        if e2e_s is not None:
+            self._e2e.observe(e2e_s / self._speed)
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self.registry)

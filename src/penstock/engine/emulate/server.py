@@ -1,0 +1,207 @@
+"""The HTTP side of one emulated engine: OpenAI's API and vLLM's /metrics (aiohttp)."""
+
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+from uuid import uuid4
+
+import orjson
+from aiohttp import web
+
+from penstock.core.errors import nearest
+from penstock.core.request import Request
+from penstock.core.slo import ServiceClass
+from penstock.engine.emulate.answers import Answers
+from penstock.engine.emulate.ask import Ask, read_chat, read_completion
+from penstock.engine.emulate.engine import EmulatedEngine
+from penstock.engine.emulate.errors import ApiError, error_document
+from penstock.engine.emulate.frames import DONE, Frames, frame
+from penstock.engine.emulate.metrics import EngineMetrics
+from penstock.engine.emulate.stream import RefusedError, TokenStream
+
+MAX_BODY_BYTES = 16 * 2**20
+_JSON = "application/json"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a server offers.
+
+    ``classes`` are those that a request may name; ``default_class`` has one that names none.
+    ``hash_block_tokens`` is 0 where no prefixes are cached.
+    """
+
+    model: str
+    context_tokens: int
+    answers: Answers
+    classes: tuple[ServiceClass, ...]
+    default_class: ServiceClass
+    version: str
+    hash_block_tokens: int = 0
+
+    def service_class(self, ask: Ask) -> ServiceClass:
+        """The class of an ask: by name, else by priority, else the default. Raises ApiError."""
+        if ask.service_class is not None:
+            known = {one.name: one for one in self.classes}
+            if ask.service_class not in known:
+                name = ask.service_class[:60]
+                raise ApiError(400, f"no service class {name!r}{nearest(name, known)}",
+                               "vllm_xargs.service_class")
+            return known[ask.service_class]
+        return next((one for one in self.classes if one.priority == ask.priority),
+                    self.default_class)
+
+
+class EngineServer:
+    """Answers for one engine; ``draining`` turns new requests away."""
+
+    def __init__(self, engine: EmulatedEngine, service: Service, metrics: EngineMetrics,
+                 on_bug: Callable[[str], None]) -> None:
+        self.draining = False
+        self._engine = engine
+        self._service = service
+        self._metrics = metrics
+        self._on_bug = on_bug
+        self._ids = count()
+        self._started = int(time.time())
+
+    def app(self, max_body_bytes: int = MAX_BODY_BYTES) -> web.Application:
+        """The application. Its runner must cancel handlers whose client has gone."""
+        app = web.Application(client_max_size=max_body_bytes, middlewares=[self._errors()])
+        app.router.add_post("/v1/completions", self._completions)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/version", self._version)
+        app.router.add_get("/metrics", self._text)
+        return app
+
+    def _errors(self) -> Any:
+        """Turns whatever goes wrong into OpenAI's shape; no client sees a traceback."""
+        @web.middleware
+        async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except ApiError as error:
+                return _json(error.document(), error.status)
+            except web.HTTPException as error:
+                return _json(error_document(error.status, str(error.text or error.reason)),
+                             error.status)
+            except ConnectionError:
+                raise  # the client has gone; there is nobody to tell
+            except Exception as error:
+                self._on_bug(traceback.format_exc())
+                return _json(error_document(500, "this is a bug in Penstock "
+                                                 f"({type(error).__name__})"), 500)
+
+        return middleware
+
+    # -- what is asked of the engine itself -----------------------------------------------------
+
+    async def _models(self, _: web.Request) -> web.Response:
+        card = {"id": self._service.model, "object": "model", "created": self._started,
+                "owned_by": "penstock", "root": self._service.model, "parent": None,
+                "max_model_len": self._service.context_tokens}
+        return _json({"object": "list", "data": [card]})
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.Response(status=503 if self.draining else 200)
+
+    async def _version(self, _: web.Request) -> web.Response:
+        return _json({"version": self._service.version})
+
+    async def _text(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.text(), headers={
+            "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    # -- completions ----------------------------------------------------------------------------
+
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, read_completion(await request.read()), chat=False)
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, read_chat(await request.read()), chat=True)
+
+    async def _answer(self, http: web.Request, ask: Ask, *, chat: bool) -> web.StreamResponse:
+        request = self._request(ask)
+        key = self._service.answers.key(ask.prompt)
+        output_tokens = (request.max_tokens if ask.ignore_eos else
+                         self._service.answers.output_tokens(key, request.max_tokens))
+        answer_id = http.headers.get("X-Request-Id", "")[:128] or uuid4().hex
+        frames = Frames(ask, chat, answer_id, self._service.model, int(time.time()))
+        try:
+            tokens = await self._engine.submit(request, output_tokens)
+        except RefusedError as error:
+            raise _refusal(error) from None
+        try:
+            if ask.stream:
+                return await self._stream(http, tokens, frames, key)
+            return await self._whole(tokens, frames, key)
+        finally:
+            self._engine.cancel(request.request_id)  # of an ended request this does nothing
+
+    def _request(self, ask: Ask) -> Request:
+        service = self._service
+        if self.draining:
+            raise ApiError(503, "the engine is shutting down")
+        if ask.model not in (None, service.model):
+            raise ApiError(404, f"no model {str(ask.model)[:80]!r}; this engine serves "
+                                f"{service.model!r}", "model")
+        room = service.context_tokens - ask.prompt_tokens
+        if room < 1:
+            raise ApiError(400, f"the prompt has {ask.prompt_tokens:,} tokens, which leaves no "
+                                f"room in the context of {service.context_tokens:,}", "prompt")
+        if ask.max_tokens is not None and ask.max_tokens > room:
+            raise ApiError(400, f"{ask.prompt_tokens:,} prompt tokens and {ask.max_tokens:,} "
+                                f"output tokens exceed the context of {service.context_tokens:,}",
+                           "max_tokens")
+        hashes: tuple[int, ...] = ()
+        if service.hash_block_tokens:
+            hashes = ask.prefix_hashes(service.hash_block_tokens)
+        return Request(next(self._ids), 0.0, ask.prompt_tokens, ask.max_tokens or room,
+                       service.service_class(ask), service.model, prefix_hashes=hashes,
+                       hash_block_tokens=service.hash_block_tokens if hashes else 0)
+
+    async def _whole(self, tokens: TokenStream, frames: Frames, key: int) -> web.Response:
+        text, reason, num = [], "", 0
+        try:
+            async for token in tokens:
+                text.append(self._service.answers.text(key, token.number))
+                num, reason = token.number + 1, token.finish_reason or ""
+        except RefusedError as error:
+            raise _refusal(error) from None
+        return web.Response(body=frames.whole("".join(text), num, reason), content_type=_JSON)
+
+    async def _stream(self, http: web.Request, tokens: TokenStream, frames: Frames,
+                      key: int) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8",
+                                               "Cache-Control": "no-cache"})
+        await response.prepare(http)
+        before, finished = frames.first(), False
+        while not finished:
+            try:
+                some = await tokens.some()
+            except RefusedError as error:
+                await response.write(frame(_refusal(error).document()) + DONE)
+                break
+            parts = [frames.token(token.number, self._service.answers.text(key, token.number),
+                                  token.finish_reason) for token in some]
+            finished = some[-1].finish_reason is not None
+            if finished:
+                parts.append(frames.last(some[-1].number + 1))
+            await response.write(before + b"".join(parts))
+            before = b""
+        await response.write_eof()
+        return response
+
+
+def _refusal(error: RefusedError) -> ApiError:
+    return ApiError(400 if error.final else 503, str(error))
+
+
+def _json(document: Any, status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(document), status=status, content_type=_JSON)

@@ -1,0 +1,52 @@
+"""What a replica of a fleet is made of, whoever drives it."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from penstock.fleet.resolve import kv_tokens
+from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.perf.make import make_step_time
+from penstock.perf.protocol import StepTimeModel
+from penstock.policy.kv.counting import CountingKv
+from penstock.policy.kv.prefix import PrefixKv
+from penstock.policy.kv.protocol import KvAllocator
+
+
+def step_time(group: ReplicaGroup) -> StepTimeModel:
+    """The step-time model of a group's replicas."""
+    return make_step_time(group.step_time, group.model, group.accelerator, group.parallelism,
+                          group.precision, group.kv_precision)
+
+
+def step_noise(fleet: Fleet, rng: np.random.Generator) -> Callable[[], float] | None:
+    """Draws a factor on a step's duration; None where steps take what the model says."""
+    noise = fleet.run.step_time_noise
+    if noise <= 0:
+        return None
+    # Mean 1, so that noise alone makes a replica neither faster nor slower.
+    return lambda: float(rng.lognormal(-noise * noise / 2, noise))
+
+
+def random_stream(seed: int, purpose: str, number: int) -> np.random.Generator:
+    """The random stream of one purpose, independent of all others."""
+    return np.random.default_rng(np.random.SeedSequence((seed, crc32(purpose.encode()), number)))
+
+
+def kv_cache(fleet: Fleet, group: ReplicaGroup) -> KvAllocator:
+    """The empty KV cache of one replica."""
+    block_tokens = fleet.engine.block_tokens
+    total_blocks = kv_tokens(fleet, group) // block_tokens
+    if fleet.engine.prefix_caching:
+        return PrefixKv(total_blocks, block_tokens)
+    return CountingKv(total_blocks, block_tokens)
+
+
+def journal_header(fleet: Fleet, group: ReplicaGroup, replica_id: int) -> dict[str, Any]:
+    """What a replica's journal must say so that ``engine.replay`` can make its scheduler again."""
+    return {"replica": replica_id, "schedule": asdict(fleet.schedule_of(group)),
+            "kv_tokens": kv_tokens(fleet, group), "block_tokens": fleet.engine.block_tokens,
+            "prefix_caching": fleet.engine.prefix_caching, "max_in_flight": 1}
