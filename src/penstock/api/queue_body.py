@@ -9,7 +9,6 @@ from penstock.api.operation import number_schema, object_schema
 from penstock.core.errors import InputError, fields_called, kind_of, nearest, shown
 from penstock.perf.queueing.answers import replica, targets_of
 from penstock.perf.queueing.batch import QueueBatch
-from penstock.perf.queueing.build import Variability
 from penstock.perf.queueing.parameters import (
     DEFAULT_STEP_TOKENS,
     MAX_BATCH,
@@ -20,6 +19,7 @@ from penstock.perf.queueing.parameters import (
     QueueSpec,
     RequestSize,
     Targets,
+    Variability,
 )
 from penstock.perf.queueing.sizing import PercentileTargets
 

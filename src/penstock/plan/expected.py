@@ -61,14 +61,15 @@ def in_plan(plan: FleetPlan, choice: Choice) -> tuple[ClassEstimate, ...]:
     total = sum(n * rates[demand.name, variant] for variant, n in counts)
     shares = [median_request_share(gaps) for gaps in _gaps_by_class(demand)]
     worst: tuple[ClassEstimate, ...] = ()
-    for variant, count in counts:
+    together = sum(n for _, n in counts)  # a queue is shared with replicas of other kinds
+    for variant, _ in counts:
         queue = replica_queue(plan.before, demand, choice.candidate(variant).variant)
         rate_per_s = (plan.checked.solution.served[demand.name] * demand.rate_per_s
                       * rates[demand.name, variant] / total)
         state = queue.operation(rate_per_s)
+        by_class = class_estimates(queue, demand.classes, rate_per_s, together)
         found = tuple(replace(e, itl_p99_s=state.gap_quantile_s(share) if state else inf)
-                      for e, share in zip(class_estimates(queue, demand.classes, rate_per_s, count),
-                                          shares, strict=True))
+                      for e, share in zip(by_class, shares, strict=True))
         worst = found if not worst else tuple(
             max(a, b, key=lambda e: e.ttft_p99_s) for a, b in zip(worst, found, strict=True))
     return worst

@@ -11,8 +11,8 @@ import numpy as np
 from penstock.core.errors import InputError
 from penstock.perf.queueing.analysis import analyze
 from penstock.perf.queueing.batch import QueueBatch
-from penstock.perf.queueing.build import POISSON, Variability, from_spec
-from penstock.perf.queueing.parameters import IterationTimes, QueueSpec
+from penstock.perf.queueing.build import POISSON, from_spec
+from penstock.perf.queueing.parameters import IterationTimes, QueueSpec, Variability
 from penstock.perf.queueing.sizing import PercentileTargets, Sizing, best_concurrency
 from penstock.perf.queueing.sizing import size as size_batch
 
