@@ -13,6 +13,7 @@ from penstock.fleet.fields import (
     AsName,
     Count,
     CountOrZero,
+    Endpoint,
     FilePath,
     Name,
     NamedChoice,
@@ -139,6 +140,9 @@ class ReplicaSection(VariantSection):
     """Replicas that run now."""
 
     count: Count = described("How many equal replicas.", 2, default=1)
+    endpoints: list[Endpoint] | None = described(
+        "Where the replicas of these answer OpenAI's API, one URL each (see `penstock serve`).",
+        ["http://127.0.0.1:8001", "http://127.0.0.1:8002"])
     service_classes: list[Name] | None = described(
         "Service classes that they serve; left out, all.", ["interactive"])
 

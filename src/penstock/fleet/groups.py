@@ -95,7 +95,12 @@ def _default_groups(document: FleetDocument,
 
 def _replica_group(path: Path, section: ReplicaSection, have: Resources) -> ReplicaGroup:
     group = _group(path, section, have)
-    return replace(group, count=section.count, service_classes=_names(section.service_classes))
+    urls = tuple(url.rstrip("/") for url in section.endpoints or ())
+    if urls and len(urls) != section.count:
+        raise PlacedError((*path, "endpoints"), f"{len(urls)} for {section.count} replicas; "
+                                                "expected one for each")
+    return replace(group, count=section.count, service_classes=_names(section.service_classes),
+                   endpoints=urls)
 
 
 def _sizing_group(path: Path, section: SizingGroupSection, have: Resources) -> ReplicaGroup:

@@ -49,7 +49,8 @@ class ReplicaGroup:
     """``count`` equal replicas. ``service_classes`` is ``None`` where they serve every class.
 
     ``step_time`` is what ``perf.make.make_step_time`` takes, files as absolute paths; ``schedule``
-    is ``None`` where the fleet's own scheduling policy applies.
+    is ``None`` where the fleet's own scheduling policy applies. ``endpoints`` has the base URL of
+    every replica, without a slash at its end, where they are real engines that can be asked.
     """
 
     model: ModelSpec
@@ -61,6 +62,7 @@ class ReplicaGroup:
     service_classes: tuple[str, ...] | None = None
     step_time: StepTimeSpec = None
     schedule: SchedulerOptions | None = None
+    endpoints: tuple[str, ...] = ()
 
     @property
     def num_accelerators(self) -> int:

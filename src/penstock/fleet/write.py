@@ -124,7 +124,7 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
         "model": group.model.name, "accelerator": group.accelerator.name, count: group.count,
         "parallelism": asdict(group.parallelism), "precision": group.precision,
         "kv_precision": group.kv_precision, classes: _listed(group.service_classes),
-        "step_time": group.step_time,
+        "step_time": group.step_time, "endpoints": list(group.endpoints) or None,
         "schedule": None if group.schedule is None else _schedule(group.schedule, engine)}
 
 

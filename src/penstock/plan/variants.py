@@ -39,7 +39,7 @@ def variants_of(fleet: Fleet, model: ModelChoice, longest_tokens: int,
     is considered too, whatever the plan's options are.
     """
     groups: dict[str, ReplicaGroup] = {}
-    now = [replace(group, count=1, service_classes=None) for group in running]
+    now = [replace(group, count=1, service_classes=None, endpoints=()) for group in running]
     for pool in fleet.accelerators:
         for group in (*_groups(fleet, pool, model),
                       *(g for g in now if g.accelerator.name == pool.accelerator.name)):

@@ -1,0 +1,45 @@
+"""What an engine's /metrics say of its load, under the names of today and of yesterday."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_LINE = re.compile(rb"^(?P<name>[A-Za-z_:][\w:]*)(?:\{[^}]*\})?\s+(?P<value>\S+)", re.MULTILINE)
+
+# The first name that is there counts; sums over engines and labels of one server.
+_NAMES: Mapping[str, tuple[bytes, ...]] = {
+    "num_running": (b"vllm:num_requests_running", b"sglang:num_running_reqs",
+                    b"llamacpp:requests_processing"),
+    "num_waiting": (b"vllm:num_requests_waiting", b"sglang:num_queue_reqs",
+                    b"llamacpp:requests_deferred"),
+    "kv_used_share": (b"vllm:kv_cache_usage_perc", b"vllm:gpu_cache_usage_perc",
+                      b"sglang:token_usage", b"llamacpp:kv_cache_usage_ratio"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """Load as an engine tells it; ``None`` where it does not."""
+
+    num_running: int | None = None
+    num_waiting: int | None = None
+    kv_used_share: float | None = None
+
+
+def read_load(text: bytes) -> EngineLoad:
+    """The load in a Prometheus text; of several engines in one the sum, of KV shares the mean."""
+    found: dict[bytes, list[float]] = {}
+    for match in _LINE.finditer(text):
+        try:
+            value = float(match["value"])
+        except ValueError:
+            continue
+        if value == value and abs(value) < 1e15:
+            found.setdefault(match["name"], []).append(value)
+    values = {what: next((found[name] for name in names if name in found), None)
+              for what, names in _NAMES.items()}
+    running, waiting, share = (values[what] for what in
+                               ("num_running", "num_waiting", "kv_used_share"))
+    return EngineLoad(None if running is None else int(sum(running)),
+                      None if waiting is None else int(sum(waiting)),
+                      None if share is None else min(1.0, max(0.0, sum(share) / len(share))))
