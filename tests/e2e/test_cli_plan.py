@@ -262,6 +262,15 @@ def test_a_port_that_is_taken(repository, penstock) -> None:
     assert "address already in use" in done.err
 
 
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "203.0.113.7", "", "a..b"])
+def test_a_host_that_is_none_of_ours(penstock, host) -> None:
+    pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
+    done = penstock("plan-server", "--port", "0", "--host", host)
+    assert done.status == 2
+    assert done.err.startswith("error: --host")
+    assert done.err.count("\n") == 1
+
+
 def test_without_aiohttp_the_extra_is_named(penstock, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     monkeypatch.delitem(sys.modules, "penstock.api.server", raising=False)

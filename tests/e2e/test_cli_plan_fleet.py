@@ -1,5 +1,7 @@
 """``penstock plan FLEET`` and ``run`` on a fleet without replicas: output, files, exit status."""
 
+import re
+
 import orjson
 import pytest
 import yaml
@@ -291,3 +293,26 @@ def test_a_plan_that_is_cut_short_leaves_the_earlier_one_whole(plan, folder, mon
     assert (outcome.status, outcome.err) == (
         2, "error: out: cannot be written (No space left on device)\n")
     assert {path.name: path.read_bytes() for path in (folder / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    (["nonsense"], "--what-if 'nonsense': expected KEY=VALUE"),
+    (["accelerators[0].cout=3"], "--what-if accelerators[0].cout: unknown key; did you mean"),
+    (["accelerators[9].count=3"], "--what-if 'accelerators[9].count': '9' is no entry"),
+    (["run.seed=["], "--what-if run.seed=[: not valid YAML"),
+    (["run.seed=3", "run.seed=4"], "--what-if run.seed: stands twice")])
+def test_a_wrong_what_if_is_reported_as_such(penstock, settings, message) -> None:
+    done = penstock("plan", "unsized.yaml", *(
+        text for setting in settings for text in ("--what-if", setting)))
+    assert done.status == 2
+    assert done.err.startswith("error: --what-if")
+    assert message in done.err
+
+
+def test_what_help_says_of_a_plan_is_so(penstock, repository) -> None:
+    shown = " ".join(penstock("plan", "--help").out.replace("│", " ").split())
+    assert "runs/<fleet name>-plan" in shown
+    (bundle,) = re.findall(r"plan --inferno (\S+) --solver", shown)
+    assert (repository / bundle).exists()
+    done = penstock("plan", "unsized.yaml", "--no-report", "--json")
+    assert done.err == "files in runs/small-plan\n"

@@ -50,6 +50,16 @@ def test_own_mode_gives_percentiles(penstock):
     assert "ttft_percentiles_ms" in table.out
 
 
+def test_a_table_has_a_title_and_no_figure_beyond_sense(penstock):
+    found = penstock("queue", "solve", *ARGUMENTS, "--rate", 0.01)
+    lines = found.out.splitlines()
+    assert lines[0].strip() == "One replica as a queue"
+    (wait,) = [line.split()[-1] for line in lines if "wait_ms" in line]
+    assert wait == "0"
+    assert "e-" not in found.out
+    assert penstock("queue", "solve", *ARGUMENTS, "--rate", 0.01, "--json").json["wait_ms"] > 0
+
+
 @pytest.mark.parametrize("command", ["size", "optimize"])
 @pytest.mark.parametrize("mode", ["penstock", "inferno"])
 def test_targets_out_of_reach_end_with_1(penstock, command, mode):

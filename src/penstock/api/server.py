@@ -34,7 +34,8 @@ def make_app(operations: Sequence[Operation], max_body_bytes: int = MAX_BODY_BYT
 
     ``on_bug`` is told the trace of an error that is not the caller's.
     """
-    app = web.Application(client_max_size=max_body_bytes, middlewares=[_errors(on_bug)])
+    app = web.Application(client_max_size=max_body_bytes, middlewares=[
+        _errors(on_bug, max_body_bytes)])
     free = asyncio.Semaphore(AT_ONCE)
     for operation in operations:
         app.router.add_post(operation.path, _handler(operation, free))
@@ -80,16 +81,22 @@ def _plan_handler(jobs: Jobs) -> Handler:
     return handle
 
 
-def _errors(on_bug: Callable[[str], None]) -> Any:
+def _errors(on_bug: Callable[[str], None], max_body_bytes: int) -> Any:
     """Turns whatever goes wrong into JSON; the caller never sees a traceback."""
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
         except web.HTTPException as error:
-            response = _response(failure(error.status, _reason(request, error)))
+            response = _response(failure(error.status, _reason(request, error, max_body_bytes)))
             if "Allow" in error.headers:
                 response.headers["Allow"] = error.headers["Allow"]
+            return response
+        except web.RequestPayloadError:
+            encoding = request.headers.get("Content-Encoding", "none")
+            response = _response(failure(400, "body: cannot be decoded; Content-Encoding says "
+                                              f"{encoding[:40]!r}"))
+            response.force_close()  # where the body ends is not known
             return response
         except Exception as error:
             on_bug(traceback.format_exc())
@@ -99,11 +106,14 @@ def _errors(on_bug: Callable[[str], None]) -> Any:
     return middleware
 
 
-def _reason(request: web.Request, error: web.HTTPException) -> str:
+def _reason(request: web.Request, error: web.HTTPException, max_body_bytes: int) -> str:
     if error.status == 404:
         return f"no operation {request.path[:80]!r}; see /docs"
     if error.status == 405:
         return f"{request.path[:80]} does not take {request.method}; see /docs"
+    if error.status == 413:
+        return (f"body: larger than {max_body_bytes / 2**20:.3g} MB, the most that this server "
+                "takes (plan-server --max-body-mb)")
     return str(error.text or error.reason)
 
 

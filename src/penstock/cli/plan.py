@@ -1,12 +1,15 @@
 """``penstock plan``: who runs where, at the least cost."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.options import AsJson, DataDir, OutDir, Seed, Settings, read_fleet
+from penstock.cli.options import AsJson, DataDir, Seed, Settings, read_fleet
 from penstock.core.errors import InputError
+
+if TYPE_CHECKING:
+    from penstock.fleet.values import Fleet
 
 FleetFile = Annotated[Path | None, typer.Argument(
     metavar="FLEET", help="The fleet file (YAML).", show_default=False)]
@@ -14,6 +17,9 @@ WhatIf = Annotated[list[str] | None, typer.Option(
     "--what-if", metavar="KEY=VALUE", show_default=False,
     help="Plan once more with this setting too and say what changes, for example "
          "accelerators[0].price_per_hour=3 or traffic[0].rate_per_s=20; repeatable, all at once.")]
+PlanDir = Annotated[Path | None, typer.Option(
+    "--out", metavar="DIR", show_default=False,
+    help="Folder of the plan's files; default: runs/<fleet name>-plan, and with --inferno none.")]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html.")]
 Bundle = Annotated[Path | None, typer.Option(
     "--inferno", metavar="DIR", show_default=False,
@@ -39,9 +45,10 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(epilog="Example: penstock plan examples/quickstart.yaml --out plans/first\n\n"
-                    "Example: penstock plan --inferno sample-data/large --solver milp-single")
+                    "Example: penstock plan --inferno examples/inferno-bundle.json "
+                    "--solver milp-single")
 def plan(fleet_file: FleetFile = None, inferno: Bundle = None, settings: Settings = None,
-         data: DataDir = None, seed: Seed = None, out: OutDir = None, as_json: AsJson = False,
+         data: DataDir = None, seed: Seed = None, out: PlanDir = None, as_json: AsJson = False,
          what_if: WhatIf = None, no_report: NoReport = False, solver: Solver = None,
          saturation: Saturation = None, delayed: Delayed = None,
          capacity_factor: CapacityFactor = 1.0, time_limit_s: TimeLimit = None) -> int:
@@ -70,10 +77,27 @@ def plan(fleet_file: FleetFile = None, inferno: Bundle = None, settings: Setting
 
     assert fleet_file is not None
     fleet = read_fleet(fleet_file, settings, data, seed, to_plan=True)
-    other = read_fleet(fleet_file, [*(settings or ()), *what_if], data, seed,
-                       to_plan=True) if what_if else None
+    other = _as_it_might_be(what_if, fleet_file, settings, data, seed) if what_if else None
     return plan_and_report(fleet, out, as_json=as_json, page=not no_report,
                            other=None if other is None else (tuple(what_if or ()), other))
+
+
+def _as_it_might_be(what_if: list[str], fleet_file: Path, settings: list[str] | None,
+                    data: Path | None, seed: int | None) -> "Fleet":
+    """The fleet with the settings of --what-if; it is sound without them."""
+    from penstock.fleet.settings import parse_value, split_setting
+
+    changes: dict[str, Any] = {}
+    for key, text in (split_setting(setting, "--what-if") for setting in what_if):
+        if key in changes:
+            raise InputError(f"--what-if {key[:60]}: stands twice; expected one value")
+        changes[key] = parse_value(text, f"--what-if {key}")
+    try:
+        return read_fleet(fleet_file, settings, data, seed, changes, to_plan=True)
+    except InputError as error:
+        place, override, rest = str(error).partition("override")
+        fault = f" {rest.removeprefix(':').strip()}" if override and not place else f": {error}"
+        raise InputError(f"--what-if{fault}") from None
 
 
 def _refuse_others(given: dict[str, object], beside: str) -> None:

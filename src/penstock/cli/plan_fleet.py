@@ -22,17 +22,6 @@ def planned(fleet: "Fleet", workload: "Workload | None" = None) -> "FleetPlan":
         return plan_fleet(fleet, solve, workload=workload, on_step=update)
 
 
-def fits_nowhere(plan: "FleetPlan") -> str | None:
-    """Why no accelerator holds any of the models, in one line; ``None`` where one does."""
-    reasons = [dropped.reason for dropped in plan.dropped]
-    if any(choice.candidates for choice in plan.choices) or not any(
-            "does not fit" in reason for reason in reasons) or any(
-            reason.startswith("misses") for reason in reasons):
-        return None
-    first = next(reason for reason in reasons if "does not fit" in reason)
-    return f"accelerators: {first}; see `penstock plan` for every kind"
-
-
 def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bool,
                     other: "tuple[tuple[str, ...], Fleet] | None" = None) -> int:
     """The exit status: 0 when everything is served and every objective holds in simulation.

@@ -40,6 +40,8 @@ def plan_server(
     like Inferno's programs. /docs lists them, /openapi.json describes them for programs.
     """
     import asyncio
+    import errno
+    import socket
     import sys
 
     from penstock.cli.console import note
@@ -61,5 +63,13 @@ def plan_server(
         limits = Limits(num_at_once, num_waiting, time_limit_s, memory_mb)
         await serve(make_app(OPERATIONS, max_body_mb * 2**20, note, limits), host, port, ready)
 
-    asyncio.run(run())
+    if not host.strip():  # which would be every address there is
+        raise InputError("--host: found nothing; expected an address, such as 127.0.0.1")
+    try:
+        asyncio.run(run())
+    except (OSError, UnicodeError) as error:
+        if not isinstance(error, socket.gaierror | UnicodeError) and \
+                error.errno != errno.EADDRNOTAVAIL:
+            raise
+        raise InputError(f"--host {host[:60]!r}: no address of this machine") from error
     return OK

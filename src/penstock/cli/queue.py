@@ -134,7 +134,7 @@ def _run(command: str, arguments: dict[str, Any]) -> int:
         print_json(found)
     else:
         rows = [(name, _shown(value)) for name, value in found.items() if value is not None]
-        print_tables([plain_table("", ("quantity", "value"), rows)])
+        print_tables([plain_table("One replica as a queue", ("quantity", "value"), rows)])
     if found.get("feasible") is not False:
         return OK
     note(f"infeasible: {found['reason']}")
@@ -145,7 +145,12 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return _figure(value, 6)
     if isinstance(value, dict):
-        return ", ".join(f"p{key} {entry:.4g}" for key, entry in value.items())
+        return ", ".join(f"p{key} {_figure(entry, 4)}" for key, entry in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _figure(value: float, digits: int) -> str:
+    """What is less than any clock can tell is 0 to a reader; --json has it in full."""
+    return f"{value if abs(value) >= 1e-9 else 0.0:.{digits}g}"

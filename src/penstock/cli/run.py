@@ -52,12 +52,12 @@ def run(fleet_file: FleetFile, out: OutDir = None, settings: Settings = None,
             sized = _sized(fleet, workload, update)
         fleet = sized.fleet
     elif not fleet.replicas:
-        from penstock.cli.plan_fleet import fits_nowhere, planned
+        from penstock.cli.plan_fleet import planned
 
         plan = planned(fleet, workload)
         fleet = plan.fleet
-        if reason := fits_nowhere(plan):
-            raise InputError(reason)
+        if plan.fits_nowhere:
+            raise InputError(plan.fits_nowhere)
     return simulate_and_report(fleet, workload, sized, out, plan=plan, as_json=as_json,
                                page=not no_report, journal=journal)
 

@@ -108,13 +108,17 @@ def row_of(point: Point) -> dict[str, Any]:
 
 def run_point(point: Point) -> Run:
     """The point's run. A fleet that states no replicas gets them as ``penstock run`` would: the
-    fewest of the kinds that it states (``sizing``, ``variant``), else the cheapest of a plan."""
+    fewest of the kinds that it states (``sizing``, ``variant``), else the cheapest of a plan.
+    Raises InputError where no accelerator holds a model."""
     fleet = replace(point.fleet, run=replace(point.fleet.run, seed=point.seed))
     workload = fleet_workload(fleet, point.seed)
     if not fleet.replicas and fleet.sizing.stated:
         fleet = size_fleet(fleet, workload, point.seed).fleet
     elif not fleet.replicas:
-        fleet = plan_fleet(fleet, solve, workload=workload).fleet
+        plan = plan_fleet(fleet, solve, workload=workload)
+        if plan.fits_nowhere:
+            raise InputError(plan.fits_nowhere)
+        fleet = plan.fleet
     return run_fleet(fleet, workload, point.seed)
 
 

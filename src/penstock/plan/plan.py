@@ -45,6 +45,17 @@ class FleetPlan:
         """Whether every demand is served in full, and simulation confirms every objective."""
         return self.checked.holds and not self.checked.solution.unserved
 
+    @property
+    def fits_nowhere(self) -> str | None:
+        """Why no accelerator holds any of the models, in one line; ``None`` where one does."""
+        reasons = [dropped.reason for dropped in self.dropped]
+        if any(choice.candidates for choice in self.choices) or not any(
+                "does not fit" in reason for reason in reasons) or any(
+                reason.startswith("misses") for reason in reasons):
+            return None
+        first = next(reason for reason in reasons if "does not fit" in reason)
+        return f"accelerators: {first}; see `penstock plan` for every kind"
+
 
 def plan_fleet(fleet: Fleet, solve: Solve, *, workload: Workload | None = None,
                on_step: Callable[[str], None] | None = None) -> FleetPlan:

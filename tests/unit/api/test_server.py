@@ -65,12 +65,30 @@ def test_description_and_page_are_served() -> None:
     ("POST", "/v1/queue/solve", "[]", 400, "expected an object"),
     ("POST", "/v1/nothing", "{}", 404, "no operation '/v1/nothing'"),
     ("GET", "/v1/queue/solve", None, 405, "does not take GET"),
-    ("POST", "/v1/queue/solve", "x" * 20_000, 413, "Maximum request body size"),
+    ("POST", "/v1/queue/solve", "x" * 20_000, 413,
+     "body: larger than 0.00954 MB, the most that this server takes (plan-server --max-body-mb)"),
 ])
 def test_errors_are_json(method, path, body, status, message) -> None:
     found, _, text = one(method, path, body)
     assert found == status
     assert message in json.loads(text)["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/queue/solve", "/v1/plan"])
+def test_a_body_that_is_not_encoded_as_its_header_says(path) -> None:
+    """It is the caller's fault, and the server goes on."""
+    bugs = []
+
+    async def run():
+        async with TestClient(TestServer(make_app(OPERATIONS, on_bug=bugs.append))) as client:
+            headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+            async with client.post(path, data=b"{}", headers=headers) as response:
+                status, document = response.status, await response.json()
+        return status, document
+
+    assert asyncio.run(run()) == (
+        400, {"message": "body: cannot be decoded; Content-Encoding says 'gzip'"})
+    assert bugs == []
 
 
 def test_a_plan_is_described_with_its_forms_and_query() -> None:

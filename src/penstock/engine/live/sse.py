@@ -46,8 +46,5 @@ def data_of(event: bytes) -> bytes:
     """The data of an event; several data lines are joined by LF, comments are left out."""
     if event.startswith(b"data: ") and event.count(b"\n") == 2:
         return event[6:].strip()
-    lines = []
-    for line in event.splitlines():
-        if line.startswith(b"data:"):
-            lines.append(line[5:].removeprefix(b" "))
-    return b"\n".join(lines)
+    return b"\n".join(line[5:].removeprefix(b" ") for line in event.splitlines()
+                      if line.startswith(b"data:"))
