@@ -252,13 +252,17 @@ class ColumnEngine:
 
 @dataclass(frozen=True, slots=True)
 class _Level:
-    """A goal and a stage in terms of columns: goal + side rows ``row <= limit``, all weights."""
+    """A goal and a stage in terms of columns: goal + side rows ``row <= limit``, all weights.
+
+    Programs may pass a limit by its ``slack``, for rounding; bounds hold for plans that do not.
+    """
 
     maker: ColumnMaker
     stage: Stage
     goal: Weights
     rows: tuple[Weights, ...]
     limit: Floats
+    slack: Floats
     constant: float
 
     @classmethod
@@ -276,17 +280,19 @@ class _Level:
                  "switching": (replace(none, switching=1.0), maker.idle)}
         weights, constant = goals.get(goal.kind, (served(goal.priority, 1.0), 0.0))
         rows = [replace(none, resources=unit) for unit in np.eye(len(instance.resources))]
-        limits = instance.supply.tolist()
+        limits, slack = instance.supply.tolist(), [0.0] * len(instance.supply)
         for priority, rate in stage.kept:
             rows.append(served(priority, 1.0))
-            limits.append(-rate + KEEP * rate)
+            limits.append(-rate)
+            slack.append(KEEP * rate)
         for limit, row, offset in ((stage.cost_limit, replace(none, cost=1.0), in_cost),
                                    (stage.switching_limit, replace(none, switching=1.0),
                                     maker.idle)):
             if limit is not None:
                 rows.append(row)
-                limits.append(limit - offset + KEEP * max(1.0, abs(limit)))
-        return cls(maker, stage, weights, tuple(rows), np.array(limits), constant)
+                limits.append(limit - offset)
+                slack.append(KEEP * max(1.0, abs(limit)))
+        return cls(maker, stage, weights, tuple(rows), np.array(limits), np.array(slack), constant)
 
     @property
     def scale(self) -> Floats:
@@ -338,7 +344,7 @@ class _Level:
         return Arrays(
             np.zeros(len(columns)), np.ones(len(columns)), np.zeros(len(columns), dtype=bool),
             np.concatenate([ones, np.full(len(self.rows), -np.inf)]),
-            np.concatenate([ones, self.limit / self.scale]), starts.astype(np.int32),
+            np.concatenate([ones, (self.limit + self.slack) / self.scale]), starts.astype(np.int32),
             index.astype(np.int32), value, by_column=True)
 
 
