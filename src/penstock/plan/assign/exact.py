@@ -96,7 +96,8 @@ def _bound(milp: Milp, answer: Answer, shares: Floats | None, cost: Floats) -> f
     if shares is None or answer.status != "optimal" or not proven:
         return answer.bound
     moved = float(encode(milp, shares) @ cost) - answer.objective
-    return answer.bound + moved if abs(moved) <= SAME * max(1.0, abs(answer.bound)) else answer.bound
+    small = abs(moved) <= SAME * max(1.0, abs(answer.bound))
+    return answer.bound + moved if small else answer.bound
 
 
 def stage_milp(instance: Instance, stage: Stage) -> Milp:

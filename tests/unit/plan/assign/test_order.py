@@ -23,8 +23,8 @@ def test_who_is_served_in_part_gets_what_the_replicas_have_left(rounding: float)
 
 def test_room_goes_to_the_first_priority() -> None:
     instance = build_instance(SHARED)
-    served = served_shares(instance, squared(instance, np.array([0.1, 0.0, 0.3, 1.0])))
-    assert served.tolist() == pytest.approx([0.1, 0.0, 0.8, 1.0])
+    served = served_shares(instance, squared(instance, np.array([0.05, 0.0, 0.3, 1.0])))
+    assert served.tolist() == pytest.approx([0.05, 0.0, 0.4, 1.0])
 
 
 def test_nobody_gets_more_than_all() -> None:
