@@ -16,12 +16,14 @@ from penstock.plan.assign.instance import Floats
 from penstock.plan.assign.master import Master, Relaxed
 from penstock.plan.assign.pricing import BlockPricer
 
-# The first excess in units of what the gap may be, and by how much it grows at most.
-_FIRST, _GROWTH = 4.0, 4.0
+# The first excess in units of what the gap may be, which is taken to be at least this share of the
+# level. Then it grows by this factor at most, and at first to so many columns.
+_FIRST, _UNIT, _GROWTH, _FEW = 4.0, 1e-4, 16, 2500
 # The share of the gap that is left open, and what is near enough to the last excess to be it.
 _SHARE, _ENOUGH = 0.95, 2.0
-# Nodes of a program that is not the last.
-_NODES = 200
+# A plan that is off by so many times the first excess is bettered first, in so many nodes;
+# otherwise all effort is for the bound.
+_FAR, _NODES = 8.0, 200
 # Most columns of one program; most columns of demands that may be served in part, before any are
 # left out; and most blocks.
 _COLUMNS, _PARTS, _BLOCKS = 20_000, 100_000, 1500
@@ -47,27 +49,37 @@ class Closing:
         """A plan (options,) from ``best`` on, and a bound."""
         master, relaxed = self.master, self.relaxed
         value, bound = master.value(best), relaxed.bound
-        excess = _FIRST * self.tolerance
-        while value - bound > self.tolerance and time.perf_counter() < self.ends_s:
+        size = max(abs(bound), master.size)
+        excess, most = _FIRST * max(self.tolerance, _UNIT * size), _COLUMNS
+        proof = False
+        while not proof and value - bound > self.tolerance and time.perf_counter() < self.ends_s:
             last = value - relaxed.bound - _SHARE * self.tolerance
-            excess = last if excess * _ENOUGH > last else excess
-            near = self._within(excess)
+            search = most == _COLUMNS and last > _FAR * excess
+            near, excess = self._nearest(last if excess * _ENOUGH > last else excess, most)
             if near is None:
-                print('near none', excess)
                 break
-            t0=time.process_time()
+            proof = excess >= last
             own = master.maker.from_shares(best)
             start = np.zeros(len(near) + len(own))
             start[len(near):] = 1.0
             found, proven = master.whole(
                 join([near, own]), _SHARE * self.tolerance, self.ends_s,
-                None if excess == last else _NODES, start, proof=excess == last)
+                _NODES if search else None, start, proof=not search)
             if found is not None and master.value(found) < value:
                 best, value = found, master.value(found)
             bound = min(value, max(bound, min(proven, relaxed.bound + excess)))
-            print(f'   closing excess {excess:.4f} tol {self.tolerance:.4f} cols {len(near)} value {value:.4f} lb {relaxed.bound:.4f} bound {bound:.4f} proven {proven:.4f} cpu {time.process_time()-t0:.2f}')
             excess *= _GROWTH
+            most = _FEW if most == _COLUMNS else most * _GROWTH
         return best, bound
+
+    def _nearest(self, excess: float, most: int) -> tuple[Columns | None, float]:
+        """All columns with at most this excess, or with as much less as leaves about ``most``."""
+        near = self._within(excess)
+        if near is None or len(near) <= most:
+            return near, excess
+        each = self.relaxed.excess(near)
+        excess = float(np.partition(each, most)[most])
+        return take(near, each <= excess), excess
 
     def _list(self) -> Columns | None:
         """All columns of blocks that choose one pool; None if there are too many."""

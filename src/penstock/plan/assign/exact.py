@@ -22,7 +22,7 @@ from penstock.plan.assign.milp import (
     switching_terms,
     vector,
 )
-from penstock.plan.assign.order import KEEP, SAME, better_of, fits
+from penstock.plan.assign.order import KEEP, SAME, better_of, fits, squared
 from penstock.plan.assign.problem import Problem
 from penstock.plan.assign.solution import ROUNDING, Method, Solution
 
@@ -151,7 +151,7 @@ def shares_that_fit(milp: Milp, answer: Answer, cost: Floats) -> Floats | None:
         return None
     shares = decode(milp, answer.values)
     if fits(milp.instance, shares):
-        return shares
+        return squared(milp.instance, shares)
     # Rounding went the wrong way: hold the whole numbers and let the rest follow.
     arrays = milp.program.arrays()
     whole = np.round(answer.values)
@@ -161,7 +161,7 @@ def shares_that_fit(milp: Milp, answer: Answer, cost: Floats) -> Floats | None:
     if fixed.values is None:
         return None
     shares = decode(milp, fixed.values)
-    return shares if fits(milp.instance, shares) else None
+    return squared(milp.instance, shares) if fits(milp.instance, shares) else None
 
 
 def _merged(terms: Terms) -> Terms:

@@ -13,6 +13,9 @@ from penstock.plan.assign.levels import Goal, Stage
 from penstock.plan.assign.order import KEEP, fits
 from penstock.plan.assign.pricing import Weights
 
+# An absolute gap that is rounding.
+_LEAST = 1e-9
+
 
 @dataclass(frozen=True, slots=True)
 class Relaxed:
@@ -140,7 +143,7 @@ class Master:
         (options,), and HiGHS's bound for it."""
         answer = solve_program(
             self.program(columns, integer=True), self.goal.scores(columns), start=start,
-            absolute_gap=tolerance, node_limit=node_limit, proof=proof,
+            absolute_gap=max(tolerance, _LEAST), node_limit=node_limit, proof=proof,
             time_limit_s=max(0.0, ends_s - time.perf_counter()))
         if answer.status == "infeasible" or answer.values is None:
             return None, -np.inf
