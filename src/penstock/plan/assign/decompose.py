@@ -67,8 +67,8 @@ class ColumnEngine:
         master = Master.of(self.maker, goal, stage)
         if not self.maker.blocks:
             return Outcome(best, master.value(best))  # there is but one plan
-        # Half the time is for making the plan whole.
-        relaxed = self._generate(master, ends_s - time_limit_s / 2)
+        # A third of the time is for making the plan whole.
+        relaxed = self._generate(master, ends_s - time_limit_s / 3)
         if relaxed is None:
             return Outcome(None)
         tolerance = self.gap * max(abs(relaxed.bound), master.size)
