@@ -22,9 +22,9 @@ from penstock.plan.assign.milp import (
     switching_terms,
     vector,
 )
-from penstock.plan.assign.order import KEEP, better_of, fits
+from penstock.plan.assign.order import KEEP, SAME, better_of, fits, squared
 from penstock.plan.assign.problem import Problem
-from penstock.plan.assign.solution import Method, Solution
+from penstock.plan.assign.solution import ROUNDING, Method, Solution
 
 # Beyond this many columns, or nodes, ties are left as the solver found them.
 _TIE_COLUMNS, _TIE_NODES = 2000, 200
@@ -86,7 +86,18 @@ class ExactEngine:
         if answer.status == "infeasible":
             return Outcome(None, infeasible=True)
         shares = shares_that_fit(milp, answer, cost)
-        return Outcome(shares, scale * (answer.bound + constant))
+        return Outcome(shares, scale * (_bound(milp, answer, shares, cost) + constant))
+
+
+def _bound(milp: Milp, answer: Answer, shares: Floats | None, cost: Floats) -> float:
+    """The solver's bound. It is of numbers that are whole up to its tolerance: where the answer is
+    proven best, the bound moves with it as they are made whole."""
+    proven = answer.objective - answer.bound <= ROUNDING * max(1.0, abs(answer.objective))
+    if shares is None or answer.status != "optimal" or not proven:
+        return answer.bound
+    moved = float(encode(milp, shares) @ cost) - answer.objective
+    small = abs(moved) <= SAME * max(1.0, abs(answer.bound))
+    return answer.bound + moved if small else answer.bound
 
 
 def stage_milp(instance: Instance, stage: Stage) -> Milp:
@@ -140,7 +151,7 @@ def shares_that_fit(milp: Milp, answer: Answer, cost: Floats) -> Floats | None:
         return None
     shares = decode(milp, answer.values)
     if fits(milp.instance, shares):
-        return shares
+        return squared(milp.instance, shares)
     # Rounding went the wrong way: hold the whole numbers and let the rest follow.
     arrays = milp.program.arrays()
     whole = np.round(answer.values)
@@ -150,7 +161,7 @@ def shares_that_fit(milp: Milp, answer: Answer, cost: Floats) -> Floats | None:
     if fixed.values is None:
         return None
     shares = decode(milp, fixed.values)
-    return shares if fits(milp.instance, shares) else None
+    return squared(milp.instance, shares) if fits(milp.instance, shares) else None
 
 
 def _merged(terms: Terms) -> Terms:

@@ -1,5 +1,6 @@
 """The problem as arrays, in the order of names, and the way back from shares to a solution."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -68,7 +69,7 @@ def build_instance(problem: Problem) -> Instance:
     columns = list(zip(*options, strict=True)) if options else [()] * 5
     demand_of, pool_of, alone = (np.array(columns[i], dtype=np.int64) for i in (0, 1, 3))
     load = np.array(columns[2], dtype=np.float64)
-    names, usage, supply = _resources(problem)
+    names, usage, supply = _resources(problem, set(pool_of.tolist()))
     return Instance(
         problem, names, usage, supply,
         cost=np.array([pool.cost_per_hour for pool in pools], dtype=np.float64),
@@ -85,12 +86,14 @@ def _sums(groups: Ints, values: Floats, num_groups: int) -> Floats:
     return np.asarray(np.bincount(groups, values, num_groups), dtype=np.float64)
 
 
-def _resources(problem: Problem) -> tuple[tuple[str, ...], Floats, Floats]:
-    """Names of what is limited, use of each by one replica of each pool, and how much there is."""
+def _resources(problem: Problem, used: set[int]) -> tuple[tuple[str, ...], Floats, Floats]:
+    """Names of what is limited, use of each by one replica of each pool, and how much there is
+    that the pools ``used`` (indices) can use."""
     pools, limits = problem.pools, problem.limits
     kinds = [kind for kind in card_types(pools) if kind in problem.supply.cards]
     rows: list[tuple[str, list[float], float]] = [
-        (kind, [pool.cards.get(kind, 0) for pool in pools], problem.supply.cards[kind])
+        (kind, [pool.cards.get(kind, 0) for pool in pools],
+         _of_use(problem.supply.cards[kind], {pools[p].cards.get(kind, 0) for p in used}))
         for kind in kinds]
     if limits.cost_per_hour is not None:
         rows.append((COST_LIMIT, [pool.cost_per_hour for pool in pools], limits.cost_per_hour))
@@ -99,6 +102,12 @@ def _resources(problem: Problem) -> tuple[tuple[str, ...], Floats, Floats]:
     return (tuple(row[0] for row in rows),
             np.array([row[1] for row in rows], dtype=np.float64).reshape(len(rows), len(pools)),
             np.array([row[2] for row in rows], dtype=np.float64))
+
+
+def _of_use(count: int, takes: set[int]) -> int:
+    """Cards of ``count`` that can be of use: where all replicas take them by fours, 7 are 4."""
+    step = math.gcd(*takes)
+    return count // step * step if step else count
 
 
 # Names of the budgets among the resources; card types cannot clash, as these are not shown.

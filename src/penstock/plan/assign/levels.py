@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.plan.assign.instance import Floats, Instance, make_solution, served_shares
-from penstock.plan.assign.order import SAME, fits, is_better, objective_vector, switching
+from penstock.plan.assign.order import SAME, fits, is_better, objective_vector, squared, switching
 from penstock.plan.assign.solution import (
     COST,
     SLACK,
@@ -113,9 +113,11 @@ class _Levels:
 
     def offer(self, shares: Floats | None) -> None:
         """Takes a plan as the best so far if it fits and is better."""
-        if shares is not None and fits(self.instance, shares) and is_better(
-                objective_vector(self.instance, shares),
-                objective_vector(self.instance, self.best)):
+        if shares is None or not fits(self.instance, shares):
+            return
+        shares = squared(self.instance, shares)
+        if is_better(objective_vector(self.instance, shares),
+                     objective_vector(self.instance, self.best)):
             self.best = shares
 
     def stage(self, cost_limit: float | None = None,
@@ -195,4 +197,4 @@ class _Levels:
         if shares is not None and fits(self.instance, shares) and not is_better(
                 objective_vector(self.instance, self.best),
                 objective_vector(self.instance, shares)):
-            self.best = shares
+            self.best = squared(self.instance, shares)

@@ -53,6 +53,26 @@ def fits(instance: Instance, shares: Floats) -> bool:
                 and np.all(served_shares(instance, shares) <= 1.0 + TOLERANCE))
 
 
+def squared(instance: Instance, shares: Floats) -> Floats:
+    """The same plan less what a solver's rounding put into its shares (options,): who is served in
+    part gets exactly what the replicas that run have left, by priority and name."""
+    shares = np.where(shares > TOLERANCE, shares, 0.0)
+    served, load = served_shares(instance, shares), pool_load(instance, shares)
+    count = replicas_of(instance, load)
+    demands = instance.problem.demands
+    held = np.flatnonzero((shares > 0.0) & (served[instance.option_demand] < 1.0))
+    for option in sorted(held.tolist(), key=lambda o: (
+            demands[instance.option_demand[o]].priority, o)):
+        demand, pool = int(instance.option_demand[option]), int(instance.option_pool[option])
+        each = float(instance.option_load[option])
+        more = min((float(count[pool]) - float(load[pool])) / each, 1.0 - float(served[demand]))
+        if demands[demand].partial and (more > 0.0 or served[demand] < 1.0 - TOLERANCE):
+            shares[option] += more
+            served[demand] += more
+            load[pool] += more * each
+    return shares
+
+
 def better_of(instance: Instance, one: Floats, other: Floats) -> Floats:
     """``other`` if it fits and is better."""
     return other if fits(instance, other) and is_better(

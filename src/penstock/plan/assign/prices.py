@@ -52,7 +52,7 @@ def shadow_prices(problem: Problem, solution: Solution, *, differences: bool = T
     for i, name in enumerate(instance.resources):
         price = ShadowPrice(
             {COST_LIMIT: "cost_per_hour", POWER_LIMIT: "power_w"}.get(name, name),
-            float(instance.supply[i]), _used(instance, solution, i), float(cost_duals[i]),
+            _available(problem, name), _used(instance, solution, i), float(cost_duals[i]),
             float(served_duals[i]), _step(instance, i))
         found.append(_with_difference(problem, solution, name, price, time_limit_s)
                      if differences else price)
@@ -91,6 +91,12 @@ def _duals(instance: Instance, stage: Stage, goal: Goal) -> Floats:
         return np.zeros(len(instance.resources))
     scale = priority_rate(instance, goal.priority) if goal.kind == "served" else 1.0
     return np.asarray(np.maximum(-answer.row_duals[milp.resource_rows], 0.0) * scale)
+
+
+def _available(problem: Problem, resource: str) -> float:
+    """What there is; ``Instance.supply`` is less where some of it makes no whole replica."""
+    budgets = {COST_LIMIT: problem.limits.cost_per_hour, POWER_LIMIT: problem.limits.power_w}
+    return float(budgets.get(resource) or problem.supply.cards.get(resource, 0))
 
 
 def _used(instance: Instance, solution: Solution, resource: int) -> float:

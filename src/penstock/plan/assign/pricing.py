@@ -18,7 +18,7 @@ from penstock.plan.assign.problem import TOLERANCE, Problem, usable_options
 # Nodes of one search for a cover; beyond them the relaxation's value bounds it.
 _COVER_NODES = 20_000
 # The same where all covers near the best are wanted, per block.
-_PROOF_NODES = 4000
+_PROOF_NODES = 50_000
 # Relative size of a saving that is worth a column.
 _WORTH = 1e-9
 

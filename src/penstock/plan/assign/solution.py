@@ -17,6 +17,8 @@ from penstock.plan.assign.problem import (
 
 # How far a sum of rounded shares may be off.
 SLACK = 10 * TOLERANCE
+# Relative distance of objective and bound that is the rounding of sums.
+ROUNDING = 1e-9
 
 Method = Literal["exact", "decompose", "heuristic"]
 
@@ -92,7 +94,7 @@ def served_name(priority: int) -> str:
 def gap_of(objective: float, bound: float, size: float = 0.0) -> float:
     """Distance of objective and bound relative to ``size`` or the largest; 0 within rounding."""
     distance, size = abs(objective - bound), max(abs(objective), abs(bound), size)
-    return 0.0 if distance <= 1e-9 * max(1.0, size) else distance / size
+    return 0.0 if distance <= ROUNDING * max(1.0, size) else distance / size
 
 
 def switching_cost(problem: Problem, replicas: Mapping[str, int],

@@ -41,6 +41,16 @@ def test_large_and_scarce() -> None:
     assert found.worst_gap < 0.01
 
 
+def test_cards_that_make_no_whole_replica_are_no_use() -> None:
+    # Replicas take four cards each: of 19 cards only 16 count, and the bound knows it.
+    pools = tuple(Pool(name, 1.0, {"x": 4}) for name in ("a", "b"))
+    demands = tuple(Demand(name, (Option(name, 3.0),), rate_per_s=3.0, mixed=True)
+                    for name in ("a", "b"))
+    found = solve_decomposed(Problem((*pools, Pool("unused", 1.0, {"x": 1})), demands,
+                                     Supply({"x": 19})), gap=0.0)
+    assert found.levels[0].bound == pytest.approx(found.levels[0].objective) == pytest.approx(4.0)
+
+
 def test_blocks_are_what_pools_connect() -> None:
     pools = tuple(Pool(name, 1.0, current_replicas=int(name == "f")) for name in "abcdef")
     demands = (Demand("1", (Option("a", 1.0), Option("b", 1.0))), Demand("2", (Option("b", 1.0),)),
