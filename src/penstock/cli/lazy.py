@@ -22,6 +22,7 @@ COMMANDS = {
     "catalog": "penstock.cli.catalog",
     "fit": "penstock.cli.fit",
     "queue": "penstock.cli.queue",
+    "serve": "penstock.cli.serve",
     "plan-server": "penstock.cli.plan_server",
     "emulate": "penstock.cli.emulate",
     "replay": "penstock.cli.replay",

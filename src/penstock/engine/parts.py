@@ -50,3 +50,15 @@ def journal_header(fleet: Fleet, group: ReplicaGroup, replica_id: int) -> dict[s
     return {"replica": replica_id, "schedule": asdict(fleet.schedule_of(group)),
             "kv_tokens": kv_tokens(fleet, group), "block_tokens": fleet.engine.block_tokens,
             "prefix_caching": fleet.engine.prefix_caching, "max_in_flight": 1}
+
+
+def relative_speeds(fleet: Fleet) -> list[float]:
+    """Of every replica, how fast it takes a step of 1,024 prompt tokens and 64 decodes, relative to
+    the fastest of its model: what a router may know of machines that differ."""
+    groups = [(group, 1.0 / max(1e-9, step_time(group).seconds(1024, 2.0**19, 64, 2**16)))
+              for group in fleet.replicas]
+    fastest: dict[str, float] = {}
+    for group, speed in groups:
+        fastest[group.model.name] = max(speed, fastest.get(group.model.name, 0.0))
+    return [speed / fastest[group.model.name] for group, speed in groups
+            for _ in range(group.count)]

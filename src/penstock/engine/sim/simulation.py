@@ -14,6 +14,7 @@ from penstock.engine.parts import (
     journal_header,
     kv_cache,
     random_stream,
+    relative_speeds,
     step_noise,
     step_time,
 )
@@ -126,20 +127,8 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
             serves.append(_serves(group))
     rng = random_stream(seed, "routing", 0)
     router = make_router(fleet.policies.route.name, lambda n: int(rng.integers(n)))
-    cluster = Cluster(replicas, router, outcomes.refuse, serves, _speeds(fleet))
+    cluster = Cluster(replicas, router, outcomes.refuse, serves, relative_speeds(fleet))
     return _Parts(cluster, replicas, kvs, outcomes)
-
-
-def _speeds(fleet: Fleet) -> list[float]:
-    """Of every replica, how fast it takes a step of 1,024 prompt tokens and 64 decodes, relative to
-    the fastest of its model: what a router may know of machines that differ."""
-    groups = [(group, 1.0 / max(1e-9, step_time(group).seconds(1024, 2.0**19, 64, 2**16)))
-              for group in fleet.replicas]
-    fastest: dict[str, float] = {}
-    for group, speed in groups:
-        fastest[group.model.name] = max(speed, fastest.get(group.model.name, 0.0))
-    return [speed / fastest[group.model.name] for group, speed in groups
-            for _ in range(group.count)]
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""An OpenAI-compatible gateway: it decides who serves a request, and relays the answer."""

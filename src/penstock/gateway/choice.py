@@ -1,0 +1,102 @@
+"""Which engine gets a request: the fleet's own routing policy over what is known of each."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from penstock.core.request import Request
+from penstock.engine.live.state import EngineState
+from penstock.gateway.ask import Ask
+from penstock.gateway.errors import GatewayError
+from penstock.policy.route.protocol import Router
+
+MOST_KEPT = 1000
+
+
+@dataclass(slots=True)
+class Decision:
+    """Why a request went where it went, and what came of it.
+
+    ``candidates`` are the engines as they were seen, ``rejected`` those that could not take it with
+    the reason; ``attempts`` names every engine that was tried, in order, with how that ended.
+    """
+
+    decision_id: str
+    at_s: float
+    model: str | None
+    service_class: str
+    prompt_tokens: int
+    max_tokens: int
+    candidates: list[dict[str, Any]] = field(default_factory=list)
+    rejected: dict[str, str] = field(default_factory=dict)
+    terms: dict[str, float] = field(default_factory=dict)
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    outcome: dict[str, Any] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+
+class Chooser:
+    """Chooses among engines and remembers the last decisions."""
+
+    def __init__(self, engines: Sequence[EngineState], router: Router) -> None:
+        self.engines = engines
+        self._router = router
+        self._decisions: OrderedDict[str, Decision] = OrderedDict()
+
+    def open(self, decision_id: str, ask: Ask, now_s: float) -> Decision:
+        """A new decision, which is remembered from now on."""
+        decision = Decision(decision_id, now_s, ask.model, ask.service_class.name,
+                            ask.prompt_tokens, ask.max_tokens)
+        self._decisions[decision_id] = decision
+        while len(self._decisions) > MOST_KEPT:
+            self._decisions.popitem(last=False)
+        return decision
+
+    def find(self, decision_id: str) -> Decision | None:
+        """One of the last decisions."""
+        return self._decisions.get(decision_id)
+
+    def choose(self, request: Request, decision: Decision, ask: Ask, tried: Sequence[EngineState],
+               now_s: float) -> EngineState:
+        """The engine for a request, of those not ``tried`` yet. Raises GatewayError when none may
+        take it."""
+        able: list[EngineState] = []
+        for engine in self.engines:
+            reason = _unfit(engine, ask) or engine.unavailable(now_s)
+            if engine in tried:
+                reason = "was tried"
+            if reason is None:
+                able.append(engine)
+            else:
+                decision.rejected[engine.facts.url] = reason
+        if not able:
+            raise _nobody(decision, tried)
+        snapshots = [engine.snapshot() for engine in able]
+        route = self._router.route(request, snapshots, now_s)
+        decision.candidates = [snapshot._asdict() | {"service_classes": None, "url": e.facts.url}
+                               for snapshot, e in zip(snapshots, able, strict=True)]
+        decision.terms = dict(route.terms)
+        return next(e for e in able if e.facts.replica_id == route.replica_id)
+
+
+def _unfit(engine: EngineState, ask: Ask) -> str | None:
+    facts = engine.facts
+    if ask.model is not None and facts.model != ask.model:
+        return f"serves {facts.model}"
+    if facts.service_classes is not None and ask.service_class.name not in facts.service_classes:
+        return f"does not serve class {ask.service_class.name}"
+    if ask.prompt_tokens + 1 > facts.kv_total_tokens:
+        return "the prompt is longer than its KV cache"
+    return None
+
+
+def _nobody(decision: Decision, tried: Sequence[EngineState]) -> GatewayError:
+    reasons = "; ".join(f"{url} {reason}" for url, reason in decision.rejected.items())
+    if tried:
+        return GatewayError(502, f"no engine could answer: {reasons}", "engines_failed")
+    return GatewayError(503, f"no engine may take the request: {reasons}", "no_engine",
+                        headers={"Retry-After": "1"})

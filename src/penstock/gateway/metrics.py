@@ -1,0 +1,33 @@
+"""What Prometheus may read of the gateway."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class GatewayMetrics:
+    """Counters with a registry of their own, so that two gateways in one process do not mix."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        names = ("model_name", "service_class")
+        self.requests = Counter("penstock:requests", "Requests by how they ended",
+                                (*names, "outcome"), registry=self._registry)
+        self.prompt_tokens = Counter("penstock:prompt_tokens", "Prompt tokens of answered requests",
+                                     names, registry=self._registry)
+        self.output_tokens = Counter("penstock:generation_tokens", "Output tokens passed on", names,
+                                     registry=self._registry)
+        self.retries = Counter("penstock:retries", "Attempts that failed before the first byte",
+                               ("url",), registry=self._registry)
+        self.ttft = Histogram("penstock:time_to_first_token_seconds", "At the gateway", names,
+                              buckets=_SECONDS, registry=self._registry)
+        self.e2e = Histogram("penstock:e2e_request_latency_seconds", "At the gateway", names,
+                             buckets=_SECONDS, registry=self._registry)
+        self.in_flight = Gauge("penstock:num_requests_in_flight", "Requests on an engine",
+                               ("url",), registry=self._registry)
+        self.available = Gauge("penstock:engine_available", "1 where an engine may get requests",
+                               ("url",), registry=self._registry)
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self._registry)
