@@ -1,0 +1,77 @@
+"""``penstock serve`` as a user runs it: engines and gateway as processes, and a client."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+
+pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
+pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
+
+
+@contextmanager
+def process(repository, folder, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(repository / "src")}
+    with subprocess.Popen([sys.executable, "-m", "penstock", *arguments], env=environment,
+                          cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as found:
+        try:
+            yield found
+        finally:
+            found.kill()
+
+
+def ask(url, **body):
+    request = urllib.request.Request(f"{url}/v1/completions", data=json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return response.headers, json.load(response)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_killed_engine_loses_no_request_and_the_gateway_stops_when_told(
+        repository, folder) -> None:
+    with process(repository, folder, "emulate", "fleet.yaml", "--port", "0", "--speed", "1000"
+                 ) as one, process(repository, folder, "emulate", "fleet.yaml", "--port", "0",
+                                   "--speed", "1000") as two:
+        urls = [engine.stdout.readline().split()[1] for engine in (one, two)]
+        settings = ["--set", f"replicas[0].endpoints={json.dumps(urls)}",
+                    "--set", "replicas[0].count=2"]
+        with process(repository, folder, "serve", "fleet.yaml", "--port", "0", *settings) as front:
+            word, url = front.stdout.readline().split()
+            assert word == "gateway"
+            headers, answer = ask(url, prompt="the same", max_tokens=5, ignore_eos=True)
+            assert answer["usage"]["completion_tokens"] == 5
+            assert headers["X-Penstock-Decision"].startswith("dec-")
+            one.kill()
+            one.wait(30)
+            answers = [ask(url, prompt="the same", max_tokens=5, ignore_eos=True)[1]
+                       for _ in range(10)]
+            assert {answer["choices"][0]["text"] for answer in answers} == {
+                answer["choices"][0]["text"]}
+            front.send_signal(signal.SIGTERM)
+            out, err = front.communicate(timeout=30)
+            assert (front.returncode, out, err) == (0, "", "")
+
+
+def test_a_fleet_without_engines_cannot_be_served(penstock) -> None:
+    outcome = penstock("serve", "fleet.yaml")
+    assert outcome.status == 2
+    assert "replicas: none has endpoints" in outcome.err
+
+
+@pytest.mark.parametrize(("settings", "said"), [
+    (["replicas[0].endpoints=[http://a, http://b]"], "2 for 1 replicas; expected one for each"),
+    (["replicas[0].endpoints=[ftp://a]"], "endpoints"),
+    (["replicas[0].endpoints=[http://a?x=1]"], "endpoints"),
+    (["replicas[0].endpoints=http://a"], "endpoints")])
+def test_wrong_endpoints_are_one_clear_error(penstock, settings, said) -> None:
+    outcome = penstock("serve", "fleet.yaml", *[part for s in settings for part in ("--set", s)])
+    assert outcome.status == 2
+    assert said in outcome.err
+    assert outcome.err.count("\n") == 1
