@@ -168,7 +168,8 @@ def test_errors_name_the_field_of_the_file(penstock, folder):
     (("size", *ARGUMENTS, "--output-scv", 1, "--mode", "inferno"), "--output-scv: only --mode pen"),
     (("size", *ARGUMENTS, "--max-queue", 9), "--max-queue: only --mode inferno has it"),
     (("size", "--file", "absent.json"), "absent.json: cannot be read"),
-    (("optimize", *ARGUMENTS, "--delta", 1, "--mode", "inferno"), "expected iteration times")])
+    (("optimize", *ARGUMENTS, "--delta", 1, "--mode", "inferno"),
+     "--delta: expected iteration times")])
 def test_bad_input_is_one_line(penstock, arguments, complaint):
     found = penstock("queue", *arguments)
     assert found.status == 2

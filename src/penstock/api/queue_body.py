@@ -77,7 +77,7 @@ class QueueBody:
     def fields_called(self) -> AbstractContextManager[None]:
         """Errors about fields say where in the body they stand."""
         return fields_called({
-            "rate": "body: rate_per_s",
+            "rate": "body: rate_per_s", "optimal concurrency": "times: delta_ms",
             **{name: f"body: {name}" for name in QUEUE if name != "times"},
             **{name: f"times: {name}" for name in TIMES},
             **{name: f"targets: {name}" for name in TARGETS}})

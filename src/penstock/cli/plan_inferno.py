@@ -40,6 +40,8 @@ def plan_bundle(path: Path, request: Request, out: Path | None, as_json: bool) -
         print_json(plan_document(plan))
     else:
         print_tables(tables(plan, str(path)))
+    if out is not None:
+        note(f"files in {out}")
     return OK if plan.complete else MISSED
 
 
@@ -72,7 +74,6 @@ def _planned(system: System, chosen: Settings, out: Path | None) -> InfernoPlan:
     with staged(out, of_bundle=True) as staging:
         plan = solve(system, chosen)
         write_plan(staging, plan)
-    note(f"files in {out}")
     return plan
 
 

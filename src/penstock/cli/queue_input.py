@@ -31,6 +31,7 @@ _WHOLE = {"maxBatchSize", "maxQueueSize", "maxBatchedTokens"}
 _OURS = {"rate": "RPS", "max_batch": "maxBatchSize", "max_queue": "maxQueueSize",
          "input_tokens": "AvgInputTokens", "output_tokens": "AvgOutputTokens",
          "alpha_ms": "alpha", "beta_ms": "beta", "gamma_ms": "gamma", "delta_ms": "delta",
+         "optimal concurrency": "delta",  # which takes no such parameters
          "max_step_tokens": "maxBatchedTokens", "ttft_ms": "targetTTFT", "itl_ms": "targetITL",
          "tokens_per_s": "targetTPS", "kv_tokens": "kvTokens", "percentile": "percentile",
          "arrivals_scv": "arrivalsScv", "prompt_scv": "promptScv", "output_scv": "outputScv"}
