@@ -106,7 +106,7 @@ class Closing:
                 continue
             found = self._pricer.covers_within(
                 number, self.relaxed.weights, excess, _COLUMNS - total)
-            if found is None:
+            if found is None or time.perf_counter() > self.ends_s:
                 return None
             total += len(found)
             tables.append(found)
