@@ -1,7 +1,7 @@
 """Proposes a plan, simulates it, corrects what was believed of the replicas, and proposes again."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from penstock.fleet.values import Fleet
 from penstock.plan.assign.problem import Problem
@@ -106,16 +106,28 @@ class _Loop:
                 held.add(key)
             self._trials.round += 1
             if self._trials.round == _MOST_ROUNDS:
+                best = best or self._known()
                 return self._checked(best or proposal, holds=best is not None)
 
     def _checked(self, proposal: _Proposal, *, holds: bool) -> Checked:
         return Checked(proposal.problem, proposal.solution, proposal.counts, proposal.verdicts,
                        tuple(self._trials.done), self._beliefs.rates, self._shown, holds)
 
-    def _propose(self) -> _Proposal:
+    def _known(self) -> _Proposal | None:
+        """The best plan of fleets that were shown to hold, if all demands have one."""
+        if any(choice.candidates and not self._shown[choice.demand.name]
+               for choice in self._choices):
+            return None
+        found = self._propose([replace(choice, candidates=(), dominated=choice.candidates)
+                               for choice in self._choices])
+        return found if all(verdict.meets for verdict in found.verdicts.values()) else None
+
+    def _propose(self, choices: Sequence[Choice] | None = None) -> _Proposal:
+        """The best plan for what is believed, or of the candidates in ``choices``."""
         rates = self._beliefs.rates
-        problem = problem_of(self._fleet, narrowed(self._fleet, self._choices, rates), rates,
-                             self._apart, self._shown)
+        if choices is None:
+            choices = narrowed(self._fleet, self._choices, rates)
+        problem = problem_of(self._fleet, choices, rates, self._apart, self._shown)
         solution = self._solve(problem)
         counts = {choice.demand.name: counts_of(solution, choice, self._shown[choice.demand.name])
                   for choice in self._choices}
@@ -143,6 +155,8 @@ class _Loop:
                 self._apart.add(demand.name)
                 return
         self._refute(choice, self._more(choice, counts, too_few), 1.0)
+        if too_few < enough:  # what it took is known to do, whatever others are believed to
+            self._shown[demand.name][self._more(choice, counts, too_few + 1)] = 1.0
 
     def _refute(self, choice: Choice, counts: Counts, share: float) -> None:
         rate_per_s = share * choice.demand.rate_per_s

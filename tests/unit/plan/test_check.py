@@ -8,6 +8,7 @@ import pytest
 
 from penstock.fleet.sources import fleet_workload
 from penstock.metrics.attainment import Attainment
+from penstock.plan import check as checking
 from penstock.plan import trials as module
 from penstock.plan.assign.solve import solve
 from penstock.plan.beliefs import OPTIMISM
@@ -170,6 +171,33 @@ def test_kinds_that_add_up_end_at_the_least_cost(number, monkeypatch):
     assert result.holds
     least = least_cost(found, choice, world)
     assert least - 1e-9 <= cost_of(choice, result.counts["llama-3-8b"]) <= 1.05 * least
+
+
+def test_fleets_that_were_shown_to_hold_end_the_search(monkeypatch):
+    """Kinds that add next to nothing are tried beside a good one in every number: each mix is
+    refuted, and the next one is believed to be just enough."""
+    found = fleet(accelerators=cards(a100_80gb=None, a40=None, l4=None),
+                  plan={"tensor": [1, 2, 4]})
+    world = World(monkeypatch, {})
+    choice, = single(found)
+    good = "a100-80gb-tp4-bf16"
+    world.rates = {c.variant.name: 3.0 if c.variant.name == good else 0.02
+                   for c in choice.candidates}
+    choices = [Choice(choice.demand, tuple(
+        replace(c, rate_per_s=3.4 if c.variant.name == good else 0.25 * c.variant.cost_per_hour)
+        for c in choice.candidates))]
+    result = check(found, choices, solve, seed=0)
+    assert result.holds
+    assert result.counts["llama-3-8b"] == ((good, 2),)
+
+
+def test_when_the_search_is_given_up_the_best_fleet_that_held_is_the_plan(monkeypatch):
+    found = fleet(**UNLIMITED)
+    World(monkeypatch, {"a100-80gb-bf16": 1.0})
+    monkeypatch.setattr(checking, "_MOST_ROUNDS", 1)
+    result = check(found, single(found), solve, seed=0)
+    assert result.holds
+    assert result.counts["llama-3-8b"] == (("a100-80gb-bf16", 5),)
 
 
 def cost_of(choice, counts):
