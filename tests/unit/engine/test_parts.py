@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from penstock.engine.sim.simulation import _speeds, simulate
+from penstock.engine.parts import relative_speeds
+from penstock.engine.sim.simulation import simulate
 from penstock.fleet.sources import fleet_workload
 from small_plans import TWO_MODELS, cards, fleet, lengths, traffic
 
@@ -16,7 +17,7 @@ def test_speeds_are_relative_to_the_fastest_of_the_model():
                       {"model": "llama-3-8b", "accelerator": "l4", "count": 2},
                       {"model": "llama-3-8b", "accelerator": "a100-80gb"},
                       {"model": "qwen2.5-7b", "accelerator": "a100-80gb"}])
-    slow, also_slow, fast, alone = _speeds(found)
+    slow, also_slow, fast, alone = relative_speeds(found)
     assert slow == also_slow
     assert 0.0 < slow < 0.5
     assert fast == alone == 1.0
@@ -24,13 +25,13 @@ def test_speeds_are_relative_to_the_fastest_of_the_model():
 
 def test_a_stated_step_time_counts():
     found = fleet(replicas=[{"step_time": {"kind": "roofline", "factor": 4.0}}, {}])
-    assert _speeds(found) == pytest.approx([0.25, 1.0])
+    assert relative_speeds(found) == pytest.approx([0.25, 1.0])
 
 
 def test_a_step_that_takes_no_time_is_not_divided_by():
     names = ("base_s", "prefill_token_s", "work_s", "decode_seq_s", "context_s")
     free = {"kind": "linear", "coefficients": dict.fromkeys(names, 0.0)}
-    assert _speeds(fleet(replicas=[{"step_time": free, "count": 2}])) == [1.0, 1.0]
+    assert relative_speeds(fleet(replicas=[{"step_time": free, "count": 2}])) == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("route", ["least_loaded", "two_choices"])
@@ -50,4 +51,4 @@ def test_equal_replicas_share_equally():
     one, other = np.bincount(table.replica.astype(int), minlength=2)
     assert abs(one - other) < 40
     apart = replace(found, replicas=(replace(found.replicas[0], count=1),) * 2)
-    assert _speeds(apart) == [1.0, 1.0]
+    assert relative_speeds(apart) == [1.0, 1.0]
