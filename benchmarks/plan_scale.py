@@ -2,7 +2,7 @@
 
     python benchmarks/plan_scale.py exact         # 50 to 200 servers, one program (about 5 minutes)
     python benchmarks/plan_scale.py decompose     # 200 to 5,000 servers, columns (about 5 minutes)
-    python benchmarks/plan_scale.py target        # 200 x 10 to gap 1e-4, 5,000 x 20 (15 minutes)
+    python benchmarks/plan_scale.py target        # 200 x 10 to gap 1e-4, 5,000 x 20 (12 minutes)
 
 Every row is a process of its own. ``scarcity`` is the supply of each accelerator type over what it
 would take to carry its even part of all servers; well below 1 not all can be served.

@@ -3,7 +3,7 @@
 By duality a plan that holds a column of some ``excess`` over the least of its block is at least so
 much above the relaxation's bound. So the best plan of all columns with at most a given excess is
 the best there is, or what is left out starts at the bound plus that excess: either way the bound
-rises (reduced-cost fixing, as in Irnich et al., 2010, but with all columns listed).
+rises. Baldacci, Christofides and Mingozzi (2008) list routes of vehicles in this way.
 """
 
 import time
@@ -82,17 +82,18 @@ class Closing:
         return take(near, each <= excess), excess
 
     def _list(self) -> Columns | None:
-        """All columns of blocks that choose one pool; None if there are too many."""
+        """All columns of blocks that choose one pool or are idle; None if there are too many."""
         maker, stage = self.master.maker, self.master.stage
         if len(maker.blocks) > _BLOCKS or any(b.kind == "general" for b in maker.blocks):
             return None
+        idle = self.master.idle
         choice = np.array([block.kind == "choice" for block in maker.blocks])
         table = self.relaxed.columns
-        some = np.array([number for number in np.flatnonzero(choice & ~self.master.idle)
+        some = np.array([number for number in np.flatnonzero(choice & ~idle)
                          if not stage.full[maker.blocks[number].demands[0]]], dtype=np.int64)
         if maker.num_between(some) > _PARTS:
             return None
-        table = take(table, choice[table.block])
+        table = take(table, (choice | idle)[table.block])
         return join([table, maker.between(some, _PARTS)]) if len(some) else table
 
     def _within(self, excess: float) -> Columns | None:
@@ -102,7 +103,7 @@ class Closing:
         near = take(self._listed, self.relaxed.excess(self._listed) <= excess)
         tables, total = [near], len(near)
         for number, block in enumerate(self.master.maker.blocks):
-            if block.kind != "cover":
+            if block.kind != "cover" or self.master.idle[number]:
                 continue
             found = self._pricer.covers_within(
                 number, self.relaxed.weights, excess, _COLUMNS - total)

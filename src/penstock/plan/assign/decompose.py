@@ -77,7 +77,8 @@ class ColumnEngine:
         if master.value(best) - bound > tolerance:
             rounding = Rounding(master, relaxed, tolerance, ends_s)
             best = self._better(master, best, rounding.run(best))
-            best, bound = closing.run(best)
+            best, again = closing.run(best)
+            bound = max(bound, again)
         return Outcome(best, bound)
 
     def _better(self, master: Master, best: Floats, shares: Floats | None) -> Floats:
