@@ -114,7 +114,8 @@ def test_where_nothing_runs_there_are_no_changes(document):
 def test_changes_are_starts_and_stops():
     assert changes(replicas=[{"count": 1}]) == []
     assert changes(replicas=[{"count": 3}]) == [("llama-3-8b", "a100-80gb-bf16", "stop", 2)]
-    assert changes(accelerators=cards(a100_80gb=4, l4=None), replicas=[{"count": 1}]) == [
+    assert changes(accelerators=cards(a100_80gb=4, l4=None), replicas=[{"count": 1}],
+                   plan={"tensor": [2]}) == [
         ("llama-3-8b", "a100-80gb-bf16", "stop", 1), ("llama-3-8b", "l4-tp2-bf16", "start", 1)]
 
 
