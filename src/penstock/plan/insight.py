@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import ceil, isfinite
+from math import ceil, inf, isfinite
 
 from penstock.core.slo import ServiceClass
 from penstock.fleet.values import Fleet
@@ -99,7 +99,9 @@ def _alternative(fleet: Fleet, demand: Demand, label: str) -> Alternative:
         if isinstance(found, Candidate) and found.rate_per_s > 0.0:
             name = f"{pool_name(demand.name, variant.name)}, {label}"
             group = variant.group
-            options.append(Option(name, demand.rate_per_s / found.rate_per_s))
+            most_per_s = found.bound_per_s if demand.lasting else None
+            options.append(Option(name, demand.rate_per_s / min(found.rate_per_s,
+                                                                most_per_s or inf)))
             pools.append(Pool(name, variant.cost_per_hour,
                               {group.accelerator.name: group.num_accelerators}, variant.power_w))
     return Alternative(label, tuple(options), tuple(pools))
@@ -149,7 +151,7 @@ def told(shortfall: Shortfall, with_cards: Candidate | None = None) -> str:
         return (f"{reason}; beside what is served, neither more accelerators nor targets up to "
                 f"{LOOSER[-1]:g} times as long would help")
     least = "" if shortfall.proven else " (more than the least, perhaps)"
-    return f"{reason}; it would be with {', or '.join(remedies)}{least}"
+    return f"{reason}; by estimate it would be with {', or '.join(remedies)}{least}"
 
 
 def _more(more: More) -> str:
