@@ -6,7 +6,6 @@ processes of their own (``jobs``). So nobody is kept from asking.
 """
 
 import asyncio
-import signal
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from penstock.api.jobs import Jobs, Limits
 from penstock.api.openapi import docs_page, openapi_document
 from penstock.api.operation import JSON, Answer, Operation, failure
 from penstock.core.errors import InputError
+from penstock.engine.http import stop_signal
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_BODY_BYTES = 16 * 2**20
@@ -136,9 +136,7 @@ async def serve(app: web.Application, host: str, port: int,
     try:
         await web.TCPSite(runner, host, port).start()
         address = runner.addresses[0]
-        stopped = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        stopped = stop_signal()
         on_ready(str(address[0]), int(address[1]))
         await stopped.wait()
     finally:

@@ -80,15 +80,13 @@ def _prepare(folder: Path, fleet: "Fleet") -> None:
 
 async def _serve(fleet: "Fleet", options: "EmulatorOptions", *, as_json: bool) -> None:
     import asyncio
-    import signal
     import sys
 
     from penstock.cli.console import note
     from penstock.engine.emulate.cluster import emulated_cluster
+    from penstock.engine.http import stop_signal
 
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    stopped = stop_signal()
     async with emulated_cluster(fleet, options, note) as cluster:
         _show(cluster, as_json=as_json)
         sys.stdout.flush()

@@ -49,14 +49,14 @@ def plan_server(
     try:
         from penstock.api.jobs import Limits
         from penstock.api.server import make_app, serve
+        from penstock.engine.http import url_of
     except ImportError as error:
         raise InputError("plan-server needs aiohttp, which the extra 'serve' brings: "
                          "pip install 'penstock[serve]'") from error
     from penstock.api.operations import OPERATIONS
 
     def ready(address: str, chosen: int) -> None:
-        shown = f"[{address}]" if ":" in address else address
-        note(f"listening on http://{shown}:{chosen} (operations: /docs); Ctrl-C stops")
+        note(f"listening on {url_of(address, chosen)} (operations: /docs); Ctrl-C stops")
         sys.stderr.flush()
 
     async def run() -> None:

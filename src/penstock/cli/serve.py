@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: penstock serve examples/gateway.yaml --port 8000")
+@app.command(epilog="Example: penstock serve gateway.yaml --port 8000")
 def serve(
     fleet_file: FleetFile, settings: Settings = None, data_dir: DataDir = None,
     host: Annotated[str, typer.Option(
@@ -56,26 +56,20 @@ def serve(
 
 async def _serve(fleet: "Fleet", host: str, port: int, limits: "Limits", *,
                  as_json: bool) -> None:
-    import asyncio
-    import signal
     import sys
     from time import monotonic
 
     import numpy as np
 
     from penstock.cli.console import note, print_json
+    from penstock.engine.http import stop_signal
     from penstock.gateway.server import running
     from penstock.policy.route.simple import make_router
 
     rng = np.random.default_rng(fleet.run.seed)
     router = make_router(fleet.policies.route.name, lambda n: int(rng.integers(n)))
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with running(fleet, router, host, port, limits=limits, on_bug=note) as (
-            address, chosen, engines):
-        shown = f"[{address}]" if ":" in address else address
-        url = f"http://{shown}:{chosen}"
+    stopped = stop_signal()
+    async with running(fleet, router, host, port, limits=limits, on_bug=note) as (url, engines):
         for engine in engines:
             if reason := engine.unavailable(monotonic()):
                 note(f"engine {engine.facts.url} {reason}")

@@ -2,16 +2,14 @@
 
 import asyncio
 import time
-import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 from uuid import uuid4
 
 import aiohttp
-import orjson
 from aiohttp import web
 
+from penstock.engine.http import errors_told, json_response, listening
 from penstock.engine.live.state import EngineFacts, EngineState
 from penstock.engine.live.watch import Watcher
 from penstock.engine.parts import relative_speeds
@@ -25,8 +23,7 @@ from penstock.gateway.proxy import Limits, Proxy
 from penstock.policy.route.protocol import Router
 
 MAX_BODY_BYTES = 32 * 2**20
-_JSON = "application/json"
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_GOODBYE_S = 60.0  # for answers that are under way
 
 
 def engines_of(fleet: Fleet) -> list[EngineState]:
@@ -65,7 +62,8 @@ class Gateway:
 
     def app(self, max_body_bytes: int = MAX_BODY_BYTES) -> web.Application:
         """The application. Its runner must cancel handlers whose client has gone."""
-        app = web.Application(client_max_size=max_body_bytes, middlewares=[self._errors()])
+        app = web.Application(client_max_size=max_body_bytes,
+                              middlewares=[errors_told(_wrong, self._on_bug)])
         for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
             app.router.add_post(path, self._relay)
         app.router.add_get("/v1/models", self._list)
@@ -75,34 +73,13 @@ class Gateway:
         app.router.add_get("/v1/penstock/decisions/{id}", self._decision)
         return app
 
-    def _errors(self) -> Any:
-        """Turns whatever goes wrong into OpenAI's shape; no client sees a traceback."""
-        @web.middleware
-        async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-            try:
-                return await handler(request)
-            except GatewayError as error:
-                return _json(error.document(), error.status, error.headers)
-            except web.HTTPException as error:
-                wrong = GatewayError(error.status, str(error.text or error.reason), "http_error")
-                return _json(wrong.document(), error.status)
-            except ConnectionError:
-                raise  # the client has gone; there is nobody to tell
-            except Exception as error:
-                self._on_bug(traceback.format_exc())
-                wrong = GatewayError(500, "this is a bug in Penstock "
-                                          f"({type(error).__name__}); please report it", "bug")
-                return _json(wrong.document(), 500)
-
-        return middleware
-
     async def _relay(self, http: web.Request) -> web.StreamResponse:
         ask = read_ask(await http.read(), http.headers, self._classes, self._models)
         return await self._proxy.answer(http, http.path, ask, f"dec-{uuid4().hex}")
 
     async def _list(self, _: web.Request) -> web.Response:
         names = [*self._models, *([AUTO] if len(self._models) > 1 else [])]
-        return _json({"object": "list", "data": [
+        return json_response({"object": "list", "data": [
             {"id": name, "object": "model", "created": self._started, "owned_by": "penstock",
              **({"max_model_len": self._models[name]} if name in self._models else {})}
             for name in names]})
@@ -123,7 +100,7 @@ class Gateway:
 
     async def _status(self, _: web.Request) -> web.Response:
         now_s = time.monotonic()
-        return _json({"engines": [
+        return json_response({"engines": [
             {"url": e.facts.url, "model": e.facts.model, "unavailable": e.unavailable(now_s),
              "seen_s_ago": None if e.observed_at_s == float("-inf") else now_s - e.observed_at_s,
              "num_in_flight": len(e.in_flight), "num_served": e.num_served,
@@ -133,33 +110,31 @@ class Gateway:
         found = self._chooser.find(request.match_info["id"])
         if found is None:
             raise GatewayError(404, "no such decision among the last ones", "not_found")
-        return _json(found.document())
+        return json_response(found.document())
 
 
 @asynccontextmanager
 async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                   limits: Limits, on_bug: Callable[[str], None] = lambda _: None
-                  ) -> AsyncIterator[tuple[str, int, list[EngineState]]]:
-    """A gateway that listens: its address, its port and its engines. Stops on leaving."""
+                  ) -> AsyncIterator[tuple[str, list[EngineState]]]:
+    """A gateway that listens: its URL and its engines. Stops on leaving. Raises InputError where
+    nobody can listen."""
     engines = engines_of(fleet)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         watcher = Watcher(engines, session, time.monotonic)
         await watcher.look()
         watching = asyncio.create_task(watcher.run())
         gateway = Gateway(fleet, engines, router, session, limits, on_bug)
-        runner = web.AppRunner(gateway.app(), access_log=None, handler_cancellation=True)
-        await runner.setup()
         try:
-            await web.TCPSite(runner, host, port).start()
-            address = runner.addresses[0]
-            yield str(address[0]), int(address[1]), engines
+            async with listening(gateway.app(), host, port, _GOODBYE_S) as url:
+                yield url, engines
         finally:
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
-            await runner.cleanup()
 
 
-def _json(document: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(body=orjson.dumps(document, default=str), status=status,
-                        content_type=_JSON, headers=headers)
+def _wrong(status: int, message: str) -> GatewayError:
+    if status == 500:
+        return GatewayError(status, f"{message}; please report it", "bug")
+    return GatewayError(status, message, "http_error")

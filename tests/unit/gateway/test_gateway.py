@@ -29,8 +29,8 @@ async def gateway(urls, limits=LIMITS, **overrides):
     """(URL, engines) of a gateway before engines at these URLs."""
     fleet = parse_fleet(FLEET, overrides={
         "replicas": [{"count": len(urls), "endpoints": list(urls)}], **overrides})
-    async with running(fleet, LeastLoaded(), "127.0.0.1", 0, limits=limits) as (host, port, found):
-        yield f"http://{host}:{port}", found
+    async with running(fleet, LeastLoaded(), "127.0.0.1", 0, limits=limits) as (url, found):
+        yield url, found
 
 
 @asynccontextmanager

@@ -1,13 +1,10 @@
 """A fleet of emulated engines in one process, each on a port of its own."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from aiohttp import web
 
 from penstock import __version__
 from penstock.core.errors import InputError
@@ -16,6 +13,7 @@ from penstock.engine.emulate.clock import EngineClock
 from penstock.engine.emulate.engine import EmulatedEngine
 from penstock.engine.emulate.metrics import EngineMetrics
 from penstock.engine.emulate.server import EngineServer, Service
+from penstock.engine.http import listening
 from penstock.engine.journal import Journal
 from penstock.engine.parts import journal_header, kv_cache, random_stream, step_noise, step_time
 from penstock.engine.step_clock import StepClock
@@ -104,7 +102,8 @@ async def emulated_cluster(fleet: Fleet, options: EmulatorOptions = EmulatorOpti
             engine, server = _replica(fleet, group, index, clock, said[group.model.name], options,
                                       on_bug, stack)
             port = options.port + place if options.port else 0
-            url = await _listen(server.app(), options.host, port, stack)
+            url = await stack.enter_async_context(
+                listening(server.app(), options.host, port, _GOODBYE_S))
             replicas.append(EmulatedReplica(index, url, group, engine, server))
         tasks = tuple(asyncio.create_task(replica.engine.run()) for replica in replicas)
         stack.push_async_callback(_stop, tasks)
@@ -156,25 +155,6 @@ def _journal(fleet: Fleet, group: ReplicaGroup, index: int, folder: Path | None,
         return None
     stream = stack.enter_context((folder / f"journal-{index}.jsonl").open("wb"))
     return Journal(stream, journal_header(fleet, group, index))
-
-
-async def _listen(app: web.Application, host: str, port: int, stack: AsyncExitStack) -> str:
-    """Start serving; the URL."""
-    # With handler_cancellation, a client who hangs up gives its KV back.
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True,
-                           shutdown_timeout=_GOODBYE_S)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as error:
-        # What asyncio says of a failed bind repeats the address; a name's error has no errno.
-        number = error.errno or 0
-        why = os.strerror(number) if number > 0 else error.strerror
-        raise InputError(f"cannot listen on {host} port {port}: {why}") from error
-    address, chosen = runner.addresses[0][:2]
-    shown = f"[{address}]" if ":" in address else address
-    return f"http://{shown}:{chosen}"
 
 
 async def _stop(tasks: "Sequence[asyncio.Task[None]]") -> None:

@@ -2,17 +2,18 @@
 
 from typing import Any
 
+from penstock.engine.http import HttpError
+
 _TYPES = {400: "BadRequestError", 404: "NotFoundError", 405: "MethodNotAllowedError",
           413: "RequestEntityTooLargeError", 500: "InternalServerError",
           503: "ServiceUnavailableError"}
 
 
-class ApiError(Exception):
+class ApiError(HttpError):
     """An answer other than 200; ``param`` is the field of the body that is to blame."""
 
     def __init__(self, status: int, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
+        super().__init__(status, message)
         self.param = param
 
     def document(self) -> dict[str, Any]:

@@ -1,14 +1,11 @@
 """The HTTP side of one emulated engine: OpenAI's API and vLLM's /metrics (aiohttp)."""
 
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
 from uuid import uuid4
 
-import orjson
 from aiohttp import web
 
 from penstock.core.errors import nearest
@@ -17,10 +14,11 @@ from penstock.core.slo import ServiceClass
 from penstock.engine.emulate.answers import Answers
 from penstock.engine.emulate.ask import Ask, read_chat, read_completion
 from penstock.engine.emulate.engine import EmulatedEngine
-from penstock.engine.emulate.errors import ApiError, error_document
+from penstock.engine.emulate.errors import ApiError
 from penstock.engine.emulate.frames import DONE, Frames, frame
 from penstock.engine.emulate.metrics import EngineMetrics
 from penstock.engine.emulate.stream import RefusedError, TokenStream
+from penstock.engine.http import errors_told, json_response
 
 MAX_BODY_BYTES = 16 * 2**20
 _JSON = "application/json"
@@ -71,7 +69,8 @@ class EngineServer:
 
     def app(self, max_body_bytes: int = MAX_BODY_BYTES) -> web.Application:
         """The application. Its runner must cancel handlers whose client has gone."""
-        app = web.Application(client_max_size=max_body_bytes, middlewares=[self._errors()])
+        app = web.Application(client_max_size=max_body_bytes,
+                              middlewares=[errors_told(ApiError, self._on_bug)])
         app.router.add_post("/v1/completions", self._completions)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
@@ -80,39 +79,19 @@ class EngineServer:
         app.router.add_get("/metrics", self._text)
         return app
 
-    def _errors(self) -> Any:
-        """Turns whatever goes wrong into OpenAI's shape; no client sees a traceback."""
-        @web.middleware
-        async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-            try:
-                return await handler(request)
-            except ApiError as error:
-                return _json(error.document(), error.status)
-            except web.HTTPException as error:
-                return _json(error_document(error.status, str(error.text or error.reason)),
-                             error.status)
-            except ConnectionError:
-                raise  # the client has gone; there is nobody to tell
-            except Exception as error:
-                self._on_bug(traceback.format_exc())
-                return _json(error_document(500, "this is a bug in Penstock "
-                                                 f"({type(error).__name__})"), 500)
-
-        return middleware
-
     # -- what is asked of the engine itself -----------------------------------------------------
 
     async def _models(self, _: web.Request) -> web.Response:
         card = {"id": self._service.model, "object": "model", "created": self._started,
                 "owned_by": "penstock", "root": self._service.model, "parent": None,
                 "max_model_len": self._service.context_tokens}
-        return _json({"object": "list", "data": [card]})
+        return json_response({"object": "list", "data": [card]})
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.Response(status=503 if self.draining else 200)
 
     async def _version(self, _: web.Request) -> web.Response:
-        return _json({"version": self._service.version})
+        return json_response({"version": self._service.version})
 
     async def _text(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.text(), headers={
@@ -201,7 +180,3 @@ class EngineServer:
 
 def _refusal(error: RefusedError) -> ApiError:
     return ApiError(400 if error.final else 503, str(error))
-
-
-def _json(document: Any, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(document), status=status, content_type=_JSON)

@@ -1,0 +1,97 @@
+"""What servers of OpenAI's API have in common: their errors, and how they listen (aiohttp)."""
+
+import asyncio
+import os
+import signal
+import traceback
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from penstock.core.errors import InputError
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_JSON = "application/json"
+
+
+class HttpError(Exception):
+    """An answer other than 200."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = dict(headers or {})
+
+    @abstractmethod
+    def document(self) -> dict[str, Any]:
+        """The answer's body."""
+
+
+def json_response(document: Any, status: int = 200,
+                  headers: Mapping[str, str] | None = None) -> web.Response:
+    """A document as an answer."""
+    return web.Response(body=orjson.dumps(document), status=status, content_type=_JSON,
+                        headers=headers)
+
+
+def errors_told(wrong: Callable[[int, str], HttpError], on_bug: Callable[[str], None]) -> Any:
+    """A middleware that turns whatever goes wrong into JSON; no client sees a traceback.
+
+    ``wrong`` makes the server's own error of a status and a message; ``on_bug`` is told the trace
+    of an error that is not the client's.
+    """
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except HttpError as error:
+            told = error
+        except web.HTTPException as error:
+            told = wrong(error.status, str(error.text or error.reason))
+        except ConnectionError:
+            raise  # the client has gone; there is nobody to tell
+        except Exception as error:
+            on_bug(traceback.format_exc())
+            told = wrong(500, f"this is a bug in Penstock ({type(error).__name__})")
+        return json_response(told.document(), told.status, told.headers)
+
+    return middleware
+
+
+@asynccontextmanager
+async def listening(app: web.Application, host: str, port: int,
+                    goodbye_s: float) -> AsyncIterator[str]:
+    """The URL of a server, which is there until the context ends; what is under way then has
+    ``goodbye_s`` to end. Raises InputError where nobody can listen."""
+    # With handler_cancellation, a client who hangs up stops the work that was done for it.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True,
+                           shutdown_timeout=goodbye_s)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            # What asyncio says of a failed bind repeats the address; a name's error has no errno.
+            number = error.errno or 0
+            why = os.strerror(number) if number > 0 else error.strerror
+            raise InputError(f"cannot listen on {host} port {port}: {why}") from error
+        yield url_of(*runner.addresses[0][:2])
+    finally:
+        await runner.cleanup()
+
+
+def url_of(address: str, port: int) -> str:
+    """The URL of an address, of the sixth version too."""
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def stop_signal() -> asyncio.Event:
+    """An event that SIGINT and SIGTERM set."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    return stopped
