@@ -1,8 +1,25 @@
 """A request as the client sent it: what a live system sees, and nothing more."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
+from penstock.core.forecast import Forecast
 from penstock.core.slo import ServiceClass
+
+NO_FORECASTS: Mapping[str, Forecast] = MappingProxyType({})
+
+
+class Needs(NamedTuple):
+    """What a client asks beyond its class: a floor under the expected quality (0 to 1), a ceiling
+    on the price of the answer (money), accelerators in confidential mode."""
+
+    min_quality: float | None = None
+    max_cost: float | None = None
+    confidential: bool = False
+
+
+NO_NEEDS = Needs()
 
 
 class Request(NamedTuple):
@@ -10,8 +27,10 @@ class Request(NamedTuple):
 
     A named tuple rather than a dataclass because a simulation makes millions of them.
     ``prefix_hashes`` name the prompt's leading blocks of ``hash_block_tokens`` tokens, each hash
-    covering everything before it, so equal hashes mean equal prefixes. The true output length is
-    deliberately absent: only the simulator's oracle knows it.
+    covering everything before it, so equal hashes mean equal prefixes. An empty ``model`` leaves the
+    choice to the router; ``forecasts`` say by model what is expected there. ``session`` names a
+    conversation that has been here before. The true output length is deliberately absent: only the
+    simulator's oracle knows it.
     """
 
     request_id: int
@@ -23,3 +42,6 @@ class Request(NamedTuple):
     tenant: str = "default"
     prefix_hashes: tuple[int, ...] = ()
     hash_block_tokens: int = 0
+    needs: Needs = NO_NEEDS
+    forecasts: Mapping[str, Forecast] = NO_FORECASTS
+    session: str = ""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, pairwise, repeat
 
 from penstock.core.errors import InputError, nearest
-from penstock.core.request import Request
+from penstock.core.request import NO_FORECASTS, NO_NEEDS, Request
 from penstock.core.slo import ServiceClass
 from penstock.workload.workload import Workload
 
@@ -37,7 +37,7 @@ def _block(workload: Workload, classes: list[ServiceClass], start: int) -> Itera
         map(workload.models.__getitem__, workload.model_index[rows].tolist()),
         map(workload.tenants.__getitem__, workload.tenant_index[rows].tolist()),
         _hashes(workload, rows),
-        repeat(workload.hash_block_tokens),
+        repeat(workload.hash_block_tokens), repeat(NO_NEEDS), repeat(NO_FORECASTS), repeat(""),
         strict=False,
     )
     return map(Request._make, fields)
