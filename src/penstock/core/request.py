@@ -27,8 +27,8 @@ class Request(NamedTuple):
 
     A named tuple rather than a dataclass because a simulation makes millions of them.
     ``prefix_hashes`` name the prompt's leading blocks of ``hash_block_tokens`` tokens, each hash
-    covering everything before it, so equal hashes mean equal prefixes. An empty ``model`` leaves the
-    choice to the router; ``forecasts`` say by model what is expected there. ``session`` names a
+    covering everything before it, so equal hashes mean equal prefixes. An empty ``model`` leaves
+    the choice to the router; ``forecasts`` say by model what is expected there. ``session`` names a
     conversation that has been here before. The true output length is deliberately absent: only the
     simulator's oracle knows it.
     """
