@@ -120,7 +120,9 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
     """A gateway that listens: its URL and its engines. Stops on leaving. Raises InputError where
     nobody can listen."""
     engines = engines_of(fleet)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+    # Answers go on as they came: nothing is unpacked, no cookie is kept.
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
+                                     cookie_jar=aiohttp.DummyCookieJar()) as session:
         watcher = Watcher(engines, session, time.monotonic)
         await watcher.look()
         watching = asyncio.create_task(watcher.run())
