@@ -1,12 +1,13 @@
 """Speed of ``penstock serve`` against a bare aiohttp relay before the same upstream, in one run.
 
-    python benchmarks/gateway.py [--seconds 5] [--rounds 3] [--litellm PYTHON]
+    python benchmarks/gateway.py [--seconds 5] [--rounds 3] [--spread] [--litellm PYTHON]
 
 All parts are processes of their own on this machine: an upstream that streams a chat answer of 17
-chunks from memory, a bare relay, the gateway, and Debian's ``wrk`` as the client. ``--litellm``
-names the Python of an environment that has ``litellm[proxy]``. Rounds alternate between the parts,
-so that other work on the machine falls on all of them; ratios are medians over rounds. Requests per
-second of processor time tell what a core to itself would do where other work shares the machine.
+chunks from memory (in one piece, or with ``--spread`` each on its own), a bare relay, the gateway,
+and Debian's ``wrk`` as the client. ``--litellm`` names the Python of an environment that has
+``litellm[proxy]``. Rounds alternate between the parts, so that other work on the machine falls on
+all of them; ratios are medians over rounds. Requests per second of processor time tell what a core
+to itself would do where other work shares the machine.
 """
 
 import argparse
@@ -190,13 +191,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--streams", type=int, default=1000)
+    parser.add_argument("--spread", action="store_true",
+                        help="the upstream writes every chunk on its own")
     parser.add_argument("--litellm", metavar="PYTHON")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed (apt-get install wrk)")
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        raw = stack.enter_context(process(sys.executable, PARTS, "upstream", "0"))
+        pace = ["0"] if options.spread else []
+        raw = stack.enter_context(process(sys.executable, PARTS, "upstream", *pace))
         upstream = f"http://127.0.0.1:{port_of(raw)}"
         bare = stack.enter_context(process(sys.executable, PARTS, "bare", upstream))
         parts = {"upstream": (upstream, raw.pid),

@@ -35,9 +35,10 @@ def chunks() -> list[bytes]:
 
 
 class Upstream(asyncio.Protocol):
-    """Answers every POST with the same stream: at once in one piece, or a chunk each ``pace_s``."""
+    """Answers every POST with the same stream: at once in one piece (``pace_s`` of None), or a chunk
+    each ``pace_s``; 0 is a chunk in every turn of the event loop, each with a write of its own."""
 
-    def __init__(self, pace_s: float) -> None:
+    def __init__(self, pace_s: float | None) -> None:
         self._pace_s = pace_s
         self._buffer = b""
         self._frames = [b"%x\r\n%b\r\n" % (len(one), one) for one in chunks()]
@@ -65,7 +66,7 @@ class Upstream(asyncio.Protocol):
                 self._transport.write(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status)
 
     def _answer(self):
-        if not self._pace_s:
+        if self._pace_s is None:
             self._transport.write(self._whole)
             return
         self._transport.write(self._head)
@@ -78,10 +79,14 @@ class Upstream(asyncio.Protocol):
             self._transport.write(b"0\r\n\r\n")
             return
         self._transport.write(self._frames[number])
-        asyncio.get_running_loop().call_later(self._pace_s, self._next, number + 1)
+        loop = asyncio.get_running_loop()
+        if self._pace_s:
+            loop.call_later(self._pace_s, self._next, number + 1)
+        else:
+            loop.call_soon(self._next, number + 1)
 
 
-async def serve_upstream(pace_s: float) -> None:
+async def serve_upstream(pace_s: float | None) -> None:
     server = await asyncio.get_running_loop().create_server(
         lambda: Upstream(pace_s), "127.0.0.1", 0, backlog=4096)
     _ready(server.sockets[0].getsockname()[1])
@@ -150,7 +155,7 @@ def main() -> None:
     logging.disable()  # of clients that leave in the middle of an answer, as wrk does at its end
     part, *arguments = sys.argv[1:]
     if part == "upstream":
-        work = serve_upstream(float(arguments[0]))
+        work = serve_upstream(float(arguments[0]) if arguments else None)
     elif part == "bare":
         work = serve_bare(arguments[0])
     else:

@@ -66,6 +66,12 @@ class Exchange:
     retry_after: str | None = None
 
 
+class _Stream(web.StreamResponse):
+    """Its headers leave with the first bytes, in one piece: it is begun only when there are some."""
+
+    _send_headers_immediately = False
+
+
 class Proxy:
     """Relays requests to engines. One object belongs to one event loop."""
 
@@ -285,7 +291,7 @@ class Proxy:
 
 async def _begun(exchange: Exchange) -> web.StreamResponse:
     """The client's answer, with its headers on their way."""
-    response = web.StreamResponse(headers={
+    response = _Stream(headers={
         "Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache",
         DECISION_HEADER: exchange.decision.decision_id})
     await _sent(response.prepare(exchange.http))
