@@ -35,8 +35,8 @@ def chunks() -> list[bytes]:
 
 
 class Upstream(asyncio.Protocol):
-    """Answers every POST with the same stream: at once in one piece (``pace_s`` of None), or a chunk
-    each ``pace_s``; 0 is a chunk in every turn of the event loop, each with a write of its own."""
+    """Answers every POST with the same stream: in one piece (``pace_s`` of None), or a chunk each
+    ``pace_s``; 0 is a chunk in every turn of the event loop, each with a write of its own."""
 
     def __init__(self, pace_s: float | None) -> None:
         self._pace_s = pace_s

@@ -67,7 +67,7 @@ class Exchange:
 
 
 class _Stream(web.StreamResponse):
-    """Its headers leave with the first bytes, in one piece: it is begun only when there are some."""
+    """Its headers leave with the first bytes, in one piece: there is no answer before those."""
 
     _send_headers_immediately = False
 
