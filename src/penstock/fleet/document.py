@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag
 
+from penstock.fleet.document_gateway import GatewaySection
 from penstock.fleet.document_plan import PlanSection
 from penstock.fleet.document_schedule import ScheduleChoice
 from penstock.fleet.document_traffic import TrafficSection
@@ -249,3 +250,5 @@ class FleetDocument(Section):
                                       default=EngineSection.model_construct())
     run: RunSection = described("How long and how random runs are.", {"seed": 7},
                                 default=RunSection.model_construct())
+    gateway: GatewaySection | None = described(
+        "Who may ask `penstock serve`, and by which names.", {"tenants": [{"name": "shop"}]})

@@ -9,6 +9,7 @@ from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.money import Price
 from penstock.core.slo import ServiceClass
+from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 from penstock.workload.lengths import LengthDistribution
@@ -211,6 +212,7 @@ class Fleet:
     engine: EngineOptions = EngineOptions()
     run: RunOptions = RunOptions()
     catalog: str | None = None
+    gateway: GatewayOptions = NO_GATEWAY_OPTIONS
 
     def pool(self, accelerator: str) -> AcceleratorPool:
         """The pool of that name."""

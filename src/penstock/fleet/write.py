@@ -5,6 +5,7 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.money import Price, in_millions
+from penstock.fleet.gateway import gateway_section
 from penstock.fleet.marked_yaml import is_text
 from penstock.fleet.values import (
     Choice,
@@ -57,6 +58,7 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
                      "scale": _choice(fleet.policies.scale)},
         "engine": asdict(engine),
         "run": asdict(fleet.run),
+        "gateway": gateway_section(fleet.gateway),
     })
     return document
 
