@@ -63,7 +63,8 @@ gateway:
   tenants:
     - {name: shop, defaults: {model: cheap, service_class: "on", max_cost: 0.5},
        models: [llama-3-8b], service_classes: ["on"], requests_per_minute: 600,
-       tokens_per_minute: 100000, max_in_flight: 3, budget: {amount: 12.5, per: day, when_ledger_fails: serve}}
+       tokens_per_minute: 100000, max_in_flight: 3,
+       budget: {amount: 12.5, per: day, when_ledger_fails: serve}}
     - {name: guest}
 """
 
