@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag
 
+from penstock.fleet.document_gateway import GatewaySection
 from penstock.fleet.document_plan import PlanSection
 from penstock.fleet.document_schedule import ScheduleChoice
 from penstock.fleet.document_traffic import TrafficSection
@@ -41,6 +42,15 @@ class AcceleratorSection(Section):
         "Whether they run in confidential-computing mode.", True)
 
 
+class PriceSection(Section):
+    """What a model's tokens cost those who ask for them."""
+
+    input_per_million: NotNegative = described("Price of a million prompt tokens.", 0.15,
+                                               default=...)
+    output_per_million: NotNegative = described("Price of a million output tokens.", 0.60,
+                                                default=...)
+
+
 class ModelSection(Section):
     """A model that is served."""
 
@@ -55,6 +65,9 @@ class ModelSection(Section):
     config: FilePath | None = described(
         "A Hugging Face config.json (or its folder) to read the architecture from.",
         "models/my-llama/config.json")
+    price: PriceSection | None = described(
+        "What its tokens cost; left out, nothing.",
+        {"input_per_million": 0.15, "output_per_million": 0.60})
 
 
 class SloSection(Section):
@@ -237,3 +250,5 @@ class FleetDocument(Section):
                                       default=EngineSection.model_construct())
     run: RunSection = described("How long and how random runs are.", {"seed": 7},
                                 default=RunSection.model_construct())
+    gateway: GatewaySection | None = described(
+        "Who may ask `penstock serve`, and by which names.", {"tenants": [{"name": "shop"}]})

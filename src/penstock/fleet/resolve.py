@@ -6,10 +6,12 @@ from typing import Any
 
 from penstock.catalog import Catalog, model_from_hf_config
 from penstock.core.errors import InputError
+from penstock.core.money import per_million
 from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.document import FleetDocument
 from penstock.fleet.fields import Named
 from penstock.fleet.files import FileFinder
+from penstock.fleet.gateway import resolve_gateway
 from penstock.fleet.groups import Resources, resolve_replicas, resolve_schedule, resolve_sizing
 from penstock.fleet.problems import PlacedError, Problem
 from penstock.fleet.references import catalog_model
@@ -40,7 +42,8 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         sizing=resolve_sizing(document, have), plan=_plan(document),
         policies=_policies(document, engine),
         engine=engine, run=RunOptions(**document.run.given()),
-        catalog=document.catalog and files.find(document.catalog, ("catalog",)))
+        catalog=document.catalog and files.find(document.catalog, ("catalog",)),
+        gateway=resolve_gateway(document.gateway, have.models))
     for problem in _prompt_problems(fleet):
         raise PlacedError(*problem)
     return fleet
@@ -74,7 +77,9 @@ def _models(document: FleetDocument, catalog: Catalog, files: FileFinder) -> dic
                 raise PlacedError(("models", i, "config"), str(error)) from None
         if section.max_context_tokens is not None:
             spec = replace(spec, max_context_tokens=section.max_context_tokens)
-        models[section.name] = ModelChoice(spec, tuple(section.precisions), config)
+        price = None if section.price is None else per_million(
+            section.price.input_per_million, section.price.output_per_million)
+        models[section.name] = ModelChoice(spec, tuple(section.precisions), config, price)
     return models
 
 

@@ -89,7 +89,7 @@ class Chooser:
 
 def _unfit(engine: EngineState, ask: Ask) -> str | None:
     facts = engine.facts
-    if ask.model is not None and facts.model != ask.model:
+    if ask.models is not None and facts.model not in ask.models:
         return f"serves {facts.model}"
     if facts.service_classes is not None and ask.service_class.name not in facts.service_classes:
         return f"does not serve class {ask.service_class.name}"
