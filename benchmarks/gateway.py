@@ -44,7 +44,7 @@ replicas: [{{endpoints: ["{upstream}"]}}]
 LITELLM = """\
 model_list:
   - model_name: llama-3-8b
-    litellm_params: {{model: openai/llama-3-8b, api_base: "{upstream}/v1", api_key: none}}
+    litellm_params: {{model: openai/benchmark, api_base: "{upstream}/v1", api_key: none}}
 general_settings: {{disable_spend_logs: true}}
 litellm_settings: {{set_verbose: false, json_logs: true, request_timeout: 600}}
 """
@@ -88,11 +88,12 @@ def litellm(folder: Path, upstream: str, python: str, port: int = 14000):
     config = folder / "litellm.yaml"
     config.write_text(LITELLM.format(upstream=upstream))
     command = Path(python).with_name("litellm")
+    environment = {"LITELLM_LOG": "ERROR", "LITELLM_MODE": "PRODUCTION", "HF_HUB_OFFLINE": "1",
+                   "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONPATH": "",
+                   "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
     with process(str(command), "--config", str(config), "--port", str(port), "--host", "127.0.0.1",
                  "--num_workers", "1", "--telemetry", "False", pipe=False,
-                 environment={"LITELLM_LOG": "ERROR", "LITELLM_MODE": "PRODUCTION",
-                              "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONPATH": "",
-                              "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}) as found:
+                 environment=environment) as found:
         url = f"http://127.0.0.1:{port}"
         for _ in range(240):
             try:

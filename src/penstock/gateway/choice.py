@@ -79,7 +79,8 @@ class Chooser:
                 decision.rejected[engine.facts.url] = reason
         if not able:
             raise _nobody(decision, tried)
-        snapshots = [engine.snapshot(now_s) for engine in able]
+        with_queue = self._router.looks_into_queues
+        snapshots = [engine.snapshot(now_s, with_queue=with_queue) for engine in able]
         route = self._router.route(request, snapshots, now_s)
         decision.candidates = {engine.facts.url: snapshot
                                for snapshot, engine in zip(snapshots, able, strict=True)}

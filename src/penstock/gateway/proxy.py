@@ -12,6 +12,8 @@ from aiohttp import web
 from yarl import URL
 
 from penstock.core.request import Request
+from penstock.engine.live.dialects import Dialect, Question, Translator, dialect_of
+from penstock.engine.live.ollama_ask import UnsupportedError
 from penstock.engine.live.state import EngineState, InFlight
 from penstock.gateway.ask import Ask
 from penstock.gateway.choice import Chooser, Decision
@@ -64,6 +66,7 @@ class Exchange:
     begun_s: float
     passed: Passed
     retry_after: str | None = None
+    unsupported: str | None = None
 
 
 class _Stream(web.StreamResponse):
@@ -76,12 +79,14 @@ class Proxy:
     """Relays requests to engines. One object belongs to one event loop."""
 
     def __init__(self, chooser: Chooser, session: aiohttp.ClientSession, metrics: GatewayMetrics,
-                 limits: Limits, clock: Callable[[], float]) -> None:
+                 limits: Limits, clock: Callable[[], float],
+                 time_of_day: Callable[[], float]) -> None:
         self._chooser = chooser
         self._session = session
         self._metrics = metrics
         self._limits = limits
         self._clock = clock
+        self._time_of_day = time_of_day
         self._numbers = count()
         self._num_in_flight = 0
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s,
@@ -128,11 +133,13 @@ class Proxy:
             engine.begin(exchange.number, in_flight)
             try:
                 response = await self._asked(exchange, engine, in_flight)
-            except (EngineFailedError, EngineBusyError) as error:
+            except (EngineFailedError, EngineBusyError, UnsupportedError) as error:
                 if isinstance(error, EngineFailedError):
                     engine.failed(self._clock())
-                else:
+                elif isinstance(error, EngineBusyError):
                     exchange.retry_after = error.retry_after or "1"
+                else:
+                    exchange.unsupported = str(error)
                 attempt["outcome"] = str(error)
                 self._metrics.retries.labels(engine.facts.url).inc()
                 tried.append(engine)
@@ -152,7 +159,7 @@ class Proxy:
         try:
             return self._chooser.choose(request, exchange.decision, ask, tried, now_s)
         except GatewayError:
-            if exchange.retry_after is not None:
+            if exchange.retry_after is not None or exchange.unsupported is not None:
                 raise _given_up(exchange) from None
             raise
 
@@ -162,25 +169,29 @@ class Proxy:
 
     async def _asked(self, exchange: Exchange, engine: EngineState,
                      in_flight: InFlight) -> web.StreamResponse:
-        ask = exchange.ask
-        body = orjson.dumps(_for_engine(ask, engine.facts.model))
+        ask, facts, dialect = exchange.ask, engine.facts, dialect_of(engine.kind)
+        question = Question(exchange.path, ask.body, facts.served_as or facts.model,
+                            ask.service_class, ask.stream, exchange.decision.decision_id,
+                            ask.prompt_tokens, int(self._time_of_day()))
+        path, body = dialect.call(question)
         headers = {"Content-Type": "application/json",
                    "X-Request-Id": exchange.decision.decision_id}
         try:
-            answer = await self._session.post(self._url(engine, exchange.path), data=body,
+            answer = await self._session.post(self._url(engine, path), data=orjson.dumps(body),
                                               headers=headers, timeout=self._timeout,
                                               skip_auto_headers=_NOT_NEEDED)
         except _FAULTS as error:
             raise _failure(error) from error
         try:
             later = answer.headers.get("Retry-After")
-            if answer.status == 429 or (answer.status == 503 and later):
+            if dialect.is_busy(answer.status, later):
                 raise EngineBusyError(f"answered {answer.status}", later)
             if answer.status >= 500:
                 raise EngineFailedError(f"answered {answer.status}")
             if ask.stream and answer.status < 400:
-                return await self._streamed(exchange, answer, engine, in_flight)
-            return await self._whole(exchange, answer, engine)
+                return await self._streamed(exchange, answer, engine, in_flight,
+                                            dialect.stream(question))
+            return await self._whole(exchange, answer, engine, dialect, question)
         finally:
             # An answer that was not read to its end takes its connection with it: that is how the
             # engine hears that nobody listens any more.
@@ -196,43 +207,42 @@ class Proxy:
     # -- answers --------------------------------------------------------------------------------
 
     async def _whole(self, exchange: Exchange, answer: aiohttp.ClientResponse,
-                     engine: EngineState) -> web.Response:
-        try:
-            whole = await answer.content.read(MOST_ANSWER_BYTES)
-            while not answer.content.at_eof():
-                if len(whole) >= MOST_ANSWER_BYTES:
-                    raise EngineFailedError("answered more than anybody could mean")
-                whole += await answer.content.read(MOST_ANSWER_BYTES)
-        except _FAULTS as error:
-            raise _failure(error) from error
+                     engine: EngineState, dialect: Dialect, question: Question) -> web.Response:
+        whole, kind = await _read(answer), answer.content_type
         try:
             document = orjson.loads(whole)
-        except orjson.JSONDecodeError:
-            document = None
-        if not isinstance(document, dict) and answer.status < 400:
-            raise EngineFailedError("answered something that is no JSON object")
+            if not isinstance(document, dict):
+                raise ValueError("no JSON object")
+            translated = dialect.whole(question, document, answer.status)
+            if translated is not None:
+                document, load_s = translated
+                whole, kind = orjson.dumps(document), "application/json"
+                engine.loaded_in(load_s or 0.0)
+        except ValueError as error:
+            document = {}
+            if answer.status < 400:
+                raise EngineFailedError("answered something that is no JSON object") from error
         now_s = self._clock()
         engine.succeeded(now_s)
-        if isinstance(document, dict) and isinstance(document.get("usage"), dict):
+        if isinstance(document.get("usage"), dict):
             exchange.passed.usage = document["usage"]
         exchange.passed.last_token_s = now_s
-        return web.Response(body=whole, status=answer.status, content_type=answer.content_type,
+        return web.Response(body=whole, status=answer.status, content_type=kind,
                             headers={DECISION_HEADER: exchange.decision.decision_id})
 
     async def _streamed(self, exchange: Exchange, answer: aiohttp.ClientResponse,
-                        engine: EngineState, in_flight: InFlight) -> web.StreamResponse:
+                        engine: EngineState, in_flight: InFlight,
+                        translator: Translator | None) -> web.StreamResponse:
         passed, content = exchange.passed, answer.content
-        relay = Relay(passed, keep_usage=exchange.ask.wants_usage)
+        relay = Relay(passed, translator, keep_usage=exchange.ask.wants_usage)
         response: web.StreamResponse | None = None
         while True:
             try:
                 chunk = await content.readany()
-                out = relay.feed(chunk, self._clock())
                 at_end = content.at_eof()
-                if at_end:
-                    out += relay.close()
-                    if not passed.whole and passed.error is None:
-                        raise EngineFailedError("ended its stream in the middle")
+                out = relay.feed(chunk, self._clock(), at_end=at_end)
+                if at_end and not passed.whole and passed.error is None:
+                    raise EngineFailedError("ended its stream in the middle")
             except (*_FAULTS, ValueError, TypeError, AttributeError, EngineFailedError) as error:
                 return await self._broken(exchange, engine, response, _failure(error))
             if passed.num_tokens > in_flight.output_tokens:
@@ -245,6 +255,7 @@ class Proxy:
                 response = response or await _begun(exchange)
                 await _sent(response.write(out))
         (engine.failed if passed.error else engine.succeeded)(self._clock())
+        engine.loaded_in((translator and translator.load_s) or 0.0)
         response = response or await _begun(exchange)
         await _sent(response.write_eof(out))
         return response
@@ -305,6 +316,20 @@ async def _sent(sending: Any) -> None:
         raise ClientLeftError from error
 
 
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """The whole of an answer. Raises EngineFailedError."""
+    parts, num_bytes = [], 0
+    try:
+        while part := await answer.content.readany():
+            parts.append(part)
+            num_bytes += len(part)
+            if num_bytes > MOST_ANSWER_BYTES:
+                raise EngineFailedError("answered more than anybody could mean")
+    except _FAULTS as error:
+        raise _failure(error) from error
+    return b"".join(parts)
+
+
 def _failure(error: Exception) -> EngineFailedError:
     """What an engine did wrong, in words."""
     if isinstance(error, EngineFailedError):
@@ -322,17 +347,6 @@ def _given_up(exchange: Exchange) -> GatewayError:
     if exchange.retry_after is not None:
         return GatewayError(429, f"the engines have no room: {faults}", "engines_busy",
                             headers={"Retry-After": exchange.retry_after})
+    if exchange.unsupported is not None:
+        return GatewayError(400, f"no engine can serve this: {faults}", "unsupported")
     return GatewayError(502, f"no engine could answer: {faults}", "engines_failed")
-
-
-def _for_engine(ask: Ask, model: str) -> dict[str, Any]:
-    """The client's body with what the engine's scheduler needs to know; all else as it is."""
-    body = {**ask.body, "model": model}
-    extra = body.get("vllm_xargs")
-    body["vllm_xargs"] = {**(extra if isinstance(extra, dict) else {}),
-                          "service_class": ask.service_class.name}
-    if ask.stream:
-        options = body.get("stream_options")
-        body["stream_options"] = {**(options if isinstance(options, dict) else {}),
-                                  "include_usage": True}
-    return body

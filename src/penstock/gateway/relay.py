@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 
+from penstock.engine.live.dialects import Translator
 from penstock.engine.live.sse import DONE, EventSplitter, data_of
 
 
@@ -38,28 +39,30 @@ class Relay:
     events take 14 us) and wrong now and then: answers are about JSON, too.
     """
 
-    def __init__(self, passed: Passed, *, keep_usage: bool) -> None:
+    def __init__(self, passed: Passed, translator: Translator | None = None, *,
+                 keep_usage: bool) -> None:
         self.passed = passed
+        self._translator = translator
         self._keep_usage = keep_usage
         self._splitter = EventSplitter()
 
-    def feed(self, chunk: bytes, now_s: float) -> bytes:
+    def feed(self, chunk: bytes, now_s: float, *, at_end: bool = False) -> bytes:
         """What of the stream may go to the client with these bytes of the engine's. Raises
         ValueError where they are no stream of events."""
         passed = self.passed
         before = passed.num_tokens
-        events = self._splitter.feed(chunk)
-        out = [event for event in events if self._passes(event)]
+        if self._translator is not None:
+            chunk = self._translator.feed(chunk)
+            if at_end:
+                chunk += self._translator.close()
+        out = [event for event in self._splitter.feed(chunk) if self._passes(event)]
+        if at_end and (rest := self._splitter.close()).strip() and self._passes(rest):
+            out.append(rest)
         if passed.num_tokens > before:
             if passed.first_token_s is None:
                 passed.first_token_s = now_s
             passed.last_token_s = now_s
         return b"".join(out)
-
-    def close(self) -> bytes:
-        """What came after the last whole event."""
-        rest = self._splitter.close()
-        return rest if rest.strip() else b""
 
     def _passes(self, event: bytes) -> bool:
         data = data_of(event)

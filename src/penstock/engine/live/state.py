@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from penstock.core.snapshot import ReplicaSnapshot
+from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.engine.live.breaker import Breaker
 from penstock.engine.live.metrics_text import EngineLoad
 
@@ -14,6 +14,12 @@ LEAST_SPEED_SHARE = 0.1
 """An engine that comes back counts as this slow at first, and as itself after ``SLOW_START_S``."""
 
 NEVER_S = float("-inf")
+
+COLD_LOAD_S = 0.5
+"""A model that took longer than this to be at hand was not in memory."""
+
+UNSEEN_LOAD_S = 10.0
+"""How long a model takes to load where nobody has seen it yet: a guess, to be replaced by sight."""
 
 
 @dataclass(slots=True)
@@ -34,7 +40,8 @@ class InFlight:
 class EngineFacts:
     """What does not change: where it is, what it serves, how large and how fast it is.
 
-    ``kind`` names what software answers there, ``served_as`` what it calls the model.
+    ``kind`` names the software that answers there (``auto``: it is known by its metrics), and
+    ``served_as`` is what it calls the model, where that is not the model's name.
     """
 
     replica_id: int
@@ -43,7 +50,7 @@ class EngineFacts:
     service_classes: frozenset[str] | None
     kv_total_tokens: int
     speed: float
-    kind: str = "openai"
+    kind: str = "auto"
     served_as: str | None = None
 
 
@@ -91,6 +98,12 @@ class Ledger:
         if not self.requests:
             self.pending_output_tokens = 0.0  # no rounding is left behind
 
+    def queue(self) -> tuple[QueuedWork, ...]:
+        """What is left to do for each request, the oldest first."""
+        return tuple(QueuedWork(0 if one.output_tokens else one.prompt_tokens,
+                                one.prompt_tokens + one.output_tokens, one.pending_output_tokens)
+                     for one in self.requests.values())
+
 
 class EngineState:
     """Merges the gateway's own ledger with what was last scraped.
@@ -110,12 +123,20 @@ class EngineState:
         self.num_served = 0
         self.num_failed = 0
         self._load = EngineLoad()
+        self._load_s = UNSEEN_LOAD_S
         self._back_since_s = NEVER_S
 
     @property
     def in_flight(self) -> dict[int, InFlight]:
         """The requests that are on the engine, by number."""
         return self.ledger.requests
+
+    @property
+    def kind(self) -> str:
+        """What software answers."""
+        if self.facts.kind != "auto":
+            return self.facts.kind
+        return self._load.kind or "openai"
 
     # -- what is observed -----------------------------------------------------------------------
 
@@ -139,6 +160,11 @@ class EngineState:
         self.ledger.end(request_id)
         self.breaker.end(request_id)
 
+    def loaded_in(self, load_s: float) -> None:
+        """An answer waited that long for its model to be at hand."""
+        if load_s >= COLD_LOAD_S:
+            self._load_s = load_s
+
     def succeeded(self, now_s: float) -> None:
         """A request went well."""
         self.num_served += 1
@@ -160,8 +186,8 @@ class EngineState:
             return "does not answer" if self.observed_at_s > NEVER_S else "was never seen"
         return self.breaker.reason(now_s)
 
-    def snapshot(self, now_s: float) -> ReplicaSnapshot:
-        """The state as a router sees it."""
+    def snapshot(self, now_s: float, *, with_queue: bool = False) -> ReplicaSnapshot:
+        """The state as a router sees it; the queue is the gateway's own requests in their order."""
         facts, ledger, load = self.facts, self.ledger, self._load
         running = len(ledger.requests) - ledger.num_waiting
         share = load.kv_used_share
@@ -170,7 +196,9 @@ class EngineState:
             max(ledger.num_waiting, load.num_waiting or 0), max(running, load.num_running or 0),
             ledger.queued_prompt_tokens,
             max(ledger.held_tokens, 0 if share is None else int(share * facts.kv_total_tokens)),
-            facts.kv_total_tokens, facts.service_classes, facts.speed * self._speed_share(now_s))
+            facts.kv_total_tokens, facts.service_classes, facts.speed * self._speed_share(now_s),
+            ledger.pending_output_tokens, ledger.queue() if with_queue else (),
+            self._load_s if load.loaded is False else 0.0)
 
     def _speed_share(self, now_s: float) -> float:
         """Below 1 for a while after the engine came back: its caches are cold, and all routers
