@@ -46,6 +46,7 @@ class ModelChoice:
     precisions: tuple[str, ...] = ("bf16",)
     config: str | None = None
     price: Price | None = None
+    quality: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

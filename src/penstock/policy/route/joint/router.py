@@ -32,20 +32,19 @@ _RETRY_AFTER_S = 1.0
 class JointRouter:
     """Takes, for every request, the replica of the highest utility among those that are eligible.
 
-    ``dual_price`` gives a tenant's present markup on prices. ``qualities`` are the models' mean
-    qualities, for requests that come without a forecast; their lengths are those of their class so
-    far.
+    ``dual_price`` gives a tenant's present markup on prices. Requests that come without a forecast
+    get the models' mean quality and the lengths of their class so far.
     """
 
     looks_into_queues = False
     learns = True
 
     def __init__(self, facts: Sequence[ReplicaFacts], options: JointOptions,
-                 qualities: Mapping[str, float], lengths: LengthPredictor,
+                 lengths: LengthPredictor,
                  dual_price: Callable[[str], float]) -> None:
         self._facts = {fact.replica_id: fact for fact in facts}
         self._options = options
-        self._qualities = qualities
+        self._qualities = {fact.offer.model: fact.offer.quality for fact in facts}
         self._lengths = lengths
         self._dual_price = dual_price
         self._predictors = {fact.kind: LatencyPredictor(fact.prior) for fact in facts}
@@ -137,7 +136,7 @@ class JointRouter:
         if self._options.affinity and self._memory.knows(request):
             prompt_tokens -= self._memory.cached_tokens(request, best.replica_id)
             self._memory.sent(request, best.replica_id)
-        forecast = (request.forecasts or self._usual(request))[fact.model]
+        forecast = (request.forecasts or self._usual(request))[fact.offer.model]
         output = min(forecast.output_tokens, float(request.max_tokens))
         pace = self._valuer.paces.of(replica)
         self._asked[request.request_id] = (
