@@ -12,7 +12,8 @@ from aiohttp import web
 from yarl import URL
 
 from penstock.core.request import Request
-from penstock.engine.live.dialects import Dialect, Question, Translator, dialect_of
+from penstock.engine.live.dialects import Dialect, Question, dialect_of
+from penstock.engine.live.ollama import OllamaStream
 from penstock.engine.live.ollama_ask import UnsupportedError
 from penstock.engine.live.state import EngineState, InFlight
 from penstock.gateway.ask import Ask
@@ -232,7 +233,7 @@ class Proxy:
 
     async def _streamed(self, exchange: Exchange, answer: aiohttp.ClientResponse,
                         engine: EngineState, in_flight: InFlight,
-                        translator: Translator | None) -> web.StreamResponse:
+                        translator: OllamaStream | None) -> web.StreamResponse:
         passed, content = exchange.passed, answer.content
         relay = Relay(passed, translator, keep_usage=exchange.ask.wants_usage)
         response: web.StreamResponse | None = None

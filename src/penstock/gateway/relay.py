@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from penstock.engine.live.dialects import Translator
+from penstock.engine.live.ollama import OllamaStream
 from penstock.engine.live.sse import DONE, EventSplitter, data_of
 
 
@@ -39,7 +39,7 @@ class Relay:
     events take 14 us) and wrong now and then: answers are about JSON, too.
     """
 
-    def __init__(self, passed: Passed, translator: Translator | None = None, *,
+    def __init__(self, passed: Passed, translator: OllamaStream | None = None, *,
                  keep_usage: bool) -> None:
         self.passed = passed
         self._translator = translator
