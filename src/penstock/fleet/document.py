@@ -27,6 +27,7 @@ from penstock.fleet.fields import (
     described,
 )
 
+EngineKind = Literal["auto", "vllm", "sglang", "llamacpp", "ollama", "openai"]
 Precision = Literal["fp32", "fp16", "bf16", "fp8", "int8", "fp4", "int4"]
 
 
@@ -65,6 +66,8 @@ class ModelSection(Section):
     config: FilePath | None = described(
         "A Hugging Face config.json (or its folder) to read the architecture from.",
         "models/my-llama/config.json")
+    quality: ShareOrZero | None = described(
+        "Mean quality of its answers, 0 to 1, for routing among models; left out, 1.", 0.8)
     price: PriceSection | None = described(
         "What its tokens cost; left out, nothing.",
         {"input_per_million": 0.15, "output_per_million": 0.60})
@@ -156,6 +159,11 @@ class ReplicaSection(VariantSection):
     endpoints: list[Endpoint] | None = described(
         "Where the replicas of these answer OpenAI's API, one URL each (see `penstock serve`).",
         ["http://127.0.0.1:8001", "http://127.0.0.1:8002"])
+    engine: EngineKind = described(
+        "What software answers at the endpoints; auto: by its metrics, else any of OpenAI's API.",
+        "ollama", default="auto")
+    served_as: Name | None = described(
+        "What it calls the model; left out, the model's name.", "llama3.1:8b")
     service_classes: list[Name] | None = described(
         "Service classes that they serve; left out, all.", ["interactive"])
 

@@ -21,11 +21,12 @@ from penstock.fleet.fields import Named
 from penstock.fleet.gateway import AUTO
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import Problem, shown
-from penstock.policy.route.simple import ROUTERS
+from penstock.policy.route.settings import ROUTERS
 from penstock.policy.schedule.options import PRESETS
 
 # Names of each kind of policy, with the settings that it takes.
-ROUTE_POLICIES: Mapping[str, tuple[str, ...]] = dict.fromkeys(ROUTERS, ())
+ROUTE_POLICIES: Mapping[str, tuple[str, ...]] = {name: tuple(settings)
+                                                 for name, settings in ROUTERS.items()}
 ADMIT_POLICIES: Mapping[str, tuple[str, ...]] = {"all": ()}
 SCALE_POLICIES: Mapping[str, tuple[str, ...]] = {"none": ()}
 _SHARE_TOLERANCE = 0.005
@@ -291,6 +292,11 @@ def _choice_problems(path: Path, what: str, choice: str | Named,
                 hint = nearest(key, valid[name]) or "; it takes none"
                 yield Problem((*path, key), f"{what} {shown(name)} has no setting of this name"
                                             f"{hint}")
+            elif path[-1] == "route":
+                problem = ROUTERS[name][key].problem(choice.__pydantic_extra__[key])
+                if problem:
+                    yield Problem((*path, key), f"{problem}, found "
+                                                f"{shown(choice.__pydantic_extra__[key])}")
 
 
 def _schedule_problems(path: Path, choice: object) -> Iterator[Problem]:

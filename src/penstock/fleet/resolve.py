@@ -79,7 +79,8 @@ def _models(document: FleetDocument, catalog: Catalog, files: FileFinder) -> dic
             spec = replace(spec, max_context_tokens=section.max_context_tokens)
         price = None if section.price is None else per_million(
             section.price.input_per_million, section.price.output_per_million)
-        models[section.name] = ModelChoice(spec, tuple(section.precisions), config, price)
+        models[section.name] = ModelChoice(spec, tuple(section.precisions), config, price,
+                                           1.0 if section.quality is None else section.quality)
     return models
 
 

@@ -46,6 +46,7 @@ class ModelChoice:
     precisions: tuple[str, ...] = ("bf16",)
     config: str | None = None
     price: Price | None = None
+    quality: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,9 @@ class ReplicaGroup:
 
     ``step_time`` is what ``perf.make.make_step_time`` takes, files as absolute paths; ``schedule``
     is ``None`` where the fleet's own scheduling policy applies. ``endpoints`` has the base URL of
-    every replica, without a slash at its end, where they are real engines that can be asked.
+    every replica, without a slash at its end, where they are real engines that can be asked;
+    ``engine`` is the kind of software that answers there and ``served_as`` its name for the model,
+    None where that is the model's own.
     """
 
     model: ModelSpec
@@ -67,6 +70,8 @@ class ReplicaGroup:
     step_time: StepTimeSpec = None
     schedule: SchedulerOptions | None = None
     endpoints: tuple[str, ...] = ()
+    engine: str = "auto"
+    served_as: str | None = None
 
     @property
     def num_accelerators(self) -> int:

@@ -43,6 +43,7 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "models": [
             {"name": model.spec.name, "precisions": list(model.precisions),
              "max_context_tokens": model.spec.max_context_tokens, "config": model.config,
+             "quality": None if model.quality == 1.0 else model.quality,
              "price": model.price and _price(model.price)}
             for model in fleet.models],
         "service_classes": [asdict(service_class) for service_class in fleet.service_classes],
@@ -134,6 +135,7 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
         "parallelism": asdict(group.parallelism), "precision": group.precision,
         "kv_precision": group.kv_precision, classes: _listed(group.service_classes),
         "step_time": group.step_time, "endpoints": list(group.endpoints) or None,
+        **({"engine": group.engine, "served_as": group.served_as} if count == "count" else {}),
         "schedule": None if group.schedule is None else _schedule(group.schedule, engine)}
 
 
@@ -142,6 +144,8 @@ def replicas_section(fleet: Fleet) -> list[dict[str, Any]]:
     found = []
     for group in fleet.replicas:
         section = _without_none(_group(group, fleet.engine, "count", "service_classes"))
+        if group.engine == "auto":
+            del section["engine"]
         if group.parallelism == ONE_ACCELERATOR:
             del section["parallelism"]
         found.append(section)

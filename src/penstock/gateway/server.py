@@ -39,7 +39,7 @@ def engines_of(fleet: Fleet) -> list[EngineState]:
                 found.append(EngineState(EngineFacts(
                     replica_id, group.endpoints[number], group.model.name,
                     None if classes is None else frozenset(classes), kv_tokens(fleet, group),
-                    speed)))
+                    speed, group.engine, group.served_as)))
             replica_id += 1
     return found
 
@@ -61,7 +61,8 @@ class Gateway:
         self._offer = offer_of(fleet)
         self._metrics = GatewayMetrics()
         self._chooser = Chooser(engines, router)
-        self._proxy = Proxy(self._chooser, session, self._metrics, limits, time.monotonic)
+        self._proxy = Proxy(self._chooser, session, self._metrics, limits, time.monotonic,
+                            time.time)
         self._on_bug = on_bug
         self._started = int(time.time())
 
@@ -125,7 +126,9 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
     """A gateway that listens: its URL and its engines. Stops on leaving. Raises InputError where
     nobody can listen."""
     engines = engines_of(fleet)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+    # Answers go on as they came: nothing is unpacked, no cookie is kept.
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
+                                     cookie_jar=aiohttp.DummyCookieJar()) as session:
         watcher = Watcher(engines, session, time.monotonic)
         await watcher.look()
         watching = asyncio.create_task(watcher.run())
