@@ -8,18 +8,20 @@ from typing import NamedTuple
 from penstock.core.money import to_money
 from penstock.fleet.values_gateway import Tenant
 from penstock.gateway.errors import GatewayError
-from penstock.gateway.tenants.budgets import Account, BudgetState
+from penstock.gateway.tenants.budgets import Account, BudgetState, Period
 from penstock.gateway.tenants.rates import Bucket
 
 
 class Spending(NamedTuple):
-    """Figures of one tenant since this gateway started: money, requests under way, and requests
-    that were refused, by reason."""
+    """Figures of one tenant: money charged and requests refused by reason since this gateway
+    started, requests under way, and nanos spent in the present period."""
 
     tenant: str
     charged: float
     num_in_flight: int
     refused: Mapping[str, int]
+    period: Period
+    spent_nanos: int
     budget: BudgetState | None
 
 

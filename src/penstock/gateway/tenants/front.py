@@ -34,14 +34,13 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What the front desk goes by: who may ask for what, at which prices; how many requests may
-    be under way in all; whether anybody may ask where there are no keys."""
+    """What the front desk goes by: who may ask for what, at which prices by model, and how many
+    requests may be under way in all."""
 
     offer: Offer
     options: GatewayOptions
     prices: Mapping[str, Price]
     max_in_flight: int
-    open_to_all: bool = False
 
 
 class Front:
@@ -133,14 +132,18 @@ class Front:
 
     # -- whether --------------------------------------------------------------------------------
 
-    def admit(self, content: bytes, headers: Mapping[str, str], decision_id: str,
-              peer: str | None = None) -> Lease:
-        """Lets a request in. Raises GatewayError, with status 429 and Retry-After where it may
-        come back. Whoever gets a lease must settle it."""
+    def asker(self, headers: Mapping[str, str], peer: str | None) -> Tenant:
+        """The tenant who asks; to be known before a body is read. Raises GatewayError."""
         tenant = self.identify(headers, peer).tenant
         if tenant is None:
             raise GatewayError(403, "this key administers and asks for nothing; make one for a "
                                     "tenant", "not_a_tenant")
+        return tenant
+
+    def admit(self, tenant: Tenant, content: bytes, headers: Mapping[str, str],
+              decision_id: str) -> Lease:
+        """Lets a request in. Raises GatewayError, with status 429 and Retry-After where it may
+        come back. Whoever gets a lease must settle it."""
         ask = read_ask(content, headers, self._house.offer, tenant)
         desk = self._desk(tenant)
         nanos, tokens = self._most_nanos(ask), ask.prompt_tokens + min(
@@ -265,7 +268,8 @@ class Front:
     def spending(self) -> list[Spending]:
         """Figures of every tenant that was seen or is listed."""
         return [Spending(name, to_money(desk.charged), desk.in_flight, dict(desk.refused),
-                         desk.account.state(self.wall())) for name, desk in self._desks.items()]
+                         desk.account.period, desk.account.spent, desk.account.state(self.wall()))
+                for name, desk in self._desks.items()]
 
 
 def _unknown(message: str, code: str) -> GatewayError:

@@ -55,8 +55,9 @@ class Lease:
         """``model`` answers, and ``delivered`` counts its tokens as they pass."""
         self._delivered = (model, delivered)
 
-    def settle(self, model: str, prompt_tokens: object, output_tokens: object) -> None:
-        """Charges what was delivered and lets go of the rest; only the first call does anything.
+    def settle(self, prompt_tokens: object, output_tokens: object) -> None:
+        """Charges what was delivered by the model that was followed last, and lets go of the rest;
+        only the first call does anything.
 
         What is not a sensible number of tokens counts as what was expected of the prompt, or as
         what was seen of the answer. Nothing delivered (0 and 0) costs nothing.
@@ -64,7 +65,7 @@ class Lease:
         if self._settled:
             return
         self._settled = True
-        seen = 0 if self._delivered is None else self._delivered[1].output_tokens
+        model, seen = self._so_far()
         prompt = _sensible(prompt_tokens, self.ask.prompt_tokens)
         output = _sensible(output_tokens, seen)
         charged = min(self._price(model).nanos(prompt, output), MOST_NANOS)
@@ -82,9 +83,7 @@ class Lease:
 
     def record(self) -> Record | None:
         """What the ledger should hear of it now, None where there is nothing new."""
-        model, output = "", 0
-        if self._delivered is not None:
-            model, output = self._delivered[0], self._delivered[1].output_tokens
+        model, output = self._so_far()
         if output == self._shown:
             return None
         self._shown = output
@@ -95,6 +94,12 @@ class Lease:
         self._opened = True
         return Opening(self.decision_id, self._desk.tenant.name, self._wall(), self._held.nanos,
                        model, prompt, output, charged)
+
+    def _so_far(self) -> tuple[str, int]:
+        """The model that answers, none yet where it is empty, and its tokens."""
+        if self._delivered is None:
+            return "", 0
+        return self._delivered[0], self._delivered[1].output_tokens
 
     def _price(self, model: str) -> Price:
         return self._prices.get(model, FREE)

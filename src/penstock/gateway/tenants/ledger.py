@@ -147,7 +147,11 @@ class Ledger:
         assert self._loop is not None
         done: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Call(work, done))
-        return await done
+        try:
+            async with asyncio.timeout(2 * self._times.patience_s):
+                return await done
+        except TimeoutError:
+            raise StoreError("it does not answer") from None
 
     def _confirm(self, records: list[Record]) -> None:
         self._num_written += len(records)

@@ -65,8 +65,12 @@ class Desk:
         self.number += 1
         key = self.keys.get(tenant or next(iter(self.keys), None))
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return self.front.admit(orjson.dumps({"model": "small", "max_tokens": 100, **body}),
-                                headers, f"d{self.number}", HOME)
+        lease = self.front.admit(
+            self.front.asker(headers, HOME),
+            orjson.dumps({"model": "small", "max_tokens": 100, **body}), headers,
+            f"d{self.number}")
+        lease.follow("small", InFlight(10))
+        return lease
 
     def refused(self, *arguments, **settings):
         with pytest.raises(GatewayError) as error:
@@ -144,7 +148,7 @@ def test_a_key_that_administers_asks_for_nothing_and_sees_everything() -> None:
     front.administrator(headers, "10.0.0.9")
     assert front.own(headers, None) is None
     with pytest.raises(GatewayError) as error:
-        front.admit(b"{}", headers, "d", None)
+        front.asker(headers, None)
     assert (error.value.status, error.value.code) == (403, "not_a_tenant")
     assert Desk(shop()).front.own({"Authorization": f"Bearer {desk.keys['shop']}"}, None) == "shop"
 
@@ -154,7 +158,7 @@ def test_a_key_that_administers_asks_for_nothing_and_sees_everything() -> None:
 def test_requests_per_minute() -> None:
     desk = Desk(shop(requests_per_minute=2))
     for _ in range(2):
-        desk.ask().settle("small", 1, 1)
+        desk.ask().settle(1, 1)
     error = desk.refused()
     assert (error.status, error.code) == (429, "requests_per_minute")
     assert error.headers == {"Retry-After": "30"}
@@ -170,9 +174,9 @@ def test_tokens_per_minute_count_what_was_used_in_the_end() -> None:
     error = desk.refused(prompt="x" * 40)
     assert (error.status, error.code, error.headers) == (429, "tokens_per_minute",
                                                          {"Retry-After": "20"})
-    first.settle("small", 10, 20)
+    first.settle(10, 20)
     desk.ask(prompt="x" * 40)
-    second.settle("small", 10, 290)
+    second.settle(10, 290)
     assert desk.refused(max_tokens=1).headers == {"Retry-After": "47"}
 
 
@@ -187,7 +191,7 @@ def test_requests_under_way() -> None:
     error = desk.refused()
     assert (error.status, error.code, error.headers) == (429, "max_in_flight",
                                                          {"Retry-After": "1"})
-    first.settle("small", 0, 0)
+    first.settle(0, 0)
     desk.ask()
 
 
@@ -196,8 +200,8 @@ def test_who_is_refused_uses_nothing_up() -> None:
     first = desk.ask()
     for _ in range(9):
         assert desk.refused().code == "max_in_flight"
-    first.settle("small", 0, 0)
-    desk.ask().settle("small", 0, 0)
+    first.settle(0, 0)
+    desk.ask().settle(0, 0)
     assert desk.refused().code == "requests_per_minute"
     assert desk.front.spending()[0].refused == {"max_in_flight": 9, "requests_per_minute": 1}
 
@@ -208,14 +212,14 @@ def test_one_tenant_cannot_starve_another() -> None:
     held = [desk.ask("shop") for _ in range(20)]
     assert desk.refused("bar").code == "too_many_requests"
     for _ in range(10):
-        held.pop().settle("small", 0, 0)
+        held.pop().settle(0, 0)
         assert desk.refused("shop").code == "fair_share"
         desk.ask("bar")
         desk.now_s += 1.0
     assert {one.tenant: one.num_in_flight for one in desk.front.spending()} == {
         "shop": 10, "bar": 10}
     desk.now_s += 60.0
-    held.pop().settle("small", 0, 0)
+    held.pop().settle(0, 0)
     assert desk.refused("bar").code == "fair_share"
     desk.ask("shop")
 
@@ -224,7 +228,7 @@ def test_a_place_that_nobody_else_asks_for_is_anybodys() -> None:
     desk = Desk(shop(), Tenant("bar"), max_in_flight=20)
     held = [desk.ask("shop") for _ in range(20)]
     desk.refused("bar")
-    held.pop().settle("small", 0, 0)
+    held.pop().settle(0, 0)
     assert desk.refused("shop").code == "fair_share"
     desk.now_s += 6.0
     desk.ask("shop")
@@ -250,8 +254,8 @@ def test_what_was_delivered_is_charged_once() -> None:
     before = desk.front.budget_state("shop")
     assert before.spent == 0
     assert before.reserved > 200e-6, "a hundred tokens and the whole prompt"
-    lease.settle("small", 10, 20)
-    lease.settle("small", 1000, 2000)
+    lease.settle(10, 20)
+    lease.settle(1000, 2000)
     assert desk.ledger.records == [Settlement("d1", "shop", "small", 1_000_000.0, 10, 20, 50_000)]
     state = desk.front.budget_state("shop")
     assert (state.spent, state.reserved) == (50e-6, 0)
@@ -265,10 +269,10 @@ def test_what_may_be_spent_is_held_first() -> None:
     error = desk.refused(max_tokens=1000)
     assert (error.code, error.headers) == ("budget_reserved", {"Retry-After": "1"})
     assert "0.01 per day; 0 is spent" in str(error)
-    held.pop().settle("small", 100, 1)
+    held.pop().settle(100, 1)
     desk.ask(max_tokens=1000)
     for lease in held:
-        lease.settle("small", 0, 1000)
+        lease.settle(0, 1000)
     error = desk.refused(max_tokens=1000)
     assert error.code == "budget_reserved"
     desk.ask(max_tokens=100)
@@ -276,7 +280,7 @@ def test_what_may_be_spent_is_held_first() -> None:
 
 def test_a_budget_that_is_spent_says_until_when() -> None:
     desk = Desk(shop(budget=Budget(0.001, "day")))
-    desk.ask(max_tokens=100).settle("small", 0, 450)
+    desk.ask(max_tokens=100).settle(0, 450)
     error = desk.refused(max_tokens=100)
     midnight_s = 86_400 * 12
     assert (error.status, error.code) == (429, "budget_exhausted")
@@ -302,7 +306,7 @@ def test_with_a_choice_of_models_the_dearest_is_held() -> None:
 def test_models_without_a_price_cost_nothing() -> None:
     desk = Desk(shop(budget=Budget(0.0)))
     desk.front.adopt(replace(desk.house, prices={"large": Price(1.0, 1.0)}))
-    desk.ask(model="small").settle("small", 10, 10)
+    desk.ask(model="small").settle(10, 10)
     assert desk.refused(model="auto").code == "budget_exhausted"
 
 
@@ -310,14 +314,14 @@ def test_models_without_a_price_cost_nothing() -> None:
 def test_what_an_engine_makes_up_is_not_believed(nonsense) -> None:
     desk = Desk(shop(), ledger=Ledger())
     lease = desk.ask(prompt="x" * 40)
-    lease.follow("small", InFlight(10, 7))
-    lease.settle("small", nonsense, nonsense)
+    lease.follow("small", InFlight(10, 0.0, 7))
+    lease.settle(nonsense, nonsense)
     assert desk.ledger.records[0][4:7] == (10, 7, 10_000 + 14_000)
 
 
 def test_what_failed_costs_nothing_and_is_not_written() -> None:
     desk = Desk(shop(budget=Budget(1.0)), ledger=Ledger())
-    desk.ask().settle("small", 0, 0)
+    desk.ask().settle(0, 0)
     assert desk.ledger.records == []
     assert desk.front.budget_state("shop")[1:3] == (0, 0)
 
@@ -333,11 +337,11 @@ def test_the_ledger_hears_of_long_answers_while_they_last() -> None:
     desk.front.journal()
     passing.output_tokens = 5
     desk.front.journal()
-    lease.settle("small", 12, 5)
+    lease.settle(12, 5)
     desk.front.journal()
     opening, *rest = desk.ledger.records
     assert isinstance(opening, Opening)
-    assert (opening.model, opening.charged_nanos) == ("", 0)
+    assert (opening.model, opening.charged_nanos) == ("small", 0)
     assert opening.reserved_nanos >= 200_000
     assert rest == [Progress("d1", "small", 10, 3, 16_000), Progress("d1", "small", 10, 5, 20_000),
                     Settlement("d1", "shop", "small", 1_000_000.0, 12, 5, 22_000, True)]
@@ -358,7 +362,7 @@ def test_who_is_served_while_nothing_can_be_written(budget, served) -> None:
 
 def test_the_ledger_knows_better() -> None:
     desk = Desk(shop(budget=Budget(1.0, "day")), ledger=Ledger())
-    desk.ask().settle("small", 10, 20)
+    desk.ask().settle(10, 20)
     written = to_nanos(0.25)
     desk.front._on_written(desk.ledger.records)
     desk.front._on_standing(Standing(Keyring(), {11: {"shop": written}}, {"shop": to_nanos(0.5)}))
@@ -372,9 +376,9 @@ def test_new_limits_leave_what_is_under_way() -> None:
     desk.front.adopt(replace(desk.house, options=GatewayOptions(
         {}, (shop(max_in_flight=1, requests_per_minute=3),))))
     assert desk.refused().code == "max_in_flight"
-    lease.settle("small", 1, 1)
+    lease.settle(1, 1)
     for _ in range(2):
-        desk.ask().settle("small", 0, 0)
+        desk.ask().settle(0, 0)
     assert desk.refused().code == "requests_per_minute", "the minute goes on"
 
 
@@ -395,10 +399,10 @@ def test_spending_adds_up_and_keeps_to_the_budget(requests, shuffle) -> None:
         held.append((lease, name, min(length, most)))
         while held and settle_now:
             done, owner, tokens = held.pop(shuffle.randrange(len(held)))
-            done.settle("small", 1, tokens)
+            done.settle(1, tokens)
             expected[owner] += PRICES["small"].nanos(1, tokens)
     for done, owner, tokens in held:
-        done.settle("small", 1, tokens)
+        done.settle(1, tokens)
         expected[owner] += PRICES["small"].nanos(1, tokens)
     for name, nanos in expected.items():
         state = desk.front.budget_state(name)
