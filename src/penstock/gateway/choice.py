@@ -8,7 +8,7 @@ from typing import Any
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.engine.live.state import EngineState
-from penstock.gateway.ask import Ask
+from penstock.gateway.ask import ANYBODY, Ask
 from penstock.gateway.errors import GatewayError
 from penstock.policy.route.protocol import Router
 
@@ -30,6 +30,7 @@ class Decision:
     service_class: str
     prompt_tokens: int
     max_tokens: int
+    tenant: str = ANYBODY.name
     candidates: dict[str, ReplicaSnapshot] = field(default_factory=dict)
     rejected: dict[str, str] = field(default_factory=dict)
     terms: dict[str, float] = field(default_factory=dict)
@@ -54,7 +55,7 @@ class Chooser:
     def open(self, decision_id: str, ask: Ask, now_s: float) -> Decision:
         """A new decision, which is remembered from now on."""
         decision = Decision(decision_id, now_s, ask.model, ask.service_class.name,
-                            ask.prompt_tokens, ask.max_tokens)
+                            ask.prompt_tokens, ask.max_tokens, ask.tenant)
         self._decisions[decision_id] = decision
         while len(self._decisions) > MOST_KEPT:
             self._decisions.popitem(last=False)

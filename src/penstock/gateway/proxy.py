@@ -21,6 +21,7 @@ from penstock.gateway.choice import Chooser, Decision
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.metrics import GatewayMetrics
 from penstock.gateway.relay import Passed, Relay
+from penstock.gateway.tenants.lease import Lease
 
 DECISION_HEADER = "X-Penstock-Decision"
 MOST_ANSWER_BYTES = 256 * 2**20
@@ -61,6 +62,7 @@ class Exchange:
 
     http: web.Request
     path: str
+    lease: Lease
     ask: Ask
     decision: Decision
     number: int
@@ -89,23 +91,17 @@ class Proxy:
         self._clock = clock
         self._time_of_day = time_of_day
         self._numbers = count()
-        self._num_in_flight = 0
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s,
                                               sock_read=limits.silence_s)
         self._urls: dict[tuple[str, str], URL] = {}
 
-    async def answer(self, http: web.Request, path: str, ask: Ask,
-                     decision_id: str) -> web.StreamResponse:
-        """The engine's answer for the client. Raises GatewayError."""
-        if self._num_in_flight >= self._limits.max_in_flight:
-            raise GatewayError(429, f"{self._num_in_flight} requests are under way, as many as "
-                                    "this gateway takes; try again in 1 s", "too_many_requests",
-                               headers={"Retry-After": "1"})
+    async def answer(self, http: web.Request, path: str, lease: Lease) -> web.StreamResponse:
+        """The engine's answer for the client. Raises GatewayError. The lease is settled then."""
         begun_s = self._clock()
-        exchange = Exchange(http, path, ask, self._chooser.open(decision_id, ask, begun_s),
+        exchange = Exchange(http, path, lease, lease.ask,
+                            self._chooser.open(lease.decision_id, lease.ask, begun_s),
                             next(self._numbers), begun_s, Passed())
         outcome = "cancelled"
-        self._num_in_flight += 1
         try:
             response = await self._tried(exchange)
             outcome = "finished" if response.status < 400 else "refused"
@@ -116,7 +112,6 @@ class Proxy:
         except ClientLeftError as error:
             raise asyncio.CancelledError from error
         finally:
-            self._num_in_flight -= 1
             self._settle(exchange, outcome)
 
     # -- attempts -------------------------------------------------------------------------------
@@ -132,6 +127,7 @@ class Proxy:
             exchange.decision.attempts.append(attempt)
             in_flight = InFlight(exchange.ask.prompt_tokens, self._expected_tokens(exchange.ask))
             engine.begin(exchange.number, in_flight)
+            exchange.lease.follow(engine.facts.model, in_flight)
             try:
                 response = await self._asked(exchange, engine, in_flight)
             except (EngineFailedError, EngineBusyError, UnsupportedError) as error:
@@ -142,6 +138,7 @@ class Proxy:
                 else:
                     exchange.unsupported = str(error)
                 attempt["outcome"] = str(error)
+                exchange.passed = Passed()  # nobody has seen what came of it
                 self._metrics.retries.labels(engine.facts.url).inc()
                 tried.append(engine)
             except (asyncio.CancelledError, ClientLeftError):
@@ -225,9 +222,9 @@ class Proxy:
                 raise EngineFailedError("answered something that is no JSON object") from error
         now_s = self._clock()
         engine.succeeded(now_s)
-        if isinstance(document.get("usage"), dict):
-            exchange.passed.usage = document["usage"]
-        exchange.passed.last_token_s = now_s
+        if answer.status < 400:
+            exchange.passed.take_whole(document, now_s)
+            await _charged(exchange)
         return web.Response(body=whole, status=answer.status, content_type=kind,
                             headers={DECISION_HEADER: exchange.decision.decision_id})
 
@@ -250,6 +247,8 @@ class Proxy:
                 engine.ledger.advance(in_flight, passed.num_tokens)
             if response is None and passed.error is not None and not passed.num_tokens:
                 raise EngineFailedError(f"said {str(passed.error.get('message'))[:200]!r}")
+            if at_end or passed.done:
+                await _charged(exchange)
             if at_end:
                 break
             if out:
@@ -272,6 +271,7 @@ class Proxy:
         told = GatewayError(502, f"the engine failed in the middle of its answer: it {failure}",
                             "engine_failed").document()
         exchange.passed.error = told["error"]
+        await _charged(exchange)
         await _sent(response.write_eof(b"data: " + orjson.dumps(told) + b"\n\n"))
         return response
 
@@ -279,6 +279,7 @@ class Proxy:
 
     def _settle(self, exchange: Exchange, outcome: str) -> None:
         ask, passed, now_s = exchange.ask, exchange.passed, self._clock()
+        _charge(exchange)
         usage = passed.usage or {}
         prompt_tokens = usage.get("prompt_tokens")
         output_tokens = usage.get("completion_tokens", passed.num_tokens)
@@ -299,6 +300,23 @@ class Proxy:
             metrics.ttft.observe(ttft_s)
         if outcome == "finished":
             metrics.e2e.observe(now_s - exchange.begun_s)
+
+
+def _charge(exchange: Exchange) -> None:
+    """Charges what was delivered, once; nothing where nothing was."""
+    passed, usage = exchange.passed, exchange.passed.usage
+    if usage is None and not passed.num_tokens:
+        exchange.lease.settle(0, 0)
+    else:
+        usage = usage or {}
+        exchange.lease.settle(usage.get("prompt_tokens"),
+                              usage.get("completion_tokens", passed.num_tokens))
+
+
+async def _charged(exchange: Exchange) -> None:
+    """Nobody sees the end of an answer before it is written down what it cost."""
+    _charge(exchange)
+    await exchange.lease.written()
 
 
 async def _begun(exchange: Exchange) -> web.StreamResponse:

@@ -8,6 +8,8 @@ import orjson
 from penstock.engine.live.ollama import OllamaStream
 from penstock.engine.live.sse import DONE, EventSplitter, data_of
 
+_BYTES_PER_TOKEN = 4
+
 
 @dataclass(slots=True)
 class Passed:
@@ -29,6 +31,16 @@ class Passed:
     def whole(self) -> bool:
         """Whether the answer has come to its end, as far as the engine said anything."""
         return self.done or self.finish_reason is not None
+
+    def take_whole(self, document: dict[str, Any], now_s: float) -> None:
+        """An answer in one piece. Its tokens are guessed from its bytes where the engine does not
+        say how many there are."""
+        self.last_token_s = now_s
+        if isinstance(document.get("usage"), dict):
+            self.usage = document["usage"]
+        elif isinstance(choices := document.get("choices"), list):
+            self.num_tokens = sum(max(1, len(orjson.dumps(one)) // _BYTES_PER_TOKEN)
+                                  for one in choices)
 
 
 class Relay:

@@ -4,22 +4,28 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from uuid import uuid4
 
 import aiohttp
 from aiohttp import web
 
+from penstock.core.errors import InputError
 from penstock.engine.http import errors_told, json_response, listening
 from penstock.engine.live.state import EngineFacts, EngineState
 from penstock.engine.live.watch import Watcher
 from penstock.engine.parts import relative_speeds
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet
-from penstock.gateway.ask import Offer, read_ask
+from penstock.gateway.ask import Offer
 from penstock.gateway.choice import Chooser
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.metrics import GatewayMetrics
+from penstock.gateway.openapi import openapi
 from penstock.gateway.proxy import Limits, Proxy
+from penstock.gateway.tenants.front import Front, House, is_loopback
+from penstock.gateway.tenants.opening import front_desk
+from penstock.gateway.tenants.report import spending_document
 from penstock.policy.route.protocol import Router
 
 MAX_BODY_BYTES = 32 * 2**20
@@ -52,13 +58,32 @@ def offer_of(fleet: Fleet) -> Offer:
                   if m.spec.name in served}, fleet.gateway.aliases)
 
 
+def house_of(fleet: Fleet, limits: Limits) -> House:
+    """Who may ask a fleet for what, as its file says."""
+    return House(offer_of(fleet), fleet.gateway,
+                 {m.spec.name: m.price for m in fleet.models if m.price is not None},
+                 limits.max_in_flight)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where keys and spending are kept (an SQLAlchemy URL; nowhere where it is None), and whether
+    anybody may ask from anywhere while there are no keys."""
+
+    ledger_url: str | None = None
+    open_to_all: bool = False
+
+
+NO_KEYS = Access()
+
+
 class Gateway:
     """OpenAI's API over a fleet's engines."""
 
-    def __init__(self, fleet: Fleet, engines: Sequence[EngineState], router: Router,
+    def __init__(self, front: Front, engines: Sequence[EngineState], router: Router,
                  session: aiohttp.ClientSession, limits: Limits,
                  on_bug: Callable[[str], None]) -> None:
-        self._offer = offer_of(fleet)
+        self._front = front
         self._metrics = GatewayMetrics()
         self._chooser = Chooser(engines, router)
         self._proxy = Proxy(self._chooser, session, self._metrics, limits, time.monotonic,
@@ -77,25 +102,30 @@ class Gateway:
         app.router.add_get("/metrics", self._text)
         app.router.add_get("/v1/penstock/status", self._status)
         app.router.add_get("/v1/penstock/decisions/{id}", self._decision)
+        app.router.add_get("/v1/penstock/spend", self._spend)
+        app.router.add_get("/openapi.json", self._description)
         return app
 
     async def _relay(self, http: web.Request) -> web.StreamResponse:
-        ask = read_ask(await http.read(), http.headers, self._offer)
-        return await self._proxy.answer(http, http.path, ask, f"dec-{uuid4().hex}")
+        tenant = self._front.asker(http.headers, http.remote)
+        lease = self._front.admit(tenant, await http.read(), http.headers, f"dec-{uuid4().hex}")
+        return await self._proxy.answer(http, http.path, lease)
 
-    async def _list(self, _: web.Request) -> web.Response:
-        models = self._offer.models
+    async def _list(self, http: web.Request) -> web.Response:
+        offer, asker = self._front.offer, self._front.identify(http.headers, http.remote)
+        models = offer.models
         return json_response({"object": "list", "data": [
             {"id": name, "object": "model", "created": self._started, "owned_by": "penstock",
              **({"max_model_len": models[name]} if name in models else {})}
-            for name in self._offer.names()]})
+            for name in (offer.names(asker.tenant) if asker.tenant else offer.names())]})
 
     async def _health(self, _: web.Request) -> web.Response:
         now_s = time.monotonic()
         able = any(engine.unavailable(now_s) is None for engine in self._chooser.engines)
         return web.Response(status=200 if able else 503)
 
-    async def _text(self, _: web.Request) -> web.Response:
+    async def _text(self, http: web.Request) -> web.Response:
+        self._front.administrator(http.headers, http.remote)
         now_s = time.monotonic()
         for engine in self._chooser.engines:
             self._metrics.in_flight.labels(engine.facts.url).set(len(engine.in_flight))
@@ -104,7 +134,8 @@ class Gateway:
         return web.Response(body=self._metrics.text(), headers={
             "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
-    async def _status(self, _: web.Request) -> web.Response:
+    async def _status(self, http: web.Request) -> web.Response:
+        self._front.administrator(http.headers, http.remote)
         now_s = time.monotonic()
         return json_response({"engines": [
             {"url": e.facts.url, "model": e.facts.model, "unavailable": e.unavailable(now_s),
@@ -112,27 +143,38 @@ class Gateway:
              "num_in_flight": len(e.in_flight), "num_served": e.num_served,
              "num_failed": e.num_failed} for e in self._chooser.engines]})
 
-    async def _decision(self, request: web.Request) -> web.Response:
-        found = self._chooser.find(request.match_info["id"])
-        if found is None:
+    async def _decision(self, http: web.Request) -> web.Response:
+        own = self._front.own(http.headers, http.remote)
+        found = self._chooser.find(http.match_info["id"])
+        if found is None or own not in (None, found.tenant):
             raise GatewayError(404, "no such decision among the last ones", "not_found")
         return json_response(found.document())
+
+    async def _spend(self, http: web.Request) -> web.Response:
+        own = self._front.own(http.headers, http.remote)
+        return json_response(await spending_document(self._front, own))
+
+    async def _description(self, _: web.Request) -> web.Response:
+        return json_response(openapi(self._front.offer))
 
 
 @asynccontextmanager
 async def running(fleet: Fleet, router: Router, host: str, port: int, *,
-                  limits: Limits, on_bug: Callable[[str], None] = lambda _: None
+                  limits: Limits, access: Access = NO_KEYS,
+                  on_bug: Callable[[str], None] = lambda _: None
                   ) -> AsyncIterator[tuple[str, list[EngineState]]]:
     """A gateway that listens: its URL and its engines. Stops on leaving. Raises InputError where
-    nobody can listen."""
+    nobody can listen, or anybody could ask."""
     engines = engines_of(fleet)
     # Answers go on as they came: nothing is unpacked, no cookie is kept.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
-                                     cookie_jar=aiohttp.DummyCookieJar()) as session:
+                                     cookie_jar=aiohttp.DummyCookieJar()) as session, front_desk(
+            house_of(fleet, limits), access.ledger_url, on_bug) as front:
+        _check_door(front, host, access, on_bug)
         watcher = Watcher(engines, session, time.monotonic)
         await watcher.look()
         watching = asyncio.create_task(watcher.run())
-        gateway = Gateway(fleet, engines, router, session, limits, on_bug)
+        gateway = Gateway(front, engines, router, session, limits, on_bug)
         try:
             async with listening(gateway.app(), host, port, _GOODBYE_S) as url:
                 yield url, engines
@@ -140,6 +182,16 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
             watching.cancel()
             with suppress(asyncio.CancelledError):
                 await watching
+
+
+def _check_door(front: Front, host: str, access: Access, note: Callable[[str], None]) -> None:
+    """Nobody is let in by oversight."""
+    if front.needs_keys:
+        if not front.num_keys:
+            note("no key opens anything yet, so nobody can ask; penstock keys create makes one")
+    elif not is_loopback(host) and not access.open_to_all:
+        raise InputError(f"--host {host}: beyond the loopback interface a gateway needs keys "
+                         "(penstock keys create makes one), or --open to let anybody ask")
 
 
 def _wrong(status: int, message: str) -> GatewayError:
