@@ -41,7 +41,7 @@ class Change:
 
 
 class Engines(Sequence[EngineState]):
-    """Engines in the fleet's order; those that are leaving stay until their last request is over."""
+    """Engines in the fleet's order; those that leave are there until their last request is over."""
 
     def __init__(self, facts: Sequence[EngineFacts]) -> None:
         self._states = [EngineState(one) for one in facts]

@@ -3,8 +3,7 @@
 import asyncio
 import heapq
 import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from itertools import count
 
 from penstock.core.slo import Slo
@@ -37,22 +36,16 @@ class WaitingRoom:
         """Requests that wait for a place."""
         return len(self._waiting) - self._num_gone
 
-    @asynccontextmanager
-    async def place(self, priority: int, slo: Slo) -> AsyncIterator[None]:
-        """A place for as long as the context lasts. Raises GatewayError where there is none."""
+    async def enter(self, priority: int, slo: Slo) -> None:
+        """Returns with a place, to be given back by ``leave``. Raises GatewayError without one."""
         if self.num_in_flight < self._max_in_flight and not self.num_waiting:
             self.num_in_flight += 1
         else:
             await self._wait(priority, slo)
-        try:
-            yield
-        finally:
-            self._leave()
 
     async def _wait(self, priority: int, slo: Slo) -> None:
         """Waits for a place, which is taken when this returns."""
-        most_s = min(MOST_WAIT_S, *(target for target in (slo.ttft_s, slo.e2e_s)
-                                    if target is not None), MOST_WAIT_S)
+        most_s = min(MOST_WAIT_S, slo.ttft_s or MOST_WAIT_S, slo.e2e_s or MOST_WAIT_S)
         ahead = sum(1 for other, _, one in self._waiting if other <= priority and not one.done())
         expected_s = None if self._between_s is None else self._between_s * (ahead + 1)
         if self.num_waiting >= self._max_queue:
@@ -61,23 +54,26 @@ class WaitingRoom:
         if expected_s is not None and expected_s > most_s:
             raise _refused(f"it would wait about {expected_s:.1f} s for its turn, which leaves no "
                            f"time: its first token is due in {most_s:g} s", "deadline", expected_s)
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        place: asyncio.Future[None] = loop.create_future()
         heapq.heappush(self._waiting, (priority, next(self._numbers), place))
+        timer = loop.call_later(most_s, _expire, place)
         try:
-            await asyncio.wait_for(asyncio.shield(place), most_s)
-        except BaseException as error:
-            if place.done():
-                self._leave()  # the place came in the same moment; another may have it
-            else:
-                place.cancel()
+            await place
+        except TimeoutError:
+            self._num_gone += 1
+            raise _refused(f"it waited {most_s:g} s for its turn", "deadline", expected_s) from None
+        except asyncio.CancelledError:
+            if place.cancelled():
                 self._num_gone += 1
-            if isinstance(error, TimeoutError):
-                raise _refused(f"it waited {most_s:g} s for its turn", "deadline",
-                               expected_s) from None
+            else:
+                self.leave()  # the place came in the same moment; another may have it
             raise
+        finally:
+            timer.cancel()
 
-    def _leave(self) -> None:
-        """A place is free: whoever is most urgent takes it."""
+    def leave(self) -> None:
+        """Gives a place back: whoever is most urgent takes it."""
         now_s = self._clock()
         gap_s, self._left_s = now_s - self._left_s, now_s
         if self.num_waiting or self._between_s is not None:
@@ -85,12 +81,17 @@ class WaitingRoom:
             self._between_s = before_s + _HALF_LIFE * (gap_s - before_s)
         while self._waiting:
             _, _, place = heapq.heappop(self._waiting)
-            if place.cancelled():
+            if place.done():
                 self._num_gone -= 1
                 continue
             place.set_result(None)
             return
         self.num_in_flight -= 1
+
+
+def _expire(place: asyncio.Future[None]) -> None:
+    if not place.done():
+        place.set_exception(TimeoutError())
 
 
 def _refused(why: str, code: str, expected_s: float | None) -> GatewayError:

@@ -1,7 +1,7 @@
 """Which engines do so much worse than their peers that they should be left alone for a while.
 
-Peers serve the same model, so what differs for long is the engine. A breaker sees failures in a row;
-this sees an engine that fails every third request, or answers them all, but ten times as late.
+Peers serve the same model, so what differs for long is the engine. A breaker sees failures in a
+row; this sees an engine that fails every third request, or answers them all, but ten times as late.
 """
 
 import math
