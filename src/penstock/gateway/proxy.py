@@ -178,7 +178,7 @@ class Proxy:
         try:
             return self._chooser.choose(request, exchange.decision, ask, tried, now_s)
         except GatewayError:
-            if exchange.retry_after is not None or exchange.unsupported is not None:
+            if tried:
                 raise _given_up(exchange) from None
             raise
 
