@@ -8,6 +8,7 @@ from penstock.catalog import Catalog
 from penstock.core.errors import InputError, nearest
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
+from penstock.core.request import AUTO
 from penstock.fleet.document import (
     FleetDocument,
     ReplicaSection,
@@ -136,8 +137,8 @@ def _share_problems(path: Path, shares: Mapping[str, float] | None) -> Iterator[
 def _model_problems(path: Path, model: str | None, names: Names) -> Iterator[Problem]:
     if model is None and len(names.models) > 1:
         yield Problem(path, "no model; the fleet has several, so name one of "
-                            + ", ".join(sorted(names.models)))
-    if model is not None and model not in names.models:
+                            + ", ".join(sorted(names.models)) + ", or auto for any of them")
+    if model is not None and model != AUTO and model not in names.models:
         yield unknown((*path, "model"), "model", model, names.models)
 
 
@@ -206,7 +207,8 @@ def _unserved(path: Path, groups: Iterable[VariantSection],
     only_model = next(iter(names.models))
     for entry in document.traffic if groups else ():
         model = entry.model or only_model
-        serving = [_classes_of(g) for g in groups if (g.model or only_model) == model]
+        serving = [_classes_of(g) for g in groups
+                   if model in ((g.model or only_model), AUTO)]
         for name in entry.mix or names.classes:
             if not any(classes is None or name in classes for classes in serving):
                 yield Problem(path, f"no entry serves class {shown(name)} of model {shown(model)}, "
