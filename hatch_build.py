@@ -19,7 +19,7 @@ COMPILED = (
     "perf/calibration.py", "perf/knee.py", "perf/linear.py",
     "policy/route/simple.py", "predict/length.py",
     "policy/kv/counting.py", "policy/kv/prefix.py",
-    "policy/schedule/chunking.py", "policy/schedule/draft.py", "policy/schedule/groups.py",
+    "policy/schedule/adaptable.py", "policy/schedule/chunking.py", "policy/schedule/draft.py", "policy/schedule/groups.py",
     "policy/schedule/holdings.py", "policy/schedule/order.py", "policy/schedule/prompts.py",
     "policy/schedule/pacing.py", "policy/schedule/pacing_niyama.py",
     "policy/schedule/pacing_penstock.py", "policy/schedule/relegation.py",

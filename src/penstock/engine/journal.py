@@ -1,6 +1,6 @@
 """A record of everything a scheduler was told and everything it decided."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -10,12 +10,17 @@ from penstock.core.errors import InputError
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.core.step import Chunk, StepFeatures, StepPlan, StepResult
+from penstock.perf.protocol import StepTimeModel
+from penstock.perf.store import step_time_document
 
 VERSION = 1
 
 
 class Journal:
     """Writes one replica's calls as JSON lines: add, abort, plan, commit, in the order made.
+
+    Inside an engine with a will of its own there are two more: amend, where it ran a plan otherwise
+    than asked, and believe, where the step-time model was fitted anew.
 
     A plan that changed nothing (None) is not written: a scheduler that is asked again without it
     answers the same.
@@ -51,6 +56,20 @@ class Journal:
         self._planned_s[plan.step] = now_s
         self._write({"kind": "plan", "now_s": now_s, "plan": plan._asdict()})
 
+    def amend(self, plan: StepPlan, ran: Mapping[int, tuple[int, int]],
+              lost: Iterable[int]) -> None:
+        """The engine ran the latest plan otherwise; arguments as of the scheduler's ``amend``."""
+        rows = [(request_id, tokens, past) for request_id, (tokens, past) in ran.items()]
+        self._write({"kind": "amend", "step": plan.step, "ran": rows, "lost": sorted(lost)})
+
+    def believe(self, step_time: StepTimeModel) -> None:
+        """The scheduler was given another step-time model."""
+        self._write({"kind": "believe", "step_time": step_time_document(step_time)})
+
+    def flush(self) -> None:
+        """Hand everything written to the operating system."""
+        self._stream.flush()
+
     def commit(self, plan: StepPlan, result: StepResult, now_s: float) -> None:
         """A planned step has run."""
         started_s = max(self._planned_s.pop(plan.step, now_s), self._last_commit_s)
@@ -75,7 +94,7 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _records(lines: Iterable[bytes], path: Path) -> Iterator[dict[str, Any]]:
-    kinds = {"header", "add", "abort", "plan", "commit"}
+    kinds = {"header", "add", "abort", "plan", "commit", "amend", "believe"}
     number = 0
     for number, line in enumerate(lines, 1):
         try:
