@@ -18,7 +18,8 @@ EXAMPLES = [path.read_text() for path in
             if "file:" not in path.read_text()]
 RICH = """\
 accelerators: [{name: a100-80gb, count: 8, price_per_hour: 4.1}, {name: l40s}]
-models: [{name: llama-3-8b, precisions: [bf16, int8], max_context_tokens: 20000}]
+models: [{name: llama-3-8b, precisions: [bf16, int8], max_context_tokens: 20000,
+          price: {input_per_million: 0.15, output_per_million: 0.1234567}}]
 service_classes:
   - {name: a, priority: 1, weight: 2, slo: {ttft_s: 6, itl_s: 0.05, itl: strict, percentile: 95}}
   - {name: b, slo: {e2e_s: 600}}

@@ -41,6 +41,15 @@ class AcceleratorSection(Section):
         "Whether they run in confidential-computing mode.", True)
 
 
+class PriceSection(Section):
+    """What a model's tokens cost those who ask for them."""
+
+    input_per_million: NotNegative = described("Price of a million prompt tokens.", 0.15,
+                                               default=...)
+    output_per_million: NotNegative = described("Price of a million output tokens.", 0.60,
+                                                default=...)
+
+
 class ModelSection(Section):
     """A model that is served."""
 
@@ -55,6 +64,9 @@ class ModelSection(Section):
     config: FilePath | None = described(
         "A Hugging Face config.json (or its folder) to read the architecture from.",
         "models/my-llama/config.json")
+    price: PriceSection | None = described(
+        "What its tokens cost; left out, nothing.",
+        {"input_per_million": 0.15, "output_per_million": 0.60})
 
 
 class SloSection(Section):

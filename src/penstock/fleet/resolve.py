@@ -6,6 +6,7 @@ from typing import Any
 
 from penstock.catalog import Catalog, model_from_hf_config
 from penstock.core.errors import InputError
+from penstock.core.money import per_million
 from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.document import FleetDocument
 from penstock.fleet.fields import Named
@@ -74,7 +75,9 @@ def _models(document: FleetDocument, catalog: Catalog, files: FileFinder) -> dic
                 raise PlacedError(("models", i, "config"), str(error)) from None
         if section.max_context_tokens is not None:
             spec = replace(spec, max_context_tokens=section.max_context_tokens)
-        models[section.name] = ModelChoice(spec, tuple(section.precisions), config)
+        price = None if section.price is None else per_million(
+            section.price.input_per_million, section.price.output_per_million)
+        models[section.name] = ModelChoice(spec, tuple(section.precisions), config, price)
     return models
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
+from penstock.core.money import Price
 from penstock.core.slo import ServiceClass
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
@@ -36,12 +37,14 @@ class AcceleratorPool:
 class ModelChoice:
     """A model and the precisions that its weights may be served in.
 
-    ``config`` is the Hugging Face config.json that it was read from, where there is one.
+    ``config`` is the Hugging Face config.json that it was read from, where there is one; ``price``
+    is None where its tokens cost nothing.
     """
 
     spec: ModelSpec
     precisions: tuple[str, ...] = ("bf16",)
     config: str | None = None
+    price: Price | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.money import Price, in_millions
 from penstock.fleet.marked_yaml import is_text
 from penstock.fleet.values import (
     Choice,
@@ -40,7 +41,8 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
              "confidential": pool.accelerator.confidential} for pool in fleet.accelerators],
         "models": [
             {"name": model.spec.name, "precisions": list(model.precisions),
-             "max_context_tokens": model.spec.max_context_tokens, "config": model.config}
+             "max_context_tokens": model.spec.max_context_tokens, "config": model.config,
+             "price": model.price and _price(model.price)}
             for model in fleet.models],
         "service_classes": [asdict(service_class) for service_class in fleet.service_classes],
         "traffic": [_traffic(spec) for spec in fleet.traffic],
@@ -57,6 +59,11 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "run": asdict(fleet.run),
     })
     return document
+
+
+def _price(price: Price) -> dict[str, float]:
+    return {"input_per_million": in_millions(price.input_per_token),
+            "output_per_million": in_millions(price.output_per_token)}
 
 
 def _sizing(sizing: Sizing, engine: EngineOptions) -> dict[str, Any]:

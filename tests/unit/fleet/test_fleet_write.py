@@ -21,7 +21,8 @@ EXAMPLES = sorted((Path(__file__).resolve().parents[3] / "examples").glob("*.yam
 FULL = """\
 name: 1e6
 accelerators: [{name: a100-80gb, count: 8, price_per_hour: 0}, {name: l40s, confidential: true}]
-models: [{name: llama-3-8b, precisions: [int8, bf16], max_context_tokens: 9000}]
+models: [{name: llama-3-8b, precisions: [int8, bf16], max_context_tokens: 9000,
+          price: {input_per_million: 0.15, output_per_million: 0.1234567}}]
 service_classes:
   - {name: "on", priority: 0, weight: 2.5, slo: {ttft_s: 1, itl_s: 0.1, itl: strict}}
   - {name: "0x1F", slo: {e2e_s: 1e-5, percentile: 50}}
