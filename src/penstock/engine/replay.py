@@ -1,6 +1,6 @@
 """Feeds a journal to a fresh scheduler: the same calls must bring the same plans."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -80,24 +80,28 @@ def _read(record: Mapping[str, Any], number: int) -> Call | None:
     """The argument of a journaled call, plan's answer for plan; None for other records."""
     kind = record["kind"]
     try:
-        if kind == "add":
-            return read_request(record["request"])
-        if kind == "abort":
-            return int(record["request_id"])
-        if kind == "plan":
-            return read_plan(record["plan"])
-        if kind == "commit":
-            return StepResult(tuple(record["finished"]), record["num_steps"])
-        if kind == "amend":
-            return Amendment(record["step"], {i: (tokens, past) for i, tokens, past
-                                              in record["ran"]}, frozenset(record["lost"]))
-        if kind == "believe":
-            return step_time_from(record["step_time"], f"journal record {number}")
-    except InputError:
-        raise
+        if kind in _READERS:
+            return _READERS[kind](record)
+    except InputError as error:
+        raise InputError(f"journal record {number}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"journal record {number}: broken {kind} record ({error!r})") from error
     return None
+
+
+def _read_amendment(record: Mapping[str, Any]) -> Amendment:
+    ran = {request_id: (tokens, past) for request_id, tokens, past in record["ran"]}
+    return Amendment(record["step"], ran, frozenset(record["lost"]))
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], Call]] = {
+    "add": lambda record: read_request(record["request"]),
+    "abort": lambda record: int(record["request_id"]),
+    "plan": lambda record: read_plan(record["plan"]),
+    "commit": lambda record: StepResult(tuple(record["finished"]), record["num_steps"]),
+    "amend": _read_amendment,
+    "believe": lambda record: step_time_from(record["step_time"], "step_time"),
+}
 
 
 def scheduler_of(header: Mapping[str, Any], step_time: StepTimeModel,

@@ -48,5 +48,6 @@ class Calibrator:
         from penstock.perf.steps import StepTable
 
         columns = np.array([*self._mixed, *self._decodes], dtype=np.float64).T
-        table = StepTable(*columns, source="the engine's own steps")
+        prefill, work, seqs, context, seconds = columns
+        table = StepTable(prefill, work, seqs, context, seconds, "the engine's own steps")
         return fit_form(table, "linear")

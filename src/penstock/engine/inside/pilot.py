@@ -90,7 +90,7 @@ class Pilot:
 
     def commit(self, plan: StepPlan, finished: tuple[int, ...]) -> None:
         """The oldest step in flight is over; ``finished`` are the requests that ended with it."""
-        assert self._in_flight and self._in_flight[0].step == plan.step, "steps end in order"
+        assert self._in_flight[0].step == plan.step, "steps end in order"
         now_s = self._clock()
         started_s = max(self._planned_s[plan.step], self._last_commit_s)
         self._commit_first(StepResult(finished), now_s)
@@ -103,6 +103,11 @@ class Pilot:
         self._commit_idle()
         if self._journal:
             self._journal.flush()
+
+    def close(self) -> None:
+        """Nothing more will happen."""
+        if self._journal:
+            self._journal.close()
 
     def _commit_first(self, result: StepResult, now_s: float) -> None:
         plan = self._in_flight.popleft()
