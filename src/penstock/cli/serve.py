@@ -63,11 +63,14 @@ async def _serve(fleet: "Fleet", host: str, port: int, limits: "Limits", *,
 
     from penstock.cli.console import note, print_json
     from penstock.engine.http import stop_signal
+    from penstock.engine.parts import replica_facts
     from penstock.gateway.server import running
-    from penstock.policy.route.simple import make_router
+    from penstock.policy.route.build import make_router
 
     rng = np.random.default_rng(fleet.run.seed)
-    router = make_router(fleet.policies.route.name, lambda n: int(rng.integers(n)))
+    route = fleet.policies.route
+    router = make_router(route.name, route.options, replica_facts(fleet),
+                         lambda n: int(rng.integers(n)))
     stopped = stop_signal()
     async with running(fleet, router, host, port, limits=limits, on_bug=note) as (url, engines):
         for engine in engines:

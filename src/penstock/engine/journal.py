@@ -15,6 +15,7 @@ from penstock.perf.protocol import StepTimeModel
 from penstock.perf.store import step_time_document
 
 VERSION = 1
+_OF_THE_ROUTER = ("needs", "forecasts", "session")  # a scheduler does not look at these
 
 
 class Journal:
@@ -40,6 +41,8 @@ class Journal:
     def add(self, request: Request, now_s: float) -> None:
         """A request was handed in."""
         fields = request._asdict()
+        for name in _OF_THE_ROUTER:
+            del fields[name]
         service_class = request.service_class
         slo = service_class.slo
         fields["service_class"] = {

@@ -64,6 +64,8 @@ class ModelSection(Section):
     config: FilePath | None = described(
         "A Hugging Face config.json (or its folder) to read the architecture from.",
         "models/my-llama/config.json")
+    quality: ShareOrZero | None = described(
+        "Mean quality of its answers, 0 to 1, for routing among models; left out, 1.", 0.8)
     price: PriceSection | None = described(
         "What its tokens cost; left out, nothing.",
         {"input_per_million": 0.15, "output_per_million": 0.60})

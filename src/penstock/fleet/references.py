@@ -8,6 +8,7 @@ from penstock.catalog import Catalog
 from penstock.core.errors import InputError, nearest
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
+from penstock.core.request import AUTO
 from penstock.fleet.document import (
     FleetDocument,
     ReplicaSection,
@@ -19,11 +20,12 @@ from penstock.fleet.document_traffic import TraceSection
 from penstock.fleet.fields import Named
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import Problem, shown
-from penstock.policy.route.simple import ROUTERS
+from penstock.policy.route.settings import ROUTERS
 from penstock.policy.schedule.options import PRESETS
 
 # Names of each kind of policy, with the settings that it takes.
-ROUTE_POLICIES: Mapping[str, tuple[str, ...]] = dict.fromkeys(ROUTERS, ())
+ROUTE_POLICIES: Mapping[str, tuple[str, ...]] = {name: tuple(settings)
+                                                 for name, settings in ROUTERS.items()}
 ADMIT_POLICIES: Mapping[str, tuple[str, ...]] = {"all": ()}
 SCALE_POLICIES: Mapping[str, tuple[str, ...]] = {"none": ()}
 _SHARE_TOLERANCE = 0.005
@@ -135,8 +137,8 @@ def _share_problems(path: Path, shares: Mapping[str, float] | None) -> Iterator[
 def _model_problems(path: Path, model: str | None, names: Names) -> Iterator[Problem]:
     if model is None and len(names.models) > 1:
         yield Problem(path, "no model; the fleet has several, so name one of "
-                            + ", ".join(sorted(names.models)))
-    if model is not None and model not in names.models:
+                            + ", ".join(sorted(names.models)) + ", or auto for any of them")
+    if model is not None and model != AUTO and model not in names.models:
         yield unknown((*path, "model"), "model", model, names.models)
 
 
@@ -205,7 +207,8 @@ def _unserved(path: Path, groups: Iterable[VariantSection],
     only_model = next(iter(names.models))
     for entry in document.traffic if groups else ():
         model = entry.model or only_model
-        serving = [_classes_of(g) for g in groups if (g.model or only_model) == model]
+        serving = [_classes_of(g) for g in groups
+                   if model in ((g.model or only_model), AUTO)]
         for name in entry.mix or names.classes:
             if not any(classes is None or name in classes for classes in serving):
                 yield Problem(path, f"no entry serves class {shown(name)} of model {shown(model)}, "
@@ -249,6 +252,11 @@ def _choice_problems(path: Path, what: str, choice: str | Named,
                 hint = nearest(key, valid[name]) or "; it takes none"
                 yield Problem((*path, key), f"{what} {shown(name)} has no setting of this name"
                                             f"{hint}")
+            elif path[-1] == "route":
+                problem = ROUTERS[name][key].problem(choice.__pydantic_extra__[key])
+                if problem:
+                    yield Problem((*path, key), f"{problem}, found "
+                                                f"{shown(choice.__pydantic_extra__[key])}")
 
 
 def _schedule_problems(path: Path, choice: object) -> Iterator[Problem]:

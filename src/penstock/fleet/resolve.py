@@ -7,6 +7,7 @@ from typing import Any
 from penstock.catalog import Catalog, model_from_hf_config
 from penstock.core.errors import InputError
 from penstock.core.money import per_million
+from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.document import FleetDocument
 from penstock.fleet.fields import Named
@@ -77,7 +78,8 @@ def _models(document: FleetDocument, catalog: Catalog, files: FileFinder) -> dic
             spec = replace(spec, max_context_tokens=section.max_context_tokens)
         price = None if section.price is None else per_million(
             section.price.input_per_million, section.price.output_per_million)
-        models[section.name] = ModelChoice(spec, tuple(section.precisions), config, price)
+        models[section.name] = ModelChoice(spec, tuple(section.precisions), config, price,
+                                           1.0 if section.quality is None else section.quality)
     return models
 
 
@@ -114,7 +116,7 @@ def _prompt_problems(fleet: Fleet) -> Iterator[Problem]:
         if longest is None:
             continue
         path = ("traffic", i)
-        context = fleet.model(spec.model).max_context_tokens
+        context = fleet.longest_context_tokens(spec.model)
         if longest > context:
             yield Problem(path, f"prompts of up to {longest:,} tokens are longer than the context "
                                 f"of {spec.model}, {context:,} (models[].max_context_tokens sets "
@@ -130,7 +132,7 @@ def _prompt_problems(fleet: Fleet) -> Iterator[Problem]:
 
 def _serves(group: ReplicaGroup, spec: TrafficSpec) -> bool:
     classes = group.service_classes
-    return group.model.name == spec.model and (
+    return spec.model in (group.model.name, AUTO) and (
         classes is None or not spec.mix or any(name in classes for name in spec.mix))
 
 

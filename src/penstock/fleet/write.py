@@ -42,6 +42,7 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "models": [
             {"name": model.spec.name, "precisions": list(model.precisions),
              "max_context_tokens": model.spec.max_context_tokens, "config": model.config,
+             "quality": None if model.quality == 1.0 else model.quality,
              "price": model.price and _price(model.price)}
             for model in fleet.models],
         "service_classes": [asdict(service_class) for service_class in fleet.service_classes],

@@ -7,13 +7,11 @@ from typing import Any
 import orjson
 
 from penstock.core.errors import nearest
+from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
 from penstock.gateway.errors import GatewayError
 
 CLASS_HEADER = "X-Penstock-Class"
-AUTO = "auto"
-"""A model name that leaves the choice of the model to the gateway."""
-
 _BYTES_PER_TOKEN = 4
 _DEFAULT_MAX_TOKENS = 1024  # for what a request may become, where neither it nor the model says
 

@@ -9,13 +9,14 @@ from uuid import uuid4
 import aiohttp
 from aiohttp import web
 
+from penstock.core.request import AUTO
 from penstock.engine.http import errors_told, json_response, listening
 from penstock.engine.live.state import EngineFacts, EngineState
 from penstock.engine.live.watch import Watcher
 from penstock.engine.parts import relative_speeds
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet
-from penstock.gateway.ask import AUTO, read_ask
+from penstock.gateway.ask import read_ask
 from penstock.gateway.choice import Chooser
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.metrics import GatewayMetrics

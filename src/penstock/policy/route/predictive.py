@@ -4,6 +4,7 @@ The idea of Block (arXiv 2508.03611): the dispatcher simulates the candidate's o
 predicted lengths, in place of a single number for its load.
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -12,8 +13,8 @@ from penstock.core.departure import Departure
 from penstock.core.request import Request
 from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.policy.route.facts import ReplicaFacts
+from penstock.policy.route.usual import UsualForecasts
 from penstock.predict.latency import LatencyPrior
-from penstock.predict.length import LengthPredictor
 
 _AHEAD_STEPS = 4000  # a queue that is not through by then is long enough to be called full
 
@@ -29,59 +30,79 @@ class _Running:
         self.output_left = max(1, round(work.output_tokens_left))
 
 
-def forward(prior: LatencyPrior, queue: Sequence[QueuedWork], kv_total_tokens: int,
-            newcomer: QueuedWork) -> tuple[float, float]:
-    """(seconds to the newcomer's first token, seconds to its last) behind ``queue``.
+class _Replay:
+    """A replica played forward: chunked prefill in order, within its seats and its KV cache."""
 
-    Chunked prefill in order of the queue, at most ``prior.chunk_tokens`` tokens a step, at most
-    ``prior.max_num_seqs`` sequences and no more than the KV cache holds. Stretches of steps that
-    only decode are taken at once.
-    """
-    waiting = [_Running(work) for work in (*queue, newcomer)]
-    ours = waiting[-1]
-    running: list[_Running] = []
-    held = 0
-    now_s = first_s = 0.0
-    for _ in range(_AHEAD_STEPS):
-        while waiting and len(running) < prior.max_num_seqs:
-            need = waiting[0].context + waiting[0].prompt_left
-            if running and held + need > kv_total_tokens:
-                break
-            held += need
-            running.append(waiting.pop(0))
-        budget = prior.chunk_tokens
-        chunk, work = 0, 0.0
-        decodes = [one for one in running if not one.prompt_left]
+    def __init__(self, prior: LatencyPrior, queue: Sequence[QueuedWork],
+                 kv_total_tokens: int) -> None:
+        self._prior = prior
+        self._kv_total_tokens = kv_total_tokens
+        self._waiting = deque(_Running(work) for work in queue)
+        self._running: list[_Running] = []
+        self._held = 0
+        self.now_s = 0.0
+
+    def step(self) -> list[_Running]:
+        """The next step, or a stretch of steps that only decode: whose prompts it completed."""
+        self._seat()
+        decodes = [one for one in self._running if not one.prompt_left]
         context = sum(one.context for one in decodes)
-        ended_prompts: list[_Running] = []
-        for one in running:
-            if one.prompt_left and chunk < budget:
-                take = min(one.prompt_left, budget - chunk)
-                work += take * (one.context + 0.5 * take)
-                one.prompt_left -= take
-                one.context += take
-                chunk += take
-                if not one.prompt_left:
-                    ended_prompts.append(one)
-        steps = 1
-        if not chunk:
-            steps = max(1, min(one.output_left for one in decodes))
+        chunk, work, completed = self._take_prompts()
+        steps = 1 if chunk or not decodes else max(1, min(one.output_left for one in decodes))
         grown = context + len(decodes) * (steps - 1) // 2
-        now_s += steps * prior.step.seconds(chunk, work, len(decodes), grown)
+        self.now_s += steps * self._prior.step.seconds(chunk, work, len(decodes), grown)
         for one in decodes:
             one.context += steps
             one.output_left -= steps
-        held += steps * len(decodes)
-        for one in ended_prompts:
+        self._held += steps * len(decodes)
+        for one in completed:
             one.output_left -= 1
-        if ours in ended_prompts:
-            first_s = now_s
-        if ours.output_left <= 0 and not ours.prompt_left:
-            return first_s, now_s
-        for one in [r for r in running if not r.prompt_left and r.output_left <= 0]:
-            running.remove(one)
-            held -= one.context
-    return first_s or now_s, now_s
+        for one in [r for r in self._running if not r.prompt_left and r.output_left <= 0]:
+            self._running.remove(one)
+            self._held -= one.context
+        return completed
+
+    def _seat(self) -> None:
+        while self._waiting and len(self._running) < self._prior.max_num_seqs:
+            need = self._waiting[0].context + self._waiting[0].prompt_left
+            if self._running and self._held + need > self._kv_total_tokens:
+                return
+            self._held += need
+            self._running.append(self._waiting.popleft())
+
+    def _take_prompts(self) -> tuple[int, float, list[_Running]]:
+        budget, work = self._prior.chunk_tokens, 0.0
+        completed: list[_Running] = []
+        for one in self._running:
+            take = min(one.prompt_left, budget)
+            if take > 0:
+                work += take * (one.context + 0.5 * take)
+                one.prompt_left -= take
+                one.context += take
+                budget -= take
+                if not one.prompt_left:
+                    completed.append(one)
+        return self._prior.chunk_tokens - budget, work, completed
+
+    def join(self, work: QueuedWork) -> _Running:
+        """One more at the end of the queue."""
+        one = _Running(work)
+        self._waiting.append(one)
+        return one
+
+
+def forward(prior: LatencyPrior, queue: Sequence[QueuedWork], kv_total_tokens: int,
+            newcomer: QueuedWork) -> tuple[float, float]:
+    """(seconds to the newcomer's first token, seconds to its last) behind ``queue``."""
+    replay = _Replay(prior, queue, kv_total_tokens)
+    ours = replay.join(newcomer)
+    first_s = 0.0
+    for _ in range(_AHEAD_STEPS):
+        if ours in replay.step():
+            first_s = replay.now_s
+        if not ours.prompt_left and ours.output_left <= 0:
+            break
+    return first_s or replay.now_s, replay.now_s
 
 
 class Predictive:
@@ -94,36 +115,29 @@ class Predictive:
     looks_into_queues = True
     learns = True
 
-    def __init__(self, facts: Mapping[int, ReplicaFacts], lengths: LengthPredictor,
+    def __init__(self, facts: Mapping[int, ReplicaFacts], usual: UsualForecasts,
                  target: Literal["e2e", "ttft"] = "e2e", sample: int = 0) -> None:
         self._facts = facts
-        self._lengths = lengths
+        self._usual = usual
         self._target = target
         self._sample = sample
-        self._class_of: dict[int, str] = {}
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
         seen = sorted(replicas, key=lambda r: (r.num_running + r.num_waiting, r.replica_id))
+        forecasts = self._usual.of(request)
         best: tuple[float, float, int] | None = None
         for replica in seen[:self._sample or len(seen)]:
             fact = self._facts[replica.replica_id]
-            work = QueuedWork(request.prompt_tokens, 0, self._output(request, fact.model))
+            work = QueuedWork(request.prompt_tokens, 0, min(
+                forecasts[fact.offer.model].output_tokens, float(request.max_tokens)))
             first_s, last_s = forward(fact.prior, replica.queue, replica.kv_total_tokens, work)
             key = (last_s, first_s) if self._target == "e2e" else (first_s, last_s)
             if best is None or (*key, replica.replica_id) < best:
                 best = (*key, replica.replica_id)
         assert best is not None
-        self._class_of[request.request_id] = request.service_class.name
+        self._usual.sent(request)
         first_s, last_s = (best[1], best[0]) if self._target == "e2e" else best[:2]
         return Route(best[2], {"ttft_s": first_s, "e2e_s": last_s})
 
     def ended(self, departure: Departure) -> None:
-        name = self._class_of.pop(departure.request_id, None)
-        if name is not None and departure.finished:
-            self._lengths.observe(name, departure.output_tokens)
-
-    def _output(self, request: Request, model: str) -> float:
-        forecast = request.forecasts.get(model)
-        mean = forecast.output_tokens if forecast else self._lengths.mean(
-            request.service_class.name)
-        return min(mean, float(request.max_tokens))
+        self._usual.ended(departure)

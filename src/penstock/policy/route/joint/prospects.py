@@ -66,7 +66,7 @@ class Valuer:
         found: list[Prospect] = []
         for replica in replicas:
             fact = facts[replica.replica_id]
-            forecast = forecasts[fact.model]
+            forecast = forecasts[fact.offer.model]
             prompt_tokens = request.prompt_tokens
             if remembers:
                 prompt_tokens -= self._memory.cached_tokens(request, replica.replica_id)
@@ -81,8 +81,8 @@ class Valuer:
             chance = self._chance(fact.kind, slo, age_s, ttft_s, tpot_s, output)
             others_s = _others_s(replica, pace, prompt_tokens, output, context)
             quality = forecast.quality - options.caution * forecast.quality_sd
-            price = (request.prompt_tokens * fact.price.input_per_token
-                     + output * fact.price.output_per_token)
+            price = (request.prompt_tokens * fact.offer.price.input_per_token
+                     + output * fact.offer.price.output_per_token)
             utility = (value * quality * chance - price * markup
                        - options.second_value * (e2e_s + others_s))
             found.append(Prospect(replica.replica_id, utility, quality, price, chance, ttft_s,
@@ -158,13 +158,13 @@ def affordable_tokens(request: Request, fact: ReplicaFacts) -> int:
     ceiling = request.needs.max_cost
     if ceiling is None:
         return request.max_tokens
-    left = ceiling - request.prompt_tokens * fact.price.input_per_token
+    left = ceiling - request.prompt_tokens * fact.offer.price.input_per_token
     if left < 0.0:
         return 0
-    if fact.price.output_per_token <= 0.0:
+    if fact.offer.price.output_per_token <= 0.0:
         return request.max_tokens
     # The small term keeps an exact budget exact despite binary fractions.
-    tokens = left / fact.price.output_per_token + 1e-9
+    tokens = left / fact.offer.price.output_per_token + 1e-9
     return request.max_tokens if tokens >= request.max_tokens else int(tokens)
 
 
