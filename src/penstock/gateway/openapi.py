@@ -10,7 +10,9 @@ JSON = "application/json"
 _ERROR = {"type": "object", "required": ["error"], "properties": {"error": {
     "type": "object", "required": ["message", "type", "param", "code"], "properties": {
         "message": {"type": "string"}, "type": {"type": "string"},
-        "param": {"type": ["string", "null"]}, "code": {"type": "string"}}}}}
+        "param": {"type": ["string", "null"]},
+        # The gateway's own codes are words; what an engine says of a refusal is passed on.
+        "code": {"type": ["string", "integer", "null"]}}}}}
 _MEANINGS = {
     400: "the request says something that makes no sense; the message names the field",
     401: "no key, or one that is not valid", 403: "the key may not do this",
@@ -82,7 +84,7 @@ def _ask(offer: Offer, summary: str, fields: dict[str, Any], required: str) -> d
             "description": "the engine's answer: one document, or events where stream is true",
             "headers": {"X-Penstock-Decision": {"schema": {"type": "string"}}},
             "content": {JSON: {"schema": {"type": "object"}},
-                        "text/event-stream": {"schema": {"type": "string"}}}},
+                        "text/event-stream": {"schema": {}}}},
             **_errors(*_MEANINGS)}}
 
 

@@ -174,7 +174,7 @@ class Proxy:
         headers = {"Content-Type": "application/json",
                    "X-Request-Id": exchange.decision.decision_id}
         try:
-            answer = await self._session.post(self._url(engine, path), data=orjson.dumps(body),
+            answer = await self._session.post(self._url(engine, path), data=_encoded(body),
                                               headers=headers, timeout=self._timeout,
                                               skip_auto_headers=_NOT_NEEDED)
         except _FAULTS as error:
@@ -299,6 +299,13 @@ class Proxy:
             metrics.ttft.observe(ttft_s)
         if outcome == "finished":
             metrics.e2e.observe(now_s - exchange.begun_s)
+
+
+def _encoded(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:  # it reads deeper than it writes
+        raise GatewayError(400, "the body is nested too deeply", "invalid_json") from error
 
 
 def _charge(exchange: Exchange) -> None:
