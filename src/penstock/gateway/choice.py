@@ -49,7 +49,7 @@ class Chooser:
 
     def __init__(self, engines: Sequence[EngineState], router: Router) -> None:
         self.engines = engines
-        self._router = router
+        self.router = router
         self._decisions: OrderedDict[str, Decision] = OrderedDict()
 
     def open(self, decision_id: str, ask: Ask, now_s: float) -> Decision:
@@ -78,11 +78,14 @@ class Chooser:
                 able.append(engine)
             else:
                 decision.rejected[engine.facts.url] = reason
+        if not able:  # an engine that does worse than its peers is better than none
+            able = [engine for engine in self.engines if engine not in tried
+                    and _unfit(engine, ask) is None and engine.last_resort(now_s)]
         if not able:
             raise _nobody(decision, tried)
-        with_queue = self._router.looks_into_queues
+        with_queue = self.router.looks_into_queues
         snapshots = [engine.snapshot(now_s, with_queue=with_queue) for engine in able]
-        route = self._router.route(request, snapshots, now_s)
+        route = self.router.route(request, snapshots, now_s)
         decision.candidates = {engine.facts.url: snapshot
                                for snapshot, engine in zip(snapshots, able, strict=True)}
         decision.terms = dict(route.terms)

@@ -12,7 +12,8 @@ from aiohttp import web
 from yarl import URL
 
 from penstock.core.request import Request
-from penstock.engine.live.dialects import Dialect, Question, Translator, dialect_of
+from penstock.engine.live.dialects import Dialect, Question, dialect_of
+from penstock.engine.live.ollama import OllamaStream
 from penstock.engine.live.ollama_ask import UnsupportedError
 from penstock.engine.live.state import EngineState, InFlight
 from penstock.gateway.ask import Ask
@@ -20,7 +21,9 @@ from penstock.gateway.choice import Chooser, Decision
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.metrics import GatewayMetrics
 from penstock.gateway.relay import Passed, Relay
+from penstock.gateway.tally import End, Pace, Tally
 from penstock.gateway.tenants.lease import Lease
+from penstock.gateway.waiting import WaitingRoom
 
 DECISION_HEADER = "X-Penstock-Decision"
 MOST_ANSWER_BYTES = 256 * 2**20
@@ -30,13 +33,19 @@ _NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``max_in_flight`` requests are on engines at once; ``attempts`` engines are tried before the
-    first byte; an engine may be silent for ``silence_s``."""
+    """``max_in_flight`` requests are on engines at once and ``max_queue`` wait for a place;
+    ``attempts`` engines are tried before the first byte; an engine may be silent for ``silence_s``.
+    A client has ``head_s`` to send a request's head (and as long between two requests) and
+    ``body_s`` for its body of at most ``max_body_bytes``."""
 
     max_in_flight: int = 4096
+    max_queue: int = 0
     attempts: int = 3
     connect_s: float = 3.0
     silence_s: float = 300.0
+    head_s: float = 75.0
+    body_s: float = 60.0
+    max_body_bytes: int = 32 * 2**20
 
 
 class EngineFailedError(Exception):
@@ -67,6 +76,8 @@ class Exchange:
     number: int
     begun_s: float
     passed: Passed
+    pace: Pace
+    asked_s: float = 0.0
     retry_after: str | None = None
     unsupported: str | None = None
 
@@ -81,12 +92,14 @@ class Proxy:
     """Relays requests to engines. One object belongs to one event loop."""
 
     def __init__(self, chooser: Chooser, session: aiohttp.ClientSession, metrics: GatewayMetrics,
-                 limits: Limits, clock: Callable[[], float],
+                 tally: Tally, limits: Limits, clock: Callable[[], float],
                  time_of_day: Callable[[], float]) -> None:
         self._chooser = chooser
         self._session = session
         self._metrics = metrics
         self._limits = limits
+        self.tally = tally
+        self.room = WaitingRoom(limits.max_in_flight, limits.max_queue, clock)
         self._clock = clock
         self._time_of_day = time_of_day
         self._numbers = count()
@@ -99,14 +112,23 @@ class Proxy:
         begun_s = self._clock()
         exchange = Exchange(http, path, lease, lease.ask,
                             self._chooser.open(lease.decision_id, lease.ask, begun_s),
-                            next(self._numbers), begun_s, Passed())
-        outcome = "cancelled"
+                            next(self._numbers), begun_s, Passed(),
+                            Pace(lease.ask.service_class.slo, begun_s))
+        outcome, service_class = "cancelled", lease.ask.service_class
         try:
-            response = await self._tried(exchange)
+            try:
+                await self.room.enter(service_class.priority, service_class.slo)
+            except GatewayError as error:
+                outcome, exchange.decision.rejected["the gateway"] = "shed", str(error)
+                raise
+            try:
+                response = await self._tried(exchange)
+            finally:
+                self.room.leave()
             outcome = "finished" if response.status < 400 else "refused"
             return response
         except GatewayError:
-            outcome = "failed"
+            outcome = "failed" if outcome == "cancelled" else outcome
             raise
         except ClientLeftError as error:
             raise asyncio.CancelledError from error
@@ -173,6 +195,7 @@ class Proxy:
         path, body = dialect.call(question)
         headers = {"Content-Type": "application/json",
                    "X-Request-Id": exchange.decision.decision_id}
+        exchange.asked_s = self._clock()
         try:
             answer = await self._session.post(self._url(engine, path), data=_encoded(body),
                                               headers=headers, timeout=self._timeout,
@@ -220,7 +243,7 @@ class Proxy:
             if answer.status < 400:
                 raise EngineFailedError("answered something that is no JSON object") from error
         now_s = self._clock()
-        engine.succeeded(now_s)
+        engine.succeeded(now_s, now_s - exchange.asked_s)
         if answer.status < 400:
             exchange.passed.take_whole(document, now_s)
             await _charged(exchange)
@@ -229,9 +252,9 @@ class Proxy:
 
     async def _streamed(self, exchange: Exchange, answer: aiohttp.ClientResponse,
                         engine: EngineState, in_flight: InFlight,
-                        translator: Translator | None) -> web.StreamResponse:
+                        translator: OllamaStream | None) -> web.StreamResponse:
         passed, content = exchange.passed, answer.content
-        relay = Relay(passed, translator, keep_usage=exchange.ask.wants_usage)
+        relay = Relay(passed, exchange.pace, translator, keep_usage=exchange.ask.wants_usage)
         response: web.StreamResponse | None = None
         while True:
             try:
@@ -253,7 +276,11 @@ class Proxy:
             if out:
                 response = response or await _begun(exchange)
                 await _sent(response.write(out))
-        (engine.failed if passed.error else engine.succeeded)(self._clock())
+        if passed.error is not None:
+            engine.failed(self._clock())
+        else:
+            engine.succeeded(self._clock(), None if passed.first_token_s is None
+                             else passed.first_token_s - exchange.asked_s)
         engine.loaded_in((translator and translator.load_s) or 0.0)
         response = response or await _begun(exchange)
         await _sent(response.write_eof(out))
@@ -299,6 +326,12 @@ class Proxy:
             metrics.ttft.observe(ttft_s)
         if outcome == "finished":
             metrics.e2e.observe(now_s - exchange.begun_s)
+        is_met = self.tally.add(End(
+            ask.service_class, outcome, output_tokens if isinstance(output_tokens, int) else 0,
+            passed.num_tokens, exchange.pace.num_late, ttft_s, now_s - exchange.begun_s), now_s)
+        exchange.decision.outcome["met_targets"] = is_met
+        if is_met:
+            metrics.met.inc()
 
 
 def _encoded(body: dict[str, Any]) -> bytes:

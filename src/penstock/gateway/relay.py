@@ -5,8 +5,9 @@ from typing import Any
 
 import orjson
 
-from penstock.engine.live.dialects import Translator
+from penstock.engine.live.ollama import OllamaStream
 from penstock.engine.live.sse import DONE, EventSplitter, data_of
+from penstock.gateway.tally import Pace
 
 _BYTES_PER_TOKEN = 4
 
@@ -51,9 +52,10 @@ class Relay:
     events take 14 us) and wrong now and then: answers are about JSON, too.
     """
 
-    def __init__(self, passed: Passed, translator: Translator | None = None, *,
+    def __init__(self, passed: Passed, pace: Pace, translator: OllamaStream | None = None, *,
                  keep_usage: bool) -> None:
         self.passed = passed
+        self._pace = pace
         self._translator = translator
         self._keep_usage = keep_usage
         self._splitter = EventSplitter()
@@ -74,6 +76,7 @@ class Relay:
             if passed.first_token_s is None:
                 passed.first_token_s = now_s
             passed.last_token_s = now_s
+            self._pace.pass_tokens(before, passed.num_tokens, now_s)
         return b"".join(out)
 
     def _passes(self, event: bytes) -> bool:

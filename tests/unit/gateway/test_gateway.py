@@ -25,10 +25,10 @@ LIMITS = Limits()
 
 
 @asynccontextmanager
-async def gateway(urls, limits=LIMITS, **overrides):
+async def gateway(urls, limits=LIMITS, kind="auto", **overrides):
     """(URL, engines) of a gateway before engines at these URLs."""
     fleet = parse_fleet(FLEET, overrides={
-        "replicas": [{"count": len(urls), "endpoints": list(urls)}], **overrides})
+        "replicas": [{"count": len(urls), "endpoints": list(urls), "engine": kind}], **overrides})
     async with running(fleet, LeastLoaded(), "127.0.0.1", 0, limits=limits) as (url, found):
         yield url, found
 
@@ -278,3 +278,44 @@ def test_an_engine_that_is_not_well_gets_nothing() -> None:
     (status, message), health = asyncio.run(run())
     assert (status, health) == (503, 503)
     assert "was never seen" in message
+
+
+@pytest.mark.parametrize(("kind", "told"), [
+    ("auto", False), ("openai", False), ("llamacpp", False), ("sglang", False), ("vllm", True)])
+def test_only_engines_that_know_classes_are_told_of_them(kind, told) -> None:
+    bodies = []
+
+    async def note(request):
+        bodies.append(await request.json())
+        return web.json_response({"choices": [{"text": "x"}], "usage": {}})
+
+    async def run():
+        async with engine(note) as one, gateway([one], kind=kind) as (
+                url, _), aiohttp.ClientSession(url) as session, session.post(
+                    "/v1/completions", json={"prompt": "x", "mine": [1]}) as answer:
+            assert answer.status == 200
+
+    asyncio.run(run())
+    extra = {"service_class": "chat", "ttft_s": 2, "itl_s": 0.05}
+    assert bodies == [{"prompt": "x", "mine": [1], "model": "llama-3-8b",
+                       **({"vllm_xargs": extra} if told else {})}]
+
+
+def test_an_engine_without_health_is_asked_for_its_models() -> None:
+    async def well(_):
+        return web.json_response({"data": []})
+
+    async def run():
+        app = web.Application()
+        app.router.add_get("/v1/models", well)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            one = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            async with gateway([one]) as (_, engines):
+                return engines[0].healthy
+        finally:
+            await runner.cleanup()
+
+    assert asyncio.run(run())
