@@ -305,7 +305,7 @@ class Proxy:
 
     def _settle(self, exchange: Exchange, outcome: str) -> None:
         ask, passed, now_s = exchange.ask, exchange.passed, self._clock()
-        _charge(exchange)
+        exchange.lease.settle(*passed.delivered)
         usage = passed.usage or {}
         prompt_tokens = usage.get("prompt_tokens")
         output_tokens = usage.get("completion_tokens", passed.num_tokens)
@@ -341,20 +341,9 @@ def _encoded(body: dict[str, Any]) -> bytes:
         raise GatewayError(400, "the body is nested too deeply", "invalid_json") from error
 
 
-def _charge(exchange: Exchange) -> None:
-    """Charges what was delivered, once; nothing where nothing was."""
-    passed, usage = exchange.passed, exchange.passed.usage
-    if usage is None and not passed.num_tokens:
-        exchange.lease.settle(0, 0)
-    else:
-        usage = usage or {}
-        exchange.lease.settle(usage.get("prompt_tokens"),
-                              usage.get("completion_tokens", passed.num_tokens))
-
-
 async def _charged(exchange: Exchange) -> None:
     """Nobody sees the end of an answer before it is written down what it cost."""
-    _charge(exchange)
+    exchange.lease.settle(*exchange.passed.delivered)
     await exchange.lease.written()
 
 

@@ -60,7 +60,7 @@ def gateway():
 CHECKS = [told.not_a_server_error, told.status_code_conformance, told.content_type_conformance,
           told.response_headers_conformance, told.response_schema_conformance]
 ASKING = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings",
-          "/v1/penstock/decisions/{id}"]
+          "/v1/penstock/decisions/{id}", "/v1/penstock/engines/drain"]
 READING = ["/v1/models", "/v1/penstock/spend", "/v1/penstock/status", "/metrics", "/health",
            "/openapi.json"]
 CASES = [*((path, GenerationMode.POSITIVE) for path in (*ASKING, *READING)),
