@@ -11,9 +11,6 @@ from penstock.fleet.values_gateway import Alias, Budget, GatewayOptions, Tenant,
 if TYPE_CHECKING:
     from penstock.fleet.document_gateway import GatewaySection, TenantSection, WishesSection
 
-AUTO = "auto"
-"""The alias that is always there: any model."""
-
 _WISHES = ("service_class", "deadline_s", "min_quality", "max_cost", "confidential")
 
 

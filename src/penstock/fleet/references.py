@@ -8,6 +8,7 @@ from penstock.catalog import Catalog
 from penstock.core.errors import InputError, nearest
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
+from penstock.core.request import AUTO
 from penstock.fleet.document import (
     FleetDocument,
     ReplicaSection,
@@ -18,7 +19,6 @@ from penstock.fleet.document import (
 from penstock.fleet.document_gateway import GatewaySection, WishesSection
 from penstock.fleet.document_traffic import TraceSection
 from penstock.fleet.fields import Named
-from penstock.fleet.gateway import AUTO
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import Problem, shown
 from penstock.policy.route.settings import ROUTERS
@@ -140,8 +140,8 @@ def _share_problems(path: Path, shares: Mapping[str, float] | None) -> Iterator[
 def _model_problems(path: Path, model: str | None, names: Names) -> Iterator[Problem]:
     if model is None and len(names.models) > 1:
         yield Problem(path, "no model; the fleet has several, so name one of "
-                            + ", ".join(sorted(names.models)))
-    if model is not None and model not in names.models:
+                            + ", ".join(sorted(names.models)) + ", or auto for any of them")
+    if model is not None and model != AUTO and model not in names.models:
         yield unknown((*path, "model"), "model", model, names.models)
 
 
@@ -210,7 +210,8 @@ def _unserved(path: Path, groups: Iterable[VariantSection],
     only_model = next(iter(names.models))
     for entry in document.traffic if groups else ():
         model = entry.model or only_model
-        serving = [_classes_of(g) for g in groups if (g.model or only_model) == model]
+        serving = [_classes_of(g) for g in groups
+                   if model in ((g.model or only_model), AUTO)]
         for name in entry.mix or names.classes:
             if not any(classes is None or name in classes for classes in serving):
                 yield Problem(path, f"no entry serves class {shown(name)} of model {shown(model)}, "

@@ -7,6 +7,7 @@ from typing import Any
 from penstock.catalog import Catalog, model_from_hf_config
 from penstock.core.errors import InputError
 from penstock.core.money import per_million
+from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.document import FleetDocument
 from penstock.fleet.fields import Named
@@ -117,7 +118,7 @@ def _prompt_problems(fleet: Fleet) -> Iterator[Problem]:
         if longest is None:
             continue
         path = ("traffic", i)
-        context = fleet.model(spec.model).max_context_tokens
+        context = fleet.longest_context_tokens(spec.model)
         if longest > context:
             yield Problem(path, f"prompts of up to {longest:,} tokens are longer than the context "
                                 f"of {spec.model}, {context:,} (models[].max_context_tokens sets "
@@ -133,7 +134,7 @@ def _prompt_problems(fleet: Fleet) -> Iterator[Problem]:
 
 def _serves(group: ReplicaGroup, spec: TrafficSpec) -> bool:
     classes = group.service_classes
-    return group.model.name == spec.model and (
+    return spec.model in (group.model.name, AUTO) and (
         classes is None or not spec.mix or any(name in classes for name in spec.mix))
 
 

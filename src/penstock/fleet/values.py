@@ -8,6 +8,7 @@ from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.money import Price
+from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
 from penstock.perf.memory import ONE_ACCELERATOR
@@ -226,6 +227,10 @@ class Fleet:
     def model(self, name: str) -> ModelSpec:
         """The model of that name."""
         return next(m.spec for m in self.models if m.spec.name == name)
+
+    def longest_context_tokens(self, model: str) -> int:
+        """The longest context of a model, AUTO standing for any."""
+        return max(m.spec.max_context_tokens for m in self.models if model in (m.spec.name, AUTO))
 
     def service_class(self, name: str) -> ServiceClass:
         """The service class of that name."""

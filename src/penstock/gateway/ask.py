@@ -7,9 +7,8 @@ from typing import Any
 import orjson
 
 from penstock.core.errors import nearest, one_of, shown
-from penstock.core.request import NO_NEEDS, Needs
+from penstock.core.request import AUTO, NO_NEEDS, Needs
 from penstock.core.slo import ServiceClass
-from penstock.fleet.gateway import AUTO
 from penstock.fleet.values_gateway import Alias, Tenant
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.wishes import KINDS, Found, wishes_of

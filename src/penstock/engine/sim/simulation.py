@@ -115,7 +115,7 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
               seed: int, stack: ExitStack) -> _Parts:
     outcomes = Outcomes(workload, [fleet.service_class(name).slo
                                    for name in workload.service_classes])
-    outputs = workload.output_tokens.tolist()
+    outputs = _outputs(fleet, workload)
     period_ps = max(1, to_ps(workload.duration_s / _NUM_SAMPLES))
     replicas: list[SimReplica] = []
     kvs: list[KvAllocator] = []
@@ -123,8 +123,9 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
         for _ in range(group.count):
             journal = _journal(fleet, group, journal_dir, len(replicas), stack)
             kv = kv_cache(fleet, group)
-            replicas.append(_replica(fleet, group, len(replicas), kv, outputs, period_ps, beliefs,
-                                     journal, random_stream(seed, "step-time", len(replicas))))
+            replicas.append(_replica(fleet, group, len(replicas), kv, outputs[group.model.name],
+                                     period_ps, beliefs, journal, random_stream(
+                                         seed, "step-time", len(replicas))))
             kvs.append(kv)
     rng = random_stream(seed, "routing", 0)
     route = fleet.policies.route
@@ -133,6 +134,14 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
     dispatcher = Dispatcher(router, replicas, _seats(fleet), outcomes.refuse)
     cluster = Cluster(replicas, dispatcher, outcomes.refuse)
     return _Parts(cluster, dispatcher, replicas, kvs, outcomes)
+
+
+def _outputs(fleet: Fleet, workload: Workload) -> dict[str, list[int]]:
+    """True output tokens of all requests, by model."""
+    models = {group.model.name for group in fleet.replicas}
+    if workload.answers is None:
+        return dict.fromkeys(models, workload.output_tokens.tolist())
+    return {model: workload.answers.tokens_of(model).tolist() for model in models}
 
 
 @contextmanager

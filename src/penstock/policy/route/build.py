@@ -5,7 +5,7 @@ from typing import Any
 
 from penstock.core.errors import InputError, nearest
 from penstock.policy.route.affinity import PrefixMemory
-from penstock.policy.route.facts import Offer, ReplicaFacts
+from penstock.policy.route.facts import ReplicaFacts
 from penstock.policy.route.joint.router import JointRouter
 from penstock.policy.route.models.content import (
     BestQuality,
@@ -33,6 +33,7 @@ from penstock.policy.route.simple import (
     TwoChoices,
 )
 from penstock.policy.route.two_stage import TwoStage
+from penstock.policy.route.usual import UsualForecasts
 from penstock.predict.length import HistoryLengths
 
 Draw = Callable[[int], int]
@@ -54,7 +55,7 @@ def make_router(name: str, settings: Mapping[str, Any], facts: Sequence[ReplicaF
     if name not in ROUTERS:
         raise InputError(f"unknown routing policy {name!r}{nearest(name, ROUTERS)}")
     if name == "joint":
-        return JointRouter(facts, joint_options(settings), HistoryLengths(), dual_price)
+        return JointRouter(facts, joint_options(settings), _usual(facts), dual_price)
     if name == "routebalance":
         return _routebalance(settings, facts)
     if name in MODEL_FIRST:
@@ -68,7 +69,7 @@ def make_router(name: str, settings: Mapping[str, Any], facts: Sequence[ReplicaF
 def _plain(name: str, settings: Mapping[str, Any], facts: Sequence[ReplicaFacts],
            draw: Draw) -> Router:
     if name == "predictive":
-        return Predictive({f.replica_id: f for f in facts}, HistoryLengths(), **settings)
+        return Predictive({f.replica_id: f for f in facts}, _usual(facts), **settings)
     if name == "prefix_aware":
         return PrefixAware(PrefixMemory(), **settings)
     if name in ("two_choices", "random"):
@@ -98,10 +99,9 @@ def _model_router(name: str, settings: Mapping[str, Any], draw: Draw) -> ModelRo
 def _routebalance(settings: Mapping[str, Any], facts: Sequence[ReplicaFacts]) -> Router:
     weights = PRESETS[settings.get("preset", "balance")]
     own = {key: float(settings[key]) for key in weights._fields if key in settings}
-    return RouteBalance({f.replica_id: f for f in facts}, weights._replace(**own),
+    return RouteBalance({f.replica_id: f for f in facts}, weights._replace(**own), _usual(facts),
                         settings.get("norm", "minmax"), settings.get("filter", "none"))
 
 
-def offers_of(facts: Sequence[ReplicaFacts]) -> list[Offer]:
-    """The models of some replicas, each once."""
-    return list({fact.offer.model: fact.offer for fact in facts}.values())
+def _usual(facts: Sequence[ReplicaFacts]) -> UsualForecasts:
+    return UsualForecasts(facts, HistoryLengths())

@@ -13,8 +13,8 @@ from penstock.core.departure import Departure
 from penstock.core.request import Request
 from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.policy.route.facts import ReplicaFacts
+from penstock.policy.route.usual import UsualForecasts
 from penstock.predict.latency import LatencyPrior
-from penstock.predict.length import LengthPredictor
 
 _AHEAD_STEPS = 4000  # a queue that is not through by then is long enough to be called full
 
@@ -115,36 +115,29 @@ class Predictive:
     looks_into_queues = True
     learns = True
 
-    def __init__(self, facts: Mapping[int, ReplicaFacts], lengths: LengthPredictor,
+    def __init__(self, facts: Mapping[int, ReplicaFacts], usual: UsualForecasts,
                  target: Literal["e2e", "ttft"] = "e2e", sample: int = 0) -> None:
         self._facts = facts
-        self._lengths = lengths
+        self._usual = usual
         self._target = target
         self._sample = sample
-        self._class_of: dict[int, str] = {}
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
         seen = sorted(replicas, key=lambda r: (r.num_running + r.num_waiting, r.replica_id))
+        forecasts = self._usual.of(request)
         best: tuple[float, float, int] | None = None
         for replica in seen[:self._sample or len(seen)]:
             fact = self._facts[replica.replica_id]
-            work = QueuedWork(request.prompt_tokens, 0, self._output(request, fact.offer.model))
+            work = QueuedWork(request.prompt_tokens, 0, min(
+                forecasts[fact.offer.model].output_tokens, float(request.max_tokens)))
             first_s, last_s = forward(fact.prior, replica.queue, replica.kv_total_tokens, work)
             key = (last_s, first_s) if self._target == "e2e" else (first_s, last_s)
             if best is None or (*key, replica.replica_id) < best:
                 best = (*key, replica.replica_id)
         assert best is not None
-        self._class_of[request.request_id] = request.service_class.name
+        self._usual.sent(request)
         first_s, last_s = (best[1], best[0]) if self._target == "e2e" else best[:2]
         return Route(best[2], {"ttft_s": first_s, "e2e_s": last_s})
 
     def ended(self, departure: Departure) -> None:
-        name = self._class_of.pop(departure.request_id, None)
-        if name is not None and departure.finished:
-            self._lengths.observe(name, departure.output_tokens)
-
-    def _output(self, request: Request, model: str) -> float:
-        forecast = request.forecasts.get(model)
-        mean = forecast.output_tokens if forecast else self._lengths.mean(
-            request.service_class.name)
-        return min(mean, float(request.max_tokens))
+        self._usual.ended(departure)

@@ -1,12 +1,11 @@
 """Model and replica chosen together, for the best utility in one unit: money."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 
 from penstock.core.decision import ACCEPT, NOWHERE, Admit, Prospect, Reject, Relax, Route
 from penstock.core.departure import Departure
-from penstock.core.forecast import Forecast
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.policy.route.affinity import PrefixMemory
@@ -22,8 +21,8 @@ from penstock.policy.route.joint.prospects import (
     affordable_tokens,
     told,
 )
+from penstock.policy.route.usual import UsualForecasts
 from penstock.predict.latency import Asked, LatencyPredictor
-from penstock.predict.length import LengthPredictor
 
 MOST_ASKED = 1 << 17
 _RETRY_AFTER_S = 1.0
@@ -40,17 +39,15 @@ class JointRouter:
     learns = True
 
     def __init__(self, facts: Sequence[ReplicaFacts], options: JointOptions,
-                 lengths: LengthPredictor,
-                 dual_price: Callable[[str], float]) -> None:
+                 usual: UsualForecasts, dual_price: Callable[[str], float]) -> None:
         self._facts = {fact.replica_id: fact for fact in facts}
         self._options = options
-        self._qualities = {fact.offer.model: fact.offer.quality for fact in facts}
-        self._lengths = lengths
+        self._usual = usual
         self._dual_price = dual_price
         self._predictors = {fact.kind: LatencyPredictor(fact.prior) for fact in facts}
         self._memory = PrefixMemory()
         self._valuer = Valuer(self._facts, self._predictors, options, self._memory)
-        self._asked: OrderedDict[int, tuple[Request, Asked]] = OrderedDict()
+        self._asked: OrderedDict[int, Asked] = OrderedDict()
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
         prospects = self._prospects(request, replicas, now_s)
@@ -90,13 +87,12 @@ class JointRouter:
         return routes
 
     def ended(self, departure: Departure) -> None:
+        self._usual.ended(departure)
         asked = self._asked.pop(departure.request_id, None)
         if asked is None or not departure.finished or departure.ttft_s is None:
             return
-        request, expected = asked
-        self._lengths.observe(request.service_class.name, departure.output_tokens)
         fact = self._facts[departure.replica_id]
-        self._predictors[fact.kind].ended(expected, departure.ttft_s, departure.e2e_s,
+        self._predictors[fact.kind].ended(asked, departure.ttft_s, departure.e2e_s,
                                           departure.output_tokens)
         self._valuer.paces.learned()
 
@@ -104,13 +100,8 @@ class JointRouter:
 
     def _prospects(self, request: Request, replicas: Sequence[ReplicaSnapshot],
                    now_s: float) -> list[Prospect]:
-        return self._valuer.prospects(request, request.forecasts or self._usual(request), replicas,
+        return self._valuer.prospects(request, self._usual.of(request), replicas,
                                       self._dual_price(request.tenant), now_s)
-
-    def _usual(self, request: Request) -> Mapping[str, Forecast]:
-        name = request.service_class.name
-        mean, high = self._lengths.mean(name), self._lengths.quantile(name, 0.9)
-        return {model: Forecast(mean, high, quality) for model, quality in self._qualities.items()}
 
     def _eligible(self, request: Request,
                   prospects: Sequence[Prospect]) -> tuple[list[Prospect], Admit]:
@@ -136,11 +127,11 @@ class JointRouter:
         if self._options.affinity and self._memory.knows(request):
             prompt_tokens -= self._memory.cached_tokens(request, best.replica_id)
             self._memory.sent(request, best.replica_id)
-        forecast = (request.forecasts or self._usual(request))[fact.offer.model]
+        forecast = self._usual.of(request)[fact.offer.model]
+        self._usual.sent(request)
         output = min(forecast.output_tokens, float(request.max_tokens))
         pace = self._valuer.paces.of(replica)
-        self._asked[request.request_id] = (
-            request, predictor.asked(replica, pace, prompt_tokens, output))
+        self._asked[request.request_id] = predictor.asked(replica, pace, prompt_tokens, output)
         if len(self._asked) > MOST_ASKED:
             self._asked.popitem(last=False)
         affordable = affordable_tokens(request, fact)
@@ -150,15 +141,15 @@ class JointRouter:
     def _surcharges(self, ids: Sequence[int], requests: Sequence[Request],
                     replicas: Sequence[Sequence[ReplicaSnapshot]]) -> list[float]:
         """What a request of this batch adds to the next one on the same replica: its prompt is in
-        the way, and its sequence makes every step longer."""
+        the way, and its sequence makes every step longer. Both are delayed, so it counts twice."""
         seen = {r.replica_id: r for many in replicas for r in many}
         prompt = sum(request.prompt_tokens for request in requests) / len(requests)
+        outputs = [forecast.output_tokens for request in requests
+                   for forecast in self._usual.of(request).values()]
+        output = sum(outputs) / len(outputs)
         surcharges: list[float] = []
         for replica_id in ids:
             pace = self._valuer.paces.of(seen[replica_id])
-            output = sum(min(f.output_tokens, float(r.max_tokens)) for r in requests
-                         for f in (r.forecasts or self._usual(r)).values()) / max(1, sum(
-                             len(r.forecasts or self._qualities) for r in requests))
             delay_s = prompt * pace.token_s + output * (pace.seq_s + pace.context_s * prompt)
             surcharges.append(2.0 * self._options.second_value * delay_s)
         return surcharges

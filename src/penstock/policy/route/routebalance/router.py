@@ -11,6 +11,7 @@ from penstock.policy.route.facts import ReplicaFacts
 from penstock.policy.route.routebalance import filters
 from penstock.policy.route.routebalance.filters import FilterName, ResidualCdf, targets_of
 from penstock.policy.route.routebalance.score import Pair, QualityNorm, Weights, pair, scores
+from penstock.policy.route.usual import UsualForecasts
 
 _DEVIATION_S = (0.5, 0.02)  # of TTFT and TPOT for the qlm filter, until residuals are known
 
@@ -27,9 +28,11 @@ class RouteBalance:
     learns = True
 
     def __init__(self, facts: Mapping[int, ReplicaFacts], weights: Weights,
-                 norm: QualityNorm = "minmax", filter_name: FilterName = "none") -> None:
+                 usual: UsualForecasts, norm: QualityNorm = "minmax",
+                 filter_name: FilterName = "none") -> None:
         self._facts = facts
         self._weights = weights
+        self._usual = usual
         self._norm: QualityNorm = norm
         self._filter: FilterName = filter_name
         self._turn = 0
@@ -38,7 +41,9 @@ class RouteBalance:
         self._residuals = (ResidualCdf(), ResidualCdf())
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
-        pairs = [pair(request, replica, self._facts[replica.replica_id]) for replica in replicas]
+        forecasts = self._usual.of(request)
+        pairs = [pair(request, forecasts[replica.model], replica, self._facts[replica.replica_id])
+                 for replica in replicas]
         kept, relaxed = self._kept(request, pairs)
         found = scores(kept, self._weights, self._norm)
         best = max(range(len(kept)), key=lambda i: (
@@ -47,12 +52,14 @@ class RouteBalance:
         self._turn += 1
         self._last_turn[chosen.replica_id] = self._turn
         self._sent[request.request_id] = chosen
+        self._usual.sent(request)
         route = Route(chosen.replica_id, {
             "score": found[best], "quality": chosen.quality, "cost": chosen.cost,
             "e2e_s": chosen.e2e_s}, max_tokens=self._clamped(request, chosen.replica_id))
         return route._replace(admit=Relax(relaxed)) if relaxed else route
 
     def ended(self, departure: Departure) -> None:
+        self._usual.ended(departure)
         sent = self._sent.pop(departure.request_id, None)
         if sent is None or not departure.finished or departure.ttft_s is None:
             return

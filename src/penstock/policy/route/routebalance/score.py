@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from penstock.core.forecast import Forecast
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.policy.route.facts import ReplicaFacts
@@ -47,14 +48,14 @@ class Pair(NamedTuple):
     num_requests: int
 
 
-def pair(request: Request, replica: ReplicaSnapshot, fact: ReplicaFacts) -> Pair:
+def pair(request: Request, forecast: Forecast, replica: ReplicaSnapshot,
+         fact: ReplicaFacts) -> Pair:
     """The estimate for one replica.
 
     Time per output token is the tier's own at low load: the published ablation finds a learned one
     no better. With a free seat and nobody waiting a request runs at once; otherwise it waits for
     the mean remaining work of those who run.
     """
-    forecast = request.forecasts[replica.model]
     output = min(forecast.output_tokens, float(request.max_tokens))
     tpot_s = max(1e-3, fact.prior.step.seconds(0, 0.0, 1, request.prompt_tokens))
     open_seat = replica.num_running < fact.prior.max_num_seqs and replica.num_waiting == 0
