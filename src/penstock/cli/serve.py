@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson, DataDir, FleetFile, Seed, Settings, read_fleet
+from penstock.cli.options import (
+    AsJson,
+    DataDir,
+    FleetFile,
+    LedgerUrl,
+    Seed,
+    Settings,
+    ledger_file,
+    ledger_url,
+    read_fleet,
+)
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,6 +24,7 @@ if TYPE_CHECKING:
 
     from penstock.fleet.values import Fleet
     from penstock.gateway.proxy import Limits
+    from penstock.gateway.server import Access
     from penstock.policy.route.protocol import Router
 
 app = typer.Typer(add_completion=False)
@@ -24,7 +35,7 @@ def serve(
     fleet_file: FleetFile, settings: Settings = None, data_dir: DataDir = None,
     host: Annotated[str, typer.Option(
         "--host", metavar="ADDRESS",
-        help="Address to listen on; beyond the loopback anybody may ask, without a key.",
+        help="Address to listen on; beyond the loopback, keys are needed.",
     )] = "127.0.0.1",
     port: Annotated[int, typer.Option(
         "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 8000,
@@ -38,6 +49,9 @@ def serve(
     attempts: Annotated[int, typer.Option(
         "--attempts", min=1, max=100, metavar="N",
         help="Most engines that are tried for a request before its first byte.")] = 3,
+    ledger: LedgerUrl = None,
+    open_to_all: Annotated[bool, typer.Option(
+        "--open", help="Let anybody ask from anywhere where there are no keys.")] = False,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Answer OpenAI's API over the engines of a fleet file until interrupted.
@@ -45,12 +59,14 @@ def serve(
     Engines are the `endpoints` of `replicas`. Each request goes to the engine that the fleet's
     routing policy chooses, streamed as it comes; /v1/penstock/decisions/ID says why, ID being the
     answer's header X-Penstock-Decision. /metrics is for Prometheus. The header X-Penstock-Class
-    names a request's service class; left out, the fleet's first. When the file changes, or at
-    SIGHUP, it is read again.
+    names a request's service class; left out, the fleet's first. Where the fleet file has tenants,
+    or there are keys (`penstock keys`), who asks must have one, and spending is kept in a ledger.
+    When the file changes, or at SIGHUP, it is read again.
     """
     try:
         from penstock.engine.http import run_server
         from penstock.gateway.proxy import Limits
+        from penstock.gateway.server import Access
     except ImportError as error:
         raise InputError("serve needs aiohttp and prometheus-client, which the extra 'serve' "
                          "brings: pip install 'penstock[serve]'") from error
@@ -58,14 +74,17 @@ def serve(
     if not any(group.endpoints for group in fleet.replicas):
         raise InputError(f"{fleet_file}: replicas: none has endpoints, so there is no engine to "
                          "serve with; expected for example endpoints: [http://127.0.0.1:8001]")
+    own_ledger = ledger_file(fleet_file)
+    if ledger is None and (fleet.gateway.tenants or own_ledger.exists()):
+        ledger = ledger_url(own_ledger)
     limits = Limits(max_in_flight, max_queue, attempts)
     run_server(_serve(fleet, lambda: read_fleet(fleet_file, settings, data_dir, seed), fleet_file,
-                      host, port, limits, as_json=as_json))
+                      host, port, limits, Access(ledger, open_to_all), as_json=as_json))
     return OK
 
 
 async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: "Path", host: str, port: int,
-                 limits: "Limits", *, as_json: bool) -> None:
+                 limits: "Limits", access: "Access", *, as_json: bool) -> None:
     import gc
     import sys
     from time import monotonic
@@ -90,8 +109,8 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: "Path", host
     # What is there now stays; looking through it again and again would cost a tenth of the speed.
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
-    async with running(fleet, router_of(fleet), host, port, limits=limits, on_bug=note,
-                       reload=Reload(path, read, router_of)) as (url, engines):
+    async with running(fleet, router_of(fleet), host, port, limits=limits, access=access,
+                       on_bug=note, reload=Reload(path, read, router_of)) as (url, engines):
         for engine in engines:
             if reason := engine.unavailable(monotonic()):
                 note(f"engine {engine.facts.url} {reason}")

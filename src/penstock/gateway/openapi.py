@@ -10,12 +10,15 @@ JSON = "application/json"
 _ERROR = {"type": "object", "required": ["error"], "properties": {"error": {
     "type": "object", "required": ["message", "type", "param", "code"], "properties": {
         "message": {"type": "string"}, "type": {"type": "string"},
-        "param": {"type": ["string", "null"]}, "code": {"type": "string"}}}}}
+        "param": {"type": ["string", "null"]},
+        # The gateway's own codes are words; what an engine says of a refusal is passed on.
+        "code": {"type": ["string", "integer", "null"]}}}}}
 _MEANINGS = {
     400: "the request says something that makes no sense; the message names the field",
     401: "no key, or one that is not valid", 403: "the key may not do this",
     404: "there is no such thing", 405: "not with this method",
-    413: "the body is larger than the gateway takes", 415: "a body that cannot be unpacked",
+    408: "the body did not come in time", 413: "the body is larger than the gateway takes",
+    415: "a body that cannot be unpacked",
     422: "an engine refused it", 429: "not now; code and message say why, Retry-After when",
     500: "a bug in Penstock", 501: "an engine cannot do this", 502: "the engines failed",
     503: "nobody can serve it now; the message says why"}
@@ -47,6 +50,12 @@ def openapi(offer: Offer) -> dict[str, Any]:
                     "type": "string", "minLength": 1, "pattern": "^[-A-Za-z0-9]+$"},
                 "description": "The answer's header X-Penstock-Decision."}]}},
         "/v1/penstock/status": {"get": _read("The engines, for who administers", 403)},
+        "/v1/penstock/engines/drain": {"post": {
+            **_read("Let an engine finish and give it nothing new, for who administers", 400, 403,
+                    404, 408, 413),
+            "requestBody": {"required": True, "content": {JSON: {"schema": {
+                "type": "object", "required": ["url"], "properties": {
+                    "url": {"type": "string"}, "drain": {"type": "boolean"}}}}}}}},
         "/metrics": {"get": {**_read("For Prometheus, for who administers", 403),
                              "responses": {"200": {"description": "Prometheus' text format"},
                                            **_errors(401, 403)}}},
@@ -82,7 +91,7 @@ def _ask(offer: Offer, summary: str, fields: dict[str, Any], required: str) -> d
             "description": "the engine's answer: one document, or events where stream is true",
             "headers": {"X-Penstock-Decision": {"schema": {"type": "string"}}},
             "content": {JSON: {"schema": {"type": "object"}},
-                        "text/event-stream": {"schema": {"type": "string"}}}},
+                        "text/event-stream": {"schema": {}}}},
             **_errors(*_MEANINGS)}}
 
 

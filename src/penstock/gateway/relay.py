@@ -33,6 +33,15 @@ class Passed:
         """Whether the answer has come to its end, as far as the engine said anything."""
         return self.done or self.finish_reason is not None
 
+    @property
+    def delivered(self) -> tuple[object, object]:
+        """Prompt and output tokens of what has passed, as the engine says or as they were counted;
+        0 and 0 where nothing has."""
+        usage = self.usage or {}
+        if not usage and not self.num_tokens:
+            return 0, 0
+        return usage.get("prompt_tokens"), usage.get("completion_tokens", self.num_tokens)
+
     def take_whole(self, document: dict[str, Any], now_s: float) -> None:
         """An answer in one piece. Its tokens are guessed from its bytes where the engine does not
         say how many there are."""

@@ -12,8 +12,9 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 import aiohttp
 
 import odd_engines as odd
+from penstock.gateway.answers import DECISION_HEADER
 from penstock.gateway.metrics import OUTCOMES
-from penstock.gateway.proxy import DECISION_HEADER, Limits
+from penstock.gateway.proxy import Limits
 
 ASK = {"prompt": "Tell me of rivers.", "max_tokens": 5}
 

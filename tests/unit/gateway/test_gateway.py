@@ -15,7 +15,8 @@ from aiohttp import web
 
 from penstock.engine.emulate.cluster import EmulatorOptions, emulated_cluster
 from penstock.fleet.load import parse_fleet
-from penstock.gateway.proxy import DECISION_HEADER, Limits
+from penstock.gateway.answers import DECISION_HEADER
+from penstock.gateway.proxy import Limits
 from penstock.gateway.server import running
 from penstock.policy.route.simple import LeastLoaded
 from small_fleet import FLEET
@@ -144,6 +145,8 @@ def test_a_decision_says_why_and_what_came_of_it() -> None:
 
 
 @pytest.mark.parametrize(("body", "status", "said"), [
+    (b'{"x":' + b"[" * 400 + b"]" * 400 + b"}", 400, "nested too deeply"),
+    (b'{"x":' + b"[" * 4000, 400, "not JSON"),
     (b"{", 400, "not JSON"), (b"[]", 400, "not a JSON object"),
     (b'{"model": "llama-3-8c"}', 404, "did you mean 'llama-3-8b'?"),
     (b'{"model": 3}', 400, "model: expected a name"),

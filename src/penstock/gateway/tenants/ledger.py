@@ -236,7 +236,7 @@ class Ledger:
         return self._store.resolve(dead, now_s)
 
     def _standing(self) -> Standing:
-        return Standing(Keyring(self._store.keys()),
+        return Standing(Keyring(self._store.list_keys()),
                         {day: self._store.spent_since(day) for day in self.days},
                         self._store.reserved_elsewhere(self.gateway))
 

@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -77,7 +78,7 @@ class Store:
 
     # -- keys -----------------------------------------------------------------------------------
 
-    def keys(self) -> list[Key]:
+    def list_keys(self) -> list[Key]:
         """All keys, the oldest first."""
         with self._transaction() as connection:
             rows = connection.execute(select(KEYS).order_by(KEYS.c.created_s, KEYS.c.key_id))
@@ -321,6 +322,8 @@ def open_store(url: str) -> Store:
             raise InputError(f"--ledger {name}: it would forget; expected a file, such as "
                              "sqlite:///ledger.db")
         event.listen(engine, "connect", _set_up_sqlite)
+        with suppress(OSError):  # what is wrong with the place is told below
+            Path(parsed.database).touch(mode=0o600)  # spending is nobody else's business
     store = Store(engine, name)
     try:
         store.create()

@@ -141,11 +141,11 @@ def test_keys_come_back(store) -> None:
     _, second = new_key("", 2.0, random.Random(2).randbytes, admin=True, label="ops")
     store.add_key(second)
     store.add_key(first)
-    assert store.keys() == [first, second]
+    assert store.list_keys() == [first, second]
     assert store.revoke_key(first.key_id, 3.0)
     assert store.revoke_key(first.key_id, 4.0)
     assert not store.revoke_key("nobody", 3.0)
-    assert store.keys() == [replace(first, revoked_s=3.0), second]
+    assert store.list_keys() == [replace(first, revoked_s=3.0), second]
 
 
 # -- laws -------------------------------------------------------------------------------------
