@@ -24,6 +24,7 @@ from penstock.gateway.engines import Engines, facts_of, keep
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.metrics import GatewayMetrics
 from penstock.gateway.openapi import openapi
+from penstock.gateway.page import status_page
 from penstock.gateway.proxy import Limits, Proxy
 from penstock.gateway.reload import FleetWatch, Reload
 from penstock.gateway.status import status_document
@@ -80,6 +81,7 @@ class Gateway:
         self._proxy = Proxy(self._chooser, session, self._metrics, self._tally, limits,
                             time.monotonic, time.time)
         self._on_bug = on_bug
+        self._page = status_page()
         self._started = int(time.time())
 
     def app(self) -> web.Application:
@@ -88,6 +90,8 @@ class Gateway:
                               middlewares=[errors_told(_wrong, self._on_bug)])
         for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
             app.router.add_post(path, self._relay)
+        for path in ("/", "/status"):
+            app.router.add_get(path, self._show)
         app.router.add_get("/v1/models", self._list)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._text)
@@ -159,9 +163,17 @@ class Gateway:
         return json_response(status_document(self._engines, self._proxy.room, self._tally,
                                              self._front, time.monotonic()))
 
+    async def _show(self, _: web.Request) -> web.Response:
+        """The status for people; the page holds nothing, it asks for what it shows."""
+        return web.Response(text=self._page.html, content_type="text/html", headers={
+            "Content-Security-Policy": self._page.policy, "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"})
+
     async def _drain(self, http: web.Request) -> web.Response:
         """Lets an engine finish what it has and gives it nothing new, or ends that."""
         self._front.administrator(http.headers, http.remote)
+        if http.content_type != "application/json":  # what no page of another site can send
+            raise GatewayError(415, "expected Content-Type: application/json", "invalid_type")
         try:
             wanted = orjson.loads(await self._body(http))
             url, drain = wanted["url"].rstrip("/"), wanted.get("drain", True)
