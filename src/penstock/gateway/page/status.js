@@ -124,7 +124,7 @@ function show(status) {
   table("engines", ["Engine", "State", "Running", "Waiting", "KV cache", "Served", "Failed", "Seen"],
     status.engines.map(engineRow));
   table("classes", ["Class", "Attainment", "Judged", "TTFT p50 / p99", "e2e p50 / p99", "Finished",
-    "Failed", "Broken off", "Turned away", "Client left", "Refused"], status.classes.map(classRow));
+    "Failed", "Broken", "Shed", "Left", "Refused"], status.classes.map(classRow));
   table("tenants", ["Tenant", "Under way", "Spent", "Budget", "Turned away by"],
     status.tenants.map(tenantRow));
   byId("figures").hidden = false;
