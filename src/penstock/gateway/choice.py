@@ -82,7 +82,7 @@ class Chooser:
             able = [engine for engine in self.engines if engine not in tried
                     and _unfit(engine, ask) is None and engine.last_resort(now_s)]
         if not able:
-            raise _nobody(decision, tried)
+            raise _nobody(decision)
         with_queue = self.router.looks_into_queues
         snapshots = [engine.snapshot(now_s, with_queue=with_queue) for engine in able]
         route = self.router.route(request, snapshots, now_s)
@@ -103,9 +103,7 @@ def _unfit(engine: EngineState, ask: Ask) -> str | None:
     return None
 
 
-def _nobody(decision: Decision, tried: Sequence[EngineState]) -> GatewayError:
+def _nobody(decision: Decision) -> GatewayError:
     reasons = "; ".join(f"{url} {reason}" for url, reason in decision.rejected.items())
-    if tried:
-        return GatewayError(502, f"no engine could answer: {reasons}", "engines_failed")
     return GatewayError(503, f"no engine may take the request: {reasons}", "no_engine",
                         headers={"Retry-After": "1"})

@@ -12,22 +12,28 @@ from aiohttp import web
 from yarl import URL
 
 from penstock.core.request import Request
-from penstock.engine.live.dialects import Dialect, Question, dialect_of
-from penstock.engine.live.ollama import OllamaStream
+from penstock.engine.live.dialects import Question, dialect_of
 from penstock.engine.live.ollama_ask import UnsupportedError
 from penstock.engine.live.state import EngineState, InFlight
+from penstock.gateway.answers import Answers
 from penstock.gateway.ask import Ask
-from penstock.gateway.choice import Chooser, Decision
+from penstock.gateway.choice import Chooser
 from penstock.gateway.errors import GatewayError
+from penstock.gateway.exchange import (
+    FAULTS,
+    ClientLeftError,
+    EngineBusyError,
+    EngineFailedError,
+    Exchange,
+    failure_of,
+    given_up,
+)
 from penstock.gateway.metrics import GatewayMetrics
-from penstock.gateway.relay import Passed, Relay
+from penstock.gateway.relay import Passed
 from penstock.gateway.tally import End, Pace, Tally
 from penstock.gateway.tenants.lease import Lease
 from penstock.gateway.waiting import WaitingRoom
 
-DECISION_HEADER = "X-Penstock-Decision"
-MOST_ANSWER_BYTES = 256 * 2**20
-_FAULTS = (aiohttp.ClientError, TimeoutError, ConnectionError)
 _NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")
 
 
@@ -48,46 +54,6 @@ class Limits:
     max_body_bytes: int = 32 * 2**20
 
 
-class EngineFailedError(Exception):
-    """An engine failed before anything was sent to the client."""
-
-
-class EngineBusyError(Exception):
-    """An engine has no room now; ``retry_after`` is what it said of when it will."""
-
-    def __init__(self, message: str, retry_after: str | None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class ClientLeftError(Exception):
-    """There is nobody to send to any more."""
-
-
-@dataclass(slots=True)
-class Exchange:
-    """One accepted request on its way: what is asked, by whom, why it goes where, what came."""
-
-    http: web.Request
-    path: str
-    lease: Lease
-    ask: Ask
-    decision: Decision
-    number: int
-    begun_s: float
-    passed: Passed
-    pace: Pace
-    asked_s: float = 0.0
-    retry_after: str | None = None
-    unsupported: str | None = None
-
-
-class _Stream(web.StreamResponse):
-    """Its headers leave with the first bytes, in one piece: there is no answer before those."""
-
-    _send_headers_immediately = False
-
-
 class Proxy:
     """Relays requests to engines. One object belongs to one event loop."""
 
@@ -102,6 +68,7 @@ class Proxy:
         self.room = WaitingRoom(limits.max_in_flight, limits.max_queue, clock)
         self._clock = clock
         self._time_of_day = time_of_day
+        self._answers = Answers(clock)
         self._numbers = count()
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s,
                                               sock_read=limits.silence_s)
@@ -141,7 +108,7 @@ class Proxy:
         tried: list[EngineState] = []
         while True:
             if len(tried) == self._limits.attempts:
-                raise _given_up(exchange)
+                raise given_up(exchange)
             engine = self._chosen(exchange, tried)
             attempt: dict[str, Any] = {"url": engine.facts.url, "at_s": self._clock(),
                                        "outcome": "is under way"}
@@ -159,7 +126,7 @@ class Proxy:
                 else:
                     exchange.unsupported = str(error)
                 attempt["outcome"] = str(error)
-                exchange.passed = Passed()  # nobody has seen what came of it
+                exchange.afresh()
                 self._metrics.retries.labels(engine.facts.url).inc()
                 tried.append(engine)
             except (asyncio.CancelledError, ClientLeftError):
@@ -178,8 +145,8 @@ class Proxy:
         try:
             return self._chooser.choose(request, exchange.decision, ask, tried, now_s)
         except GatewayError:
-            if exchange.retry_after is not None or exchange.unsupported is not None:
-                raise _given_up(exchange) from None
+            if tried:
+                raise given_up(exchange) from None
             raise
 
     @staticmethod
@@ -200,8 +167,8 @@ class Proxy:
             answer = await self._session.post(self._url(engine, path), data=_encoded(body),
                                               headers=headers, timeout=self._timeout,
                                               skip_auto_headers=_NOT_NEEDED)
-        except _FAULTS as error:
-            raise _failure(error) from error
+        except FAULTS as error:
+            raise failure_of(error) from error
         try:
             later = answer.headers.get("Retry-After")
             if dialect.is_busy(answer.status, later):
@@ -209,9 +176,9 @@ class Proxy:
             if answer.status >= 500:
                 raise EngineFailedError(f"answered {answer.status}")
             if ask.stream and answer.status < 400:
-                return await self._streamed(exchange, answer, engine, in_flight,
+                return await self._answers.streamed(exchange, answer, engine, in_flight,
                                             dialect.stream(question))
-            return await self._whole(exchange, answer, engine, dialect, question)
+            return await self._answers.whole(exchange, answer, engine, dialect, question)
         finally:
             # An answer that was not read to its end takes its connection with it: that is how the
             # engine hears that nobody listens any more.
@@ -223,83 +190,6 @@ class Proxy:
         if found is None:
             found = self._urls[key] = URL(f"{engine.facts.url}{path}", encoded=True)
         return found
-
-    # -- answers --------------------------------------------------------------------------------
-
-    async def _whole(self, exchange: Exchange, answer: aiohttp.ClientResponse,
-                     engine: EngineState, dialect: Dialect, question: Question) -> web.Response:
-        whole, kind = await _read(answer), answer.content_type
-        try:
-            document = orjson.loads(whole)
-            if not isinstance(document, dict):
-                raise ValueError("no JSON object")
-            translated = dialect.whole(question, document, answer.status)
-            if translated is not None:
-                document, load_s = translated
-                whole, kind = orjson.dumps(document), "application/json"
-                engine.loaded_in(load_s or 0.0)
-        except ValueError as error:
-            document = {}
-            if answer.status < 400:
-                raise EngineFailedError("answered something that is no JSON object") from error
-        now_s = self._clock()
-        engine.succeeded(now_s, now_s - exchange.asked_s)
-        if answer.status < 400:
-            exchange.passed.take_whole(document, now_s)
-            await _charged(exchange)
-        return web.Response(body=whole, status=answer.status, content_type=kind,
-                            headers={DECISION_HEADER: exchange.decision.decision_id})
-
-    async def _streamed(self, exchange: Exchange, answer: aiohttp.ClientResponse,
-                        engine: EngineState, in_flight: InFlight,
-                        translator: OllamaStream | None) -> web.StreamResponse:
-        passed, content = exchange.passed, answer.content
-        relay = Relay(passed, exchange.pace, translator, keep_usage=exchange.ask.wants_usage)
-        response: web.StreamResponse | None = None
-        while True:
-            try:
-                chunk = await content.readany()
-                at_end = content.at_eof()
-                out = relay.feed(chunk, self._clock(), at_end=at_end)
-                if at_end and not passed.whole and passed.error is None:
-                    raise EngineFailedError("ended its stream in the middle")
-            except (*_FAULTS, ValueError, TypeError, AttributeError, EngineFailedError) as error:
-                return await self._broken(exchange, engine, response, _failure(error))
-            if passed.num_tokens > in_flight.output_tokens:
-                engine.ledger.advance(in_flight, passed.num_tokens)
-            if response is None and passed.error is not None and not passed.num_tokens:
-                raise EngineFailedError(f"said {str(passed.error.get('message'))[:200]!r}")
-            if at_end or passed.done:
-                await _charged(exchange)
-            if at_end:
-                break
-            if out:
-                response = response or await _begun(exchange)
-                await _sent(response.write(out))
-        if passed.error is not None:
-            engine.failed(self._clock())
-        else:
-            engine.succeeded(self._clock(), None if passed.first_token_s is None
-                             else passed.first_token_s - exchange.asked_s)
-        engine.loaded_in((translator and translator.load_s) or 0.0)
-        response = response or await _begun(exchange)
-        await _sent(response.write_eof(out))
-        return response
-
-    async def _broken(self, exchange: Exchange, engine: EngineState,
-                      response: web.StreamResponse | None,
-                      failure: EngineFailedError) -> web.StreamResponse:
-        """The end of a stream whose engine failed."""
-        if response is None:
-            raise failure
-        # Too late for another try: the client must hear that this is not the end it seems.
-        engine.failed(self._clock())
-        told = GatewayError(502, f"the engine failed in the middle of its answer: it {failure}",
-                            "engine_failed").document()
-        exchange.passed.error = told["error"]
-        await _charged(exchange)
-        await _sent(response.write_eof(b"data: " + orjson.dumps(told) + b"\n\n"))
-        return response
 
     # -- what came of it ------------------------------------------------------------------------
 
@@ -339,61 +229,3 @@ def _encoded(body: dict[str, Any]) -> bytes:
         return orjson.dumps(body)
     except orjson.JSONEncodeError as error:  # it reads deeper than it writes
         raise GatewayError(400, "the body is nested too deeply", "invalid_json") from error
-
-
-async def _charged(exchange: Exchange) -> None:
-    """Nobody sees the end of an answer before it is written down what it cost."""
-    exchange.lease.settle(*exchange.passed.delivered)
-    await exchange.lease.written()
-
-
-async def _begun(exchange: Exchange) -> web.StreamResponse:
-    """The client's answer, with its headers on their way."""
-    response = _Stream(headers={
-        "Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache",
-        DECISION_HEADER: exchange.decision.decision_id})
-    await _sent(response.prepare(exchange.http))
-    return response
-
-
-async def _sent(sending: Any) -> None:
-    try:
-        await sending
-    except (ConnectionError, aiohttp.ClientError) as error:
-        raise ClientLeftError from error
-
-
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """The whole of an answer. Raises EngineFailedError."""
-    parts, num_bytes = [], 0
-    try:
-        while part := await answer.content.readany():
-            parts.append(part)
-            num_bytes += len(part)
-            if num_bytes > MOST_ANSWER_BYTES:
-                raise EngineFailedError("answered more than anybody could mean")
-    except _FAULTS as error:
-        raise _failure(error) from error
-    return b"".join(parts)
-
-
-def _failure(error: Exception) -> EngineFailedError:
-    """What an engine did wrong, in words."""
-    if isinstance(error, EngineFailedError):
-        return error
-    if isinstance(error, TimeoutError):
-        return EngineFailedError("was silent for too long")
-    if isinstance(error, ValueError | TypeError | AttributeError) and not isinstance(
-            error, aiohttp.ClientError):
-        return EngineFailedError("answered something that is no stream of events")
-    return EngineFailedError(f"failed ({type(error).__name__})")
-
-
-def _given_up(exchange: Exchange) -> GatewayError:
-    faults = "; ".join(f"{a['url']} {a['outcome']}" for a in exchange.decision.attempts)
-    if exchange.retry_after is not None:
-        return GatewayError(429, f"the engines have no room: {faults}", "engines_busy",
-                            headers={"Retry-After": exchange.retry_after})
-    if exchange.unsupported is not None:
-        return GatewayError(400, f"no engine can serve this: {faults}", "unsupported")
-    return GatewayError(502, f"no engine could answer: {faults}", "engines_failed")

@@ -2,9 +2,11 @@
 
 import asyncio
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -32,6 +34,8 @@ from penstock.gateway.tenants.report import spending_document
 from penstock.policy.route.protocol import Router
 
 _GOODBYE_S = 60.0  # for answers that are under way
+_AFTER_A_BUG_S = 1.0
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 def offer_of(fleet: Fleet) -> Offer:
@@ -208,18 +212,26 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
         watcher = Watcher(engines, session, time.monotonic)
         await watcher.look()
         gateway = Gateway(front, engines, router, session, limits, on_bug)
-        work = [watcher.run(), keep(engines, time.monotonic, on_bug)]
+        work: list[Work] = [watcher.run, partial(keep, engines, time.monotonic, on_bug)]
         if reload is not None:
-            work.append(FleetWatch(reload, gateway.adopt, on_bug).run())
-        async with _background(work), listening(gateway.app(), host, port, _GOODBYE_S,
+            work.append(FleetWatch(reload, gateway.adopt, on_bug).run)
+        async with _background(work, on_bug), listening(gateway.app(), host, port, _GOODBYE_S,
                                                 limits.head_s) as url:
             yield url, engines
 
 
 @asynccontextmanager
-async def _background(work: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """Work that goes on for as long as the context lasts."""
-    tasks = [asyncio.create_task(one) for one in work]
+async def _background(work: Iterable[Work], on_bug: Callable[[str], None]) -> AsyncIterator[None]:
+    """Work that goes on for as long as the context lasts, also after an error in it."""
+    async def on_and_on(one: Work) -> None:
+        while True:
+            try:
+                await one()
+            except Exception:
+                on_bug(traceback.format_exc())
+                await asyncio.sleep(_AFTER_A_BUG_S)
+
+    tasks = [asyncio.create_task(on_and_on(one)) for one in work]
     try:
         yield
     finally:

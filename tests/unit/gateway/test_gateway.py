@@ -15,7 +15,8 @@ from aiohttp import web
 
 from penstock.engine.emulate.cluster import EmulatorOptions, emulated_cluster
 from penstock.fleet.load import parse_fleet
-from penstock.gateway.proxy import DECISION_HEADER, Limits
+from penstock.gateway.answers import DECISION_HEADER
+from penstock.gateway.proxy import Limits
 from penstock.gateway.server import running
 from penstock.policy.route.simple import LeastLoaded
 from small_fleet import FLEET

@@ -17,7 +17,8 @@ import aiohttp
 from penstock.core.errors import InputError
 from penstock.engine.emulate.cluster import EmulatorOptions, emulated_cluster
 from penstock.fleet.load import parse_fleet
-from penstock.gateway.proxy import DECISION_HEADER, Limits
+from penstock.gateway.answers import DECISION_HEADER
+from penstock.gateway.proxy import Limits
 from penstock.gateway.server import Access, running
 from penstock.gateway.tenants.keys import new_key
 from penstock.gateway.tenants.store import open_store

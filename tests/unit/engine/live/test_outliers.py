@@ -45,8 +45,8 @@ def test_the_worst_go_first_and_never_more_than_half() -> None:
     tracks = [track(), track(), track(), track(num_failed=20), track(num_failed=50)]
     assert list(outliers(tracks, 0)) == [4, 3]
     assert list(outliers(tracks, 1)) == [4, 3]
-    assert list(outliers(tracks[:3] + [tracks[4]], 2)) == [4 - 1]
-    assert outliers(tracks[:2] + [tracks[4]], 3) == {}
+    assert list(outliers([*tracks[:3], tracks[4]], 2)) == [4 - 1]
+    assert outliers([*tracks[:2], tracks[4]], 3) == {}
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), st.floats(0.001, 100.0)),
