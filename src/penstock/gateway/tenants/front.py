@@ -213,6 +213,7 @@ class Front:
         if self.ledger is None:
             account.written += settlement.charged_nanos
             return
+        self.ledger.num_open = len(self._open)
         account.unwritten += settlement.charged_nanos
         if settlement.charged_nanos or settlement.opened or settlement.prompt_tokens \
                 or settlement.output_tokens:

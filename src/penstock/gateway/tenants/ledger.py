@@ -38,9 +38,11 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class LedgerTimes:
-    """Seconds: between two commits at least, between looks at the database, before a first
-    try again, for which an answer's end waits for its charge."""
+    """Seconds: between two commits at least, for each request that is under way and at most;
+    between looks at the database; before a first try again; for which an answer's end waits for
+    its charge."""
 
+    gather_each_s: float = 0.0002
     gather_s: float = 0.005
     look_s: float = 2.0
     retry_s: float = 0.05
@@ -68,6 +70,7 @@ class Ledger:
         self.on_written: Callable[[list[Record]], None] = lambda _: None
         self.on_standing: Callable[[Standing], None] = lambda _: None
         self.days: frozenset[int] = frozenset()  # whose sums a look brings
+        self.num_open = 0  # requests under way, whose records may come soon
         self._store = store
         self._times = LedgerTimes() if times is None else times
         self._wall_s = wall_s
@@ -202,8 +205,10 @@ class Ledger:
             0.0, looked_s + self._times.look_s - time.monotonic())
         try:
             item = self._queue.get(timeout=wait_s) if wait_s else self._queue.get_nowait()
-            # Who comes right after a commit waits for others; who comes alone does not.
-            time.sleep(max(0.0, committed_s + self._times.gather_s - time.monotonic()))
+            # Who comes right after a commit waits for others, but not where there are none.
+            gather_s = min(self.num_open * self._times.gather_each_s, self._times.gather_s)
+            if (wait_s := committed_s + gather_s - time.monotonic()) > 0:
+                time.sleep(wait_s)
             while True:
                 if item is None:
                     return calls, True
