@@ -32,8 +32,10 @@ from penstock.gateway.tally import Tally
 from penstock.gateway.tenants.front import Front, House, is_loopback
 from penstock.gateway.tenants.opening import front_desk
 from penstock.gateway.tenants.report import spending_document
+from penstock.gateway.traces import NoTracing, Tracing
 from penstock.policy.route.protocol import Router
 
+NO_TRACING = NoTracing()
 _GOODBYE_S = 60.0  # for answers that are under way
 _AFTER_A_BUG_S = 1.0
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -70,7 +72,7 @@ class Gateway:
     """OpenAI's API over a fleet's engines."""
 
     def __init__(self, front: Front, engines: Engines, router: Router,
-                 session: aiohttp.ClientSession, limits: Limits,
+                 session: aiohttp.ClientSession, tracing: Tracing, limits: Limits,
                  on_bug: Callable[[str], None]) -> None:
         self._front = front
         self._engines = engines
@@ -78,7 +80,7 @@ class Gateway:
         self._metrics = GatewayMetrics()
         self._tally = Tally(front.offer.classes.values())
         self._chooser = Chooser(engines, router)
-        self._proxy = Proxy(self._chooser, session, self._metrics, self._tally, limits,
+        self._proxy = Proxy(self._chooser, session, self._metrics, self._tally, tracing, limits,
                             time.monotonic, time.time)
         self._on_bug = on_bug
         self._page = status_page()
@@ -211,6 +213,7 @@ class Gateway:
 @asynccontextmanager
 async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                   limits: Limits, access: Access = NO_KEYS, reload: Reload | None = None,
+                  tracing: Tracing = NO_TRACING,
                   on_bug: Callable[[str], None] = lambda _: None
                   ) -> AsyncIterator[tuple[str, Engines]]:
     """A gateway that listens: its URL and its engines. Stops on leaving. Raises InputError where
@@ -223,7 +226,7 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
         _check_door(front, host, access, on_bug)
         watcher = Watcher(engines, session, time.monotonic)
         await watcher.look()
-        gateway = Gateway(front, engines, router, session, limits, on_bug)
+        gateway = Gateway(front, engines, router, session, tracing, limits, on_bug)
         work: list[Work] = [watcher.run, partial(keep, engines, time.monotonic, on_bug)]
         if reload is not None:
             work.append(FleetWatch(reload, gateway.adopt, on_bug).run)

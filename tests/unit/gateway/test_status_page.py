@@ -72,7 +72,7 @@ def test_a_browser_shows_engines_classes_and_who_asks(tmp_path) -> None:
     assert "is being drained" in drained
     chat, batch = rows(document, "classes")
     assert re.match(r"chat ttft 2\.00 s, itl 50\.0 ms ✓ 100 % of 99 % 6 ", chat)
-    assert batch.startswith("batch e2e 300 s – 0 ")
+    assert batch.startswith("batch e2e 300 s \N{EN DASH} 0 ")
     assert rows(document, "tenants")[0].startswith("default 0 0 ")
     assert document.count('class="ended"') >= 1
     assert "live, " in document
