@@ -74,7 +74,7 @@ def port_of(part: subprocess.Popen) -> int:
 @contextmanager
 def gateway(folder: Path, upstream: str):
     """(URL, process id) of ``penstock serve`` before an upstream."""
-    fleet = folder / "benchmark.yaml"
+    fleet = folder / f"{upstream.rpartition(':')[2]}.yaml"
     fleet.write_text(FLEET.format(upstream=upstream))
     with process(sys.executable, "-m", "penstock", "serve", str(fleet), "--port", "0",
                  environment={"PYTHONPATH": str(REPOSITORY / "src")}) as found:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from uuid import uuid4
+from secrets import token_hex
 
 import aiohttp
 import orjson
@@ -122,7 +122,7 @@ class Gateway:
     async def _relay(self, http: web.Request) -> web.StreamResponse:
         tenant = self._front.asker(http.headers, http.remote)
         lease = self._front.admit(tenant, await self._body(http), http.headers,
-                                  f"dec-{uuid4().hex}")
+                                  f"dec-{token_hex(16)}")
         return await self._proxy.answer(http, http.path, lease)
 
     async def _body(self, http: web.Request) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -277,6 +278,7 @@ def _unknown(message: str, code: str) -> GatewayError:
     return GatewayError(401, message, code, headers={"WWW-Authenticate": "Bearer"})
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(peer: str | None) -> bool:
     """Whether an address is this machine's own; unknown is not."""
     try:
