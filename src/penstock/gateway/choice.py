@@ -98,6 +98,8 @@ def _unfit(engine: EngineState, ask: Ask) -> str | None:
         return f"serves {facts.model}"
     if facts.service_classes is not None and ask.service_class.name not in facts.service_classes:
         return f"does not serve class {ask.service_class.name}"
+    if ask.needs.confidential and not facts.confidential:
+        return "does not run in confidential mode"
     if ask.prompt_tokens + 1 > facts.kv_total_tokens:
         return "the prompt is longer than its KV cache"
     return None

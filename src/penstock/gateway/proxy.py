@@ -141,7 +141,8 @@ class Proxy:
     def _chosen(self, exchange: Exchange, tried: list[EngineState]) -> EngineState:
         ask, now_s = exchange.ask, self._clock()
         request = Request(exchange.number, now_s, ask.prompt_tokens, ask.max_tokens,
-                          ask.service_class, ask.model or "")
+                          ask.service_class, ask.model or "", ask.tenant, needs=ask.needs,
+                          session=ask.session)
         try:
             return self._chooser.choose(request, exchange.decision, ask, tried, now_s)
         except GatewayError:

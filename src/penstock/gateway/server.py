@@ -105,8 +105,8 @@ class Gateway:
         if not facts:
             raise InputError("replicas: none has endpoints any more")
         house = house_of(fleet, self._limits)
-        change = self._engines.adopt(facts)
         self._front.adopt(house)
+        change = self._engines.adopt(facts)
         self._tally.adopt(house.offer.classes.values())
         self._chooser.router = router
         said = [*(f"{url} is new" for url in change.added),
