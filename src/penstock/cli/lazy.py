@@ -24,6 +24,7 @@ COMMANDS = {
     "fit": "penstock.cli.fit",
     "queue": "penstock.cli.queue",
     "serve": "penstock.cli.serve",
+    "keys": "penstock.cli.keys",
     "plan-server": "penstock.cli.plan_server",
     "emulate": "penstock.cli.emulate",
     "replay": "penstock.cli.replay",
