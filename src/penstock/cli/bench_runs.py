@@ -99,7 +99,7 @@ def import_runs(file: Path, slo: "Slo", class_name: str, out: Path | None, *, as
 def write_guidellm(path: Path, runs: "Sequence[BenchRun]") -> None:
     """GuideLLM's JSON of the runs. Raises InputError for a path that cannot be written."""
     from penstock.cli.files import write_whole
-    from penstock.experiment.load.guidellm import guidellm_document
+    from penstock.experiment.load.guidellm_write import guidellm_document
     from penstock.report.files import write_summary
 
     document = guidellm_document(runs)

@@ -11,7 +11,17 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 
 from aiohttp import web
 
-from fake_engines import DONE, event, http_engine, nobody, raw_engine, streaming, token, usage, whole
+from fake_engines import (
+    DONE,
+    event,
+    http_engine,
+    nobody,
+    raw_engine,
+    streaming,
+    token,
+    usage,
+    whole,
+)
 from penstock.core.errors import InputError
 from penstock.core.slo import Slo
 from penstock.engine.emulate.cluster import EmulatorOptions, emulated_cluster
