@@ -1,6 +1,6 @@
 """The same trace through the simulator, and through gateway, emulated engines and load generator.
 
-    python benchmarks/parity_live.py [--speed 0.25] [--requests 300] [--rate 4] [--route NAME]
+    python benchmarks/parity_live.py [--speed 0.2] [--requests 200] [--rate 4] [--route NAME]
 
 Engines, gateway and load generator are processes of their own. Engine time runs at ``--speed``, so
 that what the processes take for themselves is small beside a step. First, single requests on idle
@@ -48,7 +48,7 @@ traffic:
 replicas: [{count: 2}]
 policies: {schedule: penstock, route: round_robin}
 """
-NUM_SINGLE = 15
+NUM_SINGLE, SINGLE_TOKENS = 12, 16
 SHARES = (50, 90, 99)
 
 
@@ -95,8 +95,8 @@ def slowed(table: Any, speed: float) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--speed", type=float, default=0.25)
-    parser.add_argument("--requests", type=int, default=300)
+    parser.add_argument("--speed", type=float, default=0.2)
+    parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--rate", type=float, default=4.0, help="per second of engine time")
     parser.add_argument("--route", default="round_robin")
     options = parser.parse_args()
@@ -107,7 +107,9 @@ def main() -> None:
     # Live, a client asks for just the tokens that it is to get; the simulation's shall, too.
     workload = replace(plan.workload, max_tokens=plan.workload.output_tokens)
     alone = select(workload, np.arange(len(workload)) < NUM_SINGLE)
-    alone = replace(alone, arrival_s=np.arange(NUM_SINGLE) * 60.0)
+    few = np.minimum(alone.output_tokens, SINGLE_TOKENS)
+    alone = replace(alone, arrival_s=np.arange(NUM_SINGLE) * 60.0, output_tokens=few,
+                    max_tokens=few)
     simulated = {name: slowed(simulate(fleet, rows).table, options.speed)
                  for name, rows in (("alone", alone), ("trace", workload))}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:

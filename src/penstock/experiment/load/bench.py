@@ -147,7 +147,7 @@ def finished_run(plan: LoadPlan, outcomes: Outcomes, load: Mapping[str, Any],
         table = replace(table, itl_p99_s=unknown, itl_max_s=unknown)
     summary = {
         "name": plan.name, "version": __version__, "engine": "live", "seed": plan.seed,
-        **summarise(table, plan.classes, Usage(np.zeros(0), plan.cost_per_hour)),
+        **summarise(plan.counted(table), plan.classes, Usage(np.zeros(0), plan.cost_per_hour)),
         "refusals": outcomes.refusals(), "outcomes": outcomes.counts(),
         "generator": outcomes.generator(), "load": dict(load),
     }
