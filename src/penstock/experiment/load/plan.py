@@ -42,7 +42,7 @@ class LoadPlan:
 
     ``concurrency`` keeps so many under way instead of the workload's own times; then
     ``num_requests`` and ``duration_s`` say when it ends. ``stated`` is what summary.json tells of
-    how the plan came about, ``fleet_text`` the fleet it came from.
+    how the plan came about.
     """
 
     name: str
