@@ -18,6 +18,7 @@ COMMANDS = {
     "bench": "penstock.cli.bench",
     "compare": "penstock.cli.compare",
     "sweep": "penstock.cli.sweep",
+    "experiment": "penstock.cli.experiment",
     "report": "penstock.cli.report",
     "trace": "penstock.cli.trace",
     "catalog": "penstock.cli.catalog",
