@@ -2,7 +2,7 @@ from math import inf
 
 import pytest
 
-from penstock.predict.lengths import LengthDistribution
+from penstock.predict.length_distribution import LengthDistribution
 
 
 def test_equal_lengths_have_their_mean_and_a_tail() -> None:

@@ -11,7 +11,7 @@ from penstock.core.errors import InputError
 from penstock.core.errors import nearest as nearest_name
 from penstock.core.forecast import Forecast
 from penstock.predict.embed.protocol import Embedder, Vectors
-from penstock.predict.lengths import LengthDistribution
+from penstock.predict.length_distribution import LengthDistribution
 from penstock.predict.prompts.conformal import ConformalFactor
 from penstock.predict.prompts.linear import LinearQuality
 from penstock.predict.prompts.memory import PromptMemory
