@@ -10,6 +10,7 @@ routers are re-trained on the same rows, on the same vectors.
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,6 +28,34 @@ from penstock.experiment.choice.validation import (
     subset_folds,
 )
 from penstock.predict.embed.make import EMBEDDERS, make_embedder
+from penstock.predict.embed.protocol import Embedder, Vectors
+
+
+
+class Remembering:
+    """An embedder that does not learn, asked only once for each prompt; kept in a file."""
+
+    def __init__(self, inner: Embedder, prompts: tuple[str, ...], cache: Path | None) -> None:
+        self._inner = inner
+        if cache is not None and cache.exists():
+            vectors = np.load(cache)
+        else:
+            vectors = inner.embed(prompts)
+            if cache is not None:
+                np.save(cache, vectors)
+        self._vectors = dict(zip(prompts, vectors, strict=True))
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    @property
+    def num_dimensions(self) -> int:
+        return self._inner.num_dimensions
+
+    def embed(self, prompts: Sequence[str]) -> Vectors:
+        return np.stack([self._vectors[prompt] for prompt in prompts])
+
 
 FOLDS = {"random": random_folds, "subset": subset_folds}
 OURS = "penstock"
@@ -40,18 +69,24 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--by", choices=FOLDS, default="random")
     parser.add_argument("--contenders", default="", help="only those with one of these in the name")
+    parser.add_argument("--cache", type=Path, help="file (.npy) for vectors of minilm")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     rows = read_choice_rows(options.rows)
     words = [word for word in options.contenders.split(",") if word]
     contenders = {name: contender for name, contender in CONTENDERS.items()
                   if name == OURS or not words or any(word in name for word in words)}
+
+    def embedding(prompts: tuple[str, ...], rng: np.random.Generator) -> Embedder:
+        return known or make_embedder(options.embedder, prompts, rng)
+
+    known = (Remembering(make_embedder("minilm", (), np.random.default_rng()), rows.prompts,
+                         options.cache) if options.embedder == "minilm" else None)
     runs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in contenders}
     for seed in range(options.seeds):
         folds = FOLDS[options.by](rows, options.folds, np.random.default_rng(seed))
         ranks = held_out_scores(
-            rows, folds, lambda prompts, rng: make_embedder(options.embedder, prompts, rng),
-            contenders, seed, lambda text: print(text, file=sys.stderr))
+            rows, folds, embedding, contenders, seed, lambda text: print(text, file=sys.stderr))
         for name, found in ranks.items():
             runs[name].append((found, folds))
     scores = [judge(name, held, rows, np.random.default_rng(0)) for name, held in runs.items()]
@@ -60,7 +95,8 @@ def main() -> None:
              for name, held in runs.items() if name != OURS}
     if options.json:
         print(json.dumps({"options": {**vars(options), "rows": len(rows)},
-                          "scores": [asdict(score) for score in scores], "ahead": ahead}, indent=1))
+                          "scores": [asdict(score) for score in scores], "ahead": ahead}, indent=1,
+                         default=str))
         return
     print(f"{len(rows)} prompts, weak {rows.weak.mean():.4f}, strong {rows.strong.mean():.4f}, "
           f"best of both {np.maximum(rows.weak, rows.strong).mean():.4f}; embedder "

@@ -13,6 +13,7 @@ from penstock.core.step import StepPlan, StepResult
 from penstock.core.units import to_ps
 from penstock.engine.journal import Journal, read_plan
 from penstock.engine.sim.cluster import Cluster
+from penstock.engine.sim.dispatch import Dispatcher, Seat
 from penstock.engine.sim.oracle import Oracle
 from penstock.engine.sim.recorder import Ended, ReplicaRecorder
 from penstock.engine.sim.reference import Trace, run_reference
@@ -152,7 +153,8 @@ def jump(case: Case) -> Jumps:
     def refuse(request: Request, reason: str) -> None:
         refused[request.request_id] = reason
 
-    Cluster([replica], RoundRobin(), refuse, [lambda *key: True], [1.0]).run(case.requests)
+    dispatcher = Dispatcher(RoundRobin(), [replica], [Seat("m")], refuse)
+    Cluster([replica], dispatcher, refuse).run(case.requests)
     shed = {request.request_id: reason for request, reason, _ in replica.shed}
     journal = stream.getvalue()
     records = [orjson.loads(line) for line in journal.splitlines()]

@@ -18,7 +18,8 @@ EXAMPLES = [path.read_text() for path in
             if "file:" not in path.read_text()]
 RICH = """\
 accelerators: [{name: a100-80gb, count: 8, price_per_hour: 4.1}, {name: l40s}]
-models: [{name: llama-3-8b, precisions: [bf16, int8], max_context_tokens: 20000}]
+models: [{name: llama-3-8b, precisions: [bf16, int8], max_context_tokens: 20000,
+          price: {input_per_million: 0.15, output_per_million: 0.1234567}}]
 service_classes:
   - {name: a, priority: 1, weight: 2, slo: {ttft_s: 6, itl_s: 0.05, itl: strict, percentile: 95}}
   - {name: b, slo: {e2e_s: 600}}
@@ -39,6 +40,16 @@ sizing: {groups: [{classes: [a, b], min_replicas: 1}], max_replicas: 9}
 policies: {schedule: {name: sarathi, chunk_tokens: 64}, route: {name: two_choices}, admit: all}
 engine: {block_tokens: 16, max_num_seqs: 9, kv_tokens: 100000}
 run: {seed: 1, num_requests: 5, step_time_noise: 0.1}
+gateway:
+  aliases:
+    auto: {}
+    cheap: {models: [llama-3-8b], max_cost: 0.001, min_quality: 0.5, deadline_s: 9,
+            confidential: true, service_class: a}
+  tenants:
+    - {name: shop, defaults: {model: cheap, service_class: a, max_cost: 0.5}, models: [llama-3-8b],
+       service_classes: [a], requests_per_minute: 600, tokens_per_minute: 100000,
+       max_in_flight: 3, budget: {amount: 12.5, per: day, when_ledger_fails: serve}}
+    - {name: guest}
 """
 DOCUMENTS = [yaml.safe_load(text) for text in (RICH, *EXAMPLES)]
 

@@ -12,6 +12,7 @@ from penstock.core.errors import InputError
 if TYPE_CHECKING:
     from penstock.engine.replay import ReplayReport
     from penstock.fleet.values import Fleet, ReplicaGroup
+    from penstock.perf.protocol import StepTimeModel
 
 app = typer.Typer(add_completion=False)
 
@@ -19,10 +20,12 @@ app = typer.Typer(add_completion=False)
 @app.command(epilog="Example: penstock replay runs/first/journal-0.jsonl")
 def replay(
     journal: Annotated[Path, typer.Argument(
-        metavar="JOURNAL", help="A journal that run --journal wrote.", show_default=False)],
+        metavar="JOURNAL", show_default=False,
+        help="A journal that run --journal wrote, or Penstock's scheduler inside an engine.")],
     fleet_file: Annotated[Path | None, typer.Option(
         "--fleet", metavar="FLEET", show_default=False,
-        help="The fleet file of the run; default: fleet.yaml beside the journal.")] = None,
+        help="The fleet file of the run; default: fleet.yaml beside the journal. A journal that "
+             "says what step time was believed needs none.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Check that the scheduler of today makes the very plans that the journal holds.
@@ -31,21 +34,29 @@ def replay(
     """
     from penstock.cli.console import print_json
     from penstock.engine.journal import read_journal
-    from penstock.engine.parts import step_time
     from penstock.engine.replay import replay as replay_records
     from penstock.engine.replay import scheduler_of
-    from penstock.fleet.load import load_fleet
 
     records = read_journal(journal)
     header = next(records)
-    fleet = load_fleet(fleet_file or journal.parent / "fleet.yaml")
-    group = group_of_replica(fleet, header.get("replica"), journal)
-    report = replay_records(records, scheduler_of(header, step_time(group)))
+    report = replay_records(records, scheduler_of(header, _believed(header, journal, fleet_file)))
     if as_json:
         print_json(_document(report))
     else:
         typer.echo(_sentence(report))
     return OK if report.mismatch is None else MISSED
+
+
+def _believed(header: dict[str, Any], journal: Path, fleet_file: Path | None) -> "StepTimeModel":
+    """The step time that the journaled scheduler expected at first."""
+    from penstock.engine.parts import step_time
+    from penstock.fleet.load import load_fleet
+    from penstock.perf.store import step_time_from
+
+    if fleet_file is None and "step_time" in header:
+        return step_time_from(header["step_time"], f"{journal}:1: step_time")
+    fleet = load_fleet(fleet_file or journal.parent / "fleet.yaml")
+    return step_time(group_of_replica(fleet, header.get("replica"), journal))
 
 
 def group_of_replica(fleet: "Fleet", replica: Any, journal: Path) -> "ReplicaGroup":

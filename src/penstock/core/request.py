@@ -7,6 +7,9 @@ from typing import NamedTuple
 from penstock.core.forecast import Forecast
 from penstock.core.slo import ServiceClass
 
+AUTO = "auto"
+"""The name by which clients and fleet files leave the choice of the model to the router."""
+
 NO_FORECASTS: Mapping[str, Forecast] = MappingProxyType({})
 
 

@@ -3,12 +3,23 @@
 from typing import NamedTuple
 
 
+class QueuedWork(NamedTuple):
+    """What is left to do for one request on a replica; ``output_tokens_left`` is a prediction."""
+
+    prompt_tokens_left: int
+    context_tokens: int
+    output_tokens_left: float
+
+
 class ReplicaSnapshot(NamedTuple):
     """State of a replica as last observed. A stale or missing snapshot means unknown, never idle.
 
     A named tuple rather than a dataclass because routing makes one per replica and request.
     ``queued_prompt_tokens`` counts prompt tokens not yet computed, of waiting and running requests.
-    ``speed`` is how fast the replica computes, relative to the fastest of its model.
+    ``pending_output_tokens`` is how many output tokens its requests are expected to get yet.
+    ``speed`` is how fast the replica computes, relative to the fastest of its model. ``queue``
+    lists its requests in order of service, where the routing policy asks for that. ``load_s`` is
+    how long the model is expected to take to load; 0 where it is loaded.
     """
 
     replica_id: int
@@ -21,9 +32,12 @@ class ReplicaSnapshot(NamedTuple):
     kv_total_tokens: int
     service_classes: frozenset[str] | None = None
     speed: float = 1.0
+    pending_output_tokens: float = 0.0
+    queue: tuple[QueuedWork, ...] = ()
+    load_s: float = 0.0
 
     def serves(self, model: str, service_class: str) -> bool:
         """Whether this replica may take the request at all."""
-        if self.model != model:
+        if model and self.model != model:
             return False
         return self.service_classes is None or service_class in self.service_classes

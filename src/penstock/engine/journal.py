@@ -1,21 +1,28 @@
 """A record of everything a scheduler was told and everything it decided."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
 
 from penstock.core.errors import InputError
-from penstock.core.request import Request
+from penstock.core.forecast import Forecast
+from penstock.core.request import NO_FORECASTS, Needs, Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.core.step import Chunk, StepFeatures, StepPlan, StepResult
+from penstock.perf.protocol import StepTimeModel
+from penstock.perf.store import step_time_document
 
 VERSION = 1
+_OF_THE_ROUTER = ("needs", "forecasts", "session")  # a scheduler does not look at these
 
 
 class Journal:
     """Writes one replica's calls as JSON lines: add, abort, plan, commit, in the order made.
+
+    Inside an engine with a will of its own there are two more: amend, where it ran a plan otherwise
+    than asked, and believe, where the step-time model was fitted anew.
 
     A plan that changed nothing (None) is not written: a scheduler that is asked again without it
     answers the same.
@@ -34,12 +41,15 @@ class Journal:
     def add(self, request: Request, now_s: float) -> None:
         """A request was handed in."""
         fields = request._asdict()
+        for name in _OF_THE_ROUTER:
+            del fields[name]
         service_class = request.service_class
         slo = service_class.slo
         fields["service_class"] = {
             "name": service_class.name, "priority": service_class.priority,
             "weight": service_class.weight,
             "slo": {name: getattr(slo, name) for name in Slo.__slots__}}
+        fields["forecasts"] = dict(request.forecasts)
         self._write({"kind": "add", "now_s": now_s, "request": fields})
 
     def abort(self, request_id: int, now_s: float) -> None:
@@ -50,6 +60,24 @@ class Journal:
         """A step was planned."""
         self._planned_s[plan.step] = now_s
         self._write({"kind": "plan", "now_s": now_s, "plan": plan._asdict()})
+
+    def amend(self, plan: StepPlan, ran: Mapping[int, tuple[int, int]],
+              lost: Iterable[int]) -> None:
+        """The engine ran the latest plan otherwise; arguments as of the scheduler's ``amend``."""
+        rows = [(request_id, tokens, past) for request_id, (tokens, past) in ran.items()]
+        self._write({"kind": "amend", "step": plan.step, "ran": rows, "lost": sorted(lost)})
+
+    def believe(self, step_time: StepTimeModel) -> None:
+        """The scheduler was given another step-time model."""
+        self._write({"kind": "believe", "step_time": step_time_document(step_time)})
+
+    def flush(self) -> None:
+        """Hand everything written to the operating system."""
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Nothing more will be written."""
+        self._stream.close()
 
     def commit(self, plan: StepPlan, result: StepResult, now_s: float) -> None:
         """A planned step has run."""
@@ -75,7 +103,7 @@ def read_journal(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _records(lines: Iterable[bytes], path: Path) -> Iterator[dict[str, Any]]:
-    kinds = {"header", "add", "abort", "plan", "commit"}
+    kinds = {"header", "add", "abort", "plan", "commit", "amend", "believe"}
     number = 0
     for number, line in enumerate(lines, 1):
         try:
@@ -109,6 +137,9 @@ def read_request(fields: dict[str, Any]) -> Request:
     """A request from its journal form."""
     service_class = dict(fields["service_class"])
     slo = Slo(**service_class.pop("slo"))
+    forecasts = fields.get("forecasts") or NO_FORECASTS
     values = {**fields, "service_class": ServiceClass(slo=slo, **service_class),
-              "prefix_hashes": tuple(fields["prefix_hashes"])}
+              "prefix_hashes": tuple(fields["prefix_hashes"]),
+              "needs": Needs(*fields.get("needs", ())),
+              "forecasts": {model: Forecast(*values) for model, values in forecasts.items()}}
     return Request(**values)

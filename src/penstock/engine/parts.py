@@ -7,6 +7,7 @@ from zlib import crc32
 
 import numpy as np
 
+from penstock.core.money import Price
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.perf.make import make_step_time
@@ -14,6 +15,8 @@ from penstock.perf.protocol import StepTimeModel
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
+from penstock.policy.route.facts import Offer, ReplicaFacts
+from penstock.predict.latency import LatencyPrior
 
 
 def step_time(group: ReplicaGroup) -> StepTimeModel:
@@ -50,6 +53,36 @@ def journal_header(fleet: Fleet, group: ReplicaGroup, replica_id: int) -> dict[s
     return {"replica": replica_id, "schedule": asdict(fleet.schedule_of(group)),
             "kv_tokens": kv_tokens(fleet, group), "block_tokens": fleet.engine.block_tokens,
             "prefix_caching": fleet.engine.prefix_caching, "max_in_flight": 1}
+
+
+def replica_facts(fleet: Fleet) -> list[ReplicaFacts]:
+    """What a router may know of every replica beforehand, in order of their numbers."""
+    choices = {choice.spec.name: choice for choice in fleet.models}
+    facts: list[ReplicaFacts] = []
+    for group in fleet.replicas:
+        choice = choices[group.model.name]
+        step = step_time(group)
+        price = choice.price or _running_cost(fleet, group, step)
+        offer = Offer(group.model.name, price, float(choice.spec.active_params), choice.quality)
+        options = fleet.schedule_of(group)
+        kind = (f"{group.model.name} {group.precision} on {group.accelerator.name} "
+                f"{group.parallelism.tensor}x{group.parallelism.pipeline}")
+        prior = LatencyPrior(step, options.max_num_seqs, options.chunk_tokens)
+        facts += [ReplicaFacts(len(facts) + i, offer, kind, prior, group.accelerator.confidential)
+                  for i in range(group.count)]
+    return facts
+
+
+def _running_cost(fleet: Fleet, group: ReplicaGroup, step: StepTimeModel) -> Price:
+    """What a token costs on own accelerators: its share of a step, at the hourly price.
+
+    A prompt token's share is that of a step of 1,024; an output token's that of a step of 32
+    sequences with 1,024 tokens of context each, a moderate load.
+    """
+    hourly = fleet.pool(group.accelerator.name).price_per_hour
+    per_s = hourly * group.parallelism.num_accelerators / 3600.0
+    return Price(per_s * step.seconds(1024, 2.0**19, 0, 0) / 1024,
+                 per_s * step.seconds(0, 0.0, 32, 32 * 1024) / 32)
 
 
 def relative_speeds(fleet: Fleet) -> list[float]:

@@ -1,20 +1,21 @@
 """Feeds a journal to a fresh scheduler: the same calls must bring the same plans."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from penstock.core.errors import InputError
 from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
 from penstock.engine.journal import read_plan, read_request
 from penstock.perf.protocol import StepTimeModel
+from penstock.perf.store import step_time_from
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
+from penstock.policy.schedule.adaptable import AdaptableScheduler
 from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options
-from penstock.policy.schedule.replica import ReplicaScheduler
 from penstock.predict.length import LengthPredictor
 
 
@@ -26,7 +27,18 @@ class ReplayReport:
     mismatch: tuple[int, StepPlan, StepPlan | None] | None = None
 
 
-def replay(records: Iterable[Mapping[str, Any]], scheduler: ReplicaScheduler) -> ReplayReport:
+class Amendment(NamedTuple):
+    """What an engine did with the latest plan; see ``AdaptableScheduler.amend``."""
+
+    step: int
+    ran: dict[int, tuple[int, int]]
+    lost: frozenset[int]
+
+
+Call = Request | int | StepPlan | StepResult | Amendment | StepTimeModel
+
+
+def replay(records: Iterable[Mapping[str, Any]], scheduler: AdaptableScheduler) -> ReplayReport:
     """Make the journaled calls, header ignored, and stop at the first plan that differs.
 
     ``scheduler`` must be fresh and made as the journaled one was. Raises InputError for a commit
@@ -47,34 +59,53 @@ def replay(records: Iterable[Mapping[str, Any]], scheduler: ReplicaScheduler) ->
                 return ReplayReport(num_plans, (call.step, call, got))
             num_plans += 1
             in_flight[call.step] = got
+        elif isinstance(call, Amendment):
+            plan = _taken(in_flight, call.step, number, "amends")
+            in_flight[call.step] = scheduler.amend(plan, call.ran, call.lost)
         elif isinstance(call, StepResult):
-            plan = in_flight.pop(record["step"], None)
-            if plan is None:
-                raise InputError(f"journal record {number}: commits step {record['step']}, which "
-                                 "is not in flight")
-            scheduler.commit(plan, call, now_s)
+            scheduler.commit(_taken(in_flight, record["step"], number, "commits"), call, now_s)
+        elif call is not None:
+            scheduler.believe(call)
     return ReplayReport(num_plans)
 
 
-def _read(record: Mapping[str, Any], number: int) -> Request | int | StepPlan | StepResult | None:
-    """The argument of a journaled call: add's, abort's, plan's answer, commit's; None else."""
+def _taken(in_flight: dict[int, StepPlan], step: int, number: int, does: str) -> StepPlan:
+    plan = in_flight.pop(step, None)
+    if plan is None:
+        raise InputError(f"journal record {number}: {does} step {step}, which is not in flight")
+    return plan
+
+
+def _read(record: Mapping[str, Any], number: int) -> Call | None:
+    """The argument of a journaled call, plan's answer for plan; None for other records."""
     kind = record["kind"]
     try:
-        if kind == "add":
-            return read_request(record["request"])
-        if kind == "abort":
-            return int(record["request_id"])
-        if kind == "plan":
-            return read_plan(record["plan"])
-        if kind == "commit":
-            return StepResult(tuple(record["finished"]), record["num_steps"])
+        if kind in _READERS:
+            return _READERS[kind](record)
+    except InputError as error:
+        raise InputError(f"journal record {number}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"journal record {number}: broken {kind} record ({error!r})") from error
     return None
 
 
+def _read_amendment(record: Mapping[str, Any]) -> Amendment:
+    ran = {request_id: (tokens, past) for request_id, tokens, past in record["ran"]}
+    return Amendment(record["step"], ran, frozenset(record["lost"]))
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], Call]] = {
+    "add": lambda record: read_request(record["request"]),
+    "abort": lambda record: int(record["request_id"]),
+    "plan": lambda record: read_plan(record["plan"]),
+    "commit": lambda record: StepResult(tuple(record["finished"]), record["num_steps"]),
+    "amend": _read_amendment,
+    "believe": lambda record: step_time_from(record["step_time"], "step_time"),
+}
+
+
 def scheduler_of(header: Mapping[str, Any], step_time: StepTimeModel,
-                 lengths: LengthPredictor | None = None) -> ReplicaScheduler:
+                 lengths: LengthPredictor | None = None) -> AdaptableScheduler:
     """The fresh scheduler that a journal's header describes.
 
     ``step_time`` and ``lengths`` are the beliefs that the journaled scheduler had. Raises

@@ -108,8 +108,9 @@ class TrafficSection(Section):
     """Requests of one model, from a trace or drawn from lengths and an arrival process."""
 
     name: Name | None = described("Name in reports; its random draws belong to it.", "chat")
-    model: Name | None = described("Model asked for; may be left out when there is only one.",
-                                   "llama-3-8b")
+    model: Name | None = described(
+        "Model asked for, or auto to leave it to the router; may be left out when there is only "
+        "one.", "llama-3-8b")
     mix: dict[Name, Share] | None = described(
         "Share of each service class; shares sum to 1. May be left out with a single class, or "
         "when a trace file has a column of classes.",

@@ -7,6 +7,7 @@ from typing import Any
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
+from penstock.core.request import AUTO
 from penstock.fleet.document import (
     FleetDocument,
     ReplicaSection,
@@ -83,6 +84,10 @@ def _default_groups(document: FleetDocument,
     only = next(iter(have.models))
     groups, lacks = [], None
     for model in dict.fromkeys(entry.model or only for entry in document.traffic):
+        if model == AUTO:
+            lacks = lacks or ("traffic: leaves the model to the router, so nobody can say how many "
+                              "replicas each model needs; state replicas")
+            continue
         section = VariantSection.model_construct(model=model)
         try:
             groups.append(_group(("accelerators",), section, have))
@@ -100,7 +105,7 @@ def _replica_group(path: Path, section: ReplicaSection, have: Resources) -> Repl
         raise PlacedError((*path, "endpoints"), f"{len(urls)} for {section.count} replicas; "
                                                 "expected one for each")
     return replace(group, count=section.count, service_classes=_names(section.service_classes),
-                   endpoints=urls)
+                   endpoints=urls, engine=section.engine, served_as=section.served_as)
 
 
 def _sizing_group(path: Path, section: SizingGroupSection, have: Resources) -> ReplicaGroup:

@@ -8,6 +8,7 @@ from penstock.catalog import Catalog
 from penstock.core.errors import InputError, nearest
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
+from penstock.core.request import AUTO
 from penstock.fleet.document import (
     FleetDocument,
     ReplicaSection,
@@ -15,15 +16,17 @@ from penstock.fleet.document import (
     SizingGroupSection,
     VariantSection,
 )
+from penstock.fleet.document_gateway import GatewaySection, WishesSection
 from penstock.fleet.document_traffic import TraceSection
 from penstock.fleet.fields import Named
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import Problem, shown
-from penstock.policy.route.simple import ROUTERS
+from penstock.policy.route.settings import ROUTERS
 from penstock.policy.schedule.options import PRESETS
 
 # Names of each kind of policy, with the settings that it takes.
-ROUTE_POLICIES: Mapping[str, tuple[str, ...]] = dict.fromkeys(ROUTERS, ())
+ROUTE_POLICIES: Mapping[str, tuple[str, ...]] = {name: tuple(settings)
+                                                 for name, settings in ROUTERS.items()}
 ADMIT_POLICIES: Mapping[str, tuple[str, ...]] = {"all": ()}
 SCALE_POLICIES: Mapping[str, tuple[str, ...]] = {"none": ()}
 _SHARE_TOLERANCE = 0.005
@@ -52,6 +55,8 @@ def reference_problems(document: FleetDocument, catalog: Catalog, *,
     yield from _group_problems(document, names, to_plan)
     yield from _policy_problems(document)
     yield from _plan_problems(document)
+    if document.gateway is not None:
+        yield from _gateway_problems(document.gateway, names)
 
 
 def unknown(path: Path, what: str, name: str, valid: Iterable[str]) -> Problem:
@@ -135,8 +140,8 @@ def _share_problems(path: Path, shares: Mapping[str, float] | None) -> Iterator[
 def _model_problems(path: Path, model: str | None, names: Names) -> Iterator[Problem]:
     if model is None and len(names.models) > 1:
         yield Problem(path, "no model; the fleet has several, so name one of "
-                            + ", ".join(sorted(names.models)))
-    if model is not None and model not in names.models:
+                            + ", ".join(sorted(names.models)) + ", or auto for any of them")
+    if model is not None and model != AUTO and model not in names.models:
         yield unknown((*path, "model"), "model", model, names.models)
 
 
@@ -205,7 +210,8 @@ def _unserved(path: Path, groups: Iterable[VariantSection],
     only_model = next(iter(names.models))
     for entry in document.traffic if groups else ():
         model = entry.model or only_model
-        serving = [_classes_of(g) for g in groups if (g.model or only_model) == model]
+        serving = [_classes_of(g) for g in groups
+                   if model in ((g.model or only_model), AUTO)]
         for name in entry.mix or names.classes:
             if not any(classes is None or name in classes for classes in serving):
                 yield Problem(path, f"no entry serves class {shown(name)} of model {shown(model)}, "
@@ -229,6 +235,44 @@ def _plan_problems(document: FleetDocument) -> Iterator[Problem]:
                 yield Problem(("plan", key, i), f"{entry} stands twice")
 
 
+def _gateway_problems(section: GatewaySection, names: Names) -> Iterator[Problem]:
+    for name, alias in section.aliases.items():
+        path: Path = ("gateway", "aliases", name)
+        if name in names.models:
+            yield Problem(path, "is a model's name; take another")
+        yield from _name_list_problems((*path, "models"), "model", alias.models, names.models)
+        yield from _wish_problems(path, alias, names)
+    for problem in _duplicates("tenants", [tenant.name for tenant in section.tenants]):
+        yield Problem(("gateway", *problem.path), problem.text)
+    for i, tenant in enumerate(section.tenants):
+        path = ("gateway", "tenants", i)
+        yield from _name_list_problems((*path, "models"), "model", tenant.models, names.models)
+        yield from _name_list_problems((*path, "service_classes"), "service class",
+                                       tenant.service_classes, names.classes)
+        yield from _wish_problems((*path, "defaults"), tenant.defaults, names)
+        model, known = tenant.defaults.model, (*names.models, *section.aliases, AUTO)
+        if model is not None and model not in known:
+            yield unknown((*path, "defaults", "model"), "model or alias", model, known)
+
+
+def _wish_problems(path: Path, wishes: WishesSection, names: Names) -> Iterator[Problem]:
+    if wishes.service_class is not None and wishes.service_class not in names.classes:
+        yield unknown((*path, "service_class"), "service class", wishes.service_class,
+                      names.classes)
+
+
+def _name_list_problems(path: Path, what: str, found: list[str] | None,
+                        valid: Iterable[str]) -> Iterator[Problem]:
+    if found == []:
+        yield Problem(path, "expected at least one entry, found an empty list; leave the key out "
+                            "to allow all")
+    for i, name in enumerate(found or ()):
+        if name not in valid:
+            yield unknown((*path, i), what, name, valid)
+        if name in (found or ())[:i]:
+            yield Problem((*path, i), f"{shown(name)} stands twice")
+
+
 def _policy_problems(document: FleetDocument) -> Iterator[Problem]:
     policies = document.policies
     yield from _schedule_problems(("policies", "schedule"), policies.schedule)
@@ -249,6 +293,11 @@ def _choice_problems(path: Path, what: str, choice: str | Named,
                 hint = nearest(key, valid[name]) or "; it takes none"
                 yield Problem((*path, key), f"{what} {shown(name)} has no setting of this name"
                                             f"{hint}")
+            elif path[-1] == "route":
+                problem = ROUTERS[name][key].problem(choice.__pydantic_extra__[key])
+                if problem:
+                    yield Problem((*path, key), f"{problem}, found "
+                                                f"{shown(choice.__pydantic_extra__[key])}")
 
 
 def _schedule_problems(path: Path, choice: object) -> Iterator[Problem]:

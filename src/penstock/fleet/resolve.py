@@ -6,10 +6,13 @@ from typing import Any
 
 from penstock.catalog import Catalog, model_from_hf_config
 from penstock.core.errors import InputError
+from penstock.core.money import per_million
+from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.document import FleetDocument
 from penstock.fleet.fields import Named
 from penstock.fleet.files import FileFinder
+from penstock.fleet.gateway import resolve_gateway
 from penstock.fleet.groups import Resources, resolve_replicas, resolve_schedule, resolve_sizing
 from penstock.fleet.problems import PlacedError, Problem
 from penstock.fleet.references import catalog_model
@@ -40,7 +43,8 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         sizing=resolve_sizing(document, have), plan=_plan(document),
         policies=_policies(document, engine),
         engine=engine, run=RunOptions(**document.run.given()),
-        catalog=document.catalog and files.find(document.catalog, ("catalog",)))
+        catalog=document.catalog and files.find(document.catalog, ("catalog",)),
+        gateway=resolve_gateway(document.gateway, have.models))
     for problem in _prompt_problems(fleet):
         raise PlacedError(*problem)
     return fleet
@@ -74,7 +78,10 @@ def _models(document: FleetDocument, catalog: Catalog, files: FileFinder) -> dic
                 raise PlacedError(("models", i, "config"), str(error)) from None
         if section.max_context_tokens is not None:
             spec = replace(spec, max_context_tokens=section.max_context_tokens)
-        models[section.name] = ModelChoice(spec, tuple(section.precisions), config)
+        price = None if section.price is None else per_million(
+            section.price.input_per_million, section.price.output_per_million)
+        models[section.name] = ModelChoice(spec, tuple(section.precisions), config, price,
+                                           1.0 if section.quality is None else section.quality)
     return models
 
 
@@ -111,7 +118,7 @@ def _prompt_problems(fleet: Fleet) -> Iterator[Problem]:
         if longest is None:
             continue
         path = ("traffic", i)
-        context = fleet.model(spec.model).max_context_tokens
+        context = fleet.longest_context_tokens(spec.model)
         if longest > context:
             yield Problem(path, f"prompts of up to {longest:,} tokens are longer than the context "
                                 f"of {spec.model}, {context:,} (models[].max_context_tokens sets "
@@ -127,7 +134,7 @@ def _prompt_problems(fleet: Fleet) -> Iterator[Problem]:
 
 def _serves(group: ReplicaGroup, spec: TrafficSpec) -> bool:
     classes = group.service_classes
-    return group.model.name == spec.model and (
+    return spec.model in (group.model.name, AUTO) and (
         classes is None or not spec.mix or any(name in classes for name in spec.mix))
 
 

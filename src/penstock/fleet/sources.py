@@ -3,6 +3,7 @@
 import numpy as np
 
 from penstock.core.errors import InputError, nearest
+from penstock.core.request import AUTO
 from penstock.fleet.traffic import arrival_process
 from penstock.fleet.values import Fleet, RunOptions, TraceFile, TrafficSpec
 from penstock.workload.length_tables import length_table
@@ -83,7 +84,7 @@ def _check_times(workload: Workload) -> None:
 
 def _check_names(fleet: Fleet, workload: Workload) -> None:
     """Models and classes may come from a trace's own columns."""
-    models = [model.spec.name for model in fleet.models]
+    models = [*(model.spec.name for model in fleet.models), AUTO]
     classes = [service_class.name for service_class in fleet.service_classes]
     for kind, found, known in (("model", workload.models, models),
                                ("service class", workload.service_classes, classes)):
@@ -103,7 +104,7 @@ def _cut(workload: Workload, run: RunOptions) -> Workload:
 
 def _check_prompts(fleet: Fleet, workload: Workload) -> None:
     for index, name in enumerate(workload.models):
-        context = fleet.model(name).max_context_tokens
+        context = fleet.longest_context_tokens(name)
         too_long = (workload.model_index == index) & (workload.prompt_tokens > context)
         if too_long.any():
             row = int(too_long.argmax())

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from penstock.core.errors import InputError, nearest
+from penstock.core.request import AUTO
 from penstock.fleet.document import FleetDocument
 from penstock.fleet.document_traffic import (
     ArrivalsSection,
@@ -68,9 +69,11 @@ def _entry(path: Path, entry: TrafficSection, document: FleetDocument,
         if num_requests is not None:
             raise PlacedError((*path, "num_requests"), "stands beside trace.num_requests; keep one")
         num_requests = entry.trace.num_requests
-    model = have.models[entry.model or document.models[0].name].spec
+    model = entry.model or document.models[0].name
+    if model != AUTO:
+        model = have.models[model].spec.name
     return TrafficSpec(
-        name=entry.name or _label(lengths), model=model.name,
+        name=entry.name or _label(lengths), model=model,
         mix=entry.mix or _only_class(document),
         lengths=lengths, arrivals=choice, rate_per_s=entry.rate_per_s,
         tenants=entry.tenants or {}, num_requests=num_requests,

@@ -7,7 +7,10 @@ from typing import Any, Literal
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
+from penstock.core.money import Price
+from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
+from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 from penstock.workload.lengths import LengthDistribution
@@ -36,12 +39,15 @@ class AcceleratorPool:
 class ModelChoice:
     """A model and the precisions that its weights may be served in.
 
-    ``config`` is the Hugging Face config.json that it was read from, where there is one.
+    ``config`` is the Hugging Face config.json that it was read from, where there is one; ``price``
+    is None where its tokens cost nothing.
     """
 
     spec: ModelSpec
     precisions: tuple[str, ...] = ("bf16",)
     config: str | None = None
+    price: Price | None = None
+    quality: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,9 @@ class ReplicaGroup:
 
     ``step_time`` is what ``perf.make.make_step_time`` takes, files as absolute paths; ``schedule``
     is ``None`` where the fleet's own scheduling policy applies. ``endpoints`` has the base URL of
-    every replica, without a slash at its end, where they are real engines that can be asked.
+    every replica, without a slash at its end, where they are real engines that can be asked;
+    ``engine`` is the kind of software that answers there and ``served_as`` its name for the model,
+    None where that is the model's own.
     """
 
     model: ModelSpec
@@ -63,6 +71,8 @@ class ReplicaGroup:
     step_time: StepTimeSpec = None
     schedule: SchedulerOptions | None = None
     endpoints: tuple[str, ...] = ()
+    engine: str = "auto"
+    served_as: str | None = None
 
     @property
     def num_accelerators(self) -> int:
@@ -208,6 +218,7 @@ class Fleet:
     engine: EngineOptions = EngineOptions()
     run: RunOptions = RunOptions()
     catalog: str | None = None
+    gateway: GatewayOptions = NO_GATEWAY_OPTIONS
 
     def pool(self, accelerator: str) -> AcceleratorPool:
         """The pool of that name."""
@@ -216,6 +227,10 @@ class Fleet:
     def model(self, name: str) -> ModelSpec:
         """The model of that name."""
         return next(m.spec for m in self.models if m.spec.name == name)
+
+    def longest_context_tokens(self, model: str) -> int:
+        """The longest context of a model, AUTO standing for any."""
+        return max(m.spec.max_context_tokens for m in self.models if model in (m.spec.name, AUTO))
 
     def service_class(self, name: str) -> ServiceClass:
         """The service class of that name."""

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.money import Price, in_millions
+from penstock.fleet.gateway import gateway_section
 from penstock.fleet.marked_yaml import is_text
 from penstock.fleet.values import (
     Choice,
@@ -40,7 +42,9 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
              "confidential": pool.accelerator.confidential} for pool in fleet.accelerators],
         "models": [
             {"name": model.spec.name, "precisions": list(model.precisions),
-             "max_context_tokens": model.spec.max_context_tokens, "config": model.config}
+             "max_context_tokens": model.spec.max_context_tokens, "config": model.config,
+             "quality": None if model.quality == 1.0 else model.quality,
+             "price": model.price and _price(model.price)}
             for model in fleet.models],
         "service_classes": [asdict(service_class) for service_class in fleet.service_classes],
         "traffic": [_traffic(spec) for spec in fleet.traffic],
@@ -55,8 +59,14 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
                      "scale": _choice(fleet.policies.scale)},
         "engine": asdict(engine),
         "run": asdict(fleet.run),
+        "gateway": gateway_section(fleet.gateway),
     })
     return document
+
+
+def _price(price: Price) -> dict[str, float]:
+    return {"input_per_million": in_millions(price.input_per_token),
+            "output_per_million": in_millions(price.output_per_token)}
 
 
 def _sizing(sizing: Sizing, engine: EngineOptions) -> dict[str, Any]:
@@ -125,6 +135,7 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
         "parallelism": asdict(group.parallelism), "precision": group.precision,
         "kv_precision": group.kv_precision, classes: _listed(group.service_classes),
         "step_time": group.step_time, "endpoints": list(group.endpoints) or None,
+        **({"engine": group.engine, "served_as": group.served_as} if count == "count" else {}),
         "schedule": None if group.schedule is None else _schedule(group.schedule, engine)}
 
 
@@ -133,6 +144,8 @@ def replicas_section(fleet: Fleet) -> list[dict[str, Any]]:
     found = []
     for group in fleet.replicas:
         section = _without_none(_group(group, fleet.engine, "count", "service_classes"))
+        if group.engine == "auto":
+            del section["engine"]
         if group.parallelism == ONE_ACCELERATOR:
             del section["parallelism"]
         found.append(section)

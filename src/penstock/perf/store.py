@@ -61,6 +61,11 @@ def save_step_time(model: StepTimeModel, path: Path | str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+def has_document(model: StepTimeModel) -> bool:
+    """Whether a model can be written: those that follow from a catalog entry cannot."""
+    return type(model) in KINDS.values()
+
+
 def step_time_document(model: StepTimeModel) -> dict[str, Any]:
     """The model as plain mappings, lists and numbers."""
     kind = next((name for name, form in KINDS.items() if type(model) is form), None)
@@ -127,13 +132,20 @@ def _evidence(document: Any, where: str) -> Evidence:
     _check_keys(document, ("source", "mean_error", "p95_error", "largest"), ("largest",), where)
     largest = NO_LIMIT
     if document.get("largest") is not None:
-        limits = _numbers(document["largest"], f"{where}: largest")
+        limits = _numbers(_limits(document["largest"]), f"{where}: largest")
         if len(limits) != len(StepFeatures._fields):
             raise InputError(f"{where}: largest has {len(limits)} numbers; expected 4 "
                              f"({', '.join(StepFeatures._fields)})")
         largest = StepFeatures._make(limits)
     return Evidence(str(document["source"]), _number(document["mean_error"], where),
                     _number(document["p95_error"], where), largest)
+
+
+def _limits(value: Any) -> Any:
+    """JSON has no infinity: where it was written as null, there is no limit."""
+    if not isinstance(value, list) or len(value) != len(NO_LIMIT):
+        return value
+    return [most if limit is None else limit for limit, most in zip(value, NO_LIMIT, strict=True)]
 
 
 def _check_keys(document: Any, names: tuple[str, ...], optional: tuple[str, ...],

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from penstock.core.errors import InputError
+from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
 from penstock.fleet.values import Fleet, ModelChoice
 from penstock.workload.select import select
@@ -58,7 +60,13 @@ class Demand:
 
 
 def demands_of(fleet: Fleet, workloads: tuple[Workload, ...]) -> tuple[Demand, ...]:
-    """The demands of a fleet in order of name; ``workloads`` are its traffic, one per seed."""
+    """The demands of a fleet in order of name; ``workloads`` are its traffic, one per seed.
+
+    Raises InputError for traffic that leaves its model open.
+    """
+    if any(spec.model == AUTO for spec in fleet.traffic):
+        raise InputError("traffic: leaves the model to the router (model: auto), so there is no "
+                         "demand of each model to plan for; name the models")
     found = []
     for model in fleet.models:
         of_model = _with_requests(_of_model(w, model.spec.name) for w in workloads)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain, pairwise, repeat
 
 from penstock.core.errors import InputError, nearest
-from penstock.core.request import NO_FORECASTS, NO_NEEDS, Request
+from penstock.core.request import AUTO, NO_FORECASTS, NO_NEEDS, Request
 from penstock.core.slo import ServiceClass
 from penstock.workload.workload import Workload
 
@@ -28,16 +28,19 @@ def requests(workload: Workload, classes: Mapping[str, ServiceClass]) -> Iterato
 def _block(workload: Workload, classes: list[ServiceClass], start: int) -> Iterator[Request]:
     # Python numbers, in blocks: a numpy scalar per field would cost several times as much.
     rows = slice(start, min(start + _BLOCK_ROWS, len(workload)))
+    models = ["" if name == AUTO else name for name in workload.models]
+    answers = workload.answers
     fields = zip(
         range(rows.start, rows.stop),
         workload.arrival_s[rows].tolist(),
         workload.prompt_tokens[rows].tolist(),
         workload.max_tokens[rows].tolist(),
         map(classes.__getitem__, workload.class_index[rows].tolist()),
-        map(workload.models.__getitem__, workload.model_index[rows].tolist()),
+        map(models.__getitem__, workload.model_index[rows].tolist()),
         map(workload.tenants.__getitem__, workload.tenant_index[rows].tolist()),
         _hashes(workload, rows),
-        repeat(workload.hash_block_tokens), repeat(NO_NEEDS), repeat(NO_FORECASTS), repeat(""),
+        repeat(workload.hash_block_tokens), repeat(NO_NEEDS),
+        repeat(NO_FORECASTS) if answers is None else answers.forecasts(rows), repeat(""),
         strict=False,
     )
     return map(Request._make, fields)

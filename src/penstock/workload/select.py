@@ -20,4 +20,5 @@ def select(workload: Workload, rows: NDArray[np.bool_]) -> Workload:
         lengths = np.diff(offsets)
         values = values[np.repeat(rows, lengths)]
         offsets = np.concatenate(([0], np.cumsum(lengths[rows])))
-    return replace(workload, **columns, hash_offsets=offsets, hash_values=values)
+    answers = workload.answers and workload.answers.take(np.flatnonzero(rows))
+    return replace(workload, **columns, hash_offsets=offsets, hash_values=values, answers=answers)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.workload.answers import Answers
+
 IntColumn = NDArray[np.int64]
 FloatColumn = NDArray[np.float64]
 
@@ -16,7 +18,8 @@ class Workload:
     ``arrival_s`` is sorted and starts at or after 0; every other column has its length. The
     ``*_index`` columns point into the name tuples. Row i's prefix hashes are
     ``hash_values[hash_offsets[i]:hash_offsets[i + 1]]``, one per ``hash_block_tokens`` tokens of
-    its prompt's beginning; both are empty without prefix information.
+    its prompt's beginning; both are empty without prefix information. The model AUTO leaves the
+    choice to the router; ``answers`` say then what each model would answer, where they differ.
     """
 
     arrival_s: FloatColumn
@@ -32,6 +35,7 @@ class Workload:
     hash_offsets: IntColumn
     hash_values: IntColumn
     hash_block_tokens: int = 0
+    answers: Answers | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)

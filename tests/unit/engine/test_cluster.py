@@ -1,6 +1,6 @@
 """The event kernel: one order of time, and who serves what."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from itertools import permutations
 
@@ -14,13 +14,14 @@ from penstock.core.snapshot import ReplicaSnapshot
 from penstock.core.units import to_ps
 from penstock.engine.journal import Journal
 from penstock.engine.sim.cluster import Cluster
+from penstock.engine.sim.dispatch import Dispatcher, Seat
 from penstock.engine.sim.oracle import Oracle
 from penstock.engine.sim.recorder import ReplicaRecorder
 from penstock.engine.sim.replica import SimReplica
 from penstock.engine.step_clock import StepClock
 from penstock.perf.linear import LinearStepTime
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.route.protocol import Router
+from penstock.policy.route.protocol import PlainRouter, Router
 from penstock.policy.route.simple import LeastLoaded, RoundRobin
 from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options
@@ -42,7 +43,13 @@ def request(number: int, arrival_s: float, tokens: int = 20, model: str = "m") -
     return Request(number, arrival_s, tokens, 20, ServiceClass("any"), model)
 
 
-class Watching:
+def cluster_of(replicas: list[SimReplica], router: Router, seats: list[Seat],
+               on_refused: Callable[[Request, str], None] = lambda request, reason: None
+               ) -> Cluster:
+    return Cluster(replicas, Dispatcher(router, replicas, seats, on_refused), on_refused)
+
+
+class Watching(PlainRouter):
     """A router that notes the snapshots it was shown."""
 
     def __init__(self, inner: Router) -> None:
@@ -58,8 +65,7 @@ def run(requests: list[Request], num_replicas: int, outputs: dict[int, int],
         router: Router, until_ps: int = 1 << 62) -> tuple[Cluster, list[SimReplica], bytes]:
     stream = BytesIO()
     replicas = [replica(i, outputs, stream) for i in range(num_replicas)]
-    cluster = Cluster(replicas, router, lambda request, reason: None,
-                      [lambda *key: True] * num_replicas, [1.0] * num_replicas)
+    cluster = cluster_of(replicas, router, [Seat("m")] * num_replicas)
     cluster.run(requests, None, until_ps)
     return cluster, replicas, stream.getvalue()
 
@@ -127,9 +133,8 @@ def test_requests_go_only_where_they_are_served() -> None:
     outputs = dict.fromkeys(range(3), 1)
     refused: list[tuple[int, str]] = []
     replicas = [replica(i, outputs) for i in range(2)]
-    cluster = Cluster(replicas, RoundRobin(), lambda r, why: refused.append((r.request_id, why)),
-                      [lambda model, name: model == "a", lambda model, name: model == "b"],
-                      [1.0, 1.0])
+    cluster = cluster_of(replicas, RoundRobin(), [Seat("a"), Seat("b")],
+                         lambda r, why: refused.append((r.request_id, why)))
     cluster.run([request(i, 0.1 * i, model=model) for i, model in enumerate("bac")])
     assert [r.recorder.flush().request_id.tolist() for r in replicas] == [[1], [0]]
     assert refused == [(2, "no replica serves this model and class")]
@@ -138,8 +143,7 @@ def test_requests_go_only_where_they_are_served() -> None:
 def test_what_can_never_fit_is_refused_with_the_limit() -> None:
     refused: list[str] = []
     only = replica(0, {0: 1}, blocks=10)
-    cluster = Cluster([only], RoundRobin(), lambda r, why: refused.append(why),
-                      [lambda *key: True], [1.0])
+    cluster = cluster_of([only], RoundRobin(), [Seat("m")], lambda r, why: refused.append(why))
     cluster.run([request(0, 0.0, tokens=150)])
     assert refused == ["prompt and max_tokens exceed the KV cache of 160 tokens"]
     assert not only.busy

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from zlib import crc32
 
+from penstock.core.request import AUTO
 from penstock.fleet.sources import traffic_sources
 from penstock.fleet.values import Fleet
 from penstock.workload.lengths import TraceLengths
@@ -54,7 +55,7 @@ def answers(fleet: Fleet, model: str, seed: int) -> Answers:
 
     Reads its trace file, if it has one. Raises InputError for one that cannot be used.
     """
-    spec = next((spec for spec in fleet.traffic if spec.model == model), None)
+    spec = next((spec for spec in fleet.traffic if spec.model in (model, AUTO)), None)
     if spec is None:
         return Answers((), seed)
     (source,) = traffic_sources(replace(fleet, traffic=(spec,)))

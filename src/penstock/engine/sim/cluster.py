@@ -4,10 +4,9 @@ import heapq
 from collections.abc import Callable, Iterable, Sequence
 
 from penstock.core.request import Request
-from penstock.core.snapshot import ReplicaSnapshot
-from penstock.core.units import PS_PER_S, to_ps
+from penstock.core.units import to_ps
+from penstock.engine.sim.dispatch import Dispatcher
 from penstock.engine.sim.replica import SimReplica
-from penstock.policy.route.protocol import Router
 
 NEVER_PS = 1 << 62
 
@@ -20,16 +19,11 @@ class Cluster:
     in which equal times were queued.
     """
 
-    def __init__(self, replicas: Sequence[SimReplica], router: Router,
-                 on_refused: Callable[[Request, str], None],
-                 serves: Sequence[Callable[[str, str], bool]], speeds: Sequence[float]) -> None:
+    def __init__(self, replicas: Sequence[SimReplica], dispatcher: Dispatcher,
+                 on_refused: Callable[[Request, str], None]) -> None:
         self._replicas = replicas
-        self._speeds = speeds
-        self._router = router
+        self._dispatcher = dispatcher
         self._on_refused = on_refused
-        self._serves = serves
-        self._candidates: dict[tuple[str, str], list[int]] = {}
-        self._seen: list[ReplicaSnapshot | None] = [None] * len(replicas)
         self._due: list[tuple[int, int]] = []  # (end of run, replica)
         self.now_ps = 0
 
@@ -57,9 +51,10 @@ class Cluster:
                 touched.sort()
             for index in touched:
                 replica = self._replicas[index]
-                self._seen[index] = None
+                self._dispatcher.changed(index)
                 if not replica.busy and replica.begin(now_ps):
                     heapq.heappush(self._due, (replica.end_ps, index))
+                self._dispatcher.learn(index)
             if on_instant is not None:
                 on_instant(now_ps)
 
@@ -85,45 +80,22 @@ class Cluster:
         while True:
             _, index = heapq.heappop(self._due)
             self._replicas[index].finish()
+            self._dispatcher.learn(index)
             touched.append(index)
             if not self._due or self._next_due() > now_ps:
                 return touched
 
     def _deliver(self, request: Request, now_ps: int) -> int:
-        index = self._choose(request, now_ps)
+        index = self._dispatcher.choose(request, now_ps)
         if index < 0:
-            self._on_refused(request, "no replica serves this model and class")
             return -1
-        self._seen[index] = None
+        self._dispatcher.changed(index)
         replica = self._replicas[index]
         end_ps = replica.end_ps
         reason = replica.arrive(request, now_ps)
         if reason is not None:
+            self._dispatcher.turned_away(request)
             self._on_refused(request, reason)
         elif replica.busy and replica.end_ps != end_ps:
             heapq.heappush(self._due, (replica.end_ps, index))
         return index
-
-    def _choose(self, request: Request, now_ps: int) -> int:
-        """The replica for a request, -1 when none serves its model and class."""
-        key = (request.model, request.service_class.name)
-        candidates = self._candidates.get(key)
-        if candidates is None:
-            candidates = [index for index, serves in enumerate(self._serves) if serves(*key)]
-            self._candidates[key] = candidates
-        if len(candidates) < 2:
-            return candidates[0] if candidates else -1
-        snapshots = [self._snapshot(index, request.model, now_ps) for index in candidates]
-        return self._router.route(request, snapshots, now_ps / PS_PER_S).replica_id
-
-    def _snapshot(self, index: int, model: str, now_ps: int) -> ReplicaSnapshot:
-        """A replica as it stands; kept until it changes, which it does all through a jump."""
-        replica = self._replicas[index]
-        seen = self._seen[index]
-        if seen is None or replica.jumping:
-            scheduler = replica.scheduler
-            prompt_tokens, kv_tokens = replica.load(now_ps)
-            seen = self._seen[index] = ReplicaSnapshot(
-                index, model, now_ps / PS_PER_S, scheduler.num_waiting, scheduler.num_running,
-                prompt_tokens, kv_tokens, scheduler.kv_total_tokens, None, self._speeds[index])
-        return seen

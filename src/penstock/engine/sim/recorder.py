@@ -88,6 +88,13 @@ class ReplicaRecorder:
         """Requests that ended since the last flush."""
         return len(self._ended_requests)
 
+    def ended_since(self, count: int) -> list[tuple[Request, int, int, int]]:
+        """Requests that ended after the first ``count`` since the last flush: (request, tokens,
+        first token, last token), moments in picoseconds, -1 for none."""
+        rows, columns = self._ended, _COLUMNS
+        return [(request, rows[at * columns], rows[at * columns + 2], rows[at * columns + 3])
+                for at, request in enumerate(self._ended_requests[count:], count)]
+
     def run(self, plan: StepPlan, num_steps: int, start_ps: int, duration_ps: int, growth_ps: int,
             end_ps: int, finished: tuple[int, ...], requests: Mapping[int, Request]) -> None:
         """``num_steps`` copies of a plan ran from ``start_ps`` to ``end_ps``."""

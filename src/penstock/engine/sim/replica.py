@@ -7,6 +7,7 @@ from penstock.engine.journal import Journal
 from penstock.engine.sim.oracle import Oracle
 from penstock.engine.sim.recorder import ReplicaRecorder
 from penstock.engine.step_clock import StepClock
+from penstock.policy.schedule.progress import Progress, progress
 from penstock.policy.schedule.replica import ReplicaScheduler
 
 
@@ -95,6 +96,17 @@ class SimReplica:
                 group = scheduler.groups[index]
                 kv_tokens += group.growth(done) * group.block_tokens
         return prompt_tokens, kv_tokens
+
+    def progress(self, now_ps: int) -> list[Progress]:
+        """Of every live request, steps that ended within a run included."""
+        done = self._steps_done(now_ps) if self._num_steps > 1 else 0
+        found = progress(self.scheduler)
+        if not done or self._plan is None:
+            return found
+        running = self._plan.groups
+        return [one._replace(context_tokens=one.context_tokens + done,
+                             output_tokens=one.output_tokens + done)
+                if one.group in running else one for one in found]
 
     def stop(self, now_ps: int) -> None:
         """The whole simulation ends: keep the steps that have ended, drop the rest."""

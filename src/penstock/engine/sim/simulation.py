@@ -15,11 +15,13 @@ from penstock.engine.parts import (
     kv_cache,
     random_stream,
     relative_speeds,
+    replica_facts,
     step_noise,
     step_time,
 )
 from penstock.engine.sim.cluster import NEVER_PS, Cluster
 from penstock.engine.sim.columns import Outcomes
+from penstock.engine.sim.dispatch import Dispatcher, Seat
 from penstock.engine.sim.oracle import Oracle
 from penstock.engine.sim.recorder import ReplicaRecorder
 from penstock.engine.sim.replica import SimReplica
@@ -31,7 +33,7 @@ from penstock.metrics.table import RequestTable
 from penstock.perf.calibration import BiasedStepTime
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
-from penstock.policy.route.simple import make_router
+from penstock.policy.route.build import make_router
 from penstock.policy.schedule.build import build_scheduler
 from penstock.predict.length import HistoryLengths, LengthPredictor, ScaledLengths
 from penstock.workload.requests import requests as requests_of
@@ -68,6 +70,7 @@ class _Parts:
     """A cluster ready to run, with what is asked of its parts afterwards."""
 
     cluster: Cluster
+    dispatcher: Dispatcher
     replicas: list[SimReplica]
     kvs: list[KvAllocator]
     outcomes: Outcomes
@@ -83,7 +86,7 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
     """
     with ExitStack() as stack:
         parts = _assemble(fleet, workload, beliefs, journal_dir, seed, stack)
-        watch = _Flusher(parts.replicas, parts.outcomes, on_progress)
+        watch = _Flusher(parts, on_progress)
         drain_s = fleet.run.drain_s
         until_ps = NEVER_PS
         if drain_s is not None:
@@ -112,23 +115,33 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
               seed: int, stack: ExitStack) -> _Parts:
     outcomes = Outcomes(workload, [fleet.service_class(name).slo
                                    for name in workload.service_classes])
-    outputs = workload.output_tokens.tolist()
+    outputs = _outputs(fleet, workload)
     period_ps = max(1, to_ps(workload.duration_s / _NUM_SAMPLES))
     replicas: list[SimReplica] = []
     kvs: list[KvAllocator] = []
-    serves: list[Callable[[str, str], bool]] = []
     for group in fleet.replicas:
         for _ in range(group.count):
             journal = _journal(fleet, group, journal_dir, len(replicas), stack)
             kv = kv_cache(fleet, group)
-            replicas.append(_replica(fleet, group, len(replicas), kv, outputs, period_ps, beliefs,
-                                     journal, random_stream(seed, "step-time", len(replicas))))
+            replicas.append(_replica(fleet, group, len(replicas), kv, outputs[group.model.name],
+                                     period_ps, beliefs, journal, random_stream(
+                                         seed, "step-time", len(replicas))))
             kvs.append(kv)
-            serves.append(_serves(group))
     rng = random_stream(seed, "routing", 0)
-    router = make_router(fleet.policies.route.name, lambda n: int(rng.integers(n)))
-    cluster = Cluster(replicas, router, outcomes.refuse, serves, relative_speeds(fleet))
-    return _Parts(cluster, replicas, kvs, outcomes)
+    route = fleet.policies.route
+    router = make_router(route.name, route.options, replica_facts(fleet),
+                         lambda n: int(rng.integers(n)))
+    dispatcher = Dispatcher(router, replicas, _seats(fleet), outcomes.refuse)
+    cluster = Cluster(replicas, dispatcher, outcomes.refuse)
+    return _Parts(cluster, dispatcher, replicas, kvs, outcomes)
+
+
+def _outputs(fleet: Fleet, workload: Workload) -> dict[str, list[int]]:
+    """True output tokens of all requests, by model."""
+    models = {group.model.name for group in fleet.replicas}
+    if workload.answers is None:
+        return dict.fromkeys(models, workload.output_tokens.tolist())
+    return {model: workload.answers.tokens_of(model).tolist() for model in models}
 
 
 @contextmanager
@@ -147,10 +160,10 @@ def _no_cycle_search() -> Iterator[None]:
 class _Flusher:
     """Moves ended requests from the recorders to the columns before they pile up."""
 
-    def __init__(self, replicas: list[SimReplica], outcomes: Outcomes,
-                 on_progress: Callable[[int], None] | None) -> None:
-        self._replicas = replicas
-        self._outcomes = outcomes
+    def __init__(self, parts: _Parts, on_progress: Callable[[int], None] | None) -> None:
+        self._dispatcher = parts.dispatcher
+        self._replicas = parts.replicas
+        self._outcomes = parts.outcomes
         self._on_progress = on_progress
         self._instants = 0
 
@@ -172,6 +185,7 @@ class _Flusher:
     def _store(self, replica: SimReplica) -> None:
         unfinished = replica.recorder.unfinished
         self._outcomes.store(replica.replica_id, replica.recorder.flush(), unfinished)
+        self._dispatcher.flushed(replica.replica_id)
 
 
 def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, kv: KvAllocator,
@@ -191,14 +205,11 @@ def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, kv: KvAllocator
                       ReplicaRecorder(period_ps, to_ps(fleet.run.warmup_s)), journal)
 
 
-def _serves(group: ReplicaGroup) -> Callable[[str, str], bool]:
-    """Whether the group's replicas take a (model, service class)."""
-    model, classes = group.model.name, group.service_classes
-
-    def serves(wanted: str, service_class: str) -> bool:
-        return wanted == model and (classes is None or service_class in classes)
-
-    return serves
+def _seats(fleet: Fleet) -> list[Seat]:
+    speeds = iter(relative_speeds(fleet))
+    return [Seat(group.model.name,
+                 None if group.service_classes is None else frozenset(group.service_classes),
+                 next(speeds)) for group in fleet.replicas for _ in range(group.count)]
 
 
 def _journal(fleet: Fleet, group: ReplicaGroup, folder: Path | None, replica_id: int,

@@ -4,12 +4,38 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from penstock.core.decision import Route
+from penstock.core.departure import Departure
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 
 
 class Router(Protocol):
-    """Chooses among snapshots of the replicas that may serve the request (never empty)."""
+    """Chooses among snapshots of the replicas that may serve the request (never empty).
+
+    ``looks_into_queues`` asks for snapshots that list the replica's requests; ``learns`` asks to be
+    told how requests ended.
+    """
+
+    @property
+    def looks_into_queues(self) -> bool:
+        """Whether snapshots must carry their queue."""
+
+    @property
+    def learns(self) -> bool:
+        """Whether ``ended`` is to be called, and expected lengths kept up to date."""
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
         """The chosen replica, with the terms of the choice."""
+
+    def ended(self, departure: Departure) -> None:
+        """A request that was routed has left its replica."""
+
+
+class PlainRouter:
+    """What routers are that keep no account of requests."""
+
+    looks_into_queues = False
+    learns = False
+
+    def ended(self, departure: Departure) -> None:
+        """Nothing is learned."""

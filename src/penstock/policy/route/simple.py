@@ -1,15 +1,14 @@
-"""Routing by counting: round robin, least loaded, two choices."""
+"""Routing by counting what each replica has: in turn, at random, the least of something."""
 
 from collections.abc import Callable, Sequence
 
 from penstock.core.decision import Route
-from penstock.core.errors import InputError, nearest
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
-from penstock.policy.route.protocol import Router
+from penstock.policy.route.protocol import PlainRouter
 
 
-class RoundRobin:
+class RoundRobin(PlainRouter):
     """Takes replicas in turn, per set of candidates."""
 
     def __init__(self) -> None:
@@ -30,7 +29,7 @@ def load(replica: ReplicaSnapshot, prompt_tokens: int = 0) -> tuple[float, float
     return (work_tokens / replica.speed, num_requests / replica.speed, replica.replica_id)
 
 
-class LeastLoaded:
+class LeastLoaded(PlainRouter):
     """Takes the replica with the least work in sight."""
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
@@ -39,7 +38,7 @@ class LeastLoaded:
         return Route(least[2], {"load": least[0]})
 
 
-class TwoChoices:
+class TwoChoices(PlainRouter):
     """The less loaded of two replicas drawn at random (Mitzenmacher 2001).
 
     ``draw(n)`` gives a whole number below n; the random source belongs to the caller.
@@ -57,15 +56,43 @@ class TwoChoices:
         return Route(least[2], {"load": least[0]})
 
 
-ROUTERS = ("round_robin", "least_loaded", "two_choices")
+class Random(PlainRouter):
+    """Any replica, each as likely. ``draw(n)`` gives a whole number below n."""
+
+    def __init__(self, draw: Callable[[int], int]) -> None:
+        self._draw = draw
+
+    def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
+        return Route(replicas[self._draw(len(replicas))].replica_id)
 
 
-def make_router(name: str, draw: Callable[[int], int]) -> Router:
-    """The named router. Raises InputError for an unknown name."""
-    if name == "round_robin":
-        return RoundRobin()
-    if name == "least_loaded":
-        return LeastLoaded()
-    if name == "two_choices":
-        return TwoChoices(draw)
-    raise InputError(f"unknown routing policy {name!r}{nearest(name, ROUTERS)}")
+class ShortestQueue(PlainRouter):
+    """The replica with the fewest requests, running and waiting."""
+
+    def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
+        least = min((r.num_running + r.num_waiting, r.replica_id) for r in replicas)
+        return Route(least[1], {"num_requests": least[0]})
+
+
+class FewestWaiting(PlainRouter):
+    """The replica with the fewest waiting requests; of equals the one with fewer running."""
+
+    def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
+        least = min((r.num_waiting, r.num_running, r.replica_id) for r in replicas)
+        return Route(least[2], {"num_waiting": least[0]})
+
+
+class FreeKv(PlainRouter):
+    """The replica with the most free KV room per active request, waiting prompts counted as taken.
+
+    Llumnix's load measure without its migration ("Llumnix-minus" in Block, arXiv 2508.03611).
+    """
+
+    def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
+        most = max((_free_kv(r), -r.replica_id) for r in replicas)
+        return Route(-most[1], {"free_kv_tokens": most[0]})
+
+
+def _free_kv(replica: ReplicaSnapshot) -> float:
+    free = replica.kv_total_tokens - replica.kv_used_tokens - replica.queued_prompt_tokens
+    return free / max(1, replica.num_running + replica.num_waiting)

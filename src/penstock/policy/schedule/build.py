@@ -2,6 +2,7 @@
 
 from penstock.perf.protocol import StepTimeModel
 from penstock.policy.kv.protocol import KvAllocator
+from penstock.policy.schedule.adaptable import AdaptableScheduler
 from penstock.policy.schedule.chunking import (
     Chunking,
     FixedChunks,
@@ -20,19 +21,18 @@ from penstock.policy.schedule.relegation import (
     NeverRelegate,
     Relegation,
 )
-from penstock.policy.schedule.replica import ReplicaScheduler
 from penstock.predict.length import HistoryLengths, LengthPredictor
 
 
 def build_scheduler(options: SchedulerOptions, step_time: StepTimeModel, kv: KvAllocator,
                     lengths: LengthPredictor | None = None,
-                    max_in_flight: int = 1) -> ReplicaScheduler:
+                    max_in_flight: int = 1) -> AdaptableScheduler:
     """A fresh scheduler.
 
     ``step_time`` is what the policy believes about the device, which need not be what a simulator
     charges; ``lengths`` is what it believes about outputs (default: learnt from finished ones).
     """
-    return ReplicaScheduler(
+    return AdaptableScheduler(
         order=order_key(options), chunking=_chunking(options, step_time),
         relegation=_relegation(options), pacing=_pacing(options, step_time, lengths), kv=kv,
         max_num_seqs=options.max_num_seqs, max_in_flight=max_in_flight,

@@ -28,6 +28,9 @@ class Chunking(Protocol):
     def limit(self, sequence: Sequence, prefill_tokens: int, attention_work: float) -> int:
         """Tokens of this prompt that the step may take on top of what it already holds."""
 
+    def believe(self, step_time: StepTimeModel) -> None:
+        """From now on, steps are expected to take what this model says."""
+
 
 class FixedChunks:
     """Sarathi-Serve (OSDI 2024): a fixed token budget per step, decodes first."""
@@ -46,6 +49,9 @@ class FixedChunks:
     def limit(self, sequence: Sequence, prefill_tokens: int,
               attention_work: float) -> int:
         return self._left - prefill_tokens
+
+    def believe(self, step_time: StepTimeModel) -> None:
+        """Step times do not matter to it."""
 
 
 class WholePrompts:
@@ -69,6 +75,9 @@ class WholePrompts:
         if needed <= left or prefill_tokens == 0:
             return needed
         return 0
+
+    def believe(self, step_time: StepTimeModel) -> None:
+        """Step times do not matter to it."""
 
 
 # Candidate step totals of the artefact (niyama_asplos2026, scheduler of the DEADLINE class).
@@ -100,6 +109,9 @@ class GridChunks:
     def limit(self, sequence: Sequence, prefill_tokens: int,
               attention_work: float) -> int:
         return self._left - prefill_tokens
+
+    def believe(self, step_time: StepTimeModel) -> None:
+        self._step_time = step_time
 
     def total_tokens(self, load: DecodeLoad, head_context_tokens: int) -> int:
         """The step total (prompt and decode tokens) for these decodes and this slack."""
@@ -158,6 +170,9 @@ class SolvedChunks:
             else:
                 high = middle
         return low
+
+    def believe(self, step_time: StepTimeModel) -> None:
+        self._step_time = step_time
 
     def _fits(self, tokens: int, sequence: Sequence, prefill_tokens: int,
               attention_work: float) -> bool:

@@ -5,6 +5,7 @@ from typing import Protocol
 from penstock.core.request import Request
 from penstock.core.slo import Slo
 from penstock.core.step import StepPlan
+from penstock.perf.protocol import StepTimeModel
 from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.sequence import Sequence
 
@@ -59,6 +60,9 @@ class Pacing(Protocol):
     def committed(self, plan: StepPlan, num_steps: int, planned_s: float, now_s: float) -> None:
         """A step that could start at ``planned_s`` ended at ``now_s``."""
 
+    def believe(self, step_time: StepTimeModel) -> None:
+        """From now on, steps are expected to take what this model says."""
+
 
 def all_groups(groups: list[DecodeGroup]) -> tuple[int, ...]:
     """Every group that has members."""
@@ -106,3 +110,6 @@ class PlainPacing:
 
     def committed(self, plan: StepPlan, num_steps: int, planned_s: float, now_s: float) -> None:
         """Nothing is learnt."""
+
+    def believe(self, step_time: StepTimeModel) -> None:
+        """Step times do not matter to it."""

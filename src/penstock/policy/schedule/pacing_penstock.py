@@ -37,7 +37,6 @@ class PenstockPacing(PlainPacing):
     def __init__(self, options: SchedulerOptions, step_time: StepTimeModel,
                  lengths: LengthPredictor) -> None:
         super().__init__()
-        self._step_time = step_time
         self._lengths = lengths
         self._bank_share = options.bank_share
         self._least_margin = 1.0 + options.time_margin
@@ -45,13 +44,22 @@ class PenstockPacing(PlainPacing):
         self._may_wait = options.decodes_may_wait
         self._correction = OnlineCorrection()  # observed / predicted step time
         self._step_s = 0.05  # how long steps with decodes take
-        self._full_step_s = step_time.seconds(options.max_step_tokens, 0.0, 0, 0)
+        self._max_step_tokens = options.max_step_tokens
         self.prefill_share = 0.9
+        self._set_rates(step_time)
+
+    def _set_rates(self, step_time: StepTimeModel) -> None:
+        self._step_time = step_time
+        self._full_step_s = step_time.seconds(self._max_step_tokens, 0.0, 0, 0)
         self._token_s = (step_time.seconds(2048, 0.0, 0, 0)
                          - step_time.seconds(1024, 0.0, 0, 0)) / 1024
         slopes = step_time.slopes
         self._work_s = slopes.work_s if slopes else 0.0
         self._context_s = slopes.context_s if slopes else 0.0
+
+    def believe(self, step_time: StepTimeModel) -> None:
+        self._set_rates(step_time)
+        self._correction.factor = 1.0  # what the old model had wrong is no fault of this one
 
     def itl_s(self, slo: Slo) -> float | None:
         # A class with only an end-to-end target has one due time per request, which no turn moves.

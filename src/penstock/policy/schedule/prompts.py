@@ -1,6 +1,7 @@
 """Prompts that are not fully computed, best first."""
 
 import heapq
+from collections.abc import Iterable
 
 from penstock.policy.schedule.order import OrderKey
 from penstock.policy.schedule.sequence import Sequence
@@ -42,6 +43,14 @@ class PromptQueue:
     def complete(self) -> None:
         """The best started sequence computed the rest of its prompt."""
         heapq.heappop(self._started)
+
+    def rebuild(self, sequences: Iterable[Sequence]) -> None:
+        """Start over from what these sequences are: ranks or states changed at any place."""
+        unfinished = [s for s in sequences if s.join_turn < 0]
+        self._waiting = [self.rank(s) for s in unfinished if not s.started]
+        self._started = [self.rank(s) for s in unfinished if s.started]
+        heapq.heapify(self._waiting)
+        heapq.heapify(self._started)
 
     def best_waiting(self) -> Sequence | None:
         """The best sequence without KV."""

@@ -6,6 +6,7 @@ give the same plans in a simulator, in an engine and on replay.
 """
 
 from collections import deque
+from collections.abc import Iterable
 
 from penstock.core.decision import Accept, Reject
 from penstock.core.request import Request
@@ -111,6 +112,10 @@ class ReplicaScheduler:
         """(preemptions, relegations) of a live request so far."""
         sequence = self._sequences[request_id]
         return sequence.num_preemptions, sequence.num_relegations
+
+    def live(self) -> Iterable[Sequence]:
+        """Every request that is not over, in order of arrival."""
+        return self._sequences.values()
 
     # -- requests come and go -------------------------------------------------------------------
 

@@ -2,17 +2,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.errors import InputError
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.policy.route.simple import (
-    ROUTERS,
+    FewestWaiting,
+    FreeKv,
     LeastLoaded,
+    Random,
     RoundRobin,
+    ShortestQueue,
     TwoChoices,
     load,
-    make_router,
 )
 
 REQUEST = Request(0, 0.0, 10, 10, ServiceClass("any"))
@@ -68,12 +69,28 @@ def test_two_choices_takes_the_better_of_two_different_ones(queued: list[int],
     assert chosen == min((first, second), key=lambda i: load(replicas[i]))
 
 
-@pytest.mark.parametrize("name", ROUTERS)
-def test_every_named_router_routes(name: str) -> None:
-    router = make_router(name, lambda below: below - 1)
-    assert router.route(REQUEST, [snapshot(4)], 0.0).replica_id == 4
+@given(st.integers(1, 9), st.data())
+def test_random_takes_what_is_drawn(num: int, data: st.DataObject) -> None:
+    drawn = data.draw(st.integers(0, num - 1))
+    below: list[int] = []
+    router = Random(lambda n: below.append(n) or drawn)  # type: ignore[func-returns-value]
+    assert router.route(REQUEST, [snapshot(i + 5) for i in range(num)], 0.0).replica_id == drawn + 5
+    assert below == [num]
 
 
-def test_an_unknown_router_names_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"'least-loaded'; did you mean 'least_loaded'\?"):
-        make_router("least-loaded", lambda below: 0)
+@pytest.mark.parametrize(("router", "chosen"), [
+    (ShortestQueue(), 2), (FewestWaiting(), 1), (FreeKv(), 0)])
+def test_each_count_has_its_own_favourite(router: ShortestQueue | FewestWaiting | FreeKv,
+                                          chosen: int) -> None:
+    replicas = [snapshot(0, running=4)._replace(num_waiting=1, kv_total_tokens=100_000),
+                snapshot(1, running=5)._replace(num_waiting=0, kv_used_tokens=900),
+                snapshot(2, running=1)._replace(num_waiting=2, kv_used_tokens=900)]
+    assert router.route(REQUEST, replicas, 0.0).replica_id == chosen
+    equal = [replicas[0]._replace(replica_id=i) for i in (3, 1, 2)]
+    assert router.route(REQUEST, equal, 0.0).replica_id == 1
+
+
+def test_waiting_prompts_count_against_free_kv() -> None:
+    full = snapshot(0, queued=900)._replace(num_waiting=1)
+    half = snapshot(1, kv_used=500)._replace(num_running=1)
+    assert FreeKv().route(REQUEST, [full, half], 0.0).replica_id == 1

@@ -1,0 +1,17 @@
+"""How a request went on a replica, as far as a router can see it."""
+
+from typing import NamedTuple
+
+
+class Departure(NamedTuple):
+    """A request that has left its replica: at its natural end where ``finished``.
+
+    ``ttft_s`` and ``e2e_s`` count from its arrival; ``ttft_s`` is ``None`` where no token came.
+    """
+
+    request_id: int
+    replica_id: int
+    finished: bool
+    output_tokens: int
+    ttft_s: float | None
+    e2e_s: float

@@ -1,0 +1,93 @@
+"""What a client's request says of its objectives, inside the engine that serves it.
+
+Engines hand on a mapping of plain values (vLLM's ``vllm_xargs``). Nobody can be told of a mistake
+there any more, so what makes no sense counts as not said.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from penstock.core.slo import ServiceClass, Slo
+
+_TARGETS = ("ttft_s", "itl_s", "e2e_s")
+
+
+class ServiceClasses:
+    """The classes that requests may name; ``default`` has those that name none or an unknown one.
+
+    Targets of a request's own (``ttft_s``, ``itl_s``, ``e2e_s``) replace its class's. Decodes of
+    one class advance together at one pace, so a pace of its own makes a class of its own, of which
+    there are ``MOST`` at most: paces are rounded down to two digits, and past that many classes the
+    class's own pace is kept.
+    """
+
+    MOST: ClassVar[int] = 256
+
+    def __init__(self, classes: tuple[ServiceClass, ...], default: ServiceClass) -> None:
+        self._named = {one.name: one for one in (default, *classes)}
+        self._by_priority = {one.priority: one for one in reversed(classes)}
+        self._default = default
+        self._made: set[str] = set()
+
+    def of(self, said: Mapping[str, Any] | None, priority: int = 0) -> ServiceClass:
+        """The class of a request: by name, else by a priority other than 0, else the default."""
+        said = said or {}
+        asked = _whole(said.get("priority"))
+        if asked is None:
+            asked = priority or None
+        name = said.get("service_class")
+        if isinstance(name, str) and name in self._named:
+            base = self._named[name]
+        else:
+            base = self._default if asked is None else self._by_priority.get(asked, self._default)
+        targets: dict[str, Any] = {target: seconds for target in _TARGETS
+                                   if (seconds := _seconds(said.get(target))) is not None}
+        if asked is not None and asked != base.priority:
+            base = replace(base, priority=asked)
+        return self._with_targets(base, targets) if targets else base
+
+    def _with_targets(self, base: ServiceClass, targets: dict[str, Any]) -> ServiceClass:
+        slo = replace(base.slo, **targets)
+        pace = slo.itl_s
+        if pace is not None and pace != base.slo.itl_s:
+            pace = _two_digits(pace)
+        name = base.name
+        if _kind(replace(slo, itl_s=pace)) != _kind(base.slo):
+            name = f"{base.name}@{'end' if pace is None else format(pace, 'g')}"
+            if name not in self._made and len(self._made) >= self.MOST:
+                return replace(base, slo=replace(slo, itl_s=base.slo.itl_s))
+            self._made.add(name)
+        return replace(base, name=name, slo=replace(slo, itl_s=pace))
+
+
+def _kind(slo: Slo) -> tuple[float | None, bool]:
+    """What members of one decode group must share: the pace, and whether only the end is due."""
+    return slo.itl_s, slo.itl_s is None and slo.e2e_s is not None
+
+
+def _seconds(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return int(number) if math.isfinite(number) and number == int(number) else None
+
+
+def _two_digits(seconds: float) -> float:
+    """Rounded down, since a pace that is kept too well is no miss."""
+    unit = 10.0 ** (math.floor(math.log10(seconds)) - 1)
+    return float(f"{math.floor(seconds / unit + 1e-9) * unit:.2g}")

@@ -1,0 +1,31 @@
+"""What a router may know of models and replicas that does not change while they run."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from penstock.core.money import FREE, Price
+from penstock.predict.latency import LatencyPrior
+
+
+class Offer(NamedTuple):
+    """A model as a router sees it.
+
+    ``size`` (parameters per token) and ``quality`` (0 to 1, the mean of its answers) speak for it
+    where nothing is known of a request.
+    """
+
+    model: str
+    price: Price = FREE
+    size: float = 0.0
+    quality: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaFacts:
+    """One replica. Replicas of one ``kind`` are alike, so what is learned of one holds for all."""
+
+    replica_id: int
+    offer: Offer
+    kind: str
+    prior: LatencyPrior
+    confidential: bool = False

@@ -1,0 +1,1 @@
+"""Joint choice of model and replica: utility in money under hard demands."""

@@ -1,0 +1,170 @@
+"""What a request is worth on each replica."""
+
+from collections.abc import Mapping, Sequence
+
+from penstock.core.decision import Prospect
+from penstock.core.forecast import Forecast
+from penstock.core.request import NO_NEEDS, Request
+from penstock.core.slo import Slo
+from penstock.core.snapshot import ReplicaSnapshot
+from penstock.policy.route.affinity import PrefixMemory
+from penstock.policy.route.facts import ReplicaFacts
+from penstock.policy.route.joint.options import JointOptions
+from penstock.predict.latency import E2E, TPOT, TTFT, LatencyPredictor, Pace
+
+CONFIDENTIAL, BUDGET, QUALITY, CHANCE = "confidential", "budget", "quality", "chance"
+"""Reasons of a prospect that may not be taken, the firmest first."""
+
+
+class Paces:
+    """The pace of every replica, worked out once per snapshot."""
+
+    def __init__(self, facts: Mapping[int, ReplicaFacts],
+                 predictors: Mapping[str, LatencyPredictor]) -> None:
+        self._facts = facts
+        self._predictors = predictors
+        self._known: dict[int, tuple[ReplicaSnapshot, int, Pace]] = {}
+        self._num_learned = 0
+
+    def learned(self) -> None:
+        """What is known of latency has changed."""
+        self._num_learned += 1
+
+    def of(self, replica: ReplicaSnapshot) -> Pace:
+        """The pace at this snapshot."""
+        known = self._known.get(replica.replica_id)
+        if known is not None and known[0] is replica and known[1] == self._num_learned:
+            return known[2]
+        pace = self._predictors[self._facts[replica.replica_id].kind].pace(replica)
+        self._known[replica.replica_id] = (replica, self._num_learned, pace)
+        return pace
+
+
+class Valuer:
+    """Values pairs of request and replica by one utility, in money."""
+
+    def __init__(self, facts: Mapping[int, ReplicaFacts],
+                 predictors: Mapping[str, LatencyPredictor], options: JointOptions,
+                 memory: PrefixMemory) -> None:
+        self._facts = facts
+        self._predictors = predictors
+        self._options = options
+        self._memory = memory
+        self.paces = Paces(facts, predictors)
+
+    def prospects(self, request: Request, forecasts: Mapping[str, Forecast],
+                  replicas: Sequence[ReplicaSnapshot], dual_price: float,
+                  now_s: float) -> list[Prospect]:
+        """The request on every replica, in order. ``dual_price`` raises prices for a tenant whose
+        spending is ahead of its budget."""
+        options, facts = self._options, self._facts
+        value = options.answer_value * request.service_class.weight
+        remembers = options.affinity and self._memory.knows(request)
+        slo = request.service_class.slo
+        age_s = now_s - request.arrival_s
+        markup = 1.0 + dual_price
+        found: list[Prospect] = []
+        for replica in replicas:
+            fact = facts[replica.replica_id]
+            forecast = forecasts[fact.offer.model]
+            prompt_tokens = request.prompt_tokens
+            if remembers:
+                prompt_tokens -= self._memory.cached_tokens(request, replica.replica_id)
+            output = forecast.output_tokens
+            if output > request.max_tokens:
+                output = float(request.max_tokens)
+            pace = self.paces.of(replica)
+            context = request.prompt_tokens + 0.5 * output
+            ttft_s = pace.ttft_s(prompt_tokens)
+            tpot_s = pace.tpot_of(context)
+            e2e_s = ttft_s + output * tpot_s
+            chance = self._chance(fact.kind, slo, age_s, ttft_s, tpot_s, output)
+            others_s = _others_s(replica, pace, prompt_tokens, output, context)
+            quality = forecast.quality - options.caution * forecast.quality_sd
+            price = (request.prompt_tokens * fact.offer.price.input_per_token
+                     + output * fact.offer.price.output_per_token)
+            utility = (value * quality * chance - price * markup
+                       - options.second_value * (e2e_s + others_s))
+            found.append(Prospect(replica.replica_id, utility, quality, price, chance, ttft_s,
+                                  e2e_s, others_s,
+                                  _barrier(request, fact, quality, chance, options)))
+        return found
+
+    def _chance(self, kind: str, slo: Slo, age_s: float, ttft_s: float, tpot_s: float,
+                output: float) -> float:
+        """The chance that every target is kept: the least of them, since one load drives all."""
+        least = 1.0
+        predictor = self._predictors[kind]
+        if slo.ttft_s is not None:
+            least = predictor.chance(TTFT, ttft_s, slo.ttft_s - age_s)
+        if slo.itl_s is not None:
+            limit_s = slo.itl_s
+            if slo.itl == "paced" and slo.ttft_s is not None and output > 1.0:
+                # A first token that comes early leaves more time for the others.
+                limit_s += max(0.0, slo.ttft_s - age_s - ttft_s) / output
+            least = min(least, predictor.chance(TPOT, tpot_s, limit_s))
+        if slo.e2e_s is not None:
+            least = min(least, predictor.chance(E2E, ttft_s + output * tpot_s,
+                                                slo.e2e_s - age_s))
+        return least
+
+
+def _others_s(replica: ReplicaSnapshot, pace: Pace, prompt_tokens: int, output: float,
+              context: float) -> float:
+    """Seconds that the replica's other requests wait longer, all together.
+
+    Its prompt holds up every running request once; then each of its steps is longer by what its
+    sequence costs, for as long as the others are still there.
+    """
+    running, present = replica.num_running, replica.num_running + replica.num_waiting
+    if not present:
+        return 0.0
+    mean_left = replica.pending_output_tokens / present
+    steps = output if output < mean_left else mean_left
+    return (present * prompt_tokens * pace.token_s
+            + running * steps * (pace.seq_s + pace.context_s * context))
+
+
+def _barrier(request: Request, fact: ReplicaFacts, quality: float, chance: float,
+             options: JointOptions) -> str:
+    """What keeps the replica from serving the request, empty where nothing does."""
+    needs = request.needs
+    if needs is not NO_NEEDS:
+        if needs.confidential and not fact.confidential:
+            return CONFIDENTIAL
+        if needs.max_cost is not None and affordable_tokens(request, fact) < 1:
+            return BUDGET
+        if needs.min_quality is not None and quality < needs.min_quality:
+            return QUALITY
+    return CHANCE if chance < options.min_chance else ""
+
+
+def told(prospect: Prospect, request: Request) -> str:
+    """In words what kept a replica from serving a request."""
+    if prospect.reason == CONFIDENTIAL:
+        return "does not run in confidential mode"
+    if prospect.reason == BUDGET:
+        return "would spend the whole budget on the prompt"
+    if prospect.reason == QUALITY:
+        return f"is expected to answer with quality {prospect.quality:.3g} only"
+    if prospect.reason == CHANCE:
+        return f"would keep the targets of {request.service_class.name} with a chance of " \
+               f"{prospect.chance:.0%} only"
+    return prospect.reason
+
+
+def affordable_tokens(request: Request, fact: ReplicaFacts) -> int:
+    """Output tokens that the request's own budget pays for; ``max_tokens`` where it has none."""
+    ceiling = request.needs.max_cost
+    if ceiling is None:
+        return request.max_tokens
+    left = ceiling - request.prompt_tokens * fact.offer.price.input_per_token
+    if left < 0.0:
+        return 0
+    if fact.offer.price.output_per_token <= 0.0:
+        return request.max_tokens
+    # The small term keeps an exact budget exact despite binary fractions.
+    tokens = left / fact.offer.price.output_per_token + 1e-9
+    return request.max_tokens if tokens >= request.max_tokens else int(tokens)
+
+

@@ -1,0 +1,174 @@
+"""Model and replica chosen together, for the best utility in one unit: money."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from math import inf
+
+from penstock.core.decision import ACCEPT, NOWHERE, Admit, Prospect, Reject, Relax, Route
+from penstock.core.departure import Departure
+from penstock.core.request import Request
+from penstock.core.snapshot import ReplicaSnapshot
+from penstock.policy.route.affinity import PrefixMemory
+from penstock.policy.route.facts import ReplicaFacts
+from penstock.policy.route.joint.assign import assign
+from penstock.policy.route.joint.options import JointOptions
+from penstock.policy.route.joint.prospects import (
+    BUDGET,
+    CHANCE,
+    CONFIDENTIAL,
+    QUALITY,
+    Valuer,
+    affordable_tokens,
+    told,
+)
+from penstock.policy.route.usual import UsualForecasts
+from penstock.predict.latency import Asked, LatencyPredictor
+
+MOST_ASKED = 1 << 17
+_RETRY_AFTER_S = 1.0
+
+
+class JointRouter:
+    """Takes, for every request, the replica of the highest utility among those that are eligible.
+
+    ``dual_price`` gives a tenant's present markup on prices. Requests that come without a forecast
+    get the models' mean quality and the lengths of their class so far.
+    """
+
+    looks_into_queues = False
+    learns = True
+
+    def __init__(self, facts: Sequence[ReplicaFacts], options: JointOptions,
+                 usual: UsualForecasts, dual_price: Callable[[str], float]) -> None:
+        self._facts = {fact.replica_id: fact for fact in facts}
+        self._options = options
+        self._usual = usual
+        self._dual_price = dual_price
+        self._predictors = {fact.kind: LatencyPredictor(fact.prior) for fact in facts}
+        self._memory = PrefixMemory()
+        self._valuer = Valuer(self._facts, self._predictors, options, self._memory)
+        self._asked: OrderedDict[int, Asked] = OrderedDict()
+
+    def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
+        prospects = self._prospects(request, replicas, now_s)
+        eligible, admit = self._eligible(request, prospects)
+        if not eligible:
+            return Route(NOWHERE, admit=admit, prospects=tuple(prospects),
+                         rejected={p.replica_id: told(p, request) for p in prospects})
+        # Equal utilities: the replica with the lower number.
+        best = max(eligible, key=lambda p: (p.utility, -p.replica_id))
+        return self._settled(request, replicas, prospects, best, admit)
+
+    def route_many(self, requests: Sequence[Request],
+                   replicas: Sequence[Sequence[ReplicaSnapshot]], now_s: float) -> list[Route]:
+        """Requests that wait at the same moment, each with its own candidates: the assignment of
+        the highest utility together, where every request that a replica is given delays the next.
+        """
+        tables = [self._prospects(request, seen, now_s)
+                  for request, seen in zip(requests, replicas, strict=True)]
+        verdicts = [self._eligible(request, prospects)
+                    for request, prospects in zip(requests, tables, strict=True)]
+        ids = sorted({p.replica_id for eligible, _ in verdicts for p in eligible})
+        column = {replica_id: i for i, replica_id in enumerate(ids)}
+        costs = [[inf] * len(ids) for _ in requests]
+        for row, (eligible, _) in zip(costs, verdicts, strict=True):
+            for prospect in eligible:
+                row[column[prospect.replica_id]] = -prospect.utility
+        chosen = assign(costs, self._surcharges(ids, requests, replicas))
+        routes: list[Route] = []
+        for request, seen, prospects, verdict, at in zip(requests, replicas, tables, verdicts,
+                                                         chosen, strict=True):
+            if at < 0:
+                routes.append(Route(NOWHERE, admit=verdict[1], prospects=tuple(prospects),
+                                    rejected={p.replica_id: told(p, request) for p in prospects}))
+                continue
+            best = next(p for p in prospects if p.replica_id == ids[at])
+            routes.append(self._settled(request, seen, prospects, best, verdict[1]))
+        return routes
+
+    def ended(self, departure: Departure) -> None:
+        self._usual.ended(departure)
+        asked = self._asked.pop(departure.request_id, None)
+        if asked is None or not departure.finished or departure.ttft_s is None:
+            return
+        fact = self._facts[departure.replica_id]
+        self._predictors[fact.kind].ended(asked, departure.ttft_s, departure.e2e_s,
+                                          departure.output_tokens)
+        self._valuer.paces.learned()
+
+    # -- how it is done -------------------------------------------------------------------------
+
+    def _prospects(self, request: Request, replicas: Sequence[ReplicaSnapshot],
+                   now_s: float) -> list[Prospect]:
+        return self._valuer.prospects(request, self._usual.of(request), replicas,
+                                      self._dual_price(request.tenant), now_s)
+
+    def _eligible(self, request: Request,
+                  prospects: Sequence[Prospect]) -> tuple[list[Prospect], Admit]:
+        """Those that may be taken, after giving up as little as possible."""
+        eligible = [p for p in prospects if not p.reason]
+        if eligible:
+            return eligible, ACCEPT
+        given_up: list[str] = []
+        for demand in self._options.relax:
+            given_up.append(demand)
+            eligible = [p for p in prospects if p.reason in given_up]
+            if eligible:
+                return eligible, Relax(_relaxed(request, eligible))
+        return [], Reject(_refused(request, prospects),
+                          _RETRY_AFTER_S if any(p.reason == CHANCE for p in prospects) else None)
+
+    def _settled(self, request: Request, replicas: Sequence[ReplicaSnapshot],
+                 prospects: Sequence[Prospect], best: Prospect, admit: Admit) -> Route:
+        fact = self._facts[best.replica_id]
+        predictor = self._predictors[fact.kind]
+        replica = next(r for r in replicas if r.replica_id == best.replica_id)
+        prompt_tokens = request.prompt_tokens
+        if self._options.affinity and self._memory.knows(request):
+            prompt_tokens -= self._memory.cached_tokens(request, best.replica_id)
+            self._memory.sent(request, best.replica_id)
+        forecast = self._usual.of(request)[fact.offer.model]
+        self._usual.sent(request)
+        output = min(forecast.output_tokens, float(request.max_tokens))
+        pace = self._valuer.paces.of(replica)
+        self._asked[request.request_id] = predictor.asked(replica, pace, prompt_tokens, output)
+        if len(self._asked) > MOST_ASKED:
+            self._asked.popitem(last=False)
+        affordable = affordable_tokens(request, fact)
+        return Route(best.replica_id, admit=admit, prospects=tuple(prospects),
+                     max_tokens=affordable if affordable < request.max_tokens else None)
+
+    def _surcharges(self, ids: Sequence[int], requests: Sequence[Request],
+                    replicas: Sequence[Sequence[ReplicaSnapshot]]) -> list[float]:
+        """What a request of this batch adds to the next one on the same replica: its prompt is in
+        the way, and its sequence makes every step longer. Both are delayed, so it counts twice."""
+        seen = {r.replica_id: r for many in replicas for r in many}
+        prompt = sum(request.prompt_tokens for request in requests) / len(requests)
+        outputs = [forecast.output_tokens for request in requests
+                   for forecast in self._usual.of(request).values()]
+        output = sum(outputs) / len(outputs)
+        surcharges: list[float] = []
+        for replica_id in ids:
+            pace = self._valuer.paces.of(seen[replica_id])
+            delay_s = prompt * pace.token_s + output * (pace.seq_s + pace.context_s * prompt)
+            surcharges.append(2.0 * self._options.second_value * delay_s)
+        return surcharges
+
+
+def _relaxed(request: Request, eligible: Sequence[Prospect]) -> str:
+    best = max(eligible, key=lambda p: p.utility)
+    if best.reason == CHANCE:
+        return f"no replica is likely to keep the targets of {request.service_class.name}; the " \
+               f"chance is {best.chance:.0%}"
+    return f"no model is expected to reach the quality asked for; {best.quality:.3g} is expected"
+
+
+def _refused(request: Request, prospects: Sequence[Prospect]) -> str:
+    reasons = {prospect.reason for prospect in prospects}
+    if reasons == {CONFIDENTIAL}:
+        return "no replica that may serve the request runs in confidential mode"
+    if BUDGET in reasons and not reasons & {CHANCE, QUALITY}:
+        return "the budget does not pay for the prompt on any model"
+    if QUALITY in reasons and CHANCE not in reasons:
+        return "no model is expected to reach the quality asked for"
+    return f"no replica is likely to keep the targets of {request.service_class.name}"

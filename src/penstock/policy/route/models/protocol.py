@@ -1,0 +1,47 @@
+"""The contract of a model router, and what it may look at."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from penstock.core.departure import Departure
+from penstock.core.request import Request
+from penstock.policy.route.facts import Offer
+
+
+class ModelRouter(Protocol):
+    """Chooses one of the offers (never empty, in order of size)."""
+
+    def choose(self, request: Request, offers: Sequence[Offer], now_s: float) -> str:
+        """The model for a request."""
+
+    def ended(self, departure: Departure, model: str, prompt_tokens: int) -> None:
+        """A request has left the model's replica."""
+
+
+class Forgetful:
+    """What model routers are that learn nothing."""
+
+    def ended(self, departure: Departure, model: str, prompt_tokens: int) -> None:
+        """Nothing is learned."""
+
+
+def quality(request: Request, offer: Offer) -> float:
+    """The quality that is expected of a request on a model."""
+    forecast = request.forecasts.get(offer.model)
+    return offer.quality if forecast is None else forecast.quality
+
+
+def cost(request: Request, offer: Offer, output_tokens: float) -> float:
+    """What a request should cost on a model; ``output_tokens`` where there is no forecast."""
+    forecast = request.forecasts.get(offer.model)
+    output = output_tokens if forecast is None else forecast.output_tokens
+    return (request.prompt_tokens * offer.price.input_per_token
+            + min(output, float(request.max_tokens)) * offer.price.output_per_token)
+
+
+def scaled(values: Sequence[float]) -> list[float]:
+    """The values from 0 (least) to 1 (most); all 0.5 where they are equal."""
+    low, high = min(values), max(values)
+    return [(v - low) / (high - low) if high > low else 0.5 for v in values]
+
+

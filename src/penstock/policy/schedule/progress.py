@@ -1,0 +1,31 @@
+"""How far each request of a replica is, for those who look into its queue."""
+
+from typing import NamedTuple
+
+from penstock.policy.schedule.replica import ReplicaScheduler
+
+
+class Progress(NamedTuple):
+    """Tokens of one request: of its prompt still to compute, in the KV cache, generated. ``group``
+    is the decode group that it is in, -1 before."""
+
+    request_id: int
+    prompt_tokens_left: int
+    context_tokens: int
+    output_tokens: int
+    group: int
+
+
+def progress(scheduler: ReplicaScheduler) -> list[Progress]:
+    """Of every live request, in order of arrival."""
+    found: list[Progress] = []
+    for sequence in scheduler.live():
+        if sequence.join_turn >= 0:
+            group = scheduler.groups[sequence.group]
+            found.append(Progress(sequence.request_id, 0, group.stored_tokens(sequence),
+                                  sequence.generated + group.turns - sequence.join_turn,
+                                  sequence.group))
+        else:
+            found.append(Progress(sequence.request_id, sequence.remaining, sequence.computed,
+                                  sequence.generated, -1))
+    return found

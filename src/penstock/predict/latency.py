@@ -1,0 +1,239 @@
+"""How long a request would take on a replica: a prior from step times, corrected while it runs.
+
+The prior says what a step costs at the replica's present load. A recursive correction learns what
+the prior leaves out (prompts still to come, drift, a wrong fit), and the residuals that remain give
+the chance that a target is kept: split conformal prediction over a sliding window (Vovk et al.,
+2005), on the logarithm of observed / predicted.
+"""
+
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
+from dataclasses import dataclass
+from math import exp, inf, log
+from typing import ClassVar, NamedTuple
+
+from penstock.core.snapshot import ReplicaSnapshot
+from penstock.perf.protocol import StepTimeModel
+
+TTFT, TPOT, E2E = range(3)
+
+
+class Pace(NamedTuple):
+    """What a replica's present load makes of any request's latency.
+
+    ``wait_s`` passes before its prompt gets its first share of a step; each started chunk of
+    ``chunk_tokens`` costs ``chunk_s``, each prompt token ``token_s``; an output token ``tpot_s``.
+    ``seq_s`` is what one more sequence adds to every step, ``context_s`` one more token of context.
+    """
+
+    wait_s: float
+    queued_tokens: int
+    chunk_tokens: int
+    chunk_s: float
+    token_s: float
+    tpot_s: float
+    seq_s: float
+    context_s: float
+    factors: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def ttft_s(self, prompt_tokens: int) -> float:
+        """Time to the first token of a prompt of which so many tokens are to be computed."""
+        tokens = self.queued_tokens + max(1, prompt_tokens)
+        chunks = -(-tokens // self.chunk_tokens)
+        return (self.wait_s + chunks * self.chunk_s + tokens * self.token_s) * self.factors[TTFT]
+
+    def tpot_of(self, context_tokens: float) -> float:
+        """Time per output token at that context."""
+        return (self.tpot_s + self.context_s * context_tokens) * self.factors[TPOT]
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyPrior:
+    """Latency from what a step costs, before anything was observed.
+
+    ``chunk_tokens`` is how much of prompts a step takes, ``max_num_seqs`` how many sequences run.
+    """
+
+    step: StepTimeModel
+    max_num_seqs: int
+    chunk_tokens: int = 512
+
+    def pace(self, replica: ReplicaSnapshot) -> Pace:
+        """The pace at a replica's load. Those who wait will decode beside the newcomer."""
+        seconds = self.step.seconds
+        running, waiting = replica.num_running, replica.num_waiting
+        context = replica.kv_used_tokens
+        together = min(running + waiting, self.max_num_seqs - 1)
+        chunk_s = seconds(0, 0.0, running, context)
+        full_s = seconds(self.chunk_tokens, 0.5 * self.chunk_tokens**2, running, context)
+        alone_s = seconds(0, 0.0, 1, 0)
+        tpot_s = seconds(0, 0.0, together + 1, context + replica.queued_prompt_tokens)
+        context_s = self.step.slopes.context_s if self.step.slopes is not None else 0.0
+        seq_s = max(0.0, seconds(0, 0.0, together + 2, 0) - alone_s) / (together + 1)
+        return Pace(self._seat_wait_s(replica, tpot_s) + 0.5 * chunk_s * (running > 0),
+                    replica.queued_prompt_tokens, self.chunk_tokens, max(chunk_s, alone_s),
+                    max(0.0, full_s - chunk_s) / self.chunk_tokens, tpot_s, seq_s, context_s)
+
+    def _seat_wait_s(self, replica: ReplicaSnapshot, tpot_s: float) -> float:
+        """How long until enough sequences have ended for the newcomer to run.
+
+        With n remaining lengths spread evenly about their mean m, the k-th ends after 2mk/(n+1).
+        """
+        running = max(1, replica.num_running)
+        ahead = replica.num_waiting + 1
+        free_seats = self.max_num_seqs - replica.num_running
+        mean_context = replica.kv_used_tokens / running
+        room = replica.kv_total_tokens - replica.kv_used_tokens - replica.queued_prompt_tokens
+        short = -room / mean_context if room < 0 and mean_context else 0.0
+        must_end = max(float(ahead - free_seats), short)
+        if must_end <= 0.0:
+            return 0.0
+        mean_left = replica.pending_output_tokens / (running + replica.num_waiting)
+        rounds = must_end / running
+        if rounds <= 1.0:
+            return 2.0 * mean_left * tpot_s * must_end / (running + 1)
+        return 2.0 * mean_left * tpot_s * rounds
+
+
+class Correction:
+    """ln(observed / predicted) as a line in the load, by recursive least squares with forgetting.
+
+    The features are 1, the share of seats taken and a share of queued prompt tokens. Forgetting
+    keeps about ``1 / (1 - FORGETTING)`` observations in mind; one of them moves the line by at most
+    what a ratio of ``e ** MOST`` would.
+    """
+
+    __slots__ = ("_cov", "_weights", "num_updates")
+
+    FORGETTING: ClassVar[float] = 0.99
+    MOST: ClassVar[float] = 2.0
+
+    def __init__(self) -> None:
+        self._weights = [0.0, 0.0, 0.0]
+        # How far each weight may be expected from 0: a factor of e for the level, less for slopes.
+        self._cov = [[1.0, 0.0, 0.0], [0.0, 0.25, 0.0], [0.0, 0.0, 0.25]]
+        self.num_updates = 0
+
+    def log_factor(self, load: tuple[float, float]) -> float:
+        """The correction at a load: (share of seats, share of queue), both 0 to 1."""
+        weights = self._weights
+        value = weights[0] + weights[1] * load[0] + weights[2] * load[1]
+        return min(self.MOST, max(-self.MOST, value))
+
+    def update(self, load: tuple[float, float], log_ratio: float) -> None:
+        """Learn ln(observed / prior) at a load."""
+        x = (1.0, load[0], load[1])
+        cov, weights = self._cov, self._weights
+        px = [row[0] * x[0] + row[1] * x[1] + row[2] * x[2] for row in cov]
+        scale = self.FORGETTING + x[0] * px[0] + x[1] * px[1] + x[2] * px[2]
+        gain = [p / scale for p in px]
+        seen = min(self.MOST, max(-self.MOST, log_ratio))
+        error = seen - (weights[0] + weights[1] * x[1] + weights[2] * x[2])
+        for i in range(3):
+            weights[i] += gain[i] * error
+            for j in range(3):
+                # Bounded, because forgetting alone would let an idle direction grow for ever.
+                value = (cov[i][j] - gain[i] * px[j]) / self.FORGETTING
+                cov[i][j] = min(1.0, max(-1.0, value))
+        self.num_updates += 1
+
+
+class Residuals:
+    """The last residuals ln(observed / predicted), for quantiles and chances.
+
+    Until ``PRIOR`` real ones are in, made-up ones stand in: a spread of a factor of about two
+    either way at one in twenty.
+    """
+
+    __slots__ = ("_recent", "_sorted")
+
+    WINDOW: ClassVar[int] = 256
+    PRIOR: ClassVar[tuple[float, ...]] = (-0.7, -0.4, -0.25, -0.1, 0.0, 0.1, 0.25, 0.4, 0.7)
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(self.PRIOR)
+        self._sorted = list(self.PRIOR)
+
+    def add(self, residual: float) -> None:
+        """Remember one, forget the oldest."""
+        if len(self._recent) >= self.WINDOW:
+            oldest = self._recent.popleft()
+            del self._sorted[bisect_left(self._sorted, oldest)]
+        self._recent.append(residual)
+        insort(self._sorted, residual)
+
+    def chance(self, log_room: float) -> float:
+        """The chance that a residual is at most ``log_room`` (conformal: one more than seen)."""
+        return (bisect_right(self._sorted, log_room) + 0.5) / (len(self._sorted) + 1)
+
+    def quantile(self, share: float) -> float:
+        """The residual that a new one stays below with at least that chance; inf where too few
+        were seen to say so."""
+        rank = -int(-share * (len(self._sorted) + 1) // 1) - 1
+        return self._sorted[rank] if rank < len(self._sorted) else inf
+
+
+class Asked(NamedTuple):
+    """A request as it was predicted when it was sent: what is learned from when it has ended."""
+
+    load: tuple[float, float]
+    prior_ttft_s: float
+    prior_tpot_s: float
+    ttft_s: float
+    tpot_s: float
+    e2e_s: float
+
+
+class LatencyPredictor:
+    """The prior of one kind of replica with what was learned about it."""
+
+    QUEUE_TOKENS: ClassVar[float] = 4096.0  # a queue of this many prompt tokens is half full
+
+    def __init__(self, prior: LatencyPrior) -> None:
+        self.prior = prior
+        self._corrections = (Correction(), Correction())
+        self._residuals = (Residuals(), Residuals(), Residuals())
+
+    def load(self, replica: ReplicaSnapshot) -> tuple[float, float]:
+        """The features of the correction."""
+        seats = (replica.num_running + replica.num_waiting) / self.prior.max_num_seqs
+        queued = replica.queued_prompt_tokens
+        return min(1.0, seats), queued / (queued + self.QUEUE_TOKENS)
+
+    def pace(self, replica: ReplicaSnapshot) -> Pace:
+        """The corrected pace at a replica's load."""
+        load = self.load(replica)
+        ttft, tpot = (exp(correction.log_factor(load)) for correction in self._corrections)
+        return self.prior.pace(replica)._replace(factors=(ttft, tpot, 1.0))
+
+    def chance(self, what: int, predicted_s: float, limit_s: float) -> float:
+        """The chance that TTFT, TPOT or E2E stays within a limit, given its prediction."""
+        if predicted_s <= 0.0:
+            return 1.0
+        if limit_s <= 0.0:
+            return 0.0
+        return self._residuals[what].chance(log(limit_s / predicted_s))
+
+    def upper_s(self, what: int, predicted_s: float, share: float) -> float:
+        """What the latency stays below with at least that chance, seconds (may be inf)."""
+        return predicted_s * exp(self._residuals[what].quantile(share))
+
+    def asked(self, replica: ReplicaSnapshot, pace: Pace, prompt_tokens: int,
+              output_tokens: float) -> Asked:
+        """Note a request that is sent to a replica of this kind."""
+        ttft_s = pace.ttft_s(prompt_tokens)
+        tpot_s = pace.tpot_of(prompt_tokens + 0.5 * output_tokens)
+        return Asked(self.load(replica), ttft_s / pace.factors[TTFT], tpot_s / pace.factors[TPOT],
+                     ttft_s, tpot_s, ttft_s + output_tokens * tpot_s)
+
+    def ended(self, asked: Asked, ttft_s: float, e2e_s: float, output_tokens: int) -> None:
+        """Learn from a request that came to its natural end."""
+        if ttft_s <= 0.0 or e2e_s < ttft_s:
+            return
+        self._corrections[TTFT].update(asked.load, log(ttft_s / asked.prior_ttft_s))
+        self._residuals[TTFT].add(log(ttft_s / asked.ttft_s))
+        self._residuals[E2E].add(log(e2e_s / asked.e2e_s))
+        if output_tokens > 1 and e2e_s > ttft_s:
+            tpot_s = (e2e_s - ttft_s) / (output_tokens - 1)
+            self._corrections[TPOT].update(asked.load, log(tpot_s / asked.prior_tpot_s))
+            self._residuals[TPOT].add(log(tpot_s / asked.tpot_s))
