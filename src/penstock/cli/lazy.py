@@ -22,6 +22,8 @@ COMMANDS = {
     "trace": "penstock.cli.trace",
     "catalog": "penstock.cli.catalog",
     "fit": "penstock.cli.fit",
+    "collect": "penstock.cli.collect",
+    "train": "penstock.cli.train",
     "queue": "penstock.cli.queue",
     "serve": "penstock.cli.serve",
     "plan-server": "penstock.cli.plan_server",
