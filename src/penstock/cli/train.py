@@ -31,6 +31,11 @@ Embedder = Annotated[str, typer.Option(
     help="hashed, or minilm (extra 'embeddings').")]
 
 
+Model = Annotated[str | None, typer.Option(
+    "--model", metavar="NAME", show_default=False,
+    help="The model whose rows to learn from, where they are of several.")]
+
+
 @app.callback(epilog="Example: penstock train quality rows.parquet --out forecaster.npz")
 def _train() -> None:
     """Train predictors on collected rows, and say how far off they are on rows held out."""
@@ -38,17 +43,17 @@ def _train() -> None:
 
 @app.command(epilog="Example: penstock train latency rows.parquet --kind boosting --out "
                     "latency.npz")
-def latency(rows: Rows, kind: Kind = "linear", out: Out = None, seed: Seed = 0,
-            as_json: AsJson = False) -> int:
+def latency(rows: Rows, kind: Kind = "linear", model: Model = None, out: Out = None,
+            seed: Seed = 0, as_json: AsJson = False) -> int:
     """Train TTFT, TPOT and e2e from the state of a replica and the request."""
-    return _learn("latency", rows, kind, out, seed, as_json=as_json)
+    return _learn("latency", rows, model, kind, out, seed, as_json=as_json)
 
 
 @app.command(epilog="Example: penstock train memory rows.parquet --kind boosting --out memory.npz")
-def memory(rows: Rows, kind: Kind = "linear", out: Out = None, seed: Seed = 0,
-           as_json: AsJson = False) -> int:
+def memory(rows: Rows, kind: Kind = "linear", model: Model = None, out: Out = None,
+           seed: Seed = 0, as_json: AsJson = False) -> int:
     """Train the mean share of a replica's KV cache in use while a request is there."""
-    return _learn("memory", rows, kind, out, seed, as_json=as_json)
+    return _learn("memory", rows, model, kind, out, seed, as_json=as_json)
 
 
 @app.command(epilog="Example: penstock train length rows.parquet --out forecaster.npz")
@@ -70,7 +75,7 @@ def quality(
     return _forecast(rows, kind, embedder, out, seed, needs_quality=True, as_json=as_json)
 
 
-def _learn(what: str, rows: Path, kind: str, out: Path | None, seed: int, *,
+def _learn(what: str, rows: Path, model: str | None, kind: str, out: Path | None, seed: int, *,
            as_json: bool) -> int:
     from penstock.cli.console import print_json, print_tables, progress
     from penstock.cli.files import write_whole
@@ -79,7 +84,7 @@ def _learn(what: str, rows: Path, kind: str, out: Path | None, seed: int, *,
     from penstock.predict.learned.store import save_learned
     from penstock.predict.learned.training import train_learned
 
-    collected = read_collected(rows)
+    collected = read_collected(rows, model)
     total = FULL_SIZE.epochs if kind == "lstm" else None
     with progress(f"training {what}", total) as update:
         learned = train_learned(collected, what, kind, seed, on_epoch=lambda epoch, loss: update(

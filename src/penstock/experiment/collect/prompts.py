@@ -75,7 +75,7 @@ def _of_csv(text: str) -> Iterator[_Found]:
     csv.field_size_limit(1 << 24)
     reader = csv.DictReader(text.splitlines(keepends=True))
     if "prompt" not in (reader.fieldnames or ()):
-        raise InputError(f"no column 'prompt'; expected prompt and perhaps reference")
+        raise InputError("no column 'prompt'; expected prompt and perhaps reference")
     try:
         for row in reader:
             yield _pair(row, f"row {reader.line_num}")

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from penstock.core.errors import InputError, nearest
+from penstock.core.errors import InputError, nearest, one_of
 from penstock.predict.learned.features import STATE
 from penstock.predict.learned.protocol import LATENCY_TARGETS, MEMORY_TARGETS
 from penstock.predict.learned.training import CollectedRows
@@ -58,17 +59,19 @@ def read_table(path: Path, needed: Sequence[str]) -> "pa.Table":
         raise InputError(f"{path}: is not Parquet ({' '.join(str(error).split())[:80]})") from error
 
 
-def read_collected(path: Path) -> CollectedRows:
+def read_collected(path: Path, model: str | None = None) -> CollectedRows:
     """What latency and memory models learn from: finished requests, in order of time.
 
-    Columns that are nowhere filled are left out, so that a model is not trained on noughts. The
-    true output length is not among them.
+    Of one model, because each has its own pace; ``model`` names it where rows are of several.
+    Columns that are nowhere filled are left out, so that nothing is learnt of noughts. The true
+    output length is not among them. Raises InputError.
     """
     table = read_table(path, ("asked_at_s", "replica", "prompt_tokens", "predicted_output_tokens"))
     names = [name for name in ("prompt_tokens", *NUMBERS) if name in table.column_names
              and name not in ("asked_at_s", "quality")]
     moments = _numbers(table, "asked_at_s", path)
     order = np.argsort(moments, kind="stable")
+    order = order[_of_model(table, model, path)[order]]
     if "outcome" in table.column_names:
         finished = np.array([outcome in (None, "finished")
                              for outcome in table["outcome"].to_pylist()], bool)
@@ -77,6 +80,18 @@ def read_collected(path: Path) -> CollectedRows:
     replicas = table["replica"].to_pylist()
     known = {name: values for name, values in columns.items() if not np.isnan(values).all()}
     return CollectedRows(known, tuple(str(replicas[place]) for place in order))
+
+
+def _of_model(table: "pa.Table", model: str | None, path: Path) -> NDArray[np.bool_]:
+    names = [str(name) for name in table["model"].to_pylist()] \
+        if "model" in table.column_names else [model or ""] * len(table)
+    known = sorted(set(names))
+    if model is None and len(known) > 1:
+        raise InputError(f"{path}: rows of {len(known)} models; name one with --model"
+                         f"{one_of(known)}")
+    if model is not None and model not in known:
+        raise InputError(f"{path}: no rows of model {model!r}{nearest(model, known)}")
+    return np.array([model is None or name == model for name in names], bool)
 
 
 def read_prompt_rows(path: Path) -> PromptRows:
@@ -116,7 +131,7 @@ def read_prompt_rows(path: Path) -> PromptRows:
     return PromptRows(tuple(prompts), models, found[0], found[1])
 
 
-def _numbers(table: "pa.Table", name: str, path: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _numbers(table: "pa.Table", name: str, path: Path) -> NDArray[np.float64]:
     import pyarrow as pa
 
     try:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Sources:
     models: Sequence[str] = ()
     judge: JudgeAt | None = None
     api_key: str | None = None
-    patience: Patience = Patience()
+    patience: Patience = field(default_factory=Patience)
 
 
 def collect(sources: Sources, options: CollectOptions, folder: Path,
