@@ -23,6 +23,8 @@ COMMANDS = {
     "trace": "penstock.cli.trace",
     "catalog": "penstock.cli.catalog",
     "fit": "penstock.cli.fit",
+    "collect": "penstock.cli.collect",
+    "train": "penstock.cli.train",
     "queue": "penstock.cli.queue",
     "serve": "penstock.cli.serve",
     "keys": "penstock.cli.keys",
