@@ -24,8 +24,8 @@ service_classes:
   - {{name: interactive, priority: 1, slo: {{ttft_s: 2, itl_s: 0.2}}}}
   - {{name: batch, priority: 3, slo: {{e2e_s: 300}}}}
 traffic:
-  - {{mix: {{interactive: 0.5, batch: 0.5}}, lengths: {{prompt: {{fixed: 100}}, output: {{fixed: 10}}}}, rate_per_s: 1,
-     num_requests: 10}}
+  - {{mix: {{interactive: 0.5, batch: 0.5}}, rate_per_s: 1, num_requests: 10,
+     lengths: {{prompt: {{fixed: 100}}, output: {{fixed: 10}}}}}}
 replicas:
   - {{model: llama-3.1-8b, accelerator: a100-80gb, count: 2, endpoints: [{urls}]}}
 policies: {{route: round_robin}}

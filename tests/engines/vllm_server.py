@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+MODEL = "llama-3.1-8b"  # a name that fleet files know; the weights are a tiny model's
 _PATIENCE_S = 240
 
 
@@ -46,7 +47,7 @@ class Server:
         with log.open("wb") as stream:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "vllm.entrypoints.openai.api_server",
-                 "--model", str(model), "--served-model-name", "llama-3.1-8b", "--host", "127.0.0.1",
+                 "--model", str(model), "--served-model-name", MODEL, "--host", "127.0.0.1",
                  "--port", self.url.rpartition(":")[2], "--enforce-eager", "--dtype", "float32",
                  "--max-model-len", "2048", "--max-num-batched-tokens", "256",
                  "--max-num-seqs", "16", "--block-size", "32", "--num-gpu-blocks-override", "512",

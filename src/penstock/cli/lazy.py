@@ -25,6 +25,7 @@ COMMANDS = {
     "serve": "penstock.cli.serve",
     "plan-server": "penstock.cli.plan_server",
     "emulate": "penstock.cli.emulate",
+    "engine": "penstock.cli.engine",
     "replay": "penstock.cli.replay",
     "reproduce": "penstock.cli.reproduce",
     "schema": "penstock.cli.schema",
