@@ -40,6 +40,16 @@ sizing: {groups: [{classes: [a, b], min_replicas: 1}], max_replicas: 9}
 policies: {schedule: {name: sarathi, chunk_tokens: 64}, route: {name: two_choices}, admit: all}
 engine: {block_tokens: 16, max_num_seqs: 9, kv_tokens: 100000}
 run: {seed: 1, num_requests: 5, step_time_noise: 0.1}
+gateway:
+  aliases:
+    auto: {}
+    cheap: {models: [llama-3-8b], max_cost: 0.001, min_quality: 0.5, deadline_s: 9,
+            confidential: true, service_class: a}
+  tenants:
+    - {name: shop, defaults: {model: cheap, service_class: a, max_cost: 0.5}, models: [llama-3-8b],
+       service_classes: [a], requests_per_minute: 600, tokens_per_minute: 100000,
+       max_in_flight: 3, budget: {amount: 12.5, per: day, when_ledger_fails: serve}}
+    - {name: guest}
 """
 DOCUMENTS = [yaml.safe_load(text) for text in (RICH, *EXAMPLES)]
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "simulate": "penstock.cli.simulate",
     "capacity": "penstock.cli.capacity",
     "bound": "penstock.cli.bound",
+    "bench": "penstock.cli.bench",
     "compare": "penstock.cli.compare",
     "sweep": "penstock.cli.sweep",
     "report": "penstock.cli.report",

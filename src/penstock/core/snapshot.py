@@ -18,7 +18,8 @@ class ReplicaSnapshot(NamedTuple):
     ``queued_prompt_tokens`` counts prompt tokens not yet computed, of waiting and running requests.
     ``pending_output_tokens`` is how many output tokens its requests are expected to get yet.
     ``speed`` is how fast the replica computes, relative to the fastest of its model. ``queue``
-    lists its requests in order of service, where the routing policy asks for that.
+    lists its requests in order of service, where the routing policy asks for that. ``load_s`` is
+    how long the model is expected to take to load; 0 where it is loaded.
     """
 
     replica_id: int
@@ -33,6 +34,7 @@ class ReplicaSnapshot(NamedTuple):
     speed: float = 1.0
     pending_output_tokens: float = 0.0
     queue: tuple[QueuedWork, ...] = ()
+    load_s: float = 0.0
 
     def serves(self, model: str, service_class: str) -> bool:
         """Whether this replica may take the request at all."""

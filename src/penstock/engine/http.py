@@ -5,7 +5,7 @@ import os
 import signal
 import traceback
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -82,6 +82,16 @@ async def listening(app: web.Application, host: str, port: int,
         yield url_of(*runner.addresses[0][:2])
     finally:
         await runner.cleanup()
+
+
+def run_server(work: Coroutine[Any, Any, None]) -> None:
+    """Run a server to its end, on uvloop where that is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
 
 
 def url_of(address: str, port: int) -> str:

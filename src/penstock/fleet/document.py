@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag
 
+from penstock.fleet.document_gateway import GatewaySection
 from penstock.fleet.document_plan import PlanSection
 from penstock.fleet.document_schedule import ScheduleChoice
 from penstock.fleet.document_traffic import TrafficSection
@@ -26,6 +27,7 @@ from penstock.fleet.fields import (
     described,
 )
 
+EngineKind = Literal["auto", "vllm", "sglang", "llamacpp", "ollama", "openai"]
 Precision = Literal["fp32", "fp16", "bf16", "fp8", "int8", "fp4", "int4"]
 
 
@@ -157,6 +159,11 @@ class ReplicaSection(VariantSection):
     endpoints: list[Endpoint] | None = described(
         "Where the replicas of these answer OpenAI's API, one URL each (see `penstock serve`).",
         ["http://127.0.0.1:8001", "http://127.0.0.1:8002"])
+    engine: EngineKind = described(
+        "What software answers at the endpoints; auto: by its metrics, else any of OpenAI's API.",
+        "ollama", default="auto")
+    served_as: Name | None = described(
+        "What it calls the model; left out, the model's name.", "llama3.1:8b")
     service_classes: list[Name] | None = described(
         "Service classes that they serve; left out, all.", ["interactive"])
 
@@ -251,3 +258,5 @@ class FleetDocument(Section):
                                       default=EngineSection.model_construct())
     run: RunSection = described("How long and how random runs are.", {"seed": 7},
                                 default=RunSection.model_construct())
+    gateway: GatewaySection | None = described(
+        "Who may ask `penstock serve`, and by which names.", {"tenants": [{"name": "shop"}]})

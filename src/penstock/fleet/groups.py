@@ -105,7 +105,7 @@ def _replica_group(path: Path, section: ReplicaSection, have: Resources) -> Repl
         raise PlacedError((*path, "endpoints"), f"{len(urls)} for {section.count} replicas; "
                                                 "expected one for each")
     return replace(group, count=section.count, service_classes=_names(section.service_classes),
-                   endpoints=urls)
+                   endpoints=urls, engine=section.engine, served_as=section.served_as)
 
 
 def _sizing_group(path: Path, section: SizingGroupSection, have: Resources) -> ReplicaGroup:

@@ -152,4 +152,7 @@ def _spread(node: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Mapping[
 def _children(nodes: Iterable[Mapping[str, Any]], part: str | int) -> list[Mapping[str, Any]]:
     if isinstance(part, int):
         return [node["items"] for node in nodes if "items" in node]
-    return [node["properties"][part] for node in nodes if part in node.get("properties", {})]
+    named = [node["properties"][part] for node in nodes if part in node.get("properties", {})]
+    return named or [child for node in nodes  # else a mapping whose keys are the file's own
+                     for child in (*node.get("patternProperties", {}).values(),
+                                   node.get("additionalProperties")) if isinstance(child, dict)]

@@ -16,6 +16,7 @@ from penstock.fleet.document import (
     SizingGroupSection,
     VariantSection,
 )
+from penstock.fleet.document_gateway import GatewaySection, WishesSection
 from penstock.fleet.document_traffic import TraceSection
 from penstock.fleet.fields import Named
 from penstock.fleet.marked_yaml import Path
@@ -54,6 +55,8 @@ def reference_problems(document: FleetDocument, catalog: Catalog, *,
     yield from _group_problems(document, names, to_plan)
     yield from _policy_problems(document)
     yield from _plan_problems(document)
+    if document.gateway is not None:
+        yield from _gateway_problems(document.gateway, names)
 
 
 def unknown(path: Path, what: str, name: str, valid: Iterable[str]) -> Problem:
@@ -230,6 +233,44 @@ def _plan_problems(document: FleetDocument) -> Iterator[Problem]:
         for i, entry in enumerate(value if isinstance(value, list) else ()):
             if entry in value[:i]:
                 yield Problem(("plan", key, i), f"{entry} stands twice")
+
+
+def _gateway_problems(section: GatewaySection, names: Names) -> Iterator[Problem]:
+    for name, alias in section.aliases.items():
+        path: Path = ("gateway", "aliases", name)
+        if name in names.models:
+            yield Problem(path, "is a model's name; take another")
+        yield from _name_list_problems((*path, "models"), "model", alias.models, names.models)
+        yield from _wish_problems(path, alias, names)
+    for problem in _duplicates("tenants", [tenant.name for tenant in section.tenants]):
+        yield Problem(("gateway", *problem.path), problem.text)
+    for i, tenant in enumerate(section.tenants):
+        path = ("gateway", "tenants", i)
+        yield from _name_list_problems((*path, "models"), "model", tenant.models, names.models)
+        yield from _name_list_problems((*path, "service_classes"), "service class",
+                                       tenant.service_classes, names.classes)
+        yield from _wish_problems((*path, "defaults"), tenant.defaults, names)
+        model, known = tenant.defaults.model, (*names.models, *section.aliases, AUTO)
+        if model is not None and model not in known:
+            yield unknown((*path, "defaults", "model"), "model or alias", model, known)
+
+
+def _wish_problems(path: Path, wishes: WishesSection, names: Names) -> Iterator[Problem]:
+    if wishes.service_class is not None and wishes.service_class not in names.classes:
+        yield unknown((*path, "service_class"), "service class", wishes.service_class,
+                      names.classes)
+
+
+def _name_list_problems(path: Path, what: str, found: list[str] | None,
+                        valid: Iterable[str]) -> Iterator[Problem]:
+    if found == []:
+        yield Problem(path, "expected at least one entry, found an empty list; leave the key out "
+                            "to allow all")
+    for i, name in enumerate(found or ()):
+        if name not in valid:
+            yield unknown((*path, i), what, name, valid)
+        if name in (found or ())[:i]:
+            yield Problem((*path, i), f"{shown(name)} stands twice")
 
 
 def _policy_problems(document: FleetDocument) -> Iterator[Problem]:

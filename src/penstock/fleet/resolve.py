@@ -12,6 +12,7 @@ from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.document import FleetDocument
 from penstock.fleet.fields import Named
 from penstock.fleet.files import FileFinder
+from penstock.fleet.gateway import resolve_gateway
 from penstock.fleet.groups import Resources, resolve_replicas, resolve_schedule, resolve_sizing
 from penstock.fleet.problems import PlacedError, Problem
 from penstock.fleet.references import catalog_model
@@ -42,7 +43,8 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         sizing=resolve_sizing(document, have), plan=_plan(document),
         policies=_policies(document, engine),
         engine=engine, run=RunOptions(**document.run.given()),
-        catalog=document.catalog and files.find(document.catalog, ("catalog",)))
+        catalog=document.catalog and files.find(document.catalog, ("catalog",)),
+        gateway=resolve_gateway(document.gateway, have.models))
     for problem in _prompt_problems(fleet):
         raise PlacedError(*problem)
     return fleet

@@ -10,6 +10,7 @@ from penstock.core.model import ModelSpec
 from penstock.core.money import Price
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
+from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 from penstock.workload.lengths import LengthDistribution
@@ -55,7 +56,9 @@ class ReplicaGroup:
 
     ``step_time`` is what ``perf.make.make_step_time`` takes, files as absolute paths; ``schedule``
     is ``None`` where the fleet's own scheduling policy applies. ``endpoints`` has the base URL of
-    every replica, without a slash at its end, where they are real engines that can be asked.
+    every replica, without a slash at its end, where they are real engines that can be asked;
+    ``engine`` is the kind of software that answers there and ``served_as`` its name for the model,
+    None where that is the model's own.
     """
 
     model: ModelSpec
@@ -68,6 +71,8 @@ class ReplicaGroup:
     step_time: StepTimeSpec = None
     schedule: SchedulerOptions | None = None
     endpoints: tuple[str, ...] = ()
+    engine: str = "auto"
+    served_as: str | None = None
 
     @property
     def num_accelerators(self) -> int:
@@ -213,6 +218,7 @@ class Fleet:
     engine: EngineOptions = EngineOptions()
     run: RunOptions = RunOptions()
     catalog: str | None = None
+    gateway: GatewayOptions = NO_GATEWAY_OPTIONS
 
     def pool(self, accelerator: str) -> AcceleratorPool:
         """The pool of that name."""

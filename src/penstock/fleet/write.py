@@ -5,6 +5,7 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.money import Price, in_millions
+from penstock.fleet.gateway import gateway_section
 from penstock.fleet.marked_yaml import is_text
 from penstock.fleet.values import (
     Choice,
@@ -58,6 +59,7 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
                      "scale": _choice(fleet.policies.scale)},
         "engine": asdict(engine),
         "run": asdict(fleet.run),
+        "gateway": gateway_section(fleet.gateway),
     })
     return document
 
@@ -133,6 +135,7 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
         "parallelism": asdict(group.parallelism), "precision": group.precision,
         "kv_precision": group.kv_precision, classes: _listed(group.service_classes),
         "step_time": group.step_time, "endpoints": list(group.endpoints) or None,
+        **({"engine": group.engine, "served_as": group.served_as} if count == "count" else {}),
         "schedule": None if group.schedule is None else _schedule(group.schedule, engine)}
 
 
@@ -141,6 +144,8 @@ def replicas_section(fleet: Fleet) -> list[dict[str, Any]]:
     found = []
     for group in fleet.replicas:
         section = _without_none(_group(group, fleet.engine, "count", "service_classes"))
+        if group.engine == "auto":
+            del section["engine"]
         if group.parallelism == ONE_ACCELERATOR:
             del section["parallelism"]
         found.append(section)

@@ -1,80 +1,171 @@
 """What a client asks for, as far as the gateway must understand it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
-from penstock.core.errors import nearest
-from penstock.core.request import AUTO
+from penstock.core.errors import nearest, one_of, shown
+from penstock.core.request import AUTO, NO_NEEDS, Needs
 from penstock.core.slo import ServiceClass
+from penstock.fleet.values_gateway import Alias, Tenant
 from penstock.gateway.errors import GatewayError
+from penstock.gateway.wishes import KINDS, Found, wishes_of
 
-CLASS_HEADER = "X-Penstock-Class"
+CLASS_HEADER = KINDS["service_class"].header
+ANYBODY = Tenant("default")
+"""Who asks where nobody needs a key."""
+
 _BYTES_PER_TOKEN = 4
 _DEFAULT_MAX_TOKENS = 1024  # for what a request may become, where neither it nor the model says
+_TEMPLATE_TOKENS = 64       # what a chat template may add to the text
+_MOST_ANSWERS = 10_000      # of one request, as far as anyone counts on
+_EVERY_MODEL = Alias()
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What may be asked for: classes, the longest context of each model served, aliases."""
+
+    classes: Mapping[str, ServiceClass]
+    models: Mapping[str, int]
+    aliases: Mapping[str, Alias] = field(default_factory=dict)
+
+    def names(self, tenant: Tenant = ANYBODY) -> list[str]:
+        """Model names that a tenant may ask for; ``auto`` where it has a choice."""
+        own = [name for name in self.models if tenant.models is None or name in tenant.models]
+        aliases = [name for name, alias in self.aliases.items() if alias.models is None
+                   or any(model in own for model in alias.models)]
+        auto = [AUTO] if len(own) > 1 and AUTO not in aliases else []
+        return [*own, *auto, *aliases] if own else []
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A request: its own ``body`` with every field, and what was understood of it.
 
-    ``prompt_tokens`` is an estimate from the prompt's bytes (exact for token ids). ``model`` is
-    None where any may answer.
+    ``models`` are those that may answer, None where any may. ``service_class`` has the request's
+    own deadline in its objective. ``prompt_tokens`` is an estimate from the prompt's bytes (exact
+    for token ids), ``max_tokens`` of one answer; ``most_prompt_tokens`` and ``most_output_tokens``
+    (of all answers together) are what it cannot exceed.
     """
 
     body: dict[str, Any]
-    model: str | None
+    models: tuple[str, ...] | None
     service_class: ServiceClass
     stream: bool
     wants_usage: bool
     prompt_tokens: int
     max_tokens: int
+    most_prompt_tokens: int = 0
+    most_output_tokens: int = 0
+    needs: Needs = NO_NEEDS
+    session: str = ""
+    tenant: str = ANYBODY.name
+
+    @property
+    def model(self) -> str | None:
+        """The one model that may answer, None where there is a choice."""
+        return self.models[0] if self.models is not None and len(self.models) == 1 else None
 
 
-def read_ask(content: bytes, headers: Mapping[str, str], classes: Mapping[str, ServiceClass],
-             models: Mapping[str, int]) -> Ask:
-    """The request in a body; ``models`` has the longest context of each. Raises GatewayError."""
+def read_ask(content: bytes, headers: Mapping[str, str], offer: Offer,
+             tenant: Tenant = ANYBODY) -> Ask:
+    """The request in a body. Raises GatewayError.
+
+    Which of several places counts is said in ``penstock.gateway.wishes``.
+    """
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise GatewayError(400, f"the body is not JSON ({error})", "invalid_json") from None
     if not isinstance(body, dict):
         raise GatewayError(400, "the body is not a JSON object", "invalid_json")
-    model = _model(body.get("model"), models)
+    models, alias = _models(body.get("model"), offer, tenant)
+    wishes = wishes_of(headers, body, alias.wishes, tenant.defaults)
     stream = body.get("stream") or False
     if not isinstance(stream, bool):
-        raise GatewayError(400, "stream: expected true or false", "invalid_value", "stream")
+        raise GatewayError(400, f"stream: expected true or false, found {shown(stream)}",
+                           "invalid_value", "stream")
     options = body.get("stream_options")
-    asked = _limit(body)
+    asked, answers = _limit(body), _answers(body)
     prompt_tokens = _prompt_tokens(body)
-    room = (models[model] if model else max(models.values())) - prompt_tokens
-    return Ask(body, model, _service_class(headers, classes), stream,
-               isinstance(options, dict) and bool(options.get("include_usage")), prompt_tokens,
-               asked if asked is not None else max(1, min(room, _DEFAULT_MAX_TOKENS)))
+    context = max(offer.models[name] for name in models or offer.models)
+    expected = min(asked, context) if asked is not None else \
+        max(1, min(context - prompt_tokens, _DEFAULT_MAX_TOKENS))
+    return Ask(
+        body, models, _service_class(wishes, offer, tenant), stream,
+        isinstance(options, dict) and bool(options.get("include_usage")), prompt_tokens, expected,
+        # A token has at least one byte, and prompt and answer share the context.
+        min(len(content) + _TEMPLATE_TOKENS, context * max(1, answers)),
+        min(context if asked is None else asked, context) * answers,
+        _needs(wishes), wishes.get("session") or "", tenant.name)
 
 
-def _model(name: object, models: Mapping[str, int]) -> str | None:
-    if name is None or name == AUTO:
-        return None if len(models) > 1 else next(iter(models))
+def _models(name: object, offer: Offer,
+            tenant: Tenant) -> tuple[tuple[str, ...] | None, Alias]:
+    """Models that may answer (None: any), and the alias that stands for them."""
+    name = tenant.model or AUTO if name is None else name
     if not isinstance(name, str):
-        raise GatewayError(400, "model: expected a name", "invalid_value", "model")
-    if name not in models:
-        raise GatewayError(404, f"no model {name[:80]!r}{nearest(name[:80], models)}",
+        raise GatewayError(400, f"model: expected a name, found {shown(name)}", "invalid_value",
+                           "model")
+    own = tenant.models
+    if name in offer.models:
+        if own is not None and name not in own:
+            raise _not_allowed(f"model {name!r}", offer, tenant)
+        return (name,), _EVERY_MODEL
+    alias = offer.aliases.get(name, _EVERY_MODEL if name == AUTO else None)
+    if alias is None:
+        raise GatewayError(404, f"no model {name[:80]!r}{nearest(name[:80], offer.names(tenant))}",
                            "model_not_found", "model")
-    return name
+    able = tuple(model for model in offer.models
+                 if (own is None or model in own)
+                 and (alias.models is None or model in alias.models))
+    if not able:
+        raise _not_allowed(f"any model of {name!r}", offer, tenant)
+    return (None if 1 < len(able) == len(offer.models) else able), alias
 
 
-def _service_class(headers: Mapping[str, str],
-                   classes: Mapping[str, ServiceClass]) -> ServiceClass:
-    name = headers.get(CLASS_HEADER)
+def _not_allowed(what: str, offer: Offer, tenant: Tenant) -> GatewayError:
+    return GatewayError(403, f"tenant {tenant.name!r} may not use {what}"
+                             f"{one_of(offer.names(tenant))}", "model_not_allowed", "model")
+
+
+def _service_class(wishes: Found, offer: Offer, tenant: Tenant) -> ServiceClass:
+    name, allowed = wishes.get("service_class"), tenant.service_classes
     if name is None:
-        return next(iter(classes.values()))
-    if name not in classes:
-        raise GatewayError(400, f"{CLASS_HEADER}: no service class {name[:60]!r}"
-                                f"{nearest(name[:60], classes)}", "unknown_class", CLASS_HEADER)
-    return classes[name]
+        found = next(one for one in offer.classes.values()
+                     if allowed is None or one.name in allowed)
+    elif name not in offer.classes:
+        place = wishes.places["service_class"]
+        raise GatewayError(400, f"{place}: no service class {name[:60]!r}"
+                                f"{nearest(name[:60], allowed or offer.classes)}",
+                           "unknown_class", place)
+    elif allowed is not None and name not in allowed:
+        place = wishes.places["service_class"]
+        raise GatewayError(403, f"{place}: tenant {tenant.name!r} may not use class {name!r}"
+                                f"{one_of(allowed)}", "class_not_allowed", place)
+    else:
+        found = offer.classes[name]
+    deadline_s = wishes.get("deadline_s")
+    return found if deadline_s is None else _narrowed(found, deadline_s)
+
+
+def _narrowed(service_class: ServiceClass, deadline_s: float) -> ServiceClass:
+    """The class with its last token due by then, and the first no later than the last."""
+    slo = service_class.slo
+    e2e_s = deadline_s if slo.e2e_s is None else min(slo.e2e_s, deadline_s)
+    ttft_s = None if slo.ttft_s is None else min(slo.ttft_s, e2e_s)
+    return replace(service_class, slo=replace(slo, e2e_s=e2e_s, ttft_s=ttft_s))
+
+
+def _needs(wishes: Found) -> Needs:
+    min_quality, max_cost = wishes.get("min_quality"), wishes.get("max_cost")
+    confidential = wishes.get("confidential")
+    if min_quality is None and max_cost is None and not confidential:
+        return NO_NEEDS
+    return Needs(min_quality, max_cost, bool(confidential))
 
 
 def _limit(body: Mapping[str, Any]) -> int | None:
@@ -83,26 +174,36 @@ def _limit(body: Mapping[str, Any]) -> int | None:
         if value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise GatewayError(400, f"{name}: expected a whole number of at least 1",
-                               "invalid_value", name)
+            raise GatewayError(400, f"{name}: expected a whole number of at least 1, found "
+                                    f"{shown(value)}", "invalid_value", name)
         return value
     return None
 
 
+def _answers(body: Mapping[str, Any]) -> int:
+    """How many answers are asked for, as far as it is said; the engine knows what it will take."""
+    if "input" in body and "prompt" not in body and "messages" not in body:
+        return 0  # an embedding: no token is written
+    asked = [value for value in (body.get("n"), body.get("best_of"))
+             if isinstance(value, int) and value > 0]
+    prompt = body.get("prompt")
+    prompts = prompt if isinstance(prompt, list) and prompt and isinstance(
+        prompt[0], str | list) else [prompt]
+    return min(max(asked, default=1) * len(prompts), _MOST_ANSWERS)
+
+
 def _prompt_tokens(body: Mapping[str, Any]) -> int:
-    prompt = body.get("prompt", body.get("input"))
-    if isinstance(prompt, list) and prompt and all(isinstance(token, int) for token in prompt):
-        return len(prompt)
-    num_bytes = _num_bytes(prompt) + _num_bytes(body.get("messages"))
-    return max(1, -(-num_bytes // _BYTES_PER_TOKEN))
-
-
-def _num_bytes(value: object) -> int:
-    """Bytes of all text in a prompt or in messages."""
-    if isinstance(value, str):
-        return len(value.encode())
-    if isinstance(value, list):
-        return sum(_num_bytes(one) for one in value)
-    if isinstance(value, dict):
-        return sum(_num_bytes(value.get(key)) for key in ("content", "text"))
-    return 0
+    num_bytes = num_tokens = 0
+    waiting = [body.get("prompt", body.get("input")), body.get("messages")]
+    while waiting:  # no recursion: how deep a body goes is up to the client
+        value = waiting.pop()
+        if isinstance(value, str):
+            num_bytes += len(value.encode())
+        elif isinstance(value, dict):
+            waiting += value.get("content"), value.get("text")
+        elif isinstance(value, list) and value:
+            if isinstance(value[0], int):
+                num_tokens += len(value)
+            else:
+                waiting += value
+    return max(1, num_tokens - (-num_bytes // _BYTES_PER_TOKEN))

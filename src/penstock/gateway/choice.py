@@ -2,10 +2,11 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.request import Request
+from penstock.core.snapshot import ReplicaSnapshot
 from penstock.engine.live.state import EngineState
 from penstock.gateway.ask import Ask
 from penstock.gateway.errors import GatewayError
@@ -18,8 +19,9 @@ MOST_KEPT = 1000
 class Decision:
     """Why a request went where it went, and what came of it.
 
-    ``candidates`` are the engines as they were seen, ``rejected`` those that could not take it with
-    the reason; ``attempts`` names every engine that was tried, in order, with how that ended.
+    ``candidates`` are the engines as they were seen, by URL, ``rejected`` those that could not take
+    it with the reason; ``attempts`` names every engine that was tried, in order, with how that
+    ended.
     """
 
     decision_id: str
@@ -28,7 +30,7 @@ class Decision:
     service_class: str
     prompt_tokens: int
     max_tokens: int
-    candidates: list[dict[str, Any]] = field(default_factory=list)
+    candidates: dict[str, ReplicaSnapshot] = field(default_factory=dict)
     rejected: dict[str, str] = field(default_factory=dict)
     terms: dict[str, float] = field(default_factory=dict)
     attempts: list[dict[str, Any]] = field(default_factory=list)
@@ -36,7 +38,9 @@ class Decision:
 
     def document(self) -> dict[str, Any]:
         """As plain data."""
-        return asdict(self)
+        seen = [snapshot._asdict() | {"service_classes": None, "url": url}
+                for url, snapshot in self.candidates.items()]
+        return {name: getattr(self, name) for name in self.__slots__} | {"candidates": seen}
 
 
 class Chooser:
@@ -75,17 +79,18 @@ class Chooser:
                 decision.rejected[engine.facts.url] = reason
         if not able:
             raise _nobody(decision, tried)
-        snapshots = [engine.snapshot() for engine in able]
+        with_queue = self._router.looks_into_queues
+        snapshots = [engine.snapshot(now_s, with_queue=with_queue) for engine in able]
         route = self._router.route(request, snapshots, now_s)
-        decision.candidates = [snapshot._asdict() | {"service_classes": None, "url": e.facts.url}
-                               for snapshot, e in zip(snapshots, able, strict=True)]
+        decision.candidates = {engine.facts.url: snapshot
+                               for snapshot, engine in zip(snapshots, able, strict=True)}
         decision.terms = dict(route.terms)
         return next(e for e in able if e.facts.replica_id == route.replica_id)
 
 
 def _unfit(engine: EngineState, ask: Ask) -> str | None:
     facts = engine.facts
-    if ask.model is not None and facts.model != ask.model:
+    if ask.models is not None and facts.model not in ask.models:
         return f"serves {facts.model}"
     if facts.service_classes is not None and ask.service_class.name not in facts.service_classes:
         return f"does not serve class {ask.service_class.name}"

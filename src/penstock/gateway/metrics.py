@@ -1,8 +1,24 @@
 """What Prometheus may read of the gateway."""
 
+from dataclasses import dataclass
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+OUTCOMES = ("finished", "refused", "failed", "broken", "cancelled")
+"""How an accepted request may end: the engine's answer came to its end; the engine said no; no
+engine could answer; the answer broke off after its first byte; the client left."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMetrics:
+    """The series of one model and class, looked up once."""
+
+    outcomes: dict[str, Counter]
+    prompt_tokens: Counter
+    output_tokens: Counter
+    ttft: Histogram
+    e2e: Histogram
 
 
 class GatewayMetrics:
@@ -11,6 +27,7 @@ class GatewayMetrics:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         names = ("model_name", "service_class")
+        self._classes: dict[tuple[str, str], ClassMetrics] = {}
         self.requests = Counter("penstock:requests", "Requests by how they ended",
                                 (*names, "outcome"), registry=self._registry)
         self.prompt_tokens = Counter("penstock:prompt_tokens", "Prompt tokens of answered requests",
@@ -27,6 +44,17 @@ class GatewayMetrics:
                                ("url",), registry=self._registry)
         self.available = Gauge("penstock:engine_available", "1 where an engine may get requests",
                                ("url",), registry=self._registry)
+
+    def of(self, model: str, service_class: str) -> ClassMetrics:
+        """The series of a model and a class."""
+        found = self._classes.get((model, service_class))
+        if found is None:
+            labels = (model, service_class)
+            found = self._classes[labels] = ClassMetrics(
+                {outcome: self.requests.labels(*labels, outcome) for outcome in OUTCOMES},
+                self.prompt_tokens.labels(*labels), self.output_tokens.labels(*labels),
+                self.ttft.labels(*labels), self.e2e.labels(*labels))
+        return found
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""

@@ -1,7 +1,7 @@
 """One request from a client to an engine and back, with another try where nothing was sent yet."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -9,17 +9,22 @@ from typing import Any
 import aiohttp
 import orjson
 from aiohttp import web
+from yarl import URL
 
 from penstock.core.request import Request
+from penstock.engine.live.dialects import Dialect, Question, Translator, dialect_of
+from penstock.engine.live.ollama_ask import UnsupportedError
 from penstock.engine.live.state import EngineState, InFlight
 from penstock.gateway.ask import Ask
 from penstock.gateway.choice import Chooser, Decision
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.metrics import GatewayMetrics
-from penstock.gateway.relay import Passed, relayed
+from penstock.gateway.relay import Passed, Relay
 
 DECISION_HEADER = "X-Penstock-Decision"
+MOST_ANSWER_BYTES = 256 * 2**20
 _FAULTS = (aiohttp.ClientError, TimeoutError, ConnectionError)
+_NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +42,56 @@ class EngineFailedError(Exception):
     """An engine failed before anything was sent to the client."""
 
 
+class EngineBusyError(Exception):
+    """An engine has no room now; ``retry_after`` is what it said of when it will."""
+
+    def __init__(self, message: str, retry_after: str | None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ClientLeftError(Exception):
+    """There is nobody to send to any more."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One accepted request on its way: what is asked, by whom, why it goes where, what came."""
+
+    http: web.Request
+    path: str
+    ask: Ask
+    decision: Decision
+    number: int
+    begun_s: float
+    passed: Passed
+    retry_after: str | None = None
+    unsupported: str | None = None
+
+
+class _Stream(web.StreamResponse):
+    """Its headers leave with the first bytes, in one piece: there is no answer before those."""
+
+    _send_headers_immediately = False
+
+
 class Proxy:
     """Relays requests to engines. One object belongs to one event loop."""
 
     def __init__(self, chooser: Chooser, session: aiohttp.ClientSession, metrics: GatewayMetrics,
-                 limits: Limits, clock: Callable[[], float]) -> None:
+                 limits: Limits, clock: Callable[[], float],
+                 time_of_day: Callable[[], float]) -> None:
         self._chooser = chooser
         self._session = session
         self._metrics = metrics
         self._limits = limits
         self._clock = clock
+        self._time_of_day = time_of_day
         self._numbers = count()
         self._num_in_flight = 0
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s,
                                               sock_read=limits.silence_s)
+        self._urls: dict[tuple[str, str], URL] = {}
 
     async def answer(self, http: web.Request, path: str, ask: Ask,
                      decision_id: str) -> web.StreamResponse:
@@ -60,150 +101,252 @@ class Proxy:
                                     "this gateway takes; try again in 1 s", "too_many_requests",
                                headers={"Retry-After": "1"})
         begun_s = self._clock()
-        decision = self._chooser.open(decision_id, ask, begun_s)
-        passed = Passed()
+        exchange = Exchange(http, path, ask, self._chooser.open(decision_id, ask, begun_s),
+                            next(self._numbers), begun_s, Passed())
         outcome = "cancelled"
         self._num_in_flight += 1
         try:
-            response = await self._tried(http, path, ask, decision, passed)
+            response = await self._tried(exchange)
             outcome = "finished" if response.status < 400 else "refused"
             return response
         except GatewayError:
             outcome = "failed"
             raise
+        except ClientLeftError as error:
+            raise asyncio.CancelledError from error
         finally:
             self._num_in_flight -= 1
-            self._settle(ask, decision, passed, outcome, begun_s)
+            self._settle(exchange, outcome)
 
-    async def _tried(self, http: web.Request, path: str, ask: Ask, decision: Decision,
-                     passed: Passed) -> web.StreamResponse:
+    # -- attempts -------------------------------------------------------------------------------
+
+    async def _tried(self, exchange: Exchange) -> web.StreamResponse:
         tried: list[EngineState] = []
-        number = next(self._numbers)
         while True:
-            now_s = self._clock()
-            request = Request(number, now_s, ask.prompt_tokens, ask.max_tokens, ask.service_class,
-                              ask.model or "")
             if len(tried) == self._limits.attempts:
-                faults = "; ".join(f"{a['url']} {a['outcome']}" for a in decision.attempts)
-                raise GatewayError(502, f"no engine could answer: {faults}", "engines_failed")
-            engine = self._chooser.choose(request, decision, ask, tried, now_s)
-            attempt = {"url": engine.facts.url, "at_s": now_s, "outcome": "is under way"}
-            decision.attempts.append(attempt)
-            in_flight = engine.in_flight[number] = InFlight(ask.prompt_tokens)
+                raise _given_up(exchange)
+            engine = self._chosen(exchange, tried)
+            attempt: dict[str, Any] = {"url": engine.facts.url, "at_s": self._clock(),
+                                       "outcome": "is under way"}
+            exchange.decision.attempts.append(attempt)
+            in_flight = InFlight(exchange.ask.prompt_tokens, self._expected_tokens(exchange.ask))
+            engine.begin(exchange.number, in_flight)
             try:
-                response = await self._asked(http, path, ask, decision, engine, in_flight, passed)
-            except EngineFailedError as error:
-                engine.failed(self._clock())
+                response = await self._asked(exchange, engine, in_flight)
+            except (EngineFailedError, EngineBusyError, UnsupportedError) as error:
+                if isinstance(error, EngineFailedError):
+                    engine.failed(self._clock())
+                elif isinstance(error, EngineBusyError):
+                    exchange.retry_after = error.retry_after or "1"
+                else:
+                    exchange.unsupported = str(error)
                 attempt["outcome"] = str(error)
                 self._metrics.retries.labels(engine.facts.url).inc()
                 tried.append(engine)
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, ClientLeftError):
                 attempt["outcome"] = "the client left"
                 raise
             else:
                 attempt["outcome"] = f"answered {response.status}"
                 return response
             finally:
-                del engine.in_flight[number]
+                engine.end(exchange.number)
 
-    async def _asked(self, http: web.Request, path: str, ask: Ask, decision: Decision,
-                     engine: EngineState, in_flight: InFlight,
-                     passed: Passed) -> web.StreamResponse:
-        body = orjson.dumps(_for_engine(ask, engine.facts.model))
-        headers = {"Content-Type": "application/json", "X-Request-Id": decision.decision_id}
+    def _chosen(self, exchange: Exchange, tried: list[EngineState]) -> EngineState:
+        ask, now_s = exchange.ask, self._clock()
+        request = Request(exchange.number, now_s, ask.prompt_tokens, ask.max_tokens,
+                          ask.service_class, ask.model or "")
         try:
-            async with self._session.post(f"{engine.facts.url}{path}", data=body, headers=headers,
-                                          timeout=self._timeout) as answer:
-                if answer.status >= 500 or answer.status == 429:
-                    raise EngineFailedError(f"answered {answer.status}")
-                if not ask.stream or answer.status >= 400:
-                    whole = await answer.read()
-                    engine.succeeded()
-                    return self._whole(answer, whole, decision, passed)
-                first = await answer.content.readany()
-                if not first:
-                    raise EngineFailedError("ended its stream before it began")
-                return await self._streamed(http, ask, answer, first, decision, engine, in_flight,
-                                            passed)
+            return self._chooser.choose(request, exchange.decision, ask, tried, now_s)
+        except GatewayError:
+            if exchange.retry_after is not None or exchange.unsupported is not None:
+                raise _given_up(exchange) from None
+            raise
+
+    @staticmethod
+    def _expected_tokens(ask: Ask) -> float:
+        return float(ask.max_tokens)  # the most there can be, as long as nobody predicts
+
+    async def _asked(self, exchange: Exchange, engine: EngineState,
+                     in_flight: InFlight) -> web.StreamResponse:
+        ask, facts, dialect = exchange.ask, engine.facts, dialect_of(engine.kind)
+        question = Question(exchange.path, ask.body, facts.served_as or facts.model,
+                            ask.service_class, ask.stream, exchange.decision.decision_id,
+                            ask.prompt_tokens, int(self._time_of_day()))
+        path, body = dialect.call(question)
+        headers = {"Content-Type": "application/json",
+                   "X-Request-Id": exchange.decision.decision_id}
+        try:
+            answer = await self._session.post(self._url(engine, path), data=orjson.dumps(body),
+                                              headers=headers, timeout=self._timeout,
+                                              skip_auto_headers=_NOT_NEEDED)
         except _FAULTS as error:
-            raise EngineFailedError(f"failed ({type(error).__name__})") from error
-
-    def _whole(self, answer: aiohttp.ClientResponse, whole: bytes, decision: Decision,
-               passed: Passed) -> web.Response:
+            raise _failure(error) from error
         try:
-            usage = orjson.loads(whole).get("usage")
-        except (orjson.JSONDecodeError, AttributeError):
-            usage = None
-        if isinstance(usage, dict):
-            passed.usage = usage
-        passed.last_token_s = self._clock()
-        return web.Response(body=whole, status=answer.status,
-                            content_type=answer.content_type,
-                            headers={DECISION_HEADER: decision.decision_id})
+            later = answer.headers.get("Retry-After")
+            if dialect.is_busy(answer.status, later):
+                raise EngineBusyError(f"answered {answer.status}", later)
+            if answer.status >= 500:
+                raise EngineFailedError(f"answered {answer.status}")
+            if ask.stream and answer.status < 400:
+                return await self._streamed(exchange, answer, engine, in_flight,
+                                            dialect.stream(question))
+            return await self._whole(exchange, answer, engine, dialect, question)
+        finally:
+            # An answer that was not read to its end takes its connection with it: that is how the
+            # engine hears that nobody listens any more.
+            answer.release() if answer.content.at_eof() else answer.close()
 
-    async def _streamed(self, http: web.Request, ask: Ask, answer: aiohttp.ClientResponse,
-                        first: bytes, decision: Decision, engine: EngineState,
-                        in_flight: InFlight, passed: Passed) -> web.StreamResponse:
-        response = web.StreamResponse(headers={
-            "Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache",
-            DECISION_HEADER: decision.decision_id})
-        await response.prepare(http)
+    def _url(self, engine: EngineState, path: str) -> URL:
+        key = (engine.facts.url, path)
+        found = self._urls.get(key)
+        if found is None:
+            found = self._urls[key] = URL(f"{engine.facts.url}{path}", encoded=True)
+        return found
+
+    # -- answers --------------------------------------------------------------------------------
+
+    async def _whole(self, exchange: Exchange, answer: aiohttp.ClientResponse,
+                     engine: EngineState, dialect: Dialect, question: Question) -> web.Response:
+        whole, kind = await _read(answer), answer.content_type
         try:
-            async for part in relayed(_chunks(first, answer), in_flight, passed,
-                                      keep_usage=ask.wants_usage, clock=self._clock):
-                await response.write(part)
-        except _FAULTS as error:
-            if http.transport is None or http.transport.is_closing():
-                raise asyncio.CancelledError from error
-            # Too late for another try: the client must hear that this is not the end it seems.
-            engine.failed(self._clock())
-            failure = GatewayError(502, "the engine failed in the middle of its answer",
-                                   "engine_failed")
-            await response.write(b"data: " + orjson.dumps(failure.document()) + b"\n\n")
-            passed.finish_reason = "error"
-        else:
-            engine.succeeded()
-        await response.write_eof()
+            document = orjson.loads(whole)
+            if not isinstance(document, dict):
+                raise ValueError("no JSON object")
+            translated = dialect.whole(question, document, answer.status)
+            if translated is not None:
+                document, load_s = translated
+                whole, kind = orjson.dumps(document), "application/json"
+                engine.loaded_in(load_s or 0.0)
+        except ValueError as error:
+            document = {}
+            if answer.status < 400:
+                raise EngineFailedError("answered something that is no JSON object") from error
+        now_s = self._clock()
+        engine.succeeded(now_s)
+        if isinstance(document.get("usage"), dict):
+            exchange.passed.usage = document["usage"]
+        exchange.passed.last_token_s = now_s
+        return web.Response(body=whole, status=answer.status, content_type=kind,
+                            headers={DECISION_HEADER: exchange.decision.decision_id})
+
+    async def _streamed(self, exchange: Exchange, answer: aiohttp.ClientResponse,
+                        engine: EngineState, in_flight: InFlight,
+                        translator: Translator | None) -> web.StreamResponse:
+        passed, content = exchange.passed, answer.content
+        relay = Relay(passed, translator, keep_usage=exchange.ask.wants_usage)
+        response: web.StreamResponse | None = None
+        while True:
+            try:
+                chunk = await content.readany()
+                at_end = content.at_eof()
+                out = relay.feed(chunk, self._clock(), at_end=at_end)
+                if at_end and not passed.whole and passed.error is None:
+                    raise EngineFailedError("ended its stream in the middle")
+            except (*_FAULTS, ValueError, TypeError, AttributeError, EngineFailedError) as error:
+                return await self._broken(exchange, engine, response, _failure(error))
+            if passed.num_tokens > in_flight.output_tokens:
+                engine.ledger.advance(in_flight, passed.num_tokens)
+            if response is None and passed.error is not None and not passed.num_tokens:
+                raise EngineFailedError(f"said {str(passed.error.get('message'))[:200]!r}")
+            if at_end:
+                break
+            if out:
+                response = response or await _begun(exchange)
+                await _sent(response.write(out))
+        (engine.failed if passed.error else engine.succeeded)(self._clock())
+        engine.loaded_in((translator and translator.load_s) or 0.0)
+        response = response or await _begun(exchange)
+        await _sent(response.write_eof(out))
         return response
 
-    def _settle(self, ask: Ask, decision: Decision, passed: Passed, outcome: str,
-                begun_s: float) -> None:
-        now_s = self._clock()
+    async def _broken(self, exchange: Exchange, engine: EngineState,
+                      response: web.StreamResponse | None,
+                      failure: EngineFailedError) -> web.StreamResponse:
+        """The end of a stream whose engine failed."""
+        if response is None:
+            raise failure
+        # Too late for another try: the client must hear that this is not the end it seems.
+        engine.failed(self._clock())
+        told = GatewayError(502, f"the engine failed in the middle of its answer: it {failure}",
+                            "engine_failed").document()
+        exchange.passed.error = told["error"]
+        await _sent(response.write_eof(b"data: " + orjson.dumps(told) + b"\n\n"))
+        return response
+
+    # -- what came of it ------------------------------------------------------------------------
+
+    def _settle(self, exchange: Exchange, outcome: str) -> None:
+        ask, passed, now_s = exchange.ask, exchange.passed, self._clock()
         usage = passed.usage or {}
+        prompt_tokens = usage.get("prompt_tokens")
         output_tokens = usage.get("completion_tokens", passed.num_tokens)
-        if passed.finish_reason == "error":
+        if passed.error is not None and outcome == "finished":
             outcome = "broken"
-        decision.outcome = {
-            "outcome": outcome, "e2e_s": now_s - begun_s, "finish_reason": passed.finish_reason,
-            "ttft_s": None if passed.first_token_s is None else passed.first_token_s - begun_s,
-            "prompt_tokens": usage.get("prompt_tokens"), "output_tokens": output_tokens}
-        labels = (ask.model or "", ask.service_class.name)
-        metrics = self._metrics
-        metrics.requests.labels(*labels, outcome).inc()
+        ttft_s = None if passed.first_token_s is None else passed.first_token_s - exchange.begun_s
+        exchange.decision.outcome = {
+            "outcome": outcome, "e2e_s": now_s - exchange.begun_s,
+            "finish_reason": passed.finish_reason, "ttft_s": ttft_s,
+            "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
+        metrics = self._metrics.of(ask.model or "", ask.service_class.name)
+        metrics.outcomes[outcome].inc()
         if isinstance(output_tokens, int):
-            metrics.output_tokens.labels(*labels).inc(max(0, output_tokens))
-        if isinstance(usage.get("prompt_tokens"), int):
-            metrics.prompt_tokens.labels(*labels).inc(max(0, usage["prompt_tokens"]))
-        if passed.first_token_s is not None:
-            metrics.ttft.labels(*labels).observe(passed.first_token_s - begun_s)
+            metrics.output_tokens.inc(max(0, output_tokens))
+        if isinstance(prompt_tokens, int):
+            metrics.prompt_tokens.inc(max(0, prompt_tokens))
+        if ttft_s is not None:
+            metrics.ttft.observe(ttft_s)
         if outcome == "finished":
-            metrics.e2e.labels(*labels).observe(now_s - begun_s)
+            metrics.e2e.observe(now_s - exchange.begun_s)
 
 
-async def _chunks(first: bytes, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    yield first
-    async for chunk in answer.content.iter_any():
-        yield chunk
+async def _begun(exchange: Exchange) -> web.StreamResponse:
+    """The client's answer, with its headers on their way."""
+    response = _Stream(headers={
+        "Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache",
+        DECISION_HEADER: exchange.decision.decision_id})
+    await _sent(response.prepare(exchange.http))
+    return response
 
 
-def _for_engine(ask: Ask, model: str) -> dict[str, Any]:
-    """The client's body with what the engine's scheduler needs to know; all else as it is."""
-    body = {**ask.body, "model": model}
-    extra = body.get("vllm_xargs")
-    body["vllm_xargs"] = {**(extra if isinstance(extra, dict) else {}),
-                          "service_class": ask.service_class.name}
-    if ask.stream:
-        options = body.get("stream_options")
-        body["stream_options"] = {**(options if isinstance(options, dict) else {}),
-                                  "include_usage": True}
-    return body
+async def _sent(sending: Any) -> None:
+    try:
+        await sending
+    except (ConnectionError, aiohttp.ClientError) as error:
+        raise ClientLeftError from error
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """The whole of an answer. Raises EngineFailedError."""
+    parts, num_bytes = [], 0
+    try:
+        while part := await answer.content.readany():
+            parts.append(part)
+            num_bytes += len(part)
+            if num_bytes > MOST_ANSWER_BYTES:
+                raise EngineFailedError("answered more than anybody could mean")
+    except _FAULTS as error:
+        raise _failure(error) from error
+    return b"".join(parts)
+
+
+def _failure(error: Exception) -> EngineFailedError:
+    """What an engine did wrong, in words."""
+    if isinstance(error, EngineFailedError):
+        return error
+    if isinstance(error, TimeoutError):
+        return EngineFailedError("was silent for too long")
+    if isinstance(error, ValueError | TypeError | AttributeError) and not isinstance(
+            error, aiohttp.ClientError):
+        return EngineFailedError("answered something that is no stream of events")
+    return EngineFailedError(f"failed ({type(error).__name__})")
+
+
+def _given_up(exchange: Exchange) -> GatewayError:
+    faults = "; ".join(f"{a['url']} {a['outcome']}" for a in exchange.decision.attempts)
+    if exchange.retry_after is not None:
+        return GatewayError(429, f"the engines have no room: {faults}", "engines_busy",
+                            headers={"Retry-After": exchange.retry_after})
+    if exchange.unsupported is not None:
+        return GatewayError(400, f"no engine can serve this: {faults}", "unsupported")
+    return GatewayError(502, f"no engine could answer: {faults}", "engines_failed")

@@ -9,14 +9,13 @@ from uuid import uuid4
 import aiohttp
 from aiohttp import web
 
-from penstock.core.request import AUTO
 from penstock.engine.http import errors_told, json_response, listening
 from penstock.engine.live.state import EngineFacts, EngineState
 from penstock.engine.live.watch import Watcher
 from penstock.engine.parts import relative_speeds
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet
-from penstock.gateway.ask import read_ask
+from penstock.gateway.ask import Offer, read_ask
 from penstock.gateway.choice import Chooser
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.metrics import GatewayMetrics
@@ -40,9 +39,17 @@ def engines_of(fleet: Fleet) -> list[EngineState]:
                 found.append(EngineState(EngineFacts(
                     replica_id, group.endpoints[number], group.model.name,
                     None if classes is None else frozenset(classes), kv_tokens(fleet, group),
-                    speed)))
+                    speed, group.engine, group.served_as)))
             replica_id += 1
     return found
+
+
+def offer_of(fleet: Fleet) -> Offer:
+    """What may be asked of a fleet: of its models, those that an engine serves."""
+    served = {group.model.name for group in fleet.replicas if group.endpoints}
+    return Offer({c.name: c for c in fleet.service_classes},
+                 {m.spec.name: m.spec.max_context_tokens for m in fleet.models
+                  if m.spec.name in served}, fleet.gateway.aliases)
 
 
 class Gateway:
@@ -51,13 +58,11 @@ class Gateway:
     def __init__(self, fleet: Fleet, engines: Sequence[EngineState], router: Router,
                  session: aiohttp.ClientSession, limits: Limits,
                  on_bug: Callable[[str], None]) -> None:
-        self._classes = {c.name: c for c in fleet.service_classes}
-        served = {engine.facts.model for engine in engines}
-        self._models = {m.spec.name: m.spec.max_context_tokens for m in fleet.models
-                        if m.spec.name in served}
+        self._offer = offer_of(fleet)
         self._metrics = GatewayMetrics()
         self._chooser = Chooser(engines, router)
-        self._proxy = Proxy(self._chooser, session, self._metrics, limits, time.monotonic)
+        self._proxy = Proxy(self._chooser, session, self._metrics, limits, time.monotonic,
+                            time.time)
         self._on_bug = on_bug
         self._started = int(time.time())
 
@@ -75,15 +80,15 @@ class Gateway:
         return app
 
     async def _relay(self, http: web.Request) -> web.StreamResponse:
-        ask = read_ask(await http.read(), http.headers, self._classes, self._models)
+        ask = read_ask(await http.read(), http.headers, self._offer)
         return await self._proxy.answer(http, http.path, ask, f"dec-{uuid4().hex}")
 
     async def _list(self, _: web.Request) -> web.Response:
-        names = [*self._models, *([AUTO] if len(self._models) > 1 else [])]
+        models = self._offer.models
         return json_response({"object": "list", "data": [
             {"id": name, "object": "model", "created": self._started, "owned_by": "penstock",
-             **({"max_model_len": self._models[name]} if name in self._models else {})}
-            for name in names]})
+             **({"max_model_len": models[name]} if name in models else {})}
+            for name in self._offer.names()]})
 
     async def _health(self, _: web.Request) -> web.Response:
         now_s = time.monotonic()
@@ -121,7 +126,9 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
     """A gateway that listens: its URL and its engines. Stops on leaving. Raises InputError where
     nobody can listen."""
     engines = engines_of(fleet)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+    # Answers go on as they came: nothing is unpacked, no cookie is kept.
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
+                                     cookie_jar=aiohttp.DummyCookieJar()) as session:
         watcher = Watcher(engines, session, time.monotonic)
         await watcher.look()
         watching = asyncio.create_task(watcher.run())

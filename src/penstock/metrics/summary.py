@@ -86,7 +86,8 @@ def _attainment(table: RequestTable) -> Attainment:
 
 
 def _computed_tokens(table: RequestTable) -> int:
-    started = ~np.isnan(table.first_scheduled_s)
+    # A client of a live engine learns of the start by the first token only.
+    started = ~(np.isnan(table.first_scheduled_s) & np.isnan(table.first_token_s))
     return int(table.prompt_tokens[started].sum() + table.output_tokens[started].sum())
 
 

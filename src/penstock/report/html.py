@@ -10,6 +10,7 @@ from penstock.metrics.table import RequestTable
 from penstock.report import plan_sections, sections, wording
 from penstock.report.files import write_bytes
 from penstock.report.frame import Page, Parts, framed, page_title, stamp
+from penstock.report.load_view import load_section
 from penstock.report.plots import all_figures, busiest_replica, class_colours
 
 
@@ -41,6 +42,8 @@ FOOTER = ("TTFT is first token minus arrival; TPOT is (last token - first token)
 
 def _body(summary: Mapping[str, Any], figures: Mapping[str, Any], series: RunSeries) -> str:
     parts = [sections.hero(summary), _classes(summary), _distributions(summary)]
+    if summary.get("load"):
+        parts.append(load_section(summary))
     if summary.get("plan"):
         parts += plan_sections.short(summary["plan"])
     elif summary.get("sizing"):
@@ -49,13 +52,15 @@ def _body(summary: Mapping[str, Any], figures: Mapping[str, Any], series: RunSer
     busiest = busiest_replica(series)
     if busiest is not None and "steps" in figures:
         parts.append(_steps(busiest.replica))
-    parts.append(_cost(summary))
+    if summary["overall"]["cost"]["per_hour"]:
+        parts.append(_cost(summary))
     if summary.get("refusals"):
         parts.append(sections.section(
             "Rejected and shed", "Why requests were refused. All of them count as misses.",
             sections.refusals_table(summary["refusals"])))
-    if summary.get("fleet"):
-        parts.append(_configuration(summary["fleet"]))
+    stated = {key: summary[key] for key in ("load", "fleet") if summary.get(key)}
+    if stated:
+        parts.append(_configuration(stated if "load" in stated else stated["fleet"]))
     return "\n".join(parts)
 
 
@@ -89,7 +94,7 @@ def _load(summary: Mapping[str, Any], *, with_kv: bool) -> str:
     table = sections.replicas_table(replicas) if replicas else ""
     return sections.section(
         "Load and queue over time", "Stacked by class. Waiting runs from arrival to the first step "
-        "that computes the request.",
+        "that computes the request, or to the first token where no more is known.",
         sections.legend(_colours(summary), (("dotted", "in replica queues, later shed included"),)
                         if with_kv else ()),
         sections.plot("load", "Arrivals, queue, batch and KV memory" if with_kv

@@ -73,7 +73,7 @@ def _publish(staging: Path, folder: Path) -> None:
         staging.rename(folder)
         return
     fresh = {path.name for path in staging.iterdir()}
-    earlier = (folder / name for name in (PAGE, REQUESTS, SUMMARY, PLAN))
+    earlier = (folder / name for name in (PAGE, REQUESTS, SUMMARY, PLAN, FLEET))
     for stale in (*earlier, *folder.glob(_JOURNALS)):
         if stale.name not in fresh:
             stale.unlink(missing_ok=True)
@@ -82,10 +82,12 @@ def _publish(staging: Path, folder: Path) -> None:
 
 
 def write_run_files(folder: Path, summary: Mapping[str, Any], table: RequestTable,
-                    series: RunSeries, fleet_yaml: str, *, page: bool = True) -> None:
-    """Write summary, requests, resolved fleet file and, with ``page``, the HTML report."""
+                    series: RunSeries, fleet_yaml: str | None, *, page: bool = True) -> None:
+    """Write summary, requests, resolved fleet file if there is one and, with ``page``, the HTML
+    report."""
     write_summary(folder / SUMMARY, summary)
-    write_text(folder / FLEET, fleet_yaml)
+    if fleet_yaml is not None:
+        write_text(folder / FLEET, fleet_yaml)
     with RequestWriter(folder / REQUESTS) as writer:
         writer.write(table)
     if page:

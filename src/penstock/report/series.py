@@ -1,6 +1,6 @@
 """A run as it went: load, queues and memory over time, and the steps worth looking at."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,9 +40,11 @@ def bin_edges(start_s: float, end_s: float, max_bins: int = MAX_BINS) -> FloatCo
 def load_curves(table: RequestTable, series: RunSeries, max_bins: int = MAX_BINS) -> LoadCurves:
     """Arrivals, requests waiting and running by class, and what the replicas reported.
 
-    Waiting runs from arrival to first scheduling. Rejected requests never wait, and when a request
-    was shed is not recorded, so neither is in ``waiting``; ``replica_waiting`` has the latter.
+    Waiting runs from arrival to first scheduling, or to the first token where that is all that is
+    known. Rejected requests never wait, and when a request was shed is not recorded, so neither is
+    in ``waiting``; ``replica_waiting`` has the latter.
     """
+    table = _begun(table)
     start_s, end_s = _span(table, series)
     edges = bin_edges(start_s, end_s, max_bins)
     middle = (edges[:-1] + edges[1:]) / 2
@@ -57,6 +59,13 @@ def load_curves(table: RequestTable, series: RunSeries, max_bins: int = MAX_BINS
         running[name] = _in_service(rows, middle)
     replica_waiting, kv_use = _replica_curves(table, series, middle)
     return LoadCurves(middle, arrivals, waiting, running, replica_waiting, kv_use)
+
+
+def _begun(table: RequestTable) -> RequestTable:
+    """First tokens stand in for first steps that nobody saw, as those of live engines."""
+    unseen = np.isnan(table.first_scheduled_s)
+    return replace(table, first_scheduled_s=np.where(unseen, table.first_token_s,
+                                                     table.first_scheduled_s))
 
 
 def _queued(table: RequestTable) -> RequestTable:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.report import wording
 from penstock.report.cells import Line, footnote, marked, verdict_cell
 from penstock.report.fitting import Column, FittingTable
+from penstock.report.load_view import load_tables
 from penstock.report.plan_tables import short_plan_tables
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ def run_tables(summary: Mapping[str, Any]) -> "list[RenderableType]":
                                     classes_table(summary), latency_table(summary)]
     if wording.is_paced(summary["classes"]):
         tables.append(footnote(wording.PACED_NOTE))
-    tables.append(cost_table(summary))
+    if summary["overall"]["cost"]["per_hour"]:
+        tables.append(cost_table(summary))
+    if summary.get("load"):
+        tables += load_tables(summary)
     if summary.get("plan"):
         tables += short_plan_tables(summary["plan"])
     elif summary.get("sizing"):

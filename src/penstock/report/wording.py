@@ -158,6 +158,8 @@ _MOST_GROUPS = 3  # in a sentence
 
 def fleet_phrase(summary: Mapping[str, Any]) -> str:
     """The replicas in words, such as ``3 replicas of llama-3-8b on a100-80gb``."""
+    if summary.get("load"):
+        return str(summary["load"]["url"])
     groups = (summary.get("fleet") or {}).get("replicas") or []
     if len(groups) > _MOST_GROUPS:
         total = sum(int(group.get("count", 1)) for group in groups)
@@ -205,9 +207,20 @@ def facts(summary: Mapping[str, Any]) -> tuple[Fact, ...]:
     overall = summary["overall"]
     cost, low, high = overall["cost"], overall["attainment_low"], overall["attainment_high"]
     interval = "" if low is None else f"95 % CI {percent(low, 1)} to {percent(high, 1)}"
-    return (
+    reached = (
         Fact("Attainment", percent(overall["attainment"]), interval),
-        Fact("Goodput", rate(overall["goodput_requests_per_s"]), "requests within every target"),
+        Fact("Goodput", rate(overall["goodput_requests_per_s"]), "requests within every target"))
+    if summary.get("load"):
+        latency = overall["latency"]
+        return (*reached,
+                Fact("Output", rate(overall["output_tokens_per_s"], "tokens/s"),
+                     f"{count(overall['output_tokens'])} tokens"),
+                Fact("Median TTFT", seconds(latency["ttft_s"]["p50"]),
+                     f"p99 {seconds(latency['ttft_s']['p99'])}"),
+                Fact("Median e2e", seconds(latency["e2e_s"]["p50"]),
+                     f"p99 {seconds(latency['e2e_s']['p99'])}"))
+    return (
+        *reached,
         Fact("Cost per hour", money(cost["per_hour"]), f"{money(cost['total'])} for this run"),
         Fact("Cost per million tokens", money(cost["per_million_tokens"]),
              "prompt and output alike"),

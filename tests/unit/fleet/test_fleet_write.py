@@ -55,6 +55,17 @@ policies:
 engine: {block_tokens: 32, memory_fraction: 0.8, max_num_seqs: 99, prefix_caching: true,
          kv_tokens: 50000}
 run: {seed: 5, num_requests: 10, duration_s: 100, warmup_s: 1, drain_s: 0, step_time_noise: 0.1}
+gateway:
+  aliases:
+    auto: {}
+    cheap: {models: [llama-3-8b], max_cost: 0.001, min_quality: 0.5, deadline_s: 9,
+            confidential: true, service_class: "on"}
+  tenants:
+    - {name: shop, defaults: {model: cheap, service_class: "on", max_cost: 0.5},
+       models: [llama-3-8b], service_classes: ["on"], requests_per_minute: 600,
+       tokens_per_minute: 100000, max_in_flight: 3,
+       budget: {amount: 12.5, per: day, when_ledger_fails: serve}}
+    - {name: guest}
 """
 
 

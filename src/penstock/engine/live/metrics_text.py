@@ -17,17 +17,28 @@ _NAMES: Mapping[str, tuple[bytes, ...]] = {
 }
 
 
+_KINDS = {b"vllm": "vllm", b"sglang": "sglang", b"llamacpp": "llamacpp"}
+
+
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """Load as an engine tells it; ``None`` where it does not."""
+    """Load as an engine tells it; ``None`` where it does not.
+
+    ``kind`` is the software, as its metrics' names betray it; ``loaded`` whether the model is in
+    memory, where models come and go.
+    """
 
     num_running: int | None = None
     num_waiting: int | None = None
     kv_used_share: float | None = None
+    kind: str | None = None
+    loaded: bool | None = None
 
 
 def read_load(text: bytes) -> EngineLoad:
     """The load in a Prometheus text; of several engines in one the sum, of KV shares the mean."""
+    kinds = {match["name"].partition(b":")[0] for match in _LINE.finditer(text)
+             if b":" in match["name"]}
     found: dict[bytes, list[float]] = {}
     for match in _LINE.finditer(text):
         try:
@@ -42,4 +53,5 @@ def read_load(text: bytes) -> EngineLoad:
                                ("num_running", "num_waiting", "kv_used_share"))
     return EngineLoad(None if running is None else int(sum(running)),
                       None if waiting is None else int(sum(waiting)),
-                      None if share is None else min(1.0, max(0.0, sum(share) / len(share))))
+                      None if share is None else min(1.0, max(0.0, sum(share) / len(share))),
+                      next((kind for prefix, kind in _KINDS.items() if prefix in kinds), None))

@@ -1,6 +1,7 @@
 """Server-sent events, as far as OpenAI-style engines use them."""
 
 DONE = b"[DONE]"
+MOST_EVENT_BYTES = 16 * 2**20
 
 
 class EventSplitter:
@@ -14,23 +15,31 @@ class EventSplitter:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The events that are complete with these bytes."""
+        """The events that are complete with these bytes. Raises ValueError where one never ends."""
         buffer = self._rest + data if self._rest else data
-        events: list[bytes] = []
-        start = 0
-        while True:
-            end = _end_of_event(buffer, start)
-            if end < 0:
-                break
-            events.append(buffer[start:end])
-            start = end
-        self._rest = buffer[start:]
+        if b"\r" in buffer:
+            events, self._rest = _events_of_both(buffer)
+        else:
+            *events, self._rest = buffer.split(b"\n\n")
+            events = [event + b"\n\n" for event in events]
+        if len(self._rest) > MOST_EVENT_BYTES:
+            raise ValueError(f"an event of more than {MOST_EVENT_BYTES:,} bytes")
         return events
 
     def close(self) -> bytes:
         """What came after the last whole event."""
         rest, self._rest = self._rest, b""
         return rest
+
+
+def _events_of_both(buffer: bytes) -> tuple[list[bytes], bytes]:
+    """Events whose lines end with LF or CR LF, and the rest."""
+    events: list[bytes] = []
+    start = 0
+    while (end := _end_of_event(buffer, start)) >= 0:
+        events.append(buffer[start:end])
+        start = end
+    return events, buffer[start:]
 
 
 def _end_of_event(buffer: bytes, start: int) -> int:

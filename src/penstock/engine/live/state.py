@@ -1,14 +1,25 @@
 """What is known of one real engine: own requests on the way to it, and what it says of itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from penstock.core.snapshot import ReplicaSnapshot
+from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
+from penstock.engine.live.breaker import Breaker
 from penstock.engine.live.metrics_text import EngineLoad
 
-FAILURES_TO_OPEN = 3
-"""Failures in a row after which an engine gets no more requests for a while."""
+LEAST_PENDING_TOKENS = 8.0
+"""What an answer is taken to have before it while it goes on past its expected length."""
 
-FIRST_PAUSE_S, MOST_PAUSE_S = 1.0, 30.0
+SLOW_START_S = 10.0
+LEAST_SPEED_SHARE = 0.1
+"""An engine that comes back counts as this slow at first, and as itself after ``SLOW_START_S``."""
+
+NEVER_S = float("-inf")
+
+COLD_LOAD_S = 0.5
+"""A model that took longer than this to be at hand was not in memory."""
+
+UNSEEN_LOAD_S = 10.0
+"""How long a model takes to load where nobody has seen it yet: a guess, to be replaced by sight."""
 
 
 @dataclass(slots=True)
@@ -16,17 +27,22 @@ class InFlight:
     """One request that an engine works on, as far as the gateway sees."""
 
     prompt_tokens: int
+    expected_output_tokens: float = 0.0
     output_tokens: int = 0
 
     @property
-    def waiting(self) -> bool:
-        """Whether no token has come yet."""
-        return self.output_tokens == 0
+    def pending_output_tokens(self) -> float:
+        """Output tokens that are expected to come yet."""
+        return max(self.expected_output_tokens - self.output_tokens, LEAST_PENDING_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What does not change: where it is, what it serves, how large and how fast it is."""
+    """What does not change: where it is, what it serves, how large and how fast it is.
+
+    ``kind`` names the software that answers there (``auto``: it is known by its metrics), and
+    ``served_as`` is what it calls the model, where that is not the model's name.
+    """
 
     replica_id: int
     url: str
@@ -34,50 +50,131 @@ class EngineFacts:
     service_classes: frozenset[str] | None
     kv_total_tokens: int
     speed: float
+    kind: str = "auto"
+    served_as: str | None = None
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Sums over requests that are on an engine, kept as they change.
+
+    A request waits until its first token: then ``queued_prompt_tokens`` has its prompt, afterwards
+    ``held_tokens`` has prompt and output.
+    """
+
+    requests: dict[int, InFlight] = field(default_factory=dict)
+    num_waiting: int = 0
+    queued_prompt_tokens: int = 0
+    held_tokens: int = 0
+    pending_output_tokens: float = 0.0
+
+    def begin(self, request_id: int, one: InFlight) -> None:
+        """A request is on its way."""
+        self.requests[request_id] = one
+        self.num_waiting += 1
+        self.queued_prompt_tokens += one.prompt_tokens
+        self.pending_output_tokens += one.pending_output_tokens
+
+    def advance(self, one: InFlight, output_tokens: int) -> None:
+        """A request in flight has that many tokens by now (never fewer than before)."""
+        if not one.output_tokens:
+            self.num_waiting -= 1
+            self.queued_prompt_tokens -= one.prompt_tokens
+            self.held_tokens += one.prompt_tokens
+        self.held_tokens += output_tokens - one.output_tokens
+        self.pending_output_tokens -= one.pending_output_tokens
+        one.output_tokens = output_tokens
+        self.pending_output_tokens += one.pending_output_tokens
+
+    def end(self, request_id: int) -> None:
+        """A request has left."""
+        one = self.requests.pop(request_id)
+        if one.output_tokens:
+            self.held_tokens -= one.prompt_tokens + one.output_tokens
+        else:
+            self.num_waiting -= 1
+            self.queued_prompt_tokens -= one.prompt_tokens
+        self.pending_output_tokens -= one.pending_output_tokens
+        if not self.requests:
+            self.pending_output_tokens = 0.0  # no rounding is left behind
+
+    def queue(self) -> tuple[QueuedWork, ...]:
+        """What is left to do for each request, the oldest first."""
+        return tuple(QueuedWork(0 if one.output_tokens else one.prompt_tokens,
+                                one.prompt_tokens + one.output_tokens, one.pending_output_tokens)
+                     for one in self.requests.values())
 
 
 class EngineState:
     """Merges the gateway's own ledger with what was last scraped.
 
     The ledger is never stale; an engine's own count matters where others use it as well, so the
-    larger of both is believed. An engine that was never seen to be well is not ``available``:
+    larger of both is believed. An engine that was never seen to be well is not available:
     unknown is not idle.
     """
 
     def __init__(self, facts: EngineFacts) -> None:
         self.facts = facts
-        self.in_flight: dict[int, InFlight] = {}
+        self.ledger = Ledger()
+        self.breaker = Breaker()
         self.healthy = False
         self.draining = False
-        self.observed_at_s = float("-inf")
+        self.observed_at_s = NEVER_S
         self.num_served = 0
         self.num_failed = 0
         self._load = EngineLoad()
-        self._failures = 0
-        self._closed_until_s = float("-inf")
+        self._load_s = UNSEEN_LOAD_S
+        self._back_since_s = NEVER_S
+
+    @property
+    def in_flight(self) -> dict[int, InFlight]:
+        """The requests that are on the engine, by number."""
+        return self.ledger.requests
+
+    @property
+    def kind(self) -> str:
+        """What software answers."""
+        if self.facts.kind != "auto":
+            return self.facts.kind
+        return self._load.kind or "openai"
 
     # -- what is observed -----------------------------------------------------------------------
 
     def observe(self, load: EngineLoad, now_s: float) -> None:
         """The engine answered and said this of its load."""
+        if not self.healthy and self.observed_at_s > NEVER_S:
+            self._back_since_s = now_s
         self.healthy, self._load, self.observed_at_s = True, load, now_s
 
     def lost(self) -> None:
         """The engine does not answer, or says that it is not well."""
         self.healthy = False
 
-    def succeeded(self) -> None:
+    def begin(self, request_id: int, one: InFlight) -> None:
+        """A request goes to the engine."""
+        self.ledger.begin(request_id, one)
+        self.breaker.begin(request_id)
+
+    def end(self, request_id: int) -> None:
+        """The request is over here, however it ended."""
+        self.ledger.end(request_id)
+        self.breaker.end(request_id)
+
+    def loaded_in(self, load_s: float) -> None:
+        """An answer waited that long for its model to be at hand."""
+        if load_s >= COLD_LOAD_S:
+            self._load_s = load_s
+
+    def succeeded(self, now_s: float) -> None:
         """A request went well."""
         self.num_served += 1
-        self._failures = 0
+        if self.breaker.succeeded():
+            self._back_since_s = now_s
 
     def failed(self, now_s: float) -> None:
         """A request failed for a reason that lies with the engine."""
         self.num_failed += 1
-        self._failures += 1
-        if self._failures >= FAILURES_TO_OPEN:
-            pause_s = FIRST_PAUSE_S * 2.0 ** (self._failures - FAILURES_TO_OPEN)
-            self._closed_until_s = now_s + min(pause_s, MOST_PAUSE_S)
+        self.breaker.failed(now_s)
 
     # -- what follows ---------------------------------------------------------------------------
 
@@ -86,21 +183,29 @@ class EngineState:
         if self.draining:
             return "is being drained"
         if not self.healthy:
-            return "does not answer" if self.observed_at_s > float("-inf") else "was never seen"
-        if now_s < self._closed_until_s:
-            return f"failed {self._failures} times in a row"
-        return None
+            return "does not answer" if self.observed_at_s > NEVER_S else "was never seen"
+        return self.breaker.reason(now_s)
 
-    def snapshot(self) -> ReplicaSnapshot:
-        """The state as a router sees it."""
-        facts, own = self.facts, self.in_flight.values()
-        waiting = sum(1 for one in own if one.waiting)
-        running = len(self.in_flight) - waiting
-        held = sum(one.prompt_tokens + one.output_tokens for one in own if not one.waiting)
-        share = self._load.kv_used_share
+    def snapshot(self, now_s: float, *, with_queue: bool = False) -> ReplicaSnapshot:
+        """The state as a router sees it; the queue is the gateway's own requests in their order."""
+        facts, ledger, load = self.facts, self.ledger, self._load
+        running = len(ledger.requests) - ledger.num_waiting
+        share = load.kv_used_share
         return ReplicaSnapshot(
             facts.replica_id, facts.model, self.observed_at_s,
-            max(waiting, self._load.num_waiting or 0), max(running, self._load.num_running or 0),
-            sum(one.prompt_tokens for one in own if one.waiting),
-            max(held, 0 if share is None else int(share * facts.kv_total_tokens)),
-            facts.kv_total_tokens, facts.service_classes, facts.speed)
+            max(ledger.num_waiting, load.num_waiting or 0), max(running, load.num_running or 0),
+            ledger.queued_prompt_tokens,
+            max(ledger.held_tokens, 0 if share is None else int(share * facts.kv_total_tokens)),
+            facts.kv_total_tokens, facts.service_classes, facts.speed * self._speed_share(now_s),
+            ledger.pending_output_tokens, ledger.queue() if with_queue else (),
+            self._load_s if load.loaded is False else 0.0)
+
+    def _speed_share(self, now_s: float) -> float:
+        """Below 1 for a while after the engine came back: its caches are cold, and all routers
+        would turn to the one that looks idle."""
+        if self._back_since_s == NEVER_S:
+            return 1.0
+        share = (now_s - self._back_since_s) / SLOW_START_S
+        if share >= 1.0:
+            self._back_since_s = NEVER_S
+        return min(1.0, max(share, LEAST_SPEED_SHARE))

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import aiohttp
+import orjson
 
 from penstock.engine.live.metrics_text import EngineLoad, read_load
+from penstock.engine.live.ollama import holds_model
 from penstock.engine.live.state import EngineState
 
-_MOST_METRICS_BYTES = 4 * 2**20
+_MOST_BYTES = 4 * 2**20
 
 
 class Watcher:
@@ -37,21 +39,42 @@ class Watcher:
             await self._look_at(engine)
 
     async def _look_at(self, engine: EngineState) -> None:
-        url = engine.facts.url
         try:
-            async with self._session.get(f"{url}/health", timeout=self._timeout) as answer:
-                well = answer.status == 200
-            load = await self._load(url) if well else EngineLoad()
-        except (aiohttp.ClientError, TimeoutError, OSError):
+            if engine.kind == "ollama":
+                well, load = await self._of_ollama(engine)
+            else:
+                well, load = await self._of_openai(engine)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             well, load = False, EngineLoad()
         if well:
             engine.observe(load, self._clock())
         else:
             engine.lost()
 
-    async def _load(self, url: str) -> EngineLoad:
-        """What the engine's metrics say; engines without any are well all the same."""
-        async with self._session.get(f"{url}/metrics", timeout=self._timeout) as answer:
-            if answer.status != 200:
-                return EngineLoad()
-            return read_load(await answer.content.read(_MOST_METRICS_BYTES))
+    async def _of_openai(self, engine: EngineState) -> tuple[bool, EngineLoad]:
+        url = engine.facts.url
+        status, _ = await self._get(f"{url}/health")
+        if status in (404, 405, 501):  # some know of no health, but all tell their models
+            status, _ = await self._get(f"{url}/v1/models")
+        if status != 200:
+            return False, EngineLoad()
+        status, text = await self._get(f"{url}/metrics")
+        return True, read_load(text) if status == 200 else EngineLoad()
+
+    async def _of_ollama(self, engine: EngineState) -> tuple[bool, EngineLoad]:
+        url, facts = engine.facts.url, engine.facts
+        status, _ = await self._get(f"{url}/api/version")
+        if status != 200:
+            return False, EngineLoad()
+        status, text = await self._get(f"{url}/api/ps")
+        loaded = holds_model(orjson.loads(text), facts.served_as or facts.model) \
+            if status == 200 else None
+        return True, EngineLoad(kind="ollama", loaded=loaded)
+
+    async def _get(self, url: str) -> tuple[int, bytes]:
+        """Status and body, of which the beginning will do."""
+        async with self._session.get(url, timeout=self._timeout) as answer:
+            found = b""
+            while len(found) < _MOST_BYTES and (part := await answer.content.readany()):
+                found += part
+            return answer.status, found

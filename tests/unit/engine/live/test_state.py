@@ -2,14 +2,9 @@
 
 import pytest
 
+from penstock.engine.live.breaker import FAILURES_TO_OPEN, MOST_PAUSE_S
 from penstock.engine.live.metrics_text import EngineLoad, read_load
-from penstock.engine.live.state import (
-    FAILURES_TO_OPEN,
-    MOST_PAUSE_S,
-    EngineFacts,
-    EngineState,
-    InFlight,
-)
+from penstock.engine.live.state import EngineFacts, EngineState, InFlight
 
 
 def state() -> EngineState:
@@ -28,12 +23,15 @@ def test_unknown_is_not_idle() -> None:
 def test_the_larger_of_ledger_and_metrics_counts() -> None:
     engine = state()
     engine.observe(EngineLoad(num_running=3, num_waiting=1, kv_used_share=0.5), 7.0)
-    engine.in_flight.update({0: InFlight(100), 1: InFlight(200), 2: InFlight(50, 10)})
-    found = engine.snapshot()
+    for number, prompt_tokens in enumerate((100, 200, 50)):
+        engine.begin(number, InFlight(prompt_tokens))
+    engine.ledger.advance(engine.in_flight[2], 10)
+    found = engine.snapshot(7.0)
     assert (found.num_waiting, found.num_running, found.queued_prompt_tokens) == (2, 3, 300)
     assert (found.kv_used_tokens, found.kv_total_tokens, found.observed_at) == (500, 1000, 7.0)
     engine.observe(EngineLoad(), 8.0)
-    assert (engine.snapshot().num_running, engine.snapshot().kv_used_tokens) == (1, 60)
+    found = engine.snapshot(8.0)
+    assert (found.num_running, found.kv_used_tokens) == (1, 60)
 
 
 def test_failures_in_a_row_close_the_way_for_longer_and_longer() -> None:
@@ -53,7 +51,7 @@ def test_failures_in_a_row_close_the_way_for_longer_and_longer() -> None:
     assert pauses == sorted(pauses)
     assert pauses[0] == pytest.approx(1.0, abs=1e-3)
     assert pauses[-1] == pytest.approx(MOST_PAUSE_S, abs=1e-3)
-    engine.succeeded()
+    engine.succeeded(100.0)
     engine.failed(100.0)
     assert engine.unavailable(100.0) is None
 

@@ -1,0 +1,172 @@
+"""Processes that ``gateway.py`` measures with: an upstream that answers from memory, a bare relay
+of aiohttp, and a client that holds many streams open."""
+
+import asyncio
+import logging
+import sys
+import time
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+NUM_CHUNKS = 17
+_PATH = "/v1/chat/completions"
+
+
+def chunks() -> list[bytes]:
+    """The events of one chat answer: a role, 14 tokens, the finish, the usage; [DONE] beside the
+    last."""
+    def event(choices: list[dict[str, object]], **more: object) -> bytes:
+        return b"data: " + orjson.dumps({
+            "id": "chatcmpl-0123456789abcdef", "object": "chat.completion.chunk",
+            "created": 1_700_000_000, "model": "llama-3-8b", "choices": choices, **more}) + b"\n\n"
+
+    def choice(delta: dict[str, str], reason: str | None = None) -> list[dict[str, object]]:
+        return [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}]
+
+    num_tokens = NUM_CHUNKS - 3
+    found = [event(choice({"role": "assistant", "content": ""}))]
+    found += [event(choice({"content": f" token{n}"})) for n in range(num_tokens)]
+    found.append(event(choice({}, "stop")))
+    found.append(event([], usage={"prompt_tokens": 9, "completion_tokens": num_tokens,
+                                  "total_tokens": 9 + num_tokens}) + b"data: [DONE]\n\n")
+    return found
+
+
+class Upstream(asyncio.Protocol):
+    """Answers every POST with the same stream: in one piece (``pace_s`` of None), or a chunk each
+    ``pace_s``; 0 is a chunk in every turn of the event loop, each with a write of its own."""
+
+    def __init__(self, pace_s: float | None) -> None:
+        self._pace_s = pace_s
+        self._buffer = b""
+        self._frames = [b"%x\r\n%b\r\n" % (len(one), one) for one in chunks()]
+        self._head = (b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+                      b"Transfer-Encoding: chunked\r\n\r\n")
+        self._whole = self._head + b"".join(self._frames) + b"0\r\n\r\n"
+
+    def connection_made(self, transport):
+        self._transport = transport
+
+    def data_received(self, data):
+        self._buffer += data
+        while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
+            head = self._buffer[:end].lower()
+            length = 0
+            if (at := head.find(b"content-length:")) >= 0:
+                length = int(head[at + 15:].split(b"\r\n", 1)[0])
+            if len(self._buffer) < end + 4 + length:
+                return
+            self._buffer = self._buffer[end + 4 + length:]
+            if head.startswith(b"post"):
+                self._answer()
+            else:
+                status = b"200 OK" if head.startswith(b"get /health") else b"404 Not Found"
+                self._transport.write(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status)
+
+    def _answer(self):
+        if self._pace_s is None:
+            self._transport.write(self._whole)
+            return
+        self._transport.write(self._head)
+        self._next(0)
+
+    def _next(self, number):
+        if self._transport.is_closing():
+            return
+        if number == len(self._frames):
+            self._transport.write(b"0\r\n\r\n")
+            return
+        self._transport.write(self._frames[number])
+        loop = asyncio.get_running_loop()
+        if self._pace_s:
+            loop.call_later(self._pace_s, self._next, number + 1)
+        else:
+            loop.call_soon(self._next, number + 1)
+
+
+async def serve_upstream(pace_s: float | None) -> None:
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Upstream(pace_s), "127.0.0.1", 0, backlog=4096)
+    _ready(server.sockets[0].getsockname()[1])
+    await asyncio.Event().wait()
+
+
+async def serve_bare(upstream: str) -> None:
+    """The least that an aiohttp relay can do: nothing is read, nothing decided, nothing counted."""
+    timeout = aiohttp.ClientTimeout(total=None)
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout)
+
+    async def relay(request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        async with session.post(upstream + request.path, data=body, headers={
+                "Content-Type": "application/json"}) as answer:
+            response = web.StreamResponse(headers={
+                "Content-Type": "text/event-stream; charset=utf-8"})
+            await response.prepare(request)
+            async for part in answer.content.iter_any():
+                await response.write(part)
+            await response.write_eof()
+            return response
+
+    app = web.Application()
+    app.router.add_post(_PATH, relay)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    _ready(runner.addresses[0][1])
+    await asyncio.Event().wait()
+
+
+async def hold(url: str, num_streams: int, body: bytes) -> None:
+    """Open streams, say so when the first chunk of each has come, hold until a line comes in."""
+    opened, all_open = 0, asyncio.Event()
+    address = url.removeprefix("http://").split(":")
+
+    async def one() -> None:
+        nonlocal opened
+        reader, writer = await asyncio.open_connection(address[0], int(address[1]))
+        writer.write(b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                     b"Content-Length: %d\r\n\r\n%b" % (_PATH.encode(), len(body), body))
+        await reader.readuntil(b"data: ")
+        opened += 1
+        if opened == num_streams:
+            all_open.set()
+        while await reader.read(65536):
+            pass
+
+    begun = time.monotonic()
+    tasks = []
+    for number in range(num_streams):
+        tasks.append(asyncio.create_task(one()))
+        if number % 50 == 49:
+            await asyncio.sleep(0.05)
+    await asyncio.wait_for(all_open.wait(), 60)
+    _ready(int(1000 * (time.monotonic() - begun)))
+    await asyncio.to_thread(sys.stdin.readline)
+
+
+def _ready(number: int) -> None:
+    print(number, flush=True)
+
+
+def main() -> None:
+    logging.disable()  # of clients that leave in the middle of an answer, as wrk does at its end
+    part, *arguments = sys.argv[1:]
+    if part == "upstream":
+        work = serve_upstream(float(arguments[0]) if arguments else None)
+    elif part == "bare":
+        work = serve_bare(arguments[0])
+    else:
+        work = hold(arguments[0], int(arguments[1]), arguments[2].encode())
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""``penstock bench``: load on a live endpoint, measured against objectives."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.options import AsJson, DataDir, OutDir, Settings, read_fleet
+from penstock.cli.run import NoReport
+from penstock.core.errors import InputError
+
+if TYPE_CHECKING:
+    from penstock.fleet.values import Fleet
+
+app = typer.Typer(add_completion=False)
+_EXAMPLE = "Example: penstock bench http://127.0.0.1:8000 --rate 4 --duration 60 --ttft 1"
+
+
+@app.command(epilog=_EXAMPLE)
+def bench(
+    url: Annotated[str | None, typer.Argument(
+        metavar="URL", show_default=False,
+        help="An OpenAI-compatible server; its key is in PENSTOCK_API_KEY or OPENAI_API_KEY."
+    )] = None,
+    fleet_file: Annotated[Path | None, typer.Option(
+        "--fleet", metavar="FLEET", show_default=False,
+        help="Take traffic, classes and their targets from this fleet file.")] = None,
+    rate: Annotated[str | None, typer.Option(
+        "--rate", metavar="R[,R...]", show_default=False,
+        help="Requests per second; several, parted by commas, are run in turn.")] = None,
+    concurrency: Annotated[str | None, typer.Option(
+        "--concurrency", metavar="N[,N...]", show_default=False,
+        help="Keep N requests under way instead, each end being the next one's beginning.")] = None,
+    requests: Annotated[int | None, typer.Option(
+        "--requests", min=1, max=10_000_000, metavar="N", show_default=False,
+        help="How many requests to send; 100 where nothing else says.")] = None,
+    duration: Annotated[float | None, typer.Option(
+        "--duration", min=1e-3, max=4e6, metavar="SECONDS", show_default=False,
+        help="How long to send requests.")] = None,
+    prompt_tokens: Annotated[str | None, typer.Option(
+        "--prompt-tokens", metavar="N|LOW-HIGH", show_default=False,
+        help="Length of prompts; default: 256.")] = None,
+    output_tokens: Annotated[str | None, typer.Option(
+        "--output-tokens", metavar="N|LOW-HIGH", show_default=False,
+        help="Length of answers; default: 64.")] = None,
+    lengths: Annotated[str | None, typer.Option(
+        "--lengths", metavar="TABLE", show_default=False,
+        help="Lengths of a shipped table instead, such as azure-2023-conv.")] = None,
+    arrivals: Annotated[str | None, typer.Option(
+        "--arrivals", metavar="PROCESS", show_default=False,
+        help="poisson (default), constant, gamma:CV or ramp:START:END:SECONDS.")] = None,
+    trace: Annotated[Path | None, typer.Option(
+        "--trace", metavar="FILE", show_default=False,
+        help="Replay a trace: its times, or --rate, and its lengths.")] = None,
+    ttft: Annotated[float | None, typer.Option(
+        "--ttft", min=1e-6, max=1e6, metavar="SECONDS", show_default=False,
+        help="Target for the first token.")] = None,
+    itl: Annotated[float | None, typer.Option(
+        "--itl", min=1e-6, max=1e6, metavar="SECONDS", show_default=False,
+        help="Target pace of tokens after the first.")] = None,
+    e2e: Annotated[float | None, typer.Option(
+        "--e2e", min=1e-6, max=1e6, metavar="SECONDS", show_default=False,
+        help="Target for the whole answer.")] = None,
+    percentile: Annotated[float, typer.Option(
+        "--percentile", min=0.1, max=100.0, metavar="P",
+        help="Share of requests, in per cent, that must meet the targets.")] = 99.0,
+    class_name: Annotated[str, typer.Option(
+        "--class", metavar="NAME", help="Service class, sent as X-Penstock-Class.")] = "default",
+    model: Annotated[str | None, typer.Option(
+        "--model", metavar="NAME", show_default=False,
+        help="Model to ask for; default: the fleet's, or the server's only one.")] = None,
+    api: Annotated[str, typer.Option(
+        "--api", metavar="completions|chat", help="Which endpoint to ask.")] = "completions",
+    prompts: Annotated[str, typer.Option(
+        "--prompts", metavar="text|ids",
+        help="Words, fitted to how the server counts them, or token ids.")] = "text",
+    shared_prompt_tokens: Annotated[int, typer.Option(
+        "--shared-prompt-tokens", min=0, max=10_000_000, metavar="N",
+        help="Begin all prompts with the same N tokens; otherwise all differ.")] = 0,
+    no_stream: Annotated[bool, typer.Option(
+        "--no-stream", help="Ask for answers in one piece.")] = False,
+    model_ends: Annotated[bool, typer.Option(
+        "--model-ends", help="Let answers end where the model ends them (no ignore_eos).")] = False,
+    class_to_engine: Annotated[bool, typer.Option(
+        "--class-to-engine",
+        help="Also name the class in vllm_xargs, for engines without a gateway.")] = False,
+    body: Annotated[str | None, typer.Option(
+        "--body", metavar="JSON", show_default=False,
+        help="Further fields of every request, such as '{\"temperature\": 0}'.")] = None,
+    timeout: Annotated[float, typer.Option(
+        "--timeout", min=1e-3, max=1e6, metavar="SECONDS",
+        help="Longest that an answer may take.")] = 600.0,
+    first_token_timeout: Annotated[float | None, typer.Option(
+        "--first-token-timeout", min=1e-3, max=1e6, metavar="SECONDS", show_default=False,
+        help="Longest that its first token may take.")] = None,
+    api_key_file: Annotated[Path | None, typer.Option(
+        "--api-key-file", metavar="FILE", show_default=False,
+        help="Read the key from this file instead of the environment.")] = None,
+    guidellm_out: Annotated[Path | None, typer.Option(
+        "--guidellm-out", metavar="FILE", show_default=False,
+        help="Also write GuideLLM's JSON.")] = None,
+    guidellm_in: Annotated[Path | None, typer.Option(
+        "--guidellm-in", metavar="FILE", show_default=False,
+        help="Send nothing: make a run of what GuideLLM measured.")] = None,
+    out: OutDir = None, settings: Settings = None, data: DataDir = None,
+    seed: Annotated[int | None, typer.Option(
+        "--seed", min=0, metavar="N", show_default=False,
+        help="Seed of arrivals, lengths and prompts; default: the fleet file's, or 0.")] = None,
+    as_json: AsJson = False, no_report: NoReport = False,
+) -> int:
+    """Send requests to a server and report what came of them, class by class.
+
+    Requests leave when they are due, however slow the server is, and latencies count from then.
+    What timed out, was refused or broke off counts as missed. Writes the files that `run` writes,
+    for `report` and `compare`. Exit status 1 when a class misses its objective.
+    """
+    try:
+        import aiohttp  # noqa: F401
+    except ImportError as error:
+        raise InputError("bench needs aiohttp, which the extra 'serve' brings: "
+                         "pip install 'penstock[serve]'") from error
+    from penstock.cli.bench_runs import import_runs, run_levels, run_once
+    from penstock.cli.load_input import plan_of, target_of
+    from penstock.core.slo import Slo
+    from penstock.experiment.load.plan import LoadOptions, numbers_of
+
+    slo = Slo(ttft, itl, e2e, percentile=percentile)
+    if guidellm_in is not None:
+        if url is not None:
+            raise InputError("--guidellm-in: sends nothing, so it takes no URL")
+        return import_runs(guidellm_in, slo, class_name, out, as_json=as_json, page=not no_report)
+    if url is None:
+        raise InputError("no URL; expected for example http://127.0.0.1:8000")
+    if rate is not None and concurrency is not None:
+        raise InputError("--rate and --concurrency exclude each other; give one of them")
+    target = target_of(
+        url, api=api, model=model, prompts=prompts, stream=not no_stream, exact=not model_ends,
+        class_to_engine=class_to_engine, body=body, timeout_s=timeout,
+        first_token_timeout_s=first_token_timeout, api_key_file=api_key_file,
+        shared_prompt_tokens=shared_prompt_tokens)
+    rates = numbers_of("--rate", rate) if rate is not None else ()
+    fleet = _fleet(fleet_file, settings, data, seed)
+    plan = plan_of(fleet, LoadOptions(
+        rates[0] if rates else None, requests, duration, prompt_tokens or "256",
+        output_tokens or "64", lengths, arrivals or "poisson", trace, slo, class_name, seed or 0),
+        {"--prompt-tokens": prompt_tokens, "--output-tokens": output_tokens, "--lengths": lengths,
+         "--arrivals": arrivals, "--trace": trace, "--ttft": ttft, "--itl": itl, "--e2e": e2e,
+         **({} if concurrency else {"--requests": requests, "--duration": duration})},
+        concurrency is not None)
+    keep = (out, guidellm_out)
+    if concurrency is not None:
+        levels = numbers_of("--concurrency", concurrency)
+        if any(level != int(level) or level > 100_000 for level in levels):
+            raise InputError(f"--concurrency {concurrency[:60]!r}: expected whole numbers up to "
+                             "100,000")
+        return run_levels(target, plan, "concurrency", levels, (requests, duration), *keep,
+                          as_json=as_json, page=not no_report)
+    if len(rates) > 1:
+        return run_levels(target, plan, "rate_per_s", rates, (None, None), *keep,
+                          as_json=as_json, page=not no_report)
+    if fleet is not None and rates:
+        plan = plan.at_rate(rates[0])
+    return run_once(target, plan, *keep, as_json=as_json, page=not no_report)
+
+
+def _fleet(path: Path | None, settings: list[str] | None, data: Path | None,
+           seed: int | None) -> "Fleet | None":
+    if path is not None:
+        return read_fleet(path, settings, data, seed)
+    if settings or data is not None:
+        raise InputError(f"{'--set' if settings else '--data'} changes a fleet file; give --fleet")
+    return None

@@ -1,0 +1,130 @@
+"""Runs load on an endpoint, writes the files and prints what came of it: the end of bench."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.cli.console import note, print_json, print_tables, progress
+from penstock.cli.exits import MISSED, OK
+from penstock.cli.single_run import default_folder
+from penstock.core.errors import InputError
+from penstock.metrics.series import RunSeries
+from penstock.report.run_files import staged, write_run_files
+
+if TYPE_CHECKING:
+    from penstock.core.slo import Slo
+    from penstock.experiment.load.bench import BenchRun, Target
+    from penstock.experiment.load.plan import LoadPlan
+    from penstock.experiment.load.sweep import Variable
+
+LEVELS = "sweep.json"
+
+
+def run_once(target: "Target", plan: "LoadPlan", out: Path | None, guidellm_out: Path | None, *,
+             as_json: bool, page: bool) -> int:
+    """The exit status: 0 when no class misses its objective."""
+    from penstock.experiment.load.bench import bench
+
+    folder = out or default_folder(plan.name)
+    total = plan.num_requests if plan.concurrency else len(plan.workload)
+    with staged(folder) as staging:
+        with progress("sending", total) as update:
+            run = asyncio.run(bench(target, plan, on_progress=lambda done: update(
+                f"{done:,} answered", done)))
+        _write(staging, run, plan, page=page)
+    if guidellm_out is not None:
+        write_guidellm(guidellm_out, [run])
+    _show(run, as_json=as_json)
+    note(f"files in {folder}")
+    return OK if run.meets else MISSED
+
+
+def run_levels(target: "Target", plan: "LoadPlan", variable: "Variable", levels: Sequence[float],
+               bounds: tuple[int | None, float | None], out: Path | None,
+               guidellm_out: Path | None, *, as_json: bool, page: bool) -> int:
+    """Run after run into folders beside each other. 0 when any level met every objective."""
+    from penstock.experiment.load.sweep import level_row, sweep
+    from penstock.report.load_view import levels_table
+    from penstock.report.rows import write_rows
+
+    folder = out or default_folder(plan.name)
+    _check_levels_folder(folder)
+    label = "rate" if variable == "rate_per_s" else "concurrency"
+    runs, rows = [], []
+
+    async def run_all() -> None:
+        with progress("sending", len(levels)) as update:
+            async for level, run in sweep(target, plan, variable, levels, *bounds):
+                with staged(folder / f"{label}-{level:g}") as staging:
+                    _write(staging, run, plan, page=page)
+                runs.append(run)
+                rows.append(level_row(variable, level, run))
+                write_rows(folder / LEVELS, rows)
+                update(f"{label} {level:g}")
+
+    asyncio.run(run_all())
+    if guidellm_out is not None:
+        write_guidellm(guidellm_out, runs)
+    if as_json:
+        print_json({"variable": variable, "levels": rows})
+    else:
+        print_tables([levels_table(variable, rows)])
+    note(f"files in {folder}")
+    return OK if any(run.meets for run in runs) else MISSED
+
+
+def import_runs(file: Path, slo: "Slo", class_name: str, out: Path | None, *, as_json: bool,
+                page: bool) -> int:
+    """Make run folders of what GuideLLM measured; of several benchmarks, one each."""
+    from penstock.experiment.load.guidellm import read_guidellm
+
+    runs = read_guidellm(file, slo, class_name)
+    folder = out or default_folder(file.stem)
+    if len(runs) > 1:
+        _check_levels_folder(folder)
+    for number, run in enumerate(runs):
+        place = folder if len(runs) == 1 else folder / f"benchmark-{number}"
+        with staged(place) as staging:
+            _write(staging, run, None, page=page)
+    if as_json:
+        print_json(runs[0].summary if len(runs) == 1 else [run.summary for run in runs])
+    else:
+        for run in runs:
+            _show(run, as_json=False)
+    note(f"files in {folder}")
+    return OK if all(run.meets for run in runs) else MISSED
+
+
+def write_guidellm(path: Path, runs: "Sequence[BenchRun]") -> None:
+    """GuideLLM's JSON of the runs. Raises InputError for a path that cannot be written."""
+    from penstock.cli.files import write_whole
+    from penstock.experiment.load.guidellm import guidellm_document
+    from penstock.report.files import write_summary
+
+    document = guidellm_document(runs)
+    write_whole(path, lambda partial: write_summary(partial, document), (".json",))
+
+
+def _write(staging: Path, run: "BenchRun", plan: "LoadPlan | None", *, page: bool) -> None:
+    from penstock.fleet.write import to_yaml
+
+    text = to_yaml(plan.fleet) if plan is not None and plan.fleet is not None else None
+    write_run_files(staging, run.summary, run.table, RunSeries(), text, page=page)
+
+
+def _show(run: "BenchRun", *, as_json: bool) -> None:
+    if as_json:
+        print_json(run.summary)
+        return
+    from penstock.report.tables import run_tables
+
+    print_tables(run_tables(run.summary))
+
+
+def _check_levels_folder(folder: Path) -> None:
+    """A folder of runs may hold nothing but runs."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; expected a folder for the runs")
+    if folder.is_dir() and (folder / "summary.json").exists():
+        raise InputError(f"{folder}: holds a single run; expected another folder for several")

@@ -1,0 +1,54 @@
+"""Where an engine or gateway is, and by what key it may be asked."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from penstock.core.errors import InputError
+
+KEY_VARIABLES = ("PENSTOCK_API_KEY", "OPENAI_API_KEY")
+_MOST_KEY_BYTES = 4096
+
+
+def base_url(text: str) -> str:
+    """The base of an OpenAI-compatible server's paths, without ``/v1`` and a slash at its end.
+
+    Raises InputError for anything but an http(s) URL without query, fragment and password.
+    """
+    expected = "expected for example http://127.0.0.1:8000"
+    try:
+        parts = urlsplit(text.strip())
+        port_is_valid = parts.port is None or parts.port > 0
+    except ValueError as error:
+        raise InputError(f"URL {text[:200]!r}: {error}; {expected}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_valid:
+        raise InputError(f"URL {text[:200]!r}: {expected}")
+    if parts.username is not None or parts.password is not None:
+        raise InputError(f"URL of {parts.hostname}: holds a user or password; give a key by "
+                         f"{' or '.join(KEY_VARIABLES)}")
+    if parts.query or parts.fragment:
+        raise InputError(f"URL {text[:200]!r}: has a query or fragment; {expected}")
+    return parts._replace(path=parts.path.rstrip("/").removesuffix("/v1")).geturl().rstrip("/")
+
+
+def api_key(environment: Mapping[str, str], file: Path | None = None) -> str | None:
+    """The key to send: the file's only line, else the first of KEY_VARIABLES that is set.
+
+    Raises InputError, without showing the key, for one that no header can carry.
+    """
+    if file is not None:
+        try:
+            with file.open("rb") as opened:
+                key, where = opened.read(_MOST_KEY_BYTES).decode("ascii").strip(), str(file)
+        except OSError as error:
+            raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
+        except UnicodeDecodeError:
+            raise InputError(f"{file}: not an API key; expected one line of ASCII") from None
+    else:
+        where = next((name for name in KEY_VARIABLES if environment.get(name)), "")
+        key = environment.get(where, "").strip()
+        if not where:
+            return None
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise InputError(f"{where}: not an API key; expected one line of ASCII without blanks")
+    return key

@@ -1,0 +1,116 @@
+"""What a client heard of one request: moments, tokens, and how it ended."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from penstock.metrics.definitions import FloatColumn
+
+FINISHED = "finished"
+REFUSED, OUT_OF_BUDGET, INVALID = "refused", "out_of_budget", "invalid"
+FAILED, UNREACHABLE, TIMED_OUT, BROKEN = "failed", "unreachable", "timed_out", "broken"
+
+OUTCOMES = {
+    FINISHED: "answered to its end",
+    REFUSED: "turned away for now: status 429 or 503",
+    OUT_OF_BUDGET: "turned away or cut off for want of money: status 402, or an error that says so",
+    INVALID: "not accepted as it is: any other status from 300 to 499",
+    FAILED: "the server says that it failed: status 500 and above, or an error in the stream",
+    UNREACHABLE: "no connection came about",
+    TIMED_OUT: "gave no token, or not all, in the time that it had",
+    BROKEN: "the connection ended, or carried what is no answer, before the answer's end",
+}
+"""How a request can end, and what that means."""
+
+# Words by which OpenAI, LiteLLM and Penstock say that it is money that is lacking.
+_BUDGET_WORDS = ("insufficient_quota", "budget", "billing", "insufficient_funds",
+                 "insufficient_credits")
+
+
+class TokenEvent(NamedTuple):
+    """Text that came at ``at_s``; ``output_tokens`` is the running total where the engine says."""
+
+    at_s: float
+    text: str
+    output_tokens: int | None = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """One request as its client saw it. Moments are seconds on the client's clock.
+
+    ``prompt_tokens`` and ``output_tokens`` are what the server counted (usage), None where it did
+    not say. ``streamed`` is False where the whole answer came at once: it is then one event, so
+    that TTFT equals e2e. ``reason`` is why a request did not finish, one line. ``headers`` are the
+    answer's, with names in lower case.
+    """
+
+    sent_s: float
+    ended_s: float = float("nan")
+    outcome: str = FINISHED
+    reason: str = ""
+    status: int | None = None
+    streamed: bool = True
+    events: list[TokenEvent] = field(default_factory=list)
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer came to its own end."""
+        return self.outcome == FINISHED
+
+    @property
+    def text(self) -> str:
+        """All text that came, reasoning included."""
+        return "".join(event.text for event in self.events)
+
+    @property
+    def num_tokens(self) -> int:
+        """Output tokens: as the server counted them, else one per event."""
+        return len(self.events) if self.output_tokens is None else self.output_tokens
+
+    def token_times_s(self) -> FloatColumn:
+        """When each of ``num_tokens`` tokens came, sorted.
+
+        An event may carry several tokens. Where the engine says how many (a running usage), they
+        all came with it; otherwise tokens are dealt evenly to the events, the first token to the
+        first event and the last to the last.
+        """
+        moments = np.array([event.at_s for event in self.events])
+        num = self.num_tokens
+        if not len(moments):
+            # An answer may end well without text; its tokens are then known by its end only.
+            return np.full(num if self.finished else 0, self.ended_s)
+        totals = [event.output_tokens for event in self.events]
+        known = [total for total in totals if total is not None]
+        if len(known) == len(totals) and known[-1] == num and known == sorted(known):
+            places = np.repeat(np.arange(len(moments)), np.diff(np.array([0, *known])))
+        else:
+            stride = (len(moments) - 1) / max(1, num - 1)
+            places = np.rint(np.arange(num) * stride).astype(np.int64)
+        return np.asarray(moments[places])
+
+    def end(self, outcome: str, reason: str) -> None:
+        """Note how it ended other than well."""
+        self.outcome, self.reason = outcome, " ".join(reason.split())[:300]
+
+
+def refusal(status: int, document: Any) -> tuple[str, str]:
+    """Outcome and reason of an answer with a status other than 200, or of an error in a stream.
+
+    ``document`` is the body's JSON, or its text where it is none.
+    """
+    error = document.get("error", document) if isinstance(document, dict) else document
+    fields: dict[str, Any] = error if isinstance(error, dict) else {"message": error}
+    message = str(fields.get("message") or fields.get("detail") or "")
+    said = f"{fields.get('code')} {fields.get('type')}".lower()
+    reason = f"status {status}: {message}" if message else f"status {status}"
+    if status == 402 or any(word in said for word in _BUDGET_WORDS):
+        return OUT_OF_BUDGET, reason
+    if status in (429, 503):
+        return REFUSED, reason
+    return (FAILED if status >= 500 else INVALID), reason

@@ -1,0 +1,139 @@
+"""One run of load on a live endpoint, and what it came to."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from penstock import __version__
+from penstock.core.errors import InputError, one_of
+from penstock.engine.live.answer import Answer
+from penstock.engine.live.client import EngineClient, Patience, client_session
+from penstock.experiment.load.drive import Send, closed_loop, open_loop
+from penstock.experiment.load.manner import CLASS_HEADER, Manner, Probed, probe
+from penstock.experiment.load.outcomes import Outcomes
+from penstock.experiment.load.plan import LoadPlan
+from penstock.experiment.load.prompts import Prompts
+from penstock.metrics.summary import Usage, summarise
+from penstock.metrics.table import RequestTable
+
+_SEEDS_APART = 1_000_003
+_LEAD_S = 0.05  # between the decision to start and the first arrival
+Progress = Callable[[int], None]
+_MANNER, _PATIENCE = Manner(), Patience()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom to ask, and how patiently. ``api_key`` is in no result."""
+
+    url: str
+    manner: Manner = _MANNER
+    patience: Patience = _PATIENCE
+    api_key: str | None = field(default=None, repr=False)
+    shared_prompt_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRun:
+    """The requests of one run, and its summary in the form that simulations have."""
+
+    table: RequestTable
+    summary: dict[str, Any]
+
+    @property
+    def meets(self) -> bool:
+        """Whether no class misses its objective."""
+        return self.summary["overall"]["meets_slo"] is not False
+
+
+async def bench(target: Target, plan: LoadPlan, probed: Probed | None = None,
+                on_progress: Progress = lambda _: None, prompt_round: int = 0) -> BenchRun:
+    """Send the plan's requests and wait for all answers.
+
+    Prompts of different ``prompt_round`` differ. ``probed`` is what is known of the server already;
+    otherwise it is asked. Raises InputError when it cannot be reached before the run begins; what
+    goes wrong later is a result.
+    """
+    async with client_session() as session:
+        client = EngineClient(session, target.url, target.patience, target.api_key)
+        if probed is None:
+            probed = await probed_server(client, target, plan)
+        began = datetime.now(UTC).isoformat(timespec="milliseconds")
+        outcomes = await _drive(client, target, plan, probed, on_progress, prompt_round)
+    return BenchRun(outcomes.table(), _summary(target, plan, probed, outcomes, began))
+
+
+async def probed_server(client: EngineClient, target: Target, plan: LoadPlan) -> Probed:
+    """What a few short requests show. Raises InputError."""
+    manner = target.manner
+    name = plan.workload.models[0]
+    if manner.model is None and not name:
+        manner = await with_model(client, manner)
+    return await probe(client, manner, name)
+
+
+async def with_model(client: EngineClient, manner: Manner) -> Manner:
+    """The manner with the model that the server offers, where it offers one only."""
+    names = [card.name for card in await client.models()]
+    if len(names) != 1:
+        raise InputError(f"{client.base_url}: offers {len(names)} models; say which by --model"
+                         f"{one_of(names)}")
+    return replace(manner, model=names[0])
+
+
+async def _drive(client: EngineClient, target: Target, plan: LoadPlan, probed: Probed,
+                 on_progress: Progress, prompt_round: int) -> Outcomes:
+    workload, manner = plan.workload, probed.manner
+    prompts = Prompts(workload, plan.seed + prompt_round * _SEEDS_APART, manner.form, probed.scale,
+                      target.shared_prompt_tokens)
+    classes = {one.name: one for one in plan.classes}
+    clock = time.monotonic
+    start_s = clock() + _LEAD_S
+    outcomes = Outcomes(workload, classes, start_s)
+
+    def ready(number: int) -> Send:
+        row = number % len(workload)
+        name = workload.service_classes[workload.class_index[row]]
+        body = manner.body(prompts.prompt(number), int(workload.output_tokens[row]),
+                           workload.models[workload.model_index[row]], name)
+        return lambda: client.ask(body, manner.path, {CLASS_HEADER: name})
+
+    def take(number: int, due_s: float, answer: Answer) -> None:
+        outcomes.take(number, due_s, answer)
+        on_progress(len(outcomes))
+
+    if plan.concurrency is not None:
+        until_s = float("inf") if plan.duration_s is None else start_s + plan.duration_s
+        await closed_loop(ready, take, plan.concurrency, plan.num_requests, until_s, clock)
+    else:
+        await open_loop(ready, take, workload.arrival_s.tolist(), start_s, clock)
+    return outcomes
+
+
+def _summary(target: Target, plan: LoadPlan, probed: Probed, outcomes: Outcomes,
+             began: str) -> dict[str, Any]:
+    table, manner = outcomes.table(), probed.manner
+    usage = Usage(np.zeros(0), plan.cost_per_hour)
+    patience = target.patience
+    summary = {
+        "name": plan.name, "version": __version__, "engine": "live", "seed": plan.seed,
+        **summarise(table, plan.classes, usage),
+        "refusals": outcomes.refusals(), "outcomes": outcomes.counts(),
+        "generator": outcomes.generator(),
+        "load": {
+            "url": target.url, "began": began,
+            "loop": "open" if plan.concurrency is None else "closed", **plan.stated,
+            "api": manner.api, "model": manner.model, "prompts": manner.form,
+            "shared_prompt_tokens": target.shared_prompt_tokens, "stream": manner.stream,
+            "exact_outputs": manner.exact, "extra": dict(manner.extra),
+            "tokens_per_word": probed.scale.per_word, "overhead_tokens": probed.scale.overhead,
+            "timeouts_s": {"connect": patience.connect_s, "first_token": patience.first_token_s,
+                           "total": patience.total_s},
+            "notes": list(probed.notes)},
+    }
+    fleet = plan.fleet_document
+    return summary if fleet is None else {**summary, "fleet": fleet}

@@ -1,0 +1,47 @@
+"""The same load at several rates, or at several numbers of requests under way."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Literal
+
+from penstock.engine.live.client import EngineClient, client_session
+from penstock.experiment.load.bench import BenchRun, Progress, Target, bench, probed_server
+from penstock.experiment.load.plan import LoadPlan
+
+Variable = Literal["rate_per_s", "concurrency"]
+
+
+async def sweep(target: Target, plan: LoadPlan, variable: Variable, levels: Sequence[float],
+                num_requests: int | None = None, duration_s: float | None = None,
+                on_progress: Progress = lambda _: None
+                ) -> AsyncIterator[tuple[float, BenchRun]]:
+    """Each level with its run, in order, one after the other.
+
+    The server is asked once what it accepts. ``num_requests`` and ``duration_s`` bound each level
+    of ``concurrency``. Every level has its own prompts, so that none finds another's in a cache.
+    """
+    async with client_session() as session:
+        probed = await probed_server(
+            EngineClient(session, target.url, target.patience, target.api_key), target, plan)
+    for place, level in enumerate(levels):
+        if variable == "rate_per_s":
+            at_level = plan.at_rate(level)
+        else:
+            at_level = plan.at_concurrency(int(level), num_requests, duration_s)
+        yield level, await bench(target, at_level, probed, on_progress, prompt_round=place)
+
+
+def level_row(variable: Variable, level: float, run: BenchRun) -> dict[str, Any]:
+    """The figures of one level in a row."""
+    overall = run.summary["overall"]
+    latency, window_s = overall["latency"], run.summary["window_s"]
+    return {
+        variable: level, "meets_slo": overall["meets_slo"], "attainment": overall["attainment"],
+        "sent": overall["received"], "finished": overall["finished"], "window_s": window_s,
+        "finished_per_s": overall["finished"] / window_s if window_s > 0 else None,
+        "goodput_requests_per_s": overall["goodput_requests_per_s"],
+        "output_tokens_per_s": overall["output_tokens_per_s"],
+        **{f"{name}_{q}_s": latency[f"{name}_s"][q]
+           for name in ("ttft", "tpot", "e2e") for q in ("p50", "p99")},
+        "lateness_p99_s": run.summary["generator"]["lateness_s"]["p99"],
+        "failed": run.summary["outcomes"]["failed"],
+    }

@@ -1,0 +1,81 @@
+"""Who may ask a gateway, for what and at what cost, in the fleet file."""
+
+from typing import Literal
+
+from penstock.fleet.fields import (
+    Count,
+    Name,
+    NotNegative,
+    Positive,
+    Section,
+    ShareOrZero,
+    described,
+)
+
+
+class WishesSection(Section):
+    """What a request wants where it does not say so itself."""
+
+    service_class: Name | None = described("Service class.", "interactive")
+    deadline_s: Positive | None = described(
+        "Time to the last token, seconds; narrows the class's e2e_s.", 30)
+    min_quality: ShareOrZero | None = described("Least expected quality of the answer, 0 to 1.",
+                                                0.7)
+    max_cost: NotNegative | None = described("Most that the answer may cost, money.", 0.01)
+    confidential: bool | None = described(
+        "Whether only accelerators in confidential-computing mode may serve it.", True)
+
+
+class AliasSection(WishesSection):
+    """A model name that stands for a choice of models and for wishes."""
+
+    models: list[Name] | None = described("Models that may answer; left out, any.",
+                                          ["llama-3-8b"])
+
+
+class DefaultsSection(WishesSection):
+    """What a tenant's requests want where neither they nor the alias say so."""
+
+    model: Name | None = described("Model or alias, for requests that name none.", "auto")
+
+
+class BudgetSection(Section):
+    """Money that a tenant may spend."""
+
+    amount: NotNegative = described("How much, in the unit of the models' prices.", 100,
+                                    default=...)
+    per: Literal["day", "month", "total"] = described(
+        "What it is for: each day or calendar month in UTC, or once.", "month", default="month")
+    when_ledger_fails: Literal["refuse", "serve"] = described(
+        "What becomes of requests while spending cannot be written down.", "serve",
+        default="refuse")
+
+
+class TenantSection(Section):
+    """Somebody who asks, with keys of their own; what is left out is not limited."""
+
+    name: Name = described("Name that keys and reports refer to.", "shop", default=...)
+    defaults: DefaultsSection = described("What its requests want unless they say so.",
+                                          {"service_class": "interactive"},
+                                          default=DefaultsSection.model_construct())
+    models: list[Name] | None = described("Models that it may use; left out, all.",
+                                          ["llama-3-8b"])
+    service_classes: list[Name] | None = described("Service classes that it may ask for; left "
+                                                   "out, all.", ["interactive"])
+    requests_per_minute: Count | None = described("Most requests per minute.", 600)
+    tokens_per_minute: Count | None = described(
+        "Most tokens per minute, prompts and answers together.", 100_000)
+    max_in_flight: Count | None = described("Most requests under way at once.", 32)
+    budget: BudgetSection | None = described("Money that it may spend.",
+                                             {"amount": 100, "per": "month"})
+
+
+class GatewaySection(Section):
+    """Who may ask `penstock serve`, and by which names."""
+
+    aliases: dict[Name, AliasSection] = described(
+        "Model names that stand for a choice; `auto` (any model) is always there.",
+        {"cheap": {"models": ["llama-3-8b"], "max_cost": 0.001}}, default={})
+    tenants: list[TenantSection] = described(
+        "Who may ask, with a key of theirs; left out, whoever has a key may ask for anything.",
+        [{"name": "shop", "budget": {"amount": 100, "per": "month"}}], default=[])

@@ -1,0 +1,68 @@
+"""The gateway's section of a fleet file to values, and back."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from penstock.fleet.problems import PlacedError
+from penstock.fleet.values import ModelChoice
+from penstock.fleet.values_gateway import Alias, Budget, GatewayOptions, Tenant, Wishes
+
+if TYPE_CHECKING:
+    from penstock.fleet.document_gateway import GatewaySection, TenantSection, WishesSection
+
+_WISHES = ("service_class", "deadline_s", "min_quality", "max_cost", "confidential")
+
+
+def resolve_gateway(section: "GatewaySection | None",
+                    models: Mapping[str, ModelChoice]) -> GatewayOptions:
+    """The options; ``models`` by the name that the file gives them. Raises PlacedError."""
+    if section is None:
+        return GatewayOptions()
+    known = {model.spec.name for model in models.values()}
+    for name in section.aliases:
+        if name in known:
+            raise PlacedError(("gateway", "aliases", name), "is a model's name; take another")
+    aliases = {name: Alias(_names(alias.models, models), _wishes(alias))
+               for name, alias in section.aliases.items()}
+    return GatewayOptions(aliases, tuple(_tenant(one, models) for one in section.tenants))
+
+
+def _tenant(section: "TenantSection", models: Mapping[str, ModelChoice]) -> Tenant:
+    budget = None if section.budget is None else Budget(**section.budget.given())
+    model = section.defaults.model
+    if model is not None and model in models:
+        model = models[model].spec.name
+    return Tenant(
+        section.name, model,
+        _wishes(section.defaults), _names(section.models, models),
+        None if section.service_classes is None else tuple(section.service_classes),
+        section.requests_per_minute, section.tokens_per_minute, section.max_in_flight, budget)
+
+
+def _wishes(section: "WishesSection") -> Wishes:
+    return Wishes(**{name: getattr(section, name) for name in _WISHES})
+
+
+def _names(names: list[str] | None, models: Mapping[str, ModelChoice]) -> tuple[str, ...] | None:
+    return None if names is None else tuple(models[name].spec.name for name in names)
+
+
+def gateway_section(options: GatewayOptions) -> dict[str, Any] | None:
+    """The section of a file that holds these options; None where there is nothing to say."""
+    if options == GatewayOptions():
+        return None
+    return {"aliases": {name: {"models": _listed(alias.models), **asdict(alias.wishes)}
+                        for name, alias in options.aliases.items()},
+            "tenants": [_tenant_section(tenant) for tenant in options.tenants]}
+
+
+def _tenant_section(tenant: Tenant) -> dict[str, Any]:
+    section = asdict(tenant)
+    section["defaults"]["model"] = section.pop("model")
+    return {**section, "models": _listed(tenant.models),
+            "service_classes": _listed(tenant.service_classes)}
+
+
+def _listed(names: tuple[str, ...] | None) -> list[str] | None:
+    return None if names is None else list(names)

@@ -1,0 +1,74 @@
+"""Who may ask a gateway, for what and at what cost: values of the fleet file's section."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Span = Literal["day", "month", "total"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is wanted of an answer; None where nothing is said.
+
+    ``deadline_s`` is seconds from arrival to the last token, ``min_quality`` from 0 to 1,
+    ``max_cost`` money for the whole answer.
+    """
+
+    service_class: str | None = None
+    deadline_s: float | None = None
+    min_quality: float | None = None
+    max_cost: float | None = None
+    confidential: bool | None = None
+
+
+NO_WISHES = Wishes()
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A model name that stands for any of ``models`` (None: of all) with ``wishes``."""
+
+    models: tuple[str, ...] | None = None
+    wishes: Wishes = NO_WISHES
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Money for each ``per``; a day or a month is one of the UTC calendar.
+
+    ``when_ledger_fails`` says what becomes of requests while spending cannot be written down.
+    """
+
+    amount: float
+    per: Span = "month"
+    when_ledger_fails: Literal["refuse", "serve"] = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Somebody who asks. A limit that is None does not bind.
+
+    ``model`` (a model or an alias) and ``defaults`` fill in what a request leaves open.
+    """
+
+    name: str
+    model: str | None = None
+    defaults: Wishes = NO_WISHES
+    models: tuple[str, ...] | None = None
+    service_classes: tuple[str, ...] | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_in_flight: int | None = None
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """Aliases by name, and the tenants."""
+
+    aliases: Mapping[str, Alias] = field(default_factory=dict)
+    tenants: tuple[Tenant, ...] = ()
+
+
+NO_GATEWAY_OPTIONS = GatewayOptions()

@@ -1,0 +1,106 @@
+"""``penstock bench`` as a user runs it, before an engine that is a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
+pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
+
+
+@contextmanager
+def emulated(repository, folder, *arguments):
+    """The URL of an engine that is fast enough for tests."""
+    environment = {**os.environ, "PYTHONPATH": str(repository / "src")}
+    command = [sys.executable, "-m", "penstock", "emulate", "fleet.yaml", "--port", "0", "--speed",
+               "100", *arguments]
+    with subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().split()[1]
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+
+
+def test_a_fleets_traffic_is_measured_kept_and_told_again(repository, folder, penstock) -> None:
+    with emulated(repository, folder) as url:
+        done = penstock("bench", f"{url}/v1", "--fleet", "fleet.yaml", "--rate", "100",
+                        "--class-to-engine", "--out", "runs/a", "--json")
+    assert done.status == 0
+    summary = done.json
+    assert summary["outcomes"] == {"sent": 60, "finished": 60, "failed": {}}
+    assert summary["classes"]["chat"]["meets_slo"] is True
+    assert summary["load"]["url"] == url
+    assert summary["load"]["rate_per_s"] == 100.0
+    assert sorted(path.name for path in (folder / "runs/a").iterdir()) == [
+        "fleet.yaml", "report.html", "requests.parquet", "summary.json"]
+    assert json.loads((folder / "runs/a/summary.json").read_text()) == summary
+    page = (folder / "runs/a/report.html").read_text()
+    assert "Requests and the load itself" in page
+    told = penstock("report", "runs/a", "--html", "again.html")
+    assert told.status == 0
+    assert f"Served by {url}" in told.out
+    assert "after they were due" in told.out
+    assert (folder / "again.html").is_file()
+
+
+def test_a_target_that_is_missed_is_status_1(repository, folder, penstock) -> None:
+    with emulated(repository, folder) as url:
+        done = penstock("bench", url, "--rate", "200", "--requests", "20", "--e2e", "0.000001",
+                        "--output-tokens", "4", "--prompt-tokens", "10-20", "--no-report")
+    assert done.status == 1
+    assert "default misses its objective" in done.out
+    assert not (folder / "runs/bench/report.html").exists()
+
+
+@pytest.mark.parametrize("option", ["--rate", "--concurrency"])
+def test_a_sweep_has_a_folder_per_level(repository, folder, penstock, option) -> None:
+    name = option[2:]
+    with emulated(repository, folder) as url:
+        done = penstock("bench", url, option, "2,50", "--requests", "10", "--output-tokens", "4",
+                        "--arrivals", "constant", "--out", "levels", "--no-report")
+    assert done.status == 0
+    assert "Levels of" in done.out
+    rows = json.loads((folder / "levels/sweep.json").read_text())
+    assert [row["finished"] for row in rows] == [10, 10]
+    for level in (2, 50):
+        kept = penstock("report", f"levels/{name}-{level}", "--json")
+        assert kept.json["outcomes"]["sent"] == 10
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    ((), "no URL"),
+    (("localhost:8000",), "expected for example http://127.0.0.1:8000"),
+    (("http://127.0.0.1:9", "--rate", "0"), "--rate '0'"),
+    (("http://127.0.0.1:9", "--rate", "1", "--concurrency", "1"), "exclude each other"),
+    (("http://127.0.0.1:9", "--concurrency", "1.5"), "whole numbers"),
+    (("http://127.0.0.1:9", "--fleet", "fleet.yaml", "--prompt-tokens", "5"), "beside --fleet"),
+    (("http://127.0.0.1:9", "--set", "a=1"), "give --fleet"),
+    (("http://127.0.0.1:9", "--api", "chats"), "expected completions or chat"),
+    (("http://127.0.0.1:9", "--api", "chat", "--prompts", "ids"), "a chat takes text"),
+    (("http://127.0.0.1:9", "--body", "[1]"), "expected a JSON object"),
+    (("http://127.0.0.1:9", "--api-key-file", "absent"), "absent: cannot be read"),
+    (("http://127.0.0.1:9", "--requests", "3"), "does not answer"),
+    (("http://u:p@127.0.0.1:9",), "holds a user or password"),
+    (("http://127.0.0.1:9", "--trace", "absent.csv"), "absent.csv"),
+])
+def test_bad_input_is_one_line_and_leaves_nothing(penstock, folder, arguments, said) -> None:
+    done = penstock("bench", *arguments)
+    assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
+    assert said in done.err
+    assert not [path for path in (folder / "runs").glob("*") if path.is_dir()]
+
+
+def test_without_the_extra_it_is_named(penstock, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    for name in [name for name in sys.modules if name.startswith("penstock.e")]:
+        if "load" in name or "live" in name:
+            monkeypatch.delitem(sys.modules, name)
+    done = penstock("bench", "http://127.0.0.1:9")
+    assert done.status == 2
+    assert "pip install 'penstock[serve]'" in done.err

@@ -1,0 +1,196 @@
+"""Load on emulated engines and on servers that misbehave."""
+
+import asyncio
+from itertools import count
+
+import orjson
+import pytest
+
+pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
+pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
+
+from aiohttp import web
+
+from fake_engines import DONE, event, http_engine, nobody, raw_engine, streaming, token, usage, whole
+from penstock.core.errors import InputError
+from penstock.core.slo import Slo
+from penstock.engine.emulate.cluster import EmulatorOptions, emulated_cluster
+from penstock.engine.live.client import Patience
+from penstock.experiment.load.bench import Target, bench
+from penstock.experiment.load.manner import CLASS_HEADER, Manner
+from penstock.experiment.load.plan import LoadOptions, fleet_plan, option_plan
+from penstock.experiment.load.sweep import level_row, sweep
+from penstock.fleet.load import parse_fleet
+from penstock.gateway import ask
+from small_fleet import FLEET
+
+QUICK = LoadOptions(2000.0, 30, prompt="20", output="3", slo=Slo(ttft_s=60.0))
+ANSWER = (token("a"), token("b"), token("c", "length"),
+          event({"choices": [], "usage": usage(20, 3)}), DONE)
+
+
+def ran(server, plan=None, **how):
+    async def run():
+        async with server as url:
+            return await bench(Target(url, **how), plan or option_plan(QUICK))
+
+    return asyncio.run(run())
+
+
+def after(num, handler, good=None):
+    """Answers ``num`` requests well, the probe's among them, and then as ``handler`` does."""
+    numbers = count()
+    good = good or streaming(*ANSWER)
+
+    async def answer(request):
+        return await (good if next(numbers) < num else handler)(request)
+
+    return answer
+
+
+def test_the_header_is_the_gateways() -> None:
+    assert CLASS_HEADER == ask.CLASS_HEADER
+
+
+def test_every_request_of_a_fleet_is_sent_as_planned() -> None:
+    async def run():
+        fleet = parse_fleet(FLEET, overrides={"traffic[0].rate_per_s": 2000})
+        async with emulated_cluster(fleet, EmulatorOptions(speed=1000)) as cluster:
+            (one,) = cluster.replicas
+            manner = Manner(class_to_engine=True)
+            return await bench(Target(one.url, manner), fleet_plan(fleet)), one.server
+
+    found, _ = asyncio.run(run())
+    table, summary = found.table, found.summary
+    assert len(table) == summary["outcomes"]["finished"] == 60
+    assert set(table.prompt_tokens.tolist()) == {400}
+    assert set(table.output_tokens.tolist()) == {40}
+    assert summary["classes"]["chat"]["received"] + summary["classes"]["batch"]["received"] == 60
+    assert summary["engine"] == "live"
+    assert summary["load"]["tokens_per_word"] == 1.0
+    assert summary["generator"]["output_tokens_off"]["largest"] == 0.0
+
+
+@pytest.mark.parametrize(("handler", "kind", "status"), [
+    (whole({"error": {"message": "busy"}}, 429), "refused", "rejected"),
+    (whole({"error": {"message": "pay", "code": "insufficient_quota"}}, 429), "out_of_budget",
+     "rejected"),
+    (whole({"error": {"message": "no"}}, 400), "invalid", "rejected"),
+    (whole({"error": {"message": "oh"}}, 500), "failed", "shed"),
+    (streaming(token("a")), "broken", "shed"),
+    (streaming(b"data: garbage\n\n"), "broken", "shed"),
+    (streaming(token("a"), event({"error": {"message": "oh"}}), DONE), "failed", "shed"),
+])
+def test_failures_stay_in_the_denominators(handler, kind, status) -> None:
+    found = ran(http_engine(after(12, handler)))
+    counts = found.summary["outcomes"]
+    assert counts["sent"] == 30
+    assert counts["finished"] == 10  # two requests were the probe's
+    assert sum(counts["failed"][kind].values()) == 20
+    overall = found.summary["overall"]
+    assert (overall["received"], overall[status], overall["met"]) == (30, 20, 10)
+    assert overall["attainment"] == pytest.approx(1 / 3)
+    assert not found.meets
+    (reason,) = found.summary["refusals"]
+    assert reason["num_requests"] == 20
+    assert reason["example"]
+
+
+@pytest.mark.parametrize(("parts", "when"), [
+    ((), "before_first_token"), ((token("a"),), "after_first_token")])
+def test_servers_that_hang(parts, when) -> None:
+    async def hang(request):
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for part in parts:
+            await response.write(part)
+        await asyncio.sleep(60)
+        return response
+
+    found = ran(http_engine(after(12, hang)),
+                patience=Patience(first_token_s=0.3, total_s=0.6))
+    assert found.summary["outcomes"]["failed"] == {"timed_out": {
+        "before_first_token": 20 * (not parts), "after_first_token": 20 * bool(parts)}}
+    assert when in found.summary["outcomes"]["failed"]["timed_out"]
+
+
+def test_an_engine_that_cannot_stream_is_measured_and_the_result_says_so() -> None:
+    found = ran(http_engine(whole({"choices": [{"text": "a b c", "finish_reason": "stop"}],
+                                   "usage": usage(20, 3)})))
+    assert found.summary["outcomes"]["finished"] == 30
+    assert found.summary["generator"]["not_streamed"] == 30
+    assert any("one piece" in note for note in found.summary["load"]["notes"])
+    assert found.table.ttft_s.tolist() == found.table.e2e_s.tolist()
+
+
+def test_what_a_server_does_not_take_is_left_out_and_said() -> None:
+    async def strict(request):
+        body = await request.json()
+        unknown = set(body) & {"ignore_eos", "min_tokens", "max_tokens"}
+        if unknown:
+            return web.json_response({"error": {"message": f"unknown {unknown}"}}, status=400)
+        assert body["max_completion_tokens"] in (1, 3)
+        return await streaming(
+            event({"choices": [{"delta": {"content": "hi"}, "finish_reason": "stop"}],
+                   "usage": usage(20, 1)}), DONE)(request)
+
+    found = ran(http_engine(strict), manner=Manner("chat"))
+    assert found.summary["outcomes"]["finished"] == 30
+    assert found.summary["load"]["exact_outputs"] is False
+    assert any("ignore_eos" in note for note in found.summary["load"]["notes"])
+
+
+def test_lengths_are_fitted_to_how_the_server_counts() -> None:
+    async def wordy(request):
+        words = len((await request.json())["prompt"].split())
+        return await streaming(token("a", "length", usage=usage(7 + 2 * words, 1)), DONE)(request)
+
+    found = ran(http_engine(wordy), option_plan(LoadOptions(2000.0, 5, prompt="107", output="1")))
+    assert found.table.prompt_tokens.tolist() == [107] * 5
+
+
+@pytest.mark.parametrize(("server", "said"), [
+    (nobody, "does not answer"),
+    (lambda: http_engine(whole({"error": {"message": "no such model"}}, 404)), "no such model"),
+    (lambda: raw_engine([]), "does not answer")])
+def test_a_server_that_takes_nothing_is_an_error(server, said) -> None:
+    with pytest.raises(InputError, match=said):
+        ran(server())
+
+
+def test_a_server_without_usage() -> None:
+    found = ran(http_engine(streaming(token("a"), token("b", "stop"), DONE)))
+    assert found.table.output_tokens.tolist() == [2] * 30
+    assert found.summary["generator"]["without_usage"] == 30
+
+
+def test_keys_are_in_no_result() -> None:
+    found = ran(http_engine(streaming(*ANSWER)), api_key="sk-very-secret")
+    assert b"sk-very-secret" not in orjson.dumps(found.summary)
+    assert "sk-very-secret" not in repr(Target("http://a", api_key="sk-very-secret"))
+
+
+@pytest.mark.parametrize(("variable", "levels"), [("concurrency", [1, 3]),
+                                                  ("rate_per_s", [500.0, 1000.0])])
+def test_sweeps(variable, levels) -> None:
+    bodies = []
+
+    async def look(request):
+        bodies.append((await request.json())["prompt"])
+        return await streaming(*ANSWER)(request)
+
+    async def run():
+        async with http_engine(look) as url:
+            return [(level, run) async for level, run in sweep(
+                Target(url), option_plan(QUICK, timed=variable == "rate_per_s"), variable, levels,
+                12, None)]
+
+    found = asyncio.run(run())
+    num = 12 if variable == "concurrency" else 30
+    assert [level for level, _ in found] == levels
+    assert len(bodies) == 2 + 2 * num, "the server is asked once how it counts"
+    assert len(set(bodies)) == len(bodies), "no level finds another's prompts in a cache"
+    rows = [level_row(variable, level, run) for level, run in found]
+    assert [(row[variable], row["sent"], row["finished"]) for row in rows] == [
+        (level, num, num) for level in levels]
+    assert all(row["meets_slo"] for row in rows)

@@ -1,0 +1,65 @@
+"""Aliases and tenants of a fleet file."""
+
+import pytest
+
+from penstock.core.errors import InputError
+from penstock.fleet.load import parse_fleet
+from penstock.fleet.values_gateway import Alias, Budget, GatewayOptions, Tenant, Wishes
+from small_fleet import FLEET
+
+
+def options(section):
+    return parse_fleet(FLEET, overrides={"gateway": section}).gateway
+
+
+def test_what_is_left_out_does_not_bind() -> None:
+    assert parse_fleet(FLEET).gateway == GatewayOptions()
+    assert options({"tenants": [{"name": "shop"}]}).tenants == (Tenant("shop"),)
+    assert options({"aliases": {"any": {}}}).aliases == {"any": Alias()}
+
+
+def test_names_of_models_are_the_catalogs() -> None:
+    fleet = parse_fleet(FLEET, overrides={
+        "models": [{"name": "meta-llama/Meta-Llama-3-8B"}],
+        "gateway": {"aliases": {"cheap": {"models": ["meta-llama/Meta-Llama-3-8B"]}},
+                    "tenants": [{"name": "a", "models": ["meta-llama/Meta-Llama-3-8B"],
+                                 "defaults": {"model": "meta-llama/Meta-Llama-3-8B"}}]}})
+    assert fleet.models[0].spec.name == "llama-3-8b"
+    assert fleet.gateway.aliases["cheap"].models == ("llama-3-8b",)
+    assert fleet.gateway.tenants[0].models == ("llama-3-8b",)
+    assert fleet.gateway.tenants[0].model == "llama-3-8b"
+
+
+def test_everything_said_is_kept() -> None:
+    found = options({
+        "aliases": {"best": {"min_quality": 0.9, "confidential": False}},
+        "tenants": [{"name": "shop", "defaults": {"model": "best", "deadline_s": 3},
+                     "service_classes": ["chat"], "requests_per_minute": 6, "max_in_flight": 2,
+                     "tokens_per_minute": 7, "budget": {"amount": 5}}]})
+    assert found.aliases["best"] == Alias(None, Wishes(min_quality=0.9, confidential=False))
+    assert found.tenants == (Tenant("shop", "best", Wishes(deadline_s=3), None, ("chat",), 6, 7, 2,
+                                    Budget(5, "month", "refuse")),)
+
+
+@pytest.mark.parametrize(("section", "said"), [
+    ({"tenants": [{"name": "a"}, {"name": "a"}]}, "gateway.tenants[1].name: 'a' stands twice"),
+    ({"tenants": [{"name": "a", "models": ["llama-3-9b"]}]},
+     "gateway.tenants[0].models[0]: unknown model 'llama-3-9b'; did you mean 'llama-3-8b'?"),
+    ({"tenants": [{"name": "a", "models": []}]}, "expected at least one entry"),
+    ({"tenants": [{"name": "a", "service_classes": ["chats"]}]}, "did you mean 'chat'?"),
+    ({"tenants": [{"name": "a", "defaults": {"service_class": "bach"}}]}, "did you mean 'batch'?"),
+    ({"tenants": [{"name": "a", "defaults": {"model": "atuo"}}]}, "did you mean 'auto'?"),
+    ({"tenants": [{"name": "a", "budget": {"amount": 5, "per": "week"}}]}, "budget.per: found"),
+    ({"tenants": [{"name": "a", "budget": {"amount": -5}}]}, "expected at least 0"),
+    ({"tenants": [{"name": "a", "budget": 5}]}, "expected a mapping"),
+    ({"tenants": [{"name": "a", "request_per_minute": 5}]}, "did you mean 'requests_per_minute'?"),
+    ({"aliases": {"cheap": {"max_costs": 1}}}, "did you mean 'max_cost'?"),
+    ({"aliases": {"cheap": {"models": ["x"]}}}, "gateway.aliases.cheap.models[0]: unknown model"),
+    ({"aliases": {"cheap": {"min_quality": 1.5}}}, "expected at most 1"),
+    ({"aliases": {"llama-3-8b": {}}}, "is a model's name"),
+    ({"alias": {}}, "did you mean 'aliases'?")])
+def test_what_is_wrong_is_one_clear_line(section, said) -> None:
+    with pytest.raises(InputError) as error:
+        options(section)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
