@@ -30,6 +30,7 @@ COMMANDS = {
     "keys": "penstock.cli.keys",
     "plan-server": "penstock.cli.plan_server",
     "emulate": "penstock.cli.emulate",
+    "engine": "penstock.cli.engine",
     "replay": "penstock.cli.replay",
     "reproduce": "penstock.cli.reproduce",
     "schema": "penstock.cli.schema",
