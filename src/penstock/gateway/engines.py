@@ -27,7 +27,7 @@ def facts_of(fleet: Fleet) -> list[EngineFacts]:
                 found.append(EngineFacts(
                     replica_id, group.endpoints[number], group.model.name,
                     None if classes is None else frozenset(classes), kv_tokens(fleet, group),
-                    speed, group.engine, group.served_as))
+                    speed, group.engine, group.served_as, group.accelerator.confidential))
             replica_id += 1
     return found
 

@@ -42,7 +42,8 @@ class EngineFacts:
     """What does not change: where it is, what it serves, how large and how fast it is.
 
     ``kind`` names the software that answers there (``auto``: it is known by its metrics), and
-    ``served_as`` is what it calls the model, where that is not the model's name.
+    ``served_as`` is what it calls the model, where that is not the model's name. ``confidential``
+    says whether its accelerators run in that mode.
     """
 
     replica_id: int
@@ -53,6 +54,7 @@ class EngineFacts:
     speed: float
     kind: str = "auto"
     served_as: str | None = None
+    confidential: bool = False
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
+from penstock.core.errors import InputError
 from penstock.core.money import FREE, Price, to_money
 from penstock.fleet.values_gateway import GatewayOptions, Tenant
 from penstock.gateway.ask import ANYBODY, Ask, Offer, read_ask
@@ -85,7 +86,11 @@ class Front:
         return self._keyring.num_valid
 
     def adopt(self, house: House) -> None:
-        """Goes by something else from now on; what is under way stays as it was let in."""
+        """Goes by something else from now on; what is under way stays as it was let in. Raises
+        InputError, and then nothing is different."""
+        if house.options.tenants and self.ledger is None:
+            raise InputError("gateway.tenants: the gateway was started without a ledger, so nobody "
+                             "would have a key; start it anew")
         self._house = house
         listed = {tenant.name: tenant for tenant in house.options.tenants}
         for name, desk in self._desks.items():

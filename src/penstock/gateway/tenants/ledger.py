@@ -22,6 +22,7 @@ KEPT_DAYS = 40
 """For how long single requests stay in the ledger; sums stay for good."""
 
 _MOST_UNWRITTEN = 200_000
+_MOST_PRUNED = 10_000  # at each look: nobody should wait for it
 _GOODBYE_S = 5.0
 _OWN_QUIET_S = 10.0
 T = TypeVar("T")
@@ -231,9 +232,9 @@ class Ledger:
         self._store.beat(self.gateway, socket.gethostname(), os.getpid(), now_s)
         self._resolve()
         self._tell(self.on_standing, self._standing())
-        if day_of(now_s) != self._pruned_day:
-            self._store.prune(day_of(now_s) - KEPT_DAYS)
-            self._pruned_day = day_of(now_s)
+        today = day_of(now_s)
+        if today != self._pruned_day and not self._store.prune(today - KEPT_DAYS, _MOST_PRUNED):
+            self._pruned_day = today
 
     def _resolve(self) -> int:
         now_s = self._wall_s()

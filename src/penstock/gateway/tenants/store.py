@@ -185,14 +185,20 @@ class Store:
         return [Spent(row.tenant, row.model, *(int(getattr(row, name)) for name in _SUMS))
                 for row in rows]
 
-    def prune(self, before_day: int) -> int:
-        """Forgets single requests that ended before a day; sums stay. How many there were."""
+    def prune(self, before_day: int, most: int) -> bool:
+        """Forgets single requests that ended before a day, so many at once; sums stay. Whether
+        there may be more."""
+        old = select(CHARGES.c.decision_id).where(CHARGES.c.day < before_day).limit(most)
         with self._transaction() as connection:
-            return connection.execute(delete(CHARGES).where(CHARGES.c.day < before_day)).rowcount
+            names = connection.execute(old).scalars().all()
+            if names:
+                connection.execute(_FORGET, [{"name": name} for name in names])
+        return len(names) == most
 
 
 # Made once: SQLAlchemy keeps what it compiled of a statement by what the statement is.
 _CLOSE = delete(OPEN).where(OPEN.c.decision_id == bindparam("name"))
+_FORGET = delete(CHARGES).where(CHARGES.c.decision_id == bindparam("name"))
 _ADVANCE = update(OPEN).where(OPEN.c.decision_id == bindparam("name")).values(
     {column: bindparam(f"new_{column}") for column in
      ("model", "prompt_tokens", "output_tokens", "charged_nanos")})

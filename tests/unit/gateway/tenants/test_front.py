@@ -12,6 +12,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core.errors import InputError
 from penstock.core.money import Price, per_million, to_nanos
 from penstock.core.slo import ServiceClass
 from penstock.engine.live.state import InFlight
@@ -35,6 +36,7 @@ class Ledger:
     trouble: str | None = None
     full: bool = False
     days: frozenset = frozenset()
+    num_open: int = 0
 
     def put(self, record):
         self.records.append(record)
@@ -51,6 +53,7 @@ class Desk:
     """A front desk with one tenant, whose key is at hand."""
 
     def __init__(self, *tenants, ledger=None, max_in_flight=100, admin=False):
+        ledger = Ledger() if ledger is None and tenants else ledger
         self.now_s, self.wall_s = 50.0, 1_000_000.0
         self.ledger = ledger
         made = [new_key(t.name, 0.0, random.Random(t.name).randbytes, admin=admin)
@@ -285,6 +288,7 @@ def test_a_budget_that_is_spent_says_until_when() -> None:
     midnight_s = 86_400 * 12
     assert (error.status, error.code) == (429, "budget_exhausted")
     assert error.headers == {"Retry-After": str(round(midnight_s - 1_000_000))}
+    desk.front._on_written(desk.ledger.records)
     desk.wall_s = float(midnight_s)
     desk.ask(max_tokens=100)
     assert desk.front.budget_state("shop").spent == 0
@@ -368,6 +372,13 @@ def test_the_ledger_knows_better() -> None:
     desk.front._on_standing(Standing(Keyring(), {11: {"shop": written}}, {"shop": to_nanos(0.5)}))
     assert desk.ledger.days >= {11}
     assert desk.front.budget_state("shop")[1:3] == (0.25, 0.5)
+
+
+def test_tenants_that_come_to_an_open_gateway_are_refused_with_a_reason() -> None:
+    desk = Desk()
+    with pytest.raises(InputError, match="started without a ledger"):
+        desk.front.adopt(replace(desk.house, options=GatewayOptions({}, (shop(),))))
+    desk.ask()
 
 
 def test_new_limits_leave_what_is_under_way() -> None:

@@ -130,10 +130,12 @@ def test_who_was_only_taken_for_dead_has_the_last_word(store) -> None:
 
 
 def test_single_requests_are_forgotten_and_sums_are_not(store) -> None:
-    store.write(batch(settled("a"), settled("b", at_s=9 * DAY)), "g")
-    assert store.prune(9) == 1
-    assert len(rows(store, "penstock_charges")) == 1
-    assert store.spent_since(0) == {"shop": 14}
+    store.write(batch(settled("a"), settled("b", at_s=9 * DAY), settled("c"), settled("d")), "g")
+    assert store.prune(9, most=2) is True
+    assert len(rows(store, "penstock_charges")) == 2
+    assert store.prune(9, most=2) is False
+    assert [row[0] for row in rows(store, "penstock_charges")] == ["b"]
+    assert store.spent_since(0) == {"shop": 28}
 
 
 def test_keys_come_back(store) -> None:
