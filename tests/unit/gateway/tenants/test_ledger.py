@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+import time
 
 import pytest
 
@@ -121,6 +122,8 @@ def test_a_database_that_hangs_is_trouble_too(tmp_path) -> None:
         ledger.put(settlement(1))
         assert ledger.trouble is None
         assert await ledger.written() is False
+        while ledger.trouble is None:
+            await asyncio.sleep(0.001)
         assert ledger.trouble == "it does not answer"
         store.gate.set()
         await heals(ledger)
@@ -159,6 +162,25 @@ def test_who_left_does_not_stop_others(tmp_path) -> None:
         return await staying
 
     assert through(tmp_path, work)[0] is True
+
+
+def test_an_event_loop_that_was_busy_is_no_trouble_of_the_ledger(tmp_path) -> None:
+    async def work(ledger, store):
+        ledger.put(settlement(1))
+        time.sleep(3 * QUICK.patience_s)
+        return ledger.trouble
+
+    assert through(tmp_path, work) == (None, 0, 5)
+
+
+def test_a_thread_that_is_gone_is_trouble(tmp_path) -> None:
+    async def work(ledger, store):
+        ledger.put(None)
+        while ledger.trouble is None:
+            await asyncio.sleep(0.001)
+        return ledger.trouble
+
+    assert through(tmp_path, work)[0] == "nobody writes any more"
 
 
 def test_looks_bring_keys_and_sums(tmp_path) -> None:
