@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from penstock.fleet.values import Fleet
     from penstock.gateway.proxy import Limits
     from penstock.gateway.server import Access
+    from penstock.gateway.traces import Tracing
     from penstock.policy.route.protocol import Router
 
 app = typer.Typer(add_completion=False)
@@ -52,6 +53,9 @@ def serve(
     ledger: LedgerUrl = None,
     open_to_all: Annotated[bool, typer.Option(
         "--open", help="Let anybody ask from anywhere where there are no keys.")] = False,
+    traces: Annotated[bool, typer.Option(
+        "--traces", help="Send a trace of each request by OTLP, where OTEL_ variables say.",
+    )] = False,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Answer OpenAI's API over the engines of a fleet file until interrupted.
@@ -67,6 +71,7 @@ def serve(
         from penstock.engine.http import run_server
         from penstock.gateway.proxy import Limits
         from penstock.gateway.server import Access
+        from penstock.gateway.traces import NoTracing, otlp_tracing
     except ImportError as error:
         raise InputError("serve needs aiohttp and prometheus-client, which the extra 'serve' "
                          "brings: pip install 'penstock[serve]'") from error
@@ -79,12 +84,13 @@ def serve(
         ledger = ledger_url(own_ledger)
     limits = Limits(max_in_flight, max_queue, attempts)
     run_server(_serve(fleet, lambda: read_fleet(fleet_file, settings, data_dir, seed), fleet_file,
-                      host, port, limits, Access(ledger, open_to_all), as_json=as_json))
+                      host, port, limits, Access(ledger, open_to_all),
+                      otlp_tracing() if traces else NoTracing(), as_json=as_json))
     return OK
 
 
 async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: "Path", host: str, port: int,
-                 limits: "Limits", access: "Access", *, as_json: bool) -> None:
+                 limits: "Limits", access: "Access", tracing: "Tracing", *, as_json: bool) -> None:
     import gc
     import sys
     from time import monotonic
@@ -109,8 +115,9 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: "Path", host
     # What is there now stays; looking through it again and again would cost a tenth of the speed.
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
+    reload = Reload(path, read, router_of)
     async with running(fleet, router_of(fleet), host, port, limits=limits, access=access,
-                       on_bug=note, reload=Reload(path, read, router_of)) as (url, engines):
+                       reload=reload, tracing=tracing, on_bug=note) as (url, engines):
         for engine in engines:
             if reason := engine.unavailable(monotonic()):
                 note(f"engine {engine.facts.url} {reason}")

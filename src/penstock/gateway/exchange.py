@@ -11,6 +11,7 @@ from penstock.gateway.errors import GatewayError
 from penstock.gateway.relay import Passed
 from penstock.gateway.tally import Pace
 from penstock.gateway.tenants.lease import Lease
+from penstock.gateway.traces import Trace
 
 FAULTS = (aiohttp.ClientError, TimeoutError, ConnectionError)
 """What an engine that does not answer as it should makes the HTTP client raise."""
@@ -45,6 +46,7 @@ class Exchange:
     begun_s: float
     passed: Passed
     pace: Pace
+    trace: Trace
     asked_s: float = 0.0
     retry_after: str | None = None
     unsupported: str | None = None

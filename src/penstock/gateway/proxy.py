@@ -1,7 +1,7 @@
 """One request from a client to an engine and back, with another try where nothing was sent yet."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -32,6 +32,7 @@ from penstock.gateway.metrics import GatewayMetrics
 from penstock.gateway.relay import Passed
 from penstock.gateway.tally import End, Pace, Tally
 from penstock.gateway.tenants.lease import Lease
+from penstock.gateway.traces import Tracing
 from penstock.gateway.waiting import WaitingRoom
 
 _NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")
@@ -58,13 +59,14 @@ class Proxy:
     """Relays requests to engines. One object belongs to one event loop."""
 
     def __init__(self, chooser: Chooser, session: aiohttp.ClientSession, metrics: GatewayMetrics,
-                 tally: Tally, limits: Limits, clock: Callable[[], float],
+                 tally: Tally, tracing: Tracing, limits: Limits, clock: Callable[[], float],
                  time_of_day: Callable[[], float]) -> None:
         self._chooser = chooser
         self._session = session
         self._metrics = metrics
         self._limits = limits
         self.tally = tally
+        self._tracing = tracing
         self.room = WaitingRoom(limits.max_in_flight, limits.max_queue, clock)
         self._clock = clock
         self._time_of_day = time_of_day
@@ -80,7 +82,11 @@ class Proxy:
         exchange = Exchange(http, path, lease, lease.ask,
                             self._chooser.open(lease.decision_id, lease.ask, begun_s),
                             next(self._numbers), begun_s, Passed(),
-                            Pace(lease.ask.service_class.slo, begun_s))
+                            Pace(lease.ask.service_class.slo, begun_s), self._tracing.begin(
+                                http.headers, lease.decision_id, {
+                                    "url.path": path, "penstock.tenant": lease.ask.tenant,
+                                    "penstock.service_class": lease.ask.service_class.name,
+                                    "gen_ai.request.model": lease.ask.model}))
         outcome, service_class = "cancelled", lease.ask.service_class
         try:
             try:
@@ -110,14 +116,16 @@ class Proxy:
             if len(tried) == self._limits.attempts:
                 raise given_up(exchange)
             engine = self._chosen(exchange, tried)
-            attempt: dict[str, Any] = {"url": engine.facts.url, "at_s": self._clock(),
+            url = engine.facts.url
+            attempt: dict[str, Any] = {"url": url, "at_s": self._clock(),
                                        "outcome": "is under way"}
             exchange.decision.attempts.append(attempt)
             in_flight = InFlight(exchange.ask.prompt_tokens, self._expected_tokens(exchange.ask))
             engine.begin(exchange.number, in_flight)
             exchange.lease.follow(engine.facts.model, in_flight)
             try:
-                response = await self._asked(exchange, engine, in_flight)
+                response = await self._asked(exchange, engine, in_flight,
+                                             exchange.trace.attempt(url))
             except (EngineFailedError, EngineBusyError, UnsupportedError) as error:
                 if isinstance(error, EngineFailedError):
                     engine.failed(self._clock())
@@ -127,7 +135,7 @@ class Proxy:
                     exchange.unsupported = str(error)
                 attempt["outcome"] = str(error)
                 exchange.afresh()
-                self._metrics.retries.labels(engine.facts.url).inc()
+                self._metrics.retries.labels(url).inc()
                 tried.append(engine)
             except (asyncio.CancelledError, ClientLeftError):
                 attempt["outcome"] = "the client left"
@@ -137,15 +145,21 @@ class Proxy:
                 return response
             finally:
                 engine.end(exchange.number)
+                exchange.trace.attempted(attempt["outcome"], failed=bool(tried) and
+                                         tried[-1] is engine)
 
     def _chosen(self, exchange: Exchange, tried: list[EngineState]) -> EngineState:
         ask, now_s = exchange.ask, self._clock()
         request = Request(exchange.number, now_s, ask.prompt_tokens, ask.max_tokens,
                           ask.service_class, ask.model or "", ask.tenant, needs=ask.needs,
                           session=ask.session)
+        exchange.trace.choosing()
         try:
-            return self._chooser.choose(request, exchange.decision, ask, tried, now_s)
+            engine = self._chooser.choose(request, exchange.decision, ask, tried, now_s)
+            exchange.trace.chosen(engine.facts.url, exchange.decision.terms)
+            return engine
         except GatewayError:
+            exchange.trace.chosen(None, {})
             if tried:
                 raise given_up(exchange) from None
             raise
@@ -154,15 +168,15 @@ class Proxy:
     def _expected_tokens(ask: Ask) -> float:
         return float(ask.max_tokens)  # the most there can be, as long as nobody predicts
 
-    async def _asked(self, exchange: Exchange, engine: EngineState,
-                     in_flight: InFlight) -> web.StreamResponse:
+    async def _asked(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
+                     trace_headers: Mapping[str, str]) -> web.StreamResponse:
         ask, facts, dialect = exchange.ask, engine.facts, dialect_of(engine.kind)
         question = Question(exchange.path, ask.body, facts.served_as or facts.model,
                             ask.service_class, ask.stream, exchange.decision.decision_id,
                             ask.prompt_tokens, int(self._time_of_day()))
         path, body = dialect.call(question)
         headers = {"Content-Type": "application/json",
-                   "X-Request-Id": exchange.decision.decision_id}
+                   "X-Request-Id": exchange.decision.decision_id, **trace_headers}
         exchange.asked_s = self._clock()
         try:
             answer = await self._session.post(self._url(engine, path), data=_encoded(body),
@@ -178,7 +192,7 @@ class Proxy:
                 raise EngineFailedError(f"answered {answer.status}")
             if ask.stream and answer.status < 400:
                 return await self._answers.streamed(exchange, answer, engine, in_flight,
-                                            dialect.stream(question))
+                                                    dialect.stream(question))
             return await self._answers.whole(exchange, answer, engine, dialect, question)
         finally:
             # An answer that was not read to its end takes its connection with it: that is how the
@@ -221,6 +235,11 @@ class Proxy:
             ask.service_class, outcome, output_tokens if isinstance(output_tokens, int) else 0,
             passed.num_tokens, exchange.pace.num_late, ttft_s, now_s - exchange.begun_s), now_s)
         exchange.decision.outcome["met_targets"] = is_met
+        exchange.trace.ended(outcome, {
+            "penstock.ttft_s": ttft_s, "penstock.met_targets": is_met,
+            "gen_ai.usage.input_tokens": prompt_tokens,
+            "gen_ai.usage.output_tokens": output_tokens,
+            "gen_ai.response.finish_reasons": passed.finish_reason and [passed.finish_reason]})
         if is_met:
             metrics.met.inc()
 

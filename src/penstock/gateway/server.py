@@ -24,6 +24,7 @@ from penstock.gateway.engines import Engines, facts_of, keep
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.metrics import GatewayMetrics
 from penstock.gateway.openapi import openapi
+from penstock.gateway.page import status_page
 from penstock.gateway.proxy import Limits, Proxy
 from penstock.gateway.reload import FleetWatch, Reload
 from penstock.gateway.status import status_document
@@ -31,8 +32,10 @@ from penstock.gateway.tally import Tally
 from penstock.gateway.tenants.front import Front, House, is_loopback
 from penstock.gateway.tenants.opening import front_desk
 from penstock.gateway.tenants.report import spending_document
+from penstock.gateway.traces import NoTracing, Tracing
 from penstock.policy.route.protocol import Router
 
+NO_TRACING = NoTracing()
 _GOODBYE_S = 60.0  # for answers that are under way
 _AFTER_A_BUG_S = 1.0
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -69,7 +72,7 @@ class Gateway:
     """OpenAI's API over a fleet's engines."""
 
     def __init__(self, front: Front, engines: Engines, router: Router,
-                 session: aiohttp.ClientSession, limits: Limits,
+                 session: aiohttp.ClientSession, tracing: Tracing, limits: Limits,
                  on_bug: Callable[[str], None]) -> None:
         self._front = front
         self._engines = engines
@@ -77,9 +80,10 @@ class Gateway:
         self._metrics = GatewayMetrics()
         self._tally = Tally(front.offer.classes.values())
         self._chooser = Chooser(engines, router)
-        self._proxy = Proxy(self._chooser, session, self._metrics, self._tally, limits,
+        self._proxy = Proxy(self._chooser, session, self._metrics, self._tally, tracing, limits,
                             time.monotonic, time.time)
         self._on_bug = on_bug
+        self._page = status_page()
         self._started = int(time.time())
 
     def app(self) -> web.Application:
@@ -88,6 +92,8 @@ class Gateway:
                               middlewares=[errors_told(_wrong, self._on_bug)])
         for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
             app.router.add_post(path, self._relay)
+        for path in ("/", "/status"):
+            app.router.add_get(path, self._show)
         app.router.add_get("/v1/models", self._list)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._text)
@@ -159,9 +165,17 @@ class Gateway:
         return json_response(status_document(self._engines, self._proxy.room, self._tally,
                                              self._front, time.monotonic()))
 
+    async def _show(self, _: web.Request) -> web.Response:
+        """The status for people; the page holds nothing, it asks for what it shows."""
+        return web.Response(text=self._page.html, content_type="text/html", headers={
+            "Content-Security-Policy": self._page.policy, "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"})
+
     async def _drain(self, http: web.Request) -> web.Response:
         """Lets an engine finish what it has and gives it nothing new, or ends that."""
         self._front.administrator(http.headers, http.remote)
+        if http.content_type != "application/json":  # what no page of another site can send
+            raise GatewayError(415, "expected Content-Type: application/json", "invalid_type")
         try:
             wanted = orjson.loads(await self._body(http))
             url, drain = wanted["url"].rstrip("/"), wanted.get("drain", True)
@@ -199,6 +213,7 @@ class Gateway:
 @asynccontextmanager
 async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                   limits: Limits, access: Access = NO_KEYS, reload: Reload | None = None,
+                  tracing: Tracing = NO_TRACING,
                   on_bug: Callable[[str], None] = lambda _: None
                   ) -> AsyncIterator[tuple[str, Engines]]:
     """A gateway that listens: its URL and its engines. Stops on leaving. Raises InputError where
@@ -211,7 +226,7 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
         _check_door(front, host, access, on_bug)
         watcher = Watcher(engines, session, time.monotonic)
         await watcher.look()
-        gateway = Gateway(front, engines, router, session, limits, on_bug)
+        gateway = Gateway(front, engines, router, session, tracing, limits, on_bug)
         work: list[Work] = [watcher.run, partial(keep, engines, time.monotonic, on_bug)]
         if reload is not None:
             work.append(FleetWatch(reload, gateway.adopt, on_bug).run)
