@@ -78,7 +78,7 @@ class Ledger:
         self._queue: SimpleQueue[Record | _Call | None] = SimpleQueue()
         self._num_put = self._num_written = 0
         self._waiting: deque[tuple[int, float, asyncio.Future[bool]]] = deque()
-        self._behind_since_s: float | None = None
+        self._busy_since_s: float | None = None
         self._failure: str | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
@@ -105,8 +105,6 @@ class Ledger:
 
     def put(self, record: Record) -> None:
         """A record to write, in order."""
-        if self._num_put == self._num_written:
-            self._behind_since_s = time.monotonic()
         self._num_put += 1
         self._queue.put(record)
 
@@ -135,10 +133,10 @@ class Ledger:
         """Why records cannot be written now, None while they can."""
         if self._failure is not None:
             return self._failure
-        if self._behind_since_s is not None and \
-                time.monotonic() - self._behind_since_s > self._times.patience_s:
+        since_s = self._busy_since_s  # the database's time, not that of a busy event loop
+        if since_s is not None and time.monotonic() - since_s > self._times.patience_s:
             return "it does not answer"
-        return None
+        return None if self._thread.is_alive() else "nobody writes any more"
 
     @property
     def full(self) -> bool:
@@ -159,7 +157,6 @@ class Ledger:
 
     def _confirm(self, records: list[Record]) -> None:
         self._num_written += len(records)
-        self._behind_since_s = None if self._num_written == self._num_put else time.monotonic()
         while self._waiting and self._waiting[0][0] <= self._num_written:
             _give(self._waiting.popleft()[2], True)
         self.on_written(records)
@@ -248,12 +245,15 @@ class Ledger:
 
     def _attempt(self, work: Callable[..., None], *arguments: Any) -> str | None:
         """Why it failed, None where it did not. The thread outlives whatever a driver raises."""
+        self._busy_since_s = time.monotonic()
         try:
             work(*arguments)
         except StoreError as error:
             return str(error)
         except Exception as error:
             return f"{type(error).__name__}: {error}"[:200]
+        finally:
+            self._busy_since_s = None
         return None
 
     def _answer(self, call: _Call) -> None:

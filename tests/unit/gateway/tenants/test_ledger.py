@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import threading
+import time
 
 import pytest
 
@@ -39,6 +40,12 @@ class Faulty:
             raise self.fault
         self.batches.append(len(batch.settlements))
         self._store.write(batch, gateway)
+
+
+async def heals(ledger):
+    """Returns when all is written and there is no trouble any more."""
+    while not await ledger.written() or ledger.trouble:
+        await asyncio.sleep(0.001)
 
 
 def through(tmp_path, work, times=QUICK):
@@ -103,11 +110,8 @@ def test_nothing_is_lost_while_the_database_fails(tmp_path, fault) -> None:
         ledger.put(settlement(2))
         assert str(fault) in ledger.trouble
         store.fault = None
-        assert await ledger.written()
-        while ledger.trouble:
-            await asyncio.sleep(0.001)
+        await heals(ledger)
         ledger.put(settlement(3))
-        assert await ledger.written()
 
     assert through(tmp_path, work)[1:] == (0, 15)
 
@@ -118,10 +122,11 @@ def test_a_database_that_hangs_is_trouble_too(tmp_path) -> None:
         ledger.put(settlement(1))
         assert ledger.trouble is None
         assert await ledger.written() is False
+        while ledger.trouble is None:
+            await asyncio.sleep(0.001)
         assert ledger.trouble == "it does not answer"
         store.gate.set()
-        assert await ledger.written()
-        assert ledger.trouble is None
+        await heals(ledger)
 
     assert through(tmp_path, work)[1:] == (0, 5)
 
@@ -133,7 +138,7 @@ def test_a_database_that_is_locked_is_waited_for(tmp_path) -> None:
             ledger.put(settlement(1))
             assert await ledger.written() is False
             other.rollback()
-        assert await ledger.written()
+        await heals(ledger)
 
     assert through(tmp_path, work)[1:] == (0, 5)
 
@@ -157,6 +162,25 @@ def test_who_left_does_not_stop_others(tmp_path) -> None:
         return await staying
 
     assert through(tmp_path, work)[0] is True
+
+
+def test_an_event_loop_that_was_busy_is_no_trouble_of_the_ledger(tmp_path) -> None:
+    async def work(ledger, store):
+        ledger.put(settlement(1))
+        time.sleep(3 * QUICK.patience_s)
+        return ledger.trouble
+
+    assert through(tmp_path, work) == (None, 0, 5)
+
+
+def test_a_thread_that_is_gone_is_trouble(tmp_path) -> None:
+    async def work(ledger, store):
+        ledger.put(None)
+        while ledger.trouble is None:
+            await asyncio.sleep(0.001)
+        return ledger.trouble
+
+    assert through(tmp_path, work)[0] == "nobody writes any more"
 
 
 def test_looks_bring_keys_and_sums(tmp_path) -> None:
