@@ -85,7 +85,8 @@ def test_without_a_gateway_s_yes_the_page_asks_for_a_key(tmp_path) -> None:
         async with AsyncExitStack() as stack:
             one = await stack.enter_async_context(odd.engine(odd.well))
             url, _ = await stack.enter_async_context(odd.gateway(
-                [one], gateway={"tenants": [{"name": "shop"}]}))
+                [one], ledger=f"sqlite:///{tmp_path}/ledger.db",
+                gateway={"tenants": [{"name": "shop"}]}))
             return await asyncio.to_thread(browsed, url, tmp_path)
 
     document = asyncio.run(run()).stdout
