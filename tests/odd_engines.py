@@ -7,7 +7,7 @@ from aiohttp import web
 
 from penstock.fleet.load import parse_fleet
 from penstock.gateway.proxy import Limits
-from penstock.gateway.server import NO_TRACING, running
+from penstock.gateway.server import NO_TRACING, Access, running
 from penstock.policy.route.simple import LeastLoaded
 from small_fleet import FLEET
 
