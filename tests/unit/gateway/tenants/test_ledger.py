@@ -174,10 +174,10 @@ def test_who_left_does_not_stop_others(tmp_path) -> None:
 def test_an_event_loop_that_was_busy_is_no_trouble_of_the_ledger(tmp_path) -> None:
     async def work(ledger, store):
         ledger.put(settlement(1))
-        time.sleep(3 * QUICK.patience_s)
+        time.sleep(1.2)
         return ledger.trouble
 
-    assert through(tmp_path, work, QUICK) == (None, 0, 5)
+    assert through(tmp_path, work, replace(QUICK, patience_s=1.0)) == (None, 0, 5)
 
 
 def test_a_thread_that_is_gone_is_trouble(tmp_path) -> None:
