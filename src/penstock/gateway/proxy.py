@@ -102,11 +102,11 @@ class Proxy:
                 self.room.leave()
             outcome = "finished" if response.status < 400 else "refused"
             return response
-        except GatewayError:
-            outcome = "failed" if outcome == "cancelled" else outcome
-            raise
         except ClientLeftError as error:
             raise asyncio.CancelledError from error
+        except Exception:  # said by an engine or by us, or a bug: all but the client's own leave
+            outcome = "failed" if outcome == "cancelled" else outcome
+            raise
         finally:
             self._settle(exchange, outcome)
 
