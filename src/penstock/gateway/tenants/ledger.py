@@ -62,12 +62,15 @@ class Ledger:
     """Belongs to one event loop; only the thread touches the store.
 
     ``put`` never waits and never fails. Records are kept in memory until they are written,
-    whatever happens to the database; ``trouble`` says why they cannot be written now.
+    whatever happens to the database; ``trouble`` says why they cannot be written now, and ``note``
+    is told when that begins and ends.
     """
 
     def __init__(self, store: Store, times: LedgerTimes | None = None,
-                 wall_s: Callable[[], float] = time.time) -> None:
+                 wall_s: Callable[[], float] = time.time,
+                 note: Callable[[str], None] = lambda _: None) -> None:
         self.gateway = uuid4().hex
+        self.note = note
         self.on_written: Callable[[list[Record]], None] = lambda _: None
         self.on_standing: Callable[[Standing], None] = lambda _: None
         self.days: frozenset[int] = frozenset()  # whose sums a look brings
@@ -177,7 +180,7 @@ class Ledger:
             if ended:
                 ending_s = time.monotonic() + _GOODBYE_S
             if records:
-                self._failure = self._attempt(self._write, records)
+                self._judge(self._attempt(self._write, records))
                 if self._failure is None:
                     self._tell(self._confirm, records)
                     records, retry_s, committed_s = [], self._times.retry_s, time.monotonic()
@@ -193,7 +196,8 @@ class Ledger:
             if time.monotonic() - looked_s >= self._times.look_s and ending_s is None:
                 looked_s = time.monotonic()
                 failure = self._attempt(self._look)
-                self._failure = failure if not records else self._failure
+                if not records:
+                    self._judge(failure)
 
     def _gather(self, records: list[Record], committed_s: float,
                 looked_s: float) -> tuple[list[_Call], bool]:
@@ -256,6 +260,13 @@ class Ledger:
             self._busy_since_s = None
         return None
 
+    def _judge(self, failure: str | None) -> None:
+        """Takes notice of what an attempt came to, and tells when that is something else."""
+        if (failure is None) != (self._failure is None):
+            self._tell(self.note, "ledger: spending is written again" if failure is None else
+                       f"ledger: spending cannot be written now: {failure}")
+        self._failure = failure
+
     def _answer(self, call: _Call) -> None:
         try:
             result = call.work(self._store)
@@ -274,6 +285,8 @@ def _alive(pid: int, quiet_s: float) -> bool:
     """Whether a gateway of this host that was last heard of so long ago still runs."""
     if pid == os.getpid():
         return quiet_s < _OWN_QUIET_S  # another one in this process, or one before a restart
+    if os.name != "posix":
+        return True  # there is no asking
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

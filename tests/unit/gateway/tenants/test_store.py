@@ -238,7 +238,8 @@ def test_a_full_disk_is_an_error_and_heals(sqlite) -> None:
     ("nonsense", "expected an SQLAlchemy URL"), ("sqlite://", "would forget"),
     ("sqlite:///:memory:", "would forget"), ("sqlite:////nowhere/at/all.db", "unable to open"),
     ("oracel://user:hush@host/x", "knows no database"), ("://user:hush@", "expected an SQLAlchemy"),
-    ("postgresql+pg8000://user:hush@host/x", "needs the package pg8000")])
+    ("postgresql+pg8000://user:hush@host/x", "needs the package pg8000"),
+    ("postgresql+pg8000://host/x?password=hush", "needs the package pg8000")])
 def test_a_ledger_that_cannot_be_used_is_told_without_its_password(url, said) -> None:
     with pytest.raises(InputError) as error:
         open_store(url)
