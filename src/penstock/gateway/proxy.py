@@ -36,8 +36,6 @@ from penstock.gateway.tenants.lease import Lease
 from penstock.gateway.traces import Tracing
 from penstock.gateway.waiting import WaitingRoom
 
-_NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -179,8 +177,7 @@ class Proxy:
         exchange.asked_s = self._clock()
         try:
             answer = await self._session.post(self._url(engine, path), data=_encoded(body),
-                                              headers=headers, timeout=self._timeout,
-                                              skip_auto_headers=_NOT_NEEDED)
+                                              headers=headers, timeout=self._timeout)
         except FAULTS as error:
             raise failure_of(error) from error
         try:

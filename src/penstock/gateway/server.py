@@ -40,6 +40,7 @@ from penstock.policy.route.protocol import Router
 NO_TRACING = NoTracing()
 _GOODBYE_S = 60.0  # for answers that are under way
 _AFTER_A_BUG_S = 1.0
+_NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")  # of what goes to engines
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -232,7 +233,8 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
     engines, outlook = Engines(facts_of(fleet)), outlook_of(fleet)
     # Answers go on as they came: nothing is unpacked, no cookie is kept.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
-                                     cookie_jar=aiohttp.DummyCookieJar()) as session, front_desk(
+                                     cookie_jar=aiohttp.DummyCookieJar(),
+                                     skip_auto_headers=_NOT_NEEDED) as session, front_desk(
             house_of(fleet, limits), access.ledger_url, on_bug) as front:
         _check_door(front, host, access, on_bug)
         watcher = Watcher(engines, session, time.monotonic)
