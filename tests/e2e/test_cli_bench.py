@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import urllib.request
 from contextlib import contextmanager
 
 import pytest
@@ -129,3 +131,28 @@ def test_what_cannot_be_compared(penstock, arguments, said) -> None:
     done = penstock("compare", *arguments)
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
     assert said in done.err
+
+
+def test_through_the_gateway_classes_go_by_header(repository, folder, penstock) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(repository / "src")}
+    with emulated(repository, folder) as engine:
+        command = [sys.executable, "-m", "penstock", "serve", "fleet.yaml", "--port", "0", "--set",
+                   f"replicas[0].endpoints=[{engine}]"]
+        with subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True) as gateway:
+            try:
+                url = gateway.stdout.readline().split()[1]
+                done = penstock("bench", url, "--fleet", "fleet.yaml", "--rate", "100", "--api",
+                                "chat", "--no-report", "--out", "run", "--json")
+                with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
+                    metrics = answer.read().decode()
+            finally:
+                gateway.terminate()
+    assert done.status == 0
+    assert done.json["outcomes"]["finished"] == 60
+    for name, probes in (("chat", 2), ("batch", 0)):  # the probe names no class: the first has it
+        labels = f'outcome="finished"[^}}]*service_class="{name}"'
+        counted = re.search(rf"^penstock:requests_total{{[^}}]*{labels}[^}}]*}} (\S+)$", metrics,
+                            re.MULTILINE)
+        assert counted, metrics
+        assert float(counted[1]) == done.json["classes"][name]["received"] + probes
