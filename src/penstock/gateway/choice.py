@@ -8,7 +8,7 @@ from typing import Any
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.engine.live.state import EngineState
-from penstock.gateway.ask import Ask
+from penstock.gateway.ask import ANYBODY, Ask
 from penstock.gateway.errors import GatewayError
 from penstock.policy.route.protocol import Router
 
@@ -30,6 +30,7 @@ class Decision:
     service_class: str
     prompt_tokens: int
     max_tokens: int
+    tenant: str = ANYBODY.name
     candidates: dict[str, ReplicaSnapshot] = field(default_factory=dict)
     rejected: dict[str, str] = field(default_factory=dict)
     terms: dict[str, float] = field(default_factory=dict)
@@ -48,13 +49,13 @@ class Chooser:
 
     def __init__(self, engines: Sequence[EngineState], router: Router) -> None:
         self.engines = engines
-        self._router = router
+        self.router = router
         self._decisions: OrderedDict[str, Decision] = OrderedDict()
 
     def open(self, decision_id: str, ask: Ask, now_s: float) -> Decision:
         """A new decision, which is remembered from now on."""
         decision = Decision(decision_id, now_s, ask.model, ask.service_class.name,
-                            ask.prompt_tokens, ask.max_tokens)
+                            ask.prompt_tokens, ask.max_tokens, ask.tenant)
         self._decisions[decision_id] = decision
         while len(self._decisions) > MOST_KEPT:
             self._decisions.popitem(last=False)
@@ -77,11 +78,14 @@ class Chooser:
                 able.append(engine)
             else:
                 decision.rejected[engine.facts.url] = reason
+        if not able:  # an engine that does worse than its peers is better than none
+            able = [engine for engine in self.engines if engine not in tried
+                    and _unfit(engine, ask) is None and engine.last_resort(now_s)]
         if not able:
-            raise _nobody(decision, tried)
-        with_queue = self._router.looks_into_queues
+            raise _nobody(decision)
+        with_queue = self.router.looks_into_queues
         snapshots = [engine.snapshot(now_s, with_queue=with_queue) for engine in able]
-        route = self._router.route(request, snapshots, now_s)
+        route = self.router.route(request, snapshots, now_s)
         decision.candidates = {engine.facts.url: snapshot
                                for snapshot, engine in zip(snapshots, able, strict=True)}
         decision.terms = dict(route.terms)
@@ -94,14 +98,14 @@ def _unfit(engine: EngineState, ask: Ask) -> str | None:
         return f"serves {facts.model}"
     if facts.service_classes is not None and ask.service_class.name not in facts.service_classes:
         return f"does not serve class {ask.service_class.name}"
+    if ask.needs.confidential and not facts.confidential:
+        return "does not run in confidential mode"
     if ask.prompt_tokens + 1 > facts.kv_total_tokens:
         return "the prompt is longer than its KV cache"
     return None
 
 
-def _nobody(decision: Decision, tried: Sequence[EngineState]) -> GatewayError:
+def _nobody(decision: Decision) -> GatewayError:
     reasons = "; ".join(f"{url} {reason}" for url, reason in decision.rejected.items())
-    if tried:
-        return GatewayError(502, f"no engine could answer: {reasons}", "engines_failed")
     return GatewayError(503, f"no engine may take the request: {reasons}", "no_engine",
                         headers={"Retry-After": "1"})
