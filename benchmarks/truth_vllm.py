@@ -44,8 +44,6 @@ from penstock.perf.store import save_step_time
 MODEL, VOCABULARY = "llama-3.1-8b", 512
 STEP_TOKENS, SEQS, BLOCKS, BLOCK_TOKENS = 256, 16, 1024, 32
 NUM_SINGLE = 15
-# Between two steps under load; a longer gap was idle time.
-MOST_GAP_S = 0.01
 
 MAKE_MODEL = f"""
 import sys, torch
@@ -117,16 +115,20 @@ def _wait(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
 
 def cadence(journal: Path) -> StepTable:
     """The steps of a busy engine, each as long as until the next one was planned: what lies between
-    two steps belongs to them."""
+    two steps belongs to them. After a step that left no request, the engine was idle."""
     rows: list[tuple[float, ...]] = []
+    live: set[int] = set()
     begun_s, ended = 0.0, None
     for record in read_journal(journal):
-        if record["kind"] == "plan":
-            if ended is not None and record["now_s"] - ended["now_s"] < MOST_GAP_S:
+        if record["kind"] == "add":
+            live.add(record["request"]["request_id"])
+        elif record["kind"] == "plan":
+            if ended is not None:
                 rows.append((*ended["features"], record["now_s"] - begun_s))
             begun_s, ended = record["now_s"], None
         elif record["kind"] == "commit":
-            ended = record
+            live.difference_update(record["finished"])
+            ended = record if live else None
     columns = np.array([row for row in rows if row[0] + row[2] > 0], dtype=np.float64).T
     return StepTable(*columns, source="steps of vLLM on this machine")
 
