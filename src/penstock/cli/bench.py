@@ -96,6 +96,12 @@ def bench(
     api_key_file: Annotated[Path | None, typer.Option(
         "--api-key-file", metavar="FILE", show_default=False,
         help="Read the key from this file instead of the environment.")] = None,
+    tenant_keys: Annotated[Path | None, typer.Option(
+        "--tenant-keys", metavar="FILE", show_default=False,
+        help="Keys of the traffic's tenants, as a JSON object.")] = None,
+    header: Annotated[list[str] | None, typer.Option(
+        "--header", metavar="'NAME: VALUE'", show_default=False,
+        help="A further header of every request; repeatable.")] = None,
     guidellm_out: Annotated[Path | None, typer.Option(
         "--guidellm-out", metavar="FILE", show_default=False,
         help="Also write GuideLLM's JSON.")] = None,
@@ -137,7 +143,8 @@ def bench(
         url, api=api, model=model, prompts=prompts, stream=not no_stream, exact=not model_ends,
         class_to_engine=class_to_engine, body=body, timeout_s=timeout,
         first_token_timeout_s=first_token_timeout, api_key_file=api_key_file,
-        shared_prompt_tokens=shared_prompt_tokens)
+        shared_prompt_tokens=shared_prompt_tokens, headers=header or (),
+        tenant_key_file=tenant_keys)
     rates = numbers_of("--rate", rate) if rate is not None else ()
     fleet = _fleet(fleet_file, settings, data, seed)
     plan = plan_of(fleet, LoadOptions(

@@ -29,13 +29,26 @@ _MANNER, _PATIENCE = Manner(), Patience()
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom to ask, and how patiently. ``api_key`` is in no result."""
+    """Whom to ask, and how patiently.
+
+    ``api_key``, ``tenant_keys`` (which replaces it for tenants that it names) and the values of
+    ``headers`` are in no result.
+    """
 
     url: str
     manner: Manner = _MANNER
     patience: Patience = _PATIENCE
     api_key: str | None = field(default=None, repr=False)
     shared_prompt_tokens: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tenant_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def headers_of(self, service_class: str, tenant: str) -> dict[str, str]:
+        """The headers of one request."""
+        found = {**self.headers, CLASS_HEADER: service_class}
+        if tenant in self.tenant_keys:
+            found["Authorization"] = f"Bearer {self.tenant_keys[tenant]}"
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +93,8 @@ async def probed_server(client: EngineClient, target: Target, plan: LoadPlan) ->
     name = plan.workload.models[0]
     if manner.model is None and not name:
         manner = await with_model(client, manner)
-    return await probe(client, manner, name)
+    tenant = plan.workload.tenants[plan.workload.tenant_index[0]]
+    return await probe(client, manner, name, target.headers_of(plan.classes[0].name, tenant))
 
 
 async def with_model(client: EngineClient, manner: Manner) -> Manner:
@@ -107,7 +121,8 @@ async def _drive(client: EngineClient, target: Target, plan: LoadPlan, probed: P
         name = workload.service_classes[workload.class_index[row]]
         body = manner.body(prompts.prompt(number), int(workload.output_tokens[row]),
                            workload.models[workload.model_index[row]], name)
-        return lambda: client.ask(body, manner.path, {CLASS_HEADER: name})
+        headers = target.headers_of(name, workload.tenants[workload.tenant_index[row]])
+        return lambda: client.ask(body, manner.path, headers)
 
     def take(number: int, due_s: float, answer: Answer) -> None:
         outcomes.take(number, due_s, answer)
@@ -128,7 +143,8 @@ def _load(target: Target, plan: LoadPlan, probed: Probed) -> dict[str, Any]:
         "url": target.url, "loop": "open" if plan.concurrency is None else "closed",
         **plan.stated, "api": manner.api, "model": manner.model, "prompts": manner.form,
         "shared_prompt_tokens": target.shared_prompt_tokens, "stream": manner.stream,
-        "exact_outputs": manner.exact, "extra": dict(manner.extra),
+        "headers": sorted(target.headers), "exact_outputs": manner.exact,
+        "extra": dict(manner.extra),
         "tokens_per_word": probed.scale.per_word, "overhead_tokens": probed.scale.overhead,
         "timeouts_s": {"connect": patience.connect_s, "first_token": patience.first_token_s,
                        "total": patience.total_s},

@@ -175,9 +175,31 @@ def test_a_server_without_usage() -> None:
 
 
 def test_keys_are_in_no_result() -> None:
-    found = ran(http_engine(streaming(*ANSWER)), api_key="sk-very-secret")
+    secret = {"api_key": "sk-very-secret", "tenant_keys": {"acme": "sk-very-secret"},
+              "headers": {"X-Token": "sk-very-secret"}}
+    found = ran(http_engine(streaming(*ANSWER)), **secret)
     assert b"sk-very-secret" not in orjson.dumps(found.summary)
-    assert "sk-very-secret" not in repr(Target("http://a", api_key="sk-very-secret"))
+    assert found.summary["load"]["headers"] == ["X-Token"]
+    assert "sk-very-secret" not in repr(Target("http://a", **secret))
+
+
+def test_every_tenant_asks_with_its_own_key_and_every_request_has_the_headers() -> None:
+    seen = []
+
+    async def look(request):
+        seen.append((request.headers["Authorization"], request.headers["X-Budget"]))
+        return await streaming(*ANSWER)(request)
+
+    fleet = parse_fleet(FLEET, overrides={
+        "traffic[0].rate_per_s": 2000, "traffic[0].tenants": {"acme": 0.5, "umbrella": 0.5}})
+    found = ran(http_engine(look), fleet_plan(fleet), api_key="sk-other",
+                tenant_keys={"acme": "sk-acme"}, headers={"X-Budget": "1"})
+    table = found.table
+    by_acme = int((table.tenant_index == table.tenants.index("acme")).sum())
+    sent = [key for key, _ in seen[2:]]
+    assert sent.count("Bearer sk-acme") == by_acme > 0
+    assert sent.count("Bearer sk-other") == 60 - by_acme > 0
+    assert {budget for _, budget in seen} == {"1"}
 
 
 @pytest.mark.parametrize(("variable", "levels"), [("concurrency", [1, 3]),
