@@ -100,16 +100,18 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: "Path", host
     from penstock.cli.console import note, print_json
     from penstock.engine.http import stop_signal
     from penstock.engine.parts import replica_facts
+    from penstock.gateway.outlook import BudgetPrices
     from penstock.gateway.reload import Reload
     from penstock.gateway.server import running
     from penstock.policy.route.build import make_router
 
     rng = np.random.default_rng(fleet.run.seed)
+    prices = BudgetPrices()
 
     def router_of(fleet: "Fleet") -> "Router":
         route = fleet.policies.route
         return make_router(route.name, route.options, replica_facts(fleet),
-                           lambda n: int(rng.integers(n)))
+                           lambda n: int(rng.integers(n)), prices.markup)
 
     stopped = stop_signal()
     # What is there now stays; looking through it again and again would cost a tenth of the speed.
@@ -117,7 +119,8 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: "Path", host
     gc.set_threshold(10_000, 20, 20)
     reload = Reload(path, read, router_of)
     async with running(fleet, router_of(fleet), host, port, limits=limits, access=access,
-                       reload=reload, tracing=tracing, on_bug=note) as (url, engines):
+                       reload=reload, tracing=tracing, prices=prices,
+                       on_bug=note) as (url, engines):
         for engine in engines:
             if reason := engine.unavailable(monotonic()):
                 note(f"engine {engine.facts.url} {reason}")

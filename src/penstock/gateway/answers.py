@@ -21,6 +21,7 @@ from penstock.gateway.exchange import (
 from penstock.gateway.relay import Relay
 
 DECISION_HEADER = "X-Penstock-Decision"
+RELAXED_HEADER = "X-Penstock-Relaxed"
 MOST_ANSWER_BYTES = 256 * 2**20
 
 
@@ -59,7 +60,7 @@ class Answers:
             exchange.passed.take_whole(document, now_s)
             await _charged(exchange)
         return web.Response(body=whole, status=answer.status, content_type=kind,
-                            headers={DECISION_HEADER: exchange.decision.decision_id})
+                            headers=_headers(exchange))
 
     async def streamed(self, exchange: Exchange, answer: aiohttp.ClientResponse,
                        engine: EngineState, in_flight: InFlight,
@@ -124,9 +125,18 @@ async def _begun(exchange: Exchange) -> web.StreamResponse:
     """The client's answer, with its headers on their way."""
     response = _Stream(headers={
         "Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache",
-        DECISION_HEADER: exchange.decision.decision_id})
+        **_headers(exchange)})
     await _sent(response.prepare(exchange.http))
     return response
+
+
+def _headers(exchange: Exchange) -> dict[str, str]:
+    """What the answer says of its decision."""
+    decision = exchange.decision
+    headers = {DECISION_HEADER: decision.decision_id}
+    if decision.relaxed is not None:
+        headers[RELAXED_HEADER] = decision.relaxed.encode("ascii", "replace").decode()
+    return headers
 
 
 async def _sent(sending: Any) -> None:

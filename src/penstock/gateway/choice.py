@@ -3,8 +3,10 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
+from penstock.core.decision import ACCEPT, Admit, Prospect, Reject, Relax
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.engine.live.state import EngineState
@@ -20,8 +22,9 @@ class Decision:
     """Why a request went where it went, and what came of it.
 
     ``candidates`` are the engines as they were seen, by URL, ``rejected`` those that could not take
-    it with the reason; ``attempts`` names every engine that was tried, in order, with how that
-    ended.
+    it with the reason; ``prospects`` are what a policy that judges expected of each; ``admit`` says
+    whether the request was let in as it was. ``attempts`` names every engine that was tried, in
+    order, with how that ended.
     """
 
     decision_id: str
@@ -34,6 +37,9 @@ class Decision:
     candidates: dict[str, ReplicaSnapshot] = field(default_factory=dict)
     rejected: dict[str, str] = field(default_factory=dict)
     terms: dict[str, float] = field(default_factory=dict)
+    prospects: tuple[Prospect, ...] = ()
+    admit: Admit = ACCEPT
+    answer_tokens: int | None = None
     attempts: list[dict[str, Any]] = field(default_factory=list)
     outcome: dict[str, Any] = field(default_factory=dict)
 
@@ -41,7 +47,15 @@ class Decision:
         """As plain data."""
         seen = [snapshot._asdict() | {"service_classes": None, "url": url}
                 for url, snapshot in self.candidates.items()]
-        return {name: getattr(self, name) for name in self.__slots__} | {"candidates": seen}
+        url_of = {snapshot.replica_id: url for url, snapshot in self.candidates.items()}
+        prospects = [one._asdict() | {"url": url_of.get(one.replica_id)} for one in self.prospects]
+        return {name: getattr(self, name) for name in self.__slots__} | {
+            "candidates": seen, "prospects": prospects, "admit": _told(self.admit)}
+
+    @property
+    def relaxed(self) -> str | None:
+        """What was given up to serve the request, None where nothing was."""
+        return self.admit.reason if isinstance(self.admit, Relax) else None
 
 
 class Chooser:
@@ -89,7 +103,15 @@ class Chooser:
         decision.candidates = {engine.facts.url: snapshot
                                for snapshot, engine in zip(snapshots, able, strict=True)}
         decision.terms = dict(route.terms)
-        return next(e for e in able if e.facts.replica_id == route.replica_id)
+        decision.prospects, decision.admit = route.prospects, route.admit
+        decision.answer_tokens = route.max_tokens
+        by_id = {engine.facts.replica_id: engine for engine in able}
+        for replica_id, reason in route.rejected.items():
+            if replica_id in by_id:
+                decision.rejected[by_id[replica_id].facts.url] = reason
+        if isinstance(route.admit, Reject):
+            raise _refused(route.admit)
+        return by_id[route.replica_id]
 
 
 def _unfit(engine: EngineState, ask: Ask) -> str | None:
@@ -103,6 +125,22 @@ def _unfit(engine: EngineState, ask: Ask) -> str | None:
     if ask.prompt_tokens + 1 > facts.kv_total_tokens:
         return "the prompt is longer than its KV cache"
     return None
+
+
+def _told(admit: Admit) -> dict[str, Any]:
+    if isinstance(admit, Reject):
+        return {"verdict": "reject", "reason": admit.reason, "retry_after_s": admit.retry_after_s}
+    if isinstance(admit, Relax):
+        return {"verdict": "relax", "reason": admit.reason}
+    return {"verdict": "accept"}
+
+
+def _refused(admit: Reject) -> GatewayError:
+    """What the client is told: to come back where time may help, otherwise what to change."""
+    if admit.retry_after_s is None:
+        return GatewayError(400, admit.reason, "needs_unmet")
+    return GatewayError(429, f"{admit.reason}; try again in {admit.retry_after_s:g} s",
+                        "not_in_time", headers={"Retry-After": str(ceil(admit.retry_after_s))})
 
 
 def _nobody(decision: Decision) -> GatewayError:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import aiohttp
 from aiohttp import web
 
+from penstock.core.request import Request
+from penstock.engine.live.state import EngineState
 from penstock.gateway.ask import Ask
 from penstock.gateway.choice import Decision
 from penstock.gateway.errors import GatewayError
@@ -35,7 +37,10 @@ class ClientLeftError(Exception):
 
 @dataclass(slots=True)
 class Exchange:
-    """One accepted request on its way: what is asked, by whom, why it goes where, what came."""
+    """One accepted request on its way: what is asked, by whom, why it goes where, what came.
+
+    ``request`` is what routers see of it, ``engine`` who was asked last.
+    """
 
     http: web.Request
     path: str
@@ -47,6 +52,8 @@ class Exchange:
     passed: Passed
     pace: Pace
     trace: Trace
+    request: Request | None = None
+    engine: EngineState | None = None
     asked_s: float = 0.0
     retry_after: str | None = None
     unsupported: str | None = None

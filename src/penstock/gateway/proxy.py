@@ -11,12 +11,12 @@ import orjson
 from aiohttp import web
 from yarl import URL
 
+from penstock.core.departure import Departure
 from penstock.core.request import Request
 from penstock.engine.live.dialects import Question, dialect_of
 from penstock.engine.live.ollama_ask import UnsupportedError
 from penstock.engine.live.state import EngineState, InFlight
 from penstock.gateway.answers import Answers
-from penstock.gateway.ask import Ask
 from penstock.gateway.choice import Chooser
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.exchange import (
@@ -29,6 +29,7 @@ from penstock.gateway.exchange import (
     given_up,
 )
 from penstock.gateway.metrics import GatewayMetrics
+from penstock.gateway.outlook import Outlook
 from penstock.gateway.relay import Passed
 from penstock.gateway.tally import End, Pace, Tally
 from penstock.gateway.tenants.lease import Lease
@@ -58,10 +59,11 @@ class Limits:
 class Proxy:
     """Relays requests to engines. One object belongs to one event loop."""
 
-    def __init__(self, chooser: Chooser, session: aiohttp.ClientSession, metrics: GatewayMetrics,
-                 tally: Tally, tracing: Tracing, limits: Limits, clock: Callable[[], float],
-                 time_of_day: Callable[[], float]) -> None:
+    def __init__(self, chooser: Chooser, outlook: Outlook, session: aiohttp.ClientSession,
+                 metrics: GatewayMetrics, tally: Tally, tracing: Tracing, limits: Limits,
+                 clock: Callable[[], float], time_of_day: Callable[[], float]) -> None:
         self._chooser = chooser
+        self._outlook = outlook
         self._session = session
         self._metrics = metrics
         self._limits = limits
@@ -112,15 +114,18 @@ class Proxy:
 
     async def _tried(self, exchange: Exchange) -> web.StreamResponse:
         tried: list[EngineState] = []
+        request = exchange.request = await self._outlook.request(
+            exchange.number, exchange.begun_s, exchange.ask)
         while True:
             if len(tried) == self._limits.attempts:
                 raise given_up(exchange)
-            engine = self._chosen(exchange, tried)
+            engine = exchange.engine = self._chosen(exchange, request, tried)
             url = engine.facts.url
             attempt: dict[str, Any] = {"url": url, "at_s": self._clock(),
                                        "outcome": "is under way"}
             exchange.decision.attempts.append(attempt)
-            in_flight = InFlight(exchange.ask.prompt_tokens, self._expected_tokens(exchange.ask))
+            in_flight = InFlight(request.prompt_tokens,
+                                 self._outlook.expected_tokens(request, engine.facts.model))
             engine.begin(exchange.number, in_flight)
             exchange.lease.follow(engine.facts.model, in_flight)
             try:
@@ -148,14 +153,12 @@ class Proxy:
                 exchange.trace.attempted(attempt["outcome"], failed=bool(tried) and
                                          tried[-1] is engine)
 
-    def _chosen(self, exchange: Exchange, tried: list[EngineState]) -> EngineState:
-        ask, now_s = exchange.ask, self._clock()
-        request = Request(exchange.number, now_s, ask.prompt_tokens, ask.max_tokens,
-                          ask.service_class, ask.model or "", ask.tenant, needs=ask.needs,
-                          session=ask.session)
+    def _chosen(self, exchange: Exchange, request: Request,
+                tried: list[EngineState]) -> EngineState:
         exchange.trace.choosing()
         try:
-            engine = self._chooser.choose(request, exchange.decision, ask, tried, now_s)
+            engine = self._chooser.choose(request, exchange.decision, exchange.ask, tried,
+                                          self._clock())
             exchange.trace.chosen(engine.facts.url, exchange.decision.terms)
             return engine
         except GatewayError:
@@ -164,14 +167,10 @@ class Proxy:
                 raise given_up(exchange) from None
             raise
 
-    @staticmethod
-    def _expected_tokens(ask: Ask) -> float:
-        return float(ask.max_tokens)  # the most there can be, as long as nobody predicts
-
     async def _asked(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
                      trace_headers: Mapping[str, str]) -> web.StreamResponse:
         ask, facts, dialect = exchange.ask, engine.facts, dialect_of(engine.kind)
-        question = Question(exchange.path, ask.body, facts.served_as or facts.model,
+        question = Question(exchange.path, _within_budget(exchange), facts.served_as or facts.model,
                             ask.service_class, ask.stream, exchange.decision.decision_id,
                             ask.prompt_tokens, int(self._time_of_day()))
         path, body = dialect.call(question)
@@ -242,6 +241,31 @@ class Proxy:
             "gen_ai.response.finish_reasons": passed.finish_reason and [passed.finish_reason]})
         if is_met:
             metrics.met.inc()
+        self._learn(exchange, outcome, output_tokens, ttft_s, now_s)
+
+    def _learn(self, exchange: Exchange, outcome: str, output_tokens: object,
+               ttft_s: float | None, now_s: float) -> None:
+        """Tell the router and the forecasts how it went."""
+        engine, tokens = exchange.engine, output_tokens if isinstance(output_tokens, int) else 0
+        if engine is None:
+            return
+        finished = outcome == "finished" and tokens > 0
+        if finished:
+            self._outlook.ended(exchange.ask, engine.facts.model, tokens)
+        router = self._chooser.router
+        if router.learns:
+            router.ended(Departure(exchange.number, engine.facts.replica_id, finished, tokens,
+                                   ttft_s if exchange.ask.stream else None,
+                                   now_s - exchange.begun_s))
+
+
+def _within_budget(exchange: Exchange) -> dict[str, Any]:
+    """The client's body, with an answer no longer than its own budget pays for."""
+    body, most = exchange.ask.body, exchange.decision.answer_tokens
+    if most is None:
+        return body
+    name = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
+    return {**body, name: most}
 
 
 def _encoded(body: dict[str, Any]) -> bytes:

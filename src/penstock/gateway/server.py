@@ -4,9 +4,10 @@ import asyncio
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -24,6 +25,7 @@ from penstock.gateway.engines import Engines, facts_of, keep
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.metrics import GatewayMetrics
 from penstock.gateway.openapi import openapi
+from penstock.gateway.outlook import BudgetPrices, Outlook
 from penstock.gateway.page import status_page
 from penstock.gateway.proxy import Limits, Proxy
 from penstock.gateway.reload import FleetWatch, Reload
@@ -56,6 +58,15 @@ def house_of(fleet: Fleet, limits: Limits) -> House:
                  limits.max_in_flight + limits.max_queue)
 
 
+def outlook_of(fleet: Fleet) -> Outlook:
+    """What forecasts are made of: the fleet's forecaster, if it names one. Raises InputError for a
+    file that holds none."""
+    if fleet.gateway.forecasts is None:
+        return Outlook()
+    from penstock.predict.prompts.store import load_forecaster
+    return Outlook(load_forecaster(Path(fleet.gateway.forecasts)))
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """Where keys and spending are kept (an SQLAlchemy URL; nowhere where it is None), and whether
@@ -71,7 +82,7 @@ NO_KEYS = Access()
 class Gateway:
     """OpenAI's API over a fleet's engines."""
 
-    def __init__(self, front: Front, engines: Engines, router: Router,
+    def __init__(self, front: Front, engines: Engines, router: Router, outlook: Outlook,
                  session: aiohttp.ClientSession, tracing: Tracing, limits: Limits,
                  on_bug: Callable[[str], None]) -> None:
         self._front = front
@@ -80,8 +91,8 @@ class Gateway:
         self._metrics = GatewayMetrics()
         self._tally = Tally(front.offer.classes.values())
         self._chooser = Chooser(engines, router)
-        self._proxy = Proxy(self._chooser, session, self._metrics, self._tally, tracing, limits,
-                            time.monotonic, time.time)
+        self._proxy = Proxy(self._chooser, outlook, session, self._metrics, self._tally, tracing,
+                            limits, time.monotonic, time.time)
         self._on_bug = on_bug
         self._page = status_page()
         self._started = int(time.time())
@@ -213,12 +224,12 @@ class Gateway:
 @asynccontextmanager
 async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                   limits: Limits, access: Access = NO_KEYS, reload: Reload | None = None,
-                  tracing: Tracing = NO_TRACING,
+                  tracing: Tracing = NO_TRACING, prices: BudgetPrices | None = None,
                   on_bug: Callable[[str], None] = lambda _: None
                   ) -> AsyncIterator[tuple[str, Engines]]:
     """A gateway that listens: its URL and its engines. Stops on leaving. Raises InputError where
     nobody can listen, or anybody could ask."""
-    engines = Engines(facts_of(fleet))
+    engines, outlook = Engines(facts_of(fleet)), outlook_of(fleet)
     # Answers go on as they came: nothing is unpacked, no cookie is kept.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
                                      cookie_jar=aiohttp.DummyCookieJar()) as session, front_desk(
@@ -226,13 +237,16 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
         _check_door(front, host, access, on_bug)
         watcher = Watcher(engines, session, time.monotonic)
         await watcher.look()
-        gateway = Gateway(front, engines, router, session, tracing, limits, on_bug)
+        if prices is not None:
+            prices.state_of = front.budget_state
+        gateway = Gateway(front, engines, router, outlook, session, tracing, limits, on_bug)
         work: list[Work] = [watcher.run, partial(keep, engines, time.monotonic, on_bug)]
         if reload is not None:
             work.append(FleetWatch(reload, gateway.adopt, on_bug).run)
-        async with _background(work, on_bug), listening(gateway.app(), host, port, _GOODBYE_S,
-                                                limits.head_s) as url:
-            yield url, engines
+        with closing(outlook):
+            async with _background(work, on_bug), listening(gateway.app(), host, port, _GOODBYE_S,
+                                                    limits.head_s) as url:
+                yield url, engines
 
 
 @asynccontextmanager
