@@ -14,6 +14,11 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
 
+# No machine is too busy for these.
+EASY = ("--set", "service_classes[0].slo={ttft_s: 300, itl_s: 60}", "--set",
+        "service_classes[1].slo={e2e_s: 3000}")
+
+
 @contextmanager
 def emulated(repository, folder, *arguments):
     """The URL of an engine that is fast enough for tests."""
@@ -31,7 +36,7 @@ def emulated(repository, folder, *arguments):
 
 def test_a_fleets_traffic_is_measured_kept_and_told_again(repository, folder, penstock) -> None:
     with emulated(repository, folder) as url:
-        done = penstock("bench", f"{url}/v1", "--fleet", "fleet.yaml", "--rate", "100",
+        done = penstock("bench", f"{url}/v1", "--fleet", "fleet.yaml", *EASY, "--rate", "100",
                         "--class-to-engine", "--out", "runs/a", "--json")
     assert done.status == 0
     summary = done.json
@@ -111,8 +116,8 @@ def test_without_the_extra_it_is_named(penstock, monkeypatch) -> None:
 def test_runs_are_compared_measured_or_simulated(repository, folder, penstock) -> None:
     with emulated(repository, folder) as url:
         for name in ("one", "other"):
-            assert penstock("bench", url, "--fleet", "fleet.yaml", "--class-to-engine", "--rate",
-                            "100", "--out", name, "--no-report").status == 0
+            assert penstock("bench", url, "--fleet", "fleet.yaml", *EASY, "--class-to-engine",
+                            "--rate", "100", "--out", name, "--no-report").status == 0
     assert penstock("simulate", "fleet.yaml", "--out", "simulated", "--no-report").status == 0
     told = penstock("compare", "one", "other")
     assert told.status == 0
@@ -142,8 +147,8 @@ def test_through_the_gateway_classes_go_by_header(repository, folder, penstock) 
                               stderr=subprocess.DEVNULL, text=True) as gateway:
             try:
                 url = gateway.stdout.readline().split()[1]
-                done = penstock("bench", url, "--fleet", "fleet.yaml", "--rate", "100", "--api",
-                                "chat", "--no-report", "--out", "run", "--json")
+                done = penstock("bench", url, "--fleet", "fleet.yaml", *EASY, "--rate", "100",
+                                "--api", "chat", "--no-report", "--out", "run", "--json")
                 with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
                     metrics = answer.read().decode()
             finally:

@@ -1,7 +1,7 @@
 """Runs load on an endpoint, writes the files and prints what came of it: the end of bench."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,25 +54,25 @@ def run_once(target: "Target", plan: "LoadPlan", out: Path | None, guidellm_out:
     return OK if run.meets else MISSED
 
 
-def run_levels(target: "Target", plan: "LoadPlan", variable: "Variable", levels: Sequence[float],
-               bounds: tuple[int | None, float | None], out: Path | None,
-               guidellm_out: Path | None, *, as_json: bool, page: bool) -> int:
+def run_levels(target: "Target", plan_at: "Callable[[float], LoadPlan]", variable: "Variable",
+               levels: Sequence[float], out: Path | None, guidellm_out: Path | None, *,
+               as_json: bool, page: bool) -> int:
     """Run after run into folders beside each other. 0 when any level met every objective."""
     from penstock.experiment.load.sweep import level_row, sweep
     from penstock.report.load_view import levels_table
     from penstock.report.rows import write_rows
 
     allow_connections()
-    folder = out or default_folder(plan.name)
+    folder = out or default_folder(plan_at(levels[0]).name)
     _check_levels_folder(folder)
     label = "rate" if variable == "rate_per_s" else "concurrency"
     runs, rows = [], []
 
     async def run_all() -> None:
         with progress("sending", len(levels)) as update:
-            async for level, run in sweep(target, plan, variable, levels, *bounds):
+            async for level, run in sweep(target, plan_at, levels):
                 with staged(folder / f"{label}-{level:g}") as staging:
-                    _write(staging, run, plan, page=page)
+                    _write(staging, run, plan_at(level), page=page)
                 runs.append(run)
                 rows.append(level_row(variable, level, run))
                 write_rows(folder / LEVELS, rows)
