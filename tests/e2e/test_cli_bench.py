@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from contextlib import contextmanager
 
@@ -161,3 +163,27 @@ def test_through_the_gateway_classes_go_by_header(repository, folder, penstock) 
                             re.MULTILINE)
         assert counted, metrics
         assert float(counted[1]) == done.json["classes"][name]["received"] + probes
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_an_interrupt_keeps_what_came(repository, folder, penstock) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(repository / "src")}
+    with emulated(repository, folder) as url:
+        command = [sys.executable, "-m", "penstock", "bench", url, "--rate", "50", "--requests",
+                   "100000", "--output-tokens", "4", "--out", "cut", "--no-report"]
+        with subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True) as process:
+            while sum(_served(url)) < 20:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "the run was interrupted" in " ".join(out.lower().split())
+    kept = penstock("report", "cut", "--json").json
+    assert kept["outcomes"]["sent"] >= kept["outcomes"]["finished"] > 10
+
+
+def _served(url: str) -> list[float]:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
+        return [float(value) for value in re.findall(
+            r"^vllm:request_success_total{.*} (\S+)$", answer.read().decode(), re.MULTILINE)]

@@ -1,5 +1,6 @@
 """The same load at several rates, or at several numbers of requests under way."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Literal
 
@@ -11,19 +12,21 @@ Variable = Literal["rate_per_s", "concurrency"]
 
 
 async def sweep(target: Target, plan_at: Callable[[float], LoadPlan], levels: Sequence[float],
-                on_progress: Progress = lambda _: None
+                on_progress: Progress = lambda _: None, stop: asyncio.Event | None = None
                 ) -> AsyncIterator[tuple[float, BenchRun]]:
     """Each level with the run of its plan, in order, one after the other.
 
     The server is asked once what it accepts. Every level has its own prompts, so that none finds
-    another's in a cache.
+    another's in a cache. ``stop`` ends the level under way, and no other follows.
     """
     async with client_session() as session:
         probed = await probed_server(
             EngineClient(session, target.url, target.patience, target.api_key), target,
             plan_at(levels[0]))
     for place, level in enumerate(levels):
-        yield level, await bench(target, plan_at(level), probed, on_progress, prompt_round=place)
+        yield level, await bench(target, plan_at(level), probed, on_progress, place, stop)
+        if stop is not None and stop.is_set():
+            return
 
 
 def level_row(variable: Variable, level: float, run: BenchRun) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from fake_engines import (
     whole,
 )
 from penstock.core.errors import InputError
+from penstock.engine.live.answer import Answer
 from penstock.engine.live.client import CHAT, EngineClient, Patience, client_session, streamed
 
 BODY = {"prompt": "Tell me.", "max_tokens": 4}
@@ -237,16 +238,22 @@ def test_nobody_listens() -> None:
     assert asked(nobody()).outcome == "unreachable"
 
 
-def test_cancelling_a_question_is_no_outcome() -> None:
+def test_who_cancels_a_question_has_what_came_by_then() -> None:
     async def run():
-        async with raw_engine([HEAD], stay_open=True) as url, client_session() as session:
-            asking = asyncio.create_task(EngineClient(session, url).ask(BODY))
-            await asyncio.sleep(0.01)
+        server = raw_engine([HEAD, chunk(token("a"))], stay_open=True)
+        async with server as url, client_session() as session:
+            answer = Answer(0.0)
+            asking = asyncio.create_task(EngineClient(session, url).ask(BODY, into=answer))
+            while not answer.events:
+                await asyncio.sleep(0.001)
             asking.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await asking
+            return answer
 
-    asyncio.run(run())
+    answer = asyncio.run(run())
+    assert (answer.outcome, answer.text) == ("cut_off", "a")
+    assert answer.ended_s >= answer.events[0].at_s >= answer.sent_s > 0
 
 
 # -- what else is asked ------------------------------------------------------------------------

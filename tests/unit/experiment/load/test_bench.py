@@ -268,3 +268,40 @@ def test_connections_that_end_in_the_middle(cut) -> None:
     outcomes = found.summary["outcomes"]
     assert outcomes["finished"] == 10
     assert outcomes["failed"] == {"broken": {"before_first_token": 0, "after_first_token": 10}}
+
+
+def test_a_run_that_is_stopped_keeps_what_came() -> None:
+    stop = None
+
+    async def hang(request):
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(token("a"))
+        stop.set()
+        await asyncio.sleep(60)
+        return response
+
+    async def run():
+        nonlocal stop
+        stop = asyncio.Event()
+        plan = option_plan(replace(QUICK, arrivals="constant", rate_per_s=20.0, num_requests=2000))
+        async with http_engine(after(2 + 5, hang)) as url:
+            return await bench(Target(url, Manner(model="fake")), plan, stop=stop)
+
+    found = asyncio.run(run())
+    outcomes = found.summary["outcomes"]
+    assert outcomes["finished"] == 5
+    assert sum(outcomes["failed"]["cut_off"].values()) == outcomes["sent"] - 5 > 0
+    assert found.summary["overall"]["unfinished"] == outcomes["sent"] - 5
+    assert any("interrupted" in note for note in found.summary["load"]["notes"])
+
+
+def test_a_run_that_is_stopped_at_once_is_no_run() -> None:
+    async def run():
+        stop = asyncio.Event()
+        stop.set()
+        async with http_engine(streaming(*ANSWER)) as url:
+            await bench(Target(url, Manner(model="fake")), option_plan(QUICK), stop=stop)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(run())
