@@ -72,8 +72,9 @@ class Answer:
 
     @property
     def num_tokens(self) -> int:
-        """Output tokens: as the server counted them, else one per event."""
-        return len(self.events) if self.output_tokens is None else self.output_tokens
+        """Output tokens: as the server counted them, else (or where it counted none) one per
+        event."""
+        return self.output_tokens or len(self.events)
 
     def token_times_s(self) -> FloatColumn:
         """When each of ``num_tokens`` tokens came, sorted.

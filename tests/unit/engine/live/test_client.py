@@ -105,6 +105,12 @@ def test_odd_usage_is_no_usage(odd) -> None:
     assert answer.output_tokens is None
 
 
+def test_a_server_that_counts_nothing_does_not_undo_what_came() -> None:
+    answer = asked(http_engine(streaming(token("a"), token("b", "stop", usage=usage(0, 0)), DONE)))
+    assert ended(answer) == ("finished", "ab", 2)
+    assert len(answer.token_times_s()) == 2
+
+
 def test_a_running_usage_tells_how_many_tokens_an_event_has() -> None:
     answer = asked(http_engine(streaming(
         token("a b c", usage=usage(2, 3)), token(" d", "length", usage=usage(2, 4)), DONE)))
@@ -157,6 +163,7 @@ def test_tokens_without_text_come_with_the_end() -> None:
     (429, {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}, "refused"),
     (429, {"error": {"message": "pay", "code": "insufficient_quota"}}, "out_of_budget"),
     (429, {"error": {"message": "pay", "type": "budget_exceeded"}}, "out_of_budget"),
+    (429, {"error": {"message": "spent", "code": "budget_exhausted"}}, "out_of_budget"),
     (402, {"error": "no money"}, "out_of_budget"),
     (503, {"detail": "full"}, "refused"),
     (400, {"error": {"message": "too long", "code": 400}}, "invalid"),
