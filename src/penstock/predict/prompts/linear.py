@@ -30,14 +30,16 @@ def fit_linear(vectors: Vectors, quality: Values, penalty: float) -> LinearQuali
     """
     weights = np.zeros((vectors.shape[1], quality.shape[1]))
     intercepts = np.full(quality.shape[1], 0.5)
-    for model in range(quality.shape[1]):
-        known = ~np.isnan(quality[:, model])
-        if not known.any():
+    known = ~np.isnan(quality)
+    # Models that were judged on the same rows share the costly part.
+    for judged in np.unique(known.T, axis=0):
+        models = np.flatnonzero((judged == known.T).all(axis=1))
+        if not judged.any():
             continue
-        rows, target = vectors[known].astype(np.float64), quality[known, model]
-        centre, mean = rows.mean(axis=0), target.mean()
-        rows = rows - centre
+        rows, target = vectors[judged].astype(np.float64), quality[judged][:, models]
+        centre, means = rows.mean(axis=0), target.mean(axis=0)
+        rows -= centre
         normal = rows.T @ rows + penalty * np.eye(rows.shape[1])
-        weights[:, model] = np.linalg.solve(normal, rows.T @ (target - mean))
-        intercepts[model] = mean - centre @ weights[:, model]
+        weights[:, models] = np.linalg.solve(normal, rows.T @ (target - means))
+        intercepts[models] = means - centre @ weights[:, models]
     return LinearQuality(weights, intercepts)

@@ -143,10 +143,10 @@ def _near_rows(vectors: Vectors, values: Values, folds: NDArray[np.intp]) -> _Ne
         inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         seen = values[outside]
         means[inside] = [_mean(column, 0.5) for column in seen.T]
+        columns = np.flatnonzero(~np.isnan(seen).all(axis=0))
         for chunk in np.array_split(inside, max(len(inside) // 512, 1)):
             alike = vectors[chunk] @ vectors[outside].T
-            for (place, row), column in product(zip(chunk, alike, strict=True),
-                                                range(values.shape[1])):
+            for (place, row), column in product(zip(chunk, alike, strict=True), columns):
                 near, how = nearest(seen[:, column], row, count)
                 order = np.argsort(-how, kind="stable")
                 found[place, column, :len(near)] = near[order]
