@@ -1,7 +1,7 @@
 """What Penstock's classes use of vLLM's V1 scheduler, small enough to read: a stand-in for tests.
 
 Requests that hold KV are served first, in the order of a list, each as much as the step's budget
-lets; then waiting ones start. ``cached`` prefixes and ``refuse`` make it do other than it was shown.
+lets; then waiting ones start. ``cached``, ``refuse`` and ``take_away`` make it do otherwise.
 """
 
 import sys
@@ -173,9 +173,10 @@ class Scheduler:
         return output
 
     def _make_cached_request_data(self, given: dict[str, int]) -> SchedulerOutput:
+        requests = {name: self.requests[name] for name in given}
         return SchedulerOutput(given, {
-            name: self.requests[name].num_output_tokens + self.requests[name].num_output_placeholders
-            for name in given})
+            name: request.num_output_tokens + request.num_output_placeholders
+            for name, request in requests.items()})
 
     def _preempt_request(self, request: Request, timestamp: float) -> None:
         assert request.status == RequestStatus.RUNNING

@@ -7,8 +7,7 @@ from typing import IO, Any
 import orjson
 
 from penstock.core.errors import InputError
-from penstock.core.forecast import Forecast
-from penstock.core.request import NO_FORECASTS, Needs, Request
+from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.core.step import Chunk, StepFeatures, StepPlan, StepResult
 from penstock.perf.protocol import StepTimeModel
@@ -49,7 +48,6 @@ class Journal:
             "name": service_class.name, "priority": service_class.priority,
             "weight": service_class.weight,
             "slo": {name: getattr(slo, name) for name in Slo.__slots__}}
-        fields["forecasts"] = dict(request.forecasts)
         self._write({"kind": "add", "now_s": now_s, "request": fields})
 
     def abort(self, request_id: int, now_s: float) -> None:
@@ -137,9 +135,6 @@ def read_request(fields: dict[str, Any]) -> Request:
     """A request from its journal form."""
     service_class = dict(fields["service_class"])
     slo = Slo(**service_class.pop("slo"))
-    forecasts = fields.get("forecasts") or NO_FORECASTS
     values = {**fields, "service_class": ServiceClass(slo=slo, **service_class),
-              "prefix_hashes": tuple(fields["prefix_hashes"]),
-              "needs": Needs(*fields.get("needs", ())),
-              "forecasts": {model: Forecast(*values) for model, values in forecasts.items()}}
+              "prefix_hashes": tuple(fields["prefix_hashes"])}
     return Request(**values)

@@ -9,12 +9,13 @@ from pathlib import Path
 from penstock import __version__
 from penstock.core.errors import InputError
 from penstock.engine.emulate.answers import Answers, answers
+from penstock.engine.emulate.backend import EmulatedBackend
 from penstock.engine.emulate.clock import EngineClock
 from penstock.engine.emulate.engine import EmulatedEngine
-from penstock.engine.emulate.metrics import EngineMetrics
-from penstock.engine.emulate.server import EngineServer, Service
 from penstock.engine.http import listening
 from penstock.engine.journal import Journal
+from penstock.engine.openai.metrics import EngineMetrics
+from penstock.engine.openai.server import EngineServer, Service
 from penstock.engine.parts import journal_header, kv_cache, random_stream, step_noise, step_time
 from penstock.engine.step_clock import StepClock
 from penstock.fleet.values import Fleet, ReplicaGroup
@@ -143,10 +144,11 @@ def _replica(fleet: Fleet, group: ReplicaGroup, index: int, clock: EngineClock, 
     usable = (kv.total_blocks - int(schedule.kv_watermark * kv.total_blocks)) * kv.block_tokens
     classes = group.service_classes or [one.name for one in fleet.service_classes]
     service = Service(
-        group.model.name, min(group.model.max_context_tokens, usable), said, fleet.service_classes,
-        fleet.service_class(classes[0]), f"penstock {__version__}",
-        fleet.engine.block_tokens if fleet.engine.prefix_caching else 0)
-    return engine, EngineServer(engine, service, metrics, on_bug)
+        group.model.name, min(group.model.max_context_tokens, usable), fleet.service_classes,
+        fleet.service_class(classes[0]), f"penstock {__version__}")
+    backend = EmulatedBackend(engine, said, fleet.engine.block_tokens
+                              if fleet.engine.prefix_caching else 0)
+    return engine, EngineServer(backend, service, metrics, on_bug)
 
 
 def _journal(fleet: Fleet, group: ReplicaGroup, index: int, folder: Path | None,

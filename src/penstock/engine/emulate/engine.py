@@ -16,13 +16,13 @@ from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
 from penstock.core.units import PS_PER_S
 from penstock.engine.emulate.clock import EngineClock
-from penstock.engine.emulate.stream import RefusedError, Token, TokenStream
 from penstock.engine.journal import Journal
+from penstock.engine.openai.stream import RefusedError, Token, TokenStream
 from penstock.engine.step_clock import StepClock
 from penstock.policy.schedule.replica import ReplicaScheduler
 
 if TYPE_CHECKING:
-    from penstock.engine.emulate.metrics import EngineMetrics
+    from penstock.engine.openai.metrics import EngineMetrics
 
 _NEVER_PS = 1 << 62
 # So many moments are worked off before others on the event loop get their turn.

@@ -9,6 +9,7 @@ from typing import Any
 from penstock.core.errors import InputError, nearest
 from penstock.core.slo import ServiceClass, Slo
 from penstock.engine.inside.calibrate import GUESS
+from penstock.engine.journal import Journal
 from penstock.perf.protocol import StepTimeModel
 from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
 
@@ -167,3 +168,16 @@ def limited(schedule: SchedulerOptions, max_num_seqs: int, max_step_tokens: int,
 def schedule_document(schedule: SchedulerOptions) -> dict[str, Any]:
     """The options as a journal's header has them."""
     return {field.name: getattr(schedule, field.name) for field in fields(schedule)}
+
+
+def new_journal(folder: Path, number: int, header: Mapping[str, Any]) -> Journal:
+    """A journal in ``folder``, which is made. Raises InputError where there is one already."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / f"journal-{number}.jsonl").open("xb")
+    except FileExistsError:
+        raise InputError(f"penstock: journal {folder}: holds one already; expected a new folder"
+                         ) from None
+    except OSError as error:
+        raise InputError(f"penstock: journal {folder}: {error.strerror}") from error
+    return Journal(stream, dict(header))

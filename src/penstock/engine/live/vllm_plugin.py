@@ -33,10 +33,10 @@ from penstock.engine.inside.options import (
     InsideOptions,
     inside_options,
     limited,
+    new_journal,
     schedule_document,
 )
 from penstock.engine.inside.pilot import Pilot
-from penstock.engine.journal import Journal
 from penstock.perf.store import has_document, step_time_document
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.schedule.build import build_scheduler
@@ -319,19 +319,7 @@ def _pilot(scheduler: Any, options: InsideOptions) -> Pilot:
                   "max_in_flight": max_in_flight}
         if has_document(options.step_time):  # others come from the fleet file on replay
             header["step_time"] = step_time_document(options.step_time)
-        journal = _journal(options, rank, header)
+        journal = new_journal(options.journal, rank, header)
     return Pilot(planner, type(scheduler).clock, journal,
                  Calibrator() if options.calibrate else None)
 
-
-def _journal(options: InsideOptions, rank: int, header: dict[str, Any]) -> Journal:
-    assert options.journal is not None
-    try:
-        options.journal.mkdir(parents=True, exist_ok=True)
-        stream = (options.journal / f"journal-{rank}.jsonl").open("xb")
-    except FileExistsError:
-        raise InputError(f"penstock: journal {options.journal}: holds one already; expected a new "
-                         "folder") from None
-    except OSError as error:
-        raise InputError(f"penstock: journal {options.journal}: {error.strerror}") from error
-    return Journal(stream, header)

@@ -26,8 +26,13 @@ def _inferno(data: Path, options: Options) -> Reproduction:
     return reproduce_inferno(data, options)
 
 
+def _routebalance(data: Path, options: Options) -> Reproduction:
+    from penstock.experiment.reproduce.routebalance.run import reproduce_routebalance
+    return reproduce_routebalance(data, options)
+
+
 SYSTEMS: dict[str, Callable[[Path, Options], Reproduction]] = {
-    "inferno": _inferno, "niyama": _niyama, "vidur": _vidur}
+    "inferno": _inferno, "niyama": _niyama, "routebalance": _routebalance, "vidur": _vidur}
 
 
 def reproduce(system: str, data: Path, options: Options) -> Reproduction:

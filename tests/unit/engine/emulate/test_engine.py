@@ -16,8 +16,8 @@ from penstock.core.request import Request
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.engine.emulate.clock import EngineClock
 from penstock.engine.emulate.engine import EmulatedEngine
-from penstock.engine.emulate.stream import RefusedError
 from penstock.engine.journal import Journal
+from penstock.engine.openai.stream import RefusedError
 from penstock.engine.replay import replay, scheduler_of
 from penstock.engine.step_clock import StepClock
 from penstock.perf.linear import LinearStepTime

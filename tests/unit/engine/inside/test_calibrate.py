@@ -36,10 +36,8 @@ def test_it_comes_to_know_the_device() -> None:
 
 
 def test_fits_come_at_doubling_numbers_of_steps_then_regularly() -> None:
-    calibrator, rng, at = Calibrator(), Random(2), []
-    for number in range(1, 2200):
-        if fed(calibrator, 1, rng):
-            at.append(number)
+    calibrator, rng = Calibrator(), Random(2)
+    at = [number for number in range(1, 2200) if fed(calibrator, 1, rng)]
     assert at == [32, 64, 128, 256, 512, 1024, 1536, 2048]
 
 

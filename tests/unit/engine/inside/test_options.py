@@ -24,7 +24,7 @@ service_classes:
   - {name: chat, slo: {ttft_s: 1}}
   - {name: batch, slo: {e2e_s: 300}}
 traffic:
-  - {mix: {chat: 0.5, batch: 0.5}, lengths: {prompt_tokens: 100, output_tokens: 10},
+  - {mix: {chat: 0.5, batch: 0.5}, lengths: {prompt: {fixed: 100}, output: {fixed: 10}},
      rate_per_s: 1, num_requests: 10}
 replicas:
   - {model: llama-3.1-8b, accelerator: a100-80gb, count: 2, schedule: edf}

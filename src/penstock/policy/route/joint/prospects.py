@@ -83,7 +83,8 @@ class Valuer:
             quality = forecast.quality - options.caution * forecast.quality_sd
             price = (request.prompt_tokens * fact.offer.price.input_per_token
                      + output * fact.offer.price.output_per_token)
-            utility = (value * quality * chance - price * markup
+            worth = chance + options.late_share * (1.0 - chance)
+            utility = (value * quality * worth - price * markup
                        - options.second_value * (e2e_s + others_s))
             found.append(Prospect(replica.replica_id, utility, quality, price, chance, ttft_s,
                                   e2e_s, others_s,

@@ -1,17 +1,17 @@
-"""What a client asks for: the bodies of /v1/completions and /v1/chat/completions.
+"""What a client asks an engine for: the bodies of /v1/completions and /v1/chat/completions.
 
 Fields that are not read here are ignored, whatever they hold, as vLLM ignores unknown ones.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
 import orjson
 
 from penstock.core.units import ceil_div
-from penstock.engine.emulate.errors import ApiError
+from penstock.engine.openai.errors import ApiError
 
 BYTES_PER_TOKEN = 4
 """A prompt of text has as many tokens as its UTF-8 form has bytes, divided by this, rounded up."""
@@ -23,7 +23,8 @@ class Ask:
     """A body that makes sense. ``prompt`` has four bytes per token, token ids included.
 
     ``max_tokens`` is None where the body leaves it to the context. ``service_class`` and
-    ``priority`` are what the body says of them, if anything.
+    ``priority`` are what the body says of them, if anything. ``token_ids`` is a prompt that came as
+    such, ``messages`` (role, text) a conversation, ``said`` all of ``vllm_xargs``.
     """
 
     model: str | None
@@ -35,6 +36,11 @@ class Ask:
     continuous_usage: bool = False
     service_class: str | None = None
     priority: int | None = None
+    temperature: float | None = None
+    seed: int | None = None
+    token_ids: tuple[int, ...] | None = None
+    messages: tuple[tuple[str, str], ...] = ()
+    said: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def prompt_tokens(self) -> int:
@@ -54,15 +60,18 @@ class Ask:
 def read_completion(body: bytes) -> Ask:
     """The ask of a body of /v1/completions. Raises ApiError."""
     document = _document(body)
-    return _ask(document, _prompt(document), _count(document, "max_tokens")
-                or _DEFAULT_COMPLETION_TOKENS)
+    prompt, token_ids = _prompt(document)
+    ask = _ask(document, prompt, _count(document, "max_tokens") or _DEFAULT_COMPLETION_TOKENS)
+    return replace(ask, token_ids=token_ids)
 
 
 def read_chat(body: bytes) -> Ask:
     """The ask of a body of /v1/chat/completions. Raises ApiError."""
     document = _document(body)
     limit = _count(document, "max_completion_tokens") or _count(document, "max_tokens")
-    return _ask(document, _conversation(document), limit)
+    messages = _conversation(document)
+    ask = _ask(document, b"\n".join([_utf8(text, "messages") for _, text in messages]), limit)
+    return replace(ask, messages=messages)
 
 
 def _document(body: bytes) -> Mapping[str, Any]:
@@ -77,35 +86,36 @@ def _document(body: bytes) -> Mapping[str, Any]:
 
 def _ask(document: Mapping[str, Any], prompt: bytes, max_tokens: int | None) -> Ask:
     if document.get("n") not in (None, 1):
-        raise ApiError(400, "n must be 1: an emulated engine gives one answer", "n")
+        raise ApiError(400, "n must be 1: this engine gives one answer", "n")
     options = _object(document, "stream_options")
     extra = _object(document, "vllm_xargs")
     return Ask(
         _text(document, "model"), prompt, max_tokens, _flag(document, "ignore_eos"),
         _flag(document, "stream"), _flag(options, "include_usage"),
         _flag(options, "continuous_usage_stats"), _text(extra, "service_class"),
-        _whole(document, "priority"))
+        _whole(document, "priority"), _temperature(document), _whole(document, "seed"), said=extra)
 
 
-def _prompt(document: Mapping[str, Any]) -> bytes:
+def _prompt(document: Mapping[str, Any]) -> tuple[bytes, tuple[int, ...] | None]:
     prompt = document.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int):
         prompt = prompt[0]  # a batch of one
     if isinstance(prompt, str):
-        return _utf8(prompt, "prompt")
+        return _utf8(prompt, "prompt"), None
     if isinstance(prompt, list) and prompt and all(type(token) is int for token in prompt):
         if not all(0 <= token < 1 << 32 for token in prompt):
             raise ApiError(400, "prompt has a token id that no vocabulary has", "prompt")
-        return b"".join(token.to_bytes(BYTES_PER_TOKEN, "big") for token in prompt)
+        return b"".join(token.to_bytes(BYTES_PER_TOKEN, "big") for token in prompt), tuple(prompt)
     raise ApiError(400, "prompt must be one text (a string, or a list of one) or a list of token "
                         "ids", "prompt")
 
 
-def _conversation(document: Mapping[str, Any]) -> bytes:
+def _conversation(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     messages = document.get("messages")
     if not isinstance(messages, list) or not messages:
         raise ApiError(400, "messages must be a list of at least one message", "messages")
-    return b"\n".join([_utf8(_content(message), "messages") for message in messages])
+    texts = [_content(message) for message in messages]
+    return tuple((message["role"], text) for message, text in zip(messages, texts, strict=True))
 
 
 def _content(message: Any) -> str:
@@ -152,6 +162,15 @@ def _text(document: Mapping[str, Any], name: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise ApiError(400, f"{name} must be a string", name)
+
+
+def _temperature(document: Mapping[str, Any]) -> float | None:
+    value = document.get("temperature")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 2:
+        raise ApiError(400, "temperature must be a number from 0 to 2", "temperature")
+    return float(value)
 
 
 def _whole(document: Mapping[str, Any], name: str) -> int | None:

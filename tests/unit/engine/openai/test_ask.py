@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from penstock.engine.emulate.ask import Ask, read_chat, read_completion
-from penstock.engine.emulate.errors import ApiError
+from penstock.engine.openai.ask import Ask, read_chat, read_completion
+from penstock.engine.openai.errors import ApiError
 
 
 def completion(**body) -> Ask:

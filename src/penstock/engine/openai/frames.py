@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from penstock.engine.emulate.ask import Ask
+from penstock.engine.openai.ask import Ask
 
 DONE = b"data: [DONE]\n\n"
 
@@ -24,6 +24,7 @@ class Frames:
     answer_id: str
     model: str
     created: int
+    prompt_tokens: int
 
     def first(self) -> bytes:
         """What comes before the first token: a chat says who speaks."""
@@ -70,9 +71,8 @@ class Frames:
         return document
 
     def _usage(self, output_tokens: int) -> dict[str, int]:
-        prompt_tokens = self.ask.prompt_tokens
-        return {"prompt_tokens": prompt_tokens, "completion_tokens": output_tokens,
-                "total_tokens": prompt_tokens + output_tokens}
+        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": output_tokens,
+                "total_tokens": self.prompt_tokens + output_tokens}
 
     @staticmethod
     def _delta(delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:

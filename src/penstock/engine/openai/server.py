@@ -1,9 +1,10 @@
-"""The HTTP side of one emulated engine: OpenAI's API and vLLM's /metrics (aiohttp)."""
+"""The HTTP side of an engine that Penstock drives: OpenAI's API and vLLM's /metrics (aiohttp)."""
 
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
+from typing import NamedTuple, Protocol
 from uuid import uuid4
 
 from aiohttp import web
@@ -11,18 +12,45 @@ from aiohttp import web
 from penstock.core.errors import nearest
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
-from penstock.engine.emulate.answers import Answers
-from penstock.engine.emulate.ask import Ask, read_chat, read_completion
-from penstock.engine.emulate.engine import EmulatedEngine
-from penstock.engine.emulate.errors import ApiError
-from penstock.engine.emulate.frames import DONE, Frames, frame
-from penstock.engine.emulate.metrics import EngineMetrics
-from penstock.engine.emulate.stream import RefusedError, TokenStream
 from penstock.engine.http import errors_told, json_response
+from penstock.engine.openai.ask import Ask, read_chat, read_completion
+from penstock.engine.openai.errors import ApiError
+from penstock.engine.openai.frames import DONE, Frames, frame
+from penstock.engine.openai.metrics import EngineMetrics
+from penstock.engine.openai.stream import RefusedError, Token, TokenStream
 
 MAX_BODY_BYTES = 16 * 2**20
 _JSON = "application/json"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Prompt(NamedTuple):
+    """A prompt as the engine reads it. ``hash_block_tokens`` is 0 where no prefixes are cached."""
+
+    num_tokens: int
+    token_ids: tuple[int, ...] = ()
+    prefix_hashes: tuple[int, ...] = ()
+    hash_block_tokens: int = 0
+
+
+class Answer(NamedTuple):
+    """An answer under way: its tokens as they come, and the text of each."""
+
+    tokens: TokenStream
+    text: Callable[[Token], str]
+
+
+class Backend(Protocol):
+    """The engine behind a server."""
+
+    def read(self, ask: Ask) -> Prompt:
+        """The ask's prompt in tokens. Raises ApiError for one that cannot be read."""
+
+    async def begin(self, ask: Ask, prompt: Prompt, request: Request) -> Answer:
+        """Hand the request in; its ``arrival_s`` is for the engine to set. Raises RefusedError."""
+
+    def cancel(self, request_id: int) -> None:
+        """The client left. Nothing happens if the request has ended already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +58,13 @@ class Service:
     """What a server offers.
 
     ``classes`` are those that a request may name; ``default_class`` has one that names none.
-    ``hash_block_tokens`` is 0 where no prefixes are cached.
     """
 
     model: str
     context_tokens: int
-    answers: Answers
     classes: tuple[ServiceClass, ...]
     default_class: ServiceClass
     version: str
-    hash_block_tokens: int = 0
 
     def service_class(self, ask: Ask) -> ServiceClass:
         """The class of an ask: by name, else by priority, else the default. Raises ApiError."""
@@ -57,7 +82,7 @@ class Service:
 class EngineServer:
     """Answers for one engine; ``draining`` turns new requests away."""
 
-    def __init__(self, engine: EmulatedEngine, service: Service, metrics: EngineMetrics,
+    def __init__(self, engine: Backend, service: Service, metrics: EngineMetrics,
                  on_bug: Callable[[str], None]) -> None:
         self.draining = False
         self._engine = engine
@@ -106,69 +131,66 @@ class EngineServer:
         return await self._answer(request, read_chat(await request.read()), chat=True)
 
     async def _answer(self, http: web.Request, ask: Ask, *, chat: bool) -> web.StreamResponse:
-        request = self._request(ask)
-        key = self._service.answers.key(ask.prompt)
-        output_tokens = (request.max_tokens if ask.ignore_eos else
-                         self._service.answers.output_tokens(key, request.max_tokens))
+        prompt = self._engine.read(ask)
+        request = self._request(ask, prompt)
         answer_id = http.headers.get("X-Request-Id", "")[:128] or uuid4().hex
-        frames = Frames(ask, chat, answer_id, self._service.model, int(time.time()))
+        frames = Frames(ask, chat, answer_id, self._service.model, int(time.time()),
+                        prompt.num_tokens)
         try:
-            tokens = await self._engine.submit(request, output_tokens)
+            answer = await self._engine.begin(ask, prompt, request)
         except RefusedError as error:
             raise _refusal(error) from None
         try:
             if ask.stream:
-                return await self._stream(http, tokens, frames, key)
-            return await self._whole(tokens, frames, key)
+                return await self._stream(http, answer, frames)
+            return await self._whole(answer, frames)
         finally:
             self._engine.cancel(request.request_id)  # of an ended request this does nothing
 
-    def _request(self, ask: Ask) -> Request:
+    def _request(self, ask: Ask, prompt: Prompt) -> Request:
         service = self._service
         if self.draining:
             raise ApiError(503, "the engine is shutting down")
         if ask.model not in (None, service.model):
             raise ApiError(404, f"no model {str(ask.model)[:80]!r}; this engine serves "
                                 f"{service.model!r}", "model")
-        room = service.context_tokens - ask.prompt_tokens
+        room = service.context_tokens - prompt.num_tokens
         if room < 1:
-            raise ApiError(400, f"the prompt has {ask.prompt_tokens:,} tokens, which leaves no "
+            raise ApiError(400, f"the prompt has {prompt.num_tokens:,} tokens, which leaves no "
                                 f"room in the context of {service.context_tokens:,}", "prompt")
         if ask.max_tokens is not None and ask.max_tokens > room:
-            raise ApiError(400, f"{ask.prompt_tokens:,} prompt tokens and {ask.max_tokens:,} "
+            raise ApiError(400, f"{prompt.num_tokens:,} prompt tokens and {ask.max_tokens:,} "
                                 f"output tokens exceed the context of {service.context_tokens:,}",
                            "max_tokens")
-        hashes: tuple[int, ...] = ()
-        if service.hash_block_tokens:
-            hashes = ask.prefix_hashes(service.hash_block_tokens)
-        return Request(next(self._ids), 0.0, ask.prompt_tokens, ask.max_tokens or room,
-                       service.service_class(ask), service.model, prefix_hashes=hashes,
-                       hash_block_tokens=service.hash_block_tokens if hashes else 0)
+        return Request(next(self._ids), 0.0, prompt.num_tokens, ask.max_tokens or room,
+                       service.service_class(ask), service.model,
+                       prefix_hashes=prompt.prefix_hashes,
+                       hash_block_tokens=prompt.hash_block_tokens)
 
-    async def _whole(self, tokens: TokenStream, frames: Frames, key: int) -> web.Response:
+    async def _whole(self, answer: Answer, frames: Frames) -> web.Response:
         text, reason, num = [], "", 0
         try:
-            async for token in tokens:
-                text.append(self._service.answers.text(key, token.number))
+            async for token in answer.tokens:
+                text.append(answer.text(token))
                 num, reason = token.number + 1, token.finish_reason or ""
         except RefusedError as error:
             raise _refusal(error) from None
         return web.Response(body=frames.whole("".join(text), num, reason), content_type=_JSON)
 
-    async def _stream(self, http: web.Request, tokens: TokenStream, frames: Frames,
-                      key: int) -> web.StreamResponse:
+    async def _stream(self, http: web.Request, answer: Answer,
+                      frames: Frames) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8",
                                                "Cache-Control": "no-cache"})
         await response.prepare(http)
         before, finished = frames.first(), False
         while not finished:
             try:
-                some = await tokens.some()
+                some = await answer.tokens.some()
             except RefusedError as error:
                 await response.write(frame(_refusal(error).document()) + DONE)
                 break
-            parts = [frames.token(token.number, self._service.answers.text(key, token.number),
-                                  token.finish_reason) for token in some]
+            parts = [frames.token(token.number, answer.text(token), token.finish_reason)
+                     for token in some]
             finished = some[-1].finish_reason is not None
             if finished:
                 parts.append(frames.last(some[-1].number + 1))

@@ -19,12 +19,14 @@ class RefusedError(Exception):
 class Token(NamedTuple):
     """One output token, numbered from 0; ``time_s`` is when its step ended, in engine time.
 
-    ``finish_reason`` is None but for the last one: ``stop`` or ``length``.
+    ``finish_reason`` is None but for the last one: ``stop`` or ``length``. ``token_id`` is its
+    place in the vocabulary, where there is one.
     """
 
     number: int
     time_s: float
     finish_reason: str | None = None
+    token_id: int = -1
 
 
 class TokenStream:

@@ -1,0 +1,109 @@
+"""``penstock engine``: a real engine whose every step Penstock's scheduler plans."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.exits import OK
+from penstock.cli.options import AsJson
+from penstock.core.errors import InputError
+
+if TYPE_CHECKING:
+    from penstock.engine.inside.options import InsideOptions
+    from penstock.engine.live.llamacpp.serve import LlamaSettings
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Example: penstock engine model.gguf --fleet gateway.yaml --port 8001")
+def engine(
+    model: Annotated[Path, typer.Argument(
+        metavar="MODEL", help="A model in GGUF format.", show_default=False)],
+    fleet_file: Annotated[Path | None, typer.Option(
+        "--fleet", metavar="FLEET", show_default=False,
+        help="Take service classes, policy and step time from this fleet file.")] = None,
+    replica: Annotated[int, typer.Option(
+        "--replica", min=0, metavar="INDEX",
+        help="Which replica of the fleet file this is, counted from 0.")] = 0,
+    policy: Annotated[str | None, typer.Option(
+        "--policy", metavar="NAME", show_default=False,
+        help="Scheduling policy, without a fleet file; default: penstock.")] = None,
+    name: Annotated[str | None, typer.Option(
+        "--name", metavar="NAME", show_default=False,
+        help="Model name that clients use; default: the file's.")] = None,
+    kv_tokens: Annotated[int, typer.Option(
+        "--kv-tokens", min=64, metavar="N",
+        help="KV cache that all sequences share, tokens.")] = 8192,
+    max_num_seqs: Annotated[int, typer.Option(
+        "--max-num-seqs", min=1, max=256, metavar="N",
+        help="Most sequences that hold KV at once.")] = 16,
+    max_step_tokens: Annotated[int, typer.Option(
+        "--max-step-tokens", min=1, metavar="N", help="Most tokens in a step.")] = 512,
+    threads: Annotated[int, typer.Option(
+        "--threads", min=1, metavar="N", help="Threads that compute.")] = 2,
+    kv_precision: Annotated[str, typer.Option(
+        "--kv-precision", metavar="TYPE",
+        help="Precision of the KV cache, f16 or f32; f32 makes answers depend least on what else "
+             "is computed beside them.")] = "f16",
+    host: Annotated[str, typer.Option(
+        "--host", metavar="ADDRESS",
+        help="Address to listen on; beyond the loopback anybody may ask, without a password.",
+    )] = "127.0.0.1",
+    port: Annotated[int, typer.Option(
+        "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 8001,
+    journal: Annotated[Path | None, typer.Option(
+        "--journal", metavar="DIR", show_default=False,
+        help="New folder for the journal (see replay).")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Serve a model with llama.cpp until interrupted; Penstock's scheduler plans every step.
+
+    Speaks OpenAI's API (completions and chat, streamed or not) and vLLM's /metrics. How long steps
+    take is learnt while it serves. Needs the extra llamacpp. Prints the URL once it listens.
+    """
+    import asyncio
+
+    try:
+        from penstock.engine.live.llamacpp.serve import LlamaSettings
+    except ImportError as error:
+        raise InputError("engine needs aiohttp and prometheus-client, which the extra 'llamacpp' "
+                         "brings: pip install 'penstock[llamacpp]'") from error
+    from penstock.engine.inside.options import inside_options
+
+    if fleet_file is not None and policy is not None:
+        raise InputError("--fleet and --policy exclude each other; the fleet file names a policy")
+    document: dict[str, Any] = {"policy": policy or "penstock"}
+    if fleet_file is not None:
+        document = {"fleet": str(fleet_file), "replica": replica}
+    if journal is not None:
+        document["journal"] = str(journal)
+    if kv_precision not in ("f16", "f32"):
+        raise InputError(f"--kv-precision {kv_precision!r}; expected f16 or f32")
+    settings = LlamaSettings(model, name or model.stem, kv_tokens, max_num_seqs,
+                             max(max_step_tokens, max_num_seqs), threads,
+                             "f32" if kv_precision == "f32" else "f16", host, port)
+    asyncio.run(_serve(settings, inside_options(document), as_json=as_json))
+    return OK
+
+
+async def _serve(settings: "LlamaSettings", options: "InsideOptions", *, as_json: bool) -> None:
+    import asyncio
+    import sys
+
+    from penstock.cli.console import note, print_json
+    from penstock.engine.http import stop_signal
+    from penstock.engine.live.llamacpp.serve import llama_engine
+
+    stopped = stop_signal()
+    async with llama_engine(settings, options, note) as (url, _, running):
+        if as_json:
+            print_json({"url": url, "model": settings.name})
+        else:
+            typer.echo(f"engine {url} {settings.name}")
+        sys.stdout.flush()
+        stopping = asyncio.create_task(stopped.wait())
+        await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
+        stopping.cancel()

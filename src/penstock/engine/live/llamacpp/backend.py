@@ -1,0 +1,59 @@
+"""llama.cpp as a server sees it: texts become tokens, and tokens texts."""
+
+import codecs
+
+from penstock.core.request import Request
+from penstock.engine.inside.fields import ServiceClasses
+from penstock.engine.live.llamacpp.device import LlamaDevice
+from penstock.engine.live.llamacpp.engine import SteppedEngine, Wish
+from penstock.engine.openai.ask import Ask
+from penstock.engine.openai.errors import ApiError
+from penstock.engine.openai.server import Answer, Prompt
+from penstock.engine.openai.stream import Token
+
+
+class LlamaBackend:
+    """One engine and the model's own vocabulary."""
+
+    def __init__(self, engine: SteppedEngine, device: LlamaDevice,
+                 classes: ServiceClasses) -> None:
+        self._engine = engine
+        self._device = device
+        self._classes = classes
+
+    def read(self, ask: Ask) -> Prompt:
+        token_ids = ask.token_ids
+        if token_ids is None:
+            text = self._device.conversation(ask.messages) if ask.messages else ask.prompt
+            token_ids = self._device.tokens(text, special=bool(ask.messages))
+        if not token_ids:
+            raise ApiError(400, "the prompt is empty", "prompt")
+        if max(token_ids) >= self._device.vocabulary_size:
+            raise ApiError(400, f"prompt has token {max(token_ids)}; the vocabulary ends at "
+                                f"{self._device.vocabulary_size - 1}", "prompt")
+        return Prompt(len(token_ids), token_ids)
+
+    async def begin(self, ask: Ask, prompt: Prompt, request: Request) -> Answer:
+        said = {**ask.said, "service_class": request.service_class.name}
+        temperature = 1.0 if ask.temperature is None else ask.temperature
+        seed = request.request_id if ask.seed is None else abs(ask.seed)
+        wish = Wish(prompt.token_ids, temperature, seed,
+                    (lambda _: False) if ask.ignore_eos else self._device.is_end)
+        tokens = await self._engine.submit(
+            request._replace(service_class=self._classes.of(said)), wish)
+        return Answer(tokens, Speech(self._device))
+
+    def cancel(self, request_id: int) -> None:
+        self._engine.cancel(request_id)
+
+
+class Speech:
+    """The text of an answer's tokens in order; a character may need more than one of them."""
+
+    def __init__(self, device: LlamaDevice) -> None:
+        self._device = device
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def __call__(self, token: Token) -> str:
+        return self._decoder.decode(self._device.piece(token.token_id),
+                                    token.finish_reason is not None)

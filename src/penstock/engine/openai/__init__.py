@@ -1,0 +1,1 @@
+"""What engines that Penstock drives have in common over HTTP: OpenAI's API, vLLM's /metrics."""
