@@ -33,8 +33,8 @@ class Lesson:
         if "penstock" not in self.memo:
             rows = PromptRows(self.rows.prompts, MODELS, np.full((len(self.rows), 2), np.nan),
                               np.stack([self.rows.weak, self.rows.strong], axis=1))
-            self.memo["penstock"] = train_forecaster(rows, self.embedder, self.rng,
-                                                     "knn+ridge").forecaster
+            self.memo["penstock"] = train_forecaster(
+                rows, self.embedder, self.rng, "knn+ridge", vectors=self.vectors).forecaster
         return self.memo["penstock"]
 
 
@@ -115,9 +115,8 @@ def penstock(lesson: Lesson, linear_share: float | None = None) -> Values:
 
 
 def _gains(forecaster: PromptForecaster, lesson: Lesson) -> Values:
-    outlooks = [forecaster.outlook_of(vector) for vector in lesson.asked_vectors]
-    return np.array([outlook["strong"].forecast.quality - outlook["weak"].forecast.quality
-                     for outlook in outlooks])
+    found = [forecaster.quality_of(vector) for vector in lesson.asked_vectors]
+    return np.array([quality["strong"][0] - quality["weak"][0] for quality in found])
 
 
 def known_subset(lesson: Lesson) -> Values:
