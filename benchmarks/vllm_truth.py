@@ -178,7 +178,7 @@ def run_vllm(engine: Any, asks: Sequence[Ask], policy: str, model: StepTimeModel
 
 
 def asks_of(first: int, num: int, rate_per_s: float, rng: np.random.Generator) -> list[Ask]:
-    """``num`` requests of the trace from row ``first`` on, scaled, arriving as a Poisson process."""
+    """``num`` requests of the trace from row ``first`` on, scaled, in a Poisson process."""
     trace = read_trace(TRACE)
     arrivals = np.cumsum(rng.exponential(1.0 / rate_per_s, num))
     asks = []
