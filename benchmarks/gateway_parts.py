@@ -3,8 +3,10 @@ of aiohttp, and a client that holds many streams open."""
 
 import asyncio
 import logging
+import random
 import sys
 import time
+from collections import Counter
 
 import aiohttp
 import orjson
@@ -86,11 +88,59 @@ class Upstream(asyncio.Protocol):
             loop.call_soon(self._next, number + 1)
 
 
-async def serve_upstream(pace_s: float | None) -> None:
+async def serve_upstream(pace_s: float | None, port: int = 0) -> None:
     server = await asyncio.get_running_loop().create_server(
-        lambda: Upstream(pace_s), "127.0.0.1", 0, backlog=4096)
+        lambda: Upstream(pace_s), "127.0.0.1", port, backlog=4096)
     _ready(server.sockets[0].getsockname()[1])
     await asyncio.Event().wait()
+
+
+async def serve_faulty(seed: int) -> None:
+    """An engine that does well half of the time, and counts what it does instead."""
+    chance, counts = random.Random(seed), Counter()
+    pieces = chunks()
+    kinds = ("well", "500", "503", "429 with Retry-After", "reset at once", "reset in the middle",
+             "silence, then reset", "ends in the middle", "garbage", "garbage in the middle",
+             "slow")
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        kind = chance.choices(kinds, (10, *[1] * (len(kinds) - 1)))[0]
+        counts[kind] += 1
+        if kind in ("500", "503"):
+            return web.Response(status=int(kind))
+        if kind.startswith("429"):
+            return web.Response(status=429, headers={"Retry-After": "1"})
+        if kind == "garbage":
+            return web.Response(body=b"\x00<html>" * 40)
+        if kind in ("reset at once", "silence, then reset"):
+            await asyncio.sleep(0.0 if kind == "reset at once" else 1.0)
+            request.transport.abort()
+            return web.Response()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for number, piece in enumerate(pieces):
+            await response.write(piece)
+            await asyncio.sleep(0.05 if kind == "slow" else 0.002)
+            if number == 5 and kind.endswith("in the middle"):
+                if kind.startswith("reset"):
+                    request.transport.abort()
+                elif kind.startswith("garbage"):
+                    await response.write(b"data: {no json\n\n")
+                return response
+        return response
+
+    async def well(_: web.Request) -> web.Response:
+        return web.Response()
+
+    async def told(_: web.Request) -> web.Response:
+        return web.json_response(counts)
+
+    app = web.Application()
+    app.router.add_post(_PATH, answer)
+    app.router.add_get("/health", well)
+    app.router.add_get("/counts", told)
+    await _serving(app)
 
 
 async def serve_bare(upstream: str) -> None:
@@ -112,9 +162,13 @@ async def serve_bare(upstream: str) -> None:
 
     app = web.Application()
     app.router.add_post(_PATH, relay)
+    await _serving(app)
+
+
+async def _serving(app: web.Application) -> None:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
     _ready(runner.addresses[0][1])
     await asyncio.Event().wait()
 
@@ -155,7 +209,10 @@ def main() -> None:
     logging.disable()  # of clients that leave in the middle of an answer, as wrk does at its end
     part, *arguments = sys.argv[1:]
     if part == "upstream":
-        work = serve_upstream(float(arguments[0]) if arguments else None)
+        work = serve_upstream(float(arguments[0]) if arguments else None,
+                              *map(int, arguments[1:]))
+    elif part == "faulty":
+        work = serve_faulty(int(arguments[0]))
     elif part == "bare":
         work = serve_bare(arguments[0])
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-VOID = {"meta", "line", "rect", "path"}
+VOID = {"meta", "line", "rect", "path", "input"}
 
 needs_browser = pytest.mark.skipif(shutil.which("chromium") is None,
                                    reason="chromium is not installed")

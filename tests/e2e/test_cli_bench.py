@@ -104,3 +104,28 @@ def test_without_the_extra_it_is_named(penstock, monkeypatch) -> None:
     done = penstock("bench", "http://127.0.0.1:9")
     assert done.status == 2
     assert "pip install 'penstock[serve]'" in done.err
+
+
+def test_runs_are_compared_measured_or_simulated(repository, folder, penstock) -> None:
+    with emulated(repository, folder) as url:
+        for name in ("one", "other"):
+            assert penstock("bench", url, "--fleet", "fleet.yaml", "--class-to-engine", "--rate",
+                            "100", "--out", name, "--no-report").status == 0
+    assert penstock("simulate", "fleet.yaml", "--out", "simulated", "--no-report").status == 0
+    told = penstock("compare", "one", "other")
+    assert told.status == 0
+    assert "over the same requests" in told.out
+    found = penstock("compare", "simulated", "one", "--json").json
+    assert found["runs"] == ["simulated", "one"]
+    assert found["classes"]["chat"]["num_requests"][0] == found["classes"]["chat"][
+        "num_requests"][1]
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("fleet.yaml",), "no --policies"), ((".",), "a single run"),
+    (("absent", "fleet.yaml"), "absent"), ((".", "."), "stands twice"),
+    ((".", "--policies", "fcfs"), "goes with a fleet file")])
+def test_what_cannot_be_compared(penstock, arguments, said) -> None:
+    done = penstock("compare", *arguments)
+    assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
+    assert said in done.err

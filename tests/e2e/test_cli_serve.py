@@ -59,6 +59,37 @@ def test_a_killed_engine_loses_no_request_and_the_gateway_stops_when_told(
             assert (front.returncode, out, err) == (0, "", "")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_changed_fleet_file_is_gone_by_and_a_broken_one_is_told_of(repository, folder) -> None:
+    text = (folder / "fleet.yaml").read_text()
+
+    def write(*urls):
+        (folder / "served.yaml").write_text(text.replace(
+            "replicas: [{count: 1}]",
+            f"replicas: [{{count: {len(urls)}, endpoints: {json.dumps(urls)}}}]"))
+
+    with process(repository, folder, "emulate", "fleet.yaml", "--port", "0", "--speed", "1000"
+                 ) as one, process(repository, folder, "emulate", "fleet.yaml", "--port", "0",
+                                   "--speed", "1000") as two:
+        first, second = (engine.stdout.readline().split()[1] for engine in (one, two))
+        write(first)
+        with process(repository, folder, "serve", "served.yaml", "--port", "0") as front:
+            url = front.stdout.readline().split()[1]
+            write(first, second)
+            assert front.stderr.readline().strip().endswith(f"was read again: {second} is new")
+            write(second)
+            assert front.stderr.readline().strip().endswith(f"{first} is being drained")
+            (folder / "served.yaml").write_text(text.replace("chat", "chat,"))
+            line = front.stderr.readline().strip()
+            assert line.startswith("served.yaml:")
+            assert line.endswith("the gateway goes on with the fleet that it had")
+            one.kill()
+            for _ in range(3):
+                assert ask(url, prompt="x", max_tokens=5)[1]["choices"]
+            front.send_signal(signal.SIGHUP)
+            assert front.stderr.readline().startswith("served.yaml:")
+
+
 def test_a_fleet_without_engines_cannot_be_served(penstock) -> None:
     outcome = penstock("serve", "fleet.yaml")
     assert outcome.status == 2

@@ -21,11 +21,25 @@ if TYPE_CHECKING:
 LEVELS = "sweep.json"
 
 
+def allow_connections() -> None:
+    """Let this process have as many connections as the system lets it: one per open request."""
+    try:
+        import resource
+    except ImportError:  # not POSIX, where there is no such limit
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    except (ValueError, OSError):  # macOS says "unlimited" and does not mean it
+        return
+
+
 def run_once(target: "Target", plan: "LoadPlan", out: Path | None, guidellm_out: Path | None, *,
              as_json: bool, page: bool) -> int:
     """The exit status: 0 when no class misses its objective."""
     from penstock.experiment.load.bench import bench
 
+    allow_connections()
     folder = out or default_folder(plan.name)
     total = plan.num_requests if plan.concurrency else len(plan.workload)
     with staged(folder) as staging:
@@ -48,6 +62,7 @@ def run_levels(target: "Target", plan: "LoadPlan", variable: "Variable", levels:
     from penstock.report.load_view import levels_table
     from penstock.report.rows import write_rows
 
+    allow_connections()
     folder = out or default_folder(plan.name)
     _check_levels_folder(folder)
     label = "rate" if variable == "rate_per_s" else "concurrency"
@@ -99,7 +114,7 @@ def import_runs(file: Path, slo: "Slo", class_name: str, out: Path | None, *, as
 def write_guidellm(path: Path, runs: "Sequence[BenchRun]") -> None:
     """GuideLLM's JSON of the runs. Raises InputError for a path that cannot be written."""
     from penstock.cli.files import write_whole
-    from penstock.experiment.load.guidellm import guidellm_document
+    from penstock.experiment.load.guidellm_write import guidellm_document
     from penstock.report.files import write_summary
 
     document = guidellm_document(runs)

@@ -1,4 +1,4 @@
-"""``penstock compare``: scheduling policies side by side on the very same requests."""
+"""``penstock compare``: policies side by side on the very same requests, or runs that were made."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +9,6 @@ from penstock.cli.exits import OK
 from penstock.cli.options import (
     AsJson,
     DataDir,
-    FleetFile,
     NumReplicas,
     NumSeeds,
     Seed,
@@ -32,19 +31,30 @@ app = typer.Typer(add_completion=False)
 @app.command(epilog="Example: penstock compare examples/niyama-code.yaml "
                     "--policies penstock,niyama,sarathi:chunk_tokens=256 --seeds 3")
 def compare(
-    fleet_file: FleetFile,
-    policies: Annotated[str, typer.Option(
+    what: Annotated[list[Path], typer.Argument(
+        metavar="FLEET | RUN_DIR RUN_DIR...", show_default=False,
+        help="A fleet file, or the folders of runs, simulated or measured.")],
+    policies: Annotated[str | None, typer.Option(
         "--policies", metavar="LIST", show_default=False,
         help="Policies, parted by commas, each with its settings after colons: "
-             "penstock,sarathi:chunk_tokens=256:max_num_seqs=128.")],
+             "penstock,sarathi:chunk_tokens=256:max_num_seqs=128.")] = None,
     seeds: NumSeeds = 1, replicas: NumReplicas = None, settings: Settings = None,
     data: DataDir = None, seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Run several scheduling policies on the same requests and print them side by side.
 
     Per class: attainment and latencies, means over the seeds, and how each policy differs from the
-    first one in the list.
+    first one in the list. Of folders, nothing is run: their figures stand side by side, with
+    intervals of the differences to the first.
     """
+    if what[0].is_dir() or len(what) > 1:
+        if policies is not None:
+            raise InputError("--policies goes with a fleet file, not with the folders of runs")
+        return _compare_runs(what, seed or 0, as_json=as_json)
+    if policies is None:
+        raise InputError("no --policies; expected for example --policies penstock,sarathi, or the "
+                         "folders of runs in place of a fleet file")
+    fleet_file = what[0]
     from penstock.cli.console import print_json, print_tables, progress
     from penstock.experiment.compare import compare as run_all
     from penstock.experiment.compare import figures
@@ -69,6 +79,30 @@ def compare(
         from penstock.report.comparison import comparison_tables
 
         print_tables(comparison_tables(document))
+    return OK
+
+
+def _compare_runs(folders: list[Path], seed: int, *, as_json: bool) -> int:
+    from penstock.cli.console import print_json, print_tables
+    from penstock.experiment.compare_runs import compare_runs
+    from penstock.report.files import read_requests
+    from penstock.report.run_comparison import run_comparison_tables
+    from penstock.report.run_files import REQUESTS, read_summary
+
+    if len(folders) < 2:
+        raise InputError(f"{folders[0]}: a single run; expected two or more to compare")
+    labels = [str(folder) for folder in folders]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise InputError(f"{label}: stands twice; expected different runs")
+    for folder in folders:
+        read_summary(folder)
+    document = compare_runs({label: read_requests(folder / REQUESTS)
+                             for label, folder in zip(labels, folders, strict=True)}, seed)
+    if as_json:
+        print_json(document)
+    else:
+        print_tables(run_comparison_tables(document))
     return OK
 
 

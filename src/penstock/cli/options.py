@@ -34,6 +34,21 @@ OutDir = Annotated[Path | None, typer.Option(
     "--out", metavar="DIR", show_default=False,
     help="Folder of the run's files; default: runs/<fleet name>.")]
 
+LedgerUrl = Annotated[str | None, typer.Option(
+    "--ledger", metavar="URL", envvar="PENSTOCK_LEDGER_URL", show_default=False,
+    help="Where keys and spending are kept, as an SQLAlchemy URL; default: a SQLite file beside "
+         "the fleet file, FLEET.ledger.db.")]
+
+
+def ledger_file(fleet_file: Path) -> Path:
+    """The ledger that belongs to a fleet file where no other is named."""
+    return fleet_file.resolve().with_suffix(".ledger.db")
+
+
+def ledger_url(path: Path) -> str:
+    """The URL of a ledger in a file."""
+    return f"sqlite:///{path}"
+
 
 def read_fleet(path: Path, settings: Sequence[str] | None = None, data_dir: Path | None = None,
                seed: int | None = None, more: dict[str, Any] | None = None, *,

@@ -5,12 +5,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson, DataDir, FleetFile, Seed, Settings, read_fleet
+from penstock.cli.options import (
+    AsJson,
+    DataDir,
+    FleetFile,
+    LedgerUrl,
+    Seed,
+    Settings,
+    ledger_file,
+    ledger_url,
+    read_fleet,
+)
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from penstock.fleet.values import Fleet
     from penstock.gateway.proxy import Limits
+    from penstock.gateway.server import Access
+    from penstock.gateway.traces import Tracing
+    from penstock.policy.route.protocol import Router
 
 app = typer.Typer(add_completion=False)
 
@@ -20,16 +36,26 @@ def serve(
     fleet_file: FleetFile, settings: Settings = None, data_dir: DataDir = None,
     host: Annotated[str, typer.Option(
         "--host", metavar="ADDRESS",
-        help="Address to listen on; beyond the loopback anybody may ask, without a key.",
+        help="Address to listen on; beyond the loopback, keys are needed.",
     )] = "127.0.0.1",
     port: Annotated[int, typer.Option(
         "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 8000,
     max_in_flight: Annotated[int, typer.Option(
         "--max-in-flight", min=1, max=1_000_000, metavar="N",
-        help="Most requests on engines at once; who comes later is told to come back.")] = 4096,
+        help="Most requests on engines at once; who comes later waits.")] = 4096,
+    max_queue: Annotated[int, typer.Option(
+        "--max-queue", min=0, max=1_000_000, metavar="N",
+        help="Most requests that wait for a place, the most urgent class first; who cannot be "
+             "there in time, or finds it full, is told to come back.")] = 1000,
     attempts: Annotated[int, typer.Option(
         "--attempts", min=1, max=100, metavar="N",
         help="Most engines that are tried for a request before its first byte.")] = 3,
+    ledger: LedgerUrl = None,
+    open_to_all: Annotated[bool, typer.Option(
+        "--open", help="Let anybody ask from anywhere where there are no keys.")] = False,
+    traces: Annotated[bool, typer.Option(
+        "--traces", help="Send a trace of each request by OTLP, where OTEL_ variables say.",
+    )] = False,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Answer OpenAI's API over the engines of a fleet file until interrupted.
@@ -37,11 +63,15 @@ def serve(
     Engines are the `endpoints` of `replicas`. Each request goes to the engine that the fleet's
     routing policy chooses, streamed as it comes; /v1/penstock/decisions/ID says why, ID being the
     answer's header X-Penstock-Decision. /metrics is for Prometheus. The header X-Penstock-Class
-    names a request's service class; left out, the fleet's first.
+    names a request's service class; left out, the fleet's first. Where the fleet file has tenants,
+    or there are keys (`penstock keys`), who asks must have one, and spending is kept in a ledger.
+    When the file changes, or at SIGHUP, it is read again.
     """
     try:
         from penstock.engine.http import run_server
         from penstock.gateway.proxy import Limits
+        from penstock.gateway.server import Access
+        from penstock.gateway.traces import NoTracing, otlp_tracing
     except ImportError as error:
         raise InputError("serve needs aiohttp and prometheus-client, which the extra 'serve' "
                          "brings: pip install 'penstock[serve]'") from error
@@ -49,12 +79,18 @@ def serve(
     if not any(group.endpoints for group in fleet.replicas):
         raise InputError(f"{fleet_file}: replicas: none has endpoints, so there is no engine to "
                          "serve with; expected for example endpoints: [http://127.0.0.1:8001]")
-    run_server(_serve(fleet, host, port, Limits(max_in_flight, attempts), as_json=as_json))
+    own_ledger = ledger_file(fleet_file)
+    if ledger is None and (fleet.gateway.tenants or own_ledger.exists()):
+        ledger = ledger_url(own_ledger)
+    limits = Limits(max_in_flight, max_queue, attempts)
+    run_server(_serve(fleet, lambda: read_fleet(fleet_file, settings, data_dir, seed), fleet_file,
+                      host, port, limits, Access(ledger, open_to_all),
+                      otlp_tracing() if traces else NoTracing(), as_json=as_json))
     return OK
 
 
-async def _serve(fleet: "Fleet", host: str, port: int, limits: "Limits", *,
-                 as_json: bool) -> None:
+async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: "Path", host: str, port: int,
+                 limits: "Limits", access: "Access", tracing: "Tracing", *, as_json: bool) -> None:
     import gc
     import sys
     from time import monotonic
@@ -64,18 +100,27 @@ async def _serve(fleet: "Fleet", host: str, port: int, limits: "Limits", *,
     from penstock.cli.console import note, print_json
     from penstock.engine.http import stop_signal
     from penstock.engine.parts import replica_facts
+    from penstock.gateway.outlook import BudgetPrices
+    from penstock.gateway.reload import Reload
     from penstock.gateway.server import running
     from penstock.policy.route.build import make_router
 
     rng = np.random.default_rng(fleet.run.seed)
-    route = fleet.policies.route
-    router = make_router(route.name, route.options, replica_facts(fleet),
-                         lambda n: int(rng.integers(n)))
+    prices = BudgetPrices()
+
+    def router_of(fleet: "Fleet") -> "Router":
+        route = fleet.policies.route
+        return make_router(route.name, route.options, replica_facts(fleet),
+                           lambda n: int(rng.integers(n)), prices.markup)
+
     stopped = stop_signal()
     # What is there now stays; looking through it again and again would cost a tenth of the speed.
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
-    async with running(fleet, router, host, port, limits=limits, on_bug=note) as (url, engines):
+    reload = Reload(path, read, router_of)
+    async with running(fleet, router_of(fleet), host, port, limits=limits, access=access,
+                       reload=reload, tracing=tracing, prices=prices,
+                       on_bug=note) as (url, engines):
         for engine in engines:
             if reason := engine.unavailable(monotonic()):
                 note(f"engine {engine.facts.url} {reason}")

@@ -64,12 +64,13 @@ def errors_told(wrong: Callable[[int, str], HttpError], on_bug: Callable[[str], 
 
 @asynccontextmanager
 async def listening(app: web.Application, host: str, port: int,
-                    goodbye_s: float) -> AsyncIterator[str]:
+                    goodbye_s: float, head_s: float = 75.0) -> AsyncIterator[str]:
     """The URL of a server, which is there until the context ends; what is under way then has
-    ``goodbye_s`` to end. Raises InputError where nobody can listen."""
+    ``goodbye_s`` to end. A connection on which no whole head of a request came for ``head_s`` is
+    closed. Raises InputError where nobody can listen."""
     # With handler_cancellation, a client who hangs up stops the work that was done for it.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True,
-                           shutdown_timeout=goodbye_s)
+                           shutdown_timeout=goodbye_s, keepalive_timeout=head_s)
     await runner.setup()
     try:
         try:

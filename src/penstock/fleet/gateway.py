@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from penstock.fleet.files import FileFinder
 from penstock.fleet.problems import PlacedError
 from penstock.fleet.values import ModelChoice
 from penstock.fleet.values_gateway import Alias, Budget, GatewayOptions, Tenant, Wishes
@@ -15,7 +16,7 @@ _WISHES = ("service_class", "deadline_s", "min_quality", "max_cost", "confidenti
 
 
 def resolve_gateway(section: "GatewaySection | None",
-                    models: Mapping[str, ModelChoice]) -> GatewayOptions:
+                    models: Mapping[str, ModelChoice], files: FileFinder) -> GatewayOptions:
     """The options; ``models`` by the name that the file gives them. Raises PlacedError."""
     if section is None:
         return GatewayOptions()
@@ -25,7 +26,9 @@ def resolve_gateway(section: "GatewaySection | None",
             raise PlacedError(("gateway", "aliases", name), "is a model's name; take another")
     aliases = {name: Alias(_names(alias.models, models), _wishes(alias))
                for name, alias in section.aliases.items()}
-    return GatewayOptions(aliases, tuple(_tenant(one, models) for one in section.tenants))
+    forecasts = section.forecasts and files.find(section.forecasts, ("gateway", "forecasts"))
+    return GatewayOptions(aliases, tuple(_tenant(one, models) for one in section.tenants),
+                          forecasts)
 
 
 def _tenant(section: "TenantSection", models: Mapping[str, ModelChoice]) -> Tenant:
@@ -54,6 +57,7 @@ def gateway_section(options: GatewayOptions) -> dict[str, Any] | None:
         return None
     return {"aliases": {name: {"models": _listed(alias.models), **asdict(alias.wishes)}
                         for name, alias in options.aliases.items()},
+            "forecasts": options.forecasts,
             "tenants": [_tenant_section(tenant) for tenant in options.tenants]}
 
 

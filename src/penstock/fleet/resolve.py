@@ -44,7 +44,7 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         policies=_policies(document, engine),
         engine=engine, run=RunOptions(**document.run.given()),
         catalog=document.catalog and files.find(document.catalog, ("catalog",)),
-        gateway=resolve_gateway(document.gateway, have.models))
+        gateway=resolve_gateway(document.gateway, have.models, files))
     for problem in _prompt_problems(fleet):
         raise PlacedError(*problem)
     return fleet

@@ -65,10 +65,11 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """Aliases by name, and the tenants."""
+    """Aliases by name, the tenants, and the file of a forecaster for prompts."""
 
     aliases: Mapping[str, Alias] = field(default_factory=dict)
     tenants: tuple[Tenant, ...] = ()
+    forecasts: str | None = None
 
 
 NO_GATEWAY_OPTIONS = GatewayOptions()

@@ -3,12 +3,14 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
+from penstock.core.decision import ACCEPT, Admit, Prospect, Reject, Relax
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.engine.live.state import EngineState
-from penstock.gateway.ask import Ask
+from penstock.gateway.ask import ANYBODY, Ask
 from penstock.gateway.errors import GatewayError
 from penstock.policy.route.protocol import Router
 
@@ -20,8 +22,9 @@ class Decision:
     """Why a request went where it went, and what came of it.
 
     ``candidates`` are the engines as they were seen, by URL, ``rejected`` those that could not take
-    it with the reason; ``attempts`` names every engine that was tried, in order, with how that
-    ended.
+    it with the reason; ``prospects`` are what a policy that judges expected of each; ``admit`` says
+    whether the request was let in as it was. ``attempts`` names every engine that was tried, in
+    order, with how that ended.
     """
 
     decision_id: str
@@ -30,9 +33,13 @@ class Decision:
     service_class: str
     prompt_tokens: int
     max_tokens: int
+    tenant: str = ANYBODY.name
     candidates: dict[str, ReplicaSnapshot] = field(default_factory=dict)
     rejected: dict[str, str] = field(default_factory=dict)
     terms: dict[str, float] = field(default_factory=dict)
+    prospects: tuple[Prospect, ...] = ()
+    admit: Admit = ACCEPT
+    answer_tokens: int | None = None
     attempts: list[dict[str, Any]] = field(default_factory=list)
     outcome: dict[str, Any] = field(default_factory=dict)
 
@@ -40,7 +47,15 @@ class Decision:
         """As plain data."""
         seen = [snapshot._asdict() | {"service_classes": None, "url": url}
                 for url, snapshot in self.candidates.items()]
-        return {name: getattr(self, name) for name in self.__slots__} | {"candidates": seen}
+        url_of = {snapshot.replica_id: url for url, snapshot in self.candidates.items()}
+        prospects = [one._asdict() | {"url": url_of.get(one.replica_id)} for one in self.prospects]
+        return {name: getattr(self, name) for name in self.__slots__} | {
+            "candidates": seen, "prospects": prospects, "admit": _told(self.admit)}
+
+    @property
+    def relaxed(self) -> str | None:
+        """What was given up to serve the request, None where nothing was."""
+        return self.admit.reason if isinstance(self.admit, Relax) else None
 
 
 class Chooser:
@@ -48,13 +63,13 @@ class Chooser:
 
     def __init__(self, engines: Sequence[EngineState], router: Router) -> None:
         self.engines = engines
-        self._router = router
+        self.router = router
         self._decisions: OrderedDict[str, Decision] = OrderedDict()
 
     def open(self, decision_id: str, ask: Ask, now_s: float) -> Decision:
         """A new decision, which is remembered from now on."""
         decision = Decision(decision_id, now_s, ask.model, ask.service_class.name,
-                            ask.prompt_tokens, ask.max_tokens)
+                            ask.prompt_tokens, ask.max_tokens, ask.tenant)
         self._decisions[decision_id] = decision
         while len(self._decisions) > MOST_KEPT:
             self._decisions.popitem(last=False)
@@ -77,15 +92,26 @@ class Chooser:
                 able.append(engine)
             else:
                 decision.rejected[engine.facts.url] = reason
+        if not able:  # an engine that does worse than its peers is better than none
+            able = [engine for engine in self.engines if engine not in tried
+                    and _unfit(engine, ask) is None and engine.last_resort(now_s)]
         if not able:
-            raise _nobody(decision, tried)
-        with_queue = self._router.looks_into_queues
+            raise _nobody(decision)
+        with_queue = self.router.looks_into_queues
         snapshots = [engine.snapshot(now_s, with_queue=with_queue) for engine in able]
-        route = self._router.route(request, snapshots, now_s)
+        route = self.router.route(request, snapshots, now_s)
         decision.candidates = {engine.facts.url: snapshot
                                for snapshot, engine in zip(snapshots, able, strict=True)}
         decision.terms = dict(route.terms)
-        return next(e for e in able if e.facts.replica_id == route.replica_id)
+        decision.prospects, decision.admit = route.prospects, route.admit
+        decision.answer_tokens = route.max_tokens
+        by_id = {engine.facts.replica_id: engine for engine in able}
+        for replica_id, reason in route.rejected.items():
+            if replica_id in by_id:
+                decision.rejected[by_id[replica_id].facts.url] = reason
+        if isinstance(route.admit, Reject):
+            raise _refused(route.admit)
+        return by_id[route.replica_id]
 
 
 def _unfit(engine: EngineState, ask: Ask) -> str | None:
@@ -94,14 +120,30 @@ def _unfit(engine: EngineState, ask: Ask) -> str | None:
         return f"serves {facts.model}"
     if facts.service_classes is not None and ask.service_class.name not in facts.service_classes:
         return f"does not serve class {ask.service_class.name}"
+    if ask.needs.confidential and not facts.confidential:
+        return "does not run in confidential mode"
     if ask.prompt_tokens + 1 > facts.kv_total_tokens:
         return "the prompt is longer than its KV cache"
     return None
 
 
-def _nobody(decision: Decision, tried: Sequence[EngineState]) -> GatewayError:
+def _told(admit: Admit) -> dict[str, Any]:
+    if isinstance(admit, Reject):
+        return {"verdict": "reject", "reason": admit.reason, "retry_after_s": admit.retry_after_s}
+    if isinstance(admit, Relax):
+        return {"verdict": "relax", "reason": admit.reason}
+    return {"verdict": "accept"}
+
+
+def _refused(admit: Reject) -> GatewayError:
+    """What the client is told: to come back where time may help, otherwise what to change."""
+    if admit.retry_after_s is None:
+        return GatewayError(400, admit.reason, "needs_unmet")
+    return GatewayError(429, f"{admit.reason}; try again in {admit.retry_after_s:g} s",
+                        "not_in_time", headers={"Retry-After": str(ceil(admit.retry_after_s))})
+
+
+def _nobody(decision: Decision) -> GatewayError:
     reasons = "; ".join(f"{url} {reason}" for url, reason in decision.rejected.items())
-    if tried:
-        return GatewayError(502, f"no engine could answer: {reasons}", "engines_failed")
     return GatewayError(503, f"no engine may take the request: {reasons}", "no_engine",
                         headers={"Retry-After": "1"})

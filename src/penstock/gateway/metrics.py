@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-OUTCOMES = ("finished", "refused", "failed", "broken", "cancelled")
-"""How an accepted request may end: the engine's answer came to its end; the engine said no; no
-engine could answer; the answer broke off after its first byte; the client left."""
+OUTCOMES = ("finished", "refused", "failed", "broken", "cancelled", "shed")
+"""How a request that was understood may end: the engine's answer came to its end; the engine said
+no; no engine could answer; the answer broke off after its first byte; the client left; there was no
+place for it in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class ClassMetrics:
     outcomes: dict[str, Counter]
     prompt_tokens: Counter
     output_tokens: Counter
+    met: Counter
     ttft: Histogram
     e2e: Histogram
 
@@ -34,6 +36,8 @@ class GatewayMetrics:
                                      names, registry=self._registry)
         self.output_tokens = Counter("penstock:generation_tokens", "Output tokens passed on", names,
                                      registry=self._registry)
+        self.met = Counter("penstock:requests_in_time", "Requests that met every target of their "
+                           "class", names, registry=self._registry)
         self.retries = Counter("penstock:retries", "Attempts that failed before the first byte",
                                ("url",), registry=self._registry)
         self.ttft = Histogram("penstock:time_to_first_token_seconds", "At the gateway", names,
@@ -42,6 +46,8 @@ class GatewayMetrics:
                              buckets=_SECONDS, registry=self._registry)
         self.in_flight = Gauge("penstock:num_requests_in_flight", "Requests on an engine",
                                ("url",), registry=self._registry)
+        self.waiting = Gauge("penstock:num_requests_waiting", "Requests that wait for a place",
+                             registry=self._registry)
         self.available = Gauge("penstock:engine_available", "1 where an engine may get requests",
                                ("url",), registry=self._registry)
 
@@ -53,7 +59,7 @@ class GatewayMetrics:
             found = self._classes[labels] = ClassMetrics(
                 {outcome: self.requests.labels(*labels, outcome) for outcome in OUTCOMES},
                 self.prompt_tokens.labels(*labels), self.output_tokens.labels(*labels),
-                self.ttft.labels(*labels), self.e2e.labels(*labels))
+                self.met.labels(*labels), self.ttft.labels(*labels), self.e2e.labels(*labels))
         return found
 
     def text(self) -> bytes:

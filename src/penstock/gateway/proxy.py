@@ -1,7 +1,7 @@
 """One request from a client to an engine and back, with another try where nothing was sent yet."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -11,128 +11,126 @@ import orjson
 from aiohttp import web
 from yarl import URL
 
+from penstock.core.departure import Departure
 from penstock.core.request import Request
-from penstock.engine.live.dialects import Dialect, Question, Translator, dialect_of
+from penstock.engine.live.dialects import Question, dialect_of
 from penstock.engine.live.ollama_ask import UnsupportedError
 from penstock.engine.live.state import EngineState, InFlight
-from penstock.gateway.ask import Ask
-from penstock.gateway.choice import Chooser, Decision
+from penstock.gateway.answers import Answers
+from penstock.gateway.choice import Chooser
 from penstock.gateway.errors import GatewayError
+from penstock.gateway.exchange import (
+    FAULTS,
+    ClientLeftError,
+    EngineBusyError,
+    EngineFailedError,
+    Exchange,
+    failure_of,
+    given_up,
+)
 from penstock.gateway.metrics import GatewayMetrics
-from penstock.gateway.relay import Passed, Relay
+from penstock.gateway.outlook import Outlook
+from penstock.gateway.relay import Passed
+from penstock.gateway.tally import End, Pace, Tally
+from penstock.gateway.tenants.lease import Lease
+from penstock.gateway.traces import Tracing
+from penstock.gateway.waiting import WaitingRoom
 
-DECISION_HEADER = "X-Penstock-Decision"
-MOST_ANSWER_BYTES = 256 * 2**20
-_FAULTS = (aiohttp.ClientError, TimeoutError, ConnectionError)
 _NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``max_in_flight`` requests are on engines at once; ``attempts`` engines are tried before the
-    first byte; an engine may be silent for ``silence_s``."""
+    """``max_in_flight`` requests are on engines at once and ``max_queue`` wait for a place;
+    ``attempts`` engines are tried before the first byte; an engine may be silent for ``silence_s``.
+    A client has ``head_s`` to send a request's head (and as long between two requests) and
+    ``body_s`` for its body of at most ``max_body_bytes``."""
 
     max_in_flight: int = 4096
+    max_queue: int = 0
     attempts: int = 3
     connect_s: float = 3.0
     silence_s: float = 300.0
-
-
-class EngineFailedError(Exception):
-    """An engine failed before anything was sent to the client."""
-
-
-class EngineBusyError(Exception):
-    """An engine has no room now; ``retry_after`` is what it said of when it will."""
-
-    def __init__(self, message: str, retry_after: str | None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-
-
-class ClientLeftError(Exception):
-    """There is nobody to send to any more."""
-
-
-@dataclass(slots=True)
-class Exchange:
-    """One accepted request on its way: what is asked, by whom, why it goes where, what came."""
-
-    http: web.Request
-    path: str
-    ask: Ask
-    decision: Decision
-    number: int
-    begun_s: float
-    passed: Passed
-    retry_after: str | None = None
-    unsupported: str | None = None
-
-
-class _Stream(web.StreamResponse):
-    """Its headers leave with the first bytes, in one piece: there is no answer before those."""
-
-    _send_headers_immediately = False
+    head_s: float = 75.0
+    body_s: float = 60.0
+    max_body_bytes: int = 32 * 2**20
 
 
 class Proxy:
     """Relays requests to engines. One object belongs to one event loop."""
 
-    def __init__(self, chooser: Chooser, session: aiohttp.ClientSession, metrics: GatewayMetrics,
-                 limits: Limits, clock: Callable[[], float],
-                 time_of_day: Callable[[], float]) -> None:
+    def __init__(self, chooser: Chooser, outlook: Outlook, session: aiohttp.ClientSession,
+                 metrics: GatewayMetrics, tally: Tally, tracing: Tracing, limits: Limits,
+                 clock: Callable[[], float], time_of_day: Callable[[], float]) -> None:
         self._chooser = chooser
+        self._outlook = outlook
         self._session = session
         self._metrics = metrics
         self._limits = limits
+        self.tally = tally
+        self._tracing = tracing
+        self.room = WaitingRoom(limits.max_in_flight, limits.max_queue, clock)
         self._clock = clock
         self._time_of_day = time_of_day
+        self._answers = Answers(clock)
         self._numbers = count()
-        self._num_in_flight = 0
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s,
                                               sock_read=limits.silence_s)
         self._urls: dict[tuple[str, str], URL] = {}
 
-    async def answer(self, http: web.Request, path: str, ask: Ask,
-                     decision_id: str) -> web.StreamResponse:
-        """The engine's answer for the client. Raises GatewayError."""
-        if self._num_in_flight >= self._limits.max_in_flight:
-            raise GatewayError(429, f"{self._num_in_flight} requests are under way, as many as "
-                                    "this gateway takes; try again in 1 s", "too_many_requests",
-                               headers={"Retry-After": "1"})
+    async def answer(self, http: web.Request, path: str, lease: Lease) -> web.StreamResponse:
+        """The engine's answer for the client. Raises GatewayError. The lease is settled then."""
         begun_s = self._clock()
-        exchange = Exchange(http, path, ask, self._chooser.open(decision_id, ask, begun_s),
-                            next(self._numbers), begun_s, Passed())
-        outcome = "cancelled"
-        self._num_in_flight += 1
+        exchange = Exchange(http, path, lease, lease.ask,
+                            self._chooser.open(lease.decision_id, lease.ask, begun_s),
+                            next(self._numbers), begun_s, Passed(),
+                            Pace(lease.ask.service_class.slo, begun_s), self._tracing.begin(
+                                http.headers, lease.decision_id, {
+                                    "url.path": path, "penstock.tenant": lease.ask.tenant,
+                                    "penstock.service_class": lease.ask.service_class.name,
+                                    "gen_ai.request.model": lease.ask.model}))
+        outcome, service_class = "cancelled", lease.ask.service_class
         try:
-            response = await self._tried(exchange)
+            try:
+                await self.room.enter(service_class.priority, service_class.slo)
+            except GatewayError as error:
+                outcome, exchange.decision.rejected["the gateway"] = "shed", str(error)
+                raise
+            try:
+                response = await self._tried(exchange)
+            finally:
+                self.room.leave()
             outcome = "finished" if response.status < 400 else "refused"
             return response
         except GatewayError:
-            outcome = "failed"
+            outcome = "failed" if outcome == "cancelled" else outcome
             raise
         except ClientLeftError as error:
             raise asyncio.CancelledError from error
         finally:
-            self._num_in_flight -= 1
             self._settle(exchange, outcome)
 
     # -- attempts -------------------------------------------------------------------------------
 
     async def _tried(self, exchange: Exchange) -> web.StreamResponse:
         tried: list[EngineState] = []
+        request = exchange.request = await self._outlook.request(
+            exchange.number, exchange.begun_s, exchange.ask)
         while True:
             if len(tried) == self._limits.attempts:
-                raise _given_up(exchange)
-            engine = self._chosen(exchange, tried)
-            attempt: dict[str, Any] = {"url": engine.facts.url, "at_s": self._clock(),
+                raise given_up(exchange)
+            engine = exchange.engine = self._chosen(exchange, request, tried)
+            url = engine.facts.url
+            attempt: dict[str, Any] = {"url": url, "at_s": self._clock(),
                                        "outcome": "is under way"}
             exchange.decision.attempts.append(attempt)
-            in_flight = InFlight(exchange.ask.prompt_tokens, self._expected_tokens(exchange.ask))
+            in_flight = InFlight(request.prompt_tokens,
+                                 self._outlook.expected_tokens(request, engine.facts.model))
             engine.begin(exchange.number, in_flight)
+            exchange.lease.follow(engine.facts.model, in_flight)
             try:
-                response = await self._asked(exchange, engine, in_flight)
+                response = await self._asked(exchange, engine, in_flight,
+                                             exchange.trace.attempt(url))
             except (EngineFailedError, EngineBusyError, UnsupportedError) as error:
                 if isinstance(error, EngineFailedError):
                     engine.failed(self._clock())
@@ -141,7 +139,8 @@ class Proxy:
                 else:
                     exchange.unsupported = str(error)
                 attempt["outcome"] = str(error)
-                self._metrics.retries.labels(engine.facts.url).inc()
+                exchange.afresh()
+                self._metrics.retries.labels(url).inc()
                 tried.append(engine)
             except (asyncio.CancelledError, ClientLeftError):
                 attempt["outcome"] = "the client left"
@@ -151,37 +150,39 @@ class Proxy:
                 return response
             finally:
                 engine.end(exchange.number)
+                exchange.trace.attempted(attempt["outcome"], failed=bool(tried) and
+                                         tried[-1] is engine)
 
-    def _chosen(self, exchange: Exchange, tried: list[EngineState]) -> EngineState:
-        ask, now_s = exchange.ask, self._clock()
-        request = Request(exchange.number, now_s, ask.prompt_tokens, ask.max_tokens,
-                          ask.service_class, ask.model or "")
+    def _chosen(self, exchange: Exchange, request: Request,
+                tried: list[EngineState]) -> EngineState:
+        exchange.trace.choosing()
         try:
-            return self._chooser.choose(request, exchange.decision, ask, tried, now_s)
+            engine = self._chooser.choose(request, exchange.decision, exchange.ask, tried,
+                                          self._clock())
+            exchange.trace.chosen(engine.facts.url, exchange.decision.terms)
+            return engine
         except GatewayError:
-            if exchange.retry_after is not None or exchange.unsupported is not None:
-                raise _given_up(exchange) from None
+            exchange.trace.chosen(None, {})
+            if tried:
+                raise given_up(exchange) from None
             raise
 
-    @staticmethod
-    def _expected_tokens(ask: Ask) -> float:
-        return float(ask.max_tokens)  # the most there can be, as long as nobody predicts
-
-    async def _asked(self, exchange: Exchange, engine: EngineState,
-                     in_flight: InFlight) -> web.StreamResponse:
+    async def _asked(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
+                     trace_headers: Mapping[str, str]) -> web.StreamResponse:
         ask, facts, dialect = exchange.ask, engine.facts, dialect_of(engine.kind)
-        question = Question(exchange.path, ask.body, facts.served_as or facts.model,
+        question = Question(exchange.path, _within_budget(exchange), facts.served_as or facts.model,
                             ask.service_class, ask.stream, exchange.decision.decision_id,
                             ask.prompt_tokens, int(self._time_of_day()))
         path, body = dialect.call(question)
         headers = {"Content-Type": "application/json",
-                   "X-Request-Id": exchange.decision.decision_id}
+                   "X-Request-Id": exchange.decision.decision_id, **trace_headers}
+        exchange.asked_s = self._clock()
         try:
-            answer = await self._session.post(self._url(engine, path), data=orjson.dumps(body),
+            answer = await self._session.post(self._url(engine, path), data=_encoded(body),
                                               headers=headers, timeout=self._timeout,
                                               skip_auto_headers=_NOT_NEEDED)
-        except _FAULTS as error:
-            raise _failure(error) from error
+        except FAULTS as error:
+            raise failure_of(error) from error
         try:
             later = answer.headers.get("Retry-After")
             if dialect.is_busy(answer.status, later):
@@ -189,9 +190,9 @@ class Proxy:
             if answer.status >= 500:
                 raise EngineFailedError(f"answered {answer.status}")
             if ask.stream and answer.status < 400:
-                return await self._streamed(exchange, answer, engine, in_flight,
-                                            dialect.stream(question))
-            return await self._whole(exchange, answer, engine, dialect, question)
+                return await self._answers.streamed(exchange, answer, engine, in_flight,
+                                                    dialect.stream(question))
+            return await self._answers.whole(exchange, answer, engine, dialect, question)
         finally:
             # An answer that was not read to its end takes its connection with it: that is how the
             # engine hears that nobody listens any more.
@@ -204,80 +205,11 @@ class Proxy:
             found = self._urls[key] = URL(f"{engine.facts.url}{path}", encoded=True)
         return found
 
-    # -- answers --------------------------------------------------------------------------------
-
-    async def _whole(self, exchange: Exchange, answer: aiohttp.ClientResponse,
-                     engine: EngineState, dialect: Dialect, question: Question) -> web.Response:
-        whole, kind = await _read(answer), answer.content_type
-        try:
-            document = orjson.loads(whole)
-            if not isinstance(document, dict):
-                raise ValueError("no JSON object")
-            translated = dialect.whole(question, document, answer.status)
-            if translated is not None:
-                document, load_s = translated
-                whole, kind = orjson.dumps(document), "application/json"
-                engine.loaded_in(load_s or 0.0)
-        except ValueError as error:
-            document = {}
-            if answer.status < 400:
-                raise EngineFailedError("answered something that is no JSON object") from error
-        now_s = self._clock()
-        engine.succeeded(now_s)
-        if isinstance(document.get("usage"), dict):
-            exchange.passed.usage = document["usage"]
-        exchange.passed.last_token_s = now_s
-        return web.Response(body=whole, status=answer.status, content_type=kind,
-                            headers={DECISION_HEADER: exchange.decision.decision_id})
-
-    async def _streamed(self, exchange: Exchange, answer: aiohttp.ClientResponse,
-                        engine: EngineState, in_flight: InFlight,
-                        translator: Translator | None) -> web.StreamResponse:
-        passed, content = exchange.passed, answer.content
-        relay = Relay(passed, translator, keep_usage=exchange.ask.wants_usage)
-        response: web.StreamResponse | None = None
-        while True:
-            try:
-                chunk = await content.readany()
-                at_end = content.at_eof()
-                out = relay.feed(chunk, self._clock(), at_end=at_end)
-                if at_end and not passed.whole and passed.error is None:
-                    raise EngineFailedError("ended its stream in the middle")
-            except (*_FAULTS, ValueError, TypeError, AttributeError, EngineFailedError) as error:
-                return await self._broken(exchange, engine, response, _failure(error))
-            if passed.num_tokens > in_flight.output_tokens:
-                engine.ledger.advance(in_flight, passed.num_tokens)
-            if response is None and passed.error is not None and not passed.num_tokens:
-                raise EngineFailedError(f"said {str(passed.error.get('message'))[:200]!r}")
-            if at_end:
-                break
-            if out:
-                response = response or await _begun(exchange)
-                await _sent(response.write(out))
-        (engine.failed if passed.error else engine.succeeded)(self._clock())
-        engine.loaded_in((translator and translator.load_s) or 0.0)
-        response = response or await _begun(exchange)
-        await _sent(response.write_eof(out))
-        return response
-
-    async def _broken(self, exchange: Exchange, engine: EngineState,
-                      response: web.StreamResponse | None,
-                      failure: EngineFailedError) -> web.StreamResponse:
-        """The end of a stream whose engine failed."""
-        if response is None:
-            raise failure
-        # Too late for another try: the client must hear that this is not the end it seems.
-        engine.failed(self._clock())
-        told = GatewayError(502, f"the engine failed in the middle of its answer: it {failure}",
-                            "engine_failed").document()
-        exchange.passed.error = told["error"]
-        await _sent(response.write_eof(b"data: " + orjson.dumps(told) + b"\n\n"))
-        return response
-
     # -- what came of it ------------------------------------------------------------------------
 
     def _settle(self, exchange: Exchange, outcome: str) -> None:
         ask, passed, now_s = exchange.ask, exchange.passed, self._clock()
+        exchange.lease.settle(*passed.delivered)
         usage = passed.usage or {}
         prompt_tokens = usage.get("prompt_tokens")
         output_tokens = usage.get("completion_tokens", passed.num_tokens)
@@ -298,55 +230,46 @@ class Proxy:
             metrics.ttft.observe(ttft_s)
         if outcome == "finished":
             metrics.e2e.observe(now_s - exchange.begun_s)
+        is_met = self.tally.add(End(
+            ask.service_class, outcome, output_tokens if isinstance(output_tokens, int) else 0,
+            passed.num_tokens, exchange.pace.num_late, ttft_s, now_s - exchange.begun_s), now_s)
+        exchange.decision.outcome["met_targets"] = is_met
+        exchange.trace.ended(outcome, {
+            "penstock.ttft_s": ttft_s, "penstock.met_targets": is_met,
+            "gen_ai.usage.input_tokens": prompt_tokens,
+            "gen_ai.usage.output_tokens": output_tokens,
+            "gen_ai.response.finish_reasons": passed.finish_reason and [passed.finish_reason]})
+        if is_met:
+            metrics.met.inc()
+        self._learn(exchange, outcome, output_tokens, ttft_s, now_s)
+
+    def _learn(self, exchange: Exchange, outcome: str, output_tokens: object,
+               ttft_s: float | None, now_s: float) -> None:
+        """Tell the router and the forecasts how it went."""
+        engine, tokens = exchange.engine, output_tokens if isinstance(output_tokens, int) else 0
+        if engine is None:
+            return
+        finished = outcome == "finished" and tokens > 0
+        if finished:
+            self._outlook.ended(exchange.ask, engine.facts.model, tokens)
+        router = self._chooser.router
+        if router.learns:
+            router.ended(Departure(exchange.number, engine.facts.replica_id, finished, tokens,
+                                   ttft_s if exchange.ask.stream else None,
+                                   now_s - exchange.begun_s))
 
 
-async def _begun(exchange: Exchange) -> web.StreamResponse:
-    """The client's answer, with its headers on their way."""
-    response = _Stream(headers={
-        "Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache",
-        DECISION_HEADER: exchange.decision.decision_id})
-    await _sent(response.prepare(exchange.http))
-    return response
+def _within_budget(exchange: Exchange) -> dict[str, Any]:
+    """The client's body, with an answer no longer than its own budget pays for."""
+    body, most = exchange.ask.body, exchange.decision.answer_tokens
+    if most is None:
+        return body
+    name = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
+    return {**body, name: most}
 
 
-async def _sent(sending: Any) -> None:
+def _encoded(body: dict[str, Any]) -> bytes:
     try:
-        await sending
-    except (ConnectionError, aiohttp.ClientError) as error:
-        raise ClientLeftError from error
-
-
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """The whole of an answer. Raises EngineFailedError."""
-    parts, num_bytes = [], 0
-    try:
-        while part := await answer.content.readany():
-            parts.append(part)
-            num_bytes += len(part)
-            if num_bytes > MOST_ANSWER_BYTES:
-                raise EngineFailedError("answered more than anybody could mean")
-    except _FAULTS as error:
-        raise _failure(error) from error
-    return b"".join(parts)
-
-
-def _failure(error: Exception) -> EngineFailedError:
-    """What an engine did wrong, in words."""
-    if isinstance(error, EngineFailedError):
-        return error
-    if isinstance(error, TimeoutError):
-        return EngineFailedError("was silent for too long")
-    if isinstance(error, ValueError | TypeError | AttributeError) and not isinstance(
-            error, aiohttp.ClientError):
-        return EngineFailedError("answered something that is no stream of events")
-    return EngineFailedError(f"failed ({type(error).__name__})")
-
-
-def _given_up(exchange: Exchange) -> GatewayError:
-    faults = "; ".join(f"{a['url']} {a['outcome']}" for a in exchange.decision.attempts)
-    if exchange.retry_after is not None:
-        return GatewayError(429, f"the engines have no room: {faults}", "engines_busy",
-                            headers={"Retry-After": exchange.retry_after})
-    if exchange.unsupported is not None:
-        return GatewayError(400, f"no engine can serve this: {faults}", "unsupported")
-    return GatewayError(502, f"no engine could answer: {faults}", "engines_failed")
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:  # it reads deeper than it writes
+        raise GatewayError(400, "the body is nested too deeply", "invalid_json") from error

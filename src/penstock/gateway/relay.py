@@ -5,8 +5,11 @@ from typing import Any
 
 import orjson
 
-from penstock.engine.live.dialects import Translator
+from penstock.engine.live.ollama import OllamaStream
 from penstock.engine.live.sse import DONE, EventSplitter, data_of
+from penstock.gateway.tally import Pace
+
+_BYTES_PER_TOKEN = 4
 
 
 @dataclass(slots=True)
@@ -30,6 +33,25 @@ class Passed:
         """Whether the answer has come to its end, as far as the engine said anything."""
         return self.done or self.finish_reason is not None
 
+    @property
+    def delivered(self) -> tuple[object, object]:
+        """Prompt and output tokens of what has passed, as the engine says or as they were counted;
+        0 and 0 where nothing has."""
+        usage = self.usage or {}
+        if not usage and not self.num_tokens:
+            return 0, 0
+        return usage.get("prompt_tokens"), usage.get("completion_tokens", self.num_tokens)
+
+    def take_whole(self, document: dict[str, Any], now_s: float) -> None:
+        """An answer in one piece. Its tokens are guessed from its bytes where the engine does not
+        say how many there are."""
+        self.last_token_s = now_s
+        if isinstance(document.get("usage"), dict):
+            self.usage = document["usage"]
+        elif isinstance(choices := document.get("choices"), list):
+            self.num_tokens = sum(max(1, len(orjson.dumps(one)) // _BYTES_PER_TOKEN)
+                                  for one in choices)
+
 
 class Relay:
     """Makes the client's stream of an engine's: every event as it came, but for usage that it did
@@ -39,9 +61,10 @@ class Relay:
     events take 14 us) and wrong now and then: answers are about JSON, too.
     """
 
-    def __init__(self, passed: Passed, translator: Translator | None = None, *,
+    def __init__(self, passed: Passed, pace: Pace, translator: OllamaStream | None = None, *,
                  keep_usage: bool) -> None:
         self.passed = passed
+        self._pace = pace
         self._translator = translator
         self._keep_usage = keep_usage
         self._splitter = EventSplitter()
@@ -62,6 +85,7 @@ class Relay:
             if passed.first_token_s is None:
                 passed.first_token_s = now_s
             passed.last_token_s = now_s
+            self._pace.pass_tokens(before, passed.num_tokens, now_s)
         return b"".join(out)
 
     def _passes(self, event: bytes) -> bool:

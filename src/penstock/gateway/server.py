@@ -2,46 +2,45 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+import traceback
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import aiohttp
+import orjson
 from aiohttp import web
 
+from penstock.core.errors import InputError, nearest
 from penstock.engine.http import errors_told, json_response, listening
-from penstock.engine.live.state import EngineFacts, EngineState
 from penstock.engine.live.watch import Watcher
-from penstock.engine.parts import relative_speeds
-from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet
-from penstock.gateway.ask import Offer, read_ask
+from penstock.gateway.ask import Offer
 from penstock.gateway.choice import Chooser
+from penstock.gateway.engines import Engines, facts_of, keep
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.metrics import GatewayMetrics
+from penstock.gateway.openapi import openapi
+from penstock.gateway.outlook import BudgetPrices, Outlook
+from penstock.gateway.page import status_page
 from penstock.gateway.proxy import Limits, Proxy
+from penstock.gateway.reload import FleetWatch, Reload
+from penstock.gateway.status import status_document
+from penstock.gateway.tally import Tally
+from penstock.gateway.tenants.front import Front, House, is_loopback
+from penstock.gateway.tenants.opening import front_desk
+from penstock.gateway.tenants.report import spending_document
+from penstock.gateway.traces import NoTracing, Tracing
 from penstock.policy.route.protocol import Router
 
-MAX_BODY_BYTES = 32 * 2**20
+NO_TRACING = NoTracing()
 _GOODBYE_S = 60.0  # for answers that are under way
-
-
-def engines_of(fleet: Fleet) -> list[EngineState]:
-    """The engines of a fleet that have an endpoint, numbered as the fleet's replicas are."""
-    found: list[EngineState] = []
-    speeds = iter(relative_speeds(fleet))
-    replica_id = 0
-    for group in fleet.replicas:
-        for number in range(group.count):
-            speed = next(speeds)
-            if group.endpoints:
-                classes = group.service_classes
-                found.append(EngineState(EngineFacts(
-                    replica_id, group.endpoints[number], group.model.name,
-                    None if classes is None else frozenset(classes), kv_tokens(fleet, group),
-                    speed, group.engine, group.served_as)))
-            replica_id += 1
-    return found
+_AFTER_A_BUG_S = 1.0
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 def offer_of(fleet: Fleet) -> Offer:
@@ -52,51 +51,119 @@ def offer_of(fleet: Fleet) -> Offer:
                   if m.spec.name in served}, fleet.gateway.aliases)
 
 
+def house_of(fleet: Fleet, limits: Limits) -> House:
+    """Who may ask a fleet for what, as its file says."""
+    return House(offer_of(fleet), fleet.gateway,
+                 {m.spec.name: m.price for m in fleet.models if m.price is not None},
+                 limits.max_in_flight + limits.max_queue)
+
+
+def outlook_of(fleet: Fleet) -> Outlook:
+    """What forecasts are made of: the fleet's forecaster, if it names one. Raises InputError for a
+    file that holds none."""
+    if fleet.gateway.forecasts is None:
+        return Outlook()
+    from penstock.predict.prompts.store import load_forecaster
+    return Outlook(load_forecaster(Path(fleet.gateway.forecasts)))
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where keys and spending are kept (an SQLAlchemy URL; nowhere where it is None), and whether
+    anybody may ask from anywhere while there are no keys."""
+
+    ledger_url: str | None = None
+    open_to_all: bool = False
+
+
+NO_KEYS = Access()
+
+
 class Gateway:
     """OpenAI's API over a fleet's engines."""
 
-    def __init__(self, fleet: Fleet, engines: Sequence[EngineState], router: Router,
-                 session: aiohttp.ClientSession, limits: Limits,
+    def __init__(self, front: Front, engines: Engines, router: Router, outlook: Outlook,
+                 session: aiohttp.ClientSession, tracing: Tracing, limits: Limits,
                  on_bug: Callable[[str], None]) -> None:
-        self._offer = offer_of(fleet)
+        self._front = front
+        self._engines = engines
+        self._limits = limits
         self._metrics = GatewayMetrics()
+        self._tally = Tally(front.offer.classes.values())
         self._chooser = Chooser(engines, router)
-        self._proxy = Proxy(self._chooser, session, self._metrics, limits, time.monotonic,
-                            time.time)
+        self._proxy = Proxy(self._chooser, outlook, session, self._metrics, self._tally, tracing,
+                            limits, time.monotonic, time.time)
         self._on_bug = on_bug
+        self._page = status_page()
         self._started = int(time.time())
 
-    def app(self, max_body_bytes: int = MAX_BODY_BYTES) -> web.Application:
+    def app(self) -> web.Application:
         """The application. Its runner must cancel handlers whose client has gone."""
-        app = web.Application(client_max_size=max_body_bytes,
+        app = web.Application(client_max_size=self._limits.max_body_bytes,
                               middlewares=[errors_told(_wrong, self._on_bug)])
         for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
             app.router.add_post(path, self._relay)
+        for path in ("/", "/status"):
+            app.router.add_get(path, self._show)
         app.router.add_get("/v1/models", self._list)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._text)
         app.router.add_get("/v1/penstock/status", self._status)
+        app.router.add_post("/v1/penstock/engines/drain", self._drain)
         app.router.add_get("/v1/penstock/decisions/{id}", self._decision)
+        app.router.add_get("/v1/penstock/spend", self._spend)
+        app.router.add_get("/openapi.json", self._description)
         return app
 
-    async def _relay(self, http: web.Request) -> web.StreamResponse:
-        ask = read_ask(await http.read(), http.headers, self._offer)
-        return await self._proxy.answer(http, http.path, ask, f"dec-{uuid4().hex}")
+    def adopt(self, fleet: Fleet, router: Router) -> str:
+        """Goes by another fleet from now on; what is under way ends as it began. Says what is
+        different. Raises InputError, and then nothing is."""
+        facts = facts_of(fleet)
+        if not facts:
+            raise InputError("replicas: none has endpoints any more")
+        house = house_of(fleet, self._limits)
+        self._front.adopt(house)
+        change = self._engines.adopt(facts)
+        self._tally.adopt(house.offer.classes.values())
+        self._chooser.router = router
+        said = [*(f"{url} is new" for url in change.added),
+                *(f"{url} is being drained" for url in change.removed)]
+        return "; ".join(said) or "the same engines"
 
-    async def _list(self, _: web.Request) -> web.Response:
-        models = self._offer.models
+    async def _relay(self, http: web.Request) -> web.StreamResponse:
+        tenant = self._front.asker(http.headers, http.remote)
+        lease = self._front.admit(tenant, await self._body(http), http.headers,
+                                  f"dec-{uuid4().hex}")
+        return await self._proxy.answer(http, http.path, lease)
+
+    async def _body(self, http: web.Request) -> bytes:
+        """A request's body, which must not dribble in for ever."""
+        if http.content.is_eof():
+            return await http.read()
+        try:
+            async with asyncio.timeout(self._limits.body_s):
+                return await http.read()
+        except TimeoutError:
+            raise GatewayError(408, f"the body was not there after {self._limits.body_s:g} s",
+                               "slow_body", headers={"Connection": "close"}) from None
+
+    async def _list(self, http: web.Request) -> web.Response:
+        offer, asker = self._front.offer, self._front.identify(http.headers, http.remote)
+        models = offer.models
         return json_response({"object": "list", "data": [
             {"id": name, "object": "model", "created": self._started, "owned_by": "penstock",
              **({"max_model_len": models[name]} if name in models else {})}
-            for name in self._offer.names()]})
+            for name in (offer.names(asker.tenant) if asker.tenant else offer.names())]})
 
     async def _health(self, _: web.Request) -> web.Response:
         now_s = time.monotonic()
         able = any(engine.unavailable(now_s) is None for engine in self._chooser.engines)
         return web.Response(status=200 if able else 503)
 
-    async def _text(self, _: web.Request) -> web.Response:
+    async def _text(self, http: web.Request) -> web.Response:
+        self._front.administrator(http.headers, http.remote)
         now_s = time.monotonic()
+        self._metrics.waiting.set(self._proxy.room.num_waiting)
         for engine in self._chooser.engines:
             self._metrics.in_flight.labels(engine.facts.url).set(len(engine.in_flight))
             self._metrics.available.labels(engine.facts.url).set(
@@ -104,42 +171,114 @@ class Gateway:
         return web.Response(body=self._metrics.text(), headers={
             "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
-    async def _status(self, _: web.Request) -> web.Response:
-        now_s = time.monotonic()
-        return json_response({"engines": [
-            {"url": e.facts.url, "model": e.facts.model, "unavailable": e.unavailable(now_s),
-             "seen_s_ago": None if e.observed_at_s == float("-inf") else now_s - e.observed_at_s,
-             "num_in_flight": len(e.in_flight), "num_served": e.num_served,
-             "num_failed": e.num_failed} for e in self._chooser.engines]})
+    async def _status(self, http: web.Request) -> web.Response:
+        self._front.administrator(http.headers, http.remote)
+        return json_response(status_document(self._engines, self._proxy.room, self._tally,
+                                             self._front, time.monotonic()))
 
-    async def _decision(self, request: web.Request) -> web.Response:
-        found = self._chooser.find(request.match_info["id"])
-        if found is None:
+    async def _show(self, _: web.Request) -> web.Response:
+        """The status for people; the page holds nothing, it asks for what it shows."""
+        return web.Response(text=self._page.html, content_type="text/html", headers={
+            "Content-Security-Policy": self._page.policy, "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"})
+
+    async def _drain(self, http: web.Request) -> web.Response:
+        """Lets an engine finish what it has and gives it nothing new, or ends that."""
+        self._front.administrator(http.headers, http.remote)
+        if http.content_type != "application/json":  # what no page of another site can send
+            raise GatewayError(415, "expected Content-Type: application/json", "invalid_type")
+        try:
+            wanted = orjson.loads(await self._body(http))
+            url, drain = wanted["url"].rstrip("/"), wanted.get("drain", True)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            url = drain = None
+        if not isinstance(drain, bool):
+            raise GatewayError(400, 'expected {"url": ENGINE, "drain": true or false}',
+                               "invalid_value")
+        found = [one for one in self._engines
+                 if one.facts.url == url and not self._engines.leaving(one)]
+        if not found:
+            urls = [one.facts.url for one in self._engines]
+            raise GatewayError(404, f"no engine {str(url)[:200]!r}{nearest(str(url)[:200], urls)}",
+                               "not_found", "url")
+        for engine in found:
+            engine.draining = drain
+        return json_response({"url": url, "draining": drain,
+                              "num_in_flight": sum(len(one.in_flight) for one in found)})
+
+    async def _decision(self, http: web.Request) -> web.Response:
+        own = self._front.own(http.headers, http.remote)
+        found = self._chooser.find(http.match_info["id"])
+        if found is None or own not in (None, found.tenant):
             raise GatewayError(404, "no such decision among the last ones", "not_found")
         return json_response(found.document())
+
+    async def _spend(self, http: web.Request) -> web.Response:
+        own = self._front.own(http.headers, http.remote)
+        return json_response(await spending_document(self._front, own))
+
+    async def _description(self, _: web.Request) -> web.Response:
+        return json_response(openapi(self._front.offer))
 
 
 @asynccontextmanager
 async def running(fleet: Fleet, router: Router, host: str, port: int, *,
-                  limits: Limits, on_bug: Callable[[str], None] = lambda _: None
-                  ) -> AsyncIterator[tuple[str, list[EngineState]]]:
+                  limits: Limits, access: Access = NO_KEYS, reload: Reload | None = None,
+                  tracing: Tracing = NO_TRACING, prices: BudgetPrices | None = None,
+                  on_bug: Callable[[str], None] = lambda _: None
+                  ) -> AsyncIterator[tuple[str, Engines]]:
     """A gateway that listens: its URL and its engines. Stops on leaving. Raises InputError where
-    nobody can listen."""
-    engines = engines_of(fleet)
+    nobody can listen, or anybody could ask."""
+    engines, outlook = Engines(facts_of(fleet)), outlook_of(fleet)
     # Answers go on as they came: nothing is unpacked, no cookie is kept.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
-                                     cookie_jar=aiohttp.DummyCookieJar()) as session:
+                                     cookie_jar=aiohttp.DummyCookieJar()) as session, front_desk(
+            house_of(fleet, limits), access.ledger_url, on_bug) as front:
+        _check_door(front, host, access, on_bug)
         watcher = Watcher(engines, session, time.monotonic)
         await watcher.look()
-        watching = asyncio.create_task(watcher.run())
-        gateway = Gateway(fleet, engines, router, session, limits, on_bug)
-        try:
-            async with listening(gateway.app(), host, port, _GOODBYE_S) as url:
+        if prices is not None:
+            prices.state_of = front.budget_state
+        gateway = Gateway(front, engines, router, outlook, session, tracing, limits, on_bug)
+        work: list[Work] = [watcher.run, partial(keep, engines, time.monotonic, on_bug)]
+        if reload is not None:
+            work.append(FleetWatch(reload, gateway.adopt, on_bug).run)
+        with closing(outlook):
+            async with _background(work, on_bug), listening(gateway.app(), host, port, _GOODBYE_S,
+                                                    limits.head_s) as url:
                 yield url, engines
-        finally:
-            watching.cancel()
+
+
+@asynccontextmanager
+async def _background(work: Iterable[Work], on_bug: Callable[[str], None]) -> AsyncIterator[None]:
+    """Work that goes on for as long as the context lasts, also after an error in it."""
+    async def on_and_on(one: Work) -> None:
+        while True:
+            try:
+                await one()
+            except Exception:
+                on_bug(traceback.format_exc())
+                await asyncio.sleep(_AFTER_A_BUG_S)
+
+    tasks = [asyncio.create_task(on_and_on(one)) for one in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
             with suppress(asyncio.CancelledError):
-                await watching
+                await task
+
+
+def _check_door(front: Front, host: str, access: Access, note: Callable[[str], None]) -> None:
+    """Nobody is let in by oversight."""
+    if front.needs_keys:
+        if not front.num_keys:
+            note("no key opens anything yet, so nobody can ask; penstock keys create makes one")
+    elif not is_loopback(host) and not access.open_to_all:
+        raise InputError(f"--host {host}: beyond the loopback interface a gateway needs keys "
+                         "(penstock keys create makes one), or --open to let anybody ask")
 
 
 def _wrong(status: int, message: str) -> GatewayError:

@@ -70,7 +70,8 @@ class LatencyPrior:
         tpot_s = seconds(0, 0.0, together + 1, context + replica.queued_prompt_tokens)
         context_s = self.step.slopes.context_s if self.step.slopes is not None else 0.0
         seq_s = max(0.0, seconds(0, 0.0, together + 2, 0) - alone_s) / (together + 1)
-        return Pace(self._seat_wait_s(replica, tpot_s) + 0.5 * chunk_s * (running > 0),
+        wait_s = replica.load_s + self._seat_wait_s(replica, tpot_s)
+        return Pace(wait_s + 0.5 * chunk_s * (running > 0),
                     replica.queued_prompt_tokens, self.chunk_tokens, max(chunk_s, alone_s),
                     max(0.0, full_s - chunk_s) / self.chunk_tokens, tpot_s, seq_s, context_s)
 

@@ -15,7 +15,8 @@ from aiohttp import web
 
 from penstock.engine.emulate.cluster import EmulatorOptions, emulated_cluster
 from penstock.fleet.load import parse_fleet
-from penstock.gateway.proxy import DECISION_HEADER, Limits
+from penstock.gateway.answers import DECISION_HEADER
+from penstock.gateway.proxy import Limits
 from penstock.gateway.server import running
 from penstock.policy.route.simple import LeastLoaded
 from small_fleet import FLEET
@@ -25,10 +26,10 @@ LIMITS = Limits()
 
 
 @asynccontextmanager
-async def gateway(urls, limits=LIMITS, **overrides):
+async def gateway(urls, limits=LIMITS, kind="auto", **overrides):
     """(URL, engines) of a gateway before engines at these URLs."""
     fleet = parse_fleet(FLEET, overrides={
-        "replicas": [{"count": len(urls), "endpoints": list(urls)}], **overrides})
+        "replicas": [{"count": len(urls), "endpoints": list(urls), "engine": kind}], **overrides})
     async with running(fleet, LeastLoaded(), "127.0.0.1", 0, limits=limits) as (url, found):
         yield url, found
 
@@ -144,6 +145,8 @@ def test_a_decision_says_why_and_what_came_of_it() -> None:
 
 
 @pytest.mark.parametrize(("body", "status", "said"), [
+    (b'{"x":' + b"[" * 400 + b"]" * 400 + b"}", 400, "nested too deeply"),
+    (b'{"x":' + b"[" * 4000, 400, "not JSON"),
     (b"{", 400, "not JSON"), (b"[]", 400, "not a JSON object"),
     (b'{"model": "llama-3-8c"}', 404, "did you mean 'llama-3-8b'?"),
     (b'{"model": 3}', 400, "model: expected a name"),
@@ -276,3 +279,62 @@ def test_an_engine_that_is_not_well_gets_nothing() -> None:
     (status, message), health = asyncio.run(run())
     assert (status, health) == (503, 503)
     assert "was never seen" in message
+
+
+@pytest.mark.parametrize(("kind", "told"), [
+    ("auto", False), ("openai", False), ("llamacpp", False), ("sglang", False), ("vllm", True)])
+def test_only_engines_that_know_classes_are_told_of_them(kind, told) -> None:
+    bodies = []
+
+    async def note(request):
+        bodies.append(await request.json())
+        return web.json_response({"choices": [{"text": "x"}], "usage": {}})
+
+    async def run():
+        async with engine(note) as one, gateway([one], kind=kind) as (
+                url, _), aiohttp.ClientSession(url) as session, session.post(
+                    "/v1/completions", json={"prompt": "x", "mine": [1]}) as answer:
+            assert answer.status == 200
+
+    asyncio.run(run())
+    extra = {"service_class": "chat", "ttft_s": 2, "itl_s": 0.05}
+    assert bodies == [{"prompt": "x", "mine": [1], "model": "llama-3-8b",
+                       **({"vllm_xargs": extra} if told else {})}]
+
+
+def test_an_engine_without_health_is_asked_for_its_models() -> None:
+    async def well(_):
+        return web.json_response({"data": []})
+
+    async def run():
+        app = web.Application()
+        app.router.add_get("/v1/models", well)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            one = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            async with gateway([one]) as (_, engines):
+                return engines[0].healthy
+        finally:
+            await runner.cleanup()
+
+    assert asyncio.run(run())
+
+
+def test_a_confidential_request_goes_nowhere_else_whatever_the_policy() -> None:
+    async def run():
+        async with cluster(1) as found:
+            outcomes = []
+            for mode in (False, True):
+                async with gateway([found.replicas[0].url], accelerators=[
+                        {"name": "a100-80gb", "count": 4, "confidential": mode}]) as (
+                            url, _), aiohttp.ClientSession(url) as session, session.post(
+                                "/v1/completions", headers={"X-Penstock-Confidential": "true"},
+                                json={"prompt": "x", "max_tokens": 2}) as answer:
+                    outcomes.append((answer.status, await answer.text()))
+            return outcomes
+
+    (status, text), (other, _) = asyncio.run(run())
+    assert (status, other) == (503, 200)
+    assert "does not run in confidential mode" in text

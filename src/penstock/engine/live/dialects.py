@@ -34,20 +34,6 @@ class Question:
     created_s: int
 
 
-class Translator(Protocol):
-    """Makes OpenAI's events of an engine's own stream, wherever the network has cut it."""
-
-    @property
-    def load_s(self) -> float | None:
-        """How long the engine loaded the model for this answer, where it said so."""
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Events that are complete with these bytes. Raises ValueError for what is no stream."""
-
-    def close(self) -> bytes:
-        """What there is to say at the end. Raises ValueError in the middle of a message."""
-
-
 class Dialect(Protocol):
     """One kind of API."""
 
@@ -57,7 +43,7 @@ class Dialect(Protocol):
     def is_busy(self, status: int, retry_after: str | None) -> bool:
         """Whether the engine says that it has no room now, rather than that something is wrong."""
 
-    def stream(self, question: Question) -> Translator | None:
+    def stream(self, question: Question) -> OllamaStream | None:
         """What makes OpenAI's events of its stream; None where they are that already."""
 
     def whole(self, question: Question, document: dict[str, Any],
@@ -109,7 +95,7 @@ class OllamaDialect:
     def is_busy(self, status: int, retry_after: str | None) -> bool:
         return status in (429, 503)  # 503 is its word for a queue that is full
 
-    def stream(self, question: Question) -> Translator:
+    def stream(self, question: Question) -> OllamaStream:
         return OllamaStream(question.answer_id, question.model, question.created_s,
                             question.prompt_tokens, chat=question.path.endswith("chat/completions"))
 

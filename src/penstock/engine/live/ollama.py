@@ -13,10 +13,12 @@ _DURATIONS = {"total_duration": "total_s", "load_duration": "load_s",
 
 
 class OllamaStream:
-    """Makes OpenAI's events of Ollama's stream, which is one JSON object a line.
+    """Makes OpenAI's events of Ollama's stream, which is one JSON object a line, wherever the
+    network has cut it.
 
     The last line has the counts; where it lacks one (older versions leave out the prompt's when all
-    of it was cached), the caller's estimate and the number of lines stand in.
+    of it was cached), the caller's estimate and the number of lines stand in. ``load_s`` is how
+    long the model was loaded for this answer, None as long as nothing was said of it.
     """
 
     def __init__(self, answer_id: str, model: str, created_s: int, prompt_tokens: int, *,
@@ -34,12 +36,14 @@ class OllamaStream:
         self._done = False
 
     def feed(self, chunk: bytes) -> bytes:
+        """Events that are complete with these bytes. Raises ValueError for what is no stream."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if len(self._rest) > MOST_EVENT_BYTES:
             raise ValueError(f"a line of more than {MOST_EVENT_BYTES:,} bytes")
         return b"".join(self._events(line) for line in lines if line.strip())
 
     def close(self) -> bytes:
+        """What there is to say at the end. Raises ValueError in the middle of a line."""
         rest, self._rest = self._rest, b""
         return self._events(rest) if rest.strip() else b""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.engine.live.breaker import Breaker
 from penstock.engine.live.metrics_text import EngineLoad
+from penstock.engine.live.outliers import MOST_EJECTION_S, Track, ejection_s
 
 LEAST_PENDING_TOKENS = 8.0
 """What an answer is taken to have before it while it goes on past its expected length."""
@@ -41,7 +42,8 @@ class EngineFacts:
     """What does not change: where it is, what it serves, how large and how fast it is.
 
     ``kind`` names the software that answers there (``auto``: it is known by its metrics), and
-    ``served_as`` is what it calls the model, where that is not the model's name.
+    ``served_as`` is what it calls the model, where that is not the model's name. ``confidential``
+    says whether its accelerators run in that mode.
     """
 
     replica_id: int
@@ -52,6 +54,7 @@ class EngineFacts:
     speed: float
     kind: str = "auto"
     served_as: str | None = None
+    confidential: bool = False
 
 
 @dataclass(slots=True)
@@ -125,6 +128,10 @@ class EngineState:
         self._load = EngineLoad()
         self._load_s = UNSEEN_LOAD_S
         self._back_since_s = NEVER_S
+        self.track = Track()
+        self._ejection: tuple[float, str] | None = None
+        self._ejected_until_s = NEVER_S
+        self._num_ejections = 0
 
     @property
     def in_flight(self) -> dict[int, InFlight]:
@@ -165,16 +172,27 @@ class EngineState:
         if load_s >= COLD_LOAD_S:
             self._load_s = load_s
 
-    def succeeded(self, now_s: float) -> None:
-        """A request went well."""
+    def succeeded(self, now_s: float, latency_s: float | None = None) -> None:
+        """A request went well, with that time to its first byte."""
         self.num_served += 1
+        self.track.add(now_s, failed=False, latency_s=latency_s)
         if self.breaker.succeeded():
             self._back_since_s = now_s
 
     def failed(self, now_s: float) -> None:
         """A request failed for a reason that lies with the engine."""
         self.num_failed += 1
+        self.track.add(now_s, failed=True)
         self.breaker.failed(now_s)
+
+    def eject(self, why: str, now_s: float) -> None:
+        """The engine is to be left alone, for longer each time."""
+        if now_s - self._ejected_until_s > MOST_EJECTION_S:
+            self._num_ejections = 0  # it did well for long enough since
+        self._ejected_until_s = now_s + ejection_s(self._num_ejections)
+        self._ejection = (self._ejected_until_s, why)
+        self._num_ejections += 1
+        self.track = Track(at_s=now_s)
 
     # -- what follows ---------------------------------------------------------------------------
 
@@ -184,7 +202,22 @@ class EngineState:
             return "is being drained"
         if not self.healthy:
             return "does not answer" if self.observed_at_s > NEVER_S else "was never seen"
-        return self.breaker.reason(now_s)
+        return self.breaker.reason(now_s) or self.ejected(now_s)
+
+    def ejected(self, now_s: float) -> str | None:
+        """Why the engine is left alone, None if it is not. Where nobody else is left, it may get
+        requests all the same."""
+        if self._ejection is None:
+            return None
+        if now_s < self._ejection[0]:
+            return self._ejection[1]
+        self._ejection, self._back_since_s = None, now_s
+        return None
+
+    def last_resort(self, now_s: float) -> bool:
+        """Whether nothing speaks against the engine but that it is ejected."""
+        return (self.healthy and not self.draining and self.breaker.reason(now_s) is None
+                and self.ejected(now_s) is not None)
 
     def snapshot(self, now_s: float, *, with_queue: bool = False) -> ReplicaSnapshot:
         """The state as a router sees it; the queue is the gateway's own requests in their order."""

@@ -30,13 +30,19 @@ class Watcher:
         await asyncio.gather(*(self._look_at(engine) for engine in self._engines))
 
     async def run(self) -> None:
-        """Ask until cancelled; a slow engine holds up no other."""
-        await asyncio.gather(*(self._follow(engine) for engine in self._engines))
-
-    async def _follow(self, engine: EngineState) -> None:
-        while True:
-            await asyncio.sleep(self._period_s)
-            await self._look_at(engine)
+        """Ask until cancelled; a slow engine holds up no other, and new ones are asked as well."""
+        asked: dict[EngineState, asyncio.Task[None]] = {}
+        try:
+            while True:
+                for engine in self._engines:
+                    if engine not in asked:
+                        asked[engine] = asyncio.create_task(self._look_at(engine))
+                await asyncio.sleep(self._period_s)
+                asked = {engine: task for engine, task in asked.items() if not task.done()}
+        finally:
+            for task in asked.values():
+                task.cancel()
+            await asyncio.gather(*asked.values(), return_exceptions=True)
 
     async def _look_at(self, engine: EngineState) -> None:
         try:

@@ -1,7 +1,7 @@
 """One run of load on a live endpoint, and what it came to."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,7 @@ from penstock.experiment.load.manner import CLASS_HEADER, Manner, Probed, probe
 from penstock.experiment.load.outcomes import Outcomes
 from penstock.experiment.load.plan import LoadPlan
 from penstock.experiment.load.prompts import Prompts
+from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.summary import Usage, summarise
 from penstock.metrics.table import RequestTable
 
@@ -39,10 +40,16 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class BenchRun:
-    """The requests of one run, and its summary in the form that simulations have."""
+    """The requests of one run, and its summary in the form that simulations have.
+
+    ``sent_s`` is when each row's request really left, on the table's clock; ``failures`` how and
+    why each failed, empty for those that did not.
+    """
 
     table: RequestTable
     summary: dict[str, Any]
+    sent_s: FloatColumn
+    failures: tuple[str, ...]
 
     @property
     def meets(self) -> bool:
@@ -64,7 +71,7 @@ async def bench(target: Target, plan: LoadPlan, probed: Probed | None = None,
             probed = await probed_server(client, target, plan)
         began = datetime.now(UTC).isoformat(timespec="milliseconds")
         outcomes = await _drive(client, target, plan, probed, on_progress, prompt_round)
-    return BenchRun(outcomes.table(), _summary(target, plan, probed, outcomes, began))
+    return finished_run(plan, outcomes, {"began": began, **_load(target, plan, probed)})
 
 
 async def probed_server(client: EngineClient, target: Target, plan: LoadPlan) -> Probed:
@@ -114,26 +121,36 @@ async def _drive(client: EngineClient, target: Target, plan: LoadPlan, probed: P
     return outcomes
 
 
-def _summary(target: Target, plan: LoadPlan, probed: Probed, outcomes: Outcomes,
-             began: str) -> dict[str, Any]:
-    table, manner = outcomes.table(), probed.manner
-    usage = Usage(np.zeros(0), plan.cost_per_hour)
-    patience = target.patience
+def _load(target: Target, plan: LoadPlan, probed: Probed) -> dict[str, Any]:
+    """How the requests were put: all that a repetition needs, but the key."""
+    manner, patience = probed.manner, target.patience
+    return {
+        "url": target.url, "loop": "open" if plan.concurrency is None else "closed",
+        **plan.stated, "api": manner.api, "model": manner.model, "prompts": manner.form,
+        "shared_prompt_tokens": target.shared_prompt_tokens, "stream": manner.stream,
+        "exact_outputs": manner.exact, "extra": dict(manner.extra),
+        "tokens_per_word": probed.scale.per_word, "overhead_tokens": probed.scale.overhead,
+        "timeouts_s": {"connect": patience.connect_s, "first_token": patience.first_token_s,
+                       "total": patience.total_s},
+        "notes": list(probed.notes)}
+
+
+def finished_run(plan: LoadPlan, outcomes: Outcomes, load: Mapping[str, Any],
+                 gaps_known: bool = True) -> BenchRun:
+    """The run's table and summary; ``load`` is what the summary says of how it was put.
+
+    Without ``gaps_known`` only the mean of each request's gaps is, not their tail.
+    """
+    table = outcomes.table()
+    if not gaps_known:
+        unknown = np.full(len(table), np.nan)
+        table = replace(table, itl_p99_s=unknown, itl_max_s=unknown)
     summary = {
         "name": plan.name, "version": __version__, "engine": "live", "seed": plan.seed,
-        **summarise(table, plan.classes, usage),
+        **summarise(plan.counted(table), plan.classes, Usage(np.zeros(0), plan.cost_per_hour)),
         "refusals": outcomes.refusals(), "outcomes": outcomes.counts(),
-        "generator": outcomes.generator(),
-        "load": {
-            "url": target.url, "began": began,
-            "loop": "open" if plan.concurrency is None else "closed", **plan.stated,
-            "api": manner.api, "model": manner.model, "prompts": manner.form,
-            "shared_prompt_tokens": target.shared_prompt_tokens, "stream": manner.stream,
-            "exact_outputs": manner.exact, "extra": dict(manner.extra),
-            "tokens_per_word": probed.scale.per_word, "overhead_tokens": probed.scale.overhead,
-            "timeouts_s": {"connect": patience.connect_s, "first_token": patience.first_token_s,
-                           "total": patience.total_s},
-            "notes": list(probed.notes)},
+        "generator": outcomes.generator(), "load": dict(load),
     }
     fleet = plan.fleet_document
-    return summary if fleet is None else {**summary, "fleet": fleet}
+    return BenchRun(table, summary if fleet is None else {**summary, "fleet": fleet},
+                    outcomes.sent_s(), outcomes.failures())

@@ -75,16 +75,17 @@ async def probe(client: EngineClient, manner: Manner, model: str = "") -> Probed
     Raises InputError when it cannot be reached or takes none of them.
     """
     notes: list[str] = []
-    refusal = None
+    refusals: dict[str, None] = {}
     for tried in _manners(manner):
         answer = await _ask(client, tried, model, _PROBE_WORDS[0])
         if answer.outcome == UNREACHABLE:
             raise InputError(f"{client.base_url}: cannot be reached ({answer.reason})")
         if answer.outcome != INVALID:
             break
-        refusal = refusal or answer.reason
+        refusals[answer.reason] = None
     else:
-        raise InputError(f"{client.base_url}{manner.path}: does not accept requests: {refusal}")
+        raise InputError(f"{client.base_url}{manner.path}: does not accept requests: "
+                         + "; ".join(refusals))
     if manner.exact and not tried.exact:
         notes.append("answers end where the model ends them: the server does not take ignore_eos")
     if not answer.finished:
@@ -113,7 +114,7 @@ def _manners(manner: Manner) -> list[Manner]:
 async def _ask(client: EngineClient, manner: Manner, model: str, num_words: int) -> Answer:
     prompt: str | list[int] = " ".join(WORDS[i % len(WORDS)] for i in range(num_words))
     if manner.form == "ids":
-        prompt = [1000 + i for i in range(num_words)]
+        prompt = [100 + i for i in range(num_words)]
     return await client.ask(manner.body(prompt, 1, model), manner.path)
 
 

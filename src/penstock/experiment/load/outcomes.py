@@ -17,7 +17,7 @@ from penstock.engine.live.answer import (
     Answer,
 )
 from penstock.metrics import table as tables
-from penstock.metrics.definitions import Latencies, request_latencies
+from penstock.metrics.definitions import FloatColumn, Latencies, request_latencies
 from penstock.metrics.summary import percentiles
 from penstock.metrics.table import NO_REPLICA, STATUSES, RequestTable
 from penstock.workload.workload import Workload
@@ -80,11 +80,23 @@ class Outcomes:
 
     # -- what came of it ------------------------------------------------------------------------
 
+    def _ordered(self) -> list[_Row]:
+        return sorted(self._rows, key=lambda one: (one.due_s, one.number))
+
+    def sent_s(self) -> FloatColumn:
+        """When the request of each of the table's rows was sent."""
+        return np.array([one.sent_s for one in self._ordered()], dtype=np.float64)
+
+    def failures(self) -> tuple[str, ...]:
+        """Of each of the table's rows how it failed and why, empty where it did not."""
+        return tuple("" if one.outcome == FINISHED else f"{one.outcome}: {one.reason}"
+                     for one in self._ordered())
+
     def table(self) -> RequestTable:
         """All rows in order of when they were due, judged. Raises ValueError without any."""
         if not self._rows:
             raise ValueError("no request was sent")
-        workload, found = self._workload, sorted(self._rows, key=lambda r: (r.due_s, r.number))
+        workload, found = self._workload, self._ordered()
         rows = np.array([one.row for one in found], dtype=np.int64)
 
         def floats(name: str) -> Any:

@@ -9,10 +9,11 @@ import numpy as np
 
 from penstock.core.errors import InputError, nearest
 from penstock.core.slo import ServiceClass, Slo
-from penstock.fleet.judge import cost_per_hour
+from penstock.fleet.judge import cost_per_hour, counted
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.fleet.write import resolved
+from penstock.metrics.table import RequestTable
 from penstock.workload.arrivals import ArrivalProcess, constant, gamma, poisson
 from penstock.workload.length_tables import length_table, length_table_names
 from penstock.workload.lengths import (
@@ -41,7 +42,7 @@ class LoadPlan:
 
     ``concurrency`` keeps so many under way instead of the workload's own times; then
     ``num_requests`` and ``duration_s`` say when it ends. ``stated`` is what summary.json tells of
-    how the plan came about, ``fleet_text`` the fleet it came from.
+    how the plan came about.
     """
 
     name: str
@@ -58,6 +59,10 @@ class LoadPlan:
     def cost_per_hour(self) -> float:
         """What the fleet's replicas cost, 0 where they are not known."""
         return cost_per_hour(self.fleet) if self.fleet is not None else 0.0
+
+    def counted(self, table: RequestTable) -> RequestTable:
+        """The requests that count: all but those of a fleet's warm-up."""
+        return counted(self.fleet, table) if self.fleet is not None else table
 
     @property
     def fleet_document(self) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ _TEXT = (
     "men met mix mom mud net new nor not now nut odd off oil old one our out owe own pay pen pet "
     "pig pin put ran red run sad sat saw say sea see set")
 WORDS = tuple(_TEXT.split())
-_FIRST_ID, _NUM_IDS = 1000, 2048  # within the vocabulary of any model of today
+_FIRST_ID, _NUM_IDS = 100, 400  # within the vocabulary of any model, tiny ones for tests too
 _NUM_DIGITS = 4  # words that tell prompts apart: 128^4 of them
 
 

@@ -4,6 +4,7 @@ The idea of Block (arXiv 2508.03611): the dispatcher simulates the candidate's o
 predicted lengths, in place of a single number for its load.
 """
 
+import heapq
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -19,90 +20,106 @@ from penstock.predict.latency import LatencyPrior
 _AHEAD_STEPS = 4000  # a queue that is not through by then is long enough to be called full
 
 
-class _Running:
-    """One request in the replay."""
-
-    __slots__ = ("context", "output_left", "prompt_left")
-
-    def __init__(self, work: QueuedWork) -> None:
-        self.prompt_left = work.prompt_tokens_left
-        self.context = work.context_tokens
-        self.output_left = max(1, round(work.output_tokens_left))
-
-
 class _Replay:
-    """A replica played forward: chunked prefill in order, within its seats and its KV cache."""
+    """A replica played forward: chunked prefill in order, within its seats and its KV cache.
+
+    Decodes all advance by one token a turn, so each is kept as the turn of its last token and the
+    context that it would have had at turn 0; a step costs O(log n), not O(n).
+    """
 
     def __init__(self, prior: LatencyPrior, queue: Sequence[QueuedWork],
                  kv_total_tokens: int) -> None:
         self._prior = prior
         self._kv_total_tokens = kv_total_tokens
-        self._waiting = deque(_Running(work) for work in queue)
-        self._running: list[_Running] = []
-        self._held = 0
+        self._waiting = deque(queue)
+        self._prompts: deque[list[int]] = deque()  # [tokens left, context, output tokens]
+        self._decodes: list[tuple[int, int]] = []  # heap of (last turn, context at turn 0)
+        self._turn = 0
+        self._context = 0  # of all decodes
+        self._prompt_kv = 0  # of all prompts, computed or not
         self.now_s = 0.0
 
-    def step(self) -> list[_Running]:
-        """The next step, or a stretch of steps that only decode: whose prompts it completed."""
-        self._seat()
-        decodes = [one for one in self._running if not one.prompt_left]
-        context = sum(one.context for one in decodes)
-        chunk, work, completed = self._take_prompts()
-        steps = 1 if chunk or not decodes else max(1, min(one.output_left for one in decodes))
-        grown = context + len(decodes) * (steps - 1) // 2
-        self.now_s += steps * self._prior.step.seconds(chunk, work, len(decodes), grown)
-        for one in decodes:
-            one.context += steps
-            one.output_left -= steps
-        self._held += steps * len(decodes)
-        for one in completed:
-            one.output_left -= 1
-        for one in [r for r in self._running if not r.prompt_left and r.output_left <= 0]:
-            self._running.remove(one)
-            self._held -= one.context
-        return completed
+    def run(self, newcomer: QueuedWork) -> tuple[float, float]:
+        """(seconds to the first token, seconds to the last) of one more at the end of the queue."""
+        self._waiting.append(newcomer)
+        behind = len(self._waiting)
+        first_s, ours_ends = 0.0, -1
+        for _ in range(_AHEAD_STEPS):
+            completed = self._step()
+            if completed and behind > 0:
+                behind -= len(completed)
+                if behind <= 0:  # prompts are computed in order, so ours is the last of them
+                    first_s, ours_ends = self.now_s, completed[-1]
+            if 0 <= ours_ends <= self._turn:
+                break
+        return first_s or self.now_s, self.now_s
 
-    def _seat(self) -> None:
-        while self._waiting and len(self._running) < self._prior.max_num_seqs:
-            need = self._waiting[0].context + self._waiting[0].prompt_left
-            if self._running and self._held + need > self._kv_total_tokens:
-                return
-            self._held += need
-            self._running.append(self._waiting.popleft())
+    def _step(self) -> list[int]:
+        """The next step, or the stretch of steps until a decode ends: for every prompt that it
+        completed, the turn of its last token."""
+        behind_decodes = self._seat()
+        chunk, work, finished = self._take_prompts()
+        num = len(self._decodes)
+        turns = 1 if chunk or not num else max(1, self._decodes[0][0] - self._turn)
+        self.now_s += turns * self._prior.step.seconds(chunk, work, num,
+                                                       self._context + num * (turns - 1) // 2)
+        self._turn += turns
+        self._context += num * turns
+        ends: list[int] = behind_decodes
+        for context, output in finished:
+            ends.append(self._turn + output - 1)
+            self._decode(context, output - 1)
+        while self._decodes and self._decodes[0][0] <= self._turn:
+            _, base = heapq.heappop(self._decodes)
+            self._context -= base + self._turn
+        return ends
 
-    def _take_prompts(self) -> tuple[int, float, list[_Running]]:
+    def _decode(self, context: int, output_left: int) -> None:
+        heapq.heappush(self._decodes, (self._turn + output_left, context - self._turn))
+        self._context += context
+
+    def _seat(self) -> list[int]:
+        """Let those in that fit; of those that decode already, the turns of their last tokens."""
+        ends: list[int] = []
+        while (self._waiting
+               and len(self._prompts) + len(self._decodes) < self._prior.max_num_seqs):
+            work = self._waiting[0]
+            need = work.context_tokens + work.prompt_tokens_left
+            held = self._context + self._prompt_kv
+            if held and held + need > self._kv_total_tokens:
+                break
+            self._waiting.popleft()
+            output = max(1, round(work.output_tokens_left))
+            if work.prompt_tokens_left > 0:
+                self._prompts.append([work.prompt_tokens_left, work.context_tokens, output])
+                self._prompt_kv += need
+            else:
+                self._decode(work.context_tokens, output)
+                ends.append(self._turn + output)
+        return ends
+
+    def _take_prompts(self) -> tuple[int, float, list[tuple[int, int]]]:
+        """(tokens, attention work, those completed) of the prompts' share of a step."""
         budget, work = self._prior.chunk_tokens, 0.0
-        completed: list[_Running] = []
-        for one in self._running:
-            take = min(one.prompt_left, budget)
-            if take > 0:
-                work += take * (one.context + 0.5 * take)
-                one.prompt_left -= take
-                one.context += take
-                budget -= take
-                if not one.prompt_left:
-                    completed.append(one)
-        return self._prior.chunk_tokens - budget, work, completed
-
-    def join(self, work: QueuedWork) -> _Running:
-        """One more at the end of the queue."""
-        one = _Running(work)
-        self._waiting.append(one)
-        return one
+        finished: list[tuple[int, int]] = []
+        while self._prompts and budget > 0:
+            prompt = self._prompts[0]
+            take = min(prompt[0], budget)
+            work += take * (prompt[1] + 0.5 * take)
+            prompt[0] -= take
+            prompt[1] += take
+            budget -= take
+            if not prompt[0]:
+                self._prompts.popleft()
+                self._prompt_kv -= prompt[1]
+                finished.append((prompt[1], prompt[2]))
+        return self._prior.chunk_tokens - budget, work, finished
 
 
 def forward(prior: LatencyPrior, queue: Sequence[QueuedWork], kv_total_tokens: int,
             newcomer: QueuedWork) -> tuple[float, float]:
     """(seconds to the newcomer's first token, seconds to its last) behind ``queue``."""
-    replay = _Replay(prior, queue, kv_total_tokens)
-    ours = replay.join(newcomer)
-    first_s = 0.0
-    for _ in range(_AHEAD_STEPS):
-        if ours in replay.step():
-            first_s = replay.now_s
-        if not ours.prompt_left and ours.output_left <= 0:
-            break
-    return first_s or replay.now_s, replay.now_s
+    return _Replay(prior, queue, kv_total_tokens).run(newcomer)
 
 
 class Predictive:

@@ -101,8 +101,8 @@ MODEL_FIRST: Mapping[str, Mapping[str, Setting]] = {
 
 TOGETHER: Mapping[str, Mapping[str, Setting]] = {
     "joint": {"answer_value": Number(0, _ANY), "second_value": Number(0, _ANY),
-              "late_share": Number(0, 1), "min_chance": Number(0, 1), "relax": Words(("chance", "quality")),
-              "caution": Number(0, 100), "affinity": Flag()},
+              "late_share": Number(0, 1), "min_chance": Number(0, 1),
+              "relax": Words(("chance", "quality")), "caution": Number(0, 100), "affinity": Flag()},
     "routebalance": {"preset": Word(tuple(PRESETS)), "norm": Word(("raw", "minmax", "scaled")),
                      "filter": Word(("none", "slos_serve", "polyserve", "qlm", "cdf")),
                      "latency": Number(0, 1), "cost": Number(0, 1), "quality": Number(0, 1),

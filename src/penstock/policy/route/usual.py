@@ -21,12 +21,13 @@ class UsualForecasts:
         self._class_of: OrderedDict[int, str] = OrderedDict()
 
     def of(self, request: Request) -> Mapping[str, Forecast]:
-        """The request's own forecasts, else the usual ones, by model."""
-        if request.forecasts:
-            return request.forecasts
+        """The request's own forecasts and the usual ones for other models, by model."""
+        own = request.forecasts
+        if own and self._qualities.keys() <= own.keys():
+            return own
         name = request.service_class.name
         mean, high = self._lengths.mean(name), self._lengths.quantile(name, 0.9)
-        return {model: Forecast(mean, high, quality, 0.0, "history")
+        return {model: own.get(model) or Forecast(mean, high, quality, 0.0, "history")
                 for model, quality in self._qualities.items()}
 
     def sent(self, request: Request) -> None:

@@ -11,7 +11,17 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 
 from aiohttp import web
 
-from fake_engines import DONE, event, http_engine, nobody, raw_engine, streaming, token, usage, whole
+from fake_engines import (
+    DONE,
+    event,
+    http_engine,
+    nobody,
+    raw_engine,
+    streaming,
+    token,
+    usage,
+    whole,
+)
 from penstock.core.errors import InputError
 from penstock.core.slo import Slo
 from penstock.engine.emulate.cluster import EmulatorOptions, emulated_cluster
@@ -194,3 +204,41 @@ def test_sweeps(variable, levels) -> None:
     assert [(row[variable], row["sent"], row["finished"]) for row in rows] == [
         (level, num, num) for level in levels]
     assert all(row["meets_slo"] for row in rows)
+
+
+def test_requests_of_the_warm_up_are_sent_and_not_counted() -> None:
+    async def run():
+        fleet = parse_fleet(FLEET, overrides={"traffic[0].rate_per_s": 1000, "run.warmup_s": 0.02})
+        async with http_engine(streaming(*ANSWER)) as url:
+            return await bench(Target(url), fleet_plan(fleet))
+
+    found = asyncio.run(run())
+    counted = found.table.arrival_s >= 0.02
+    assert len(found.table) == found.summary["outcomes"]["sent"] == 60
+    assert 0 < found.summary["overall"]["received"] == counted.sum() < 60
+
+
+@pytest.mark.parametrize("cut", ["half-closed", "reset"])
+def test_connections_that_end_in_the_middle(cut) -> None:
+    """Of every other request the server sends one token and ends the connection, well or not."""
+    numbers = count()
+
+    async def answer(request):
+        if next(numbers) % 2 == 0:
+            return await streaming(*ANSWER)(request)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(token("a"))
+        if cut == "reset":
+            request.transport.abort()
+        else:
+            request.transport.write_eof()
+            await asyncio.sleep(0.05)
+            request.transport.close()
+        return response
+
+    found = ran(http_engine(answer), option_plan(
+        LoadOptions(2000.0, 20, prompt="20", output="3")), manner=Manner(model="fake", exact=False))
+    outcomes = found.summary["outcomes"]
+    assert outcomes["finished"] == 10
+    assert outcomes["failed"] == {"broken": {"before_first_token": 0, "after_first_token": 10}}

@@ -62,7 +62,7 @@ def reproduce_routebalance(data: Path, options: Options) -> Reproduction:
         Figure("quality of the best answer per prompt", ORACLE_QUALITY,
                oracle_quality(workload.answers), tolerance=0.04, note="drawn to agree"),
         Figure("prompts of which the predictor names the best model", BEST_NAMED,
-               best_named(workload.answers), tolerance=0.15, note="drawn; no better than published")]
+               best_named(workload.answers), tolerance=0.15, note="drawn; not above published")]
     cells: dict[tuple[str, float], list[Cell]] = {}
     for rate, chosen, seed in _runs(options.seed):
         options.on_progress(f"{chosen.name} at {rate:g} requests/s, seed {seed}")

@@ -1,0 +1,124 @@
+"""``penstock collect``: rows to train predictors on."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.exits import OK
+from penstock.cli.options import AsJson, FleetFile, Settings, read_fleet
+from penstock.core.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from penstock.experiment.collect.run import JudgeAt
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Example: penstock collect gateway.yaml --prompts prompts.jsonl --metric f1 "
+                    "--out rows")
+def collect(
+    fleet_file: FleetFile,
+    prompts: Annotated[Path, typer.Option(
+        "--prompts", metavar="FILE", show_default=False,
+        help="Prompts: .jsonl or .csv with prompt and perhaps reference, or .txt, one a line.")],
+    out: Annotated[Path, typer.Option(
+        "--out", metavar="DIR", show_default=False,
+        help="Folder for the rows; that of a run which was cut off goes on.")],
+    models: Annotated[str, typer.Option(
+        "--models", metavar="LIST", help="Models to ask, parted by commas; default: all.",
+        show_default=False)] = "",
+    metric: Annotated[str | None, typer.Option(
+        "--metric", metavar="NAME", show_default=False,
+        help="Quality by reference: exact (numbers and short answers), f1, rouge-l or chrf.",
+    )] = None,
+    judge: Annotated[str | None, typer.Option(
+        "--judge", metavar="URL", show_default=False,
+        help="OpenAI-compatible server whose model grades answers that no metric does.")] = None,
+    judge_model: Annotated[str | None, typer.Option(
+        "--judge-model", metavar="NAME", show_default=False, help="The judge's model.")] = None,
+    judge_key_file: Annotated[Path | None, typer.Option(
+        "--judge-key-file", metavar="FILE", show_default=False,
+        help="File with the judge's API key.")] = None,
+    api_key_file: Annotated[Path | None, typer.Option(
+        "--api-key-file", metavar="FILE", show_default=False,
+        help="File with the engines' API key; else PENSTOCK_API_KEY or OPENAI_API_KEY.")] = None,
+    max_tokens: Annotated[int, typer.Option(
+        "--max-tokens", min=1, max=1_000_000, metavar="N", help="Longest answer.")] = 512,
+    concurrency: Annotated[int, typer.Option(
+        "--concurrency", min=1, max=10_000, metavar="N",
+        help="Prompts under way at once; vary it, or latencies under load are not seen.")] = 8,
+    api: Annotated[str, typer.Option(
+        "--api", metavar="NAME", help="chat or completions.")] = "chat",
+    timeout_s: Annotated[float, typer.Option(
+        "--timeout", min=0.1, metavar="SECONDS", help="Longest wait for one answer.")] = 600.0,
+    settings: Settings = None, as_json: AsJson = False,
+) -> int:
+    """Ask one replica of every model each prompt, and keep states, answers, latencies, quality.
+
+    The rows (rows.parquet) are what `penstock train` learns from. A run that was cut off goes on
+    when it is called again: no answer is lost, and none is asked twice.
+    """
+    import os
+
+    from penstock.cli.console import print_json, print_tables, progress
+    from penstock.experiment.collect.prompts import read_prompts
+
+    try:
+        from penstock.engine.live.address import api_key
+        from penstock.engine.live.client import Patience
+        from penstock.experiment.collect.broadcast import CollectOptions, check_metric
+        from penstock.experiment.collect.run import Sources
+        from penstock.experiment.collect.run import collect as run
+    except ImportError as error:
+        raise InputError("collect needs aiohttp, which the extra 'serve' brings: "
+                         "pip install 'penstock[serve]'") from error
+    if api not in ("chat", "completions"):
+        raise InputError(f"--api {api[:40]!r}: expected chat or completions")
+    fleet = read_fleet(fleet_file, settings)
+    found, digest = read_prompts(prompts)
+    check_metric(metric, found, str(prompts))
+    sources = Sources(fleet, found, digest, [name for name in models.split(",") if name],
+                      _judge(judge, judge_model, judge_key_file),
+                      api_key(os.environ, api_key_file), Patience(total_s=timeout_s))
+    options = CollectOptions(max_tokens, concurrency, api == "chat", metric=metric)
+    with progress("collecting") as update:
+
+        def on_row(done: int, row: "Mapping[str, Any]") -> None:
+            update(f"{row['model']}: {row['outcome']}", done)
+
+        counts = run(sources, options, out, on_row)
+    if as_json:
+        print_json({"rows": str(out / "rows.parquet"), "models": counts})
+    else:
+        print_tables(_tables(counts, out))
+    return OK
+
+
+def _judge(url: str | None, model: str | None, key_file: Path | None) -> "JudgeAt | None":
+    from penstock.engine.live.address import api_key, base_url
+    from penstock.experiment.collect.run import JudgeAt
+
+    if url is None:
+        if model or key_file:
+            raise InputError("--judge-model and --judge-key-file go with --judge URL")
+        return None
+    if not model:
+        raise InputError("--judge needs --judge-model NAME")
+    # The engines' key is not for another server: the judge gets its own or none.
+    return JudgeAt(base_url(url), model, api_key({}, key_file))
+
+
+def _tables(counts: "list[dict[str, Any]]", out: Path) -> list[Any]:
+    from penstock.report.tables import plain_table
+
+    cells = [(one["model"], f"{one['rows']:,}", f"{one['finished']:,}", f"{one['failed']:,}",
+              f"{one['judged']:,}", f"{one['judge_failures']:,}",
+              "" if one["mean_quality"] is None else f"{one['mean_quality']:.3f}",
+              "" if one["mean_output_tokens"] is None else f"{one['mean_output_tokens']:.0f}")
+             for one in counts]
+    return [plain_table("Collected", ("model", "rows", "finished", "failed", "judged",
+                                      "judge failed", "mean quality", "mean tokens"), cells),
+            f"rows: {out / 'rows.parquet'}"]

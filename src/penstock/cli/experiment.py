@@ -1,0 +1,118 @@
+"""``penstock experiment``: measurements that answer one question."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penstock.cli.exits import MISSED, OK
+from penstock.cli.options import AsJson
+from penstock.core.errors import InputError
+
+app = typer.Typer(add_completion=False)
+
+
+@app.callback(epilog="Example: penstock experiment variance http://127.0.0.1:8001")
+def _experiment() -> None:
+    """Measurements that answer one question each."""
+
+
+@app.command(epilog="Example: penstock experiment variance http://127.0.0.1:8001 "
+                    "http://127.0.0.1:8002 --repeats 30 --out variance")
+def variance(
+    urls: Annotated[list[str], typer.Argument(
+        metavar="URL...", show_default=False,
+        help="One or more replicas; their key is in PENSTOCK_API_KEY or OPENAI_API_KEY.")],
+    repeats: Annotated[int, typer.Option(
+        "--repeats", min=2, max=100_000, metavar="N",
+        help="How often one request is sent to each replica.")] = 20,
+    requests: Annotated[int, typer.Option(
+        "--requests", min=2, max=100_000, metavar="N",
+        help="How many different requests of one length are sent to each.")] = 20,
+    shuffles: Annotated[int, typer.Option(
+        "--shuffles", min=0, max=1000, metavar="N",
+        help="In how many orders so many requests are sent to each.")] = 3,
+    prompt_tokens: Annotated[int, typer.Option(
+        "--prompt-tokens", min=1, max=10_000_000, metavar="N", help="Length of prompts.")] = 256,
+    max_tokens: Annotated[int, typer.Option(
+        "--max-tokens", min=1, max=10_000_000, metavar="N",
+        help="Most tokens of an answer; it ends where the model ends it.")] = 256,
+    model: Annotated[str | None, typer.Option(
+        "--model", metavar="NAME", show_default=False,
+        help="Model to ask for; default: each server's only one.")] = None,
+    api: Annotated[str, typer.Option(
+        "--api", metavar="completions|chat", help="Which endpoint to ask.")] = "completions",
+    prompts: Annotated[str, typer.Option(
+        "--prompts", metavar="text|ids", help="Words or token ids.")] = "text",
+    body: Annotated[str | None, typer.Option(
+        "--body", metavar="JSON", show_default=False,
+        help="Further fields of every request, such as '{\"temperature\": 0}'.")] = None,
+    timeout: Annotated[float, typer.Option(
+        "--timeout", min=1e-3, max=1e6, metavar="SECONDS",
+        help="Longest that an answer may take.")] = 600.0,
+    api_key_file: Annotated[Path | None, typer.Option(
+        "--api-key-file", metavar="FILE", show_default=False,
+        help="Read the key from this file instead of the environment.")] = None,
+    out: Annotated[Path | None, typer.Option(
+        "--out", metavar="DIR", show_default=False,
+        help="Keep variance.json, observations.csv and report.html in this new folder.")] = None,
+    seed: Annotated[int, typer.Option(
+        "--seed", min=0, metavar="N", help="Seed of prompts and orders.")] = 0,
+    as_json: AsJson = False,
+) -> int:
+    """Measure how much answers and latencies vary, and whether replicas differ.
+
+    One request is sent again and again to every replica, then different ones of its length, then
+    those in shuffled orders, one at a time and replicas in turn. Per measure (output length, TTFT,
+    TPOT, e2e, KV memory where /metrics tells): mean, standard deviation, coefficient of variation,
+    quantiles, and which part of the variance lies between replicas, requests and rounds.
+    Exit status 1 when a request did not finish.
+    """
+    import asyncio
+
+    from penstock.cli.console import note, print_json, print_tables, progress
+
+    try:
+        from penstock.experiment.load.variance import (
+            VarianceOptions,
+            measure_variance,
+            schedule,
+        )
+    except ImportError as error:
+        raise InputError("experiment variance needs aiohttp, which the extra 'serve' brings: "
+                         "pip install 'penstock[serve]'") from error
+    from penstock.cli.load_input import target_of
+    from penstock.report.variance_view import variance_tables
+
+    targets = [target_of(url, api=api, model=model, prompts=prompts, stream=True, exact=False,
+                         class_to_engine=False, body=body, timeout_s=timeout,
+                         first_token_timeout_s=None, api_key_file=api_key_file,
+                         shared_prompt_tokens=0) for url in urls]
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {out}: holds something already; expected a new folder")
+    options = VarianceOptions(repeats, requests, shuffles, prompt_tokens, max_tokens, seed)
+    with progress("asking", len(schedule(len(targets), options))) as update:
+        found, document = asyncio.run(measure_variance(
+            targets, options, lambda done: update(f"{done:,} answered", done)))
+    if out is not None:
+        _keep(out, document, [one.row() for one in found])
+        note(f"files in {out}")
+    if as_json:
+        print_json(document)
+    else:
+        print_tables(variance_tables(document))
+    return OK if all(one.outcome == "finished" for one in found) else MISSED
+
+
+def _keep(folder: Path, document: "dict[str, object]", rows: "list[dict[str, object]]") -> None:
+    from penstock.report.files import write_summary
+    from penstock.report.rows import write_rows
+    from penstock.report.variance_view import write_variance_page
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_summary(folder / "variance.json", document)
+        write_rows(folder / "observations.csv", rows)
+        write_variance_page(folder / "report.html", document, rows)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from error

@@ -1,0 +1,1 @@
+"""How well a predictor chooses between a weak, cheap model and a strong one."""

@@ -1,0 +1,163 @@
+"""How requests of each class fared: those that met every target, over those that should have."""
+
+import math
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from penstock.core.slo import ServiceClass, Slo
+
+MOST_RECENT = 500
+_TICK_S, _TICKS = 2.0, 90
+_JUDGED = ("finished", "failed", "broken", "shed")
+"""Outcomes that count: who left, or asked for what cannot be, was not missed."""
+
+
+@dataclass(slots=True)
+class ClassTally:
+    """Requests of one class since the gateway began, with the latencies of the last of them."""
+
+    slo: Slo
+    num_judged: int = 0
+    num_met: int = 0
+    output_tokens: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    ttft_s: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_RECENT))
+    e2e_s: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_RECENT))
+    recent_met: deque[bool] = field(default_factory=lambda: deque(maxlen=MOST_RECENT))
+
+
+class End(NamedTuple):
+    """How one request ended: ``output_tokens`` as the engine counted them, ``num_tokens`` as they
+    passed, ``num_late`` of these too late. ``ttft_s`` is None for an answer in one piece."""
+
+    service_class: ServiceClass
+    outcome: str
+    output_tokens: int
+    num_tokens: int
+    num_late: int
+    ttft_s: float | None
+    e2e_s: float
+
+
+@dataclass(slots=True)
+class Tick:
+    """What ended in one stretch of time."""
+
+    number: int
+    num_ended: int = 0
+    num_missed: int = 0
+    output_tokens: int = 0
+
+
+class Tally:
+    """Adds up ends of requests. One object belongs to one event loop."""
+
+    def __init__(self, classes: Iterable[ServiceClass]) -> None:
+        self._classes: dict[str, ClassTally] = {}
+        self._ticks: deque[Tick] = deque(maxlen=_TICKS)
+        self.adopt(classes)
+
+    def adopt(self, classes: Iterable[ServiceClass]) -> None:
+        """Other objectives hold from now on."""
+        for one in classes:
+            self._classes.setdefault(one.name, ClassTally(one.slo)).slo = one.slo
+
+    def add(self, end: End, now_s: float) -> bool | None:
+        """A request ended; whether it met its targets, None where nothing can be said."""
+        one = self._classes.setdefault(end.service_class.name, ClassTally(end.service_class.slo))
+        one.outcomes[end.outcome] += 1
+        one.output_tokens += end.output_tokens
+        tick = self._tick(now_s)
+        tick.num_ended += 1
+        tick.output_tokens += end.output_tokens
+        if end.outcome not in _JUDGED:
+            return None
+        is_met = end.outcome == "finished" and met(end.service_class.slo, end.num_tokens,
+                                                   end.num_late, end.ttft_s, end.e2e_s)
+        one.num_judged += 1
+        one.num_met += is_met
+        one.recent_met.append(is_met)
+        tick.num_missed += not is_met
+        if end.outcome == "finished":
+            one.e2e_s.append(end.e2e_s)
+            if end.ttft_s is not None:
+                one.ttft_s.append(end.ttft_s)
+        return is_met
+
+    def document(self, now_s: float) -> dict[str, Any]:
+        """As plain data: classes, and what ended lately by stretches of time."""
+        newest = int(now_s / _TICK_S)
+        return {"classes": [_class(name, one) for name, one in self._classes.items()],
+                "tick_s": _TICK_S,
+                "ticks": [{"s_ago": (newest - tick.number) * _TICK_S, "num_ended": tick.num_ended,
+                           "num_missed": tick.num_missed, "output_tokens": tick.output_tokens}
+                          for tick in self._ticks if newest - tick.number < _TICKS]}
+
+    def _tick(self, now_s: float) -> Tick:
+        number = int(now_s / _TICK_S)
+        if not self._ticks or self._ticks[-1].number != number:
+            self._ticks.append(Tick(number))
+        return self._ticks[-1]
+
+
+class Pace:
+    """Counts late tokens of one stream as they pass (see the reference page of metrics): paced by
+    their due times from ``begun_s`` on, strict by gaps. Events count as tokens."""
+
+    __slots__ = ("_due_first_s", "_last_s", "_slo", "num_late")
+
+    def __init__(self, slo: Slo, begun_s: float) -> None:
+        self.num_late = 0
+        self._slo = slo
+        self._due_first_s = None if slo.ttft_s is None else begun_s + slo.ttft_s
+        self._last_s = begun_s
+
+    def pass_tokens(self, before: int, after: int, now_s: float) -> None:
+        """Tokens ``before`` up to ``after`` have come together."""
+        pace_s = self._slo.itl_s
+        if pace_s is None:
+            return
+        if self._slo.itl == "strict":
+            self.num_late += before > 0 and now_s - self._last_s > pace_s
+        else:
+            if self._due_first_s is None:
+                self._due_first_s = now_s  # no target for the first: the pace begins with it
+            passed_s = now_s - self._due_first_s
+            if passed_s > 0.0:
+                num_due = min(after, math.ceil(passed_s / pace_s))
+                self.num_late += max(0, num_due - before)
+        self._last_s = now_s
+
+
+def met(slo: Slo, num_tokens: int, num_late: int, ttft_s: float | None, e2e_s: float) -> bool:
+    """Whether an answer met its targets, as far as the gateway sees. An answer in one piece has its
+    first token with its last, and no pace."""
+    first_s = e2e_s if ttft_s is None else ttft_s
+    if slo.ttft_s is not None and first_s > slo.ttft_s:
+        return False
+    if slo.e2e_s is not None and e2e_s > slo.e2e_s:
+        return False
+    num_judged = num_tokens - (1 if slo.itl == "strict" else 0)
+    return num_late <= slo.late_allowance(max(0, num_judged))
+
+
+def _class(name: str, one: ClassTally) -> dict[str, Any]:
+    return {"name": name, "num_judged": one.num_judged, "num_met": one.num_met,
+            "attainment": one.num_met / one.num_judged if one.num_judged else None,
+            "recent_attainment": sum(one.recent_met) / len(one.recent_met)
+            if one.recent_met else None,
+            "percentile": one.slo.percentile, "outcomes": dict(one.outcomes),
+            "output_tokens": one.output_tokens,
+            "targets": {target: seconds for target in ("ttft_s", "itl_s", "e2e_s")
+                        if (seconds := getattr(one.slo, target)) is not None},
+            "ttft_s": _quantiles(one.ttft_s), "e2e_s": _quantiles(one.e2e_s)}
+
+
+def _quantiles(values: Iterable[float]) -> dict[str, float] | None:
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    return {f"p{percent}": ordered[min(len(ordered) - 1, percent * len(ordered) // 100)]
+            for percent in (50, 95, 99)}

@@ -1,0 +1,1 @@
+"""Who may ask, how much, and what it cost: keys, rates, budgets, and a ledger that lasts."""

@@ -1,0 +1,63 @@
+"""The ledger's tables (SQLAlchemy). Money is in nanos, days are counted from 1970 in UTC."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+)
+
+METADATA = MetaData()
+_ID, _NAME = String(64), String(200)
+
+KEYS = Table(
+    "penstock_keys", METADATA,
+    Column("key_id", _ID, primary_key=True), Column("digest", _ID, nullable=False),
+    Column("tenant", _NAME, nullable=False), Column("admin", Boolean, nullable=False),
+    Column("label", _NAME, nullable=False), Column("created_s", Float(53), nullable=False),
+    Column("revoked_s", Float(53)))
+
+# Requests under way, with what is charged for them should their gateway die.
+OPEN = Table(
+    "penstock_open", METADATA,
+    Column("decision_id", _ID, primary_key=True), Column("gateway", _ID, nullable=False),
+    Column("tenant", _NAME, nullable=False), Column("model", _NAME, nullable=False),
+    Column("opened_s", Float(53), nullable=False),
+    Column("reserved_nanos", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("charged_nanos", BigInteger, nullable=False))
+
+# Requests that ended: one row each, for audits, until they are pruned. ``resolved`` marks those
+# whose gateway died before it could say how they ended.
+CHARGES = Table(
+    "penstock_charges", METADATA,
+    Column("decision_id", _ID, primary_key=True), Column("tenant", _NAME, nullable=False),
+    Column("model", _NAME, nullable=False), Column("day", Integer, nullable=False),
+    Column("at_s", Float(53), nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("charged_nanos", BigInteger, nullable=False),
+    Column("resolved", Boolean, nullable=False),
+    Index("penstock_charges_day", "day"))
+
+# Sums of charges, kept for good and changed in the same transaction.
+SPEND = Table(
+    "penstock_spend", METADATA,
+    Column("tenant", _NAME, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("model", _NAME, primary_key=True),
+    Column("num_requests", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("charged_nanos", BigInteger, nullable=False))
+
+GATEWAYS = Table(
+    "penstock_gateways", METADATA,
+    Column("gateway", _ID, primary_key=True), Column("host", _NAME, nullable=False),
+    Column("pid", Integer, nullable=False), Column("seen_s", Float(53), nullable=False))

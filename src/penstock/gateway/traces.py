@@ -1,0 +1,173 @@
+"""Traces of requests by OpenTelemetry (extra ``otel``), and nothing in their place without it.
+
+A request is one span, with one span for each choice of an engine and one for each attempt. W3C's
+trace context (https://www.w3.org/TR/trace-context/) is taken from the client and handed to the
+engine, which also happens where nothing is traced here.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from penstock.core.errors import InputError
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span, Tracer
+
+_CONTEXT = ("traceparent", "tracestate")
+
+
+class Trace(Protocol):
+    """What is told of one request as it goes."""
+
+    def choosing(self) -> None:
+        """An engine is being chosen."""
+
+    def chosen(self, url: str | None, terms: Mapping[str, float]) -> None:
+        """An engine was chosen, or none."""
+
+    def attempt(self, url: str) -> Mapping[str, str]:
+        """A request goes to an engine; the headers that name the trace there."""
+
+    def attempted(self, outcome: str, *, failed: bool) -> None:
+        """And this came of it."""
+
+    def ended(self, outcome: str, facts: Mapping[str, Any]) -> None:
+        """The request is over."""
+
+
+class Tracing(Protocol):
+    """Begins traces."""
+
+    def begin(self, headers: Mapping[str, str], decision_id: str,
+              facts: Mapping[str, Any]) -> Trace:
+        """The trace of a request with these headers; ``facts`` are attributes of its span."""
+
+
+class PassingTrace:
+    """Keeps nothing, and hands on what the client sent."""
+
+    __slots__ = ("_headers",)
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = headers
+
+    def choosing(self) -> None: ...
+
+    def chosen(self, url: str | None, terms: Mapping[str, float]) -> None: ...
+
+    def attempt(self, url: str) -> Mapping[str, str]:
+        return self._headers
+
+    def attempted(self, outcome: str, *, failed: bool) -> None: ...
+
+    def ended(self, outcome: str, facts: Mapping[str, Any]) -> None: ...
+
+
+class NoTracing:
+    """Traces nothing."""
+
+    def begin(self, headers: Mapping[str, str], decision_id: str,
+              facts: Mapping[str, Any]) -> Trace:
+        if "traceparent" not in headers:
+            return _NOTHING
+        return PassingTrace({name: headers[name] for name in _CONTEXT if name in headers})
+
+
+_NOTHING = PassingTrace({})
+
+
+class SpanTrace:
+    """One request's spans."""
+
+    def __init__(self, tracer: "Tracer", span: "Span") -> None:
+        self._tracer = tracer
+        self._span = span
+        self._inner: Span | None = None
+
+    def choosing(self) -> None:
+        self._inner = self._child("choose")
+
+    def chosen(self, url: str | None, terms: Mapping[str, float]) -> None:
+        inner = self._close()
+        if url is not None:
+            inner.set_attribute("server.address", url)
+        for name, value in terms.items():
+            inner.set_attribute(f"penstock.term.{name}", value)
+        inner.end()
+
+    def attempt(self, url: str) -> Mapping[str, str]:
+        from opentelemetry.trace import SpanKind, set_span_in_context
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        self._inner = self._child("attempt", SpanKind.CLIENT)
+        self._inner.set_attribute("server.address", url)
+        headers: dict[str, str] = {}
+        TraceContextTextMapPropagator().inject(headers, set_span_in_context(self._inner))
+        return headers
+
+    def attempted(self, outcome: str, *, failed: bool) -> None:
+        from opentelemetry.trace import StatusCode
+
+        inner = self._close()
+        inner.set_attribute("penstock.outcome", outcome)
+        if failed:
+            inner.set_status(StatusCode.ERROR, outcome)
+        inner.end()
+
+    def ended(self, outcome: str, facts: Mapping[str, Any]) -> None:
+        from opentelemetry.trace import StatusCode
+
+        self._span.set_attribute("penstock.outcome", outcome)
+        for name, value in facts.items():
+            if value is not None:
+                self._span.set_attribute(name, value)
+        if outcome in ("failed", "broken"):
+            self._span.set_status(StatusCode.ERROR, outcome)
+        self._span.end()
+
+    def _child(self, name: str, kind: Any = None) -> "Span":
+        from opentelemetry.trace import SpanKind, set_span_in_context
+
+        return self._tracer.start_span(name, set_span_in_context(self._span),
+                                       kind or SpanKind.INTERNAL)
+
+    def _close(self) -> "Span":
+        inner, self._inner = self._inner, None
+        assert inner is not None, "what ends has begun"
+        return inner
+
+
+class OtelTracing:
+    """Spans by OpenTelemetry's SDK, exported as its ``OTEL_`` variables say."""
+
+    def __init__(self, tracer: "Tracer") -> None:
+        self._tracer = tracer
+
+    def begin(self, headers: Mapping[str, str], decision_id: str,
+              facts: Mapping[str, Any]) -> Trace:
+        from opentelemetry.trace import SpanKind
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        found = {name: headers[name] for name in _CONTEXT if name in headers}
+        span = self._tracer.start_span("request", TraceContextTextMapPropagator().extract(found),
+                                       SpanKind.SERVER)
+        span.set_attribute("penstock.decision_id", decision_id)
+        for name, value in facts.items():
+            if value is not None:
+                span.set_attribute(name, value)
+        return SpanTrace(self._tracer, span)
+
+
+def otlp_tracing() -> OtelTracing:
+    """Tracing that sends spans by OTLP over HTTP in the background. Raises InputError."""
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        raise InputError("--traces needs OpenTelemetry, which the extra 'otel' brings: "
+                         "pip install 'penstock[otel]'") from error
+    provider = TracerProvider(resource=Resource.create({"service.name": "penstock"}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return OtelTracing(provider.get_tracer("penstock"))

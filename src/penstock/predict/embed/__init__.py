@@ -1,0 +1,1 @@
+"""Prompts as vectors: like prompts point in like directions."""

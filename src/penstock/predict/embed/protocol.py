@@ -1,0 +1,24 @@
+"""What turns a prompt into a vector."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+
+class Embedder(Protocol):
+    """Embeds prompts; the same prompt always becomes the same vector."""
+
+    @property
+    def name(self) -> str:
+        """What a saved forecaster calls it."""
+
+    @property
+    def num_dimensions(self) -> int:
+        """Length of a vector."""
+
+    def embed(self, prompts: Sequence[str]) -> Vectors:
+        """One row of length 1 per prompt, shape (prompts, dimensions)."""

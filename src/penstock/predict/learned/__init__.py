@@ -1,0 +1,1 @@
+"""Latency and memory use of a request, learnt offline from collected rows."""

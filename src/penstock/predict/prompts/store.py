@@ -1,0 +1,123 @@
+"""Forecasters as files: one ``.npz`` of arrays, with the rest as JSON in one of them.
+
+The only module of this package that touches files. Nothing in a file is ever executed: arrays of
+objects are refused, and every shape is checked before it is used.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penstock.core.errors import InputError, nearest
+from penstock.predict.embed.hashed import HashedNgrams
+from penstock.predict.embed.hashing import NUM_TEXT_FEATURES
+from penstock.predict.embed.minilm import MiniLm, load_minilm
+from penstock.predict.embed.protocol import Embedder
+from penstock.predict.prompts.forecaster import ForecastSettings, Prior, PromptForecaster
+from penstock.predict.prompts.linear import LinearQuality
+from penstock.predict.prompts.neighbours import NeighbourSettings
+
+FORMAT = "penstock-forecaster-1"
+_EMBEDDERS = (HashedNgrams.name, MiniLm.name)
+_HASHED_NUMBERS = ("text_weight", "max_words", "max_chars", "max_text_chars")
+
+
+def save_forecaster(forecaster: PromptForecaster, path: Path) -> None:
+    """Write everything that the forecaster knows, its memory included."""
+    embedder = forecaster.embedder
+    vectors, values = forecaster.memory.in_order()
+    arrays: dict[str, NDArray[Any]] = {"vectors": vectors, "values": values}
+    head: dict[str, Any] = {
+        "format": FORMAT, "embedder": embedder.name, "settings": asdict(forecaster.settings),
+        "models": {model: prior._asdict() for model, prior in forecaster.priors.items()},
+        "scores": {model: list(factor.scores)
+                   for model, factor in forecaster.high_factors.items()}}
+    if isinstance(embedder, HashedNgrams):
+        arrays |= {name: getattr(embedder, name)
+                   for name in ("weights", "projection", "means", "scales")}
+        head["hashed"] = {name: getattr(embedder, name) for name in _HASHED_NUMBERS}
+    if forecaster.linear is not None:
+        arrays |= {"linear_weights": forecaster.linear.weights,
+                   "linear_intercepts": forecaster.linear.intercepts}
+    arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
+    with path.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def load_forecaster(path: Path) -> PromptForecaster:
+    """Read what ``save_forecaster`` wrote. Raises InputError for anything else."""
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        head = json.loads(arrays.pop("head").tobytes().decode())
+        if not isinstance(head, dict) or head.get("format") != FORMAT:
+            raise InputError(f"{path}: is of another format; expected {FORMAT}")
+        return _forecaster(head, arrays, str(path))
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (BadZipFile, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: is not a saved forecaster ({type(error).__name__}: "
+                         f"{str(error)[:80]}); expected the .npz of `penstock train quality`"
+                         ) from error
+
+
+def _forecaster(head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]],
+                where: str) -> PromptForecaster:
+    priors = {str(model): Prior(float(prior["output_tokens"]), float(prior["quality"]))
+              for model, prior in head["models"].items()}
+    embedder = _embedder(head, arrays, where)
+    size = embedder.num_dimensions
+    settings = dict(head["settings"])
+    for name in ("quality", "length"):
+        settings[name] = NeighbourSettings(**settings[name])
+    linear = None
+    if "linear_weights" in arrays:
+        linear = LinearQuality(_shaped(arrays, "linear_weights", (size, len(priors)), where),
+                               _shaped(arrays, "linear_intercepts", (len(priors),), where))
+    forecaster = PromptForecaster(embedder, priors, ForecastSettings(**settings), linear)
+    vectors = _shaped(arrays, "vectors", (-1, size), where).astype(np.float32)
+    values = _shaped(arrays, "values", (len(vectors), 2 * len(priors)), where, gaps=True)
+    forecaster.memory.add(vectors, values)
+    for model, scores in head["scores"].items():
+        forecaster.high_factors[model].extend(float(score) for score in scores)
+    return forecaster
+
+
+def _embedder(head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]],
+              where: str) -> Embedder:
+    name = str(head["embedder"])
+    if name not in _EMBEDDERS:
+        raise InputError(f"{where}: embedder {name!r} is unknown{nearest(name, _EMBEDDERS)}")
+    if name == MiniLm.name:
+        return load_minilm()
+    weights = _shaped(arrays, "weights", (-1,), where)
+    return HashedNgrams(
+        weights.astype(np.float32),
+        _shaped(arrays, "projection", (len(weights), -1), where).astype(np.float32),
+        _shaped(arrays, "means", (NUM_TEXT_FEATURES,), where),
+        _shaped(arrays, "scales", (NUM_TEXT_FEATURES,), where),
+        **{field.name: field.type(head["hashed"][field.name])  # type: ignore[operator]
+           for field in fields(HashedNgrams) if field.name in _HASHED_NUMBERS})
+
+
+def _shaped(arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...], where: str,
+            *, gaps: bool = False) -> NDArray[Any]:
+    """An array of finite numbers (NaN too with ``gaps``) in this shape, -1 for any length."""
+    array = arrays[name]
+    fits = array.ndim == len(shape) and all(
+        wanted in (-1, found) for wanted, found in zip(shape, array.shape, strict=True))
+    if not fits or array.dtype.kind != "f":
+        raise InputError(f"{where}: {name} has shape {array.shape} of {array.dtype}; expected "
+                         f"{shape} of floats")
+    bad = np.isinf(array) if gaps else ~np.isfinite(array)
+    if bad.any():
+        raise InputError(f"{where}: {name} holds a number that is not finite")
+    return array

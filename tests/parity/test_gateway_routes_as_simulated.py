@@ -1,0 +1,108 @@
+"""The gateway makes the simulation's routing decisions when it is shown the same snapshots.
+
+A simulation is recorded: every request, the snapshots that the router was shown, what it chose, and
+what it was told afterwards. The gateway's chooser is then shown the same, with a router made anew.
+"""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
+
+from penstock.engine.parts import replica_facts
+from penstock.engine.sim import simulation
+from penstock.fleet.load import parse_fleet
+from penstock.fleet.sources import fleet_workload
+from penstock.gateway.choice import Chooser, Decision
+from penstock.policy.route.build import make_router
+from small_fleet import FLEET
+
+ROUTERS = ["round_robin", "random", "least_loaded", "two_choices", "shortest_queue",
+           "fewest_waiting", "free_kv", "predictive", "joint"]
+
+
+class Recording:
+    """A router that notes what it is asked and told, in order."""
+
+    def __init__(self, router: Any) -> None:
+        self.router = router
+        self.looks_into_queues = router.looks_into_queues
+        self.learns = router.learns
+        self.records: list[tuple[str, Any, Any, float, Any]] = []
+
+    def route(self, request: Any, replicas: Any, now_s: float) -> Any:
+        found = self.router.route(request, replicas, now_s)
+        self.records.append(("route", request, tuple(replicas), now_s, found))
+        return found
+
+    def ended(self, departure: Any) -> None:
+        self.router.ended(departure)
+        self.records.append(("ended", departure, None, 0.0, None))
+
+
+@dataclass
+class Shown:
+    """An engine that looks as it is told to."""
+
+    facts: Any
+    seen: Any = field(default=None)
+
+    def unavailable(self, now_s: float) -> str | None:
+        return None if self.seen is not None else "is not a candidate"
+
+    def snapshot(self, now_s: float = 0.0, **_: Any) -> Any:
+        return self.seen
+
+
+def draw():
+    rng = np.random.default_rng(7)
+    return lambda n: int(rng.integers(n))
+
+
+def recorded(fleet, monkeypatch):
+    """What the simulation asked its router, with one of a known random source."""
+    kept: list[Recording] = []
+
+    def make(name, settings, facts, _draw, *more):
+        kept.append(Recording(make_router(name, settings, facts, draw(), *more)))
+        return kept[-1]
+
+    monkeypatch.setattr(simulation, "make_router", make)
+    result = simulation.simulate(fleet, fleet_workload(fleet))
+    return kept[0].records, result
+
+
+@pytest.mark.parametrize("name", ROUTERS)
+def test_the_gateway_chooses_as_the_simulation_did(name, monkeypatch) -> None:
+    fleet = parse_fleet(FLEET, overrides={
+        "replicas": [{"count": 3}], "policies.route": name, "traffic[0].rate_per_s": 30,
+        "traffic[0].num_requests": 300, "accelerators[0].count": 8})
+    records, result = recorded(fleet, monkeypatch)
+    router = make_router(fleet.policies.route.name, fleet.policies.route.options,
+                         replica_facts(fleet), draw())
+    engines = [Shown(SimpleNamespace(
+        replica_id=index, url=f"http://engine-{index}", model="llama-3-8b", service_classes=None,
+        kv_total_tokens=1 << 30)) for index in range(3)]
+    chooser = Chooser(engines, router)
+    chosen, simulated = [], []
+    for kind, what, snapshots, now_s, route in records:
+        if kind == "ended":
+            router.ended(what)
+            continue
+        for engine in engines:
+            engine.seen = next((one for one in snapshots
+                                if one.replica_id == engine.facts.replica_id), None)
+        ask = SimpleNamespace(models=(what.model,), service_class=what.service_class,
+                              prompt_tokens=what.prompt_tokens, max_tokens=what.max_tokens)
+        decision = Decision("d", now_s, what.model, what.service_class.name, what.prompt_tokens,
+                            what.max_tokens)
+        chosen.append(chooser.choose(what, decision, ask, [], now_s).facts.replica_id)
+        simulated.append(route.replica_id)
+        assert decision.terms == dict(route.terms)
+    assert len(chosen) == 300
+    assert chosen == simulated == result.table.replica.tolist()
+    assert len(set(chosen)) == 3, "a trace that takes all replicas says more"

@@ -1,0 +1,165 @@
+"""Whatever engines and clients do: each request ends once, with a reason; the gateway lives."""
+
+import asyncio
+import re
+from contextlib import AsyncExitStack
+
+import pytest
+
+pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
+pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
+
+import aiohttp
+
+import odd_engines as odd
+from penstock.gateway.answers import DECISION_HEADER
+from penstock.gateway.metrics import OUTCOMES
+from penstock.gateway.proxy import Limits
+
+ASK = {"prompt": "Tell me of rivers.", "max_tokens": 5}
+
+
+def before(handlers, work, **settings):
+    """What ``work`` makes of a session with a gateway before engines that behave like that."""
+    async def run():
+        async with AsyncExitStack() as stack:
+            urls = [await stack.enter_async_context(odd.engine(one)) for one in handlers]
+            url, engines = await stack.enter_async_context(odd.gateway(urls, **settings))
+            session = await stack.enter_async_context(aiohttp.ClientSession(url))
+            return await asyncio.wait_for(work(session, engines), 60)
+
+    return asyncio.run(run())
+
+
+async def ask(session, **more):
+    async with session.post("/v1/completions", json={**ASK, **more}) as answer:
+        return answer.status, await answer.text(), answer.headers.get(DECISION_HEADER)
+
+
+async def outcomes(session):
+    """How many requests ended how, as /metrics has it."""
+    async with session.get("/metrics") as answer:
+        text = await answer.text()
+    found = dict.fromkeys(OUTCOMES, 0)
+    for outcome, value in re.findall(r'penstock:requests_total\{.*outcome="(\w+)".*\} (\S+)', text):
+        found[outcome] += int(float(value))
+    return {outcome: num for outcome, num in found.items() if num}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("fault", odd.BEFORE_THE_FIRST_BYTE, ids=lambda one: one.__name__)
+def test_before_the_first_byte_another_engine_answers(fault, stream) -> None:
+    async def work(session, engines):
+        answers = [await ask(session, stream=stream) for _ in range(4)]
+        return answers, await outcomes(session), engines
+
+    answers, ended, engines = before([fault, odd.well], work)
+    assert [status for status, _, _ in answers] == [200] * 4
+    assert all("t4" in text and "error" not in text for _, text, _ in answers)
+    assert ended == {"finished": 4}
+    assert engines[1].num_served == 4
+    assert not any(one.in_flight for one in engines)
+
+
+@pytest.mark.parametrize("fault", odd.IN_THE_MIDDLE, ids=lambda one: one.__name__)
+def test_after_it_the_client_hears_that_this_is_not_the_end(fault) -> None:
+    async def work(session, engines):
+        _, text, name = await ask(session, stream=True)
+        async with session.get(f"/v1/penstock/decisions/{name}") as answer:
+            decision = await answer.json()
+        return text, decision, await outcomes(session), engines[0]
+
+    text, decision, ended, engine = before([fault], work)
+    assert '"text":"t0"' in text
+    assert '"error"' in text
+    assert "[DONE]" not in text
+    assert decision["outcome"]["outcome"] == "broken"
+    assert decision["outcome"]["met_targets"] is False
+    assert ended == {"broken": 1}
+    assert (engine.num_served, engine.num_failed, len(engine.in_flight)) == (0, 1, 0)
+
+
+@pytest.mark.parametrize(("fault", "status", "code"), [
+    (odd.killed_at_once, 502, "engines_failed"), (odd.hangs, 502, "engines_failed"),
+    (odd.garbage, 502, "engines_failed"), (odd.too_many, 429, "engines_busy"),
+    (odd.internal, 502, "engines_failed")])
+def test_with_no_other_engine_the_reason_is_told(fault, status, code) -> None:
+    async def work(session, engines):
+        async with session.post("/v1/completions", json=ASK) as answer:
+            return (answer.status, (await answer.json())["error"]["code"],
+                    answer.headers.get("Retry-After")), await outcomes(session)
+
+    found, ended = before([fault], work)
+    assert found == (status, code, "7" if status == 429 else None)
+    assert ended == {"failed": 1}
+
+
+def test_clients_who_leave_leave_nothing_behind() -> None:
+    async def work(session, engines):
+        async def leave(number):
+            async with session.post("/v1/completions", json={**ASK, "stream": True}) as answer:
+                if number % 2:
+                    await answer.content.readany()
+                answer.close()
+
+        tasks = [asyncio.create_task(leave(number)) for number in range(40)]
+        await asyncio.sleep(0.02)
+        for task in tasks[::3]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        while any(engine.in_flight for engine in engines):
+            await asyncio.sleep(0.005)
+        return sum(engine.num_failed for engine in engines), await outcomes(session)
+
+    failed, ended = before([odd.hangs_in_the_middle], work, limits=Limits())
+    assert failed == 0, "an engine is not to blame for clients who leave"
+    assert set(ended) == {"cancelled"}
+
+
+def test_a_storm_of_everything_at_once() -> None:
+    faults = (*odd.BEFORE_THE_FIRST_BYTE, *odd.IN_THE_MIDDLE, odd.well, odd.well)
+
+    async def work(session, engines):
+        async def one(number):
+            try:
+                status, text, _ = await ask(session, stream=number % 3 > 0)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                return type(error).__name__
+            if status == 200:
+                return "broken" if '"error"' in text else "finished"
+            return "failed"
+
+        heard = await asyncio.gather(*(one(number) for number in range(120)))
+        async with session.get("/health") as answer:
+            assert answer.status == 200
+        return heard, await outcomes(session)
+
+    heard, ended = before(faults, work)
+    assert len(heard) == 120
+    assert {name: heard.count(name) for name in set(heard)} == ended
+
+
+@pytest.mark.parametrize(("head", "said"), [
+    (b"GET / HT", b""), (b"", b""), (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nX-A: ", b""),
+    (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{", b"408")])
+def test_who_dribbles_is_cut_off(head, said) -> None:
+    async def work(session, engines):
+        host, port = str(session._base_url.host), session._base_url.port
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(head)
+        heard = await reader.read(10_000)
+        writer.close()
+        return heard, (await ask(session))[0]
+
+    heard, status = before([odd.well], work, limits=Limits(head_s=0.2, body_s=0.2))
+    assert said in heard
+    assert status == 200
+
+
+def test_a_body_beyond_the_limit_is_refused() -> None:
+    async def work(session, engines):
+        async with session.post("/v1/completions", data=b"x" * 2000) as answer:
+            return answer.status, (await answer.json())["error"]["type"], (await ask(session))[0]
+
+    assert before([odd.well], work, limits=Limits(max_body_bytes=1000)) == (
+        413, "invalid_request_error", 200)
