@@ -31,7 +31,6 @@ from penstock.predict.embed.make import EMBEDDERS, make_embedder
 from penstock.predict.embed.protocol import Embedder, Vectors
 
 
-
 class Remembering:
     """An embedder that does not learn, asked only once for each prompt; kept in a file."""
 

@@ -5,11 +5,13 @@ Run with the Python of an environment that has vLLM (``.ci/engines`` makes one) 
     .venv-vllm/bin/python benchmarks/vllm_truth.py --repeats 5 --json truth.json
 
 Each repeat steps vLLM (CPU, model of random weights) in this process, with Penstock's scheduler
-inside: first other requests of the trace, to whose steps a step-time model is fitted, then 300
-requests that arrive by a Poisson process. The same 300 are then simulated with the fitted model and
-the same scheduler. Time is the CPU time of the process, one thread, plus idle time that is skipped:
-other work on the machine then costs cache and clock rate, not seconds of waiting. ``--wall`` takes
-the wall's clock instead. A figure is simulated / measured - 1.
+inside: 300 requests that arrive in a Poisson process, and before and after them others of the
+trace, to whose steps a step-time model is fitted. The same 300 are then simulated with the fitted
+model and the same scheduler. Time is the CPU time of the process, one thread, plus idle time that
+is skipped: other work on the machine then costs cache and clock rate, not seconds of waiting.
+``--wall`` takes the wall's clock instead. A figure is simulated / measured - 1; ``drift`` is how
+much slower the 300's own steps were than the model says, and ``level`` has the figures of a model
+slowed down by as much: what is left there is the simulator's, not the machine's.
 """
 
 import argparse
@@ -37,6 +39,7 @@ from penstock.core.step import StepFeatures
 from penstock.engine.inside.calibrate import GUESS
 from penstock.engine.sim.reference import run_reference
 from penstock.engine.step_clock import StepClock
+from penstock.perf.calibration import BiasedStepTime
 from penstock.perf.fitting import FitReport, fit_step_time
 from penstock.perf.protocol import StepTimeModel
 from penstock.perf.steps import StepTable
@@ -49,7 +52,7 @@ from penstock.workload.readers import read_trace
 TRACE = SHARED / "traces" / "azure2023_conv_first_half.csv.gz"
 NUM_BLOCKS, BLOCK_TOKENS, MAX_NUM_SEQS, MAX_STEP_TOKENS, MAX_LEN = 600, 32, 16, 512, 2048
 VOCABULARY = 2048
-SCALE = 4  # prompts and answers are this many times shorter than in the trace
+SCALE = 6  # prompts and answers are this many times shorter than in the trace
 CLASSES = (ServiceClass("interactive", Slo(ttft_s=1.0, itl_s=0.1), 1),
            ServiceClass("batch", Slo(e2e_s=120.0), 3))
 METRICS = ("ttft", "tpot", "e2e")
@@ -195,13 +198,14 @@ def asks_of(first: int, num: int, rate_per_s: float, rng: np.random.Generator) -
 # -- the simulator --------------------------------------------------------------------------------
 
 
-def run_simulator(asks: Sequence[Ask], policy: str, model: StepTimeModel) -> dict[str, list[float]]:
+def run_simulator(asks: Sequence[Ask], policy: str, believed: StepTimeModel,
+                  true: StepTimeModel) -> dict[str, list[float]]:
     schedule = replace(options(policy), kv_watermark=min(
         options(policy).kv_watermark, 1 - (MAX_LEN / BLOCK_TOKENS) / NUM_BLOCKS))
-    scheduler = build_scheduler(schedule, model, CountingKv(NUM_BLOCKS, BLOCK_TOKENS))
+    scheduler = build_scheduler(schedule, believed, CountingKv(NUM_BLOCKS, BLOCK_TOKENS))
     requests = [Request(number, ask.arrival_s, len(ask.prompt), ask.output_tokens,
                         ask.service_class) for number, ask in enumerate(asks)]
-    trace = run_reference(scheduler, StepClock(model), requests,
+    trace = run_reference(scheduler, StepClock(true), requests,
                           {number: ask.output_tokens for number, ask in enumerate(asks)})
     return {ask.name: [moment / 1e12 for moment in trace.token_ps.get(number, [])]
             for number, ask in enumerate(asks)}
@@ -244,26 +248,34 @@ def repeat(engine: Any, policy: str, load: float, num: int, seed: int, clock: Cl
     capacity_per_s = len(burst) / (clock() - before_s)
     calm = run_vllm(engine, asks_of(first + 100, 100, 0.5 * capacity_per_s, rng), policy, GUESS,
                     clock)
-    fitted = fit([hurried, calm])
+    believed = fit([hurried, calm]).model
     asks = asks_of(first + 200, num, load * capacity_per_s, rng)
-    real_run = run_vllm(engine, asks, policy, fitted.model, clock)
+    real_run = run_vllm(engine, asks, policy, believed, clock)
+    after = run_vllm(engine, asks_of(first + 200 + num, 100, 0.5 * capacity_per_s, rng), policy,
+                     believed, clock)
+    fitted = fit([hurried, calm, after])
     real = figures(latencies(asks, real_run.tokens_s))
-    simulated = figures(latencies(asks, run_simulator(asks, policy, fitted.model)))
-    # How well the fit holds for the very steps of the run, which the simulator cannot know.
+    simulated = figures(latencies(asks, run_simulator(asks, policy, believed, fitted.model)))
     predicted_s = sum(fitted.model.seconds(*features) for features in real_run.features)
+    drift = sum(real_run.seconds) / predicted_s - 1
+    level = figures(latencies(asks, run_simulator(
+        asks, policy, believed, BiasedStepTime(fitted.model, 1 + drift))))
     return {"seed": seed, "rate_per_s": load * capacity_per_s, "form": fitted.form,
             "fit_error_held_out": fitted.blocked.mean, "num_steps": len(real_run.seconds),
-            "drift": sum(real_run.seconds) / predicted_s - 1,
-            "measured": real, "simulated": simulated,
-            "error": {name: simulated[name] / real[name] - 1 for name in real}}
+            "drift": drift, "measured": real, "simulated": simulated,
+            "error": {name: simulated[name] / real[name] - 1 for name in real},
+            "level": {name: level[name] / real[name] - 1 for name in real}}
 
 
 def summary(repeats: Sequence[dict[str, Any]], rng: np.random.Generator) -> dict[str, Any]:
     """Of each figure: mean signed error over repeats, its 95 % bootstrap interval, and the median
     absolute error."""
     found = {}
-    for name in repeats[0]["error"]:
-        errors = np.array([one["error"][name] for one in repeats])
+    rows = [(name, [one["error"][name] for one in repeats]) for name in repeats[0]["error"]]
+    rows += [(f"level: {name}", [one["level"][name] for one in repeats])
+             for name in repeats[0]["level"]]
+    for name, values in [*rows, ("drift", [one["drift"] for one in repeats])]:
+        errors = np.array(values)
         means = rng.choice(errors, (2000, len(errors))).mean(axis=1)
         found[name] = {"mean": float(errors.mean()),
                        "interval": [float(q) for q in np.quantile(means, (0.025, 0.975))],
@@ -294,11 +306,12 @@ def main() -> None:
             for seed in range(arguments.repeats):
                 repeats.append(repeat(engine, policy, arguments.load, arguments.requests, seed,
                                       clock))
-                sys.stderr.write(f"{policy} {seed}: " + json.dumps(repeats[-1]["error"]) + "\n")
-            result[policy] = {"summary": summary(repeats, np.random.default_rng(0)),
-                              "repeats": repeats}
-            if arguments.json:
-                arguments.json.write_text(json.dumps(result, indent=1))
+                sys.stderr.write(f"{policy} {seed}: drift {repeats[-1]['drift']:.3f} "
+                                 + json.dumps(repeats[-1]["error"]) + "\n")
+                result[policy] = {"summary": summary(repeats, np.random.default_rng(0)),
+                                  "repeats": repeats}
+                if arguments.json:
+                    arguments.json.write_text(json.dumps(result, indent=1))
     show({key: value["summary"] if isinstance(value, dict) else value
           for key, value in result.items()})
 
