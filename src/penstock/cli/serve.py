@@ -99,19 +99,16 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: "Path", host
 
     from penstock.cli.console import note, print_json
     from penstock.engine.http import stop_signal
-    from penstock.engine.parts import replica_facts
+    from penstock.engine.parts import dispatch_of
     from penstock.gateway.outlook import BudgetPrices
     from penstock.gateway.reload import Reload
     from penstock.gateway.server import running
-    from penstock.policy.route.build import make_router
 
     rng = np.random.default_rng(fleet.run.seed)
     prices = BudgetPrices()
 
     def router_of(fleet: "Fleet") -> "Router":
-        route = fleet.policies.route
-        return make_router(route.name, route.options, replica_facts(fleet),
-                           lambda n: int(rng.integers(n)), prices.markup)
+        return dispatch_of(fleet, lambda n: int(rng.integers(n)), prices.markup)
 
     stopped = stop_signal()
     # What is there now stays; looking through it again and again would cost a tenth of the speed.
