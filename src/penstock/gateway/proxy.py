@@ -117,7 +117,7 @@ class Proxy:
         while True:
             if len(tried) == self._limits.attempts:
                 raise given_up(exchange)
-            engine = exchange.engine = self._chosen(exchange, request, tried)
+            engine = exchange.engine = await self._chosen(exchange, request, tried)
             url = engine.facts.url
             attempt: dict[str, Any] = {"url": url, "at_s": self._clock(),
                                        "outcome": "is under way"}
@@ -151,12 +151,12 @@ class Proxy:
                 exchange.trace.attempted(attempt["outcome"], failed=bool(tried) and
                                          tried[-1] is engine)
 
-    def _chosen(self, exchange: Exchange, request: Request,
-                tried: list[EngineState]) -> EngineState:
+    async def _chosen(self, exchange: Exchange, request: Request,
+                      tried: list[EngineState]) -> EngineState:
         exchange.trace.choosing()
         try:
-            engine = self._chooser.choose(request, exchange.decision, exchange.ask, tried,
-                                          self._clock())
+            engine = await self._chooser.choose(request, exchange.decision, exchange.ask, tried,
+                                                self._clock())
             exchange.trace.chosen(engine.facts.url, exchange.decision.terms)
             return engine
         except GatewayError:
