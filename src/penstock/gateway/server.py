@@ -21,6 +21,7 @@ from penstock.engine.live.watch import Watcher
 from penstock.fleet.values import Fleet
 from penstock.gateway.ask import Offer
 from penstock.gateway.choice import Chooser
+from penstock.gateway.decision_log import DecisionLog
 from penstock.gateway.engines import Engines, facts_of, keep
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.metrics import GatewayMetrics
@@ -85,7 +86,7 @@ class Gateway:
 
     def __init__(self, front: Front, engines: Engines, router: Router, outlook: Outlook,
                  session: aiohttp.ClientSession, tracing: Tracing, limits: Limits,
-                 on_bug: Callable[[str], None]) -> None:
+                 on_bug: Callable[[str], None], log: DecisionLog | None = None) -> None:
         self._front = front
         self._engines = engines
         self._limits = limits
@@ -93,7 +94,7 @@ class Gateway:
         self._tally = Tally(front.offer.classes.values())
         self._chooser = Chooser(engines, router)
         self._proxy = Proxy(self._chooser, outlook, session, self._metrics, self._tally, tracing,
-                            limits, time.monotonic, time.time)
+                            limits, time.monotonic, time.time, log)
         self._on_bug = on_bug
         self._page = status_page()
         self._started = int(time.time())
@@ -226,6 +227,7 @@ class Gateway:
 async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                   limits: Limits, access: Access = NO_KEYS, reload: Reload | None = None,
                   tracing: Tracing = NO_TRACING, prices: BudgetPrices | None = None,
+                  log: DecisionLog | None = None,
                   on_bug: Callable[[str], None] = lambda _: None
                   ) -> AsyncIterator[tuple[str, Engines]]:
     """A gateway that listens: its URL and its engines. Stops on leaving. Raises InputError where
@@ -241,7 +243,7 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
         await watcher.look()
         if prices is not None:
             prices.state_of = front.budget_state
-        gateway = Gateway(front, engines, router, outlook, session, tracing, limits, on_bug)
+        gateway = Gateway(front, engines, router, outlook, session, tracing, limits, on_bug, log)
         work: list[Work] = [watcher.run, partial(keep, engines, time.monotonic, on_bug)]
         if reload is not None:
             work.append(FleetWatch(reload, gateway.adopt, on_bug).run)
