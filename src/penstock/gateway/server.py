@@ -33,6 +33,7 @@ from penstock.gateway.reload import FleetWatch, Reload
 from penstock.gateway.status import status_document
 from penstock.gateway.tally import Tally
 from penstock.gateway.tenants.front import Front, House, is_loopback
+from penstock.gateway.tenants.metrics import TenantMetrics
 from penstock.gateway.tenants.opening import front_desk
 from penstock.gateway.tenants.report import spending_document
 from penstock.gateway.traces import NoTracing, Tracing
@@ -91,6 +92,7 @@ class Gateway:
         self._engines = engines
         self._limits = limits
         self._metrics = GatewayMetrics()
+        self._metrics.add(TenantMetrics(front))
         self._tally = Tally(front.offer.classes.values())
         self._chooser = Chooser(engines, router)
         self._proxy = Proxy(self._chooser, outlook, session, self._metrics, self._tally, tracing,

@@ -209,6 +209,16 @@ def test_who_is_refused_uses_nothing_up() -> None:
     assert desk.front.spending()[0].refused == {"max_in_flight": 9, "requests_per_minute": 1}
 
 
+@pytest.mark.parametrize("limit", [{"max_in_flight": 1}, {"requests_per_minute": 1}])
+def test_who_is_over_a_limit_is_told_before_its_body_is_read(limit) -> None:
+    desk = Desk(shop(**limit))
+    headers = {"Authorization": f"Bearer {desk.keys['shop']}"}
+    desk.ask()
+    with pytest.raises(GatewayError) as error:
+        desk.front.asker(headers, HOME)
+    assert (error.value.status, error.value.code) == (429, next(iter(limit)))
+
+
 def test_one_tenant_cannot_starve_another() -> None:
     """One takes all places and each that falls free; another one only has to come again."""
     desk = Desk(shop(), Tenant("bar"), max_in_flight=20)
