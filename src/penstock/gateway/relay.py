@@ -71,7 +71,8 @@ class Relay:
         self._translator = translator
         self._keep_usage = keep_usage
         self._splitter = EventSplitter()
-        self._frame: tuple[bytes, bytes] = (b"\n", b"")  # fits nothing
+        self._frame: tuple[bytes, bytes] | None = None
+        self._between = slice(0)  # where the text of an event in that frame is
 
     def feed(self, chunk: bytes, now_s: float, *, at_end: bool = False) -> bytes:
         """What of the stream may go to the client with these bytes of the engine's. Raises
@@ -94,9 +95,9 @@ class Relay:
         return b"".join(out)
 
     def _passes(self, event: bytes) -> bool:
-        before, after = self._frame
-        if event.startswith(before) and event.endswith(after):
-            text = event[len(before):-len(after)]
+        frame = self._frame
+        if frame is not None and event.startswith(frame[0]) and event.endswith(frame[1]):
+            text = event[self._between]
             if text and b'"' not in text and text[-1] != _BACKSLASH:
                 self.passed.num_tokens += 1
                 return True
@@ -124,8 +125,13 @@ class Relay:
         if says:
             self.passed.num_tokens += 1
             if usage is None and len(choices) == 1 and choices[0].get("finish_reason") is None:
-                self._frame = _frame(event, choices[0]) or self._frame
+                self._learn_frame(event, choices[0])
         return True
+
+    def _learn_frame(self, event: bytes, choice: dict[str, Any]) -> None:
+        frame = _frame(event, choice)
+        if frame is not None:
+            self._frame, self._between = frame, slice(len(frame[0]), -len(frame[1]))
 
     def _note_error(self, error: object) -> None:
         if error is not None:
