@@ -13,13 +13,12 @@ import pytest
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from penstock.engine.live.state import EngineFacts, EngineState
-from penstock.engine.parts import replica_facts
+from penstock.engine.parts import dispatch_of
 from penstock.engine.sim import simulation
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.gateway.ask import CLASS_HEADER, Offer, read_ask
 from penstock.gateway.choice import Chooser
-from penstock.policy.route.build import make_router
 from small_fleet import FLEET
 
 ROUTERS = ["round_robin", "random", "least_loaded", "two_choices", "shortest_queue",
@@ -66,11 +65,11 @@ def recorded(fleet, monkeypatch):
     """What the simulation asked its router, with one of a known random source."""
     kept: list[Recording] = []
 
-    def make(name, settings, facts, _draw, *more):
-        kept.append(Recording(make_router(name, settings, facts, draw(), *more)))
+    def make(of_fleet, _draw, *more):
+        kept.append(Recording(dispatch_of(of_fleet, draw(), *more)))
         return kept[-1]
 
-    monkeypatch.setattr(simulation, "make_router", make)
+    monkeypatch.setattr(simulation, "dispatch_of", make)
     result = simulation.simulate(fleet, fleet_workload(fleet))
     return kept[0].records, result
 
@@ -81,8 +80,7 @@ def test_the_gateway_chooses_as_the_simulation_did(name, monkeypatch) -> None:
         "replicas": [{"count": 3}], "policies.route": name, "traffic[0].rate_per_s": 30,
         "traffic[0].num_requests": 300, "accelerators[0].count": 8})
     records, result = recorded(fleet, monkeypatch)
-    router = make_router(fleet.policies.route.name, fleet.policies.route.options,
-                         replica_facts(fleet), draw())
+    router = dispatch_of(fleet, draw())
     engines = [Shown(EngineFacts(
         replica_id=index, url=f"http://engine-{index}", model="llama-3-8b", service_classes=None,
         kv_total_tokens=1 << 30, speed=1.0)) for index in range(3)]
