@@ -222,6 +222,28 @@ def test_a_damaged_forecaster_is_refused(trained: Trained, tmp_path: Path, name:
         load_forecaster(path)
 
 
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ('"num_neighbours": ', '"num_neighbours": -', "num_neighbours -"),
+    ('"capacity": 20000', '"capacity": 0', "capacity 0; expected 1 to"),
+    ('"softening": 0.05', '"softening": NaN', "softening nan"),
+    ('"hashed"', '"hashd"', "embedder 'hashd' is unknown; did you mean 'hashed'"),
+    ('"penstock-forecaster-1"', '"penstock-forecaster-0"', "is of another format"),
+    ('"capacity"', '"capacty"', "is not a saved forecaster"),
+])
+def test_a_damaged_head_is_refused(trained: Trained, tmp_path: Path, old: str, new: str,
+                                   message: str) -> None:
+    path = tmp_path / "f.npz"
+    save_forecaster(trained.forecaster, path)
+    with np.load(path) as file:
+        arrays = {key: file[key] for key in file.files}
+    head = arrays["head"].tobytes().decode()
+    assert old in head
+    arrays["head"] = np.frombuffer(head.replace(old, new, 1).encode(), np.uint8)
+    np.savez(path, **arrays)
+    with pytest.raises(InputError, match=message):
+        load_forecaster(path)
+
+
 def test_conformal_factor_is_the_score_of_its_rank() -> None:
     factor = ConformalFactor(0.9)
     factor.extend([0.0] * 8)

@@ -82,19 +82,34 @@ def _forecaster(head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]],
               for model, prior in head["models"].items()}
     embedder = _embedder(head, arrays, where)
     size = embedder.num_dimensions
-    settings = dict(head["settings"])
-    for name in ("quality", "length"):
-        settings[name] = NeighbourSettings(**settings[name])
+    settings = _settings(head["settings"], where)
     linear, logs = (_linear(arrays, name, size, len(priors), where) for name in ("linear", "trend"))
     trend = None if logs is None else LengthTrend(
         logs, _shaped(arrays, "trend_centres", (len(priors),), where), float(head["trend_share"]))
-    forecaster = PromptForecaster(embedder, priors, ForecastSettings(**settings), linear, trend)
+    forecaster = PromptForecaster(embedder, priors, settings, linear, trend)
     vectors = _shaped(arrays, "vectors", (-1, size), where).astype(np.float32)
     values = _shaped(arrays, "values", (len(vectors), 2 * len(priors)), where, gaps=True)
     forecaster.memory.add(vectors, values)
     for model, scores in head["scores"].items():
         forecaster.high_factors[model].extend(float(score) for score in scores)
     return forecaster
+
+
+def _settings(saved: Mapping[str, Any], where: str) -> ForecastSettings:
+    """Raises InputError for a number that no training gives."""
+    near = {name: NeighbourSettings(**saved[name]) for name in ("quality", "length")}
+    found = ForecastSettings(**{**saved, **near})
+    ranges = [("linear_share", found.linear_share, 0.0, 1.0), ("sd_scale", found.sd_scale, 0.0, 1e6),
+              ("capacity", found.capacity, 1, 1 << 32)]
+    for name, one in near.items():
+        ranges += [(f"{name}.num_neighbours", one.num_neighbours, 1, 1 << 32),
+                   (f"{name}.softening", one.softening, 1e-12, 1e6),
+                   (f"{name}.strength", one.strength, 0.0, 1e12),
+                   (f"{name}.far_cosine", one.far_cosine, -1.0, 1.0)]
+    for name, value, low, high in ranges:
+        if not low <= value <= high:
+            raise InputError(f"{where}: settings: {name} {value}; expected {low:g} to {high:g}")
+    return found
 
 
 def _linear(arrays: Mapping[str, NDArray[Any]], name: str, num_dimensions: int, num_models: int,
