@@ -99,8 +99,8 @@ def _settings(saved: Mapping[str, Any], where: str) -> ForecastSettings:
     """Raises InputError for a number that no training gives."""
     near = {name: NeighbourSettings(**saved[name]) for name in ("quality", "length")}
     found = ForecastSettings(**{**saved, **near})
-    ranges = [("linear_share", found.linear_share, 0.0, 1.0), ("sd_scale", found.sd_scale, 0.0, 1e6),
-              ("capacity", found.capacity, 1, 1 << 32)]
+    ranges = [("linear_share", found.linear_share, 0.0, 1.0),
+              ("sd_scale", found.sd_scale, 0.0, 1e6), ("capacity", found.capacity, 1, 1 << 32)]
     for name, one in near.items():
         ranges += [(f"{name}.num_neighbours", one.num_neighbours, 1, 1 << 32),
                    (f"{name}.softening", one.softening, 1e-12, 1e6),
