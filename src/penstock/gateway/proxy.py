@@ -36,8 +36,6 @@ from penstock.gateway.tenants.lease import Lease
 from penstock.gateway.traces import Tracing
 from penstock.gateway.waiting import WaitingRoom
 
-_NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -102,11 +100,11 @@ class Proxy:
                 self.room.leave()
             outcome = "finished" if response.status < 400 else "refused"
             return response
-        except GatewayError:
-            outcome = "failed" if outcome == "cancelled" else outcome
-            raise
         except ClientLeftError as error:
             raise asyncio.CancelledError from error
+        except Exception:  # said by an engine or by us, or a bug: all but the client's own leave
+            outcome = "failed" if outcome == "cancelled" else outcome
+            raise
         finally:
             self._settle(exchange, outcome)
 
@@ -119,7 +117,7 @@ class Proxy:
         while True:
             if len(tried) == self._limits.attempts:
                 raise given_up(exchange)
-            engine = exchange.engine = self._chosen(exchange, request, tried)
+            engine = exchange.engine = await self._chosen(exchange, request, tried)
             url = engine.facts.url
             attempt: dict[str, Any] = {"url": url, "at_s": self._clock(),
                                        "outcome": "is under way"}
@@ -153,12 +151,12 @@ class Proxy:
                 exchange.trace.attempted(attempt["outcome"], failed=bool(tried) and
                                          tried[-1] is engine)
 
-    def _chosen(self, exchange: Exchange, request: Request,
-                tried: list[EngineState]) -> EngineState:
+    async def _chosen(self, exchange: Exchange, request: Request,
+                      tried: list[EngineState]) -> EngineState:
         exchange.trace.choosing()
         try:
-            engine = self._chooser.choose(request, exchange.decision, exchange.ask, tried,
-                                          self._clock())
+            engine = await self._chooser.choose(request, exchange.decision, exchange.ask, tried,
+                                                self._clock())
             exchange.trace.chosen(engine.facts.url, exchange.decision.terms)
             return engine
         except GatewayError:
@@ -179,8 +177,7 @@ class Proxy:
         exchange.asked_s = self._clock()
         try:
             answer = await self._session.post(self._url(engine, path), data=_encoded(body),
-                                              headers=headers, timeout=self._timeout,
-                                              skip_auto_headers=_NOT_NEEDED)
+                                              headers=headers, timeout=self._timeout)
         except FAULTS as error:
             raise failure_of(error) from error
         try:

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
-from uuid import uuid4
 
 import aiohttp
 import orjson
@@ -40,6 +40,7 @@ from penstock.policy.route.protocol import Router
 NO_TRACING = NoTracing()
 _GOODBYE_S = 60.0  # for answers that are under way
 _AFTER_A_BUG_S = 1.0
+_NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")  # of what goes to engines
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -133,7 +134,7 @@ class Gateway:
     async def _relay(self, http: web.Request) -> web.StreamResponse:
         tenant = self._front.asker(http.headers, http.remote)
         lease = self._front.admit(tenant, await self._body(http), http.headers,
-                                  f"dec-{uuid4().hex}")
+                                  f"dec-{token_hex(16)}")
         return await self._proxy.answer(http, http.path, lease)
 
     async def _body(self, http: web.Request) -> bytes:
@@ -232,7 +233,8 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
     engines, outlook = Engines(facts_of(fleet)), outlook_of(fleet)
     # Answers go on as they came: nothing is unpacked, no cookie is kept.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
-                                     cookie_jar=aiohttp.DummyCookieJar()) as session, front_desk(
+                                     cookie_jar=aiohttp.DummyCookieJar(),
+                                     skip_auto_headers=_NOT_NEEDED) as session, front_desk(
             house_of(fleet, limits), access.ledger_url, on_bug) as front:
         _check_door(front, host, access, on_bug)
         watcher = Watcher(engines, session, time.monotonic)
