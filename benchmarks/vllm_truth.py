@@ -52,7 +52,7 @@ from penstock.workload.readers import read_trace
 TRACE = SHARED / "traces" / "azure2023_conv_first_half.csv.gz"
 NUM_BLOCKS, BLOCK_TOKENS, MAX_NUM_SEQS, MAX_STEP_TOKENS, MAX_LEN = 900, 32, 16, 512, 4096
 VOCABULARY = 1024
-SCALE = 2  # prompts and answers are this many times shorter than in the trace
+SCALE = 4  # prompts and answers are this many times shorter than in the trace
 CLASSES = (ServiceClass("interactive", Slo(ttft_s=1.0, itl_s=0.1), 1),
            ServiceClass("batch", Slo(e2e_s=120.0), 3))
 METRICS = ("ttft", "tpot", "e2e")
