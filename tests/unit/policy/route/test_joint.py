@@ -16,7 +16,6 @@ from penstock.policy.route.joint.prospects import affordable_tokens
 from penstock.policy.route.joint.router import JointRouter
 from small_routing import (
     LARGE,
-    SMALL,
     burst,
     departure,
     expected,
@@ -32,7 +31,10 @@ IDLE = [snapshot(0), snapshot(1), snapshot(2, "large")]
 ONE = request(forecasts=expected())
 
 
-def joint(options: JointOptions = JointOptions(), facts: list[ReplicaFacts] = FACTS,
+DEFAULTS = JointOptions()
+
+
+def joint(options: JointOptions = DEFAULTS, facts: list[ReplicaFacts] = FACTS,
           markups: dict[str, float] | None = None) -> JointRouter:
     price = free_of_charge if markups is None else lambda tenant: markups[tenant]
     return JointRouter(facts, options, usual(facts), price)
