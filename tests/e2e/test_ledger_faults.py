@@ -187,7 +187,9 @@ def test_a_full_disk_stops_who_must_not_be_served_unwritten_and_nobody_else(home
             time.sleep(0.05)
         front.send_signal(signal.SIGTERM)
         _, err = front.communicate(timeout=60)
-        assert (front.returncode, err) == (0, "")
+        assert front.returncode == 0
+        assert "ledger: spending cannot be written now" in err
+        assert err.endswith("ledger: spending is written again\n")
     rows = dict(read(folder, "select decision_id, charged_nanos from penstock_charges"))
     assert rows == {stream.decision: cost(4) for stream in served}
     assert read(folder, "select sum(charged_nanos) from penstock_spend") == [

@@ -4,6 +4,7 @@ A simulation is recorded: every request, the snapshots that the router was shown
 what it was told afterwards. The gateway's chooser is then shown the same, with a router made anew.
 """
 
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -65,8 +66,8 @@ def recorded(fleet, monkeypatch):
     """What the simulation asked its router, with one of a known random source."""
     kept: list[Recording] = []
 
-    def make(of_fleet, _draw, *more):
-        kept.append(Recording(dispatch_of(of_fleet, draw(), *more)))
+    def make(fleet, _):
+        kept.append(Recording(dispatch_of(fleet, draw())))
         return kept[-1]
 
     monkeypatch.setattr(simulation, "dispatch_of", make)
@@ -99,7 +100,8 @@ def test_the_gateway_chooses_as_the_simulation_did(name, monkeypatch) -> None:
         ask = read_ask(orjson.dumps(body), {CLASS_HEADER: what.service_class.name}, offer)
         assert (ask.prompt_tokens, ask.service_class) == (what.prompt_tokens, what.service_class)
         decision = chooser.open(f"decision-{len(chosen)}", ask, now_s)
-        chosen.append(chooser.choose(what, decision, ask, [], now_s).facts.replica_id)
+        engine = asyncio.run(chooser.choose(what, decision, ask, [], now_s))
+        chosen.append(engine.facts.replica_id)
         simulated.append(route.replica_id)
         assert decision.terms == dict(route.terms)
     assert len(chosen) == 300

@@ -82,7 +82,7 @@ def dispatch_of(fleet: Fleet, draw: Callable[[int], int],
     ``dual_price`` a tenant's markup on prices."""
     route, admit = fleet.policies.route, fleet.policies.admit
     return make_dispatch((route.name, route.options), (admit.name, admit.options),
-                         replica_facts(fleet), draw, dual_price)
+                         replica_facts(fleet), draw, dual_price, fleet.policies.explore)
 
 
 def _running_cost(fleet: Fleet, group: ReplicaGroup, step: StepTimeModel) -> Price:

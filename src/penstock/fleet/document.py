@@ -197,6 +197,9 @@ class PoliciesSection(Section):
         {"name": "joint", "answer_value": 0.01})
     admit: NamedChoice = described("Whether a request may enter.", "all", default="all")
     scale: NamedChoice = described("How many replicas run.", "none", default="none")
+    explore: ShareOrZero = described(
+        "Share of requests that go to any eligible replica, so that policies can be judged from "
+        "what was logged.", 0.01, default=0.0)
 
 
 class EngineSection(Section):

@@ -95,7 +95,7 @@ def _policies(document: FleetDocument, engine: EngineOptions) -> Policies:
     return Policies(
         resolve_schedule(("policies", "schedule"), policies.schedule, engine),
         _choice(policies.route or _usual_route(document)), _choice(policies.admit),
-        _choice(policies.scale))
+        _choice(policies.scale), policies.explore)
 
 
 def _usual_route(document: FleetDocument) -> str:

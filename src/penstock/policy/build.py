@@ -5,6 +5,7 @@ from typing import Any
 
 from penstock.policy.admit.feasible import FeasibleOnly
 from penstock.policy.route.build import free_of_charge, make_router
+from penstock.policy.route.explore import Exploring
 from penstock.policy.route.facts import ReplicaFacts
 from penstock.policy.route.protocol import Router
 from penstock.policy.route.settings import Number, Setting
@@ -19,10 +20,12 @@ Named = tuple[str, Mapping[str, Any]]
 
 def make_dispatch(route: Named, admit: Named, facts: Sequence[ReplicaFacts],
                   draw: Callable[[int], int],
-                  dual_price: Callable[[str], float] = free_of_charge) -> Router:
-    """The router, which also refuses where admission says so. Arguments as for ``make_router``."""
+                  dual_price: Callable[[str], float] = free_of_charge,
+                  explore: float = 0.0) -> Router:
+    """The router, which also refuses where admission says so, and explores with a share of the
+    requests. Other arguments as for ``make_router``."""
     router = make_router(*route, facts, draw, dual_price)
     name, settings = admit
-    if name == "all":
-        return router
-    return FeasibleOnly(router, facts, UsualForecasts(facts, HistoryLengths()), **settings)
+    if name != "all":
+        router = FeasibleOnly(router, facts, UsualForecasts(facts, HistoryLengths()), **settings)
+    return Exploring(router, explore, draw) if explore > 0.0 else router

@@ -1,15 +1,15 @@
 """How long a request would take on a replica: a prior from step times, corrected while it runs.
 
-The prior says what a step costs at the replica's present load. A recursive correction learns what
-the prior leaves out (prompts still to come, drift, a wrong fit), and the residuals that remain give
-the chance that a target is kept: split conformal prediction over a sliding window (Vovk et al.,
-2005), on the logarithm of observed / predicted.
+The prior says what a step costs at the replica's present load. A correction learns as requests end
+what the prior leaves out (prompts still to come, drift, a wrong fit), and the residuals that remain
+give the chance that a target is kept: split conformal prediction over a sliding window (Vovk et
+al., 2005), on the logarithm of observed / predicted.
 """
 
 from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from dataclasses import dataclass
-from math import exp, inf, log
+from math import ceil, exp, inf, log
 from typing import ClassVar, NamedTuple
 
 from penstock.core.snapshot import ReplicaSnapshot
@@ -78,42 +78,50 @@ class LatencyPrior:
     def _seat_wait_s(self, replica: ReplicaSnapshot, tpot_s: float) -> float:
         """How long until enough sequences have ended for the newcomer to run.
 
-        With n remaining lengths spread evenly about their mean m, the k-th ends after 2mk/(n+1).
+        Those who run are somewhere in the middle of answers of length n, so the k-th of r ends
+        after nk/(r+1). Those who wait have all of it before them: once as many as run have ended,
+        seats are taken for whole answers.
         """
-        running = max(1, replica.num_running)
-        ahead = replica.num_waiting + 1
-        free_seats = self.max_num_seqs - replica.num_running
-        mean_context = replica.kv_used_tokens / running
-        room = replica.kv_total_tokens - replica.kv_used_tokens - replica.queued_prompt_tokens
-        short = -room / mean_context if room < 0 and mean_context else 0.0
-        must_end = max(float(ahead - free_seats), short)
+        running, present = replica.num_running, replica.num_running + replica.num_waiting
+        if not present:
+            return 0.0
+        mean_kv = (replica.kv_used_tokens + replica.queued_prompt_tokens) / present
+        seats = float(self.max_num_seqs)
+        if mean_kv > 0.0:
+            seats = min(seats, max(1.0, replica.kv_total_tokens / mean_kv))
+        must_end = present + 1 - seats
         if must_end <= 0.0:
             return 0.0
-        mean_left = replica.pending_output_tokens / (running + replica.num_waiting)
-        rounds = must_end / running
-        if rounds <= 1.0:
-            return 2.0 * mean_left * tpot_s * must_end / (running + 1)
-        return 2.0 * mean_left * tpot_s * rounds
+        answer_s = tpot_s * replica.pending_output_tokens / (0.5 * running + replica.num_waiting)
+        if must_end <= running:
+            return answer_s * must_end / (running + 1)
+        return answer_s * max(1.0, must_end / seats)
 
 
 class Correction:
-    """ln(observed / predicted) as a line in the load, by recursive least squares with forgetting.
+    """ln(observed / predicted) as a line in the load, by least squares with forgetting.
 
     The features are 1, the share of seats taken and a share of queued prompt tokens. Forgetting
-    keeps about ``1 / (1 - FORGETTING)`` observations in mind; one of them moves the line by at most
-    what a ratio of ``e ** MOST`` would.
+    keeps about ``1 / (1 - FORGETTING)`` observations in mind, and leads back to the prior (no
+    correction) in directions of the load that are seen no more: without that, a load that stays the
+    same for long would leave the other weights undetermined. One observation moves the line by at
+    most what a ratio of ``e ** MOST`` would.
     """
 
-    __slots__ = ("_cov", "_weights", "num_updates")
+    __slots__ = ("_information", "_seen", "_weights")
 
     FORGETTING: ClassVar[float] = 0.99
     MOST: ClassVar[float] = 2.0
+    # How many observations hold each weight to 0: one for the level, more for slopes; and how much
+    # of that is never forgotten.
+    PRIOR: ClassVar[tuple[float, float, float]] = (1.0, 4.0, 4.0)
+    KEPT: ClassVar[float] = 0.05
 
     def __init__(self) -> None:
         self._weights = [0.0, 0.0, 0.0]
-        # How far each weight may be expected from 0: a factor of e for the level, less for slopes.
-        self._cov = [[1.0, 0.0, 0.0], [0.0, 0.25, 0.0], [0.0, 0.0, 0.25]]
-        self.num_updates = 0
+        self._information = [[self.PRIOR[i] if i == j else 0.0 for j in range(3)]
+                             for i in range(3)]
+        self._seen = [0.0, 0.0, 0.0]  # observations by feature
 
     def log_factor(self, load: tuple[float, float]) -> float:
         """The correction at a load: (share of seats, share of queue), both 0 to 1."""
@@ -123,27 +131,32 @@ class Correction:
 
     def update(self, load: tuple[float, float], log_ratio: float) -> None:
         """Learn ln(observed / prior) at a load."""
-        x = (1.0, load[0], load[1])
-        cov, weights = self._cov, self._weights
-        px = [row[0] * x[0] + row[1] * x[1] + row[2] * x[2] for row in cov]
-        scale = self.FORGETTING + x[0] * px[0] + x[1] * px[1] + x[2] * px[2]
-        gain = [p / scale for p in px]
+        features = (1.0, load[0], load[1])
         seen = min(self.MOST, max(-self.MOST, log_ratio))
-        error = seen - (weights[0] + weights[1] * x[1] + weights[2] * x[2])
         for i in range(3):
-            weights[i] += gain[i] * error
+            row = self._information[i]
             for j in range(3):
-                # Bounded, because forgetting alone would let an idle direction grow for ever.
-                value = (cov[i][j] - gain[i] * px[j]) / self.FORGETTING
-                cov[i][j] = min(1.0, max(-1.0, value))
-        self.num_updates += 1
+                row[j] = self.FORGETTING * row[j] + features[i] * features[j]
+            row[i] += (1.0 - self.FORGETTING) * self.KEPT * self.PRIOR[i]
+            self._seen[i] = self.FORGETTING * self._seen[i] + features[i] * seen
+        self._weights = _solved(self._information, self._seen)
+
+
+def _solved(matrix: list[list[float]], right: list[float]) -> list[float]:
+    """The solution of three equations with a symmetric, positive definite matrix (elimination)."""
+    (a, b, c), (_, d, e), (_, _, f) = matrix
+    d, e, f = d - b * b / a, e - b * c / a, f - c * c / a
+    y, z = right[1] - b * right[0] / a, right[2] - c * right[0] / a
+    last = (z - e * y / d) / (f - e * e / d)
+    middle = (y - e * last) / d
+    return [(right[0] - b * middle - c * last) / a, middle, last]
 
 
 class Residuals:
     """The last residuals ln(observed / predicted), for quantiles and chances.
 
-    Until ``PRIOR`` real ones are in, made-up ones stand in: a spread of a factor of about two
-    either way at one in twenty.
+    At first, ``PRIOR`` stands in: a spread of a factor of about two either way at one in twenty. It
+    leaves when the window is full, being the oldest.
     """
 
     __slots__ = ("_recent", "_sorted")
@@ -170,7 +183,7 @@ class Residuals:
     def quantile(self, share: float) -> float:
         """The residual that a new one stays below with at least that chance; inf where too few
         were seen to say so."""
-        rank = -int(-share * (len(self._sorted) + 1) // 1) - 1
+        rank = max(0, ceil(share * (len(self._sorted) + 1)) - 1)
         return self._sorted[rank] if rank < len(self._sorted) else inf
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -151,8 +152,7 @@ class Front:
         come back. Whoever gets a lease must settle it."""
         ask = read_ask(content, headers, self._house.offer, tenant)
         desk = self._desk(tenant)
-        nanos, tokens = self._most_nanos(ask), ask.prompt_tokens + min(
-            ask.most_output_tokens, max(ask.max_tokens, 1))
+        nanos, tokens = self._most_nanos(ask), ask.prompt_tokens + ask.max_tokens * ask.num_answers
         now_s = self.clock()
         try:
             self._check_ledger(desk)
@@ -183,9 +183,9 @@ class Front:
         trouble = ledger.trouble
         closed = budget is not None and budget.when_ledger_fails == "refuse"
         if ledger.full or (trouble is not None and closed):
+            # What the database said may tell of places that are no business of a tenant's.
             raise GatewayError(503, "spending cannot be written down now, and tenant "
-                                    f"{desk.tenant.name!r} is not served without: "
-                                    f"{trouble or 'too much waits to be written'}",
+                                    f"{desk.tenant.name!r} is not served without",
                                "ledger_unavailable", headers={"Retry-After": "1"})
 
     def _turn(self, account: Account) -> None:
@@ -282,6 +282,7 @@ def _unknown(message: str, code: str) -> GatewayError:
     return GatewayError(401, message, code, headers={"WWW-Authenticate": "Bearer"})
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(peer: str | None) -> bool:
     """Whether an address is this machine's own; unknown is not."""
     try:

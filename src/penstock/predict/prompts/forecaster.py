@@ -82,6 +82,14 @@ class PromptForecaster:
         """The models that are forecast."""
         return tuple(self.priors)
 
+    def quality_of(self, vector: NDArray[np.float32]) -> Mapping[str, tuple[float, float]]:
+        """Expected quality and its standard deviation by model, without lengths."""
+        nearby = self._nearby(vector)
+        linear = self.linear.predict(vector[None, :])[0] if self.linear else None
+        return {model: self._quality(model, place, nearby,
+                                     None if linear is None else float(linear[place]))
+                for place, model in enumerate(self.priors)}
+
     @property
     def source(self) -> str:
         """Who predicts: the form and the embedder."""

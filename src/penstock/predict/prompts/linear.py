@@ -1,5 +1,6 @@
 """Quality as a linear function of the vector: ridge regression."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,21 +24,33 @@ class LinearQuality:
 
 
 def fit_linear(vectors: Vectors, quality: Values, penalty: float) -> LinearQuality:
-    """Least squares with ``penalty`` times the squared weights; the intercept is free.
+    """As ``fit_penalties`` with one penalty."""
+    return fit_penalties(vectors, quality, [penalty])[0]
+
+
+def fit_penalties(vectors: Vectors, quality: Values,
+                  penalties: Sequence[float]) -> list[LinearQuality]:
+    """Least squares with each penalty times the squared weights; the intercept is free.
 
     Each model is fitted on the rows that have its quality. Where all rows have all, a difference
     between two models is fitted just as well as if it were the target itself.
     """
-    weights = np.zeros((vectors.shape[1], quality.shape[1]))
-    intercepts = np.full(quality.shape[1], 0.5)
-    for model in range(quality.shape[1]):
-        known = ~np.isnan(quality[:, model])
-        if not known.any():
+    shape = (len(penalties), vectors.shape[1], quality.shape[1])
+    weights, intercepts = np.zeros(shape), np.full((shape[0], shape[2]), 0.5)
+    known = ~np.isnan(quality)
+    # Models that were judged on the same rows share the costly part.
+    for judged in np.unique(known.T, axis=0):
+        models = np.flatnonzero((judged == known.T).all(axis=1))
+        if not judged.any():
             continue
-        rows, target = vectors[known].astype(np.float64), quality[known, model]
-        centre, mean = rows.mean(axis=0), target.mean()
-        rows = rows - centre
-        normal = rows.T @ rows + penalty * np.eye(rows.shape[1])
-        weights[:, model] = np.linalg.solve(normal, rows.T @ (target - mean))
-        intercepts[model] = mean - centre @ weights[:, model]
-    return LinearQuality(weights, intercepts)
+        rows, target = vectors[judged].astype(np.float64), quality[judged][:, models]
+        centre, means = rows.mean(axis=0), target.mean(axis=0)
+        rows -= centre
+        # One decomposition serves every penalty.
+        values, directions = np.linalg.eigh(rows.T @ rows)
+        along = directions.T @ (rows.T @ (target - means))
+        for place, penalty in enumerate(penalties):
+            found = directions @ (along / (np.maximum(values, 0.0) + penalty)[:, None])
+            weights[place][:, models] = found
+            intercepts[place, models] = means - centre @ found
+    return [LinearQuality(*each) for each in zip(weights, intercepts, strict=True)]

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from penstock.core.errors import InputError, nearest
 from penstock.predict.embed.hashed import HashedNgrams
 from penstock.predict.embed.hashing import NUM_TEXT_FEATURES
+from penstock.predict.embed.joined import JoinedEmbedder
+from penstock.predict.embed.make import BOTH, EMBEDDERS
 from penstock.predict.embed.minilm import MiniLm, load_minilm
 from penstock.predict.embed.protocol import Embedder
 from penstock.predict.prompts.forecaster import ForecastSettings, Prior, PromptForecaster
@@ -24,7 +26,6 @@ from penstock.predict.prompts.linear import LinearQuality
 from penstock.predict.prompts.neighbours import NeighbourSettings
 
 FORMAT = "penstock-forecaster-1"
-_EMBEDDERS = (HashedNgrams.name, MiniLm.name)
 _HASHED_NUMBERS = ("text_weight", "max_words", "max_chars", "max_text_chars")
 
 
@@ -38,10 +39,11 @@ def save_forecaster(forecaster: PromptForecaster, path: Path) -> None:
         "models": {model: prior._asdict() for model, prior in forecaster.priors.items()},
         "scores": {model: list(factor.scores)
                    for model, factor in forecaster.high_factors.items()}}
-    if isinstance(embedder, HashedNgrams):
-        arrays |= {name: getattr(embedder, name)
+    hashed = embedder.first if isinstance(embedder, JoinedEmbedder) else embedder
+    if isinstance(hashed, HashedNgrams):
+        arrays |= {name: getattr(hashed, name)
                    for name in ("weights", "projection", "means", "scales")}
-        head["hashed"] = {name: getattr(embedder, name) for name in _HASHED_NUMBERS}
+        head["hashed"] = {name: getattr(hashed, name) for name in _HASHED_NUMBERS}
     if forecaster.linear is not None:
         arrays |= {"linear_weights": forecaster.linear.weights,
                    "linear_intercepts": forecaster.linear.intercepts}
@@ -94,10 +96,16 @@ def _forecaster(head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]],
 def _embedder(head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]],
               where: str) -> Embedder:
     name = str(head["embedder"])
-    if name not in _EMBEDDERS:
-        raise InputError(f"{where}: embedder {name!r} is unknown{nearest(name, _EMBEDDERS)}")
+    if name not in EMBEDDERS:
+        raise InputError(f"{where}: embedder {name!r} is unknown{nearest(name, EMBEDDERS)}")
     if name == MiniLm.name:
         return load_minilm()
+    hashed = _hashed(head, arrays, where)
+    return JoinedEmbedder(hashed, load_minilm()) if name == BOTH else hashed
+
+
+def _hashed(head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]],
+            where: str) -> HashedNgrams:
     weights = _shaped(arrays, "weights", (-1,), where)
     return HashedNgrams(
         weights.astype(np.float32),

@@ -21,7 +21,7 @@ from penstock.predict.prompts.forecaster import (
     quality_spread,
     typical_lengths,
 )
-from penstock.predict.prompts.linear import fit_linear
+from penstock.predict.prompts.linear import fit_linear, fit_penalties
 from penstock.predict.prompts.neighbours import Neighbours, NeighbourSettings, nearest, weigh
 from penstock.predict.prompts.rows import PromptRows, Values
 
@@ -72,19 +72,22 @@ class _Near:
 
 
 def train_forecaster(rows: PromptRows, embedder: Embedder, rng: np.random.Generator,
-                     form: str = "auto", capacity: int = 20_000) -> Trained:
+                     form: str = "auto", capacity: int = 20_000,
+                     vectors: Vectors | None = None) -> Trained:
     """Fit a forecaster with the ``form`` asked for, or the one best on held-out rows.
 
     Number of neighbours, shrinkage, the linear model's penalty and its share are those with the
     least squared error of the differences in quality between models, which is what a choice of
-    model rests on (of quality itself where there is one model). Raises InputError for an unknown
-    form, and for fewer than 20 rows.
+    model rests on (of quality itself where there is one model). ``vectors`` are the embedder's of
+    the rows, where they are at hand. Raises InputError for an unknown form, and for fewer than 20
+    rows.
     """
     if form not in FORMS:
         raise InputError(f"form {form!r} is unknown{nearest_name(form, FORMS)}")
     if len(rows) < _MIN_ROWS:
         raise InputError(f"{len(rows)} prompts; expected at least {_MIN_ROWS} to train on")
-    vectors = embedder.embed(rows.prompts)
+    if vectors is None:
+        vectors = embedder.embed(rows.prompts)
     folds = np.arange(len(rows)) % _NUM_FOLDS
     rng.shuffle(folds)
     num_models = len(rows.models)
@@ -143,10 +146,10 @@ def _near_rows(vectors: Vectors, values: Values, folds: NDArray[np.intp]) -> _Ne
         inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         seen = values[outside]
         means[inside] = [_mean(column, 0.5) for column in seen.T]
+        columns = np.flatnonzero(~np.isnan(seen).all(axis=0))
         for chunk in np.array_split(inside, max(len(inside) // 512, 1)):
             alike = vectors[chunk] @ vectors[outside].T
-            for (place, row), column in product(zip(chunk, alike, strict=True),
-                                                range(values.shape[1])):
+            for (place, row), column in product(zip(chunk, alike, strict=True), columns):
                 near, how = nearest(seen[:, column], row, count)
                 order = np.argsort(-how, kind="stable")
                 found[place, column, :len(near)] = near[order]
@@ -182,14 +185,12 @@ def _best_lengths(near: _Near, columns: slice, tokens: Values, far: float) -> Ne
 
 def _best_linear(vectors: Vectors, quality: Values,
                  folds: NDArray[np.intp]) -> tuple[float, Values]:
-    found = {}
-    for penalty in _PENALTIES:
-        predicted = np.zeros(quality.shape)
-        for fold in range(_NUM_FOLDS):
-            inside = folds == fold
-            model = fit_linear(vectors[~inside], quality[~inside], penalty)
+    found = {penalty: np.zeros(quality.shape) for penalty in _PENALTIES}
+    for fold in range(_NUM_FOLDS):
+        inside = folds == fold
+        models = fit_penalties(vectors[~inside], quality[~inside], _PENALTIES)
+        for predicted, model in zip(found.values(), models, strict=True):
             predicted[inside] = model.predict(vectors[inside])
-        found[penalty] = predicted
     best = min(found, key=lambda penalty: _loss(found[penalty], quality))
     return best, found[best]
 
