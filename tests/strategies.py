@@ -328,7 +328,7 @@ def replica_snapshots(replica_id: int = 0, model: str = "small") -> st.SearchStr
     return st.builds(
         ReplicaSnapshot, st.just(replica_id), st.just(model), st.just(0.0), counts, counts, tokens,
         tokens, st.sampled_from((1, 1000, 100_000)), st.none(), st.sampled_from((0.25, 1.0)),
-        st.sampled_from((0.0, 0.5, 100.0, 1e6)))
+        st.sampled_from((0.0, 0.5, 100.0, 1e6)), st.just(()), st.sampled_from((0.0, 0.0, 20.0)))
 
 
 _COSTS = st.one_of(st.sampled_from((0.0, 1.0, 1.0, 2.0, -3.0, 0.1)), st.floats(-10.0, 10.0))
