@@ -1,10 +1,11 @@
 """Speed of ``penstock serve`` against a bare aiohttp relay before the same upstream, in one run.
 
-    python benchmarks/gateway.py [--seconds 5] [--rounds 3] [--spread] [--litellm PYTHON]
+    python benchmarks/gateway.py [--seconds 5] [--rounds 3] [--spread] [--keys] [--litellm PYTHON]
 
 All parts are processes of their own on this machine: an upstream that streams a chat answer of 17
 chunks from memory (in one piece, or with ``--spread`` each on its own), a bare relay, the gateway,
-and Debian's ``wrk`` as the client. ``--litellm`` names the Python of an environment that has
+and Debian's ``wrk`` as the client. ``--keys`` adds a gateway with a key, limits, a budget and a
+ledger. ``--litellm`` names the Python of an environment that has
 ``litellm[proxy]``. Rounds alternate between the parts, so that other work on the machine falls on
 all of them; ratios are medians over rounds. Requests per second of processor time tell what a core
 to itself would do where other work shares the machine.
@@ -41,6 +42,12 @@ traffic: [{{lengths: {{prompt: {{fixed: 400}}, output: {{fixed: 40}}}}, rate_per
            num_requests: 60}}]
 replicas: [{{endpoints: ["{upstream}"]}}]
 """
+KEYS = """\
+gateway:
+  tenants:
+    - {{name: shop, requests_per_minute: 100000000, tokens_per_minute: 1000000000,
+       max_in_flight: 100, budget: {{amount: 1000000}}}}
+"""
 LITELLM = """\
 model_list:
   - model_name: llama-3-8b
@@ -74,11 +81,26 @@ def port_of(part: subprocess.Popen) -> int:
 @contextmanager
 def gateway(folder: Path, upstream: str):
     """(URL, process id) of ``penstock serve`` before an upstream."""
-    fleet = folder / "benchmark.yaml"
+    fleet = folder / f"{upstream.rpartition(':')[2]}.yaml"
     fleet.write_text(FLEET.format(upstream=upstream))
     with process(sys.executable, "-m", "penstock", "serve", str(fleet), "--port", "0",
                  environment={"PYTHONPATH": str(REPOSITORY / "src")}) as found:
         yield f"http://127.0.0.1:{port_of(found)}", found.pid
+
+
+@contextmanager
+def keyed(folder: Path, upstream: str):
+    """(URL, process id, key) of a gateway whose tenant has limits, and a budget in a ledger."""
+    fleet = folder / "keyed.yaml"
+    text = FLEET.replace("{{name: llama-3-8b}}", "{{name: llama-3-8b, price: {{input_per_million: "
+                         "0.15, output_per_million: 0.6}}}}") + KEYS
+    fleet.write_text(text.format(upstream=upstream))
+    environment = {"PYTHONPATH": str(REPOSITORY / "src")}
+    penstock = [sys.executable, "-m", "penstock"]
+    key = subprocess.run([*penstock, "keys", "create", str(fleet), "shop"], check=True, text=True,
+                         capture_output=True, env={**os.environ, **environment}).stdout.strip()
+    with process(*penstock, "serve", str(fleet), "--port", "0", environment=environment) as found:
+        yield f"http://127.0.0.1:{port_of(found)}", found.pid, key
 
 
 @contextmanager
@@ -104,11 +126,13 @@ def litellm(folder: Path, upstream: str, python: str, port: int = 14000):
         yield url, found.pid
 
 
-def wrk(folder: Path, url: str, connections: int, seconds: int) -> dict[str, float]:
+def wrk(folder: Path, url: str, connections: int, seconds: int,
+        key: str = "none") -> dict[str, float]:
     """Requests per second and the median latency (ms) that wrk saw; errors are counted, too."""
     script = folder / "post.lua"
     script.write_text(f'wrk.method = "POST"\nwrk.body = [[{orjson.dumps(BODY).decode()}]]\n'
-                      'wrk.headers["Content-Type"] = "application/json"\n')
+                      'wrk.headers["Content-Type"] = "application/json"\n'
+                      f'wrk.headers["Authorization"] = "Bearer {key}"\n')
     out = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency",
                           "--timeout", "30s", "-s", str(script), url + PATH], text=True,
                          capture_output=True, check=True).stdout
@@ -130,10 +154,10 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def checked(url: str) -> None:
+def checked(url: str, key: str = "none") -> None:
     """One request whose answer must be whole: every token, no usage, [DONE]."""
     request = urllib.request.Request(url + PATH, data=orjson.dumps(BODY), headers={
-        "Content-Type": "application/json", "Authorization": "Bearer none"})
+        "Content-Type": "application/json", "Authorization": f"Bearer {key}"})
     with urllib.request.urlopen(request, timeout=60) as answer:
         text = answer.read().decode()
     missing = [n for n in range(14) if f" token{n}" not in text]
@@ -158,15 +182,15 @@ def open_streams(folder: Path, num_streams: int) -> dict[str, float]:
                     "opened_in_ms": opened_ms}
 
 
-def measured(folder: Path, parts: dict[str, tuple[str, int]], options) -> dict[str, object]:
+def measured(folder: Path, parts: dict[str, tuple], options) -> dict[str, object]:
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in parts}
     for _ in range(options.rounds):
-        for name, (url, pid) in parts.items():
+        for name, (url, pid, *key) in parts.items():
             seconds = SLOW_S if name == "litellm" else options.seconds
             before_s = cpu_s(pid)
-            many = wrk(folder, url, 32, seconds)
+            many = wrk(folder, url, 32, seconds, *key)
             used_s = cpu_s(pid) - before_s
-            one = wrk(folder, url, 1, max(1, seconds // 2))
+            one = wrk(folder, url, 1, max(1, seconds // 2), *key)
             rows[name].append({"requests_per_s": many["requests_per_s"],
                                "requests_per_cpu_s": many["requests"] / used_s,
                                "median_ms_at_32": many["median_ms"],
@@ -184,6 +208,9 @@ def measured(folder: Path, parts: dict[str, tuple[str, int]], options) -> dict[s
         "added_median_ms_at_1": statistics.median(
             a["median_ms_at_1"] - b["median_ms_at_1"]
             for a, b in zip(rows["gateway"], rows["upstream"], strict=True))}
+    if "keyed" in parts:
+        found["gateway_over_keyed"] = ratio("gateway", "keyed")
+        found["gateway_over_keyed_per_cpu_s"] = ratio("gateway", "keyed", "requests_per_cpu_s")
     if "litellm" in parts:
         found["gateway_over_litellm"] = ratio("gateway", "litellm")
         found["gateway_over_litellm_per_cpu_s"] = ratio("gateway", "litellm", "requests_per_cpu_s")
@@ -197,6 +224,8 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--spread", action="store_true",
                         help="the upstream writes every chunk on its own")
+    parser.add_argument("--keys", action="store_true",
+                        help="also a gateway with keys, limits, a budget and a ledger")
     parser.add_argument("--litellm", metavar="PYTHON")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
@@ -210,10 +239,12 @@ def main() -> None:
         parts = {"upstream": (upstream, raw.pid),
                  "bare": (f"http://127.0.0.1:{port_of(bare)}", bare.pid),
                  "gateway": stack.enter_context(gateway(folder, upstream))}
+        if options.keys:
+            parts["keyed"] = stack.enter_context(keyed(folder, upstream))
         if options.litellm:
             parts["litellm"] = stack.enter_context(litellm(folder, upstream, options.litellm))
-        for url, _ in parts.values():
-            checked(url)
+        for url, _, *key in parts.values():
+            checked(url, *key)
         result = measured(folder, parts, options)
         result["streams"] = open_streams(folder, options.streams)
     show(result)

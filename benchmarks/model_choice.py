@@ -1,7 +1,7 @@
 """How well is the model chosen? APGR and the cost of 50, 80 and 95 % of the weak-to-strong gap.
 
-    python benchmarks/model_choice.py ROWS.csv.gz [--embedder hashed|minilm] [--seeds 3]
-        [--folds 5] [--by random|subset] [--json]
+    python benchmarks/model_choice.py ROWS.csv.gz [--embedder hashed|minilm|hashed+minilm]
+        [--seeds 3] [--folds 5] [--by random|subset] [--json]
 
 Every figure is of prompts that no contender, embedders included, has learnt from. RouteLLM's
 routers are re-trained on the same rows, on the same vectors.
@@ -27,9 +27,11 @@ from penstock.experiment.choice.validation import (
     random_folds,
     subset_folds,
 )
-from penstock.predict.embed.make import EMBEDDERS, make_embedder
+from penstock.predict.embed.hashed import fit_hashed
+from penstock.predict.embed.joined import JoinedEmbedder
+from penstock.predict.embed.make import EMBEDDERS
+from penstock.predict.embed.minilm import load_minilm
 from penstock.predict.embed.protocol import Embedder, Vectors
-
 
 
 class Remembering:
@@ -78,10 +80,14 @@ def main() -> None:
                   if name == OURS or not words or any(word in name for word in words)}
 
     def embedding(prompts: tuple[str, ...], rng: np.random.Generator) -> Embedder:
-        return known or make_embedder(options.embedder, prompts, rng)
+        if minilm is None:
+            return fit_hashed(prompts, rng)
+        if options.embedder == "minilm":
+            return minilm
+        return JoinedEmbedder(fit_hashed(prompts, rng), minilm)
 
-    known = (Remembering(make_embedder("minilm", (), np.random.default_rng()), rows.prompts,
-                         options.cache) if options.embedder == "minilm" else None)
+    minilm = (Remembering(load_minilm(), rows.prompts, options.cache)
+              if "minilm" in options.embedder else None)
     runs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in contenders}
     for seed in range(options.seeds):
         folds = FOLDS[options.by](rows, options.folds, np.random.default_rng(seed))

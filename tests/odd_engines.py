@@ -7,7 +7,7 @@ from aiohttp import web
 
 from penstock.fleet.load import parse_fleet
 from penstock.gateway.proxy import Limits
-from penstock.gateway.server import NO_TRACING, running
+from penstock.gateway.server import NO_KEYS, NO_TRACING, running
 from penstock.policy.route.simple import LeastLoaded
 from small_fleet import FLEET
 
@@ -139,10 +139,11 @@ def fleet_of(urls, **overrides):
 
 
 @asynccontextmanager
-async def gateway(urls, limits=None, notes=None, reload=None, tracing=NO_TRACING, **overrides):
+async def gateway(urls, limits=None, notes=None, reload=None, tracing=NO_TRACING, access=NO_KEYS,
+                  **overrides):
     """(URL, engines) of a gateway before engines at these URLs."""
     limits = limits or Limits(connect_s=1.0, silence_s=0.3)
     note = [].append if notes is None else notes.append
     async with running(fleet_of(urls, **overrides), LeastLoaded(), "127.0.0.1", 0, limits=limits,
-                       reload=reload, tracing=tracing, on_bug=note) as found:
+                       reload=reload, tracing=tracing, access=access, on_bug=note) as found:
         yield found

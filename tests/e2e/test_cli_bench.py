@@ -2,14 +2,23 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
+import urllib.request
 from contextlib import contextmanager
 
 import pytest
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
+
+
+# No machine is too busy for these.
+EASY = ("--set", "service_classes[0].slo={ttft_s: 300, itl_s: 60}", "--set",
+        "service_classes[1].slo={e2e_s: 3000}")
 
 
 @contextmanager
@@ -29,7 +38,7 @@ def emulated(repository, folder, *arguments):
 
 def test_a_fleets_traffic_is_measured_kept_and_told_again(repository, folder, penstock) -> None:
     with emulated(repository, folder) as url:
-        done = penstock("bench", f"{url}/v1", "--fleet", "fleet.yaml", "--rate", "100",
+        done = penstock("bench", f"{url}/v1", "--fleet", "fleet.yaml", *EASY, "--rate", "100",
                         "--class-to-engine", "--out", "runs/a", "--json")
     assert done.status == 0
     summary = done.json
@@ -109,8 +118,8 @@ def test_without_the_extra_it_is_named(penstock, monkeypatch) -> None:
 def test_runs_are_compared_measured_or_simulated(repository, folder, penstock) -> None:
     with emulated(repository, folder) as url:
         for name in ("one", "other"):
-            assert penstock("bench", url, "--fleet", "fleet.yaml", "--class-to-engine", "--rate",
-                            "100", "--out", name, "--no-report").status == 0
+            assert penstock("bench", url, "--fleet", "fleet.yaml", *EASY, "--class-to-engine",
+                            "--rate", "100", "--out", name, "--no-report").status == 0
     assert penstock("simulate", "fleet.yaml", "--out", "simulated", "--no-report").status == 0
     told = penstock("compare", "one", "other")
     assert told.status == 0
@@ -129,3 +138,52 @@ def test_what_cannot_be_compared(penstock, arguments, said) -> None:
     done = penstock("compare", *arguments)
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
     assert said in done.err
+
+
+def test_through_the_gateway_classes_go_by_header(repository, folder, penstock) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(repository / "src")}
+    with emulated(repository, folder) as engine:
+        command = [sys.executable, "-m", "penstock", "serve", "fleet.yaml", "--port", "0", "--set",
+                   f"replicas[0].endpoints=[{engine}]"]
+        with subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, text=True) as gateway:
+            try:
+                url = gateway.stdout.readline().split()[1]
+                done = penstock("bench", url, "--fleet", "fleet.yaml", *EASY, "--rate", "100",
+                                "--api", "chat", "--no-report", "--out", "run", "--json")
+                with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
+                    metrics = answer.read().decode()
+            finally:
+                gateway.terminate()
+    assert done.status == 0
+    assert done.json["outcomes"]["finished"] == 60
+    for name, probes in (("chat", 2), ("batch", 0)):  # the probe names no class: the first has it
+        labels = f'outcome="finished"[^}}]*service_class="{name}"'
+        counted = re.search(rf"^penstock:requests_total{{[^}}]*{labels}[^}}]*}} (\S+)$", metrics,
+                            re.MULTILINE)
+        assert counted, metrics
+        assert float(counted[1]) == done.json["classes"][name]["received"] + probes
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_an_interrupt_keeps_what_came(repository, folder, penstock) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(repository / "src")}
+    with emulated(repository, folder) as url:
+        command = [sys.executable, "-m", "penstock", "bench", url, "--rate", "50", "--requests",
+                   "100000", "--output-tokens", "4", "--out", "cut", "--no-report"]
+        with subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True) as process:
+            while sum(_served(url)) < 20:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "the run was interrupted" in " ".join(out.lower().split())
+    kept = penstock("report", "cut", "--json").json
+    assert kept["outcomes"]["sent"] >= kept["outcomes"]["finished"] > 10
+
+
+def _served(url: str) -> list[float]:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
+        return [float(value) for value in re.findall(
+            r"^vllm:request_success_total{.*} (\S+)$", answer.read().decode(), re.MULTILINE)]

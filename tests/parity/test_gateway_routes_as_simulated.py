@@ -4,21 +4,22 @@ A simulation is recorded: every request, the snapshots that the router was shown
 what it was told afterwards. The gateway's chooser is then shown the same, with a router made anew.
 """
 
-from dataclasses import dataclass, field
-from types import SimpleNamespace
+import asyncio
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
-from penstock.engine.parts import replica_facts
+from penstock.engine.live.state import EngineFacts, EngineState
+from penstock.engine.parts import dispatch_of
 from penstock.engine.sim import simulation
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
-from penstock.gateway.choice import Chooser, Decision
-from penstock.policy.route.build import make_router
+from penstock.gateway.ask import CLASS_HEADER, Offer, read_ask
+from penstock.gateway.choice import Chooser
 from small_fleet import FLEET
 
 ROUTERS = ["round_robin", "random", "least_loaded", "two_choices", "shortest_queue",
@@ -44,12 +45,10 @@ class Recording:
         self.records.append(("ended", departure, None, 0.0, None))
 
 
-@dataclass
-class Shown:
+class Shown(EngineState):
     """An engine that looks as it is told to."""
 
-    facts: Any
-    seen: Any = field(default=None)
+    seen: Any = None
 
     def unavailable(self, now_s: float) -> str | None:
         return None if self.seen is not None else "is not a candidate"
@@ -67,11 +66,11 @@ def recorded(fleet, monkeypatch):
     """What the simulation asked its router, with one of a known random source."""
     kept: list[Recording] = []
 
-    def make(name, settings, facts, _draw, *more):
-        kept.append(Recording(make_router(name, settings, facts, draw(), *more)))
+    def make(of_fleet, _draw, *more):
+        kept.append(Recording(dispatch_of(of_fleet, draw(), *more)))
         return kept[-1]
 
-    monkeypatch.setattr(simulation, "make_router", make)
+    monkeypatch.setattr(simulation, "dispatch_of", make)
     result = simulation.simulate(fleet, fleet_workload(fleet))
     return kept[0].records, result
 
@@ -82,11 +81,11 @@ def test_the_gateway_chooses_as_the_simulation_did(name, monkeypatch) -> None:
         "replicas": [{"count": 3}], "policies.route": name, "traffic[0].rate_per_s": 30,
         "traffic[0].num_requests": 300, "accelerators[0].count": 8})
     records, result = recorded(fleet, monkeypatch)
-    router = make_router(fleet.policies.route.name, fleet.policies.route.options,
-                         replica_facts(fleet), draw())
-    engines = [Shown(SimpleNamespace(
+    router = dispatch_of(fleet, draw())
+    engines = [Shown(EngineFacts(
         replica_id=index, url=f"http://engine-{index}", model="llama-3-8b", service_classes=None,
-        kv_total_tokens=1 << 30)) for index in range(3)]
+        kv_total_tokens=1 << 30, speed=1.0)) for index in range(3)]
+    offer = Offer({one.name: one for one in fleet.service_classes}, {"llama-3-8b": 8192})
     chooser = Chooser(engines, router)
     chosen, simulated = [], []
     for kind, what, snapshots, now_s, route in records:
@@ -96,11 +95,13 @@ def test_the_gateway_chooses_as_the_simulation_did(name, monkeypatch) -> None:
         for engine in engines:
             engine.seen = next((one for one in snapshots
                                 if one.replica_id == engine.facts.replica_id), None)
-        ask = SimpleNamespace(models=(what.model,), service_class=what.service_class,
-                              prompt_tokens=what.prompt_tokens, max_tokens=what.max_tokens)
-        decision = Decision("d", now_s, what.model, what.service_class.name, what.prompt_tokens,
-                            what.max_tokens)
-        chosen.append(chooser.choose(what, decision, ask, [], now_s).facts.replica_id)
+        body = {"model": what.model, "prompt": [1] * what.prompt_tokens,
+                "max_tokens": what.max_tokens}
+        ask = read_ask(orjson.dumps(body), {CLASS_HEADER: what.service_class.name}, offer)
+        assert (ask.prompt_tokens, ask.service_class) == (what.prompt_tokens, what.service_class)
+        decision = chooser.open(f"decision-{len(chosen)}", ask, now_s)
+        engine = asyncio.run(chooser.choose(what, decision, ask, [], now_s))
+        chosen.append(engine.facts.replica_id)
         simulated.append(route.replica_id)
         assert decision.terms == dict(route.terms)
     assert len(chosen) == 300

@@ -10,6 +10,7 @@ from penstock.cli.run import NoReport
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
+    from penstock.experiment.load.plan import LoadPlan
     from penstock.fleet.values import Fleet
 
 app = typer.Typer(add_completion=False)
@@ -96,6 +97,12 @@ def bench(
     api_key_file: Annotated[Path | None, typer.Option(
         "--api-key-file", metavar="FILE", show_default=False,
         help="Read the key from this file instead of the environment.")] = None,
+    tenant_keys: Annotated[Path | None, typer.Option(
+        "--tenant-keys", metavar="FILE", show_default=False,
+        help="Keys of the traffic's tenants, as a JSON object.")] = None,
+    header: Annotated[list[str] | None, typer.Option(
+        "--header", metavar="'NAME: VALUE'", show_default=False,
+        help="A further header of every request; repeatable.")] = None,
     guidellm_out: Annotated[Path | None, typer.Option(
         "--guidellm-out", metavar="FILE", show_default=False,
         help="Also write GuideLLM's JSON.")] = None,
@@ -119,10 +126,12 @@ def bench(
     except ImportError as error:
         raise InputError("bench needs aiohttp, which the extra 'serve' brings: "
                          "pip install 'penstock[serve]'") from error
+    from dataclasses import replace
+
     from penstock.cli.bench_runs import import_runs, run_levels, run_once
     from penstock.cli.load_input import plan_of, target_of
     from penstock.core.slo import Slo
-    from penstock.experiment.load.plan import LoadOptions, numbers_of
+    from penstock.experiment.load.plan import LoadOptions, numbers_of, option_plan
 
     slo = Slo(ttft, itl, e2e, percentile=percentile)
     if guidellm_in is not None:
@@ -137,30 +146,39 @@ def bench(
         url, api=api, model=model, prompts=prompts, stream=not no_stream, exact=not model_ends,
         class_to_engine=class_to_engine, body=body, timeout_s=timeout,
         first_token_timeout_s=first_token_timeout, api_key_file=api_key_file,
-        shared_prompt_tokens=shared_prompt_tokens)
+        shared_prompt_tokens=shared_prompt_tokens, headers=header or (),
+        tenant_key_file=tenant_keys)
     rates = numbers_of("--rate", rate) if rate is not None else ()
     fleet = _fleet(fleet_file, settings, data, seed)
-    plan = plan_of(fleet, LoadOptions(
+    options = LoadOptions(
         rates[0] if rates else None, requests, duration, prompt_tokens or "256",
-        output_tokens or "64", lengths, arrivals or "poisson", trace, slo, class_name, seed or 0),
-        {"--prompt-tokens": prompt_tokens, "--output-tokens": output_tokens, "--lengths": lengths,
-         "--arrivals": arrivals, "--trace": trace, "--ttft": ttft, "--itl": itl, "--e2e": e2e,
-         **({} if concurrency else {"--requests": requests, "--duration": duration})},
+        output_tokens or "64", lengths, arrivals or "poisson", trace, slo, class_name, seed or 0)
+    plan = plan_of(fleet, options, {
+        "--prompt-tokens": prompt_tokens, "--output-tokens": output_tokens, "--lengths": lengths,
+        "--arrivals": arrivals, "--trace": trace, "--ttft": ttft, "--itl": itl, "--e2e": e2e,
+        **({} if concurrency else {"--requests": requests, "--duration": duration})},
         concurrency is not None)
     keep = (out, guidellm_out)
+
+    def at_rate(level: float) -> "LoadPlan":
+        """The file's requests at another pace; of options, those that come in the same time."""
+        if fleet is not None:
+            return plan.at_rate(level)
+        return option_plan(replace(options, rate_per_s=level))
+
     if concurrency is not None:
         levels = numbers_of("--concurrency", concurrency)
         if any(level != int(level) or level > 100_000 for level in levels):
             raise InputError(f"--concurrency {concurrency[:60]!r}: expected whole numbers up to "
                              "100,000")
-        return run_levels(target, plan, "concurrency", levels, (requests, duration), *keep,
-                          as_json=as_json, page=not no_report)
+        return run_levels(
+            target, lambda level: plan.at_concurrency(int(level), requests, duration),
+            "concurrency", levels, *keep, as_json=as_json, page=not no_report)
     if len(rates) > 1:
-        return run_levels(target, plan, "rate_per_s", rates, (None, None), *keep,
-                          as_json=as_json, page=not no_report)
-    if fleet is not None and rates:
-        plan = plan.at_rate(rates[0])
-    return run_once(target, plan, *keep, as_json=as_json, page=not no_report)
+        return run_levels(target, at_rate, "rate_per_s", rates, *keep, as_json=as_json,
+                          page=not no_report)
+    return run_once(target, at_rate(rates[0]) if rates else plan, *keep, as_json=as_json,
+                    page=not no_report)
 
 
 def _fleet(path: Path | None, settings: list[str] | None, data: Path | None,

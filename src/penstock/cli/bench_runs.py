@@ -1,12 +1,12 @@
 """Runs load on an endpoint, writes the files and prints what came of it: the end of bench."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.cli.console import note, print_json, print_tables, progress
-from penstock.cli.exits import MISSED, OK
+from penstock.cli.exits import INTERRUPTED, MISSED, OK
 from penstock.cli.single_run import default_folder
 from penstock.core.errors import InputError
 from penstock.metrics.series import RunSeries
@@ -37,6 +37,7 @@ def allow_connections() -> None:
 def run_once(target: "Target", plan: "LoadPlan", out: Path | None, guidellm_out: Path | None, *,
              as_json: bool, page: bool) -> int:
     """The exit status: 0 when no class misses its objective."""
+    from penstock.engine.http import stop_signal
     from penstock.experiment.load.bench import bench
 
     allow_connections()
@@ -44,41 +45,52 @@ def run_once(target: "Target", plan: "LoadPlan", out: Path | None, guidellm_out:
     total = plan.num_requests if plan.concurrency else len(plan.workload)
     with staged(folder) as staging:
         with progress("sending", total) as update:
-            run = asyncio.run(bench(target, plan, on_progress=lambda done: update(
-                f"{done:,} answered", done)))
+
+            async def run_it() -> "tuple[BenchRun, bool]":
+                stop = stop_signal()
+                run = await bench(target, plan, stop=stop, on_progress=lambda done: update(
+                    f"{done:,} answered", done))
+                return run, stop.is_set()
+
+            run, interrupted = asyncio.run(run_it())
         _write(staging, run, plan, page=page)
     if guidellm_out is not None:
         write_guidellm(guidellm_out, [run])
     _show(run, as_json=as_json)
     note(f"files in {folder}")
+    if interrupted:
+        return INTERRUPTED
     return OK if run.meets else MISSED
 
 
-def run_levels(target: "Target", plan: "LoadPlan", variable: "Variable", levels: Sequence[float],
-               bounds: tuple[int | None, float | None], out: Path | None,
-               guidellm_out: Path | None, *, as_json: bool, page: bool) -> int:
+def run_levels(target: "Target", plan_at: "Callable[[float], LoadPlan]", variable: "Variable",
+               levels: Sequence[float], out: Path | None, guidellm_out: Path | None, *,
+               as_json: bool, page: bool) -> int:
     """Run after run into folders beside each other. 0 when any level met every objective."""
+    from penstock.engine.http import stop_signal
     from penstock.experiment.load.sweep import level_row, sweep
     from penstock.report.load_view import levels_table
     from penstock.report.rows import write_rows
 
     allow_connections()
-    folder = out or default_folder(plan.name)
+    folder = out or default_folder(plan_at(levels[0]).name)
     _check_levels_folder(folder)
     label = "rate" if variable == "rate_per_s" else "concurrency"
     runs, rows = [], []
 
-    async def run_all() -> None:
+    async def run_all() -> bool:
+        stop = stop_signal()
         with progress("sending", len(levels)) as update:
-            async for level, run in sweep(target, plan, variable, levels, *bounds):
+            async for level, run in sweep(target, plan_at, levels, stop=stop):
                 with staged(folder / f"{label}-{level:g}") as staging:
-                    _write(staging, run, plan, page=page)
+                    _write(staging, run, plan_at(level), page=page)
                 runs.append(run)
                 rows.append(level_row(variable, level, run))
                 write_rows(folder / LEVELS, rows)
                 update(f"{label} {level:g}")
+        return stop.is_set()
 
-    asyncio.run(run_all())
+    interrupted = asyncio.run(run_all())
     if guidellm_out is not None:
         write_guidellm(guidellm_out, runs)
     if as_json:
@@ -86,6 +98,8 @@ def run_levels(target: "Target", plan: "LoadPlan", variable: "Variable", levels:
     else:
         print_tables([levels_table(variable, rows)])
     note(f"files in {folder}")
+    if interrupted:
+        return INTERRUPTED
     return OK if any(run.meets for run in runs) else MISSED
 
 

@@ -86,8 +86,7 @@ def variance(
 
     targets = [target_of(url, api=api, model=model, prompts=prompts, stream=True, exact=False,
                          class_to_engine=False, body=body, timeout_s=timeout,
-                         first_token_timeout_s=None, api_key_file=api_key_file,
-                         shared_prompt_tokens=0) for url in urls]
+                         first_token_timeout_s=None, api_key_file=api_key_file) for url in urls]
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out}: holds something already; expected a new folder")
     options = VarianceOptions(repeats, requests, shuffles, prompt_tokens, max_tokens, seed)

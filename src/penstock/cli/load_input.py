@@ -1,7 +1,7 @@
 """What the command line says of a load, as the values that the load generator takes."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 def target_of(url: str, *, api: str, model: str | None, prompts: str, stream: bool, exact: bool,
               class_to_engine: bool, body: str | None, timeout_s: float,
               first_token_timeout_s: float | None, api_key_file: Path | None,
-              shared_prompt_tokens: int) -> "Target":
+              shared_prompt_tokens: int = 0, headers: Sequence[str] = (),
+              tenant_key_file: Path | None = None) -> "Target":
     """Whom to ask and how. Raises InputError."""
-    from penstock.engine.live.address import api_key, base_url
+    from penstock.engine.live.address import api_key, base_url, header, tenant_keys
     from penstock.engine.live.client import Patience
     from penstock.experiment.load.bench import Target
     from penstock.experiment.load.manner import Manner
@@ -34,7 +35,8 @@ def target_of(url: str, *, api: str, model: str | None, prompts: str, stream: bo
         stream=stream, exact=exact, class_to_engine=class_to_engine, extra=_fields(body))
     patience = Patience(first_token_s=first_token_timeout_s, total_s=timeout_s)
     return Target(base_url(url), manner, patience, api_key(os.environ, api_key_file),
-                  shared_prompt_tokens)
+                  shared_prompt_tokens, dict(map(header, headers)),
+                  {} if tenant_key_file is None else tenant_keys(tenant_key_file))
 
 
 def _fields(text: str | None) -> Mapping[str, Any]:

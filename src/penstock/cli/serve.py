@@ -1,5 +1,6 @@
 """``penstock serve``: a gateway before a fleet's engines."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +21,6 @@ from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from penstock.fleet.values import Fleet
     from penstock.gateway.proxy import Limits
@@ -56,6 +56,10 @@ def serve(
     traces: Annotated[bool, typer.Option(
         "--traces", help="Send a trace of each request by OTLP, where OTEL_ variables say.",
     )] = False,
+    decisions: Annotated[Path | None, typer.Option(
+        "--decisions", metavar="FILE", show_default=False,
+        help="Append every decision and its outcome to a file of JSON lines; no text is in it.",
+    )] = None,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Answer OpenAI's API over the engines of a fleet file until interrupted.
@@ -85,12 +89,14 @@ def serve(
     limits = Limits(max_in_flight, max_queue, attempts)
     run_server(_serve(fleet, lambda: read_fleet(fleet_file, settings, data_dir, seed), fleet_file,
                       host, port, limits, Access(ledger, open_to_all),
-                      otlp_tracing() if traces else NoTracing(), as_json=as_json))
+                      otlp_tracing() if traces else NoTracing(), decisions,
+                      as_json=as_json))
     return OK
 
 
-async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: "Path", host: str, port: int,
-                 limits: "Limits", access: "Access", tracing: "Tracing", *, as_json: bool) -> None:
+async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: str, port: int,
+                 limits: "Limits", access: "Access", tracing: "Tracing",
+                 decisions: Path | None, *, as_json: bool) -> None:
     import gc
     import sys
     from time import monotonic
@@ -99,28 +105,27 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: "Path", host
 
     from penstock.cli.console import note, print_json
     from penstock.engine.http import stop_signal
-    from penstock.engine.parts import replica_facts
+    from penstock.engine.parts import dispatch_of
+    from penstock.gateway.decision_log import DecisionLog
     from penstock.gateway.outlook import BudgetPrices
     from penstock.gateway.reload import Reload
     from penstock.gateway.server import running
-    from penstock.policy.route.build import make_router
 
     rng = np.random.default_rng(fleet.run.seed)
     prices = BudgetPrices()
 
     def router_of(fleet: "Fleet") -> "Router":
-        route = fleet.policies.route
-        return make_router(route.name, route.options, replica_facts(fleet),
-                           lambda n: int(rng.integers(n)), prices.markup)
+        return dispatch_of(fleet, lambda n: int(rng.integers(n)), prices.markup)
 
     stopped = stop_signal()
     # What is there now stays; looking through it again and again would cost a tenth of the speed.
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     reload = Reload(path, read, router_of)
+    log = DecisionLog(decisions, note) if decisions is not None else None
     async with running(fleet, router_of(fleet), host, port, limits=limits, access=access,
                        reload=reload, tracing=tracing, prices=prices,
-                       on_bug=note) as (url, engines):
+                       log=log, on_bug=note) as (url, engines):
         for engine in engines:
             if reason := engine.unavailable(monotonic()):
                 note(f"engine {engine.facts.url} {reason}")
@@ -130,3 +135,5 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: "Path", host
             sys.stdout.write(f"gateway {url}\n")
         sys.stdout.flush()
         await stopped.wait()
+    if log is not None:
+        log.close()

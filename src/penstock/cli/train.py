@@ -28,7 +28,7 @@ Kind = Annotated[str, typer.Option(
     "or lstm (extra 'torch').")]
 Embedder = Annotated[str, typer.Option(
     "--embedder", metavar="NAME",
-    help="hashed, or minilm (extra 'embeddings').")]
+    help="hashed, minilm or hashed+minilm (the latter two: extra 'embeddings').")]
 
 
 Model = Annotated[str | None, typer.Option(

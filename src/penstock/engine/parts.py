@@ -12,10 +12,13 @@ from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.perf.make import make_step_time
 from penstock.perf.protocol import StepTimeModel
+from penstock.policy.build import make_dispatch
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
+from penstock.policy.route.build import free_of_charge
 from penstock.policy.route.facts import Offer, ReplicaFacts
+from penstock.policy.route.protocol import Router
 from penstock.predict.latency import LatencyPrior
 
 
@@ -71,6 +74,15 @@ def replica_facts(fleet: Fleet) -> list[ReplicaFacts]:
         facts += [ReplicaFacts(len(facts) + i, offer, kind, prior, group.accelerator.confidential)
                   for i in range(group.count)]
     return facts
+
+
+def dispatch_of(fleet: Fleet, draw: Callable[[int], int],
+                dual_price: Callable[[str], float] = free_of_charge) -> Router:
+    """The fleet's router with its admission; ``draw(n)`` gives a random whole number below n,
+    ``dual_price`` a tenant's markup on prices."""
+    route, admit = fleet.policies.route, fleet.policies.admit
+    return make_dispatch((route.name, route.options), (admit.name, admit.options),
+                         replica_facts(fleet), draw, dual_price, fleet.policies.explore)
 
 
 def _running_cost(fleet: Fleet, group: ReplicaGroup, step: StepTimeModel) -> Price:

@@ -191,10 +191,15 @@ class PoliciesSection(Section):
     schedule: ScheduleChoice = described("Which tokens a replica computes next.", "penstock",
                                          {"name": "sarathi", "chunk_tokens": 512},
                                          default="penstock")
-    route: NamedChoice = described("Which replica serves a request.", "least_loaded",
-                                   default="least_loaded")
+    route: NamedChoice | None = described(
+        "Which model and replica serve a request; left out, joint where traffic leaves the model "
+        "open or replicas have endpoints, else least_loaded.", "joint",
+        {"name": "joint", "answer_value": 0.01})
     admit: NamedChoice = described("Whether a request may enter.", "all", default="all")
     scale: NamedChoice = described("How many replicas run.", "none", default="none")
+    explore: ShareOrZero = described(
+        "Share of requests that go to any eligible replica, so that policies can be judged from "
+        "what was logged.", 0.01, default=0.0)
 
 
 class EngineSection(Section):

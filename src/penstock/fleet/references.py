@@ -21,14 +21,12 @@ from penstock.fleet.document_traffic import TraceSection
 from penstock.fleet.fields import Named
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import Problem, shown
-from penstock.policy.route.settings import ROUTERS
+from penstock.policy.build import ADMISSIONS
+from penstock.policy.route.settings import ROUTERS, Setting
 from penstock.policy.schedule.options import PRESETS
 
 # Names of each kind of policy, with the settings that it takes.
-ROUTE_POLICIES: Mapping[str, tuple[str, ...]] = {name: tuple(settings)
-                                                 for name, settings in ROUTERS.items()}
-ADMIT_POLICIES: Mapping[str, tuple[str, ...]] = {"all": ()}
-SCALE_POLICIES: Mapping[str, tuple[str, ...]] = {"none": ()}
+SCALE_POLICIES: Mapping[str, Mapping[str, Setting]] = {"none": {}}
 _SHARE_TOLERANCE = 0.005
 
 
@@ -276,14 +274,16 @@ def _name_list_problems(path: Path, what: str, found: list[str] | None,
 def _policy_problems(document: FleetDocument) -> Iterator[Problem]:
     policies = document.policies
     yield from _schedule_problems(("policies", "schedule"), policies.schedule)
-    for kind, choice, valid in (("route", policies.route, ROUTE_POLICIES),
-                                ("admit", policies.admit, ADMIT_POLICIES),
+    for kind, choice, valid in (("route", policies.route, ROUTERS),
+                                ("admit", policies.admit, ADMISSIONS),
                                 ("scale", policies.scale, SCALE_POLICIES)):
+        if choice is None:
+            continue
         yield from _choice_problems(("policies", kind), f"{kind} policy", choice, valid)
 
 
 def _choice_problems(path: Path, what: str, choice: str | Named,
-                     valid: Mapping[str, tuple[str, ...]]) -> Iterator[Problem]:
+                     valid: Mapping[str, Mapping[str, Setting]]) -> Iterator[Problem]:
     name = choice if isinstance(choice, str) else choice.name
     if name not in valid:
         yield unknown(path, what, name, valid)
@@ -293,11 +293,10 @@ def _choice_problems(path: Path, what: str, choice: str | Named,
                 hint = nearest(key, valid[name]) or "; it takes none"
                 yield Problem((*path, key), f"{what} {shown(name)} has no setting of this name"
                                             f"{hint}")
-            elif path[-1] == "route":
-                problem = ROUTERS[name][key].problem(choice.__pydantic_extra__[key])
-                if problem:
-                    yield Problem((*path, key), f"{problem}, found "
-                                                f"{shown(choice.__pydantic_extra__[key])}")
+                continue
+            found = choice.__pydantic_extra__[key]
+            if problem := valid[name][key].problem(found):
+                yield Problem((*path, key), f"{problem}, found {shown(found)}")
 
 
 def _schedule_problems(path: Path, choice: object) -> Iterator[Problem]:

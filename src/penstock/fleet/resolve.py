@@ -94,7 +94,16 @@ def _policies(document: FleetDocument, engine: EngineOptions) -> Policies:
     policies = document.policies
     return Policies(
         resolve_schedule(("policies", "schedule"), policies.schedule, engine),
-        _choice(policies.route), _choice(policies.admit), _choice(policies.scale))
+        _choice(policies.route or _usual_route(document)), _choice(policies.admit),
+        _choice(policies.scale), policies.explore)
+
+
+def _usual_route(document: FleetDocument) -> str:
+    """Joint choice where there is more to choose than a queue; counting, which is cheaper to
+    simulate and as good, where all replicas serve what is asked."""
+    open_model = any(entry.model == AUTO for entry in document.traffic)
+    live = any(replica.endpoints for replica in document.replicas or ())
+    return "joint" if open_model or live else "least_loaded"
 
 
 def _plan(document: FleetDocument) -> PlanOptions:

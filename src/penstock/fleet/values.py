@@ -162,12 +162,14 @@ class PlanOptions:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """Who decides what: the next step, the replica, the entry, the number of replicas."""
+    """Who decides what: the next step, the replica, the entry, the number of replicas; and the
+    share of requests that go to any eligible replica, to learn from."""
 
     schedule: SchedulerOptions = PRESETS["penstock"]
     route: Choice = Choice("least_loaded")
     admit: Choice = Choice("all")
     scale: Choice = Choice("none")
+    explore: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

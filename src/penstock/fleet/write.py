@@ -55,6 +55,7 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
                  for key, value in asdict(fleet.plan).items()},
         "policies": {"schedule": _schedule(fleet.policies.schedule, engine),
                      "route": _choice(fleet.policies.route),
+                     "explore": fleet.policies.explore or None,
                      "admit": _choice(fleet.policies.admit),
                      "scale": _choice(fleet.policies.scale)},
         "engine": asdict(engine),

@@ -47,8 +47,8 @@ class Ask:
 
     ``models`` are those that may answer, None where any may. ``service_class`` has the request's
     own deadline in its objective. ``prompt_tokens`` is an estimate from the prompt's bytes (exact
-    for token ids), ``max_tokens`` of one answer; ``most_prompt_tokens`` and ``most_output_tokens``
-    (of all answers together) are what it cannot exceed.
+    for token ids), ``max_tokens`` of one answer of ``num_answers`` (0 where texts are embedded);
+    ``most_prompt_tokens`` and ``most_output_tokens``, of all together, are what it cannot exceed.
     """
 
     body: dict[str, Any]
@@ -58,6 +58,7 @@ class Ask:
     wants_usage: bool
     prompt_tokens: int
     max_tokens: int
+    num_answers: int = 1
     most_prompt_tokens: int = 0
     most_output_tokens: int = 0
     needs: Needs = NO_NEEDS
@@ -89,7 +90,8 @@ def read_ask(content: bytes, headers: Mapping[str, str], offer: Offer,
         raise GatewayError(400, f"stream: expected true or false, found {shown(stream)}",
                            "invalid_value", "stream")
     options = body.get("stream_options")
-    asked, answers = _limit(body), _answers(body)
+    asked, prompts = _limit(body), _num_prompts(body)
+    answers = prompts * _answers_each(body)
     prompt_tokens = _prompt_tokens(body)
     context = max(offer.models[name] for name in models or offer.models)
     expected = min(asked, context) if asked is not None else \
@@ -97,8 +99,9 @@ def read_ask(content: bytes, headers: Mapping[str, str], offer: Offer,
     return Ask(
         body, models, _service_class(wishes, offer, tenant), stream,
         isinstance(options, dict) and bool(options.get("include_usage")), prompt_tokens, expected,
+        answers,
         # A token has at least one byte, and prompt and answer share the context.
-        min(len(content) + _TEMPLATE_TOKENS, context * max(1, answers)),
+        min(len(content) + _TEMPLATE_TOKENS, context * max(prompts, answers)),
         min(context if asked is None else asked, context) * answers,
         _needs(wishes), wishes.get("session") or "", tenant.name)
 
@@ -180,16 +183,21 @@ def _limit(body: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _answers(body: Mapping[str, Any]) -> int:
-    """How many answers are asked for, as far as it is said; the engine knows what it will take."""
+def _num_prompts(body: Mapping[str, Any]) -> int:
+    """How many prompts are in one request: a text or token ids are one."""
+    prompt = body.get("prompt", body.get("input"))
+    several = isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list)
+    return min(len(prompt), _MOST_ANSWERS) if several and isinstance(prompt, list) else 1
+
+
+def _answers_each(body: Mapping[str, Any]) -> int:
+    """How many answers to a prompt are asked for, as far as it is said; the engine knows what it
+    will take. Nothing is written where texts are embedded."""
     if "input" in body and "prompt" not in body and "messages" not in body:
-        return 0  # an embedding: no token is written
+        return 0
     asked = [value for value in (body.get("n"), body.get("best_of"))
              if isinstance(value, int) and value > 0]
-    prompt = body.get("prompt")
-    prompts = prompt if isinstance(prompt, list) and prompt and isinstance(
-        prompt[0], str | list) else [prompt]
-    return min(max(asked, default=1) * len(prompts), _MOST_ANSWERS)
+    return min(max(asked, default=1), _MOST_ANSWERS)
 
 
 def _prompt_tokens(body: Mapping[str, Any]) -> int:

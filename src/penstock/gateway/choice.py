@@ -1,20 +1,22 @@
 """Which engine gets a request: the fleet's own routing policy over what is known of each."""
 
-from collections import OrderedDict
+import asyncio
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
-from penstock.core.decision import ACCEPT, Admit, Prospect, Reject, Relax
+from penstock.core.decision import ACCEPT, Admit, Prospect, Reject, Relax, Route
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.engine.live.state import EngineState
 from penstock.gateway.ask import ANYBODY, Ask
 from penstock.gateway.errors import GatewayError
-from penstock.policy.route.protocol import Router
+from penstock.policy.route.protocol import BatchRouter, Router
 
 MOST_KEPT = 1000
+"""Decisions of a tenant that are remembered."""
 
 
 @dataclass(slots=True)
@@ -58,31 +60,59 @@ class Decision:
         return self.admit.reason if isinstance(self.admit, Relax) else None
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A request that is decided together with others of its moment."""
+
+    request: Request
+    able: Sequence[EngineState]
+    found: "asyncio.Future[tuple[Route, list[ReplicaSnapshot]]]"
+
+
 class Chooser:
-    """Chooses among engines and remembers the last decisions."""
+    """Chooses among engines and remembers each tenant's last decisions."""
 
     def __init__(self, engines: Sequence[EngineState], router: Router) -> None:
         self.engines = engines
         self.router = router
-        self._decisions: OrderedDict[str, Decision] = OrderedDict()
+        self._decisions: dict[str, Decision] = {}
+        self._of_tenant: dict[str, deque[str]] = {}
+        self._batch: list[_Waiting] = []
 
     def open(self, decision_id: str, ask: Ask, now_s: float) -> Decision:
         """A new decision, which is remembered from now on."""
         decision = Decision(decision_id, now_s, ask.model, ask.service_class.name,
                             ask.prompt_tokens, ask.max_tokens, ask.tenant)
         self._decisions[decision_id] = decision
-        while len(self._decisions) > MOST_KEPT:
-            self._decisions.popitem(last=False)
+        # By tenant, so that a busy one does not push out another's.
+        own = self._of_tenant.setdefault(ask.tenant, deque())
+        own.append(decision_id)
+        if len(own) > MOST_KEPT:
+            del self._decisions[own.popleft()]
         return decision
 
     def find(self, decision_id: str) -> Decision | None:
         """One of the last decisions."""
         return self._decisions.get(decision_id)
 
-    def choose(self, request: Request, decision: Decision, ask: Ask, tried: Sequence[EngineState],
-               now_s: float) -> EngineState:
+    async def choose(self, request: Request, decision: Decision, ask: Ask,
+                     tried: Sequence[EngineState], now_s: float) -> EngineState:
         """The engine for a request, of those not ``tried`` yet. Raises GatewayError when none may
-        take it."""
+        take it.
+
+        A router that decides better about several is asked once for all requests of a turn of the
+        event loop; there is no window in which anybody waits.
+        """
+        able = self._able(decision, ask, tried, now_s)
+        if isinstance(self.router, BatchRouter):
+            route, snapshots = await self._together(request, able, now_s)
+        else:
+            snapshots = self._snapshots(able, now_s)
+            route = self.router.route(request, snapshots, now_s)
+        return _taken(decision, able, snapshots, route)
+
+    def _able(self, decision: Decision, ask: Ask, tried: Sequence[EngineState],
+              now_s: float) -> list[EngineState]:
         able: list[EngineState] = []
         for engine in self.engines:
             reason = _unfit(engine, ask) or engine.unavailable(now_s)
@@ -97,21 +127,61 @@ class Chooser:
                     and _unfit(engine, ask) is None and engine.last_resort(now_s)]
         if not able:
             raise _nobody(decision)
+        return able
+
+    def _snapshots(self, able: Sequence[EngineState], now_s: float) -> list[ReplicaSnapshot]:
         with_queue = self.router.looks_into_queues
-        snapshots = [engine.snapshot(now_s, with_queue=with_queue) for engine in able]
-        route = self.router.route(request, snapshots, now_s)
-        decision.candidates = {engine.facts.url: snapshot
-                               for snapshot, engine in zip(snapshots, able, strict=True)}
-        decision.terms = dict(route.terms)
-        decision.prospects, decision.admit = route.prospects, route.admit
-        decision.answer_tokens = route.max_tokens
-        by_id = {engine.facts.replica_id: engine for engine in able}
-        for replica_id, reason in route.rejected.items():
-            if replica_id in by_id:
-                decision.rejected[by_id[replica_id].facts.url] = reason
-        if isinstance(route.admit, Reject):
-            raise _refused(route.admit)
-        return by_id[route.replica_id]
+        return [engine.snapshot(now_s, with_queue=with_queue) for engine in able]
+
+    async def _together(self, request: Request, able: Sequence[EngineState],
+                        now_s: float) -> tuple[Route, list[ReplicaSnapshot]]:
+        loop = asyncio.get_running_loop()
+        if not self._batch:
+            loop.call_soon(self._decide, now_s)
+        found: asyncio.Future[tuple[Route, list[ReplicaSnapshot]]] = loop.create_future()
+        self._batch.append(_Waiting(request, able, found))
+        return await found
+
+    def _decide(self, now_s: float) -> None:
+        batch, self._batch = [one for one in self._batch if not one.found.done()], []
+        if not batch:
+            return
+        try:
+            seen: dict[int, ReplicaSnapshot] = {}
+            shown = []
+            for one in batch:
+                new = [engine for engine in one.able if engine.facts.replica_id not in seen]
+                seen.update((s.replica_id, s) for s in self._snapshots(new, now_s))
+                shown.append([seen[engine.facts.replica_id] for engine in one.able])
+            router = self.router
+            if len(batch) > 1 and isinstance(router, BatchRouter):
+                routes = router.route_many([one.request for one in batch], shown, now_s)
+            else:
+                routes = [router.route(one.request, snapshots, now_s)
+                          for one, snapshots in zip(batch, shown, strict=True)]
+        except Exception as error:  # whoever waits must hear of it
+            for one in batch:
+                one.found.set_exception(error)
+            return
+        for one, route, snapshots in zip(batch, routes, shown, strict=True):
+            one.found.set_result((route, snapshots))
+
+
+def _taken(decision: Decision, able: Sequence[EngineState], snapshots: Sequence[ReplicaSnapshot],
+           route: Route) -> EngineState:
+    """The engine that a route names, after the decision has taken note."""
+    decision.candidates = {engine.facts.url: snapshot
+                           for snapshot, engine in zip(snapshots, able, strict=True)}
+    decision.terms = dict(route.terms)
+    decision.prospects, decision.admit = route.prospects, route.admit
+    decision.answer_tokens = route.max_tokens
+    by_id = {engine.facts.replica_id: engine for engine in able}
+    for replica_id, reason in route.rejected.items():
+        if replica_id in by_id:
+            decision.rejected[by_id[replica_id].facts.url] = reason
+    if isinstance(route.admit, Reject):
+        raise _refused(route.admit)
+    return by_id[route.replica_id]
 
 
 def _unfit(engine: EngineState, ask: Ask) -> str | None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.registry import Collector
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 OUTCOMES = ("finished", "refused", "failed", "broken", "cancelled", "shed")
@@ -61,6 +62,10 @@ class GatewayMetrics:
                 self.prompt_tokens.labels(*labels), self.output_tokens.labels(*labels),
                 self.met.labels(*labels), self.ttft.labels(*labels), self.e2e.labels(*labels))
         return found
+
+    def add(self, collector: Collector) -> None:
+        """Series that somebody else keeps."""
+        self._registry.register(collector)
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""

@@ -52,7 +52,7 @@ def openapi(offer: Offer) -> dict[str, Any]:
         "/v1/penstock/status": {"get": _read("The engines, for who administers", 403)},
         "/v1/penstock/engines/drain": {"post": {
             **_read("Let an engine finish and give it nothing new, for who administers", 400, 403,
-                    404, 408, 413),
+                    404, 408, 413, 415),
             "requestBody": {"required": True, "content": {JSON: {"schema": {
                 "type": "object", "required": ["url"], "properties": {
                     "url": {"type": "string"}, "drain": {"type": "boolean"}}}}}}}},

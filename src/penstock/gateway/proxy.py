@@ -18,6 +18,7 @@ from penstock.engine.live.ollama_ask import UnsupportedError
 from penstock.engine.live.state import EngineState, InFlight
 from penstock.gateway.answers import Answers
 from penstock.gateway.choice import Chooser
+from penstock.gateway.decision_log import DecisionLog
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.exchange import (
     FAULTS,
@@ -35,8 +36,6 @@ from penstock.gateway.tally import End, Pace, Tally
 from penstock.gateway.tenants.lease import Lease
 from penstock.gateway.traces import Tracing
 from penstock.gateway.waiting import WaitingRoom
-
-_NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,8 @@ class Proxy:
 
     def __init__(self, chooser: Chooser, outlook: Outlook, session: aiohttp.ClientSession,
                  metrics: GatewayMetrics, tally: Tally, tracing: Tracing, limits: Limits,
-                 clock: Callable[[], float], time_of_day: Callable[[], float]) -> None:
+                 clock: Callable[[], float], time_of_day: Callable[[], float],
+                 log: DecisionLog | None = None) -> None:
         self._chooser = chooser
         self._outlook = outlook
         self._session = session
@@ -73,6 +73,7 @@ class Proxy:
         self._clock = clock
         self._time_of_day = time_of_day
         self._answers = Answers(clock)
+        self._log = log
         self._numbers = count()
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s,
                                               sock_read=limits.silence_s)
@@ -102,11 +103,11 @@ class Proxy:
                 self.room.leave()
             outcome = "finished" if response.status < 400 else "refused"
             return response
-        except GatewayError:
-            outcome = "failed" if outcome == "cancelled" else outcome
-            raise
         except ClientLeftError as error:
             raise asyncio.CancelledError from error
+        except Exception:  # said by an engine or by us, or a bug: all but the client's own leave
+            outcome = "failed" if outcome == "cancelled" else outcome
+            raise
         finally:
             self._settle(exchange, outcome)
 
@@ -119,7 +120,7 @@ class Proxy:
         while True:
             if len(tried) == self._limits.attempts:
                 raise given_up(exchange)
-            engine = exchange.engine = self._chosen(exchange, request, tried)
+            engine = exchange.engine = await self._chosen(exchange, request, tried)
             url = engine.facts.url
             attempt: dict[str, Any] = {"url": url, "at_s": self._clock(),
                                        "outcome": "is under way"}
@@ -153,12 +154,12 @@ class Proxy:
                 exchange.trace.attempted(attempt["outcome"], failed=bool(tried) and
                                          tried[-1] is engine)
 
-    def _chosen(self, exchange: Exchange, request: Request,
-                tried: list[EngineState]) -> EngineState:
+    async def _chosen(self, exchange: Exchange, request: Request,
+                      tried: list[EngineState]) -> EngineState:
         exchange.trace.choosing()
         try:
-            engine = self._chooser.choose(request, exchange.decision, exchange.ask, tried,
-                                          self._clock())
+            engine = await self._chooser.choose(request, exchange.decision, exchange.ask, tried,
+                                                self._clock())
             exchange.trace.chosen(engine.facts.url, exchange.decision.terms)
             return engine
         except GatewayError:
@@ -179,8 +180,7 @@ class Proxy:
         exchange.asked_s = self._clock()
         try:
             answer = await self._session.post(self._url(engine, path), data=_encoded(body),
-                                              headers=headers, timeout=self._timeout,
-                                              skip_auto_headers=_NOT_NEEDED)
+                                              headers=headers, timeout=self._timeout)
         except FAULTS as error:
             raise failure_of(error) from error
         try:
@@ -242,6 +242,8 @@ class Proxy:
         if is_met:
             metrics.met.inc()
         self._learn(exchange, outcome, output_tokens, ttft_s, now_s)
+        if self._log is not None:
+            self._log.add(exchange.decision.document())
 
     def _learn(self, exchange: Exchange, outcome: str, output_tokens: object,
                ttft_s: float | None, now_s: float) -> None:

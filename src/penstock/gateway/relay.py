@@ -10,6 +10,7 @@ from penstock.engine.live.sse import DONE, EventSplitter, data_of
 from penstock.gateway.tally import Pace
 
 _BYTES_PER_TOKEN = 4
+_BACKSLASH = ord("\\")
 
 
 @dataclass(slots=True)
@@ -57,8 +58,10 @@ class Relay:
     """Makes the client's stream of an engine's: every event as it came, but for usage that it did
     not ask for.
 
-    Every event is read as JSON. Looking for words in its bytes would be quicker by little (16
-    events take 14 us) and wrong now and then: answers are about JSON, too.
+    Events are read as JSON. Most of a stream differ from each other in the text of one string only;
+    what comes before and after that string is remembered from an event that was read, so that the
+    next ones of that kind need no reading. Looking for words in the bytes would be wrong now and
+    then: answers are about JSON, too.
     """
 
     def __init__(self, passed: Passed, pace: Pace, translator: OllamaStream | None = None, *,
@@ -68,6 +71,8 @@ class Relay:
         self._translator = translator
         self._keep_usage = keep_usage
         self._splitter = EventSplitter()
+        self._frame: tuple[bytes, bytes] | None = None
+        self._between = slice(0)  # where the text of an event in that frame is
 
     def feed(self, chunk: bytes, now_s: float, *, at_end: bool = False) -> bytes:
         """What of the stream may go to the client with these bytes of the engine's. Raises
@@ -78,9 +83,10 @@ class Relay:
             chunk = self._translator.feed(chunk)
             if at_end:
                 chunk += self._translator.close()
-        out = [event for event in self._splitter.feed(chunk) if self._passes(event)]
-        if at_end and (rest := self._splitter.close()).strip() and self._passes(rest):
-            out.append(rest)
+        events = self._splitter.feed(chunk)
+        if at_end and (rest := self._splitter.close()).strip():
+            events.append(rest)
+        out = [event for event in events if self._passes(event)]
         if passed.num_tokens > before:
             if passed.first_token_s is None:
                 passed.first_token_s = now_s
@@ -89,36 +95,78 @@ class Relay:
         return b"".join(out)
 
     def _passes(self, event: bytes) -> bool:
+        frame = self._frame
+        if frame is not None and event.startswith(frame[0]) and event.endswith(frame[1]):
+            text = event[self._between]
+            if text and b'"' not in text and text[-1] != _BACKSLASH:
+                self.passed.num_tokens += 1
+                return True
+        if event[:7] != b"data: {":
+            return self._other_passes(event)
+        try:
+            document = orjson.loads(event[6:])  # the empty line after it is no harm
+        except orjson.JSONDecodeError:
+            return self._other_passes(event)
+        choices, usage = document.get("choices"), document.get("usage")
+        if usage is not None and isinstance(usage, dict):
+            self.passed.usage = usage
+        if not choices:
+            self._note_error(document.get("error"))
+            return self._keep_usage or not isinstance(usage, dict)
+        says = False
+        for choice in choices:
+            if (reason := choice.get("finish_reason")) is not None:
+                self.passed.finish_reason = str(reason)
+            delta = choice.get("delta")
+            if delta is None:
+                says = says or bool(choice.get("text"))
+            else:  # a chat opens with a role that says nothing yet
+                says = says or bool(delta.get("content") or _says_more(delta))
+        if says:
+            self.passed.num_tokens += 1
+            if usage is None and len(choices) == 1 and choices[0].get("finish_reason") is None:
+                self._learn_frame(event, choices[0])
+        return True
+
+    def _learn_frame(self, event: bytes, choice: dict[str, Any]) -> None:
+        frame = _frame(event, choice)
+        if frame is not None:
+            self._frame, self._between = frame, slice(len(frame[0]), -len(frame[1]))
+
+    def _note_error(self, error: object) -> None:
+        if error is not None:
+            self.passed.error = error if isinstance(error, dict) else {"message": str(error)}
+
+    def _other_passes(self, event: bytes) -> bool:
+        """Events that are not one line of data that is an object."""
         data = data_of(event)
         if not data:
             return True
         if data == DONE:
             self.passed.done = True
             return True
-        document = orjson.loads(data)  # its error is a ValueError
-        if not isinstance(document, dict):
+        if not isinstance(orjson.loads(data), dict):  # its error is a ValueError
             raise ValueError("an event that is no JSON object")
-        passed = self.passed
-        usage, choices = document.get("usage"), document.get("choices")
-        if isinstance(usage, dict):
-            passed.usage = usage
-        if not choices:
-            if (error := document.get("error")) is not None:
-                passed.error = error if isinstance(error, dict) else {"message": str(error)}
-            return self._keep_usage or not isinstance(usage, dict)
-        says = False
-        for choice in choices:
-            if choice.get("finish_reason"):
-                passed.finish_reason = str(choice["finish_reason"])
-            says = says or _says(choice)
-        passed.num_tokens += says
-        return True
+        return self._passes(b"data: " + data.replace(b"\n", b" ").lstrip())
 
 
-def _says(choice: dict[str, Any]) -> bool:
-    """Whether a choice brings tokens: a chat opens with a role that says nothing yet."""
+def _frame(event: bytes, choice: dict[str, Any]) -> tuple[bytes, bytes] | None:
+    """What stands before and after the text of an event; None where that is not plain to see."""
     delta = choice.get("delta")
-    if delta is None:
-        return bool(choice.get("text"))
-    return bool(delta.get("content") or delta.get("tool_calls") or delta.get("reasoning_content")
+    text, name = (choice.get("text"), b"text") if delta is None else (delta.get("content"),
+                                                                      b"content")
+    for marker in (b'"%b":"' % name, b'"%b": "' % name):
+        if event.count(marker) == 1:
+            start = event.index(marker) + len(marker)
+            end = event.find(b'"', start)
+            try:
+                if end > start and orjson.loads(event[start - 1:end + 1]) == text:
+                    return event[:start], event[end:]
+            except orjson.JSONDecodeError:
+                return None
+    return None
+
+
+def _says_more(delta: dict[str, Any]) -> bool:
+    return bool(delta.get("tool_calls") or delta.get("reasoning_content")
                 or delta.get("reasoning"))

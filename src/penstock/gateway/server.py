@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
-from uuid import uuid4
 
 import aiohttp
 import orjson
@@ -21,6 +21,7 @@ from penstock.engine.live.watch import Watcher
 from penstock.fleet.values import Fleet
 from penstock.gateway.ask import Offer
 from penstock.gateway.choice import Chooser
+from penstock.gateway.decision_log import DecisionLog
 from penstock.gateway.engines import Engines, facts_of, keep
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.metrics import GatewayMetrics
@@ -32,6 +33,7 @@ from penstock.gateway.reload import FleetWatch, Reload
 from penstock.gateway.status import status_document
 from penstock.gateway.tally import Tally
 from penstock.gateway.tenants.front import Front, House, is_loopback
+from penstock.gateway.tenants.metrics import TenantMetrics
 from penstock.gateway.tenants.opening import front_desk
 from penstock.gateway.tenants.report import spending_document
 from penstock.gateway.traces import NoTracing, Tracing
@@ -40,6 +42,7 @@ from penstock.policy.route.protocol import Router
 NO_TRACING = NoTracing()
 _GOODBYE_S = 60.0  # for answers that are under way
 _AFTER_A_BUG_S = 1.0
+_NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")  # of what goes to engines
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -84,15 +87,16 @@ class Gateway:
 
     def __init__(self, front: Front, engines: Engines, router: Router, outlook: Outlook,
                  session: aiohttp.ClientSession, tracing: Tracing, limits: Limits,
-                 on_bug: Callable[[str], None]) -> None:
+                 on_bug: Callable[[str], None], log: DecisionLog | None = None) -> None:
         self._front = front
         self._engines = engines
         self._limits = limits
         self._metrics = GatewayMetrics()
+        self._metrics.add(TenantMetrics(front))
         self._tally = Tally(front.offer.classes.values())
         self._chooser = Chooser(engines, router)
         self._proxy = Proxy(self._chooser, outlook, session, self._metrics, self._tally, tracing,
-                            limits, time.monotonic, time.time)
+                            limits, time.monotonic, time.time, log)
         self._on_bug = on_bug
         self._page = status_page()
         self._started = int(time.time())
@@ -133,7 +137,7 @@ class Gateway:
     async def _relay(self, http: web.Request) -> web.StreamResponse:
         tenant = self._front.asker(http.headers, http.remote)
         lease = self._front.admit(tenant, await self._body(http), http.headers,
-                                  f"dec-{uuid4().hex}")
+                                  f"dec-{token_hex(16)}")
         return await self._proxy.answer(http, http.path, lease)
 
     async def _body(self, http: web.Request) -> bytes:
@@ -225,6 +229,7 @@ class Gateway:
 async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                   limits: Limits, access: Access = NO_KEYS, reload: Reload | None = None,
                   tracing: Tracing = NO_TRACING, prices: BudgetPrices | None = None,
+                  log: DecisionLog | None = None,
                   on_bug: Callable[[str], None] = lambda _: None
                   ) -> AsyncIterator[tuple[str, Engines]]:
     """A gateway that listens: its URL and its engines. Stops on leaving. Raises InputError where
@@ -232,14 +237,15 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
     engines, outlook = Engines(facts_of(fleet)), outlook_of(fleet)
     # Answers go on as they came: nothing is unpacked, no cookie is kept.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
-                                     cookie_jar=aiohttp.DummyCookieJar()) as session, front_desk(
+                                     cookie_jar=aiohttp.DummyCookieJar(),
+                                     skip_auto_headers=_NOT_NEEDED) as session, front_desk(
             house_of(fleet, limits), access.ledger_url, on_bug) as front:
         _check_door(front, host, access, on_bug)
         watcher = Watcher(engines, session, time.monotonic)
         await watcher.look()
         if prices is not None:
             prices.state_of = front.budget_state
-        gateway = Gateway(front, engines, router, outlook, session, tracing, limits, on_bug)
+        gateway = Gateway(front, engines, router, outlook, session, tracing, limits, on_bug, log)
         work: list[Work] = [watcher.run, partial(keep, engines, time.monotonic, on_bug)]
         if reload is not None:
             work.append(FleetWatch(reload, gateway.adopt, on_bug).run)

@@ -66,7 +66,9 @@ class Tally:
 
     def add(self, end: End, now_s: float) -> bool | None:
         """A request ended; whether it met its targets, None where nothing can be said."""
-        one = self._classes.setdefault(end.service_class.name, ClassTally(end.service_class.slo))
+        one = self._classes.get(end.service_class.name)
+        if one is None:
+            one = self._classes[end.service_class.name] = ClassTally(end.service_class.slo)
         one.outcomes[end.outcome] += 1
         one.output_tokens += end.output_tokens
         tick = self._tick(now_s)

@@ -10,7 +10,7 @@ from penstock.core.slo import Slo
 from penstock.gateway.errors import GatewayError
 
 MOST_WAIT_S = 60.0
-_HALF_LIFE = 0.1  # of the mean time between departures: the share that the newest has
+_NEWEST = 0.1  # share that the newest has in the mean time between departures
 
 
 class WaitingRoom:
@@ -54,6 +54,8 @@ class WaitingRoom:
         if expected_s is not None and expected_s > most_s:
             raise _refused(f"it would wait about {expected_s:.1f} s for its turn, which leaves no "
                            f"time: its first token is due in {most_s:g} s", "deadline", expected_s)
+        if not self.num_waiting:
+            self._left_s = self._clock()
         loop = asyncio.get_running_loop()
         place: asyncio.Future[None] = loop.create_future()
         heapq.heappush(self._waiting, (priority, next(self._numbers), place))
@@ -74,11 +76,11 @@ class WaitingRoom:
 
     def leave(self) -> None:
         """Gives a place back: whoever is most urgent takes it."""
-        now_s = self._clock()
-        gap_s, self._left_s = now_s - self._left_s, now_s
-        if self.num_waiting or self._between_s is not None:
+        if self.num_waiting:  # only then does it tell how fast places come free
+            now_s = self._clock()
+            gap_s, self._left_s = now_s - self._left_s, now_s
             before_s = gap_s if self._between_s is None else self._between_s
-            self._between_s = before_s + _HALF_LIFE * (gap_s - before_s)
+            self._between_s = before_s + _NEWEST * (gap_s - before_s)
         while self._waiting:
             _, _, place = heapq.heappop(self._waiting)
             if place.done():

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 HOW = {"refused": "turned away for now (429, 503)", "out_of_budget": "out of budget",
        "invalid": "not accepted (4xx)", "failed": "failed by the server (5xx, error event)",
-       "unreachable": "no connection", "timed_out": "timed out", "broken": "broken off or garbled"}
+       "unreachable": "no connection", "timed_out": "timed out", "broken": "broken off or garbled",
+       "cut_off": "still under way when the run was ended"}
 
 
 def outcome_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:

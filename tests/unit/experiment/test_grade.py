@@ -52,7 +52,8 @@ def test_chrf_is_kind_to_inflections() -> None:
 
 
 @pytest.mark.parametrize("metric", [exact, token_f1, rouge_l, chrf])
-@pytest.mark.parametrize(("one", "other"), [("a b c", "a b"), ("", "x"), ("é 漢", "漢"), ("1", "2")])
+@pytest.mark.parametrize(("one", "other"), [("a b c", "a b"), ("", "x"), ("é 漢", "漢"),
+                                            ("1", "2")])
 def test_scores_lie_between_0_and_1(metric, one: str, other: str) -> None:
     assert 0.0 <= metric(one, other) <= 1.0
     assert metric(one, one) == 1.0

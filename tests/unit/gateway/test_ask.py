@@ -167,6 +167,15 @@ def test_the_most_that_an_answer_may_have(body, most) -> None:
     assert read(body).most_output_tokens == most
 
 
+@pytest.mark.parametrize(("body", "answers", "most_prompt"), [
+    ({"prompt": "x" * 5000}, 1, 1000), ({"prompt": ["x" * 5000, "y"]}, 2, 2000),
+    ({"input": ["x" * 5000] * 3}, 0, 3000), ({"input": "x"}, 0, 64 + 29),
+    ({"messages": [], "n": 2}, 2, 64 + 37)])
+def test_prompts_of_a_request_together(body, answers, most_prompt) -> None:
+    ask = read({"model": "small", **body})
+    assert (ask.num_answers, ask.most_prompt_tokens) == (answers, most_prompt)
+
+
 @pytest.mark.parametrize(("prompt", "tokens"), [
     ("x" * 9, 3), ("", 1), (None, 1), ([5, 6, 7], 3), ([[1, 2], [3]], 3), (["abcd", "efgh"], 2),
     ("\u00e9" * 4, 2)])

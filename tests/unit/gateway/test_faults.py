@@ -2,7 +2,9 @@
 
 import asyncio
 import re
+import time
 from contextlib import AsyncExitStack
+from itertools import cycle
 
 import pytest
 
@@ -163,3 +165,20 @@ def test_a_body_beyond_the_limit_is_refused() -> None:
 
     assert before([odd.well], work, limits=Limits(max_body_bytes=1000)) == (
         413, "invalid_request_error", 200)
+
+
+def test_a_clock_on_the_wall_that_jumps_changes_nothing(monkeypatch) -> None:
+    real, jumps = time.time, cycle((0.0, 86_400.0, -86_400.0, 3e9, -1e9))
+    monkeypatch.setattr(time, "time", lambda: real() + next(jumps))
+
+    async def work(session, engines):
+        answers = [await ask(session, stream=number % 2 > 0) for number in range(8)]
+        async with session.get("/v1/penstock/status") as answer:
+            return answers, await answer.json(), await outcomes(session)
+
+    answers, status, ended = before([odd.well, odd.internal], work)
+    assert [code for code, _, _ in answers] == [200] * 8
+    assert ended == {"finished": 8}
+    chat = next(one for one in status["classes"] if one["name"] == "chat")
+    assert 0.0 < chat["e2e_s"]["p99"] < 60.0
+    assert all(0.0 <= one["seen_s_ago"] < 60.0 for one in status["engines"])

@@ -242,6 +242,30 @@ def test_a_key_that_is_made_or_revoked_counts_soon(tmp_path) -> None:
     assert through(tmp_path, work) == 200
 
 
+def test_prometheus_reads_what_tenants_spend(tmp_path) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    async def work(found):
+        await found.ask("shop", max_tokens=20)
+        await found.ask("shop", max_tokens=10**6)
+        return (await found.get("admin", "/metrics"))[1].decode()
+
+    tenants = [{"name": "shop", "budget": {"amount": 0.05}}, {"name": "bar"}]
+    text = through(tmp_path, work, tenants)
+    seen = {(sample.name, *sample.labels.values()): sample.value
+            for family in text_string_to_metric_families(text) for sample in family.samples
+            if "tenant" in sample.name or "ledger" in sample.name}
+    assert seen["penstock:tenant_charged_total", "shop"] == pytest.approx(210e-6)
+    assert seen["penstock:tenant_charged_total", "bar"] == 0
+    assert seen["penstock:tenant_refused_total", "budget_exhausted", "shop"] == 1
+    assert seen["penstock:tenant_budget", "shop"] == 0.05
+    assert seen["penstock:tenant_budget_spent", "shop"] == pytest.approx(210e-6)
+    assert seen["penstock:tenant_budget_reserved", "shop"] == 0
+    assert ("penstock:tenant_budget", "bar") not in seen
+    assert seen["penstock:tenant_requests_in_flight", "shop"] == 0
+    assert seen["penstock:ledger_available",] == 1
+
+
 def test_keys_are_nowhere_to_be_seen(tmp_path, capfd) -> None:
     async def work(found):
         await found.ask("shop")

@@ -16,6 +16,7 @@ import aiohttp
 import odd_engines as odd
 from pages import headings_descend_by_one, outline
 from penstock.gateway.page import status_page
+from penstock.gateway.server import Access
 
 needs_browser = pytest.mark.skipif(shutil.which("chromium") is None,
                                    reason="chromium is not installed")
@@ -81,11 +82,14 @@ def test_a_browser_shows_engines_classes_and_who_asks(tmp_path) -> None:
 
 @needs_browser
 def test_without_a_gateway_s_yes_the_page_asks_for_a_key(tmp_path) -> None:
+    pytest.importorskip("sqlalchemy", reason="the extra 'serve' is not installed")
+
     async def run():
         async with AsyncExitStack() as stack:
             one = await stack.enter_async_context(odd.engine(odd.well))
             url, _ = await stack.enter_async_context(odd.gateway(
-                [one], gateway={"tenants": [{"name": "shop"}]}))
+                [one], access=Access(f"sqlite:///{tmp_path}/ledger.db"),
+                gateway={"tenants": [{"name": "shop"}]}))
             return await asyncio.to_thread(browsed, url, tmp_path)
 
     document = asyncio.run(run()).stdout

@@ -95,6 +95,30 @@ def test_who_cannot_be_there_in_time_is_told_at_once() -> None:
     assert error.headers == {"Retry-After": "27"}
 
 
+def test_an_idle_hour_is_no_slow_hour() -> None:
+    clock = Clock()
+
+    async def work():
+        room = WaitingRoom(1, 100, clock)
+        for _ in range(3):
+            await room.enter(1, NO_HURRY)
+            waiting = asyncio.create_task(room.enter(1, NO_HURRY))
+            await settled()
+            clock.now_s += 0.5
+            room.leave()
+            await waiting
+            room.leave()
+            clock.now_s += 3600.0
+        await room.enter(1, NO_HURRY)
+        soon = asyncio.create_task(room.enter(1, Slo(ttft_s=1.0)))
+        await settled()
+        assert room.num_waiting == 1
+        room.leave()
+        await soon
+
+    run(work)
+
+
 def test_who_waited_too_long_is_told_so() -> None:
     async def work():
         room = WaitingRoom(1, 5, Clock())

@@ -6,6 +6,8 @@ import pytest
 from penstock.core.errors import InputError
 from penstock.predict.embed.hashed import fit_hashed, untrained_hashed
 from penstock.predict.embed.hashing import NUM_TEXT_FEATURES, bag_of_ngrams, text_features
+from penstock.predict.embed.joined import JoinedEmbedder
+from penstock.predict.embed.make import make_embedder
 from penstock.predict.embed.minilm import load_minilm
 from prompts import prompt_rows
 
@@ -63,6 +65,31 @@ def test_characters_may_count() -> None:
     plain, with_chars = (bag_of_ngrams("unbelievable", 4096, 1, most)[0] for most in (0, 4))
     assert len(plain) == 1
     assert len(with_chars) > 15
+
+
+@pytest.mark.parametrize("name", ["minilm", "hashed+minilm"])
+def test_an_embedder_without_its_extra_names_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(InputError, match="needs the extra 'embeddings'"):
+        make_embedder(name, ["a prompt"], np.random.default_rng(0))
+
+
+def test_unknown_embedders_are_refused() -> None:
+    with pytest.raises(InputError, match="embedder 'hash' is unknown; did you mean 'hashed'"):
+        make_embedder("hash", [], np.random.default_rng(0))
+    assert make_embedder("hashed", ["a prompt"], np.random.default_rng(0)).name == "hashed"
+
+
+def test_joined_cosines_are_means() -> None:
+    rng = np.random.default_rng(0)
+    one, other = (untrained_hashed(rng, num_dimensions=8) for _ in range(2))
+    joined = JoinedEmbedder(one, other)
+    texts = ["sort the list", "sort a long list"]
+    cosine = [float(vectors[0] @ vectors[1]) for vectors in
+              (made.embed(texts) for made in (one, other, joined))]
+    assert cosine[2] == pytest.approx((cosine[0] + cosine[1]) / 2, abs=1e-5)
+    assert joined.num_dimensions == len(joined.embed(texts)[0])
+    assert joined.name == "hashed+hashed"
 
 
 def test_minilm_without_its_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ class Pilot:
         now_s = self._clock()
         if self.scheduler.abort(request_id, now_s) and self._journal:
             self._journal.abort(request_id, now_s)
+            self._journal.flush()
 
     def plan(self) -> StepPlan | None:
         """The next step that computes anything, or None while there is none."""

@@ -1,5 +1,6 @@
 """Where an engine or gateway is, and by what key it may be asked."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ from penstock.core.errors import InputError
 
 KEY_VARIABLES = ("PENSTOCK_API_KEY", "OPENAI_API_KEY")
 _MOST_KEY_BYTES = 4096
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def base_url(text: str) -> str:
@@ -31,6 +33,36 @@ def base_url(text: str) -> str:
     return parts._replace(path=parts.path.rstrip("/").removesuffix("/v1")).geturl().rstrip("/")
 
 
+def tenant_keys(file: Path) -> dict[str, str]:
+    """Keys by tenant from a JSON object. Raises InputError, without showing a key."""
+    import orjson
+
+    try:
+        document = orjson.loads(file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
+    except orjson.JSONDecodeError:
+        document = None
+    if not isinstance(document, dict) or not all(isinstance(key, str) and _is_key(key)
+                                                 for key in document.values()):
+        raise InputError(f"{file}: not the keys of tenants; expected a JSON object such as "
+                         '{"acme": "sk-..."}')
+    return document
+
+
+def header(text: str) -> tuple[str, str]:
+    """Name and value of ``Name: value``. Raises InputError, without showing the value."""
+    name, colon, value = text.partition(":")
+    name, value = name.strip(), value.strip()
+    if not colon or not _HEADER.fullmatch(name) or not value.isascii() or not value.isprintable():
+        raise InputError(f"--header {name[:40]!r}: expected NAME: VALUE in ASCII")
+    return name, value
+
+
+def _is_key(key: str) -> bool:
+    return bool(key) and key.isascii() and key.isprintable() and " " not in key
+
+
 def api_key(environment: Mapping[str, str], file: Path | None = None) -> str | None:
     """The key to send: the file's only line, else the first of KEY_VARIABLES that is set.
 
@@ -49,6 +81,6 @@ def api_key(environment: Mapping[str, str], file: Path | None = None) -> str | N
         key = environment.get(where, "").strip()
         if not where:
             return None
-    if not key or not key.isascii() or not key.isprintable() or " " in key:
+    if not _is_key(key):
         raise InputError(f"{where}: not an API key; expected one line of ASCII without blanks")
     return key

@@ -10,6 +10,7 @@ from penstock.metrics.definitions import FloatColumn
 FINISHED = "finished"
 REFUSED, OUT_OF_BUDGET, INVALID = "refused", "out_of_budget", "invalid"
 FAILED, UNREACHABLE, TIMED_OUT, BROKEN = "failed", "unreachable", "timed_out", "broken"
+CUT_OFF = "cut_off"
 
 OUTCOMES = {
     FINISHED: "answered to its end",
@@ -20,6 +21,7 @@ OUTCOMES = {
     UNREACHABLE: "no connection came about",
     TIMED_OUT: "gave no token, or not all, in the time that it had",
     BROKEN: "the connection ended, or carried what is no answer, before the answer's end",
+    CUT_OFF: "the client wanted it no more while it was under way",
 }
 """How a request can end, and what that means."""
 
@@ -70,8 +72,9 @@ class Answer:
 
     @property
     def num_tokens(self) -> int:
-        """Output tokens: as the server counted them, else one per event."""
-        return len(self.events) if self.output_tokens is None else self.output_tokens
+        """Output tokens: as the server counted them, else (or where it counted none) one per
+        event."""
+        return self.output_tokens or len(self.events)
 
     def token_times_s(self) -> FloatColumn:
         """When each of ``num_tokens`` tokens came, sorted.

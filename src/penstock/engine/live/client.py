@@ -15,7 +15,14 @@ import aiohttp
 import orjson
 
 from penstock.core.errors import InputError
-from penstock.engine.live.answer import BROKEN, TIMED_OUT, UNREACHABLE, Answer, refusal
+from penstock.engine.live.answer import (
+    BROKEN,
+    CUT_OFF,
+    TIMED_OUT,
+    UNREACHABLE,
+    Answer,
+    refusal,
+)
 from penstock.engine.live.frames import FrameReader, GarbageError, StreamError
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
@@ -75,15 +82,17 @@ class EngineClient:
                                               sock_read=patience.silence_s)
 
     async def ask(self, body: Mapping[str, Any], path: str = COMPLETIONS,
-                  headers: Mapping[str, str] | None = None) -> Answer:
+                  headers: Mapping[str, str] | None = None, into: Answer | None = None) -> Answer:
         """Send ``body`` as it is (see ``streamed``) and follow the answer to its end.
 
         Never raises but for cancellation: ``Answer.outcome`` says what went wrong. Tokens that came
-        before that are kept.
+        before that are kept. ``into`` is filled in place of a new answer, so that who cancels has
+        what came by then.
         """
         sent = {"Content-Type": "application/json", **self._headers, **(headers or {})}
         content = orjson.dumps(body)
-        answer = Answer(self._clock())
+        answer = into or Answer(0.0)
+        answer.sent_s = self._clock()
         reader = FrameReader(answer)
         limit = asyncio.timeout(_least(self._patience.first_token_s, self._patience.total_s))
         try:
@@ -99,6 +108,10 @@ class EngineClient:
                     reader.whole(await response.read(), self._clock())
                 else:
                     await self._follow(response, reader, limit)
+        except asyncio.CancelledError:
+            answer.end(CUT_OFF, "the client wanted it no more")
+            answer.ended_s = self._clock()
+            raise
         except StreamError as error:
             answer.end(*refusal(error.status, error.document))
         except GarbageError as error:

@@ -8,10 +8,6 @@ from penstock.core.slo import ServiceClass
 from penstock.engine.live.ollama import OllamaStream, OllamaWhole, error_document
 from penstock.engine.live.ollama_ask import ollama_call
 
-OPENAI_KINDS = ("vllm", "sglang", "llamacpp", "openai")
-KINDS = ("auto", *OPENAI_KINDS, "ollama")
-"""What may answer at an endpoint; ``auto`` is what its metrics say it is, else ``openai``."""
-
 _TAKE_XARGS = ("vllm",)
 _TARGETS = ("ttft_s", "itl_s", "e2e_s")
 
@@ -112,5 +108,6 @@ _OPENAI = {tells: OpenAiDialect(tells_class=tells) for tells in (False, True)}
 
 
 def dialect_of(kind: str) -> Dialect:
-    """The way to speak to a kind of engine."""
+    """The way to speak to a kind of engine, as the fleet file names it; whatever is not told apart
+    here is spoken to as any server of OpenAI's API."""
     return _OLLAMA if kind == "ollama" else _OPENAI[kind in _TAKE_XARGS]

@@ -17,6 +17,7 @@ _NAMES: Mapping[str, tuple[bytes, ...]] = {
 }
 
 
+_WANTED = frozenset(name for names in _NAMES.values() for name in names)
 _KINDS = {b"vllm": "vllm", b"sglang": "sglang", b"llamacpp": "llamacpp"}
 
 
@@ -37,10 +38,14 @@ class EngineLoad:
 
 def read_load(text: bytes) -> EngineLoad:
     """The load in a Prometheus text; of several engines in one the sum, of KV shares the mean."""
-    kinds = {match["name"].partition(b":")[0] for match in _LINE.finditer(text)
-             if b":" in match["name"]}
     found: dict[bytes, list[float]] = {}
+    prefixes: set[bytes] = set()
     for match in _LINE.finditer(text):
+        prefix, colon, _ = match["name"].partition(b":")
+        if colon:
+            prefixes.add(prefix)
+        if match["name"] not in _WANTED:
+            continue
         try:
             value = float(match["value"])
         except ValueError:
@@ -54,4 +59,4 @@ def read_load(text: bytes) -> EngineLoad:
     return EngineLoad(None if running is None else int(sum(running)),
                       None if waiting is None else int(sum(waiting)),
                       None if share is None else min(1.0, max(0.0, sum(share) / len(share))),
-                      next((kind for prefix, kind in _KINDS.items() if prefix in kinds), None))
+                      next((kind for prefix, kind in _KINDS.items() if prefix in prefixes), None))

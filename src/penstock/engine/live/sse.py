@@ -20,8 +20,8 @@ class EventSplitter:
         if b"\r" in buffer:
             events, self._rest = _events_of_both(buffer)
         else:
-            *events, self._rest = buffer.split(b"\n\n")
-            events = [event + b"\n\n" for event in events]
+            *pieces, self._rest = buffer.split(b"\n\n")
+            events = [piece + b"\n\n" for piece in pieces]
         if len(self._rest) > MOST_EVENT_BYTES:
             raise ValueError(f"an event of more than {MOST_EVENT_BYTES:,} bytes")
         return events

@@ -126,6 +126,7 @@ class EngineState:
         self.num_served = 0
         self.num_failed = 0
         self._load = EngineLoad()
+        self._seen_kind = "openai"
         self._load_s = UNSEEN_LOAD_S
         self._back_since_s = NEVER_S
         self.track = Track()
@@ -143,7 +144,7 @@ class EngineState:
         """What software answers."""
         if self.facts.kind != "auto":
             return self.facts.kind
-        return self._load.kind or "openai"
+        return self._seen_kind
 
     # -- what is observed -----------------------------------------------------------------------
 
@@ -152,6 +153,7 @@ class EngineState:
         if not self.healthy and self.observed_at_s > NEVER_S:
             self._back_since_s = now_s
         self.healthy, self._load, self.observed_at_s = True, load, now_s
+        self._seen_kind = load.kind or self._seen_kind
 
     def lost(self) -> None:
         """The engine does not answer, or says that it is not well."""

@@ -24,7 +24,8 @@ class Ask:
 
     ``max_tokens`` is None where the body leaves it to the context. ``service_class`` and
     ``priority`` are what the body says of them, if anything. ``token_ids`` is a prompt that came as
-    such, ``messages`` (role, text) a conversation, ``said`` all of ``vllm_xargs``.
+    such, ``messages`` (role, text) a conversation, ``said`` all of ``vllm_xargs``. ``temperature``
+    and ``seed`` are what the body has there, whatever that is.
     """
 
     model: str | None
@@ -36,8 +37,8 @@ class Ask:
     continuous_usage: bool = False
     service_class: str | None = None
     priority: int | None = None
-    temperature: float | None = None
-    seed: int | None = None
+    temperature: Any = None
+    seed: Any = None
     token_ids: tuple[int, ...] | None = None
     messages: tuple[tuple[str, str], ...] = ()
     said: Mapping[str, Any] = field(default_factory=dict)
@@ -93,7 +94,8 @@ def _ask(document: Mapping[str, Any], prompt: bytes, max_tokens: int | None) -> 
         _text(document, "model"), prompt, max_tokens, _flag(document, "ignore_eos"),
         _flag(document, "stream"), _flag(options, "include_usage"),
         _flag(options, "continuous_usage_stats"), _text(extra, "service_class"),
-        _whole(document, "priority"), _temperature(document), _whole(document, "seed"), said=extra)
+        _whole(document, "priority"), document.get("temperature"), document.get("seed"),
+        said=extra)
 
 
 def _prompt(document: Mapping[str, Any]) -> tuple[bytes, tuple[int, ...] | None]:
@@ -162,15 +164,6 @@ def _text(document: Mapping[str, Any], name: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise ApiError(400, f"{name} must be a string", name)
-
-
-def _temperature(document: Mapping[str, Any]) -> float | None:
-    value = document.get("temperature")
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 2:
-        raise ApiError(400, "temperature must be a number from 0 to 2", "temperature")
-    return float(value)
 
 
 def _whole(document: Mapping[str, Any], name: str) -> int | None:

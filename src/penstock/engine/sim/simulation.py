@@ -11,11 +11,11 @@ import numpy as np
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.engine.journal import Journal
 from penstock.engine.parts import (
+    dispatch_of,
     journal_header,
     kv_cache,
     random_stream,
     relative_speeds,
-    replica_facts,
     step_noise,
     step_time,
 )
@@ -33,7 +33,6 @@ from penstock.metrics.table import RequestTable
 from penstock.perf.calibration import BiasedStepTime
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
-from penstock.policy.route.build import make_router
 from penstock.policy.schedule.build import build_scheduler
 from penstock.predict.length import HistoryLengths, LengthPredictor, ScaledLengths
 from penstock.workload.requests import requests as requests_of
@@ -128,9 +127,7 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
                                          seed, "step-time", len(replicas))))
             kvs.append(kv)
     rng = random_stream(seed, "routing", 0)
-    route = fleet.policies.route
-    router = make_router(route.name, route.options, replica_facts(fleet),
-                         lambda n: int(rng.integers(n)))
+    router = dispatch_of(fleet, lambda n: int(rng.integers(n)))
     dispatcher = Dispatcher(router, replicas, _seats(fleet), outcomes.refuse)
     cluster = Cluster(replicas, dispatcher, outcomes.refuse)
     return _Parts(cluster, dispatcher, replicas, kvs, outcomes)

@@ -1,13 +1,14 @@
 """Ways to score how much a prompt gains from the strong model, each learnt from the same rows."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from penstock.experiment.choice.rows import ChoiceRows
 from penstock.predict.embed.protocol import Embedder, Vectors
+from penstock.predict.prompts.forecaster import PromptForecaster
 from penstock.predict.prompts.rows import PromptRows
 from penstock.predict.prompts.training import train_forecaster
 
@@ -25,6 +26,16 @@ class Lesson:
     asked_vectors: Vectors
     embedder: Embedder
     rng: np.random.Generator
+    memo: dict[str, PromptForecaster] = field(default_factory=dict)
+
+    def forecaster(self) -> PromptForecaster:
+        """Penstock's, trained on the rows when it is first asked for."""
+        if "penstock" not in self.memo:
+            rows = PromptRows(self.rows.prompts, MODELS, np.full((len(self.rows), 2), np.nan),
+                              np.stack([self.rows.weak, self.rows.strong], axis=1))
+            self.memo["penstock"] = train_forecaster(
+                rows, self.embedder, self.rng, "knn+ridge", vectors=self.vectors).forecaster
+        return self.memo["penstock"]
 
 
 Contender = Callable[[Lesson], Values]
@@ -86,14 +97,26 @@ def ten_neighbours(lesson: Lesson) -> Values:
     return found
 
 
-def penstock(lesson: Lesson, form: str = "auto") -> Values:
-    """Penstock's forecaster: the difference of the expected qualities."""
-    rows = PromptRows(lesson.rows.prompts, MODELS, np.full((len(lesson.rows), 2), np.nan),
-                      np.stack([lesson.rows.weak, lesson.rows.strong], axis=1))
-    forecaster = train_forecaster(rows, lesson.embedder, lesson.rng, form).forecaster
-    outlooks = [forecaster.outlook_of(vector) for vector in lesson.asked_vectors]
-    return np.array([outlook["strong"].forecast.quality - outlook["weak"].forecast.quality
-                     for outlook in outlooks])
+def penstock(lesson: Lesson, linear_share: float | None = None) -> Values:
+    """Penstock's forecaster: the difference of the expected qualities.
+
+    ``linear_share`` 0 leaves the neighbours alone, 1 the ridge regression; None is what training
+    settles on. All else is the same, so they share one training.
+    """
+    forecaster = lesson.forecaster()
+    if linear_share is not None:
+        settings = forecaster.settings
+        forecaster.settings = replace(settings, linear_share=linear_share)
+        try:
+            return _gains(forecaster, lesson)
+        finally:
+            forecaster.settings = settings
+    return _gains(forecaster, lesson)
+
+
+def _gains(forecaster: PromptForecaster, lesson: Lesson) -> Values:
+    found = [forecaster.quality_of(vector) for vector in lesson.asked_vectors]
+    return np.array([quality["strong"][0] - quality["weak"][0] for quality in found])
 
 
 def known_subset(lesson: Lesson) -> Values:
@@ -117,8 +140,8 @@ CONTENDERS: Mapping[str, Contender] = {
     "routellm-style, similarity": routellm_similarity,
     "routellm-style, factorisation": routellm_factorisation,
     "routebalance-style, 10 neighbours": ten_neighbours,
-    "penstock knn": lambda lesson: penstock(lesson, "knn"),
-    "penstock ridge": lambda lesson: penstock(lesson, "ridge"),
+    "penstock knn": lambda lesson: penstock(lesson, 0.0),
+    "penstock ridge": lambda lesson: penstock(lesson, 1.0),
     "penstock": penstock,
     "told the subset": known_subset,
     "oracle": oracle,

@@ -59,9 +59,9 @@ def held_out_scores(rows: ChoiceRows, folds: NDArray[np.intp], embedding: Embedd
         learnt, asked = rows.take(outside), rows.take(inside)
         embedder = embedding(learnt.prompts, np.random.default_rng((seed, int(fold))))
         vectors, asked_vectors = embedder.embed(learnt.prompts), embedder.embed(asked.prompts)
-        for number, (name, contender) in enumerate(contenders.items()):
-            rng = np.random.default_rng((seed, int(fold), number))
-            lesson = Lesson(learnt, vectors, asked, asked_vectors, embedder, rng)
+        rng = np.random.default_rng((seed, int(fold), 1))
+        lesson = Lesson(learnt, vectors, asked, asked_vectors, embedder, rng)
+        for name, contender in contenders.items():
             found[name][inside] = _ranks(contender(lesson))
             on_done(f"fold {fold}: {name}")
     return found

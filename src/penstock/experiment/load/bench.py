@@ -1,7 +1,9 @@
 """One run of load on a live endpoint, and what it came to."""
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -29,13 +31,26 @@ _MANNER, _PATIENCE = Manner(), Patience()
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom to ask, and how patiently. ``api_key`` is in no result."""
+    """Whom to ask, and how patiently.
+
+    ``api_key``, ``tenant_keys`` (which replaces it for tenants that it names) and the values of
+    ``headers`` are in no result.
+    """
 
     url: str
     manner: Manner = _MANNER
     patience: Patience = _PATIENCE
     api_key: str | None = field(default=None, repr=False)
     shared_prompt_tokens: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tenant_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def headers_of(self, service_class: str, tenant: str) -> dict[str, str]:
+        """The headers of one request."""
+        found = {**self.headers, CLASS_HEADER: service_class}
+        if tenant in self.tenant_keys:
+            found["Authorization"] = f"Bearer {self.tenant_keys[tenant]}"
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +73,48 @@ class BenchRun:
 
 
 async def bench(target: Target, plan: LoadPlan, probed: Probed | None = None,
-                on_progress: Progress = lambda _: None, prompt_round: int = 0) -> BenchRun:
+                on_progress: Progress = lambda _: None, prompt_round: int = 0,
+                stop: asyncio.Event | None = None) -> BenchRun:
     """Send the plan's requests and wait for all answers.
 
     Prompts of different ``prompt_round`` differ. ``probed`` is what is known of the server already;
     otherwise it is asked. Raises InputError when it cannot be reached before the run begins; what
-    goes wrong later is a result.
+    goes wrong later is a result. ``stop`` ends the run early: what is under way then is unfinished.
+    Raises KeyboardInterrupt when that comes before the first request.
     """
     async with client_session() as session:
         client = EngineClient(session, target.url, target.patience, target.api_key)
         if probed is None:
             probed = await probed_server(client, target, plan)
         began = datetime.now(UTC).isoformat(timespec="milliseconds")
-        outcomes = await _drive(client, target, plan, probed, on_progress, prompt_round)
-    return finished_run(plan, outcomes, {"began": began, **_load(target, plan, probed)})
+        start_s = time.monotonic() + _LEAD_S
+        outcomes = Outcomes(plan.workload, {one.name: one for one in plan.classes}, start_s)
+        prompts = Prompts(plan.workload, plan.seed + prompt_round * _SEEDS_APART,
+                          probed.manner.form, probed.scale, target.shared_prompt_tokens)
+        interrupted = await _until_stopped(_drive(client, target, plan, probed.manner, prompts,
+                                                  outcomes, start_s, on_progress), stop)
+    if not len(outcomes):
+        raise KeyboardInterrupt
+    load = {"began": began, **_load(target, plan, probed)}
+    if interrupted:
+        load["notes"].append("the run was interrupted; what was under way is unfinished")
+    return finished_run(plan, outcomes, load)
+
+
+async def _until_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event | None) -> bool:
+    """Do ``work``; whether ``stop`` came first, which ends it."""
+    driving = asyncio.create_task(work)
+    if stop is None:
+        await driving
+        return False
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((driving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    interrupted = not driving.done()
+    stopping.cancel()
+    driving.cancel()
+    with suppress(asyncio.CancelledError):
+        await driving
+    return interrupted
 
 
 async def probed_server(client: EngineClient, target: Target, plan: LoadPlan) -> Probed:
@@ -80,7 +123,8 @@ async def probed_server(client: EngineClient, target: Target, plan: LoadPlan) ->
     name = plan.workload.models[0]
     if manner.model is None and not name:
         manner = await with_model(client, manner)
-    return await probe(client, manner, name)
+    tenant = plan.workload.tenants[plan.workload.tenant_index[0]]
+    return await probe(client, manner, name, target.headers_of(plan.classes[0].name, tenant))
 
 
 async def with_model(client: EngineClient, manner: Manner) -> Manner:
@@ -92,22 +136,18 @@ async def with_model(client: EngineClient, manner: Manner) -> Manner:
     return replace(manner, model=names[0])
 
 
-async def _drive(client: EngineClient, target: Target, plan: LoadPlan, probed: Probed,
-                 on_progress: Progress, prompt_round: int) -> Outcomes:
-    workload, manner = plan.workload, probed.manner
-    prompts = Prompts(workload, plan.seed + prompt_round * _SEEDS_APART, manner.form, probed.scale,
-                      target.shared_prompt_tokens)
-    classes = {one.name: one for one in plan.classes}
-    clock = time.monotonic
-    start_s = clock() + _LEAD_S
-    outcomes = Outcomes(workload, classes, start_s)
+async def _drive(client: EngineClient, target: Target, plan: LoadPlan, manner: Manner,
+                 prompts: Prompts, outcomes: Outcomes, start_s: float,
+                 on_progress: Progress) -> None:
+    workload, clock = plan.workload, time.monotonic
 
     def ready(number: int) -> Send:
         row = number % len(workload)
         name = workload.service_classes[workload.class_index[row]]
         body = manner.body(prompts.prompt(number), int(workload.output_tokens[row]),
                            workload.models[workload.model_index[row]], name)
-        return lambda: client.ask(body, manner.path, {CLASS_HEADER: name})
+        headers = target.headers_of(name, workload.tenants[workload.tenant_index[row]])
+        return lambda answer: client.ask(body, manner.path, headers, answer)
 
     def take(number: int, due_s: float, answer: Answer) -> None:
         outcomes.take(number, due_s, answer)
@@ -118,7 +158,6 @@ async def _drive(client: EngineClient, target: Target, plan: LoadPlan, probed: P
         await closed_loop(ready, take, plan.concurrency, plan.num_requests, until_s, clock)
     else:
         await open_loop(ready, take, workload.arrival_s.tolist(), start_s, clock)
-    return outcomes
 
 
 def _load(target: Target, plan: LoadPlan, probed: Probed) -> dict[str, Any]:
@@ -128,7 +167,8 @@ def _load(target: Target, plan: LoadPlan, probed: Probed) -> dict[str, Any]:
         "url": target.url, "loop": "open" if plan.concurrency is None else "closed",
         **plan.stated, "api": manner.api, "model": manner.model, "prompts": manner.form,
         "shared_prompt_tokens": target.shared_prompt_tokens, "stream": manner.stream,
-        "exact_outputs": manner.exact, "extra": dict(manner.extra),
+        "headers": sorted(target.headers), "exact_outputs": manner.exact,
+        "extra": dict(manner.extra),
         "tokens_per_word": probed.scale.per_word, "overhead_tokens": probed.scale.overhead,
         "timeouts_s": {"connect": patience.connect_s, "first_token": patience.first_token_s,
                        "total": patience.total_s},

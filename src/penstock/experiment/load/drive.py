@@ -1,6 +1,7 @@
 """Who sends when: at appointed times whatever the server does, or so many at once."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 
@@ -10,7 +11,8 @@ Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
 
 
-Send = Callable[[], Awaitable[Answer]]
+Send = Callable[[Answer], Awaitable[object]]
+"""Sends a request and fills the answer, as far as it comes."""
 Ready = Callable[[int], Send]
 """Makes request n up; what it gives sends it."""
 Take = Callable[[int, float, Answer], None]
@@ -57,4 +59,9 @@ async def closed_loop(ready: Ready, take: Take, concurrency: int, num_requests: 
 
 
 async def _one(take: Take, number: int, due_s: float, send: Send) -> None:
-    take(number, due_s, await send())
+    answer = Answer(math.nan)
+    try:
+        await send(answer)
+    finally:  # a run that is ended early counts what was under way
+        if not math.isnan(answer.sent_s):
+            take(number, due_s, answer)

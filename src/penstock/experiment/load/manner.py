@@ -69,7 +69,8 @@ class Probed:
     notes: tuple[str, ...] = ()
 
 
-async def probe(client: EngineClient, manner: Manner, model: str = "") -> Probed:
+async def probe(client: EngineClient, manner: Manner, model: str = "",
+                headers: Mapping[str, str] | None = None) -> Probed:
     """Find out which of the manner's fields the server takes and how it counts words.
 
     Raises InputError when it cannot be reached or takes none of them.
@@ -77,7 +78,7 @@ async def probe(client: EngineClient, manner: Manner, model: str = "") -> Probed
     notes: list[str] = []
     refusals: dict[str, None] = {}
     for tried in _manners(manner):
-        answer = await _ask(client, tried, model, _PROBE_WORDS[0])
+        answer = await _ask(client, tried, model, _PROBE_WORDS[0], headers)
         if answer.outcome == UNREACHABLE:
             raise InputError(f"{client.base_url}: cannot be reached ({answer.reason})")
         if answer.outcome != INVALID:
@@ -95,7 +96,7 @@ async def probe(client: EngineClient, manner: Manner, model: str = "") -> Probed
         notes.append("answers come in one piece: TTFT equals e2e, and tokens have no gaps")
     scale = Scale()
     if tried.form == "text":
-        scale = _scale(answer, await _ask(client, tried, model, _PROBE_WORDS[1]))
+        scale = _scale(answer, await _ask(client, tried, model, _PROBE_WORDS[1], headers))
     if answer.prompt_tokens is None:
         notes.append("the server counts no tokens: prompts are as planned, outputs one per event")
     return Probed(tried, scale, tuple(notes))
@@ -111,11 +112,12 @@ def _manners(manner: Manner) -> list[Manner]:
     return found
 
 
-async def _ask(client: EngineClient, manner: Manner, model: str, num_words: int) -> Answer:
+async def _ask(client: EngineClient, manner: Manner, model: str, num_words: int,
+               headers: Mapping[str, str] | None) -> Answer:
     prompt: str | list[int] = " ".join(WORDS[i % len(WORDS)] for i in range(num_words))
     if manner.form == "ids":
         prompt = [100 + i for i in range(num_words)]
-    return await client.ask(manner.body(prompt, 1, model), manner.path)
+    return await client.ask(manner.body(prompt, 1, model), manner.path, headers)
 
 
 def _scale(short: Answer, long: Answer) -> Scale:

@@ -8,6 +8,7 @@ import numpy as np
 
 from penstock.core.slo import ServiceClass
 from penstock.engine.live.answer import (
+    CUT_OFF,
     FINISHED,
     INVALID,
     OUT_OF_BUDGET,
@@ -49,7 +50,7 @@ class Outcomes:
     """Takes answers as they end; ``classes`` has the workload's classes by name.
 
     Requests that failed stay in: rejected when they were turned away before a token, shed when they
-    ended without their last one for any other reason.
+    ended without their last one for any other reason, unfinished when the run ended before them.
     """
 
     def __init__(self, workload: Workload, classes: dict[str, ServiceClass],
@@ -172,6 +173,8 @@ class Outcomes:
 def _status(one: _Row) -> str:
     if one.outcome == FINISHED:
         return STATUSES[tables.FINISHED]
+    if one.outcome == CUT_OFF:
+        return STATUSES[tables.UNFINISHED]
     turned_away = one.outcome in _TURNED_AWAY and not one.output_tokens
     return STATUSES[tables.REJECTED if turned_away else tables.SHED]
 

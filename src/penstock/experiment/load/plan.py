@@ -137,7 +137,7 @@ def option_plan(options: LoadOptions, *, timed: bool = True) -> LoadPlan:
 def _source(options: LoadOptions, *, timed: bool) -> tuple[TrafficSource, dict[str, Any]]:
     num, duration_s = options.num_requests, options.duration_s
     if not timed:
-        num, duration_s = num or NUM_DRAWN, None
+        num, duration_s = num or (_DEFAULT_NUM if duration_s is None else NUM_DRAWN), None
     if options.trace is not None:
         trace = read_trace(options.trace)
         own_times = trace.arrival_s is not None

@@ -1,6 +1,7 @@
 """The same load at several rates, or at several numbers of requests under way."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Literal
 
 from penstock.engine.live.client import EngineClient, client_session
@@ -10,24 +11,22 @@ from penstock.experiment.load.plan import LoadPlan
 Variable = Literal["rate_per_s", "concurrency"]
 
 
-async def sweep(target: Target, plan: LoadPlan, variable: Variable, levels: Sequence[float],
-                num_requests: int | None = None, duration_s: float | None = None,
-                on_progress: Progress = lambda _: None
+async def sweep(target: Target, plan_at: Callable[[float], LoadPlan], levels: Sequence[float],
+                on_progress: Progress = lambda _: None, stop: asyncio.Event | None = None
                 ) -> AsyncIterator[tuple[float, BenchRun]]:
-    """Each level with its run, in order, one after the other.
+    """Each level with the run of its plan, in order, one after the other.
 
-    The server is asked once what it accepts. ``num_requests`` and ``duration_s`` bound each level
-    of ``concurrency``. Every level has its own prompts, so that none finds another's in a cache.
+    The server is asked once what it accepts. Every level has its own prompts, so that none finds
+    another's in a cache. ``stop`` ends the level under way, and no other follows.
     """
     async with client_session() as session:
         probed = await probed_server(
-            EngineClient(session, target.url, target.patience, target.api_key), target, plan)
+            EngineClient(session, target.url, target.patience, target.api_key), target,
+            plan_at(levels[0]))
     for place, level in enumerate(levels):
-        if variable == "rate_per_s":
-            at_level = plan.at_rate(level)
-        else:
-            at_level = plan.at_concurrency(int(level), num_requests, duration_s)
-        yield level, await bench(target, at_level, probed, on_progress, prompt_round=place)
+        yield level, await bench(target, plan_at(level), probed, on_progress, place, stop)
+        if stop is not None and stop.is_set():
+            return
 
 
 def level_row(variable: Variable, level: float, run: BenchRun) -> dict[str, Any]:

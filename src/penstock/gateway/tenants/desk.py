@@ -79,13 +79,17 @@ class Desk:
             raise come_back(f"{self.in_flight} requests of tenant {self.tenant.name!r} are under "
                             "way, as many as it may have (max_in_flight)", "max_in_flight", 1.0)
 
-    def check_rates(self, tokens: int, now_s: float) -> None:
-        """Whether a request of so many tokens fits the tenant's minute."""
+    def check_requests(self, now_s: float) -> None:
+        """Whether one more request fits the tenant's minute."""
         tenant = self.tenant
         if self._requests is not None and (wait_s := self._requests.wait_s(1, now_s)) > 0:
             raise come_back(f"tenant {tenant.name!r} has asked as often as it may, "
                             f"{tenant.requests_per_minute} requests per minute",
                             "requests_per_minute", wait_s)
+
+    def check_tokens(self, tokens: int, now_s: float) -> None:
+        """Whether a request of so many tokens fits the tenant's minute."""
+        tenant = self.tenant
         if self._tokens is None or (wait_s := self._tokens.wait_s(tokens, now_s)) == 0:
             return
         if wait_s == inf:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -138,11 +139,16 @@ class Front:
     # -- whether --------------------------------------------------------------------------------
 
     def asker(self, headers: Mapping[str, str], peer: str | None) -> Tenant:
-        """The tenant who asks; to be known before a body is read. Raises GatewayError."""
+        """The tenant who asks, who may have one more request: to be known before a body is read,
+        so that nobody is busy with what will be refused. Raises GatewayError."""
         tenant = self.identify(headers, peer).tenant
         if tenant is None:
             raise GatewayError(403, "this key administers and asks for nothing; make one for a "
                                     "tenant", "not_a_tenant")
+        desk = self._desk(tenant)
+        with _Counted(desk):
+            desk.check_places()
+            desk.check_requests(self.clock())
         return tenant
 
     def admit(self, tenant: Tenant, content: bytes, headers: Mapping[str, str],
@@ -151,19 +157,16 @@ class Front:
         come back. Whoever gets a lease must settle it."""
         ask = read_ask(content, headers, self._house.offer, tenant)
         desk = self._desk(tenant)
-        nanos, tokens = self._most_nanos(ask), ask.prompt_tokens + min(
-            ask.most_output_tokens, max(ask.max_tokens, 1))
+        nanos, tokens = self._most_nanos(ask), ask.prompt_tokens + ask.max_tokens * ask.num_answers
         now_s = self.clock()
-        try:
+        with _Counted(desk):
             self._check_ledger(desk)
             self._turn(desk.account)
             desk.check_budget(nanos, self.wall())
             desk.check_places()
             self._check_crowd(desk, now_s)
-            desk.check_rates(tokens, now_s)
-        except GatewayError as error:
-            desk.refused[error.code] += 1
-            raise
+            desk.check_requests(now_s)
+            desk.check_tokens(tokens, now_s)
         desk.take(nanos, tokens, now_s)
         lease = Lease(ask, decision_id, desk, Held(nanos, tokens), self.prices, self.ledger,
                       self.clock, self.wall, self._closed)
@@ -183,9 +186,9 @@ class Front:
         trouble = ledger.trouble
         closed = budget is not None and budget.when_ledger_fails == "refuse"
         if ledger.full or (trouble is not None and closed):
+            # What the database said may tell of places that are no business of a tenant's.
             raise GatewayError(503, "spending cannot be written down now, and tenant "
-                                    f"{desk.tenant.name!r} is not served without: "
-                                    f"{trouble or 'too much waits to be written'}",
+                                    f"{desk.tenant.name!r} is not served without",
                                "ledger_unavailable", headers={"Retry-After": "1"})
 
     def _turn(self, account: Account) -> None:
@@ -278,10 +281,27 @@ class Front:
                 for name, desk in self._desks.items()]
 
 
+class _Counted:
+    """Counts a refusal by its reason."""
+
+    __slots__ = ("_desk",)
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, GatewayError):
+            self._desk.refused[error.code] += 1
+
+
 def _unknown(message: str, code: str) -> GatewayError:
     return GatewayError(401, message, code, headers={"WWW-Authenticate": "Bearer"})
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(peer: str | None) -> bool:
     """Whether an address is this machine's own; unknown is not."""
     try:

@@ -62,12 +62,15 @@ class Ledger:
     """Belongs to one event loop; only the thread touches the store.
 
     ``put`` never waits and never fails. Records are kept in memory until they are written,
-    whatever happens to the database; ``trouble`` says why they cannot be written now.
+    whatever happens to the database; ``trouble`` says why they cannot be written now, and ``note``
+    is told when that begins and ends.
     """
 
     def __init__(self, store: Store, times: LedgerTimes | None = None,
-                 wall_s: Callable[[], float] = time.time) -> None:
+                 wall_s: Callable[[], float] = time.time,
+                 note: Callable[[str], None] = lambda _: None) -> None:
         self.gateway = uuid4().hex
+        self.note = note
         self.on_written: Callable[[list[Record]], None] = lambda _: None
         self.on_standing: Callable[[Standing], None] = lambda _: None
         self.days: frozenset[int] = frozenset()  # whose sums a look brings
@@ -78,7 +81,7 @@ class Ledger:
         self._queue: SimpleQueue[Record | _Call | None] = SimpleQueue()
         self._num_put = self._num_written = 0
         self._waiting: deque[tuple[int, float, asyncio.Future[bool]]] = deque()
-        self._behind_since_s: float | None = None
+        self._busy_since_s: float | None = None
         self._failure: str | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
@@ -105,8 +108,6 @@ class Ledger:
 
     def put(self, record: Record) -> None:
         """A record to write, in order."""
-        if self._num_put == self._num_written:
-            self._behind_since_s = time.monotonic()
         self._num_put += 1
         self._queue.put(record)
 
@@ -135,10 +136,10 @@ class Ledger:
         """Why records cannot be written now, None while they can."""
         if self._failure is not None:
             return self._failure
-        if self._behind_since_s is not None and \
-                time.monotonic() - self._behind_since_s > self._times.patience_s:
+        since_s = self._busy_since_s  # the database's time, not that of a busy event loop
+        if since_s is not None and time.monotonic() - since_s > self._times.patience_s:
             return "it does not answer"
-        return None
+        return None if self._thread.is_alive() else "nobody writes any more"
 
     @property
     def full(self) -> bool:
@@ -159,7 +160,6 @@ class Ledger:
 
     def _confirm(self, records: list[Record]) -> None:
         self._num_written += len(records)
-        self._behind_since_s = None if self._num_written == self._num_put else time.monotonic()
         while self._waiting and self._waiting[0][0] <= self._num_written:
             _give(self._waiting.popleft()[2], True)
         self.on_written(records)
@@ -180,7 +180,7 @@ class Ledger:
             if ended:
                 ending_s = time.monotonic() + _GOODBYE_S
             if records:
-                self._failure = self._attempt(self._write, records)
+                self._judge(self._attempt(self._write, records))
                 if self._failure is None:
                     self._tell(self._confirm, records)
                     records, retry_s, committed_s = [], self._times.retry_s, time.monotonic()
@@ -196,7 +196,8 @@ class Ledger:
             if time.monotonic() - looked_s >= self._times.look_s and ending_s is None:
                 looked_s = time.monotonic()
                 failure = self._attempt(self._look)
-                self._failure = failure if not records else self._failure
+                if not records:
+                    self._judge(failure)
 
     def _gather(self, records: list[Record], committed_s: float,
                 looked_s: float) -> tuple[list[_Call], bool]:
@@ -248,13 +249,23 @@ class Ledger:
 
     def _attempt(self, work: Callable[..., None], *arguments: Any) -> str | None:
         """Why it failed, None where it did not. The thread outlives whatever a driver raises."""
+        self._busy_since_s = time.monotonic()
         try:
             work(*arguments)
         except StoreError as error:
             return str(error)
         except Exception as error:
             return f"{type(error).__name__}: {error}"[:200]
+        finally:
+            self._busy_since_s = None
         return None
+
+    def _judge(self, failure: str | None) -> None:
+        """Takes notice of what an attempt came to, and tells when that is something else."""
+        if (failure is None) != (self._failure is None):
+            self._tell(self.note, "ledger: spending is written again" if failure is None else
+                       f"ledger: spending cannot be written now: {failure}")
+        self._failure = failure
 
     def _answer(self, call: _Call) -> None:
         try:
@@ -274,6 +285,8 @@ def _alive(pid: int, quiet_s: float) -> bool:
     """Whether a gateway of this host that was last heard of so long ago still runs."""
     if pid == os.getpid():
         return quiet_s < _OWN_QUIET_S  # another one in this process, or one before a restart
+    if os.name != "posix":
+        return True  # there is no asking
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

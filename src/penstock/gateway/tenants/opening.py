@@ -26,7 +26,7 @@ async def front_desk(house: House, ledger_url: str | None,
     except ImportError as error:
         raise InputError("a ledger needs sqlalchemy, which the extra 'serve' brings: pip install "
                          "'penstock[serve]'") from error
-    ledger = Ledger(await asyncio.to_thread(open_store, ledger_url))
+    ledger = Ledger(await asyncio.to_thread(open_store, ledger_url), note=note)
     front = Front(house, ledger, time.monotonic, time.time)
     try:
         resolved = await ledger.start()

@@ -28,8 +28,8 @@ async def spending_document(front: Front, tenant: str | None) -> dict[str, Any]:
                 name: store.report(day_of(one.period.start_s), name)
                 for name, one in figures.items()})
         except StoreError as error:
-            raise GatewayError(503, f"the ledger cannot be read now: {error}",
-                               "ledger_unavailable", headers={"Retry-After": "1"}) from error
+            raise GatewayError(503, "the ledger cannot be read now", "ledger_unavailable",
+                               headers={"Retry-After": "1"}) from error
     return {"tenants": [_one(figure, rows.get(name)) for name, figure in sorted(figures.items())]}
 
 

@@ -314,7 +314,7 @@ def open_store(url: str) -> Store:
         # What could not be understood may hold a password: it is not repeated.
         raise InputError("--ledger: expected an SQLAlchemy URL such as sqlite:///ledger.db or "
                          "postgresql+psycopg://user@host/database") from None
-    name = parsed.render_as_string(hide_password=True)
+    name = parsed.set(query={}).render_as_string(hide_password=True)
     try:
         engine = create_engine(parsed, hide_parameters=True)
     except NoSuchModuleError:

@@ -1,7 +1,7 @@
 """The contract of routing: which replica serves a request."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from penstock.core.decision import Route
 from penstock.core.departure import Departure
@@ -29,6 +29,15 @@ class Router(Protocol):
 
     def ended(self, departure: Departure) -> None:
         """A request that was routed has left its replica."""
+
+
+@runtime_checkable
+class BatchRouter(Router, Protocol):
+    """A router that decides better about several requests than about one after the other."""
+
+    def route_many(self, requests: Sequence[Request],
+                   replicas: Sequence[Sequence[ReplicaSnapshot]], now_s: float) -> list[Route]:
+        """Of requests that wait at the same moment, each with its own candidates, in order."""
 
 
 class PlainRouter:

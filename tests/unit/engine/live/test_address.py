@@ -1,7 +1,7 @@
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.engine.live.address import api_key, base_url
+from penstock.engine.live.address import api_key, base_url, header, tenant_keys
 
 
 @pytest.mark.parametrize(("text", "base"), [
@@ -44,3 +44,34 @@ def test_a_key_that_no_header_can_carry(tmp_path, content) -> None:
     assert "secret" not in str(caught.value)
     with pytest.raises(InputError):
         api_key({}, tmp_path / "absent")
+
+
+def test_keys_of_tenants(tmp_path) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text('{"acme": "sk-1", "umbrella": "sk-2"}')
+    assert tenant_keys(file) == {"acme": "sk-1", "umbrella": "sk-2"}
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"acme": 1}', '{"acme": "sk secret"}',
+                                     '{"acme": ""}', "secret"])
+def test_what_is_no_file_of_keys(tmp_path, content) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text(content)
+    with pytest.raises(InputError) as caught:
+        tenant_keys(file)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(InputError):
+        tenant_keys(tmp_path / "absent")
+
+
+def test_headers() -> None:
+    assert header("X-Penstock-Deadline:  3.5 ") == ("X-Penstock-Deadline", "3.5")
+    assert header("a: b:c") == ("a", "b:c")
+
+
+@pytest.mark.parametrize("text", ["", "X-Only", ": value", "two words: x", "X: secret\r\nY: z",
+                                  "X: \u00e9secret"])
+def test_what_is_no_header(text) -> None:
+    with pytest.raises(InputError) as caught:
+        header(text)
+    assert "secret" not in str(caught.value)

@@ -94,7 +94,8 @@ def test_what_is_not_told_is_not_known(text) -> None:
 
 @pytest.mark.parametrize(("text", "kind"), [
     (OLD, "vllm"), (b"sglang:num_queue_reqs 1\n", "sglang"), (b"up 1\n", None),
-    (b"llamacpp:requests_processing 1\n", "llamacpp"), (b"http:x 1\n", None)])
+    (b"llamacpp:requests_processing 1\n", "llamacpp"), (b"http:x 1\n", None),
+    (b"vllm 1\n", None)])
 def test_metrics_betray_who_tells_them(text, kind) -> None:
     assert read_load(text).kind == kind
 
@@ -103,7 +104,8 @@ def test_what_the_file_says_is_believed_more_than_metrics() -> None:
     engine = state()
     assert engine.kind == "openai"
     engine.observe(read_load(OLD), 0.0)
-    assert engine.kind == "vllm"
+    engine.observe(EngineLoad(), 1.0)
+    assert engine.kind == "vllm", "it does not become another software by telling nothing"
     told = EngineState(EngineFacts(0, "http://x", "m", None, 1000, 1.0, "openai"))
     told.observe(read_load(OLD), 0.0)
     assert told.kind == "openai"

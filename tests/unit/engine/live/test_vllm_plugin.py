@@ -251,3 +251,25 @@ def test_emptying_the_prefix_cache_leaves_running_requests_alone(plugin: ModuleT
     assert not engine.scheduler.reset_prefix_cache(True)
     assert engine.scheduler.reset_prefix_cache()
     engine.run()
+
+
+def test_what_cannot_be_in_time_goes_last_and_comes_back_when_there_is_room(
+        plugin: ModuleType, tmp_path: Path) -> None:
+    slo = {"name": "soon", "slo": {"ttft_s": 0.6}}
+    engine = Engine(plugin, journal=str(tmp_path), service_classes=[slo], default_class="soon",
+                    schedule={"review_s": 0.001})
+    for number in range(40):
+        engine.add(f"r{number}", 400, 2, "soon")
+    for _ in range(3):
+        engine.step()
+    for number in range(5, 35):
+        engine.scheduler.finish_requests(f"r{number}", RequestStatus.FINISHED_ABORTED)
+    engine.run()
+    engine.scheduler.shutdown()
+    plans = [record["plan"] for record in read_journal(tmp_path / "journal-0.jsonl")
+             if record["kind"] == "plan"]
+    relegated = {number for plan in plans for number in plan["relegated"]}
+    restored = {number for plan in plans for number in plan["restored"]}
+    assert restored
+    assert restored <= relegated
+    assert engine.pilot.num_amended == 0

@@ -49,7 +49,8 @@ def test_the_rest_of_a_body() -> None:
     ask = completion(model="m", stream=True, ignore_eos=True, priority=2, n=1,
                      stream_options={"include_usage": True, "continuous_usage_stats": True},
                      vllm_xargs={"service_class": "batch"}, temperature="hot", unknown=[1])
-    assert ask == Ask("m", b"hello", 16, True, True, True, True, "batch", 2)
+    assert ask == Ask("m", b"hello", 16, True, True, True, True, "batch", 2,
+                      temperature="hot", said={"service_class": "batch"})
     nothing = dict.fromkeys(("model", "stream", "ignore_eos", "n", "stream_options", "vllm_xargs",
                              "priority", "max_tokens"))
     assert completion(**nothing) == completion() == Ask(None, b"hello", 16)
@@ -103,3 +104,15 @@ def test_equal_beginnings_have_equal_hashes() -> None:
     assert all(0 <= value < 2**63 for value in hashes)
     ids = completion(prompt=list(range(32)))
     assert ids.prefix_hashes(16) == completion(prompt=list(range(40))).prefix_hashes(16)
+
+
+def test_a_prompt_of_token_ids_and_a_conversation_are_kept_as_they_came() -> None:
+    assert completion(prompt=[7, 8]).token_ids == (7, 8)
+    assert completion(prompt="seven").token_ids is None
+    ask = read_chat(json.dumps({"messages": [{"role": "user", "content": "a"},
+                                             {"role": "assistant", "content": None}],
+                                "vllm_xargs": {"ttft_s": 1.5}, "temperature": 0, "seed": 4}
+                               ).encode())
+    assert ask.messages == (("user", "a"), ("assistant", ""))
+    assert ask.said == {"ttft_s": 1.5}
+    assert (ask.temperature, ask.seed) == (0, 4)

@@ -25,13 +25,12 @@ class Server:
         await done.wait()
 
     def ready(self, number):
-        async def send() -> Answer:
-            self.sent[number] = self.loop.now_s
+        async def send(answer: Answer) -> None:
+            self.sent[number] = answer.sent_s = self.loop.now_s
             self.under_way += 1
             self.most = max(self.most, self.under_way)
             await self.sleep(self.takes_s)
             self.under_way -= 1
-            return Answer(self.sent[number])
 
         return send
 
@@ -101,3 +100,17 @@ def test_a_closed_loop_ends_with_its_time() -> None:
     driven(Work(loop, lambda: closed_loop(server.ready, server.take, 2, None, 4.5, loop.time)))
     assert len(server.taken) == 10
     assert max(server.sent.values()) == 4.0
+
+
+def test_what_is_under_way_when_a_run_is_ended_is_taken_all_the_same() -> None:
+    async def run():
+        loop = FakeLoop()
+        server = Server(loop, takes_s=100.0)
+        work = asyncio.create_task(open_loop(server.ready, server.take, [1.0, 2.0, 9.0], 0.0,
+                                             loop.time, server.sleep))
+        await play(loop, [(5.0, work.cancel)])
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        return server.taken
+
+    assert sorted(asyncio.run(run())) == [(0, 1.0), (1, 2.0)]

@@ -9,7 +9,7 @@ from penstock.core.slo import Slo
 from penstock.engine.live.answer import OUTCOMES, Answer, TokenEvent
 from penstock.experiment.load.outcomes import Outcomes
 from penstock.experiment.load.plan import LoadOptions, option_plan
-from penstock.metrics.table import FINISHED, REJECTED, SHED
+from penstock.metrics.table import FINISHED, REJECTED, SHED, UNFINISHED
 
 PLAN = option_plan(LoadOptions(10.0, 40, prompt="10", output="5", slo=Slo(ttft_s=1.0, e2e_s=4.0)))
 CLASSES = {one.name: one for one in PLAN.classes}
@@ -63,6 +63,7 @@ def test_sent_is_finished_and_failed_by_kind(ends) -> None:
 @pytest.mark.parametrize(("outcome", "num_tokens", "status"), [
     ("finished", 3, FINISHED), ("refused", 0, REJECTED), ("out_of_budget", 0, REJECTED),
     ("invalid", 0, REJECTED), ("unreachable", 0, REJECTED), ("out_of_budget", 2, SHED),
+    ("cut_off", 0, UNFINISHED), ("cut_off", 2, UNFINISHED),
     ("timed_out", 0, SHED), ("timed_out", 2, SHED), ("broken", 0, SHED), ("failed", 0, SHED)])
 def test_statuses(outcome, num_tokens, status) -> None:
     table = taken((0, 100.0, answer(100.0, [101.0 + k for k in range(num_tokens)], outcome))

@@ -31,6 +31,21 @@ def test_arrivals(arrivals, cv) -> None:
     assert gaps.std() / gaps.mean() == pytest.approx(cv, abs=0.35)
 
 
+def test_without_a_bound_there_are_a_hundred_requests() -> None:
+    assert len(option_plan(LoadOptions(4.0)).workload) == 100
+    assert len(option_plan(LoadOptions(), timed=False).workload) == 100
+    longer = option_plan(LoadOptions(duration_s=60.0), timed=False)
+    assert len(longer.workload) == 4096
+    assert longer.at_concurrency(2, None, 60.0).num_requests is None
+
+
+def test_levels_of_a_rate_last_as_long_and_begin_alike() -> None:
+    slow, fast = (option_plan(LoadOptions(rate, duration_s=50.0)).workload for rate in (2.0, 8.0))
+    assert slow.arrival_s[-1] > 40
+    assert fast.arrival_s[-1] > 40
+    assert fast.arrival_s[:len(slow)] * 4 == pytest.approx(slow.arrival_s)
+
+
 def test_a_ramp_gets_denser() -> None:
     rows = option_plan(LoadOptions(10.0, None, 100.0, arrivals="ramp:1:9:100")).workload
     half = np.searchsorted(rows.arrival_s, 50.0)

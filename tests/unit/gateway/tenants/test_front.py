@@ -209,6 +209,16 @@ def test_who_is_refused_uses_nothing_up() -> None:
     assert desk.front.spending()[0].refused == {"max_in_flight": 9, "requests_per_minute": 1}
 
 
+@pytest.mark.parametrize("limit", [{"max_in_flight": 1}, {"requests_per_minute": 1}])
+def test_who_is_over_a_limit_is_told_before_its_body_is_read(limit) -> None:
+    desk = Desk(shop(**limit))
+    headers = {"Authorization": f"Bearer {desk.keys['shop']}"}
+    desk.ask()
+    with pytest.raises(GatewayError) as error:
+        desk.front.asker(headers, HOME)
+    assert (error.value.status, error.value.code) == (429, next(iter(limit)))
+
+
 def test_one_tenant_cannot_starve_another() -> None:
     """One takes all places and each that falls free; another one only has to come again."""
     desk = Desk(shop(), Tenant("bar"), max_in_flight=20)
@@ -360,7 +370,8 @@ def test_who_is_served_while_nothing_can_be_written(budget, served) -> None:
         desk.ledger.full = True
     error = desk.refused()
     assert (error.status, error.code) == (503, "ledger_unavailable")
-    assert "disk is full" in str(error)
+    assert "cannot be written down now" in str(error)
+    assert "disk" not in str(error), "which database it is, is no business of a tenant's"
     assert error.headers == {"Retry-After": "1"}
 
 

@@ -3,6 +3,8 @@
 import asyncio
 import sqlite3
 import threading
+import time
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +16,7 @@ from penstock.gateway.tenants.store import StoreError, open_store
 
 NOW_S = 1_000_000.0
 QUICK = LedgerTimes(gather_s=0.001, look_s=0.02, retry_s=0.005, patience_s=0.2)
+PATIENT = replace(QUICK, patience_s=60.0)
 
 
 def settlement(number, charged=5):
@@ -41,11 +44,19 @@ class Faulty:
         self._store.write(batch, gateway)
 
 
-def through(tmp_path, work, times=QUICK):
+async def heals(ledger):
+    """Returns when all is written and there is no trouble any more."""
+    while not await ledger.written() or ledger.trouble:
+        await asyncio.sleep(0.001)
+
+
+def through(tmp_path, work, times=PATIENT):
     """What ``work`` makes of a running ledger and its store; then the sums."""
     async def run():
         store = Faulty(open_store(f"sqlite:///{tmp_path}/ledger.db"))
-        ledger = Ledger(store, times, lambda: NOW_S)
+        notes = []
+        ledger = Ledger(store, times, lambda: NOW_S, notes.append)
+        ledger.notes = notes
         await ledger.start()
         try:
             result = await asyncio.wait_for(work(ledger, store), 30)
@@ -103,13 +114,13 @@ def test_nothing_is_lost_while_the_database_fails(tmp_path, fault) -> None:
         ledger.put(settlement(2))
         assert str(fault) in ledger.trouble
         store.fault = None
-        assert await ledger.written()
-        while ledger.trouble:
-            await asyncio.sleep(0.001)
+        await heals(ledger)
+        assert ledger.notes == [f"ledger: spending cannot be written now: {ledger.notes[0][40:]}",
+                                "ledger: spending is written again"]
+        assert str(fault) in ledger.notes[0]
         ledger.put(settlement(3))
-        assert await ledger.written()
 
-    assert through(tmp_path, work)[1:] == (0, 15)
+    assert through(tmp_path, work, QUICK)[1:] == (0, 15)
 
 
 def test_a_database_that_hangs_is_trouble_too(tmp_path) -> None:
@@ -118,12 +129,13 @@ def test_a_database_that_hangs_is_trouble_too(tmp_path) -> None:
         ledger.put(settlement(1))
         assert ledger.trouble is None
         assert await ledger.written() is False
+        while ledger.trouble is None:
+            await asyncio.sleep(0.001)
         assert ledger.trouble == "it does not answer"
         store.gate.set()
-        assert await ledger.written()
-        assert ledger.trouble is None
+        await heals(ledger)
 
-    assert through(tmp_path, work)[1:] == (0, 5)
+    assert through(tmp_path, work, QUICK)[1:] == (0, 5)
 
 
 def test_a_database_that_is_locked_is_waited_for(tmp_path) -> None:
@@ -133,9 +145,9 @@ def test_a_database_that_is_locked_is_waited_for(tmp_path) -> None:
             ledger.put(settlement(1))
             assert await ledger.written() is False
             other.rollback()
-        assert await ledger.written()
+        await heals(ledger)
 
-    assert through(tmp_path, work)[1:] == (0, 5)
+    assert through(tmp_path, work, QUICK)[1:] == (0, 5)
 
 
 def test_what_cannot_be_written_at_the_end_is_told(tmp_path) -> None:
@@ -157,6 +169,25 @@ def test_who_left_does_not_stop_others(tmp_path) -> None:
         return await staying
 
     assert through(tmp_path, work)[0] is True
+
+
+def test_an_event_loop_that_was_busy_is_no_trouble_of_the_ledger(tmp_path) -> None:
+    async def work(ledger, store):
+        ledger.put(settlement(1))
+        time.sleep(1.2)
+        return ledger.trouble
+
+    assert through(tmp_path, work, replace(QUICK, patience_s=1.0)) == (None, 0, 5)
+
+
+def test_a_thread_that_is_gone_is_trouble(tmp_path) -> None:
+    async def work(ledger, store):
+        ledger.put(None)
+        while ledger.trouble is None:
+            await asyncio.sleep(0.001)
+        return ledger.trouble
+
+    assert through(tmp_path, work)[0] == "nobody writes any more"
 
 
 def test_looks_bring_keys_and_sums(tmp_path) -> None:
@@ -203,7 +234,7 @@ def test_questions_are_answered_after_what_was_put(tmp_path) -> None:
 
 def test_two_gateways_share_a_ledger(tmp_path) -> None:
     async def run():
-        first, second = (Ledger(open_store(f"sqlite:///{tmp_path}/ledger.db"), QUICK,
+        first, second = (Ledger(open_store(f"sqlite:///{tmp_path}/ledger.db"), PATIENT,
                                 lambda: NOW_S) for _ in range(2))
         seen = []
         second.on_standing = seen.append

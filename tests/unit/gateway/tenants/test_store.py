@@ -1,7 +1,6 @@
 """The ledger's laws, in a real database: sums add up, nothing is charged twice, nothing is lost."""
 
 import random
-import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -10,17 +9,32 @@ pytest.importorskip("sqlalchemy", reason="the extra 'serve' is not installed")
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from penstock.core.errors import InputError
 from penstock.gateway.tenants.keys import new_key
 from penstock.gateway.tenants.records import Batch, Opening, Progress, Settlement
 from penstock.gateway.tenants.store import DEAD_AFTER_S, Spent, StoreError, open_store
+from penstock.gateway.tenants.tables import METADATA
 
 DAY = 86_400.0
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request, tmp_path):
+    """An empty ledger in each kind of database."""
+    if request.param == "sqlite":
+        found = open_store(f"sqlite:///{tmp_path}/ledger.db")
+    else:
+        found = open_store(request.getfixturevalue("postgres"))
+        METADATA.drop_all(found._engine)
+        found.create()
+    yield found
+    found.close()
+
+
 @pytest.fixture
-def store(tmp_path):
+def sqlite(tmp_path):
     found = open_store(f"sqlite:///{tmp_path}/ledger.db")
     yield found
     found.close()
@@ -43,8 +57,8 @@ def settled(name="d1", tenant="shop", charged=7, at_s=5 * DAY, model="m", opened
 
 
 def rows(store, table):
-    with sqlite3.connect(store.name.removeprefix("sqlite:///")) as connection:
-        return connection.execute(f"select * from {table}").fetchall()
+    with store._engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(f"select * from {table}"))]
 
 
 def test_a_request_that_began_and_ended_in_one_batch_is_one_row(store) -> None:
@@ -191,14 +205,15 @@ def test_every_request_is_charged_once_whatever_is_repeated(tmp_path, batches, d
 # -- faults -----------------------------------------------------------------------------------
 
 def test_a_batch_that_fails_leaves_nothing_of_itself(store) -> None:
-    with sqlite3.connect(store.name.removeprefix("sqlite:///")) as connection:
-        connection.execute("drop table penstock_spend")
-    with pytest.raises(StoreError, match="no such table"):
+    with store._engine.begin() as connection:
+        connection.execute(text("drop table penstock_spend"))
+    with pytest.raises(StoreError, match="penstock_spend"):
         store.write(batch(settled(), opening("x")), "g")
     assert rows(store, "penstock_charges") == rows(store, "penstock_open") == []
 
 
-def test_a_full_disk_is_an_error_and_heals(store) -> None:
+def test_a_full_disk_is_an_error_and_heals(sqlite) -> None:
+    store = sqlite
     limits = []
     from sqlalchemy import event
 
@@ -223,7 +238,8 @@ def test_a_full_disk_is_an_error_and_heals(store) -> None:
     ("nonsense", "expected an SQLAlchemy URL"), ("sqlite://", "would forget"),
     ("sqlite:///:memory:", "would forget"), ("sqlite:////nowhere/at/all.db", "unable to open"),
     ("oracel://user:hush@host/x", "knows no database"), ("://user:hush@", "expected an SQLAlchemy"),
-    ("postgresql+pg8000://user:hush@host/x", "needs the package pg8000")])
+    ("postgresql+pg8000://user:hush@host/x", "needs the package pg8000"),
+    ("postgresql+pg8000://host/x?password=hush", "needs the package pg8000")])
 def test_a_ledger_that_cannot_be_used_is_told_without_its_password(url, said) -> None:
     with pytest.raises(InputError) as error:
         open_store(url)

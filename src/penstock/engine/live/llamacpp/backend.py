@@ -11,6 +11,8 @@ from penstock.engine.openai.errors import ApiError
 from penstock.engine.openai.server import Answer, Prompt
 from penstock.engine.openai.stream import Token
 
+_HOTTEST = 2
+
 
 class LlamaBackend:
     """One engine and the model's own vocabulary."""
@@ -31,13 +33,14 @@ class LlamaBackend:
         if max(token_ids) >= self._device.vocabulary_size:
             raise ApiError(400, f"prompt has token {max(token_ids)}; the vocabulary ends at "
                                 f"{self._device.vocabulary_size - 1}", "prompt")
+        _check(ask)
         return Prompt(len(token_ids), token_ids)
 
     async def begin(self, ask: Ask, prompt: Prompt, request: Request) -> Answer:
         said = {**ask.said, "service_class": request.service_class.name}
         temperature = 1.0 if ask.temperature is None else ask.temperature
         seed = request.request_id if ask.seed is None else abs(ask.seed)
-        wish = Wish(prompt.token_ids, temperature, seed,
+        wish = Wish(prompt.token_ids, float(temperature), seed,
                     (lambda _: False) if ask.ignore_eos else self._device.is_end)
         tokens = await self._engine.submit(
             request._replace(service_class=self._classes.of(said)), wish)
@@ -45,6 +48,16 @@ class LlamaBackend:
 
     def cancel(self, request_id: int) -> None:
         self._engine.cancel(request_id)
+
+
+def _check(ask: Ask) -> None:
+    """Raise ApiError for a choice of tokens that makes no sense."""
+    value = ask.temperature
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)
+                              or not 0 <= value <= _HOTTEST):
+        raise ApiError(400, f"temperature must be a number from 0 to {_HOTTEST}", "temperature")
+    if ask.seed is not None and type(ask.seed) is not int:
+        raise ApiError(400, "seed must be a whole number", "seed")
 
 
 class Speech:

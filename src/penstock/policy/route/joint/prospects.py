@@ -15,6 +15,8 @@ from penstock.predict.latency import E2E, TPOT, TTFT, LatencyPredictor, Pace
 CONFIDENTIAL, BUDGET, QUALITY, CHANCE = "confidential", "budget", "quality", "chance"
 """Reasons of a prospect that may not be taken, the firmest first."""
 
+LEAST_RETRY_S = 1.0
+
 
 class Paces:
     """The pace of every replica, worked out once per snapshot."""
@@ -178,3 +180,9 @@ def affordable_tokens(request: Request, fact: ReplicaFacts) -> int:
     return request.max_tokens if tokens >= request.max_tokens else int(tokens)
 
 
+def retry_after_s(request: Request, prospects: Sequence[Prospect]) -> float:
+    """When to come back: after as long as the earliest answer would be late, at least 1 s."""
+    slo = request.service_class.slo
+    late_s = [max(p.ttft_s - (slo.ttft_s or p.ttft_s), p.e2e_s - (slo.e2e_s or p.e2e_s))
+              for p in prospects if p.reason == CHANCE]
+    return max(LEAST_RETRY_S, min(late_s, default=LEAST_RETRY_S))

@@ -19,13 +19,13 @@ from penstock.policy.route.joint.prospects import (
     QUALITY,
     Valuer,
     affordable_tokens,
+    retry_after_s,
     told,
 )
 from penstock.policy.route.usual import UsualForecasts
 from penstock.predict.latency import Asked, LatencyPredictor
 
 MOST_ASKED = 1 << 17
-_RETRY_AFTER_S = 1.0
 
 
 class JointRouter:
@@ -116,7 +116,8 @@ class JointRouter:
             if eligible:
                 return eligible, Relax(_relaxed(request, eligible))
         return [], Reject(_refused(request, prospects),
-                          _RETRY_AFTER_S if any(p.reason == CHANCE for p in prospects) else None)
+                          retry_after_s(request, prospects)
+                          if any(p.reason == CHANCE for p in prospects) else None)
 
     def _may_do(self, prospect: Prospect, given_up: Sequence[str]) -> bool:
         """Whether nothing but what is given up speaks against it; ``reason`` names the first."""

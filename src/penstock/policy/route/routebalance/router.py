@@ -62,6 +62,23 @@ class RouteBalance:
             "e2e_s": chosen.e2e_s}, max_tokens=self._clamped(request, chosen.replica_id))
         return route._replace(admit=Relax(relaxed)) if relaxed else route
 
+    def route_many(self, requests: Sequence[Request],
+                   replicas: Sequence[Sequence[ReplicaSnapshot]], now_s: float) -> list[Route]:
+        """The published batch: the longest expected answer first, each choice added to the picture
+        of its replica before the next."""
+        added: dict[int, tuple[int, int, float]] = {}
+        routes: dict[int, Route] = {}
+        seen_by = {request.request_id: seen for request, seen in zip(requests, replicas,
+                                                                     strict=True)}
+        for request in longest_first(requests):
+            route = self.route(request, [_with(replica, added) for replica in
+                                         seen_by[request.request_id]], now_s)
+            num, prompt, output = added.get(route.replica_id, (0, 0, 0.0))
+            added[route.replica_id] = (num + 1, prompt + request.prompt_tokens,
+                                       output + self._sent[request.request_id].output_tokens)
+            routes[request.request_id] = route
+        return [routes[request.request_id] for request in requests]
+
     def ended(self, departure: Departure) -> None:
         self._usual.ended(departure)
         sent = self._sent.pop(departure.request_id, None)
@@ -102,6 +119,15 @@ class RouteBalance:
             return None
         return clamp(request.needs.max_cost, request.prompt_tokens, request.max_tokens,
                      self._facts[replica_id].offer.price)
+
+
+def _with(replica: ReplicaSnapshot, added: Mapping[int, tuple[int, int, float]]) -> ReplicaSnapshot:
+    if replica.replica_id not in added:
+        return replica
+    num, prompt, output = added[replica.replica_id]
+    return replica._replace(num_waiting=replica.num_waiting + num,
+                            queued_prompt_tokens=replica.queued_prompt_tokens + prompt,
+                            pending_output_tokens=replica.pending_output_tokens + output)
 
 
 def clamp(budget: float, prompt_tokens: int, max_tokens: int, price: Price) -> int:
