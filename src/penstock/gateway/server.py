@@ -17,12 +17,13 @@ from aiohttp import web
 
 from penstock.core.errors import InputError, nearest
 from penstock.engine.http import errors_told, json_response, listening
+from penstock.engine.live.of_fleet import facts_of
 from penstock.engine.live.watch import Watcher
 from penstock.fleet.values import Fleet
 from penstock.gateway.ask import Offer
 from penstock.gateway.choice import Chooser
 from penstock.gateway.decision_log import DecisionLog
-from penstock.gateway.engines import Engines, facts_of, keep
+from penstock.gateway.engines import Engines, keep
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.metrics import GatewayMetrics
 from penstock.gateway.openapi import openapi

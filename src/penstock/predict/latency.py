@@ -58,8 +58,10 @@ class LatencyPrior:
     max_num_seqs: int
     chunk_tokens: int = 512
 
-    def pace(self, replica: ReplicaSnapshot) -> Pace:
-        """The pace at a replica's load. Those who wait will decode beside the newcomer."""
+    def pace(self, replica: ReplicaSnapshot,
+             factors: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Pace:
+        """The pace at a replica's load, to be corrected by the factors. Those who wait will decode
+        beside the newcomer."""
         seconds = self.step.seconds
         running, waiting = replica.num_running, replica.num_waiting
         context = replica.kv_used_tokens
@@ -73,7 +75,8 @@ class LatencyPrior:
         wait_s = replica.load_s + self._seat_wait_s(replica, tpot_s)
         return Pace(wait_s + 0.5 * chunk_s * (running > 0),
                     replica.queued_prompt_tokens, self.chunk_tokens, max(chunk_s, alone_s),
-                    max(0.0, full_s - chunk_s) / self.chunk_tokens, tpot_s, seq_s, context_s)
+                    max(0.0, full_s - chunk_s) / self.chunk_tokens, tpot_s, seq_s, context_s,
+                    factors)
 
     def _seat_wait_s(self, replica: ReplicaSnapshot, tpot_s: float) -> float:
         """How long until enough sequences have ended for the newcomer to run.
@@ -217,8 +220,9 @@ class LatencyPredictor:
     def pace(self, replica: ReplicaSnapshot) -> Pace:
         """The corrected pace at a replica's load."""
         load = self.load(replica)
-        ttft, tpot = (exp(correction.log_factor(load)) for correction in self._corrections)
-        return self.prior.pace(replica)._replace(factors=(ttft, tpot, 1.0))
+        ttft, tpot = self._corrections
+        return self.prior.pace(replica, (exp(ttft.log_factor(load)), exp(tpot.log_factor(load)),
+                                         1.0))
 
     def chance(self, what: int, predicted_s: float, limit_s: float) -> float:
         """The chance that TTFT, TPOT or E2E stays within a limit, given its prediction."""

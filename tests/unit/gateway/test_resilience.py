@@ -15,9 +15,10 @@ import aiohttp
 import odd_engines as odd
 from penstock.core.errors import InputError
 from penstock.engine.live.metrics_text import EngineLoad
+from penstock.engine.live.of_fleet import facts_of
 from penstock.engine.live.outliers import FIRST_EJECTION_S
 from penstock.engine.live.state import InFlight
-from penstock.gateway.engines import Engines, facts_of
+from penstock.gateway.engines import Engines
 from penstock.gateway.proxy import Limits
 from penstock.gateway.reload import Reload
 from penstock.policy.route.simple import LeastLoaded

@@ -10,14 +10,14 @@ from typing import Any
 
 from penstock.core.errors import InputError, nearest
 from penstock.engine.live.client import EngineClient, Patience, client_session
-from penstock.engine.live.state import EngineFacts, EngineState
+from penstock.engine.live.of_fleet import facts_of
+from penstock.engine.live.state import EngineState
 from penstock.engine.live.watch import Watcher
 from penstock.experiment.collect.broadcast import CollectOptions, Collector, Replica
 from penstock.experiment.collect.judge import Judge
 from penstock.experiment.collect.log import CollectLog, open_log
 from penstock.experiment.collect.prompts import Prompt
 from penstock.experiment.collect.rows import write_rows
-from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet
 
 _WATCH_S = 0.2
@@ -74,14 +74,8 @@ def collect(sources: Sources, options: CollectOptions, folder: Path,
 def engines_of(fleet: Fleet, models: Sequence[str]) -> dict[str, list[EngineState]]:
     """Engines by model, of all models that have one or of those named. Raises InputError."""
     found: dict[str, list[EngineState]] = {}
-    replica_id = 0
-    for group in fleet.replicas:
-        for number in range(group.count):
-            if group.endpoints:
-                found.setdefault(group.model.name, []).append(EngineState(EngineFacts(
-                    replica_id, group.endpoints[number], group.model.name, None,
-                    kv_tokens(fleet, group), 1.0, group.engine, group.served_as)))
-            replica_id += 1
+    for facts in facts_of(fleet):
+        found.setdefault(facts.model, []).append(EngineState(facts))
     if not found:
         raise InputError(f"fleet {fleet.name}: replicas: none has endpoints, so there is no engine "
                          "to ask; expected for example endpoints: [http://127.0.0.1:8001]")

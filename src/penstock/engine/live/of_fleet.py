@@ -1,0 +1,24 @@
+"""The real engines that a fleet file names."""
+
+from penstock.engine.live.state import EngineFacts
+from penstock.engine.parts import relative_speeds
+from penstock.fleet.resolve import kv_tokens
+from penstock.fleet.values import Fleet
+
+
+def facts_of(fleet: Fleet) -> list[EngineFacts]:
+    """The engines of a fleet that have an endpoint, numbered as the fleet's replicas are."""
+    found: list[EngineFacts] = []
+    speeds = iter(relative_speeds(fleet))
+    replica_id = 0
+    for group in fleet.replicas:
+        for number in range(group.count):
+            speed = next(speeds)
+            if group.endpoints:
+                classes = group.service_classes
+                found.append(EngineFacts(
+                    replica_id, group.endpoints[number], group.model.name,
+                    None if classes is None else frozenset(classes), kv_tokens(fleet, group),
+                    speed, group.engine, group.served_as, group.accelerator.confidential))
+            replica_id += 1
+    return found
