@@ -43,6 +43,8 @@ def total(costs: Sequence[Sequence[float]], surcharges: Sequence[float],
 
 
 @given(cost_tables())
+@example(([[8.0, 1.0, 6.0], [4.0, 0.0, 6.0], [1.0, 5.0, 9.0], [9.0, 1.0, 2.0]],
+          [1.0, 20.0, 6.0]))  # goes wrong without dual prices
 def test_the_assignment_is_the_cheapest_of_all(table: tuple[list[list[float]],
                                                             list[float]]) -> None:
     costs, surcharges = table

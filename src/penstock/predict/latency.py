@@ -16,6 +16,7 @@ from penstock.core.snapshot import ReplicaSnapshot
 from penstock.perf.protocol import StepTimeModel
 
 TTFT, TPOT, E2E = range(3)
+_LEAST_S = 1e-9  # a step's time: ratios to a prediction need one
 
 
 class Pace(NamedTuple):
@@ -61,15 +62,19 @@ class LatencyPrior:
     def pace(self, replica: ReplicaSnapshot,
              factors: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Pace:
         """The pace at a replica's load, to be corrected by the factors. Those who wait will decode
-        beside the newcomer."""
+        beside the newcomer.
+
+        Fits that fall below 0 outside their range (published ones do) count as no time at all.
+        """
         seconds = self.step.seconds
         running, waiting = replica.num_running, replica.num_waiting
         context = replica.kv_used_tokens
         together = min(running + waiting, self.max_num_seqs - 1)
-        chunk_s = seconds(0, 0.0, running, context)
+        chunk_s = max(_LEAST_S, seconds(0, 0.0, running, context))
         full_s = seconds(self.chunk_tokens, 0.5 * self.chunk_tokens**2, running, context)
         alone_s = seconds(0, 0.0, 1, 0)
-        tpot_s = seconds(0, 0.0, together + 1, context + replica.queued_prompt_tokens)
+        tpot_s = max(_LEAST_S, seconds(0, 0.0, together + 1,
+                                       context + replica.queued_prompt_tokens))
         context_s = self.step.slopes.context_s if self.step.slopes is not None else 0.0
         seq_s = max(0.0, seconds(0, 0.0, together + 2, 0) - alone_s) / (together + 1)
         wait_s = replica.load_s + self._seat_wait_s(replica, tpot_s)

@@ -1,5 +1,6 @@
 """Latency from step times, corrected by what was observed, with chances that hold."""
 
+from dataclasses import replace
 from math import exp, inf, isfinite
 from random import Random
 
@@ -246,3 +247,15 @@ def test_predictions_are_numbers_however_odd_the_snapshot() -> None:
         pace = PRIOR.pace(replica)
         times = (pace.ttft_s(0), pace.ttft_s(10**6), pace.tpot_of(0.0), pace.wait_s, pace.token_s)
         assert all(isfinite(value) and value >= 0.0 for value in times)
+
+
+def test_a_fit_that_falls_below_nothing_is_nothing() -> None:
+    """As published fits do outside the range they were made for: here at more than 20 sequences."""
+    falling = replace(STEP, decode_seq_s=-5e-4)
+    predictor = LatencyPredictor(LatencyPrior(falling, 512))
+    crowded = snapshot(0, running=100, kv_used=10_000, pending=5000.0)
+    pace = predictor.pace(crowded)
+    assert 0.0 < pace.tpot_s <= 1e-9
+    assert pace.ttft_s(100) > 0.0
+    predictor.ended(predictor.asked(crowded, pace, 100, 50.0), 0.1, 1.0, 50)
+    assert predictor.pace(crowded).factors[TPOT] > 1.0
