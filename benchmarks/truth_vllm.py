@@ -165,6 +165,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--rate", type=float, default=1.0)
     parser.add_argument("--shrink", type=int, default=8)
+    parser.add_argument("--keep", type=Path, help="new folder for the journals and vLLM's log")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -180,6 +181,8 @@ def main() -> None:
             alone = planned(NUM_SINGLE, 7)[1].at_concurrency(1, NUM_SINGLE, None)
             single = measured(url, alone)
             run = measured(url, planned(options.requests, 1)[1])
+        if options.keep is not None:
+            shutil.copytree(folder, options.keep)
         fit = fit_step_time(cadence(folder / "steps.jsonl"), "auto")
         save_step_time(fit.model, folder / "fitted.yaml")
         more = {"replicas[0].step_time": str(folder / "fitted.yaml")}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from inferno_bundle import document, rows
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
+from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.perf.evidence import Evidence
 from penstock.perf.knee import KneeStepTime
 from penstock.perf.linear import LinearStepTime
@@ -27,6 +28,7 @@ from penstock.perf.queueing.parameters import (
 )
 from penstock.plan.assign.problem import Demand, Limits, Option, Pool, Problem, Supply, Switching
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions, scheduler_options
+from penstock.predict.latency import LatencyPrior
 
 POLICIES = tuple(PRESETS)
 EVIDENCE = Evidence("made up for tests", 0.0, 0.0)
@@ -298,3 +300,47 @@ def broken_bundles(draw: st.DrawFn) -> dict[str, Any]:
                 node[key] = draw(_JUNK)
                 break
     return made
+
+
+def queued_works() -> st.SearchStrategy[QueuedWork]:
+    """What is left of one request: all of it, some of its prompt, or only tokens to generate."""
+    return st.builds(QueuedWork, st.sampled_from((0, 1, 16, 40, 150)),
+                     st.sampled_from((0, 16, 33)), st.sampled_from((0.2, 1.0, 2.5, 17.0, 40.0)))
+
+
+def work_queues(max_size: int = 8) -> st.SearchStrategy[tuple[QueuedWork, ...]]:
+    """A replica's queue, in order of service."""
+    return st.lists(queued_works(), max_size=max_size).map(tuple)
+
+
+def latency_priors(step_times: st.SearchStrategy[StepTimeModel] = _ANY_STEP_TIME
+                   ) -> st.SearchStrategy[LatencyPrior]:
+    """Replicas with few seats and small chunks."""
+    return st.builds(LatencyPrior, step_times, st.sampled_from((1, 2, 4, 64)),
+                     st.sampled_from((1, 16, 50, 512)))
+
+
+def replica_snapshots(replica_id: int = 0, model: str = "small") -> st.SearchStrategy[
+        ReplicaSnapshot]:
+    """Replicas that are idle, busy, full, or look as none should."""
+    counts = st.sampled_from((0, 0, 1, 3, 64, 500))
+    tokens = st.sampled_from((0, 1, 100, 5000, 10**6))
+    return st.builds(
+        ReplicaSnapshot, st.just(replica_id), st.just(model), st.just(0.0), counts, counts, tokens,
+        tokens, st.sampled_from((1, 1000, 100_000)), st.none(), st.sampled_from((0.25, 1.0)),
+        st.sampled_from((0.0, 0.5, 100.0, 1e6)), st.just(()), st.sampled_from((0.0, 0.0, 20.0)))
+
+
+_COSTS = st.one_of(st.sampled_from((0.0, 1.0, 1.0, 2.0, -3.0, 0.1)), st.floats(-10.0, 10.0))
+
+
+@st.composite
+def cost_tables(draw: st.DrawFn) -> tuple[list[list[float]], list[float]]:
+    """(costs of a few requests on a few replicas, infinite where not allowed, and surcharges)."""
+    num_replicas = draw(st.integers(1, 4))
+    rows = draw(st.lists(
+        st.lists(st.one_of(_COSTS, _COSTS, st.just(float("inf"))), min_size=num_replicas,
+                 max_size=num_replicas), min_size=1, max_size=5))
+    surcharges = draw(st.lists(st.sampled_from((0.0, 0.5, 1.0, 3.0)), min_size=num_replicas,
+                               max_size=num_replicas))
+    return rows, surcharges

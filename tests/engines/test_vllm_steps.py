@@ -106,10 +106,12 @@ def test_vllm_alone_serves_the_long_prompt_first(engine: Engine) -> None:
     assert engine.first_step("urgent") >= 10
 
 
-@pytest.mark.parametrize("base", ["PenstockScheduler", "PenstockAsyncScheduler"])
+@pytest.mark.parametrize(("base", "queue"), [
+    ("PenstockScheduler", "fcfs"), ("PenstockScheduler", "priority"),
+    ("PenstockAsyncScheduler", "fcfs")])
 def test_mixed_classes_get_the_tokens_of_vllms_own_scheduler(
-        engine: Engine, undisturbed: dict[str, list[int]], base: str) -> None:
-    engine.begin(scheduler_class(base), options())
+        engine: Engine, undisturbed: dict[str, list[int]], base: str, queue: str) -> None:
+    engine.begin(scheduler_class(base), options(), queue=queue)
     mixed_load(engine, leave=False)
     assert engine.tokens == undisturbed
     assert all(sum(step.values()) <= 100 for step in engine.steps)

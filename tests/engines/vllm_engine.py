@@ -67,7 +67,8 @@ class Engine:
         self.steps: list[dict[str, int]] = []
 
     def begin(self, scheduler: type | None = None, penstock: Mapping[str, Any] | None = None, *,
-              num_blocks: int = 512, prefix_caching: bool = False) -> None:
+              num_blocks: int = 512, prefix_caching: bool = False,
+              queue: str = "fcfs") -> None:
         """Start afresh, with a scheduler class or vLLM's own."""
         from vllm.v1.core.sched.scheduler import Scheduler
 
@@ -77,6 +78,7 @@ class Engine:
         config, old = self.vllm_config, self._core.scheduler
         old.shutdown()
         config.additional_config = {"penstock": dict(penstock or {})}
+        config.scheduler_config.policy = queue
         config.cache_config.enable_prefix_caching = prefix_caching
         config.cache_config.num_gpu_blocks = num_blocks
         self.scheduler = self._core.scheduler = (scheduler or Scheduler)(

@@ -66,8 +66,8 @@ def recorded(fleet, monkeypatch):
     """What the simulation asked its router, with one of a known random source."""
     kept: list[Recording] = []
 
-    def make(fleet, _):
-        kept.append(Recording(dispatch_of(fleet, draw())))
+    def make(of_fleet, _draw, *more):
+        kept.append(Recording(dispatch_of(of_fleet, draw(), *more)))
         return kept[-1]
 
     monkeypatch.setattr(simulation, "dispatch_of", make)

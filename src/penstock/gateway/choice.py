@@ -1,7 +1,7 @@
 """Which engine gets a request: the fleet's own routing policy over what is known of each."""
 
 import asyncio
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
@@ -16,6 +16,7 @@ from penstock.gateway.errors import GatewayError
 from penstock.policy.route.protocol import BatchRouter, Router
 
 MOST_KEPT = 1000
+"""Decisions of a tenant that are remembered."""
 
 
 @dataclass(slots=True)
@@ -69,12 +70,13 @@ class _Waiting:
 
 
 class Chooser:
-    """Chooses among engines and remembers the last decisions."""
+    """Chooses among engines and remembers each tenant's last decisions."""
 
     def __init__(self, engines: Sequence[EngineState], router: Router) -> None:
         self.engines = engines
         self.use(router)
-        self._decisions: OrderedDict[str, Decision] = OrderedDict()
+        self._decisions: dict[str, Decision] = {}
+        self._of_tenant: dict[str, deque[str]] = {}
         self._batch: list[_Waiting] = []
 
     def use(self, router: Router) -> None:
@@ -88,8 +90,11 @@ class Chooser:
         decision = Decision(decision_id, now_s, ask.model, ask.service_class.name,
                             ask.prompt_tokens, ask.max_tokens, ask.tenant)
         self._decisions[decision_id] = decision
-        while len(self._decisions) > MOST_KEPT:
-            self._decisions.popitem(last=False)
+        # By tenant, so that a busy one does not push out another's.
+        own = self._of_tenant.setdefault(ask.tenant, deque())
+        own.append(decision_id)
+        if len(own) > MOST_KEPT:
+            del self._decisions[own.popleft()]
         return decision
 
     def find(self, decision_id: str) -> Decision | None:

@@ -14,6 +14,7 @@ from penstock.predict.prompts.forecaster import (
 )
 from penstock.predict.prompts.memory import PromptMemory
 from penstock.predict.prompts.neighbours import Nearby, NeighbourSettings, nearest, weigh
+from penstock.predict.prompts.rows import PromptRows
 from penstock.predict.prompts.store import load_forecaster, save_forecaster
 from penstock.predict.prompts.training import FORMS, Trained, train_forecaster
 from prompts import MODELS, prompt_of, prompt_rows
@@ -112,6 +113,32 @@ def test_outlook_says_how_much_is_still_to_come(trained: Trained) -> None:
     assert lengths.remaining_mean(150) < lengths.mean_tokens
 
 
+def test_lengths_follow_a_trend_in_the_prompt(tmp_path: Path) -> None:
+    """Answers as long as the prompt: neighbours blur that, a linear trend does not."""
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(2, 200, 300)
+    prompts = tuple(" ".join(rng.choice(["alpha", "beta", "gamma"], size)) for size in sizes)
+    tokens = np.stack([10.0 * sizes * rng.lognormal(0, 0.1, 300)], axis=1)
+    rows = PromptRows(prompts, ("one",), tokens, np.full((300, 1), np.nan))
+    embedder = fit_hashed(prompts, np.random.default_rng(0), num_dimensions=8, text_weight=0.5)
+    trained = train_forecaster(rows, embedder, np.random.default_rng(1))
+    assert trained.forecaster.trend is not None
+    short, long = (trained.forecaster.forecast(" ".join(["beta"] * size))["one"]
+                   for size in (20, 180))
+    assert long.output_tokens > 3 * short.output_tokens
+    covered = [trained.forecaster.forecast(prompt)["one"].output_high_tokens >= value
+               for prompt, value in zip(prompts, tokens[:, 0], strict=True)]
+    assert np.mean(covered) == pytest.approx(0.9, abs=0.06)
+    save_forecaster(trained.forecaster, tmp_path / "f.npz")
+    assert load_forecaster(tmp_path / "f.npz").forecast(prompts[0]) \
+        == trained.forecaster.forecast(prompts[0])
+    # What is learnt later is held against the trend as well.
+    for _ in range(60):
+        trained.forecaster.observe(" ".join(["beta"] * 20), "one", 400)
+    assert trained.forecaster.forecast(" ".join(["beta"] * 20))["one"].output_tokens \
+        > 1.3 * short.output_tokens
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_learns(form: str) -> None:
     rows = prompt_rows(120)
@@ -191,6 +218,28 @@ def test_a_damaged_forecaster_is_refused(trained: Trained, tmp_path: Path, name:
     with np.load(path) as file:
         arrays = {key: file[key] for key in file.files}
     np.savez(path, **{**arrays, name: array})
+    with pytest.raises(InputError, match=message):
+        load_forecaster(path)
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ('"num_neighbours": ', '"num_neighbours": -', "num_neighbours -"),
+    ('"capacity": 20000', '"capacity": 0', "capacity 0; expected 1 to"),
+    ('"softening": 0.05', '"softening": NaN', "softening nan"),
+    ('"hashed"', '"hashd"', "embedder 'hashd' is unknown; did you mean 'hashed'"),
+    ('"penstock-forecaster-1"', '"penstock-forecaster-0"', "is of another format"),
+    ('"capacity"', '"capacty"', "is not a saved forecaster"),
+])
+def test_a_damaged_head_is_refused(trained: Trained, tmp_path: Path, old: str, new: str,
+                                   message: str) -> None:
+    path = tmp_path / "f.npz"
+    save_forecaster(trained.forecaster, path)
+    with np.load(path) as file:
+        arrays = {key: file[key] for key in file.files}
+    head = arrays["head"].tobytes().decode()
+    assert old in head
+    arrays["head"] = np.frombuffer(head.replace(old, new, 1).encode(), np.uint8)
+    np.savez(path, **arrays)
     with pytest.raises(InputError, match=message):
         load_forecaster(path)
 

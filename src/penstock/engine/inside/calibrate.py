@@ -1,6 +1,7 @@
 """Learns a step-time model from the steps of the engine that it will predict."""
 
 from collections import deque
+from importlib import import_module
 from typing import ClassVar
 
 from penstock.core.step import StepFeatures
@@ -30,6 +31,9 @@ class Calibrator:
         self._decodes: deque[tuple[float, ...]] = deque(maxlen=self.KEEP)
         self._num_steps = 0
         self._next = self.FIRST
+        # A fit takes milliseconds, its imports most of a second: not while requests wait.
+        for module in ("scipy.optimize", "penstock.perf.fitting", "penstock.perf.steps"):
+            import_module(module)
 
     def observe(self, features: StepFeatures, seconds: float) -> StepTimeModel | None:
         """Learn from one step; a new model when it is time for one."""

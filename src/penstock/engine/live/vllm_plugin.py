@@ -217,22 +217,19 @@ class PenstockMixin(Base):
         """The plan as vLLM runs it."""
         tokens = output.num_scheduled_tokens
         ran: dict[int, tuple[int, int]] = {}
-        same = len(tokens) == len(plan.decode_ids) + len(plan.chunks)
+        for chunk in plan.chunks:
+            request = self._live[chunk.request_id]
+            num = tokens.get(request.request_id, 0)
+            if num:
+                ran[chunk.request_id] = (num, request.num_computed_tokens - num)
+        if (len(tokens) == len(plan.decode_ids) + len(plan.chunks)
+                and all(ran[chunk.request_id] == (chunk.tokens, chunk.past)
+                        for chunk in plan.chunks)):
+            return plan
         for number in plan.decode_ids:
             request = self._live[number]
             if request.request_id in tokens:
                 ran[number] = (1, request.num_computed_tokens - 1)
-            else:
-                same = False
-        for chunk in plan.chunks:
-            request = self._live[chunk.request_id]
-            num = tokens.get(request.request_id, 0)
-            past = request.num_computed_tokens - num
-            if num:
-                ran[chunk.request_id] = (num, past)
-            same = same and (num, past) == (chunk.tokens, chunk.past)
-        if same:
-            return plan
         lost = [number for number in plan.tokens_by_request
                 if self._live[number].status == RequestStatus.PREEMPTED and number not in ran]
         return self.pilot.amend(plan, ran, lost)

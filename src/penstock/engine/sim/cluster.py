@@ -80,6 +80,7 @@ class Cluster:
         while True:
             _, index = heapq.heappop(self._due)
             self._replicas[index].finish()
+            self._dispatcher.changed(index)
             self._dispatcher.learn(index)
             touched.append(index)
             if not self._due or self._next_due() > now_ps:

@@ -79,8 +79,10 @@ class Dispatcher:
 
     def turned_away(self, request: Request) -> None:
         """The chosen replica did not let the request in."""
-        if self._keeps_accounts:
+        booked = self._expected.get(request.request_id)
+        if booked is not None:
             self._unbook(request.request_id)
+            self._router.ended(Departure(request.request_id, booked[0], False, 0, None, 0.0))
 
     def learn(self, index: int) -> None:
         """Tell the router which requests have left a replica since the last time."""

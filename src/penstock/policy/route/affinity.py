@@ -32,13 +32,14 @@ class PrefixMemory:
             home = self._sessions.get(request.session)
             if home is not None and home[0] == replica_id:
                 cached = max(cached, home[1])
-        return min(cached, request.prompt_tokens - 1)
+        return max(0, min(cached, request.prompt_tokens - 1))
 
     def sent(self, request: Request, replica_id: int) -> None:
         """A request went to a replica, which will hold its prompt from now on."""
         if request.prefix_hashes:
             blocks = self._blocks.setdefault(replica_id, OrderedDict())
-            for block in request.prefix_hashes:
+            # The first blocks are forgotten last: without them the others are of no use.
+            for block in reversed(request.prefix_hashes):
                 blocks[block] = None
                 blocks.move_to_end(block)
             while len(blocks) > self._max_blocks:

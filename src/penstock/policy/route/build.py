@@ -90,7 +90,7 @@ def _model_router(name: str, settings: Mapping[str, Any], draw: Draw) -> ModelRo
     if name == "avengers":
         return WeightedRank(**settings)
     if name == "omnirouter":
-        return QualityFloorDual(settings.get("floor", 0.5), settings.get("step", 0.05))
+        return QualityFloorDual(settings.get("floor", 0.5), settings.get("step", 1.0))
     plain: Mapping[str, Callable[[], ModelRouter]] = {
         "best_route": BestQuality, "dual_pool": DualPool, "qlm": VirtualQueues}
     return plain[name]()

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 _WORD = re.compile(r"[^\W\d_]+|\d|[^\w\s]|_")
 _DIGITS = re.compile(r"\d+")
+_SYMBOL = re.compile(r"[-+*/=^<>(){}\[\]\\$%|]")
 # Odd constants of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): they spread bits evenly.
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _SIGN_BIT = np.uint64(40)
 
 NUM_TEXT_FEATURES = 12
-_SYMBOLS = frozenset("+-*/=^<>(){}[]\\$%|")
 
 
 def bag_of_ngrams(text: str, num_buckets: int, max_words: int,
@@ -79,7 +79,7 @@ def text_features(text: str) -> NDArray[np.float64]:
         log1p(len(text)), log1p(len(words)), log1p(len(lines)),
         log1p(len(_DIGITS.findall(text))),
         sum(map(str.isdigit, text)) / chars, sum(map(str.isupper, text)) / chars,
-        sum(char in _SYMBOLS for char in text) / chars,
+        len(_SYMBOL.findall(text)) / chars,
         len(text) / max(len(words), 1), len(set(words)) / max(len(words), 1),
         float(lines[0].rstrip().endswith("?")), float("__" in text),
         log1p(sum(map(len, rest)) / len(rest)) if rest else 0.0])

@@ -13,7 +13,7 @@ from penstock.core.forecast import Forecast
 from penstock.predict.embed.protocol import Embedder, Vectors
 from penstock.predict.length_distribution import LengthDistribution
 from penstock.predict.prompts.conformal import ConformalFactor
-from penstock.predict.prompts.linear import LinearQuality
+from penstock.predict.prompts.linear import LengthTrend, LinearQuality
 from penstock.predict.prompts.memory import PromptMemory
 from penstock.predict.prompts.neighbours import Nearby, Neighbours, NeighbourSettings
 from penstock.predict.prompts.rows import Values
@@ -57,8 +57,9 @@ class PromptForecaster:
 
     Quality: the neighbours' weighted mean, shrunk towards the model's, averaged with a ridge
     regression on the vector. Length: the neighbours' lengths mixed with all of the model's in the
-    same proportion; ``output_high_tokens`` is its 90 % quantile times a conformal factor, so that
-    nine of ten answers stay below it whatever the distribution's faults.
+    same proportion, each scaled by what a trend says of the prompt; ``output_high_tokens`` is its
+    90 % quantile times a conformal factor, so that nine of ten answers stay below it whatever the
+    distribution's faults.
     """
 
     PRIOR_ROWS: ClassVar[int] = 8
@@ -66,12 +67,16 @@ class PromptForecaster:
 
     def __init__(self, embedder: Embedder, priors: Mapping[str, Prior],
                  settings: ForecastSettings | None = None,
-                 linear: LinearQuality | None = None) -> None:
-        """``priors`` names the models; the columns of ``linear`` are in their order."""
+                 linear: LinearQuality | None = None, trend: LengthTrend | None = None) -> None:
+        """``priors`` names the models; columns of ``linear`` and ``trend`` are in their order.
+
+        The memory holds lengths as they would be at a prompt to which the trend is 1.
+        """
         self.embedder = embedder
         self.settings = settings or ForecastSettings()
         self.priors = dict(priors)
         self.linear = linear
+        self.trend = trend
         self.memory = PromptMemory(embedder.num_dimensions, 2 * len(self.priors),
                                    self.settings.capacity)
         self.high_factors = {model: ConformalFactor(HIGH_SHARE) for model in self.priors}
@@ -111,10 +116,10 @@ class PromptForecaster:
         """The outlook of a prompt that is embedded already."""
         nearby = self._nearby(vector)
         linear = self.linear.predict(vector[None, :])[0] if self.linear else None
-        source = self.source
+        source, factors = self.source, self._factors(vector)
         found = {}
         for place, model in enumerate(self.priors):
-            lengths = self._lengths(model, place, nearby)
+            lengths = self._lengths(model, place, nearby, factors[place])
             mean = lengths.mean_tokens
             high = self.high_factors[model].corrected(lengths.quantile(HIGH_SHARE))
             quality, sd = self._quality(model, place, nearby,
@@ -126,9 +131,15 @@ class PromptForecaster:
         count = max(self.settings.quality.num_neighbours, self.settings.length.num_neighbours)
         return Nearby(self.memory.values, self.memory.cosines(vector), count)
 
-    def _lengths(self, model: str, place: int, nearby: Nearby) -> LengthDistribution:
+    def _factors(self, vector: NDArray[np.float32]) -> list[float]:
+        if self.trend is None:
+            return [1.0] * len(self.priors)
+        found: list[float] = self.trend.factors(vector[None, :])[0].tolist()
+        return found
+
+    def _lengths(self, model: str, place: int, nearby: Nearby, factor: float) -> LengthDistribution:
         return mixed_lengths(nearby.of(place, self.settings.length),
-                             self._typical_lengths(model, place))
+                             self._typical_lengths(model, place), factor)
 
     def _typical_lengths(self, model: str, place: int) -> list[float]:
         """Evenly spaced quantiles of all the model's lengths, and of the prior's while few."""
@@ -165,15 +176,19 @@ class PromptForecaster:
             raise InputError(f"quality: {quality}; expected 0 to 1")
         vector = self.embedder.embed([prompt])[0]
         place = self.models.index(model)
-        expected = self._lengths(model, place, self._nearby(vector)).quantile(HIGH_SHARE)
+        factor = self._factors(vector)[place]
+        expected = self._lengths(model, place, self._nearby(vector), factor).quantile(HIGH_SHARE)
         self.high_factors[model].add(output_tokens, expected)
         row = np.full((1, 2 * len(self.priors)), np.nan)
-        row[0, place] = output_tokens
+        row[0, place] = output_tokens / factor
         row[0, len(self.priors) + place] = np.nan if quality is None else quality
         self.memory.add(vector[None, :], row)
 
     def fill(self, vectors: Vectors, output_tokens: Values, quality: Values) -> None:
-        """Add rows of all models to the memory, without touching the conformal factors."""
+        """Add rows of all models to the memory, without touching the conformal factors.
+
+        ``output_tokens`` are without the trend.
+        """
         self.memory.add(vectors, np.hstack([output_tokens, quality]))
 
 
@@ -184,13 +199,15 @@ def typical_lengths(lengths: Values) -> list[float]:
     return found
 
 
-def mixed_lengths(near: Neighbours, typical: Sequence[float]) -> LengthDistribution:
-    """The neighbours' lengths as far as they are trusted, and typical ones for the rest."""
+def mixed_lengths(near: Neighbours, typical: Sequence[float],
+                  factor: float = 1.0) -> LengthDistribution:
+    """The neighbours' lengths as far as they are trusted, and typical ones for the rest; all of
+    them times ``factor``."""
     trust = float(near.trust)
-    pairs = [(tokens, (1.0 - trust) / len(typical)) for tokens in typical]
+    pairs = [(tokens * factor, (1.0 - trust) / len(typical)) for tokens in typical]
     if trust > 0.0:
         shares = near.weights * (trust / near.weights.sum())
-        pairs += zip(near.values.tolist(), shares.tolist(), strict=True)
+        pairs += zip((near.values * factor).tolist(), shares.tolist(), strict=True)
     return LengthDistribution.of(pairs)
 
 

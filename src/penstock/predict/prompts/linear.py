@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
 
 from penstock.predict.embed.protocol import Vectors
 from penstock.predict.prompts.rows import Values
+
+_MOST_LOG = log(8.0)  # no prompt that is unlike all others may stretch lengths beyond that
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,6 +24,29 @@ class LinearQuality:
         """Quality of each row's prompt on each model, not limited to 0 to 1."""
         found: Values = vectors.astype(np.float64) @ self.weights + self.intercepts
         return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LengthTrend:
+    """How much longer than usual each model's answer is by the prompt's vector alone.
+
+    ``logs`` predicts ``log(1 + output tokens)``, ``centres`` (models) are its means over the
+    training rows; of what it says ``share`` is believed.
+    """
+
+    logs: LinearQuality
+    centres: Values
+    share: float
+
+    def factors(self, vectors: Vectors) -> Values:
+        """Length over usual length, (prompts, models), from 1/8 to 8."""
+        return trend_factors(self.logs.predict(vectors), self.centres, self.share)
+
+
+def trend_factors(logs: Values, centres: Values, share: float) -> Values:
+    """The factors of predicted logarithms of length."""
+    found: Values = np.exp(np.clip(share * (logs - centres), -_MOST_LOG, _MOST_LOG))
+    return found
 
 
 def fit_linear(vectors: Vectors, quality: Values, penalty: float) -> LinearQuality:

@@ -22,7 +22,7 @@ from penstock.predict.embed.make import BOTH, EMBEDDERS
 from penstock.predict.embed.minilm import MiniLm, load_minilm
 from penstock.predict.embed.protocol import Embedder
 from penstock.predict.prompts.forecaster import ForecastSettings, Prior, PromptForecaster
-from penstock.predict.prompts.linear import LinearQuality
+from penstock.predict.prompts.linear import LengthTrend, LinearQuality
 from penstock.predict.prompts.neighbours import NeighbourSettings
 
 FORMAT = "penstock-forecaster-1"
@@ -47,6 +47,11 @@ def save_forecaster(forecaster: PromptForecaster, path: Path) -> None:
     if forecaster.linear is not None:
         arrays |= {"linear_weights": forecaster.linear.weights,
                    "linear_intercepts": forecaster.linear.intercepts}
+    if forecaster.trend is not None:
+        arrays |= {"trend_weights": forecaster.trend.logs.weights,
+                   "trend_intercepts": forecaster.trend.logs.intercepts,
+                   "trend_centres": forecaster.trend.centres}
+        head["trend_share"] = forecaster.trend.share
     arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
     with path.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -77,20 +82,43 @@ def _forecaster(head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]],
               for model, prior in head["models"].items()}
     embedder = _embedder(head, arrays, where)
     size = embedder.num_dimensions
-    settings = dict(head["settings"])
-    for name in ("quality", "length"):
-        settings[name] = NeighbourSettings(**settings[name])
-    linear = None
-    if "linear_weights" in arrays:
-        linear = LinearQuality(_shaped(arrays, "linear_weights", (size, len(priors)), where),
-                               _shaped(arrays, "linear_intercepts", (len(priors),), where))
-    forecaster = PromptForecaster(embedder, priors, ForecastSettings(**settings), linear)
+    settings = _settings(head["settings"], where)
+    linear, logs = (_linear(arrays, name, size, len(priors), where) for name in ("linear", "trend"))
+    trend = None if logs is None else LengthTrend(
+        logs, _shaped(arrays, "trend_centres", (len(priors),), where), float(head["trend_share"]))
+    forecaster = PromptForecaster(embedder, priors, settings, linear, trend)
     vectors = _shaped(arrays, "vectors", (-1, size), where).astype(np.float32)
     values = _shaped(arrays, "values", (len(vectors), 2 * len(priors)), where, gaps=True)
     forecaster.memory.add(vectors, values)
     for model, scores in head["scores"].items():
         forecaster.high_factors[model].extend(float(score) for score in scores)
     return forecaster
+
+
+def _settings(saved: Mapping[str, Any], where: str) -> ForecastSettings:
+    """Raises InputError for a number that no training gives."""
+    near = {name: NeighbourSettings(**saved[name]) for name in ("quality", "length")}
+    found = ForecastSettings(**{**saved, **near})
+    ranges = [("linear_share", found.linear_share, 0.0, 1.0),
+              ("sd_scale", found.sd_scale, 0.0, 1e6), ("capacity", found.capacity, 1, 1 << 32)]
+    for name, one in near.items():
+        ranges += [(f"{name}.num_neighbours", one.num_neighbours, 1, 1 << 32),
+                   (f"{name}.softening", one.softening, 1e-12, 1e6),
+                   (f"{name}.strength", one.strength, 0.0, 1e12),
+                   (f"{name}.far_cosine", one.far_cosine, -1.0, 1.0)]
+    for name, value, low, high in ranges:
+        if not low <= value <= high:
+            raise InputError(f"{where}: settings: {name} {value}; expected {low:g} to {high:g}")
+    return found
+
+
+def _linear(arrays: Mapping[str, NDArray[Any]], name: str, num_dimensions: int, num_models: int,
+            where: str) -> LinearQuality | None:
+    if f"{name}_weights" not in arrays:
+        return None
+    return LinearQuality(
+        _shaped(arrays, f"{name}_weights", (num_dimensions, num_models), where),
+        _shaped(arrays, f"{name}_intercepts", (num_models,), where))
 
 
 def _embedder(head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]],

@@ -38,7 +38,7 @@ ANSWER_VALUE = 1e-3
 
 JOINT = joint(ANSWER_VALUE, 1e-5)
 JOINTS = (JOINT, joint(1.4e-3, 5e-6, 1.0), joint(3e-2, 1e-5, 1.0), joint(1e-3, 1e-3, 1.0),
-          joint(1e-5, 0.0, 1.0))
+          joint(1e-5, 1e-7, 1.0))
 """In time, balanced, and the corners: quality, latency, price."""
 
 ORACLE = joint(ANSWER_VALUE, 1e-5, oracle=True)

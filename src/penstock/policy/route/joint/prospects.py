@@ -75,6 +75,11 @@ class Valuer:
             output = forecast.output_tokens
             if output > request.max_tokens:
                 output = float(request.max_tokens)
+            whole = 1.0  # share of the answer that the request's own budget pays for
+            if request.needs.max_cost is not None:
+                paid = affordable_tokens(request, fact)
+                if output > paid:
+                    whole, output = paid / output, float(paid)
             pace = self.paces.of(replica)
             context = request.prompt_tokens + 0.5 * output
             ttft_s = pace.ttft_s(prompt_tokens)
@@ -86,7 +91,7 @@ class Valuer:
             price = (request.prompt_tokens * fact.offer.price.input_per_token
                      + output * fact.offer.price.output_per_token)
             worth = chance + options.late_share * (1.0 - chance)
-            utility = (value * quality * worth - price * markup
+            utility = (value * quality * whole * worth - price * markup
                        - options.second_value * (e2e_s + others_s))
             found.append(Prospect(replica.replica_id, utility, quality, price, chance, ttft_s,
                                   e2e_s, others_s,

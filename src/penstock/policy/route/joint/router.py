@@ -112,12 +112,17 @@ class JointRouter:
         given_up: list[str] = []
         for demand in self._options.relax:
             given_up.append(demand)
-            eligible = [p for p in prospects if p.reason in given_up]
+            eligible = [p for p in prospects if self._may_do(p, given_up)]
             if eligible:
                 return eligible, Relax(_relaxed(request, eligible))
         return [], Reject(_refused(request, prospects),
                           retry_after_s(request, prospects)
                           if any(p.reason == CHANCE for p in prospects) else None)
+
+    def _may_do(self, prospect: Prospect, given_up: Sequence[str]) -> bool:
+        """Whether nothing but what is given up speaks against it; ``reason`` names the first."""
+        return prospect.reason in given_up and (
+            CHANCE in given_up or prospect.chance >= self._options.min_chance)
 
     def _settled(self, request: Request, replicas: Sequence[ReplicaSnapshot],
                  prospects: Sequence[Prospect], best: Prospect, admit: Admit) -> Route:
@@ -130,12 +135,12 @@ class JointRouter:
             self._memory.sent(request, best.replica_id)
         forecast = self._usual.of(request)[fact.offer.model]
         self._usual.sent(request)
-        output = min(forecast.output_tokens, float(request.max_tokens))
+        affordable = affordable_tokens(request, fact)
+        output = min(forecast.output_tokens, float(affordable))
         pace = self._valuer.paces.of(replica)
         self._asked[request.request_id] = predictor.asked(replica, pace, prompt_tokens, output)
         if len(self._asked) > MOST_ASKED:
             self._asked.popitem(last=False)
-        affordable = affordable_tokens(request, fact)
         return Route(best.replica_id, admit=admit, prospects=tuple(prospects),
                      max_tokens=affordable if affordable < request.max_tokens else None)
 

@@ -30,7 +30,8 @@ class StrongShare(Forgetful):
 
     RouteLLM's knob: its win rate crosses a threshold that is calibrated on a share of calls. Here
     the score is the expected gain of the largest over the smallest model, and the threshold follows
-    the scores of the last ``WINDOW`` requests.
+    the scores of the last ``WINDOW`` requests; of those that lie on it just as many are taken as
+    the share asks for.
     """
 
     WINDOW: ClassVar[int] = 1000
@@ -40,6 +41,8 @@ class StrongShare(Forgetful):
         self._threshold = threshold
         self._recent: deque[float] = deque()
         self._sorted: list[float] = []
+        self._num_seen = 0
+        self._num_strong = 0
 
     def choose(self, request: Request, offers: Sequence[Offer], now_s: float) -> str:
         weak, strong = offers[0], offers[-1]
@@ -47,10 +50,19 @@ class StrongShare(Forgetful):
         if self._threshold is not None:
             return strong.model if gain >= self._threshold else weak.model
         self._remember(gain)
+        self._num_seen += 1
+        if not self._gains_enough(gain):
+            return weak.model
+        self._num_strong += 1
+        return strong.model
+
+    def _gains_enough(self, gain: float) -> bool:
         below = int((1.0 - self._share) * len(self._sorted))
         if below >= len(self._sorted):
-            return weak.model
-        return strong.model if gain >= self._sorted[below] else weak.model
+            return False
+        if gain == self._sorted[below]:
+            return self._num_strong < self._share * self._num_seen
+        return gain > self._sorted[below]
 
     def _remember(self, gain: float) -> None:
         if len(self._recent) >= self.WINDOW:
@@ -83,7 +95,7 @@ class QualityFloorDual(Forgetful):
     so ``step`` has no unit.
     """
 
-    def __init__(self, floor: float, step: float = 0.05) -> None:
+    def __init__(self, floor: float, step: float = 1.0) -> None:
         self._floor = floor
         self._step = step
         self._price = 0.0
@@ -117,6 +129,8 @@ class DualPool:
         return offers[-1].model if large else offers[0].model
 
     def ended(self, departure: Departure, model: str, prompt_tokens: int) -> None:
+        if not departure.finished:
+            return
         bucket = self._bucket(prompt_tokens)
         ratio = departure.output_tokens / max(1, prompt_tokens)
         self._ratios[bucket] += self.GAIN * (ratio - self._ratios[bucket])

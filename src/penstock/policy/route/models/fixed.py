@@ -30,8 +30,11 @@ class FixedMix(Forgetful):
     def choose(self, request: Request, offers: Sequence[Offer], now_s: float) -> str:
         shares = [max(0.0, self._shares.get(offer.model, 0.0)) for offer in offers]
         point = self._draw() * sum(shares)
+        chosen = offers[-1].model
         for offer, share in zip(offers, shares, strict=True):
-            point -= share
-            if point < 0.0:
-                return offer.model
-        return offers[-1].model
+            if share > 0.0:
+                chosen = offer.model  # also where rounding leaves a little of the point
+                point -= share
+                if point < 0.0:
+                    break
+        return chosen

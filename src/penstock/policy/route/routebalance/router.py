@@ -1,5 +1,6 @@
 """RouteBalance: one greedy argmax per request over all pairs of model and replica."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 from penstock.core.decision import Relax, Route
@@ -13,7 +14,8 @@ from penstock.policy.route.routebalance.filters import FilterName, ResidualCdf, 
 from penstock.policy.route.routebalance.score import Pair, QualityNorm, Weights, pair, scores
 from penstock.policy.route.usual import UsualForecasts
 
-_DEVIATION_S = (0.5, 0.02)  # of TTFT and TPOT for the qlm filter, until residuals are known
+_MOST_SENT = 1 << 17
+_DEVIATION_S = (0.5, 0.02)  # of TTFT and TPOT, for the qlm filter
 
 
 class RouteBalance:
@@ -37,7 +39,7 @@ class RouteBalance:
         self._filter: FilterName = filter_name
         self._turn = 0
         self._last_turn: dict[int, int] = {}
-        self._sent: dict[int, Pair] = {}
+        self._sent: OrderedDict[int, Pair] = OrderedDict()
         self._residuals = (ResidualCdf(), ResidualCdf())
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
@@ -52,6 +54,8 @@ class RouteBalance:
         self._turn += 1
         self._last_turn[chosen.replica_id] = self._turn
         self._sent[request.request_id] = chosen
+        if len(self._sent) > _MOST_SENT:
+            self._sent.popitem(last=False)
         self._usual.sent(request)
         route = Route(chosen.replica_id, {
             "score": found[best], "quality": chosen.quality, "cost": chosen.cost,
@@ -129,6 +133,8 @@ def _with(replica: ReplicaSnapshot, added: Mapping[int, tuple[int, int, float]])
 def clamp(budget: float, prompt_tokens: int, max_tokens: int, price: Price) -> int:
     """Output tokens that a budget pays for after the prompt: at least 1, at most ``max_tokens``."""
     left = budget - prompt_tokens * price.input_per_token
+    if left < 0.0:
+        return 1
     if price.output_per_token <= 0.0:
         return max_tokens
     return min(max_tokens, max(1, int(left / price.output_per_token + 1e-9)))

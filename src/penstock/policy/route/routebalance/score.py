@@ -75,9 +75,10 @@ def scores(pairs: Sequence[Pair], weights: Weights, norm: QualityNorm = "minmax"
     """The score of every pair; each term but quality is divided by the worst of the candidates."""
     low = min(p.quality for p in pairs)
     spread = max(p.quality for p in pairs) - low + _TINY
-    dearest = max(max(p.cost for p in pairs), _TINY)
-    slowest = max(max(p.e2e_s for p in pairs), _TINY)
-    fullest = max(max(p.use for p in pairs), _TINY)
+    # Where the worst is 0 all are; a small number in its place would make the unit of money matter.
+    dearest = max(p.cost for p in pairs) or 1.0
+    slowest = max(p.e2e_s for p in pairs) or 1.0
+    fullest = max(p.use for p in pairs) or 1.0
     found: list[float] = []
     for p in pairs:
         quality = p.quality
