@@ -24,6 +24,10 @@ import orjson
 from common import show
 from gateway import BODY, FLEET, PARTS, PATH, port_of, process, resident_mb
 
+BEFORE_ACCEPTED = ("told fair_share", "no connection")
+"""What a client may hear before its request is one that the gateway answers for. A crowded gateway
+says fair_share at its door."""
+
 STAY, LEAVE_EARLY, LEAVE_IN_THE_MIDDLE = "stay", "leave before the answer", "leave in the middle"
 
 
@@ -59,9 +63,14 @@ async def client(address: tuple[str, int], plan: str, wait_s: float, heard: Coun
         if status == "200":
             is_whole = b"[DONE]" in answer and b'"error"' not in answer
             status = "whole answer" if is_whole else "told it broke off"
+        elif code := re.search(rb'"code":"(\w+)"', answer):
+            status = f"told {code[1].decode()}"
         heard[status if status else "connection closed"] += 1
-    except (asyncio.IncompleteReadError, ConnectionError):
-        heard["an error instead of a stream"] += 1
+    except asyncio.IncompleteReadError as error:
+        code = re.search(rb'"code":"(\w+)"', error.partial)
+        heard[f"told {code[1].decode()}" if code else "closed without a word"] += 1
+    except ConnectionError:
+        heard["reset"] += 1
     except TimeoutError:
         heard["nothing for 60 s"] += 1
     finally:
@@ -107,8 +116,8 @@ async def storm(url: str, num: int, seed: int, kill, revive) -> Counter:
     return heard
 
 
-async def leave(url: str, num: int) -> None:
-    """Clients that connect, ask and leave at once, 200 at a time."""
+async def leave(url: str, num: int) -> Counter:
+    """Clients that connect, ask and leave at the first byte, 200 at a time."""
     address, gate = url.removeprefix("http://").split(":"), asyncio.Semaphore(200)
     heard: Counter = Counter()
 
@@ -117,6 +126,7 @@ async def leave(url: str, num: int) -> None:
             await client((address[0], int(address[1])), LEAVE_IN_THE_MIDDLE, 0.0, heard)
 
     await asyncio.gather(*(one() for _ in range(num)))
+    return heard
 
 
 def main() -> None:
@@ -144,7 +154,8 @@ def main() -> None:
 
         heard = asyncio.run(storm(url, options.requests, options.seed, good[0].kill, revive))
         seen, counted = status(url), outcomes(url)
-        asyncio.run(leave(url, options.requests))
+        left = asyncio.run(leave(url, options.requests))
+        both = heard + left
         after, in_all = status(url), outcomes(url)
         injected = Counter()
         for one in urls[2:]:
@@ -154,9 +165,10 @@ def main() -> None:
             "engines_injected": dict(injected),
             "served_failed_by_engine": [(e["num_served"], e["num_failed"])
                                         for e in seen["engines"]],
-            "then_clients_who_leave": options.requests,
-            "gateway_in_all": dict(in_all), "unaccounted": 2 * options.requests
-            - in_all.total(), "left_in_flight": sum(e["num_in_flight"] for e in after["engines"]),
+            "then_clients_who_leave": dict(left), "gateway_in_all": dict(in_all),
+            "without_outcome": 2 * options.requests - in_all.total()
+            - sum(both[told] for told in BEFORE_ACCEPTED),
+            "left_in_flight": sum(e["num_in_flight"] for e in after["engines"]),
             "lives": front.poll() is None, "memory_mb": [before_mb, resident_mb(front.pid)]})
         if front.poll() is not None or in_all.total() > 2 * options.requests:
             raise SystemExit(1)

@@ -74,10 +74,16 @@ class Chooser:
 
     def __init__(self, engines: Sequence[EngineState], router: Router) -> None:
         self.engines = engines
-        self.router = router
+        self.use(router)
         self._decisions: dict[str, Decision] = {}
         self._of_tenant: dict[str, deque[str]] = {}
         self._batch: list[_Waiting] = []
+
+    def use(self, router: Router) -> None:
+        """Choose by this router from now on."""
+        self.router = router
+        # Asked once: to see whether an object fulfils a protocol takes as long as a choice.
+        self._batch_router = router if isinstance(router, BatchRouter) else None
 
     def open(self, decision_id: str, ask: Ask, now_s: float) -> Decision:
         """A new decision, which is remembered from now on."""
@@ -104,7 +110,7 @@ class Chooser:
         event loop; there is no window in which anybody waits.
         """
         able = self._able(decision, ask, tried, now_s)
-        if isinstance(self.router, BatchRouter):
+        if self._batch_router is not None:
             route, snapshots = await self._together(request, able, now_s)
         else:
             snapshots = self._snapshots(able, now_s)
@@ -153,9 +159,9 @@ class Chooser:
                 new = [engine for engine in one.able if engine.facts.replica_id not in seen]
                 seen.update((s.replica_id, s) for s in self._snapshots(new, now_s))
                 shown.append([seen[engine.facts.replica_id] for engine in one.able])
-            router = self.router
-            if len(batch) > 1 and isinstance(router, BatchRouter):
-                routes = router.route_many([one.request for one in batch], shown, now_s)
+            router, together = self.router, self._batch_router
+            if len(batch) > 1 and together is not None:
+                routes = together.route_many([one.request for one in batch], shown, now_s)
             else:
                 routes = [router.route(one.request, snapshots, now_s)
                           for one, snapshots in zip(batch, shown, strict=True)]

@@ -129,7 +129,7 @@ class Gateway:
         self._front.adopt(house)
         change = self._engines.adopt(facts)
         self._tally.adopt(house.offer.classes.values())
-        self._chooser.router = router
+        self._chooser.use(router)
         said = [*(f"{url} is new" for url in change.added),
                 *(f"{url} is being drained" for url in change.removed)]
         return "; ".join(said) or "the same engines"

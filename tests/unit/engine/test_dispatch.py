@@ -38,8 +38,10 @@ HURRIED = ServiceClass("hurried", Slo(ttft_s=0.2, itl_s=0.05))
 OUTPUTS = {number: 1 + (7 * number) % 23 for number in range(200)}
 
 
-def replica(number: int, blocks: int = 100, policy: str = "sarathi") -> SimReplica:
-    scheduler = build_scheduler(scheduler_options(policy), STEP, CountingKv(blocks, 16))
+def replica(number: int, blocks: int = 100, policy: str = "sarathi",
+            reserve: str = "prompt") -> SimReplica:
+    scheduler = build_scheduler(scheduler_options(policy, kv_reserve=reserve), STEP,
+                                CountingKv(blocks, 16))
     return SimReplica(number, scheduler, StepClock(STEP), Oracle(OUTPUTS),
                       ReplicaRecorder(to_ps(1.0)))
 
@@ -99,13 +101,21 @@ def test_a_request_ends_when_it_is_told_to_have_ended() -> None:
 
 def test_expected_lengths_shrink_as_tokens_come() -> None:
     spy = Spy()
-    arrivals = [request(3, 0.0), *[request(22 + i, 0.05 * i, 1) for i in (1, 2, 3)]]
-    run(spy, arrivals, [replica(0)], [Seat("m")])
+    run(spy, [request(3, 0.0), request(22, 0.055, 1), request(23, 0.1, 1)], [replica(0)])
     pending = [seen[0].pending_output_tokens for _, seen in spy.shown]
-    # Nothing is known of lengths: 256 tokens, of which the client asks for at most 30.
-    assert pending[0] == 0.0
-    assert 0.25 * 30 <= pending[1] < 30.0
-    assert all(value <= 30.0 * i for i, value in enumerate(pending))
+    # Nothing is known of lengths: 256 tokens, of which the client asks for at most 30. Six steps
+    # have begun by 55 ms, eleven by 100 ms, when the second answer is well beyond its first token.
+    assert pending[:2] == [0.0, 30.0 - 6]
+    assert pending[2] == pytest.approx(60.0 - 11 - 5, abs=1.0)
+
+
+@pytest.mark.parametrize("reserve", ["prompt", "max_tokens"])
+def test_what_is_booked_for_a_prompt_is_not_taken_for_an_answer(reserve: str) -> None:
+    spy = Spy()
+    run(spy, [request(3, 0.0, 1200), request(6, 0.015, 10)], [replica(0, reserve=reserve)])
+    (_, seen) = spy.shown[1]
+    assert seen[0].queued_prompt_tokens == 1200 - 2 * 512
+    assert seen[0].pending_output_tokens == 30.0
 
 
 def test_a_router_that_neither_learns_nor_looks_is_told_nothing() -> None:

@@ -132,8 +132,8 @@ def test_a_storm_of_everything_at_once() -> None:
             return "failed"
 
         heard = await asyncio.gather(*(one(number) for number in range(120)))
-        async with session.get("/health") as answer:
-            assert answer.status == 200
+        while not any(engine.unavailable(time.monotonic()) is None for engine in engines):
+            await asyncio.sleep(0.01)  # those that do well are seen to, sooner or later
         return heard, await outcomes(session)
 
     heard, ended = before(faults, work)

@@ -49,6 +49,8 @@ def test_counters_equal_brute_force(block_tokens: int, actions: list[tuple[str, 
             del stored[gone.request_id]
     assert group.ids() == tuple(member.request_id for member in members)
     assert group.context_tokens == sum(tokens + 1 for tokens in stored.values())
+    assert group.generated_tokens == sum(  # the first token came before its member joined
+        stored[member.request_id] + 1 - member.request.prompt_tokens for member in members)
     for member in members:
         assert group.stored_tokens(member) == stored[member.request_id]
     blocks = [ceil_div(tokens + ahead, block_tokens) - ceil_div(tokens, block_tokens)

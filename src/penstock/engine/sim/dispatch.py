@@ -46,9 +46,8 @@ class Dispatcher:
         self._candidates: dict[tuple[str, str], list[int]] = {}
         self._seen: list[ReplicaSnapshot | None] = [None] * len(seats)
         self._lengths = HistoryLengths()
-        self._expected: dict[int, tuple[int, float, Request]] = {}
+        self._expected: dict[int, tuple[int, float]] = {}
         self._expected_sum = [0.0] * len(seats)
-        self._prompt_sum = [0] * len(seats)
         self._num_known = [0] * len(seats)  # ended requests of each replica that are known
         self._num_shed_known = [0] * len(seats)
 
@@ -113,16 +112,14 @@ class Dispatcher:
         mean = (self._lengths.mean(request.service_class.name) if forecast is None
                 else forecast.output_tokens)
         expected = min(mean, float(request.max_tokens))
-        self._expected[request.request_id] = (index, expected, request)
+        self._expected[request.request_id] = (index, expected)
         self._expected_sum[index] += expected
-        self._prompt_sum[index] += request.prompt_tokens
 
     def _unbook(self, request_id: int) -> None:
         booked = self._expected.pop(request_id, None)
         if booked is not None:
-            index, expected, request = booked
+            index, expected = booked
             self._expected_sum[index] -= expected
-            self._prompt_sum[index] -= request.prompt_tokens
 
     def _depart(self, index: int, request: Request, tokens: int, first_ps: int,
                 end_ps: int) -> None:
@@ -141,23 +138,22 @@ class Dispatcher:
         if seen is None or replica.jumping:
             scheduler = replica.scheduler
             seat = self._seats[index]
-            prompt_tokens, kv_tokens = replica.load(now_ps)
+            prompt_tokens, kv_tokens, generated = replica.load(now_ps)
             seen = self._seen[index] = ReplicaSnapshot(
                 index, seat.model, now_ps / PS_PER_S, scheduler.num_waiting,
                 scheduler.num_running, prompt_tokens, kv_tokens, scheduler.kv_total_tokens, None,
-                seat.speed, self._pending(index, prompt_tokens, kv_tokens),
+                seat.speed, self._pending(index, generated),
                 self._queue(index, now_ps) if self._router.looks_into_queues else ())
         return seen
 
-    def _pending(self, index: int, prompt_tokens: int, kv_tokens: int) -> float:
-        """Output tokens still to come: what was expected, less what the KV cache shows."""
+    def _pending(self, index: int, generated: int) -> float:
+        """Output tokens still to come: what was expected, less what has come already."""
         if not self._keeps_accounts:
             return 0.0
         scheduler = self._replicas[index].scheduler
         num = scheduler.num_running + scheduler.num_waiting
         expected = self._expected_sum[index]
-        generated = kv_tokens - (self._prompt_sum[index] - prompt_tokens)
-        return max(expected - max(0, generated), _LEAST_LEFT * expected if num else 0.0)
+        return max(expected - generated, _LEAST_LEFT * expected if num else 0.0)
 
     def _queue(self, index: int, now_ps: int) -> tuple[QueuedWork, ...]:
         works: list[QueuedWork] = []

@@ -17,7 +17,7 @@ class DecodeGroup:
     """
 
     __slots__ = ("_due", "_ids", "_phases", "block_tokens", "context_tokens", "itl_s", "last_step",
-                 "last_turn_s", "members", "strict", "turns")
+                 "last_turn_s", "members", "prompt_tokens", "strict", "turns")
 
     def __init__(self, block_tokens: int, itl_s: float | None, strict: bool) -> None:
         self.block_tokens = block_tokens
@@ -26,6 +26,7 @@ class DecodeGroup:
         self.members: dict[int, Sequence] = {}
         self.turns = 0
         self.context_tokens = 0  # read by the next turn
+        self.prompt_tokens = 0  # of all members
         self.last_step = -1  # the latest planned step that ran this group
         self.last_turn_s = 0.0  # when the latest turn was committed
         self._phases = [0] * block_tokens
@@ -41,6 +42,7 @@ class DecodeGroup:
         self.members[sequence.request.request_id] = sequence
         stored = sequence.request.prompt_tokens + sequence.generated - 1
         self.context_tokens += stored + 1
+        self.prompt_tokens += sequence.request.prompt_tokens
         if not sequence.reserved_blocks:
             self._phases[(stored - self.turns) % self.block_tokens] += 1
         self._ids = None
@@ -52,9 +54,15 @@ class DecodeGroup:
         sequence.join_turn = -1
         stored = sequence.request.prompt_tokens + sequence.generated - 1
         self.context_tokens -= stored + 1
+        self.prompt_tokens -= sequence.request.prompt_tokens
         if not sequence.reserved_blocks:
             self._phases[(stored - self.turns) % self.block_tokens] -= 1
         self._ids = None
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens that its members have been given, after all planned turns."""
+        return self.context_tokens - self.prompt_tokens
 
     def ids(self) -> tuple[int, ...]:
         """The members' request ids in joining order."""

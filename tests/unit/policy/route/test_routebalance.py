@@ -269,3 +269,22 @@ def test_speed_of_the_prior_is_the_time_per_token() -> None:
     found = pair(request(), Forecast(10.0, 20.0, 0.5), snapshot(0),
                  ReplicaFacts(0, SMALL, "slow", slow))
     assert found.tpot_s == pytest.approx(slow.step.seconds(0, 0.0, 1, 100))
+
+
+def test_a_batch_sees_what_it_has_added_itself() -> None:
+    facts = [fact(i) for i in range(4)]
+    batch = [request(i, forecasts=expected(tokens=10.0 + i % 3)) for i in range(10)]
+    idle = [snapshot(i) for i in range(4)]
+    routes = router(facts=facts).route_many(batch, [idle] * 10, 0.0)
+    counts = [sum(route.replica_id == i for route in routes) for i in range(4)]
+    assert max(counts) - min(counts) <= 1
+    single = router(facts=facts).route_many(batch[:1], [idle], 0.0)
+    assert single == [router(facts=facts).route(batch[0], idle, 0.0)]
+
+
+def test_the_longest_of_a_batch_chooses_first() -> None:
+    facts, idle = [fact(0), fact(1)], [snapshot(0), snapshot(1, running=1, pending=50.0)]
+    batch = [request(i, forecasts=expected(tokens=tokens)) for i, tokens in enumerate((5.0, 300.0))]
+    latency = router(PRESETS["latency"], facts=facts)
+    routes = latency.route_many(batch, [idle, idle], 0.0)
+    assert [route.replica_id for route in routes] == [1, 0]

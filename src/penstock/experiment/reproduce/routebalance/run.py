@@ -28,6 +28,7 @@ from penstock.experiment.reproduce.routebalance.world import (
     oracle_quality,
 )
 from penstock.fleet.values import Fleet
+from penstock.metrics.seeds import half_width
 
 RATES = (6.0, 12.0, 18.0, 24.0, 30.0)
 NUM_SEEDS = 3
@@ -44,7 +45,6 @@ JOINTS = (JOINT, joint(1.4e-3, 5e-6, 1.0), joint(3e-2, 1e-5, 1.0), joint(1e-3, 1
 ORACLE = joint(ANSWER_VALUE, 1e-5, oracle=True)
 PIPELINE, BALANCE, PRICE = "best-route + round robin", "routebalance balance", "routebalance price"
 SMALLEST = "always smallest + shortest queue"
-_Z = 1.96
 _MIX_STEP = 4
 
 Cells = Mapping[tuple[str, float], Sequence[Cell]]
@@ -132,9 +132,8 @@ def _row(name: str, rate: float, cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def _half_width(values: Sequence[float]) -> float:
-    if len(values) < 2:
-        return float("nan")
-    return float(_Z * np.std(values, ddof=1) / np.sqrt(len(values)))
+    width = half_width(values)
+    return float("nan") if width is None else width
 
 
 def _mean(cells: Cells, name: str, rate: float, key: str) -> float:

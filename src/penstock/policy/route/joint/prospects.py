@@ -60,42 +60,46 @@ class Valuer:
         """The request on every replica, in order. ``dual_price`` raises prices for a tenant whose
         spending is ahead of its budget."""
         options, facts = self._options, self._facts
+        asked_tokens, most_tokens = request.prompt_tokens, request.max_tokens
+        limited = request.needs.max_cost is not None
         value = options.answer_value * request.service_class.weight
+        second_value, late_share = options.second_value, options.late_share
         remembers = options.affinity and self._memory.knows(request)
         slo = request.service_class.slo
         age_s = now_s - request.arrival_s
         markup = 1.0 + dual_price
         found: list[Prospect] = []
         for replica in replicas:
-            fact = facts[replica.replica_id]
-            forecast = forecasts[fact.offer.model]
-            prompt_tokens = request.prompt_tokens
+            replica_id = replica.replica_id
+            fact = facts[replica_id]
+            offer = fact.offer
+            forecast = forecasts[offer.model]
+            prompt_tokens = asked_tokens
             if remembers:
-                prompt_tokens -= self._memory.cached_tokens(request, replica.replica_id)
+                prompt_tokens -= self._memory.cached_tokens(request, replica_id)
             output = forecast.output_tokens
-            if output > request.max_tokens:
-                output = float(request.max_tokens)
+            if output > most_tokens:
+                output = float(most_tokens)
             whole = 1.0  # share of the answer that the request's own budget pays for
-            if request.needs.max_cost is not None:
+            if limited:
                 paid = affordable_tokens(request, fact)
                 if output > paid:
                     whole, output = paid / output, float(paid)
             pace = self.paces.of(replica)
-            context = request.prompt_tokens + 0.5 * output
+            context = asked_tokens + 0.5 * output
             ttft_s = pace.ttft_s(prompt_tokens)
             tpot_s = pace.tpot_of(context)
             e2e_s = ttft_s + output * tpot_s
             chance = self._chance(fact.kind, slo, age_s, ttft_s, tpot_s, output)
             others_s = _others_s(replica, pace, prompt_tokens, output, context)
             quality = forecast.quality - options.caution * forecast.quality_sd
-            price = (request.prompt_tokens * fact.offer.price.input_per_token
-                     + output * fact.offer.price.output_per_token)
-            worth = chance + options.late_share * (1.0 - chance)
+            price = (asked_tokens * offer.price.input_per_token
+                     + output * offer.price.output_per_token)
+            worth = chance + late_share * (1.0 - chance)
             utility = (value * quality * whole * worth - price * markup
-                       - options.second_value * (e2e_s + others_s))
-            found.append(Prospect(replica.replica_id, utility, quality, price, chance, ttft_s,
-                                  e2e_s, others_s,
-                                  _barrier(request, fact, quality, chance, options)))
+                       - second_value * (e2e_s + others_s))
+            found.append(Prospect(replica_id, utility, quality, price, chance, ttft_s, e2e_s,
+                                  others_s, _barrier(request, fact, quality, chance, options)))
         return found
 
     def _chance(self, kind: str, slo: Slo, age_s: float, ttft_s: float, tpot_s: float,
