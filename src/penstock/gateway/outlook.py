@@ -30,6 +30,7 @@ class Outlook:
         self._forecaster = forecaster
         self._lengths = HistoryLengths()
         self._thread = ThreadPoolExecutor(1, "forecasts") if forecaster is not None else None
+        self._closed = False
 
     async def request(self, number: int, arrival_s: float, ask: Ask) -> Request:
         """The request as routers see it."""
@@ -52,13 +53,14 @@ class Outlook:
     def ended(self, ask: Ask, model: str, output_tokens: int) -> None:
         """Learn from an answer that came to its natural end."""
         self._lengths.observe(ask.service_class.name, output_tokens)
-        if self._forecaster is not None and self._thread is not None \
+        if self._forecaster is not None and self._thread is not None and not self._closed \
                 and model in self._forecaster.models:
             self._thread.submit(self._forecaster.observe, prompt_text(ask.body), model,
                                 output_tokens)
 
     def close(self) -> None:
-        """Let the thread go."""
+        """Let the thread go; answers that end later are not learned from."""
+        self._closed = True
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
 

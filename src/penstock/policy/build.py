@@ -8,12 +8,12 @@ from penstock.policy.route.build import free_of_charge, make_router
 from penstock.policy.route.explore import Exploring
 from penstock.policy.route.facts import ReplicaFacts
 from penstock.policy.route.protocol import Router
-from penstock.policy.route.settings import Number, Setting
+from penstock.policy.route.settings import MIN_CHANCE, Setting
 from penstock.policy.route.usual import UsualForecasts
 from penstock.predict.length import HistoryLengths
 
 ADMISSIONS: Mapping[str, Mapping[str, Setting]] = {
-    "all": {}, "feasible": {"min_chance": Number(0, 1)}}
+    "all": {}, "feasible": {"min_chance": MIN_CHANCE}}
 Named = tuple[str, Mapping[str, Any]]
 """A policy's name and its settings."""
 

@@ -78,6 +78,9 @@ class Shares(NamedTuple):
 
 Setting = Number | Word | Words | Flag | Text | Shares
 
+MIN_CHANCE = Number(0, 0.95)
+"""No higher: as long as little was seen, nobody can promise more, and refusals teach nothing."""
+
 PLAIN: Mapping[str, Mapping[str, Setting]] = {
     "least_loaded": {}, "round_robin": {}, "random": {}, "shortest_queue": {},
     "fewest_waiting": {}, "two_choices": {}, "free_kv": {},
@@ -101,7 +104,7 @@ MODEL_FIRST: Mapping[str, Mapping[str, Setting]] = {
 
 TOGETHER: Mapping[str, Mapping[str, Setting]] = {
     "joint": {"answer_value": Number(0, _ANY), "second_value": Number(0, _ANY),
-              "late_share": Number(0, 1), "min_chance": Number(0, 1),
+              "late_share": Number(0, 1), "min_chance": MIN_CHANCE,
               "relax": Words(("chance", "quality")), "caution": Number(0, 100), "affinity": Flag()},
     "routebalance": {"preset": Word(tuple(PRESETS)), "norm": Word(("raw", "minmax", "scaled")),
                      "filter": Word(("none", "slos_serve", "polyserve", "qlm", "cdf")),

@@ -83,7 +83,10 @@ class JointRouter:
                                     rejected={p.replica_id: told(p, request) for p in prospects}))
                 continue
             best = next(p for p in prospects if p.replica_id == ids[at])
-            routes.append(self._settled(request, seen, prospects, best, verdict[1]))
+            admit = verdict[1]
+            if isinstance(admit, Relax):  # the reason is that of the replica it got
+                admit = Relax(_relaxed(request, [best]))
+            routes.append(self._settled(request, seen, prospects, best, admit))
         return routes
 
     def ended(self, departure: Departure) -> None:
