@@ -49,7 +49,7 @@ def test_a_wrong_setting_is_told_with_its_line(penstock, fleet) -> None:
     done = penstock("run", fleet, "--set", "policies.route.min_chance=2")
     assert done.status == 2
     assert "min_chance" in done.err
-    assert "from 0 to 1" in done.err
+    assert "from 0 to 0.95" in done.err
     assert "Traceback" not in done.err
 
 
