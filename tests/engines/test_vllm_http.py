@@ -140,8 +140,9 @@ def test_a_client_that_leaves_frees_the_engine(stack: Stack) -> None:
                 json={"prompt": words(30, 3), "max_tokens": 1900, "stream": True,
                       "ignore_eos": True}) as answer:
             await answer.content.readline()
-            assert sum(engine.metric("vllm:num_requests_running")
-                       for engine in stack.engines) == 1
+            # The engine tells its metrics a step later than its tokens.
+            await asyncio.to_thread(until, lambda: sum(
+                engine.metric("vllm:num_requests_running") for engine in stack.engines) == 1, 10.0)
 
     asyncio.run(leave())
     until(lambda: all(engine.metric("vllm:num_requests_running") == 0
