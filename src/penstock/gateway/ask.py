@@ -1,6 +1,6 @@
 """What a client asks for, as far as the gateway must understand it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -200,18 +200,25 @@ def _answers_each(body: Mapping[str, Any]) -> int:
     return min(max(asked, default=1), _MOST_ANSWERS)
 
 
-def _prompt_tokens(body: Mapping[str, Any]) -> int:
-    num_bytes = num_tokens = 0
-    waiting = [body.get("prompt", body.get("input")), body.get("messages")]
+def prompt_parts(body: Mapping[str, Any]) -> Iterator[str | list[Any]]:
+    """The texts of a prompt and of messages, in order, and lists of token ids as they are."""
+    waiting = [body.get("messages"), body.get("prompt", body.get("input"))]
     while waiting:  # no recursion: how deep a body goes is up to the client
         value = waiting.pop()
-        if isinstance(value, str):
-            num_bytes += len(value.encode())
+        if isinstance(value, str) or (isinstance(value, list) and value
+                                      and isinstance(value[0], int)):
+            yield value
         elif isinstance(value, dict):
-            waiting += value.get("content"), value.get("text")
-        elif isinstance(value, list) and value:
-            if isinstance(value[0], int):
-                num_tokens += len(value)
-            else:
-                waiting += value
+            waiting += value.get("text"), value.get("content")
+        elif isinstance(value, list):
+            waiting += reversed(value)
+
+
+def _prompt_tokens(body: Mapping[str, Any]) -> int:
+    num_bytes = num_tokens = 0
+    for part in prompt_parts(body):
+        if isinstance(part, str):
+            num_bytes += len(part.encode())
+        else:
+            num_tokens += len(part)
     return max(1, num_tokens - (-num_bytes // _BYTES_PER_TOKEN))

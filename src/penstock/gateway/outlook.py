@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.core.forecast import Forecast
 from penstock.core.request import NO_FORECASTS, Request
-from penstock.gateway.ask import Ask
+from penstock.gateway.ask import Ask, prompt_parts
 from penstock.gateway.tenants.budgets import BudgetState
 from penstock.policy.route.budget_price import markup
 from penstock.predict.length import HistoryLengths
@@ -67,21 +67,7 @@ class Outlook:
 
 def prompt_text(body: Mapping[str, Any]) -> str:
     """The text of a prompt or of messages, in order, as far as anyone looks at it."""
-    parts: list[str] = []
-    _collect(body.get("prompt", body.get("input")), parts)
-    _collect(body.get("messages"), parts)
-    return "\n".join(parts)[:_MOST_TEXT]
-
-
-def _collect(value: object, parts: list[str]) -> None:
-    if isinstance(value, str):
-        parts.append(value)
-    elif isinstance(value, list):
-        for one in value:
-            _collect(one, parts)
-    elif isinstance(value, dict):
-        for key in ("content", "text"):
-            _collect(value.get(key), parts)
+    return "\n".join(part for part in prompt_parts(body) if isinstance(part, str))[:_MOST_TEXT]
 
 
 def opening(text: str) -> tuple[int, ...]:

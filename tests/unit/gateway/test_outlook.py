@@ -133,3 +133,11 @@ def test_money_has_its_price_by_the_state_of_the_budget() -> None:
     assert prices.markup("ahead") == pytest.approx(1.0)  # 60 % gone after half of the time
     assert [prices.markup(name) for name in ("behind", "for good", "nothing", "unknown")] == [
         0.0] * 4
+
+
+def test_a_prompt_as_deep_as_a_client_likes_is_read() -> None:
+    content: object = "deep"
+    for _ in range(5000):
+        content = [{"content": content}]
+    assert prompt_text({"messages": content, "prompt": ["first", {"text": "second"}]}) == \
+        "first\nsecond\ndeep"
