@@ -4,12 +4,10 @@ No pickle is written or read: a LightGBM model is its text, a network the arrays
 dictionary. Every shape is checked against the features before it is used.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +19,7 @@ from penstock.predict.learned.linear import LinearModel, RooflineModel
 from penstock.predict.learned.protocol import LATENCY_TARGETS, MEMORY_TARGETS, LatencyModel
 from penstock.predict.learned.recurrent import recurrent_from
 from penstock.predict.learned.training import KINDS, LearnedModel, TargetError
+from penstock.predict.saved import load_arrays, save_arrays
 
 FORMAT = "penstock-learned-1"
 _FIRST, _EACH = 4, 3  # terms of a roofline's TTFT and TPOT
@@ -36,27 +35,13 @@ def save_learned(learned: LearnedModel, path: Path) -> None:
             "seed": learned.seed, **numbers,
             "errors": {name: asdict(error) for name, error in learned.errors.items()},
             "baseline": {name: asdict(error) for name, error in learned.baseline.items()}}
-    text = np.frombuffer(json.dumps(head).encode(), np.uint8)
-    with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, head=text, **dict(arrays))
+    save_arrays(path, head, arrays)
 
 
 def load_learned(path: Path) -> LearnedModel:
     """Read what ``save_learned`` wrote. Raises InputError for anything else."""
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        head = json.loads(arrays.pop("head").tobytes().decode())
-        if not isinstance(head, dict) or head.get("format") != FORMAT:
-            raise InputError(f"{path}: is of another format; expected {FORMAT}")
-        return _learned(head, arrays, str(path))
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (BadZipFile, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: is not a learnt model ({type(error).__name__}: "
-                         f"{str(error)[:80]}); expected the .npz of `penstock train`") from error
+    return load_arrays(path, FORMAT, "a learnt model", "the .npz of `penstock train`",
+                       lambda head, arrays: _learned(head, arrays, str(path)))
 
 
 def _learned(head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]],

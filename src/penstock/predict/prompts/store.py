@@ -1,15 +1,9 @@
-"""Forecasters as files: one ``.npz`` of arrays, with the rest as JSON in one of them.
+"""Forecasters as files. Every shape is checked before it is used."""
 
-The only module of this package that touches files. Nothing in a file is ever executed: arrays of
-objects are refused, and every shape is checked before it is used.
-"""
-
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +18,7 @@ from penstock.predict.embed.protocol import Embedder
 from penstock.predict.prompts.forecaster import ForecastSettings, Prior, PromptForecaster
 from penstock.predict.prompts.linear import LengthTrend, LinearQuality
 from penstock.predict.prompts.neighbours import NeighbourSettings
+from penstock.predict.saved import load_arrays, save_arrays
 
 FORMAT = "penstock-forecaster-1"
 _HASHED_NUMBERS = ("text_weight", "max_words", "max_chars", "max_text_chars")
@@ -52,28 +47,13 @@ def save_forecaster(forecaster: PromptForecaster, path: Path) -> None:
                    "trend_intercepts": forecaster.trend.logs.intercepts,
                    "trend_centres": forecaster.trend.centres}
         head["trend_share"] = forecaster.trend.share
-    arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
-    with path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    save_arrays(path, head, arrays)
 
 
 def load_forecaster(path: Path) -> PromptForecaster:
     """Read what ``save_forecaster`` wrote. Raises InputError for anything else."""
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        head = json.loads(arrays.pop("head").tobytes().decode())
-        if not isinstance(head, dict) or head.get("format") != FORMAT:
-            raise InputError(f"{path}: is of another format; expected {FORMAT}")
-        return _forecaster(head, arrays, str(path))
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (BadZipFile, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: is not a saved forecaster ({type(error).__name__}: "
-                         f"{str(error)[:80]}); expected the .npz of `penstock train quality`"
-                         ) from error
+    return load_arrays(path, FORMAT, "a saved forecaster", "the .npz of `penstock train quality`",
+                       lambda head, arrays: _forecaster(head, arrays, str(path)))
 
 
 def _forecaster(head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]],
