@@ -1,8 +1,9 @@
 """Engines that misbehave in every way, and a gateway before them."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
+import aiohttp
 from aiohttp import web
 
 from penstock.fleet.load import parse_fleet
@@ -147,3 +148,15 @@ async def gateway(urls, limits=None, notes=None, reload=None, tracing=NO_TRACING
     async with running(fleet_of(urls, **overrides), LeastLoaded(), "127.0.0.1", 0, limits=limits,
                        reload=reload, tracing=tracing, access=access, on_bug=note) as found:
         yield found
+
+
+def before(handlers, work, **settings):
+    """What ``work`` makes of a session with a gateway before engines that behave like that."""
+    async def run():
+        async with AsyncExitStack() as stack:
+            urls = [await stack.enter_async_context(engine(one)) for one in handlers]
+            url, engines = await stack.enter_async_context(gateway(urls, **settings))
+            session = await stack.enter_async_context(aiohttp.ClientSession(url))
+            return await asyncio.wait_for(work(session, engines), 60)
+
+    return asyncio.run(run())

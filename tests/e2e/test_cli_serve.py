@@ -3,28 +3,15 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 
 import pytest
 
+from processes import process
+
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
-
-
-@contextmanager
-def process(repository, folder, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(repository / "src")}
-    with subprocess.Popen([sys.executable, "-m", "penstock", *arguments], env=environment,
-                          cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True) as found:
-        try:
-            yield found
-        finally:
-            found.kill()
 
 
 def ask(url, **body):

@@ -5,14 +5,14 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
+
+from processes import process
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
@@ -28,18 +28,6 @@ gateway:
 """
 INPUT, OUTPUT = 2_000, 5_000  # nanos per token
 PROMPT = [1] * 10
-
-
-@contextmanager
-def process(repository, folder, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(repository / "src")}
-    with subprocess.Popen([sys.executable, "-m", "penstock", *arguments], env=environment,
-                          cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True) as found:
-        try:
-            yield found
-        finally:
-            found.kill()
 
 
 @pytest.fixture

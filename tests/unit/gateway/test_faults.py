@@ -3,7 +3,6 @@
 import asyncio
 import re
 import time
-from contextlib import AsyncExitStack
 from itertools import cycle
 
 import pytest
@@ -19,18 +18,6 @@ from penstock.gateway.metrics import OUTCOMES
 from penstock.gateway.proxy import Limits
 
 ASK = {"prompt": "Tell me of rivers.", "max_tokens": 5}
-
-
-def before(handlers, work, **settings):
-    """What ``work`` makes of a session with a gateway before engines that behave like that."""
-    async def run():
-        async with AsyncExitStack() as stack:
-            urls = [await stack.enter_async_context(odd.engine(one)) for one in handlers]
-            url, engines = await stack.enter_async_context(odd.gateway(urls, **settings))
-            session = await stack.enter_async_context(aiohttp.ClientSession(url))
-            return await asyncio.wait_for(work(session, engines), 60)
-
-    return asyncio.run(run())
 
 
 async def ask(session, **more):
@@ -55,7 +42,7 @@ def test_before_the_first_byte_another_engine_answers(fault, stream) -> None:
         answers = [await ask(session, stream=stream) for _ in range(4)]
         return answers, await outcomes(session), engines
 
-    answers, ended, engines = before([fault, odd.well], work)
+    answers, ended, engines = odd.before([fault, odd.well], work)
     assert [status for status, _, _ in answers] == [200] * 4
     assert all("t4" in text and "error" not in text for _, text, _ in answers)
     assert ended == {"finished": 4}
@@ -71,7 +58,7 @@ def test_after_it_the_client_hears_that_this_is_not_the_end(fault) -> None:
             decision = await answer.json()
         return text, decision, await outcomes(session), engines[0]
 
-    text, decision, ended, engine = before([fault], work)
+    text, decision, ended, engine = odd.before([fault], work)
     assert '"text":"t0"' in text
     assert '"error"' in text
     assert "[DONE]" not in text
@@ -91,7 +78,7 @@ def test_with_no_other_engine_the_reason_is_told(fault, status, code) -> None:
             return (answer.status, (await answer.json())["error"]["code"],
                     answer.headers.get("Retry-After")), await outcomes(session)
 
-    found, ended = before([fault], work)
+    found, ended = odd.before([fault], work)
     assert found == (status, code, "7" if status == 429 else None)
     assert ended == {"failed": 1}
 
@@ -113,7 +100,7 @@ def test_clients_who_leave_leave_nothing_behind() -> None:
             await asyncio.sleep(0.005)
         return sum(engine.num_failed for engine in engines), await outcomes(session)
 
-    failed, ended = before([odd.hangs_in_the_middle], work, limits=Limits())
+    failed, ended = odd.before([odd.hangs_in_the_middle], work, limits=Limits())
     assert failed == 0, "an engine is not to blame for clients who leave"
     assert set(ended) == {"cancelled"}
 
@@ -136,7 +123,7 @@ def test_a_storm_of_everything_at_once() -> None:
             await asyncio.sleep(0.01)  # those that do well are seen to, sooner or later
         return heard, await outcomes(session)
 
-    heard, ended = before(faults, work)
+    heard, ended = odd.before(faults, work)
     assert len(heard) == 120
     assert {name: heard.count(name) for name in set(heard)} == ended
 
@@ -153,7 +140,7 @@ def test_who_dribbles_is_cut_off(head, said) -> None:
         writer.close()
         return heard, (await ask(session))[0]
 
-    heard, status = before([odd.well], work, limits=Limits(head_s=0.2, body_s=0.2))
+    heard, status = odd.before([odd.well], work, limits=Limits(head_s=0.2, body_s=0.2))
     assert said in heard
     assert status == 200
 
@@ -163,7 +150,7 @@ def test_a_body_beyond_the_limit_is_refused() -> None:
         async with session.post("/v1/completions", data=b"x" * 2000) as answer:
             return answer.status, (await answer.json())["error"]["type"], (await ask(session))[0]
 
-    assert before([odd.well], work, limits=Limits(max_body_bytes=1000)) == (
+    assert odd.before([odd.well], work, limits=Limits(max_body_bytes=1000)) == (
         413, "invalid_request_error", 200)
 
 
@@ -176,7 +163,7 @@ def test_a_clock_on_the_wall_that_jumps_changes_nothing(monkeypatch) -> None:
         async with session.get("/v1/penstock/status") as answer:
             return answers, await answer.json(), await outcomes(session)
 
-    answers, status, ended = before([odd.well, odd.internal], work)
+    answers, status, ended = odd.before([odd.well, odd.internal], work)
     assert [code for code, _, _ in answers] == [200] * 8
     assert ended == {"finished": 8}
     chat = next(one for one in status["classes"] if one["name"] == "chat")

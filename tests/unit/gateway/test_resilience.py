@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from contextlib import AsyncExitStack
 
 import pytest
 
@@ -87,17 +86,6 @@ def test_who_fails_more_than_its_peers_is_left_alone_and_tried_again() -> None:
 
 # -- over HTTP ----------------------------------------------------------------------------------
 
-def through(handlers, work, **settings):
-    async def run():
-        async with AsyncExitStack() as stack:
-            urls = [await stack.enter_async_context(odd.engine(one)) for one in handlers]
-            url, engines = await stack.enter_async_context(odd.gateway(urls, **settings))
-            session = await stack.enter_async_context(aiohttp.ClientSession(url))
-            return await asyncio.wait_for(work(session, engines), 60)
-
-    return asyncio.run(run())
-
-
 async def status_of(session, **more):
     async with session.post("/v1/completions", json={**ASK, **more}) as answer:
         await answer.read()
@@ -130,7 +118,7 @@ def test_a_drained_engine_finishes_what_it_has_and_gets_nothing_new() -> None:
             url=url, drain=1)]
         return url, told, back, served, wrong, engines[0].unavailable(0.0)
 
-    url, told, back, served, wrong, now = through([gated, odd.well], work, limits=Limits())
+    url, told, back, served, wrong, now = odd.before([gated, odd.well], work, limits=Limits())
     assert told == (200, {"url": url, "draining": True, "num_in_flight": 1})
     assert back == (200, {"url": url, "draining": False, "num_in_flight": 0})
     assert served == [1, 1]
@@ -164,7 +152,7 @@ def test_the_most_urgent_class_gets_the_next_place() -> None:
         gate.set()
         return seen, full, [status for status, _ in await asyncio.gather(*tasks)]
 
-    seen, full, statuses = through([gated], work, limits=Limits(max_in_flight=1, max_queue=2))
+    seen, full, statuses = odd.before([gated], work, limits=Limits(max_in_flight=1, max_queue=2))
     assert (seen["num_in_flight"], seen["num_waiting"]) == (1, 2)
     assert full == (429, "1")
     assert statuses == [200, 200, 200]
@@ -178,7 +166,7 @@ def test_the_status_tells_of_engines_classes_and_spending() -> None:
         async with session.get("/v1/penstock/status") as answer:
             return await answer.json()
 
-    seen = through([odd.well], work)
+    seen = odd.before([odd.well], work)
     assert [(one["num_served"], one["kind"], one["unavailable"]) for one in seen["engines"]] == [
         (3, "openai", None)]
     chat = next(one for one in seen["classes"] if one["name"] == "chat")
