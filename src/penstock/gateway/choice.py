@@ -110,7 +110,8 @@ class Chooser:
         event loop; there is no window in which anybody waits.
         """
         able = self._able(decision, ask, tried, now_s)
-        if self._batch_router is not None:
+        # Where only one engine may take it, there is nothing to decide together.
+        if self._batch_router is not None and len(able) > 1:
             route, snapshots = await self._together(request, able, now_s)
         else:
             snapshots = self._snapshots(able, now_s)

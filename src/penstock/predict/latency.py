@@ -126,38 +126,45 @@ class Correction:
     KEPT: ClassVar[float] = 0.05
 
     def __init__(self) -> None:
-        self._weights = [0.0, 0.0, 0.0]
-        self._information = [[self.PRIOR[i] if i == j else 0.0 for j in range(3)]
-                             for i in range(3)]
-        self._seen = [0.0, 0.0, 0.0]  # observations by feature
+        level, seats, queue = self.PRIOR
+        self._weights = (0.0, 0.0, 0.0)
+        # Sums of products of features (the upper half of a symmetric matrix, row by row), and of
+        # observations by feature.
+        self._information = (level, 0.0, 0.0, seats, 0.0, queue)
+        self._seen = (0.0, 0.0, 0.0)
 
     def log_factor(self, load: tuple[float, float]) -> float:
         """The correction at a load: (share of seats, share of queue), both 0 to 1."""
-        weights = self._weights
-        value = weights[0] + weights[1] * load[0] + weights[2] * load[1]
+        level, seats, queue = self._weights
+        value = level + seats * load[0] + queue * load[1]
         return min(self.MOST, max(-self.MOST, value))
 
     def update(self, load: tuple[float, float], log_ratio: float) -> None:
         """Learn ln(observed / prior) at a load."""
-        features = (1.0, load[0], load[1])
+        x, y = load
         seen = min(self.MOST, max(-self.MOST, log_ratio))
-        for i in range(3):
-            row = self._information[i]
-            for j in range(3):
-                row[j] = self.FORGETTING * row[j] + features[i] * features[j]
-            row[i] += (1.0 - self.FORGETTING) * self.KEPT * self.PRIOR[i]
-            self._seen[i] = self.FORGETTING * self._seen[i] + features[i] * seen
+        keep = self.FORGETTING
+        level, seats, queue = self.PRIOR
+        back = (1.0 - keep) * self.KEPT
+        one, one_x, one_y, xx, xy, yy = self._information
+        self._information = (keep * one + 1.0 + back * level, keep * one_x + x, keep * one_y + y,
+                             keep * xx + x * x + back * seats, keep * xy + x * y,
+                             keep * yy + y * y + back * queue)
+        sum_one, sum_x, sum_y = self._seen
+        self._seen = (keep * sum_one + seen, keep * sum_x + x * seen, keep * sum_y + y * seen)
         self._weights = _solved(self._information, self._seen)
 
 
-def _solved(matrix: list[list[float]], right: list[float]) -> list[float]:
+def _solved(upper: tuple[float, float, float, float, float, float],
+            right: tuple[float, float, float]) -> tuple[float, float, float]:
     """The solution of three equations with a symmetric, positive definite matrix (elimination)."""
-    (a, b, c), (_, d, e), (_, _, f) = matrix
+    a, b, c, d, e, f = upper
+    p, q, r = right
     d, e, f = d - b * b / a, e - b * c / a, f - c * c / a
-    y, z = right[1] - b * right[0] / a, right[2] - c * right[0] / a
+    y, z = q - b * p / a, r - c * p / a
     last = (z - e * y / d) / (f - e * e / d)
     middle = (y - e * last) / d
-    return [(right[0] - b * middle - c * last) / a, middle, last]
+    return (p - b * middle - c * last) / a, middle, last
 
 
 class Residuals:
