@@ -4,9 +4,9 @@
 what more stages cost is an exponent that all models share.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import pow
 
 from penstock.core.configuration import Configuration
 from penstock.perf.fingerprint.cuts import Cuts, Key
@@ -98,12 +98,12 @@ class MaveriqEstimator:
             return None
         # Its extrapolation takes one stage for two, so what stages add is an exponent's doing.
         l11 = alone.seconds(output_tokens)
-        stages = max(0.0, l11 - l11 / pow(2.0, powers.alpha))
+        stages = max(0.0, l11 - l11 / math.pow(2.0, powers.alpha))
         ranks = 0.0 if shared is None else max(0.0, shared.seconds(output_tokens) - l11 / 2.0)
         tensor, pipeline = (configuration.parallelism.tensor, configuration.parallelism.pipeline)
-        return (max(0.0, l11) / (tensor * pow(pipeline, powers.alpha))
-                + ranks * pow(tensor - 1.0, powers.beta) / pow(pipeline, powers.gamma)
-                + stages * pow(pipeline - 1.0, powers.delta))
+        return (max(0.0, l11) / (tensor * math.pow(pipeline, powers.alpha))
+                + ranks * math.pow(tensor - 1.0, powers.beta) / math.pow(pipeline, powers.gamma)
+                + stages * math.pow(pipeline - 1.0, powers.delta))
 
     def _whole(self, model: str, tensor: int, num_layers: int, configuration: Configuration,
                batch: int) -> Whole | None:
