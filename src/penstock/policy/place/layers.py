@@ -59,9 +59,10 @@ def shortfall(footprint: Footprint, devices: Iterable[Device]) -> Infeasible:
             f"for one layer; {fitting} of {len(ranked)} have it: {gib(lacking)} are short",
             0, lacking)
     held = min(footprint.num_layers, sum(_rooms(footprint, ranked)))
+    those = f"{footprint.num_devices} devices" if footprint.num_devices > 1 else "device"
     short = footprint.tensor * (footprint.num_layers - held) * footprint.layer_bytes
     return Infeasible(
-        f"{spread_name}: the {footprint.num_devices} devices with most free memory hold {held} of "
+        f"{spread_name}: the {those} with most free memory can hold {held} of "
         f"{footprint.num_layers} layers at {gib(footprint.layer_bytes)} each: {gib(short)} are "
         f"short; {held} layers would fit, or all of them {_smaller(footprint, ranked)}",
         held, short)

@@ -142,7 +142,7 @@ def test_what_does_not_fit_together_says_without_which_it_would() -> None:
     assert more.short_bytes == 9 * GIB
     alone = place_exact([*wanted, footprint(99, layer_bytes=GIB, model="e")], devices)
     assert isinstance(alone, Infeasible)
-    assert alone.reason.startswith("e at tp 1 pp 1: the 1 devices")
+    assert alone.reason.startswith("e at tp 1 pp 1: the device with most")
 
 
 def test_rounding_of_the_solver_takes_no_memory_that_is_not_there() -> None:

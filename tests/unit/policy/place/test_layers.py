@@ -55,7 +55,7 @@ def test_a_shortfall_says_how_many_layers_fit_and_at_which_size_all_would() -> N
     found = shortfall(footprint(10, tensor=2, pipeline=2, layer_bytes=GIB),
                       node(5 * GIB, 5 * GIB, 4 * GIB, 3 * GIB))
     assert (found.max_layers, found.short_bytes) == (8, 4 * GIB)
-    assert "hold 8 of 10 layers at 1.00 GiB each: 4.00 GiB are short" in found.reason
+    assert "can hold 8 of 10 layers at 1.00 GiB each: 4.00 GiB are short" in found.reason
     # 6 layers on one stage need 5/6 GiB each, 4 on the other 3/4.
     assert found.reason.endswith("8 layers would fit, or all of them at 0.75 GiB each")
 
