@@ -16,11 +16,14 @@ _ENDS = 16
 def arrange(footprint: Footprint, groups: Sequence[Group]) -> Placement | None:
     """The best pipeline of these tensor-parallel groups; None if their memory does not suffice.
 
-    Tries every pair as first and last stage; fewest node crossings, then the smallest largest
-    stage. Stages of one node follow each other, layers are as even as memory allows.
+    Tries pairs as first and last stage until none can be better: fewest node crossings, then the
+    smallest largest stage. Stages of one node follow each other, layers are as even as memory
+    allows.
     """
     free = {group: min(device.free_bytes for device in group) for group in groups}
     ranked = sorted(groups, key=lambda group: (-free[group], _ids(group)))
+    homes = {home(group) or group for group in groups}
+    ideal = (len(homes) - 1, -(-footprint.num_layers // len(groups)))
     best: tuple[tuple[int, int], list[Group], tuple[int, ...]] | None = None
     for first, last in _ends(footprint, ranked):
         order = in_line(ranked, first, last)
@@ -32,6 +35,8 @@ def arrange(footprint: Footprint, groups: Sequence[Group]) -> Placement | None:
         key = (crossings([home(group) for group in order]), max(layers))
         if best is None or key < best[0]:
             best = key, order, layers
+            if key == ideal:
+                break
     if best is None:
         return None
     return Placement(footprint, tuple(Stage(count, _ids(group)) for group, count

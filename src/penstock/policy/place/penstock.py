@@ -9,6 +9,7 @@ from penstock.policy.place.score import Score, score
 from penstock.policy.place.values import Device, Footprint, Infeasible, Placement, by_id, checked
 
 Lane = list[Device]
+Cost = tuple[int, int, list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +120,21 @@ def _place_in(footprint: Footprint, lanes: Sequence[Lane]) -> Placement | None:
         return None
     waiting = [sorted(lane, key=lambda d: (d.free_bytes, d.device_id)) for lane in lanes]
     groups: list[Group] = []
+    offers: dict[int, tuple[Cost, int, Group]] = {}
+    changed, before = range(len(waiting)), -1
     for needed in needs:
-        offers = [(_tightest([d for d in lane if d.free_bytes >= needed], footprint.tensor), index)
-                  for index, lane in enumerate(waiting)]
-        fitting = [(_cost(group), index, group) for group, index in offers if group]
-        if not fitting:
+        for index in changed if needed == before else range(len(waiting)):
+            group = _tightest([device for device in waiting[index] if device.free_bytes >= needed],
+                              footprint.tensor)
+            offers.pop(index, None)
+            if group:
+                offers[index] = _cost(group), index, group
+        if not offers:
             return None
-        _, index, group = min(fitting)
+        _, index, group = min(offers.values())
         waiting[index] = [device for device in waiting[index] if device not in group]
         groups.append(group)
+        changed, before = range(index, index + 1), needed
     return arrange(footprint, groups)
 
 
@@ -147,7 +154,7 @@ def _tightest(fitting: Lane, width: int) -> Group | None:
     return tuple(sorted(chosen, key=lambda device: device.device_id))
 
 
-def _cost(group: Group) -> tuple[int, int, list[int]]:
+def _cost(group: Group) -> Cost:
     """Order of groups that have room: fewest link groups, least memory, serial numbers."""
     return (len({device.link for device in group}), sum(device.free_bytes for device in group),
             [device.device_id for device in group])
