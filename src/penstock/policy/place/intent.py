@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError, nearest
@@ -114,16 +115,28 @@ def waiting_s(service_s: float, own_rate_per_s: float, others: Iterable[Traffic]
     return sum(one.rate_per_s * one.service_s**2 for one in traffic) / (2.0 * (1.0 - busy))
 
 
-OBJECTIVES: Mapping[str, Callable[[Candidate, float], float]] = MappingProxyType({
-    "min_lat": lambda one, response_s: response_s,
-    "min_mem": lambda one, response_s: one.memory_bytes.value,
-    "min_cost": lambda one, response_s: response_s * one.memory_bytes.value,
-    "min_gpu_cost": lambda one, response_s: response_s * one.num_accelerators,
-    "money": lambda one, response_s: one.latency_s.value * one.price_per_hour / _SECONDS_PER_HOUR,
-    "energy": lambda one, response_s: one.latency_s.value * one.power_w,
+class Response(NamedTuple):
+    """A candidate, and how long its answers take from arrival on, waiting included."""
+
+    candidate: Candidate
+    response_s: float
+
+    @property
+    def hours(self) -> float:
+        """How long an answer keeps the accelerators."""
+        return self.candidate.latency_s.value / _SECONDS_PER_HOUR
+
+
+OBJECTIVES: Mapping[str, Callable[[Response], float]] = MappingProxyType({
+    "min_lat": lambda one: one.response_s,
+    "min_mem": lambda one: one.candidate.memory_bytes.value,
+    "min_cost": lambda one: one.response_s * one.candidate.memory_bytes.value,
+    "min_gpu_cost": lambda one: one.response_s * one.candidate.num_accelerators,
+    "money": lambda one: one.hours * one.candidate.price_per_hour,
+    "energy": lambda one: one.hours * _SECONDS_PER_HOUR * one.candidate.power_w,
 })
-"""What an intent makes small: seconds; bytes; byte seconds; accelerator seconds; money and joules of
-an answer. The first four are MaverIQ's, with waiting where traffic is told."""
+"""What an intent makes small: seconds; bytes; byte seconds; accelerator seconds; money and joules
+of an answer. The first four are MaverIQ's, with waiting where traffic is told."""
 
 
 def choose(candidates: Sequence[Candidate], wishes: Wishes) -> Choice:
@@ -148,7 +161,7 @@ def choose(candidates: Sequence[Candidate], wishes: Wishes) -> Choice:
             rejected.append((candidate, why))
             continue
         response_s = candidate.latency_s.value + wait_s
-        scored = Scored(candidate, response_s, objective(candidate, response_s))
+        scored = Scored(candidate, response_s, objective(Response(candidate, response_s)))
         late_s = _late_s(candidate, wait_s, wishes)
         if late_s is None:
             fit.append(scored)
