@@ -75,7 +75,8 @@ class Intent:
 
 
 INTENTS = (Intent("quick", Goal(0.25)), Intent("thrifty", Goal(2.0)),
-           Intent("at most 1.1 GPU-s", Goal(0.25, 1.1)), Intent("quick, no batches", Goal(0.25), 1))
+           Intent("at most 1.1 GPU-s", Goal(0.25, 1.1)), Intent("fewest GPU-s", Goal(20.0)),
+           Intent("quick, no batches", Goal(0.25), 1))
 """What a second of a GPU is worth in seconds of waiting. The limit of the third means nothing to
 models of 16 bits, which take more in any configuration."""
 
