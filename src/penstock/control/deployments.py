@@ -49,9 +49,9 @@ AT_WORK = frozenset({State.PROFILING, State.DEPLOYING, State.REMOVING})
 class RefusedError(Exception):
     """What was asked cannot be done now, for a reason that is not a mistake of form.
 
-    ``code`` is ``state`` (not in this state), ``busy`` (something else is under way), ``no_room``,
-    ``slo`` (no configuration keeps the wishes), ``cancelled``, ``engine`` (it failed or does not
-    answer). ``details`` is for programs.
+    ``code`` is ``state`` (not in this state), ``busy`` (something else is under way), ``no_room``
+    (accelerators lack memory), ``no_configuration`` (none keeps the wishes), ``not_profiled``,
+    ``cancelled``, ``engine`` (it failed or does not answer). ``details`` is for programs.
     """
 
     def __init__(self, code: str, message: str, details: Mapping[str, Any] | None = None) -> None:
@@ -63,20 +63,22 @@ class RefusedError(Exception):
 @dataclass(frozen=True, slots=True)
 class Instance:
     """An engine that was started: where it answers, and what tells its process from another with
-    the same id (``started`` is the system's own mark of when it began). ``pid`` 0 is no process."""
+    the same id (``started`` is the system's own mark of when it began). ``pid`` 0 is no process.
+    ``served_as`` is the model's name there, ``log`` the file of what it prints."""
 
     url: str
     pid: int = 0
     started: str = ""
     log: str = ""
+    served_as: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What a deployment is to be: the best by ``wishes``, or exactly ``configuration``.
 
-    ``output_tokens`` and ``batch`` are of the answers that latency is estimated for. With
-    ``sure_memory`` the high end of memory's interval is reserved, else the estimate.
+    ``output_tokens`` and ``batch`` are of the answers that latency is estimated for; so many
+    requests run at once. ``accuracy`` is a table with MaverIQ's keys.
     """
 
     wishes: Wishes = field(default_factory=Wishes)
@@ -84,7 +86,7 @@ class Wish:
     output_tokens: int = 100
     batch: int = 1
     placer: str = "penstock"
-    sure_memory: bool = False
+    accuracy: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +104,9 @@ class Deployment:
 
     ``engine`` is the kind of engine and ``options`` what it was registered with; ``profile`` the
     folder of its profile. ``configuration``, ``placement`` and ``expected`` are of the latest
-    deploy; ``placement`` is None in states that hold no memory. ``num_failures`` counts starts
-    since it last ran well; the next one is not before ``retry_s``. Moments are in seconds since
-    1970.
+    deploy; ``placement`` is None in states that hold no memory. ``num_failures`` counts
+    failures since it last ran well; the next start is not before ``retry_s``. Moments are in
+    seconds since 1970.
     """
 
     name: str
@@ -142,7 +144,7 @@ def moved(one: Deployment, state: State, now_s: float, reason: str = "",
     after = replace(one, state=state, since_s=now_s, reason=reason, **changes)
     if state not in HOLDING:
         after = replace(after, placement=None, instance=None)
-    if state in (State.RUNNING, State.FAILED, State.DEPLOYING):
+    if state in (State.FAILED, State.DEPLOYING):
         after = replace(after, num_failures=0, retry_s=0.0)
     return after
 

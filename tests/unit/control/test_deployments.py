@@ -52,10 +52,10 @@ def test_memory_is_held_in_no_other_state(state):
             assert found.devices == ((0, 1) if state in HOLDING else ())
 
 
-def test_running_well_forgets_failures():
+@pytest.mark.parametrize(("after", "num"), [(State.RUNNING, 3), (State.FAILED, 0)])
+def test_failures_count_on_until_it_ran_well_for_a_while(after, num):
     one = deployment(state=State.UNHEALTHY, num_failures=3, retry_s=9.0)
-    assert moved(one, State.RUNNING, 5.0).num_failures == 0
-    assert moved(one, State.RUNNING, 5.0).retry_s == 0.0
+    assert moved(one, after, 5.0).num_failures == num
 
 
 def test_each_failure_waits_twice_as_long_and_the_last_gives_up():
