@@ -4,10 +4,11 @@ import asyncio
 from contextlib import asynccontextmanager
 
 from penstock.control.choice import Decision
-from penstock.control.controller import Care, Controller, Means
+from penstock.control.controller import Controller
 from penstock.control.deployments import Backoff, Deployment, Expected, RefusedError, Wish
 from penstock.control.engines import EngineError, SimulatedEngines
 from penstock.control.line import Line
+from penstock.control.means import Care, Means
 from penstock.control.site import create_site
 from penstock.control.store import open_store
 from penstock.core.configuration import Configuration
@@ -81,7 +82,7 @@ class World:
         configuration = Configuration(Parallelism(1, num), "int4", "fp16")
         return Decision(configuration, found, expected, {"name": one.name})
 
-    async def profile(self, one, options):
+    async def profile(self, one, options, begun):
         await self.gate.wait()
         if one.name in self.broken:
             raise EngineError("nothing could be measured")

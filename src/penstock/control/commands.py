@@ -100,7 +100,8 @@ def check_runnable(one: Deployment) -> None:
                          "one accelerator; expected tp1 pp1")
 
 
-def _penstock(*arguments: str) -> tuple[str, ...]:
+def penstock_command(*arguments: str) -> tuple[str, ...]:
+    """A command line of this program."""
     # -P: nothing is imported from the folder that the engine happens to run in.
     return (sys.executable, "-P", "-m", "penstock", *arguments)
 
@@ -113,7 +114,7 @@ def _emulate(site: Site, one: Deployment, port: int) -> Command:
     folder = site.run_folder(one.name)
     fleet = folder / "fleet.yaml"
     fleet.write_text(to_yaml(replace(site.fleet, replicas=(group,))), encoding="utf-8")
-    return Command(_penstock("emulate", str(fleet), "--port", str(port), "--speed",
+    return Command(penstock_command("emulate", str(fleet), "--port", str(port), "--speed",
                              str(one.options.get("speed", 1.0))), one.model)
 
 
@@ -121,7 +122,7 @@ def _llamacpp(_: Site, one: Deployment, port: int) -> Command:
     more = [part for key, option in (("kv_tokens", "--kv-tokens"), ("threads", "--threads"),
                                      ("max_num_seqs", "--max-num-seqs"))
             if key in one.options for part in (option, str(one.options[key]))]
-    return Command(_penstock("engine", one.options["model"], "--name", one.name, "--port",
+    return Command(penstock_command("engine", one.options["model"], "--name", one.name, "--port",
                              str(port), *more), one.name)
 
 

@@ -6,17 +6,17 @@ killed in between is found on disk by ``recover``.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from penstock.control import process
 from penstock.control.choice import Decision
 from penstock.control.commands import checked_options
 from penstock.control.deployments import (
     AT_WORK,
     FOLLOWING,
-    Backoff,
     Deployment,
     Instance,
     RefusedError,
@@ -28,6 +28,7 @@ from penstock.control.deployments import (
 )
 from penstock.control.engines import EngineError, Engines, Reply
 from penstock.control.line import Line
+from penstock.control.means import USUAL, Care, Means
 from penstock.control.requests import Requests
 from penstock.control.site import Site
 from penstock.control.store import Event, Store
@@ -38,44 +39,12 @@ from penstock.policy.place.values import Device, Infeasible
 _TRIES = 3
 _LONGEST_NAME = 64
 
-Choose = Callable[[Deployment, Wish, list[Device]], Awaitable[Decision]]
-Profile = Callable[[Deployment, Mapping[str, Any]], Awaitable[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a controller works with.
-
-    ``engines`` by kind; ``choose`` decides for devices (raises RefusedError, InputError);
-    ``profile`` measures a model by options and answers the profile's path (raises EngineError,
-    InputError); ``clock`` is the time of day, seconds.
-    """
-
-    engines: Mapping[str, Engines]
-    choose: Choose
-    profile: Profile
-    clock: Callable[[], float]
-    on_bug: Callable[[str], None] = lambda _: None
-
-
-@dataclass(frozen=True, slots=True)
-class Care:
-    """How engines are looked after: ``patience_s`` to end before they are killed, ``misses`` looks
-    in a row without an answer until one counts as unhealthy, and when it is started again. Failures
-    are forgotten once it ran for ``steady_s``."""
-
-    patience_s: float = 10.0
-    misses: int = 3
-    steady_s: float = 60.0
-    backoff: Backoff = field(default_factory=Backoff)
-
-
 class Controller:
     """The deployments of a site. One object belongs to one event loop; call ``recover`` first and
     ``close`` at the end. Engines go on after it."""
 
     def __init__(self, site: Site, store: Store, means: Means, line: Line | None = None,
-                 care: Care = Care()) -> None:
+                 care: Care = USUAL) -> None:
         self._site = site
         self._store = store
         self._means = means
@@ -230,8 +199,7 @@ class Controller:
         gone make their deployment unhealthy, and what was half done is undone."""
         for one in self.deployments():
             if one.state in AT_WORK:
-                if one.instance is not None:
-                    await self._engines(one).stop(one.instance, self._care.patience_s)
+                await self._stopped(one.name)
                 self._settle(after_crash(one, self._now()))
             elif one.state == State.RUNNING and not self._alive(one):
                 self._write(moved(one, State.UNHEALTHY, self._now(), "its engine is gone",
@@ -279,10 +247,11 @@ class Controller:
 
     async def _profiling(self, one: Deployment, options: Mapping[str, Any]) -> None:
         try:
-            path = await self._means.profile(one, options)
+            path = await self._means.profile(one, options, partial(self._begun, one.name))
         except (EngineError, InputError) as error:
             self._settle(moved(one, State.FAILED, self._now(), f"profiling: {error}"))
         except asyncio.CancelledError:
+            await self._stopped(one.name)
             self._settle(after_crash(one, self._now()))
             raise
         else:
@@ -321,16 +290,20 @@ class Controller:
         self._settle(moved(one, State.REMOVED, self._now()))
 
     async def _start(self, one: Deployment) -> None:
-        def begun(instance: Instance) -> None:
-            self._write(replace(self._all[one.name], instance=instance))
-
-        await self._engines(one).start(one, begun)
+        await self._engines(one).start(one, partial(self._begun, one.name))
         self._missed[one.name] = 0
 
+    def _begun(self, name: str, instance: Instance) -> None:
+        self._write(replace(self._all[name], instance=instance))
+
     async def _stopped(self, name: str) -> None:
-        """Stop a deployment's engine, if it has one."""
+        """Stop a deployment's engine, or the profiler of its model, if it has one."""
         one = self._all[name]
-        if one.instance is not None:
+        if one.instance is None:
+            return
+        if one.state == State.PROFILING:
+            await process.end(one.instance.pid, one.instance.started, self._care.patience_s)
+        else:
             await self._engines(one).stop(one.instance, self._care.patience_s)
 
     async def _decided(self, one: Deployment, wish: Wish, *, reserve: bool) -> Decision:

@@ -17,6 +17,7 @@ from penstock.core.errors import InputError
 
 _GATE = 'read -r go && [ "$go" = go ] && exec "$@" </dev/null'
 _LOOK_S = 0.02
+_TAIL_BYTES = 4096
 
 
 class Gated:
@@ -122,6 +123,19 @@ async def end(pid: int, mark: str, patience_s: float) -> None:
     _signal(pid, signal.SIGKILL)
     while is_same(pid, mark):
         await asyncio.sleep(_LOOK_S)
+
+
+def last_words(log: Path) -> str:
+    """The last line of what a process printed, as the end of a sentence about it."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    shown = "".join(c if c.isprintable() else "?" for c in last)[:200]
+    return f"; its log ends: {shown} ({log})" if shown else f" ({log})"
 
 
 def _signal(group: int, number: signal.Signals) -> None:

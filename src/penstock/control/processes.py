@@ -21,7 +21,6 @@ from penstock.engine.live.client import CHAT, COMPLETIONS, EngineClient, Patienc
 _LOOK_S = 0.1
 _HEALTH_S = 5.0
 _MOST_LOG_BYTES = 64 * 2**20
-_TAIL_BYTES = 4096
 
 
 class ProcessEngines:
@@ -85,10 +84,11 @@ class ProcessEngines:
         until_s = time.monotonic() + self._start_s
         while not await self._answers(instance):
             if not self.lives(instance):
-                raise EngineError(f"it ended while it started{_said(instance)}")
+                raise EngineError("it ended while it started"
+                                  f"{process.last_words(Path(instance.log))}")
             if time.monotonic() > until_s:
                 raise EngineError(f"it did not answer within {self._start_s:g} s"
-                                  f"{_said(instance)}")
+                                  f"{process.last_words(Path(instance.log))}")
             await asyncio.sleep(_LOOK_S)
 
     async def _answers(self, instance: Instance) -> bool:
@@ -116,16 +116,3 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
-
-
-def _said(instance: Instance) -> str:
-    """The last line of an engine's log."""
-    try:
-        with Path(instance.log).open("rb") as log:
-            log.seek(max(0, log.seek(0, 2) - _TAIL_BYTES))
-            lines = log.read().decode(errors="replace").split("\n")
-    except OSError:
-        return ""
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    shown = "".join(c if c.isprintable() else "?" for c in last)[:200]
-    return f"; its log ends: {shown} ({instance.log})" if shown else f" ({instance.log})"

@@ -22,7 +22,8 @@ FULL = deployment(
     "full", options={"speed": 10.0, "model": "x.gguf"}, state=State.UNHEALTHY, reason="gone",
     profile="/p", placement=PLACEMENT, instance=Instance("http://127.0.0.1:1", 4711, "99", "a.log"),
     wish=Wish(Wishes("min_lat", 3.0, precisions=frozenset({"int4"}), others=(Traffic(1.0, 0.5),)),
-              Configuration(Parallelism(1, 2), "int4", "fp16"), 20, 2, "maveriq", {"llama-2-7b_int4_False_None": 87.1}),
+              Configuration(Parallelism(1, 2), "int4", "fp16"), 20, 2, "maveriq",
+              {"llama-2-7b_int4_False_None": 87.1}),
     configuration=Configuration(Parallelism(1, 2), "int4", "fp16"),
     expected=Expected(Prediction(1.0, 0.5, 2.0, 0.9, "cuts", ("long",)), None),
     num_failures=2, retry_s=8.0)
