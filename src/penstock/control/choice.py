@@ -1,13 +1,18 @@
 """Which configuration a deployment gets and where its layers lie, or why it gets none."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from penstock.catalog.catalog import load_catalog
 from penstock.control.commands import ONE_ACCELERATOR
 from penstock.control.deployments import Deployment, Expected, RefusedError, Wish
+from penstock.control.documents import (
+    configuration_document,
+    expected_document,
+    placement_document,
+)
 from penstock.control.site import Site
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError, nearest
@@ -211,33 +216,6 @@ def _bare_footprint(model: str, subject: Subject, configuration: Configuration,
         - layer_bytes * layers / spread.pipeline
     return Footprint(model, layers, spread.tensor, spread.pipeline, max(1, round(layer_bytes)),
                      fixed_bytes=max(0, round(rest)))
-
-
-# -- for programs ---------------------------------------------------------------------------------
-
-
-def configuration_document(configuration: Configuration) -> dict[str, Any]:
-    """A configuration as JSON."""
-    spread = configuration.parallelism
-    return {"configuration": configuration.name, "tensor": spread.tensor,
-            "pipeline": spread.pipeline, "precision": configuration.precision,
-            "kv_precision": configuration.kv_precision}
-
-
-def placement_document(placed: Placement) -> dict[str, Any]:
-    """Where layers lie, and what each accelerator gives."""
-    return {"layers_by_stage": list(placed.layer_map),
-            "devices_by_stage": [list(stage.device_ids) for stage in placed.stages],
-            "bytes_by_device": {str(device): taken
-                                for device, taken in sorted(placed.bytes_by_device.items())}}
-
-
-def expected_document(expected: Expected | None) -> dict[str, Any]:
-    """Predictions with their intervals."""
-    if expected is None:
-        return {"latency_s": None, "memory_bytes": None}
-    return {name: None if one is None else asdict(one) for name, one in
-            (("latency_s", expected.latency_s), ("memory_bytes", expected.memory_bytes))}
 
 
 def _document(one: Deployment, wish: Wish, choice: Choice, found: Options,

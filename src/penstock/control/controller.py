@@ -39,6 +39,10 @@ from penstock.policy.place.values import Device, Infeasible
 _TRIES = 3
 _LONGEST_NAME = 64
 
+class UnknownDeploymentError(InputError):
+    """Nobody registered that name."""
+
+
 class Controller:
     """The deployments of a site. One object belongs to one event loop; call ``recover`` first and
     ``close`` at the end. Engines go on after it."""
@@ -67,8 +71,8 @@ class Controller:
     def show(self, name: str) -> Deployment:
         """One deployment. Raises InputError for a name that nobody registered."""
         if name not in self._all:
-            raise InputError(f"deployment: {name[:60]!r} is unknown"
-                             f"{nearest(name[:60], self._all)}")
+            raise UnknownDeploymentError(f"deployment: {name[:60]!r} is unknown"
+                                         f"{nearest(name[:60], self._all)}")
         return self._all[name]
 
     def events(self, name: str) -> list[Event]:

@@ -58,15 +58,15 @@ class Engines(Protocol):
 class SimulatedEngines:
     """Deployments that answer when their estimate says, without an engine.
 
-    ``sleep`` lets time pass. Loading takes ``load_s``. What was started lives until it is stopped
-    or until ``kill``, which stands for a crash.
+    ``sleep`` lets time pass. Loading takes the deployment's option ``load_s``, or this one. What
+    was started lives until it is stopped or until ``kill``, which stands for a crash. With
+    ``lasting``, whatever an earlier process recorded as started is there.
     """
 
     def __init__(self, sleep: Callable[[float], Awaitable[object]], load_s: float = 0.0,
                  *, lasting: bool = False) -> None:
         self._sleep = sleep
         self._load_s = load_s
-        # Of a process of its own each, as commands are: whatever was recorded as started is there.
         self._lasting = lasting
         self._gone: set[str] = set()
         self.living: set[str] = set()
@@ -75,7 +75,7 @@ class SimulatedEngines:
         url = f"sim:{one.name}:{one.since_s:g}:{one.num_failures}"
         begun(Instance(url))
         self.living.add(url)
-        await self._sleep(self._load_s)
+        await self._sleep(one.options.get("load_s", self._load_s))
         if url not in self.living:
             raise EngineError("it died while it started")
 
