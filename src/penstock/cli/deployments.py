@@ -73,6 +73,10 @@ def profile(
     design: Annotated[str | None, typer.Option(
         "--design", metavar="penstock|maveriq", show_default=False,
         help="Which cuts, settings and lengths.")] = None,
+    depths: Annotated[str | None, typer.Option(
+        "--depths", metavar="N[,N...]", show_default=False,
+        help="Further numbers of layers to run on one accelerator, such as all of them: then "
+             "weights are fitted to the whole model, too.")] = None,
     budget_s: Annotated[float | None, typer.Option(
         "--budget-s", min=0.001, metavar="SECONDS", show_default=False,
         help="Stop when this time is spent; the same command goes on later.")] = None,
@@ -83,10 +87,12 @@ def profile(
 ) -> int:
     """Measure fingerprints of a deployment's model, as `penstock profile fingerprint` does."""
     from penstock.cli.deployments_input import ask, given, listed, settings, show_one
+    from penstock.cli.profile_input import whole_numbers
 
     order = given(path=None if path is None else str(path.resolve()), engine=engine,
-                  precisions=listed(precisions), design=design, budget_s=budget_s, seed=seed,
-                  settings=settings(options), wait=True)
+                  precisions=listed(precisions), design=design,
+                  depths=None if depths is None else whole_numbers("--depths", depths),
+                  budget_s=budget_s, seed=seed, settings=settings(options), wait=True)
     return ask(folder, "profile", name, order, show_one, as_json=as_json, title="profiling")
 
 

@@ -163,7 +163,9 @@ def profile_runs(path: Path, model: str, spec: ModelSpec) -> list[ProfiledRun]:
     if not runs:
         raise InputError(f"{path}: no batches were measured there; penstock profile fingerprint "
                          "makes such a profile")
-    return runs
+    # The estimator knows no length of prompts: those of one length, the shortest, are comparable.
+    shortest = min(run.prompt_tokens or 0 for run in runs)
+    return [run for run in runs if (run.prompt_tokens or 0) == shortest]
 
 
 def usual_estimator(subject: Subject, model: str, runs: Sequence[ProfiledRun]) -> Estimator:

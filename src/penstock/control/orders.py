@@ -50,6 +50,8 @@ class ProfileOrder(Waiting):
                                "what the deployment runs on.")
     precisions: list[str] = Field([], description="Weights' number formats to measure.")
     design: str | None = Field(None, description="penstock or maveriq.")
+    depths: list[Count] = Field([], description="Further numbers of layers to run on one "
+                                "accelerator, such as all of them.")
     budget_s: Seconds | None = Field(None, description="Stop after so long.")
     seed: Annotated[int, Field(ge=0)] | None = Field(None, description="Seed of weights.")
     settings: dict[str, str | int | float | bool] = Field({}, description="As `penstock profile "

@@ -25,8 +25,8 @@ class Profiler:
     async def profile(self, one: Deployment, options: Mapping[str, Any],
                       begun: Callable[[Instance], None]) -> str:
         """The path of the profile. ``options``: ``path`` of one to take over; otherwise ``engine``,
-        ``precisions``, ``design``, ``budget_s``, ``seed`` and ``settings`` as `penstock profile
-        fingerprint` has them. Raises EngineError, InputError."""
+        ``precisions``, ``design``, ``depths``, ``budget_s``, ``seed`` and ``settings`` as
+        `penstock profile fingerprint` has them. Raises EngineError, InputError."""
         if path := options.get("path"):
             return await asyncio.to_thread(self._checked, one, Path(path))
         folder = self._site.profile_folder(one.name)
@@ -64,6 +64,8 @@ class Profiler:
         more = [part for name, option in (("design", "--design"), ("budget_s", "--budget-s"),
                                           ("seed", "--seed"))
                 if options.get(name) is not None for part in (option, str(options[name]))]
+        if depths := options.get("depths"):
+            more += ["--depths", ",".join(map(str, depths))]
         if precisions:
             more += ["--precision", ",".join(precisions)]
         more += [part for key, value in settings.items()
