@@ -19,6 +19,7 @@ from penstock.cli.profile_input import (
     MinRepeats,
     Model,
     Out,
+    Passes,
     Pipeline,
     Precision,
     Precisions,
@@ -154,8 +155,9 @@ def fingerprint(
     )] = None,
     precision: Precisions = None, kv_precision: KvPrecision = None, kv_tokens: KvTokens = None,
     settings: With = None, tolerance: Tolerance = 0.05, min_repeats: MinRepeats = 5,
-    max_repeats: MaxRepeats = 30, warm_ups: WarmUps = 2, budget_s: Budget = None,
-    share: Share = 1.0, clock: Clock = "wall", seed: ProfileSeed = 0, as_json: AsJson = False,
+    max_repeats: MaxRepeats = 30, warm_ups: WarmUps = 2, passes: Passes = 1,
+    budget_s: Budget = None, share: Share = 1.0, clock: Clock = "wall", seed: ProfileSeed = 0,
+    as_json: AsJson = False,
 ) -> int:
     """Time cuts of the model to one layer and two (per pipeline stage) in many settings.
 
@@ -165,7 +167,8 @@ def fingerprint(
     from penstock.profile.run import profile_fingerprint
 
     given = Given(model, engine, out, settings or (), precision, kv_precision, kv_tokens,
-                  tolerance, min_repeats, max_repeats, warm_ups, budget_s, share, clock, seed)
+                  tolerance, min_repeats, max_repeats, warm_ups, budget_s, share, clock, seed,
+                  passes=passes)
     with session_of(given, "fingerprints") as session:
         record = profile_fingerprint(session, design, given.precisions(session),
                                      whole_numbers("--depths", depths) if depths else ())

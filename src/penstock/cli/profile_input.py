@@ -61,6 +61,9 @@ MaxRepeats = Annotated[int, typer.Option(
 WarmUps = Annotated[int, typer.Option(
     "--warm-ups", min=0, max=1000, metavar="N",
     help="Runs before each point's repeats, kept but not counted.")]
+Passes = Annotated[int, typer.Option(
+    "--passes", min=1, max=1000, metavar="N",
+    help="Spread the least number of repeats over N rounds through all configurations.")]
 Budget = Annotated[float | None, typer.Option(
     "--budget-s", min=0.001, metavar="SECONDS", show_default=False,
     help="Stop when this time is spent; the same command goes on later.")]
@@ -100,6 +103,7 @@ class Given:
     clock: str
     seed: int
     layers: int | None = None
+    passes: int = 1
 
     def precisions(self, session: "Session") -> list[tuple[str, str]]:
         """Pairs of the weights' and the cache's number format."""
@@ -156,7 +160,7 @@ def session_of(given: Given, title: str, *, from_files: bool = False) -> "Iterat
         options = _engine_options(given, Path(scratch), catalog, from_files=from_files)
         engine = make_engine(given.engine, architecture, engine_clock, options)
         effort = Effort(given.tolerance, given.min_repeats, given.max_repeats, given.warm_ups,
-                        given.budget_s, given.share)
+                        given.budget_s, given.share, given.passes)
 
         def on_row(one: "Measurement") -> None:
             update(_said(one))

@@ -7,7 +7,7 @@ from pathlib import Path
 from penstock.core.errors import InputError
 from penstock.perf.profiles.points import Configuration, Measurement
 from penstock.profile.engine import OutOfMemoryError, Room
-from penstock.profile.machine import load_average, process_read_bytes
+from penstock.profile.machine import load_average, process_read_bytes, release_memory
 from penstock.profile.measure import Profiler, one_line
 from penstock.profile.page_cache import cached_share, evict, state, total_bytes, warm
 
@@ -60,9 +60,11 @@ def _load_once(profiler: Profiler, configuration: Configuration, room: Room, fil
     try:
         engine.load(configuration, room)
         loaded_s = clocks.now()
+        release_memory()
         memory = engine.memory()
+        began_s = clocks.now()
         engine.run(1, 1, 1)
-        ready_s, read_after = clocks.now(), process_read_bytes()
+        ready_s, read_after = loaded_s + clocks.now() - began_s, process_read_bytes()
         rows.append(replace(
             blank, seconds=loaded_s - started_s, first_token_s=ready_s - started_s,
             cpu_s=clocks.cpu() - cpu_s, memory_loaded_bytes=memory.held_bytes,

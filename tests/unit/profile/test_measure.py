@@ -235,3 +235,28 @@ def test_another_configuration_or_room_is_another_load(tmp_path: Path) -> None:
     measuring.measure(point(3, configuration=other), ROOM)
     assert len(engine.loads) == 3
     assert engine.unloads == 2
+
+
+def test_passes_go_there_and_back_through_the_configurations(tmp_path: Path) -> None:
+    engine = ScriptedEngine(VirtualClock())
+    other = replace(WHOLE, layers_by_stage=(2,))
+    effort = Effort(min_repeats=6, passes=3, num_warm_ups=1)
+    groups = [[point(1), point(2)], [point(1, configuration=other)]]
+    profiler(tmp_path, engine, effort).measure_all(groups)
+    # The end of one pass is the beginning of the next: nothing is loaded between.
+    assert engine.loads == [WHOLE, other, WHOLE, other]
+    rows = read_profile(tmp_path).counted
+    assert {key: len([one for one in rows if one.key == key]) for key in {one.key for one in rows}
+            } == dict.fromkeys((point(1).key, point(2).key,
+                                point(1, configuration=other).key), 6)
+    assert [one.repeat for one in rows if one.key == point(2).key] == list(range(6))
+    num = len(engine.runs)
+    profiler(tmp_path, engine, effort).measure_all(groups)
+    assert len(engine.runs) == num
+
+
+def test_only_the_last_pass_repeats_until_it_is_sure(tmp_path: Path) -> None:
+    assert Effort(min_repeats=5, max_repeats=30, passes=2).of_pass(0) == Effort(
+        min_repeats=3, max_repeats=3, passes=2)
+    whole = Effort(min_repeats=5, max_repeats=30, passes=2)
+    assert whole.of_pass(1) is whole
