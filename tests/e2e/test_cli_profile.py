@@ -195,6 +195,8 @@ def test_import_of_guidellm(penstock, folder, repository):
     (("model", "llama-3-8b", *SIM, "--prompt-tokens", "9000"), "exceed the model's context"),
     (("model", "llama-3-8b", *SIM, "--layers", "33"), "33 layers; it has 32"),
     (("model", "llama-3-8b", *SIM, "--precision", "int5"), "'int5' is unknown"),
+    (("model", "llama-3-8b", *SIM, "--precision", "bf16,fp8"),
+     "--precision bf16,fp8: expected one"),
     (("model", "llama-3-8b", *SIM, "--clock", "sun"), "expected wall or cpu"),
     (("model", "llama-3-8b", *SIM, "--min-repeats", "31"), "more than --max-repeats 30"),
     (("model", "llama-3-8b", *SIM, "--pipeline", "40"), "fewer than stages"),

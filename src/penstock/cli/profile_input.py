@@ -117,6 +117,8 @@ class Given:
         from penstock.profile.design import Setting
 
         architecture = session.architecture
+        if precision is None and "," in (self.precision or ""):
+            raise InputError(f"--precision {str(self.precision)[:40]}: expected one")
         weights, cache = precision or self.precisions(session)[0]
         return Setting(tensor, pipeline, weights, cache).configuration(
             architecture.name, self.layers or architecture.spec.num_layers)

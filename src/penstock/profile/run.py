@@ -50,9 +50,12 @@ class Session:
     def subject(self) -> dict[str, Any]:
         """What the measurements are of."""
         weights = self.architecture.weights
+        shape = asdict(self.architecture.spec)
+        del shape["source"]  # a path, which may be told in more than one way
         return {"simulated": False, **self.engine.describe(), "model": self.architecture.name,
-                "architecture": asdict(self.architecture.spec), "clock": self.clock,
-                "weights_from": f"random, seed {self.seed}" if weights is None else str(weights)}
+                "architecture": shape, "clock": self.clock,
+                "weights_from": f"random, seed {self.seed}" if weights is None
+                else str(weights.resolve())}
 
     def machine(self, gpus: Gpus) -> dict[str, Any]:
         """Where they are made; nowhere when they are simulated."""

@@ -85,11 +85,19 @@ def test_counters_of_all_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus = Gpus()
     assert len(gpus) == 2
     assert gpus.read() == GpuCounters(0.75, 300.0, 1500.0, 61.0)
-    assert gpus.memory_bytes() == 21.0
+    assert gpus.memory_bytes() == 0.0
     described = gpus.describe()
     assert described["driver"] == "550.54"
     assert described["devices"][1] == {"name": "GPU 1", "memory_bytes": 80,
                                        "max_sm_clock_mhz": 1980, "power_limit_w": 700.0}
+
+
+def test_memory_of_others_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = fake_nvml(2)
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    gpus = Gpus()
+    library.nvmlDeviceGetMemoryInfo = lambda handle: SimpleNamespace(total=80, used=35)
+    assert gpus.memory_bytes() == 70.0 - 21.0
 
 
 def test_a_counter_that_is_not_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

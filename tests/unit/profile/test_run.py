@@ -135,4 +135,5 @@ def test_a_local_checkpoint_is_named(tmp_path: Path) -> None:
     made = session(tmp_path, ScriptedEngine(VirtualClock()))
     weights = tmp_path / "weights"
     assert replace(made, architecture=replace(ARCHITECTURE, weights=weights)).subject[
-        "weights_from"] == str(weights)
+        "weights_from"] == str(weights.resolve())
+    assert "source" not in made.subject["architecture"]

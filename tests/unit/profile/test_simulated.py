@@ -96,7 +96,7 @@ def test_what_it_cannot_run() -> None:
 
 @pytest.mark.parametrize(("name", "library", "said"), [
     ("transformers", "transformers", r"pip install 'penstock\[transformers\]'"),
-    ("vllm", "vllm", "needs vLLM"),
+    ("vllm", "vllm", r"pip install 'penstock\[vllm\]'"),
 ])
 def test_an_engine_that_is_not_installed_names_what_brings_it(
         name: str, library: str, said: str, tmp_path: Path,

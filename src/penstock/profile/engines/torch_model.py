@@ -9,6 +9,7 @@ from penstock.core.errors import InputError, nearest
 from penstock.core.units import GIB
 from penstock.perf.profiles.points import Configuration
 from penstock.profile.architecture import Architecture
+from penstock.profile.counters import Gpus
 from penstock.profile.engine import BatchTimes, Memory, OutOfMemoryError, Room, batch_times
 from penstock.profile.engines.checkpoint import (
     DTYPES,
@@ -39,6 +40,7 @@ class TorchEngine:
                  num_threads: int = 0, seed: int = 0, scratch: Path | None = None,
                  memory_bytes: float | None = None) -> None:
         """Raises InputError without the extra, and for a device that is not there."""
+        self._gpus = Gpus()
         self._torch, _ = libraries("--engine transformers")
         if architecture.is_gguf:
             raise InputError(f"{architecture.weights}: transformers does not run GGUF files; use "
@@ -151,9 +153,8 @@ class TorchEngine:
         cuda = self._torch.cuda
         peak = float(cuda.max_memory_reserved())
         cuda.reset_peak_memory_stats()
-        # With what the driver keeps for the process: all that others could have had.
-        free, total = cuda.mem_get_info()
-        return Memory(float(total - free), peak)
+        held = self._gpus.memory_bytes()  # with what the driver keeps for the process
+        return Memory(float(cuda.memory_reserved()) if held is None else held, peak)
 
     # -- parts ----------------------------------------------------------------------------------
 

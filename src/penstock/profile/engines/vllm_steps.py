@@ -47,6 +47,7 @@ class VllmEngine:
         """``from_files`` writes random weights to ``scratch`` and reads them from there at every
         load. Raises InputError without vLLM."""
         _set_environment(num_threads)
+        self._gpus = Gpus()
         self._vllm, self._torch = _libraries()
         if architecture.is_gguf:
             raise InputError(f"{architecture.weights}: vLLM does not run it as it is; use --engine "
@@ -63,7 +64,6 @@ class VllmEngine:
         self._seed = seed
         self._num_threads = num_threads
         self._numbers = count()
-        self._gpus = Gpus()
         self._engine: Any = None
         self._capacity = (0, 0)  # sequences, tokens
 
@@ -160,9 +160,8 @@ class VllmEngine:
         if not self._is_gpu:
             return Memory(process_memory_bytes(), kv_tokens=self._kv_tokens)
         held = self._gpus.memory_bytes()
-        if held is None:
-            free, total = self._torch.cuda.mem_get_info()
-            held = float(total - free)
+        if held is None:  # without NVML, what torch keeps in this process
+            held = float(self._torch.cuda.memory_reserved())
         return Memory(held, kv_tokens=self._kv_tokens)
 
     # -- parts ----------------------------------------------------------------------------------
@@ -254,8 +253,8 @@ def _libraries() -> tuple[Any, Any]:
         import vllm.engine.arg_utils
         import vllm.v1.engine.llm_engine
     except ImportError as error:
-        raise InputError("--engine vllm needs vLLM in this environment (pip install 'vllm>=0.11'); "
-                         f"importing it failed with: {str(error)[:120]}") from error
+        raise InputError("--engine vllm needs vLLM, which the extra 'vllm' brings: pip install "
+                         f"'penstock[vllm]' (importing it: {str(error)[:120]})") from error
     return vllm, torch
 
 
