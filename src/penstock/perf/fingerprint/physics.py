@@ -196,8 +196,12 @@ def kind_of(precision: str) -> int:
 
 
 def width_of(precision: str) -> float:
-    """Bytes of one weight; a method after an underscore changes nothing about them."""
-    return BYTES_PER_VALUE[precision.partition("_")[0]]
+    """Bytes of one value; a method after an underscore changes nothing about them. Raises
+    InputError for a precision that is unknown."""
+    width = BYTES_PER_VALUE.get(precision.partition("_")[0])
+    if width is None:
+        raise InputError(f"precision: {precision!r} is unknown{nearest(precision, PRECISIONS)}")
+    return width
 
 
 def rank_shares(tensor: int) -> list[float]:
