@@ -24,6 +24,7 @@ COMMANDS = {
     "catalog": "penstock.cli.catalog",
     "profile": "penstock.cli.profile",
     "fit": "penstock.cli.fit",
+    "estimate": "penstock.cli.estimate",
     "collect": "penstock.cli.collect",
     "train": "penstock.cli.train",
     "queue": "penstock.cli.queue",
