@@ -15,7 +15,7 @@ from profiling import (
 from vllm_engine import prepare
 
 from penstock.core.errors import InputError
-from penstock.perf.profiles.points import Configuration
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.profile.engine import Room
 
 pytestmark = [
@@ -59,10 +59,10 @@ def test_prompts_longer_than_a_step_take_several(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("configuration", "said"), [
-    (Configuration("tiny", (4,), "int4", "fp16"), "precision 'int4': not with vLLM"),
-    (Configuration("tiny", (4,), "fp32", "int4"), "kv_precision 'int4': not with vLLM"),
-    (Configuration("tiny", (4,), "fp32", "fp16"), "vLLM keeps fp32 or fp8"),
-    (Configuration("tiny", (2, 2), "fp32", "fp32"), "accelerators are here")])
-def test_what_it_cannot_run(tmp_path: Path, configuration: Configuration, said: str) -> None:
+    (ModelConfiguration("tiny", (4,), "int4", "fp16"), "precision 'int4': not with vLLM"),
+    (ModelConfiguration("tiny", (4,), "fp32", "int4"), "kv_precision 'int4': not with vLLM"),
+    (ModelConfiguration("tiny", (4,), "fp32", "fp16"), "vLLM keeps fp32 or fp8"),
+    (ModelConfiguration("tiny", (2, 2), "fp32", "fp32"), "accelerators are here")])
+def test_what_it_cannot_run(tmp_path: Path, configuration: ModelConfiguration, said: str) -> None:
     with pytest.raises(InputError, match=said):
         engine("vllm", tmp_path / "s").check(configuration)

@@ -12,7 +12,7 @@ import typer
 from penstock.core.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from penstock.perf.profiles.points import Configuration, Measurement
+    from penstock.perf.profiles.points import Measurement, ModelConfiguration
     from penstock.perf.profiles.summary import PointSummary
     from penstock.profile.make import EngineOptions
     from penstock.profile.record import Record
@@ -112,16 +112,18 @@ class Given:
         return [(one, self.kv_precision or _usual_kv(self.engine, one, usual)) for one in found]
 
     def configuration(self, session: "Session", tensor: int = 1, pipeline: int = 1,
-                      precision: tuple[str, str] | None = None) -> "Configuration":
+                      precision: tuple[str, str] | None = None) -> "ModelConfiguration":
         """The configuration of commands that measure one."""
-        from penstock.profile.design import Setting
+        from penstock.core.configuration import Configuration
+        from penstock.core.hardware import Parallelism
+        from penstock.profile.design import spread
 
         architecture = session.architecture
         if precision is None and "," in (self.precision or ""):
             raise InputError(f"--precision {str(self.precision)[:40]}: expected one")
         weights, cache = precision or self.precisions(session)[0]
-        return Setting(tensor, pipeline, weights, cache).configuration(
-            architecture.name, self.layers or architecture.spec.num_layers)
+        return spread(architecture.name, self.layers or architecture.spec.num_layers,
+                      Configuration(Parallelism(tensor, pipeline), weights, cache))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from penstock.core.errors import InputError
-from penstock.perf.profiles.points import Configuration, Measurement
+from penstock.perf.profiles.points import Measurement, ModelConfiguration
 from penstock.profile.engine import OutOfMemoryError, Room
 from penstock.profile.machine import load_average, process_read_bytes, release_memory
 from penstock.profile.measure import Profiler, one_line
@@ -14,7 +14,7 @@ from penstock.profile.page_cache import cached_share, evict, state, total_bytes,
 COLD, WARM, IN_MEMORY = "cold", "warm", "in_memory"
 
 
-def measure_loads(profiler: Profiler, configuration: Configuration, room: Room, num_loops: int,
+def measure_loads(profiler: Profiler, configuration: ModelConfiguration, room: Room, num_loops: int,
                   on_row: Callable[[Measurement], None] = lambda _: None) -> None:
     """Load and unload ``num_loops`` times from each state of the page cache.
 
@@ -41,9 +41,9 @@ def measure_loads(profiler: Profiler, configuration: Configuration, room: Room, 
             return
 
 
-def _load_once(profiler: Profiler, configuration: Configuration, room: Room, files: Sequence[Path],
-               wanted: str, number: int, on_row: Callable[[Measurement], None], *,
-               warm_up: bool = False) -> bool:
+def _load_once(profiler: Profiler, configuration: ModelConfiguration, room: Room,
+               files: Sequence[Path], wanted: str, number: int,
+               on_row: Callable[[Measurement], None], *, warm_up: bool = False) -> bool:
     """One load, a token to see that it is ready, one unload; whether it went well."""
     engine, clocks, record = profiler.engine, profiler.clocks, profiler.record
     profiler.unload()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from penstock.core.errors import InputError
 from penstock.core.units import ceil_div
-from penstock.perf.profiles.points import Configuration, Measurement, Outcome
+from penstock.perf.profiles.points import Measurement, ModelConfiguration, Outcome
 from penstock.perf.profiles.stability import median_interval
 from penstock.perf.profiles.summary import PointSummary, summary
 from penstock.profile.counters import Gpus
@@ -79,9 +79,9 @@ class Profiler:
         self._gpus = gpus
         self._on_row = on_row
         self._started_s = clocks.now()
-        self._loaded: tuple[Configuration, Room] | None = None
+        self._loaded: tuple[ModelConfiguration, Room] | None = None
         self._loaded_bytes: float | None = None
-        self._refused: dict[tuple[Configuration, Room], tuple[Outcome, str]] = {}
+        self._refused: dict[tuple[ModelConfiguration, Room], tuple[Outcome, str]] = {}
 
     # -- time -----------------------------------------------------------------------------------
 
@@ -216,7 +216,7 @@ class Profiler:
 
     # -- the engine -----------------------------------------------------------------------------
 
-    def load(self, configuration: Configuration, room: Room) -> tuple[Outcome, str] | None:
+    def load(self, configuration: ModelConfiguration, room: Room) -> tuple[Outcome, str] | None:
         """Have the engine hold this configuration; how and why it could not, if so."""
         if self._loaded == (configuration, room):
             return None

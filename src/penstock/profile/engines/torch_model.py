@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.core.errors import InputError, nearest
 from penstock.core.units import GIB
-from penstock.perf.profiles.points import Configuration
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.profile.architecture import Architecture
 from penstock.profile.counters import Gpus
 from penstock.profile.engine import BatchTimes, Memory, OutOfMemoryError, Room, batch_times
@@ -59,7 +59,7 @@ class TorchEngine:
         self._scratch = scratch
         self._limit_bytes = memory_bytes
         self._model: Any = None
-        self._configuration: Configuration | None = None
+        self._configuration: ModelConfiguration | None = None
 
     def describe(self) -> Mapping[str, Any]:
         torch = self._torch
@@ -75,7 +75,7 @@ class TorchEngine:
     def most_accelerators(self) -> int:
         return 1
 
-    def check(self, configuration: Configuration) -> None:
+    def check(self, configuration: ModelConfiguration) -> None:
         if configuration.precision not in DTYPES:
             raise InputError(f"precision {configuration.precision!r}: not with transformers"
                              f"{nearest(configuration.precision, DTYPES)}")
@@ -86,7 +86,7 @@ class TorchEngine:
             raise InputError("tensor and pipeline: transformers runs on one device here; expected "
                              "1 of each")
 
-    def prepare(self, configuration: Configuration) -> Sequence[Path]:
+    def prepare(self, configuration: ModelConfiguration) -> Sequence[Path]:
         cut = self._architecture.cut(configuration.num_layers)
         folder = cut.weights
         if folder is None:
@@ -96,7 +96,7 @@ class TorchEngine:
             random_checkpoint(cut, configuration.precision, self._seed, folder)
         return weight_files(folder)
 
-    def load(self, configuration: Configuration, room: Room) -> None:
+    def load(self, configuration: ModelConfiguration, room: Room) -> None:
         self.check(configuration)
         cut = self._architecture.cut(configuration.num_layers)
         self._expect(cut.spec.weight_bytes(configuration.precision), "weights")
@@ -158,7 +158,7 @@ class TorchEngine:
 
     # -- parts ----------------------------------------------------------------------------------
 
-    def _found(self, cut: Architecture, configuration: Configuration) -> Any:
+    def _found(self, cut: Architecture, configuration: ModelConfiguration) -> Any:
         """The checkpoint's model, that of the scratch folder, or one drawn in memory."""
         folder = cut.weights
         if folder is None and self._scratch is not None:
@@ -171,7 +171,7 @@ class TorchEngine:
         if self._device == "cuda":
             self._torch.cuda.synchronize()
 
-    def _activation_bytes(self, cut: Architecture, configuration: Configuration, batch: int,
+    def _activation_bytes(self, cut: Architecture, configuration: ModelConfiguration, batch: int,
                           prompt_tokens: int) -> float:
         """Rough: the widest tensor of a feed-forward and the logits, in the model's format."""
         spec = cut.spec

@@ -12,7 +12,7 @@ from typing import Any
 
 from penstock.core.errors import InputError, nearest
 from penstock.core.units import GIB, ceil_div
-from penstock.perf.profiles.points import Configuration
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.profile.architecture import Architecture
 from penstock.profile.counters import Gpus
 from penstock.profile.engine import BatchTimes, Memory, OutOfMemoryError, Room, batch_times
@@ -81,7 +81,7 @@ class VllmEngine:
     def most_accelerators(self) -> int:
         return self._num
 
-    def check(self, configuration: Configuration) -> None:
+    def check(self, configuration: ModelConfiguration) -> None:
         for name, value, valid in (
                 ("precision", configuration.precision, {**DTYPES, **_QUANTIZATIONS}),
                 ("kv_precision", configuration.kv_precision, _KV_TYPES)):
@@ -99,11 +99,11 @@ class VllmEngine:
             raise InputError(f"tensor {configuration.tensor} does not divide the model's {heads} "
                              "heads")
 
-    def prepare(self, configuration: Configuration) -> Sequence[Path]:
+    def prepare(self, configuration: ModelConfiguration) -> Sequence[Path]:
         folder = self._folder(configuration)
         return weight_files(folder) if self._from_files else ()
 
-    def load(self, configuration: Configuration, room: Room) -> None:
+    def load(self, configuration: ModelConfiguration, room: Room) -> None:
         self.check(configuration)
         folder = self._folder(configuration)
         try:
@@ -175,7 +175,7 @@ class VllmEngine:
         """Whether steps are planned before the last one has ended: then not each ends here."""
         return getattr(self._engine.engine_core.engine_core, "batch_queue", None) is not None
 
-    def _folder(self, configuration: Configuration) -> Path:
+    def _folder(self, configuration: ModelConfiguration) -> Path:
         cut = self._architecture.cut(configuration.num_layers)
         if cut.weights is not None:
             return cut.weights
@@ -188,7 +188,7 @@ class VllmEngine:
             (folder / "config.json").write_text(json.dumps(dict(cut.config)), encoding="utf-8")
         return folder
 
-    def _arguments(self, configuration: Configuration, room: Room, folder: Path
+    def _arguments(self, configuration: ModelConfiguration, room: Room, folder: Path
                    ) -> dict[str, Any]:
         cut = self._architecture.cut(configuration.num_layers)
         precision = configuration.precision
