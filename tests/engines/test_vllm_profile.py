@@ -16,7 +16,7 @@ from vllm_engine import prepare
 
 from penstock.core.errors import InputError
 from penstock.perf.profiles.points import ModelConfiguration
-from penstock.profile.engine import Room
+from penstock.profile.engine import OutOfMemoryError, Room
 
 pytestmark = [
     pytest.mark.skipif(find_spec("vllm") is None,
@@ -45,6 +45,17 @@ def test_batches_up_to_a_full_cache(tmp_path: Path) -> None:
 
 def test_loads(tmp_path: Path) -> None:
     check_loads(engine("vllm", tmp_path / "s", from_files=True), tmp_path / "p")
+
+
+def test_a_load_that_fails_leaves_nothing_in_the_way_of_the_next(tmp_path: Path) -> None:
+    found = engine("vllm", tmp_path / "s")
+    with pytest.raises(OutOfMemoryError):
+        found.load(WHOLE, Room(2, 60, 10**10))
+    found.unload()
+    found.load(WHOLE, Room(2, 60, 120))
+    assert found.run(2, 8, 2).end_s > 0.0
+    found.unload()
+    found.unload()
 
 
 def test_prompts_longer_than_a_step_take_several(tmp_path: Path) -> None:

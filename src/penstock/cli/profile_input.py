@@ -160,7 +160,8 @@ def session_of(given: Given, title: str, *, from_files: bool = False) -> "Iterat
         virtual = VirtualClock()
         clocks = Clocks(virtual, virtual.sleep, virtual, time.time)
         engine_clock, clock_name = virtual, "simulated"
-    with TemporaryDirectory(prefix="penstock-profile-") as scratch, progress(title) as update:
+    with (_only_results_on_stdout(), TemporaryDirectory(prefix="penstock-profile-") as scratch,
+          progress(title) as update):
         options = _engine_options(given, Path(scratch), catalog, from_files=from_files)
         engine = make_engine(given.engine, architecture, engine_clock, options)
         effort = Effort(given.tolerance, given.min_repeats, given.max_repeats, given.warm_ups,
@@ -171,6 +172,23 @@ def session_of(given: Given, title: str, *, from_files: bool = False) -> "Iterat
 
         yield Session(architecture, engine, given.out, effort, clocks, clock_name, given.kv_tokens,
                       given.seed, on_row)
+
+
+@contextmanager
+def _only_results_on_stdout() -> Iterator[None]:
+    """Whatever an engine's library writes there meanwhile goes to stderr."""
+    import os
+    import sys
+
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _engine_options(given: Given, scratch: Path, catalog: Any, *, from_files: bool

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -65,6 +66,7 @@ class VllmEngine:
         self._num_threads = num_threads
         self._numbers = count()
         self._engine: Any = None
+        self._touched = False
         self._capacity = (0, 0)  # sequences, tokens
 
     def describe(self) -> Mapping[str, Any]:
@@ -106,6 +108,7 @@ class VllmEngine:
     def load(self, configuration: ModelConfiguration, room: Room) -> None:
         self.check(configuration)
         folder = self._folder(configuration)
+        self._touched = True
         try:
             self._engine = self._vllm.v1.engine.llm_engine.LLMEngine.from_engine_args(
                 self._vllm.engine.arg_utils.EngineArgs(**self._arguments(configuration, room,
@@ -116,11 +119,14 @@ class VllmEngine:
         self._capacity = room.max_batch, (cache.num_gpu_blocks - 1) * cache.block_size
 
     def unload(self) -> None:
-        if self._engine is None:
+        if not self._touched:
             return
-        self._engine.engine_core.shutdown()
-        self._engine = None
+        engine, self._engine, self._touched = self._engine, None, False
+        with suppress(Exception):  # one that has failed may fail again on its way out
+            engine.engine_core.shutdown()
+        del engine
         gc.collect()
+        # A load that failed half way has left its process groups behind, too.
         self._vllm.distributed.parallel_state.cleanup_dist_env_and_memory()
 
     def run(self, batch: int, prompt_tokens: int, output_tokens: int) -> BatchTimes:
