@@ -198,6 +198,7 @@ def test_import_of_guidellm(penstock, folder, repository):
     (("model", "llama-3-8b", *SIM, "--precision", "bf16,fp8"),
      "--precision bf16,fp8: expected one"),
     (("model", "llama-3-8b", *SIM, "--clock", "sun"), "expected wall or cpu"),
+    (("model", "llama-3-8b", *SIM, "--clock", "cpu"), "nothing of accelerators"),
     (("model", "llama-3-8b", *SIM, "--min-repeats", "31"), "more than --max-repeats 30"),
     (("model", "llama-3-8b", *SIM, "--pipeline", "40"), "fewer than stages"),
     (("fingerprint", "llama-3-8b", *SIM, "--design", "mavrik"), "did you mean 'maveriq'"),

@@ -164,6 +164,10 @@ def session_of(given: Given, title: str, *, from_files: bool = False) -> "Iterat
           progress(title) as update):
         options = _engine_options(given, Path(scratch), catalog, from_files=from_files)
         engine = make_engine(given.engine, architecture, engine_clock, options)
+        if given.clock == "cpu" and (engine.describe().get("device") != "cpu"
+                                     or engine.most_accelerators() > 1):
+            raise InputError("--clock cpu: sees only what this process computes, nothing of "
+                             "accelerators and of other processes; expected wall")
         effort = Effort(given.tolerance, given.min_repeats, given.max_repeats, given.warm_ups,
                         given.budget_s, given.share, given.passes)
 

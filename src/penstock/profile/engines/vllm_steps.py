@@ -96,6 +96,9 @@ class VllmEngine:
         if configuration.num_accelerators > self._num:
             raise InputError(f"tensor {configuration.tensor}, pipeline {configuration.pipeline}: "
                              f"{self._num} accelerators are here")
+        if configuration.pipeline > 1 and not self._is_gpu:
+            raise InputError(f"pipeline {configuration.pipeline}: vLLM's second stage fails on a "
+                             "CPU (tried with 0.32); expected 1")
         heads = self._architecture.spec.num_heads
         if heads % configuration.tensor:
             raise InputError(f"tensor {configuration.tensor} does not divide the model's {heads} "
