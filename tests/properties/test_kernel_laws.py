@@ -66,20 +66,20 @@ def test_more_never_takes_less(tables, model, features, more):
     composed = kernel_step_time(tables, model, CHIP)
     for step in features:
         seconds = composed.seconds(*step)
-        for name in StepFeatures._fields:
-            if name == "prefill_attention_work" and not step.prefill_tokens:
-                continue
-            larger = step._replace(**{name: getattr(step, name) + more})
-            assert composed.seconds(*larger) * CLOSE >= seconds
-        # One more token of a chunk, and one more sequence of the mean context.
+        # More tokens or pairs of prompts, longer contexts of decodes.
+        for name in ("prefill_tokens", "prefill_attention_work", "decode_context_tokens"):
+            if step.decode_seqs if name == "decode_context_tokens" else step.prefill_tokens:
+                larger = step._replace(**{name: getattr(step, name) + more})
+                assert composed.seconds(*larger) * CLOSE >= seconds
+        # One more token of a chunk, and more sequences of the same mean context.
         tokens, work, seqs, context = step
         if tokens:
             past = work / tokens - tokens / 2.0
             longer = (tokens + 1) * (past + (tokens + 1) / 2.0)
             assert composed.seconds(tokens + 1, longer, seqs, context) * CLOSE >= seconds
         if seqs:
-            one = context // seqs
-            assert composed.seconds(tokens, work, seqs + 1, context + one) * CLOSE >= seconds
+            grown = composed.seconds(tokens, work, seqs + more, context * (seqs + more) // seqs + 1)
+            assert grown * CLOSE >= seconds
 
 
 @settings(max_examples=20)

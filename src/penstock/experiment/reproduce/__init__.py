@@ -31,8 +31,14 @@ def _routebalance(data: Path, options: Options) -> Reproduction:
     return reproduce_routebalance(data, options)
 
 
+def _kernels(data: Path, options: Options) -> Reproduction:
+    from penstock.experiment.reproduce.kernels.run import reproduce_kernels
+    return reproduce_kernels(data, options)
+
+
 SYSTEMS: dict[str, Callable[[Path, Options], Reproduction]] = {
-    "inferno": _inferno, "niyama": _niyama, "routebalance": _routebalance, "vidur": _vidur}
+    "inferno": _inferno, "kernels": _kernels, "niyama": _niyama, "routebalance": _routebalance,
+    "vidur": _vidur}
 
 
 def reproduce(system: str, data: Path, options: Options) -> Reproduction:

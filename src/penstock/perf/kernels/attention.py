@@ -8,19 +8,22 @@ size: it takes as long as one fresh prompt with as many pairs, for the tables ha
 
 import math
 from bisect import bisect_right
+from collections.abc import Iterable
 
 import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator
 from penstock.core.model import BYTES_PER_VALUE
-from penstock.perf.kernels.curves import Curve, Plane
+from penstock.perf.kernels.curves import BatchPlane, Curve, Plane
 from penstock.perf.kernels.dense import best_share, dtype_of
 from penstock.perf.kernels.shapes import (
     Floats,
     Times,
     clamped_shape,
     monotone_grid,
+    monotone_points,
+    shortest_at_no_less,
     times_of_shape,
 )
 from penstock.perf.kernels.tables import KernelTable, KernelTables
@@ -42,28 +45,31 @@ def prefill_plane(tables: KernelTables, heads: int, kv_heads: int, head_dim: int
     own_pair_s = 4.0 * table.columns["num_heads"] * head_dim / accelerator.flops("bf16")
     share = best_share(own_pair_s * batches * lengths**2 / 2.0, table.seconds)
     lines, missing, notes = _lines(table, heads, kv_heads, ("batch_size", "isl"))
-    for batch, line in lines.items():
-        # More heads than in the table: their operations, at the table's best rate.
-        more = tuple(missing.get("num_heads", 0.0) / heads * pair_s * batch * s * s / 2.0 / share
-                     for s in line.knots)
-        lines[batch] = Curve(line.knots, tuple(map(sum, zip(line.seconds, more, strict=True))))
-    points: Times = {
-        (batch * s, batch * s * s / 2.0): seconds for batch, line in lines.items()
-        for s, seconds in zip(line.knots, line.seconds, strict=True)}
-    tokens, pairs = (np.unique(values) for values in zip(*points, strict=True))
+    # More heads than in the table: their operations, at the table's best rate.
+    more_s = missing.get("num_heads", 0.0) / heads * pair_s / share
+    batch, length, seconds = _points(lines)
+    lines = _lines_of(batch, length, seconds + more_s * batch * length**2 / 2.0)
+    batch, length, seconds = _points(lines)
+    at_tokens, at_pairs = batch * length, batch * length**2 / 2.0
+    # Many prompts of a few tokens fill no tile and take longer than fewer with as many tokens and
+    # more pairs. Totals cannot tell them apart: the longer prompts, which are usual, count.
+    seconds = shortest_at_no_less(at_tokens, at_pairs, seconds)
+    tokens, pairs = np.unique(at_tokens), np.unique(at_pairs)
     guess = np.array([[_prompts_s(lines, p, w, pair_s / share) for w in pairs.tolist()]
                       for p in tokens.tolist()])
+    points = _times_at(at_tokens, at_pairs, seconds)
     times = np.maximum(monotone_grid(tokens, pairs, guess, points), pairs * pair_s)
     # A chunk behind earlier tokens counts as measured up to the pairs of the longest prompt.
     longest = max(line.knots[-1] for line in lines.values())
-    limits = tuple(max(longest**2 / 2.0, *(w for p, w in points if p <= most))
+    limits = tuple(max(longest**2 / 2.0, float(at_pairs[at_tokens <= most].max()))
                    for most in tokens.tolist())
     return Plane(tuple(tokens.tolist()), tuple(pairs.tolist()), _rows_of(times), limits,
                  _last_rise(tokens, times[:, 0]), pair_s / share), notes
 
 
 def decode_plane(tables: KernelTables, heads: int, kv_heads: int, head_dim: int,
-                 kv_precision: str, accelerator: Accelerator) -> tuple[Plane, tuple[str, ...]]:
+                 kv_precision: str, accelerator: Accelerator
+                 ) -> tuple[BatchPlane, tuple[str, ...]]:
     """Seconds of one layer's decode attention by (sequences, context tokens), and notes.
 
     Context tokens include the one being computed: a row's ``step`` tokens in the cache and its own
@@ -80,18 +86,19 @@ def decode_plane(tables: KernelTables, heads: int, kv_heads: int, head_dim: int,
     lines, missing, notes = _lines(table, heads, kv_heads, ("batch_size", "context"))
     beyond_s = token_s * kv_heads / share
     more_s = token_s * missing.get("num_key_value_heads", 0.0) / share
-    points: Times = {
-        (batch, batch * c): seconds + batch * c * more_s for batch, line in lines.items()
-        for c, seconds in zip(line.knots, line.seconds, strict=True)}
-    sequences, totals = (np.unique(values) for values in zip(*points, strict=True))
-    guess = np.array([[_decodes_s(lines[batch], batch, total, beyond_s, more_s)
-                       for total in totals.tolist()] for batch in sequences.tolist()])
-    operations_s = 4.0 * heads * head_dim / accelerator.flops("bf16")
-    times = np.maximum(monotone_grid(sequences, totals, guess, points),
-                       totals * max(token_s * kv_heads, operations_s))
-    limits = tuple(batch * line.knots[-1] for batch, line in lines.items())
-    return Plane(tuple(sequences.tolist()), tuple(totals.tolist()), _rows_of(times), limits,
-                 _per_sequence(sequences, times[:, 0]), max(beyond_s, operations_s)), notes
+    batch, context, seconds = _points(lines)
+    seconds = seconds + more_s * batch * context
+    points = _times_at(batch, context, seconds)
+    sequences, contexts = np.unique(batch), np.unique(context)
+    guess = np.array([[_decodes_s(lines[d], d, c, beyond_s, more_s) for c in contexts.tolist()]
+                      for d in sequences.tolist()])
+    least_s = max(token_s * kv_heads, 4.0 * heads * head_dim / accelerator.flops("bf16"))
+    times = np.maximum(monotone_grid(sequences, contexts, guess, points),
+                       least_s * np.outer(sequences, contexts))
+    plane = Plane(tuple(sequences.tolist()), tuple(contexts.tolist()), _rows_of(times),
+                  tuple(line.knots[-1] for line in lines.values()),
+                  _per_sequence(sequences, times[:, 0]))
+    return BatchPlane(plane, max(beyond_s, least_s)), notes
 
 
 def _rows(table: KernelTable, head_dim: int, kv_precision: str) -> KernelTable:
@@ -111,16 +118,38 @@ def _lines(table: KernelTable, heads: int, kv_heads: int, keys: tuple[str, str]
     """Times by length for each batch at the wanted heads; heads beyond the table; notes."""
     wanted = {"num_heads": float(heads), "num_key_value_heads": float(kv_heads)}
     shape = clamped_shape(table, wanted)
-    by_batch: dict[float, dict[float, float]] = {}
-    for (batch, length), seconds in times_of_shape(table, shape, keys).items():
-        by_batch.setdefault(batch, {})[length] = seconds
-    lines = {batch: Curve(tuple(sorted(line)), tuple(line[s] for s in sorted(line)))
-             for batch, line in sorted(by_batch.items())}
+    times = times_of_shape(table, shape, keys)
+    at = np.array(list(times))
+    # A larger batch or longer sequences never take less.
+    seconds = monotone_points(at[:, 0], at[:, 1], np.array(list(times.values())))
+    lines = _lines_of(at[:, 0], at[:, 1], seconds)
     missing = {name: max(0.0, wanted[name] - shape[name]) for name in wanted}
     notes = () if shape == wanted else (
         f"{table.source.rsplit('/', 1)[-1]}: {heads} heads over {kv_heads} taken from "
         f"{shape['num_heads']:g} over {shape['num_key_value_heads']:g}",)
     return lines, missing, notes
+
+
+def _lines_of(batches: Floats, lengths: Floats, seconds: Floats) -> Lines:
+    found: Lines = {}
+    for batch in np.unique(batches):
+        own = np.flatnonzero(batches == batch)
+        order = own[np.argsort(lengths[own])]
+        found[float(batch)] = Curve(tuple(lengths[order].tolist()), tuple(seconds[order].tolist()))
+    return found
+
+
+def _points(lines: Lines) -> tuple[Floats, Floats, Floats]:
+    """Batch, length and seconds of every point."""
+    rows = [(batch, s, seconds) for batch, line in lines.items()
+            for s, seconds in zip(line.knots, line.seconds, strict=True)]
+    batch, length, seconds = np.array(rows).T
+    return batch, length, seconds
+
+
+def _times_at(xs: Floats, ys: Floats, seconds: Floats) -> Times:
+    keys: Iterable[tuple[float, ...]] = zip(xs.tolist(), ys.tolist(), strict=True)
+    return dict(zip(keys, seconds.tolist(), strict=True))
 
 
 def _prompts_s(lines: Lines, tokens: float, pairs: float, beyond_s: float) -> float:
@@ -155,9 +184,10 @@ def _line_s(line: Curve, length: float, beyond_s: float) -> float:
     return float(seconds[left] * (seconds[right] / seconds[left]) ** share)
 
 
-def _decodes_s(line: Curve, batch: float, total: float, beyond_s: float, more_s: float) -> float:
-    beyond = max(0.0, total - batch * line.knots[-1])
-    return line.at(total / batch) + beyond * beyond_s + total * more_s
+def _decodes_s(line: Curve, batch: float, context: float, beyond_s: float,
+               more_s: float) -> float:
+    beyond = max(0.0, context - line.knots[-1])
+    return line.at(context) + batch * (beyond * beyond_s + context * more_s)
 
 
 def _per_sequence(sequences: Floats, seconds: Floats) -> float:

@@ -26,7 +26,7 @@ from penstock.core.units import ceil_div
 from penstock.perf.efficiency import efficiency_for
 from penstock.perf.evidence import Evidence
 from penstock.perf.kernels.attention import decode_plane, prefill_plane
-from penstock.perf.kernels.curves import NOTHING, Curve, Plane, total_curve
+from penstock.perf.kernels.curves import NOTHING, BatchPlane, Curve, Plane, total_curve
 from penstock.perf.kernels.dense import all_reduce_curve, gemm_curve, moe_curve
 from penstock.perf.kernels.tables import KernelTables
 from penstock.perf.memory import ONE_ACCELERATOR, check_precision
@@ -40,6 +40,10 @@ from penstock.perf.work import (
     step_work,
 )
 
+# Against Vidur's profiles of dense layers, which others took with other software: the larger of
+# A100 and H100, see docs/reproduction.md. Interpolation alone is off by 1 to 3 % of a step.
+MEAN_ERROR = 0.15
+P95_ERROR = 0.29
 _ACTIVATION_BYTES = 2
 
 
@@ -58,7 +62,7 @@ class KernelStepTime:
     communication: Curve
     head: Curve
     prefill: Plane
-    decode: Plane
+    decode: BatchPlane
     host_s: float
     work: StepWork
     peak: PeakRates
@@ -136,7 +140,7 @@ def kernel_step_time(
         raise InputError(f"{model.name}: multi-head latent attention cannot be composed from these "
                          "tables; use the roofline")
     tensor = parallelism.tensor
-    matrices, notes = _matrices(tables, model, tensor, precision, accelerator)
+    matrices, notes = layer_matrices(tables, model, tensor, precision, accelerator)
     head, more = gemm_curve(tables, ceil_div(model.vocab_size, tensor), model.hidden_size, "bf16",
                             accelerator)
     notes += more
@@ -149,7 +153,7 @@ def kernel_step_time(
     decode, more = decode_plane(tables, heads, kv_heads, model.head_dim, kv_precision, accelerator)
     notes += more
     communication = _communication(tables, model, parallelism, accelerator)
-    elementwise = _elementwise(model, tensor, precision, kv_precision, accelerator)
+    elementwise = elementwise_curve(model, tensor, precision, kv_precision, accelerator)
     work = step_work(model, parallelism, precision, kv_precision)
     if work.num_experts:
         # Skewed routing touches fewer experts than even routing: certain are only a token's own.
@@ -164,14 +168,8 @@ def kernel_step_time(
         work=work, peak=peak, evidence=Evidence(source, MEAN_ERROR, P95_ERROR))
 
 
-# Against Vidur's profiles of dense layers, taken by others with other software (see
-# docs/reproduction.md): the widest of A100 and H100. Interpolation alone is far closer.
-MEAN_ERROR = 0.15
-P95_ERROR = 0.30
-
-
-def _matrices(tables: KernelTables, model: ModelSpec, tensor: int, precision: str,
-              accelerator: Accelerator) -> tuple[Curve, tuple[str, ...]]:
+def layer_matrices(tables: KernelTables, model: ModelSpec, tensor: int, precision: str,
+                   accelerator: Accelerator) -> tuple[Curve, tuple[str, ...]]:
     """All GEMMs of the layers, and their experts, by tokens."""
     hidden, moe = model.hidden_size, model.num_moe_layers
     heads = ceil_div(model.num_heads, tensor) * model.head_dim
@@ -185,7 +183,8 @@ def _matrices(tables: KernelTables, model: ModelSpec, tensor: int, precision: st
                        (layers, hidden, inner)]
     if moe:
         shapes.append((moe, model.num_experts, hidden))
-    curves, notes = [], ()  # type: tuple[list[Curve], tuple[str, ...]]
+    curves: list[Curve] = []
+    notes: tuple[str, ...] = ()
     for layers, n, k in shapes:
         curve, more = gemm_curve(tables, n, k, precision, accelerator)
         curves.append(curve.times(layers))
@@ -198,8 +197,8 @@ def _matrices(tables: KernelTables, model: ModelSpec, tensor: int, precision: st
     return total_curve(curves), notes
 
 
-def _elementwise(model: ModelSpec, tensor: int, precision: str, kv_precision: str,
-                 accelerator: Accelerator) -> Curve:
+def elementwise_curve(model: ModelSpec, tensor: int, precision: str, kv_precision: str,
+                      accelerator: Accelerator) -> Curve:
     """Norms, adds, activation, rotary and token embedding: bytes moved and kernels launched."""
     rates = efficiency_for(accelerator, precision, kv_precision)
     kernels = ELEMENTWISE_PER_LAYER * model.num_layers + 1

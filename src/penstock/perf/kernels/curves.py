@@ -112,6 +112,33 @@ class Plane:
                      self.limits, factor * self.beyond_x_s, factor * self.beyond_y_s)
 
 
+@dataclass(frozen=True, slots=True)
+class BatchPlane:
+    """Seconds by a count and a total: ``plane`` by the count and the mean.
+
+    What of the total lies beyond the plane adds ``beyond_s`` per unit, and each of the count that
+    does the plane's ``beyond_x_s``.
+    """
+
+    plane: Plane
+    beyond_s: float
+
+    def at(self, count: float, total: float) -> float:
+        """Seconds of ``count`` (above 0) things of ``total`` together."""
+        plane = self.plane
+        inside, mean = min(count, plane.xs[-1]), min(total / count, plane.ys[-1])
+        return (plane.at(inside, mean) + plane.beyond_x_s * (count - inside)
+                + self.beyond_s * (total - inside * mean))
+
+    def covers(self, count: float, total: float) -> bool:
+        """Whether such a batch lies among measured points."""
+        return self.plane.covers(count, total / count)
+
+    def times(self, factor: float) -> "BatchPlane":
+        """``factor`` such calls."""
+        return BatchPlane(self.plane.times(factor), factor * self.beyond_s)
+
+
 def _place(knots: tuple[float, ...], value: float) -> tuple[int, float]:
     """The knot at or below ``value``, and how far it is towards the next (0 at the ends)."""
     left = bisect_right(knots, value) - 1

@@ -92,13 +92,19 @@ def monotone_points(xs: Floats, ys: Floats, times: Floats) -> Floats:
     return np.where(agreed, times, np.sqrt(longest * shortest))
 
 
+def shortest_at_no_less(xs: Floats, ys: Floats, times: Floats) -> Floats:
+    """Per point (x, y), the shortest time of any point with at least as much of both."""
+    above = (xs[:, None] <= xs) & (ys[:, None] <= ys)
+    return np.asarray(np.where(above, times, np.inf).min(axis=1))
+
+
 def monotone_grid(xs: Floats, ys: Floats, guess: Floats, points: Times) -> Floats:
-    """Times on the grid ``xs`` x ``ys`` through all ``points``, which must be points of the grid.
+    """Times on the grid ``xs`` x ``ys`` through all ``points``: points of the grid that never fall.
 
     Between them ``guess`` counts, as far as it lies between the points around it and never falls.
     """
     at = np.array(list(points))
-    seconds = monotone_points(at[:, 0], at[:, 1], np.array(list(points.values())))
+    seconds = np.array(list(points.values()))
     grid_x, grid_y = xs[:, None, None], ys[None, :, None]
     least = np.where((at[:, 0] <= grid_x) & (at[:, 1] <= grid_y), seconds, 0.0).max(axis=2)
     most = np.where((at[:, 0] >= grid_x) & (at[:, 1] >= grid_y), seconds, np.inf).min(axis=2)

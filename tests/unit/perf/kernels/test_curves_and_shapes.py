@@ -5,12 +5,13 @@ import pytest
 
 from kernel_tables import gemm_ms, write_tables
 from penstock.core.errors import InputError
-from penstock.perf.kernels.curves import NOTHING, Curve, Plane, total_curve
+from penstock.perf.kernels.curves import NOTHING, BatchPlane, Curve, Plane, total_curve
 from penstock.perf.kernels.shapes import (
     clamped_shape,
     monotone,
     monotone_grid,
     monotone_points,
+    shortest_at_no_less,
     times_of_shape,
 )
 from penstock.perf.kernels.tables import read_kernel_tables
@@ -56,6 +57,15 @@ def test_a_plane_is_bilinear_and_goes_on(x, y, seconds):
     (1, 20, True), (1, 21, False), (2, 30, True), (2, 31, False), (3, 40, True), (4, 10, False)])
 def test_a_plane_knows_what_was_measured(x, y, inside):
     assert PLANE.covers(x, y) is inside
+
+
+@pytest.mark.parametrize(("count", "total", "seconds"), [
+    (1, 15, 1.5), (2, 60, (3.0 + 6.5) / 2), (1, 50, 4.0 + 10 * 0.7), (5, 50, 3.0 + 0.5 + 20 * 0.7)])
+def test_a_batch_is_looked_up_by_its_mean(count, total, seconds):
+    batches = BatchPlane(PLANE, 0.7)
+    assert batches.at(count, total) == pytest.approx(seconds)
+    assert batches.times(2.0).at(count, total) == pytest.approx(2 * seconds)
+    assert batches.covers(count, total) is PLANE.covers(count, total / count)
 
 
 def test_a_measured_shape_is_taken_as_it_is(tmp_path):
@@ -123,3 +133,9 @@ def test_a_grid_goes_through_its_points_and_rises():
     assert (np.diff(found, axis=0) >= 0).all()
     assert (np.diff(found, axis=1) >= 0).all()
     assert found[1, 0] == 3.0
+
+
+def test_the_shortest_of_those_that_do_more_counts():
+    found = shortest_at_no_less(np.array([1.0, 2.0, 9.0]), np.array([1.0, 1.0, 9.0]),
+                                np.array([9.0, 1.0, 20.0]))
+    assert found.tolist() == [1.0, 1.0, 20.0]
