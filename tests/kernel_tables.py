@@ -30,6 +30,12 @@ STEPS = (1, 15, 127, 1023, 8191)
 HEADS = ((8, 2), (8, 4), (16, 2), (16, 4))
 ELEMENTS = tuple(2**power for power in range(7, 26, 3))
 LAUNCH_MS = 0.004
+# The constants of CHIP in the form of AIConfigurator's system files.
+SYSTEM = f"""\
+gpu: {{mem_bw: {BANDWIDTH:.0f}, mem_capacity: {40 << 30}, bfloat16_tc_flops: {FLOPS:.0f},
+      power: 300}}
+node: {{num_gpus_per_node: 8, intra_node_bw: {LINK:.0f}, pcie_bw: 32000000000}}
+"""
 
 
 def gemm_ms(m: float, n: float, k: float) -> float:
@@ -89,7 +95,7 @@ def table_rows(change: Change) -> dict[str, tuple[tuple[str, ...], list[tuple[An
 
 def write_tables(folder: Path, system: str = "toy", version: str = "1.0",
                  change: Change = lambda _, ms: ms) -> Path:
-    """All six tables of one system as files."""
+    """All six tables of one system as files, and its constants."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, (columns, rows) in table_rows(change).items():
         start = f"{system}_nccl2.0" if name == "nccl" else f"{system}_vllm{version}_{name}"
@@ -97,6 +103,7 @@ def write_tables(folder: Path, system: str = "toy", version: str = "1.0",
             writer = csv.writer(file)
             writer.writerow(columns)
             writer.writerows(rows)
+    (folder / f"{system}.system.yaml").write_text(SYSTEM)
     return folder
 
 

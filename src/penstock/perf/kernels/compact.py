@@ -79,8 +79,9 @@ def compact(model: KernelStepTime) -> CompactFit:
     """Fit a curve by tokens, with the composition's own knots, and rates of the rest."""
     knots = [int(knot) for knot in model.body.knots
              if knot == int(knot) and 1 <= knot <= _PROMPTS[-1] + _BATCHES[-1]]
-    designed = table_of(model, designed_steps(knots))
-    fitted = fit_tabulated(designed, np.array(sorted({1, *knots, _PROMPTS[-1]}), dtype=float))
+    designed = designed_steps(knots)
+    fitted = fit_tabulated(table_of(model, designed),
+                           np.array(sorted({1, *knots, _PROMPTS[-1]}), dtype=np.float64))
     steps = check_steps()
     errors = errors_of(fitted, table_of(model, steps))
     by_kind = {kind: errors_of(fitted, table_of(model, {kind: steps[kind]})) for kind in KINDS}
@@ -89,7 +90,7 @@ def compact(model: KernelStepTime) -> CompactFit:
         f"mean of {errors.num_steps} other steps",
         # The two errors have nothing to do with each other.
         float(np.hypot(model.evidence.mean_error, errors.mean)),
-        float(np.hypot(model.evidence.p95_error, errors.p95)), designed.largest)
+        float(np.hypot(model.evidence.p95_error, errors.p95)), _largest(model, designed))
     return CompactFit(replace(fitted, evidence=evidence), errors, by_kind)
 
 
@@ -100,6 +101,13 @@ def table_of(model: KernelStepTime, steps: Steps) -> StepTable:
     seconds = np.array([model.seconds(*step) for step in chosen])
     return StepTable(columns[0], columns[1], columns[2], columns[3], seconds,
                      model.evidence.source)
+
+
+def _largest(model: KernelStepTime, steps: Steps) -> StepFeatures:
+    """The largest of every feature among the steps that lie inside the tables."""
+    inside = [step for own in steps.values() for step in own if not any(model.left_tables(step))]
+    return StepFeatures._make(max(values) for values in zip(StepFeatures(0, 0.0, 0, 0), *inside,
+                                                            strict=True))
 
 
 def _chunk(tokens: int, past: int, seqs: int = 0, context: int = 0) -> StepFeatures:

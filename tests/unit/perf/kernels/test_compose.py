@@ -255,6 +255,17 @@ def test_the_compact_form_is_near_and_states_its_error(tables):
     assert found.model.predict(StepFeatures(20_000, 1e9, 0, 0)).extrapolated
 
 
+def test_the_compact_form_covers_what_the_tables_cover(tables):
+    rows = tables.table("generation_attention")
+    few = replace(tables, tables={**tables.tables, "generation_attention": rows.rows(
+        rows.columns["batch_size"] <= 4)})
+    largest = compact(kernel_step_time(few, MODEL, CHIP)).model.evidence.largest
+    assert largest.decode_seqs == 4
+    whole = compact(kernel_step_time(tables, MODEL, CHIP)).model.evidence.largest
+    assert whole.decode_seqs == 256
+    assert whole.prefill_tokens == largest.prefill_tokens == 4096
+
+
 def test_steps_to_check_are_not_those_to_fit(tables):
     composed = kernel_step_time(tables, MODEL, CHIP)
     fitted = {step for steps in designed_steps((7, 300)).values() for step in steps}
