@@ -17,7 +17,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 COMPILED = (
     "core/request.py", "core/step.py", "core/units.py",
     "perf/calibration.py", "perf/knee.py", "perf/linear.py",
-    "policy/route/affinity.py", "policy/route/joint/assign.py",
+    "policy/route/accounts.py", "policy/route/affinity.py", "policy/route/joint/assign.py",
     "policy/route/joint/prospects.py", "policy/route/joint/router.py",
     "policy/route/simple.py", "policy/route/usual.py",
     "predict/latency.py", "predict/length.py",

@@ -27,6 +27,7 @@ from penstock.perf.queueing.parameters import (
     Variability,
 )
 from penstock.plan.assign.problem import Demand, Limits, Option, Pool, Problem, Supply, Switching
+from penstock.policy.place.values import Device, Footprint
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions, scheduler_options
 from penstock.predict.latency import LatencyPrior
 
@@ -344,3 +345,29 @@ def cost_tables(draw: st.DrawFn) -> tuple[list[list[float]], list[float]]:
     surcharges = draw(st.lists(st.sampled_from((0.0, 0.5, 1.0, 3.0)), min_size=num_replicas,
                                max_size=num_replicas))
     return rows, surcharges
+
+
+def fragmented_devices(max_nodes: int = 2, max_per_node: int = 4, most_free: int = 30
+                       ) -> st.SearchStrategy[list[Device]]:
+    """Nodes with little memory in small numbers, so that ties and exact fits are common; link
+    groups of any size, foreign use, buffers."""
+    free = st.one_of(st.integers(0, most_free), st.integers(most_free // 3, most_free),
+                     st.sampled_from((most_free // 2, most_free)))
+    device = st.tuples(free, st.sampled_from((0, 0, 3)),
+                       st.sampled_from((0.0, 0.0, 0.25)), st.sampled_from(("", "x", "x", "y")),
+                       st.sampled_from((0.0, 0.3, 0.8, 1.0)))
+    nodes = st.lists(st.lists(device, min_size=min(2, max_per_node), max_size=max_per_node),
+                     min_size=1, max_size=max_nodes)
+    return nodes.map(lambda nodes: [
+        Device(8 * number + index, f"n{number}", free + used, used, busy, links, buffer)
+        for number, node in enumerate(nodes)
+        for index, (free, used, buffer, links, busy) in enumerate(node)])
+
+
+def footprints(max_layers: int = 20, max_tensor: int = 3, max_pipeline: int = 3
+               ) -> st.SearchStrategy[Footprint]:
+    """Small models; what the ends hold beside layers may be more than a layer."""
+    return st.builds(Footprint, st.sampled_from(("m", "n")), st.integers(1, max_layers),
+                     st.integers(1, max_tensor), st.integers(1, max_pipeline),
+                     st.sampled_from((1, 1, 1, 2)), st.sampled_from((0, 0, 2, 7)),
+                     st.sampled_from((0, 0, 3)), st.sampled_from((0, 1)))

@@ -23,6 +23,7 @@ COMMANDS = {
     "trace": "penstock.cli.trace",
     "catalog": "penstock.cli.catalog",
     "fit": "penstock.cli.fit",
+    "estimate": "penstock.cli.estimate",
     "collect": "penstock.cli.collect",
     "train": "penstock.cli.train",
     "queue": "penstock.cli.queue",

@@ -1,7 +1,8 @@
 """Carries one streamed answer from an engine to a client, and counts what passes."""
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import takewhile
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -59,8 +60,8 @@ class Relay:
     not ask for.
 
     Events are read as JSON. Most of a stream differ from each other in the text of one string only;
-    what comes before and after that string is remembered from an event that was read, so that the
-    next ones of that kind need no reading. Looking for words in the bytes would be wrong now and
+    what comes before and after that string is remembered from an event that was read, so that runs
+    of events of that kind need no reading. Looking for words in the bytes would be wrong now and
     then: answers are about JSON, too.
     """
 
@@ -71,22 +72,32 @@ class Relay:
         self._translator = translator
         self._keep_usage = keep_usage
         self._splitter = EventSplitter()
-        self._frame: tuple[bytes, bytes] | None = None
-        self._between = slice(0)  # where the text of an event in that frame is
+        self._alike: _Alike | None = None
 
     def feed(self, chunk: bytes, now_s: float, *, at_end: bool = False) -> bytes:
         """What of the stream may go to the client with these bytes of the engine's. Raises
         ValueError where they are no stream of events."""
-        passed = self.passed
+        passed, splitter = self.passed, self._splitter
         before = passed.num_tokens
         if self._translator is not None:
             chunk = self._translator.feed(chunk)
             if at_end:
                 chunk += self._translator.close()
-        events = self._splitter.feed(chunk)
-        if at_end and (rest := self._splitter.close()).strip():
-            events.append(rest)
-        out = [event for event in events if self._passes(event)]
+        splitter.add(chunk)
+        out: list[bytes] = []
+        while True:
+            if self._alike is not None:
+                num_events, num_bytes = self._alike.run(splitter.rest)
+                if num_events:
+                    passed.num_tokens += num_events
+                    out.append(splitter.take(num_bytes))
+            event = splitter.next()
+            if event is None:
+                break
+            if self._passes(event):
+                out.append(event)
+        if at_end and (rest := splitter.close()).strip() and self._passes(rest):
+            out.append(rest)
         if passed.num_tokens > before:
             if passed.first_token_s is None:
                 passed.first_token_s = now_s
@@ -95,12 +106,6 @@ class Relay:
         return b"".join(out)
 
     def _passes(self, event: bytes) -> bool:
-        frame = self._frame
-        if frame is not None and event.startswith(frame[0]) and event.endswith(frame[1]):
-            text = event[self._between]
-            if text and b'"' not in text and text[-1] != _BACKSLASH:
-                self.passed.num_tokens += 1
-                return True
         if event[:7] != b"data: {":
             return self._other_passes(event)
         try:
@@ -125,13 +130,8 @@ class Relay:
         if says:
             self.passed.num_tokens += 1
             if usage is None and len(choices) == 1 and choices[0].get("finish_reason") is None:
-                self._learn_frame(event, choices[0])
+                self._alike = _alike(event, choices[0]) or self._alike
         return True
-
-    def _learn_frame(self, event: bytes, choice: dict[str, Any]) -> None:
-        frame = _frame(event, choice)
-        if frame is not None:
-            self._frame, self._between = frame, slice(len(frame[0]), -len(frame[1]))
 
     def _note_error(self, error: object) -> None:
         if error is not None:
@@ -150,8 +150,35 @@ class Relay:
         return self._passes(b"data: " + data.replace(b"\n", b" ").lstrip())
 
 
-def _frame(event: bytes, choice: dict[str, Any]) -> tuple[bytes, bytes] | None:
-    """What stands before and after the text of an event; None where that is not plain to see."""
+class _Alike(NamedTuple):
+    """Events that differ in one text: what stands before and after it."""
+
+    opening: bytes
+    ending: bytes
+
+    def run(self, stream: bytes) -> tuple[int, int]:
+        """How many such events a stream begins with, and how many bytes they are."""
+        opening, ending = self
+        if not stream.startswith(opening):
+            return 0, 0
+        texts = stream[len(opening):].split(ending + opening)
+        last, ends, _ = texts.pop().partition(ending)
+        if ends:
+            texts.append(last)
+        together = b"".join(texts)
+        if not all(texts) or b'"' in together or b"\\" in together or b"\n" in together:
+            texts = list(takewhile(_is_plain, texts))
+            together = b"".join(texts)
+        return len(texts), len(together) + len(texts) * (len(opening) + len(ending))
+
+
+def _is_plain(text: bytes) -> bool:
+    """Whether it is the whole inside of a string in JSON, and says something."""
+    return bool(text) and b'"' not in text and text[-1] != _BACKSLASH and b"\n" not in text
+
+
+def _alike(event: bytes, choice: dict[str, Any]) -> _Alike | None:
+    """Events like this one; None where it is not plain to see where its text is."""
     delta = choice.get("delta")
     text, name = (choice.get("text"), b"text") if delta is None else (delta.get("content"),
                                                                       b"content")
@@ -161,7 +188,7 @@ def _frame(event: bytes, choice: dict[str, Any]) -> tuple[bytes, bytes] | None:
             end = event.find(b'"', start)
             try:
                 if end > start and orjson.loads(event[start - 1:end + 1]) == text:
-                    return event[:start], event[end:]
+                    return _Alike(event[:start], event[end:])
             except orjson.JSONDecodeError:
                 return None
     return None

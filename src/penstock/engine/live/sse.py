@@ -12,43 +12,59 @@ class EventSplitter:
     """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._buffer = b""
+        self._at = 0
+        self._plain = True  # no CR in the buffer
+
+    def add(self, data: bytes) -> None:
+        """More of the stream. Raises ValueError where an event never ends."""
+        self._buffer = self._buffer[self._at:] + data if self._at < len(self._buffer) else data
+        self._at = 0
+        self._plain = b"\r" not in self._buffer
+
+    def next(self) -> bytes | None:
+        """The next whole event, None where there is none yet. Raises ValueError where one never
+        ends."""
+        start, buffer = self._at, self._buffer
+        end = _end_of_event(buffer, start, plain=self._plain)
+        if end is None:
+            if len(buffer) - start > MOST_EVENT_BYTES:
+                raise ValueError(f"an event of more than {MOST_EVENT_BYTES:,} bytes")
+            return None
+        self._at = end
+        return buffer[start:end]
+
+    @property
+    def rest(self) -> bytes:
+        """What was not taken yet."""
+        return self._buffer[self._at:]
+
+    def take(self, num_bytes: int) -> bytes:
+        """So many bytes of the rest, which end with an event."""
+        start, self._at = self._at, self._at + num_bytes
+        return self._buffer[start:self._at]
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that are complete with these bytes. Raises ValueError where one never ends."""
-        buffer = self._rest + data if self._rest else data
-        if b"\r" in buffer:
-            events, self._rest = _events_of_both(buffer)
-        else:
-            *pieces, self._rest = buffer.split(b"\n\n")
-            events = [piece + b"\n\n" for piece in pieces]
-        if len(self._rest) > MOST_EVENT_BYTES:
-            raise ValueError(f"an event of more than {MOST_EVENT_BYTES:,} bytes")
+        self.add(data)
+        events: list[bytes] = []
+        while (event := self.next()) is not None:
+            events.append(event)
         return events
 
     def close(self) -> bytes:
         """What came after the last whole event."""
-        rest, self._rest = self._rest, b""
+        rest, self._buffer, self._at = self._buffer[self._at:], b"", 0
         return rest
 
 
-def _events_of_both(buffer: bytes) -> tuple[list[bytes], bytes]:
-    """Events whose lines end with LF or CR LF, and the rest."""
-    events: list[bytes] = []
-    start = 0
-    while (end := _end_of_event(buffer, start)) >= 0:
-        events.append(buffer[start:end])
-        start = end
-    return events, buffer[start:]
-
-
-def _end_of_event(buffer: bytes, start: int) -> int:
-    """Where the next event ends, -1 if it does not yet."""
-    plain = buffer.find(b"\n\n", start)
-    windows = buffer.find(b"\n\r\n", start)
-    if windows >= 0 and (plain < 0 or windows < plain):
+def _end_of_event(buffer: bytes, start: int, *, plain: bool) -> int | None:
+    """Where the next event is over; ``plain`` where all its lines end with LF alone."""
+    lines = buffer.find(b"\n\n", start)
+    windows = -1 if plain else buffer.find(b"\n\r\n", start)
+    if windows >= 0 and (lines < 0 or windows < lines):
         return windows + 3
-    return plain + 2 if plain >= 0 else -1
+    return lines + 2 if lines >= 0 else None
 
 
 def data_of(event: bytes) -> bytes:

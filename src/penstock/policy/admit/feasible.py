@@ -6,15 +6,14 @@ from penstock.core.decision import NOWHERE, Reject, Route
 from penstock.core.departure import Departure
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
+from penstock.policy.route.accounts import LatencyAccounts
 from penstock.policy.route.affinity import PrefixMemory
 from penstock.policy.route.facts import ReplicaFacts
 from penstock.policy.route.joint.options import JointOptions
 from penstock.policy.route.joint.prospects import Valuer, retry_after_s, told
 from penstock.policy.route.protocol import Router
 from penstock.policy.route.usual import UsualForecasts
-from penstock.predict.latency import Asked, LatencyPredictor
-
-_MOST_ASKED = 1 << 17
+from penstock.predict.latency import LatencyPredictor
 
 
 class FeasibleOnly:
@@ -29,10 +28,10 @@ class FeasibleOnly:
         self._inner = inner
         self._facts: Mapping[int, ReplicaFacts] = {fact.replica_id: fact for fact in facts}
         self._usual = usual
-        self._predictors = {fact.kind: LatencyPredictor(fact.prior) for fact in facts}
-        self._valuer = Valuer(self._facts, self._predictors, JointOptions(min_chance=min_chance),
+        predictors = {fact.kind: LatencyPredictor(fact.prior) for fact in facts}
+        self._valuer = Valuer(self._facts, predictors, JointOptions(min_chance=min_chance),
                               PrefixMemory())
-        self._asked: dict[int, Asked] = {}
+        self._accounts = LatencyAccounts(self._facts, predictors, self._valuer.paces)
 
     @property
     def looks_into_queues(self) -> bool:
@@ -59,13 +58,7 @@ class FeasibleOnly:
         if self._inner.learns:
             self._inner.ended(departure)
         self._usual.ended(departure)
-        asked = self._asked.pop(departure.request_id, None)
-        if asked is None or not departure.finished or departure.ttft_s is None:
-            return
-        kind = self._facts[departure.replica_id].kind
-        self._predictors[kind].ended(asked, departure.ttft_s, departure.e2e_s,
-                                     departure.output_tokens)
-        self._valuer.paces.learned()
+        self._accounts.ended(departure)
 
     def _note(self, request: Request, replica_id: int,
               replicas: Sequence[ReplicaSnapshot]) -> None:
@@ -74,7 +67,4 @@ class FeasibleOnly:
         output = min(self._usual.of(request)[fact.offer.model].output_tokens,
                      float(request.max_tokens))
         self._usual.sent(request)
-        if len(self._asked) >= _MOST_ASKED:
-            self._asked.clear()
-        self._asked[request.request_id] = self._predictors[fact.kind].asked(
-            replica, self._valuer.paces.of(replica), request.prompt_tokens, output)
+        self._accounts.sent(request.request_id, replica, request.prompt_tokens, output)

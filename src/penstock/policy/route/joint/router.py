@@ -1,6 +1,5 @@
 """Model and replica chosen together, for the best utility in one unit: money."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from math import inf
 
@@ -8,6 +7,7 @@ from penstock.core.decision import ACCEPT, NOWHERE, Admit, Prospect, Reject, Rel
 from penstock.core.departure import Departure
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
+from penstock.policy.route.accounts import LatencyAccounts
 from penstock.policy.route.affinity import PrefixMemory
 from penstock.policy.route.facts import ReplicaFacts
 from penstock.policy.route.joint.assign import assign
@@ -23,9 +23,7 @@ from penstock.policy.route.joint.prospects import (
     told,
 )
 from penstock.policy.route.usual import UsualForecasts
-from penstock.predict.latency import Asked, LatencyPredictor
-
-MOST_ASKED = 1 << 17
+from penstock.predict.latency import LatencyPredictor
 
 
 class JointRouter:
@@ -44,10 +42,10 @@ class JointRouter:
         self._options = options
         self._usual = usual
         self._dual_price = dual_price
-        self._predictors = {fact.kind: LatencyPredictor(fact.prior) for fact in facts}
+        predictors = {fact.kind: LatencyPredictor(fact.prior) for fact in facts}
         self._memory = PrefixMemory()
-        self._valuer = Valuer(self._facts, self._predictors, options, self._memory)
-        self._asked: OrderedDict[int, Asked] = OrderedDict()
+        self._valuer = Valuer(self._facts, predictors, options, self._memory)
+        self._accounts = LatencyAccounts(self._facts, predictors, self._valuer.paces)
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
         prospects = self._prospects(request, replicas, now_s)
@@ -91,13 +89,7 @@ class JointRouter:
 
     def ended(self, departure: Departure) -> None:
         self._usual.ended(departure)
-        asked = self._asked.pop(departure.request_id, None)
-        if asked is None or not departure.finished or departure.ttft_s is None:
-            return
-        fact = self._facts[departure.replica_id]
-        self._predictors[fact.kind].ended(asked, departure.ttft_s, departure.e2e_s,
-                                          departure.output_tokens)
-        self._valuer.paces.learned()
+        self._accounts.ended(departure)
 
     # -- how it is done -------------------------------------------------------------------------
 
@@ -130,7 +122,6 @@ class JointRouter:
     def _settled(self, request: Request, replicas: Sequence[ReplicaSnapshot],
                  prospects: Sequence[Prospect], best: Prospect, admit: Admit) -> Route:
         fact = self._facts[best.replica_id]
-        predictor = self._predictors[fact.kind]
         replica = next(r for r in replicas if r.replica_id == best.replica_id)
         prompt_tokens = request.prompt_tokens
         if self._options.affinity and self._memory.knows(request):
@@ -140,10 +131,7 @@ class JointRouter:
         self._usual.sent(request)
         affordable = affordable_tokens(request, fact)
         output = min(forecast.output_tokens, float(affordable))
-        pace = self._valuer.paces.of(replica)
-        self._asked[request.request_id] = predictor.asked(replica, pace, prompt_tokens, output)
-        if len(self._asked) > MOST_ASKED:
-            self._asked.popitem(last=False)
+        self._accounts.sent(request.request_id, replica, prompt_tokens, output)
         return Route(best.replica_id, admit=admit, prospects=tuple(prospects),
                      max_tokens=affordable if affordable < request.max_tokens else None)
 

@@ -1,0 +1,1 @@
+"""Estimates of models in their configurations: from folders of measurements to a choice."""

@@ -1,0 +1,87 @@
+"""Folders of measurements to learn from."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from penstock.catalog.catalog import Catalog
+from penstock.core.errors import InputError
+from penstock.core.hardware import Accelerator
+from penstock.perf.fingerprint.cuts import Cuts, Session
+from penstock.perf.fingerprint.estimator import Estimator, fit_estimator
+from penstock.perf.fingerprint.physics import Subject
+from penstock.perf.profiles.maveriq import read_maveriq
+
+WHOLE, FINGERPRINTS = "full_model_data_collection", "fingerprint_data_collection"
+BATCHES = ("unbalanced_PP_data_collection", "BS_scaling_data")
+_OTHER_MODELS = "_prunning"  # pruned variants go by the plain model's name
+
+
+def read_sessions(folder: Path) -> list[Session]:
+    """The sessions of a folder laid out as MaverIQ's: ``full_model_data_collection*.csv``, each
+    with the ``fingerprint_data_collection*.csv`` of the same ending, and tables of batches alone.
+
+    Raises InputError where there are no runs of whole models.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected one with {WHOLE}.csv and "
+                         f"{FINGERPRINTS}.csv")
+    found = []
+    for path in sorted(folder.glob(f"{WHOLE}*.csv*")):
+        ending = path.name.removeprefix(WHOLE).partition(".")[0]
+        if ending == _OTHER_MODELS:
+            continue
+        beside = sorted(folder.glob(f"{FINGERPRINTS}{ending}.csv*"))
+        cuts = Cuts(run for one in beside for run in read_maveriq(one))
+        found.append(Session(read_maveriq(path), cuts))
+    if not found:
+        raise InputError(f"{folder}: holds no {WHOLE}*.csv, so there is nothing to learn from")
+    for name in BATCHES:
+        found += [Session(read_maveriq(path), Cuts(()))
+                  for path in sorted(folder.glob(f"{name}.csv*"))]
+    return found
+
+
+def subjects_of(names: Iterable[str], catalog: Catalog,
+                accelerator: Accelerator) -> dict[str, Subject]:
+    """What is known of models by their catalog entries. Raises InputError with the nearest name."""
+    return {name: Subject(catalog.model(name), accelerator) for name in dict.fromkeys(names)}
+
+
+def trained(folder: Path, catalog: Catalog, accelerator: Accelerator,
+            cuts: Cuts | None = None) -> Estimator:
+    """An estimator learnt from a folder, for the models of ``cuts`` (default: those that the
+    folder's first session has fingerprints of). Raises InputError."""
+    sessions = read_sessions(folder)
+    own = sessions[0].cuts if cuts is None else cuts
+    names = [run.model for session in sessions for run in session.whole]
+    names += [model for session in sessions for model in sorted(session.cuts.models)]
+    return fit_estimator(sessions, subjects_of([*names, *sorted(own.models)], catalog,
+                                               accelerator), own)
+
+
+def without(sessions: Iterable[Session], model: str) -> list[Session]:
+    """The sessions with no run of the whole model; its fingerprints stay."""
+    return [Session([run for run in session.whole if run.model != model], session.cuts)
+            for session in sessions]
+
+
+def accuracies(table: Mapping[str, float]) -> dict[tuple[str, str, str], float]:
+    """Accuracy by model, weights' precision and cache's precision, from a table with keys such as
+    ``llama-2-7b_int4_gptq_False_None`` (MaverIQ's): model, number format, whether the cache has 8
+    bits, pruning. Pruned models are left out. Raises InputError for another kind of key."""
+    from penstock.perf.profiles.maveriq import KV_PRECISIONS, PRECISIONS
+    found = {}
+    for key, value in table.items():
+        head, _, pruning = key.rpartition("_")
+        head, _, kv = head.rpartition("_")
+        precision = next((one for one in sorted(PRECISIONS, key=len, reverse=True)
+                          if head.endswith(f"_{one}")), None)
+        if precision is None or kv.lower() not in KV_PRECISIONS:
+            raise InputError(f"accuracy: key {key!r}; expected MODEL_FORMAT_CACHE_PRUNING such as "
+                             "llama-2-7b_int8_False_None")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise InputError(f"accuracy: {key}: {value!r}; expected a number")
+        if pruning == "None":
+            model = head.removesuffix(f"_{precision}")
+            found[model, PRECISIONS[precision], KV_PRECISIONS[kv.lower()]] = float(value)
+    return found

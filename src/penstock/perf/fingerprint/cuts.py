@@ -1,0 +1,147 @@
+"""Runs of models cut down to a few layers, and the straight line in layers that they give.
+
+A cut keeps embedding, head and tokenizer and has only the first layers. Two cuts that differ in
+layers tell what a layer costs and what the rest does (MaverIQ, spec of its fingerprints:
+github.com/UT-SysML/MaverIQ).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import NamedTuple
+
+from penstock.core.configuration import Configuration
+from penstock.core.hardware import Parallelism
+from penstock.perf.profiles.rows import ProfiledRun
+
+
+class Key(NamedTuple):
+    """What cuts must share to be on one line."""
+
+    model: str
+    tensor: int
+    pipeline: int
+    precision: str
+    kv_precision: str
+    batch: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Seconds of a run of n layers at ``output_tokens``, the longest answer that at least two cuts
+    gave: ``rest_s + n * layer_s``. ``prompt_tokens`` is how long the prompt was."""
+
+    output_tokens: int
+    layer_s: float
+    rest_s: float
+    prompt_tokens: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The smallest cut's size and the bytes that it took, all accelerators together."""
+
+    num_layers: int
+    memory_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What was measured in one go: runs of whole models, and cuts of them on the same machine with
+    the same prompts. Latencies of two sessions may differ by a quarter."""
+
+    whole: Sequence[ProfiledRun]
+    cuts: "Cuts"
+
+
+class Cuts:
+    """Looks cuts up by what they have in common. Repeated runs count by their mean."""
+
+    def __init__(self, runs: Iterable[ProfiledRun]) -> None:
+        self._seconds: dict[Key, dict[int, dict[int, float]]] = {}
+        self._bytes: dict[Key, dict[int, float]] = {}
+        self._prompts: dict[str, float] = {}
+        seconds: dict[tuple[Key, int, int], list[float]] = {}
+        memory: dict[tuple[Key, int], list[float]] = {}
+        for run in runs:
+            key = key_of(run)
+            if run.prompt_tokens is not None:
+                self._prompts[run.model] = run.prompt_tokens
+            if run.latency_s is not None:
+                seconds.setdefault((key, run.output_tokens, run.num_layers),
+                                   []).append(run.latency_s)
+            if run.memory_bytes is not None:
+                memory.setdefault((key, run.num_layers), []).append(run.memory_bytes)
+        for (key, output, layers), values in seconds.items():
+            self._seconds.setdefault(key, {}).setdefault(output, {})[layers] = fmean(values)
+        for (key, layers), values in memory.items():
+            self._bytes.setdefault(key, {})[layers] = fmean(values)
+
+    @property
+    def models(self) -> frozenset[str]:
+        """Names of the models that were cut down."""
+        return frozenset(key.model for key in (*self._seconds, *self._bytes))
+
+    @property
+    def keys(self) -> list[Key]:
+        """What was run, in the order of the rows."""
+        return list(dict.fromkeys((*self._seconds, *self._bytes)))
+
+    def seconds(self, key: Key) -> Mapping[int, Mapping[int, float]]:
+        """Seconds by output tokens and then by layers; empty where nothing was run."""
+        return self._seconds.get(key, {})
+
+    def bytes(self, key: Key) -> Mapping[int, float]:
+        """Bytes by layers; empty where nothing was run."""
+        return self._bytes.get(key, {})
+
+    def line(self, key: Key) -> Line | None:
+        """The line through the cuts, None where fewer than two sizes were run."""
+        by_output = self._seconds.get(key, {})
+        outputs = [output for output, by_layers in by_output.items() if len(by_layers) > 1]
+        if not outputs:
+            return None
+        output = max(outputs)
+        layer_s, rest_s = straight_line(by_output[output])
+        return Line(output, layer_s, rest_s)
+
+    def prompt_tokens(self, model: str, tokens_per_s: float) -> float:
+        """How long the prompts were. Where nobody wrote it down: as long as it takes to explain
+        what a layer took beside its output tokens, if it computes ``tokens_per_s`` on one
+        accelerator; the median over runs on one or two. 0 where nothing is known."""
+        if model in self._prompts:
+            return self._prompts[model]
+        found = []
+        for key, by_output in self._seconds.items():
+            layers = {output: straight_line(points)[0] for output, points in by_output.items()
+                      if len(points) > 1}
+            if key.model == model and key.batch == key.pipeline == 1 and key.tensor <= 2 \
+                    and len(layers) > 1:
+                found.append(straight_line(layers)[1] * key.tensor * tokens_per_s)
+        return max(0.0, median(found)) if found else 0.0
+
+    def smallest(self, key: Key) -> Cut | None:
+        """The cut with the fewest layers whose memory is known."""
+        by_layers = self._bytes.get(key)
+        if not by_layers:
+            return None
+        layers = min(by_layers)
+        return Cut(layers, by_layers[layers])
+
+
+def key_of(run: ProfiledRun) -> Key:
+    """What a run must share with others."""
+    return Key(run.model, run.tensor, run.pipeline, run.precision, run.kv_precision, run.batch)
+
+
+def configuration_of(key: Key) -> Configuration:
+    """How the runs of a key were spread and stored."""
+    return Configuration(Parallelism(key.tensor, key.pipeline), key.precision, key.kv_precision)
+
+
+def straight_line(points: Mapping[int, float]) -> tuple[float, float]:
+    """Slope and value at 0 of the least-squares line through at least two points."""
+    mean_x, mean_y = fmean(points), fmean(points.values())
+    spread = sum((x - mean_x) ** 2 for x in points)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in points.items()) / spread
+    return slope, mean_y - slope * mean_x

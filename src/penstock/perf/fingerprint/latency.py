@@ -1,0 +1,185 @@
+"""Latency of a whole model from lines through its cuts and weighted terms of physics.
+
+An answer as long as the longest of the cuts is anchored in them: layers times what a layer took,
+with the same number of ranks. From there on each token costs what the decode terms say, and each
+further sequence of a batch what the batch terms say. So what a model has of its own, and what a
+session of measurements had (a longer prompt, a slow first message between ranks), comes from its
+own cuts; what hundreds of tokens add, where two cuts' difference would be mostly noise, from terms
+that all models share.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from penstock.core.configuration import Configuration
+from penstock.core.errors import InputError
+from penstock.core.hardware import Parallelism
+from penstock.perf.fingerprint.cuts import Cuts, Key, Line, Session, configuration_of, key_of
+from penstock.perf.fingerprint.physics import (
+    ANCHOR,
+    BATCH,
+    DECODE,
+    Subject,
+    anchor_terms,
+    batch_terms,
+    decode_terms,
+    width_of,
+)
+from penstock.perf.fingerprint.weights import Rows, weighted
+from penstock.perf.profiles.rows import ProfiledRun
+
+_LAYER_TERMS = tuple(not term.name.startswith(("head", "each")) for term in DECODE)
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyWeights:
+    """Weights of the terms in ``ANCHOR``, ``DECODE`` and ``BATCH``."""
+
+    anchor: tuple[float, ...]
+    decode: tuple[float, ...]
+    batch: tuple[float, ...]
+
+    def token_ms(self, subject: Subject, configuration: Configuration,
+                 prompt_tokens: float) -> float:
+        """One more output token of a single request."""
+        return weighted(self.decode, decode_terms(subject, configuration, prompt_tokens))
+
+    def layer_token_ms(self, subject: Subject, configuration: Configuration,
+                       prompt_tokens: float) -> float:
+        """One layer's part of it, all-reduces included."""
+        amounts = decode_terms(subject, configuration, prompt_tokens)
+        own = [amount if is_own else 0.0
+               for amount, is_own in zip(amounts, _LAYER_TERMS, strict=True)]
+        return weighted(self.decode, own) / subject.model.num_layers
+
+    def seconds(self, subject: Subject, configuration: Configuration, line: Line,
+                output_tokens: int, batch: int) -> float:
+        """The whole batch of answers. ``line`` is of cuts with the same number of ranks."""
+        anchor = weighted(self.anchor, anchor_terms(subject, configuration, line.layer_s,
+                                                    line.rest_s))
+        more = output_tokens - line.output_tokens
+        total = anchor + more * self.token_ms(subject, configuration, line.prompt_tokens)
+        if batch > 1:
+            total += weighted(self.batch, batch_terms(subject, configuration, output_tokens, batch))
+        return max(1e-3 * total, bound_s(subject, configuration, output_tokens))
+
+
+def bound_s(subject: Subject, configuration: Configuration, output_tokens: int) -> float:
+    """What no run can be faster than: reading the weights once per token at full bandwidth."""
+    weights = (subject.model.num_layers * subject.layer_params
+               * width_of(configuration.precision))
+    return 1e-3 * output_tokens * subject.read_ms(weights) / configuration.parallelism.tensor
+
+
+def best_line(cuts: Cuts, weights: LatencyWeights, subject: Subject, model: str,
+              configuration: Configuration) -> tuple[Line, str]:
+    """The line of cuts of the same precision and ranks, and nothing; or one made of the nearest
+    cuts there are, and in words what stood in for what.
+
+    What a layer takes of the prompt is shared by ranks, and its tokens cost what the terms say.
+    Raises InputError where the model has no cuts at all.
+    """
+    wanted = _key(model, configuration)
+    prompt_tokens = cuts.prompt_tokens(model, subject.prompt_tokens_per_s)
+    line = cuts.line(wanted)
+    if line is not None:
+        return replace(line, prompt_tokens=prompt_tokens), ""
+    others = [key for key in cuts.keys if key.model == model and key.pipeline == 1
+              and key.batch == 1 and cuts.line(key) is not None]
+    if not others:
+        raise InputError(f"model {model}: no fingerprints of two sizes; measure runs of 1 and 2 "
+                         "layers on one accelerator")
+    nearest = min(others, key=lambda key: (key.precision != wanted.precision,
+                                           abs(width_of(key.precision)
+                                               - width_of(wanted.precision)),
+                                           key.kv_precision != wanted.kv_precision,
+                                           abs(key.tensor - wanted.tensor), -key.tensor))
+    found = cuts.line(nearest)
+    assert found is not None
+    measured = Configuration(Parallelism(nearest.tensor, 1), nearest.precision,
+                             nearest.kv_precision)
+    alike = replace(configuration, parallelism=Parallelism(wanted.tensor, 1))
+    tokens_s = 1e-3 * found.output_tokens
+    prompt_s = found.layer_s - tokens_s * weights.layer_token_ms(subject, measured, prompt_tokens)
+    layer_s = (max(0.0, prompt_s) * nearest.tensor / wanted.tensor
+               + tokens_s * weights.layer_token_ms(subject, alike, prompt_tokens))
+    return (replace(found, layer_s=layer_s, prompt_tokens=prompt_tokens),
+            _stand_in(nearest, wanted))
+
+
+def fit_latency(sessions: Iterable[Session], subjects: Mapping[str, Subject]) -> LatencyWeights:
+    """Weights from runs of whole models and the cuts of the same models.
+
+    Runs of models without cuts tell decode and batch terms all the same. Raises InputError where
+    no whole model was run at two output lengths.
+    """
+    slopes, anchors, extras = Rows(DECODE), Rows(ANCHOR), Rows(BATCH)
+    for session in sessions:
+        seconds = _by_configuration(session.whole, subjects)
+        for key, by_output in seconds.items():
+            if key.batch > 1:
+                _note_batch(extras, subjects[key.model], key, by_output,
+                            seconds.get(key._replace(batch=1), {}))
+            elif len(by_output) > 1:
+                _note_answer(slopes, anchors, subjects[key.model], key, by_output, session.cuts)
+    if not slopes:
+        raise InputError("no whole model was run at two output lengths; nothing to learn from")
+    return LatencyWeights(anchors.weights(), slopes.weights(), extras.weights())
+
+
+def _note_batch(extras: Rows, subject: Subject, key: Key, by_output: Mapping[int, float],
+                alone: Mapping[int, float]) -> None:
+    for output, latency_s in by_output.items():
+        if output in alone:
+            extras.add(batch_terms(subject, configuration_of(key), output, key.batch),
+                       1e3 * (latency_s - alone[output]), 1e3 * latency_s)
+
+
+def _note_answer(slopes: Rows, anchors: Rows, subject: Subject, key: Key,
+                 by_output: Mapping[int, float], cuts: Cuts) -> None:
+    slope_s, start_s = _relative_line(by_output)
+    if slope_s <= 0.0:
+        return
+    configuration = configuration_of(key)
+    prompt_tokens = cuts.prompt_tokens(key.model, subject.prompt_tokens_per_s)
+    slopes.add(decode_terms(subject, configuration, prompt_tokens), 1e3 * slope_s)
+    line = cuts.line(_key(key.model, configuration))
+    if line is not None:
+        answer_s = by_output.get(line.output_tokens, start_s + slope_s * line.output_tokens)
+        anchors.add(anchor_terms(subject, configuration, line.layer_s, line.rest_s),
+                    1e3 * answer_s)
+
+
+def _by_configuration(runs: Iterable[ProfiledRun],
+                      subjects: Mapping[str, Subject]) -> dict[Key, dict[int, float]]:
+    found: dict[Key, dict[int, list[float]]] = {}
+    for run in runs:
+        if run.latency_s is not None and run.num_layers == subjects[run.model].model.num_layers:
+            found.setdefault(key_of(run), {}).setdefault(run.output_tokens,
+                                                         []).append(run.latency_s)
+    return {key: {output: sum(values) / len(values) for output, values in by_output.items()}
+            for key, by_output in found.items()}
+
+
+def _relative_line(points: Mapping[int, float]) -> tuple[float, float]:
+    """Slope and start of the line with the least relative errors squared."""
+    outputs, values = np.array(list(points)), np.array(list(points.values()))
+    design = np.stack((outputs / values, 1.0 / values), axis=1)
+    (slope, start), *_ = np.linalg.lstsq(design, np.ones(len(values)), rcond=None)
+    return float(slope), float(start)
+
+
+def _key(model: str, configuration: Configuration) -> Key:
+    return Key(model, configuration.parallelism.tensor, 1, configuration.precision,
+               configuration.kv_precision)
+
+
+def _stand_in(measured: Key, wanted: Key) -> str:
+    what = [f"{one} for {other}" for one, other, differs in (
+        (f"{measured.tensor} ranks", f"{wanted.tensor}", measured.tensor != wanted.tensor),
+        (measured.precision, wanted.precision, measured.precision != wanted.precision),
+        (f"{measured.kv_precision} cache", wanted.kv_precision,
+         measured.kv_precision != wanted.kv_precision)) if differs]
+    return f"fingerprints of {' and '.join(what)}"

@@ -1,0 +1,1 @@
+"""What was measured of a model on an engine: our own profile files, and other tools'."""

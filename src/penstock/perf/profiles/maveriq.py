@@ -1,0 +1,41 @@
+"""MaverIQ's profiling tables (github.com/UT-SysML/MaverIQ, ``outputs/profiling_data``)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from penstock.core.units import GIB
+from penstock.perf.profiles.csv_rows import CsvRow, csv_rows
+from penstock.perf.profiles.rows import ProfiledRun
+
+_COLUMNS = ("Model", "TP", "PP", "PP_Map", "DTYPE", "INT8_KV_Cache", "Output_Lenght",
+            "Batch_Size", "Latency", "Memory-Pre-Run", "Memory-After-Run")
+PRECISIONS: Mapping[str, str] = {"float16": "fp16", "int8": "int8", "int4": "int4",
+                                 "int4_gptq": "int4_gptq"}
+KV_PRECISIONS: Mapping[str, str] = {"true": "int8", "false": "fp16"}
+
+
+def read_maveriq(path: Path | str) -> list[ProfiledRun]:
+    """The runs of a MaverIQ profiling CSV, in the file's order.
+
+    Latency in seconds and memory in GiB, as its authors state; the length of the prompt is no
+    column, so ``prompt_tokens`` is None. An empty or NaN latency is a run that did not fit.
+    Raises InputError with file, line and column.
+    """
+    return [_run(row) for row in csv_rows(Path(path), _COLUMNS)]
+
+
+def _run(row: CsvRow) -> ProfiledRun:
+    pipeline = row.whole("PP")
+    layers = row.wholes("PP_Map")
+    if len(layers) != pipeline:
+        row.fail("PP_Map", f"the layers of {pipeline} stages, as PP says")
+    loaded, after = (row.number_or_none(column) for column in ("Memory-Pre-Run",
+                                                               "Memory-After-Run"))
+    return ProfiledRun(
+        model=row.text("Model"), tensor=row.whole("TP"), pipeline=pipeline,
+        layers_by_stage=layers, precision=row.choice("DTYPE", PRECISIONS),
+        kv_precision=row.choice("INT8_KV_Cache", KV_PRECISIONS), prompt_tokens=None,
+        output_tokens=row.whole("Output_Lenght"), batch=row.whole("Batch_Size"),
+        latency_s=row.number_or_none("Latency", above=True),
+        memory_bytes=None if after is None else after * GIB,
+        memory_loaded_bytes=None if loaded is None else loaded * GIB, source=row.where)

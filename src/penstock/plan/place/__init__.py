@@ -1,0 +1,1 @@
+"""Placement by search: proven best on a node, and groups of devices guided by simulation."""

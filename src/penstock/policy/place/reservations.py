@@ -1,0 +1,140 @@
+"""Who holds how much of which device: all of a placement or nothing."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+
+from penstock.policy.place.values import Device, Infeasible, Placement, by_id, gib
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Memory that a deployment holds: reserved while it starts, ``committed`` once it runs."""
+
+    name: str
+    placement: Placement
+    committed: bool = False
+    expires_s: float = inf
+
+
+class Reservations:
+    """The memory of devices and its holders.
+
+    ``devices`` are as others use them: their ``used_bytes`` are of whom nothing is known here.
+    Every method is one step: where one thread or event loop calls them, two deployments cannot
+    both get the same memory, however their placing and starting overlap. Placers should be shown
+    ``devices()``; a placement that was made before another took its memory is refused.
+    """
+
+    def __init__(self, devices: Iterable[Device], holdings: Sequence[Holding] = ()) -> None:
+        self._devices = by_id(devices)
+        self._lost: set[int] = set()
+        self._holdings = {holding.name: holding for holding in holdings}
+        self._held = dict.fromkeys(self._devices, 0)
+        for holding in holdings:
+            self._book(holding.placement, 1)
+
+    def devices(self) -> list[Device]:
+        """Devices as they are beside all holdings; those that failed are left out."""
+        return [self._beside(device_id) for device_id in sorted(self._devices)
+                if device_id not in self._lost]
+
+    def holdings(self) -> list[Holding]:
+        """Everything that is held, by name."""
+        return [self._holdings[name] for name in sorted(self._holdings)]
+
+    def held_bytes(self, device_id: int) -> int:
+        """Memory of a device that is reserved or committed."""
+        return self._held[device_id]
+
+    def reserve(self, name: str, placement: Placement,
+                expires_s: float = inf) -> Holding | Infeasible:
+        """Holds the memory of a placement until it is committed, released or ``expires_s``.
+
+        Nothing is held if any device lacks memory, failed or is unknown, or if ``name`` holds some.
+        """
+        if name in self._holdings:
+            return Infeasible(f"{name} holds memory already, release it first")
+        short = [self._lack(device_id, needed)
+                 for device_id, needed in sorted(placement.bytes_by_device.items())]
+        lacking = [text for text in short if text]
+        if lacking:
+            return Infeasible(f"{name}: {'; '.join(lacking)}")
+        holding = Holding(name, placement, expires_s=expires_s)
+        self._holdings[name] = holding
+        self._book(placement, 1)
+        return holding
+
+    def commit(self, name: str) -> bool:
+        """The deployment runs: its memory is held until it is released. False if nothing is held
+        any more, because the reservation expired or a device failed."""
+        if name not in self._holdings:
+            return False
+        self._holdings[name] = replace(self._holdings[name], committed=True, expires_s=inf)
+        return True
+
+    def release(self, name: str) -> bool:
+        """Gives back all that is held, committed or not. False if nothing was."""
+        holding = self._holdings.pop(name, None)
+        if holding is None:
+            return False
+        self._book(holding.placement, -1)
+        return True
+
+    def expire(self, now_s: float) -> list[str]:
+        """Releases reservations whose time is over; answers their names."""
+        over = [name for name in sorted(self._holdings) if self._holdings[name].expires_s <= now_s]
+        for name in over:
+            self.release(name)
+        return over
+
+    def fail(self, device_id: int) -> list[str]:
+        """A device is gone: every holding with a part on it is released whole, on all devices, and
+        the device takes nothing until it is observed again. Answers the names."""
+        self._lost.add(device_id)
+        lost = [name for name in sorted(self._holdings)
+                if device_id in self._holdings[name].placement.device_ids]
+        for name in lost:
+            self.release(name)
+        return lost
+
+    def observe(self, device: Device) -> None:
+        """What a monitor reads now. Its ``used_bytes`` include what ours have loaded so far.
+
+        Others are taken to use what is read where we hold nothing; elsewhere at least what they
+        used before, because what is reserved may be loaded in part, and more if the reading says
+        so. A device that had failed or was unknown is there (again).
+        """
+        device_id = device.device_id
+        held = self._held.setdefault(device_id, 0)
+        used = device.used_bytes
+        if held:
+            used = max(self._devices[device_id].used_bytes, used - held)
+        self._devices[device_id] = replace(device, used_bytes=used)
+        self._lost.discard(device_id)
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError if what is held is not the sum of the holdings."""
+        total = dict.fromkeys(self._devices, 0)
+        for holding in self._holdings.values():
+            for device_id, held in holding.placement.bytes_by_device.items():
+                total[device_id] += held
+        assert total == self._held, (total, self._held)
+
+    def _beside(self, device_id: int) -> Device:
+        device = self._devices[device_id]
+        return replace(device, used_bytes=device.used_bytes + self._held[device_id])
+
+    def _lack(self, device_id: int, needed: int) -> str:
+        """Why a device cannot give so much; empty if it can."""
+        if device_id not in self._devices:
+            return f"device {device_id} is unknown"
+        if device_id in self._lost:
+            return f"device {device_id} has failed"
+        free = self._beside(device_id).free_bytes
+        return ("" if needed <= free else
+                f"device {device_id} has {gib(free)} free, {gib(needed)} are needed")
+
+    def _book(self, placement: Placement, sign: int) -> None:
+        for device_id, held in placement.bytes_by_device.items():
+            self._held[device_id] += sign * held

@@ -1,0 +1,40 @@
+"""Equal stages, wherever that leads."""
+
+import pytest
+
+from penstock.core.errors import InputError
+from penstock.policy.place.balanced import BalancedPlacer
+from penstock.policy.place.build import PLACERS, placer
+from penstock.policy.place.maveriq import MaveriqPlacer
+from penstock.policy.place.penstock import PenstockPlacer
+from penstock.policy.place.values import Infeasible, Placement
+from placing import footprint, node
+
+
+def test_layers_are_equal_and_devices_in_order() -> None:
+    found = BalancedPlacer().place(footprint(11, 2, 3), node(5, 9, 5, 9, 5, 9, 50, 50)[::-1])
+    assert isinstance(found, Placement)
+    assert found.layer_map == (4, 4, 3)
+    assert [stage.device_ids for stage in found.stages] == [(0, 1), (2, 3), (4, 5)]
+
+
+def test_it_does_not_look_for_room() -> None:
+    found = BalancedPlacer().place(footprint(10, 1, 2), node(4, 9, 9))
+    assert isinstance(found, Infeasible)
+    assert found.reason == ("m: equal stages on the first devices do not fit: "
+                            "device 0 has 4 bytes free, 5 bytes are needed")
+    assert found.max_layers == 10
+
+
+def test_too_few_devices_or_layers() -> None:
+    for wanted in (footprint(8, 2, 2), footprint(1, 1, 2)):
+        assert isinstance(BalancedPlacer().place(wanted, node(99, 99)), Infeasible)
+
+
+def test_placers_have_names() -> None:
+    made = [placer(name) for name in PLACERS]
+    assert made == [PenstockPlacer(), BalancedPlacer(), MaveriqPlacer()]
+    assert placer("maveriq", strategy="hybrid", threshold=0.5, as_published=True) == MaveriqPlacer(
+        "hybrid", 0.5, True)
+    with pytest.raises(InputError, match="unknown name 'maverik'; did you mean 'maveriq'"):
+        placer("maverik")
