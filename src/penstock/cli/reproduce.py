@@ -17,6 +17,7 @@ app = typer.Typer(add_completion=False)
 @app.command(epilog="Example: penstock reproduce vidur --data ../shared/data/vidur")
 def reproduce(
     system: Annotated[str, typer.Argument(
+        metavar="SYSTEM", show_default=False,
         help="inferno, kernels, maveriq, niyama, routebalance or vidur.")],
     data: Annotated[Path, typer.Option(
         "--data", metavar="DIR", show_default=False,
