@@ -13,6 +13,9 @@ from penstock.perf.profiles.rows import ProfiledRun
 
 MODELS = ("llama-2-7b", "llama-2-13b", "llama-2-70b", "gpt-j-6b")
 FORMATS = (("fp16", "fp16"), ("int8", "fp16"), ("int4", "int8"))
+HELD_FORMATS = {"fp16": "float16", "int8": "int8", "int4": "int4"}
+"""What MaverIQ's files call the formats."""
+
 SPREADS = tuple(Parallelism(tensor, pipeline)
                 for tensor, pipeline in ((1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (4, 1), (8, 1)))
 PROMPT_TOKENS = 512

@@ -190,7 +190,8 @@ class _Search:
         if name == "stranded_bytes":
             most = max((f.num_devices for f in self.footprints), default=0)
             free = sorted(device.free_bytes for device in devices)
-            return Fraction(sum(free[:most]) - sum(f.total_bytes for f in self.footprints))
+            placed = sum(footprint.total_bytes for footprint in self.footprints)
+            return Fraction(max(0, sum(free[:most]) - placed))
         return Fraction(0)
 
 
