@@ -81,6 +81,7 @@ _ENGINE_KEYS: Mapping[str, type] = {
     "device": str, "threads": int, "accelerators": int, "max_step_tokens": int, "eager": bool,
     "memory_fraction": float, "memory_gib": float, "accelerator": str, "noise": float}
 _GIB = 1 << 30
+_PARTS = 1000  # of a progress bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ def session_of(given: Given, title: str, *, from_files: bool = False) -> "Iterat
         clocks = Clocks(virtual, virtual.sleep, virtual, time.time)
         engine_clock, clock_name = virtual, "simulated"
     with (_only_results_on_stdout(), TemporaryDirectory(prefix="penstock-profile-") as scratch,
-          progress(title) as update):
+          progress(title, _PARTS) as update):
         options = _engine_options(given, Path(scratch), catalog, from_files=from_files)
         engine = make_engine(given.engine, architecture, engine_clock, options)
         if given.clock == "cpu" and (engine.describe().get("device") != "cpu"
@@ -171,8 +172,8 @@ def session_of(given: Given, title: str, *, from_files: bool = False) -> "Iterat
         effort = Effort(given.tolerance, given.min_repeats, given.max_repeats, given.warm_ups,
                         given.budget_s, given.share, given.passes)
 
-        def on_row(one: "Measurement") -> None:
-            update(_said(one))
+        def on_row(one: "Measurement", done: float) -> None:
+            update(_said(one), round(_PARTS * done))
 
         yield Session(architecture, engine, given.out, effort, clocks, clock_name, given.kv_tokens,
                       given.seed, on_row)

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from penstock.core.errors import InputError
-from penstock.perf.profiles.points import Measurement, ModelConfiguration
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.perf.profiles.summary import PointSummary
 from penstock.profile import design as designs
 from penstock.profile.architecture import Architecture
@@ -17,7 +17,7 @@ from penstock.profile.counters import Gpus
 from penstock.profile.engine import ProfiledEngine, Room
 from penstock.profile.loading import measure_loads
 from penstock.profile.machine import circumstances, describe_machine
-from penstock.profile.measure import Clocks, Effort, OutOfTimeError, Profiler
+from penstock.profile.measure import Clocks, Effort, OnRow, OutOfTimeError, Profiler
 from penstock.profile.points import Point, by_configuration, room_for
 from penstock.profile.record import Record, open_record
 from penstock.profile.sweep import sweep
@@ -43,7 +43,7 @@ class Session:
     clock: str = "wall"
     kv_tokens: int | None = None
     seed: int = 0
-    on_row: Callable[[Measurement], None] = lambda _: None
+    on_row: OnRow = lambda _row, _done: None
 
     @property
     def subject(self) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def profile_load(session: Session, configurations: Sequence[ModelConfiguration],
     def work(profiler: Profiler) -> None:
         for configuration in configurations:
             room = room_for([Point(configuration, 1, 1, 1)], session.kv_tokens)
-            measure_loads(profiler, configuration, room, num_loops, session.on_row)
+            measure_loads(profiler, configuration, room, num_loops)
 
     return session.conduct("load", {"num_loops": num_loops, "configurations": [
         one.label for one in configurations]}, work)

@@ -220,10 +220,12 @@ def test_an_interrupt_keeps_the_repeats_so_far(tmp_path: Path) -> None:
 
 def test_every_row_is_told_of(tmp_path: Path) -> None:
     engine = ScriptedEngine(VirtualClock())
-    seen: list[Measurement] = []
-    profiler(tmp_path, engine, on_row=seen.append).measure(point(), ROOM)
-    assert len(seen) == 7
-    assert sum(one.warm_up for one in seen) == 2
+    seen: list[tuple[Measurement, float]] = []
+    measuring = profiler(tmp_path, engine, on_row=lambda one, done: seen.append((one, done)))
+    measuring.measure_all([[point(1), point(2)]])
+    assert len(seen) == 2 * 7
+    assert sum(one.warm_up for one, _ in seen) == 4
+    assert [done for _, done in seen] == [0.0] * 7 + [0.5] * 7
 
 
 def test_another_configuration_or_room_is_another_load(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,9 @@ class TorchEngine:
         tokens = torch.randint(3, self._architecture.spec.vocab_size, (batch, prompt_tokens),
                                generator=generator).to(self._device)
         everyone = range(batch)
+        # Logits of the last position alone, as engines compute them, where the family can.
+        fewer = {"logits_to_keep": 1} if "logits_to_keep" in signature(
+            self._model.forward).parameters else {}
         steps = []
         cache = None
         self._wait()
@@ -140,7 +144,7 @@ class TorchEngine:
         with torch.inference_mode():
             for _ in range(output_tokens):
                 answer = self._model(input_ids=tokens, past_key_values=cache, use_cache=True,
-                                     logits_to_keep=1)
+                                     **fewer)
                 cache = answer.past_key_values
                 tokens = answer.logits[:, -1:].argmax(dim=-1)
                 self._wait()
