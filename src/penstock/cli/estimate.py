@@ -86,7 +86,7 @@ def estimate(
         raise InputError("--train: no folder to learn from")
     wishes = _wishes(intent, slo_s, least_accuracy, precisions, rate_per_s)
     catalog = load_catalog()
-    found = trained(train, catalog, catalog.accelerator(accelerator), _cuts(fingerprints))
+    found = trained(train, catalog, catalog.accelerator(accelerator), fingerprints)
     if configs is not None and out is not None:
         return _write(found, configs, out, as_json=as_json)
     assert model is not None
@@ -121,12 +121,6 @@ def _wishes(intent: str, slo_s: float | None, least_accuracy: float | None,
                 raise InputError(f"--precisions: {word!r} is unknown{nearest(word, PRECISIONS)}")
     return Wishes(intent, slo_s, least_accuracy=least_accuracy, precisions=allowed,
                   own_rate_per_s=rate_per_s)
-
-
-def _cuts(path: Path | None) -> Any:
-    from penstock.perf.fingerprint.cuts import Cuts
-    from penstock.perf.profiles.maveriq import read_maveriq
-    return None if path is None else Cuts(read_maveriq(path))
 
 
 def _write(found: "Estimator", configs: Path, out: Path, *, as_json: bool) -> int:
