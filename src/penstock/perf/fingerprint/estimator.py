@@ -16,7 +16,7 @@ from penstock.perf.fingerprint.intervals import (
 )
 from penstock.perf.fingerprint.latency import LatencyWeights, best_line, bound_s, fit_latency
 from penstock.perf.fingerprint.memory import MemoryWeights, best_cut, fit_memory
-from penstock.perf.fingerprint.physics import Subject, width_of
+from penstock.perf.fingerprint.physics import Subject, kind_of, width_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +142,8 @@ def left_out(sessions: Sequence[Session], subjects: Mapping[str, Subject],
 def check_possible(subject: Subject, configuration: Configuration) -> None:
     """Raises InputError for a configuration that no engine could run."""
     model, spread = subject.model, configuration.parallelism
+    kind_of(configuration.precision)
+    width_of(configuration.kv_precision)
     if model.num_heads % spread.tensor:
         raise InputError(f"{model.name}: {spread.tensor} ranks do not divide its "
                          f"{model.num_heads} attention heads")

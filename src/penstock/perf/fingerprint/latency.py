@@ -41,13 +41,15 @@ class LatencyWeights:
     decode: tuple[float, ...]
     batch: tuple[float, ...]
 
-    def token_ms(self, subject: Subject, configuration: Configuration) -> float:
+    def token_ms(self, subject: Subject, configuration: Configuration,
+                 prompt_tokens: float) -> float:
         """One more output token of a single request."""
-        return weighted(self.decode, decode_terms(subject, configuration))
+        return weighted(self.decode, decode_terms(subject, configuration, prompt_tokens))
 
-    def layer_token_ms(self, subject: Subject, configuration: Configuration) -> float:
+    def layer_token_ms(self, subject: Subject, configuration: Configuration,
+                       prompt_tokens: float) -> float:
         """One layer's part of it, all-reduces included."""
-        amounts = decode_terms(subject, configuration)
+        amounts = decode_terms(subject, configuration, prompt_tokens)
         own = [amount if is_own else 0.0
                for amount, is_own in zip(amounts, _LAYER_TERMS, strict=True)]
         return weighted(self.decode, own) / subject.model.num_layers
@@ -57,8 +59,8 @@ class LatencyWeights:
         """The whole batch of answers. ``line`` is of cuts with the same number of ranks."""
         anchor = weighted(self.anchor, anchor_terms(subject, configuration, line.layer_s,
                                                     line.rest_s))
-        total = anchor + (output_tokens - line.output_tokens) * self.token_ms(subject,
-                                                                              configuration)
+        more = output_tokens - line.output_tokens
+        total = anchor + more * self.token_ms(subject, configuration, line.prompt_tokens)
         if batch > 1:
             total += weighted(self.batch, batch_terms(subject, configuration, output_tokens, batch))
         return max(1e-3 * total, bound_s(subject, configuration, output_tokens))
@@ -80,9 +82,10 @@ def best_line(cuts: Cuts, weights: LatencyWeights, subject: Subject, model: str,
     Raises InputError where the model has no cuts at all.
     """
     wanted = _key(model, configuration)
+    prompt_tokens = cuts.prompt_tokens(model, subject.prompt_tokens_per_s)
     line = cuts.line(wanted)
     if line is not None:
-        return line, ""
+        return replace(line, prompt_tokens=prompt_tokens), ""
     others = [key for key in cuts.keys if key.model == model and key.pipeline == 1
               and key.batch == 1 and cuts.line(key) is not None]
     if not others:
@@ -99,10 +102,11 @@ def best_line(cuts: Cuts, weights: LatencyWeights, subject: Subject, model: str,
                              nearest.kv_precision)
     alike = replace(configuration, parallelism=Parallelism(wanted.tensor, 1))
     tokens_s = 1e-3 * found.output_tokens
-    prompt_s = found.layer_s - tokens_s * weights.layer_token_ms(subject, measured)
+    prompt_s = found.layer_s - tokens_s * weights.layer_token_ms(subject, measured, prompt_tokens)
     layer_s = (max(0.0, prompt_s) * nearest.tensor / wanted.tensor
-               + tokens_s * weights.layer_token_ms(subject, alike))
-    return replace(found, layer_s=layer_s), _stand_in(nearest, wanted)
+               + tokens_s * weights.layer_token_ms(subject, alike, prompt_tokens))
+    return (replace(found, layer_s=layer_s, prompt_tokens=prompt_tokens),
+            _stand_in(nearest, wanted))
 
 
 def fit_latency(sessions: Iterable[Session], subjects: Mapping[str, Subject]) -> LatencyWeights:
@@ -139,7 +143,8 @@ def _note_answer(slopes: Rows, anchors: Rows, subject: Subject, key: Key,
     if slope_s <= 0.0:
         return
     configuration = configuration_of(key)
-    slopes.add(decode_terms(subject, configuration), 1e3 * slope_s)
+    prompt_tokens = cuts.prompt_tokens(key.model, subject.prompt_tokens_per_s)
+    slopes.add(decode_terms(subject, configuration, prompt_tokens), 1e3 * slope_s)
     line = cuts.line(_key(key.model, configuration))
     if line is not None:
         answer_s = by_output.get(line.output_tokens, start_s + slope_s * line.output_tokens)

@@ -57,6 +57,11 @@ class Subject:
         return 1e3 * operations / self.accelerator.flops("fp16")
 
     @property
+    def prompt_tokens_per_s(self) -> float:
+        """Prompt tokens that one layer takes in a second at its full rate in 16 bits."""
+        return self.accelerator.flops("fp16") / (2.0 * self.layer_params)
+
+    @property
     def layer_kv_bytes(self) -> float:
         """Keys and values of one token in one layer, 16 bits."""
         return self.model.kv_bytes_per_token("fp16") / self.model.num_layers
@@ -65,6 +70,7 @@ class Subject:
 DECODE = (
     *(Term(f"reading weights, {kind}", 1.1) for kind in ("16 bit", "8 bit", "4 bit", "gptq")),
     *(Term(f"kernels, {kind}", 0.12) for kind in ("16 bit", "8 bit", "4 bit", "gptq")),
+    Term("attending to 100 tokens of prompt", 0.0025),
     Term("head", 1.2), Term("each token", 1.0), Term("each stage more", 0.05),
     Term("layers in one stage, one rank", 0.02), Term("layers in one stage, more ranks", 0.02),
     *(Term(f"all-reduce over {ranks}, by size", usual)
@@ -74,8 +80,13 @@ DECODE = (
 """Of one more output token of a single request."""
 
 
-def decode_terms(subject: Subject, configuration: Configuration) -> list[float]:
-    """The amounts of the terms in ``DECODE``: milliseconds at weight 1, or layers."""
+def decode_terms(subject: Subject, configuration: Configuration,
+                 prompt_tokens: float) -> list[float]:
+    """The amounts of the terms in ``DECODE``: milliseconds at weight 1, or layers.
+
+    Attention of a single request is as long as its context, however many ranks share its heads:
+    they work side by side.
+    """
     model, spread = subject.model, configuration.parallelism
     kind, layers, tensor = kind_of(configuration.precision), model.num_layers, spread.tensor
     width = width_of(configuration.precision)
@@ -84,7 +95,8 @@ def decode_terms(subject: Subject, configuration: Configuration) -> list[float]:
     one_stage = layers if spread.pipeline == 1 else 0
     size = model.hidden_size / 8192.0
     between = rank_shares(tensor)
-    return [*_one_of(kind, reading), *_one_of(kind, float(layers)), head, 1.0,
+    return [*_one_of(kind, reading), *_one_of(kind, float(layers)),
+            layers * prompt_tokens / 100.0, head, 1.0,
             spread.pipeline - 1.0, one_stage * (tensor == 1), one_stage * (tensor > 1),
             *(layers * size * share for share in between), *(layers * share for share in between)]
 
@@ -184,8 +196,12 @@ def kind_of(precision: str) -> int:
 
 
 def width_of(precision: str) -> float:
-    """Bytes of one weight; a method after an underscore changes nothing about them."""
-    return BYTES_PER_VALUE[precision.partition("_")[0]]
+    """Bytes of one value; a method after an underscore changes nothing about them. Raises
+    InputError for a precision that is unknown."""
+    width = BYTES_PER_VALUE.get(precision.partition("_")[0])
+    if width is None:
+        raise InputError(f"precision: {precision!r} is unknown{nearest(precision, PRECISIONS)}")
+    return width
 
 
 def rank_shares(tensor: int) -> list[float]:
