@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.core.model import ModelSpec
-from penstock.perf.profiles.points import Configuration
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.profile.architecture import Architecture, llama_config
 from penstock.profile.counters import Gpus
 from penstock.profile.engine import BatchTimes, Memory, OutOfMemoryError, Room
@@ -17,7 +17,7 @@ from penstock.profile.run import Session
 
 SPEC = ModelSpec("small", 8, 64, 4, 2, 16, 128, 512, 2048)
 ARCHITECTURE = Architecture(SPEC, llama_config(SPEC))
-WHOLE = Configuration("small", (8,), "fp32", "fp32")
+WHOLE = ModelConfiguration("small", (8,), "fp32", "fp32")
 
 
 class ScriptedEngine:
@@ -31,10 +31,10 @@ class ScriptedEngine:
         self.most_layers = most_layers
         self.seconds = seconds
         self.files = files
-        self.loads: list[Configuration] = []
+        self.loads: list[ModelConfiguration] = []
         self.unloads = 0
         self.runs: list[int] = []
-        self.loaded: Configuration | None = None
+        self.loaded: ModelConfiguration | None = None
         self.accelerators = 1
         self.on_run: Callable[[int], None] = lambda _batch: None
 
@@ -44,13 +44,13 @@ class ScriptedEngine:
     def most_accelerators(self) -> int:
         return self.accelerators
 
-    def check(self, configuration: Configuration) -> None:
+    def check(self, configuration: ModelConfiguration) -> None:
         return None
 
-    def prepare(self, configuration: Configuration) -> Sequence[Path]:
+    def prepare(self, configuration: ModelConfiguration) -> Sequence[Path]:
         return self.files
 
-    def load(self, configuration: Configuration, room: Room) -> None:
+    def load(self, configuration: ModelConfiguration, room: Room) -> None:
         assert self.loaded is None
         self.loads.append(configuration)
         self.clock.sleep(1.0)
@@ -101,5 +101,5 @@ def session(folder: Path, engine: ScriptedEngine, **changes: Any) -> Session:
 
 
 def point(batch: int = 1, prompt_tokens: int = 8, output_tokens: int = 3,
-          configuration: Configuration = WHOLE) -> Point:
+          configuration: ModelConfiguration = WHOLE) -> Point:
     return Point(configuration, batch, prompt_tokens, output_tokens)

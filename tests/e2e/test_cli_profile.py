@@ -124,7 +124,7 @@ def test_what_does_not_fit_a_fingerprint_is_said(penstock):
     done = penstock("profile", "fingerprint", "llama-3-8b", *SIM, "--with", "accelerators=1",
                     "--design", "maveriq", "--out", "p")
     assert done.status == 0
-    assert "not measured: tensor 2, pipeline 1, bf16, kv bf16: takes 2 accelerators" in done.err
+    assert "not measured: tp2 pp1 bf16 kv bf16: takes 2 accelerators" in done.err
 
 
 def test_a_killed_run_leaves_a_profile_that_is_gone_on_with(repository, folder, penstock):
@@ -198,6 +198,7 @@ def test_import_of_guidellm(penstock, folder, repository):
     (("model", "llama-3-8b", *SIM, "--precision", "bf16,fp8"),
      "--precision bf16,fp8: expected one"),
     (("model", "llama-3-8b", *SIM, "--clock", "sun"), "expected wall or cpu"),
+    (("model", "llama-3-8b", *SIM, "--clock", "cpu"), "nothing of accelerators"),
     (("model", "llama-3-8b", *SIM, "--min-repeats", "31"), "more than --max-repeats 30"),
     (("model", "llama-3-8b", *SIM, "--pipeline", "40"), "fewer than stages"),
     (("fingerprint", "llama-3-8b", *SIM, "--design", "mavrik"), "did you mean 'maveriq'"),

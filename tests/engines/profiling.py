@@ -9,7 +9,7 @@ from typing import Any
 
 from penstock.core.model import ModelSpec
 from penstock.perf.profiles.folder import read_profile
-from penstock.perf.profiles.points import Configuration
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.perf.profiles.summary import profile_steps, profiled_runs, summaries
 from penstock.profile.architecture import Architecture, llama_config
 from penstock.profile.engine import ProfiledEngine
@@ -25,7 +25,7 @@ from penstock.profile.run import (
 
 SPEC = ModelSpec("tiny", 4, 128, 4, 2, 32, 256, 512, 512)
 ARCHITECTURE = Architecture(SPEC, llama_config(SPEC))
-WHOLE = Configuration("tiny", (4,), "fp32", "fp32")
+WHOLE = ModelConfiguration("tiny", (4,), "fp32", "fp32")
 QUICK = Effort(tolerance=10.0, min_repeats=2, max_repeats=2, num_warm_ups=1)
 
 
@@ -64,8 +64,8 @@ def check_model(found: ProfiledEngine, folder: Path) -> None:
 def check_fingerprint(found: ProfiledEngine, folder: Path, precision: tuple[str, str]) -> None:
     """Cuts and the whole model are measured in the settings that one device has room for."""
     made = profile_fingerprint(session(found, folder), "maveriq", [precision], (4,))
-    assert [one["point"].split(",")[0] for one in made.document["left_out"]] == [
-        "tensor 1", "tensor 2"]
+    assert [one["point"].split(" int")[0].split(" fp")[0].split(" bf")[0]
+            for one in made.document["left_out"]] == ["tp1 pp2", "tp2 pp1"]
     runs = profiled_runs(read_profile(folder))
     assert sorted({run.num_layers for run in runs}) == [1, 2, 4]
     assert len(runs) == 3 * 4

@@ -17,7 +17,7 @@ from profiling import (
 from penstock.catalog.catalog import load_catalog
 from penstock.core.errors import InputError
 from penstock.perf.profiles.folder import read_profile
-from penstock.perf.profiles.points import Configuration
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.perf.profiles.summary import profiled_runs
 from penstock.profile.architecture import find_architecture
 from penstock.profile.engine import Room
@@ -50,7 +50,7 @@ def test_loads(tmp_path: Path) -> None:
 def test_more_than_the_memory_is_not_tried(tmp_path: Path) -> None:
     found = engine("llamacpp", tmp_path / "s", memory_bytes=1.0)
     made = profile_model(session(found, tmp_path / "p"),
-                         Configuration("tiny", (4,), "fp16", "fp16"), [8], [1], 2)
+                         ModelConfiguration("tiny", (4,), "fp16", "fp16"), [8], [1], 2)
     (row,) = made.measurements
     assert row.outcome == "out_of_memory"
     assert "(not tried)" in row.reason
@@ -68,18 +68,18 @@ def test_a_file_of_random_weights_has_the_shape_that_was_asked(tmp_path: Path, p
         assert getattr(shape, name) == getattr(SPEC, name), name
     found = find_architecture(str(path), load_catalog())
     device = engine("llamacpp", tmp_path / "s", found)
-    whole = Configuration("tiny", (4,), "gguf", "fp16")
+    whole = ModelConfiguration("tiny", (4,), "gguf", "fp16")
     assert device.prepare(whole) == (path,)
     device.load(whole, Room(2, 20, 40))
     assert device.run(2, 8, 4).end_s > 0.0
     device.unload()
     with pytest.raises(InputError, match="a GGUF file has its own"):
-        device.check(Configuration("tiny", (4,), "fp32", "fp16"))
+        device.check(ModelConfiguration("tiny", (4,), "fp32", "fp16"))
 
 
 def test_prompts_longer_than_a_step_take_several(tmp_path: Path) -> None:
     found = engine("llamacpp", tmp_path / "s", max_step_tokens=32)
-    found.load(Configuration("tiny", (1,), "fp32", "fp16"), Room(2, 60, 120))
+    found.load(ModelConfiguration("tiny", (1,), "fp32", "fp16"), Room(2, 60, 120))
     times = found.run(2, 50, 3)
     assert times.num_prefill_steps == 4
     assert len(times.step_s) == 2
@@ -96,7 +96,7 @@ def test_what_is_no_gguf_file(tmp_path: Path) -> None:
 def test_runs_become_latencies(tmp_path: Path) -> None:
     found = engine("llamacpp", tmp_path / "s")
     made = profile_model(session(found, tmp_path / "p"),
-                         Configuration("tiny", (4,), "int8", "fp16"), [8], [1, 2], 3)
+                         ModelConfiguration("tiny", (4,), "int8", "fp16"), [8], [1, 2], 3)
     runs = profiled_runs(read_profile(made.folder))
     assert [(run.batch, run.layers_by_stage, run.precision) for run in sorted(
         runs, key=lambda run: run.batch)] == [(1, (4,), "int8"), (2, (4,), "int8")]

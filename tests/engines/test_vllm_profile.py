@@ -15,8 +15,8 @@ from profiling import (
 from vllm_engine import prepare
 
 from penstock.core.errors import InputError
-from penstock.perf.profiles.points import Configuration
-from penstock.profile.engine import Room
+from penstock.perf.profiles.points import ModelConfiguration
+from penstock.profile.engine import OutOfMemoryError, Room
 
 pytestmark = [
     pytest.mark.skipif(find_spec("vllm") is None,
@@ -47,6 +47,17 @@ def test_loads(tmp_path: Path) -> None:
     check_loads(engine("vllm", tmp_path / "s", from_files=True), tmp_path / "p")
 
 
+def test_a_load_that_fails_leaves_nothing_in_the_way_of_the_next(tmp_path: Path) -> None:
+    found = engine("vllm", tmp_path / "s")
+    with pytest.raises(OutOfMemoryError):
+        found.load(WHOLE, Room(2, 60, 10**10))
+    found.unload()
+    found.load(WHOLE, Room(2, 60, 120))
+    assert found.run(2, 8, 2).end_s > 0.0
+    found.unload()
+    found.unload()
+
+
 def test_prompts_longer_than_a_step_take_several(tmp_path: Path) -> None:
     found = engine("vllm", tmp_path / "s", max_step_tokens=32)
     found.load(WHOLE, Room(2, 60, 120))
@@ -59,10 +70,10 @@ def test_prompts_longer_than_a_step_take_several(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("configuration", "said"), [
-    (Configuration("tiny", (4,), "int4", "fp16"), "precision 'int4': not with vLLM"),
-    (Configuration("tiny", (4,), "fp32", "int4"), "kv_precision 'int4': not with vLLM"),
-    (Configuration("tiny", (4,), "fp32", "fp16"), "vLLM keeps fp32 or fp8"),
-    (Configuration("tiny", (2, 2), "fp32", "fp32"), "accelerators are here")])
-def test_what_it_cannot_run(tmp_path: Path, configuration: Configuration, said: str) -> None:
+    (ModelConfiguration("tiny", (4,), "int4", "fp16"), "precision 'int4': not with vLLM"),
+    (ModelConfiguration("tiny", (4,), "fp32", "int4"), "kv_precision 'int4': not with vLLM"),
+    (ModelConfiguration("tiny", (4,), "fp32", "fp16"), "vLLM keeps fp32 or fp8"),
+    (ModelConfiguration("tiny", (2, 2), "fp32", "fp32"), "accelerators are here")])
+def test_what_it_cannot_run(tmp_path: Path, configuration: ModelConfiguration, said: str) -> None:
     with pytest.raises(InputError, match=said):
         engine("vllm", tmp_path / "s").check(configuration)

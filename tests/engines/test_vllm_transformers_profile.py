@@ -16,7 +16,7 @@ from profiling import (
 )
 
 from penstock.core.errors import InputError
-from penstock.perf.profiles.points import Configuration
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.profile.engine import OutOfMemoryError, Room
 from penstock.profile.engines import torch_model
 from penstock.profile.engines.checkpoint import random_checkpoint
@@ -75,9 +75,9 @@ def test_a_checkpoint_is_read_and_its_cuts_are_drawn(tmp_path: Path) -> None:
 def test_what_it_cannot_run(tmp_path: Path) -> None:
     found = engine("transformers", tmp_path / "s", device="cpu")
     for configuration, said in (
-            (Configuration("tiny", (4,), "int8", "int8"), "not with transformers"),
-            (Configuration("tiny", (4,), "fp32", "fp16"), "keeps keys and values"),
-            (Configuration("tiny", (2, 2), "fp32", "fp32"), "one device")):
+            (ModelConfiguration("tiny", (4,), "int8", "int8"), "not with transformers"),
+            (ModelConfiguration("tiny", (4,), "fp32", "fp16"), "keeps keys and values"),
+            (ModelConfiguration("tiny", (2, 2), "fp32", "fp32"), "one device")):
         with pytest.raises(InputError, match=said):
             found.check(configuration)
     with pytest.raises(InputError, match="torch has no such device"):

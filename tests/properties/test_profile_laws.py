@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.perf.profiles.folder import read_profile, write_profile
-from penstock.perf.profiles.points import KINDS, OUTCOMES, Configuration, Measurement
+from penstock.perf.profiles.points import KINDS, OUTCOMES, Measurement, ModelConfiguration
 from penstock.perf.profiles.stability import median_interval
 from penstock.perf.profiles.summary import PointSummary, summaries, summary
 from penstock.profile.engine import batch_times
@@ -21,7 +21,7 @@ POSITIVE = st.floats(1e-6, 1e9)
 MAYBE = st.none() | st.floats(0.0, 1e15)
 NAMES = st.text(min_size=1, max_size=20)
 CONFIGURATIONS = st.builds(
-    Configuration, NAMES, st.lists(st.integers(1, 200), max_size=4).map(tuple),
+    ModelConfiguration, NAMES, st.lists(st.integers(1, 200), max_size=4).map(tuple),
     st.sampled_from(["fp32", "bf16", "int4"]), st.sampled_from(["fp32", "int8"]),
     st.integers(1, 64))
 COUNTS = st.none() | st.integers(0, 1 << 40)

@@ -12,7 +12,7 @@ import typer
 from penstock.core.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from penstock.perf.profiles.points import Configuration, Measurement
+    from penstock.perf.profiles.points import Measurement, ModelConfiguration
     from penstock.perf.profiles.summary import PointSummary
     from penstock.profile.make import EngineOptions
     from penstock.profile.record import Record
@@ -81,6 +81,7 @@ _ENGINE_KEYS: Mapping[str, type] = {
     "device": str, "threads": int, "accelerators": int, "max_step_tokens": int, "eager": bool,
     "memory_fraction": float, "memory_gib": float, "accelerator": str, "noise": float}
 _GIB = 1 << 30
+_PARTS = 1000  # of a progress bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,16 +113,18 @@ class Given:
         return [(one, self.kv_precision or _usual_kv(self.engine, one, usual)) for one in found]
 
     def configuration(self, session: "Session", tensor: int = 1, pipeline: int = 1,
-                      precision: tuple[str, str] | None = None) -> "Configuration":
+                      precision: tuple[str, str] | None = None) -> "ModelConfiguration":
         """The configuration of commands that measure one."""
-        from penstock.profile.design import Setting
+        from penstock.core.configuration import Configuration
+        from penstock.core.hardware import Parallelism
+        from penstock.profile.design import spread
 
         architecture = session.architecture
         if precision is None and "," in (self.precision or ""):
             raise InputError(f"--precision {str(self.precision)[:40]}: expected one")
         weights, cache = precision or self.precisions(session)[0]
-        return Setting(tensor, pipeline, weights, cache).configuration(
-            architecture.name, self.layers or architecture.spec.num_layers)
+        return spread(architecture.name, self.layers or architecture.spec.num_layers,
+                      Configuration(Parallelism(tensor, pipeline), weights, cache))
 
 
 @contextmanager
@@ -158,17 +161,39 @@ def session_of(given: Given, title: str, *, from_files: bool = False) -> "Iterat
         virtual = VirtualClock()
         clocks = Clocks(virtual, virtual.sleep, virtual, time.time)
         engine_clock, clock_name = virtual, "simulated"
-    with TemporaryDirectory(prefix="penstock-profile-") as scratch, progress(title) as update:
+    with (_only_results_on_stdout(), TemporaryDirectory(prefix="penstock-profile-") as scratch,
+          progress(title, _PARTS) as update):
         options = _engine_options(given, Path(scratch), catalog, from_files=from_files)
         engine = make_engine(given.engine, architecture, engine_clock, options)
+        if given.clock == "cpu" and (engine.describe().get("device") != "cpu"
+                                     or engine.most_accelerators() > 1):
+            raise InputError("--clock cpu: sees only what this process computes, nothing of "
+                             "accelerators and of other processes; expected wall")
         effort = Effort(given.tolerance, given.min_repeats, given.max_repeats, given.warm_ups,
                         given.budget_s, given.share, given.passes)
 
-        def on_row(one: "Measurement") -> None:
-            update(_said(one))
+        def on_row(one: "Measurement", done: float) -> None:
+            update(_said(one), round(_PARTS * done))
 
         yield Session(architecture, engine, given.out, effort, clocks, clock_name, given.kv_tokens,
                       given.seed, on_row)
+
+
+@contextmanager
+def _only_results_on_stdout() -> Iterator[None]:
+    """Whatever an engine's library writes there meanwhile goes to stderr."""
+    import os
+    import sys
+
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _engine_options(given: Given, scratch: Path, catalog: Any, *, from_files: bool

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from penstock.core.errors import InputError
 from penstock.core.units import ceil_div
-from penstock.perf.profiles.points import Configuration, Measurement, Outcome
+from penstock.perf.profiles.points import Measurement, ModelConfiguration, Outcome
 from penstock.perf.profiles.stability import median_interval
 from penstock.perf.profiles.summary import PointSummary, summary
 from penstock.profile.counters import Gpus
@@ -15,6 +15,7 @@ from penstock.profile.points import Point, room_for
 from penstock.profile.record import Record
 
 _LONGEST_REASON = 300
+OnRow = Callable[[Measurement, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +72,19 @@ class Profiler:
     """Measures points on an engine and records every repeat."""
 
     def __init__(self, engine: ProfiledEngine, record: Record, effort: Effort, clocks: Clocks,
-                 gpus: Gpus, on_row: Callable[[Measurement], None] = lambda _: None) -> None:
+                 gpus: Gpus, on_row: OnRow = lambda _row, _done: None) -> None:
+        """``on_row`` hears of every row, and which share of the work was done before it."""
         self.engine = engine
         self.record = record
         self.effort = effort
         self.clocks = clocks
         self._gpus = gpus
-        self._on_row = on_row
+        self.on_row = on_row
+        self._done = 0.0
         self._started_s = clocks.now()
-        self._loaded: tuple[Configuration, Room] | None = None
+        self._loaded: tuple[ModelConfiguration, Room] | None = None
         self._loaded_bytes: float | None = None
-        self._refused: dict[tuple[Configuration, Room], tuple[Outcome, str]] = {}
+        self._refused: dict[tuple[ModelConfiguration, Room], tuple[Outcome, str]] = {}
 
     # -- time -----------------------------------------------------------------------------------
 
@@ -108,12 +111,13 @@ class Profiler:
         """Measure groups of points, each of one configuration, for whose points the engine gets
         room (or as many tokens as stated). What is left of the budget is divided among those that
         are to come. Raises OutOfTimeError."""
-        to_come = self.effort.passes * sum(map(len, groups))
+        to_come = all_points = self.effort.passes * sum(map(len, groups))
         for number in range(self.effort.passes):
             effort = self.effort.of_pass(number)
             for points in groups if number % 2 == 0 else reversed(groups):
                 room = room_for(points, kv_tokens)
                 for point in points:
+                    self._done = 1.0 - to_come / all_points
                     self.measure(point, room, self.left_s / to_come, effort)
                     to_come -= 1
 
@@ -155,7 +159,7 @@ class Profiler:
         for number in range(-effort.num_warm_ups, effort.max_repeats):
             one = self._run(point, len(repeats) + max(0, number), warm_up=number < 0)
             found.append(one)
-            self._on_row(one)
+            self.on_row(one, self._done)
             if one.outcome != "ok":
                 if one.warm_up:  # it failed all the same
                     found.append(self._row(point, len(repeats), warm_up=False,
@@ -216,7 +220,7 @@ class Profiler:
 
     # -- the engine -----------------------------------------------------------------------------
 
-    def load(self, configuration: Configuration, room: Room) -> tuple[Outcome, str] | None:
+    def load(self, configuration: ModelConfiguration, room: Room) -> tuple[Outcome, str] | None:
         """Have the engine hold this configuration; how and why it could not, if so."""
         if self._loaded == (configuration, room):
             return None

@@ -4,18 +4,21 @@ from random import Random
 
 import pytest
 
+from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
-from penstock.perf.profiles.points import Configuration
+from penstock.core.hardware import Parallelism
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.profile.design import (
-    Setting,
     fingerprint_points,
     fingerprint_settings,
     model_points,
+    spread,
 )
 from penstock.profile.points import by_configuration, room_for
 from profiled import WHOLE, point
 
 FP16 = [("fp16", "fp16")]
+ONE = Configuration(Parallelism(), "fp16", "fp16")
 
 
 def test_maveriqs_design_is_24_runs_per_precision() -> None:
@@ -34,8 +37,9 @@ def test_maveriqs_design_is_24_runs_per_precision() -> None:
 
 def test_ours_varies_prompt_and_batch_and_adds_wide_tensors() -> None:
     settings, _ = fingerprint_settings("penstock", FP16, 8)
-    assert [(one.tensor, one.pipeline) for one in settings] == [(1, 1), (1, 2), (2, 1), (4, 1),
-                                                                (8, 1)]
+    assert [one.parallelism for one in settings] == [
+        Parallelism(1, 1), Parallelism(1, 2), Parallelism(2, 1), Parallelism(4, 1),
+        Parallelism(8, 1)]
     points = fingerprint_points("penstock", "m", settings[0], 4096)
     assert {one.prompt_tokens for one in points} == {32, 256, 1024}
     assert max(one.batch for one in points) == 32
@@ -44,21 +48,22 @@ def test_ours_varies_prompt_and_batch_and_adds_wide_tensors() -> None:
 
 def test_settings_that_do_not_fit_are_named() -> None:
     settings, left_out = fingerprint_settings("penstock", FP16, 2)
-    assert [(one.tensor, one.pipeline) for one in left_out] == [(4, 1), (8, 1)]
+    assert [one.name for one in left_out] == ["tp4 pp1 fp16 kv fp16", "tp8 pp1 fp16 kv fp16"]
     assert len(settings) == 3
 
 
 def test_a_short_context_has_fewer_points() -> None:
-    points = fingerprint_points("penstock", "m", Setting(), 300)
+    points = fingerprint_points("penstock", "m", ONE, 300)
     assert max(one.prompt_tokens for one in points) == 256
     with pytest.raises(InputError, match="too short for a fingerprint"):
-        fingerprint_points("penstock", "m", Setting(), 20)
+        fingerprint_points("penstock", "m", ONE, 20)
 
 
 def test_layers_are_spread_evenly() -> None:
-    assert Setting(pipeline=3).configuration("m", 8).layers_by_stage == (3, 3, 2)
+    three = Configuration(Parallelism(2, 3), "int4", "int8")
+    assert spread("m", 8, three) == ModelConfiguration("m", (3, 3, 2), "int4", "int8", 2)
     with pytest.raises(InputError, match="fewer than stages"):
-        Setting(pipeline=3).configuration("m", 2)
+        spread("m", 2, three)
 
 
 def test_points_of_a_model_leave_room_for_answers() -> None:
@@ -74,7 +79,7 @@ def test_an_unknown_design_names_the_nearest() -> None:
 
 
 def test_points_of_a_configuration_stay_together_and_are_shuffled() -> None:
-    other = Configuration("small", (4, 4), "fp32", "fp32")
+    other = ModelConfiguration("small", (4, 4), "fp32", "fp32")
     points = [point(batch, configuration=one) for batch in range(1, 21)
               for one in (WHOLE, other)]
     first, second = by_configuration(points, Random(3))

@@ -10,7 +10,7 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.perf.profiles.folder import read_profile
-from penstock.perf.profiles.points import Configuration, Measurement
+from penstock.perf.profiles.points import Measurement, ModelConfiguration
 from penstock.profile.engine import Room
 from penstock.profile.engines.simulated import VirtualClock
 from penstock.profile.measure import Effort, OutOfTimeError
@@ -220,16 +220,18 @@ def test_an_interrupt_keeps_the_repeats_so_far(tmp_path: Path) -> None:
 
 def test_every_row_is_told_of(tmp_path: Path) -> None:
     engine = ScriptedEngine(VirtualClock())
-    seen: list[Measurement] = []
-    profiler(tmp_path, engine, on_row=seen.append).measure(point(), ROOM)
-    assert len(seen) == 7
-    assert sum(one.warm_up for one in seen) == 2
+    seen: list[tuple[Measurement, float]] = []
+    measuring = profiler(tmp_path, engine, on_row=lambda one, done: seen.append((one, done)))
+    measuring.measure_all([[point(1), point(2)]])
+    assert len(seen) == 2 * 7
+    assert sum(one.warm_up for one, _ in seen) == 4
+    assert [done for _, done in seen] == [0.0] * 7 + [0.5] * 7
 
 
 def test_another_configuration_or_room_is_another_load(tmp_path: Path) -> None:
     engine = ScriptedEngine(VirtualClock())
     measuring = profiler(tmp_path, engine)
-    other = Configuration("small", (4, 4), "fp32", "fp32")
+    other = ModelConfiguration("small", (4, 4), "fp32", "fp32")
     measuring.measure_all([[point(1), point(2)], [point(1, configuration=other)]])
     assert engine.loads == [WHOLE, other]
     measuring.measure(point(3, configuration=other), ROOM)

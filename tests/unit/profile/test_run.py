@@ -7,7 +7,7 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.perf.profiles.folder import read_profile
-from penstock.perf.profiles.points import Configuration
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.perf.profiles.summary import profiled_runs, summaries
 from penstock.profile.engines.simulated import VirtualClock
 from penstock.profile.measure import Effort
@@ -71,7 +71,7 @@ def test_fingerprints_leave_out_what_takes_more_accelerators(tmp_path: Path) -> 
     engine = ScriptedEngine(VirtualClock())
     made = profile_fingerprint(session(tmp_path, engine), "maveriq", FP32)
     assert [one["point"] for one in made.document["left_out"]] == [
-        "tensor 1, pipeline 2, fp32, kv fp32", "tensor 2, pipeline 1, fp32, kv fp32"]
+        "tp1 pp2 fp32 kv fp32", "tp2 pp1 fp32 kv fp32"]
     assert made.document["design"]["design"] == "maveriq"
     assert [one.layers_by_stage for one in engine.loads] == [(1,), (2,)]
     assert len(profiled_runs(read_profile(tmp_path))) == 8
@@ -96,7 +96,7 @@ def test_a_depth_that_the_model_has_not(tmp_path: Path) -> None:
 
 def test_a_precision_that_the_engine_has_not_is_left_out_or_refused(tmp_path: Path) -> None:
     class Picky(ScriptedEngine):
-        def check(self, configuration: Configuration) -> None:
+        def check(self, configuration: ModelConfiguration) -> None:
             if configuration.precision != "fp32":
                 raise InputError(f"precision {configuration.precision}: not here")
 
@@ -104,7 +104,7 @@ def test_a_precision_that_the_engine_has_not_is_left_out_or_refused(tmp_path: Pa
     made = profile_fingerprint(session(tmp_path / "some", engine), "maveriq",
                                [*FP32, ("int4", "fp16")])
     reasons = {one["point"]: one["reason"] for one in made.document["left_out"]}
-    assert reasons["tensor 1, pipeline 1, int4, kv fp16"] == "precision int4: not here"
+    assert reasons["tp1 pp1 int4 kv fp16"] == "precision int4: not here"
     with pytest.raises(InputError, match="precision int4: not here"):
         profile_fingerprint(session(tmp_path / "none", engine), "maveriq", [("int4", "fp16")])
     assert not (tmp_path / "none").exists()

@@ -8,7 +8,7 @@ import pytest
 
 from penstock.catalog.catalog import load_catalog
 from penstock.core.errors import InputError
-from penstock.perf.profiles.points import Configuration
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.perf.roofline import roofline_step_time
 from penstock.profile.architecture import find_architecture
 from penstock.profile.engine import OutOfMemoryError, Room
@@ -25,8 +25,9 @@ def engine(noise: float = 0.0, seed: int = 0) -> SimulatedEngine:
     return SimulatedEngine(LLAMA, A100, 8, VirtualClock(), Random(seed), noise)
 
 
-def configuration(num_layers: int = 32, precision: str = "bf16", tensor: int = 1) -> Configuration:
-    return Configuration(LLAMA.name, (num_layers,), precision, "bf16", tensor)
+def configuration(num_layers: int = 32, precision: str = "bf16", tensor: int = 1
+                  ) -> ModelConfiguration:
+    return ModelConfiguration(LLAMA.name, (num_layers,), precision, "bf16", tensor)
 
 
 def test_times_are_the_models() -> None:
@@ -113,7 +114,7 @@ def test_gguf_files_need_their_package(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "gguf", None)
     made = make_engine("llamacpp", ARCHITECTURE, VirtualClock(), EngineOptions(tmp_path))
     with pytest.raises(InputError, match=r"pip install 'penstock\[llamacpp\]'"):
-        made.prepare(Configuration("small", (1,), "fp16", "fp16"))
+        made.prepare(ModelConfiguration("small", (1,), "fp16", "fp16"))
 
 
 @pytest.mark.parametrize(("precision", "kv_precision", "degrees", "said"), [
@@ -125,7 +126,7 @@ def test_what_llamacpp_cannot_run(tmp_path: Path, precision: str, kv_precision: 
                                   degrees: tuple[int, ...], said: str) -> None:
     made = make_engine("llamacpp", ARCHITECTURE, VirtualClock(), EngineOptions(tmp_path))
     with pytest.raises(InputError, match=said):
-        made.check(Configuration("small", degrees, precision, kv_precision))
+        made.check(ModelConfiguration("small", degrees, precision, kv_precision))
 
 
 def test_unknown_engines_and_missing_accelerators(tmp_path: Path) -> None:

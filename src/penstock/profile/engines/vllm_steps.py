@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -12,7 +13,7 @@ from typing import Any
 
 from penstock.core.errors import InputError, nearest
 from penstock.core.units import GIB, ceil_div
-from penstock.perf.profiles.points import Configuration
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.profile.architecture import Architecture
 from penstock.profile.counters import Gpus
 from penstock.profile.engine import BatchTimes, Memory, OutOfMemoryError, Room, batch_times
@@ -65,6 +66,7 @@ class VllmEngine:
         self._num_threads = num_threads
         self._numbers = count()
         self._engine: Any = None
+        self._touched = False
         self._capacity = (0, 0)  # sequences, tokens
 
     def describe(self) -> Mapping[str, Any]:
@@ -81,7 +83,7 @@ class VllmEngine:
     def most_accelerators(self) -> int:
         return self._num
 
-    def check(self, configuration: Configuration) -> None:
+    def check(self, configuration: ModelConfiguration) -> None:
         for name, value, valid in (
                 ("precision", configuration.precision, {**DTYPES, **_QUANTIZATIONS}),
                 ("kv_precision", configuration.kv_precision, _KV_TYPES)):
@@ -94,18 +96,22 @@ class VllmEngine:
         if configuration.num_accelerators > self._num:
             raise InputError(f"tensor {configuration.tensor}, pipeline {configuration.pipeline}: "
                              f"{self._num} accelerators are here")
+        if configuration.pipeline > 1 and not self._is_gpu:
+            raise InputError(f"pipeline {configuration.pipeline}: vLLM's second stage fails on a "
+                             "CPU (tried with 0.32); expected 1")
         heads = self._architecture.spec.num_heads
         if heads % configuration.tensor:
             raise InputError(f"tensor {configuration.tensor} does not divide the model's {heads} "
                              "heads")
 
-    def prepare(self, configuration: Configuration) -> Sequence[Path]:
+    def prepare(self, configuration: ModelConfiguration) -> Sequence[Path]:
         folder = self._folder(configuration)
         return weight_files(folder) if self._from_files else ()
 
-    def load(self, configuration: Configuration, room: Room) -> None:
+    def load(self, configuration: ModelConfiguration, room: Room) -> None:
         self.check(configuration)
         folder = self._folder(configuration)
+        self._touched = True
         try:
             self._engine = self._vllm.v1.engine.llm_engine.LLMEngine.from_engine_args(
                 self._vllm.engine.arg_utils.EngineArgs(**self._arguments(configuration, room,
@@ -116,11 +122,14 @@ class VllmEngine:
         self._capacity = room.max_batch, (cache.num_gpu_blocks - 1) * cache.block_size
 
     def unload(self) -> None:
-        if self._engine is None:
+        if not self._touched:
             return
-        self._engine.engine_core.shutdown()
-        self._engine = None
+        engine, self._engine, self._touched = self._engine, None, False
+        with suppress(Exception):  # one that has failed may fail again on its way out
+            engine.engine_core.shutdown()
+        del engine
         gc.collect()
+        # A load that failed half way has left its process groups behind, too.
         self._vllm.distributed.parallel_state.cleanup_dist_env_and_memory()
 
     def run(self, batch: int, prompt_tokens: int, output_tokens: int) -> BatchTimes:
@@ -175,7 +184,7 @@ class VllmEngine:
         """Whether steps are planned before the last one has ended: then not each ends here."""
         return getattr(self._engine.engine_core.engine_core, "batch_queue", None) is not None
 
-    def _folder(self, configuration: Configuration) -> Path:
+    def _folder(self, configuration: ModelConfiguration) -> Path:
         cut = self._architecture.cut(configuration.num_layers)
         if cut.weights is not None:
             return cut.weights
@@ -188,7 +197,7 @@ class VllmEngine:
             (folder / "config.json").write_text(json.dumps(dict(cut.config)), encoding="utf-8")
         return folder
 
-    def _arguments(self, configuration: Configuration, room: Room, folder: Path
+    def _arguments(self, configuration: ModelConfiguration, room: Room, folder: Path
                    ) -> dict[str, Any]:
         cut = self._architecture.cut(configuration.num_layers)
         precision = configuration.precision

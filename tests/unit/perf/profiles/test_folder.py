@@ -12,14 +12,14 @@ from penstock.core.errors import InputError
 from penstock.perf.profiles.folder import DOCUMENT, POINTS, is_profile, read_profile, write_profile
 from penstock.perf.profiles.points import (
     COLUMNS,
-    Configuration,
     Measurement,
+    ModelConfiguration,
     column_type,
     point_key,
     row_of,
 )
 
-WHOLE = Configuration("llama", (16, 16), "int4", "int8", 2)
+WHOLE = ModelConfiguration("llama", (16, 16), "int4", "int8", 2)
 FULL = Measurement(
     "batch", WHOLE, 8, 128, 16, 3, True, "ok", "none", 1.5, 0.5, 0.01, 2, 1.25, 1e9, 2e9, 3e9, 4096,
     "cold", 0.01, 1e8, 9e7, 0.5, 300.0, 1500.0, 60.0, 0.7, "gemm", '{"m":1}', "here:3", 1.7e9, 4)

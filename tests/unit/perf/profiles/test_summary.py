@@ -8,11 +8,11 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.perf.profiles.folder import Profile, write_profile
-from penstock.perf.profiles.points import Configuration, Measurement, Outcome
+from penstock.perf.profiles.points import Measurement, ModelConfiguration, Outcome
 from penstock.perf.profiles.summary import profile_steps, profiled_runs, read_runs, summaries
 from penstock.perf.steps import read_steps
 
-CUT = Configuration("llama", (1, 1), "fp16", "fp16", 2)
+CUT = ModelConfiguration("llama", (1, 1), "fp16", "fp16", 2)
 
 
 def rows(*seconds: float, **changes: Any) -> list[Measurement]:
