@@ -22,6 +22,7 @@ COMMANDS = {
     "report": "penstock.cli.report",
     "trace": "penstock.cli.trace",
     "catalog": "penstock.cli.catalog",
+    "profile": "penstock.cli.profile",
     "fit": "penstock.cli.fit",
     "estimate": "penstock.cli.estimate",
     "collect": "penstock.cli.collect",

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from fingerprints import PROMPT_TOKENS, SUBJECTS, cuts_of, run
 
+from fingerprints import PROMPT_TOKENS, SUBJECTS, cuts_of, run
 from penstock.core.configuration import Configuration
 from penstock.core.hardware import Parallelism
 from penstock.perf.fingerprint.cuts import Cuts, Key, configuration_of, key_of, straight_line

@@ -1,6 +1,9 @@
 """Estimates in a world whose law is known: close for models never seen, honest about the rest."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fingerprints import (
     MODELS,
     SUBJECTS,
@@ -11,9 +14,6 @@ from fingerprints import (
     session,
     whole_runs,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from fingerprints import SUBJECTS
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fingerprints import SUBJECTS
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
