@@ -68,6 +68,26 @@ def test_after_it_the_client_hears_that_this_is_not_the_end(fault) -> None:
     assert (engine.num_served, engine.num_failed, len(engine.in_flight)) == (0, 1, 0)
 
 
+@pytest.mark.parametrize("last", [b"", odd.TOKENS[3][:20], b"data: {not json\n\n"])
+def test_what_came_together_with_the_break_is_passed_on_as_it_is_counted(last) -> None:
+    async def breaks(request):
+        response = await odd.begun(request)
+        await response.write(odd.TOKENS[0])
+        await asyncio.sleep(0.005)
+        await response.write(odd.TOKENS[1] + odd.TOKENS[2] + last)
+        return response
+
+    async def work(session, engines):
+        _, text, name = await ask(session, stream=True)
+        async with session.get(f"/v1/penstock/decisions/{name}") as answer:
+            return text, (await answer.json())["outcome"]
+
+    text, outcome = odd.before([breaks], work)
+    assert re.findall(r"t\d", text) == ["t0", "t1", "t2"]
+    assert text.count('"error"') == 1
+    assert (outcome["outcome"], outcome["output_tokens"]) == ("broken", 3)
+
+
 @pytest.mark.parametrize(("fault", "status", "code"), [
     (odd.killed_at_once, 502, "engines_failed"), (odd.hangs, 502, "engines_failed"),
     (odd.garbage, 502, "engines_failed"), (odd.too_many, 429, "engines_busy"),
