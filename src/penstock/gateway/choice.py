@@ -45,9 +45,10 @@ class Decision:
     attempts: list[dict[str, Any]] = field(default_factory=list)
     outcome: dict[str, Any] = field(default_factory=dict)
 
-    def document(self) -> dict[str, Any]:
-        """As plain data."""
-        seen = [snapshot._asdict() | {"service_classes": None, "url": url}
+    def document(self, *, for_tenant: bool = False) -> dict[str, Any]:
+        """As plain data. What is ``for_tenant`` tells of nobody else's single requests."""
+        hidden = {"queue": ()} if for_tenant else {}
+        seen = [snapshot._asdict() | {"service_classes": None, "url": url, **hidden}
                 for url, snapshot in self.candidates.items()]
         url_of = {snapshot.replica_id: url for url, snapshot in self.candidates.items()}
         prospects = [one._asdict() | {"url": url_of.get(one.replica_id)} for one in self.prospects]

@@ -42,7 +42,10 @@ class Passed:
         usage = self.usage or {}
         if not usage and not self.num_tokens:
             return 0, 0
-        return usage.get("prompt_tokens"), usage.get("completion_tokens", self.num_tokens)
+        output = usage.get("completion_tokens", self.num_tokens)
+        if not self.whole and isinstance(output, int):  # it may be what was counted long before
+            output = max(output, self.num_tokens)
+        return usage.get("prompt_tokens"), output
 
     def take_whole(self, document: dict[str, Any], now_s: float) -> None:
         """An answer in one piece. Its tokens are guessed from its bytes where the engine does not

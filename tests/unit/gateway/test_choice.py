@@ -1,6 +1,7 @@
 """A choice is among the engines that there are when it is made."""
 
 import asyncio
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -8,16 +9,37 @@ import pytest
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 import odd_engines as odd
+from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.engine.live.metrics_text import EngineLoad
 from penstock.engine.live.of_fleet import facts_of
 from penstock.engine.parts import dispatch_of
 from penstock.gateway.ask import read_ask
-from penstock.gateway.choice import Chooser
+from penstock.gateway.choice import Chooser, Decision
 from penstock.gateway.engines import Engines
 from penstock.gateway.outlook import Outlook
+from penstock.gateway.proxy import _within_budget
 from penstock.gateway.server import offer_of
 
 A, B, C = "http://a", "http://b", "http://c"
+
+
+def test_a_tenant_is_not_told_of_single_requests_of_others() -> None:
+    seen = ReplicaSnapshot(0, "m", 0.0, 1, 0, 9, 0, 100, None, queue=(QueuedWork(9, 9, 5.0),))
+    decision = Decision("d", 0.0, "m", "chat", 3, 5, candidates={A: seen})
+    assert decision.document()["candidates"][0]["queue"] == seen.queue
+    assert decision.document(for_tenant=True)["candidates"][0]["queue"] == ()
+
+
+@pytest.mark.parametrize(("path", "body", "limited"), [
+    ("/v1/completions", {}, {"max_tokens"}),
+    ("/v1/completions", {"max_completion_tokens": 9}, {"max_tokens", "max_completion_tokens"}),
+    ("/v1/chat/completions", {"max_completion_tokens": 9}, {"max_completion_tokens"}),
+    ("/v1/chat/completions", {"max_completion_tokens": 9, "max_tokens": 9},
+     {"max_tokens", "max_completion_tokens"})])
+def test_an_answer_is_no_longer_than_its_budget_pays_for(path, body, limited) -> None:
+    exchange = SimpleNamespace(path=path, ask=SimpleNamespace(body=body),
+                               decision=SimpleNamespace(answer_tokens=4))
+    assert _within_budget(exchange) == dict.fromkeys(limited, 4)
 
 
 @pytest.mark.parametrize("turns", [1, 2])

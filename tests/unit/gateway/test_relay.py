@@ -66,6 +66,16 @@ def test_every_event_goes_on_but_usage_nobody_asked_for(data, said, chat, keep, 
     assert (passed.finish_reason, passed.usage, passed.done) == ("length", USAGE, True)
 
 
+def test_usage_of_long_ago_is_not_what_has_passed_since() -> None:
+    first = event(choice("a", True), "orjson", usage={"prompt_tokens": 3, "completion_tokens": 0})
+    more = [event(choice("b", True), "orjson")] * 4
+    assert relayed([first, *more])[1].delivered == (3, 5)
+    several = event(choice("abc", True), "orjson", usage={"completion_tokens": 9})
+    assert relayed([*more, several])[1].delivered == (None, 9), "of several tokens an event"
+    end = event(choice("", True, "stop"), "orjson", usage={"completion_tokens": 2})
+    assert relayed([*more, end])[1].delivered == (None, 2), "the engine has the last word"
+
+
 def test_usage_in_the_last_choice_stays_and_counts() -> None:
     last = event(choice("", True, "stop"), "orjson", usage=USAGE)
     out, passed = relayed([last])
