@@ -8,7 +8,7 @@ from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator
 from penstock.core.prediction import Prediction
 from penstock.experiment.estimate.configurations import possible
-from penstock.perf.fingerprint.estimator import Estimate, Estimator
+from penstock.perf.fingerprint.estimator import Estimate, Estimates
 from penstock.perf.fingerprint.physics import Subject, width_of
 from penstock.policy.place.intent import Candidate
 from penstock.policy.place.protocol import Placer
@@ -36,7 +36,7 @@ class Options:
     placements: Mapping[Configuration, Placement]
 
 
-def options(estimator: Estimator, ask: Ask, devices: Iterable[Device], placer: Placer,
+def options(estimator: Estimates, ask: Ask, devices: Iterable[Device], placer: Placer,
             accuracy: Mapping[tuple[str, str, str], float]) -> Options:
     """What could be chosen on these devices. Raises InputError for a model that has no
     fingerprints."""

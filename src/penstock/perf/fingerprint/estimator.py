@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log
+from typing import Protocol
 
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
@@ -25,6 +26,22 @@ class Estimate:
 
     latency_s: Prediction
     memory_bytes: Prediction
+
+
+class Estimates(Protocol):
+    """What estimates models in configurations: ours, or a published system's rule."""
+
+    @property
+    def subjects(self) -> Mapping[str, Subject]:
+        """The models that it knows the architecture of, by name."""
+
+    @property
+    def cuts(self) -> Cuts:
+        """The fingerprints that it goes by."""
+
+    def estimate(self, model: str, configuration: Configuration, output_tokens: int,
+                 batch: int = 1) -> Estimate:
+        """Raises InputError for what cannot be estimated."""
 
 
 @dataclass(frozen=True, slots=True)
