@@ -97,6 +97,28 @@ def test_a_choice_by_intent_is_the_best_of_the_listed(penstock, data, intent):
             seconds(HELD_OUT, best, 40, 100), rel=0.1)
 
 
+def test_maveriqs_rule_has_no_intervals_and_learns_its_exponents(penstock, folder, data, configs):
+    found = penstock("estimate", "--train", data, "--configs", configs, "--out", "out.csv",
+                     "--mode", "maveriq")
+    assert found.status == 0, found.err
+    with (folder / "out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert all(row["latency_low_s"] == row["latency_s"] == row["latency_high_s"] for row in rows)
+    errors = [abs(float(row["latency_s"]) / seconds(HELD_OUT, configuration, 40, 100) - 1)
+              for row, configuration in zip(rows, configurations(), strict=True)]
+    assert sorted(errors)[len(errors) // 2] < 0.2
+    (data / "latency_exponents.csv").write_text(
+        "Method,Quant-config,alpha,beta,gamma,delta\n"
+        'fingerprint,"(float16, False)",0.05,0.7,0.2,0.5\n')
+    missing = penstock("estimate", "--train", data, "--configs", configs, "--out", "other.csv",
+                       "--mode", "maveriq")
+    assert missing.status == 2
+    assert "no fingerprints or exponents for tp1 pp1 int8" in missing.err
+    chosen = penstock("estimate", HELD_OUT, "--train", data, "--mode", "maveriq", "--json")
+    assert chosen.json["chosen"]["precision"] == "fp16"
+    assert chosen.json["measure_next"] == []
+
+
 def test_tables_for_people_say_why_others_were_rejected(penstock, data):
     found = penstock("estimate", HELD_OUT, "--train", data, "--accelerators", 2, "--precisions",
                      "int8,int4", "--intent", "min_lat")
@@ -143,6 +165,7 @@ def test_accuracy_by_a_table(penstock, folder, data):
     (("llama-2-13c", "--train", "data"), "no fingerprints; did you mean 'llama-2-13b'"),
     ((HELD_OUT, "--train", "data", "--intent", "min_lta"), "--intent: 'min_lta' is unknown"),
     ((HELD_OUT, "--train", "data", "--precisions", "int9"), "--precisions: 'int9' is unknown"),
+    ((HELD_OUT, "--train", "data", "--mode", "maverick"), "--mode: 'maverick' is unknown"),
     ((HELD_OUT, "--train", "data", "--slo", "-1"), "--slo: -1; expected seconds above 0"),
     ((HELD_OUT, "--train", "data", "--used-gib", "1,2"), "--used-gib: '1,2'; expected 8 numbers"),
     ((HELD_OUT, "--train", "data", "--used-gib", "a"), "expected numbers parted by commas"),

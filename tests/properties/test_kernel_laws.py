@@ -7,12 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernel_tables import BATCHES, CHIP, LENGTHS, MIXTURE, MODEL, ROWS, STEPS, made_tables
+from kernel_tables import (
+    BANDWIDTH,
+    BATCHES,
+    CHIP,
+    FLOPS,
+    LENGTHS,
+    LINK,
+    MIXTURE,
+    MODEL,
+    ROWS,
+    STEPS,
+    made_tables,
+)
 from penstock.core.hardware import Parallelism
 from penstock.core.step import StepFeatures
 from penstock.perf.kernels.attention import decode_plane, prefill_plane
 from penstock.perf.kernels.compose import kernel_step_time
-from penstock.perf.kernels.dense import gemm_curve
+from penstock.perf.kernels.dense import all_reduce_curve, gemm_curve
 from penstock.perf.work import bound_seconds, step_work
 
 # Sums of the same curves in another order differ by a rounding.
@@ -30,10 +42,12 @@ models = st.sampled_from([MODEL, MIXTURE, replace(MODEL, num_kv_heads=2),
                           replace(MODEL, vocab_size=128_000)])
 parallelisms = st.sampled_from([Parallelism(), Parallelism(2), Parallelism(1, 2),
                                 Parallelism(2, 2)])
+# Small sizes are where rough tables fall most.
+tokens = st.integers(0, 70) | st.integers(0, 20_000)
 steps = st.lists(st.builds(
     lambda p, past, prompts, d, c: StepFeatures(p, p * (past + p / (2.0 * prompts)) if p else 0.0,
                                                 d, d * c),
-    st.integers(0, 20_000), st.integers(0, 20_000), st.integers(1, 300), st.integers(0, 1000),
+    tokens, tokens, st.integers(1, 300), st.integers(0, 70) | st.integers(0, 1000),
     st.integers(1, 50_000)).filter(lambda f: f.prefill_tokens + f.decode_seqs > 0),
     min_size=1, max_size=20)
 
@@ -61,7 +75,7 @@ def test_a_dense_model_keeps_the_bound_of_the_roofline(tables, parallelism, feat
 
 
 @settings(max_examples=60)
-@given(tables=rough, model=models, features=steps, more=st.integers(1, 3000))
+@given(tables=rough, model=models, features=steps, more=st.integers(1, 60) | st.integers(1, 3000))
 def test_more_never_takes_less(tables, model, features, more):
     composed = kernel_step_time(tables, model, CHIP)
     for step in features:
@@ -80,6 +94,21 @@ def test_more_never_takes_less(tables, model, features, more):
         if seqs:
             grown = composed.seconds(tokens, work, seqs + more, context * (seqs + more) // seqs + 1)
             assert grown * CLOSE >= seconds
+
+
+@settings(max_examples=60)
+@given(tables=rough, n=st.integers(300, 9000), k=st.integers(300, 9000), ranks=st.sampled_from(
+    [2, 4, 8]))
+def test_curves_rise_and_keep_their_bound(tables, n, k, ranks):
+    gemm, _ = gemm_curve(tables, n, k, "bf16", CHIP)
+    reduce = all_reduce_curve(tables, ranks, CHIP)
+    for curve in (gemm, reduce):
+        assert list(curve.seconds) == sorted(curve.seconds)
+        assert curve.beyond_s > 0.0
+    for m in (*ROWS, 300, 20_000):
+        assert gemm.at(m) * CLOSE >= max(2.0 * m * n * k / FLOPS, 2.0 * n * k / BANDWIDTH)
+        sent = 2.0 * 1024 * m * (ranks - 1) / ranks
+        assert reduce.at(1024 * m) * CLOSE >= sent / LINK
 
 
 @settings(max_examples=20)

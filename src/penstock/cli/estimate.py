@@ -9,8 +9,10 @@ from penstock.cli.exits import MISSED, OK
 from penstock.cli.options import AsJson
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.experiment.estimate.choosing import Options
-    from penstock.perf.fingerprint.estimator import Estimate, Estimator
+    from penstock.perf.fingerprint.estimator import Estimate, Estimates
     from penstock.policy.place.intent import Choice, Wishes
 
 app = typer.Typer(add_completion=False)
@@ -67,6 +69,9 @@ def estimate(
         help="Weights' number formats that are allowed, such as fp16,int8.")] = None,
     placer: Annotated[str, typer.Option(
         "--placer", metavar="NAME", help="penstock, balanced or maveriq.")] = "penstock",
+    mode: Annotated[str, typer.Option(
+        "--mode", metavar="NAME", help="penstock, or maveriq: its rules as published, without "
+        "intervals.")] = "penstock",
     as_json: AsJson = False,
 ) -> int:
     """Estimate latency and memory from runs of a few layers, and choose by what is wanted.
@@ -78,7 +83,6 @@ def estimate(
     from penstock.catalog.catalog import load_catalog
     from penstock.cli.console import note, print_json, print_tables
     from penstock.core.errors import InputError
-    from penstock.experiment.estimate.training import trained
 
     if (model is None) == (configs is None) or (configs is None) != (out is None):
         raise InputError("expected either MODEL, or --configs and --out")
@@ -86,7 +90,7 @@ def estimate(
         raise InputError("--train: no folder to learn from")
     wishes = _wishes(intent, slo_s, least_accuracy, precisions, rate_per_s)
     catalog = load_catalog()
-    found = trained(train, catalog, catalog.accelerator(accelerator), _cuts(fingerprints))
+    found = _estimator(mode)(train, catalog, catalog.accelerator(accelerator), fingerprints)
     if configs is not None and out is not None:
         return _write(found, configs, out, as_json=as_json)
     assert model is not None
@@ -101,6 +105,17 @@ def estimate(
         for line in _advice(model, answered, found):
             note(f"measure next: {line}")
     return OK if choice.chosen is not None else MISSED
+
+
+def _estimator(mode: str) -> "Callable[..., Estimates]":
+    from penstock.core.errors import InputError, nearest
+    if mode == "penstock":
+        from penstock.experiment.estimate.training import trained
+        return trained
+    if mode == "maveriq":
+        from penstock.experiment.estimate.published import published
+        return published
+    raise InputError(f"--mode: {mode!r} is unknown{nearest(mode, ('penstock', 'maveriq'))}")
 
 
 def _wishes(intent: str, slo_s: float | None, least_accuracy: float | None,
@@ -123,13 +138,7 @@ def _wishes(intent: str, slo_s: float | None, least_accuracy: float | None,
                   own_rate_per_s=rate_per_s)
 
 
-def _cuts(path: Path | None) -> Any:
-    from penstock.perf.fingerprint.cuts import Cuts
-    from penstock.perf.profiles.maveriq import read_maveriq
-    return None if path is None else Cuts(read_maveriq(path))
-
-
-def _write(found: "Estimator", configs: Path, out: Path, *, as_json: bool) -> int:
+def _write(found: "Estimates", configs: Path, out: Path, *, as_json: bool) -> int:
     from penstock.cli.console import note, print_json
     from penstock.cli.files import write_whole
     from penstock.experiment.estimate.configurations import (
@@ -149,7 +158,7 @@ def _write(found: "Estimator", configs: Path, out: Path, *, as_json: bool) -> in
     return OK
 
 
-def _options(found: "Estimator", model: str, accelerators: int, used_gib: str | None,
+def _options(found: "Estimates", model: str, accelerators: int, used_gib: str | None,
              output_tokens: int, batch: int, placer_name: str,
              accuracy: Path | None) -> "Options":
     from penstock.experiment.estimate.choosing import Ask, options
@@ -160,7 +169,7 @@ def _options(found: "Estimator", model: str, accelerators: int, used_gib: str | 
     return options(found, Ask(model, output_tokens, batch), devices, placer(placer_name), table)
 
 
-def _devices(found: "Estimator", model: str, accelerators: int, used_gib: str | None) -> list[Any]:
+def _devices(found: "Estimates", model: str, accelerators: int, used_gib: str | None) -> list[Any]:
     from penstock.core.errors import InputError, nearest
     from penstock.core.units import GIB
     from penstock.policy.place.values import Device
@@ -195,7 +204,7 @@ def _accuracies(path: Path) -> dict[tuple[str, str, str], float]:
         raise InputError(f"{path}: {error}") from None
 
 
-def _advice(model: str, answered: "Options", found: "Estimator") -> list[str]:
+def _advice(model: str, answered: "Options", found: "Estimates") -> list[str]:
     from penstock.perf.fingerprint.advice import advice
     return advice(model, found.subjects[model].model.num_layers, answered.estimates)
 
@@ -243,7 +252,7 @@ def _range(value: float, low: float, high: float) -> str:
 
 
 def _document(model: str, choice: "Choice", answered: "Options",
-              found: "Estimator") -> dict[str, Any]:
+              found: "Estimates") -> dict[str, Any]:
     best = [one for one in (choice.chosen, *choice.alternatives) if one is not None]
     return {
         "model": model, "reason": choice.reason or None,

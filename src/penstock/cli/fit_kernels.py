@@ -53,15 +53,18 @@ def kernels(
     from penstock.cli.console import print_json, print_tables
     from penstock.cli.files import write_whole
     from penstock.core.hardware import Parallelism
-    from penstock.perf.kernels.compact import compact
-    from penstock.perf.kernels.from_files import composed_step_time
+    from penstock.perf.kernels.from_files import (
+        compact_step_time,
+        composed_step_time,
+        kernel_choice,
+    )
     from penstock.perf.store import save_step_time
 
-    composed = composed_step_time(
+    choice = kernel_choice(
         folder, load_catalog().model(model), _accelerator(folder, accelerator, system),
         Parallelism(tensor, pipeline), precision, kv_precision, system=system, backend=backend,
         version=version, host_overhead_s=host_overhead_s)
-    found = compact(composed)
+    composed, found = composed_step_time(choice), compact_step_time(choice)
     if out is not None:
         write_whole(out, lambda path: save_step_time(found.model, path), (".yaml", ".json"))
     if as_json:

@@ -128,8 +128,8 @@ class StepTimeSection(Section):
     backend: Name | None = described("Whose kernels: vllm, sglang or trtllm (kernels).", "vllm")
     version: Name | None = described("Which version's tables; left out, the newest (kernels).",
                                      "0.24.0")
-    compact: bool | None = described("Use the composition's compact form, with which simulations "
-                                     "are faster (kernels).", True)
+    exact: bool | None = described(
+        "Walk through every step of the composition, in place of its compact form (kernels).", True)
 
 
 StepTimeChoice = Annotated[AsName | Annotated[StepTimeSection, Tag(SETTINGS_TAG)],

@@ -45,9 +45,10 @@ class Decision:
     attempts: list[dict[str, Any]] = field(default_factory=list)
     outcome: dict[str, Any] = field(default_factory=dict)
 
-    def document(self) -> dict[str, Any]:
-        """As plain data."""
-        seen = [snapshot._asdict() | {"service_classes": None, "url": url}
+    def document(self, *, for_tenant: bool = False) -> dict[str, Any]:
+        """As plain data. What is ``for_tenant`` tells of nobody else's single requests."""
+        hidden = {"queue": ()} if for_tenant else {}
+        seen = [snapshot._asdict() | {"service_classes": None, "url": url, **hidden}
                 for url, snapshot in self.candidates.items()]
         url_of = {snapshot.replica_id: url for url, snapshot in self.candidates.items()}
         prospects = [one._asdict() | {"url": url_of.get(one.replica_id)} for one in self.prospects]
@@ -60,13 +61,17 @@ class Decision:
         return self.admit.reason if isinstance(self.admit, Relax) else None
 
 
+_Found = tuple[Route, list[ReplicaSnapshot]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A request that is decided together with others of its moment."""
+    """A request that is decided together with others of its moment; nothing is found where the
+    fleet changes in that moment."""
 
     request: Request
     able: Sequence[EngineState]
-    found: "asyncio.Future[tuple[Route, list[ReplicaSnapshot]]]"
+    found: "asyncio.Future[_Found | None]"
 
 
 class Chooser:
@@ -74,13 +79,17 @@ class Chooser:
 
     def __init__(self, engines: Sequence[EngineState], router: Router) -> None:
         self.engines = engines
-        self.use(router)
         self._decisions: dict[str, Decision] = {}
         self._of_tenant: dict[str, deque[str]] = {}
         self._batch: list[_Waiting] = []
+        self.use(router)
 
     def use(self, router: Router) -> None:
-        """Choose by this router from now on."""
+        """Choose by this router from now on, to which the engines are known as they are now."""
+        batch, self._batch = self._batch, []
+        for one in batch:  # they were to be decided among the engines of before
+            if not one.found.done():
+                one.found.set_result(None)
         self.router = router
         # Asked once: to see whether an object fulfils a protocol takes as long as a choice.
         self._batch_router = router if isinstance(router, BatchRouter) else None
@@ -109,14 +118,15 @@ class Chooser:
         A router that decides better about several is asked once for all requests of a turn of the
         event loop; there is no window in which anybody waits.
         """
-        able = self._able(decision, ask, tried, now_s)
-        # Where only one engine may take it, there is nothing to decide together.
-        if self._batch_router is not None and len(able) > 1:
-            route, snapshots = await self._together(request, able, now_s)
-        else:
-            snapshots = self._snapshots(able, now_s)
-            route = self.router.route(request, snapshots, now_s)
-        return _taken(decision, able, snapshots, route)
+        while True:
+            router, able = self.router, self._able(decision, ask, tried, now_s)
+            # Where only one engine may take it, there is nothing to decide together.
+            if self._batch_router is None or len(able) == 1:
+                snapshots = self._snapshots(able, now_s)
+                return _taken(decision, able, snapshots, router.route(request, snapshots, now_s))
+            found = await self._together(request, able, now_s)
+            if found is not None and router is self.router:
+                return _taken(decision, able, found[1], found[0])
 
     def _able(self, decision: Decision, ask: Ask, tried: Sequence[EngineState],
               now_s: float) -> list[EngineState]:
@@ -141,11 +151,11 @@ class Chooser:
         return [engine.snapshot(now_s, with_queue=with_queue) for engine in able]
 
     async def _together(self, request: Request, able: Sequence[EngineState],
-                        now_s: float) -> tuple[Route, list[ReplicaSnapshot]]:
+                        now_s: float) -> _Found | None:
         loop = asyncio.get_running_loop()
         if not self._batch:
             loop.call_soon(self._decide, now_s)
-        found: asyncio.Future[tuple[Route, list[ReplicaSnapshot]]] = loop.create_future()
+        found: asyncio.Future[_Found | None] = loop.create_future()
         self._batch.append(_Waiting(request, able, found))
         return await found
 

@@ -216,7 +216,7 @@ class Gateway:
         found = self._chooser.find(http.match_info["id"])
         if found is None or own not in (None, found.tenant):
             raise GatewayError(404, "no such decision among the last ones", "not_found")
-        return json_response(found.document())
+        return json_response(found.document(for_tenant=own is not None))
 
     async def _spend(self, http: web.Request) -> web.Response:
         own = self._front.own(http.headers, http.remote)

@@ -31,7 +31,7 @@ def make_step_time(spec: Mapping[str, Any] | str | None, model: ModelSpec,
     A name is ``roofline``, a published model, or a saved file (relative to ``base``). A mapping has
     ``kind`` (or ``name``) with that kind's own keys: ``host_overhead_s`` for roofline,
     ``coefficients`` and ``evidence`` for linear, knee, niyama and tabulated, ``path`` for file,
-    ``path`` (a folder of kernel tables), ``system``, ``backend``, ``version``, ``compact`` and
+    ``path`` (a folder of kernel tables), ``system``, ``backend``, ``version``, ``exact`` and
     ``host_overhead_s`` for kernels; and ``factor``, which multiplies every duration. Raises
     InputError that names what is wrong.
     """
@@ -48,20 +48,23 @@ def make_step_time(spec: Mapping[str, Any] | str | None, model: ModelSpec,
                                   host_overhead_s=_host_overhead_s(options))
 
     def kernels(options: dict[str, Any]) -> StepTimeModel:
-        from penstock.perf.kernels.compact import compact
-        from penstock.perf.kernels.from_files import composed_step_time
+        from penstock.perf.kernels.from_files import (
+            compact_step_time,
+            composed_step_time,
+            kernel_choice,
+        )
 
         if "path" not in options:
             raise InputError("step_time: kind kernels needs path, a folder of kernel tables")
         names = {name: str(options.pop(name)) for name in ("system", "backend", "version")
                  if options.get(name) is not None}
-        short = options.pop("compact", False)
-        if not isinstance(short, bool):
-            raise InputError(f"step_time: compact is {short!r}; expected true or false")
-        composed = composed_step_time(Path(base) / str(options.pop("path")), model, accelerator,
-                                      parallelism, precision, kv_precision,
-                                      host_overhead_s=_host_overhead_s(options), **names)
-        return compact(composed).model if short else composed
+        exact = options.pop("exact", False)
+        if not isinstance(exact, bool):
+            raise InputError(f"step_time: exact is {exact!r}; expected true or false")
+        choice = kernel_choice(Path(base) / str(options.pop("path")), model, accelerator,
+                               parallelism, precision, kv_precision,
+                               host_overhead_s=_host_overhead_s(options), **names)
+        return composed_step_time(choice) if exact else compact_step_time(choice).model
 
     made = _make(str(kind), options, {"roofline": roofline, "kernels": kernels}, Path(base))
     if options:
@@ -101,7 +104,7 @@ def _make(kind: str, options: dict[str, Any],
 def _keys_of(kind: str) -> tuple[str, ...]:
     own: dict[str, tuple[str, ...]] = {
         "roofline": ("host_overhead_s",), "file": ("path",),
-        "kernels": ("path", "system", "backend", "version", "compact", "host_overhead_s")}
+        "kernels": ("path", "system", "backend", "version", "exact", "host_overhead_s")}
     if kind in KINDS:
         own[kind] = ("coefficients", "evidence")
     return ("kind", "name", "factor", *own.get(kind, ()))

@@ -8,7 +8,7 @@ from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator
 from penstock.core.prediction import Prediction
 from penstock.experiment.estimate.configurations import possible
-from penstock.perf.fingerprint.estimator import Estimate, Estimator
+from penstock.perf.fingerprint.estimator import Estimate, Estimates
 from penstock.perf.fingerprint.physics import Subject, width_of
 from penstock.policy.place.intent import Candidate
 from penstock.policy.place.protocol import Placer
@@ -36,7 +36,7 @@ class Options:
     placements: Mapping[Configuration, Placement]
 
 
-def options(estimator: Estimator, ask: Ask, devices: Iterable[Device], placer: Placer,
+def options(estimator: Estimates, ask: Ask, devices: Iterable[Device], placer: Placer,
             accuracy: Mapping[tuple[str, str, str], float]) -> Options:
     """What could be chosen on these devices. Raises InputError for a model that has no
     fingerprints."""
@@ -69,14 +69,17 @@ def options(estimator: Estimator, ask: Ask, devices: Iterable[Device], placer: P
 
 def footprint_of(subject: Subject, model: str, configuration: Configuration,
                  estimate: Estimate) -> Footprint:
-    """How the estimated memory lies on devices: layers by their weights, the rest evenly. The high
-    end of the interval is taken, so that what is placed fits."""
-    spread, layers = configuration.parallelism, subject.model.num_layers
+    """How the estimated memory lies on devices: layers by their weights, embedding and head (16
+    bits) on the first and the last stage, the rest evenly. The high end of the interval is taken,
+    so that what is placed fits."""
+    model_spec, spread = subject.model, configuration.parallelism
     layer_bytes = subject.layer_params * width_of(configuration.precision) / spread.tensor
-    rest = estimate.memory_bytes.high / spread.num_accelerators - layer_bytes * layers \
-        / spread.pipeline
-    return Footprint(model, layers, spread.tensor, spread.pipeline,
-                     max(1, round(layer_bytes)), fixed_bytes=max(0, round(rest)))
+    matrix_bytes = 2.0 * model_spec.vocab_size * model_spec.hidden_size / spread.tensor
+    known = spread.tensor * (model_spec.num_layers * layer_bytes + 2.0 * matrix_bytes)
+    rest = (estimate.memory_bytes.high - known) / spread.num_accelerators
+    return Footprint(model, model_spec.num_layers, spread.tensor, spread.pipeline,
+                     max(1, round(layer_bytes)), round(matrix_bytes), round(matrix_bytes),
+                     max(0, round(rest)))
 
 
 def _candidate(configuration: Configuration, estimate: Estimate, accelerator: Accelerator,

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.core.configuration import Configuration
+from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
 from penstock.core.units import GIB
 from penstock.perf.fingerprint.cuts import Cuts
-from penstock.perf.fingerprint.estimator import Estimate, Estimator
+from penstock.perf.fingerprint.estimator import Estimate, Estimates
 from penstock.perf.fingerprint.physics import Subject
 from penstock.perf.profiles.csv_rows import CsvRow, csv_rows
 from penstock.perf.profiles.maveriq import KV_PRECISIONS, PRECISIONS
@@ -75,9 +76,8 @@ def possible(subject: Subject, cuts: Cuts, model: str,
                 yield Configuration(Parallelism(tensor, pipeline), precision, kv_precision)
 
 
-def answered(estimator: Estimator, questions: list[Question]) -> list[Estimate]:
+def answered(estimator: Estimates, questions: list[Question]) -> list[Estimate]:
     """The estimates, in order. Raises InputError that names the row."""
-    from penstock.core.errors import InputError
     found = []
     for question in questions:
         try:

@@ -1,15 +1,16 @@
 """Folders of measurements to learn from."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from penstock.catalog.catalog import Catalog
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator
-from penstock.perf.fingerprint.cuts import Cuts, Session
+from penstock.perf.fingerprint.cuts import Cuts, Session, key_of
 from penstock.perf.fingerprint.estimator import Estimator, fit_estimator
 from penstock.perf.fingerprint.physics import Subject
 from penstock.perf.profiles.maveriq import read_maveriq
+from penstock.perf.profiles.rows import ProfiledRun
 
 WHOLE, FINGERPRINTS = "full_model_data_collection", "fingerprint_data_collection"
 BATCHES = ("unbalanced_PP_data_collection", "BS_scaling_data")
@@ -48,15 +49,49 @@ def subjects_of(names: Iterable[str], catalog: Catalog,
 
 
 def trained(folder: Path, catalog: Catalog, accelerator: Accelerator,
-            cuts: Cuts | None = None) -> Estimator:
-    """An estimator learnt from a folder, for the models of ``cuts`` (default: those that the
-    folder's first session has fingerprints of). Raises InputError."""
+            fingerprints: Path | None = None) -> Estimator:
+    """An estimator learnt from a folder, for the models in a file of fingerprints (default: those
+    that the folder's first session has fingerprints of). Raises InputError."""
     sessions = read_sessions(folder)
-    own = sessions[0].cuts if cuts is None else cuts
+    own = read_maveriq(fingerprints) if fingerprints is not None else None
+    cuts, batch_cuts = cuts_of(sessions, own)
     names = [run.model for session in sessions for run in session.whole]
     names += [model for session in sessions for model in sorted(session.cuts.models)]
-    return fit_estimator(sessions, subjects_of([*names, *sorted(own.models)], catalog,
-                                               accelerator), own)
+    subjects = subjects_of([*names, *sorted(cuts.models)], catalog, accelerator)
+    return fit_estimator(sessions, subjects, cuts).with_cuts(cuts, batch_cuts)
+
+
+def cuts_of(sessions: Sequence[Session],
+            own: Sequence[ProfiledRun] | None) -> tuple[Cuts, Cuts | None]:
+    """The cuts for single requests, and those for batches where they are of another session.
+
+    Batches are estimated from cuts of the session that measured batches. Fingerprints of one's own
+    that the training folder holds as well belong to its sessions; all others are one session.
+    """
+    measured = next((session for session in sessions if session.cuts.models
+                     and any(run.batch > 1 for run in session.whole)), None)
+    if own is None:
+        return sessions[0].cuts, None if measured is None else measured.cuts
+    known = [_rows(session) for session in sessions]
+    elsewhere = [run for run in own if not any(identity(run) in rows for rows in known)]
+    if measured is None or elsewhere:
+        return Cuts(own), None
+    in_batches = _rows(measured)
+    inside = [run for run in own if identity(run) in in_batches]
+    outside = [run for run in own if identity(run) not in in_batches]
+    return Cuts(outside or own), Cuts(inside) if inside else measured.cuts
+
+
+def identity(run: ProfiledRun) -> tuple[object, ...]:
+    """What makes a run of cuts the same run in another file."""
+    return (key_of(run), run.num_layers, run.output_tokens, run.latency_s)
+
+
+def _rows(session: Session) -> frozenset[tuple[object, ...]]:
+    cuts = session.cuts
+    return frozenset((key, layers, output, latency_s) for key in cuts.keys
+                     for output, points in cuts.seconds(key).items()
+                     for layers, latency_s in points.items())
 
 
 def without(sessions: Iterable[Session], model: str) -> list[Session]:

@@ -1,8 +1,9 @@
 """Latency and memory of a model in any configuration, with intervals."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
+from typing import Protocol
 
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
@@ -27,6 +28,22 @@ class Estimate:
     memory_bytes: Prediction
 
 
+class Estimates(Protocol):
+    """What estimates models in configurations: ours, or a published system's rule."""
+
+    @property
+    def subjects(self) -> Mapping[str, Subject]:
+        """The models that it knows the architecture of, by name."""
+
+    @property
+    def cuts(self) -> Cuts:
+        """The fingerprints that it goes by."""
+
+    def estimate(self, model: str, configuration: Configuration, output_tokens: int,
+                 batch: int = 1) -> Estimate:
+        """Raises InputError for what cannot be estimated."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
     """The largest that was measured: beyond it, an estimate says so."""
@@ -46,7 +63,11 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Estimator:
-    """Estimates of models by their own ``cuts`` and by ``weights`` that all models share."""
+    """Estimates of models by their own ``cuts`` and by ``weights`` that all models share.
+
+    ``batch_cuts`` are of the session in which batches were measured, where that was another one:
+    they serve for batches of the models that they are of.
+    """
 
     subjects: Mapping[str, Subject]
     cuts: Cuts
@@ -54,6 +75,7 @@ class Estimator:
     latency_intervals: Intervals
     memory_intervals: Intervals
     reach: Reach
+    batch_cuts: Cuts | None = None
 
     def estimate(self, model: str, configuration: Configuration, output_tokens: int,
                  batch: int = 1) -> Estimate:
@@ -61,8 +83,8 @@ class Estimator:
         a configuration that the model cannot have."""
         subject = self._subject(model)
         check_possible(subject, configuration)
-        latency_s, memory_bytes, notes = _point(self.weights, self.cuts, subject, model,
-                                                configuration, output_tokens, batch)
+        latency_s, memory_bytes, notes = _point(self.weights, self._cuts(model, batch), subject,
+                                                model, configuration, output_tokens, batch)
         beyond = self._beyond(configuration, output_tokens, batch)
         group = group_of(configuration, batch)
         learnt = "fingerprints, and weights learnt from whole models"
@@ -75,10 +97,13 @@ class Estimator:
                 subject.model.num_layers * subject.layer_params
                 * width_of(configuration.precision)))
 
-    def with_cuts(self, cuts: Cuts) -> "Estimator":
+    def with_cuts(self, cuts: Cuts, batch_cuts: Cuts | None = None) -> "Estimator":
         """The same weights for models that these cuts are of."""
-        return Estimator(self.subjects, cuts, self.weights, self.latency_intervals,
-                         self.memory_intervals, self.reach)
+        return replace(self, cuts=cuts, batch_cuts=batch_cuts)
+
+    def _cuts(self, model: str, batch: int) -> Cuts:
+        others = self.batch_cuts
+        return others if batch > 1 and others is not None and model in others.models else self.cuts
 
     def _subject(self, model: str) -> Subject:
         if model not in self.subjects:

@@ -101,16 +101,9 @@ class KernelStepTime:
             "communication": self.communication.at(tokens),
             "overhead": self.host_s,
         }
-        found = self.evidence.step_time(features, self.seconds(*features), parts,
-                                        self.bound_seconds(features))
-        left = list(self.left_tables(features))
-        if not left:
-            return found
-        return replace(found, high_s=found.total_s * (1.0 + 2.0 * self.evidence.p95_error),
-                       low_s=max(self.bound_seconds(features),
-                                 found.total_s / (1.0 + 2.0 * self.evidence.p95_error)),
-                       source=f"{found.source}; beyond the table: {', '.join(left)}",
-                       extrapolated=True)
+        return self.evidence.step_time(features, self.seconds(*features), parts,
+                                       self.bound_seconds(features),
+                                       ", ".join(self.left_tables(features)))
 
     def left_tables(self, features: StepFeatures) -> Iterator[str]:
         """Which kernels the step takes outside what was measured."""

@@ -83,6 +83,12 @@ def systems_in(files: tuple[TableFile, ...]) -> tuple[str, ...]:
     return tuple(sorted({file.system for file in files if file.table == "gemm"}))
 
 
+def backend_of(files: tuple[TableFile, ...], system: str) -> str:
+    """The serving software whose GEMM table a system has: vLLM where there is a choice."""
+    own = {file.backend for file in files if file.system == system and file.table == "gemm"}
+    return next((backend for backend in BACKENDS if backend in own), BACKENDS[0])
+
+
 def chosen_files(files: tuple[TableFile, ...], system: str, backend: str = "vllm",
                  version: str | None = None) -> dict[str, TableFile]:
     """The file of each table: of ``version``, or of the newest that the table has."""

@@ -32,7 +32,7 @@ def system_accelerator(folder: Path | str, system: str) -> Accelerator | None:
     if "bf16" not in peaks:
         raise InputError(f"{path}: gpu has no {_PEAKS['bf16']}")
     return Accelerator(
-        name=system, vendor="nvidia", memory_bytes=int(_number(gpu, "mem_capacity", path)),
+        name=system, vendor="unknown", memory_bytes=int(_number(gpu, "mem_capacity", path)),
         bandwidth_bytes_per_s=_number(gpu, "mem_bw", path), peak_flops=peaks,
         power_w=_number(gpu, "power", path),
         link_bytes_per_s=_number(node, "intra_node_bw", path),

@@ -92,7 +92,8 @@ def test_what_was_not_measured_is_not_estimated() -> None:
 
 def points(powers: Exponents) -> list[Point]:
     found = []
-    for tensor, pipeline in ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 4), (4, 1), (4, 2), (8, 1)):
+    spreads = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 4), (4, 1), (4, 2), (8, 1))
+    for tensor, pipeline in spreads:
         for alone, rank in ((2.0, 0.4), (5.0, 0.7), (0.8, 0.3)):
             ranks = rank * (tensor - 1) ** powers.beta / pipeline**powers.gamma if tensor > 1 else 0
             stages = (alone * (1 - 2**-powers.alpha) * (pipeline - 1) ** powers.delta

@@ -93,5 +93,5 @@ def test_ranks_that_have_a_weight_of_their_own() -> None:
 def test_precisions_by_name() -> None:
     assert kind_of("bf16") == kind_of("fp16")
     assert width_of("int4_gptq") == 0.5
-    with pytest.raises(InputError, match="int7.*int8"):
+    with pytest.raises(InputError, match=r"int7.*int8"):
         kind_of("int7")

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from kernel_tables import (
@@ -92,6 +93,22 @@ def test_decode_attention_is_exact_at_measured_points(tables, batch, step):
         decode_ms(batch, step, 2) / 1e3, rel=1e-9)
     assert plane.covers(batch, batch * (step + 1))
     assert notes == ()
+
+
+def test_prompts_of_a_few_tokens_do_not_spoil_longer_ones(tables):
+    rows = tables.table("context_attention")
+    batch, length = rows.columns["batch_size"], rows.columns["isl"]
+    # They take nearly as long as prompts of 64 tokens, which fill a tile.
+    padded = np.array([prefill_ms(b, 64, h, kv) / 1e3 for b, h, kv in zip(
+        batch, rows.columns["num_heads"], rows.columns["num_key_value_heads"], strict=True)])
+    slow = KernelTable(rows.columns, np.where(
+        (length < 64) & (batch >= 64), (0.9 + length / 1000) * padded, rows.seconds), rows.source)
+    plane, _ = prefill_plane(replace(tables, tables={"context_attention": slow}), 16, 4, 64,
+                             "bf16", CHIP)
+    # As many tokens and more pairs in less time: four prompts of 256 after 64 of 16.
+    assert 0.9 * prefill_ms(64, 64, 16, 4) > prefill_ms(4, 256, 16, 4)
+    for b, s in ((4, 256), (1, 1024), (16, 64), (64, 64)):
+        assert plane.at(b * s, b * s**2 / 2) * 1e3 == pytest.approx(prefill_ms(b, s, 16, 4))
 
 
 def test_decodes_between_batches_and_beyond_contexts_follow_their_bytes(tables):
@@ -238,9 +255,9 @@ def test_a_table_of_few_sequences_charges_more_of_them_their_bytes_only(tables):
 
 
 def test_the_best_share_is_a_share():
-    table = KernelTable({}, 1.0 * __import__("numpy").array([1.0, 2.0]), "x")
-    assert best_share(3.0 * table.seconds, table.seconds) == 1.0
-    assert best_share(0.001 * table.seconds, table.seconds) == 0.05
+    seconds = np.array([1.0, 2.0])
+    assert best_share(3.0 * seconds, seconds) == 1.0
+    assert best_share(0.001 * seconds, seconds) == 0.05
 
 
 def test_the_compact_form_is_near_and_states_its_error(tables):

@@ -9,7 +9,13 @@ import pytest
 
 from kernel_tables import ELEMENTS, ROWS, SIDES, gemm_ms, write_tables
 from penstock.core.errors import InputError
-from penstock.perf.kernels.layout import LAYOUTS, chosen_files, systems_in, table_files
+from penstock.perf.kernels.layout import (
+    LAYOUTS,
+    backend_of,
+    chosen_files,
+    systems_in,
+    table_files,
+)
 from penstock.perf.kernels.tables import read_kernel_table, read_kernel_tables
 
 GEMM = "gemm_dtype,m,n,k,latency_ms\n"
@@ -44,6 +50,13 @@ def test_parquet_in_the_tree_of_the_database(tmp_path):
     nccl.parent.mkdir(parents=True)
     pq.write_table(pa.table({"op_name": ["all_reduce"], "num_gpus": [2], "message_size": [512],
                              "latency": [0.01]}), nccl)
+    other = tmp_path / "data/h9_sxm/sglang/0.5/gemm_perf.parquet"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(path.read_bytes())
+    assert backend_of(table_files(tmp_path), "h9_sxm") == "vllm"
+    path.rename(path.with_name("moe_perf.parquet"))
+    assert backend_of(table_files(tmp_path), "h9_sxm") == "sglang"
+    path.with_name("moe_perf.parquet").rename(path)
     tables = read_kernel_tables(tmp_path, "h9_sxm")
     assert tables.table("gemm").seconds.tolist() == [0.25e-3]
     assert tables.source == "h9_sxm kernel tables (nccl 2.27, vllm 0.19.0)"

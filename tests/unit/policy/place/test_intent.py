@@ -46,7 +46,7 @@ def test_every_intent_has_its_best(intent: str, best: Candidate) -> None:
 
 
 def test_an_unknown_intent_names_the_nearest() -> None:
-    with pytest.raises(InputError, match="'min_latency'.*min_lat"):
+    with pytest.raises(InputError, match=r"'min_latency'.*min_lat"):
         choose([FAST], Wishes("min_latency"))
 
 

@@ -20,13 +20,13 @@ def reproduce_kernels(data: Path, options: Options) -> Reproduction:
     if not names:
         raise InputError(f"{folder}: holds no GEMM table; expected one a system")
     profiles = data / "vidur"
+    there = {file for file in (vidur.POINTS, vidur.OPERATIONS, vidur.BATCHES)
+             if (profiles / file).is_file()}
     catalog = load_catalog()
     figures: list[Figure] = []
     summaries: dict[str, list[dict[str, Any]]] = {
         "interpolation": [], "steps": [], "vidur_dense": [], "vidur_gemm": []}
-    remarks: list[str] = []
-    if not profiles.is_dir():
-        remarks.append(f"{profiles}: no such folder; nothing is compared with Vidur")
+    remarks = [] if there else [f"{profiles}: no profiles; nothing is compared with Vidur"]
     for name in names:
         options.on_progress(f"tables of {name}")
         system = systems.read_system(folder, name, catalog)
@@ -38,14 +38,15 @@ def reproduce_kernels(data: Path, options: Options) -> Reproduction:
         figures += found
         summaries["steps"] += rows
         remarks += unable
-        if profiles.is_dir():
+        if vidur.POINTS in there:
             options.on_progress(f"Vidur's profiles beside {name}")
             found, rows = vidur.dense_times(profiles, system, catalog)
             figures += found
             summaries["vidur_dense"] += rows
+        if vidur.OPERATIONS in there:
             summaries["vidur_gemm"] += vidur.operations(profiles, system, catalog)
-            if name.split("_")[0] == "a100" and (profiles / vidur.BATCHES).is_file():
-                figures += vidur.batches(profiles, system, catalog)
+        if vidur.BATCHES in there and vidur.hardware_of(system) == "a100":
+            figures += vidur.batches(profiles, system, catalog)
     return Reproduction(
         "kernels", tuple(figures), {f"{part}.csv": rows for part, rows in summaries.items()},
         tuple({"part": part, **row} for part, rows in summaries.items() for row in rows),

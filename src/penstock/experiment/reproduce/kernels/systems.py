@@ -17,6 +17,7 @@ from penstock.metrics.definitions import FloatColumn
 from penstock.perf.kernels.compact import check_steps, compact, table_of
 from penstock.perf.kernels.compose import KernelStepTime, kernel_step_time
 from penstock.perf.kernels.holdout import HeldOut, held_out_errors, thinned
+from penstock.perf.kernels.layout import backend_of, table_files
 from penstock.perf.kernels.system import system_accelerator
 from penstock.perf.kernels.tables import KernelTables, read_kernel_tables
 from penstock.perf.roofline import roofline_step_time
@@ -36,7 +37,8 @@ class System:
 def read_system(folder: Path, name: str, catalog: Catalog) -> System:
     """Read one system. Raises InputError where files are broken or nothing tells its peaks."""
     accelerator = system_accelerator(folder, name) or catalog.accelerator(name)
-    return System(name, read_kernel_tables(folder, name), accelerator)
+    backend = backend_of(table_files(folder), name)
+    return System(name, read_kernel_tables(folder, name, backend), accelerator)
 
 
 def interpolation(system: System) -> tuple[list[Figure], list[dict[str, Any]]]:

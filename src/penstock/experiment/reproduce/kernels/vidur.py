@@ -36,12 +36,17 @@ BATCHES = "a100_llama3_8b_batches.csv.gz"
 Key = tuple[str, str, int]
 
 
+def hardware_of(system: System) -> str:
+    """What Vidur calls a system: a100_sxm is its a100."""
+    return system.name.split("_")[0]
+
+
 def dense_times(folder: Path, system: System, catalog: Catalog
                 ) -> tuple[list[Figure], list[dict[str, Any]]]:
     """Dense times of all layers, for every model and degree that Vidur has of this hardware."""
     rows: list[dict[str, Any]] = []
     errors: dict[str, list[FloatColumn]] = {"composed": [], "roofline": []}
-    hardware = system.name.split("_")[0]
+    hardware = hardware_of(system)
     groups = _groups(folder / POINTS, "tp", ("num_tokens", "dense_ms"), hardware)
     for (_, name, tensor), (tokens, milliseconds) in groups.items():
         model, ranks = catalog.model(name), Parallelism(tensor)
@@ -71,7 +76,7 @@ def dense_times(folder: Path, system: System, catalog: Catalog
 def operations(folder: Path, system: System, catalog: Catalog) -> list[dict[str, Any]]:
     """Each GEMM of a layer beside the median that Vidur measured."""
     rows: list[dict[str, Any]] = []
-    hardware = system.name.split("_")[0]
+    hardware = hardware_of(system)
     shapes = {"attn_pre_proj_ms": _qkv, "attn_post_proj_ms": _out, "mlp_up_proj_ms": _up,
               "mlp_down_proj_ms": _down}
     groups = _groups(folder / OPERATIONS, "num_tensor_parallel_workers", ("num_tokens", *shapes),

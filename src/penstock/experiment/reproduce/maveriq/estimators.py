@@ -8,6 +8,7 @@ import numpy as np
 
 from penstock.catalog.catalog import load_catalog
 from penstock.core.errors import InputError
+from penstock.experiment.estimate.published import read_exponents
 from penstock.experiment.estimate.training import (
     FINGERPRINTS,
     WHOLE,
@@ -19,14 +20,9 @@ from penstock.experiment.reproduce.figures import Figure
 from penstock.perf.fingerprint.cuts import Cuts, Session, configuration_of, key_of
 from penstock.perf.fingerprint.estimator import Estimate, fit_estimator
 from penstock.perf.fingerprint.intervals import COVERAGE
-from penstock.perf.fingerprint.maveriq import (
-    MEMORY_OUTPUT_TOKENS,
-    Exponents,
-    MaveriqEstimator,
-)
+from penstock.perf.fingerprint.maveriq import MEMORY_OUTPUT_TOKENS, MaveriqEstimator
 from penstock.perf.fingerprint.physics import Subject
-from penstock.perf.profiles.csv_rows import csv_rows
-from penstock.perf.profiles.maveriq import KV_PRECISIONS, PRECISIONS, read_maveriq
+from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
 
 ACCELERATOR = "a6000"
@@ -179,20 +175,6 @@ def memory_errors(guesses: Iterable[Guess]) -> np.ndarray[tuple[int], np.dtype[n
     """|estimated / measured - 1| of memory in percent."""
     return np.array([100.0 * abs(one.memory_bytes / one.run.memory_bytes - 1.0) for one in guesses
                      if one.run.memory_bytes])
-
-
-def read_exponents(path: Path, method: str) -> dict[tuple[str, str], Exponents]:
-    """The exponents of a method (``fingerprint`` or ``full-model``) by precision of weights and
-    cache. Raises InputError with file, line and column."""
-    found = {}
-    for row in csv_rows(path, ("Method", "Quant-config", "alpha", "beta", "gamma", "delta")):
-        words = [word.strip(" ()").lower() for word in row.text("Quant-config").split(",")]
-        if len(words) != 2 or words[0] not in PRECISIONS or words[1] not in KV_PRECISIONS:
-            row.fail("Quant-config", "a pair such as (float16, False)")
-        if row.text("Method") == method:
-            found[PRECISIONS[words[0]], KV_PRECISIONS[words[1]]] = Exponents(
-                *(row.number(name) for name in ("alpha", "beta", "gamma", "delta")))
-    return found
 
 
 def _errors(what: str, errors: np.ndarray[tuple[int], np.dtype[np.float64]], *,
