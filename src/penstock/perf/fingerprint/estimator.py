@@ -15,9 +15,16 @@ from penstock.perf.fingerprint.intervals import (
     group_of,
     intervals_of,
 )
-from penstock.perf.fingerprint.latency import LatencyWeights, best_line, bound_s, fit_latency
-from penstock.perf.fingerprint.memory import MemoryWeights, best_cut, fit_memory
+from penstock.perf.fingerprint.latency import (
+    LatencyWeights,
+    best_line,
+    bound_s,
+    fit_latency,
+    usual_latency,
+)
+from penstock.perf.fingerprint.memory import MemoryWeights, best_cut, fit_memory, usual_memory
 from penstock.perf.fingerprint.physics import Subject, kind_of, width_of
+from penstock.perf.profiles.rows import ProfiledRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +160,16 @@ def fit_estimator(sessions: Sequence[Session], subjects: Mapping[str, Subject],
               max((known for session in sessions for model in session.cuts.models
                    if (known := session.cuts.known_prompt_tokens(model)) is not None),
                   default=0.0)))
+
+
+def usual_estimator(subjects: Mapping[str, Subject], runs: Sequence[ProfiledRun]) -> Estimator:
+    """An estimator from fingerprints alone, where no whole model was measured: terms have their
+    usual weights, and intervals are as wide as not knowing better makes them."""
+    nobody = intervals_of(())
+    return Estimator(
+        subjects, Cuts(runs), Weights(usual_latency(), usual_memory()), nobody, nobody,
+        Reach(max(run.output_tokens for run in runs), max(run.batch for run in runs),
+              max(run.tensor for run in runs)))
 
 
 def left_out(sessions: Sequence[Session], subjects: Mapping[str, Subject],

@@ -29,7 +29,7 @@ from penstock.perf.fingerprint.physics import (
     prompt_terms,
     width_of,
 )
-from penstock.perf.fingerprint.weights import Rows, weighted
+from penstock.perf.fingerprint.weights import Rows, usual, weighted
 from penstock.perf.profiles.rows import ProfiledRun
 
 _LAYER_TERMS = tuple(not term.name.startswith(("head", "each")) for term in DECODE)
@@ -79,6 +79,11 @@ class LatencyWeights:
         if batch > 1:
             total += weighted(self.batch, batch_terms(subject, configuration, output_tokens, batch))
         return max(1e-3 * total, bound_s(subject, configuration, output_tokens))
+
+
+def usual_latency() -> LatencyWeights:
+    """The weights where no whole model was measured."""
+    return LatencyWeights(usual(ANCHOR), usual(DECODE), usual(BATCH), usual(PROMPT))
 
 
 def bound_s(subject: Subject, configuration: Configuration, output_tokens: int) -> float:
