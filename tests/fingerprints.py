@@ -30,13 +30,13 @@ SUBJECTS = {model: subject(model) for model in MODELS}
 
 
 def seconds(model: str, configuration: Configuration, layers: int, output_tokens: int,
-            batch: int = 1) -> float:
+            batch: int = 1, prompt_tokens: int = PROMPT_TOKENS) -> float:
     """The law: weights at 80 % of the bandwidth, kernels, an all-reduce, a prompt, a head."""
     known, tensor = SUBJECTS[model], configuration.parallelism.tensor
     read_ms = known.read_ms(known.layer_params * width_of(configuration.precision)) / tensor / 0.8
     reduce_ms = 0.0 if tensor == 1 else 0.05 * known.model.hidden_size / 8192 * tensor
     layer_ms = read_ms + 0.1 + reduce_ms
-    prompt_ms = known.compute_ms(2.0 * known.layer_params) * PROMPT_TOKENS / tensor / 0.7
+    prompt_ms = known.compute_ms(2.0 * known.layer_params) * prompt_tokens / tensor / 0.7
     head_ms = known.read_ms(2.0 * known.model.vocab_size * known.model.hidden_size) / tensor
     token_ms = layers * layer_ms + head_ms + 0.5
     more_ms = (batch - 1) * output_tokens * layers * 1e-3 * known.model.hidden_size / 4096
@@ -60,7 +60,8 @@ def run(model: str, configuration: Configuration, layers: int, output_tokens: in
     return ProfiledRun(
         model, spread.tensor, spread.pipeline, by_stage, configuration.precision,
         configuration.kv_precision, prompt_tokens, output_tokens, batch,
-        seconds(model, configuration, layers, output_tokens, batch),
+        seconds(model, configuration, layers, output_tokens, batch,
+                PROMPT_TOKENS if prompt_tokens is None else prompt_tokens),
         num_bytes(model, configuration, layers), None, "the world")
 
 

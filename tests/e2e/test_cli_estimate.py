@@ -20,6 +20,7 @@ from fingerprints import (
 from penstock.core.configuration import Configuration
 from penstock.core.hardware import Parallelism
 from penstock.core.units import GIB
+from penstock.perf.profiles.summary import read_runs
 
 HEADER = ("Model", "TP", "PP", "PP_Map", "DTYPE", "INT8_KV_Cache", "Output_Lenght", "Batch_Size",
           "Latency", "Memory-Pre-Run", "Memory-After-Run", "Time-Gen-Graph", "Time-Prof")
@@ -208,3 +209,28 @@ def test_a_model_without_fingerprints_is_refused_by_its_row(penstock, folder, da
                      configs, "--out", "out.csv")
     assert found.status == 2
     assert "configs.csv:2: model llama-2-13b: no fingerprints" in found.err
+
+
+def test_from_profiles_of_ones_own_to_an_estimate(penstock, folder):
+    """The simulated engine's own times are the truth: the model is never profiled whole."""
+    quick = ("--engine", "sim", "--with", "accelerator=a100-80gb", "--with", "accelerators=2",
+             "--min-repeats", 2, "--max-repeats", 3)
+    for model in ("llama-3.2-1b", "llama-3.2-3b"):
+        found = penstock("profile", "fingerprint", model, *quick, "--out", f"p/{model}")
+        assert found.status == 0, found.err
+        for output in (16, 64):
+            assert penstock("profile", "model", model, *quick, "--prompt-tokens", 256, "--batch",
+                            "1,4", "--output-tokens", output, "--tensor", 2, "--out",
+                            f"p/{model}-{output}").status == 0
+    assert penstock("profile", "fingerprint", "llama-3-8b", *quick, "--out", "cuts").status == 0
+    assert penstock("profile", "model", "llama-3-8b", *quick, "--prompt-tokens", 256, "--batch", 1,
+                    "--output-tokens", 64, "--tensor", 2, "--out", "truth").status == 0
+    found = penstock("estimate", "llama-3-8b", "--train", "p", "--fingerprints", "cuts",
+                     "--accelerator", "a100-80gb", "--accelerators", 2, "--output-tokens", 64,
+                     "--prompt-tokens", 256, "--intent", "min_lat", "--json")
+    assert found.status == 0, found.err
+    assert found.json["chosen"]["configuration"] == "tp2 pp1 bf16 kv bf16"
+    (truth,) = read_runs(folder / "truth")
+    assert found.json["chosen"]["latency_s"]["value"] == pytest.approx(truth.latency_s, rel=0.1)
+    assert found.json["chosen"]["memory_bytes"]["value"] == pytest.approx(truth.memory_bytes,
+                                                                          rel=0.05)

@@ -11,7 +11,7 @@ from penstock.cli.options import AsJson
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.experiment.estimate.choosing import Options
+    from penstock.experiment.estimate.choosing import Ask, Options
     from penstock.perf.fingerprint.estimator import Estimate, Estimates
     from penstock.policy.place.intent import Choice, Wishes
 
@@ -27,11 +27,12 @@ def estimate(
         help="The model to choose a configuration for; or give --configs and --out.")] = None,
     train: Annotated[Path, typer.Option(
         "--train", metavar="DIR", show_default=False,
-        help="Folder of measured whole models and fingerprints, laid out as MaverIQ's.")] = Path(),
+        help="Folder to learn from: profiles by penstock profile, or tables laid out as "
+        "MaverIQ's.")] = Path(),
     fingerprints: Annotated[Path | None, typer.Option(
         "--fingerprints", metavar="FILE", show_default=False,
-        help="Fingerprints (CSV with MaverIQ's columns) of the models to estimate; default: those "
-             "in the training folder.")] = None,
+        help="Fingerprints of the models to estimate (a profile's folder, or CSV with MaverIQ's "
+             "columns); default: those in the training folder.")] = None,
     configs: Annotated[Path | None, typer.Option(
         "--configs", metavar="FILE", show_default=False,
         help="Configurations to estimate, one per row (CSV with MaverIQ's columns).")] = None,
@@ -40,6 +41,9 @@ def estimate(
         help="Where to write the estimates of --configs (.csv).")] = None,
     accelerator: Annotated[str, typer.Option(
         "--accelerator", metavar="NAME", help="What everything was measured on.")] = "a6000",
+    catalog: Annotated[Path | None, typer.Option(
+        "--catalog", metavar="PATH", show_default=False,
+        help="Your own accelerators and models, beside those that ship.")] = None,
     accelerators: Annotated[int, typer.Option(
         "--accelerators", min=1, max=64, metavar="N", help="How many of them there are.")] = 8,
     used_gib: Annotated[str | None, typer.Option(
@@ -47,6 +51,9 @@ def estimate(
         help="Memory already used on each, such as 10,0,0,30; default: none.")] = None,
     output_tokens: Annotated[int, typer.Option(
         "--output-tokens", min=1, metavar="N", help="Length of an answer.")] = 100,
+    prompt_tokens: Annotated[int | None, typer.Option(
+        "--prompt-tokens", min=1, metavar="N", show_default=False,
+        help="Length of a prompt; default: as in the fingerprints.")] = None,
     batch: Annotated[int, typer.Option(
         "--batch", min=1, metavar="N", help="Requests at once.")] = 1,
     intent: Annotated[str, typer.Option(
@@ -89,13 +96,14 @@ def estimate(
     if train == Path():
         raise InputError("--train: no folder to learn from")
     wishes = _wishes(intent, slo_s, least_accuracy, precisions, rate_per_s)
-    catalog = load_catalog()
-    found = _estimator(mode)(train, catalog, catalog.accelerator(accelerator), fingerprints)
+    entries = load_catalog(catalog)
+    found = _estimator(mode)(train, entries, entries.accelerator(accelerator), fingerprints)
     if configs is not None and out is not None:
         return _write(found, configs, out, as_json=as_json)
     assert model is not None
-    answered = _options(found, model, accelerators, used_gib, output_tokens, batch, placer,
-                        accuracy)
+    from penstock.experiment.estimate.choosing import Ask
+    answered = _options(found, Ask(model, output_tokens, batch, prompt_tokens), accelerators,
+                        used_gib, placer, accuracy)
     from penstock.policy.place.intent import choose
     choice = choose(answered.candidates, wishes)
     if as_json:
@@ -158,15 +166,14 @@ def _write(found: "Estimates", configs: Path, out: Path, *, as_json: bool) -> in
     return OK
 
 
-def _options(found: "Estimates", model: str, accelerators: int, used_gib: str | None,
-             output_tokens: int, batch: int, placer_name: str,
-             accuracy: Path | None) -> "Options":
-    from penstock.experiment.estimate.choosing import Ask, options
+def _options(found: "Estimates", ask: "Ask", accelerators: int, used_gib: str | None,
+             placer_name: str, accuracy: Path | None) -> "Options":
+    from penstock.experiment.estimate.choosing import options
     from penstock.policy.place.build import placer
 
     table = {} if accuracy is None else _accuracies(accuracy)
-    devices = _devices(found, model, accelerators, used_gib)
-    return options(found, Ask(model, output_tokens, batch), devices, placer(placer_name), table)
+    devices = _devices(found, ask.model, accelerators, used_gib)
+    return options(found, ask, devices, placer(placer_name), table)
 
 
 def _devices(found: "Estimates", model: str, accelerators: int, used_gib: str | None) -> list[Any]:

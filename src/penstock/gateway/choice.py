@@ -143,7 +143,8 @@ class Chooser:
             able = [engine for engine in self.engines if engine not in tried
                     and _unfit(engine, ask) is None and engine.last_resort(now_s)]
         if not able:
-            raise _nobody(decision)
+            raise _nobody(decision, later=any(_unfit(engine, ask) is None
+                                              for engine in self.engines))
         return able
 
     def _snapshots(self, able: Sequence[EngineState], now_s: float) -> list[ReplicaSnapshot]:
@@ -230,7 +231,10 @@ def _refused(admit: Reject) -> GatewayError:
                         "not_in_time", headers={"Retry-After": str(ceil(admit.retry_after_s))})
 
 
-def _nobody(decision: Decision) -> GatewayError:
+def _nobody(decision: Decision, *, later: bool) -> GatewayError:
+    """What the client is told where no engine may take it now, or none ever will."""
     reasons = "; ".join(f"{url} {reason}" for url, reason in decision.rejected.items())
+    if not later:
+        return GatewayError(400, f"no engine can serve the request: {reasons}", "needs_unmet")
     return GatewayError(503, f"no engine may take the request: {reasons}", "no_engine",
                         headers={"Retry-After": "1"})

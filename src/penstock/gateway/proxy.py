@@ -16,7 +16,7 @@ from penstock.core.request import Request
 from penstock.engine.live.dialects import Question, dialect_of
 from penstock.engine.live.ollama_ask import UnsupportedError
 from penstock.engine.live.state import EngineState, InFlight
-from penstock.gateway.answers import Answers
+from penstock.gateway.answers import DECISION_HEADER, Answers
 from penstock.gateway.choice import Chooser
 from penstock.gateway.decision_log import DecisionLog
 from penstock.gateway.errors import GatewayError
@@ -105,8 +105,10 @@ class Proxy:
             return response
         except ClientLeftError as error:
             raise asyncio.CancelledError from error
-        except Exception:  # said by an engine or by us, or a bug: all but the client's own leave
+        except Exception as error:  # said by an engine or by us, or a bug: not the client's leave
             outcome = "failed" if outcome == "cancelled" else outcome
+            if isinstance(error, GatewayError):
+                error.headers[DECISION_HEADER] = lease.decision_id
             raise
         finally:
             self._settle(exchange, outcome)

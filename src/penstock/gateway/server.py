@@ -68,7 +68,10 @@ def outlook_of(fleet: Fleet) -> Outlook:
     if fleet.gateway.forecasts is None:
         return Outlook()
     from penstock.predict.prompts.store import load_forecaster
-    return Outlook(load_forecaster(Path(fleet.gateway.forecasts)))
+    forecaster = load_forecaster(Path(fleet.gateway.forecasts))
+    return Outlook(forecaster, {
+        model.spec.name: model.quality for model in fleet.models
+        if model.spec.name in forecaster.models and not forecaster.judges(model.spec.name)})
 
 
 @dataclass(frozen=True, slots=True)

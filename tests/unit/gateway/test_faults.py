@@ -97,6 +97,9 @@ def test_what_came_together_with_the_break_is_passed_on_as_it_is_counted(last) -
 def test_with_no_other_engine_the_reason_is_told(fault, status, code) -> None:
     async def work(session, engines):
         async with session.post("/v1/completions", json=ASK) as answer:
+            name = answer.headers[DECISION_HEADER]
+            async with session.get(f"/v1/penstock/decisions/{name}") as decision:
+                assert (await decision.json())["outcome"]["outcome"] == "failed"
             return (answer.status, (await answer.json())["error"]["code"],
                     answer.headers.get("Retry-After")), await outcomes(session)
 

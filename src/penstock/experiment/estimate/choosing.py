@@ -19,11 +19,13 @@ NOTHING = Prediction(0.0, 0.0, 0.0, 1.0, "not estimated")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A model to be run: answers of so many tokens, so many at once."""
+    """A model to be run: answers of so many tokens, so many at once, to prompts as long as those of
+    the fingerprints where nothing else is said."""
 
     model: str
     output_tokens: int
     batch: int = 1
+    prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ def options(estimator: Estimates, ask: Ask, devices: Iterable[Device], placer: P
     for configuration in possible(subject, estimator.cuts, ask.model, len(found)):
         known = accuracy.get((ask.model, configuration.precision, configuration.kv_precision))
         try:
-            estimate = estimator.estimate(ask.model, configuration, ask.output_tokens, ask.batch)
+            estimate = estimator.estimate(ask.model, configuration, ask.output_tokens, ask.batch,
+                                          ask.prompt_tokens)
         except InputError as error:
             candidates.append(Candidate(configuration, NOTHING, NOTHING, known,
                                         refused=f"not estimated: {error}"))

@@ -14,16 +14,13 @@ from penstock.core.prediction import Prediction
 from penstock.experiment.estimate.training import read_sessions, subjects_of
 from penstock.perf.fingerprint.cuts import Cuts, configuration_of, key_of
 from penstock.perf.fingerprint.estimator import Estimate, check_possible
-from penstock.perf.fingerprint.maveriq import (
-    MEMORY_OUTPUT_TOKENS,
-    Exponents,
-    MaveriqEstimator,
-)
+from penstock.perf.fingerprint.maveriq import Exponents, MaveriqEstimator
 from penstock.perf.fingerprint.maveriq_learner import Point, learn_exponents
 from penstock.perf.fingerprint.physics import Subject
 from penstock.perf.profiles.csv_rows import csv_rows
-from penstock.perf.profiles.maveriq import KV_PRECISIONS, PRECISIONS, read_maveriq
+from penstock.perf.profiles.maveriq import KV_PRECISIONS, PRECISIONS
 from penstock.perf.profiles.rows import ProfiledRun
+from penstock.perf.profiles.summary import read_runs
 
 EXPONENTS = "latency_exponents.csv"
 POINTS_PER_MODEL = 5
@@ -36,18 +33,20 @@ class PublishedEstimator:
 
     subjects: Mapping[str, Subject]
     cuts: Cuts
-    times: MaveriqEstimator
-    sizes: MaveriqEstimator
+    rule: MaveriqEstimator
 
     def estimate(self, model: str, configuration: Configuration, output_tokens: int,
-                 batch: int = 1) -> Estimate:
-        """Raises InputError for what it has no estimate of."""
+                 batch: int = 1, prompt_tokens: int | None = None) -> Estimate:
+        """Raises InputError for what it has no estimate of; prompts have one length."""
+        if prompt_tokens is not None:
+            raise InputError("MaverIQ's rule knows no length of prompts but that of the "
+                             "fingerprints")
         if model not in self.subjects:
             raise InputError(f"model {model}: nothing is known of its architecture")
         check_possible(self.subjects[model], configuration)
         layers = self.subjects[model].model.num_layers
-        latency_s = self.times.latency_s(model, layers, configuration, output_tokens, batch)
-        memory = self.sizes.memory_bytes(model, layers, configuration, batch)
+        latency_s = self.rule.latency_s(model, layers, configuration, output_tokens, batch)
+        memory = self.rule.memory_bytes(model, layers, configuration, batch)
         if latency_s is None or memory is None:
             raise InputError(f"model {model}: MaverIQ's rule has no fingerprints or exponents for "
                              f"{configuration.name}")
@@ -59,21 +58,14 @@ def published(folder: Path, catalog: Catalog, accelerator: Accelerator,
     """MaverIQ's estimator for the models in a file of fingerprints (default: the folder's first
     session's). Exponents come from ``latency_exponents.csv`` of the folder, and are learnt as
     MaverIQ learns them where there is none. Raises InputError."""
-    sessions = read_sessions(folder)
-    if fingerprints is None:
-        paths = sorted(folder.glob("fingerprint_data_collection.csv*"))
-        runs = [run for path in paths for run in read_maveriq(path)]
-    else:
-        runs = read_maveriq(fingerprints)
-    cuts = Cuts(runs)
+    sessions = read_sessions(folder, catalog)
+    cuts = sessions[0].cuts if fingerprints is None else Cuts(read_runs(fingerprints))
     names = [*(run.model for session in sessions for run in session.whole), *cuts.models]
     subjects = subjects_of(sorted(set(names)), catalog, accelerator)
     powers = folder / EXPONENTS
     exponents = (read_exponents(powers, "fingerprint") if powers.is_file()
                  else learnt(sessions[0].whole, sessions[0].cuts, subjects, seed))
-    sizes = Cuts(run for run in runs if run.output_tokens == MEMORY_OUTPUT_TOKENS)
-    return PublishedEstimator(subjects, cuts, MaveriqEstimator(cuts, exponents),
-                              MaveriqEstimator(sizes, exponents))
+    return PublishedEstimator(subjects, cuts, MaveriqEstimator(cuts, exponents))
 
 
 def learnt(whole: Sequence[ProfiledRun], cuts: Cuts,

@@ -48,7 +48,7 @@ class Cut:
 @dataclass(frozen=True, slots=True)
 class Session:
     """What was measured in one go: runs of whole models, and cuts of them on the same machine with
-    the same prompts. Latencies of two sessions may differ by a quarter."""
+    prompts of one length. Latencies of two sessions may differ by a quarter."""
 
     whole: Sequence[ProfiledRun]
     cuts: "Cuts"
@@ -119,6 +119,10 @@ class Cuts:
                     and len(layers) > 1:
                 found.append(straight_line(layers)[1] * key.tensor * tokens_per_s)
         return max(0.0, median(found)) if found else 0.0
+
+    def known_prompt_tokens(self, model: str) -> float | None:
+        """How long the prompts were, where it was written down."""
+        return self._prompts.get(model)
 
     def smallest(self, key: Key) -> Cut | None:
         """The cut with the fewest layers whose memory is known."""

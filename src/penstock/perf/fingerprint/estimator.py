@@ -15,9 +15,16 @@ from penstock.perf.fingerprint.intervals import (
     group_of,
     intervals_of,
 )
-from penstock.perf.fingerprint.latency import LatencyWeights, best_line, bound_s, fit_latency
-from penstock.perf.fingerprint.memory import MemoryWeights, best_cut, fit_memory
+from penstock.perf.fingerprint.latency import (
+    LatencyWeights,
+    best_line,
+    bound_s,
+    fit_latency,
+    usual_latency,
+)
+from penstock.perf.fingerprint.memory import MemoryWeights, best_cut, fit_memory, usual_memory
 from penstock.perf.fingerprint.physics import Subject, kind_of, width_of
+from penstock.perf.profiles.rows import ProfiledRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +47,9 @@ class Estimates(Protocol):
         """The fingerprints that it goes by."""
 
     def estimate(self, model: str, configuration: Configuration, output_tokens: int,
-                 batch: int = 1) -> Estimate:
-        """Raises InputError for what cannot be estimated."""
+                 batch: int = 1, prompt_tokens: int | None = None) -> Estimate:
+        """Prompts are as long as in the fingerprints where nothing else is said. Raises InputError
+        for what cannot be estimated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,7 @@ class Reach:
     output_tokens: int
     batch: int
     tensor: int
+    prompt_tokens: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +87,18 @@ class Estimator:
     batch_cuts: Cuts | None = None
 
     def estimate(self, model: str, configuration: Configuration, output_tokens: int,
-                 batch: int = 1) -> Estimate:
-        """Raises InputError for a model that has no fingerprints, a precision that is unknown and
-        a configuration that the model cannot have."""
+                 batch: int = 1, prompt_tokens: int | None = None) -> Estimate:
+        """Prompts are as long as in the fingerprints where nothing else is said. Raises InputError
+        for a model that has no fingerprints, a precision that is unknown and a configuration that
+        the model cannot have."""
         subject = self._subject(model)
         check_possible(subject, configuration)
         latency_s, memory_bytes, notes = _point(self.weights, self._cuts(model, batch), subject,
-                                                model, configuration, output_tokens, batch)
+                                                model, configuration, output_tokens, batch,
+                                                prompt_tokens)
         beyond = self._beyond(configuration, output_tokens, batch)
+        if prompt_tokens is not None:
+            beyond += self._longer(model, subject, prompt_tokens)
         group = group_of(configuration, batch)
         learnt = "fingerprints, and weights learnt from whole models"
         return Estimate(
@@ -109,6 +122,12 @@ class Estimator:
         if model not in self.subjects:
             raise InputError(f"model {model}: nothing is known of its architecture")
         return self.subjects[model]
+
+    def _longer(self, model: str, subject: Subject, prompt_tokens: int) -> list[str]:
+        measured = self.cuts.prompt_tokens(model, subject.prompt_tokens_per_s)
+        if measured / 4 <= prompt_tokens <= max(4 * measured, self.reach.prompt_tokens):
+            return []
+        return [f"prompts of {prompt_tokens} tokens (measured with {measured:.0f})"]
 
     def _beyond(self, configuration: Configuration, output_tokens: int,
                 batch: int) -> list[str]:
@@ -136,6 +155,19 @@ def fit_estimator(sessions: Sequence[Session], subjects: Mapping[str, Subject],
     return Estimator(
         subjects, cuts, Weights(fit_latency(sessions, subjects), fit_memory(sessions, subjects)),
         intervals_of(latency), intervals_of(memory),
+        Reach(max(run.output_tokens for run in runs), max(run.batch for run in runs),
+              max(run.tensor for run in runs),
+              max((known for session in sessions for model in session.cuts.models
+                   if (known := session.cuts.known_prompt_tokens(model)) is not None),
+                  default=0.0)))
+
+
+def usual_estimator(subjects: Mapping[str, Subject], runs: Sequence[ProfiledRun]) -> Estimator:
+    """An estimator from fingerprints alone, where no whole model was measured: terms have their
+    usual weights, and intervals are as wide as not knowing better makes them."""
+    nobody = intervals_of(())
+    return Estimator(
+        subjects, Cuts(runs), Weights(usual_latency(), usual_memory()), nobody, nobody,
         Reach(max(run.output_tokens for run in runs), max(run.batch for run in runs),
               max(run.tensor for run in runs)))
 
@@ -178,11 +210,12 @@ def check_possible(subject: Subject, configuration: Configuration) -> None:
 
 
 def _point(weights: Weights, cuts: Cuts, subject: Subject, model: str,
-           configuration: Configuration, output_tokens: int,
-           batch: int) -> tuple[float, float, tuple[str, str]]:
+           configuration: Configuration, output_tokens: int, batch: int,
+           prompt_tokens: int | None = None) -> tuple[float, float, tuple[str, str]]:
     """Seconds, bytes, and what stood in for what was not measured of each."""
     line, line_note = best_line(cuts, weights.latency, subject, model, configuration)
     cut, cut_note = best_cut(cuts, weights.memory, subject, model, configuration)
-    return (weights.latency.seconds(subject, configuration, line, output_tokens, batch),
+    return (weights.latency.seconds(subject, configuration, line, output_tokens, batch,
+                                    prompt_tokens),
             weights.memory.bytes(subject, configuration, cut, output_tokens, batch),
             (line_note, cut_note))

@@ -20,8 +20,8 @@ from penstock.core.hardware import Accelerator
 from penstock.core.model import BYTES_PER_VALUE, ModelSpec
 from penstock.core.units import GIB
 
-PRECISIONS: dict[str, int] = {"fp16": 0, "bf16": 0, "fp8": 1, "int8": 1, "int4": 2, "fp4": 2,
-                              "int4_gptq": 3}
+PRECISIONS: dict[str, int] = {"fp32": 0, "fp16": 0, "bf16": 0, "fp8": 1, "int8": 1, "int4": 2,
+                              "fp4": 2, "int4_gptq": 3}
 """Number formats of weights by the kernels that read them: 16 bits, 8, 4, and 4 in groups."""
 
 _NUM_KINDS = 4
@@ -115,6 +115,19 @@ def anchor_terms(subject: Subject, configuration: Configuration, layer_s: float,
     return [1e3 * layers * layer_s, 1e3 * rest_s, float(layers), float(tensor in (2, 3)),
             (spread.pipeline - 1.0) * (tensor == 1), float(tensor in range(4, 8)),
             float(tensor >= 8)]
+
+
+PROMPT = (Term("computing 100 tokens of prompt", 1.4), Term("attention among the prompt", 2.0))
+"""Of a prompt, beside what its length does to each output token."""
+
+
+def prompt_terms(subject: Subject, configuration: Configuration,
+                 prompt_tokens: float) -> list[float]:
+    """The amounts of the terms in ``PROMPT``, milliseconds at weight 1."""
+    model, tensor = subject.model, configuration.parallelism.tensor
+    pairs = 2.0 * prompt_tokens**2 * model.num_heads * model.head_dim
+    return [model.num_layers * subject.compute_ms(work) / tensor
+            for work in (2.0 * subject.layer_params * prompt_tokens, pairs)]
 
 
 BATCH = (

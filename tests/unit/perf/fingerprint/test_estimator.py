@@ -83,6 +83,20 @@ def test_what_was_not_measured_is_said_and_widens_the_interval(estimator: Estima
     assert five.latency_s.extrapolated == ("fingerprints of 4 ranks for 5",)
 
 
+def test_longer_prompts_cost_what_other_sessions_say() -> None:
+    longer = Session((), Cuts(cuts_of(OTHERS, prompt_tokens=2048)))
+    found = fit_estimator([session(OTHERS), longer], SUBJECTS, Cuts(cuts_of()))
+    for prompt_tokens in (256, 1024, 2048):
+        estimate = found.estimate(HELD_OUT, one(2), 100, prompt_tokens=prompt_tokens).latency_s
+        assert estimate.value == pytest.approx(
+            seconds(HELD_OUT, one(2), 40, 100, prompt_tokens=prompt_tokens), rel=0.08)
+        assert not estimate.extrapolated
+    same = found.estimate(HELD_OUT, one(2), 100, prompt_tokens=512).latency_s
+    assert same == found.estimate(HELD_OUT, one(2), 100).latency_s
+    far = found.estimate(HELD_OUT, one(2), 100, prompt_tokens=8192).latency_s
+    assert far.extrapolated == ("prompts of 8192 tokens (measured with 512)",)
+
+
 def test_few_fingerprints_serve_for_all_configurations_and_it_is_said() -> None:
     few = Cuts(cuts_of([HELD_OUT], [Parallelism(1, 1), Parallelism(1, 2), Parallelism(2, 1)]))
     found = fit_estimator([session(OTHERS)], SUBJECTS, few)

@@ -105,7 +105,7 @@ def published_guesses(data: Path, runs: Iterable[ProfiledRun],
 def our_figures(data: Path) -> list[Figure]:
     """Ours with every model left out in turn, the targets that we set ourselves, coverage, and what
     choosing by the estimates costs beside MaverIQ's."""
-    sessions = read_sessions(data)
+    sessions = read_sessions(data, load_catalog())
     names = {run.model for session in sessions for run in session.whole}
     names |= {model for session in sessions for model in session.cuts.models}
     subjects = subjects_of(sorted(names), load_catalog(), load_catalog().accelerator(ACCELERATOR))
