@@ -64,7 +64,8 @@ def model(
 
     `penstock fit step-time DIR` turns the folder into a step-time model.
     """
-    from penstock.cli.profile_input import session_of, show, whole_numbers
+    from penstock.cli.profile_input import session_of, whole_numbers
+    from penstock.cli.profile_tables import show
     from penstock.profile.run import profile_model
 
     given = Given(model, engine, out, settings or (), precision, kv_precision, kv_tokens,
@@ -101,7 +102,8 @@ def batch(
 
     A batch that does not fit is a row of the profile, and sizes below it are tried.
     """
-    from penstock.cli.profile_input import session_of, show, whole_numbers
+    from penstock.cli.profile_input import session_of, whole_numbers
+    from penstock.cli.profile_tables import show
     from penstock.profile.run import profile_batch
 
     given = Given(model, engine, out, settings or (), precision, kv_precision, kv_tokens,
@@ -131,7 +133,8 @@ def load(
     Random weights are written to a temporary folder first, so that there are files to load. Each
     row says what the cache really held.
     """
-    from penstock.cli.profile_input import session_of, show
+    from penstock.cli.profile_input import session_of
+    from penstock.cli.profile_tables import show
     from penstock.profile.run import profile_load
 
     given = Given(model, engine, out, settings or (), precision, kv_precision, kv_tokens, 1.0, 1,
@@ -163,7 +166,8 @@ def fingerprint(
 
     `penstock estimate` makes the whole model's latency and memory of it.
     """
-    from penstock.cli.profile_input import session_of, show, whole_numbers
+    from penstock.cli.profile_input import session_of, whole_numbers
+    from penstock.cli.profile_tables import show
     from penstock.profile.run import profile_fingerprint
 
     given = Given(model, engine, out, settings or (), precision, kv_precision, kv_tokens,
