@@ -9,7 +9,13 @@ import pytest
 from penstock.core.errors import InputError
 from penstock.perf.profiles.folder import Profile, write_profile
 from penstock.perf.profiles.points import Measurement, ModelConfiguration, Outcome
-from penstock.perf.profiles.summary import profile_steps, profiled_runs, read_runs, summaries
+from penstock.perf.profiles.summary import (
+    profile_steps,
+    profiled_runs,
+    read_runs,
+    same_prompts,
+    summaries,
+)
 from penstock.perf.steps import read_steps
 
 CUT = ModelConfiguration("llama", (1, 1), "fp16", "fp16", 2)
@@ -74,6 +80,16 @@ def test_runs_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="neither a profile nor a CSV"):
         read_runs(tmp_path / "empty")
+
+
+def test_runs_with_the_usual_prompts() -> None:
+    (run,) = profiled_runs(profile(*rows(1.0)))
+    short, long = replace(run, prompt_tokens=8), replace(run, prompt_tokens=1024)
+    other, unknown = replace(long, model="other"), replace(run, model="third", prompt_tokens=None)
+    runs = [short, long, replace(short, batch=8), other, unknown]
+    assert same_prompts(runs) == [short, replace(short, batch=8), other, unknown]
+    assert same_prompts([long, short]) == [short]
+    assert same_prompts([]) == []
 
 
 def test_batches_are_steps() -> None:
