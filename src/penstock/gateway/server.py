@@ -176,10 +176,7 @@ class Gateway:
         self._front.administrator(http.headers, http.remote)
         now_s = time.monotonic()
         self._metrics.waiting.set(self._proxy.room.num_waiting)
-        for engine in self._chooser.engines:
-            self._metrics.in_flight.labels(engine.facts.url).set(len(engine.in_flight))
-            self._metrics.available.labels(engine.facts.url).set(
-                engine.unavailable(now_s) is None)
+        self._metrics.show(self.engines, now_s)
         return web.Response(body=self._metrics.text(), headers={
             "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
