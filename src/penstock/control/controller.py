@@ -174,9 +174,10 @@ class Controller:
                 break
         if cancel:
             self._requests.call_off(name)
-        if one.state == State.REMOVING:
+        if one.state != State.REMOVING:
+            one = self._write(moved(one, State.REMOVING, self._now()))
+        elif (work := self._work.get(name)) is not None and not work.done():
             return one
-        one = self._write(moved(one, State.REMOVING, self._now()))
         self._begin(name, self._removing(one))
         return one
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Protocol
 
 from penstock.control.deployments import Deployment, Instance
@@ -68,11 +69,12 @@ class SimulatedEngines:
         self._sleep = sleep
         self._load_s = load_s
         self._lasting = lasting
+        self._numbers = count()
         self._gone: set[str] = set()
         self.living: set[str] = set()
 
     async def start(self, one: Deployment, begun: Callable[[Instance], None]) -> None:
-        url = f"sim:{one.name}:{one.since_s:g}:{one.num_failures}"
+        url = f"sim:{one.name}:{next(self._numbers)}"
         begun(Instance(url))
         self.living.add(url)
         await self._sleep(one.options.get("load_s", self._load_s))

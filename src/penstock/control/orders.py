@@ -124,7 +124,9 @@ def read_order(kind: type[AnOrder], document: Any) -> AnOrder:
     try:
         return kind.model_validate(dict(document))
     except ValidationError as error:
-        path, text = shape_problems(error, kind.model_json_schema())[0]
+        problems = shape_problems(error, kind.model_json_schema())
+        # A key that is misspelt is missing as well: the misspelling is the better hint.
+        path, text = min(problems, key=lambda one: one.text.startswith("missing"))
         raise InputError(f"{dotted(path)}: {text}" if path else text) from None
 
 

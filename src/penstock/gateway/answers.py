@@ -1,5 +1,6 @@
 """An engine's answer on its way to the client, in one piece or streamed."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ from penstock.gateway.relay import Relay
 DECISION_HEADER = "X-Penstock-Decision"
 RELAXED_HEADER = "X-Penstock-Relaxed"
 MOST_ANSWER_BYTES = 256 * 2**20
+_LINGER_S = 1.0  # after an answer's last word, until the engine's stream is over
 
 
 class _Stream(web.StreamResponse):
@@ -71,10 +73,13 @@ class Answers:
         response: web.StreamResponse | None = None
         while True:
             try:
-                chunk = await content.readany()
+                reading = content.readany()
+                chunk = await (asyncio.wait_for(reading, _LINGER_S) if passed.done else reading)
+                at_end = content.at_eof()
             except FAULTS as error:
-                return await self._broken(exchange, engine, response, failure_of(error))
-            at_end = content.at_eof()
+                if not passed.done:
+                    return await self._broken(exchange, engine, response, failure_of(error))
+                chunk, at_end = b"", True
             out = relay.feed(chunk, self._clock(), at_end=at_end)
             fault = relay.fault
             if fault is None and at_end and not passed.whole and passed.error is None:

@@ -23,10 +23,11 @@ MOST_KEPT = 1000
 class Decision:
     """Why a request went where it went, and what came of it.
 
-    ``candidates`` are the engines as they were seen, by URL, ``rejected`` those that could not take
-    it with the reason; ``prospects`` are what a policy that judges expected of each; ``admit`` says
-    whether the request was let in as it was. ``attempts`` names every engine that was tried, in
-    order, with how that ended.
+    ``candidates`` are the engines as they were seen, each with its URL (at one of which several
+    models may be served), ``rejected`` by URL those that could not take it with the reason;
+    ``prospects`` are what a policy that judges expected of each; ``admit`` says whether the request
+    was let in as it was. ``attempts`` names every engine that was tried, in order, with how that
+    ended.
     """
 
     decision_id: str
@@ -36,7 +37,7 @@ class Decision:
     prompt_tokens: int
     max_tokens: int
     tenant: str = ANYBODY.name
-    candidates: dict[str, ReplicaSnapshot] = field(default_factory=dict)
+    candidates: tuple[tuple[str, ReplicaSnapshot], ...] = ()
     rejected: dict[str, str] = field(default_factory=dict)
     terms: dict[str, float] = field(default_factory=dict)
     prospects: tuple[Prospect, ...] = ()
@@ -49,8 +50,8 @@ class Decision:
         """As plain data. What is ``for_tenant`` tells of nobody else's single requests."""
         hidden = {"queue": ()} if for_tenant else {}
         seen = [snapshot._asdict() | {"service_classes": None, "url": url, **hidden}
-                for url, snapshot in self.candidates.items()]
-        url_of = {snapshot.replica_id: url for url, snapshot in self.candidates.items()}
+                for url, snapshot in self.candidates]
+        url_of = {snapshot.replica_id: url for url, snapshot in self.candidates}
         prospects = [one._asdict() | {"url": url_of.get(one.replica_id)} for one in self.prospects]
         return {name: getattr(self, name) for name in self.__slots__} | {
             "candidates": seen, "prospects": prospects, "admit": _told(self.admit)}
@@ -135,10 +136,13 @@ class Chooser:
             reason = _unfit(engine, ask) or engine.unavailable(now_s)
             if engine in tried:
                 reason = "was tried"
+            url = engine.facts.url
             if reason is None:
                 able.append(engine)
-            else:
-                decision.rejected[engine.facts.url] = reason
+            elif _serves(engine, ask):
+                decision.rejected[url] = reason
+            else:  # what may be said of the right model at the same URL says more
+                decision.rejected.setdefault(url, reason)
         if not able:  # an engine that does worse than its peers is better than none
             able = [engine for engine in self.engines if engine not in tried
                     and _unfit(engine, ask) is None and engine.last_resort(now_s)]
@@ -188,8 +192,8 @@ class Chooser:
 def _taken(decision: Decision, able: Sequence[EngineState], snapshots: Sequence[ReplicaSnapshot],
            route: Route) -> EngineState:
     """The engine that a route names, after the decision has taken note."""
-    decision.candidates = {engine.facts.url: snapshot
-                           for snapshot, engine in zip(snapshots, able, strict=True)}
+    decision.candidates = tuple((engine.facts.url, snapshot)
+                                for snapshot, engine in zip(snapshots, able, strict=True))
     decision.terms = dict(route.terms)
     decision.prospects, decision.admit = route.prospects, route.admit
     decision.answer_tokens = route.max_tokens
@@ -202,9 +206,13 @@ def _taken(decision: Decision, able: Sequence[EngineState], snapshots: Sequence[
     return by_id[route.replica_id]
 
 
+def _serves(engine: EngineState, ask: Ask) -> bool:
+    return ask.models is None or engine.facts.model in ask.models
+
+
 def _unfit(engine: EngineState, ask: Ask) -> str | None:
     facts = engine.facts
-    if ask.models is not None and facts.model not in ask.models:
+    if not _serves(engine, ask):
         return f"serves {facts.model}"
     if facts.service_classes is not None and ask.service_class.name not in facts.service_classes:
         return f"does not serve class {ask.service_class.name}"

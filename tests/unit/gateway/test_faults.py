@@ -90,6 +90,22 @@ def test_what_came_together_with_the_break_is_passed_on_as_it_is_counted(last) -
     assert (outcome["outcome"], outcome["output_tokens"]) == ("broken", 3)
 
 
+def test_an_engine_that_does_not_hang_up_after_the_last_word_has_said_it() -> None:
+    async def holds(request):
+        response = await odd.begun(request)
+        await response.write(odd.TOKENS[0] + odd.END)
+        await asyncio.sleep(600)
+        return response
+
+    async def work(session, engines):
+        _, text, _ = await ask(session, stream=True)
+        return text, await outcomes(session), engines[0].num_failed
+
+    text, ended, num_failed = odd.before([holds], work)
+    assert text.endswith("data: [DONE]\n\n")
+    assert (ended, num_failed) == ({"finished": 1}, 0)
+
+
 @pytest.mark.parametrize(("fault", "status", "code"), [
     (odd.killed_at_once, 502, "engines_failed"), (odd.hangs, 502, "engines_failed"),
     (odd.garbage, 502, "engines_failed"), (odd.too_many, 429, "engines_busy"),
