@@ -185,9 +185,9 @@ class Run:
         """Let everything come to its end, and remove all of it."""
         self.world.gate.set()
         self.world.answers.set()
-        for name in self.registered:
-            await self.control.settled(name)
         done = await asyncio.gather(*self.calls, return_exceptions=True)
+        for name in sorted(self.registered):
+            await self.control.settled(name)
         assert all(one is None for one in done), done
         self.check()
         for one in self.control.deployments():

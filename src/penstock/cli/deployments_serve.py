@@ -39,7 +39,7 @@ async def _serve(folder: Path, host: str, port: int, queue: str, period_s: float
     from penstock.engine.http import listening, stop_signal
 
     try:
-        async with opened(folder, Opening(queue, start_s), note) as control:
+        async with opened(folder, Opening(queue, start_s, patience_s=1.0), note) as control:
             stopped = stop_signal()
             app = make_app(LocalDeployments(control), host, note)
             async with listening(app, host, port, _GOODBYE_S) as url:

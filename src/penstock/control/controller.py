@@ -115,9 +115,16 @@ class Controller:
         return self._write(fresh)
 
     async def profile(self, name: str, options: Mapping[str, Any]) -> Deployment:
-        """Begin to measure a deployment's model; ``settled`` waits for it."""
+        """Begin to measure a deployment's model; ``settled`` waits for it. A profile that there is
+        (``path`` of the options) is checked and taken over at once; raises InputError where it
+        cannot serve, and nothing has changed then."""
         async with self._claimed(name):
-            one = self._write(moved(self.show(name), State.PROFILING, self._now()))
+            begun = moved(self.show(name), State.PROFILING, self._now())
+            if options.get("path"):
+                path = await self._means.profile(begun, options, partial(self._begun, name))
+                self._write(begun)
+                return self._write(moved(begun, State.PROFILED, self._now(), profile=path))
+            one = self._write(begun)
             self._begin(name, self._profiling(one, options))
             return one
 
