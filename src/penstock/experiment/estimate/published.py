@@ -20,7 +20,7 @@ from penstock.perf.fingerprint.physics import Subject
 from penstock.perf.profiles.csv_rows import csv_rows
 from penstock.perf.profiles.maveriq import KV_PRECISIONS, PRECISIONS
 from penstock.perf.profiles.rows import ProfiledRun
-from penstock.perf.profiles.summary import read_runs
+from penstock.perf.profiles.summary import read_runs, same_prompts
 
 EXPONENTS = "latency_exponents.csv"
 POINTS_PER_MODEL = 5
@@ -59,7 +59,7 @@ def published(folder: Path, catalog: Catalog, accelerator: Accelerator,
     session's). Exponents come from ``latency_exponents.csv`` of the folder, and are learnt as
     MaverIQ learns them where there is none. Raises InputError."""
     sessions = read_sessions(folder, catalog)
-    cuts = sessions[0].cuts if fingerprints is None else Cuts(read_runs(fingerprints))
+    cuts = sessions[0].cuts if fingerprints is None else Cuts(same_prompts(read_runs(fingerprints)))
     names = [*(run.model for session in sessions for run in session.whole), *cuts.models]
     subjects = subjects_of(sorted(set(names)), catalog, accelerator)
     powers = folder / EXPONENTS

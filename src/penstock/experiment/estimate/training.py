@@ -13,7 +13,7 @@ from penstock.perf.fingerprint.physics import Subject
 from penstock.perf.profiles.folder import is_profile, read_profile
 from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
-from penstock.perf.profiles.summary import profiled_runs, read_runs
+from penstock.perf.profiles.summary import profiled_runs, read_runs, same_prompts
 
 WHOLE, FINGERPRINTS = "full_model_data_collection", "fingerprint_data_collection"
 BATCHES = ("unbalanced_PP_data_collection", "BS_scaling_data")
@@ -78,7 +78,7 @@ def trained(folder: Path, catalog: Catalog, accelerator: Accelerator,
     """An estimator learnt from a folder, for the models in a file of fingerprints (default: those
     that the folder's first session has fingerprints of). Raises InputError."""
     sessions = read_sessions(folder, catalog)
-    own = read_runs(fingerprints) if fingerprints is not None else None
+    own = None if fingerprints is None else same_prompts(read_runs(fingerprints))
     cuts, batch_cuts = cuts_of(sessions, own)
     names = [run.model for session in sessions for run in session.whole]
     names += [model for session in sessions for model in sorted(session.cuts.models)]

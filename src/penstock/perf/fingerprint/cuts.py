@@ -1,8 +1,7 @@
 """Runs of models cut down to a few layers, and the straight line in layers that they give.
 
 A cut keeps embedding, head and tokenizer and has only the first layers. Two cuts that differ in
-layers tell what a layer costs and what the rest does (MaverIQ, spec of its fingerprints:
-github.com/UT-SysML/MaverIQ).
+layers tell what a layer costs and what the rest does (MaverIQ, github.com/UT-SysML/MaverIQ).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
