@@ -19,6 +19,7 @@ from penstock.cli.profile_input import (
     MinRepeats,
     Model,
     Out,
+    Passes,
     Pipeline,
     Precision,
     Precisions,
@@ -63,7 +64,8 @@ def model(
 
     `penstock fit step-time DIR` turns the folder into a step-time model.
     """
-    from penstock.cli.profile_input import session_of, show, whole_numbers
+    from penstock.cli.profile_input import session_of, whole_numbers
+    from penstock.cli.profile_tables import show
     from penstock.profile.run import profile_model
 
     given = Given(model, engine, out, settings or (), precision, kv_precision, kv_tokens,
@@ -100,7 +102,8 @@ def batch(
 
     A batch that does not fit is a row of the profile, and sizes below it are tried.
     """
-    from penstock.cli.profile_input import session_of, show, whole_numbers
+    from penstock.cli.profile_input import session_of, whole_numbers
+    from penstock.cli.profile_tables import show
     from penstock.profile.run import profile_batch
 
     given = Given(model, engine, out, settings or (), precision, kv_precision, kv_tokens,
@@ -130,7 +133,8 @@ def load(
     Random weights are written to a temporary folder first, so that there are files to load. Each
     row says what the cache really held.
     """
-    from penstock.cli.profile_input import session_of, show
+    from penstock.cli.profile_input import session_of
+    from penstock.cli.profile_tables import show
     from penstock.profile.run import profile_load
 
     given = Given(model, engine, out, settings or (), precision, kv_precision, kv_tokens, 1.0, 1,
@@ -154,18 +158,21 @@ def fingerprint(
     )] = None,
     precision: Precisions = None, kv_precision: KvPrecision = None, kv_tokens: KvTokens = None,
     settings: With = None, tolerance: Tolerance = 0.05, min_repeats: MinRepeats = 5,
-    max_repeats: MaxRepeats = 30, warm_ups: WarmUps = 2, budget_s: Budget = None,
-    share: Share = 1.0, clock: Clock = "wall", seed: ProfileSeed = 0, as_json: AsJson = False,
+    max_repeats: MaxRepeats = 30, warm_ups: WarmUps = 2, passes: Passes = 1,
+    budget_s: Budget = None, share: Share = 1.0, clock: Clock = "wall", seed: ProfileSeed = 0,
+    as_json: AsJson = False,
 ) -> int:
     """Time cuts of the model to one layer and two (per pipeline stage) in many settings.
 
     `penstock estimate` makes the whole model's latency and memory of it.
     """
-    from penstock.cli.profile_input import session_of, show, whole_numbers
+    from penstock.cli.profile_input import session_of, whole_numbers
+    from penstock.cli.profile_tables import show
     from penstock.profile.run import profile_fingerprint
 
     given = Given(model, engine, out, settings or (), precision, kv_precision, kv_tokens,
-                  tolerance, min_repeats, max_repeats, warm_ups, budget_s, share, clock, seed)
+                  tolerance, min_repeats, max_repeats, warm_ups, budget_s, share, clock, seed,
+                  passes=passes)
     with session_of(given, "fingerprints") as session:
         record = profile_fingerprint(session, design, given.precisions(session),
                                      whole_numbers("--depths", depths) if depths else ())

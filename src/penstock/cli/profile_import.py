@@ -30,7 +30,7 @@ def _guidellm(path: Path) -> "Imported":
     from penstock.core.slo import Slo
     from penstock.experiment.load.guidellm import read_guidellm
     from penstock.perf.profiles.imported import Imported, numbered
-    from penstock.perf.profiles.points import Configuration
+    from penstock.perf.profiles.points import ModelConfiguration
     from penstock.perf.profiles.requests import request_measurements
 
     found = []
@@ -40,7 +40,7 @@ def _guidellm(path: Path) -> "Imported":
         url = str(load.get("url") or url)
         streams = load.get("concurrency")
         found += request_measurements(
-            run.table, Configuration(path.stem, (), "unknown", "unknown"),
+            run.table, ModelConfiguration(path.stem, (), "unknown", "unknown"),
             streams if isinstance(streams, int) else None, f"{path}: benchmarks[{number}]",
             orjson.dumps({"benchmark": number}).decode())
     return Imported(numbered(found), {"engine": "unknown", "url": url},

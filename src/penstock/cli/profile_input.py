@@ -1,4 +1,4 @@
-"""What the profile commands read from their options, and what they print of a profile."""
+"""What the profile commands read from their options."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +12,8 @@ import typer
 from penstock.core.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from penstock.perf.profiles.points import Configuration, Measurement
-    from penstock.perf.profiles.summary import PointSummary
+    from penstock.perf.profiles.points import Measurement, ModelConfiguration
     from penstock.profile.make import EngineOptions
-    from penstock.profile.record import Record
     from penstock.profile.run import Session
 
 Model = Annotated[str, typer.Argument(
@@ -61,6 +59,9 @@ MaxRepeats = Annotated[int, typer.Option(
 WarmUps = Annotated[int, typer.Option(
     "--warm-ups", min=0, max=1000, metavar="N",
     help="Runs before each point's repeats, kept but not counted.")]
+Passes = Annotated[int, typer.Option(
+    "--passes", min=1, max=1000, metavar="N",
+    help="Spread the least number of repeats over N rounds through all configurations.")]
 Budget = Annotated[float | None, typer.Option(
     "--budget-s", min=0.001, metavar="SECONDS", show_default=False,
     help="Stop when this time is spent; the same command goes on later.")]
@@ -78,6 +79,7 @@ _ENGINE_KEYS: Mapping[str, type] = {
     "device": str, "threads": int, "accelerators": int, "max_step_tokens": int, "eager": bool,
     "memory_fraction": float, "memory_gib": float, "accelerator": str, "noise": float}
 _GIB = 1 << 30
+_PARTS = 1000  # of a progress bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class Given:
     clock: str
     seed: int
     layers: int | None = None
+    passes: int = 1
 
     def precisions(self, session: "Session") -> list[tuple[str, str]]:
         """Pairs of the weights' and the cache's number format."""
@@ -108,14 +111,18 @@ class Given:
         return [(one, self.kv_precision or _usual_kv(self.engine, one, usual)) for one in found]
 
     def configuration(self, session: "Session", tensor: int = 1, pipeline: int = 1,
-                      precision: tuple[str, str] | None = None) -> "Configuration":
+                      precision: tuple[str, str] | None = None) -> "ModelConfiguration":
         """The configuration of commands that measure one."""
-        from penstock.profile.design import Setting
+        from penstock.core.configuration import Configuration
+        from penstock.core.hardware import Parallelism
+        from penstock.profile.design import spread
 
         architecture = session.architecture
+        if precision is None and "," in (self.precision or ""):
+            raise InputError(f"--precision {str(self.precision)[:40]}: expected one")
         weights, cache = precision or self.precisions(session)[0]
-        return Setting(tensor, pipeline, weights, cache).configuration(
-            architecture.name, self.layers or architecture.spec.num_layers)
+        return spread(architecture.name, self.layers or architecture.spec.num_layers,
+                      Configuration(Parallelism(tensor, pipeline), weights, cache))
 
 
 @contextmanager
@@ -128,6 +135,7 @@ def session_of(given: Given, title: str, *, from_files: bool = False) -> "Iterat
 
     from penstock.catalog.catalog import load_catalog
     from penstock.cli.console import progress
+    from penstock.cli.profile_tables import said
     from penstock.profile.architecture import find_architecture
     from penstock.profile.engines.simulated import VirtualClock
     from penstock.profile.make import ENGINES, make_engine
@@ -152,17 +160,39 @@ def session_of(given: Given, title: str, *, from_files: bool = False) -> "Iterat
         virtual = VirtualClock()
         clocks = Clocks(virtual, virtual.sleep, virtual, time.time)
         engine_clock, clock_name = virtual, "simulated"
-    with TemporaryDirectory(prefix="penstock-profile-") as scratch, progress(title) as update:
+    with (_only_results_on_stdout(), TemporaryDirectory(prefix="penstock-profile-") as scratch,
+          progress(title, _PARTS) as update):
         options = _engine_options(given, Path(scratch), catalog, from_files=from_files)
         engine = make_engine(given.engine, architecture, engine_clock, options)
+        if given.clock == "cpu" and (engine.describe().get("device") != "cpu"
+                                     or engine.most_accelerators() > 1):
+            raise InputError("--clock cpu: sees only what this process computes, nothing of "
+                             "accelerators and of other processes; expected wall")
         effort = Effort(given.tolerance, given.min_repeats, given.max_repeats, given.warm_ups,
-                        given.budget_s, given.share)
+                        given.budget_s, given.share, given.passes)
 
-        def on_row(one: "Measurement") -> None:
-            update(_said(one))
+        def on_row(one: "Measurement", done: float) -> None:
+            update(said(one), round(_PARTS * done))
 
         yield Session(architecture, engine, given.out, effort, clocks, clock_name, given.kv_tokens,
                       given.seed, on_row)
+
+
+@contextmanager
+def _only_results_on_stdout() -> Iterator[None]:
+    """Whatever an engine's library writes there meanwhile goes to stderr."""
+    import os
+    import sys
+
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _engine_options(given: Given, scratch: Path, catalog: Any, *, from_files: bool
@@ -233,131 +263,3 @@ def whole_numbers(option: str, text: str) -> list[int]:
         raise InputError(f"{option} {text[:60]!r}: expected whole numbers parted by commas, such "
                          "as 1,2,4")
     return sorted(set(map(int, words)))
-
-
-# -- what is printed ------------------------------------------------------------------------------
-
-
-def show(record: "Record", *, as_json: bool) -> None:
-    """A profile's points as a table or as JSON; on stderr, what is not in it."""
-    from penstock.cli.console import note, print_json, print_tables
-    from penstock.perf.profiles.summary import summaries
-
-    document = record.document
-    points = summaries(record.measurements)
-    if document["status"] == "out_of_time":
-        note("out of time: the same command goes on with the points that are left")
-    for entry in document["left_out"]:
-        note(f"not measured: {entry['point']}: {entry['reason']}")
-    if as_json:
-        print_json({"profile": str(record.folder), "kind": document["kind"],
-                    "status": document["status"], "simulated": document["subject"]["simulated"],
-                    "left_out": document["left_out"], "design": document["design"],
-                    "points": [point_document(point) for point in points]})
-        return
-    print_tables(profile_tables(document, points, record.folder))
-
-
-def point_document(point: "PointSummary") -> dict[str, Any]:
-    """A point as JSON."""
-    one, seconds = point.example, point.seconds
-    configuration = one.configuration
-    return {"kind": one.kind, "model": configuration.model, "tensor": configuration.tensor,
-            "layers_by_stage": list(configuration.layers_by_stage),
-            "precision": configuration.precision, "kv_precision": configuration.kv_precision,
-            "batch": one.batch, "prompt_tokens": one.prompt_tokens,
-            "output_tokens": one.output_tokens, "cache": one.cache or None, "op": one.op or None,
-            "outcome": point.outcome, "reason": one.reason or None,
-            "num_repeats": point.num_repeats,
-            "seconds": None if seconds is None else seconds.median,
-            "low_s": None if seconds is None else seconds.low,
-            "high_s": None if seconds is None else seconds.high,
-            "first_token_s": point.first_token_s, "decode_step_s": point.decode_step_s,
-            "memory_loaded_bytes": point.memory_loaded_bytes, "memory_bytes": point.memory_bytes}
-
-
-def profile_tables(document: Mapping[str, Any], points: Sequence["PointSummary"], folder: Path
-                   ) -> list[Any]:
-    """The points, and the lines around them."""
-    from penstock.report.fitting import Column
-    from penstock.report.tables import plain_table
-
-    subject = document["subject"]
-    title = f"{subject.get('model', 'profile')} on {subject.get('engine', 'an engine')}"
-    if subject.get("simulated"):
-        title += " (simulated: no engine was measured)"
-    loads = any(point.example.kind in ("load", "unload") for point in points)
-    points = sorted(points, key=_reading_order)
-    if loads:
-        columns: list[str | Column] = ["what", "configuration", "cache", "repeats", "seconds",
-                                       "interval", "ready after", "file GiB", "memory GiB"]
-        rows = [_load_cells(point) for point in points]
-    else:
-        columns = ["configuration", "batch", "prompt", "output", "repeats", "seconds", "interval",
-                   "first token", "per step", "memory GiB"]
-        rows = [_batch_cells(point) for point in points]
-    if len({point.example.configuration for point in points}) == 1:  # it stands in the title once
-        place = columns.index("configuration")
-        del columns[place]
-        title += f", {points[0].example.configuration.label}"
-        for row in rows:
-            del row[place]
-    lines = [f"profile: {folder} ({document['status'].replace('_', ' ')})"]
-    design = document["design"]
-    if "largest_that_fits" in design:
-        beyond = design["smallest_that_does_not"]
-        lines.insert(0, f"largest batch that fits: {design['largest_that_fits']}" + (
-            f"; {beyond} does not" if beyond else ", the largest that was tried"))
-    return [plain_table(title, columns, rows), *lines]
-
-
-def _reading_order(point: "PointSummary") -> tuple[Any, ...]:
-    """They were measured in another order, so as not to mistake a drift for an effect."""
-    one = point.example
-    configuration = one.configuration
-    return (configuration.precision, configuration.kv_precision, configuration.tensor,
-            configuration.pipeline, configuration.num_layers, one.kind, one.cache,
-            one.prompt_tokens or 0, one.output_tokens or 0, one.batch or 0)
-
-
-def _batch_cells(point: "PointSummary") -> list[str]:
-    one = point.example
-    return [one.configuration.label, _count(one.batch), _count(one.prompt_tokens),
-            _count(one.output_tokens), str(point.num_repeats), *_median_cells(point),
-            _ms(point.first_token_s), _ms(point.decode_step_s), _gib(point.memory_bytes)]
-
-
-def _load_cells(point: "PointSummary") -> list[str]:
-    one = point.example
-    return [one.kind, one.configuration.label, one.cache.replace("_", " "), str(point.num_repeats),
-            *_median_cells(point), _s(point.first_token_s), _gib(one.file_bytes),
-            _gib(point.memory_bytes)]
-
-
-def _median_cells(point: "PointSummary") -> list[str]:
-    seconds = point.seconds
-    if seconds is None:
-        return [point.outcome.replace("_", " "), "-"]
-    return [_s(seconds.median), f"±{seconds.relative_half_width:.1%}"]
-
-
-def _said(one: "Measurement") -> str:
-    size = "" if one.batch is None else f" batch {one.batch}, prompt {one.prompt_tokens}"
-    took = one.outcome.replace("_", " ") if one.seconds is None else _s(one.seconds)
-    return f"{one.configuration.label}{size}{' (warm-up)' if one.warm_up else ''}: {took}"
-
-
-def _count(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"
-
-
-def _s(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g} s"
-
-
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value * 1e3:.4g} ms"
-
-
-def _gib(value: float | None) -> str:
-    return "-" if value is None else f"{value / _GIB:.3g}"

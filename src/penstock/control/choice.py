@@ -24,23 +24,13 @@ from penstock.perf.fingerprint.advice import advice
 from penstock.perf.fingerprint.cuts import Cuts, Session
 from penstock.perf.fingerprint.estimator import (
     Estimator,
-    Reach,
-    Weights,
     check_possible,
     fit_estimator,
+    usual_estimator,
 )
-from penstock.perf.fingerprint.intervals import intervals_of
-from penstock.perf.fingerprint.latency import LatencyWeights
-from penstock.perf.fingerprint.memory import MemoryWeights
 from penstock.perf.fingerprint.physics import (
-    ANCHOR,
-    BATCH,
-    BATCH_MEMORY,
-    DECODE,
-    MEMORY,
     PRECISIONS,
     Subject,
-    Term,
     width_of,
 )
 from penstock.perf.profiles.folder import read_profile
@@ -102,12 +92,12 @@ class Chooser:
         runs = profile_runs(Path(one.profile), one.model, subject.model)
         cuts = Cuts(runs)
         if self._site.train is None:
-            return usual_estimator(subject, one.model, runs)
+            return own_estimator(subject, one.model, runs)
+        catalog = load_catalog(self._site.fleet.catalog)
         if self._sessions is None:
-            self._sessions = read_sessions(self._site.train)
+            self._sessions = read_sessions(self._site.train, catalog)
         names = [run.model for session in self._sessions for run in session.whole]
         names += [name for session in self._sessions for name in sorted(session.cuts.models)]
-        catalog = load_catalog(self._site.fleet.catalog)
         subjects = {**subjects_of(names, catalog, self._site.accelerator), one.model: subject}
         return fit_estimator(self._sessions, subjects, cuts)
 
@@ -168,25 +158,15 @@ def profile_runs(path: Path, model: str, spec: ModelSpec) -> list[ProfiledRun]:
     return [run for run in runs if (run.prompt_tokens or 0) == shortest]
 
 
-def usual_estimator(subject: Subject, model: str, runs: Sequence[ProfiledRun]) -> Estimator:
+def own_estimator(subject: Subject, model: str, runs: Sequence[ProfiledRun]) -> Estimator:
     """An estimator from a model's own runs alone: fitted where some are of the whole model, with
-    the usual weights where all are cuts. Its intervals are as wide as not knowing better makes
-    them."""
+    the usual weights where all are cuts."""
     whole = [run for run in runs if run.num_layers == subject.model.num_layers]
-    cuts = Cuts(run for run in runs if run.num_layers < subject.model.num_layers)
+    cuts = [run for run in runs if run.num_layers < subject.model.num_layers]
     subjects = {model: subject}
     if len({run.output_tokens for run in whole if run.latency_s is not None}) > 1:
-        return fit_estimator([Session(whole, cuts)], subjects, cuts)
-    weights = Weights(LatencyWeights(_usual(ANCHOR), _usual(DECODE), _usual(BATCH)),
-                      MemoryWeights(_usual(MEMORY), _usual(BATCH_MEMORY), {}))
-    nobody = intervals_of(())
-    reach = Reach(max(run.output_tokens for run in runs), max(run.batch for run in runs),
-                  max(run.tensor for run in runs))
-    return Estimator(subjects, cuts, weights, nobody, nobody, reach)
-
-
-def _usual(terms: Sequence[Term]) -> tuple[float, ...]:
-    return tuple(term.usual for term in terms)
+        return fit_estimator([Session(whole, Cuts(cuts))], subjects, Cuts(cuts))
+    return usual_estimator(subjects, cuts or runs)
 
 
 def _table(accuracy: Mapping[str, float]) -> Mapping[tuple[str, str, str], float]:

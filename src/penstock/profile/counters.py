@@ -33,6 +33,7 @@ class Gpus:
             self._handles = [pynvml.nvmlDeviceGetHandleByIndex(index)
                              for index in range(pynvml.nvmlDeviceGetCount())]
             self._library = pynvml
+        self._before_bytes = self._used_bytes()
 
     def __len__(self) -> int:
         return len(self._handles)
@@ -56,7 +57,13 @@ class Gpus:
         return found
 
     def memory_bytes(self) -> float | None:
-        """Memory in use on all accelerators together, whoever uses it."""
+        """Memory in use on all accelerators together, beyond what was in use when this was made:
+        that of others, if they keep to it. None where it cannot be read."""
+        used = self._used_bytes()
+        return None if used is None or self._before_bytes is None else \
+            max(0.0, used - self._before_bytes)
+
+    def _used_bytes(self) -> float | None:
         found = [self._ask(self._library.nvmlDeviceGetMemoryInfo, handle)
                  for handle in self._handles]
         return float(sum(one.used for one in found)) if found and None not in found else None

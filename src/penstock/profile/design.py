@@ -1,40 +1,34 @@
 """Which points to measure: for step times, and for fingerprints of a few layers."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError, nearest
-from penstock.perf.profiles.points import Configuration
+from penstock.core.hardware import Parallelism
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.profile.points import Point
 
 DESIGNS = ("penstock", "maveriq")
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """Degrees of parallelism and number formats that a model is run in."""
+def spread(model: str, num_layers: int, configuration: Configuration) -> ModelConfiguration:
+    """Layers spread evenly over the stages, the first ones holding one more where they must.
 
-    tensor: int = 1
-    pipeline: int = 1
-    precision: str = "fp16"
-    kv_precision: str = "fp16"
-
-    def configuration(self, model: str, num_layers: int) -> Configuration:
-        """Layers spread evenly over the stages, the first ones holding one more where they must.
-
-        Raises InputError with fewer layers than stages.
-        """
-        if num_layers < self.pipeline:
-            raise InputError(f"pipeline {self.pipeline}: the model has {num_layers} layers, fewer "
-                             "than stages")
-        each, more = divmod(num_layers, self.pipeline)
-        layers = tuple(each + (stage < more) for stage in range(self.pipeline))
-        return Configuration(model, layers, self.precision, self.kv_precision, self.tensor)
+    Raises InputError with fewer layers than stages.
+    """
+    pipeline = configuration.parallelism.pipeline
+    if num_layers < pipeline:
+        raise InputError(f"pipeline {pipeline}: the model has {num_layers} layers, fewer than "
+                         "stages")
+    each, more = divmod(num_layers, pipeline)
+    layers = tuple(each + (stage < more) for stage in range(pipeline))
+    return ModelConfiguration(model, layers, configuration.precision, configuration.kv_precision,
+                              configuration.parallelism.tensor)
 
 
-def model_points(configuration: Configuration, prompts: Sequence[int], batches: Sequence[int],
+def model_points(configuration: ModelConfiguration, prompts: Sequence[int], batches: Sequence[int],
                  output_tokens: int, most_tokens: int) -> list[Point]:
     """Every batch with every prompt, as long as an answer still fits behind it.
 
@@ -50,7 +44,8 @@ def model_points(configuration: Configuration, prompts: Sequence[int], batches: 
 
 
 def fingerprint_settings(design: str, precisions: Sequence[tuple[str, str]],
-                         most_accelerators: int) -> tuple[list[Setting], list[Setting]]:
+                         most_accelerators: int
+                         ) -> tuple[list[Configuration], list[Configuration]]:
     """The settings of a design that fit on so many accelerators, and those that do not.
 
     MaverIQ's has (tensor, pipeline) (1, 1), (1, 2) and (2, 1): with two cuts, two outputs and two
@@ -59,13 +54,15 @@ def fingerprint_settings(design: str, precisions: Sequence[tuple[str, str]],
     """
     degrees = {"maveriq": ((1, 1), (1, 2), (2, 1)),
                "penstock": ((1, 1), (1, 2), (2, 1), (4, 1), (8, 1))}[_known(design)]
-    found = [Setting(tensor, pipeline, precision, kv_precision)
+    found = [Configuration(Parallelism(tensor, pipeline), precision, kv_precision)
              for precision, kv_precision in precisions for tensor, pipeline in degrees]
-    possible = [one for one in found if one.tensor * one.pipeline <= most_accelerators]
+    possible = [one for one in found
+                if one.parallelism.num_accelerators <= most_accelerators]
     return possible, [one for one in found if one not in possible]
 
 
-def fingerprint_points(design: str, model: str, setting: Setting, most_tokens: int) -> list[Point]:
+def fingerprint_points(design: str, model: str, setting: Configuration, most_tokens: int
+                       ) -> list[Point]:
     """Batches for cuts of PP and PP + 1 layers in one setting.
 
     MaverIQ: a short prompt, outputs of 10 and 20, batches of 1 and 2. Ours: batches up to 32,
@@ -77,8 +74,9 @@ def fingerprint_points(design: str, model: str, setting: Setting, most_tokens: i
     if not fitting:
         raise InputError(f"model {model}: its context of {most_tokens} tokens is too short for a "
                          "fingerprint")
-    return [Point(setting.configuration(model, num_layers), *shape)
-            for num_layers in (setting.pipeline, setting.pipeline + 1) for shape in fitting]
+    pipeline = setting.parallelism.pipeline
+    return [Point(spread(model, num_layers, setting), *shape)
+            for num_layers in (pipeline, pipeline + 1) for shape in fitting]
 
 
 def _maveriq_shapes() -> Iterator[tuple[int, int, int]]:

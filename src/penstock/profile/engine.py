@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
 
-from penstock.perf.profiles.points import Configuration
+from penstock.perf.profiles.points import ModelConfiguration
 
 
 class OutOfMemoryError(Exception):
@@ -65,14 +65,14 @@ class ProfiledEngine(Protocol):
     def most_accelerators(self) -> int:
         """How many accelerators (or processes in their place) a configuration may take."""
 
-    def check(self, configuration: Configuration) -> None:
+    def check(self, configuration: ModelConfiguration) -> None:
         """Raise InputError for what the engine cannot run at all, such as a precision."""
 
-    def prepare(self, configuration: Configuration) -> Sequence[Path]:
+    def prepare(self, configuration: ModelConfiguration) -> Sequence[Path]:
         """Make what ``load`` reads, where it has to be made, and name those files; none where
         weights are drawn in memory."""
 
-    def load(self, configuration: Configuration, room: Room) -> None:
+    def load(self, configuration: ModelConfiguration, room: Room) -> None:
         """Load a model; nothing else may be loaded. Raises OutOfMemoryError."""
 
     def unload(self) -> None:

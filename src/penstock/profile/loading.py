@@ -1,21 +1,21 @@
 """Loading and unloading a model, with its files in the page cache and without."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from penstock.core.errors import InputError
-from penstock.perf.profiles.points import Configuration, Measurement
+from penstock.perf.profiles.points import Measurement, ModelConfiguration
 from penstock.profile.engine import OutOfMemoryError, Room
-from penstock.profile.machine import load_average, process_read_bytes
+from penstock.profile.machine import load_average, process_read_bytes, release_memory
 from penstock.profile.measure import Profiler, one_line
 from penstock.profile.page_cache import cached_share, evict, state, total_bytes, warm
 
 COLD, WARM, IN_MEMORY = "cold", "warm", "in_memory"
 
 
-def measure_loads(profiler: Profiler, configuration: Configuration, room: Room, num_loops: int,
-                  on_row: Callable[[Measurement], None] = lambda _: None) -> None:
+def measure_loads(profiler: Profiler, configuration: ModelConfiguration, room: Room, num_loops: int
+                  ) -> None:
     """Load and unload ``num_loops`` times from each state of the page cache.
 
     A row's ``cache`` is what the cache was found to be, whatever was wanted of it. Where weights
@@ -33,16 +33,17 @@ def measure_loads(profiler: Profiler, configuration: Configuration, room: Room, 
               if number not in done]
     if not wanted:
         return
-    if not _load_once(profiler, configuration, room, files, states[-1], 0, on_row, warm_up=True):
+    if not _load_once(profiler, configuration, room, files, states[-1], 0, warm_up=True):
         return
     for number, wanted_state in wanted:
         profiler.check_time()
-        if not _load_once(profiler, configuration, room, files, wanted_state, number, on_row):
+        if not _load_once(profiler, configuration, room, files, wanted_state, number,
+                          number / (num_loops * len(states))):
             return
 
 
-def _load_once(profiler: Profiler, configuration: Configuration, room: Room, files: Sequence[Path],
-               wanted: str, number: int, on_row: Callable[[Measurement], None], *,
+def _load_once(profiler: Profiler, configuration: ModelConfiguration, room: Room,
+               files: Sequence[Path], wanted: str, number: int, done: float = 0.0, *,
                warm_up: bool = False) -> bool:
     """One load, a token to see that it is ready, one unload; whether it went well."""
     engine, clocks, record = profiler.engine, profiler.clocks, profiler.record
@@ -60,9 +61,11 @@ def _load_once(profiler: Profiler, configuration: Configuration, room: Room, fil
     try:
         engine.load(configuration, room)
         loaded_s = clocks.now()
+        release_memory()
         memory = engine.memory()
+        began_s = clocks.now()
         engine.run(1, 1, 1)
-        ready_s, read_after = clocks.now(), process_read_bytes()
+        ready_s, read_after = loaded_s + clocks.now() - began_s, process_read_bytes()
         rows.append(replace(
             blank, seconds=loaded_s - started_s, first_token_s=ready_s - started_s,
             cpu_s=clocks.cpu() - cpu_s, memory_loaded_bytes=memory.held_bytes,
@@ -86,7 +89,7 @@ def _load_once(profiler: Profiler, configuration: Configuration, room: Room, fil
         record.add(rows)
     profiler.pause(clocks.now() - started_s)
     for row in rows:
-        on_row(row)
+        profiler.on_row(row, done)
     return rows[0].outcome == "ok"
 
 

@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,14 @@ def process_memory_bytes() -> float | None:
         for thread in _threads(process):
             waiting += _text(Path(f"/proc/{process}/task/{thread}/children")).split()
     return float(pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+def release_memory() -> None:
+    """Have the C library give back what it keeps for later, so that memory held is memory used."""
+    import ctypes
+
+    with suppress(OSError, AttributeError):  # other C libraries have no such call
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def process_read_bytes() -> float | None:

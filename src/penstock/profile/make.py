@@ -66,7 +66,8 @@ def make_engine(name: str, architecture: Architecture, clock: Callable[[], float
                           seed=options.seed)
     if name == "sim":
         if options.accelerator is None:
-            raise InputError("--engine sim simulates an accelerator; name it with --accelerator")
+            raise InputError("--engine sim simulates an accelerator; name it with --with "
+                             "accelerator=NAME")
         assert isinstance(clock, VirtualClock), "simulated time passes on its own clock"
         return SimulatedEngine(architecture, options.accelerator, options.num_accelerators or 8,
                                clock, Random(options.seed), options.noise)

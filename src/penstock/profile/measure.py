@@ -1,19 +1,21 @@
 """Repeats until a median has settled, within a budget of time and a share of the machine."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from penstock.core.errors import InputError
-from penstock.perf.profiles.points import Configuration, Measurement, Outcome
+from penstock.core.units import ceil_div
+from penstock.perf.profiles.points import Measurement, ModelConfiguration, Outcome
 from penstock.perf.profiles.stability import median_interval
 from penstock.perf.profiles.summary import PointSummary, summary
 from penstock.profile.counters import Gpus
 from penstock.profile.engine import BatchTimes, OutOfMemoryError, ProfiledEngine, Room
-from penstock.profile.machine import load_average
+from penstock.profile.machine import load_average, release_memory
 from penstock.profile.points import Point, room_for
 from penstock.profile.record import Record
 
 _LONGEST_REASON = 300
+OnRow = Callable[[Measurement, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class Effort:
 
     A point's repeats are enough when there are ``min_repeats`` and the interval of their median is
     at most ``tolerance`` wide to either side, relative to it; or when there are ``max_repeats``.
+    ``passes`` spreads the least number over as many rounds through all configurations, there and
+    back, so that what drifts is not mistaken for a difference between them.
     ``budget_s`` is the time for all points together. The engine works for at most ``share`` of the
     time and pauses for the rest.
     """
@@ -32,6 +36,14 @@ class Effort:
     num_warm_ups: int = 2
     budget_s: float | None = None
     share: float = 1.0
+    passes: int = 1
+
+    def of_pass(self, number: int) -> "Effort":
+        """What is enough at the end of a pass, counted from 0."""
+        if number >= self.passes - 1:
+            return self
+        least = ceil_div(self.min_repeats * (number + 1), self.passes)
+        return replace(self, min_repeats=least, max_repeats=least)
 
     def is_enough(self, seconds: Sequence[float]) -> bool:
         """Whether the repeats have settled, or nobody wants more of them."""
@@ -60,17 +72,19 @@ class Profiler:
     """Measures points on an engine and records every repeat."""
 
     def __init__(self, engine: ProfiledEngine, record: Record, effort: Effort, clocks: Clocks,
-                 gpus: Gpus, on_row: Callable[[Measurement], None] = lambda _: None) -> None:
+                 gpus: Gpus, on_row: OnRow = lambda _row, _done: None) -> None:
+        """``on_row`` hears of every row, and which share of the work was done before it."""
         self.engine = engine
         self.record = record
         self.effort = effort
         self.clocks = clocks
         self._gpus = gpus
-        self._on_row = on_row
+        self.on_row = on_row
+        self._done = 0.0
         self._started_s = clocks.now()
-        self._loaded: tuple[Configuration, Room] | None = None
+        self._loaded: tuple[ModelConfiguration, Room] | None = None
         self._loaded_bytes: float | None = None
-        self._refused: dict[tuple[Configuration, Room], tuple[Outcome, str]] = {}
+        self._refused: dict[tuple[ModelConfiguration, Room], tuple[Outcome, str]] = {}
 
     # -- time -----------------------------------------------------------------------------------
 
@@ -97,18 +111,24 @@ class Profiler:
         """Measure groups of points, each of one configuration, for whose points the engine gets
         room (or as many tokens as stated). What is left of the budget is divided among those that
         are to come. Raises OutOfTimeError."""
-        to_come = sum(map(len, groups))
-        for points in groups:
-            room = room_for(points, kv_tokens)
-            for point in points:
-                self.measure(point, room, self.left_s / to_come)
-                to_come -= 1
+        to_come = all_points = self.effort.passes * sum(map(len, groups))
+        for number in range(self.effort.passes):
+            effort = self.effort.of_pass(number)
+            for points in groups if number % 2 == 0 else reversed(groups):
+                room = room_for(points, kv_tokens)
+                for point in points:
+                    self._done = 1.0 - to_come / all_points
+                    self.measure(point, room, self.left_s / to_come, effort)
+                    to_come -= 1
 
-    def measure(self, point: Point, room: Room, allowance_s: float = float("inf")) -> PointSummary:
+    def measure(self, point: Point, room: Room, allowance_s: float = float("inf"),
+                effort: Effort | None = None) -> PointSummary:
         """Measure one point, or go on with it, for as long as allowed once it has the least number
-        of repeats. Raises OutOfTimeError before or while it has no enough."""
+        of repeats. ``effort`` is another one than for all. Raises OutOfTimeError before or while it
+        has not enough."""
+        effort = effort or self.effort
         repeats = self.record.repeats(point.key)
-        if self._is_done(repeats):
+        if _is_done(repeats, effort):
             return summary(repeats)
         self.check_time()
         if self.record.is_deadly(point.key):
@@ -121,13 +141,13 @@ class Profiler:
         self.record.begin(point.key)
         found: list[Measurement] = []
         try:
-            self._repeat(point, room, repeats, found, allowance_s)
+            self._repeat(point, room, repeats, found, allowance_s, effort)
         finally:
             self._add(found)
         return summary([*repeats, *(one for one in found if not one.warm_up)])
 
     def _repeat(self, point: Point, room: Room, repeats: list[Measurement],
-                found: list[Measurement], allowance_s: float) -> None:
+                found: list[Measurement], allowance_s: float, effort: Effort) -> None:
         """Fill ``found`` with warm-ups and repeats."""
         started_s = self.clocks.now()
         problem = self.load(point.configuration, room)
@@ -136,10 +156,10 @@ class Profiler:
                                    reason=problem[1]))
             return
         seconds = [one.seconds for one in repeats if one.seconds is not None]
-        for number in range(-self.effort.num_warm_ups, self.effort.max_repeats):
+        for number in range(-effort.num_warm_ups, effort.max_repeats):
             one = self._run(point, len(repeats) + max(0, number), warm_up=number < 0)
             found.append(one)
-            self._on_row(one)
+            self.on_row(one, self._done)
             if one.outcome != "ok":
                 if one.warm_up:  # it failed all the same
                     found.append(self._row(point, len(repeats), warm_up=False,
@@ -149,17 +169,12 @@ class Profiler:
             if one.warm_up or one.seconds is None:
                 continue
             seconds.append(one.seconds)
-            if self.effort.is_enough(seconds):
+            if effort.is_enough(seconds):
                 return
-            if len(seconds) >= self.effort.min_repeats and \
+            if len(seconds) >= effort.min_repeats and \
                     self.clocks.now() - started_s > allowance_s:
                 return
             self.check_time()
-
-    def _is_done(self, repeats: Sequence[Measurement]) -> bool:
-        if any(one.outcome != "ok" for one in repeats):
-            return True
-        return self.effort.is_enough([one.seconds for one in repeats if one.seconds is not None])
 
     def _run(self, point: Point, repeat: int, *, warm_up: bool) -> Measurement:
         engine, clocks = self.engine, self.clocks
@@ -205,7 +220,7 @@ class Profiler:
 
     # -- the engine -----------------------------------------------------------------------------
 
-    def load(self, configuration: Configuration, room: Room) -> tuple[Outcome, str] | None:
+    def load(self, configuration: ModelConfiguration, room: Room) -> tuple[Outcome, str] | None:
         """Have the engine hold this configuration; how and why it could not, if so."""
         if self._loaded == (configuration, room):
             return None
@@ -228,6 +243,7 @@ class Profiler:
             self._refused[configuration, room] = problem
             self.unload()
             return problem
+        release_memory()
         self._loaded = configuration, room
         self._loaded_bytes = self.engine.memory().held_bytes
         return None
@@ -236,6 +252,13 @@ class Profiler:
         """Have the engine hold nothing."""
         self._loaded, self._loaded_bytes = None, None
         self.engine.unload()
+        release_memory()
+
+
+def _is_done(repeats: Sequence[Measurement], effort: Effort) -> bool:
+    if any(one.outcome != "ok" for one in repeats):
+        return True
+    return effort.is_enough([one.seconds for one in repeats if one.seconds is not None])
 
 
 def one_line(text: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from penstock.perf.profiles.points import Configuration, point_key
+from penstock.perf.profiles.points import ModelConfiguration, point_key
 from penstock.profile.engine import Room
 
 
@@ -12,7 +12,7 @@ from penstock.profile.engine import Room
 class Point:
     """``batch`` requests at once, each with a prompt and an answer of so many tokens."""
 
-    configuration: Configuration
+    configuration: ModelConfiguration
     batch: int
     prompt_tokens: int
     output_tokens: int
@@ -40,7 +40,7 @@ def room_for(points: Iterable[Point], kv_tokens: int | None = None) -> Room:
 def by_configuration(points: Sequence[Point], rng: Random) -> list[list[Point]]:
     """The points of one configuration after those of another, in the order in which these come, and
     shuffled within: a machine that slows down over time must not look like a slow batch size."""
-    groups: dict[Configuration, list[Point]] = {}
+    groups: dict[ModelConfiguration, list[Point]] = {}
     for point in points:
         groups.setdefault(point.configuration, []).append(point)
     for group in groups.values():

@@ -7,6 +7,7 @@ from typing import Any
 from penstock.core.errors import InputError
 from penstock.perf.profiles.folder import (
     DOCUMENT,
+    is_partial,
     is_profile,
     read_profile,
     write_document,
@@ -80,14 +81,14 @@ def open_record(folder: Path, kind: str, subject: Mapping[str, Any], machine: Ma
     """
     session = {"started": started, "at_start": dict(circumstances)}
     if not is_profile(folder):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or not all(map(is_partial, folder.iterdir()))):
             raise InputError(f"--out {folder}: holds something else than a profile; expected a new "
                              "folder, or that of a profile to go on with")
         document: dict[str, Any] = {
             "kind": kind, "status": "running", "subject": dict(subject), "machine": dict(machine),
             "design": dict(design), "sessions": [session], "left_out": [], "under_way": None,
             "deaths": {}}
-        write_profile(folder, document, ())
+        write_document(folder, document)
         return Record(folder, document, ())
     found = read_profile(folder)
     _check_same(found.document, kind, subject, machine, folder)

@@ -9,16 +9,15 @@ from random import Random
 from typing import Any
 
 from penstock.core.errors import InputError
-from penstock.perf.profiles.points import Configuration, Measurement
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.perf.profiles.summary import PointSummary
 from penstock.profile import design as designs
 from penstock.profile.architecture import Architecture
 from penstock.profile.counters import Gpus
-from penstock.profile.design import Setting
 from penstock.profile.engine import ProfiledEngine, Room
 from penstock.profile.loading import measure_loads
 from penstock.profile.machine import circumstances, describe_machine
-from penstock.profile.measure import Clocks, Effort, OutOfTimeError, Profiler
+from penstock.profile.measure import Clocks, Effort, OnRow, OutOfTimeError, Profiler
 from penstock.profile.points import Point, by_configuration, room_for
 from penstock.profile.record import Record, open_record
 from penstock.profile.sweep import sweep
@@ -44,15 +43,18 @@ class Session:
     clock: str = "wall"
     kv_tokens: int | None = None
     seed: int = 0
-    on_row: Callable[[Measurement], None] = lambda _: None
+    on_row: OnRow = lambda _row, _done: None
 
     @property
     def subject(self) -> dict[str, Any]:
         """What the measurements are of."""
         weights = self.architecture.weights
+        shape = asdict(self.architecture.spec)
+        del shape["source"]  # a path, which may be told in more than one way
         return {"simulated": False, **self.engine.describe(), "model": self.architecture.name,
-                "architecture": asdict(self.architecture.spec), "clock": self.clock,
-                "weights_from": f"random, seed {self.seed}" if weights is None else str(weights)}
+                "architecture": shape, "clock": self.clock,
+                "weights_from": f"random, seed {self.seed}" if weights is None
+                else str(weights.resolve())}
 
     def machine(self, gpus: Gpus) -> dict[str, Any]:
         """Where they are made; nowhere when they are simulated."""
@@ -102,7 +104,7 @@ def profile_points(session: Session, kind: str, points: Sequence[Point],
     return session.conduct(kind, {**design, "points": designs.document(points)}, work)
 
 
-def profile_model(session: Session, configuration: Configuration, prompts: Sequence[int],
+def profile_model(session: Session, configuration: ModelConfiguration, prompts: Sequence[int],
                   batches: Sequence[int], output_tokens: int) -> Record:
     """Prefills and decodes of one configuration over prompts and batches."""
     session.engine.check(configuration)
@@ -121,8 +123,8 @@ def profile_fingerprint(session: Session, design: str, precisions: Sequence[tupl
     architecture, engine = session.architecture, session.engine
     settings, too_many = designs.fingerprint_settings(design, precisions,
                                                       engine.most_accelerators())
-    left_out = {_named(one): f"takes {one.tensor * one.pipeline} accelerators; the engine has "
-                             f"{engine.most_accelerators()} here" for one in too_many}
+    left_out = {one.name: f"takes {one.parallelism.num_accelerators} accelerators; the engine "
+                          f"has {engine.most_accelerators()} here" for one in too_many}
     most = architecture.spec.max_context_tokens
     points: list[Point] = []
     problem: InputError | None = None
@@ -133,12 +135,12 @@ def profile_fingerprint(session: Session, design: str, precisions: Sequence[tupl
                 architecture.cut(point.configuration.num_layers)
             engine.check(found[0].configuration)
         except InputError as error:
-            problem, left_out[_named(setting)] = error, str(error)
+            problem, left_out[setting.name] = error, str(error)
             continue
         points += found
-        if setting.tensor == setting.pipeline == 1:
+        if setting.parallelism.num_accelerators == 1:
             shapes = [point for point in found if point.configuration.num_layers == 1]
-            points += [Point(setting.configuration(architecture.cut(num).name, num), one.batch,
+            points += [Point(designs.spread(architecture.cut(num).name, num, setting), one.batch,
                              one.prompt_tokens, one.output_tokens)
                        for num in extra_layers if num > 2 for one in shapes]
     if not points:
@@ -146,7 +148,7 @@ def profile_fingerprint(session: Session, design: str, precisions: Sequence[tupl
     return profile_points(session, "fingerprint", points, {"design": design}, left_out)
 
 
-def profile_batch(session: Session, configuration: Configuration, prompt_tokens: int,
+def profile_batch(session: Session, configuration: ModelConfiguration, prompt_tokens: int,
                   output_tokens: int, largest: int, sizes: Sequence[int] = ()) -> Record:
     """Batches of equal requests, up to the largest that fits."""
     session.engine.check(configuration)
@@ -165,7 +167,7 @@ def profile_batch(session: Session, configuration: Configuration, prompt_tokens:
     return session.conduct("batch", design, work)
 
 
-def profile_load(session: Session, configurations: Sequence[Configuration], num_loops: int
+def profile_load(session: Session, configurations: Sequence[ModelConfiguration], num_loops: int
                  ) -> Record:
     """Loads and unloads, from a cold page cache and from a warm one."""
     for configuration in configurations:
@@ -174,12 +176,8 @@ def profile_load(session: Session, configurations: Sequence[Configuration], num_
     def work(profiler: Profiler) -> None:
         for configuration in configurations:
             room = room_for([Point(configuration, 1, 1, 1)], session.kv_tokens)
-            measure_loads(profiler, configuration, room, num_loops, session.on_row)
+            measure_loads(profiler, configuration, room, num_loops)
 
     return session.conduct("load", {"num_loops": num_loops, "configurations": [
         one.label for one in configurations]}, work)
 
-
-def _named(setting: Setting) -> str:
-    return (f"tensor {setting.tensor}, pipeline {setting.pipeline}, {setting.precision}, kv "
-            f"{setting.kv_precision}")

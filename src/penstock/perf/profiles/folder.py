@@ -13,6 +13,7 @@ from penstock.perf.profiles.points import COLUMNS, Measurement, column_type, mea
 
 FORMAT, VERSION = "penstock-profile", 1
 DOCUMENT, POINTS = "profile.json", "points.parquet"
+_PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,11 @@ def is_profile(path: Path | str) -> bool:
     return (Path(path) / DOCUMENT).is_file()
 
 
+def is_partial(path: Path) -> bool:
+    """Whether a file is what a run left that was killed while it wrote."""
+    return path.name.startswith(_PARTIAL)
+
+
 def read_profile(path: Path | str) -> Profile:
     """Read a profile's folder. Raises InputError that names the file and what is wrong with it."""
     path = Path(path)
@@ -55,23 +61,27 @@ def write_profile(path: Path, document: Mapping[str, Any],
     """Replace a profile's files, the table first. Raises InputError where that cannot be done."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        partial = path / f".partial-{POINTS}"
+        partial = path / f"{_PARTIAL}{POINTS}"
         _write_points(partial, measurements)
         partial.replace(path / POINTS)
-        write_document(path, document)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    write_document(path, document)
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:
-    """Replace ``profile.json`` alone."""
+    """Replace ``profile.json`` alone. Raises InputError where that cannot be done."""
     import orjson
 
     options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
-    partial = path / f".partial-{DOCUMENT}"
-    partial.write_bytes(orjson.dumps({"format": FORMAT, "version": VERSION, **document},
-                                     option=options))
-    partial.replace(path / DOCUMENT)
+    content = orjson.dumps({"format": FORMAT, "version": VERSION, **document}, option=options)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        partial = path / f"{_PARTIAL}{DOCUMENT}"
+        partial.write_bytes(content)
+        partial.replace(path / DOCUMENT)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _read_document(path: Path) -> dict[str, Any]:

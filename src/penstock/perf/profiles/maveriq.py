@@ -6,7 +6,7 @@ from pathlib import Path
 from penstock.core.units import GIB
 from penstock.perf.profiles.csv_rows import CsvRow, csv_rows
 from penstock.perf.profiles.imported import Imported, numbered
-from penstock.perf.profiles.points import Configuration, Measurement
+from penstock.perf.profiles.points import Measurement, ModelConfiguration
 from penstock.perf.profiles.rows import ProfiledRun
 
 _COLUMNS = ("Model", "TP", "PP", "PP_Map", "DTYPE", "INT8_KV_Cache", "Output_Lenght",
@@ -49,7 +49,7 @@ def import_maveriq(path: Path) -> Imported:
     for run in read_maveriq(path):
         fits = run.latency_s is not None
         found.append(Measurement(
-            "batch", Configuration(run.model, run.layers_by_stage, run.precision,
+            "batch", ModelConfiguration(run.model, run.layers_by_stage, run.precision,
                                    run.kv_precision, run.tensor),
             run.batch, run.prompt_tokens, run.output_tokens,
             outcome="ok" if fits else "out_of_memory",

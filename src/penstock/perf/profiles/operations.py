@@ -9,7 +9,7 @@ from pathlib import Path
 from penstock.core.errors import InputError
 from penstock.perf.profiles.csv_rows import CsvRow, csv_rows
 from penstock.perf.profiles.imported import Imported, numbered
-from penstock.perf.profiles.points import Configuration, Measurement
+from penstock.perf.profiles.points import Measurement, ModelConfiguration
 from penstock.workload.text import first_line
 
 _STATS, _MEDIAN, _MS = "time_stats.", ".median", "_ms"
@@ -41,7 +41,7 @@ def read_vidur(path: Path) -> Imported:
     found = []
     for row in csv_rows(path, tuple(ops)):
         shape = _shape(row, parameters)
-        configuration = Configuration(row.text("model") if "model" in header else model, (),
+        configuration = ModelConfiguration(row.text("model") if "model" in header else model, (),
                                       "fp16", "fp16", _workers(row, header))
         found += [Measurement("op", configuration, op=op, shape=shape, source=row.where,
                               seconds=row.number(column) * 1e-3)
@@ -70,7 +70,7 @@ def read_aiconfigurator(path: Path) -> Imported:
     for row in csv_rows(path, (column,)):
         word = row.text(number_format) if number_format else "bfloat16"
         precision = _PRECISIONS.get(word, word)
-        configuration = Configuration(path.name.split(".")[0], (), precision, precision,
+        configuration = ModelConfiguration(path.name.split(".")[0], (), precision, precision,
                                       _workers(row, header))
         found.append(Measurement(
             "op", configuration, op=table or row.text("op_name"), source=row.where,

@@ -12,7 +12,7 @@ OUTCOMES: tuple[str, ...] = get_args(Outcome)
 
 
 @dataclass(frozen=True, slots=True)
-class Configuration:
+class ModelConfiguration:
     """How a model is run; another one means that the engine loads anew.
 
     ``layers_by_stage`` has the layers of each pipeline stage, nothing where nobody wrote them down.
@@ -56,7 +56,7 @@ class Measurement:
     """
 
     kind: Kind
-    configuration: Configuration
+    configuration: ModelConfiguration
     batch: int | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
@@ -95,7 +95,7 @@ class Measurement:
                          self.output_tokens, self.cache, self.op, self.shape)
 
 
-def point_key(kind: str, configuration: Configuration, batch: int | None = None,
+def point_key(kind: str, configuration: ModelConfiguration, batch: int | None = None,
               prompt_tokens: int | None = None, output_tokens: int | None = None,
               cache: str = "", op: str = "", shape: str = "") -> str:
     """A text that is the same for all repeats of a point and for nothing else."""
@@ -156,7 +156,7 @@ def measurement_of(row: dict[str, Any]) -> Measurement:
         if isinstance(value, int | float) and not isinstance(value, bool) and (
                 not value >= 0 or value == float("inf")) and name != "gpu_temperature_c":
             raise ValueError(f"{name}: found {value!r}; expected a number of at least 0")
-    configuration = Configuration(row["model"], tuple(map(int, words)), row["precision"],
+    configuration = ModelConfiguration(row["model"], tuple(map(int, words)), row["precision"],
                                   row["kv_precision"], row["tensor"])
     texts = {name: row[name] or "" for name in ("reason", "cache", "op", "shape", "source")}
     return Measurement(configuration=configuration,

@@ -9,14 +9,15 @@ import numpy as np
 from penstock.core.errors import InputError, kind_of, shown
 from penstock.metrics.table import STATUSES, RequestTable
 from penstock.perf.profiles.imported import Imported, numbered
-from penstock.perf.profiles.points import Configuration, Measurement
+from penstock.perf.profiles.points import Measurement, ModelConfiguration
 
 _FINISHED = STATUSES.index("finished")
 _ARRAYS = ("input_lens", "output_lens", "ttfts", "itls")
 
 
-def request_measurements(table: RequestTable, configuration: Configuration, concurrency: int | None,
-                         source: str, shape: str = "") -> list[Measurement]:
+def request_measurements(table: RequestTable, configuration: ModelConfiguration,
+                         concurrency: int | None, source: str, shape: str = ""
+                         ) -> list[Measurement]:
     """A row per request of a table. ``batch`` is the concurrency where it was held constant.
 
     Those that did not finish failed, and have no times.
@@ -56,7 +57,7 @@ def read_vllm_bench(path: Path) -> Imported:
             raise InputError(f"{path}: {name}: {len(values)} entries; expected {len(firsts)}, as "
                              "many as ttfts")
     concurrency = document.get("max_concurrency")
-    configuration = Configuration(str(document.get("model_id") or path.stem), (), "unknown",
+    configuration = ModelConfiguration(str(document.get("model_id") or path.stem), (), "unknown",
                                   "unknown")
     found = []
     for number, error in enumerate(errors):

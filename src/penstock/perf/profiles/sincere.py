@@ -9,7 +9,7 @@ from penstock.core.errors import InputError
 from penstock.core.units import GIB
 from penstock.perf.profiles.csv_rows import CsvRow, csv_rows
 from penstock.perf.profiles.imported import Imported, numbered
-from penstock.perf.profiles.points import Configuration, Measurement
+from penstock.perf.profiles.points import Measurement, ModelConfiguration
 from penstock.workload.text import first_line
 
 _OUTPUT_TOKENS = 50  # all of its batches
@@ -46,8 +46,8 @@ def read_sincere(path: Path) -> Imported:
                      f"{' or '.join(map(repr, (*_LOADS, *_BATCH_COLUMNS)))}")
 
 
-def _configuration(model: str) -> Configuration:
-    return Configuration(model, (), "fp32", "fp32")
+def _configuration(model: str) -> ModelConfiguration:
+    return ModelConfiguration(model, (), "fp32", "fp32")
 
 
 def _setting(row: CsvRow) -> str:

@@ -1,5 +1,6 @@
 """Repeats of a profile joined to one value per point, for readers and for estimators."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,19 @@ def read_runs(path: Path | str) -> list[ProfiledRun]:
         raise InputError(f"{path}: holds no runs of whole batches; expected a profile of kind "
                          "model, batch or fingerprint")
     return runs
+
+
+def same_prompts(runs: Iterable[ProfiledRun]) -> list[ProfiledRun]:
+    """Of each model the runs with the prompts that most of its runs had (of equally many, the
+    shorter ones): what a line through cuts may be drawn from. Runs whose prompts nobody wrote down
+    count as one length."""
+    found = list(runs)
+    counts: dict[str, Counter[int]] = {}
+    for run in found:
+        counts.setdefault(run.model, Counter())[run.prompt_tokens or 0] += 1
+    usual = {model: max((num, -length) for length, num in lengths.items())[1]
+             for model, lengths in counts.items()}
+    return [run for run in found if (run.prompt_tokens or 0) == -usual[run.model]]
 
 
 def profile_steps(profile: Profile) -> StepTable:

@@ -9,7 +9,7 @@ from typing import Any
 from penstock.core.errors import InputError, nearest
 from penstock.core.units import GIB, ceil_div
 from penstock.engine.live.llamacpp.device import KvPrecision, LlamaDevice, Row
-from penstock.perf.profiles.points import Configuration
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.profile.architecture import Architecture
 from penstock.profile.engine import BatchTimes, Memory, OutOfMemoryError, Room, batch_times
 from penstock.profile.engines.gguf_file import FORMATS, write_random_gguf
@@ -43,7 +43,7 @@ class LlamaCppEngine:
         self._seed = seed
         self._limit_bytes = memory_bytes
         self._device: LlamaDevice | None = None
-        self._configuration: Configuration | None = None
+        self._configuration: ModelConfiguration | None = None
 
     def describe(self) -> Mapping[str, Any]:
         return {"engine": "llamacpp", "versions": package_versions(PACKAGES), "device": "cpu",
@@ -52,7 +52,7 @@ class LlamaCppEngine:
     def most_accelerators(self) -> int:
         return 1
 
-    def check(self, configuration: Configuration) -> None:
+    def check(self, configuration: ModelConfiguration) -> None:
         if self._architecture.is_gguf:
             if configuration.precision != "gguf":
                 raise InputError(f"precision {configuration.precision!r}: a GGUF file has its own; "
@@ -67,7 +67,7 @@ class LlamaCppEngine:
             raise InputError("tensor and pipeline: llama.cpp runs as one process here; expected 1 "
                              "of each")
 
-    def prepare(self, configuration: Configuration) -> Sequence[Path]:
+    def prepare(self, configuration: ModelConfiguration) -> Sequence[Path]:
         self.check(configuration)
         if self._architecture.weights is not None and configuration.num_layers == \
                 self._architecture.spec.num_layers:
@@ -81,7 +81,7 @@ class LlamaCppEngine:
             write_random_gguf(path, cut.spec, configuration.precision, self._seed)
         return (path,)
 
-    def load(self, configuration: Configuration, room: Room) -> None:
+    def load(self, configuration: ModelConfiguration, room: Room) -> None:
         (path,) = self.prepare(configuration)
         if room.max_batch > _MOST_SEQUENCES:
             raise OutOfMemoryError(f"{room.max_batch} sequences; llama.cpp takes "

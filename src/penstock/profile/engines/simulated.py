@@ -10,7 +10,7 @@ from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.units import GIB
 from penstock.perf.memory import check_precision, weight_bytes_per_accelerator
-from penstock.perf.profiles.points import Configuration
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.perf.protocol import StepTimeModel
 from penstock.perf.roofline import roofline_step_time
 from penstock.profile.architecture import Architecture
@@ -45,8 +45,8 @@ class SimulatedEngine:
 
     def __init__(self, architecture: Architecture, accelerator: Accelerator,
                  num_accelerators: int, clock: VirtualClock, rng: Random, noise: float = 0.01,
-                 step_time: Callable[[Architecture, Configuration], StepTimeModel] | None = None,
-                 ) -> None:
+                 step_time: Callable[[Architecture, ModelConfiguration], StepTimeModel] | None
+                 = None) -> None:
         self._architecture = architecture
         self._accelerator = accelerator
         self._num = num_accelerators
@@ -54,7 +54,7 @@ class SimulatedEngine:
         self._rng = rng
         self._noise = noise
         self._step_time = self._roofline if step_time is None else step_time
-        self._held: tuple[StepTimeModel, Configuration, Architecture] | None = None
+        self._held: tuple[StepTimeModel, ModelConfiguration, Architecture] | None = None
         self._kv_bytes = 0.0
         self._peak_bytes = 0.0
 
@@ -66,7 +66,7 @@ class SimulatedEngine:
     def most_accelerators(self) -> int:
         return self._num
 
-    def check(self, configuration: Configuration) -> None:
+    def check(self, configuration: ModelConfiguration) -> None:
         for precision in (configuration.precision, configuration.kv_precision):
             check_precision(precision)
         heads = self._architecture.spec.num_heads
@@ -74,10 +74,10 @@ class SimulatedEngine:
             raise InputError(f"tensor {configuration.tensor} does not divide the model's {heads} "
                              "heads")
 
-    def prepare(self, configuration: Configuration) -> Sequence[Path]:
+    def prepare(self, configuration: ModelConfiguration) -> Sequence[Path]:
         return ()
 
-    def load(self, configuration: Configuration, room: Room) -> None:
+    def load(self, configuration: ModelConfiguration, room: Room) -> None:
         self.check(configuration)
         cut = self._architecture.cut(configuration.num_layers)
         weights = self._weight_bytes(cut, configuration)
@@ -124,11 +124,11 @@ class SimulatedEngine:
             _CONTEXT_BYTES + self._weight_bytes(cut, configuration))
         return Memory(fixed + self._kv_bytes, fixed + self._peak_bytes)
 
-    def _roofline(self, cut: Architecture, configuration: Configuration) -> StepTimeModel:
+    def _roofline(self, cut: Architecture, configuration: ModelConfiguration) -> StepTimeModel:
         return roofline_step_time(cut.spec, self._accelerator, _parallelism(configuration),
                                   configuration.precision, configuration.kv_precision)
 
-    def _weight_bytes(self, cut: Architecture, configuration: Configuration) -> float:
+    def _weight_bytes(self, cut: Architecture, configuration: ModelConfiguration) -> float:
         return weight_bytes_per_accelerator(cut.spec, _parallelism(configuration),
                                             configuration.precision)
 
@@ -136,5 +136,5 @@ class SimulatedEngine:
         return float(self._rng.lognormvariate(0.0, self._noise))
 
 
-def _parallelism(configuration: Configuration) -> Parallelism:
+def _parallelism(configuration: ModelConfiguration) -> Parallelism:
     return Parallelism(configuration.tensor, configuration.pipeline)

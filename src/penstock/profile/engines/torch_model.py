@@ -2,13 +2,15 @@
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from penstock.core.errors import InputError, nearest
 from penstock.core.units import GIB
-from penstock.perf.profiles.points import Configuration
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.profile.architecture import Architecture
+from penstock.profile.counters import Gpus
 from penstock.profile.engine import BatchTimes, Memory, OutOfMemoryError, Room, batch_times
 from penstock.profile.engines.checkpoint import (
     DTYPES,
@@ -39,6 +41,7 @@ class TorchEngine:
                  num_threads: int = 0, seed: int = 0, scratch: Path | None = None,
                  memory_bytes: float | None = None) -> None:
         """Raises InputError without the extra, and for a device that is not there."""
+        self._gpus = Gpus()
         self._torch, _ = libraries("--engine transformers")
         if architecture.is_gguf:
             raise InputError(f"{architecture.weights}: transformers does not run GGUF files; use "
@@ -57,7 +60,7 @@ class TorchEngine:
         self._scratch = scratch
         self._limit_bytes = memory_bytes
         self._model: Any = None
-        self._configuration: Configuration | None = None
+        self._configuration: ModelConfiguration | None = None
 
     def describe(self) -> Mapping[str, Any]:
         torch = self._torch
@@ -73,7 +76,7 @@ class TorchEngine:
     def most_accelerators(self) -> int:
         return 1
 
-    def check(self, configuration: Configuration) -> None:
+    def check(self, configuration: ModelConfiguration) -> None:
         if configuration.precision not in DTYPES:
             raise InputError(f"precision {configuration.precision!r}: not with transformers"
                              f"{nearest(configuration.precision, DTYPES)}")
@@ -84,7 +87,7 @@ class TorchEngine:
             raise InputError("tensor and pipeline: transformers runs on one device here; expected "
                              "1 of each")
 
-    def prepare(self, configuration: Configuration) -> Sequence[Path]:
+    def prepare(self, configuration: ModelConfiguration) -> Sequence[Path]:
         cut = self._architecture.cut(configuration.num_layers)
         folder = cut.weights
         if folder is None:
@@ -94,7 +97,7 @@ class TorchEngine:
             random_checkpoint(cut, configuration.precision, self._seed, folder)
         return weight_files(folder)
 
-    def load(self, configuration: Configuration, room: Room) -> None:
+    def load(self, configuration: ModelConfiguration, room: Room) -> None:
         self.check(configuration)
         cut = self._architecture.cut(configuration.num_layers)
         self._expect(cut.spec.weight_bytes(configuration.precision), "weights")
@@ -131,6 +134,9 @@ class TorchEngine:
         tokens = torch.randint(3, self._architecture.spec.vocab_size, (batch, prompt_tokens),
                                generator=generator).to(self._device)
         everyone = range(batch)
+        # Logits of the last position alone, as engines compute them, where the family can.
+        fewer = {"logits_to_keep": 1} if "logits_to_keep" in signature(
+            self._model.forward).parameters else {}
         steps = []
         cache = None
         self._wait()
@@ -138,7 +144,7 @@ class TorchEngine:
         with torch.inference_mode():
             for _ in range(output_tokens):
                 answer = self._model(input_ids=tokens, past_key_values=cache, use_cache=True,
-                                     logits_to_keep=1)
+                                     **fewer)
                 cache = answer.past_key_values
                 tokens = answer.logits[:, -1:].argmax(dim=-1)
                 self._wait()
@@ -151,13 +157,12 @@ class TorchEngine:
         cuda = self._torch.cuda
         peak = float(cuda.max_memory_reserved())
         cuda.reset_peak_memory_stats()
-        # With what the driver keeps for the process: all that others could have had.
-        free, total = cuda.mem_get_info()
-        return Memory(float(total - free), peak)
+        held = self._gpus.memory_bytes()  # with what the driver keeps for the process
+        return Memory(float(cuda.memory_reserved()) if held is None else held, peak)
 
     # -- parts ----------------------------------------------------------------------------------
 
-    def _found(self, cut: Architecture, configuration: Configuration) -> Any:
+    def _found(self, cut: Architecture, configuration: ModelConfiguration) -> Any:
         """The checkpoint's model, that of the scratch folder, or one drawn in memory."""
         folder = cut.weights
         if folder is None and self._scratch is not None:
@@ -170,7 +175,7 @@ class TorchEngine:
         if self._device == "cuda":
             self._torch.cuda.synchronize()
 
-    def _activation_bytes(self, cut: Architecture, configuration: Configuration, batch: int,
+    def _activation_bytes(self, cut: Architecture, configuration: ModelConfiguration, batch: int,
                           prompt_tokens: int) -> float:
         """Rough: the widest tensor of a feed-forward and the logits, in the model's format."""
         spec = cut.spec

