@@ -19,7 +19,7 @@ from penstock.core.errors import InputError, nearest
 from penstock.core.model import ModelSpec
 from penstock.core.prediction import Prediction
 from penstock.experiment.estimate.choosing import Ask, Options, footprint_of, options
-from penstock.experiment.estimate.training import accuracies, read_sessions, subjects_of
+from penstock.experiment.estimate.training import accuracies, cuts_of, read_sessions, subjects_of
 from penstock.perf.fingerprint.advice import advice
 from penstock.perf.fingerprint.cuts import Cuts, Session
 from penstock.perf.fingerprint.estimator import (
@@ -36,7 +36,7 @@ from penstock.perf.fingerprint.physics import (
 from penstock.perf.profiles.folder import read_profile
 from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
-from penstock.perf.profiles.summary import profiled_runs
+from penstock.perf.profiles.summary import profiled_runs, same_prompts
 from penstock.policy.place.build import placer
 from penstock.policy.place.intent import Choice, Scored, choose
 from penstock.policy.place.values import Device, Footprint, Infeasible, Placement
@@ -61,7 +61,7 @@ class Chooser:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._sessions: list[Session] | None = None
+        self._learnt: tuple[list[Session], Estimator] | None = None
 
     def decide(self, one: Deployment, wish: Wish, devices: Sequence[Device]) -> Decision:
         """The decision for these devices. Raises RefusedError where nothing will do, InputError for
@@ -90,16 +90,22 @@ class Chooser:
         assert one.profile is not None
         subject = Subject(self._site.model(one.model).spec, self._site.accelerator)
         runs = profile_runs(Path(one.profile), one.model, subject.model)
-        cuts = Cuts(runs)
         if self._site.train is None:
             return own_estimator(subject, one.model, runs)
+        if self._learnt is None:
+            self._learnt = self._learn(self._site.train)
+        sessions, learnt = self._learnt
+        cuts, batch_cuts = cuts_of(sessions, runs)
+        return replace(learnt, subjects={**learnt.subjects, one.model: subject}).with_cuts(
+            cuts, batch_cuts)
+
+    def _learn(self, folder: Path) -> tuple[list[Session], Estimator]:
         catalog = load_catalog(self._site.fleet.catalog)
-        if self._sessions is None:
-            self._sessions = read_sessions(self._site.train, catalog)
-        names = [run.model for session in self._sessions for run in session.whole]
-        names += [name for session in self._sessions for name in sorted(session.cuts.models)]
-        subjects = {**subjects_of(names, catalog, self._site.accelerator), one.model: subject}
-        return fit_estimator(self._sessions, subjects, cuts)
+        sessions = read_sessions(folder, catalog)
+        names = [run.model for session in sessions for run in session.whole]
+        names += [name for session in sessions for name in sorted(session.cuts.models)]
+        subjects = subjects_of(names, catalog, self._site.accelerator)
+        return sessions, fit_estimator(sessions, subjects, sessions[0].cuts)
 
     def _exactly(self, one: Deployment, wish: Wish, configuration: Configuration,
                  devices: Sequence[Device]) -> Decision:
@@ -153,9 +159,7 @@ def profile_runs(path: Path, model: str, spec: ModelSpec) -> list[ProfiledRun]:
     if not runs:
         raise InputError(f"{path}: no batches were measured there; penstock profile fingerprint "
                          "makes such a profile")
-    # The estimator knows no length of prompts: those of one length, the shortest, are comparable.
-    shortest = min(run.prompt_tokens or 0 for run in runs)
-    return [run for run in runs if (run.prompt_tokens or 0) == shortest]
+    return same_prompts(runs)
 
 
 def own_estimator(subject: Subject, model: str, runs: Sequence[ProfiledRun]) -> Estimator:

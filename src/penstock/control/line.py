@@ -2,6 +2,8 @@
 
 Requests of one deployment run together, as many as its estimate was made for; two deployments never
 run on the same accelerator at once, because no estimate says how they would slow each other down.
+``policy.turns`` has such queues for a fixed set of deployments whose batches start and end as one;
+here deployments come and go, and a request joins those that run.
 """
 
 from dataclasses import dataclass

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from deploying import GIB, deployment, site_in
+from deploying import FLEET, GIB, deployment, site_in
 from penstock.control.choice import Chooser
 from penstock.control.deployments import RefusedError, Wish
+from penstock.control.site import create_site
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
@@ -176,3 +177,21 @@ def test_devices_of_another_size(tmp_path, profile):
     small = [Device(0, "n", 6 * GIB), Device(1, "n", 40 * GIB)]
     decision = choose.decide(deployment(profile=profile), Wish(Wishes("min_mem")), small)
     assert decision.placement.device_ids == (1,)
+
+
+def test_learning_from_other_models_narrows_what_is_known(tmp_path, shared_data):
+    folder = shared_data / "maveriq"
+    (source,) = (path for path in folder.iterdir()
+                 if path.name.startswith("fingerprint_data_collection.csv"))
+    one = deployment(profile=str(source))
+    (tmp_path / "alone").mkdir()
+    alone, devices = chooser(tmp_path / "alone")
+    (tmp_path / "fleet.yaml").write_text(FLEET)
+    taught = Chooser(create_site(tmp_path / "taught", tmp_path / "fleet.yaml", folder))
+    widths = []
+    for choose in (alone, taught):
+        found = choose.decide(one, Wish(Wishes("min_gpu_cost")), devices)
+        latency = found.expected.latency_s
+        widths.append(latency.high / latency.low)
+    assert widths[1] < widths[0]
+    assert widths[1] < 1.5
