@@ -1,12 +1,14 @@
 """The verbs of deployments: what they change, what they refuse, and what a restart finds."""
 
 import asyncio
+from dataclasses import replace
 from functools import wraps
 
 import pytest
 
 from deploying import GIB, World, running
 from penstock.control.deployments import RefusedError, State, Wish
+from penstock.control.store import open_store
 from penstock.core.errors import InputError
 
 
@@ -454,3 +456,42 @@ def test_what_was_under_way_at_the_end_is_undone(tmp_path, verb, state):
             assert not world.engines.living
 
     asyncio.run(one())
+
+
+@in_loop
+async def test_what_a_killed_controller_had_started_is_stopped(tmp_path):
+    world = World(tmp_path)
+    async with world.open() as control:
+        one = await running(control)
+    for state in (State.DEPLOYING, State.REMOVING):
+        store = open_store(world.site.state_file)
+        store.write([replace(one, state=state)])
+        store.close()
+        world.engines.living.add(one.instance.url)
+        async with world.open() as control:
+            assert control.show("a").state == (
+                State.FAILED if state == State.DEPLOYING else State.REMOVED)
+            assert not world.engines.living
+            assert free_gib(control) == [48] * 4
+
+
+@in_loop
+async def test_what_cannot_be_written_has_not_happened(tmp_path):
+    world = World(tmp_path)
+    async with world.open() as control:
+        one = control.register("a", "llama-2-7b", "sim", {})
+        write = control._store.write
+
+        def full(changed):
+            raise OSError("no space left")
+
+        control._store.write = full
+        for verb in (control.deploy("a", Wish()), control.profile("a", {}), control.remove("a")):
+            with pytest.raises(OSError, match="no space left"):
+                await verb
+        control._store.write = write
+        assert control.show("a") is one
+        assert free_gib(control) == [48] * 4
+        control.check_integrity()
+        await control.deploy("a", Wish())
+        assert (await control.settled("a")).state == State.RUNNING
