@@ -58,8 +58,9 @@ async def _asked(folder: Path, verb: str, name: str, order: Mapping[str, Any]) -
     except ImportError as error:
         raise InputError("deployments need aiohttp and prometheus-client, which the extra 'serve' "
                          "brings: pip install 'penstock[serve]'") from error
+    from penstock.cli.console import note
 
-    async with deployments_in(folder) as deployments:
+    async with deployments_in(folder, on_bug=note) as deployments:
         return await deployments.call(verb, name, order)
 
 

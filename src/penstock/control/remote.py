@@ -1,7 +1,7 @@
 """Deployments that a server has: the same verbs over HTTP (aiohttp)."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,19 @@ def _error(url: str, status: int, answer: Any) -> Exception:
     error = answer.get("error") if isinstance(answer, dict) else None
     if not isinstance(error, dict) or not isinstance(error.get("message"), str):
         return InputError(f"{url}: status {status}, and no word of Penstock's")
-    if error.get("code") in ("input", "unknown", "bug"):
+    if error.get("code") in ("input", "unknown"):
         return InputError(error["message"])
+    if error.get("code") == "bug":
+        return RuntimeError(error["message"])
     details = error.get("details")
     return RefusedError(str(error.get("code")), error["message"],
                         details if isinstance(details, dict) else None)
 
 
 @asynccontextmanager
-async def deployments_in(folder: Path, patience_s: float = 10.0) -> AsyncIterator[Deployments]:
+async def deployments_in(folder: Path, patience_s: float = 10.0,
+                         on_bug: Callable[[str], None] = lambda _: None
+                         ) -> AsyncIterator[Deployments]:
     """The deployments of a folder: in this process, or those of the server that has the folder.
 
     Raises InputError where there are none, or another command has them for longer than
@@ -73,7 +77,7 @@ async def deployments_in(folder: Path, patience_s: float = 10.0) -> AsyncIterato
     server = folder / SERVER
     opening = Opening(patience_s=0.0 if server.exists() else patience_s)
     try:
-        async with opened(folder, opening) as control:
+        async with opened(folder, opening, on_bug) as control:
             yield LocalDeployments(control)
         return
     except InUseError:
