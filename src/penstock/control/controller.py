@@ -30,6 +30,7 @@ from penstock.control.engines import EngineError, Engines, Reply
 from penstock.control.line import Line
 from penstock.control.means import USUAL, Care, Means
 from penstock.control.requests import Requests
+from penstock.control.seen import Observations, Seen
 from penstock.control.site import Site
 from penstock.control.store import Event, Store
 from penstock.core.errors import InputError, nearest
@@ -58,6 +59,7 @@ class Controller:
             Holding(one.name, one.placement, committed=one.state != State.DEPLOYING)
             for one in self._all.values() if one.placement is not None])
         self._requests = Requests(line or Line(), means.clock)
+        self._observations = Observations()
         self._locks: dict[str, asyncio.Lock] = {}
         self._work: dict[str, asyncio.Task[None]] = {}
         self._missed: dict[str, int] = {}
@@ -82,6 +84,10 @@ class Controller:
     def load(self, name: str) -> tuple[int, int]:
         """How many requests of a deployment wait, and how many run."""
         return self._requests.of(name)
+
+    def seen(self, name: str) -> Seen | None:
+        """What a deployment's answers took, None where none was measured."""
+        return self._observations.of(self.show(name))
 
     def devices(self) -> list[Device]:
         """The accelerators beside all that is held."""
@@ -159,9 +165,11 @@ class Controller:
         async def ask() -> Reply:
             now = self._running(name, begun=True)  # it may have changed while the request waited
             try:
-                return await self._engines(now).ask(now, request)
+                reply = await self._engines(now).ask(now, request)
             except EngineError as error:
                 raise RefusedError("engine", f"{name}: {error}") from error
+            self._observations.answered(now, reply)
+            return reply
 
         return await self._requests.run(one, ask, head=head)
 

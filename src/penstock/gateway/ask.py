@@ -173,7 +173,7 @@ def _needs(wishes: Found) -> Needs:
 
 def _limit(body: Mapping[str, Any]) -> int | None:
     """The most tokens of one answer; of two limits the higher, since engines differ in which one
-    counts."""
+    counts. Completions know ``max_tokens`` alone, so the other one by itself limits nothing."""
     found: list[int] = []
     for name in ("max_completion_tokens", "max_tokens"):
         value = body.get(name)
@@ -183,6 +183,8 @@ def _limit(body: Mapping[str, Any]) -> int | None:
             raise GatewayError(400, f"{name}: expected a whole number of at least 1, found "
                                     f"{shown(value)}", "invalid_value", name)
         found.append(value)
+    if "messages" not in body and body.get("max_tokens") is None:
+        return None
     return max(found, default=None)
 
 

@@ -162,6 +162,8 @@ def test_what_a_tenant_may_not_use_is_refused() -> None:
     ({"model": "small", "max_tokens": 10, "n": None, "best_of": -3}, 10),
     ({"model": "small", "max_tokens": 90, "max_completion_tokens": 1}, 90),
     ({"model": "small", "max_tokens": 1, "max_completion_tokens": 90}, 90),
+    ({"model": "small", "max_completion_tokens": 1, "messages": []}, 1),
+    ({"model": "small", "max_completion_tokens": 1, "prompt": "x"}, 1000),
     ({"model": "small", "max_tokens": 10, "n": 2, "best_of": 4, "prompt": ["a", "b"]}, 80),
     ({"model": "small", "max_tokens": 10, "prompt": [1, 2, 3]}, 10),
     ({"model": "small", "max_tokens": 10, "prompt": [[1, 2], [3]]}, 20),
