@@ -20,7 +20,7 @@ WHOLE = {"choices": [{"index": 0, "text": "t0t1t2t3t4", "finish_reason": "stop"}
          "usage": {"prompt_tokens": 3, "completion_tokens": 5}}
 
 
-async def _stream(request):
+async def begun(request):
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
     return response
@@ -29,7 +29,7 @@ async def _stream(request):
 async def well(request):
     if not (await request.json()).get("stream"):
         return web.json_response(WHOLE)
-    response = await _stream(request)
+    response = await begun(request)
     for token in TOKENS:
         await response.write(token)
     await response.write(END)
@@ -38,7 +38,7 @@ async def well(request):
 
 async def killed(request):
     """The process dies after two tokens: the connection is reset."""
-    response = await _stream(request)
+    response = await begun(request)
     await response.write(TOKENS[0] + TOKENS[1])
     await asyncio.sleep(0.005)
     request.transport.abort()
@@ -56,7 +56,7 @@ async def hangs(request):
 
 
 async def hangs_in_the_middle(request):
-    response = await _stream(request)
+    response = await begun(request)
     await response.write(TOKENS[0])
     await asyncio.sleep(600)
     return response
@@ -64,7 +64,7 @@ async def hangs_in_the_middle(request):
 
 async def half_closed(request):
     """A stream that ends in good order, but long before its answer does."""
-    response = await _stream(request)
+    response = await begun(request)
     await response.write(TOKENS[0] + TOKENS[1][:20])
     await asyncio.sleep(0.005)
     return response
@@ -75,7 +75,7 @@ async def garbage(request):
 
 
 async def garbage_in_the_middle(request):
-    response = await _stream(request)
+    response = await begun(request)
     await response.write(TOKENS[0])
     await asyncio.sleep(0.005)
     await response.write(b"data: {not json\n\n")
@@ -83,7 +83,7 @@ async def garbage_in_the_middle(request):
 
 
 async def an_error_in_the_middle(request):
-    response = await _stream(request)
+    response = await begun(request)
     await response.write(TOKENS[0])
     await asyncio.sleep(0.005)
     await response.write(b'data: {"error": {"message": "out of memory", "code": 500}}\n\n')
@@ -91,7 +91,7 @@ async def an_error_in_the_middle(request):
 
 
 async def no_list_of_choices(request):
-    response = await _stream(request)
+    response = await begun(request)
     await response.write(b'data: {"choices": [3]}\n\n')
     return response
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from kernel_tables import write_tables
 from penstock.cli import console
 from penstock.cli.lazy import COMMANDS
 from penstock.cli.main import main
@@ -479,6 +480,26 @@ def test_fit_writes_a_model_that_a_fleet_file_takes(penstock, folder):
     assert outcome.status == 0
     assert "Linear fit to 25 steps" in penstock("fit", "step-time", "steps.csv", "--form",
                                                 "linear").out
+
+
+def test_kernel_tables_become_a_model_that_a_fleet_file_takes(penstock, folder):
+    write_tables(folder / "tables")
+    config = {"model_type": "llama", "num_hidden_layers": 4, "hidden_size": 1024,
+              "num_attention_heads": 16, "num_key_value_heads": 4, "intermediate_size": 2048,
+              "vocab_size": 4096, "max_position_embeddings": 8192}
+    (folder / "config.json").write_text(json.dumps(config))
+    arguments = ("fit", "kernels", "tables", "--model", "./config.json", "--system", "toy",
+                 "--tensor", "2")
+    found = penstock(*arguments, "--out", "toy.yaml", "--json").json
+    assert found["kind"] == "tabulated"
+    assert found["errors"]["mean"] < 0.05
+    assert found["examples"][0]["parts_s"]["communication"] > 0.0
+    printed = penstock(*arguments).out
+    assert "Compact form against the composition" in printed
+    assert "source: composed from toy kernel tables" in printed
+    outcome = penstock("run", "fleet.yaml", "--no-report", "--set",
+                       "replicas[0].step_time=toy.yaml")
+    assert outcome.status == 0
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -6,12 +6,12 @@ _WORDS = ("▁the", "▁water", "▁falls", "▁through", "▁gate", "▁and", "
 VOCABULARY = 3 + 256 + len(_WORDS)
 
 
-def tiny_gguf(path: Path, context_tokens: int = 4096) -> Path:
-    """A Llama of about 0.3 million weights, drawn so wide that its answers vary."""
+def tiny_gguf(path: Path, context_tokens: int = 4096, layers: int = 2) -> Path:
+    """A Llama, of about 0.3 million weights with two layers, drawn so wide that answers vary."""
     import numpy as np
     from gguf import GGUFWriter
 
-    width, layers, heads, kv_heads, inner = 64, 2, 4, 2, 128
+    width, heads, kv_heads, inner = 64, 4, 2, 128
     head = width // heads
     rng = np.random.default_rng(11)
     writer = GGUFWriter(path, "llama")

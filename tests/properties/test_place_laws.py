@@ -70,6 +70,9 @@ def test_exact_is_never_worse_than_a_heuristic(wanted: Footprint, devices: list[
     if isinstance(exact, ExactPlan):
         assert exact.proven
         assert faults(exact.placements[0], known) == []
+        again = place_exact([wanted], devices[::-1])
+        assert isinstance(again, ExactPlan)
+        assert again.placements == exact.placements
     for placer in HEURISTICS:
         found = placer.place(wanted, devices)
         if isinstance(found, Placement):

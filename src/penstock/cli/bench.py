@@ -65,8 +65,9 @@ def bench(
     percentile: Annotated[float, typer.Option(
         "--percentile", min=0.1, max=100.0, metavar="P",
         help="Share of requests, in per cent, that must meet the targets.")] = 99.0,
-    class_name: Annotated[str, typer.Option(
-        "--class", metavar="NAME", help="Service class, sent as X-Penstock-Class.")] = "default",
+    class_name: Annotated[str | None, typer.Option(
+        "--class", metavar="NAME", show_default=False,
+        help="Service class, sent as X-Penstock-Class; default: none is named.")] = None,
     model: Annotated[str | None, typer.Option(
         "--model", metavar="NAME", show_default=False,
         help="Model to ask for; default: the fleet's, or the server's only one.")] = None,

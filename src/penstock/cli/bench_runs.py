@@ -103,12 +103,13 @@ def run_levels(target: "Target", plan_at: "Callable[[float], LoadPlan]", variabl
     return OK if any(run.meets for run in runs) else MISSED
 
 
-def import_runs(file: Path, slo: "Slo", class_name: str, out: Path | None, *, as_json: bool,
+def import_runs(file: Path, slo: "Slo", class_name: str | None, out: Path | None, *, as_json: bool,
                 page: bool) -> int:
     """Make run folders of what GuideLLM measured; of several benchmarks, one each."""
     from penstock.experiment.load.guidellm import read_guidellm
+    from penstock.experiment.load.plan import UNNAMED_CLASS
 
-    runs = read_guidellm(file, slo, class_name)
+    runs = read_guidellm(file, slo, class_name or UNNAMED_CLASS)
     folder = out or default_folder(file.stem)
     if len(runs) > 1:
         _check_levels_folder(folder)

@@ -9,8 +9,10 @@ from penstock.cli.exits import MISSED, OK
 from penstock.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from penstock.experiment.estimate.choosing import Options
-    from penstock.perf.fingerprint.estimator import Estimate, Estimator
+    from collections.abc import Callable
+
+    from penstock.experiment.estimate.choosing import Ask, Options
+    from penstock.perf.fingerprint.estimator import Estimate, Estimates
     from penstock.policy.place.intent import Choice, Wishes
 
 app = typer.Typer(add_completion=False)
@@ -25,11 +27,12 @@ def estimate(
         help="The model to choose a configuration for; or give --configs and --out.")] = None,
     train: Annotated[Path, typer.Option(
         "--train", metavar="DIR", show_default=False,
-        help="Folder of measured whole models and fingerprints, laid out as MaverIQ's.")] = Path(),
+        help="Folder to learn from: profiles by penstock profile, or tables laid out as "
+        "MaverIQ's.")] = Path(),
     fingerprints: Annotated[Path | None, typer.Option(
         "--fingerprints", metavar="FILE", show_default=False,
-        help="Fingerprints (CSV with MaverIQ's columns) of the models to estimate; default: those "
-             "in the training folder.")] = None,
+        help="Fingerprints of the models to estimate (a profile's folder, or CSV with MaverIQ's "
+             "columns); default: those in the training folder.")] = None,
     configs: Annotated[Path | None, typer.Option(
         "--configs", metavar="FILE", show_default=False,
         help="Configurations to estimate, one per row (CSV with MaverIQ's columns).")] = None,
@@ -38,6 +41,9 @@ def estimate(
         help="Where to write the estimates of --configs (.csv).")] = None,
     accelerator: Annotated[str, typer.Option(
         "--accelerator", metavar="NAME", help="What everything was measured on.")] = "a6000",
+    catalog: Annotated[Path | None, typer.Option(
+        "--catalog", metavar="PATH", show_default=False,
+        help="Your own accelerators and models, beside those that ship.")] = None,
     accelerators: Annotated[int, typer.Option(
         "--accelerators", min=1, max=64, metavar="N", help="How many of them there are.")] = 8,
     used_gib: Annotated[str | None, typer.Option(
@@ -45,6 +51,9 @@ def estimate(
         help="Memory already used on each, such as 10,0,0,30; default: none.")] = None,
     output_tokens: Annotated[int, typer.Option(
         "--output-tokens", min=1, metavar="N", help="Length of an answer.")] = 100,
+    prompt_tokens: Annotated[int | None, typer.Option(
+        "--prompt-tokens", min=1, metavar="N", show_default=False,
+        help="Length of a prompt; default: as in the fingerprints.")] = None,
     batch: Annotated[int, typer.Option(
         "--batch", min=1, metavar="N", help="Requests at once.")] = 1,
     intent: Annotated[str, typer.Option(
@@ -67,6 +76,9 @@ def estimate(
         help="Weights' number formats that are allowed, such as fp16,int8.")] = None,
     placer: Annotated[str, typer.Option(
         "--placer", metavar="NAME", help="penstock, balanced or maveriq.")] = "penstock",
+    mode: Annotated[str, typer.Option(
+        "--mode", metavar="NAME", help="penstock, or maveriq: its rules as published, without "
+        "intervals.")] = "penstock",
     as_json: AsJson = False,
 ) -> int:
     """Estimate latency and memory from runs of a few layers, and choose by what is wanted.
@@ -78,20 +90,20 @@ def estimate(
     from penstock.catalog.catalog import load_catalog
     from penstock.cli.console import note, print_json, print_tables
     from penstock.core.errors import InputError
-    from penstock.experiment.estimate.training import trained
 
     if (model is None) == (configs is None) or (configs is None) != (out is None):
         raise InputError("expected either MODEL, or --configs and --out")
     if train == Path():
         raise InputError("--train: no folder to learn from")
     wishes = _wishes(intent, slo_s, least_accuracy, precisions, rate_per_s)
-    catalog = load_catalog()
-    found = trained(train, catalog, catalog.accelerator(accelerator), _cuts(fingerprints))
+    entries = load_catalog(catalog)
+    found = _estimator(mode)(train, entries, entries.accelerator(accelerator), fingerprints)
     if configs is not None and out is not None:
         return _write(found, configs, out, as_json=as_json)
     assert model is not None
-    answered = _options(found, model, accelerators, used_gib, output_tokens, batch, placer,
-                        accuracy)
+    from penstock.experiment.estimate.choosing import Ask
+    answered = _options(found, Ask(model, output_tokens, batch, prompt_tokens), accelerators,
+                        used_gib, placer, accuracy)
     from penstock.policy.place.intent import choose
     choice = choose(answered.candidates, wishes)
     if as_json:
@@ -101,6 +113,17 @@ def estimate(
         for line in _advice(model, answered, found):
             note(f"measure next: {line}")
     return OK if choice.chosen is not None else MISSED
+
+
+def _estimator(mode: str) -> "Callable[..., Estimates]":
+    from penstock.core.errors import InputError, nearest
+    if mode == "penstock":
+        from penstock.experiment.estimate.training import trained
+        return trained
+    if mode == "maveriq":
+        from penstock.experiment.estimate.published import published
+        return published
+    raise InputError(f"--mode: {mode!r} is unknown{nearest(mode, ('penstock', 'maveriq'))}")
 
 
 def _wishes(intent: str, slo_s: float | None, least_accuracy: float | None,
@@ -123,13 +146,7 @@ def _wishes(intent: str, slo_s: float | None, least_accuracy: float | None,
                   own_rate_per_s=rate_per_s)
 
 
-def _cuts(path: Path | None) -> Any:
-    from penstock.perf.fingerprint.cuts import Cuts
-    from penstock.perf.profiles.maveriq import read_maveriq
-    return None if path is None else Cuts(read_maveriq(path))
-
-
-def _write(found: "Estimator", configs: Path, out: Path, *, as_json: bool) -> int:
+def _write(found: "Estimates", configs: Path, out: Path, *, as_json: bool) -> int:
     from penstock.cli.console import note, print_json
     from penstock.cli.files import write_whole
     from penstock.experiment.estimate.configurations import (
@@ -149,18 +166,17 @@ def _write(found: "Estimator", configs: Path, out: Path, *, as_json: bool) -> in
     return OK
 
 
-def _options(found: "Estimator", model: str, accelerators: int, used_gib: str | None,
-             output_tokens: int, batch: int, placer_name: str,
-             accuracy: Path | None) -> "Options":
-    from penstock.experiment.estimate.choosing import Ask, options
+def _options(found: "Estimates", ask: "Ask", accelerators: int, used_gib: str | None,
+             placer_name: str, accuracy: Path | None) -> "Options":
+    from penstock.experiment.estimate.choosing import options
     from penstock.policy.place.build import placer
 
     table = {} if accuracy is None else _accuracies(accuracy)
-    devices = _devices(found, model, accelerators, used_gib)
-    return options(found, Ask(model, output_tokens, batch), devices, placer(placer_name), table)
+    devices = _devices(found, ask.model, accelerators, used_gib)
+    return options(found, ask, devices, placer(placer_name), table)
 
 
-def _devices(found: "Estimator", model: str, accelerators: int, used_gib: str | None) -> list[Any]:
+def _devices(found: "Estimates", model: str, accelerators: int, used_gib: str | None) -> list[Any]:
     from penstock.core.errors import InputError, nearest
     from penstock.core.units import GIB
     from penstock.policy.place.values import Device
@@ -195,7 +211,7 @@ def _accuracies(path: Path) -> dict[tuple[str, str, str], float]:
         raise InputError(f"{path}: {error}") from None
 
 
-def _advice(model: str, answered: "Options", found: "Estimator") -> list[str]:
+def _advice(model: str, answered: "Options", found: "Estimates") -> list[str]:
     from penstock.perf.fingerprint.advice import advice
     return advice(model, found.subjects[model].model.num_layers, answered.estimates)
 
@@ -243,7 +259,7 @@ def _range(value: float, low: float, high: float) -> str:
 
 
 def _document(model: str, choice: "Choice", answered: "Options",
-              found: "Estimator") -> dict[str, Any]:
+              found: "Estimates") -> dict[str, Any]:
     best = [one for one in (choice.chosen, *choice.alternatives) if one is not None]
     return {
         "model": model, "reason": choice.reason or None,

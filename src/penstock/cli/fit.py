@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.exits import OK
+from penstock.cli.fit_kernels import kernels
 from penstock.cli.options import AsJson, Seed
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ app = typer.Typer(add_completion=False)
 @app.callback(epilog="Example: penstock fit step-time steps.csv --out a100.yaml")
 def _fit() -> None:
     """Fit models to measurements."""
+
+
+app.command("kernels", epilog="Example: penstock fit kernels tables/ --model llama-3-8b "
+            "--accelerator h100-80gb --out h100.yaml")(kernels)
 
 
 @app.command("step-time", epilog="Example: penstock fit step-time steps.csv --out a100.yaml")

@@ -18,7 +18,7 @@ app = typer.Typer(add_completion=False)
 def reproduce(
     system: Annotated[str, typer.Argument(
         metavar="SYSTEM", show_default=False,
-        help="inferno, maveriq, niyama, routebalance or vidur.")],
+        help="inferno, kernels, maveriq, niyama, routebalance or vidur.")],
     data: Annotated[Path, typer.Option(
         "--data", metavar="DIR", show_default=False,
         help="The folder with the system's data; whichever rows it holds are used.")],
@@ -55,8 +55,16 @@ def _tables(found: "Reproduction") -> list[Any]:
     table = plain_table(f"{found.system}, published and recomputed",
                         ("figure", "published", "ours", "deviation", "allowed", ""), rows)
     missed = sum(not figure.agrees for figure in found.figures)
-    return [table, *found.remarks,
+    more = [plain_table(title, tuple(rows[0]), [tuple(map(_cell, row.values())) for row in rows])
+            for title, rows in found.tables.items() if rows]
+    return [*more, table, *found.remarks,
             f"{len(found.figures) - missed} of {len(found.figures)} figures agree"]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.1%}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _number(value: float | None) -> str:

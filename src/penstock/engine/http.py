@@ -52,6 +52,8 @@ def errors_told(wrong: Callable[[int, str], HttpError], on_bug: Callable[[str], 
             told = error
         except web.HTTPException as error:
             told = wrong(error.status, str(error.text or error.reason))
+        except web.RequestPayloadError:  # it is not packed as its headers say
+            told = wrong(400, "the body cannot be read: its encoding is not what its headers say")
         except ConnectionError:
             raise  # the client has gone; there is nobody to tell
         except Exception as error:

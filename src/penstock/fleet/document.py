@@ -108,12 +108,12 @@ class ParallelismSection(Section):
 class StepTimeSection(Section):
     """A step-time model with its numbers."""
 
-    kind: Name | None = described("roofline, linear, knee, niyama, tabulated, file, or a "
-                                  "published model's name.", "roofline")
+    kind: Name | None = described("roofline, kernels, linear, knee, niyama, tabulated, file, or "
+                                  "a published model's name.", "roofline")
     name: Name | None = described("Another word for `kind`.", "vidur-a100-llama-3-8b")
     factor: Positive | None = described("Multiplies every duration.", 1.1)
     host_overhead_s: NotNegative | None = described(
-        "Time that the host adds to every step, seconds (roofline).", 0.002)
+        "Time that the host adds to every step, seconds (roofline, kernels).", 0.002)
     coefficients: dict[Name, Any] | None = described(
         "The kind's coefficients, in seconds per unit (linear, knee, niyama, tabulated).",
         {"base_s": 0.008, "prefill_token_s": 6e-5, "work_s": 2e-9, "decode_seq_s": 1e-5,
@@ -121,7 +121,15 @@ class StepTimeSection(Section):
     evidence: dict[Name, Any] | None = described(
         "Where the coefficients come from and how well they fit.",
         {"source": "own measurement", "mean_error": 0.02, "p95_error": 0.06})
-    path: FilePath | None = described("A saved fit (file).", "fits/a100.yaml")
+    path: FilePath | None = described("A saved fit (file) or a folder of kernel tables (kernels).",
+                                      "fits/a100.yaml")
+    system: Name | None = described("Whose kernel tables; left out, the accelerator's family "
+                                    "(kernels).", "h100_sxm")
+    backend: Name | None = described("Whose kernels: vllm, sglang or trtllm (kernels).", "vllm")
+    version: Name | None = described("Which version's tables; left out, the newest (kernels).",
+                                     "0.24.0")
+    exact: bool | None = described(
+        "Walk through every step of the composition, in place of its compact form (kernels).", True)
 
 
 StepTimeChoice = Annotated[AsName | Annotated[StepTimeSection, Tag(SETTINGS_TAG)],

@@ -1,5 +1,6 @@
 """An engine's answer on its way to the client, in one piece or streamed."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ from penstock.gateway.relay import Relay
 DECISION_HEADER = "X-Penstock-Decision"
 RELAXED_HEADER = "X-Penstock-Relaxed"
 MOST_ANSWER_BYTES = 256 * 2**20
+_LINGER_S = 1.0  # after an answer's last word, until the engine's stream is over
 
 
 class _Stream(web.StreamResponse):
@@ -71,13 +73,19 @@ class Answers:
         response: web.StreamResponse | None = None
         while True:
             try:
-                chunk = await content.readany()
+                reading = content.readany()
+                chunk = await (asyncio.wait_for(reading, _LINGER_S) if passed.done else reading)
                 at_end = content.at_eof()
-                out = relay.feed(chunk, self._clock(), at_end=at_end)
-                if at_end and not passed.whole and passed.error is None:
-                    raise EngineFailedError("ended its stream in the middle")
-            except (*FAULTS, ValueError, TypeError, AttributeError, EngineFailedError) as error:
-                return await self._broken(exchange, engine, response, failure_of(error))
+            except FAULTS as error:
+                if not passed.done:
+                    return await self._broken(exchange, engine, response, failure_of(error))
+                chunk, at_end = b"", True
+            out = relay.feed(chunk, self._clock(), at_end=at_end)
+            fault = relay.fault
+            if fault is None and at_end and not passed.whole and passed.error is None:
+                fault = EngineFailedError("ended its stream in the middle")
+            if fault is not None:
+                return await self._broken(exchange, engine, response, failure_of(fault), out)
             if passed.num_tokens > in_flight.output_tokens:
                 engine.ledger.advance(in_flight, passed.num_tokens)
             if response is None and passed.error is not None and not passed.num_tokens:
@@ -100,9 +108,9 @@ class Answers:
         return response
 
     async def _broken(self, exchange: Exchange, engine: EngineState,
-                      response: web.StreamResponse | None,
-                      failure: EngineFailedError) -> web.StreamResponse:
-        """The end of a stream whose engine failed."""
+                      response: web.StreamResponse | None, failure: EngineFailedError,
+                      last: bytes = b"") -> web.StreamResponse:
+        """The end of a stream whose engine failed, after the ``last`` of what it said."""
         if response is None:
             raise failure
         # Too late for another try: the client must hear that this is not the end it seems.
@@ -111,7 +119,7 @@ class Answers:
                             "engine_failed").document()
         exchange.passed.error = told["error"]
         await _charged(exchange)
-        await _sent(response.write_eof(b"data: " + orjson.dumps(told) + b"\n\n"))
+        await _sent(response.write_eof(last + b"data: " + orjson.dumps(told) + b"\n\n"))
         return response
 
 

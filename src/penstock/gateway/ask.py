@@ -172,6 +172,9 @@ def _needs(wishes: Found) -> Needs:
 
 
 def _limit(body: Mapping[str, Any]) -> int | None:
+    """The most tokens of one answer; of two limits the higher, since engines differ in which one
+    counts. Completions know ``max_tokens`` alone, so the other one by itself limits nothing."""
+    found: list[int] = []
     for name in ("max_completion_tokens", "max_tokens"):
         value = body.get(name)
         if value is None:
@@ -179,8 +182,10 @@ def _limit(body: Mapping[str, Any]) -> int | None:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise GatewayError(400, f"{name}: expected a whole number of at least 1, found "
                                     f"{shown(value)}", "invalid_value", name)
-        return value
-    return None
+        found.append(value)
+    if "messages" not in body and body.get("max_tokens") is None:
+        return None
+    return max(found, default=None)
 
 
 def _num_prompts(body: Mapping[str, Any]) -> int:
@@ -193,11 +198,19 @@ def _num_prompts(body: Mapping[str, Any]) -> int:
 def _answers_each(body: Mapping[str, Any]) -> int:
     """How many answers to a prompt are asked for, as far as it is said; the engine knows what it
     will take. Nothing is written where texts are embedded."""
+    asked = [1]
+    for name in ("n", "best_of"):
+        value = body.get(name)
+        if value is None:
+            continue
+        # Some engines take "3" or 3.0 for 3: money would be held for one answer.
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise GatewayError(400, f"{name}: expected a whole number, found {shown(value)}",
+                               "invalid_value", name)
+        asked.append(value)
     if "input" in body and "prompt" not in body and "messages" not in body:
         return 0
-    asked = [value for value in (body.get("n"), body.get("best_of"))
-             if isinstance(value, int) and value > 0]
-    return min(max(asked, default=1), _MOST_ANSWERS)
+    return min(max(asked), _MOST_ANSWERS)
 
 
 def prompt_parts(body: Mapping[str, Any]) -> Iterator[str | list[Any]]:

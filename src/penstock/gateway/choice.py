@@ -23,10 +23,11 @@ MOST_KEPT = 1000
 class Decision:
     """Why a request went where it went, and what came of it.
 
-    ``candidates`` are the engines as they were seen, by URL, ``rejected`` those that could not take
-    it with the reason; ``prospects`` are what a policy that judges expected of each; ``admit`` says
-    whether the request was let in as it was. ``attempts`` names every engine that was tried, in
-    order, with how that ended.
+    ``candidates`` are the engines as they were seen, each with its URL (at one of which several
+    models may be served), ``rejected`` by URL those that could not take it with the reason;
+    ``prospects`` are what a policy that judges expected of each; ``admit`` says whether the request
+    was let in as it was. ``attempts`` names every engine that was tried, in order, with how that
+    ended.
     """
 
     decision_id: str
@@ -36,7 +37,7 @@ class Decision:
     prompt_tokens: int
     max_tokens: int
     tenant: str = ANYBODY.name
-    candidates: dict[str, ReplicaSnapshot] = field(default_factory=dict)
+    candidates: tuple[tuple[str, ReplicaSnapshot], ...] = ()
     rejected: dict[str, str] = field(default_factory=dict)
     terms: dict[str, float] = field(default_factory=dict)
     prospects: tuple[Prospect, ...] = ()
@@ -45,11 +46,12 @@ class Decision:
     attempts: list[dict[str, Any]] = field(default_factory=list)
     outcome: dict[str, Any] = field(default_factory=dict)
 
-    def document(self) -> dict[str, Any]:
-        """As plain data."""
-        seen = [snapshot._asdict() | {"service_classes": None, "url": url}
-                for url, snapshot in self.candidates.items()]
-        url_of = {snapshot.replica_id: url for url, snapshot in self.candidates.items()}
+    def document(self, *, for_tenant: bool = False) -> dict[str, Any]:
+        """As plain data. What is ``for_tenant`` tells of nobody else's single requests."""
+        hidden = {"queue": ()} if for_tenant else {}
+        seen = [snapshot._asdict() | {"service_classes": None, "url": url, **hidden}
+                for url, snapshot in self.candidates]
+        url_of = {snapshot.replica_id: url for url, snapshot in self.candidates}
         prospects = [one._asdict() | {"url": url_of.get(one.replica_id)} for one in self.prospects]
         return {name: getattr(self, name) for name in self.__slots__} | {
             "candidates": seen, "prospects": prospects, "admit": _told(self.admit)}
@@ -60,13 +62,17 @@ class Decision:
         return self.admit.reason if isinstance(self.admit, Relax) else None
 
 
+_Found = tuple[Route, list[ReplicaSnapshot]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A request that is decided together with others of its moment."""
+    """A request that is decided together with others of its moment; nothing is found where the
+    fleet changes in that moment."""
 
     request: Request
     able: Sequence[EngineState]
-    found: "asyncio.Future[tuple[Route, list[ReplicaSnapshot]]]"
+    found: "asyncio.Future[_Found | None]"
 
 
 class Chooser:
@@ -74,13 +80,17 @@ class Chooser:
 
     def __init__(self, engines: Sequence[EngineState], router: Router) -> None:
         self.engines = engines
-        self.use(router)
         self._decisions: dict[str, Decision] = {}
         self._of_tenant: dict[str, deque[str]] = {}
         self._batch: list[_Waiting] = []
+        self.use(router)
 
     def use(self, router: Router) -> None:
-        """Choose by this router from now on."""
+        """Choose by this router from now on, to which the engines are known as they are now."""
+        batch, self._batch = self._batch, []
+        for one in batch:  # they were to be decided among the engines of before
+            if not one.found.done():
+                one.found.set_result(None)
         self.router = router
         # Asked once: to see whether an object fulfils a protocol takes as long as a choice.
         self._batch_router = router if isinstance(router, BatchRouter) else None
@@ -109,14 +119,15 @@ class Chooser:
         A router that decides better about several is asked once for all requests of a turn of the
         event loop; there is no window in which anybody waits.
         """
-        able = self._able(decision, ask, tried, now_s)
-        # Where only one engine may take it, there is nothing to decide together.
-        if self._batch_router is not None and len(able) > 1:
-            route, snapshots = await self._together(request, able, now_s)
-        else:
-            snapshots = self._snapshots(able, now_s)
-            route = self.router.route(request, snapshots, now_s)
-        return _taken(decision, able, snapshots, route)
+        while True:
+            router, able = self.router, self._able(decision, ask, tried, now_s)
+            # Where only one engine may take it, there is nothing to decide together.
+            if self._batch_router is None or len(able) == 1:
+                snapshots = self._snapshots(able, now_s)
+                return _taken(decision, able, snapshots, router.route(request, snapshots, now_s))
+            found = await self._together(request, able, now_s)
+            if found is not None and router is self.router:
+                return _taken(decision, able, found[1], found[0])
 
     def _able(self, decision: Decision, ask: Ask, tried: Sequence[EngineState],
               now_s: float) -> list[EngineState]:
@@ -125,15 +136,19 @@ class Chooser:
             reason = _unfit(engine, ask) or engine.unavailable(now_s)
             if engine in tried:
                 reason = "was tried"
+            url = engine.facts.url
             if reason is None:
                 able.append(engine)
-            else:
-                decision.rejected[engine.facts.url] = reason
+            elif _serves(engine, ask):
+                decision.rejected[url] = reason
+            else:  # what may be said of the right model at the same URL says more
+                decision.rejected.setdefault(url, reason)
         if not able:  # an engine that does worse than its peers is better than none
             able = [engine for engine in self.engines if engine not in tried
                     and _unfit(engine, ask) is None and engine.last_resort(now_s)]
         if not able:
-            raise _nobody(decision)
+            raise _nobody(decision, later=any(_unfit(engine, ask) is None
+                                              for engine in self.engines))
         return able
 
     def _snapshots(self, able: Sequence[EngineState], now_s: float) -> list[ReplicaSnapshot]:
@@ -141,11 +156,11 @@ class Chooser:
         return [engine.snapshot(now_s, with_queue=with_queue) for engine in able]
 
     async def _together(self, request: Request, able: Sequence[EngineState],
-                        now_s: float) -> tuple[Route, list[ReplicaSnapshot]]:
+                        now_s: float) -> _Found | None:
         loop = asyncio.get_running_loop()
         if not self._batch:
             loop.call_soon(self._decide, now_s)
-        found: asyncio.Future[tuple[Route, list[ReplicaSnapshot]]] = loop.create_future()
+        found: asyncio.Future[_Found | None] = loop.create_future()
         self._batch.append(_Waiting(request, able, found))
         return await found
 
@@ -177,8 +192,8 @@ class Chooser:
 def _taken(decision: Decision, able: Sequence[EngineState], snapshots: Sequence[ReplicaSnapshot],
            route: Route) -> EngineState:
     """The engine that a route names, after the decision has taken note."""
-    decision.candidates = {engine.facts.url: snapshot
-                           for snapshot, engine in zip(snapshots, able, strict=True)}
+    decision.candidates = tuple((engine.facts.url, snapshot)
+                                for snapshot, engine in zip(snapshots, able, strict=True))
     decision.terms = dict(route.terms)
     decision.prospects, decision.admit = route.prospects, route.admit
     decision.answer_tokens = route.max_tokens
@@ -191,9 +206,13 @@ def _taken(decision: Decision, able: Sequence[EngineState], snapshots: Sequence[
     return by_id[route.replica_id]
 
 
+def _serves(engine: EngineState, ask: Ask) -> bool:
+    return ask.models is None or engine.facts.model in ask.models
+
+
 def _unfit(engine: EngineState, ask: Ask) -> str | None:
     facts = engine.facts
-    if ask.models is not None and facts.model not in ask.models:
+    if not _serves(engine, ask):
         return f"serves {facts.model}"
     if facts.service_classes is not None and ask.service_class.name not in facts.service_classes:
         return f"does not serve class {ask.service_class.name}"
@@ -220,7 +239,10 @@ def _refused(admit: Reject) -> GatewayError:
                         "not_in_time", headers={"Retry-After": str(ceil(admit.retry_after_s))})
 
 
-def _nobody(decision: Decision) -> GatewayError:
+def _nobody(decision: Decision, *, later: bool) -> GatewayError:
+    """What the client is told where no engine may take it now, or none ever will."""
     reasons = "; ".join(f"{url} {reason}" for url, reason in decision.rejected.items())
+    if not later:
+        return GatewayError(400, f"no engine can serve the request: {reasons}", "needs_unmet")
     return GatewayError(503, f"no engine may take the request: {reasons}", "no_engine",
                         headers={"Retry-After": "1"})

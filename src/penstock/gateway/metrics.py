@@ -1,9 +1,12 @@
 """What Prometheus may read of the gateway."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.registry import Collector
+
+from penstock.engine.live.state import EngineState
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 OUTCOMES = ("finished", "refused", "failed", "broken", "cancelled", "shed")
@@ -62,6 +65,19 @@ class GatewayMetrics:
                 self.prompt_tokens.labels(*labels), self.output_tokens.labels(*labels),
                 self.met.labels(*labels), self.ttft.labels(*labels), self.e2e.labels(*labels))
         return found
+
+    def show(self, engines: Iterable[EngineState], now_s: float) -> None:
+        """The engines as they are now, and none that has gone. At one URL several models may be
+        served."""
+        self.in_flight.clear()
+        self.available.clear()
+        for engine in engines:
+            url = engine.facts.url
+            self.in_flight.labels(url).inc(len(engine.in_flight))
+            if engine.unavailable(now_s) is None:
+                self.available.labels(url).set(1.0)
+            else:
+                self.available.labels(url)  # 0, unless another model of it may get requests
 
     def add(self, collector: Collector) -> None:
         """Series that somebody else keeps."""

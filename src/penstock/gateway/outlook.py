@@ -24,10 +24,13 @@ class Outlook:
 
     A forecaster works in a thread of its own, one request after the other, so that the event loop
     goes on while it looks for neighbours and nothing reads what another call changes.
+    ``qualities`` by model stand in for those that it can only guess, having seen no judged answer.
     """
 
-    def __init__(self, forecaster: PromptForecaster | None = None) -> None:
+    def __init__(self, forecaster: PromptForecaster | None = None,
+                 qualities: Mapping[str, float] | None = None) -> None:
         self._forecaster = forecaster
+        self._qualities = dict(qualities or {})
         self._lengths = HistoryLengths()
         self._thread = ThreadPoolExecutor(1, "forecasts") if forecaster is not None else None
         self._closed = False
@@ -39,6 +42,10 @@ class Outlook:
         if self._forecaster is not None:
             forecasts = await asyncio.get_running_loop().run_in_executor(
                 self._thread, self._forecaster.forecast, text)
+            if self._qualities:
+                forecasts = {**forecasts, **{
+                    model: forecasts[model]._replace(quality=quality, quality_sd=0.0)
+                    for model, quality in self._qualities.items()}}
         return Request(number, arrival_s, ask.prompt_tokens, ask.max_tokens, ask.service_class,
                        ask.model or "", ask.tenant, opening(text), BLOCK_BYTES // _BYTES_PER_TOKEN,
                        ask.needs, forecasts, ask.session)

@@ -16,7 +16,7 @@ from penstock.core.request import Request
 from penstock.engine.live.dialects import Question, dialect_of
 from penstock.engine.live.ollama_ask import UnsupportedError
 from penstock.engine.live.state import EngineState, InFlight
-from penstock.gateway.answers import Answers
+from penstock.gateway.answers import DECISION_HEADER, Answers
 from penstock.gateway.choice import Chooser
 from penstock.gateway.decision_log import DecisionLog
 from penstock.gateway.errors import GatewayError
@@ -33,7 +33,7 @@ from penstock.gateway.metrics import GatewayMetrics
 from penstock.gateway.outlook import Outlook
 from penstock.gateway.relay import Passed
 from penstock.gateway.tally import End, Pace, Tally
-from penstock.gateway.tenants.lease import Lease
+from penstock.gateway.tenants.lease import Lease, sensible
 from penstock.gateway.traces import Tracing
 from penstock.gateway.waiting import WaitingRoom
 
@@ -105,8 +105,10 @@ class Proxy:
             return response
         except ClientLeftError as error:
             raise asyncio.CancelledError from error
-        except Exception:  # said by an engine or by us, or a bug: all but the client's own leave
+        except Exception as error:  # said by an engine or by us, or a bug: not the client's leave
             outcome = "failed" if outcome == "cancelled" else outcome
+            if isinstance(error, GatewayError):
+                error.headers[DECISION_HEADER] = lease.decision_id
             raise
         finally:
             self._settle(exchange, outcome)
@@ -210,9 +212,8 @@ class Proxy:
     def _settle(self, exchange: Exchange, outcome: str) -> None:
         ask, passed, now_s = exchange.ask, exchange.passed, self._clock()
         exchange.lease.settle(*passed.delivered)
-        usage = passed.usage or {}
-        prompt_tokens = usage.get("prompt_tokens")
-        output_tokens = usage.get("completion_tokens", passed.num_tokens)
+        prompt_tokens = sensible((passed.usage or {}).get("prompt_tokens"), None)
+        output_tokens = sensible(passed.delivered[1], passed.num_tokens)
         if passed.error is not None and outcome == "finished":
             outcome = "broken"
         ttft_s = None if passed.first_token_s is None else passed.first_token_s - exchange.begun_s
@@ -222,17 +223,15 @@ class Proxy:
             "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
         metrics = self._metrics.of(ask.model or "", ask.service_class.name)
         metrics.outcomes[outcome].inc()
-        if isinstance(output_tokens, int):
-            metrics.output_tokens.inc(max(0, output_tokens))
-        if isinstance(prompt_tokens, int):
-            metrics.prompt_tokens.inc(max(0, prompt_tokens))
+        metrics.output_tokens.inc(output_tokens)
+        metrics.prompt_tokens.inc(prompt_tokens or 0)
         if ttft_s is not None:
             metrics.ttft.observe(ttft_s)
         if outcome == "finished":
             metrics.e2e.observe(now_s - exchange.begun_s)
         is_met = self.tally.add(End(
-            ask.service_class, outcome, output_tokens if isinstance(output_tokens, int) else 0,
-            passed.num_tokens, exchange.pace.num_late, ttft_s, now_s - exchange.begun_s), now_s)
+            ask.service_class, outcome, output_tokens, passed.num_tokens, exchange.pace.num_late,
+            ttft_s, now_s - exchange.begun_s), now_s)
         exchange.decision.outcome["met_targets"] = is_met
         exchange.trace.ended(outcome, {
             "penstock.ttft_s": ttft_s, "penstock.met_targets": is_met,
@@ -245,10 +244,10 @@ class Proxy:
         if self._log is not None:
             self._log.add(exchange.decision.document())
 
-    def _learn(self, exchange: Exchange, outcome: str, output_tokens: object,
+    def _learn(self, exchange: Exchange, outcome: str, tokens: int,
                ttft_s: float | None, now_s: float) -> None:
         """Tell the router and the forecasts how it went."""
-        engine, tokens = exchange.engine, output_tokens if isinstance(output_tokens, int) else 0
+        engine = exchange.engine
         if engine is None:
             return
         finished = outcome == "finished" and tokens > 0
@@ -266,8 +265,10 @@ def _within_budget(exchange: Exchange) -> dict[str, Any]:
     body, most = exchange.ask.body, exchange.decision.answer_tokens
     if most is None:
         return body
-    name = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
-    return {**body, name: most}
+    names = [name for name in ("max_completion_tokens", "max_tokens") if name in body]
+    if not names or exchange.path == "/v1/completions":  # which knows the older name only
+        names.append("max_tokens")
+    return {**body, **dict.fromkeys(names, most)}
 
 
 def _encoded(body: dict[str, Any]) -> bytes:

@@ -42,7 +42,10 @@ class Passed:
         usage = self.usage or {}
         if not usage and not self.num_tokens:
             return 0, 0
-        return usage.get("prompt_tokens"), usage.get("completion_tokens", self.num_tokens)
+        output = usage.get("completion_tokens", self.num_tokens)
+        if not self.whole and isinstance(output, int):  # it may be what was counted long before
+            output = max(output, self.num_tokens)
+        return usage.get("prompt_tokens"), output
 
     def take_whole(self, document: dict[str, Any], now_s: float) -> None:
         """An answer in one piece. Its tokens are guessed from its bytes where the engine does not
@@ -68,6 +71,7 @@ class Relay:
     def __init__(self, passed: Passed, pace: Pace, translator: OllamaStream | None = None, *,
                  keep_usage: bool) -> None:
         self.passed = passed
+        self.fault: Exception | None = None
         self._pace = pace
         self._translator = translator
         self._keep_usage = keep_usage
@@ -75,16 +79,30 @@ class Relay:
         self._alike: _Alike | None = None
 
     def feed(self, chunk: bytes, now_s: float, *, at_end: bool = False) -> bytes:
-        """What of the stream may go to the client with these bytes of the engine's. Raises
-        ValueError where they are no stream of events."""
-        passed, splitter = self.passed, self._splitter
+        """What of the stream may go to the client with these bytes of the engine's: all that came
+        before a ``fault``, if one came."""
+        passed = self.passed
         before = passed.num_tokens
+        out: list[bytes] = []
+        try:
+            self._relay(chunk, out, at_end=at_end)
+        except (ValueError, TypeError, AttributeError) as error:
+            self.fault = error
+        if passed.num_tokens > before:
+            if passed.first_token_s is None:
+                passed.first_token_s = now_s
+            passed.last_token_s = now_s
+            self._pace.pass_tokens(before, passed.num_tokens, now_s)
+        return b"".join(out)
+
+    def _relay(self, chunk: bytes, out: list[bytes], *, at_end: bool) -> None:
+        """Puts ``out`` what may go on. Raises ValueError, TypeError and AttributeError."""
+        passed, splitter = self.passed, self._splitter
         if self._translator is not None:
             chunk = self._translator.feed(chunk)
             if at_end:
                 chunk += self._translator.close()
         splitter.add(chunk)
-        out: list[bytes] = []
         while True:
             if self._alike is not None:
                 num_events, num_bytes = self._alike.run(splitter.rest)
@@ -98,12 +116,6 @@ class Relay:
                 out.append(event)
         if at_end and (rest := splitter.close()).strip() and self._passes(rest):
             out.append(rest)
-        if passed.num_tokens > before:
-            if passed.first_token_s is None:
-                passed.first_token_s = now_s
-            passed.last_token_s = now_s
-            self._pace.pass_tokens(before, passed.num_tokens, now_s)
-        return b"".join(out)
 
     def _passes(self, event: bytes) -> bool:
         if event[:7] != b"data: {":
@@ -178,7 +190,9 @@ def _is_plain(text: bytes) -> bool:
 
 
 def _alike(event: bytes, choice: dict[str, Any]) -> _Alike | None:
-    """Events like this one; None where it is not plain to see where its text is."""
+    """Events like this one; None where it is not plain to see where its text is, or its end."""
+    if not event.endswith(b"\n"):
+        return None
     delta = choice.get("delta")
     text, name = (choice.get("text"), b"text") if delta is None else (delta.get("content"),
                                                                       b"content")

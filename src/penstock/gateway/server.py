@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -20,6 +20,7 @@ from penstock.engine.http import errors_told, json_response, listening
 from penstock.engine.live.of_fleet import facts_of
 from penstock.engine.live.watch import Watcher
 from penstock.fleet.values import Fleet
+from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
 from penstock.gateway.ask import Offer
 from penstock.gateway.choice import Chooser
 from penstock.gateway.decision_log import DecisionLog
@@ -68,7 +69,10 @@ def outlook_of(fleet: Fleet) -> Outlook:
     if fleet.gateway.forecasts is None:
         return Outlook()
     from penstock.predict.prompts.store import load_forecaster
-    return Outlook(load_forecaster(Path(fleet.gateway.forecasts)))
+    forecaster = load_forecaster(Path(fleet.gateway.forecasts))
+    return Outlook(forecaster, {
+        model.spec.name: model.quality for model in fleet.models
+        if model.spec.name in forecaster.models and not forecaster.judges(model.spec.name)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +88,19 @@ NO_KEYS = Access()
 
 
 class Gateway:
-    """OpenAI's API over a fleet's engines."""
+    """OpenAI's API over a fleet's ``engines``."""
 
-    def __init__(self, front: Front, engines: Engines, router: Router, outlook: Outlook,
+    def __init__(self, fleet: Fleet, front: Front, router: Router, outlook: Outlook,
                  session: aiohttp.ClientSession, tracing: Tracing, limits: Limits,
                  on_bug: Callable[[str], None], log: DecisionLog | None = None) -> None:
+        self._routed = _routed(fleet)
         self._front = front
-        self._engines = engines
+        self.engines = Engines(facts_of(fleet))
         self._limits = limits
         self._metrics = GatewayMetrics()
         self._metrics.add(TenantMetrics(front))
         self._tally = Tally(front.offer.classes.values())
-        self._chooser = Chooser(engines, router)
+        self._chooser = Chooser(self.engines, router)
         self._proxy = Proxy(self._chooser, outlook, session, self._metrics, self._tally, tracing,
                             limits, time.monotonic, time.time, log)
         self._on_bug = on_bug
@@ -128,9 +133,11 @@ class Gateway:
             raise InputError("replicas: none has endpoints any more")
         house = house_of(fleet, self._limits)
         self._front.adopt(house)
-        change = self._engines.adopt(facts)
+        change = self.engines.adopt(facts)
         self._tally.adopt(house.offer.classes.values())
-        self._chooser.use(router)
+        if (routed := _routed(fleet)) != self._routed:  # otherwise it keeps what it has learnt
+            self._routed = routed
+            self._chooser.use(router)
         said = [*(f"{url} is new" for url in change.added),
                 *(f"{url} is being drained" for url in change.removed)]
         return "; ".join(said) or "the same engines"
@@ -169,16 +176,13 @@ class Gateway:
         self._front.administrator(http.headers, http.remote)
         now_s = time.monotonic()
         self._metrics.waiting.set(self._proxy.room.num_waiting)
-        for engine in self._chooser.engines:
-            self._metrics.in_flight.labels(engine.facts.url).set(len(engine.in_flight))
-            self._metrics.available.labels(engine.facts.url).set(
-                engine.unavailable(now_s) is None)
+        self._metrics.show(self.engines, now_s)
         return web.Response(body=self._metrics.text(), headers={
             "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _status(self, http: web.Request) -> web.Response:
         self._front.administrator(http.headers, http.remote)
-        return json_response(status_document(self._engines, self._proxy.room, self._tally,
+        return json_response(status_document(self.engines, self._proxy.room, self._tally,
                                              self._front, time.monotonic()))
 
     async def _show(self, _: web.Request) -> web.Response:
@@ -200,10 +204,10 @@ class Gateway:
         if not isinstance(drain, bool):
             raise GatewayError(400, 'expected {"url": ENGINE, "drain": true or false}',
                                "invalid_value")
-        found = [one for one in self._engines
-                 if one.facts.url == url and not self._engines.leaving(one)]
+        found = [one for one in self.engines
+                 if one.facts.url == url and not self.engines.leaving(one)]
         if not found:
-            urls = [one.facts.url for one in self._engines]
+            urls = [one.facts.url for one in self.engines]
             raise GatewayError(404, f"no engine {str(url)[:200]!r}{nearest(str(url)[:200], urls)}",
                                "not_found", "url")
         for engine in found:
@@ -216,7 +220,7 @@ class Gateway:
         found = self._chooser.find(http.match_info["id"])
         if found is None or own not in (None, found.tenant):
             raise GatewayError(404, "no such decision among the last ones", "not_found")
-        return json_response(found.document())
+        return json_response(found.document(for_tenant=own is not None))
 
     async def _spend(self, http: web.Request) -> web.Response:
         own = self._front.own(http.headers, http.remote)
@@ -235,18 +239,19 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                   ) -> AsyncIterator[tuple[str, Engines]]:
     """A gateway that listens: its URL and its engines. Stops on leaving. Raises InputError where
     nobody can listen, or anybody could ask."""
-    engines, outlook = Engines(facts_of(fleet)), outlook_of(fleet)
+    outlook = outlook_of(fleet)
     # Answers go on as they came: nothing is unpacked, no cookie is kept.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
                                      cookie_jar=aiohttp.DummyCookieJar(),
                                      skip_auto_headers=_NOT_NEEDED) as session, front_desk(
             house_of(fleet, limits), access.ledger_url, on_bug) as front:
         _check_door(front, host, access, on_bug)
+        gateway = Gateway(fleet, front, router, outlook, session, tracing, limits, on_bug, log)
+        engines = gateway.engines
         watcher = Watcher(engines, session, time.monotonic)
         await watcher.look()
         if prices is not None:
             prices.state_of = front.budget_state
-        gateway = Gateway(front, engines, router, outlook, session, tracing, limits, on_bug, log)
         work: list[Work] = [watcher.run, partial(keep, engines, time.monotonic, on_bug)]
         if reload is not None:
             work.append(FleetWatch(reload, gateway.adopt, on_bug).run)
@@ -276,6 +281,11 @@ async def _background(work: Iterable[Work], on_bug: Callable[[str], None]) -> As
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
+
+
+def _routed(fleet: Fleet) -> Fleet:
+    """What of a fleet its router goes by."""
+    return replace(fleet, gateway=NO_GATEWAY_OPTIONS)
 
 
 def _check_door(front: Front, host: str, access: Access, note: Callable[[str], None]) -> None:

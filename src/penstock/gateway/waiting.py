@@ -66,7 +66,7 @@ class WaitingRoom:
             self._num_gone += 1
             raise _refused(f"it waited {most_s:g} s for its turn", "deadline", expected_s) from None
         except asyncio.CancelledError:
-            if place.cancelled():
+            if place.cancelled() or place.exception() is not None:
                 self._num_gone += 1
             else:
                 self.leave()  # the place came in the same moment; another may have it

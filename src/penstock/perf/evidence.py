@@ -26,10 +26,14 @@ class Evidence:
         return all(value <= most for value, most in zip(features, self.largest, strict=True))
 
     def step_time(self, features: StepFeatures, total_s: float, parts: dict[str, float],
-                  bound_s: float = 0.0) -> StepTime:
-        """``total_s`` with its 95 % interval, whose low end is never under ``bound_s``."""
-        inside = self.covers(features)
+                  bound_s: float = 0.0, left: str = "") -> StepTime:
+        """``total_s`` with its 95 % interval, whose low end is never under ``bound_s``.
+
+        ``left`` says where the answer left its data, which counts as extrapolation, too.
+        """
+        inside = self.covers(features) and not left
         error = self.p95_error if inside else 2.0 * self.p95_error
         return StepTime(total_s=total_s, low_s=max(bound_s, total_s / (1.0 + error)),
-                        high_s=total_s * (1.0 + error), parts=parts, source=self.source,
+                        high_s=total_s * (1.0 + error), parts=parts,
+                        source=f"{self.source}; beyond the table: {left}" if left else self.source,
                         extrapolated=not inside)

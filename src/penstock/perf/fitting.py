@@ -125,7 +125,7 @@ def fit_form(table: StepTable, form: str) -> FittedStepTime:
             table.context_tokens, table.seconds, start)
         return KneeStepTime(floor, knee_token, sharpness, token, decode_seq, work, context,
                             evidence)
-    return _fit_tabulated(table, evidence)
+    return fit_tabulated(table, _knots(table.prefill_tokens + table.decode_seqs))
 
 
 def _linear_design(table: StepTable) -> NDArray[np.float64]:
@@ -133,10 +133,13 @@ def _linear_design(table: StepTable) -> NDArray[np.float64]:
                             table.decode_seqs, table.context_tokens])
 
 
-def _fit_tabulated(table: StepTable, evidence: Evidence) -> TabulatedStepTime:
-    """One non-negative fit: the curve's rises between knots are coefficients like the others."""
+def fit_tabulated(table: StepTable, knots: Column) -> TabulatedStepTime:
+    """Fit a curve with these knots; like ``fit_form``, it states no error yet.
+
+    One non-negative fit: the curve's rises between knots are coefficients like the others.
+    """
+    evidence = Evidence(table.source, 0.0, 0.0, table.largest)
     tokens = table.prefill_tokens + table.decode_seqs
-    knots = _knots(tokens)
     widths = np.diff(knots)
     rises = np.clip(tokens[:, None] - knots[:-1], 0.0, widths) / widths
     design = np.column_stack([np.ones(len(table)), rises, table.decode_seqs,

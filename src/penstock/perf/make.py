@@ -30,8 +30,10 @@ def make_step_time(spec: Mapping[str, Any] | str | None, model: ModelSpec,
 
     A name is ``roofline``, a published model, or a saved file (relative to ``base``). A mapping has
     ``kind`` (or ``name``) with that kind's own keys: ``host_overhead_s`` for roofline,
-    ``coefficients`` and ``evidence`` for linear, knee, niyama and tabulated, ``path`` for file; and
-    ``factor``, which multiplies every duration. Raises InputError that names what is wrong.
+    ``coefficients`` and ``evidence`` for linear, knee, niyama and tabulated, ``path`` for file,
+    ``path`` (a folder of kernel tables), ``system``, ``backend``, ``version``, ``exact`` and
+    ``host_overhead_s`` for kernels; and ``factor``, which multiplies every duration. Raises
+    InputError that names what is wrong.
     """
     if spec is None:
         spec = "roofline"
@@ -42,13 +44,29 @@ def make_step_time(spec: Mapping[str, Any] | str | None, model: ModelSpec,
     factor = _positive(options.pop("factor", 1.0), "step_time: factor")
 
     def roofline(options: dict[str, Any]) -> StepTimeModel:
-        host_s = options.pop("host_overhead_s", HOST_OVERHEAD_S)
-        if isinstance(host_s, bool) or not isinstance(host_s, int | float) or host_s < 0.0:
-            raise InputError(f"step_time: host_overhead_s is {host_s!r}; expected seconds >= 0")
         return roofline_step_time(model, accelerator, parallelism, precision, kv_precision,
-                                  host_overhead_s=float(host_s))
+                                  host_overhead_s=_host_overhead_s(options))
 
-    made = _make(str(kind), options, roofline, Path(base))
+    def kernels(options: dict[str, Any]) -> StepTimeModel:
+        from penstock.perf.kernels.from_files import (
+            compact_step_time,
+            composed_step_time,
+            kernel_choice,
+        )
+
+        if "path" not in options:
+            raise InputError("step_time: kind kernels needs path, a folder of kernel tables")
+        names = {name: str(options.pop(name)) for name in ("system", "backend", "version")
+                 if options.get(name) is not None}
+        exact = options.pop("exact", False)
+        if not isinstance(exact, bool):
+            raise InputError(f"step_time: exact is {exact!r}; expected true or false")
+        choice = kernel_choice(Path(base) / str(options.pop("path")), model, accelerator,
+                               parallelism, precision, kv_precision,
+                               host_overhead_s=_host_overhead_s(options), **names)
+        return composed_step_time(choice) if exact else compact_step_time(choice).model
+
+    made = _make(str(kind), options, {"roofline": roofline, "kernels": kernels}, Path(base))
     if options:
         key = next(iter(options))
         raise InputError(f"step_time: unknown key {key!r} for {kind}"
@@ -57,9 +75,10 @@ def make_step_time(spec: Mapping[str, Any] | str | None, model: ModelSpec,
 
 
 def _make(kind: str, options: dict[str, Any],
-          roofline: Callable[[dict[str, Any]], StepTimeModel], base: Path) -> StepTimeModel:
-    if kind == "roofline":
-        return roofline(options)
+          derived: Mapping[str, Callable[[dict[str, Any]], StepTimeModel]],
+          base: Path) -> StepTimeModel:
+    if kind in derived:
+        return derived[kind](options)
     if kind in published_names():
         return published_step_time(kind)
     if kind in KINDS and "coefficients" in options:
@@ -78,15 +97,24 @@ def _make(kind: str, options: dict[str, Any],
         return load_step_time(base / str(options.pop("path")))
     if kind.endswith(_FILE_ENDINGS):
         return load_step_time(base / kind)
-    valid = ("roofline", "file", *KINDS, *published_names())
+    valid = (*derived, "file", *KINDS, *published_names())
     raise InputError(f"step_time: {kind!r} is unknown{nearest(kind, valid)}")
 
 
 def _keys_of(kind: str) -> tuple[str, ...]:
-    own: dict[str, tuple[str, ...]] = {"roofline": ("host_overhead_s",), "file": ("path",)}
+    own: dict[str, tuple[str, ...]] = {
+        "roofline": ("host_overhead_s",), "file": ("path",),
+        "kernels": ("path", "system", "backend", "version", "exact", "host_overhead_s")}
     if kind in KINDS:
         own[kind] = ("coefficients", "evidence")
     return ("kind", "name", "factor", *own.get(kind, ()))
+
+
+def _host_overhead_s(options: dict[str, Any]) -> float:
+    host_s = options.pop("host_overhead_s", HOST_OVERHEAD_S)
+    if isinstance(host_s, bool) or not isinstance(host_s, int | float) or host_s < 0.0:
+        raise InputError(f"step_time: host_overhead_s is {host_s!r}; expected seconds >= 0")
+    return float(host_s)
 
 
 def _positive(value: Any, where: str) -> float:

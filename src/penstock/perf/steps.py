@@ -62,7 +62,8 @@ class StepTable:
 
 
 def read_steps(path: Path | str, duration: str | None = None) -> StepTable:
-    """Read a CSV (``.csv``, ``.csv.gz``), a Parquet file or a JSON-lines journal (``.jsonl``).
+    """Read a CSV (``.csv``, ``.csv.gz``), a Parquet file, a JSON-lines journal (``.jsonl``) or the
+    folder of a profile.
 
     A table needs prefill tokens, decode sequences, a decode context and a duration; the attention
     work is computed from the prompts' past tokens when it has no column. ``duration`` names the
@@ -70,6 +71,11 @@ def read_steps(path: Path | str, duration: str | None = None) -> StepTable:
     the latter. Columns ``decode_ctx_sum`` count the context before the step.
     """
     path = Path(path)
+    if path.is_dir():
+        from penstock.perf.profiles.folder import read_profile
+        from penstock.perf.profiles.summary import profile_steps
+
+        return profile_steps(read_profile(path))
     try:
         if path.suffix == ".parquet":
             columns = _read_parquet(path)

@@ -133,6 +133,8 @@ def test_a_header_that_makes_no_sense_is_named(headers, status, param, said) -> 
     ({"model": "smal"}, 404, "model", "did you mean 'small'?"),
     ({"model": []}, 400, "model", "expected a name, found a list"),
     ({"max_tokens": 1.5}, 400, "max_tokens", "at least 1, found 1.5"),
+    ({"n": "3"}, 400, "n", "a whole number, found '3'"), ({"n": 3.0}, 400, "n", "found 3.0"),
+    ({"best_of": True}, 400, "best_of", "a whole number, found true"),
     ({"stream": 1}, 400, "stream", "true or false, found 1")])
 def test_a_field_that_makes_no_sense_is_named(body, status, param, said) -> None:
     error = refused(body)
@@ -157,7 +159,11 @@ def test_what_a_tenant_may_not_use_is_refused() -> None:
     ({"model": "small", "max_tokens": 10}, 10), ({"model": "small", "max_tokens": 10**9}, 1000),
     ({"model": "small"}, 1000), ({"model": "auto"}, 4000),
     ({"model": "small", "max_tokens": 10, "n": 3}, 30),
-    ({"model": "small", "max_tokens": 10, "n": "3"}, 10),
+    ({"model": "small", "max_tokens": 10, "n": None, "best_of": -3}, 10),
+    ({"model": "small", "max_tokens": 90, "max_completion_tokens": 1}, 90),
+    ({"model": "small", "max_tokens": 1, "max_completion_tokens": 90}, 90),
+    ({"model": "small", "max_completion_tokens": 1, "messages": []}, 1),
+    ({"model": "small", "max_completion_tokens": 1, "prompt": "x"}, 1000),
     ({"model": "small", "max_tokens": 10, "n": 2, "best_of": 4, "prompt": ["a", "b"]}, 80),
     ({"model": "small", "max_tokens": 10, "prompt": [1, 2, 3]}, 10),
     ({"model": "small", "max_tokens": 10, "prompt": [[1, 2], [3]]}, 20),

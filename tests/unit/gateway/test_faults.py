@@ -11,6 +11,8 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
 import aiohttp
+import aiohttp.web
+import orjson
 
 import odd_engines as odd
 from penstock.gateway.answers import DECISION_HEADER
@@ -68,6 +70,42 @@ def test_after_it_the_client_hears_that_this_is_not_the_end(fault) -> None:
     assert (engine.num_served, engine.num_failed, len(engine.in_flight)) == (0, 1, 0)
 
 
+@pytest.mark.parametrize("last", [b"", odd.TOKENS[3][:20], b"data: {not json\n\n"])
+def test_what_came_together_with_the_break_is_passed_on_as_it_is_counted(last) -> None:
+    async def breaks(request):
+        response = await odd.begun(request)
+        await response.write(odd.TOKENS[0])
+        await asyncio.sleep(0.005)
+        await response.write(odd.TOKENS[1] + odd.TOKENS[2] + last)
+        return response
+
+    async def work(session, engines):
+        _, text, name = await ask(session, stream=True)
+        async with session.get(f"/v1/penstock/decisions/{name}") as answer:
+            return text, (await answer.json())["outcome"]
+
+    text, outcome = odd.before([breaks], work)
+    assert re.findall(r"t\d", text) == ["t0", "t1", "t2"]
+    assert text.count('"error"') == 1
+    assert (outcome["outcome"], outcome["output_tokens"]) == ("broken", 3)
+
+
+def test_an_engine_that_does_not_hang_up_after_the_last_word_has_said_it() -> None:
+    async def holds(request):
+        response = await odd.begun(request)
+        await response.write(odd.TOKENS[0] + odd.END)
+        await asyncio.sleep(600)
+        return response
+
+    async def work(session, engines):
+        _, text, _ = await ask(session, stream=True)
+        return text, await outcomes(session), engines[0].num_failed
+
+    text, ended, num_failed = odd.before([holds], work)
+    assert text.endswith("data: [DONE]\n\n")
+    assert (ended, num_failed) == ({"finished": 1}, 0)
+
+
 @pytest.mark.parametrize(("fault", "status", "code"), [
     (odd.killed_at_once, 502, "engines_failed"), (odd.hangs, 502, "engines_failed"),
     (odd.garbage, 502, "engines_failed"), (odd.too_many, 429, "engines_busy"),
@@ -75,12 +113,50 @@ def test_after_it_the_client_hears_that_this_is_not_the_end(fault) -> None:
 def test_with_no_other_engine_the_reason_is_told(fault, status, code) -> None:
     async def work(session, engines):
         async with session.post("/v1/completions", json=ASK) as answer:
+            name = answer.headers[DECISION_HEADER]
+            async with session.get(f"/v1/penstock/decisions/{name}") as decision:
+                assert (await decision.json())["outcome"]["outcome"] == "failed"
             return (answer.status, (await answer.json())["error"]["code"],
                     answer.headers.get("Retry-After")), await outcomes(session)
 
     found, ended = odd.before([fault], work)
     assert found == (status, code, "7" if status == 429 else None)
     assert ended == {"failed": 1}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_engine_that_counts_nonsense_spoils_no_sums(stream) -> None:
+    usage = {"prompt_tokens": True, "completion_tokens": 2**64 - 1}
+
+    async def boasts(request):
+        if not stream:
+            return aiohttp.web.json_response({**odd.WHOLE, "usage": usage})
+        response = await odd.begun(request)
+        await response.write(odd.TOKENS[0] + odd.END.replace(
+            b'{"prompt_tokens":3,"completion_tokens":5}', orjson.dumps(usage)))
+        return response
+
+    async def work(session, engines):
+        for _ in range(2):
+            assert (await ask(session, stream=stream))[0] == 200
+        async with session.get("/v1/penstock/status") as answer:
+            assert answer.status == 200
+            return (await answer.json())["classes"][0]["output_tokens"]
+
+    assert odd.before([boasts], work) == (2 if stream else 0)
+
+
+@pytest.mark.parametrize("kind", ["gzip", "deflate"])
+def test_a_body_that_cannot_be_unpacked_is_the_clients_fault(kind) -> None:
+    async def work(session, engines):
+        async with session.post("/v1/completions", data=b'{"prompt": "x"}',
+                                headers={"Content-Encoding": kind}, compress=None) as answer:
+            return answer.status, (await answer.json())["error"]["message"]
+
+    notes: list[str] = []
+    status, said = odd.before([odd.well], work, notes=notes)
+    assert (status, notes) == (400, [])
+    assert "cannot be read" in said
 
 
 def test_clients_who_leave_leave_nothing_behind() -> None:

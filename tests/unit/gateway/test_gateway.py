@@ -336,5 +336,6 @@ def test_a_confidential_request_goes_nowhere_else_whatever_the_policy() -> None:
             return outcomes
 
     (status, text), (other, _) = asyncio.run(run())
-    assert (status, other) == (503, 200)
+    assert (status, other) == (400, 200), "coming back is no use"
     assert "does not run in confidential mode" in text
+    assert '"needs_unmet"' in text

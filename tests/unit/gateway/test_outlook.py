@@ -3,6 +3,7 @@
 import asyncio
 import threading
 
+import numpy as np
 import orjson
 import pytest
 
@@ -14,9 +15,14 @@ from hypothesis import strategies as st
 from penstock.core.forecast import Forecast
 from penstock.core.request import NO_FORECASTS
 from penstock.core.slo import ServiceClass
+from penstock.fleet.load import parse_fleet
 from penstock.gateway.ask import ANYBODY, Offer, read_ask
 from penstock.gateway.outlook import BLOCK_BYTES, BudgetPrices, Outlook, opening, prompt_text
 from penstock.gateway.tenants.budgets import BudgetState
+from penstock.predict.embed.hashed import untrained_hashed
+from penstock.predict.prompts.forecaster import forecaster_of
+from penstock.predict.prompts.store import save_forecaster
+from small_fleet import FLEET
 
 OFFER = Offer({"chat": ServiceClass("chat")}, {"small": 10_000, "large": 40_000}, {})
 
@@ -141,3 +147,25 @@ def test_a_prompt_as_deep_as_a_client_likes_is_read() -> None:
         content = [{"content": content}]
     assert prompt_text({"messages": content, "prompt": ["first", {"text": "second"}]}) == \
         "first\nsecond\ndeep"
+
+
+def test_a_forecaster_that_saw_no_judged_answer_leaves_the_fleets_quality(tmp_path) -> None:
+    pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
+    from penstock.gateway.server import outlook_of
+
+    forecaster = forecaster_of(untrained_hashed(np.random.default_rng(0)),
+                               ["llama-3-8b", "qwen2.5-14b"])
+    for _ in range(5):
+        forecaster.observe("hello", "llama-3-8b", 20)
+        forecaster.observe("hello", "qwen2.5-14b", 30, quality=0.9)
+    save_forecaster(forecaster, tmp_path / "lengths.npz")
+    fleet = parse_fleet(FLEET, overrides={
+        "models": [{"name": "llama-3-8b", "quality": 0.8}, {"name": "qwen2.5-14b", "quality": 0.7}],
+        "replicas": [{"model": "llama-3-8b", "count": 1}],
+        "traffic[0].model": "llama-3-8b",
+        "gateway.forecasts": str(tmp_path / "lengths.npz")})
+    outlook = outlook_of(fleet)
+    found = asyncio.run(outlook.request(0, 0.0, ask_of("hello"))).forecasts
+    outlook.close()
+    assert (found["llama-3-8b"].quality, found["llama-3-8b"].quality_sd) == (0.8, 0.0)
+    assert found["qwen2.5-14b"].quality > 0.7

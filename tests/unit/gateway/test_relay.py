@@ -41,7 +41,10 @@ def relayed(pieces, keep_usage=False):
     passed = Passed()
     relay = Relay(passed, Pace(Slo(), 0.0), keep_usage=keep_usage)
     out = b"".join(relay.feed(piece, float(i)) for i, piece in enumerate(pieces))
-    return out + relay.feed(b"", 99.0, at_end=True), passed
+    out += relay.feed(b"", 99.0, at_end=True)
+    if relay.fault is not None:
+        raise relay.fault
+    return out, passed
 
 
 def cut(data, draw):
@@ -61,6 +64,16 @@ def test_every_event_goes_on_but_usage_nobody_asked_for(data, said, chat, keep, 
     assert out == stream if keep else out == stream.replace(counted, b"")
     assert passed.num_tokens == sum(1 for text in said if text)
     assert (passed.finish_reason, passed.usage, passed.done) == ("length", USAGE, True)
+
+
+def test_usage_of_long_ago_is_not_what_has_passed_since() -> None:
+    first = event(choice("a", True), "orjson", usage={"prompt_tokens": 3, "completion_tokens": 0})
+    more = [event(choice("b", True), "orjson")] * 4
+    assert relayed([first, *more])[1].delivered == (3, 5)
+    several = event(choice("abc", True), "orjson", usage={"completion_tokens": 9})
+    assert relayed([*more, several])[1].delivered == (None, 9), "of several tokens an event"
+    end = event(choice("", True, "stop"), "orjson", usage={"completion_tokens": 2})
+    assert relayed([*more, end])[1].delivered == (None, 2), "the engine has the last word"
 
 
 def test_usage_in_the_last_choice_stays_and_counts() -> None:
@@ -107,6 +120,23 @@ def test_what_is_no_stream_of_objects_is_an_error_or_nothing(wrong) -> None:
         return
     assert not passed.whole
     assert passed.num_tokens == 0
+
+
+@pytest.mark.parametrize("wrong", [b"data: {x\n\n", b"data: 3\n\n", b'data: {"choices": [3]}\n\n'])
+def test_what_came_before_a_fault_goes_on_and_counts(wrong) -> None:
+    one, passed = event(choice("a", True), "orjson"), Passed()
+    relay = Relay(passed, Pace(Slo(), 0.0), keep_usage=False)
+    assert relay.feed(one + one + one + wrong + one, 1.0) == 3 * one
+    assert isinstance(relay.fault, ValueError | AttributeError)
+    assert (passed.num_tokens, passed.first_token_s) == (3, 1.0)
+
+
+def test_a_token_has_come_when_its_event_is_over() -> None:
+    told = b": hello\n" + event(choice("a", True), "orjson")
+    begun = event(choice("b", True), "orjson").rstrip(b"\n")
+    relay = Relay(Passed(), Pace(Slo(), 0.0), keep_usage=False)
+    assert relay.feed(told + begun, 1.0) == told
+    assert relay.passed.num_tokens == 1
 
 
 def test_moments_are_those_of_tokens() -> None:

@@ -237,6 +237,38 @@ def test_a_changed_file_changes_the_fleet_while_requests_go_on(tmp_path) -> None
     assert "the gateway goes on with the fleet that it had" in notes[2]
 
 
+class Another(LeastLoaded):
+    """A router that can be told from the first one."""
+
+    def route(self, request, replicas, now_s):
+        return super().route(request, replicas, now_s)._replace(terms={"another": 1.0})
+
+
+def test_the_router_stays_where_nothing_changed_that_it_goes_by(tmp_path) -> None:
+    path, notes = tmp_path / "fleet.yaml", []
+
+    async def run():
+        async with odd.engine(odd.well) as one:
+            changes = [{}, {"gateway.aliases": {"quick": {"deadline_s": 3}}},
+                       {"models": [{"name": "llama-3-8b", "quality": 0.5}]}]
+            path.write_text("0")
+            reload = Reload(path, lambda: odd.fleet_of([one], **changes[int(path.read_text())]),
+                            lambda _: Another())
+            async with odd.gateway([one], notes=notes, reload=reload) as (
+                    url, _), aiohttp.ClientSession(url) as session:
+                found = []
+                for number in range(3):
+                    path.write_text(str(number) + number * " ")
+                    await until(lambda number=number: len(notes) >= number)
+                    async with session.post("/v1/completions", json=ASK) as answer:
+                        name = answer.headers["X-Penstock-Decision"]
+                    async with session.get(f"/v1/penstock/decisions/{name}") as answer:
+                        found.append("another" in (await answer.json())["terms"])
+                return found
+
+    assert asyncio.run(asyncio.wait_for(run(), 60)) == [False, False, True]
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of POSIX")
 def test_a_hangup_reads_the_file_again(tmp_path) -> None:
     file, notes = File(tmp_path / "fleet.yaml"), []

@@ -1,6 +1,7 @@
 """Who gets a place, in which order, and who is told to come back."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -152,3 +153,21 @@ def test_who_leaves_the_room_leaves_no_hole() -> None:
         return room.num_in_flight, room.num_waiting
 
     assert run(work) == (0, 0)
+
+
+def test_who_leaves_when_its_time_is_over_gives_back_no_place_it_never_had() -> None:
+    async def work():
+        room = WaitingRoom(1, 5, Clock())
+        await room.enter(1, NO_HURRY)
+        late = asyncio.create_task(room.enter(1, Slo(ttft_s=0.01)))
+        await settled()
+        # In the same turn of the loop, and behind it: the task has not heard of its time's end.
+        asyncio.get_running_loop().call_later(0.01, late.cancel)
+        time.sleep(0.02)
+        with pytest.raises((asyncio.CancelledError, GatewayError)):
+            await late
+        assert (room.num_in_flight, room.num_waiting) == (1, 0)
+        room.leave()
+        return room.num_in_flight
+
+    assert run(work) == 0

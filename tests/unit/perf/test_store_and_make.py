@@ -1,14 +1,19 @@
 """Models as documents, and the one function that makes them from a fleet file."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
+from kernel_tables import CHIP, write_tables
+from kernel_tables import MODEL as TOY_MODEL
 from penstock.core.errors import InputError
-from penstock.core.hardware import Accelerator
+from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.step import StepFeatures
 from penstock.perf.calibration import BiasedStepTime
 from penstock.perf.evidence import NO_LIMIT, Evidence
+from penstock.perf.kernels.compose import KernelStepTime
 from penstock.perf.knee import KneeStepTime
 from penstock.perf.linear import LinearStepTime
 from penstock.perf.make import make_step_time
@@ -131,3 +136,64 @@ def test_roofline_takes_its_host_overhead():
 def test_bad_specs_name_what_is_wrong(spec, message):
     with pytest.raises(InputError, match=message):
         make(spec)
+
+
+def test_kernel_tables_are_read_beside_the_fleet_file(tmp_path):
+    write_tables(tmp_path / "tables")
+    spec = {"kind": "kernels", "path": "tables", "host_overhead_s": 0.001}
+    model = make_step_time(spec, TOY_MODEL, CHIP, base=tmp_path)
+    assert isinstance(model, TabulatedStepTime)
+    exact = make_step_time(spec | {"exact": True}, TOY_MODEL, CHIP, base=tmp_path)
+    assert isinstance(exact, KernelStepTime)
+    assert exact.host_s == 0.001
+    step = (300, 45_000.0, 20, 20_000)
+    assert model.seconds(*step) == pytest.approx(exact.seconds(*step), rel=0.05)
+    named = make_step_time(spec | {"system": "toy", "backend": "vllm", "version": "1.0"},
+                           TOY_MODEL, CHIP, base=tmp_path)
+    assert named == model
+
+
+def test_models_of_tables_are_made_once_for_each_question(tmp_path):
+    spec = {"kind": "kernels", "path": str(write_tables(tmp_path))}
+    one = make_step_time(spec, TOY_MODEL, CHIP)
+    assert make_step_time(spec, TOY_MODEL, replace(CHIP)) is one
+    slower = replace(CHIP, bandwidth_bytes_per_s=CHIP.bandwidth_bytes_per_s / 100)
+    assert make_step_time(spec, TOY_MODEL, slower).seconds(0, 0.0, 1, 1) > one.seconds(0, 0.0, 1, 1)
+    assert make_step_time(spec, TOY_MODEL, CHIP, parallelism=Parallelism(2)) != one
+
+
+def test_a_table_that_changes_is_read_again(tmp_path):
+    spec = {"kind": "kernels", "path": str(write_tables(tmp_path))}
+    spec["exact"] = True
+    before = make_step_time(spec, TOY_MODEL, CHIP)
+    write_tables(tmp_path, change=lambda _, ms: 2.123 * ms)
+    after = make_step_time(spec, TOY_MODEL, CHIP)
+    assert after.matrices.at(64) == pytest.approx(2.123 * before.matrices.at(64))
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"path": None}, "needs path, a folder of kernel tables"),
+    ({"path": "none"}, "no such folder"),
+    ({"sistem": "toy"}, "unknown key 'sistem' for kernels; did you mean 'system'"),
+    ({"system": "tay"}, "did you mean 'toy'"),
+    ({"host_overhead_s": "x"}, "host_overhead_s is 'x'"),
+    ({"exact": "yes"}, "exact is 'yes'; expected true or false")])
+def test_bad_kernel_specs_name_what_is_wrong(tmp_path, changes, message):
+    write_tables(tmp_path / "tables")
+    spec = {"kind": "kernels", "path": "tables"} | changes
+    with pytest.raises(InputError, match=message):
+        make_step_time({k: v for k, v in spec.items() if v is not None}, TOY_MODEL, CHIP,
+                       base=tmp_path)
+
+
+def test_a_system_is_found_by_the_accelerators_family(tmp_path):
+    write_tables(tmp_path)
+    write_tables(tmp_path, system="b7_sxm")
+    assert isinstance(make_step_time({"kind": "kernels", "path": str(tmp_path)}, TOY_MODEL, CHIP),
+                      TabulatedStepTime)
+    with pytest.raises(InputError, match="no system fits a100-80gb; name it with system; expected "
+                                         "one of: b7_sxm, toy"):
+        make({"kind": "kernels", "path": str(tmp_path)})
+    write_tables(tmp_path, system="toy_pcie")
+    with pytest.raises(InputError, match=r"2 systems fit toy-40gb.*toy, toy_pcie"):
+        make_step_time({"kind": "kernels", "path": str(tmp_path)}, TOY_MODEL, CHIP)

@@ -8,7 +8,7 @@ from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator
 from penstock.core.prediction import Prediction
 from penstock.experiment.estimate.configurations import possible
-from penstock.perf.fingerprint.estimator import Estimate, Estimator
+from penstock.perf.fingerprint.estimator import Estimate, Estimates
 from penstock.perf.fingerprint.physics import Subject, width_of
 from penstock.policy.place.intent import Candidate
 from penstock.policy.place.protocol import Placer
@@ -19,11 +19,13 @@ NOTHING = Prediction(0.0, 0.0, 0.0, 1.0, "not estimated")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A model to be run: answers of so many tokens, so many at once."""
+    """A model to be run: answers of so many tokens, so many at once, to prompts as long as those of
+    the fingerprints where nothing else is said."""
 
     model: str
     output_tokens: int
     batch: int = 1
+    prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Options:
     placements: Mapping[Configuration, Placement]
 
 
-def options(estimator: Estimator, ask: Ask, devices: Iterable[Device], placer: Placer,
+def options(estimator: Estimates, ask: Ask, devices: Iterable[Device], placer: Placer,
             accuracy: Mapping[tuple[str, str, str], float]) -> Options:
     """What could be chosen on these devices. Raises InputError for a model that has no
     fingerprints."""
@@ -51,7 +53,8 @@ def options(estimator: Estimator, ask: Ask, devices: Iterable[Device], placer: P
     for configuration in possible(subject, estimator.cuts, ask.model, len(found)):
         known = accuracy.get((ask.model, configuration.precision, configuration.kv_precision))
         try:
-            estimate = estimator.estimate(ask.model, configuration, ask.output_tokens, ask.batch)
+            estimate = estimator.estimate(ask.model, configuration, ask.output_tokens, ask.batch,
+                                          ask.prompt_tokens)
         except InputError as error:
             candidates.append(Candidate(configuration, NOTHING, NOTHING, known,
                                         refused=f"not estimated: {error}"))
@@ -69,14 +72,17 @@ def options(estimator: Estimator, ask: Ask, devices: Iterable[Device], placer: P
 
 def footprint_of(subject: Subject, model: str, configuration: Configuration,
                  estimate: Estimate) -> Footprint:
-    """How the estimated memory lies on devices: layers by their weights, the rest evenly. The high
-    end of the interval is taken, so that what is placed fits."""
-    spread, layers = configuration.parallelism, subject.model.num_layers
+    """How the estimated memory lies on devices: layers by their weights, embedding and head (16
+    bits) on the first and the last stage, the rest evenly. The high end of the interval is taken,
+    so that what is placed fits."""
+    model_spec, spread = subject.model, configuration.parallelism
     layer_bytes = subject.layer_params * width_of(configuration.precision) / spread.tensor
-    rest = estimate.memory_bytes.high / spread.num_accelerators - layer_bytes * layers \
-        / spread.pipeline
-    return Footprint(model, layers, spread.tensor, spread.pipeline,
-                     max(1, round(layer_bytes)), fixed_bytes=max(0, round(rest)))
+    matrix_bytes = 2.0 * model_spec.vocab_size * model_spec.hidden_size / spread.tensor
+    known = spread.tensor * (model_spec.num_layers * layer_bytes + 2.0 * matrix_bytes)
+    rest = (estimate.memory_bytes.high - known) / spread.num_accelerators
+    return Footprint(model, model_spec.num_layers, spread.tensor, spread.pipeline,
+                     max(1, round(layer_bytes)), round(matrix_bytes), round(matrix_bytes),
+                     max(0, round(rest)))
 
 
 def _candidate(configuration: Configuration, estimate: Estimate, accelerator: Accelerator,

@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.core.configuration import Configuration
+from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
 from penstock.core.units import GIB
 from penstock.perf.fingerprint.cuts import Cuts
-from penstock.perf.fingerprint.estimator import Estimate, Estimator
-from penstock.perf.fingerprint.physics import Subject
+from penstock.perf.fingerprint.estimator import Estimate, Estimates
+from penstock.perf.fingerprint.physics import Subject, indivisible
 from penstock.perf.profiles.csv_rows import CsvRow, csv_rows
 from penstock.perf.profiles.maveriq import KV_PRECISIONS, PRECISIONS
 
 COLUMNS = ("Model", "TP", "PP", "DTYPE", "INT8_KV_Cache", "Output_Lenght", "Batch_Size")
+PROMPT_COLUMN = "Prompt_Tokens"
+"""May be there as well: prompts of another length than the fingerprints'."""
+
 RESULTS = ("latency_s", "latency_low_s", "latency_high_s", "memory_gib", "memory_low_gib",
            "memory_high_gib")
 
@@ -28,6 +32,7 @@ class Question:
     configuration: Configuration
     output_tokens: int
     batch: int
+    prompt_tokens: int | None = None
     cells: tuple[str, ...] = ()
     where: str = ""
 
@@ -45,6 +50,7 @@ def _question(row: CsvRow) -> Question:
         Configuration(spread, row.choice("DTYPE", PRECISIONS),
                       row.choice("INT8_KV_Cache", KV_PRECISIONS)),
         row.whole("Output_Lenght"), row.whole("Batch_Size"),
+        row.whole(PROMPT_COLUMN) if row.has(PROMPT_COLUMN) else None,
         tuple(row.text(column) for column in COLUMNS), row.where)
 
 
@@ -63,26 +69,26 @@ def write_answers(path: Path, questions: list[Question], answers: list[Estimate]
 def possible(subject: Subject, cuts: Cuts, model: str,
              num_accelerators: int) -> Iterator[Configuration]:
     """Every configuration of a model on so many accelerators in the precisions that fingerprints
-    were made in: ranks divide its heads, each stage has a layer."""
+    were made in: ranks can share its layers, each stage has one."""
     precisions = dict.fromkeys((key.precision, key.kv_precision) for key in cuts.keys
                                if key.model == model)
     for precision, kv_precision in precisions:
         for tensor in range(1, num_accelerators + 1):
-            if subject.model.num_heads % tensor:
+            if indivisible(subject.model, tensor):
                 continue
             for pipeline in range(1, min(num_accelerators // tensor,
                                          subject.model.num_layers) + 1):
                 yield Configuration(Parallelism(tensor, pipeline), precision, kv_precision)
 
 
-def answered(estimator: Estimator, questions: list[Question]) -> list[Estimate]:
+def answered(estimator: Estimates, questions: list[Question]) -> list[Estimate]:
     """The estimates, in order. Raises InputError that names the row."""
-    from penstock.core.errors import InputError
     found = []
     for question in questions:
         try:
             found.append(estimator.estimate(question.model, question.configuration,
-                                            question.output_tokens, question.batch))
+                                            question.output_tokens, question.batch,
+                                            question.prompt_tokens))
         except InputError as error:
             raise InputError(f"{question.where}: {error}" if question.where
                              else str(error)) from None

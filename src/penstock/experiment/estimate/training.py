@@ -1,30 +1,58 @@
 """Folders of measurements to learn from."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from penstock.catalog.catalog import Catalog
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator
-from penstock.perf.fingerprint.cuts import Cuts, Session
+from penstock.perf.fingerprint.cuts import Cuts, Session, key_of
 from penstock.perf.fingerprint.estimator import Estimator, fit_estimator
 from penstock.perf.fingerprint.physics import Subject
+from penstock.perf.profiles.folder import is_profile, read_profile
 from penstock.perf.profiles.maveriq import read_maveriq
+from penstock.perf.profiles.rows import ProfiledRun
+from penstock.perf.profiles.summary import profiled_runs, read_runs, same_prompts
 
 WHOLE, FINGERPRINTS = "full_model_data_collection", "fingerprint_data_collection"
 BATCHES = ("unbalanced_PP_data_collection", "BS_scaling_data")
 _OTHER_MODELS = "_prunning"  # pruned variants go by the plain model's name
 
 
-def read_sessions(folder: Path) -> list[Session]:
-    """The sessions of a folder laid out as MaverIQ's: ``full_model_data_collection*.csv``, each
-    with the ``fingerprint_data_collection*.csv`` of the same ending, and tables of batches alone.
+def read_sessions(folder: Path, catalog: Catalog) -> list[Session]:
+    """The sessions of a folder: of Penstock's own profiles, or laid out as MaverIQ's.
 
-    Raises InputError where there are no runs of whole models.
+    Profiles (the folder itself, or folders in it) are a session per length of prompts, the one with
+    most cuts first. MaverIQ's are ``full_model_data_collection*.csv``, each with the
+    ``fingerprint_data_collection*.csv`` of the same ending, and tables of batches alone. Raises
+    InputError where there are no runs of whole models.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected one with {WHOLE}.csv and "
-                         f"{FINGERPRINTS}.csv")
+        raise InputError(f"{folder}: no such folder; expected one with profiles, or with "
+                         f"{WHOLE}.csv and {FINGERPRINTS}.csv")
+    profiles = [path for path in (folder, *sorted(folder.iterdir())) if is_profile(path)]
+    found = _of_profiles(profiles, catalog) if profiles else _as_maveriq(folder)
+    if not any(session.whole for session in found):
+        raise InputError(f"{folder}: holds no runs of whole models ({WHOLE}*.csv, or profiles by "
+                         "penstock profile model), so there is nothing to learn from")
+    return found
+
+
+def _of_profiles(paths: Iterable[Path], catalog: Catalog) -> list[Session]:
+    runs = [run for path in paths for run in profiled_runs(read_profile(path))]
+    layers = {name: catalog.model(name).num_layers for name in {run.model for run in runs}}
+    cuts = [run for run in runs if run.num_layers < layers[run.model]]
+    by_length = Counter(run.prompt_tokens for run in cuts)
+    lengths = sorted({run.prompt_tokens for run in runs},
+                     key=lambda length: (-by_length[length], length or 0))
+    return [Session([run for run in runs if run.num_layers == layers[run.model]
+                     and run.prompt_tokens == length],
+                    Cuts(run for run in cuts if run.prompt_tokens == length))
+            for length in lengths]
+
+
+def _as_maveriq(folder: Path) -> list[Session]:
     found = []
     for path in sorted(folder.glob(f"{WHOLE}*.csv*")):
         ending = path.name.removeprefix(WHOLE).partition(".")[0]
@@ -33,8 +61,6 @@ def read_sessions(folder: Path) -> list[Session]:
         beside = sorted(folder.glob(f"{FINGERPRINTS}{ending}.csv*"))
         cuts = Cuts(run for one in beside for run in read_maveriq(one))
         found.append(Session(read_maveriq(path), cuts))
-    if not found:
-        raise InputError(f"{folder}: holds no {WHOLE}*.csv, so there is nothing to learn from")
     for name in BATCHES:
         found += [Session(read_maveriq(path), Cuts(()))
                   for path in sorted(folder.glob(f"{name}.csv*"))]
@@ -48,15 +74,49 @@ def subjects_of(names: Iterable[str], catalog: Catalog,
 
 
 def trained(folder: Path, catalog: Catalog, accelerator: Accelerator,
-            cuts: Cuts | None = None) -> Estimator:
-    """An estimator learnt from a folder, for the models of ``cuts`` (default: those that the
-    folder's first session has fingerprints of). Raises InputError."""
-    sessions = read_sessions(folder)
-    own = sessions[0].cuts if cuts is None else cuts
+            fingerprints: Path | None = None) -> Estimator:
+    """An estimator learnt from a folder, for the models in a file of fingerprints (default: those
+    that the folder's first session has fingerprints of). Raises InputError."""
+    sessions = read_sessions(folder, catalog)
+    own = None if fingerprints is None else same_prompts(read_runs(fingerprints))
+    cuts, batch_cuts = cuts_of(sessions, own)
     names = [run.model for session in sessions for run in session.whole]
     names += [model for session in sessions for model in sorted(session.cuts.models)]
-    return fit_estimator(sessions, subjects_of([*names, *sorted(own.models)], catalog,
-                                               accelerator), own)
+    subjects = subjects_of([*names, *sorted(cuts.models)], catalog, accelerator)
+    return fit_estimator(sessions, subjects, cuts).with_cuts(cuts, batch_cuts)
+
+
+def cuts_of(sessions: Sequence[Session],
+            own: Sequence[ProfiledRun] | None) -> tuple[Cuts, Cuts | None]:
+    """The cuts for single requests, and those for batches where they are of another session.
+
+    Batches are estimated from cuts of the session that measured batches. Fingerprints of one's own
+    that the training folder holds as well belong to its sessions; all others are one session.
+    """
+    measured = next((session for session in sessions if session.cuts.models
+                     and any(run.batch > 1 for run in session.whole)), None)
+    if own is None:
+        return sessions[0].cuts, None if measured is None else measured.cuts
+    known = [_rows(session) for session in sessions]
+    elsewhere = [run for run in own if not any(identity(run) in rows for rows in known)]
+    if measured is None or elsewhere:
+        return Cuts(own), None
+    in_batches = _rows(measured)
+    inside = [run for run in own if identity(run) in in_batches]
+    outside = [run for run in own if identity(run) not in in_batches]
+    return Cuts(outside or own), Cuts(inside) if inside else measured.cuts
+
+
+def identity(run: ProfiledRun) -> tuple[object, ...]:
+    """What makes a run of cuts the same run in another file."""
+    return (key_of(run), run.num_layers, run.output_tokens, run.latency_s)
+
+
+def _rows(session: Session) -> frozenset[tuple[object, ...]]:
+    cuts = session.cuts
+    return frozenset((key, layers, output, latency_s) for key in cuts.keys
+                     for output, points in cuts.seconds(key).items()
+                     for layers, latency_s in points.items())
 
 
 def without(sessions: Iterable[Session], model: str) -> list[Session]:

@@ -45,9 +45,11 @@ class Target:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     tenant_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def headers_of(self, service_class: str, tenant: str) -> dict[str, str]:
+    def headers_of(self, service_class: str | None, tenant: str) -> dict[str, str]:
         """The headers of one request."""
-        found = {**self.headers, CLASS_HEADER: service_class}
+        found = dict(self.headers)
+        if service_class is not None:
+            found[CLASS_HEADER] = service_class
         if tenant in self.tenant_keys:
             found["Authorization"] = f"Bearer {self.tenant_keys[tenant]}"
         return found
@@ -124,7 +126,8 @@ async def probed_server(client: EngineClient, target: Target, plan: LoadPlan) ->
     if manner.model is None and not name:
         manner = await with_model(client, manner)
     tenant = plan.workload.tenants[plan.workload.tenant_index[0]]
-    return await probe(client, manner, name, target.headers_of(plan.classes[0].name, tenant))
+    told = plan.classes[0].name if plan.names_class else None
+    return await probe(client, manner, name, target.headers_of(told, tenant))
 
 
 async def with_model(client: EngineClient, manner: Manner) -> Manner:
@@ -143,7 +146,7 @@ async def _drive(client: EngineClient, target: Target, plan: LoadPlan, manner: M
 
     def ready(number: int) -> Send:
         row = number % len(workload)
-        name = workload.service_classes[workload.class_index[row]]
+        name = workload.service_classes[workload.class_index[row]] if plan.names_class else None
         body = manner.body(prompts.prompt(number), int(workload.output_tokens[row]),
                            workload.models[workload.model_index[row]], name)
         headers = target.headers_of(name, workload.tenants[workload.tenant_index[row]])

@@ -27,7 +27,7 @@ from penstock.engine.live.answer import (
 )
 from penstock.experiment.load.bench import BenchRun, finished_run
 from penstock.experiment.load.outcomes import Outcomes
-from penstock.experiment.load.plan import LoadPlan
+from penstock.experiment.load.plan import UNNAMED_CLASS, LoadPlan
 from penstock.workload.workload import Workload
 
 _MOST_BYTES = 2 << 30
@@ -42,7 +42,7 @@ class _Request:
     prompt_tokens: int
 
 
-def read_guidellm(path: Path, slo: Slo, class_name: str = "default") -> list[BenchRun]:
+def read_guidellm(path: Path, slo: Slo, class_name: str = UNNAMED_CLASS) -> list[BenchRun]:
     """A run per benchmark of the file, all requests in one class with these targets.
 
     GuideLLM keeps the first and last token's moments only: gaps are known by their mean, and a pace

@@ -30,6 +30,9 @@ from penstock.workload.readers import read_trace
 from penstock.workload.source import TrafficSource
 from penstock.workload.workload import Workload
 
+UNNAMED_CLASS = "default"
+"""What the class is called in results where nobody named it."""
+
 NUM_DRAWN = 4096
 """Requests that are made up for a closed loop, which begins again after the last of them."""
 _DEFAULT_NUM = 100
@@ -42,7 +45,8 @@ class LoadPlan:
 
     ``concurrency`` keeps so many under way instead of the workload's own times; then
     ``num_requests`` and ``duration_s`` say when it ends. ``stated`` is what summary.json tells of
-    how the plan came about.
+    how the plan came about. ``names_class`` is false where nobody named the class of the requests:
+    then its name is ours, and the server is not told of it.
     """
 
     name: str
@@ -54,6 +58,7 @@ class LoadPlan:
     concurrency: int | None = None
     num_requests: int | None = None
     duration_s: float | None = None
+    names_class: bool = True
 
     @property
     def cost_per_hour(self) -> float:
@@ -106,7 +111,7 @@ class LoadOptions:
     arrivals: str = "poisson"
     trace: Path | None = None
     slo: Slo = _NO_TARGETS
-    class_name: str = "default"
+    class_name: str | None = None
     seed: int = 0
 
 
@@ -128,10 +133,12 @@ def option_plan(options: LoadOptions, *, timed: bool = True) -> LoadPlan:
                          "rate")
     if options.trace is not None and not timed:
         workload = replace(workload, arrival_s=np.zeros(len(workload)))
-    workload = replace(workload, service_classes=(options.class_name,),
+    name = options.class_name or UNNAMED_CLASS
+    workload = replace(workload, service_classes=(name,),
                        class_index=np.zeros(len(workload), dtype=np.int64))
-    return LoadPlan("bench", workload, (ServiceClass(options.class_name, options.slo),),
-                    options.seed, {"from": "options", **said, "num_requests": len(workload)})
+    return LoadPlan("bench", workload, (ServiceClass(name, options.slo),), options.seed,
+                    {"from": "options", **said, "num_requests": len(workload)},
+                    names_class=options.class_name is not None)
 
 
 def _source(options: LoadOptions, *, timed: bool) -> tuple[TrafficSource, dict[str, Any]]:

@@ -31,14 +31,19 @@ def _routebalance(data: Path, options: Options) -> Reproduction:
     return reproduce_routebalance(data, options)
 
 
+def _kernels(data: Path, options: Options) -> Reproduction:
+    from penstock.experiment.reproduce.kernels.run import reproduce_kernels
+    return reproduce_kernels(data, options)
+
+
 def _maveriq(data: Path, options: Options) -> Reproduction:
-    from penstock.experiment.reproduce.maveriq.replay import reproduce_replay
-    return reproduce_replay(data, options)
+    from penstock.experiment.reproduce.maveriq.run import reproduce_maveriq
+    return reproduce_maveriq(data, options)
 
 
 SYSTEMS: dict[str, Callable[[Path, Options], Reproduction]] = {
-    "inferno": _inferno, "maveriq": _maveriq, "niyama": _niyama, "routebalance": _routebalance,
-    "vidur": _vidur}
+    "inferno": _inferno, "kernels": _kernels, "maveriq": _maveriq, "niyama": _niyama,
+    "routebalance": _routebalance, "vidur": _vidur}
 
 
 def reproduce(system: str, data: Path, options: Options) -> Reproduction:

@@ -59,13 +59,15 @@ class Options:
 @dataclass(frozen=True, slots=True)
 class Reproduction:
     """All figures of a system. ``rows`` are extra tables by file name, for ``--out``; ``records``
-    is what figures sum up, field by field, for JSON; ``remarks`` say what a reader must know."""
+    is what figures sum up, field by field, for JSON; ``remarks`` say what a reader must know.
+    ``tables`` are printed before the figures, by title; fractions in them are relative errors."""
 
     system: str
     figures: tuple[Figure, ...]
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     records: tuple[dict[str, Any], ...] = ()
     remarks: tuple[str, ...] = ()
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def agrees(self) -> bool:

@@ -58,7 +58,7 @@ class Account:
 
     def __init__(self, budget: Budget | None, now_s: float) -> None:
         self.budget = budget
-        self.period = period_of("month" if budget is None else budget.per, now_s)
+        self.period = self._period(now_s)
         self.written = self.unwritten = self.reserved = self.elsewhere = 0
 
     @property
@@ -66,12 +66,22 @@ class Account:
         """Nanos spent in this period."""
         return self.written + self.unwritten
 
+    def adopt(self, budget: Budget | None, now_s: float) -> None:
+        """Another budget holds from now on. What was spent in its period the ledger tells soon;
+        until then it is what was spent in the one before."""
+        self.turn(now_s)
+        self.budget = budget
+        self.period = self._period(now_s)
+
     def turn(self, now_s: float) -> None:
         """Begins the next period when the present one is over."""
         end_s = self.period.end_s
         if (end_s is not None and now_s >= end_s) or now_s < self.period.start_s:
-            self.period = period_of("month" if self.budget is None else self.budget.per, now_s)
+            self.period = self._period(now_s)
             self.written = 0  # the ledger knows better, and tells soon
+
+    def _period(self, now_s: float) -> Period:
+        return period_of("month" if self.budget is None else self.budget.per, now_s)
 
     def lacks(self, nanos: int) -> str | None:
         """Why so much cannot be held: ``spent``, or ``reserved`` where answers under way may yet

@@ -43,12 +43,12 @@ class Desk:
         self.refused: Counter[str] = Counter()
         self._requests: Bucket | None = None
         self._tokens: Bucket | None = None
-        self.adopt(tenant, now_s)
+        self.adopt(tenant, now_s, wall_s)
 
-    def adopt(self, tenant: Tenant, now_s: float) -> None:
+    def adopt(self, tenant: Tenant, now_s: float, wall_s: float) -> None:
         """New limits; what is under way and was spent stays."""
         self.tenant = tenant
-        self.account.budget = tenant.budget
+        self.account.adopt(tenant.budget, wall_s)
         self._requests = _bucket(self._requests, tenant.requests_per_minute, now_s)
         self._tokens = _bucket(self._tokens, tenant.tokens_per_minute, now_s)
 

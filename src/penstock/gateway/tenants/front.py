@@ -94,7 +94,7 @@ class Front:
         self._house = house
         listed = {tenant.name: tenant for tenant in house.options.tenants}
         for name, desk in self._desks.items():
-            desk.adopt(listed.get(name, Tenant(name)), self.clock())
+            desk.adopt(listed.get(name, Tenant(name)), self.clock(), self.wall())
         for tenant in listed.values():
             self._desk(tenant)
         self._ask_for_days()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from penstock.core.money import FREE, Price
 from penstock.engine.live.state import InFlight
@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # a gateway without a ledger needs no SQLAlchemy
 
 MOST_NANOS = 2**62  # fits what databases call a big integer
 _MOST_TOKENS = 10**9  # in one answer: what an engine says beyond this is not believed
+
+
+Otherwise = TypeVar("Otherwise", int, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,8 @@ class Lease:
             return
         self._settled = True
         model, seen = self._so_far()
-        prompt = _sensible(prompt_tokens, self.ask.prompt_tokens)
-        output = _sensible(output_tokens, seen)
+        prompt = sensible(prompt_tokens, self.ask.prompt_tokens)
+        output = sensible(output_tokens, seen)
         charged = min(self._price(model).nanos(prompt, output), MOST_NANOS)
         desk = self._desk
         desk.charged += charged
@@ -105,7 +108,8 @@ class Lease:
         return self._prices.get(model, FREE)
 
 
-def _sensible(value: object, otherwise: int) -> int:
+def sensible(value: object, otherwise: Otherwise) -> int | Otherwise:
+    """The tokens that an engine counted, unless that is no number that can be."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
         return value
     return otherwise

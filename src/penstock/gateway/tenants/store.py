@@ -51,11 +51,17 @@ class Spent(NamedTuple):
 
 
 class Store:
-    """Transactions of the ledger. Raises StoreError where one fails; nothing of it is kept then."""
+    """Transactions of the ledger. Raises StoreError where one fails; nothing of it is kept then.
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    ``file`` is that of a database that is one. SQLite writes on to a file that was deleted, and
+    all of that would be lost.
+    """
+
+    def __init__(self, engine: Engine, name: str, file: Path | None = None) -> None:
         self._engine = engine
         self.name = name
+        self._file = file
+        self._identity = _identity(file)
 
     def close(self) -> None:
         """Lets go of the database."""
@@ -63,11 +69,16 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
+        self._check_file()
         try:
             with self._engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
             raise StoreError(_why(error)) from error
+
+    def _check_file(self) -> None:
+        if _identity(self._file) != self._identity:
+            raise StoreError("its file is not the one that was opened; start the gateway anew")
 
     def create(self) -> None:
         """Makes the tables that are not there yet."""
@@ -103,6 +114,7 @@ class Store:
 
     def write(self, batch: Batch, gateway: str) -> None:
         """Writes a batch, all of it or nothing. What is there already is not written twice."""
+        self._check_file()
         try:
             with self._engine.begin() as connection:
                 _write_new(connection, batch, gateway)
@@ -323,20 +335,33 @@ def open_store(url: str) -> Store:
         raise InputError(f"--ledger {name}: needs the package {error.name}") from None
     except (SQLAlchemyError, TypeError, ValueError) as error:
         raise InputError(f"--ledger {name}: {_why(error)}") from None
+    file = None
     if parsed.get_backend_name() == "sqlite":
         if parsed.database in (None, "", ":memory:"):
             raise InputError(f"--ledger {name}: it would forget; expected a file, such as "
                              "sqlite:///ledger.db")
         event.listen(engine, "connect", _set_up_sqlite)
         with suppress(OSError):  # what is wrong with the place is told below
-            Path(parsed.database).touch(mode=0o600)  # spending is nobody else's business
-    store = Store(engine, name)
+            file = Path(parsed.database)
+            file.touch(mode=0o600)  # spending is nobody else's business
+    store = Store(engine, name, file)
     try:
         store.create()
     except StoreError as error:
         store.close()
         raise InputError(f"--ledger {name}: {error}") from None
     return store
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    """What tells a file from another one of its name; None where there is none."""
+    if file is None:
+        return None
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _set_up_sqlite(connection: Any, _: object) -> None:

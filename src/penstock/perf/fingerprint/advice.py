@@ -15,7 +15,8 @@ def advice(model: str, num_layers: int,
     Where a fingerprint stood in for one that was not made, that one; otherwise a run of the whole
     model, since what is left is what models have of their own.
     """
-    widest = sorted(estimates, key=lambda one: -_width(estimates[one].latency_s))
+    known = [one for one in estimates if estimates[one].latency_s.coverage > 0.0]
+    widest = sorted(known, key=lambda one: -_width(estimates[one].latency_s))
     found: dict[str, None] = {}
     for configuration in widest:
         estimate = estimates[configuration]

@@ -1,13 +1,12 @@
 """Runs of models cut down to a few layers, and the straight line in layers that they give.
 
 A cut keeps embedding, head and tokenizer and has only the first layers. Two cuts that differ in
-layers tell what a layer costs and what the rest does (MaverIQ, spec of its fingerprints:
-github.com/UT-SysML/MaverIQ).
+layers tell what a layer costs and what the rest does (MaverIQ, github.com/UT-SysML/MaverIQ).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 from typing import NamedTuple
 
 from penstock.core.configuration import Configuration
@@ -28,12 +27,13 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Seconds of a run of n layers at ``output_tokens``: ``rest_s + n * layer_s``. With
-    ``output_tokens`` the longest answer that at least two cuts gave."""
+    """Seconds of a run of n layers at ``output_tokens``, the longest answer that at least two cuts
+    gave: ``rest_s + n * layer_s``. ``prompt_tokens`` is how long the prompt was."""
 
     output_tokens: int
     layer_s: float
     rest_s: float
+    prompt_tokens: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Cut:
 @dataclass(frozen=True, slots=True)
 class Session:
     """What was measured in one go: runs of whole models, and cuts of them on the same machine with
-    the same prompts. Latencies of two sessions may differ by a quarter."""
+    prompts of one length. Latencies of two sessions may differ by a quarter."""
 
     whole: Sequence[ProfiledRun]
     cuts: "Cuts"
@@ -59,10 +59,13 @@ class Cuts:
     def __init__(self, runs: Iterable[ProfiledRun]) -> None:
         self._seconds: dict[Key, dict[int, dict[int, float]]] = {}
         self._bytes: dict[Key, dict[int, float]] = {}
+        self._prompts: dict[str, float] = {}
         seconds: dict[tuple[Key, int, int], list[float]] = {}
         memory: dict[tuple[Key, int], list[float]] = {}
         for run in runs:
             key = key_of(run)
+            if run.prompt_tokens is not None:
+                self._prompts[run.model] = run.prompt_tokens
             if run.latency_s is not None:
                 seconds.setdefault((key, run.output_tokens, run.num_layers),
                                    []).append(run.latency_s)
@@ -100,6 +103,25 @@ class Cuts:
         output = max(outputs)
         layer_s, rest_s = straight_line(by_output[output])
         return Line(output, layer_s, rest_s)
+
+    def prompt_tokens(self, model: str, tokens_per_s: float) -> float:
+        """How long the prompts were. Where nobody wrote it down: as long as it takes to explain
+        what a layer took beside its output tokens, if it computes ``tokens_per_s`` on one
+        accelerator; the median over runs on one or two. 0 where nothing is known."""
+        if model in self._prompts:
+            return self._prompts[model]
+        found = []
+        for key, by_output in self._seconds.items():
+            layers = {output: straight_line(points)[0] for output, points in by_output.items()
+                      if len(points) > 1}
+            if key.model == model and key.batch == key.pipeline == 1 and key.tensor <= 2 \
+                    and len(layers) > 1:
+                found.append(straight_line(layers)[1] * key.tensor * tokens_per_s)
+        return max(0.0, median(found)) if found else 0.0
+
+    def known_prompt_tokens(self, model: str) -> float | None:
+        """How long the prompts were, where it was written down."""
+        return self._prompts.get(model)
 
     def smallest(self, key: Key) -> Cut | None:
         """The cut with the fewest layers whose memory is known."""

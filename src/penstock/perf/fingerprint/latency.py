@@ -21,13 +21,15 @@ from penstock.perf.fingerprint.physics import (
     ANCHOR,
     BATCH,
     DECODE,
+    PROMPT,
     Subject,
     anchor_terms,
     batch_terms,
     decode_terms,
+    prompt_terms,
     width_of,
 )
-from penstock.perf.fingerprint.weights import Rows, weighted
+from penstock.perf.fingerprint.weights import Rows, usual, weighted
 from penstock.perf.profiles.rows import ProfiledRun
 
 _LAYER_TERMS = tuple(not term.name.startswith(("head", "each")) for term in DECODE)
@@ -35,33 +37,53 @@ _LAYER_TERMS = tuple(not term.name.startswith(("head", "each")) for term in DECO
 
 @dataclass(frozen=True, slots=True)
 class LatencyWeights:
-    """Weights of the terms in ``ANCHOR``, ``DECODE`` and ``BATCH``."""
+    """Weights of the terms in ``ANCHOR``, ``DECODE``, ``BATCH`` and ``PROMPT``."""
 
     anchor: tuple[float, ...]
     decode: tuple[float, ...]
     batch: tuple[float, ...]
+    prompt: tuple[float, ...]
 
-    def token_ms(self, subject: Subject, configuration: Configuration) -> float:
+    def token_ms(self, subject: Subject, configuration: Configuration,
+                 prompt_tokens: float) -> float:
         """One more output token of a single request."""
-        return weighted(self.decode, decode_terms(subject, configuration))
+        return weighted(self.decode, decode_terms(subject, configuration, prompt_tokens))
 
-    def layer_token_ms(self, subject: Subject, configuration: Configuration) -> float:
+    def layer_token_ms(self, subject: Subject, configuration: Configuration,
+                       prompt_tokens: float) -> float:
         """One layer's part of it, all-reduces included."""
-        amounts = decode_terms(subject, configuration)
+        amounts = decode_terms(subject, configuration, prompt_tokens)
         own = [amount if is_own else 0.0
                for amount, is_own in zip(amounts, _LAYER_TERMS, strict=True)]
         return weighted(self.decode, own) / subject.model.num_layers
 
+    def prompt_ms(self, subject: Subject, configuration: Configuration,
+                  prompt_tokens: float) -> float:
+        """Computing a prompt."""
+        return weighted(self.prompt, prompt_terms(subject, configuration, prompt_tokens))
+
     def seconds(self, subject: Subject, configuration: Configuration, line: Line,
-                output_tokens: int, batch: int) -> float:
-        """The whole batch of answers. ``line`` is of cuts with the same number of ranks."""
+                output_tokens: int, batch: int, prompt_tokens: int | None = None) -> float:
+        """The whole batch of answers. ``line`` is of cuts with the same number of ranks; prompts
+        are as long as theirs where nothing else is said."""
         anchor = weighted(self.anchor, anchor_terms(subject, configuration, line.layer_s,
                                                     line.rest_s))
-        total = anchor + (output_tokens - line.output_tokens) * self.token_ms(subject,
-                                                                              configuration)
+        # The cuts' tokens attended to the cuts' prompt; the others, and all with another prompt,
+        # to the one that is asked about.
+        asked = line.prompt_tokens if prompt_tokens is None else float(prompt_tokens)
+        total = (anchor + output_tokens * self.token_ms(subject, configuration, asked)
+                 - line.output_tokens * self.token_ms(subject, configuration, line.prompt_tokens))
+        if prompt_tokens is not None:
+            total += batch * (self.prompt_ms(subject, configuration, asked)
+                              - self.prompt_ms(subject, configuration, line.prompt_tokens))
         if batch > 1:
             total += weighted(self.batch, batch_terms(subject, configuration, output_tokens, batch))
         return max(1e-3 * total, bound_s(subject, configuration, output_tokens))
+
+
+def usual_latency() -> LatencyWeights:
+    """The weights where no whole model was measured."""
+    return LatencyWeights(usual(ANCHOR), usual(DECODE), usual(BATCH), usual(PROMPT))
 
 
 def bound_s(subject: Subject, configuration: Configuration, output_tokens: int) -> float:
@@ -80,9 +102,10 @@ def best_line(cuts: Cuts, weights: LatencyWeights, subject: Subject, model: str,
     Raises InputError where the model has no cuts at all.
     """
     wanted = _key(model, configuration)
+    prompt_tokens = cuts.prompt_tokens(model, subject.prompt_tokens_per_s)
     line = cuts.line(wanted)
     if line is not None:
-        return line, ""
+        return replace(line, prompt_tokens=prompt_tokens), ""
     others = [key for key in cuts.keys if key.model == model and key.pipeline == 1
               and key.batch == 1 and cuts.line(key) is not None]
     if not others:
@@ -99,10 +122,11 @@ def best_line(cuts: Cuts, weights: LatencyWeights, subject: Subject, model: str,
                              nearest.kv_precision)
     alike = replace(configuration, parallelism=Parallelism(wanted.tensor, 1))
     tokens_s = 1e-3 * found.output_tokens
-    prompt_s = found.layer_s - tokens_s * weights.layer_token_ms(subject, measured)
+    prompt_s = found.layer_s - tokens_s * weights.layer_token_ms(subject, measured, prompt_tokens)
     layer_s = (max(0.0, prompt_s) * nearest.tensor / wanted.tensor
-               + tokens_s * weights.layer_token_ms(subject, alike))
-    return replace(found, layer_s=layer_s), _stand_in(nearest, wanted)
+               + tokens_s * weights.layer_token_ms(subject, alike, prompt_tokens))
+    return (replace(found, layer_s=layer_s, prompt_tokens=prompt_tokens),
+            _stand_in(nearest, wanted))
 
 
 def fit_latency(sessions: Iterable[Session], subjects: Mapping[str, Subject]) -> LatencyWeights:
@@ -112,6 +136,7 @@ def fit_latency(sessions: Iterable[Session], subjects: Mapping[str, Subject]) ->
     no whole model was run at two output lengths.
     """
     slopes, anchors, extras = Rows(DECODE), Rows(ANCHOR), Rows(BATCH)
+    sessions = list(sessions)
     for session in sessions:
         seconds = _by_configuration(session.whole, subjects)
         for key, by_output in seconds.items():
@@ -122,7 +147,33 @@ def fit_latency(sessions: Iterable[Session], subjects: Mapping[str, Subject]) ->
                 _note_answer(slopes, anchors, subjects[key.model], key, by_output, session.cuts)
     if not slopes:
         raise InputError("no whole model was run at two output lengths; nothing to learn from")
-    return LatencyWeights(anchors.weights(), slopes.weights(), extras.weights())
+    return LatencyWeights(anchors.weights(), slopes.weights(), extras.weights(),
+                          _prompts(sessions, subjects).weights())
+
+
+def _prompts(sessions: Iterable[Session], subjects: Mapping[str, Subject]) -> Rows:
+    """What longer prompts add to the same cuts in another session."""
+    found: dict[tuple[Key, int, int], dict[float, float]] = {}
+    for cuts in (session.cuts for session in sessions):
+        for key in cuts.keys:
+            length = cuts.known_prompt_tokens(key.model)
+            if length is None or key.batch > 1 or key.model not in subjects:
+                continue
+            for output, points in cuts.seconds(key).items():
+                for layers, latency_s in points.items():
+                    found.setdefault((key, output, layers), {})[length] = latency_s
+    rows = Rows(PROMPT)
+    for (key, _, layers), by_length in found.items():
+        subject, configuration = subjects[key.model], configuration_of(key)
+        least = min(by_length)
+        share = layers / subject.model.num_layers
+        base = prompt_terms(subject, configuration, least)
+        for length, latency_s in by_length.items():
+            if length > least:
+                amounts = prompt_terms(subject, configuration, length)
+                rows.add([share * (one - other) for one, other in zip(amounts, base, strict=True)],
+                         1e3 * (latency_s - by_length[least]), 1e3 * latency_s)
+    return rows
 
 
 def _note_batch(extras: Rows, subject: Subject, key: Key, by_output: Mapping[int, float],
@@ -139,7 +190,8 @@ def _note_answer(slopes: Rows, anchors: Rows, subject: Subject, key: Key,
     if slope_s <= 0.0:
         return
     configuration = configuration_of(key)
-    slopes.add(decode_terms(subject, configuration), 1e3 * slope_s)
+    prompt_tokens = cuts.prompt_tokens(key.model, subject.prompt_tokens_per_s)
+    slopes.add(decode_terms(subject, configuration, prompt_tokens), 1e3 * slope_s)
     line = cuts.line(_key(key.model, configuration))
     if line is not None:
         answer_s = by_output.get(line.output_tokens, start_s + slope_s * line.output_tokens)

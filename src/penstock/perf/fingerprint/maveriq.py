@@ -88,18 +88,25 @@ class MaveriqEstimator:
         two = self._bytes(model, num_layers, configuration, 2)
         return None if two is None else one + (batch - 1) * max(0.0, two - one)
 
-    def _one(self, model: str, num_layers: int, configuration: Configuration, output_tokens: int,
-             batch: int) -> float | None:
-        precisions = configuration.precision, configuration.kv_precision
-        powers = self.exponents.get(precisions)
+    def parts(self, model: str, num_layers: int, configuration: Configuration,
+              output_tokens: int, batch: int = 1) -> tuple[float, float] | None:
+        """Seconds on one accelerator, and what a second rank adds; None without fingerprints."""
         alone = self._whole(model, 1, num_layers, configuration, batch)
         shared = self._whole(model, 2, num_layers, configuration, batch)
-        if powers is None or alone is None:
+        if alone is None:
+            return None
+        l11 = alone.seconds(output_tokens)
+        return l11, 0.0 if shared is None else max(0.0, shared.seconds(output_tokens) - l11 / 2.0)
+
+    def _one(self, model: str, num_layers: int, configuration: Configuration, output_tokens: int,
+             batch: int) -> float | None:
+        powers = self.exponents.get((configuration.precision, configuration.kv_precision))
+        parts = self.parts(model, num_layers, configuration, output_tokens, batch)
+        if powers is None or parts is None:
             return None
         # Its extrapolation takes one stage for two, so what stages add is an exponent's doing.
-        l11 = alone.seconds(output_tokens)
+        l11, ranks = parts
         stages = max(0.0, l11 - l11 / math.pow(2.0, powers.alpha))
-        ranks = 0.0 if shared is None else max(0.0, shared.seconds(output_tokens) - l11 / 2.0)
         tensor, pipeline = (configuration.parallelism.tensor, configuration.parallelism.pipeline)
         return (max(0.0, l11) / (tensor * math.pow(pipeline, powers.alpha))
                 + ranks * math.pow(tensor - 1.0, powers.beta) / math.pow(pipeline, powers.gamma)

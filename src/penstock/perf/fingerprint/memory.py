@@ -21,7 +21,7 @@ from penstock.perf.fingerprint.physics import (
     batch_memory_terms,
     memory_terms,
 )
-from penstock.perf.fingerprint.weights import Rows, weighted
+from penstock.perf.fingerprint.weights import Rows, usual, weighted
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,11 @@ class MemoryWeights:
         near = min(self.spread, key=lambda one: (abs(one[0] * one[1] - 1 - more),
                                                  abs(one[0] - tensor)))
         return self.spread[near] * more / max(1, near[0] * near[1] - 1)
+
+
+def usual_memory() -> MemoryWeights:
+    """The weights where no whole model was measured."""
+    return MemoryWeights(usual(MEMORY), usual(BATCH_MEMORY), {})
 
 
 def best_cut(cuts: Cuts, weights: MemoryWeights, subject: Subject, model: str,

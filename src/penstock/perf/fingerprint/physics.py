@@ -20,8 +20,8 @@ from penstock.core.hardware import Accelerator
 from penstock.core.model import BYTES_PER_VALUE, ModelSpec
 from penstock.core.units import GIB
 
-PRECISIONS: dict[str, int] = {"fp16": 0, "bf16": 0, "fp8": 1, "int8": 1, "int4": 2, "fp4": 2,
-                              "int4_gptq": 3}
+PRECISIONS: dict[str, int] = {"fp32": 0, "fp16": 0, "bf16": 0, "fp8": 1, "int8": 1, "int4": 2,
+                              "fp4": 2, "int4_gptq": 3}
 """Number formats of weights by the kernels that read them: 16 bits, 8, 4, and 4 in groups."""
 
 _NUM_KINDS = 4
@@ -57,6 +57,11 @@ class Subject:
         return 1e3 * operations / self.accelerator.flops("fp16")
 
     @property
+    def prompt_tokens_per_s(self) -> float:
+        """Prompt tokens that one layer takes in a second at its full rate in 16 bits."""
+        return self.accelerator.flops("fp16") / (2.0 * self.layer_params)
+
+    @property
     def layer_kv_bytes(self) -> float:
         """Keys and values of one token in one layer, 16 bits."""
         return self.model.kv_bytes_per_token("fp16") / self.model.num_layers
@@ -65,6 +70,7 @@ class Subject:
 DECODE = (
     *(Term(f"reading weights, {kind}", 1.1) for kind in ("16 bit", "8 bit", "4 bit", "gptq")),
     *(Term(f"kernels, {kind}", 0.12) for kind in ("16 bit", "8 bit", "4 bit", "gptq")),
+    Term("attending to 100 tokens of prompt", 0.0025),
     Term("head", 1.2), Term("each token", 1.0), Term("each stage more", 0.05),
     Term("layers in one stage, one rank", 0.02), Term("layers in one stage, more ranks", 0.02),
     *(Term(f"all-reduce over {ranks}, by size", usual)
@@ -74,8 +80,13 @@ DECODE = (
 """Of one more output token of a single request."""
 
 
-def decode_terms(subject: Subject, configuration: Configuration) -> list[float]:
-    """The amounts of the terms in ``DECODE``: milliseconds at weight 1, or layers."""
+def decode_terms(subject: Subject, configuration: Configuration,
+                 prompt_tokens: float) -> list[float]:
+    """The amounts of the terms in ``DECODE``: milliseconds at weight 1, or layers.
+
+    Attention of a single request is as long as its context, however many ranks share its heads:
+    they work side by side.
+    """
     model, spread = subject.model, configuration.parallelism
     kind, layers, tensor = kind_of(configuration.precision), model.num_layers, spread.tensor
     width = width_of(configuration.precision)
@@ -84,7 +95,8 @@ def decode_terms(subject: Subject, configuration: Configuration) -> list[float]:
     one_stage = layers if spread.pipeline == 1 else 0
     size = model.hidden_size / 8192.0
     between = rank_shares(tensor)
-    return [*_one_of(kind, reading), *_one_of(kind, float(layers)), head, 1.0,
+    return [*_one_of(kind, reading), *_one_of(kind, float(layers)),
+            layers * prompt_tokens / 100.0, head, 1.0,
             spread.pipeline - 1.0, one_stage * (tensor == 1), one_stage * (tensor > 1),
             *(layers * size * share for share in between), *(layers * share for share in between)]
 
@@ -103,6 +115,19 @@ def anchor_terms(subject: Subject, configuration: Configuration, layer_s: float,
     return [1e3 * layers * layer_s, 1e3 * rest_s, float(layers), float(tensor in (2, 3)),
             (spread.pipeline - 1.0) * (tensor == 1), float(tensor in range(4, 8)),
             float(tensor >= 8)]
+
+
+PROMPT = (Term("computing 100 tokens of prompt", 1.4), Term("attention among the prompt", 2.0))
+"""Of a prompt, beside what its length does to each output token."""
+
+
+def prompt_terms(subject: Subject, configuration: Configuration,
+                 prompt_tokens: float) -> list[float]:
+    """The amounts of the terms in ``PROMPT``, milliseconds at weight 1."""
+    model, tensor = subject.model, configuration.parallelism.tensor
+    pairs = 2.0 * prompt_tokens**2 * model.num_heads * model.head_dim
+    return [model.num_layers * subject.compute_ms(work) / tensor
+            for work in (2.0 * subject.layer_params * prompt_tokens, pairs)]
 
 
 BATCH = (
@@ -176,6 +201,20 @@ def batch_memory_terms(subject: Subject, configuration: Configuration, output_to
             0.1 * more]
 
 
+def indivisible(model: ModelSpec, tensor: int) -> str:
+    """Why so many ranks cannot share the model's layers, empty where they can: each takes whole
+    heads and a whole part of the feed-forward; of key and value heads that are fewer, a copy.
+    Experts may be dealt out whole, so that their width does not matter."""
+    if model.num_heads % tensor:
+        return f"{tensor} ranks do not divide its {model.num_heads} attention heads"
+    kv_heads = 0 if model.kv_latent_size else model.num_kv_heads
+    if max(kv_heads, tensor) % min(kv_heads or tensor, tensor):
+        return f"{tensor} ranks share no {kv_heads} heads of keys and values evenly"
+    if model.num_moe_layers < model.num_layers and model.intermediate_size % tensor:
+        return f"{tensor} ranks do not divide its feed-forward of {model.intermediate_size}"
+    return ""
+
+
 def kind_of(precision: str) -> int:
     """Which kernels read weights of a precision. Raises InputError for one that is unknown."""
     if precision not in PRECISIONS:
@@ -184,8 +223,12 @@ def kind_of(precision: str) -> int:
 
 
 def width_of(precision: str) -> float:
-    """Bytes of one weight; a method after an underscore changes nothing about them."""
-    return BYTES_PER_VALUE[precision.partition("_")[0]]
+    """Bytes of one value; a method after an underscore changes nothing about them. Raises
+    InputError for a precision that is unknown."""
+    width = BYTES_PER_VALUE.get(precision.partition("_")[0])
+    if width is None:
+        raise InputError(f"precision: {precision!r} is unknown{nearest(precision, PRECISIONS)}")
+    return width
 
 
 def rank_shares(tensor: int) -> list[float]:

@@ -15,7 +15,7 @@ class Recalibration:
 
     FORGETTING = 0.98
     MOST = 3.0
-    HOLD_SCALE, HOLD_OFFSET = 2.0, 8.0
+    HOLD_SCALE, HOLD_OFFSET = 2.0, 1.0
 
     __slots__ = ("_moments", "_typical_s", "num_observed", "offset_s", "scale")
 

@@ -49,6 +49,11 @@ def weighted(weights: Iterable[float], amounts: Iterable[float]) -> float:
     return sum(weight * amount for weight, amount in zip(weights, amounts, strict=True))
 
 
+def usual(terms: Iterable[Term]) -> tuple[float, ...]:
+    """The weights that terms have where nothing was measured."""
+    return tuple(term.usual for term in terms)
+
+
 class Rows:
     """Measurements as amounts of terms, while they are gathered."""
 
@@ -70,7 +75,7 @@ class Rows:
     def weights(self) -> tuple[float, ...]:
         """The fitted weights; the usual ones where nothing was measured."""
         if not self._target:
-            return tuple(term.usual for term in self._terms)
+            return usual(self._terms)
         found = fit_weights(self._terms, np.array(self._amounts), np.array(self._target),
                             np.array(self._scale))
         return tuple(float(value) for value in found)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from penstock.core.units import GIB
 from penstock.perf.profiles.csv_rows import CsvRow, csv_rows
+from penstock.perf.profiles.imported import Imported, numbered
+from penstock.perf.profiles.points import Measurement, ModelConfiguration
 from penstock.perf.profiles.rows import ProfiledRun
 
 _COLUMNS = ("Model", "TP", "PP", "PP_Map", "DTYPE", "INT8_KV_Cache", "Output_Lenght",
@@ -39,3 +41,21 @@ def _run(row: CsvRow) -> ProfiledRun:
         latency_s=row.number_or_none("Latency", above=True),
         memory_bytes=None if after is None else after * GIB,
         memory_loaded_bytes=None if loaded is None else loaded * GIB, source=row.where)
+
+
+def import_maveriq(path: Path) -> Imported:
+    """The table as rows of a profile; each is the mean of three runs. Raises InputError."""
+    found = []
+    for run in read_maveriq(path):
+        fits = run.latency_s is not None
+        found.append(Measurement(
+            "batch", ModelConfiguration(run.model, run.layers_by_stage, run.precision,
+                                   run.kv_precision, run.tensor),
+            run.batch, run.prompt_tokens, run.output_tokens,
+            outcome="ok" if fits else "out_of_memory",
+            reason="" if fits else "no time in the table", seconds=run.latency_s,
+            memory_loaded_bytes=run.memory_loaded_bytes, memory_bytes=run.memory_bytes,
+            source=run.source))
+    return Imported(numbered(found), {"engine": "tensorrt-llm", "device": "cuda"},
+                    ("each row is the mean of three runs after two warm-ups",
+                     "the prompt is one short sentence; its length is not a column"))

@@ -16,6 +16,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from penstock.core.units import ceil_div
 from penstock.plan.assign.highs import solve_program
 from penstock.plan.place.objective import LEVELS, Level, objective
 from penstock.plan.place.program import (
@@ -190,7 +191,8 @@ class _Search:
         if name == "stranded_bytes":
             most = max((f.num_devices for f in self.footprints), default=0)
             free = sorted(device.free_bytes for device in devices)
-            return Fraction(sum(free[:most]) - sum(f.total_bytes for f in self.footprints))
+            placed = sum(footprint.total_bytes for footprint in self.footprints)
+            return Fraction(max(0, sum(free[:most]) - placed))
         return Fraction(0)
 
 
@@ -225,7 +227,7 @@ def _least_largest(footprint: Footprint, devices: Collection[Device]) -> int:
     width = footprint.tensor
     blocks = free[width - 1:footprint.num_devices:width]
     layers = spread(footprint.num_layers, [room(footprint, each) for each in blocks])
-    even = -(-footprint.num_layers // footprint.pipeline)
+    even = ceil_div(footprint.num_layers, footprint.pipeline)
     return max(layers) if layers and len(blocks) == footprint.pipeline else even
 
 

@@ -16,6 +16,7 @@ from math import comb
 import numpy as np
 
 from penstock.core.errors import InputError
+from penstock.core.units import ceil_div
 from penstock.plan.assign.highs import Floats, Program
 from penstock.policy.place.arrange import Group
 from penstock.policy.place.layers import room
@@ -92,7 +93,7 @@ def _model(built: PlaceProgram, footprint: Footprint, across: bool) -> ModelColu
     program, devices = built.program, built.devices
     groups = groups_of(footprint, devices, across)
     several = len({device.node for group in groups for device in group}) > 1
-    least = -(-footprint.num_layers // footprint.pipeline)
+    least = ceil_div(footprint.num_layers, footprint.pipeline)
     columns = ModelColumns(footprint, groups, _roles(footprint, several), program.column(
         float(least), float(footprint.num_layers), integer=True))
     for index in range(len(groups)):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 
+from penstock.core.units import ceil_div
 from penstock.policy.place.layers import room, spread
 from penstock.policy.place.score import crossings, home
 from penstock.policy.place.values import Device, Footprint, Placement, Stage
@@ -23,7 +24,7 @@ def arrange(footprint: Footprint, groups: Sequence[Group]) -> Placement | None:
     free = {group: min(device.free_bytes for device in group) for group in groups}
     ranked = sorted(groups, key=lambda group: (-free[group], _ids(group)))
     homes = {home(group) or group for group in groups}
-    ideal = (len(homes) - 1, -(-footprint.num_layers // len(groups)))
+    ideal = (len(homes) - 1, ceil_div(footprint.num_layers, len(groups)))
     best: tuple[tuple[int, int], list[Group], tuple[int, ...]] | None = None
     for first, last in _ends(footprint, ranked):
         order = in_line(ranked, first, last)

@@ -77,10 +77,11 @@ class Migration:
 class Defragmenter:
     """Looks for the cheapest moves that make room.
 
-    Sets of at most ``max_moves`` deployments that have a node in common are lifted off, those with
-    fewer bytes first; the newcomer and they are placed again by ``placer``, in either order. Of at
-    most ``max_sets`` sets the one with the least downtime is taken, then with the fewest bytes
-    moved. So the answer is the cheapest of what was tried, not of everything.
+    Sets of at most ``max_moves`` deployments that have a node in common are lifted off: those first
+    on whose nodes there would be enough memory, then small sets, then few bytes. The newcomer and
+    they are placed again by ``placer``, in either order. Of at most ``max_sets`` sets the one with
+    the least downtime is taken, then with the fewest bytes moved. So the answer is the cheapest of
+    what was tried, not of everything.
     """
 
     placer: Placer
@@ -99,7 +100,11 @@ class Defragmenter:
         if isinstance(direct, Placement):
             return Migration((), direct, True, 0, 0, f"{footprint.model} fits as things are")
         known = by_id(devices)
-        sets = _sets([each for each in deployed if each.movable], known, self.max_moves)
+        emptied = _changed(known, (each.placement for each in deployed if each.movable), -1)
+        if isinstance(self.placer.place(footprint, list(emptied.values())), Infeasible):
+            return replace(direct, reason=f"{direct.reason}; it would not fit if everything that "
+                           "may move were gone")
+        sets = _sets(footprint, [each for each in deployed if each.movable], known, self.max_moves)
         best: Migration | None = None
         tried = sets[:self.max_sets]
         for lifted in tried:
@@ -199,18 +204,26 @@ def _contents(placement: Placement) -> dict[int, tuple[int, range, bool, bool]]:
     return found
 
 
-def _sets(movable: Sequence[Deployed], devices: Mapping[int, Device],
+def _sets(footprint: Footprint, movable: Sequence[Deployed], devices: Mapping[int, Device],
           max_moves: int) -> list[tuple[Deployed, ...]]:
-    """Sets of deployments with a node in common: single ones first, of each size those with fewer
-    bytes first."""
+    """Sets of deployments with a node in common, the likeliest to make room cheaply first."""
+    free: dict[str, int] = {}
+    for device in devices.values():
+        free[device.node] = free.get(device.node, 0) + device.free_bytes
+    nodes = {each.name: _nodes(each, devices) for each in movable}
     by_node: dict[str, list[Deployed]] = {}
     for each in sorted(movable, key=lambda each: each.name):
-        for node in sorted(_nodes(each, devices)):
+        for node in sorted(nodes[each.name]):
             by_node.setdefault(node, []).append(each)
     found = {tuple(each.name for each in those): those for neighbours in by_node.values()
              for size in range(1, max_moves + 1) for those in combinations(neighbours, size)}
-    return [found[names] for names in sorted(found, key=lambda names: (
-        len(names), sum(each.placement.footprint.total_bytes for each in found[names]), names))]
+
+    def rank(names: tuple[str, ...]) -> tuple[bool, int, int, tuple[str, ...]]:
+        lifted = sum(each.placement.footprint.total_bytes for each in found[names])
+        near = sum(free[node] for node in set().union(*(nodes[name] for name in names)))
+        return near + lifted < footprint.total_bytes, len(names), lifted, names
+
+    return [found[names] for names in sorted(found, key=rank)]
 
 
 def _nodes(each: Deployed, devices: Mapping[int, Device]) -> set[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import NamedTuple
 
 from penstock.core.configuration import Configuration
@@ -127,14 +126,14 @@ class Response(NamedTuple):
         return self.candidate.latency_s.value / _SECONDS_PER_HOUR
 
 
-OBJECTIVES: Mapping[str, Callable[[Response], float]] = MappingProxyType({
+OBJECTIVES: Mapping[str, Callable[[Response], float]] = {
     "min_lat": lambda one: one.response_s,
     "min_mem": lambda one: one.candidate.memory_bytes.value,
     "min_cost": lambda one: one.response_s * one.candidate.memory_bytes.value,
     "min_gpu_cost": lambda one: one.response_s * one.candidate.num_accelerators,
     "money": lambda one: one.hours * one.candidate.price_per_hour,
     "energy": lambda one: one.hours * _SECONDS_PER_HOUR * one.candidate.power_w,
-})
+}
 """What an intent makes small: seconds; bytes; byte seconds; accelerator seconds; money and joules
 of an answer. The first four are MaverIQ's, with waiting where traffic is told."""
 

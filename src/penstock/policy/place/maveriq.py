@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from penstock.core.errors import InputError, nearest
+from penstock.core.units import ceil_div
 from penstock.policy.place.layers import shortfall
 from penstock.policy.place.values import (
     Device,
@@ -129,7 +130,7 @@ def round_robin_map(footprint: Footprint, devices: Sequence[Device]
 
 def _spread_bytes(footprint: Footprint, num_layers: int) -> int:
     """Memory per device for so many layers when all of the footprint is spread over layers."""
-    return -(-footprint.total_bytes * num_layers // (footprint.tensor * footprint.num_layers))
+    return ceil_div(footprint.total_bytes * num_layers, footprint.tensor * footprint.num_layers)
 
 
 def _of_one_node(preferred: Sequence[Device], width: int) -> list[Device]:

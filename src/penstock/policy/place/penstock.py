@@ -1,6 +1,6 @@
 """Penstock's own placer: quick, for clusters of any size."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from penstock.policy.place.arrange import Group, arrange
@@ -35,8 +35,7 @@ class PenstockPlacer:
         best: tuple[Score, Placement] | None = None
         for attempt in _attempts(footprint, list(nodes.values())):
             for lanes in attempt:
-                found = _place_in(footprint, lanes)
-                if found is not None:
+                for found in _place_in(footprint, lanes):
                     mark = score(found, known)
                     if best is None or mark < best[0]:
                         best = mark, found
@@ -79,7 +78,7 @@ def _few_nodes(footprint: Footprint, nodes: Sequence[list[Lane]]) -> Iterable[li
     ranked = [nodes[index] for _, index in sorted(held)]
     for count in range(2, min(len(ranked), footprint.pipeline) + 1):
         lanes = [lane for node in ranked[:count] for lane in node]
-        if _needs(footprint, lanes) is not None:
+        if _needs(footprint, lanes):
             return [lanes]
     return [[lane for node in ranked for lane in node]]
 
@@ -94,30 +93,44 @@ def _blocks(footprint: Footprint, lanes: Sequence[Lane]) -> list[int]:
     return sorted(found, reverse=True)[:footprint.pipeline]
 
 
-def _needs(footprint: Footprint, lanes: Sequence[Lane]) -> list[int] | None:
-    """Memory per device of each stage if stages are as even as the lanes allow, most first."""
+def _needs(footprint: Footprint, lanes: Sequence[Lane]) -> list[list[int]]:
+    """Memory per device of each stage, most first, if no stage is larger than the lanes ask for:
+    with stages as even as can be, and with the last one as small as can be, which may leave a
+    large device free. None at all if the lanes do not hold the footprint."""
     blocks = _blocks(footprint, lanes)
     if len(blocks) < footprint.pipeline:
-        return None
+        return []
     # The stages with more than layers to hold are the likeliest to fit on the roomiest blocks.
     ends = [0] if footprint.pipeline == 1 else [0, footprint.pipeline - 1]
     if footprint.first_bytes < footprint.last_bytes:
         ends.reverse()
     stages = [*ends, *range(1, footprint.pipeline - 1)]
-    layers = spread(footprint.num_layers, [
-        room(footprint, free, first=stage == 0, last=stage == footprint.pipeline - 1)
-        for stage, free in zip(stages, blocks, strict=True)])
-    if layers is None:
-        return None
-    return sorted((footprint.stage_bytes(stage, count)
-                   for stage, count in zip(stages, layers, strict=True)), reverse=True)
+    rooms = [room(footprint, free, first=stage == 0, last=stage == footprint.pipeline - 1)
+             for stage, free in zip(stages, blocks, strict=True)]
+    even = spread(footprint.num_layers, rooms)
+    if even is None:
+        return []
+    filled: list[int] = []
+    for index, most in enumerate(rooms):
+        left = footprint.num_layers - sum(filled) - (len(rooms) - index - 1)
+        filled.append(min(most, max(even), left))
+    return [sorted((footprint.stage_bytes(stage, count)
+                    for stage, count in zip(stages, layers, strict=True)), reverse=True)
+            for layers in dict.fromkeys((even, tuple(filled)))]
 
 
-def _place_in(footprint: Footprint, lanes: Sequence[Lane]) -> Placement | None:
-    """Stages on groups within lanes, each the tightest fit; None if they do not fit."""
-    needs = _needs(footprint, lanes)
-    if needs is None:
-        return None
+def _place_in(footprint: Footprint, lanes: Sequence[Lane]) -> Iterator[Placement]:
+    """Placements within lanes, each stage on the tightest group; none if they do not fit."""
+    for needs in _needs(footprint, lanes):
+        groups = _groups(footprint, lanes, needs)
+        placement = arrange(footprint, groups) if groups else None
+        if placement is not None:
+            yield placement
+
+
+def _groups(footprint: Footprint, lanes: Sequence[Lane], needs: Sequence[int]
+            ) -> list[Group] | None:
+    """A group for each of these needs; None if one finds none."""
     waiting = [sorted(lane, key=lambda d: (d.free_bytes, d.device_id)) for lane in lanes]
     groups: list[Group] = []
     offers: dict[int, tuple[Cost, int, Group]] = {}
@@ -135,7 +148,7 @@ def _place_in(footprint: Footprint, lanes: Sequence[Lane]) -> Placement | None:
         waiting[index] = [device for device in waiting[index] if device not in group]
         groups.append(group)
         changed, before = range(index, index + 1), needed
-    return arrange(footprint, groups)
+    return groups
 
 
 def _tightest(fitting: Lane, width: int) -> Group | None:

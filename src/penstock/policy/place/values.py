@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from penstock.core.errors import InputError
-
-GIB = 1 << 30
+from penstock.core.units import GIB
 
 
 @dataclass(frozen=True, slots=True)

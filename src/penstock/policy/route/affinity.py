@@ -16,7 +16,8 @@ class PrefixMemory:
     def __init__(self, max_blocks: int = 50_000) -> None:
         self._max_blocks = max_blocks
         self._blocks: dict[int, OrderedDict[int, None]] = {}
-        self._sessions: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        # By tenant, too: two of them may well give their sessions the same names.
+        self._sessions: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
 
     def cached_tokens(self, request: Request, replica_id: int) -> int:
         """Leading prompt tokens that the replica need not compute again: at least one remains."""
@@ -29,7 +30,7 @@ class PrefixMemory:
                         break
                     cached += request.hash_block_tokens
         if request.session:
-            home = self._sessions.get(request.session)
+            home = self._sessions.get((request.tenant, request.session))
             if home is not None and home[0] == replica_id:
                 cached = max(cached, home[1])
         return max(0, min(cached, request.prompt_tokens - 1))
@@ -45,8 +46,9 @@ class PrefixMemory:
             while len(blocks) > self._max_blocks:
                 blocks.popitem(last=False)
         if request.session:
-            self._sessions[request.session] = (replica_id, request.prompt_tokens)
-            self._sessions.move_to_end(request.session)
+            session = (request.tenant, request.session)
+            self._sessions[session] = (replica_id, request.prompt_tokens)
+            self._sessions.move_to_end(session)
             while len(self._sessions) > self._max_blocks:
                 self._sessions.popitem(last=False)
 

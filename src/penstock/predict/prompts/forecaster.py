@@ -87,6 +87,11 @@ class PromptForecaster:
         """The models that are forecast."""
         return tuple(self.priors)
 
+    def judges(self, model: str) -> bool:
+        """Whether it knows a judged answer of the model; without one, quality is a guess."""
+        column = len(self.priors) + self.models.index(model)
+        return bool(np.isfinite(self.memory.values[:, column]).any())
+
     def quality_of(self, vector: NDArray[np.float32]) -> Mapping[str, tuple[float, float]]:
         """Expected quality and its standard deviation by model, without lengths."""
         nearby = self._nearby(vector)

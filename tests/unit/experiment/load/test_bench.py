@@ -59,6 +59,19 @@ def after(num, handler, good=None):
     return answer
 
 
+@pytest.mark.parametrize("name", [None, "chat"])
+def test_a_class_is_told_where_one_was_named(name) -> None:
+    told = []
+
+    async def answer(request):
+        told.append(request.headers.get(CLASS_HEADER))
+        return await streaming(*ANSWER)(request)
+
+    found = ran(http_engine(answer), option_plan(replace(QUICK, class_name=name)))
+    assert set(told) == {name}
+    assert list(found.summary["classes"]) == [name or "default"]
+
+
 def test_the_header_is_the_gateways() -> None:
     assert CLASS_HEADER == ask.CLASS_HEADER
 

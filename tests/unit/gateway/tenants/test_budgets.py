@@ -61,3 +61,14 @@ def test_a_clock_that_was_set_back_is_followed() -> None:
     account.turn(at(2026, 4, 30))
     assert account.period.start_s == at(2026, 4, 30)
     assert account.state(at(2026, 5, 9)).period_elapsed_share == 1.0
+
+
+@pytest.mark.parametrize("per", ["day", "total"])
+def test_another_budget_is_for_its_own_period(per) -> None:
+    account = Account(Budget(1.0), at(2026, 5, 2))
+    account.written = to_nanos(0.5)
+    account.adopt(Budget(1.0, per), at(2026, 5, 9, 12))
+    assert account.period == period_of(per, at(2026, 5, 9, 12))
+    assert account.spent == to_nanos(0.5), "until the ledger tells"
+    account.adopt(Budget(2.0, "day"), at(2026, 6, 1))
+    assert account.spent == (0 if per == "day" else to_nanos(0.5))

@@ -404,6 +404,17 @@ def test_new_limits_leave_what_is_under_way() -> None:
     assert desk.refused().code == "requests_per_minute", "the minute goes on"
 
 
+@pytest.mark.parametrize(("before", "after", "day"), [("month", "day", 11), ("month", "total", 0)])
+def test_a_budget_for_another_period_counts_what_was_spent_in_that_one(before, after, day) -> None:
+    desk = Desk(shop(budget=Budget(1.0, before)))
+    desk.front.adopt(replace(desk.house, options=GatewayOptions(
+        {}, (shop(budget=Budget(1.0, after)),))))
+    assert day in desk.ledger.days
+    desk.front._on_standing(Standing(desk.front._keyring, {0: {"shop": to_nanos(0.9)},
+                                                           11: {"shop": to_nanos(0.9)}}))
+    assert desk.front.budget_state("shop").spent == 0.9
+
+
 @given(st.lists(st.tuples(st.sampled_from(["shop", "bar"]), st.integers(1, 1000),
                           st.integers(0, 4000), st.booleans()), max_size=30), st.randoms())
 def test_spending_adds_up_and_keeps_to_the_budget(requests, shuffle) -> None:

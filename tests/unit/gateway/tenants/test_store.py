@@ -234,6 +234,20 @@ def test_a_full_disk_is_an_error_and_heals(sqlite) -> None:
     assert store.spent_since(0) == {"shop": 35_000}
 
 
+def test_a_file_that_is_gone_or_another_takes_nothing(sqlite, tmp_path) -> None:
+    sqlite.write(batch(settled("d1")), "g")
+    file = tmp_path / "ledger.db"
+    for change in (lambda: file.rename(tmp_path / "kept.db"), file.touch):
+        change()
+        with pytest.raises(StoreError, match="not the one that was opened"):
+            sqlite.write(batch(settled("d2")), "g")
+        with pytest.raises(StoreError, match="start the gateway anew"):
+            sqlite.list_keys()
+    (tmp_path / "kept.db").replace(file)
+    sqlite.write(batch(settled("d2")), "g")
+    assert len(rows(sqlite, "penstock_charges")) == 2
+
+
 @pytest.mark.parametrize(("url", "said"), [
     ("nonsense", "expected an SQLAlchemy URL"), ("sqlite://", "would forget"),
     ("sqlite:///:memory:", "would forget"), ("sqlite:////nowhere/at/all.db", "unable to open"),

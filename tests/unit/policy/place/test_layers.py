@@ -2,8 +2,8 @@
 
 import pytest
 
+from penstock.core.units import GIB
 from penstock.policy.place.layers import room, shortfall, spread
-from penstock.policy.place.values import GIB
 from placing import footprint, node
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from penstock.core.errors import InputError
+from penstock.core.units import GIB
 from penstock.policy.place.maveriq import MaveriqPlacer, Strategy, round_robin_map
-from penstock.policy.place.values import GIB, Device, Footprint, Infeasible, Placement
+from penstock.policy.place.values import Device, Footprint, Infeasible, Placement
 from placing import footprint, node
 
 

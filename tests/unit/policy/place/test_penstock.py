@@ -2,9 +2,10 @@
 
 import pytest
 
+from penstock.core.units import GIB
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.score import Score, score
-from penstock.policy.place.values import GIB, Device, Footprint, Infeasible, Placement, by_id
+from penstock.policy.place.values import Device, Footprint, Infeasible, Placement, by_id
 from placing import best_by_trying_all, footprint, node
 
 

@@ -1,5 +1,6 @@
 """Memory is held whole or not at all, and comes back."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -41,6 +42,38 @@ def test_of_two_deployments_placed_at_once_one_is_refused() -> None:
     again = placer.place(footprint(8, model="b"), held.devices())
     assert isinstance(again, Placement)
     assert isinstance(held.reserve("b", again), Holding)
+
+
+def test_many_deployments_at_once_never_hold_more_than_there_is() -> None:
+    held, placer = Reservations(node(*[20] * 8)), PenstockPlacer()
+    refusals = 0
+
+    async def deploy(name: str, layers: int, tensor: int) -> str:
+        nonlocal refusals
+        while True:
+            found = placer.place(footprint(layers, tensor, model=name), held.devices())
+            if isinstance(found, Infeasible):
+                return "no room"
+            await asyncio.sleep(0)  # the others place on the same memory
+            if isinstance(held.reserve(name, found), Holding):
+                break
+            refusals += 1
+        await asyncio.sleep(0)  # the engine starts, or does not
+        if layers % 3 == 0:
+            held.release(name)
+            return "failed"
+        assert held.commit(name)
+        return "runs"
+
+    async def all_at_once() -> list[str]:
+        return await asyncio.gather(*(deploy(f"m{n}", 5 + n % 5, 1 + n % 2) for n in range(30)))
+
+    ends = asyncio.run(all_at_once())
+    assert set(ends) == {"no room", "failed", "runs"}
+    assert refusals > 0
+    held.check_integrity()
+    assert len(held.holdings()) == ends.count("runs")
+    assert all(0 <= held.held_bytes(device) <= 20 for device in range(8))
 
 
 def test_a_name_holds_once() -> None:

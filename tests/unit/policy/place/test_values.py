@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from penstock.core.errors import InputError
+from penstock.core.units import GIB
 from penstock.policy.place.score import Score, crossings, score
 from penstock.policy.place.values import (
-    GIB,
     Device,
     Placement,
     Stage,

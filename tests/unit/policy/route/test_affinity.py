@@ -16,6 +16,13 @@ def test_known_blocks_count_from_the_start_only() -> None:
     assert memory.cached_tokens(request(prompt_tokens=64, hashes=(1, 2)), 8) == 0
 
 
+def test_a_session_is_its_tenants_own() -> None:
+    memory = PrefixMemory()
+    memory.sent(request(prompt_tokens=500, session="talk", tenant="shop"), 1)
+    assert memory.cached_tokens(request(prompt_tokens=700, session="talk", tenant="bar"), 1) == 0
+    assert memory.cached_tokens(request(prompt_tokens=700, session="talk", tenant="shop"), 1) == 500
+
+
 def test_a_session_is_known_where_it_was_last() -> None:
     memory = PrefixMemory()
     memory.sent(request(prompt_tokens=500, session="talk"), 1)

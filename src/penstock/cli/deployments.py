@@ -1,0 +1,290 @@
+"""``penstock deployments``: models from their registration to their removal."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penstock.cli.deployments_input import HERE, Folder, Name, With
+from penstock.cli.exits import OK
+from penstock.cli.options import AsJson, FleetFile
+from penstock.core.errors import InputError
+
+app = typer.Typer(add_completion=False)
+
+
+@app.callback(epilog="Example: penstock deployments init fleet.yaml")
+def _deployments() -> None:
+    """Deployments of models: register, profile, deploy by intent, infer, remove.
+
+    They are kept in a folder and outlive every command: their engines run on until they are
+    removed. While `serve` runs on a folder, the other commands ask it.
+    """
+
+
+@app.command(epilog="Example: penstock deployments init fleet.yaml --train ../data/maveriq")
+def init(
+    fleet_file: FleetFile, folder: Folder = HERE,
+    train: Annotated[Path | None, typer.Option(
+        "--train", metavar="DIR", show_default=False,
+        help="Folder of measured whole models to learn estimates from, laid out as MaverIQ's.",
+    )] = None,
+) -> int:
+    """Make a folder for deployments on a fleet's accelerators; the fleet has one kind of them."""
+    from penstock.cli.console import note
+    from penstock.control.site import create_site
+
+    site = create_site(folder, fleet_file, train)
+    note(f"{folder}: for deployments on {len(site.devices())} {site.accelerator.name}")
+    return OK
+
+
+@app.command(epilog="Example: penstock deployments register chat --model llama-2-7b "
+                    "--engine emulate --with speed=10")
+def register(
+    name: Name,
+    model: Annotated[str, typer.Option(
+        "--model", metavar="MODEL", show_default=False, help="A model of the fleet file.")],
+    engine: Annotated[str, typer.Option(
+        "--engine", metavar="KIND", help="sim, emulate, llamacpp or vllm.")] = "sim",
+    options: With = None, folder: Folder = HERE, as_json: AsJson = False,
+) -> int:
+    """Register a model under a name."""
+    from penstock.cli.deployments_input import ask, settings, show_one
+
+    order = {"name": name, "model": model, "engine": engine, "options": settings(options)}
+    return ask(folder, "register", "", order, show_one, as_json=as_json)
+
+
+@app.command(epilog="Example: penstock deployments profile chat --precision fp16,int4")
+def profile(
+    name: Name,
+    path: Annotated[Path | None, typer.Option(
+        "--from", metavar="PATH", show_default=False,
+        help="Take this profile (a folder, or a CSV file with MaverIQ's columns) instead of "
+             "measuring.")] = None,
+    engine: Annotated[str | None, typer.Option(
+        "--engine", metavar="KIND", show_default=False,
+        help="What to measure: sim, transformers, llamacpp or vllm; default: what it runs on.",
+    )] = None,
+    precisions: Annotated[str | None, typer.Option(
+        "--precision", metavar="P[,P...]", show_default=False,
+        help="Number formats of weights.")] = None,
+    design: Annotated[str | None, typer.Option(
+        "--design", metavar="penstock|maveriq", show_default=False,
+        help="Which cuts, settings and lengths.")] = None,
+    depths: Annotated[str | None, typer.Option(
+        "--depths", metavar="N[,N...]", show_default=False,
+        help="Further numbers of layers to run on one accelerator, such as all of them: then "
+             "weights are fitted to the whole model, too.")] = None,
+    budget_s: Annotated[float | None, typer.Option(
+        "--budget-s", min=0.001, metavar="SECONDS", show_default=False,
+        help="Stop when this time is spent; the same command goes on later.")] = None,
+    seed: Annotated[int | None, typer.Option(
+        "--seed", min=0, metavar="N", show_default=False, help="Seed of weights and prompts.",
+    )] = None,
+    options: With = None, folder: Folder = HERE, as_json: AsJson = False,
+) -> int:
+    """Measure fingerprints of a deployment's model, as `penstock profile fingerprint` does."""
+    from penstock.cli.deployments_input import ask, given, listed, settings, show_one
+    from penstock.cli.profile_input import whole_numbers
+
+    order = given(path=None if path is None else str(path.resolve()), engine=engine,
+                  precisions=listed(precisions), design=design,
+                  depths=None if depths is None else whole_numbers("--depths", depths),
+                  budget_s=budget_s, seed=seed, settings=settings(options), wait=True)
+    return ask(folder, "profile", name, order, show_one, as_json=as_json, title="profiling")
+
+
+@app.command(epilog="Example: penstock deployments deploy chat --intent min_lat --slo 2")
+def deploy(
+    name: Name,
+    intent: Annotated[str | None, typer.Option(
+        "--intent", metavar="NAME", show_default=False,
+        help="What to make small: min_cost (the usual one), min_mem, min_lat, min_gpu_cost, money "
+             "or energy.")] = None,
+    slo_s: Annotated[float | None, typer.Option(
+        "--slo", metavar="SECONDS", show_default=False,
+        help="Longest time for an answer; the high end of the interval must keep it.")] = None,
+    unsure: Annotated[bool, typer.Option(
+        "--unsure", help="The estimate alone must keep the SLO.")] = False,
+    precisions: Annotated[str | None, typer.Option(
+        "--precisions", metavar="LIST", show_default=False,
+        help="Weights' number formats that are allowed, such as fp16,int8.")] = None,
+    accuracy: Annotated[Path | None, typer.Option(
+        "--accuracy", metavar="FILE", show_default=False,
+        help="Accuracy by configuration, JSON with keys such as llama-2-7b_int8_False_None.",
+    )] = None,
+    least_accuracy: Annotated[float | None, typer.Option(
+        "--least-accuracy", metavar="A", show_default=False,
+        help="In the units of that table.")] = None,
+    most_accelerators: Annotated[int | None, typer.Option(
+        "--most-accelerators", min=1, metavar="N", show_default=False,
+        help="Take at most so many.")] = None,
+    rate_per_s: Annotated[float | None, typer.Option(
+        "--rate", min=0.0, metavar="R", show_default=False,
+        help="Requests per second that it will get; waiting then counts as latency.")] = None,
+    output_tokens: Annotated[int, typer.Option(
+        "--output-tokens", min=1, metavar="N", help="Length of the answers.")] = 100,
+    batch: Annotated[int, typer.Option(
+        "--batch", min=1, metavar="N", help="Answers at once.")] = 1,
+    placer: Annotated[str, typer.Option(
+        "--placer", metavar="NAME", help="penstock, balanced or maveriq.")] = "penstock",
+    precision: Annotated[str | None, typer.Option(
+        "--precision", metavar="P", show_default=False,
+        help="Deploy exactly this number format of weights (with --tensor, --pipeline, "
+             "--kv-precision), in place of an intent.")] = None,
+    kv_precision: Annotated[str, typer.Option(
+        "--kv-precision", metavar="P", help="Of keys and values, with --precision.")] = "fp16",
+    tensor: Annotated[int, typer.Option(
+        "--tensor", min=1, metavar="N", help="Ranks, with --precision.")] = 1,
+    pipeline: Annotated[int, typer.Option(
+        "--pipeline", min=1, metavar="N", help="Stages, with --precision.")] = 1,
+    dry_run: Annotated[bool, typer.Option(
+        "--dry-run", help="Decide, and change nothing.")] = False,
+    folder: Folder = HERE, as_json: AsJson = False,
+) -> int:
+    """Choose a configuration, reserve memory, start the engine and wait until it is well.
+
+    Exit status 1, and nothing reserved, where no configuration keeps what was asked, where there is
+    no room, or where the engine does not start.
+    """
+    from penstock.cli.deployments_input import ask, given, listed, show_decision
+
+    if precision is None and (tensor, pipeline, kv_precision) != (1, 1, "fp16"):
+        raise InputError("--tensor, --pipeline and --kv-precision state a configuration; give its "
+                         "--precision, too")
+    exact = None if precision is None else {
+        "tensor": tensor, "pipeline": pipeline, "precision": precision,
+        "kv_precision": kv_precision}
+    order = given(intent=intent, slo_s=slo_s, sure=not unsure, precisions=listed(precisions),
+                  accuracy=None if accuracy is None else _table(accuracy),
+                  least_accuracy=least_accuracy, most_accelerators=most_accelerators,
+                  rate_per_s=rate_per_s, output_tokens=output_tokens, batch=batch, placer=placer,
+                  configuration=exact, dry_run=dry_run, wait=True)
+    return ask(folder, "deploy", name, order, show_decision, as_json=as_json, title="deploying")
+
+
+@app.command(epilog="Example: penstock deployments infer chat 'Once upon a time' --max-tokens 50")
+def infer(
+    name: Name,
+    prompt: Annotated[str, typer.Argument(
+        metavar="PROMPT", help="Text to go on from.", show_default=False)],
+    max_tokens: Annotated[int | None, typer.Option(
+        "--max-tokens", min=1, metavar="N", show_default=False,
+        help="Longest answer; default: the engine's.")] = None,
+    temperature: Annotated[float | None, typer.Option(
+        "--temperature", min=0.0, metavar="T", show_default=False, help="0 is greedy.")] = None,
+    seed: Annotated[int | None, typer.Option(
+        "--seed", min=0, metavar="N", show_default=False, help="Seed of the answer.")] = None,
+    head: Annotated[bool, typer.Option(
+        "--head", help="Before all that wait, in place of behind them.")] = False,
+    folder: Folder = HERE, as_json: AsJson = False,
+) -> int:
+    """Ask a deployment that runs."""
+    from penstock.cli.deployments_input import ask, given, show_reply
+
+    order = given(prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed,
+                  head=head)
+    return ask(folder, "infer", name, order, show_reply, as_json=as_json)
+
+
+@app.command("list", epilog="Example: penstock deployments list --json")
+def list_(
+    removed: Annotated[bool, typer.Option(
+        "--all", help="Removed ones, too.")] = False,
+    folder: Folder = HERE, as_json: AsJson = False,
+) -> int:
+    """List deployments with their states."""
+    from penstock.cli.deployments_input import ask, show_all
+
+    return ask(folder, "list", "", {}, lambda answer: show_all(answer, removed=removed),
+               as_json=as_json)
+
+
+@app.command(epilog="Example: penstock deployments show chat")
+def show(name: Name, folder: Folder = HERE, as_json: AsJson = False) -> int:
+    """Show one deployment."""
+    from penstock.cli.deployments_input import ask, show_one
+
+    return ask(folder, "show", name, {}, show_one, as_json=as_json)
+
+
+@app.command(epilog="Example: penstock deployments events chat")
+def events(name: Name, folder: Folder = HERE, as_json: AsJson = False) -> int:
+    """List the states that a deployment came into, the oldest first."""
+    from penstock.cli.deployments_input import ask, show_events
+
+    return ask(folder, "events", name, {}, show_events, as_json=as_json)
+
+
+@app.command(epilog="Example: penstock deployments devices")
+def devices(folder: Folder = HERE, as_json: AsJson = False) -> int:
+    """List the accelerators and the memory that is held on them."""
+    from penstock.cli.deployments_input import ask, show_devices
+
+    return ask(folder, "devices", "", {}, show_devices, as_json=as_json)
+
+
+@app.command(epilog="Example: penstock deployments restart chat")
+def restart(name: Name, folder: Folder = HERE, as_json: AsJson = False) -> int:
+    """Start an unhealthy deployment's engine again."""
+    from penstock.cli.deployments_input import ask, show_one
+
+    return ask(folder, "restart", name, {"wait": True}, show_one, as_json=as_json,
+               title="restarting")
+
+
+@app.command(epilog="Example: penstock deployments remove chat")
+def remove(
+    name: Name,
+    cancel: Annotated[bool, typer.Option(
+        "--cancel", help="Call off requests and starts that are under way, in place of letting "
+                         "them end.")] = False,
+    folder: Folder = HERE, as_json: AsJson = False,
+) -> int:
+    """Stop a deployment's engine and give its memory back."""
+    from penstock.cli.deployments_input import ask, show_one
+
+    return ask(folder, "remove", name, {"cancel": cancel, "wait": True}, show_one,
+               as_json=as_json, title="removing")
+
+
+@app.command(epilog="Example: penstock deployments serve --port 8090")
+def serve(
+    host: Annotated[str, typer.Option(
+        "--host", metavar="ADDRESS",
+        help="Address to listen on; beyond the loopback anybody may deploy, without a password.",
+    )] = "127.0.0.1",
+    port: Annotated[int, typer.Option(
+        "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 8090,
+    queue: Annotated[str, typer.Option(
+        "--queue", metavar="NAME",
+        help="penstock, or maveriq: one queue for all, whose head holds everybody up.",
+    )] = "penstock",
+    period_s: Annotated[float, typer.Option(
+        "--look-every", min=0.01, max=3600.0, metavar="SECONDS",
+        help="How often engines are asked whether they are well.")] = 2.0,
+    start_s: Annotated[float, typer.Option(
+        "--start-limit", min=0.1, max=1e6, metavar="SECONDS",
+        help="Longest time for an engine to start.")] = 600.0,
+    folder: Folder = HERE,
+) -> int:
+    """Look after the deployments and answer their verbs over HTTP until interrupted.
+
+    Engines that die are started again. Engines go on when this ends; it adopts them when it is
+    started again. /openapi.json describes the API.
+    """
+    from penstock.cli.deployments_serve import run_here
+
+    run_here(folder, host, port, queue, period_s, start_s)
+    return OK
+
+
+def _table(path: Path) -> object:
+    import json
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error})") from error

@@ -1,0 +1,65 @@
+"""The server of a folder of deployments."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+from penstock.core.errors import InputError
+
+_GOODBYE_S = 2.0
+
+
+def run_here(folder: Path, host: str, port: int, queue: str, period_s: float,
+             start_s: float) -> None:
+    """Serve until interrupted. Raises InputError."""
+    from penstock.control.line import Line
+
+    Line(queue)
+    if not host.strip():  # which would be every address there is
+        raise InputError("--host: found nothing; expected an address, such as 127.0.0.1")
+    try:
+        import penstock.api.deployments  # noqa: F401
+    except ImportError as error:
+        raise InputError("deployments need aiohttp and prometheus-client, which the extra 'serve' "
+                         "brings: pip install 'penstock[serve]'") from error
+    asyncio.run(_serve(folder, host, port, queue, period_s, start_s))
+
+
+async def _serve(folder: Path, host: str, port: int, queue: str, period_s: float,
+                 start_s: float) -> None:
+    import typer
+
+    from penstock.api.deployments import make_app
+    from penstock.cli.console import note
+    from penstock.control.opening import Opening, opened, watch
+    from penstock.control.site import SERVER
+    from penstock.control.store import InUseError
+    from penstock.control.verbs import LocalDeployments
+    from penstock.engine.http import listening, stop_signal
+
+    try:
+        async with opened(folder, Opening(queue, start_s, patience_s=1.0), note) as control:
+            stopped = stop_signal()
+            app = make_app(LocalDeployments(control), host, note)
+            async with listening(app, host, port, _GOODBYE_S) as url:
+                _announce(folder / SERVER, url)
+                typer.echo(f"deployments {url}")
+                watching = asyncio.create_task(watch(control, period_s))
+                stopping = asyncio.create_task(stopped.wait())
+                try:
+                    await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)
+                    if watching.done():
+                        watching.result()
+                finally:
+                    (folder / SERVER).unlink(missing_ok=True)
+                    watching.cancel()
+                    stopping.cancel()
+    except InUseError:
+        raise InputError(f"{folder}: another command or server is at work there") from None
+
+
+def _announce(path: Path, url: str) -> None:
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(json.dumps({"url": url, "pid": os.getpid()}), encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,133 @@
+"""``penstock fit kernels``: a step-time file from a folder of kernel tables."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.exits import OK
+from penstock.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from penstock.core.hardware import Accelerator
+    from penstock.perf.kernels.compact import CompactFit
+    from penstock.perf.kernels.compose import KernelStepTime
+
+
+def kernels(
+    folder: Annotated[Path, typer.Argument(
+        metavar="DIR", show_default=False,
+        help="Kernel tables in AIConfigurator's columns: CSV, gzipped CSV or Parquet.")],
+    model: Annotated[str, typer.Option(
+        "--model", metavar="NAME", show_default=False,
+        help="A model of the catalog, or the path of a config.json.")],
+    accelerator: Annotated[str | None, typer.Option(
+        "--accelerator", metavar="NAME", show_default=False,
+        help="An accelerator of the catalog; its family tells the system.")] = None,
+    system: Annotated[str | None, typer.Option(
+        "--system", metavar="NAME", show_default=False,
+        help="Whose tables, such as h100_sxm; needed without --accelerator.")] = None,
+    tensor: Annotated[int, typer.Option(
+        "--tensor", min=1, metavar="N", help="Tensor-parallel ranks.")] = 1,
+    pipeline: Annotated[int, typer.Option(
+        "--pipeline", min=1, metavar="N", help="Pipeline stages.")] = 1,
+    precision: Annotated[str, typer.Option(
+        "--precision", metavar="TYPE", help="Number format of the weights.")] = "bf16",
+    kv_precision: Annotated[str, typer.Option(
+        "--kv-precision", metavar="TYPE", help="Number format of keys and values.")] = "bf16",
+    backend: Annotated[str, typer.Option(
+        "--backend", metavar="NAME", help="Whose kernels: vllm, sglang or trtllm.")] = "vllm",
+    version: Annotated[str | None, typer.Option(
+        "--tables-version", metavar="VERSION", show_default=False,
+        help="Which version's tables; default: the newest.")] = None,
+    host_overhead_s: Annotated[float, typer.Option(
+        "--host-overhead", min=0.0, metavar="SECONDS",
+        help="What the host adds to every step; the tables do not say.")] = 0.002,
+    out: Annotated[Path | None, typer.Option(
+        "--out", metavar="FILE", show_default=False,
+        help="Where to write the model (.yaml or .json), for step_time in a fleet file.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Compose a model's steps from measured kernels, and fit a form that a fleet file can name."""
+    from penstock.catalog.catalog import load_catalog
+    from penstock.cli.console import print_json, print_tables
+    from penstock.cli.files import write_whole
+    from penstock.core.hardware import Parallelism
+    from penstock.perf.kernels.from_files import (
+        compact_step_time,
+        composed_step_time,
+        kernel_choice,
+    )
+    from penstock.perf.store import save_step_time
+
+    choice = kernel_choice(
+        folder, load_catalog().model(model), _accelerator(folder, accelerator, system),
+        Parallelism(tensor, pipeline), precision, kv_precision, system=system, backend=backend,
+        version=version, host_overhead_s=host_overhead_s)
+    composed, found = composed_step_time(choice), compact_step_time(choice)
+    if out is not None:
+        write_whole(out, lambda path: save_step_time(found.model, path), (".yaml", ".json"))
+    if as_json:
+        print_json(_document(composed, found))
+    else:
+        print_tables(_tables(model, composed, found))
+    return OK
+
+
+def _accelerator(folder: Path, name: str | None, system: str | None) -> "Accelerator":
+    from penstock.catalog.catalog import load_catalog
+    from penstock.core.errors import InputError, one_of
+    from penstock.perf.kernels.layout import systems_in, table_files
+    from penstock.perf.kernels.system import system_accelerator
+
+    if name is not None:
+        return load_catalog().accelerator(name)
+    if system is None:
+        raise InputError(f"{folder}: name --accelerator, or --system"
+                         + one_of(systems_in(table_files(folder))))
+    return system_accelerator(folder, system) or load_catalog().accelerator(system)
+
+
+def _document(composed: "KernelStepTime", found: "CompactFit") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from penstock.perf.store import step_time_document
+
+    return {**step_time_document(found.model), "errors": asdict(found.errors),
+            "errors_by_kind": {kind: asdict(own) for kind, own in found.by_kind.items()},
+            "examples": [{"step": name, "features": list(features),
+                          "composed_s": composed.seconds(*features),
+                          "compact_s": found.model.seconds(*features),
+                          "parts_s": composed.predict(features).parts}
+                         for name, features in _examples().items()]}
+
+
+def _examples() -> dict[str, Any]:
+    from penstock.core.step import StepFeatures
+
+    return {"prompt of 512": StepFeatures(512, 512 * 256.0, 0, 0),
+            "prompt of 4,096": StepFeatures(4096, 4096 * 2048.0, 0, 0),
+            "1 decode at 1,000": StepFeatures(0, 0.0, 1, 1_000),
+            "64 decodes at 1,000": StepFeatures(0, 0.0, 64, 64_000),
+            "512 after 2,000 and 64 decodes": StepFeatures(512, 512 * 2256.0, 64, 64_000)}
+
+
+def _tables(model: str, composed: "KernelStepTime", found: "CompactFit") -> list[Any]:
+    from penstock.report.tables import plain_table
+
+    steps = []
+    for name, features in _examples().items():
+        parts = composed.predict(features).parts
+        attention = parts["prefill_attention"] + parts["decode_attention"]
+        steps.append((name, *(f"{1e3 * seconds:.2f}" for seconds in (
+            parts["dense"], attention, parts["communication"], composed.seconds(*features),
+            found.model.seconds(*features)))))
+    errors = [(kind, f"{own.mean:.1%}", f"{own.median:.1%}", f"{own.p95:.1%}", f"{own.num_steps:,}")
+              for kind, own in (*found.by_kind.items(), ("all", found.errors))]
+    evidence = found.model.evidence
+    return [plain_table(f"Steps of {model}, ms", ("step", "dense", "attention", "communication",
+                                                  "composed", "compact"), steps),
+            plain_table("Compact form against the composition, other steps",
+                        ("steps", "mean", "median", "p95", "number"), errors),
+            f"source: {composed.evidence.source}",
+            f"stated error: mean {evidence.mean_error:.0%}, p95 {evidence.p95_error:.0%}"]

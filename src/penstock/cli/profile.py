@@ -1,0 +1,212 @@
+"""``penstock profile``: times and memory of a model on an engine, measured or imported."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penstock.cli.exits import OK
+from penstock.cli.options import AsJson
+from penstock.cli.profile_input import (
+    Budget,
+    Clock,
+    Engine,
+    Given,
+    KvPrecision,
+    KvTokens,
+    Layers,
+    MaxRepeats,
+    MinRepeats,
+    Model,
+    Out,
+    Passes,
+    Pipeline,
+    Precision,
+    Precisions,
+    ProfileSeed,
+    Share,
+    Tensor,
+    Tolerance,
+    WarmUps,
+    With,
+)
+from penstock.core.errors import InputError
+
+app = typer.Typer(add_completion=False)
+_MODEL = "penstock profile model llama-3-8b --engine vllm --out profiles/llama"
+_BATCH = "penstock profile batch config.json --engine transformers --out profiles/batch"
+_LOAD = "penstock profile load model.gguf --engine llamacpp --out profiles/load"
+_FINGERPRINT = "penstock profile fingerprint llama-3-70b --engine vllm --out profiles/70b"
+_IMPORT = "penstock profile import full_model.csv --from maveriq --out profiles/maveriq"
+
+
+@app.callback(epilog=f"Example: {_MODEL}")
+def _profile() -> None:
+    """Measure a model on a real engine: times, memory, loading, fingerprints of a few layers."""
+
+
+@app.command(epilog=f"Example: {_MODEL}")
+def model(
+    model: Model, engine: Engine, out: Out,
+    prompts: Annotated[str, typer.Option(
+        "--prompt-tokens", metavar="N[,N...]", help="Lengths of prompts.")] = "32,128,512,1024",
+    batches: Annotated[str, typer.Option(
+        "--batch", metavar="N[,N...]", help="Requests at once.")] = "1,4,16",
+    output: Annotated[int, typer.Option(
+        "--output-tokens", min=1, metavar="N", help="Tokens of each answer.")] = 16,
+    layers: Layers = None, tensor: Tensor = 1, pipeline: Pipeline = 1,
+    precision: Precision = None, kv_precision: KvPrecision = None, kv_tokens: KvTokens = None,
+    settings: With = None, tolerance: Tolerance = 0.05, min_repeats: MinRepeats = 5,
+    max_repeats: MaxRepeats = 30, warm_ups: WarmUps = 2, budget_s: Budget = None,
+    share: Share = 1.0, clock: Clock = "wall", seed: ProfileSeed = 0, as_json: AsJson = False,
+) -> int:
+    """Time prefills and decodes over prompt lengths, batches and contexts.
+
+    `penstock fit step-time DIR` turns the folder into a step-time model.
+    """
+    from penstock.cli.profile_input import session_of, whole_numbers
+    from penstock.cli.profile_tables import show
+    from penstock.profile.run import profile_model
+
+    given = Given(model, engine, out, settings or (), precision, kv_precision, kv_tokens,
+                  tolerance, min_repeats, max_repeats, warm_ups, budget_s, share, clock, seed,
+                  layers)
+    lengths = whole_numbers("--prompt-tokens", prompts)
+    sizes = whole_numbers("--batch", batches)
+    with session_of(given, "profiling") as session:
+        record = profile_model(session, given.configuration(session, tensor, pipeline), lengths,
+                               sizes, output)
+    show(record, as_json=as_json)
+    return OK
+
+
+@app.command(epilog=f"Example: {_BATCH}")
+def batch(
+    model: Model, engine: Engine, out: Out,
+    prompt: Annotated[int, typer.Option(
+        "--prompt-tokens", min=1, metavar="N", help="Tokens of each prompt.")] = 128,
+    output: Annotated[int, typer.Option(
+        "--output-tokens", min=1, metavar="N", help="Tokens of each answer.")] = 16,
+    largest: Annotated[int, typer.Option(
+        "--largest", min=1, max=1_000_000, metavar="N", help="Largest batch to try.")] = 256,
+    sizes: Annotated[str | None, typer.Option(
+        "--sizes", metavar="N[,N...]", show_default=False,
+        help="Batches to try; default: 1, 2, 4 and so on.")] = None,
+    layers: Layers = None, tensor: Tensor = 1, pipeline: Pipeline = 1,
+    precision: Precision = None, kv_precision: KvPrecision = None, kv_tokens: KvTokens = None,
+    settings: With = None, tolerance: Tolerance = 0.05, min_repeats: MinRepeats = 5,
+    max_repeats: MaxRepeats = 30, warm_ups: WarmUps = 2, budget_s: Budget = None,
+    share: Share = 1.0, clock: Clock = "wall", seed: ProfileSeed = 0, as_json: AsJson = False,
+) -> int:
+    """Time batches of equal requests up to the largest that fits into memory.
+
+    A batch that does not fit is a row of the profile, and sizes below it are tried.
+    """
+    from penstock.cli.profile_input import session_of, whole_numbers
+    from penstock.cli.profile_tables import show
+    from penstock.profile.run import profile_batch
+
+    given = Given(model, engine, out, settings or (), precision, kv_precision, kv_tokens,
+                  tolerance, min_repeats, max_repeats, warm_ups, budget_s, share, clock, seed,
+                  layers)
+    wanted = whole_numbers("--sizes", sizes) if sizes else ()
+    with session_of(given, "profiling") as session:
+        record = profile_batch(session, given.configuration(session, tensor, pipeline), prompt,
+                               output, max(largest, *wanted) if wanted else largest, wanted)
+    show(record, as_json=as_json)
+    return OK
+
+
+@app.command(epilog=f"Example: {_LOAD}")
+def load(
+    model: Model, engine: Engine, out: Out,
+    loops: Annotated[int, typer.Option(
+        "--loops", min=1, max=10_000, metavar="N",
+        help="Loads from each state of the page cache.")] = 5,
+    layers: Layers = None, tensor: Tensor = 1, pipeline: Pipeline = 1,
+    precision: Precisions = None, kv_precision: KvPrecision = None, kv_tokens: KvTokens = None,
+    settings: With = None, budget_s: Budget = None, share: Share = 1.0, clock: Clock = "wall",
+    seed: ProfileSeed = 0, as_json: AsJson = False,
+) -> int:
+    """Time loading and unloading, with the files in the page cache and without.
+
+    Random weights are written to a temporary folder first, so that there are files to load. Each
+    row says what the cache really held.
+    """
+    from penstock.cli.profile_input import session_of
+    from penstock.cli.profile_tables import show
+    from penstock.profile.run import profile_load
+
+    given = Given(model, engine, out, settings or (), precision, kv_precision, kv_tokens, 1.0, 1,
+                  1, 1, budget_s, share, clock, seed, layers)
+    with session_of(given, "loading", from_files=True) as session:
+        record = profile_load(session, [given.configuration(session, tensor, pipeline, one)
+                                        for one in given.precisions(session)], loops)
+    show(record, as_json=as_json)
+    return OK
+
+
+@app.command(epilog=f"Example: {_FINGERPRINT}")
+def fingerprint(
+    model: Model, engine: Engine, out: Out,
+    design: Annotated[str, typer.Option(
+        "--design", metavar="penstock|maveriq",
+        help="Which cuts, settings and lengths.")] = "penstock",
+    depths: Annotated[str | None, typer.Option(
+        "--depths", metavar="N[,N...]", show_default=False,
+        help="Further numbers of layers on one accelerator, such as all of them, to compare.",
+    )] = None,
+    precision: Precisions = None, kv_precision: KvPrecision = None, kv_tokens: KvTokens = None,
+    settings: With = None, tolerance: Tolerance = 0.05, min_repeats: MinRepeats = 5,
+    max_repeats: MaxRepeats = 30, warm_ups: WarmUps = 2, passes: Passes = 1,
+    budget_s: Budget = None, share: Share = 1.0, clock: Clock = "wall", seed: ProfileSeed = 0,
+    as_json: AsJson = False,
+) -> int:
+    """Time cuts of the model to one layer and two (per pipeline stage) in many settings.
+
+    `penstock estimate` makes the whole model's latency and memory of it.
+    """
+    from penstock.cli.profile_input import session_of, whole_numbers
+    from penstock.cli.profile_tables import show
+    from penstock.profile.run import profile_fingerprint
+
+    given = Given(model, engine, out, settings or (), precision, kv_precision, kv_tokens,
+                  tolerance, min_repeats, max_repeats, warm_ups, budget_s, share, clock, seed,
+                  passes=passes)
+    with session_of(given, "fingerprints") as session:
+        record = profile_fingerprint(session, design, given.precisions(session),
+                                     whole_numbers("--depths", depths) if depths else ())
+    show(record, as_json=as_json)
+    return OK
+
+
+@app.command("import", epilog=f"Example: {_IMPORT}")
+def import_(
+    file: Annotated[Path, typer.Argument(
+        metavar="FILE", help="What the other tool wrote.", show_default=False)],
+    tool: Annotated[str, typer.Option(
+        "--from", metavar="TOOL", show_default=False,
+        help="maveriq, sincere, vidur, aiconfigurator, guidellm or vllm-bench.")],
+    out: Annotated[Path, typer.Option(
+        "--out", metavar="DIR", show_default=False, help="New folder of the profile.")],
+    as_json: AsJson = False,
+) -> int:
+    """Make a profile of what another tool measured."""
+    from penstock.cli.console import note, print_json
+    from penstock.cli.profile_import import read_any
+    from penstock.perf.profiles.imported import write_imported
+    from penstock.perf.profiles.summary import summaries
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {out}: is there already; expected a new folder")
+    imported = read_any(file, tool)
+    write_imported(imported, tool, file, out)
+    num_points = len(summaries(imported.measurements))
+    if as_json:
+        print_json({"profile": str(out), "rows": len(imported.measurements),
+                    "points": num_points, "notes": imported.notes})
+        return OK
+    for line in imported.notes:
+        note(line)
+    typer.echo(f"profile: {out} ({len(imported.measurements):,} rows of {num_points:,} points)")
+    return OK

@@ -1,0 +1,1 @@
+"""The life of deployments: registered, profiled, deployed, asked, removed."""

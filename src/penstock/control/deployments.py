@@ -1,0 +1,192 @@
+"""A deployment, the states of its life, and which may follow which. Pure: time is a parameter."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from penstock.core.configuration import Configuration
+from penstock.core.prediction import Prediction
+from penstock.policy.place.intent import Wishes
+from penstock.policy.place.values import Placement
+
+
+class State(StrEnum):
+    """Where in its life a deployment is."""
+
+    REGISTERED = "registered"
+    PROFILING = "profiling"
+    PROFILED = "profiled"
+    DEPLOYING = "deploying"
+    RUNNING = "running"
+    UNHEALTHY = "unhealthy"
+    FAILED = "failed"
+    REMOVING = "removing"
+    REMOVED = "removed"
+
+
+FOLLOWING: Mapping[State, frozenset[State]] = MappingProxyType({
+    State.REGISTERED: frozenset({State.PROFILING, State.DEPLOYING, State.REMOVING}),
+    State.PROFILING: frozenset({State.PROFILED, State.FAILED}),
+    State.PROFILED: frozenset({State.PROFILING, State.DEPLOYING, State.REMOVING}),
+    State.DEPLOYING: frozenset({State.RUNNING, State.FAILED}),
+    State.RUNNING: frozenset({State.UNHEALTHY, State.REMOVING}),
+    State.UNHEALTHY: frozenset({State.RUNNING, State.FAILED, State.REMOVING}),
+    State.FAILED: frozenset({State.PROFILING, State.DEPLOYING, State.REMOVING}),
+    State.REMOVING: frozenset({State.REMOVED}),
+    State.REMOVED: frozenset({State.REGISTERED}),
+})
+"""Which states may come next. A removed name may be registered anew."""
+
+HOLDING = frozenset({State.DEPLOYING, State.RUNNING, State.UNHEALTHY, State.REMOVING})
+"""States in which memory of accelerators may be held."""
+
+AT_WORK = frozenset({State.PROFILING, State.DEPLOYING, State.REMOVING})
+"""States that somebody works at leaving. Found after a crash, nobody does any more."""
+
+
+class RefusedError(Exception):
+    """What was asked cannot be done now, for a reason that is not a mistake of form.
+
+    ``code`` is ``state`` (not in this state), ``busy`` (something else is under way), ``no_room``
+    (accelerators lack memory), ``no_configuration`` (none keeps the wishes), ``not_profiled``,
+    ``cancelled``, ``engine`` (it failed or does not answer). ``details`` is for programs.
+    """
+
+    def __init__(self, code: str, message: str, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(" ".join(message.split()))
+        self.code = code
+        self.details = dict(details or {})
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """An engine that was started: where it answers, and what tells its process from another with
+    the same id (``started`` is the system's own mark of when it began). ``pid`` 0 is no process.
+    ``served_as`` is the model's name there, ``log`` the file of what it prints."""
+
+    url: str
+    pid: int = 0
+    started: str = ""
+    log: str = ""
+    served_as: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a deployment is to be: the best by ``wishes``, or exactly ``configuration``.
+
+    ``output_tokens`` and ``batch`` are of the answers that latency is estimated for; so many
+    requests run at once. ``accuracy`` is a table with MaverIQ's keys.
+    """
+
+    wishes: Wishes = field(default_factory=Wishes)
+    configuration: Configuration | None = None
+    output_tokens: int = 100
+    batch: int = 1
+    placer: str = "penstock"
+    accuracy: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What was predicted of a deployment when it was chosen: seconds of an answer (or batch), and
+    bytes on all its accelerators. None where nothing was measured."""
+
+    latency_s: Prediction | None
+    memory_bytes: Prediction | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One model under a name, and all that must outlive this process.
+
+    ``engine`` is the kind of engine and ``options`` what it was registered with; ``profile`` the
+    folder of its profile. ``configuration``, ``placement`` and ``expected`` are of the latest
+    deploy; ``placement`` is None in states that hold no memory. ``num_failures`` counts
+    failures since it last ran well; the next start is not before ``retry_s``. Moments are in
+    seconds since 1970.
+    """
+
+    name: str
+    model: str
+    engine: str
+    registered_s: float
+    since_s: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+    state: State = State.REGISTERED
+    reason: str = ""
+    profile: str | None = None
+    wish: Wish | None = None
+    configuration: Configuration | None = None
+    placement: Placement | None = None
+    expected: Expected | None = None
+    instance: Instance | None = None
+    num_failures: int = 0
+    retry_s: float = 0.0
+
+    @property
+    def devices(self) -> tuple[int, ...]:
+        """Serial numbers of the accelerators that it is on."""
+        return () if self.placement is None else self.placement.device_ids
+
+
+def moved(one: Deployment, state: State, now_s: float, reason: str = "",
+          **changes: Any) -> Deployment:
+    """The deployment in its next state. What only holds in some states goes with them.
+
+    Raises RefusedError where that state may not follow.
+    """
+    if state not in FOLLOWING[one.state]:
+        raise RefusedError("state", f"{one.name} is {one.state}: it cannot become {state}",
+                           {"name": one.name, "state": str(one.state)})
+    after = replace(one, state=state, since_s=now_s, reason=reason, **changes)
+    if state not in HOLDING:
+        after = replace(after, placement=None, instance=None)
+    if state in (State.FAILED, State.DEPLOYING):
+        after = replace(after, num_failures=0, retry_s=0.0)
+    return after
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """When an engine that failed is started again: after ``first_s``, twice as long each time, at
+    most ``longest_s``; given up after ``most`` starts in a row."""
+
+    first_s: float = 1.0
+    longest_s: float = 60.0
+    most: int = 5
+
+    def delay_s(self, num_failures: int) -> float | None:
+        """Seconds until the next start after so many failures; None gives up."""
+        if num_failures > self.most:
+            return None
+        return float(min(self.longest_s, self.first_s * 2.0 ** max(0, num_failures - 1)))
+
+
+def failed_again(one: Deployment, now_s: float, reason: str, backoff: Backoff) -> Deployment:
+    """An unhealthy deployment after one more failure: with the time of its next start, or failed
+    for good, which gives its memory back."""
+    num = one.num_failures + 1
+    delay_s = backoff.delay_s(num)
+    if delay_s is None:
+        return moved(one, State.FAILED, now_s,
+                     f"given up after {one.num_failures} starts: {reason}")
+    return replace(one, reason=reason, num_failures=num, retry_s=now_s + delay_s)
+
+
+def after_crash(one: Deployment, now_s: float) -> Deployment:
+    """What a deployment is once whoever worked on it is gone, and what it had started is stopped.
+
+    A removal goes on to its end; a profile or a deploy that was not finished has failed, and holds
+    nothing.
+    """
+    if one.state == State.REMOVING:
+        return moved(one, State.REMOVED, now_s)
+    if one.state == State.PROFILING:
+        return moved(one, State.FAILED, now_s, "profiling was interrupted; the same command goes "
+                                               "on with the points that are left")
+    if one.state == State.DEPLOYING:
+        return moved(one, State.FAILED, now_s, "deploying was interrupted")
+    return one

@@ -1,0 +1,45 @@
+"""What a controller of deployments works with, and how it looks after them."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from penstock.control.choice import Decision
+from penstock.control.deployments import Backoff, Deployment, Instance, Wish
+from penstock.control.engines import Engines
+from penstock.policy.place.values import Device
+
+Choose = Callable[[Deployment, Wish, list[Device]], Awaitable[Decision]]
+Begun = Callable[[Instance], None]
+Profile = Callable[[Deployment, Mapping[str, Any], Begun], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a controller works with.
+
+    ``engines`` by kind; ``choose`` decides for devices (raises RefusedError, InputError);
+    ``profile`` measures a model by options and answers the profile's path (raises EngineError,
+    InputError), after it told what process does so; ``clock`` is the time of day, seconds.
+    """
+
+    engines: Mapping[str, Engines]
+    choose: Choose
+    profile: Profile
+    clock: Callable[[], float]
+    on_bug: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """How engines are looked after: ``patience_s`` to end before they are killed, ``misses`` looks
+    in a row without an answer until one counts as unhealthy, and when it is started again. Failures
+    are forgotten once it ran for ``steady_s``."""
+
+    patience_s: float = 10.0
+    misses: int = 3
+    steady_s: float = 60.0
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+USUAL = Care()

@@ -1,0 +1,77 @@
+"""The deployments of a folder, opened in this process with all that they take."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.control.choice import Chooser, Decision
+from penstock.control.commands import OPTIONS, SIMULATED
+from penstock.control.controller import Controller
+from penstock.control.deployments import Deployment, Wish
+from penstock.control.engines import Engines, SimulatedEngines
+from penstock.control.line import Line
+from penstock.control.means import USUAL, Care, Means
+from penstock.control.profiling import Profiler
+from penstock.control.site import open_site
+from penstock.control.store import open_store
+from penstock.core.errors import InputError
+from penstock.policy.place.values import Device
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How to open a folder: ``queue`` as in ``line.KINDS``, how long an engine may take to start
+    and to answer, how long to wait for another process that has the folder."""
+
+    queue: str = "penstock"
+    start_s: float = 600.0
+    answer_s: float = 600.0
+    patience_s: float = 10.0
+    care: Care = USUAL
+
+
+@asynccontextmanager
+async def opened(folder: Path, opening: Opening = Opening(),
+                 on_bug: Callable[[str], None] = lambda _: None) -> AsyncIterator[Controller]:
+    """The controller of a folder, for as long as the context lasts; engines go on after it.
+
+    Raises InputError for a folder without deployments and a missing extra, InUseError where another
+    process has them.
+    """
+    try:
+        from penstock.control.processes import process_engines
+    except ImportError as error:
+        raise InputError("deployments need aiohttp and prometheus-client, which the extra 'serve' "
+                         "brings: pip install 'penstock[serve]'") from error
+    site = open_site(folder)
+    store = open_store(site.state_file, opening.patience_s)
+    try:
+        async with process_engines(site, start_s=opening.start_s,
+                                   answer_s=opening.answer_s) as processes:
+            engines: dict[str, Engines] = dict.fromkeys(OPTIONS, processes)
+            engines[SIMULATED] = SimulatedEngines(asyncio.sleep, lasting=True)
+            chooser = Chooser(site)
+
+            async def choose(one: Deployment, wish: Wish, devices: list[Device]) -> Decision:
+                # Learning from tables takes seconds: others go on meanwhile.
+                return await asyncio.to_thread(chooser.decide, one, wish, devices)
+
+            means = Means(engines, choose, Profiler(site).profile, time.time, on_bug)
+            control = Controller(site, store, means, Line(opening.queue), opening.care)
+            await control.recover()
+            try:
+                yield control
+            finally:
+                await control.close()
+    finally:
+        store.close()
+
+
+async def watch(control: Controller, period_s: float) -> None:
+    """Look after the deployments again and again, until cancelled."""
+    while True:
+        await control.tend()
+        await asyncio.sleep(period_s)

@@ -1,0 +1,174 @@
+"""One process of ours: begun so that it cannot be lost, told from others, and ended whole (POSIX).
+
+A child first waits at a gate. Its id is written down, then the gate opens and it becomes the
+command; if we die before, the gate closes and the child ends. So no engine runs of which nobody
+knows. Each has a session of its own: a signal to the group reaches whatever it started.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from penstock.core.errors import InputError
+
+_GATE = 'read -r go && [ "$go" = go ] && exec "$@" </dev/null'
+_LOOK_S = 0.02
+_KILLED_S = 30.0  # nothing outlives SIGKILL but what waits for a device
+_TAIL_BYTES = 4096
+
+
+class Gated:
+    """A child at its gate. ``open`` lets it become the command, ``shut`` ends it."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", gate: int) -> None:
+        self.process = process
+        self._gate = gate
+
+    @property
+    def pid(self) -> int:
+        """Id of the process and of its group."""
+        return self.process.pid
+
+    def open(self) -> None:
+        """Let it run."""
+        try:
+            os.write(self._gate, b"go\n")
+        except BrokenPipeError:
+            pass  # it was killed; whoever watches it will notice
+        finally:
+            os.close(self._gate)
+            # It may outlive us, and is followed by its id from here on, not by this object.
+            self.process.returncode = 0
+
+    def shut(self) -> None:
+        """Let it end."""
+        os.close(self._gate)
+        self.process.wait()
+
+
+def begin(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes],
+          folder: Path) -> Gated:
+    """A child that will become ``command``, with all its output in ``log``.
+
+    Raises InputError where there are no processes of this kind, or no such program.
+    """
+    if os.name != "posix":
+        raise InputError("engines are started as process groups, which needs Linux or macOS")
+    inner, outer = os.pipe()
+    try:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", _GATE, "penstock", *command], env=dict(environment), cwd=folder,
+            stdin=inner, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    except OSError as error:
+        os.close(outer)
+        raise InputError(f"{command[0]}: cannot be started ({error.strerror})") from error
+    finally:
+        os.close(inner)
+    return Gated(process, outer)
+
+
+def started_mark(pid: int) -> str:
+    """When a process began, as its system tells it; empty if there is none, or only what is left of
+    one that ended. With the id, it names one process until the next boot."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return "" if Path("/proc/self/stat").exists() else _asked_mark(pid)
+    except (OSError, ProcessLookupError):
+        return ""
+    fields = text.rpartition(")")[2].split()
+    if fields[0] in ("Z", "X"):
+        return ""
+    return f"{_boot()} {fields[19]}"
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return "boot"
+
+
+def _asked_mark(pid: int) -> str:
+    """Where there is no /proc (macOS)."""
+    done = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True,
+                          text=True, check=False)
+    state, _, began = done.stdout.strip().partition(" ")
+    gone = done.returncode != 0 or state.startswith("Z")
+    return "" if gone else f"{_boot()} {' '.join(began.split())}"
+
+
+def is_same(pid: int, mark: str) -> bool:
+    """Whether the process that had this id and mark still runs."""
+    if mark:
+        _reap(pid)
+    return bool(mark) and started_mark(pid) == mark
+
+
+async def end(pid: int, mark: str, patience_s: float) -> None:
+    """End a process of ours with its whole group: SIGTERM, then SIGKILL after ``patience_s``.
+
+    What it left behind when it died itself ends too: it may hold an accelerator's memory. Another
+    process that has its id by now is left alone.
+    """
+    if not mark or started_mark(pid) not in ("", mark) or not mark.startswith(_boot()):
+        return
+    if _signal(pid, signal.SIGTERM):
+        await _gone(pid, mark, patience_s)
+        _signal(pid, signal.SIGKILL)
+        await _gone(pid, mark, _KILLED_S)
+
+
+async def _gone(pid: int, mark: str, patience_s: float) -> None:
+    waited_s = 0.0
+    while waited_s < patience_s and (is_same(pid, mark) or _has_members(pid)):
+        await asyncio.sleep(_LOOK_S)
+        waited_s += _LOOK_S
+
+
+def _has_members(group: int) -> bool:
+    """Whether any process of a group still runs; what is left of ended ones does not count."""
+    if not Path("/proc/self/stat").exists():
+        return _signal(group, 0)
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] not in ("Z", "X"):
+            return True
+    return False
+
+
+def last_words(log: Path) -> str:
+    """The last line of what a process printed, as the end of a sentence about it."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    shown = "".join(c if c.isprintable() else "?" for c in last)[:200]
+    return f"; its log ends: {shown} ({log})" if shown else f" ({log})"
+
+
+def _signal(group: int, number: int) -> bool:
+    """Whether there was anybody to tell."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _reap(pid: int) -> None:
+    """Take notice of a child's end; one that another process of ours began is none of ours."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return

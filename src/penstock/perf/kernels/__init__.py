@@ -1,0 +1,1 @@
+"""Step times composed from measured kernels: tables in AIConfigurator's column layout."""

@@ -1,0 +1,124 @@
+"""Deployments, and a controller of simulated ones, for tests."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+from penstock.control.choice import Decision
+from penstock.control.controller import Controller
+from penstock.control.deployments import Backoff, Deployment, Expected, RefusedError, Wish
+from penstock.control.engines import EngineError, SimulatedEngines
+from penstock.control.line import Line
+from penstock.control.means import Care, Means
+from penstock.control.site import create_site
+from penstock.control.store import open_store
+from penstock.core.configuration import Configuration
+from penstock.core.hardware import Parallelism
+from penstock.core.prediction import Prediction
+from penstock.policy.place.penstock import PenstockPlacer
+from penstock.policy.place.values import Footprint, Infeasible, Placement, Stage
+
+GIB = 1 << 30
+PLACEMENT = Placement(Footprint("llama-2-7b", 4, 1, 2, GIB), (Stage(3, (0,)), Stage(1, (1,))))
+
+FLEET = """\
+name: four
+accelerators: [{name: a6000, count: 4}]
+models:
+  - {name: llama-2-7b, precisions: [fp16, int4]}
+  - {name: llama-2-13b, precisions: [fp16, int4]}
+service_classes: [{name: all, slo: {e2e_s: 60}}]
+traffic: [{model: llama-2-7b, rate_per_s: 1, num_requests: 10,
+           lengths: {prompt: {fixed: 100}, output: {fixed: 20}}}]
+"""
+
+
+def deployment(name="a", **more):
+    return Deployment(**{"name": name, "model": "llama-2-7b", "engine": "sim",
+                         "registered_s": 0.0, "since_s": 0.0, **more})
+
+
+def site_in(folder):
+    (folder / "fleet.yaml").write_text(FLEET)
+    return create_site(folder / "state", folder / "fleet.yaml")
+
+
+class World:
+    """What outlives a controller: its site, a clock that tests move, and simulated engines.
+
+    Engines start when ``gate`` is set and answer when ``answers`` is; ``broken`` ones fail to
+    start. ``num_gib`` is what each deployment takes on each of its accelerators, by name.
+    """
+
+    def __init__(self, folder):
+        self.site = site_in(folder)
+        self.now_s = 1000.0
+        self.gate = asyncio.Event()
+        self.answers = asyncio.Event()
+        self.gate.set()
+        self.answers.set()
+        self.engines = SimulatedEngines(self._sleep, load_s=-1.0)
+        self.broken = set()
+        self.num_gib = {}
+        self.deciding = asyncio.Event()
+        self.deciding.set()
+        self.bugs = []
+
+    async def _sleep(self, duration_s):
+        await (self.gate if duration_s < 0 else self.answers).wait()
+
+    async def start(self, one, begun):
+        await self.engines.start(one, begun)
+        if one.name in self.broken:
+            raise EngineError("it would not start")
+
+    async def choose(self, one, wish, devices):
+        gib, num = self.num_gib.get(one.name, (10, 1))
+        footprint = Footprint(one.model, 2, 1, num, gib * GIB, fixed_bytes=0)
+        found = PenstockPlacer().place(footprint, devices)
+        await self.deciding.wait()
+        if isinstance(found, Infeasible):
+            raise RefusedError("no_room", found.reason)
+        expected = Expected(Prediction(1.0, 0.5, 2.0, 0.9, "test"), None)
+        configuration = Configuration(Parallelism(1, num), "int4", "fp16")
+        return Decision(configuration, found, expected, {"name": one.name})
+
+    async def profile(self, one, options, begun):
+        await self.gate.wait()
+        if one.name in self.broken:
+            raise EngineError("nothing could be measured")
+        return f"/profiles/{one.name}"
+
+    def controller(self, line=None):
+        care = Care(patience_s=1.0, misses=2, backoff=Backoff(first_s=1.0, most=2))
+        return Controller(self.site, open_store(self.site.state_file),
+                          Means({"sim": Starter(self), "emulate": Starter(self)}, self.choose,
+                                self.profile, lambda: self.now_s, self.bugs.append),
+                          line or Line(), care)
+
+    @asynccontextmanager
+    async def open(self, line=None):
+        found = self.controller(line)
+        await found.recover()
+        try:
+            yield found
+            found.check_integrity()
+        finally:
+            await found.close()
+
+
+class Starter:
+    """The world's engines, which may be broken."""
+
+    def __init__(self, world):
+        self.start = world.start
+        self.lives = world.engines.lives
+        self.is_well = world.engines.is_well
+        self.ask = world.engines.ask
+        self.stop = world.engines.stop
+
+
+async def running(controller, name="a", batch=1, **more):
+    """A deployment that runs."""
+    controller.register(name, "llama-2-7b", "sim", {})
+    await controller.deploy(name, Wish(batch=batch), **more)
+    return await controller.settled(name)

@@ -1,0 +1,157 @@
+"""Choosing by intent: the least of what is allowed, every other with its reason."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.configuration import Configuration
+from penstock.core.errors import InputError
+from penstock.core.hardware import Parallelism
+from penstock.core.prediction import Prediction
+from penstock.policy.place.intent import (
+    OBJECTIVES,
+    Candidate,
+    Traffic,
+    Wishes,
+    choose,
+    pareto,
+    waiting_s,
+)
+
+
+def about(value: float, spread: float = 1.1) -> Prediction:
+    return Prediction(value, value / spread, value * spread, 0.9, "test")
+
+
+def candidate(latency_s: float, gib: float, tensor: int = 1, pipeline: int = 1,
+              precision: str = "fp16", **more: object) -> Candidate:
+    return Candidate(Configuration(Parallelism(tensor, pipeline), precision, "fp16"),
+                     about(latency_s), about(gib * 2**30), **more)  # type: ignore[arg-type]
+
+
+FAST = candidate(1.0, 60.0, tensor=8, price_per_hour=8.0, power_w=2400.0)
+SMALL = candidate(4.0, 10.0, price_per_hour=1.0, power_w=300.0)
+MIDDLE = candidate(1.8, 20.0, tensor=2, price_per_hour=2.0, power_w=700.0)
+
+
+@pytest.mark.parametrize(("intent", "best"), [
+    ("min_lat", FAST), ("min_mem", SMALL), ("min_cost", MIDDLE), ("min_gpu_cost", MIDDLE),
+    ("money", MIDDLE), ("energy", SMALL)])
+def test_every_intent_has_its_best(intent: str, best: Candidate) -> None:
+    found = choose([SMALL, FAST, MIDDLE], Wishes(intent))
+    assert found.chosen is not None
+    assert found.chosen.candidate is best
+    assert len(found.alternatives) == 2
+    assert found.reason == ""
+
+
+def test_an_unknown_intent_names_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"'min_latency'.*min_lat"):
+        choose([FAST], Wishes("min_latency"))
+
+
+@pytest.mark.parametrize(("wishes", "reason"), [
+    (Wishes(precisions=frozenset({"int8"})), "precision not allowed: fp16"),
+    (Wishes(most_accelerators=4), "too many accelerators: 8 of 4"),
+    (Wishes(least_accuracy=99.0), "accuracy unknown: no entry for fp16, fp16 cache"),
+    (Wishes(slo_s=0.5), "too slow: 1.1 s of 0.5 s"),
+    (Wishes(slo_s=1.05), "too slow: 1.1 s of 1.05 s"),
+    (Wishes(own_rate_per_s=1.0), "overloaded: its devices would be busy all of the time"),
+    (Wishes(others=(Traffic(0.5, 2.0),)), "overloaded: its devices would be busy all of the time"),
+])
+def test_what_is_not_allowed_is_rejected_with_the_reason(wishes: Wishes, reason: str) -> None:
+    found = choose([FAST], wishes)
+    assert found.chosen is None
+    assert found.rejected == ((FAST, reason),)
+    assert found.reason.startswith("none of 1 configurations will do: 1 ")
+
+
+def test_accuracy_below_the_floor() -> None:
+    poor = candidate(1.0, 1.0, precision="int4", accuracy=87.1)
+    found = choose([poor, candidate(2.0, 1.0, accuracy=100.0)], Wishes(least_accuracy=95.0))
+    assert found.rejected == ((poor, "not accurate enough: 87.1 of 95"),)
+    assert found.chosen is not None
+    assert found.chosen.candidate.accuracy == 100.0
+
+
+def test_a_missed_slo_names_the_nearest_and_never_takes_it() -> None:
+    found = choose([SMALL, FAST, MIDDLE], Wishes("min_mem", slo_s=0.9))
+    assert found.chosen is None
+    assert found.nearest is not None
+    assert found.nearest.candidate is FAST
+    assert found.reason == ("none of 3 configurations will do: 3 too slow; the closest is tp8 pp1 "
+                            "fp16 kv fp16 with 1 s")
+
+
+def test_the_point_or_the_high_end_must_keep_the_slo() -> None:
+    assert choose([FAST], Wishes(slo_s=1.0)).chosen is None
+    assert choose([FAST], Wishes(slo_s=1.0, sure=False)).chosen is not None
+    assert choose([FAST], Wishes(slo_s=1.0, sure=False, strict_slo=True)).chosen is None
+
+
+def test_what_cannot_be_had_keeps_its_reason() -> None:
+    gone = candidate(0.1, 1.0, refused="no room: 3 GiB are short")
+    found = choose([gone, SMALL], Wishes("min_lat"))
+    assert found.rejected == ((gone, "no room: 3 GiB are short"),)
+
+
+def test_no_candidates_is_said() -> None:
+    assert choose([], Wishes()).reason == "there is no configuration to choose from"
+
+
+def test_waiting_counts_and_may_change_the_choice() -> None:
+    slow, quick = candidate(1.0, 1.0), candidate(0.5, 3.0, tensor=2)
+    calm, busy = Wishes("min_cost"), Wishes("min_cost", own_rate_per_s=0.9)
+    first, second = choose([slow, quick], calm).chosen, choose([slow, quick], busy).chosen
+    assert first is not None
+    assert first.candidate is slow
+    assert second is not None
+    assert second.candidate is quick, "at 0.9 a second the slow one would wait 4.5 s"
+
+
+def test_waiting_by_pollaczek_and_khinchine() -> None:
+    assert waiting_s(1.0, 0.5, ()) == pytest.approx(0.5)
+    assert waiting_s(1.0, 0.25, (Traffic(0.25, 2.0),)) == pytest.approx(
+        (0.25 + 1.0) / (2 * (1 - 0.75)))
+    assert waiting_s(1.0, 1.0, ()) is None
+
+
+candidates = st.lists(st.builds(
+    candidate, st.floats(0.1, 10.0), st.floats(1.0, 100.0), tensor=st.sampled_from([1, 2, 4]),
+    pipeline=st.integers(1, 4), precision=st.sampled_from(["fp16", "int8", "int4"]),
+    accuracy=st.sampled_from([None, 90.0, 99.0]), price_per_hour=st.floats(0.5, 20.0)), max_size=8)
+
+
+@given(candidates, st.sampled_from(sorted(OBJECTIVES)), st.sampled_from([None, 0.5, 5.0]),
+       st.sampled_from([None, 95.0]), st.floats(0.0, 0.5))
+def test_every_candidate_is_chosen_listed_or_rejected(found: list[Candidate], intent: str,
+                                                      slo_s: float | None, floor: float | None,
+                                                      rate: float) -> None:
+    choice = choose(found, Wishes(intent, slo_s, least_accuracy=floor, own_rate_per_s=rate))
+    taken = [one for one in (choice.chosen, *choice.alternatives) if one is not None]
+    assert len(taken) + len(choice.rejected) == len(found)
+    assert [one.value for one in taken] == sorted(one.value for one in taken)
+    assert (choice.chosen is None) == bool(choice.reason)
+    for one in taken:
+        assert slo_s is None or one.candidate.latency_s.high <= slo_s
+        assert floor is None or (one.candidate.accuracy or 0.0) >= floor
+    assert choose(list(reversed(found)), Wishes(
+        intent, slo_s, least_accuracy=floor, own_rate_per_s=rate)).chosen == choice.chosen
+
+
+@given(candidates)
+def test_nothing_beats_what_is_on_the_front_and_all_else_is_beaten(found: list[Candidate]) -> None:
+    choice = choose(found, Wishes("min_lat"))
+    taken = [one for one in (choice.chosen, *choice.alternatives) if one is not None]
+    front = pareto(taken)
+    assert bool(front) == bool(taken)
+
+    def point(one: object) -> tuple[float, ...]:
+        c = one.candidate  # type: ignore[attr-defined]
+        return (c.latency_s.value, c.memory_bytes.value, c.latency_s.value * c.price_per_hour,
+                -(c.accuracy or 0.0))
+
+    for one in taken:
+        beaten = any(all(a <= b for a, b in zip(point(other), point(one), strict=True))
+                     for other in front if other is not one)
+        assert (one in front) or beaten
