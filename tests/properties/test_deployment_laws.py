@@ -104,7 +104,7 @@ class Run:
                     raise EngineError("it would not start")
 
         means = Means({"sim": Starter()}, world.choose, world.profile, lambda: world.now_s,
-                      self.bug)
+                      world.read_used, self.bug)
         self.control = Controller(world.site, self.store, means, Line(patience_s=1.0),
                                   Care(patience_s=1.0, misses=1, backoff=Backoff(1.0, 4.0, 2)))
         await self.control.recover()

@@ -39,6 +39,8 @@ _NEEDED = {"llamacpp": ("model",), "vllm": ("model",)}
 _OF_FILES = {"llamacpp"}
 ONE_ACCELERATOR = frozenset({"llamacpp"})
 """Kinds of engines that do not spread a model."""
+ON_GPUS = frozenset({"vllm"})
+"""Kinds of engines that take the memory of this machine's accelerators."""
 
 
 def checked_options(engine: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,7 +144,8 @@ def _vllm(site: Site, one: Deployment, port: int) -> Command:
     if one.options.get("eager"):
         argv.append("--enforce-eager")
     visible = ",".join(str(site.ordinal(device)) for device in one.placement.device_ids)
-    environment = {"CUDA_VISIBLE_DEVICES": visible}
+    # Numbers as NVML has them, by place on the bus; CUDA's own order would be by speed.
+    environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": visible}
     if spread.pipeline > 1:
         environment["VLLM_PP_LAYER_PARTITION"] = ",".join(map(str, one.placement.layer_map))
     return Command(tuple(argv), one.name, environment)

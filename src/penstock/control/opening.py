@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from penstock.control.deployments import Deployment, Wish
 from penstock.control.engines import Engines, SimulatedEngines
 from penstock.control.line import Line
 from penstock.control.means import USUAL, Care, Means
+from penstock.control.monitor import used_bytes
 from penstock.control.profiling import Profiler
 from penstock.control.site import open_site
 from penstock.control.store import open_store
@@ -59,7 +60,10 @@ async def opened(folder: Path, opening: Opening = Opening(),
                 # Learning from tables takes seconds: others go on meanwhile.
                 return await asyncio.to_thread(chooser.decide, one, wish, devices)
 
-            means = Means(engines, choose, Profiler(site).profile, time.time, on_bug)
+            async def read_used(one: Deployment) -> Mapping[int, int]:
+                return await asyncio.to_thread(used_bytes, site, one)
+
+            means = Means(engines, choose, Profiler(site).profile, time.time, read_used, on_bug)
             control = Controller(site, store, means, Line(opening.queue), opening.care)
             await control.recover()
             try:

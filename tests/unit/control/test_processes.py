@@ -205,7 +205,8 @@ def test_command_lines(tmp_path, monkeypatch):
                  "--kv-cache-dtype fp8", "--max-model-len 9", "--enforce-eager",
                  "--gpu-memory-utilization 0.417"):
         assert part in line
-    assert found.environment == {"CUDA_VISIBLE_DEVICES": "2,3,0,1",
+    assert found.environment == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+                                 "CUDA_VISIBLE_DEVICES": "2,3,0,1",
                                  "VLLM_PP_LAYER_PARTITION": "20,12"}
     one = replace(ONE, engine="llamacpp", options={"model": "/m.gguf", "threads": 1})
     assert " ".join(command_of(site, one, 1).argv[1:]) == \
