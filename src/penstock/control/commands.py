@@ -59,11 +59,10 @@ def checked_options(engine: str, options: Mapping[str, Any]) -> dict[str, Any]:
         if key not in found:
             raise InputError(f"options: {engine} needs {key}, the model's "
                              f"{'file' if engine in _OF_FILES else 'folder or name'}")
-    if engine in _OF_FILES:
-        path = Path(found["model"])
-        if not path.is_file():
-            raise InputError(f"options: model {found['model'][:200]!r}: no such file")
-        found["model"] = str(path.resolve())
+    if engine in _OF_FILES and not Path(found["model"]).is_file():
+        raise InputError(f"options: model {found['model'][:200]!r}: no such file")
+    if "model" in found and Path(found["model"]).exists():  # engines run in folders of their own
+        found["model"] = str(Path(found["model"]).resolve())
     return found
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from penstock.control.line import Line
 from penstock.control.means import USUAL, Care, Means
 from penstock.control.monitor import used_bytes
 from penstock.control.profiling import Profiler
-from penstock.control.site import open_site
+from penstock.control.site import SERVER, open_site
 from penstock.control.store import open_store
 from penstock.core.errors import InputError
 from penstock.policy.place.values import Device
@@ -50,6 +51,8 @@ async def opened(folder: Path, opening: Opening = Opening(),
     site = open_site(folder)
     store = open_store(site.state_file, opening.patience_s)
     try:
+        # Who has the store is who answers: an address that is still there is of a killed server.
+        (site.folder / SERVER).unlink(missing_ok=True)
         async with process_engines(site, start_s=opening.start_s,
                                    answer_s=opening.answer_s) as processes:
             engines: dict[str, Engines] = dict.fromkeys(OPTIONS, processes)
@@ -74,8 +77,11 @@ async def opened(folder: Path, opening: Opening = Opening(),
         store.close()
 
 
-async def watch(control: Controller, period_s: float) -> None:
-    """Look after the deployments again and again, until cancelled."""
+async def watch(control: Controller, period_s: float, on_bug: Callable[[str], None]) -> None:
+    """Look after the deployments again and again, until cancelled, whatever goes wrong with one."""
     while True:
-        await control.tend()
+        try:
+            await control.tend()
+        except Exception:
+            on_bug(traceback.format_exc())
         await asyncio.sleep(period_s)
