@@ -162,7 +162,7 @@ def test_accuracy_by_a_table(penstock, folder, data):
     (("--train", "data", "--configs", "configs.csv"), "expected either MODEL"),
     ((HELD_OUT,), "--train: no folder to learn from"),
     ((HELD_OUT, "--train", "nowhere"), "nowhere: no such folder"),
-    ((HELD_OUT, "--train", "empty"), "holds no full_model_data_collection"),
+    ((HELD_OUT, "--train", "empty"), "holds no runs of whole models"),
     (("llama-2-13c", "--train", "data"), "no fingerprints; did you mean 'llama-2-13b'"),
     ((HELD_OUT, "--train", "data", "--intent", "min_lta"), "--intent: 'min_lta' is unknown"),
     ((HELD_OUT, "--train", "data", "--precisions", "int9"), "--precisions: 'int9' is unknown"),

@@ -11,7 +11,7 @@ from penstock.core.hardware import Parallelism
 from penstock.core.units import GIB
 from penstock.perf.fingerprint.cuts import Cuts
 from penstock.perf.fingerprint.estimator import Estimate, Estimates
-from penstock.perf.fingerprint.physics import Subject
+from penstock.perf.fingerprint.physics import Subject, indivisible
 from penstock.perf.profiles.csv_rows import CsvRow, csv_rows
 from penstock.perf.profiles.maveriq import KV_PRECISIONS, PRECISIONS
 
@@ -69,12 +69,12 @@ def write_answers(path: Path, questions: list[Question], answers: list[Estimate]
 def possible(subject: Subject, cuts: Cuts, model: str,
              num_accelerators: int) -> Iterator[Configuration]:
     """Every configuration of a model on so many accelerators in the precisions that fingerprints
-    were made in: ranks divide its heads, each stage has a layer."""
+    were made in: ranks can share its layers, each stage has one."""
     precisions = dict.fromkeys((key.precision, key.kv_precision) for key in cuts.keys
                                if key.model == model)
     for precision, kv_precision in precisions:
         for tensor in range(1, num_accelerators + 1):
-            if subject.model.num_heads % tensor:
+            if indivisible(subject.model, tensor):
                 continue
             for pipeline in range(1, min(num_accelerators // tensor,
                                          subject.model.num_layers) + 1):

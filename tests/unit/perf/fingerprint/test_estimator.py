@@ -14,6 +14,7 @@ from fingerprints import (
     session,
     whole_runs,
 )
+from penstock.catalog.catalog import load_catalog
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
@@ -30,6 +31,7 @@ from penstock.perf.fingerprint.intervals import (
     intervals_of,
 )
 from penstock.perf.fingerprint.latency import bound_s
+from penstock.perf.fingerprint.physics import indivisible
 
 HELD_OUT = "llama-2-13b"
 OTHERS = tuple(model for model in MODELS if model != HELD_OUT)
@@ -43,6 +45,10 @@ def estimator() -> Estimator:
 def one(tensor: int = 1, pipeline: int = 1, precision: str = "fp16",
         kv: str = "fp16") -> Configuration:
     return Configuration(Parallelism(tensor, pipeline), precision, kv)
+
+
+def without_four_ranks(estimator: Estimator) -> Estimator:
+    return estimator.with_cuts(Cuts(run for run in cuts_of([HELD_OUT]) if run.tensor != 4))
 
 
 @pytest.mark.parametrize("configuration", list(configurations()), ids=lambda c: c.name)
@@ -79,8 +85,8 @@ def test_what_was_not_measured_is_said_and_widens_the_interval(estimator: Estima
         "1000 output tokens", "4 requests at once"]
     assert (beyond.latency_s.high / beyond.latency_s.value
             > inside.latency_s.high / inside.latency_s.value)
-    five = estimator.estimate(HELD_OUT, one(5), 100)
-    assert five.latency_s.extrapolated == ("fingerprints of 4 ranks for 5",)
+    four = without_four_ranks(estimator).estimate(HELD_OUT, one(4), 100)
+    assert four.latency_s.extrapolated == ("fingerprints of 2 ranks for 4",)
 
 
 def test_longer_prompts_cost_what_other_sessions_say() -> None:
@@ -128,6 +134,7 @@ def test_another_precision_stands_in_and_it_is_said() -> None:
 @pytest.mark.parametrize(("model", "configuration", "message"), [
     ("nobody", one(), "nothing is known"),
     (HELD_OUT, one(3), "3 ranks do not divide its 40"),
+    (HELD_OUT, one(5), "5 ranks do not divide its feed-forward of 13824"),
     (HELD_OUT, one(1, 41), "41 stages are more than its 40"),
     (HELD_OUT, one(1, 1, "int5"), "'int5' is unknown"),
 ])
@@ -135,6 +142,15 @@ def test_what_cannot_be_is_refused(estimator: Estimator, model: str, configurati
                                    message: str) -> None:
     with pytest.raises(InputError, match=message):
         estimator.estimate(model, configuration, 100)
+
+
+@pytest.mark.parametrize(("model", "possible"), [
+    ("llama-2-13b", {1, 2, 4, 8}), ("falcon-7b", {1}), ("qwen2.5-7b", {1, 2, 4}),
+    ("llama-2-70b", {1, 2, 4, 8, 16}), ("phi-4", {1, 2, 5, 10}), ("deepseek-v2", {1, 2, 4, 8, 16}),
+    ("gpt-oss-20b", {1, 2, 4, 8, 16})])
+def test_ranks_share_heads_and_feed_forward_evenly(model: str, possible: set[int]) -> None:
+    spec = load_catalog().model(model)
+    assert {tensor for tensor in range(1, 17) if not indivisible(spec, tensor)} == possible
 
 
 def test_without_fingerprints_there_is_no_estimate(estimator: Estimator) -> None:
@@ -154,11 +170,11 @@ def test_one_model_leaves_none_out_and_intervals_are_wide() -> None:
 
 
 def test_the_widest_interval_says_what_to_measure(estimator: Estimator) -> None:
-    estimates = {configuration: estimator.estimate(HELD_OUT, configuration, 100)
-                 for configuration in (one(), one(5), one(8))}
+    estimates = {configuration: without_four_ranks(estimator).estimate(HELD_OUT, configuration, 100)
+                 for configuration in (one(), one(4), one(8))}
     said = advice(HELD_OUT, 40, estimates)
     assert len(said) == 3
-    assert any("1 and 2 layers on 5 ranks" in line for line in said)
+    assert any("1 and 2 layers on 4 ranks" in line for line in said)
     assert all("known to" in line for line in said)
 
 
