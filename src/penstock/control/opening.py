@@ -17,8 +17,8 @@ from penstock.control.line import Line
 from penstock.control.means import USUAL, Care, Means
 from penstock.control.monitor import used_bytes
 from penstock.control.profiling import Profiler
-from penstock.control.site import SERVER, open_site
-from penstock.control.store import open_store
+from penstock.control.site import FLEET, SERVER, Site, open_site
+from penstock.control.store import Store, open_store
 from penstock.core.errors import InputError
 from penstock.policy.place.values import Device
 
@@ -53,6 +53,7 @@ async def opened(folder: Path, opening: Opening = Opening(),
     try:
         # Who has the store is who answers: an address that is still there is of a killed server.
         (site.folder / SERVER).unlink(missing_ok=True)
+        _check_devices(site, store)
         async with process_engines(site, start_s=opening.start_s,
                                    answer_s=opening.answer_s) as processes:
             engines: dict[str, Engines] = dict.fromkeys(OPTIONS, processes)
@@ -75,6 +76,15 @@ async def opened(folder: Path, opening: Opening = Opening(),
                 await control.close()
     finally:
         store.close()
+
+
+def _check_devices(site: Site, store: Store) -> None:
+    known = {device.device_id for device in site.devices()}
+    for one in store.deployments():
+        for device_id in one.devices:
+            if device_id not in known:
+                raise InputError(f"{site.folder / FLEET}: deployment {one.name} is on accelerator "
+                                 f"{device_id}; the fleet has {len(known)}, counted from 0")
 
 
 async def watch(control: Controller, period_s: float, on_bug: Callable[[str], None]) -> None:

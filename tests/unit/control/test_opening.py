@@ -9,12 +9,16 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from deploying import FLEET, site_in
 from penstock.control.commands import checked_options
+from penstock.control.deployments import Wish
 from penstock.control.opening import Opening, opened, watch
 from penstock.control.remote import deployments_in
+from penstock.control.site import FLEET as FLEET_FILE
 from penstock.control.site import SERVER, create_site, open_site
 from penstock.control.store import InUseError
 from penstock.control.verbs import LocalDeployments
+from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
+from penstock.core.hardware import Parallelism
 
 
 def test_whoever_has_the_folder_answers(tmp_path):
@@ -86,3 +90,28 @@ def test_a_model_that_is_there_is_named_from_the_root(tmp_path, monkeypatch):
                                     ("vllm", "m", str(tmp_path / "m")),
                                     ("vllm", "meta/llama", "meta/llama")):
         assert checked_options(engine, {"model": given}) == {"model": expected}
+
+
+def test_a_fleet_that_shrank_under_a_deployment(tmp_path):
+    async def work():
+        site = site_in(tmp_path)
+        async with opened(site.folder) as control:
+            control.register("a", "llama-2-7b", "sim", {"load_s": 0})
+            exact = Configuration(Parallelism(4), "int4", "fp16")
+            await control.deploy("a", Wish(configuration=exact))
+            await control.settled("a")
+        text = (site.folder / FLEET_FILE).read_text()
+        (site.folder / FLEET_FILE).write_text(text.replace("count: 4", "count: 2"))
+        with pytest.raises(InputError, match="deployment a is on accelerator 2; the fleet has 2"):
+            async with opened(site.folder):
+                pass
+        (site.folder / FLEET_FILE).write_text(text)
+        async with opened(site.folder) as control:
+            assert control.show("a").state == "running"
+
+    asyncio.run(work())
+
+
+def test_accelerators_cost_what_the_fleet_says(tmp_path):
+    (tmp_path / "fleet.yaml").write_text(FLEET.replace("count: 4", "count: 4, price_per_hour: 7"))
+    assert create_site(tmp_path / "s", tmp_path / "fleet.yaml").accelerator.price_per_hour == 7.0
