@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from penstock.core.errors import InputError
+from penstock.core.units import GIB
 from penstock.engine.sim.exclusive import Dispatch, serve
 from penstock.experiment.reproduce.maveriq.records import (
     DEVICE_GIB,
@@ -29,7 +30,7 @@ from penstock.plan.place.shared import (
     plan_shared,
     shared_of,
 )
-from penstock.policy.place.values import GIB, Device
+from penstock.policy.place.values import Device
 from penstock.policy.turns.by_set import SetQueues
 from penstock.policy.turns.values import Start, Waiting
 
