@@ -3,6 +3,7 @@
 The sizes are small so that ties, full KV caches, preemptions and refusals are the rule.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 

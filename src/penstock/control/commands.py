@@ -114,7 +114,12 @@ def _emulate(site: Site, one: Deployment, port: int) -> Command:
                          precision.partition("_")[0], one.configuration.kv_precision)
     folder = site.run_folder(one.name)
     fleet = folder / "fleet.yaml"
-    fleet.write_text(to_yaml(replace(site.fleet, replicas=(group,))), encoding="utf-8")
+    # An engine answers as long as its traffic says, and takes that of its model alone.
+    traffic = [spec for spec in site.fleet.traffic if spec.model == one.model] \
+        or site.fleet.traffic[:1]
+    own = replace(site.fleet, replicas=(group,), traffic=tuple(
+        replace(spec, model=one.model) for spec in traffic))
+    fleet.write_text(to_yaml(own), encoding="utf-8")
     return Command(penstock_command("emulate", str(fleet), "--port", str(port), "--speed",
                              str(one.options.get("speed", 1.0))), one.model)
 

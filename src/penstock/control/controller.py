@@ -328,7 +328,8 @@ class Controller:
         """The decision, with its memory reserved. It is made anew where another deploy took that
         meanwhile."""
         why = ""
-        for _ in range(_TRIES):
+        # Each try in vain means that another deploy, or a monitor, took memory meanwhile.
+        for _ in range(_TRIES + len(self._all)):
             for device_id, used_bytes in (await self._means.read_used(one)).items():
                 self._memory.observe(replace(self._own[device_id], used_bytes=used_bytes))
             decision = await self._means.choose(one, wish, self._memory.devices())

@@ -6,6 +6,7 @@ import signal
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,7 @@ from penstock.control.processes import process_engines
 from penstock.control.store import open_store
 from penstock.core.configuration import Configuration
 from penstock.core.hardware import Parallelism
+from penstock.fleet.load import load_fleet
 from penstock.policy.place.values import Footprint, Placement, Stage
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups of POSIX")
@@ -217,3 +219,7 @@ def test_command_lines(tmp_path, monkeypatch):
     assert path.endswith("engines/a/fleet.yaml")
     assert "precision: int4\n" in text
     assert "tensor: 2" in text
+    one = replace(one, model="llama-2-13b")  # of which the fleet expects no traffic
+    fleet = load_fleet(Path(command_of(site, one, 1).argv[5]))
+    assert [spec.model for spec in fleet.traffic] == ["llama-2-13b"]
+    assert fleet.replicas[0].model.name == "llama-2-13b"
