@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 
 from penstock.catalog.catalog import Catalog
@@ -139,7 +140,7 @@ def accuracies(table: Mapping[str, float]) -> dict[tuple[str, str, str], float]:
         if precision is None or kv.lower() not in KV_PRECISIONS:
             raise InputError(f"accuracy: key {key!r}; expected MODEL_FORMAT_CACHE_PRUNING such as "
                              "llama-2-7b_int8_False_None")
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
             raise InputError(f"accuracy: {key}: {value!r}; expected a number")
         if pruning == "None":
             model = head.removesuffix(f"_{precision}")

@@ -87,8 +87,9 @@ def usual_latency() -> LatencyWeights:
 
 
 def bound_s(subject: Subject, configuration: Configuration, output_tokens: int) -> float:
-    """What no run can be faster than: reading the weights once per token at full bandwidth."""
-    weights = (subject.model.num_layers * subject.layer_params
+    """What no run can be faster than: reading the weights once per token at full bandwidth, of a
+    mixture those of one token's experts."""
+    weights = (subject.model.num_layers * subject.token_params
                * width_of(configuration.precision))
     return 1e-3 * output_tokens * subject.read_ms(weights) / configuration.parallelism.tensor
 
