@@ -35,7 +35,7 @@ from penstock.perf.fingerprint.intervals import (
     group_of,
     intervals_of,
 )
-from penstock.perf.fingerprint.latency import bound_s
+from penstock.perf.fingerprint.latency import TOO_FAST, bound_s
 from penstock.perf.fingerprint.physics import Subject, indivisible, width_of
 
 HELD_OUT = "llama-2-13b"
@@ -224,6 +224,14 @@ def test_whatever_fingerprints_say_no_estimate_is_below_physics(
                               (found.memory_bytes, weights)):
         assert bound <= one_of_two.low <= one_of_two.value <= one_of_two.high < inf
         assert (AT_BOUND in one_of_two.extrapolated) == (one_of_two.value == bound)
+
+
+def test_cuts_that_are_faster_than_memory_are_told(estimator: Estimator) -> None:
+    same = Cuts(replace(run, latency_s=0.5) for run in cuts_of([HELD_OUT]))
+    found = estimator.with_cuts(same).estimate(HELD_OUT, one(2, 2), 100).latency_s
+    assert found.extrapolated[0] == TOO_FAST
+    assert "1 and 2 layers" in advice(HELD_OUT, 40, {one(2, 2): estimator.with_cuts(
+        same).estimate(HELD_OUT, one(2, 2), 100)})[0]
 
 
 def test_figures_too_large_to_calculate_with_are_refused(estimator: Estimator) -> None:
