@@ -172,7 +172,9 @@ def test_an_slo_that_nothing_keeps_is_told_with_the_nearest(penstock, data):
     assert found.status == 1
     assert "too slow" in found.json["reason"]
     assert found.json["nearest"] is not None
-    assert "the closest is" in penstock("estimate", HELD_OUT, "--train", data, "--slo", 0.01).out
+    told = penstock("estimate", HELD_OUT, "--train", data, "--slo", 0.01).out
+    assert "the closest is" in told
+    assert told.count("s of 0.01 s, and the like") == told.count("too slow:") == 1
 
 
 def test_accuracy_by_a_table(penstock, folder, data):

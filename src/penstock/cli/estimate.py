@@ -10,14 +10,14 @@ from penstock.cli.exits import MISSED, OK
 from penstock.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from penstock.experiment.estimate.choosing import Ask, Options
     from penstock.perf.fingerprint.estimator import Estimate, Estimates
     from penstock.policy.place.intent import Choice, Wishes
 
 app = typer.Typer(add_completion=False)
-_SHOWN = 12
+_SHOWN, _WORDINGS = 12, 3
 _MOST = 1_000_000_000  # tokens, or requests
 
 
@@ -251,13 +251,25 @@ def _tables(model: str, choice: "Choice", answered: "Options", wishes: "Wishes")
     else:
         said.append(choice.reason)
     if choice.rejected:
-        kinds: dict[str, int] = {}
-        for _, why in choice.rejected:
-            kinds[why] = kinds.get(why, 0) + 1
-        ordered = sorted(kinds.items(), key=lambda item: -item[1])
         said.append(plain_table("Rejected", ("reason", "configurations"),
-                                [(why, str(count)) for why, count in ordered[:_SHOWN]]))
+                                _reasons(why for _, why in choice.rejected)))
     return said
+
+
+def _reasons(rejected: "Iterable[str]") -> list[tuple[str, str]]:
+    """Reasons and how many had them, the most frequent first; where a kind of reason (what stands
+    before the colon) has many wordings, they are one."""
+    kinds: dict[str, dict[str, int]] = {}
+    for why in rejected:
+        wordings = kinds.setdefault(why.partition(":")[0], {})
+        wordings[why] = wordings.get(why, 0) + 1
+    rows: list[tuple[str, int]] = []
+    for wordings in kinds.values():
+        if len(wordings) > _WORDINGS:
+            rows.append((f"{next(iter(wordings))}, and the like", sum(wordings.values())))
+        else:
+            rows += wordings.items()
+    return [(why, str(count)) for why, count in sorted(rows, key=lambda row: -row[1])]
 
 
 def _range(value: float, low: float, high: float) -> str:
