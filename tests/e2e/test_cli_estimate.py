@@ -273,3 +273,30 @@ def test_from_profiles_of_ones_own_to_an_estimate(penstock, folder):
     assert found.json["chosen"]["latency_s"]["value"] == pytest.approx(truth.latency_s, rel=0.1)
     assert found.json["chosen"]["memory_bytes"]["value"] == pytest.approx(truth.memory_bytes,
                                                                           rel=0.05)
+
+
+def test_profiles_of_unlike_machines_are_not_joined(penstock, folder, data):
+    def profiled(kind, accelerator, *more):
+        found = penstock("profile", kind, "llama-3.2-1b", "--engine", "sim", "--with",
+                         f"accelerator={accelerator}", "--with", "accelerators=1", "--min-repeats",
+                         1, "--max-repeats", 1, *more)
+        assert found.status == 0, found.err
+
+    for output in (16, 64):
+        profiled("model", "a100-80gb", "--prompt-tokens", 256, "--batch", 1, "--output-tokens",
+                 output, "--out", f"p/{output}")
+    profiled("fingerprint", "h100-sxm-80gb", "--out", "cuts")
+    profiled("fingerprint", "a100-80gb", "--out", "p/cuts")
+    asked = ("estimate", "llama-3.2-1b", "--train", "p", "--accelerators", 1)
+    other = penstock(*asked)
+    assert (other.status, "expected --accelerator a100-80gb" in other.err) == (2, True)
+    assert penstock(*asked, "--accelerator", "a100-80gb").status == 0
+    mixed = penstock(*asked, "--accelerator", "a100-80gb", "--fingerprints", "cuts")
+    assert (mixed.status, "cuts: simulates h100-80gb" in mixed.err) == (2, True)
+    found = penstock("profile", "import", data / "fingerprint_data_collection.csv", "--from",
+                     "maveriq", "--out", "p/real")
+    assert found.status == 0, found.err
+    mixed = penstock(*asked, "--accelerator", "a100-80gb")
+    assert mixed.status == 2
+    assert "cannot be joined: " in mixed.err
+    assert "p/real of a real engine" in mixed.err

@@ -69,7 +69,7 @@ def published(folder: Path, catalog: Catalog, accelerator: Accelerator,
     """MaverIQ's estimator for the models in a file of fingerprints (default: the folder's first
     session's). Exponents come from ``latency_exponents.csv`` of the folder, and are learnt as
     MaverIQ learns them where there is none. Raises InputError."""
-    sessions = read_sessions(folder, catalog)
+    sessions = read_sessions(folder, catalog, accelerator, fingerprints)
     cuts = sessions[0].cuts if fingerprints is None else Cuts(same_prompts(read_runs(fingerprints)))
     names = [*(run.model for session in sessions for run in session.whole), *cuts.models]
     subjects = subjects_of(sorted(set(names)), catalog, accelerator)
