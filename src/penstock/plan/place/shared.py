@@ -25,6 +25,10 @@ _MOST_FOR_PAIRS = 8
 _BEYOND = 1e6  # what each device-second beyond a limit costs
 
 
+class NoRoomError(InputError):
+    """Memory does not hold all deployments in any of the configurations that were tried."""
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """One way to run a deployment: seconds that a request takes alone, and bytes on each device of
@@ -105,8 +109,8 @@ def plan_shared(deployments: Sequence[Sequence[Way]], devices: Sequence[Device],
     sets are blocks of 1, 2, 4, ... that start at multiples of their size, so that neighbours stay
     together.
 
-    Raises InputError for an empty forecast, a deployment without ways, and where no seats were
-    found that fit all deployments in memory.
+    Raises InputError for an empty forecast and a deployment without ways, and NoRoomError where no
+    seats were found that fit all deployments in memory.
     """
     if not forecast.arrival_s:
         raise InputError("forecast: holds no arrivals to plan for")
@@ -121,7 +125,7 @@ def plan_shared(deployments: Sequence[Sequence[Way]], devices: Sequence[Device],
     for start in sorted(starts, key=lambda seats: goal.cost(*trial.means(seats))):
         search.descend(start)
     if search.best is None:
-        raise InputError(f"{len(deployments)} deployments: no configurations found that fit the "
+        raise NoRoomError(f"{len(deployments)} deployments: no configurations found that fit the "
                          f"memory of {len(devices)} devices together")
     e2e_s, device_s = trial.means(search.best)
     return SharedPlan(search.best, e2e_s, device_s, trial.num_simulated)

@@ -4,7 +4,7 @@ A plan is made from the list of models, a mean rate and what other cells measure
 the arrivals and prompts of the cell, with service times measured there where a system ran so.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from penstock.metrics.definitions import FloatColumn
 from penstock.plan.place.shared import (
     Forecast,
     Goal,
+    NoRoomError,
     Seat,
     SharedPlan,
     best_ways,
@@ -74,9 +75,11 @@ class Intent:
     max_batch: int = 4
 
 
-INTENTS = (Intent("quick", Goal(0.25)), Intent("at most 1.1 GPU-s", Goal(0.25, 1.1)),
-           Intent("thrifty", Goal(2.0)), Intent("quick, no batches", Goal(0.25), 1))
-"""What a second of a GPU is worth in seconds of waiting."""
+INTENTS = (Intent("quick", Goal(0.25)), Intent("thrifty", Goal(2.0)),
+           Intent("at most 1.1 GPU-s", Goal(0.25, 1.1)), Intent("fewest GPU-s", Goal(20.0)),
+           Intent("quick, no batches", Goal(0.25), 1))
+"""What a second of a GPU is worth in seconds of waiting. The limit of the third means nothing to
+models of 16 bits, which take more in any configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,24 @@ def arrivals_of(run: Run) -> Arrivals:
                     tuple(factor.tolist()), tuple(run.models[at] for at in sorted(run.models)))
 
 
+def only(arrivals: Arrivals, models: Collection[str]) -> Arrivals:
+    """The requests for some of the models."""
+    kept = [client for client, model in enumerate(arrivals.models) if model in models]
+    rows = [row for row, client in enumerate(arrivals.client) if client in kept]
+    return Arrivals(arrivals.cell, tuple(arrivals.arrival_s[row] for row in rows),
+                    tuple(kept.index(arrivals.client[row]) for row in rows),
+                    tuple(arrivals.factor[row] for row in rows),
+                    tuple(arrivals.models[client] for client in kept))
+
+
+def forecast_for(forecast: Forecast, arrivals: Arrivals, models: Collection[str]) -> Forecast:
+    """The same of a forecast of all of the cell's models."""
+    kept = [client for client, model in enumerate(arrivals.models) if model in models]
+    pairs = [(arrival_s, kept.index(client)) for arrival_s, client in zip(
+        forecast.arrival_s, forecast.deployment, strict=True) if client in kept]
+    return Forecast(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs))
+
+
 def forecast_of(cell: Cell, num_seen: int, seen_scale: float, seed: int) -> Forecast:
     """What would be expected of a cell after ``num_seen`` requests of its trace at another scale:
     the rate grown in proportion, models joining as in the list, each as likely. Moments are drawn
@@ -118,12 +139,15 @@ def forecast_of(cell: Cell, num_seen: int, seen_scale: float, seed: int) -> Fore
 
 
 def plan_for(arrivals: Arrivals, services: Services, forecast: Forecast, intent: Intent,
-             precisions: Sequence[str] = ANY) -> SharedPlan:
+             precisions: Sequence[str] = ANY) -> SharedPlan | None:
     """A plan made without anything that was measured on the cell; of ``arrivals`` it sees the list
-    of models. Raises InputError where they do not fit."""
+    of models. None where they do not fit."""
     ways = [best_ways(services.ways(model, precisions, arrivals.cell, intent.max_batch))
             for model in arrivals.models]
-    return plan_shared(ways, node(), forecast, intent.goal, OVERHEAD_S)
+    try:
+        return plan_shared(ways, node(), forecast, intent.goal, OVERHEAD_S)
+    except NoRoomError:
+        return None
 
 
 def node() -> list[Device]:

@@ -1,6 +1,6 @@
 """How long a request takes in a configuration that no run, or another run, had."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -15,6 +15,7 @@ from penstock.perf.fingerprint.estimator import Estimator
 from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
 from penstock.plan.place.shared import Way
+from penstock.policy.place.values import GIB
 
 OUTPUT_TOKENS = 20
 """What every request of the runs asks for."""
@@ -54,7 +55,7 @@ class Profiles:
         if model in self._models:
             return self._measured.get((model, configuration))
         found = self._estimator.estimate(model, configuration, OUTPUT_TOKENS)
-        return Profiled(found.latency_s.value, found.memory_bytes.high, False)
+        return Profiled(found.latency_s.value, found.memory_bytes.value, False)
 
     def growth(self, model: str, configuration: Configuration, batch: int) -> float:
         """What each further request of a batch adds, as a share of one alone: as estimated, but
@@ -104,19 +105,24 @@ class Services:
     A configuration that runs had takes what they measured, on aligned blocks of devices only: sets
     across the node's halves are slower. Another takes what ``Profiles`` say times the ratio of runs
     to profiles for its model, precision and number of ranks; where no run had that many, the higher
-    of the ratios at the nearest numbers.
+    of the ratios at the nearest numbers. Where no run on another cell had the model in the
+    precision, the ratios of all models count. Memory is what deployments were seen to take, else
+    what the profile says.
     """
 
     def __init__(self, profiles: Profiles, runs: Iterable[Run]) -> None:
         self._profiles = profiles
         self._seen: dict[tuple[str, Configuration], dict[Cell, list[float]]] = {}
+        self._taken_gib: dict[tuple[str, Configuration], float] = {}
         for run in runs:
             for client, one in run.deployments.items():
                 size = one.configuration.parallelism.num_accelerators
+                key = one.model, one.configuration
+                if one.device_gib is not None:
+                    self._taken_gib[key] = max(self._taken_gib.get(key, 0.0), one.device_gib)
                 if one.devices is not None and aligned(one.devices, size):
                     mean_s = float(run.service_s[run.client == client].mean())
-                    self._seen.setdefault((one.model, one.configuration), {}).setdefault(
-                        run.key.cell, []).append(mean_s)
+                    self._seen.setdefault(key, {}).setdefault(run.key.cell, []).append(mean_s)
 
     def ways(self, model: str, precisions: Sequence[str], apart_from: Cell,
              max_batch: int = 1) -> list[Way]:
@@ -129,7 +135,9 @@ class Services:
             seconds = self.expected_s(model, configuration, apart_from)
             if seconds is not None:
                 size = configuration.parallelism.num_accelerators
-                found.append(Way(configuration, seconds, round(profiled.num_bytes / size),
+                taken_gib = self._taken_gib.get((model, configuration))
+                num_bytes = profiled.num_bytes / size if taken_gib is None else taken_gib * GIB
+                found.append(Way(configuration, seconds, round(num_bytes),
                                  self._profiles.growth(model, configuration, max_batch),
                                  max_batch))
         return found
@@ -141,7 +149,9 @@ class Services:
         if measured is not None:
             return measured
         profiled = self._profiles.of(model, configuration)
-        ratios = self._ratios(model, configuration.precision, apart_from)
+        precision = configuration.precision
+        ratios = (self._ratios({model}, precision, apart_from)
+                  or self._ratios({seen for seen, _ in self._seen}, precision, apart_from))
         if profiled is None or not ratios:
             return None
         return profiled.seconds * cautious(ratios, configuration.parallelism.tensor)
@@ -162,10 +172,11 @@ class Services:
                   if cell != apart_from for value in found]
         return fmean(values) if values else None
 
-    def _ratios(self, model: str, precision: str, apart_from: Cell | None) -> dict[int, float]:
+    def _ratios(self, models: Collection[str], precision: str,
+                apart_from: Cell | None) -> dict[int, float]:
         by_ranks: dict[int, list[float]] = {}
-        for seen_model, seen in self._seen:
-            profiled = (self._profiles.of(model, seen) if seen_model == model
+        for model, seen in self._seen:
+            profiled = (self._profiles.of(model, seen) if model in models
                         and seen.precision == precision else None)
             measured = self._measured_s(model, seen, apart_from)
             if profiled is not None and measured is not None:
