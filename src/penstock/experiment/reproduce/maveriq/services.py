@@ -8,6 +8,7 @@ from statistics import fmean
 from penstock.catalog.catalog import Catalog
 from penstock.core.configuration import Configuration
 from penstock.core.hardware import Parallelism
+from penstock.core.units import GIB
 from penstock.experiment.estimate.training import WHOLE, trained
 from penstock.experiment.reproduce.maveriq.records import NUM_DEVICES, Cell, Run
 from penstock.perf.fingerprint.cuts import Key, configuration_of, key_of
@@ -15,7 +16,6 @@ from penstock.perf.fingerprint.estimator import Estimator
 from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
 from penstock.plan.place.shared import Way
-from penstock.policy.place.values import GIB
 
 OUTPUT_TOKENS = 20
 """What every request of the runs asks for."""
