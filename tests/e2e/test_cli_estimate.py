@@ -120,6 +120,36 @@ def test_maveriqs_rule_has_no_intervals_and_learns_its_exponents(penstock, folde
     assert chosen.json["measure_next"] == []
 
 
+def test_what_maveriqs_rule_needs_and_what_it_makes(penstock, folder, data, configs):
+    """Memory is that of the shortest answers; more ranks need runs of two; batches need batches,
+    all of one session; what cannot be is refused."""
+    rows = [replace(run, memory_bytes=run.memory_bytes * (1.0 if run.output_tokens == 10 else 3.0))
+            for run in cuts_of([HELD_OUT])]
+
+    def asked(model, runs, *more):
+        write(folder / "cuts.csv", runs)
+        return penstock("estimate", model, "--train", data, "--fingerprints", "cuts.csv", "--mode",
+                        "maveriq", "--json", *more)
+
+    plain = asked(HELD_OUT, cuts_of([HELD_OUT])).json
+    assert asked(HELD_OUT, rows).json["chosen"] == plain["chosen"]
+    alone = asked(HELD_OUT, [run for run in rows if run.tensor == 1]).json
+    assert {one["tensor"] for one in (alone["chosen"], *alone["alternatives"])} == {1}
+    odd = asked(HELD_OUT, [replace(run, memory_bytes=run.memory_bytes / run.num_layers**4)
+                           for run in rows])
+    assert "MaverIQ's rule makes" in odd.json["rejected"][0]["reason"]
+    assert all(one["memory_bytes"]["value"] > 0 for one in odd.json["alternatives"])
+    assert asked(HELD_OUT, rows, "--batch", 4).status == 1
+    session = [replace(run, batch=batch, latency_s=0.5 * run.latency_s * batch)
+               for run in cuts_of([HELD_OUT]) for batch in (1, 2)]
+    write(data / "full_model_data_collection_BS.csv", whole_runs(OTHERS[:1]))
+    write(data / "fingerprint_data_collection_BS.csv", session)
+    one, four = (penstock("estimate", HELD_OUT, "--train", data, "--mode", "maveriq", "--json",
+                          "--intent", "min_lat", "--batch", batch).json["chosen"]["latency_s"]
+                 for batch in (1, 4))
+    assert four["value"] == pytest.approx(4 * 0.5 * one["value"])
+
+
 def test_tables_for_people_say_why_others_were_rejected(penstock, data):
     found = penstock("estimate", HELD_OUT, "--train", data, "--accelerators", 2, "--precisions",
                      "int8,int4", "--intent", "min_lat")
@@ -142,7 +172,9 @@ def test_an_slo_that_nothing_keeps_is_told_with_the_nearest(penstock, data):
     assert found.status == 1
     assert "too slow" in found.json["reason"]
     assert found.json["nearest"] is not None
-    assert "the closest is" in penstock("estimate", HELD_OUT, "--train", data, "--slo", 0.01).out
+    told = penstock("estimate", HELD_OUT, "--train", data, "--slo", 0.01).out
+    assert "the closest is" in told
+    assert told.count("s of 0.01 s, and the like") == told.count("too slow:") == 1
 
 
 def test_accuracy_by_a_table(penstock, folder, data):
@@ -168,6 +200,10 @@ def test_accuracy_by_a_table(penstock, folder, data):
     ((HELD_OUT, "--train", "data", "--precisions", "int9"), "--precisions: 'int9' is unknown"),
     ((HELD_OUT, "--train", "data", "--mode", "maverick"), "--mode: 'maverick' is unknown"),
     ((HELD_OUT, "--train", "data", "--slo", "-1"), "--slo: -1; expected seconds above 0"),
+    ((HELD_OUT, "--train", "data", "--least-accuracy", "nan"), "--least-accuracy: nan; expected"),
+    ((HELD_OUT, "--train", "data", "--rate", "inf"), "--rate: inf; expected requests"),
+    ((HELD_OUT, "--train", "data", "--batch", "1" + "0" * 400), "'--batch'"),
+    ((HELD_OUT, "--train", "data", "--accuracy", "nan.json"), "nan; expected a number"),
     ((HELD_OUT, "--train", "data", "--used-gib", "1,2"), "--used-gib: '1,2'; expected 8 numbers"),
     ((HELD_OUT, "--train", "data", "--used-gib", "a"), "expected numbers parted by commas"),
     ((HELD_OUT, "--train", "data", "--placer", "best"), "placer: unknown name 'best'"),
@@ -178,6 +214,7 @@ def test_accuracy_by_a_table(penstock, folder, data):
 def test_bad_input_is_one_clear_line(penstock, folder, data, configs, arguments, message):
     (folder / "empty").mkdir()
     (folder / "odd.json").write_text('{"x": 1}')
+    (folder / "nan.json").write_text('{"llama-2-13b_int8_False_None": NaN}')
     found = penstock("estimate", *arguments)
     assert found.status == 2
     assert message in found.err
@@ -189,6 +226,8 @@ def test_bad_input_is_one_clear_line(penstock, folder, data, configs, arguments,
     (lambda text: text.replace("float16", "float17", 1), ":2: DTYPE: found 'float17'"),
     (lambda text: text.replace(",100,", ",ten,", 1), ":2: Output_Lenght: found 'ten'"),
     (lambda text: text.replace(HELD_OUT, "llama-9", 1), "llama-9"),
+    (lambda text: text.replace(",100,1", ",1e308,1", 1), "'1e308'; expected a number below 1e+30"),
+    (lambda text: text.replace(",1,1,float16", ",5,1,float16", 1), ":2: llama-2-13b: 5 ranks"),
     (lambda text: text.replace(",1,1,float16", ",3,1,float16", 1), ":2: llama-2-13b: 3 ranks"),
     (lambda text: text.splitlines()[0] + "\n", "no rows"),
     (lambda text: "", "the file is empty"),
@@ -234,3 +273,30 @@ def test_from_profiles_of_ones_own_to_an_estimate(penstock, folder):
     assert found.json["chosen"]["latency_s"]["value"] == pytest.approx(truth.latency_s, rel=0.1)
     assert found.json["chosen"]["memory_bytes"]["value"] == pytest.approx(truth.memory_bytes,
                                                                           rel=0.05)
+
+
+def test_profiles_of_unlike_machines_are_not_joined(penstock, folder, data):
+    def profiled(kind, accelerator, *more):
+        found = penstock("profile", kind, "llama-3.2-1b", "--engine", "sim", "--with",
+                         f"accelerator={accelerator}", "--with", "accelerators=1", "--min-repeats",
+                         1, "--max-repeats", 1, *more)
+        assert found.status == 0, found.err
+
+    for output in (16, 64):
+        profiled("model", "a100-80gb", "--prompt-tokens", 256, "--batch", 1, "--output-tokens",
+                 output, "--out", f"p/{output}")
+    profiled("fingerprint", "h100-sxm-80gb", "--out", "cuts")
+    profiled("fingerprint", "a100-80gb", "--out", "p/cuts")
+    asked = ("estimate", "llama-3.2-1b", "--train", "p", "--accelerators", 1)
+    other = penstock(*asked)
+    assert (other.status, "expected --accelerator a100-80gb" in other.err) == (2, True)
+    assert penstock(*asked, "--accelerator", "a100-80gb").status == 0
+    mixed = penstock(*asked, "--accelerator", "a100-80gb", "--fingerprints", "cuts")
+    assert (mixed.status, "cuts: simulates h100-80gb" in mixed.err) == (2, True)
+    found = penstock("profile", "import", data / "fingerprint_data_collection.csv", "--from",
+                     "maveriq", "--out", "p/real")
+    assert found.status == 0, found.err
+    mixed = penstock(*asked, "--accelerator", "a100-80gb")
+    assert mixed.status == 2
+    assert "cannot be joined: " in mixed.err
+    assert "p/real of a real engine" in mixed.err

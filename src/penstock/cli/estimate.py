@@ -1,5 +1,6 @@
 """``penstock estimate``: latency and memory of a model in every configuration."""
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,14 +10,15 @@ from penstock.cli.exits import MISSED, OK
 from penstock.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from penstock.experiment.estimate.choosing import Ask, Options
     from penstock.perf.fingerprint.estimator import Estimate, Estimates
     from penstock.policy.place.intent import Choice, Wishes
 
 app = typer.Typer(add_completion=False)
-_SHOWN = 12
+_SHOWN, _WORDINGS = 12, 3
+_MOST = 1_000_000_000  # tokens, or requests
 
 
 @app.command(epilog="Example: penstock estimate llama-2-7b --train ../shared/data/maveriq "
@@ -50,12 +52,12 @@ def estimate(
         "--used-gib", metavar="LIST", show_default=False,
         help="Memory already used on each, such as 10,0,0,30; default: none.")] = None,
     output_tokens: Annotated[int, typer.Option(
-        "--output-tokens", min=1, metavar="N", help="Length of an answer.")] = 100,
+        "--output-tokens", min=1, max=_MOST, metavar="N", help="Length of an answer.")] = 100,
     prompt_tokens: Annotated[int | None, typer.Option(
-        "--prompt-tokens", min=1, metavar="N", show_default=False,
+        "--prompt-tokens", min=1, max=_MOST, metavar="N", show_default=False,
         help="Length of a prompt; default: as in the fingerprints.")] = None,
     batch: Annotated[int, typer.Option(
-        "--batch", min=1, metavar="N", help="Requests at once.")] = 1,
+        "--batch", min=1, max=_MOST, metavar="N", help="Requests at once.")] = 1,
     intent: Annotated[str, typer.Option(
         "--intent", metavar="NAME", help="What to make small: min_lat, min_mem, min_cost (latency "
         "times memory), min_gpu_cost (latency times accelerators), money or energy.")] = "min_cost",
@@ -136,6 +138,10 @@ def _wishes(intent: str, slo_s: float | None, least_accuracy: float | None,
         raise InputError(f"--intent: {intent!r} is unknown{nearest(intent, OBJECTIVES)}")
     if slo_s is not None and not slo_s > 0.0:
         raise InputError(f"--slo: {slo_s:g}; expected seconds above 0")
+    if least_accuracy is not None and not isfinite(least_accuracy):
+        raise InputError(f"--least-accuracy: {least_accuracy:g}; expected a number")
+    if not isfinite(rate_per_s):
+        raise InputError(f"--rate: {rate_per_s:g}; expected requests per second")
     allowed = None
     if precisions is not None:
         allowed = frozenset(word.strip() for word in precisions.split(","))
@@ -245,13 +251,25 @@ def _tables(model: str, choice: "Choice", answered: "Options", wishes: "Wishes")
     else:
         said.append(choice.reason)
     if choice.rejected:
-        kinds: dict[str, int] = {}
-        for _, why in choice.rejected:
-            kinds[why] = kinds.get(why, 0) + 1
-        ordered = sorted(kinds.items(), key=lambda item: -item[1])
         said.append(plain_table("Rejected", ("reason", "configurations"),
-                                [(why, str(count)) for why, count in ordered[:_SHOWN]]))
+                                _reasons(why for _, why in choice.rejected)))
     return said
+
+
+def _reasons(rejected: "Iterable[str]") -> list[tuple[str, str]]:
+    """Reasons and how many had them, the most frequent first; where a kind of reason (what stands
+    before the colon) has many wordings, they are one."""
+    kinds: dict[str, dict[str, int]] = {}
+    for why in rejected:
+        wordings = kinds.setdefault(why.partition(":")[0], {})
+        wordings[why] = wordings.get(why, 0) + 1
+    rows: list[tuple[str, int]] = []
+    for wordings in kinds.values():
+        if len(wordings) > _WORDINGS:
+            rows.append((f"{next(iter(wordings))}, and the like", sum(wordings.values())))
+        else:
+            rows += wordings.items()
+    return [(why, str(count)) for why, count in sorted(rows, key=lambda row: -row[1])]
 
 
 def _range(value: float, low: float, high: float) -> str:

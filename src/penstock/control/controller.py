@@ -23,6 +23,7 @@ from penstock.control.deployments import (
     State,
     Wish,
     after_crash,
+    check_name,
     failed_again,
     moved,
 )
@@ -38,7 +39,6 @@ from penstock.policy.place.reservations import Holding, Reservations
 from penstock.policy.place.values import Device, Infeasible
 
 _TRIES = 3
-_LONGEST_NAME = 64
 
 class UnknownDeploymentError(InputError):
     """Nobody registered that name."""
@@ -55,7 +55,8 @@ class Controller:
         self._means = means
         self._care = care
         self._all = {one.name: one for one in store.deployments()}
-        self._memory = Reservations(site.devices(), [
+        self._own = {device.device_id: device for device in site.devices()}
+        self._memory = Reservations(self._own.values(), [
             Holding(one.name, one.placement, committed=one.state != State.DEPLOYING)
             for one in self._all.values() if one.placement is not None])
         self._requests = Requests(line or Line(), means.clock)
@@ -106,10 +107,7 @@ class Controller:
     def register(self, name: str, model: str, engine: str,
                  options: Mapping[str, Any]) -> Deployment:
         """A new deployment, or a removed one anew. Raises InputError, RefusedError."""
-        if not 0 < len(name) <= _LONGEST_NAME or not name[0].isalnum() or \
-                not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):
-            raise InputError(f"name: {name[:80]!r}; expected at most {_LONGEST_NAME} letters, "
-                             "digits, '-', '_' and '.', a letter or digit first")
+        check_name(name)
         self._site.model(model)
         found = checked_options(engine, options)
         now_s = self._means.clock()
@@ -330,7 +328,10 @@ class Controller:
         """The decision, with its memory reserved. It is made anew where another deploy took that
         meanwhile."""
         why = ""
-        for _ in range(_TRIES):
+        # Each try in vain means that another deploy, or a monitor, took memory meanwhile.
+        for _ in range(_TRIES + len(self._all)):
+            for device_id, used_bytes in (await self._means.read_used(one)).items():
+                self._memory.observe(replace(self._own[device_id], used_bytes=used_bytes))
             decision = await self._means.choose(one, wish, self._memory.devices())
             held = self._memory.reserve(one.name, decision.placement) if reserve else None
             if not isinstance(held, Infeasible):

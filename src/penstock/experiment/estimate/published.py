@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator
 from penstock.core.prediction import Prediction
+from penstock.core.units import GIB
 from penstock.experiment.estimate.training import read_sessions, subjects_of
 from penstock.perf.fingerprint.cuts import Cuts, configuration_of, key_of
 from penstock.perf.fingerprint.estimator import Estimate, check_possible
@@ -29,11 +31,14 @@ POINTS_PER_MODEL = 5
 
 @dataclass(frozen=True, slots=True)
 class PublishedEstimator:
-    """Answers as our estimator does. What MaverIQ's rule needs and is not there is refused."""
+    """Answers as our estimator does. What MaverIQ's rule needs and is not there is refused, and so
+    is what it says that cannot be. ``batch_rule`` goes by cuts of the session that has batches,
+    where that is another one."""
 
     subjects: Mapping[str, Subject]
     cuts: Cuts
     rule: MaveriqEstimator
+    batch_rule: MaveriqEstimator | None = None
 
     def estimate(self, model: str, configuration: Configuration, output_tokens: int,
                  batch: int = 1, prompt_tokens: int | None = None) -> Estimate:
@@ -45,11 +50,17 @@ class PublishedEstimator:
             raise InputError(f"model {model}: nothing is known of its architecture")
         check_possible(self.subjects[model], configuration)
         layers = self.subjects[model].model.num_layers
-        latency_s = self.rule.latency_s(model, layers, configuration, output_tokens, batch)
-        memory = self.rule.memory_bytes(model, layers, configuration, batch)
-        if latency_s is None or memory is None:
+        rule = self.rule if batch == 1 or self.batch_rule is None else self.batch_rule
+        latency_s = rule.latency_s(model, layers, configuration, output_tokens, batch)
+        memory = rule.memory_bytes(model, layers, configuration, batch)
+        ranks_known = configuration.parallelism.tensor == 1 or any(
+            (key.model, key.tensor, key.pipeline) == (model, 2, 1) for key in rule.cuts.keys)
+        if latency_s is None or memory is None or not ranks_known:
             raise InputError(f"model {model}: MaverIQ's rule has no fingerprints or exponents for "
-                             f"{configuration.name}")
+                             f"{configuration.name}{'' if batch == 1 else ' in batches of two'}")
+        if not (0.0 < latency_s < inf and 0.0 < memory < inf):
+            raise InputError(f"model {model}: MaverIQ's rule makes {latency_s:.3g} s and "
+                             f"{memory / GIB:.3g} GiB of its fingerprints for {configuration.name}")
         return Estimate(_bare(latency_s), _bare(memory))
 
 
@@ -58,14 +69,17 @@ def published(folder: Path, catalog: Catalog, accelerator: Accelerator,
     """MaverIQ's estimator for the models in a file of fingerprints (default: the folder's first
     session's). Exponents come from ``latency_exponents.csv`` of the folder, and are learnt as
     MaverIQ learns them where there is none. Raises InputError."""
-    sessions = read_sessions(folder, catalog)
+    sessions = read_sessions(folder, catalog, accelerator, fingerprints)
     cuts = sessions[0].cuts if fingerprints is None else Cuts(same_prompts(read_runs(fingerprints)))
     names = [*(run.model for session in sessions for run in session.whole), *cuts.models]
     subjects = subjects_of(sorted(set(names)), catalog, accelerator)
     powers = folder / EXPONENTS
     exponents = (read_exponents(powers, "fingerprint") if powers.is_file()
                  else learnt(sessions[0].whole, sessions[0].cuts, subjects, seed))
-    return PublishedEstimator(subjects, cuts, MaveriqEstimator(cuts, exponents))
+    batches = [one for one in (cuts, *(session.cuts for session in sessions if not fingerprints))
+               if any(key.batch == 2 for key in one.keys)]
+    return PublishedEstimator(subjects, cuts, MaveriqEstimator(cuts, exponents),
+                              MaveriqEstimator(batches[0], exponents) if batches else None)
 
 
 def learnt(whole: Sequence[ProfiledRun], cuts: Cuts,

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 
 from penstock.catalog.catalog import Catalog
@@ -20,18 +21,22 @@ BATCHES = ("unbalanced_PP_data_collection", "BS_scaling_data")
 _OTHER_MODELS = "_prunning"  # pruned variants go by the plain model's name
 
 
-def read_sessions(folder: Path, catalog: Catalog) -> list[Session]:
+def read_sessions(folder: Path, catalog: Catalog, accelerator: Accelerator | None = None,
+                  fingerprints: Path | None = None) -> list[Session]:
     """The sessions of a folder: of Penstock's own profiles, or laid out as MaverIQ's.
 
     Profiles (the folder itself, or folders in it) are a session per length of prompts, the one with
     most cuts first. MaverIQ's are ``full_model_data_collection*.csv``, each with the
     ``fingerprint_data_collection*.csv`` of the same ending, and tables of batches alone. Raises
-    InputError where there are no runs of whole models.
+    InputError where there are no runs of whole models, and for profiles (a folder of
+    ``fingerprints`` among them) of unlike machines, or of another than ``accelerator``.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected one with profiles, or with "
                          f"{WHOLE}.csv and {FINGERPRINTS}.csv")
     profiles = [path for path in (folder, *sorted(folder.iterdir())) if is_profile(path)]
+    own = [fingerprints] if fingerprints is not None and is_profile(fingerprints) else []
+    _check_alike([*profiles, *own], accelerator)
     found = _of_profiles(profiles, catalog) if profiles else _as_maveriq(folder)
     if not any(session.whole for session in found):
         raise InputError(f"{folder}: holds no runs of whole models ({WHOLE}*.csv, or profiles by "
@@ -50,6 +55,26 @@ def _of_profiles(paths: Iterable[Path], catalog: Catalog) -> list[Session]:
                      and run.prompt_tokens == length],
                     Cuts(run for run in cuts if run.prompt_tokens == length))
             for length in lengths]
+
+
+def _check_alike(paths: Iterable[Path], accelerator: Accelerator | None) -> None:
+    """Times of two kinds of accelerators, or measured and simulated ones, make no line."""
+    seen: dict[str, Path] = {}
+    for path in paths:
+        subject = read_profile(path).document.get("subject", {})
+        device = str(subject.get("accelerator") or subject.get("device") or "cuda")
+        simulated = bool(subject.get("simulated"))
+        if simulated and accelerator is not None and device != accelerator.name:
+            raise InputError(f"{path}: simulates {device}, not {accelerator.name}; expected "
+                             f"--accelerator {device}")
+        if device != "cuda" or simulated:
+            seen.setdefault(f"{device} (simulated)" if simulated else device, path)
+        else:
+            seen.setdefault("", path)  # measured, nobody wrote down on what
+    named = [name for name in seen if name]
+    if len(named) > 1 or (len(seen) > 1 and any("(simulated)" in name for name in named)):
+        raise InputError("profiles of unlike machines cannot be joined: " + ", ".join(
+            f"{path} of {name or 'a real engine'}" for name, path in seen.items()))
 
 
 def _as_maveriq(folder: Path) -> list[Session]:
@@ -77,7 +102,7 @@ def trained(folder: Path, catalog: Catalog, accelerator: Accelerator,
             fingerprints: Path | None = None) -> Estimator:
     """An estimator learnt from a folder, for the models in a file of fingerprints (default: those
     that the folder's first session has fingerprints of). Raises InputError."""
-    sessions = read_sessions(folder, catalog)
+    sessions = read_sessions(folder, catalog, accelerator, fingerprints)
     own = None if fingerprints is None else same_prompts(read_runs(fingerprints))
     cuts, batch_cuts = cuts_of(sessions, own)
     names = [run.model for session in sessions for run in session.whole]
@@ -139,7 +164,7 @@ def accuracies(table: Mapping[str, float]) -> dict[tuple[str, str, str], float]:
         if precision is None or kv.lower() not in KV_PRECISIONS:
             raise InputError(f"accuracy: key {key!r}; expected MODEL_FORMAT_CACHE_PRUNING such as "
                              "llama-2-7b_int8_False_None")
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
             raise InputError(f"accuracy: {key}: {value!r}; expected a number")
         if pruning == "None":
             model = head.removesuffix(f"_{precision}")

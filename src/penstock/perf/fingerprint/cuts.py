@@ -59,9 +59,10 @@ class Cuts:
     def __init__(self, runs: Iterable[ProfiledRun]) -> None:
         self._seconds: dict[Key, dict[int, dict[int, float]]] = {}
         self._bytes: dict[Key, dict[int, float]] = {}
+        self._shortest: dict[Key, dict[int, float]] = {}
         self._prompts: dict[str, float] = {}
         seconds: dict[tuple[Key, int, int], list[float]] = {}
-        memory: dict[tuple[Key, int], list[float]] = {}
+        memory: dict[tuple[Key, int], dict[int, list[float]]] = {}
         for run in runs:
             key = key_of(run)
             if run.prompt_tokens is not None:
@@ -70,11 +71,14 @@ class Cuts:
                 seconds.setdefault((key, run.output_tokens, run.num_layers),
                                    []).append(run.latency_s)
             if run.memory_bytes is not None:
-                memory.setdefault((key, run.num_layers), []).append(run.memory_bytes)
+                memory.setdefault((key, run.num_layers), {}).setdefault(
+                    run.output_tokens, []).append(run.memory_bytes)
         for (key, output, layers), values in seconds.items():
             self._seconds.setdefault(key, {}).setdefault(output, {})[layers] = fmean(values)
-        for (key, layers), values in memory.items():
-            self._bytes.setdefault(key, {})[layers] = fmean(values)
+        for (key, layers), by_output in memory.items():
+            self._bytes.setdefault(key, {})[layers] = fmean(
+                value for values in by_output.values() for value in values)
+            self._shortest.setdefault(key, {})[layers] = fmean(by_output[min(by_output)])
 
     @property
     def models(self) -> frozenset[str]:
@@ -93,6 +97,10 @@ class Cuts:
     def bytes(self, key: Key) -> Mapping[int, float]:
         """Bytes by layers; empty where nothing was run."""
         return self._bytes.get(key, {})
+
+    def shortest_bytes(self, key: Key) -> Mapping[int, float]:
+        """Bytes by layers after the shortest answers alone."""
+        return self._shortest.get(key, {})
 
     def line(self, key: Key) -> Line | None:
         """The line through the cuts, None where fewer than two sizes were run."""

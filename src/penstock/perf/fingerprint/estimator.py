@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import log
+from math import isfinite, log
 from typing import Protocol
 
 from penstock.core.configuration import Configuration
@@ -89,13 +89,16 @@ class Estimator:
     def estimate(self, model: str, configuration: Configuration, output_tokens: int,
                  batch: int = 1, prompt_tokens: int | None = None) -> Estimate:
         """Prompts are as long as in the fingerprints where nothing else is said. Raises InputError
-        for a model that has no fingerprints, a precision that is unknown and a configuration that
-        the model cannot have."""
+        for a model that has no fingerprints, a precision that is unknown, a configuration that
+        the model cannot have, and figures that nobody could have measured."""
         subject = self._subject(model)
         check_possible(subject, configuration)
         latency_s, memory_bytes, notes = _point(self.weights, self._cuts(model, batch), subject,
                                                 model, configuration, output_tokens, batch,
                                                 prompt_tokens)
+        if not (isfinite(latency_s) and isfinite(memory_bytes)):
+            raise InputError(f"model {model}: its fingerprints, or what is asked of it, are too "
+                             "large to calculate with")
         beyond = self._beyond(configuration, output_tokens, batch)
         if prompt_tokens is not None:
             beyond += self._longer(model, subject, prompt_tokens)

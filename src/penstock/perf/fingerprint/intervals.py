@@ -20,6 +20,8 @@ FEW = 1.5
 UNKNOWN = log(2.0)
 """Half the width where nothing was left out to learn from: a factor of two either way."""
 
+AT_BOUND = "fingerprints say less than is possible"
+
 
 @dataclass(frozen=True, slots=True)
 class Residual:
@@ -40,8 +42,10 @@ class Intervals:
 
     def around(self, value: float, group: str, source: str, extrapolated: tuple[str, ...],
                bound: float = 0.0) -> Prediction:
-        """An estimate with its interval, whose low end is not below a physical bound. Each thing
-        that was extrapolated widens it."""
+        """An estimate with its interval, neither below a physical bound: where the estimate was,
+        that is said. Each thing that was extrapolated widens it."""
+        if value <= bound:
+            value, extrapolated = bound, (*extrapolated, AT_BOUND)
         half = self.half_widths.get(group, self.widest) * FEW ** len(extrapolated)
         return Prediction(value, max(bound, value * exp(-half)), value * exp(half), COVERAGE,
                           source, extrapolated)

@@ -32,6 +32,7 @@ from penstock.perf.fingerprint.physics import (
 from penstock.perf.fingerprint.weights import Rows, usual, weighted
 from penstock.perf.profiles.rows import ProfiledRun
 
+TOO_FAST = "fingerprints whose further layers took less than reading them"
 _LAYER_TERMS = tuple(not term.name.startswith(("head", "each")) for term in DECODE)
 
 
@@ -87,16 +88,17 @@ def usual_latency() -> LatencyWeights:
 
 
 def bound_s(subject: Subject, configuration: Configuration, output_tokens: int) -> float:
-    """What no run can be faster than: reading the weights once per token at full bandwidth."""
-    weights = (subject.model.num_layers * subject.layer_params
+    """What no run can be faster than: reading the weights once per token at full bandwidth, of a
+    mixture those of one token's experts."""
+    weights = (subject.model.num_layers * subject.token_params
                * width_of(configuration.precision))
     return 1e-3 * output_tokens * subject.read_ms(weights) / configuration.parallelism.tensor
 
 
 def best_line(cuts: Cuts, weights: LatencyWeights, subject: Subject, model: str,
               configuration: Configuration) -> tuple[Line, str]:
-    """The line of cuts of the same precision and ranks, and nothing; or one made of the nearest
-    cuts there are, and in words what stood in for what.
+    """The line of cuts of the same precision and ranks, and nothing or what is odd about it; or one
+    made of the nearest cuts there are, and in words what stood in for what.
 
     What a layer takes of the prompt is shared by ranks, and its tokens cost what the terms say.
     Raises InputError where the model has no cuts at all.
@@ -104,8 +106,11 @@ def best_line(cuts: Cuts, weights: LatencyWeights, subject: Subject, model: str,
     wanted = _key(model, configuration)
     prompt_tokens = cuts.prompt_tokens(model, subject.prompt_tokens_per_s)
     line = cuts.line(wanted)
+    alike = replace(configuration, parallelism=Parallelism(wanted.tensor, 1))
     if line is not None:
-        return replace(line, prompt_tokens=prompt_tokens), ""
+        least_s = bound_s(subject, alike, line.output_tokens) / subject.model.num_layers
+        return (replace(line, prompt_tokens=prompt_tokens),
+                TOO_FAST if line.layer_s < least_s else "")
     others = [key for key in cuts.keys if key.model == model and key.pipeline == 1
               and key.batch == 1 and cuts.line(key) is not None]
     if not others:
@@ -120,7 +125,6 @@ def best_line(cuts: Cuts, weights: LatencyWeights, subject: Subject, model: str,
     assert found is not None
     measured = Configuration(Parallelism(nearest.tensor, 1), nearest.precision,
                              nearest.kv_precision)
-    alike = replace(configuration, parallelism=Parallelism(wanted.tensor, 1))
     tokens_s = 1e-3 * found.output_tokens
     prompt_s = found.layer_s - tokens_s * weights.layer_token_ms(subject, measured, prompt_tokens)
     layer_s = (max(0.0, prompt_s) * nearest.tensor / wanted.tensor

@@ -64,7 +64,7 @@ class MaveriqEstimator:
     """Estimates from fingerprints at one accelerator, two ranks and (for memory) two stages.
 
     A model that ranks cannot share (falcon-7b: 71 heads) has no runs with two; what ranks would
-    add is then 0, as upstream says.
+    add is then 0, as upstream says. Memory is that after the shortest answers.
     """
 
     cuts: Cuts
@@ -132,8 +132,8 @@ class MaveriqEstimator:
 
     def _memory(self, model: str, tensor: int, pipeline: int, num_layers: int,
                 configuration: Configuration, batch: int) -> float | None:
-        by_layers = self.cuts.bytes(Key(model, tensor, pipeline, configuration.precision,
-                                        configuration.kv_precision, batch))
+        by_layers = self.cuts.shortest_bytes(Key(model, tensor, pipeline, configuration.precision,
+                                                 configuration.kv_precision, batch))
         if len(by_layers) < 2:
             return None
         n1, n2 = sorted(by_layers)[:2]

@@ -53,8 +53,9 @@ class FullModelEstimator:
 
     def memory_bytes(self, model: str, num_layers: int,
                      configuration: Configuration) -> float | None:
-        """M1 in bytes over all accelerators; None where a run is missing."""
-        at = {spread: self.runs.bytes(_key(model, spread, configuration)).get(num_layers)
+        """M1 in bytes over all accelerators, after the shortest answers; None where a run is
+        missing."""
+        at = {spread: self.runs.shortest_bytes(_key(model, spread, configuration)).get(num_layers)
               for spread in ((1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (2, 2))}
         parts = _memory_parts(at)
         if parts is None:

@@ -48,6 +48,23 @@ class Subject:
         """Weights of one layer, averaged over layers."""
         return (self.model.num_params - self.model.embedding_params) / self.model.num_layers
 
+    def read_params(self, batch: int = 1) -> float:
+        """Weights of one layer that a step of so many tokens reads, averaged over layers: all of a
+        dense one; of a mixture the experts that at least one token is sent to, if each token's are
+        drawn evenly."""
+        model = self.model
+        if not model.num_experts:
+            return self.layer_params
+        idle = 1.0 - model.experts_per_token / model.num_experts
+        share = (idle - idle**batch) / idle if idle else 0.0
+        return self.token_params + share * (self.layer_params - self.token_params)
+
+    @property
+    def token_params(self) -> float:
+        """Weights of one layer that multiply a token, averaged over layers."""
+        model = self.model
+        return (model.active_params - model.vocab_size * model.hidden_size) / model.num_layers
+
     def read_ms(self, num_bytes: float) -> float:
         """Reading at the accelerator's full bandwidth."""
         return 1e3 * num_bytes / self.accelerator.bandwidth_bytes_per_s
@@ -59,7 +76,7 @@ class Subject:
     @property
     def prompt_tokens_per_s(self) -> float:
         """Prompt tokens that one layer takes in a second at its full rate in 16 bits."""
-        return self.accelerator.flops("fp16") / (2.0 * self.layer_params)
+        return self.accelerator.flops("fp16") / (2.0 * self.token_params)
 
     @property
     def layer_kv_bytes(self) -> float:
@@ -90,7 +107,7 @@ def decode_terms(subject: Subject, configuration: Configuration,
     model, spread = subject.model, configuration.parallelism
     kind, layers, tensor = kind_of(configuration.precision), model.num_layers, spread.tensor
     width = width_of(configuration.precision)
-    reading = layers * subject.read_ms(subject.layer_params * width) / tensor
+    reading = layers * subject.read_ms(subject.read_params() * width) / tensor
     head = subject.read_ms(2.0 * model.vocab_size * model.hidden_size) / tensor
     one_stage = layers if spread.pipeline == 1 else 0
     size = model.hidden_size / 8192.0
@@ -127,7 +144,7 @@ def prompt_terms(subject: Subject, configuration: Configuration,
     model, tensor = subject.model, configuration.parallelism.tensor
     pairs = 2.0 * prompt_tokens**2 * model.num_heads * model.head_dim
     return [model.num_layers * subject.compute_ms(work) / tensor
-            for work in (2.0 * subject.layer_params * prompt_tokens, pairs)]
+            for work in (2.0 * subject.token_params * prompt_tokens, pairs)]
 
 
 BATCH = (
@@ -135,13 +152,14 @@ BATCH = (
     *(Term(f"computing, {kind}", 0.3) for kind in ("16 bit", "8 bit", "4 bit", "gptq")),
     *(Term(f"more rows, {kind}", 2e-4) for kind in ("16 bit", "8 bit", "4 bit", "gptq")),
     Term("computing 100 tokens of prompt", 0.3), Term("each token of each sequence", 0.02),
-    Term("each stage more", 0.002),
+    Term("each stage more", 0.002), Term("reading experts of the others", 1.1),
     *(Term(f"all-reduce of tokens over {ranks}", usual)
       for ranks, usual in zip(_RANKS, (1e-3, 5e-3, 0.01, 0.02), strict=True)),
     *(Term(f"all-reduce of prompts over {ranks}", usual)
       for ranks, usual in zip(_RANKS, (0.01, 0.01, 0.1, 0.1), strict=True)),
 )
-"""Of each further sequence in a batch; reading its weights was paid for by the first."""
+"""Of each further sequence in a batch; reading its weights was paid for by the first, but for
+experts that only the others are sent to."""
 
 _FULL_ROWS = 15
 """So many more rows make a matrix product of few rows as slow as it gets for that reason."""
@@ -155,13 +173,16 @@ def batch_terms(subject: Subject, configuration: Configuration, output_tokens: i
     more, tokens = batch - 1, output_tokens * (batch - 1)
     kv_bytes = subject.layer_kv_bytes * width_of(configuration.kv_precision) / 2.0
     cache = layers * subject.read_ms(kv_bytes) / tensor
-    compute = layers * subject.compute_ms(2.0 * subject.layer_params) / tensor
+    compute = layers * subject.compute_ms(2.0 * subject.token_params) / tensor
+    experts = (subject.read_params(batch) - subject.read_params()) * width_of(
+        configuration.precision)
     rows = float(output_tokens * min(more, _FULL_ROWS) * layers)
     sent = layers * model.hidden_size / 4096.0
     between = rank_shares(tensor)
     return [100.0 * tokens * cache, tokens * output_tokens * cache,
             *_one_of(kind, tokens * compute), *_one_of(kind, rows), 100.0 * more * compute,
             float(tokens), (spread.pipeline - 1.0) * tokens * model.hidden_size / 4096.0,
+            output_tokens * layers * subject.read_ms(experts) / tensor,
             *(tokens * sent * share for share in between),
             *(more * sent * share for share in between)]
 

@@ -11,6 +11,7 @@ from penstock.workload.text import open_text
 
 _T = TypeVar("_T")
 _ABSENT = frozenset({"", "none", "nan", "null", "n/a"})
+_MOST = 1e30  # nobody measures as much, and sums of such numbers stay finite
 
 
 class CsvRow:
@@ -44,7 +45,7 @@ class CsvRow:
             self.fail(column, "a number")
         if not math.isfinite(value) or value < least or (above and value == least):
             self.fail(column, f"a number {'above' if above else 'of at least'} {least:g}")
-        return value
+        return value if value < _MOST else self.fail(column, f"a number below {_MOST:g}")
 
     def number_or_none(self, column: str, least: float = 0.0, *, above: bool = False
                        ) -> float | None:

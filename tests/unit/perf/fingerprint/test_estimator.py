@@ -1,5 +1,9 @@
 """Estimates in a world whose law is known: close for models never seen, honest about the rest."""
 
+from dataclasses import replace
+from math import inf
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +26,7 @@ from penstock.perf.fingerprint.advice import advice
 from penstock.perf.fingerprint.cuts import Cuts, Session
 from penstock.perf.fingerprint.estimator import Estimator, fit_estimator
 from penstock.perf.fingerprint.intervals import (
+    AT_BOUND,
     COVERAGE,
     FEW,
     UNKNOWN,
@@ -30,8 +35,8 @@ from penstock.perf.fingerprint.intervals import (
     group_of,
     intervals_of,
 )
-from penstock.perf.fingerprint.latency import bound_s
-from penstock.perf.fingerprint.physics import indivisible
+from penstock.perf.fingerprint.latency import TOO_FAST, bound_s
+from penstock.perf.fingerprint.physics import Subject, indivisible, width_of
 
 HELD_OUT = "llama-2-13b"
 OTHERS = tuple(model for model in MODELS if model != HELD_OUT)
@@ -197,6 +202,57 @@ def test_a_group_that_nobody_saw_gets_the_widest() -> None:
     assert found.around(1.0, "b", "s", ()).high == pytest.approx(2.718281828**0.3)
     assert intervals_of([]).widest == UNKNOWN
     assert found.around(1.0, "a", "s", (), bound=0.99).low == 0.99
+
+
+def test_below_the_bound_there_is_nothing_and_it_is_said() -> None:
+    found = Intervals({"a": 0.1}, 0.3).around(1.0, "a", "s", (), bound=2.0)
+    assert found.low == found.value == 2.0 < found.high
+    assert found.extrapolated == (AT_BOUND,)
+
+
+@given(st.sampled_from(list(configurations())), st.floats(1e-6, 1e6), st.floats(0.0, 1e6),
+       st.randoms(use_true_random=False))
+def test_whatever_fingerprints_say_no_estimate_is_below_physics(
+        estimator: Estimator, configuration: Configuration, slower: float, larger: float,
+        rng: Random) -> None:
+    odd = Cuts(replace(run, latency_s=(run.latency_s or 1.0) * slower ** rng.random(),
+                       memory_bytes=(run.memory_bytes or 0.0) * larger * rng.random())
+               for run in cuts_of([HELD_OUT]))
+    found = estimator.with_cuts(odd).estimate(HELD_OUT, configuration, 100)
+    weights = 40 * SUBJECTS[HELD_OUT].layer_params * width_of(configuration.precision)
+    for one_of_two, bound in ((found.latency_s, bound_s(SUBJECTS[HELD_OUT], configuration, 100)),
+                              (found.memory_bytes, weights)):
+        assert bound <= one_of_two.low <= one_of_two.value <= one_of_two.high < inf
+        assert (AT_BOUND in one_of_two.extrapolated) == (one_of_two.value == bound)
+
+
+def test_cuts_that_are_faster_than_memory_are_told(estimator: Estimator) -> None:
+    same = Cuts(replace(run, latency_s=0.5) for run in cuts_of([HELD_OUT]))
+    found = estimator.with_cuts(same).estimate(HELD_OUT, one(2, 2), 100).latency_s
+    assert found.extrapolated[0] == TOO_FAST
+    assert "1 and 2 layers" in advice(HELD_OUT, 40, {one(2, 2): estimator.with_cuts(
+        same).estimate(HELD_OUT, one(2, 2), 100)})[0]
+
+
+def test_figures_too_large_to_calculate_with_are_refused(estimator: Estimator) -> None:
+    huge = Cuts(replace(run, latency_s=4e307) for run in cuts_of([HELD_OUT]))
+    with pytest.raises(InputError, match="too large"):
+        estimator.with_cuts(huge).estimate(HELD_OUT, one(8), 100)
+
+
+def test_of_a_mixture_a_token_reads_its_own_experts_and_a_batch_more() -> None:
+    mixture = SUBJECTS[HELD_OUT].model
+    mixture = replace(mixture, num_experts=8, experts_per_token=2,
+                      expert_intermediate_size=mixture.intermediate_size)
+    subject = Subject(mixture, SUBJECTS[HELD_OUT].accelerator)
+    assert subject.read_params() == subject.token_params < 0.4 * subject.layer_params
+    read = [subject.read_params(batch) for batch in (1, 2, 4, 64, 4096)]
+    assert read == sorted(read)
+    assert read[-1] == pytest.approx(subject.layer_params)
+    reading = subject.read_ms(2.0 * 40 * subject.token_params)
+    assert bound_s(subject, one(), 10) == pytest.approx(1e-2 * reading)
+    dense = SUBJECTS[HELD_OUT]
+    assert dense.read_params(64) == dense.token_params == dense.layer_params
 
 
 def test_groups_are_by_ranks_and_batches() -> None:
