@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import wraps
 
 from penstock.control.choice import Decision
 from penstock.control.controller import Controller
@@ -61,6 +62,7 @@ class World:
         self.num_gib = {}
         self.deciding = asyncio.Event()
         self.deciding.set()
+        self.used = {}
         self.bugs = []
 
     async def _sleep(self, duration_s):
@@ -70,6 +72,9 @@ class World:
         await self.engines.start(one, begun)
         if one.name in self.broken:
             raise EngineError("it would not start")
+
+    async def read_used(self, one):
+        return self.used
 
     async def choose(self, one, wish, devices):
         gib, num = self.num_gib.get(one.name, (10, 1))
@@ -92,7 +97,7 @@ class World:
         care = Care(patience_s=1.0, misses=2, backoff=Backoff(first_s=1.0, most=2))
         return Controller(self.site, open_store(self.site.state_file),
                           Means({"sim": Starter(self), "emulate": Starter(self)}, self.choose,
-                                self.profile, lambda: self.now_s, self.bugs.append),
+                                self.profile, lambda: self.now_s, self.read_used, self.bugs.append),
                           line or Line(), care)
 
     @asynccontextmanager
@@ -122,3 +127,17 @@ async def running(controller, name="a", batch=1, **more):
     controller.register(name, "llama-2-7b", "sim", {})
     await controller.deploy(name, Wish(batch=batch), **more)
     return await controller.settled(name)
+
+
+def free_gib(controller):
+    return [device.free_bytes // GIB for device in controller.devices()]
+
+
+def in_loop(test):
+    """Runs a coroutine function as a test."""
+    @wraps(test)
+    def run(tmp_path):
+        asyncio.run(test(tmp_path))
+
+    del run.__wrapped__  # pytest would look for its arguments
+    return run

@@ -3,6 +3,7 @@
 The sizes are small so that ties, full KV caches, preemptions and refusals are the rule.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -371,3 +372,11 @@ def footprints(max_layers: int = 20, max_tensor: int = 3, max_pipeline: int = 3
                      st.integers(1, max_tensor), st.integers(1, max_pipeline),
                      st.sampled_from((1, 1, 1, 2)), st.sampled_from((0, 0, 2, 7)),
                      st.sampled_from((0, 0, 3)), st.sampled_from((0, 1)))
+
+
+def deployment_scripts(names: Sequence[str]) -> st.SearchStrategy[list[tuple[str, str, bool]]]:
+    """What is asked of deployments, and what befalls them: (what, name, flag) one after another."""
+    words = ("register", "profile", "deploy", "deploy", "infer", "infer", "remove", "restart",
+             "dry_run", "tend", "die", "kill", "gate", "answers", "break", "go_on", "go_on")
+    return st.lists(st.tuples(st.sampled_from(words), st.sampled_from(names), st.booleans()),
+                    max_size=40)

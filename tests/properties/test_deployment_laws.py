@@ -10,9 +10,8 @@ import tempfile
 from pathlib import Path
 
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from deploying import GIB, World, site_in
+from deploying import GIB, World, deployment, site_in
 from penstock.control.controller import Controller
 from penstock.control.deployments import FOLLOWING, Backoff, RefusedError, State, Wish
 from penstock.control.engines import EngineError
@@ -20,14 +19,10 @@ from penstock.control.line import Line
 from penstock.control.means import Care, Means
 from penstock.control.store import open_store
 from penstock.core.errors import InputError
+from strategies import deployment_scripts
 
 NAMES = ("a", "b", "c")
-VERBS = st.tuples(st.sampled_from(
-    ["register", "profile", "deploy", "deploy", "infer", "infer", "remove", "restart", "dry_run"]),
-    st.sampled_from(NAMES), st.booleans())
-EVENTS = st.tuples(st.sampled_from(
-    ["tend", "die", "kill", "gate", "answers", "break", "wait", "go_on", "go_on"]),
-    st.sampled_from(NAMES), st.booleans())
+VERBS = {"register", "profile", "deploy", "infer", "remove", "restart", "dry_run"}
 
 
 class KilledError(BaseException):
@@ -104,7 +99,7 @@ class Run:
                     raise EngineError("it would not start")
 
         means = Means({"sim": Starter()}, world.choose, world.profile, lambda: world.now_s,
-                      self.bug)
+                      world.read_used, self.bug)
         self.control = Controller(world.site, self.store, means, Line(patience_s=1.0),
                                   Care(patience_s=1.0, misses=1, backoff=Backoff(1.0, 4.0, 2)))
         await self.control.recover()
@@ -204,7 +199,7 @@ class Run:
 
 
 @settings(max_examples=60)
-@given(st.lists(st.one_of(VERBS, EVENTS), max_size=40))
+@given(deployment_scripts(NAMES))
 def test_whatever_happens(script):
     async def work(folder):
         run = Run(folder)
@@ -212,7 +207,7 @@ def test_whatever_happens(script):
         for name in NAMES[:2]:
             run.call("register", name, False)
         for what, name, flag in script:
-            if what in {"register", "profile", "deploy", "infer", "remove", "restart", "dry_run"}:
+            if what in VERBS:
                 run.call(what, name, flag)
             else:
                 await run.event(what, name, flag)
@@ -224,8 +219,6 @@ def test_whatever_happens(script):
 
 
 def test_the_watched_store_notices_an_illegal_change(tmp_path):
-    from deploying import deployment
-
     site = site_in(tmp_path)
     store = WatchedStore(open_store(site.state_file))
     store.write([deployment()])

@@ -52,7 +52,10 @@ def register(
     """Register a model under a name."""
     from penstock.cli.deployments_input import ask, settings, show_one
 
-    order = {"name": name, "model": model, "engine": engine, "options": settings(options)}
+    found = settings(options)
+    if "model" in found and Path(found["model"]).exists():  # a server may run in another folder
+        found["model"] = str(Path(found["model"]).resolve())
+    order = {"name": name, "model": model, "engine": engine, "options": found}
     return ask(folder, "register", "", order, show_one, as_json=as_json)
 
 

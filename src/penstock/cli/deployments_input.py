@@ -101,6 +101,10 @@ def show_one(one: Mapping[str, Any]) -> None:
                                                    if one["pid"] else ""))
     if one["num_waiting"] or one["num_running"]:
         lines.append(f"requests: {one['num_running']} running, {one['num_waiting']} waiting")
+    if seen := one["seen"]:
+        lines.append(f"seen: {seen['num_answers']} answers, {seen['latency_s']:.3g} s for one of "
+                     f"the expected length (expectation times {seen['scale']:.3g}, and "
+                     f"{seen['offset_s']:+.3g} s)")
     if one["profile"]:
         lines.append(f"profile: {one['profile']}")
     print_tables(lines)

@@ -45,16 +45,12 @@ async def _serve(folder: Path, host: str, port: int, queue: str, period_s: float
             async with listening(app, host, port, _GOODBYE_S) as url:
                 _announce(folder / SERVER, url)
                 typer.echo(f"deployments {url}")
-                watching = asyncio.create_task(watch(control, period_s))
-                stopping = asyncio.create_task(stopped.wait())
+                watching = asyncio.create_task(watch(control, period_s, note))
                 try:
-                    await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)
-                    if watching.done():
-                        watching.result()
+                    await stopped.wait()
                 finally:
                     (folder / SERVER).unlink(missing_ok=True)
                     watching.cancel()
-                    stopping.cancel()
     except InUseError:
         raise InputError(f"{folder}: another command or server is at work there") from None
 

@@ -39,6 +39,8 @@ _NEEDED = {"llamacpp": ("model",), "vllm": ("model",)}
 _OF_FILES = {"llamacpp"}
 ONE_ACCELERATOR = frozenset({"llamacpp"})
 """Kinds of engines that do not spread a model."""
+ON_GPUS = frozenset({"vllm"})
+"""Kinds of engines that take the memory of this machine's accelerators."""
 
 
 def checked_options(engine: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,11 +59,10 @@ def checked_options(engine: str, options: Mapping[str, Any]) -> dict[str, Any]:
         if key not in found:
             raise InputError(f"options: {engine} needs {key}, the model's "
                              f"{'file' if engine in _OF_FILES else 'folder or name'}")
-    if engine in _OF_FILES:
-        path = Path(found["model"])
-        if not path.is_file():
-            raise InputError(f"options: model {found['model'][:200]!r}: no such file")
-        found["model"] = str(path.resolve())
+    if engine in _OF_FILES and not Path(found["model"]).is_file():
+        raise InputError(f"options: model {found['model'][:200]!r}: no such file")
+    if "model" in found and Path(found["model"]).exists():  # engines run in folders of their own
+        found["model"] = str(Path(found["model"]).resolve())
     return found
 
 
@@ -113,7 +114,12 @@ def _emulate(site: Site, one: Deployment, port: int) -> Command:
                          precision.partition("_")[0], one.configuration.kv_precision)
     folder = site.run_folder(one.name)
     fleet = folder / "fleet.yaml"
-    fleet.write_text(to_yaml(replace(site.fleet, replicas=(group,))), encoding="utf-8")
+    # An engine answers as long as its traffic says, and takes that of its model alone.
+    traffic = [spec for spec in site.fleet.traffic if spec.model == one.model] \
+        or site.fleet.traffic[:1]
+    own = replace(site.fleet, replicas=(group,), traffic=tuple(
+        replace(spec, model=one.model) for spec in traffic))
+    fleet.write_text(to_yaml(own), encoding="utf-8")
     return Command(penstock_command("emulate", str(fleet), "--port", str(port), "--speed",
                              str(one.options.get("speed", 1.0))), one.model)
 
@@ -142,7 +148,8 @@ def _vllm(site: Site, one: Deployment, port: int) -> Command:
     if one.options.get("eager"):
         argv.append("--enforce-eager")
     visible = ",".join(str(site.ordinal(device)) for device in one.placement.device_ids)
-    environment = {"CUDA_VISIBLE_DEVICES": visible}
+    # Numbers as NVML has them, by place on the bus; CUDA's own order would be by speed.
+    environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": visible}
     if spread.pipeline > 1:
         environment["VLLM_PP_LAYER_PARTITION"] = ",".join(map(str, one.placement.layer_map))
     return Command(tuple(argv), one.name, environment)

@@ -23,6 +23,7 @@ from penstock.control.deployments import (
     State,
     Wish,
     after_crash,
+    check_name,
     failed_again,
     moved,
 )
@@ -30,6 +31,7 @@ from penstock.control.engines import EngineError, Engines, Reply
 from penstock.control.line import Line
 from penstock.control.means import USUAL, Care, Means
 from penstock.control.requests import Requests
+from penstock.control.seen import Observations, Seen
 from penstock.control.site import Site
 from penstock.control.store import Event, Store
 from penstock.core.errors import InputError, nearest
@@ -37,7 +39,6 @@ from penstock.policy.place.reservations import Holding, Reservations
 from penstock.policy.place.values import Device, Infeasible
 
 _TRIES = 3
-_LONGEST_NAME = 64
 
 class UnknownDeploymentError(InputError):
     """Nobody registered that name."""
@@ -54,10 +55,12 @@ class Controller:
         self._means = means
         self._care = care
         self._all = {one.name: one for one in store.deployments()}
-        self._memory = Reservations(site.devices(), [
+        self._own = {device.device_id: device for device in site.devices()}
+        self._memory = Reservations(self._own.values(), [
             Holding(one.name, one.placement, committed=one.state != State.DEPLOYING)
             for one in self._all.values() if one.placement is not None])
         self._requests = Requests(line or Line(), means.clock)
+        self._observations = Observations()
         self._locks: dict[str, asyncio.Lock] = {}
         self._work: dict[str, asyncio.Task[None]] = {}
         self._missed: dict[str, int] = {}
@@ -83,6 +86,10 @@ class Controller:
         """How many requests of a deployment wait, and how many run."""
         return self._requests.of(name)
 
+    def seen(self, name: str) -> Seen | None:
+        """What a deployment's answers took, None where none was measured."""
+        return self._observations.of(self.show(name))
+
     def devices(self) -> list[Device]:
         """The accelerators beside all that is held."""
         return self._memory.devices()
@@ -100,10 +107,7 @@ class Controller:
     def register(self, name: str, model: str, engine: str,
                  options: Mapping[str, Any]) -> Deployment:
         """A new deployment, or a removed one anew. Raises InputError, RefusedError."""
-        if not 0 < len(name) <= _LONGEST_NAME or not name[0].isalnum() or \
-                not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):
-            raise InputError(f"name: {name[:80]!r}; expected at most {_LONGEST_NAME} letters, "
-                             "digits, '-', '_' and '.', a letter or digit first")
+        check_name(name)
         self._site.model(model)
         found = checked_options(engine, options)
         now_s = self._means.clock()
@@ -159,9 +163,11 @@ class Controller:
         async def ask() -> Reply:
             now = self._running(name, begun=True)  # it may have changed while the request waited
             try:
-                return await self._engines(now).ask(now, request)
+                reply = await self._engines(now).ask(now, request)
             except EngineError as error:
                 raise RefusedError("engine", f"{name}: {error}") from error
+            self._observations.answered(now, reply)
+            return reply
 
         return await self._requests.run(one, ask, head=head)
 
@@ -322,7 +328,10 @@ class Controller:
         """The decision, with its memory reserved. It is made anew where another deploy took that
         meanwhile."""
         why = ""
-        for _ in range(_TRIES):
+        # Each try in vain means that another deploy, or a monitor, took memory meanwhile.
+        for _ in range(_TRIES + len(self._all)):
+            for device_id, used_bytes in (await self._means.read_used(one)).items():
+                self._memory.observe(replace(self._own[device_id], used_bytes=used_bytes))
             decision = await self._means.choose(one, wish, self._memory.devices())
             held = self._memory.reserve(one.name, decision.placement) if reserve else None
             if not isinstance(held, Infeasible):

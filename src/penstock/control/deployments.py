@@ -7,9 +7,12 @@ from types import MappingProxyType
 from typing import Any
 
 from penstock.core.configuration import Configuration
+from penstock.core.errors import InputError
 from penstock.core.prediction import Prediction
 from penstock.policy.place.intent import Wishes
 from penstock.policy.place.values import Placement
+
+_LONGEST_NAME = 64
 
 
 class State(StrEnum):
@@ -130,6 +133,14 @@ class Deployment:
     def devices(self) -> tuple[int, ...]:
         """Serial numbers of the accelerators that it is on."""
         return () if self.placement is None else self.placement.device_ids
+
+
+def check_name(name: str) -> None:
+    """Raises InputError for what cannot name a deployment, its files and its path in URLs."""
+    if not 0 < len(name) <= _LONGEST_NAME or not name[0].isalnum() or \
+            not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):
+        raise InputError(f"name: {name[:80]!r}; expected at most {_LONGEST_NAME} letters, digits, "
+                         "'-', '_' and '.', a letter or digit first")
 
 
 def moved(one: Deployment, state: State, now_s: float, reason: str = "",

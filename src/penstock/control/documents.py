@@ -5,13 +5,15 @@ from typing import Any
 
 from penstock.control.deployments import Deployment, Expected
 from penstock.control.engines import Reply
+from penstock.control.seen import Seen
 from penstock.control.store import Event
 from penstock.core.configuration import Configuration
 from penstock.policy.place.values import Device, Placement
 
 
-def deployment_document(one: Deployment, load: tuple[int, int] = (0, 0)) -> dict[str, Any]:
-    """A deployment; ``load`` is how many requests wait and run."""
+def deployment_document(one: Deployment, load: tuple[int, int] = (0, 0),
+                        seen: Seen | None = None) -> dict[str, Any]:
+    """A deployment; ``load`` is how many requests wait and run, ``seen`` what answers took."""
     instance = one.instance
     return {
         "name": one.name, "model": one.model, "engine": one.engine, "options": dict(one.options),
@@ -24,7 +26,8 @@ def deployment_document(one: Deployment, load: tuple[int, int] = (0, 0)) -> dict
         "placement": placement_document(one.placement) if one.placement else None,
         "url": instance.url if instance else None, "pid": instance.pid if instance else None,
         "log": instance.log if instance else None,
-        "num_failures": one.num_failures, "num_waiting": load[0], "num_running": load[1]}
+        "num_failures": one.num_failures, "num_waiting": load[0], "num_running": load[1],
+        "seen": None if seen is None else asdict(seen)}
 
 
 def reply_document(name: str, reply: Reply, e2e_s: float) -> dict[str, Any]:

@@ -12,6 +12,12 @@ from penstock.policy.place.values import Device
 Choose = Callable[[Deployment, Wish, list[Device]], Awaitable[Decision]]
 Begun = Callable[[Instance], None]
 Profile = Callable[[Deployment, Mapping[str, Any], Begun], Awaitable[str]]
+ReadUsed = Callable[[Deployment], Awaitable[Mapping[int, int]]]
+
+
+async def unread(_: Deployment) -> Mapping[int, int]:
+    """Nothing can be read of accelerators."""
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +26,16 @@ class Means:
 
     ``engines`` by kind; ``choose`` decides for devices (raises RefusedError, InputError);
     ``profile`` measures a model by options and answers the profile's path (raises EngineError,
-    InputError), after it told what process does so; ``clock`` is the time of day, seconds.
+    InputError), after it told what process does so; ``clock`` is the time of day, seconds;
+    ``read_used`` is how many bytes of which accelerators are in use now, by whomever, as far as
+    that can be read of those that a deployment would really be on.
     """
 
     engines: Mapping[str, Engines]
     choose: Choose
     profile: Profile
     clock: Callable[[], float]
+    read_used: ReadUsed = unread
     on_bug: Callable[[str], None] = lambda _: None
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+import traceback
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,10 @@ from penstock.control.deployments import Deployment, Wish
 from penstock.control.engines import Engines, SimulatedEngines
 from penstock.control.line import Line
 from penstock.control.means import USUAL, Care, Means
+from penstock.control.monitor import used_bytes
 from penstock.control.profiling import Profiler
-from penstock.control.site import open_site
-from penstock.control.store import open_store
+from penstock.control.site import FLEET, SERVER, Site, open_site
+from penstock.control.store import Store, open_store
 from penstock.core.errors import InputError
 from penstock.policy.place.values import Device
 
@@ -49,6 +51,9 @@ async def opened(folder: Path, opening: Opening = Opening(),
     site = open_site(folder)
     store = open_store(site.state_file, opening.patience_s)
     try:
+        # Who has the store is who answers: an address that is still there is of a killed server.
+        (site.folder / SERVER).unlink(missing_ok=True)
+        _check_devices(site, store)
         async with process_engines(site, start_s=opening.start_s,
                                    answer_s=opening.answer_s) as processes:
             engines: dict[str, Engines] = dict.fromkeys(OPTIONS, processes)
@@ -59,7 +64,10 @@ async def opened(folder: Path, opening: Opening = Opening(),
                 # Learning from tables takes seconds: others go on meanwhile.
                 return await asyncio.to_thread(chooser.decide, one, wish, devices)
 
-            means = Means(engines, choose, Profiler(site).profile, time.time, on_bug)
+            async def read_used(one: Deployment) -> Mapping[int, int]:
+                return await asyncio.to_thread(used_bytes, site, one)
+
+            means = Means(engines, choose, Profiler(site).profile, time.time, read_used, on_bug)
             control = Controller(site, store, means, Line(opening.queue), opening.care)
             await control.recover()
             try:
@@ -70,8 +78,20 @@ async def opened(folder: Path, opening: Opening = Opening(),
         store.close()
 
 
-async def watch(control: Controller, period_s: float) -> None:
-    """Look after the deployments again and again, until cancelled."""
+def _check_devices(site: Site, store: Store) -> None:
+    known = {device.device_id for device in site.devices()}
+    for one in store.deployments():
+        for device_id in one.devices:
+            if device_id not in known:
+                raise InputError(f"{site.folder / FLEET}: deployment {one.name} is on accelerator "
+                                 f"{device_id}; the fleet has {len(known)}, counted from 0")
+
+
+async def watch(control: Controller, period_s: float, on_bug: Callable[[str], None]) -> None:
+    """Look after the deployments again and again, until cancelled, whatever goes wrong with one."""
     while True:
-        await control.tend()
+        try:
+            await control.tend()
+        except Exception:
+            on_bug(traceback.format_exc())
         await asyncio.sleep(period_s)

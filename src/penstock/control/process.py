@@ -17,6 +17,7 @@ from penstock.core.errors import InputError
 
 _GATE = 'read -r go && [ "$go" = go ] && exec "$@" </dev/null'
 _LOOK_S = 0.02
+_KILLED_S = 30.0  # nothing outlives SIGKILL but what waits for a device
 _TAIL_BYTES = 4096
 
 
@@ -97,7 +98,8 @@ def _asked_mark(pid: int) -> str:
     done = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True,
                           text=True, check=False)
     state, _, began = done.stdout.strip().partition(" ")
-    return "" if done.returncode or state.startswith("Z") else " ".join(began.split())
+    gone = done.returncode != 0 or state.startswith("Z")
+    return "" if gone else f"{_boot()} {' '.join(began.split())}"
 
 
 def is_same(pid: int, mark: str) -> bool:
@@ -110,19 +112,36 @@ def is_same(pid: int, mark: str) -> bool:
 async def end(pid: int, mark: str, patience_s: float) -> None:
     """End a process of ours with its whole group: SIGTERM, then SIGKILL after ``patience_s``.
 
-    Another process that has its id by now is left alone.
+    What it left behind when it died itself ends too: it may hold an accelerator's memory. Another
+    process that has its id by now is left alone.
     """
-    if not is_same(pid, mark):
+    if not mark or started_mark(pid) not in ("", mark) or not mark.startswith(_boot()):
         return
-    _signal(pid, signal.SIGTERM)
+    if _signal(pid, signal.SIGTERM):
+        await _gone(pid, mark, patience_s)
+        _signal(pid, signal.SIGKILL)
+        await _gone(pid, mark, _KILLED_S)
+
+
+async def _gone(pid: int, mark: str, patience_s: float) -> None:
     waited_s = 0.0
-    while is_same(pid, mark) and waited_s < patience_s:
+    while waited_s < patience_s and (is_same(pid, mark) or _has_members(pid)):
         await asyncio.sleep(_LOOK_S)
         waited_s += _LOOK_S
-    # Members of the group may outlive its leader, and a leader its first signal.
-    _signal(pid, signal.SIGKILL)
-    while is_same(pid, mark):
-        await asyncio.sleep(_LOOK_S)
+
+
+def _has_members(group: int) -> bool:
+    """Whether any process of a group still runs; what is left of ended ones does not count."""
+    if not Path("/proc/self/stat").exists():
+        return _signal(group, 0)
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] not in ("Z", "X"):
+            return True
+    return False
 
 
 def last_words(log: Path) -> str:
@@ -138,11 +157,13 @@ def last_words(log: Path) -> str:
     return f"; its log ends: {shown} ({log})" if shown else f" ({log})"
 
 
-def _signal(group: int, number: signal.Signals) -> None:
+def _signal(group: int, number: int) -> bool:
+    """Whether there was anybody to tell."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
-        return
+        return False
+    return True
 
 
 def _reap(pid: int) -> None:

@@ -1,6 +1,6 @@
 """What there is to deploy on: a folder of state, and the fleet file that it was made with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from penstock.core.errors import InputError, nearest
@@ -26,8 +26,9 @@ class Site:
 
     @property
     def accelerator(self) -> Accelerator:
-        """What everything here runs on."""
-        return self.fleet.accelerators[0].accelerator
+        """What everything here runs on, at the fleet's price."""
+        pool = self.fleet.accelerators[0]
+        return replace(pool.accelerator, price_per_hour=pool.price_per_hour)
 
     @property
     def state_file(self) -> Path:

@@ -93,7 +93,8 @@ class LocalDeployments:
         return await self._calls[verb](name, read_order(VERBS[verb].order, order))
 
     def _document(self, name: str) -> dict[str, Any]:
-        return deployment_document(self._control.show(name), self._control.load(name))
+        return deployment_document(self._control.show(name), self._control.load(name),
+                                   self._control.seen(name))
 
     async def _done(self, name: str) -> dict[str, Any]:
         """The deployment once all is done. Raises RefusedError where that came to nothing."""

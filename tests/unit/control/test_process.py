@@ -95,9 +95,24 @@ def test_the_whole_family_ends(tmp_path, kind):
     gated.open()
     until(lambda: len((tmp_path / "log").read_text().split()) == 2)
     child = next(int(word) for word in (tmp_path / "log").read_text().split() if word != "up")
-    ended(gated, patience_s=0.3 if kind == "deaf" else 5.0)
+    ended(gated, patience_s=0.3 if kind == "deaf" else 1.0)
     assert process.started_mark(gated.pid) == ""
     until(lambda: not process.started_mark(child))
+
+
+def test_what_a_dead_leader_left_behind_ends_too(tmp_path):
+    gated = begin(tmp_path, FAMILY, "polite")
+    mark = process.started_mark(gated.pid)
+    gated.open()
+    until(lambda: len((tmp_path / "log").read_text().split()) == 2)
+    child = next(int(word) for word in (tmp_path / "log").read_text().split() if word != "up")
+    os.kill(gated.pid, signal.SIGKILL)
+    until(lambda: not process.is_same(gated.pid, mark))
+    assert process.started_mark(child)
+    asyncio.run(process.end(gated.pid, "another boot 1", 0.1))
+    assert process.started_mark(child)
+    asyncio.run(process.end(gated.pid, mark, 0.1))
+    assert not process.started_mark(child)
 
 
 def test_what_cannot_be_started(tmp_path):

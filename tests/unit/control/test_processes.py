@@ -6,6 +6,7 @@ import signal
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,7 @@ from penstock.control.processes import process_engines
 from penstock.control.store import open_store
 from penstock.core.configuration import Configuration
 from penstock.core.hardware import Parallelism
+from penstock.fleet.load import load_fleet
 from penstock.policy.place.values import Footprint, Placement, Stage
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups of POSIX")
@@ -205,7 +207,8 @@ def test_command_lines(tmp_path, monkeypatch):
                  "--kv-cache-dtype fp8", "--max-model-len 9", "--enforce-eager",
                  "--gpu-memory-utilization 0.417"):
         assert part in line
-    assert found.environment == {"CUDA_VISIBLE_DEVICES": "2,3,0,1",
+    assert found.environment == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+                                 "CUDA_VISIBLE_DEVICES": "2,3,0,1",
                                  "VLLM_PP_LAYER_PARTITION": "20,12"}
     one = replace(ONE, engine="llamacpp", options={"model": "/m.gguf", "threads": 1})
     assert " ".join(command_of(site, one, 1).argv[1:]) == \
@@ -216,3 +219,7 @@ def test_command_lines(tmp_path, monkeypatch):
     assert path.endswith("engines/a/fleet.yaml")
     assert "precision: int4\n" in text
     assert "tensor: 2" in text
+    one = replace(one, model="llama-2-13b")  # of which the fleet expects no traffic
+    fleet = load_fleet(Path(command_of(site, one, 1).argv[5]))
+    assert [spec.model for spec in fleet.traffic] == ["llama-2-13b"]
+    assert fleet.replicas[0].model.name == "llama-2-13b"

@@ -18,6 +18,7 @@ from penstock.perf.profiles.maveriq import KV_PRECISIONS, PRECISIONS
 
 NUM_DEVICES = 8
 DEVICE_GIB = 47.99
+_IDLE_GIB = 0.47  # what a device of theirs holds when nothing is deployed
 
 
 class Cell(NamedTuple):
@@ -50,12 +51,14 @@ class RunKey(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """A model as a system deployed it. ``devices`` is None where no record tells them; ``repaired``
-    says that they were not in the log but follow from what memory was taken."""
+    says that they were not in the log but follow from what memory was taken. ``device_gib`` is how
+    much was taken on the device where it was most, None without a record."""
 
     model: str
     configuration: Configuration
     devices: frozenset[int] | None
     repaired: bool = False
+    device_gib: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,10 +223,13 @@ def _deployment(row: Mapping[str, str], place: int,
     configuration = Configuration(spread, PRECISIONS[row["dtype"].strip("'")],
                                   KV_PRECISIONS[row["int8_kv"].lower()])
     devices = _as_logged(row["gpus"], spread.num_accelerators)
+    repaired = devices is None
     if devices is None:
-        grown = grown_devices(memory, place, spread.num_accelerators)
-        return Deployment(row["model"], configuration, grown, grown is not None)
-    return Deployment(row["model"], configuration, devices)
+        devices = grown_devices(memory, place, spread.num_accelerators)
+    growth = _growth(memory, place)
+    taken = [growth[device] for device in devices or () if device in growth]
+    return Deployment(row["model"], configuration, devices, repaired and devices is not None,
+                      max(taken, default=None))
 
 
 def _as_logged(text: str, num_devices: int) -> frozenset[int] | None:
@@ -239,15 +245,19 @@ def grown_devices(memory: Sequence[Mapping[str, float]], place: int,
                   num_devices: int) -> frozenset[int] | None:
     """The devices on which a deployment's memory was taken: those that grew most from the one
     before. None where there is no record of it, or no clear line between those and the others."""
-    if not isinstance(memory, Sequence) or place >= len(memory) or (
-            place and len(memory[place - 1]) != len(memory[place])):
-        return None
-    before = memory[place - 1] if place else {}
-    idle_gib = 0.5  # what a device of theirs holds when nothing is deployed
-    growth = {int(device): gib - before.get(device, idle_gib)
-              for device, gib in memory[place].items()}
+    growth = _growth(memory, place)
     ranked = sorted(growth, key=lambda device: (-growth[device], device))
     chosen, others = ranked[:num_devices], ranked[num_devices:]
-    if others and growth[chosen[-1]] < 2.0 * max(growth[others[0]], 0.05):
+    if not chosen or (others and growth[chosen[-1]] < 2.0 * max(growth[others[0]], 0.05)):
         return None
     return frozenset(chosen)
+
+
+def _growth(memory: Sequence[Mapping[str, float]], place: int) -> dict[int, float]:
+    """GiB by device from one deployment to the next; empty without records of both."""
+    if not isinstance(memory, Sequence) or place >= len(memory) or (
+            place and len(memory[place - 1]) != len(memory[place])):
+        return {}
+    before = memory[place - 1] if place else {}
+    return {int(device): gib - before.get(device, _IDLE_GIB)
+            for device, gib in memory[place].items()}

@@ -1,0 +1,53 @@
+"""What answers of deployments are seen to take, beside what was expected of them."""
+
+from dataclasses import dataclass
+
+from penstock.control.deployments import Deployment
+from penstock.control.engines import Reply
+from penstock.perf.fingerprint.recalibrate import Recalibration
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The last deploy of a deployment: ``num_answers`` were measured, ``latency_s`` is what the
+    expected answer takes by now."""
+
+    num_answers: int
+    scale: float
+    offset_s: float
+    latency_s: float
+
+
+class Observations:
+    """Learns from the answers of every deployment since it was deployed; forgets when it is
+    deployed anew. Nothing is kept over a restart: the first answers tell it again."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[object, Recalibration]] = {}
+
+    def answered(self, one: Deployment, reply: Reply) -> None:
+        """An answer came. One whose tokens were not counted teaches nothing, and nothing is learnt
+        where nothing was expected."""
+        expected = _expected_s(one)
+        if expected is None or one.wish is None or not reply.output_tokens:
+            return
+        known = self._known.get(one.name)
+        if known is None or known[0] != one.placement:
+            known = self._known[one.name] = (one.placement, Recalibration(expected))
+        # An answer of half the tokens is expected in half the time; what does not shrink with them
+        # (the prompt) is the offset that is learnt.
+        known[1].observe(expected * reply.output_tokens / one.wish.output_tokens, reply.service_s)
+
+    def of(self, one: Deployment) -> Seen | None:
+        """What was seen of a deployment, None where nothing was."""
+        expected, known = _expected_s(one), self._known.get(one.name)
+        if expected is None or known is None or known[0] != one.placement:
+            return None
+        found = known[1]
+        return Seen(found.num_observed, found.scale, found.offset_s, found.corrected_s(expected))
+
+
+def _expected_s(one: Deployment) -> float | None:
+    if one.expected is None or one.expected.latency_s is None:
+        return None
+    return one.expected.latency_s.value

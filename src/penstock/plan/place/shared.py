@@ -1,0 +1,327 @@
+"""Configurations and device sets for deployments that share a node, by simulation of their queues.
+
+Each deployment gets one configuration and one or more sets of devices to hold a replica each; sets
+of several deployments may overlap, and a device serves one start at a time. The objective counts
+what requests wait for each other, not only what each takes alone: every proposal is served against
+a forecast of arrivals by the event loop that also judges it. Descent from several starts, one
+deployment at a time; a proposal that could not be better without any queue is not simulated.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+
+from penstock.core.configuration import Configuration
+from penstock.core.errors import InputError
+from penstock.engine.sim.exclusive import Dispatch, Served, serve
+from penstock.policy.place.values import Device
+from penstock.policy.turns.by_set import SetQueues
+from penstock.policy.turns.values import Shared, Start, Waiting
+
+_FIRST_COMBINATIONS = 2000
+_MOST_FOR_PAIRS = 8
+_BEYOND = 1e6  # what each device-second beyond a limit costs
+
+
+class NoRoomError(InputError):
+    """Memory does not hold all deployments in any of the configurations that were tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to run a deployment: seconds that a request takes alone, and bytes on each device of
+    a replica. Up to ``max_batch`` requests may start together, each beyond the first for a share
+    ``growth`` of the time of one."""
+
+    configuration: Configuration
+    work_s: float
+    device_bytes: int
+    growth: float = 1.0
+    max_batch: int = 1
+
+    @property
+    def num_devices(self) -> int:
+        """Devices of one replica."""
+        return self.configuration.parallelism.num_accelerators
+
+    @property
+    def device_s(self) -> float:
+        """Device-seconds of a request that is alone."""
+        return self.work_s * self.num_devices
+
+    @property
+    def least_device_s(self) -> float:
+        """Device-seconds of a request in a full batch."""
+        return self.device_s * min(1.0, self.growth_of(self.max_batch) / self.max_batch)
+
+    def growth_of(self, batch: int) -> float:
+        """Time of a batch over that of one request."""
+        return 1.0 + self.growth * (batch - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A deployment's way and the device sets of its replicas."""
+
+    way: Way
+    device_sets: tuple[frozenset[int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Arrivals to be planned for, in order of time: moments, and deployments by their place."""
+
+    arrival_s: tuple[float, ...]
+    deployment: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """Least mean end-to-end time plus what a device-second per request is worth in seconds of it,
+    among plans of at most ``max_device_s`` per request."""
+
+    device_second_s: float = 0.0
+    max_device_s: float = float("inf")
+
+    def cost(self, e2e_s: float, device_s: float) -> float:
+        """What is minimised."""
+        beyond = max(0.0, device_s - self.max_device_s)
+        return e2e_s + self.device_second_s * device_s + (_BEYOND * beyond if beyond else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPlan:
+    """Seats in the order of the deployments, what requests of the forecast take on average from
+    arrival to end and in device-seconds, and how many proposals were simulated."""
+
+    seats: tuple[Seat, ...]
+    e2e_s: float
+    device_s: float
+    num_simulated: int
+
+
+def plan_shared(deployments: Sequence[Sequence[Way]], devices: Sequence[Device],
+                forecast: Forecast, goal: Goal, overhead_s: float = 0.0, *,
+                max_simulated: int = 1000) -> SharedPlan:
+    """The best seats found with so many simulations. ``devices`` are in the order of their links:
+    sets are blocks of 1, 2, 4, ... that start at multiples of their size, so that neighbours stay
+    together.
+
+    Raises InputError for an empty forecast and a deployment without ways, and NoRoomError where no
+    seats were found that fit all deployments in memory.
+    """
+    if not forecast.arrival_s:
+        raise InputError("forecast: holds no arrivals to plan for")
+    for place, ways in enumerate(deployments):
+        if not ways:
+            raise InputError(f"deployment {place}: no configuration to choose from")
+    trial = Trial(forecast, len(deployments), overhead_s)
+    search = _Search(deployments, devices, trial, goal, max_simulated)
+    found = [search.start(size, spread=spread) for size in _sizes(len(devices))
+             for spread in (True, False)]
+    starts = [start for start in dict.fromkeys(found) if start is not None]
+    for start in sorted(starts, key=lambda seats: goal.cost(*trial.means(seats))):
+        search.descend(start)
+    if search.best is None:
+        raise NoRoomError(f"{len(deployments)} deployments: no configurations found that fit the "
+                         f"memory of {len(devices)} devices together")
+    e2e_s, device_s = trial.means(search.best)
+    return SharedPlan(search.best, e2e_s, device_s, trial.num_simulated)
+
+
+def shared_of(seats: Sequence[Seat]) -> list[Shared]:
+    """Seats as queues know them: of a deployment's sets, those first that fewest others want."""
+    wanted: dict[int, int] = {}
+    for seat in seats:
+        for device in _devices(seat):
+            wanted[device] = wanted.get(device, 0) + 1
+    return [Shared(_by_demand(seat, wanted), seat.way.work_s, seat.way.max_batch)
+            for seat in seats]
+
+
+def _by_demand(seat: Seat, wanted: dict[int, int]) -> tuple[frozenset[int], ...]:
+    return tuple(sorted(seat.device_sets, key=lambda devices: (
+        sum(wanted[device] for device in devices), sorted(devices))))
+
+
+def best_ways(ways: Iterable[Way], close: float = 0.02) -> list[Way]:
+    """Of ways with equally many devices the quickest; of those about as quick the smallest."""
+    by_size: dict[int, list[Way]] = {}
+    for way in ways:
+        by_size.setdefault(way.num_devices, []).append(way)
+    found = []
+    for _, group in sorted(by_size.items()):
+        quickest_s = min(way.work_s for way in group)
+        found.append(min((way for way in group if way.work_s <= (1.0 + close) * quickest_s),
+                         key=lambda way: (way.device_bytes, way.work_s)))
+    return found
+
+
+class Trial:
+    """Serves the forecast with seats; the same seats are served once."""
+
+    def __init__(self, forecast: Forecast, num_deployments: int, overhead_s: float) -> None:
+        self._requests = [Waiting(index, deployment, arrival_s) for index, (deployment, arrival_s)
+                          in enumerate(zip(forecast.deployment, forecast.arrival_s, strict=True))]
+        self._deployment = np.array(forecast.deployment, dtype=np.int64)
+        self._dispatch = Dispatch([overhead_s] * num_deployments)
+        counts = np.bincount(self._deployment, minlength=num_deployments)
+        self._shares: list[float] = (counts / len(self._requests)).tolist()
+        self._known: dict[tuple[Seat, ...], tuple[float, float]] = {}
+
+    @property
+    def num_simulated(self) -> int:
+        """Different seats so far."""
+        return len(self._known)
+
+    def means(self, seats: tuple[Seat, ...]) -> tuple[float, float]:
+        """End-to-end seconds and device-seconds per request."""
+        if seats not in self._known:
+            def of_start(start: Start) -> float:
+                way = seats[start.deployment].way
+                return way.work_s * way.growth_of(len(start.request_ids))
+
+            served = serve(self._requests, SetQueues(shared_of(seats)), of_start, self._dispatch)
+            self._known[seats] = (float(served.e2e_s.mean()),
+                                  float(device_s(served, self._deployment, seats).mean()))
+        return self._known[seats]
+
+    def least(self, seats: Sequence[Seat]) -> tuple[float, float]:
+        """What ``means`` cannot be below."""
+        each = list(zip(self._shares, seats, strict=True))
+        return (sum(share * seat.way.work_s for share, seat in each),
+                sum(share * seat.way.least_device_s for share, seat in each))
+
+
+def device_s(served: Served, deployment: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
+             seats: Sequence[Seat]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Device-seconds by request: work times devices, shared by those that started together."""
+    devices = np.array([seat.way.num_devices for seat in seats], dtype=np.float64)
+    return np.asarray(served.work_s * devices[deployment] / served.batch)
+
+
+class _Search:
+    """The best seats so far and what they cost."""
+
+    def __init__(self, deployments: Sequence[Sequence[Way]], devices: Sequence[Device],
+                 trial: Trial, goal: Goal, max_simulated: int) -> None:
+        self._goal, self._trial, self._max_simulated = goal, trial, max_simulated
+        self._free = {device.device_id: device.free_bytes for device in devices}
+        ids = [device.device_id for device in devices]
+        self._options = [sorted(_seats(ways, ids), key=_thrift) for ways in deployments]
+        self.best: tuple[Seat, ...] | None = None
+        self._best_cost = float("inf")
+
+    def start(self, size: int, *, spread: bool) -> tuple[Seat, ...] | None:
+        """Everybody on sets of about this size, on as many as fit (``spread``) or on one; None
+        where none of the first combinations fits in memory."""
+        order = sorted(range(len(self._options)), key=lambda place: (
+            -min(_held_bytes(seat) for seat in self._options[place]), place))
+        ranked = [sorted(self._options[place], key=lambda seat: (
+            abs(seat.way.num_devices - size), len(seat.device_sets) * (-1 if spread else 1),
+            seat.way.device_s)) for place in order]
+        chosen: list[Seat] = []
+        if not self._complete(ranked, chosen, [_FIRST_COMBINATIONS]):
+            return None
+        return tuple(chosen[order.index(place)] for place in range(len(order)))
+
+    def descend(self, seats: tuple[Seat, ...]) -> None:
+        """Change one deployment at a time as long as that is better, then two at once."""
+        cost, changed = self._goal.cost(*self._trial.means(seats)), True
+        while changed:
+            seats, cost, changed = self._improve(seats, cost, self._singles(len(seats)))
+            if not changed and len(seats) <= _MOST_FOR_PAIRS:
+                seats, cost, changed = self._improve(seats, cost, self._pairs(seats))
+        if cost < self._best_cost:
+            self.best, self._best_cost = seats, cost
+
+    def _improve(self, seats: tuple[Seat, ...], cost: float,
+                 moves: Iterable[dict[int, Seat]]) -> tuple[tuple[Seat, ...], float, bool]:
+        """Each move that is better is made at once."""
+        changed = False
+        for move in moves:
+            if self._trial.num_simulated >= self._max_simulated:
+                break
+            proposal = tuple(move.get(place, seat) for place, seat in enumerate(seats))
+            if (proposal == seats or self._goal.cost(*self._trial.least(proposal)) >= cost
+                    or not self._fits(proposal)):
+                continue
+            found = self._goal.cost(*self._trial.means(proposal))
+            if found < cost:
+                seats, cost, changed = proposal, found, True
+        return seats, cost, changed
+
+    def _singles(self, num: int) -> Iterator[dict[int, Seat]]:
+        for place in range(num):
+            for option in self._options[place]:
+                yield {place: option}
+
+    def _pairs(self, seats: tuple[Seat, ...]) -> Iterator[dict[int, Seat]]:
+        """Moves for which memory has room only if another deployment moves, too."""
+        for one, other in permutations(range(len(seats)), 2):
+            for first in self._options[one]:
+                if not self._fits((*seats[:one], first, *seats[one + 1:])):
+                    yield from ({one: first, other: second} for second in self._options[other])
+
+    def _complete(self, ranked: Sequence[Sequence[Seat]], chosen: list[Seat],
+                  left: list[int]) -> bool:
+        """Depth first, those first that crowd others least; ``left`` counts how many more may be
+        looked at."""
+        if len(chosen) == len(ranked):
+            return True
+        options = ranked[len(chosen)]
+        for seat in sorted(options, key=lambda seat: (options[0].way != seat.way,
+                                                      _crowd(chosen, seat))):
+            left[0] -= 1
+            if left[0] < 0:
+                return False
+            chosen.append(seat)
+            if self._fits(chosen) and self._complete(ranked, chosen, left):
+                return True
+            chosen.pop()
+        return False
+
+    def _fits(self, seats: Sequence[Seat]) -> bool:
+        left = dict(self._free)
+        for seat in seats:
+            for device in _devices(seat):
+                left[device] -= seat.way.device_bytes
+                if left[device] < 0:
+                    return False
+        return True
+
+
+def _crowd(chosen: Sequence[Seat], seat: Seat) -> int:
+    own = _devices(seat)
+    return sum(len(own & _devices(other)) for other in chosen)
+
+
+def _devices(seat: Seat) -> frozenset[int]:
+    """All devices of a seat; its sets are disjoint."""
+    return frozenset().union(*seat.device_sets)
+
+
+def _seats(ways: Sequence[Way], ids: Sequence[int]) -> Iterator[Seat]:
+    """Every way on every block of sets: one set, two neighbours, four, up to all."""
+    for way in ways:
+        size = way.num_devices
+        sets = [frozenset(ids[start:start + size])
+                for start in range(0, len(ids) - size + 1, size)]
+        for count in _sizes(len(sets)):
+            for start in range(0, len(sets) - count + 1, count):
+                yield Seat(way, tuple(sets[start:start + count]))
+
+
+def _thrift(seat: Seat) -> tuple[float, int]:
+    return seat.way.device_s, -len(seat.device_sets)
+
+
+def _held_bytes(seat: Seat) -> int:
+    """Memory that a seat takes on all devices together."""
+    return seat.way.device_bytes * seat.way.num_devices * len(seat.device_sets)
+
+
+def _sizes(most: int) -> list[int]:
+    return [1 << power for power in range(most.bit_length()) if 1 << power <= most]
