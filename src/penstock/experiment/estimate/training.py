@@ -18,7 +18,7 @@ from penstock.perf.profiles.summary import profiled_runs, read_runs, same_prompt
 
 WHOLE, FINGERPRINTS = "full_model_data_collection", "fingerprint_data_collection"
 BATCHES = ("unbalanced_PP_data_collection", "BS_scaling_data")
-_OTHER_MODELS = "_prunning"  # pruned variants go by the plain model's name
+_OTHER_MODELS = "_prunning"  # pruned variants, which no catalog has
 
 
 def read_sessions(folder: Path, catalog: Catalog, accelerator: Accelerator | None = None,

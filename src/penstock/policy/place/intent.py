@@ -97,9 +97,13 @@ class Choice:
             kind = why.partition(":")[0]
             counts[kind] = counts.get(kind, 0) + 1
         said = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        close = "" if self.nearest is None else (
-            f"; the closest is {self.nearest.candidate.configuration.name} with "
-            f"{self.nearest.response_s:.3g} s")
+        close = ""
+        if self.nearest is not None:
+            latency = self.nearest.candidate.latency_s
+            most_s = self.nearest.response_s + latency.high - latency.value
+            close = (f"; the closest is {self.nearest.candidate.configuration.name} with "
+                     f"{self.nearest.response_s:.3g} s"
+                     + (f", {most_s:.3g} s at most" if most_s > self.nearest.response_s else ""))
         return f"none of {len(self.rejected)} configurations will do: {said}{close}"
 
 
@@ -148,7 +152,7 @@ def choose(candidates: Sequence[Candidate], wishes: Wishes) -> Choice:
         raise InputError(f"intent: {wishes.intent!r} is unknown"
                          f"{nearest(wishes.intent, OBJECTIVES)}")
     fit: list[Scored] = []
-    late: list[Scored] = []
+    late: list[tuple[float, Scored]] = []
     rejected: list[tuple[Candidate, str]] = []
     for candidate in candidates:
         why = _barred(candidate, wishes)
@@ -165,10 +169,10 @@ def choose(candidates: Sequence[Candidate], wishes: Wishes) -> Choice:
         if late_s is None:
             fit.append(scored)
         else:
-            late.append(scored)
+            late.append((late_s, scored))
             rejected.append((candidate, f"too slow: {late_s:.3g} s of {wishes.slo_s:.3g} s"))
     fit.sort(key=_order)
-    nearest_miss = min(late, key=lambda one: (one.response_s, _order(one)), default=None)
+    nearest_miss = min(late, key=lambda one: (one[0], _order(one[1])), default=(0.0, None))[1]
     return Choice(fit[0] if fit else None, tuple(fit[1:]), tuple(rejected),
                   None if fit else nearest_miss)
 

@@ -1,5 +1,7 @@
 """Choosing by intent: the least of what is allowed, every other with its reason."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,7 +82,18 @@ def test_a_missed_slo_names_the_nearest_and_never_takes_it() -> None:
     assert found.nearest is not None
     assert found.nearest.candidate is FAST
     assert found.reason == ("none of 3 configurations will do: 3 too slow; the closest is tp8 pp1 "
-                            "fp16 kv fp16 with 1 s")
+                            "fp16 kv fp16 with 1 s, 1.1 s at most")
+
+
+def test_the_nearest_is_so_by_what_must_keep_the_slo() -> None:
+    known = candidate(1.3, 20.0, tensor=2)
+    guessed = replace(candidate(1.0, 20.0, tensor=4), latency_s=about(1.0, 2.0))
+    nearest = {sure: choose([guessed, known], Wishes(slo_s=0.9, sure=sure)).nearest
+               for sure in (True, False)}
+    assert nearest[True] is not None
+    assert nearest[True].candidate is known
+    assert nearest[False] is not None
+    assert nearest[False].candidate is guessed
 
 
 def test_the_point_or_the_high_end_must_keep_the_slo() -> None:
