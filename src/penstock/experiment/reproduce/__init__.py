@@ -41,9 +41,15 @@ def _maveriq(data: Path, options: Options) -> Reproduction:
     return reproduce_maveriq(data, options)
 
 
+def _maveriq_plans(data: Path, options: Options) -> Reproduction:
+    from penstock.experiment.reproduce.maveriq.run import reproduce_maveriq_plans
+    return reproduce_maveriq_plans(data, options)
+
+
 SYSTEMS: dict[str, Callable[[Path, Options], Reproduction]] = {
-    "inferno": _inferno, "kernels": _kernels, "maveriq": _maveriq, "niyama": _niyama,
-    "routebalance": _routebalance, "vidur": _vidur}
+    "inferno": _inferno, "kernels": _kernels, "maveriq": _maveriq,
+    "maveriq-plans": _maveriq_plans, "niyama": _niyama, "routebalance": _routebalance,
+    "vidur": _vidur}
 
 
 def reproduce(system: str, data: Path, options: Options) -> Reproduction:

@@ -79,15 +79,8 @@ def replay_figures(records: Records, options: Options) -> Reproduction:
 
 
 def reproduce_replay(data: Path, options: Options) -> Reproduction:
-    """The replay, and Penstock's plans on the same arrivals, from a folder laid out as the docs
-    say."""
-    from penstock.experiment.reproduce.maveriq.against import own_plan_figures
-
-    records = Records(data)
-    found = replay_figures(records, options)
-    figures, rows = own_plan_figures(data, records, options)
-    return Reproduction(found.system, (*found.figures, *figures),
-                        {**found.rows, "plans.csv": rows})
+    """The replay, from a folder laid out as the docs say."""
+    return replay_figures(Records(data), options)
 
 
 def replay(run: Run, queue: type[GlobalFifo] | type[SetQueues], dispatch: Dispatch) -> Served:

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from penstock.experiment.reproduce.figures import Options, Reproduction
+from penstock.experiment.reproduce.maveriq.against import own_plan_figures
 from penstock.experiment.reproduce.maveriq.estimators import our_figures, published_figures
+from penstock.experiment.reproduce.maveriq.records import Records
 from penstock.experiment.reproduce.maveriq.replay import reproduce_replay
 
 RECORDS = "e2e_per_request.parquet"
@@ -25,3 +27,10 @@ def reproduce_maveriq(data: Path, options: Options) -> Reproduction:
     replayed = reproduce_replay(data, options)
     return Reproduction("maveriq", (*figures, *replayed.figures), replayed.rows,
                         replayed.records, replayed.remarks)
+
+
+def reproduce_maveriq_plans(data: Path, options: Options) -> Reproduction:
+    """Penstock's own plans on the arrivals of MaverIQ's end-to-end runs, beside every published
+    system: some minutes of search by simulation. Raises InputError for a folder without records."""
+    figures, rows = own_plan_figures(data, Records(data), options)
+    return Reproduction("maveriq-plans", tuple(figures), {"plans.csv": rows})
