@@ -1,5 +1,6 @@
 """``penstock estimate``: latency and memory of a model in every configuration."""
 
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -98,6 +99,8 @@ def estimate(
     if train == Path():
         raise InputError("--train: no folder to learn from")
     wishes = _wishes(intent, slo_s, least_accuracy, precisions, rate_per_s)
+    if mode == "maveriq":
+        wishes = replace(wishes, sure=False, strict_slo=True)
     entries = load_catalog(catalog)
     found = _estimator(mode)(train, entries, entries.accelerator(accelerator), fingerprints)
     if configs is not None and out is not None:
