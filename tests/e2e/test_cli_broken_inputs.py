@@ -210,7 +210,7 @@ FLAGS = {
     "generate to an unknown ending": (["trace", "generate", "fleet.yaml", "t.xls"], ".csv"),
     "missing journal": (["replay", "journal-0.jsonl"], "journal-0.jsonl"),
     "missing table": (["fit", "step-time", "nowhere.csv"], "nowhere.csv"),
-    "folder as table": (["fit", "step-time", "."], "directory"),
+    "folder as table": (["fit", "step-time", "."], "no profile.json there"),
     "not a table": (["fit", "step-time", "fleet.yaml"], "fleet.yaml"),
     "missing kernel tables": (["fit", "kernels", "nowhere", "--model", "llama-3-8b",
                                "--accelerator", "a100-80gb"], "nowhere"),

@@ -25,7 +25,7 @@ PUBLISHED_PARAMS = {
     "gemma-3-12b": 11.77, "gpt-oss-20b": 20.91, "gpt-oss-120b": 116.83, "granite-7b": 6.74,
     "granite-3.1-8b": 8.17, "granite-20b-code": 20.07, "granite-34b-code": 33.74,
     "internlm-20b": 20.09, "internlm2-20b": 19.86, "falcon-7b": 6.92, "falcon-40b": 41.30,
-    "smollm3-3b": 3.08, "opt-125m": 0.125, "opt-6.7b": 6.66, "opt-13b": 12.85,
+    "gpt-j-6b": 6.05, "smollm3-3b": 3.08, "opt-125m": 0.125, "opt-6.7b": 6.66, "opt-13b": 12.85,
 }
 # Billions of parameters that one token uses, and whether the authors count the input embedding,
 # which ModelSpec.active_params leaves out.
