@@ -79,6 +79,8 @@ class Cuts:
             self._bytes.setdefault(key, {})[layers] = fmean(
                 value for values in by_output.values() for value in values)
             self._shortest.setdefault(key, {})[layers] = fmean(by_output[min(by_output)])
+        # Asked for with every estimate, so worked out once.
+        self._prompt_s = _prompt_seconds(self._seconds)
 
     @property
     def models(self) -> frozenset[str]:
@@ -118,14 +120,7 @@ class Cuts:
         accelerator; the median over runs on one or two. 0 where nothing is known."""
         if model in self._prompts:
             return self._prompts[model]
-        found = []
-        for key, by_output in self._seconds.items():
-            layers = {output: straight_line(points)[0] for output, points in by_output.items()
-                      if len(points) > 1}
-            if key.model == model and key.batch == key.pipeline == 1 and key.tensor <= 2 \
-                    and len(layers) > 1:
-                found.append(straight_line(layers)[1] * key.tensor * tokens_per_s)
-        return max(0.0, median(found)) if found else 0.0
+        return max(0.0, self._prompt_s.get(model, 0.0) * tokens_per_s)
 
     def known_prompt_tokens(self, model: str) -> float | None:
         """How long the prompts were, where it was written down."""
@@ -145,6 +140,13 @@ def key_of(run: ProfiledRun) -> Key:
     return Key(run.model, run.tensor, run.pipeline, run.precision, run.kv_precision, run.batch)
 
 
+def key_for(model: str, configuration: Configuration) -> Key:
+    """What single requests of a model in a configuration share."""
+    spread = configuration.parallelism
+    return Key(model, spread.tensor, spread.pipeline, configuration.precision,
+               configuration.kv_precision)
+
+
 def configuration_of(key: Key) -> Configuration:
     """How the runs of a key were spread and stored."""
     return Configuration(Parallelism(key.tensor, key.pipeline), key.precision, key.kv_precision)
@@ -156,3 +158,17 @@ def straight_line(points: Mapping[int, float]) -> tuple[float, float]:
     spread = sum((x - mean_x) ** 2 for x in points)
     slope = sum((x - mean_x) * (y - mean_y) for x, y in points.items()) / spread
     return slope, mean_y - slope * mean_x
+
+
+def _prompt_seconds(seconds: Mapping[Key, Mapping[int, Mapping[int, float]]]) -> dict[str, float]:
+    """What one layer took beside its output tokens, by model, as if on one accelerator: the median
+    over runs of single requests on one or two."""
+    found: dict[str, list[float]] = {}
+    for key, by_output in seconds.items():
+        if key.batch != 1 or key.pipeline != 1 or key.tensor > 2:
+            continue
+        layers = {output: straight_line(points)[0] for output, points in by_output.items()
+                  if len(points) > 1}
+        if len(layers) > 1:
+            found.setdefault(key.model, []).append(straight_line(layers)[1] * key.tensor)
+    return {model: median(values) for model, values in found.items()}

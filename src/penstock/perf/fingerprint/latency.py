@@ -16,7 +16,15 @@ import numpy as np
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
-from penstock.perf.fingerprint.cuts import Cuts, Key, Line, Session, configuration_of, key_of
+from penstock.perf.fingerprint.cuts import (
+    Cuts,
+    Key,
+    Line,
+    Session,
+    configuration_of,
+    key_for,
+    key_of,
+)
 from penstock.perf.fingerprint.physics import (
     ANCHOR,
     BATCH,
@@ -103,7 +111,7 @@ def best_line(cuts: Cuts, weights: LatencyWeights, subject: Subject, model: str,
     What a layer takes of the prompt is shared by ranks, and its tokens cost what the terms say.
     Raises InputError where the model has no cuts at all.
     """
-    wanted = _key(model, configuration)
+    wanted = key_for(model, configuration)._replace(pipeline=1)
     prompt_tokens = cuts.prompt_tokens(model, subject.prompt_tokens_per_s)
     line = cuts.line(wanted)
     alike = replace(configuration, parallelism=Parallelism(wanted.tensor, 1))
@@ -196,7 +204,7 @@ def _note_answer(slopes: Rows, anchors: Rows, subject: Subject, key: Key,
     configuration = configuration_of(key)
     prompt_tokens = cuts.prompt_tokens(key.model, subject.prompt_tokens_per_s)
     slopes.add(decode_terms(subject, configuration, prompt_tokens), 1e3 * slope_s)
-    line = cuts.line(_key(key.model, configuration))
+    line = cuts.line(key._replace(pipeline=1))
     if line is not None:
         answer_s = by_output.get(line.output_tokens, start_s + slope_s * line.output_tokens)
         anchors.add(anchor_terms(subject, configuration, line.layer_s, line.rest_s),
@@ -220,11 +228,6 @@ def _relative_line(points: Mapping[int, float]) -> tuple[float, float]:
     design = np.stack((outputs / values, 1.0 / values), axis=1)
     (slope, start), *_ = np.linalg.lstsq(design, np.ones(len(values)), rcond=None)
     return float(slope), float(start)
-
-
-def _key(model: str, configuration: Configuration) -> Key:
-    return Key(model, configuration.parallelism.tensor, 1, configuration.precision,
-               configuration.kv_precision)
 
 
 def _stand_in(measured: Key, wanted: Key) -> str:

@@ -13,7 +13,15 @@ import numpy as np
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.units import GIB
-from penstock.perf.fingerprint.cuts import Cut, Cuts, Key, Session, configuration_of, key_of
+from penstock.perf.fingerprint.cuts import (
+    Cut,
+    Cuts,
+    Key,
+    Session,
+    configuration_of,
+    key_for,
+    key_of,
+)
 from penstock.perf.fingerprint.physics import (
     BATCH_MEMORY,
     MEMORY,
@@ -73,7 +81,7 @@ def best_cut(cuts: Cuts, weights: MemoryWeights, subject: Subject, model: str,
     or less in the wanted spread. Another precision's cut serves after its layers are exchanged.
     Raises InputError where the model has no cuts.
     """
-    wanted = _key(model, configuration)
+    wanted = key_for(model, configuration)
     found = cuts.smallest(wanted)
     if found is not None:
         return found, ""
@@ -142,9 +150,3 @@ def _layer_bytes(cuts: Cuts, key: Key) -> float:
         return 0.0
     least, most = min(by_layers), max(by_layers)
     return (by_layers[most] - by_layers[least]) / (most - least)
-
-
-def _key(model: str, configuration: Configuration) -> Key:
-    spread = configuration.parallelism
-    return Key(model, spread.tensor, spread.pipeline, configuration.precision,
-               configuration.kv_precision)
