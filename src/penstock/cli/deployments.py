@@ -153,6 +153,7 @@ def deploy(
     no room, or where the engine does not start.
     """
     from penstock.cli.deployments_input import ask, given, listed, show_decision
+    from penstock.cli.files import read_json
 
     if precision is None and (tensor, pipeline, kv_precision) != (1, 1, "fp16"):
         raise InputError("--tensor, --pipeline and --kv-precision state a configuration; give its "
@@ -161,7 +162,7 @@ def deploy(
         "tensor": tensor, "pipeline": pipeline, "precision": precision,
         "kv_precision": kv_precision}
     order = given(intent=intent, slo_s=slo_s, sure=not unsure, precisions=listed(precisions),
-                  accuracy=None if accuracy is None else _table(accuracy),
+                  accuracy=None if accuracy is None else read_json(accuracy),
                   least_accuracy=least_accuracy, most_accelerators=most_accelerators,
                   rate_per_s=rate_per_s, output_tokens=output_tokens, batch=batch, placer=placer,
                   configuration=exact, dry_run=dry_run, wait=True)
@@ -282,12 +283,3 @@ def serve(
 
     run_here(folder, host, port, queue, period_s, start_s)
     return OK
-
-
-def _table(path: Path) -> object:
-    import json
-
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error})") from error

@@ -204,14 +204,10 @@ def _devices(found: "Estimates", model: str, accelerators: int, used_gib: str | 
 
 
 def _accuracies(path: Path) -> dict[tuple[str, str, str], float]:
-    import json
-
+    from penstock.cli.files import read_json
     from penstock.core.errors import InputError
     from penstock.experiment.estimate.training import accuracies
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error})") from None
+    table = read_json(path)
     if not isinstance(table, dict):
         raise InputError(f"{path}: expected an object of numbers by configuration")
     try:

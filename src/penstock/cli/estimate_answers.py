@@ -6,8 +6,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from penstock.experiment.estimate.choosing import Options
-    from penstock.perf.fingerprint.estimator import Estimate, Estimates
-    from penstock.policy.place.intent import Choice, Wishes
+    from penstock.perf.fingerprint.estimator import Estimates
+    from penstock.policy.place.intent import Choice, Scored, Wishes
 
 _SHOWN, _WORDINGS = 12, 3
 
@@ -76,33 +76,20 @@ def _range(value: float, low: float, high: float) -> str:
 def choice_document(model: str, choice: "Choice", answered: "Options",
                     found: "Estimates") -> dict[str, Any]:
     """All of it for programs."""
+    from penstock.experiment.estimate.documents import rejected_document
+
     best = [one for one in (choice.chosen, *choice.alternatives) if one is not None]
     return {
         "model": model, "reason": choice.reason or None,
         "chosen": None if choice.chosen is None else _entry(choice.chosen, answered),
         "nearest": None if choice.nearest is None else choice.nearest.candidate.configuration.name,
         "alternatives": [_entry(one, answered) for one in best[1:]],
-        "rejected": [{"configuration": candidate.configuration.name, "reason": why}
-                     for candidate, why in choice.rejected],
+        "rejected": rejected_document(choice),
         "measure_next": measure_next(model, answered, found)}
 
 
-def _entry(scored: Any, answered: "Options") -> dict[str, Any]:
-    candidate = scored.candidate
-    configuration, placed = candidate.configuration, answered.placements[
-        candidate.configuration]
-    estimate: Estimate = answered.estimates[configuration]
-    return {
-        "configuration": configuration.name, "tensor": configuration.parallelism.tensor,
-        "pipeline": configuration.parallelism.pipeline, "precision": configuration.precision,
-        "kv_precision": configuration.kv_precision, "value": scored.value,
-        "response_s": scored.response_s, "accuracy": candidate.accuracy,
-        "latency_s": _prediction(estimate.latency_s),
-        "memory_bytes": _prediction(estimate.memory_bytes),
-        "layers_by_stage": list(placed.layer_map),
-        "devices_by_stage": [list(stage.device_ids) for stage in placed.stages]}
+def _entry(scored: "Scored", answered: "Options") -> dict[str, Any]:
+    from penstock.experiment.estimate.documents import scored_document, stages_document
 
-
-def _prediction(one: Any) -> dict[str, Any]:
-    return {"value": one.value, "low": one.low, "high": one.high, "coverage": one.coverage,
-            "source": one.source, "extrapolated": list(one.extrapolated)}
+    placed = answered.placements[scored.candidate.configuration]
+    return {**scored_document(scored), **stages_document(placed)}

@@ -1,4 +1,4 @@
-"""Output files of commands: whole, or not there at all."""
+"""Files of commands: what is written is whole, or not there at all."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +27,16 @@ def write_whole(path: Path, write: Callable[[Path], None], endings: tuple[str, .
         raise InputError(str(error).replace(str(partial), str(path))) from error
     finally:
         _remove(partial)
+
+
+def read_json(path: Path) -> object:
+    """The document in a small file that somebody wrote by hand. Raises InputError."""
+    import json
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error})") from error
 
 
 def _remove(path: Path) -> None:

@@ -9,7 +9,6 @@ from penstock.catalog.catalog import load_catalog
 from penstock.control.commands import ONE_ACCELERATOR
 from penstock.control.deployments import Deployment, Expected, RefusedError, Wish
 from penstock.control.documents import (
-    configuration_document,
     expected_document,
     placement_document,
 )
@@ -19,6 +18,11 @@ from penstock.core.errors import InputError, nearest
 from penstock.core.model import ModelSpec
 from penstock.core.prediction import Prediction
 from penstock.experiment.estimate.choosing import Ask, Options, footprint_of, options
+from penstock.experiment.estimate.documents import (
+    configuration_document,
+    rejected_document,
+    scored_document,
+)
 from penstock.experiment.estimate.training import accuracies, cuts_of, read_sessions, subjects_of
 from penstock.perf.fingerprint.advice import advice
 from penstock.perf.fingerprint.cuts import Cuts, Session
@@ -209,17 +213,12 @@ def _document(one: Deployment, wish: Wish, choice: Choice, found: Options,
     def entry(scored: Scored | None) -> dict[str, Any] | None:
         if scored is None:
             return None
-        configuration = scored.candidate.configuration
-        expected = Expected(scored.candidate.latency_s, scored.candidate.memory_bytes)
-        return {**configuration_document(configuration), "value": scored.value,
-                "response_s": scored.response_s, "accuracy": scored.candidate.accuracy,
-                **expected_document(expected),
-                **placement_document(found.placements[configuration])}
+        return {**scored_document(scored),
+                **placement_document(found.placements[scored.candidate.configuration])}
 
     num_layers = estimator.subjects[one.model].model.num_layers
     return {"name": one.name, "model": one.model, "intent": wish.wishes.intent,
             "chosen": entry(choice.chosen), "nearest": entry(choice.nearest),
             "alternatives": [entry(other) for other in choice.alternatives],
-            "rejected": [{"configuration": candidate.configuration.name, "reason": why}
-                         for candidate, why in choice.rejected],
+            "rejected": rejected_document(choice),
             "measure_next": advice(one.model, num_layers, found.estimates)}

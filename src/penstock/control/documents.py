@@ -7,7 +7,7 @@ from penstock.control.deployments import Deployment, Expected
 from penstock.control.engines import Reply
 from penstock.control.seen import Seen
 from penstock.control.store import Event
-from penstock.core.configuration import Configuration
+from penstock.experiment.estimate.documents import configuration_document, stages_document
 from penstock.policy.place.values import Device, Placement
 
 
@@ -46,18 +46,9 @@ def device_document(device: Device) -> dict[str, Any]:
             "used_bytes": device.used_bytes, "free_bytes": device.free_bytes}
 
 
-def configuration_document(configuration: Configuration) -> dict[str, Any]:
-    """A configuration as JSON."""
-    spread = configuration.parallelism
-    return {"configuration": configuration.name, "tensor": spread.tensor,
-            "pipeline": spread.pipeline, "precision": configuration.precision,
-            "kv_precision": configuration.kv_precision}
-
-
 def placement_document(placed: Placement) -> dict[str, Any]:
     """Where layers lie, and what each accelerator gives."""
-    return {"layers_by_stage": list(placed.layer_map),
-            "devices_by_stage": [list(stage.device_ids) for stage in placed.stages],
+    return {**stages_document(placed),
             "bytes_by_device": {str(device): taken
                                 for device, taken in sorted(placed.bytes_by_device.items())}}
 

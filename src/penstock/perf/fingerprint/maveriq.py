@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from penstock.core.configuration import Configuration
 from penstock.perf.fingerprint.cuts import Cuts, Key
 
-MEMORY_OUTPUT_TOKENS = 10
-"""The output length whose runs tell M2 the memory."""
-
 
 @dataclass(frozen=True, slots=True)
 class Exponents:

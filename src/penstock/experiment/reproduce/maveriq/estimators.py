@@ -20,14 +20,13 @@ from penstock.experiment.reproduce.figures import Figure
 from penstock.perf.fingerprint.cuts import Cuts, Session, configuration_of, key_of
 from penstock.perf.fingerprint.estimator import Estimate, fit_estimator
 from penstock.perf.fingerprint.intervals import COVERAGE
-from penstock.perf.fingerprint.maveriq import MEMORY_OUTPUT_TOKENS, MaveriqEstimator
+from penstock.perf.fingerprint.maveriq import MaveriqEstimator
 from penstock.perf.fingerprint.physics import Subject
 from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
 
 ACCELERATOR = "a6000"
 OUTPUT_TOKENS = 100
-FINGERPRINT_OUTPUTS = (10, 20)
 
 # Errors |estimated / measured - 1| in percent: mean, median, 95th percentile. Recomputed from the
 # released tables with the authors' protocol; medians over all six models are the published ones.
@@ -84,17 +83,13 @@ def published_figures(data: Path) -> list[Figure]:
 def published_guesses(data: Path, runs: Iterable[ProfiledRun],
                       subjects: Mapping[str, Subject]) -> list[Guess]:
     """What MaverIQ's estimators say of runs of whole models, batch 1."""
-    cut = read_maveriq(_file(data, FINGERPRINTS))
-    powers = read_exponents(_file(data, "latency_exponents"), "fingerprint")
-    times = MaveriqEstimator(Cuts(run for run in cut if run.output_tokens in FINGERPRINT_OUTPUTS),
-                             powers)
-    sizes = MaveriqEstimator(Cuts(run for run in cut
-                                  if run.output_tokens == MEMORY_OUTPUT_TOKENS), powers)
+    rule = MaveriqEstimator(Cuts(read_maveriq(_file(data, FINGERPRINTS))),
+                            read_exponents(_file(data, "latency_exponents"), "fingerprint"))
     found = []
     for run in runs:
         configuration, layers = configuration_of(key_of(run)), subjects[run.model].model.num_layers
-        latency_s = times.latency_s(run.model, layers, configuration, run.output_tokens)
-        memory = sizes.memory_bytes(run.model, layers, configuration)
+        latency_s = rule.latency_s(run.model, layers, configuration, run.output_tokens)
+        memory = rule.memory_bytes(run.model, layers, configuration)
         if latency_s is None or memory is None:
             raise InputError(f"{data}: a fingerprint or exponent of {run.model} is missing for "
                              f"{configuration.name}")
