@@ -1,9 +1,7 @@
 """The description of the REST API of deployments, and that the server keeps to it."""
 
-import asyncio
 import tempfile
-import threading
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from deploying import World, running
 from penstock.api.deployments import make_app
 from penstock.control.verbs import VERBS, LocalDeployments
 from penstock.engine.http import listening
+from served import in_a_thread
 
 BUGS: list[str] = []
 CHECKS = [told.not_a_server_error, told.status_code_conformance, told.content_type_conformance,
@@ -30,40 +29,23 @@ CASES = [*((path, method, GenerationMode.POSITIVE) for path, method in OPERATION
            if method == "POST")]
 
 
-@contextmanager
-def served():
-    """The URL of a server in a thread of its own, with deployments that run and that do not."""
-    ready, stop, url = threading.Event(), None, ""
-
-    async def run():
-        nonlocal stop, url
-        stop = asyncio.Event()
-        with tempfile.TemporaryDirectory() as folder:
-            world = World(Path(folder))
-            async with world.open() as control:
-                control.register("a", "llama-2-7b", "sim", {})
-                await running(control, "0")
-                app = make_app(LocalDeployments(control), on_bug=BUGS.append)
-                async with listening(app, "127.0.0.1", 0, 1.0) as url:
-                    ready.set()
-                    await stop.wait()
-                BUGS.extend(world.bugs)
-
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
-    thread.start()
-    try:
-        assert ready.wait(60)
-        yield url
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(60)
-        loop.close()
+@asynccontextmanager
+async def server():
+    """The URL of a server with deployments that run and that do not."""
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        async with world.open() as control:
+            control.register("a", "llama-2-7b", "sim", {})
+            await running(control, "0")
+            app = make_app(LocalDeployments(control), on_bug=BUGS.append)
+            async with listening(app, "127.0.0.1", 0, 1.0) as url:
+                yield url
+        BUGS.extend(world.bugs)
 
 
 @pytest.fixture(scope="module")
 def api():
-    with served() as url:
+    with in_a_thread(server()) as url:
         yield from_url(f"{url}/openapi.json")
 
 

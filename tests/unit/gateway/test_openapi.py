@@ -1,8 +1,6 @@
 """The gateway's description, and that the gateway keeps to it whatever it is asked."""
 
-import asyncio
-import threading
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 
 import orjson
 import pytest
@@ -24,38 +22,22 @@ from penstock.gateway.openapi import openapi
 from penstock.gateway.proxy import Limits
 from penstock.gateway.server import running
 from penstock.policy.route.simple import LeastLoaded
+from served import in_a_thread
 from small_fleet import FLEET
 
 BUGS: list[str] = []
 
 
-@contextmanager
-def gateway():
-    """The URL of a gateway that runs in a thread of its own."""
-    ready, stop, url = threading.Event(), None, ""
-
-    async def run():
-        nonlocal stop, url
-        stop = asyncio.Event()
-        async with emulated_cluster(parse_fleet(FLEET), EmulatorOptions(speed=5000.0)) as found:
-            fleet = parse_fleet(FLEET, overrides={
-                "accelerators": [{"name": "a100-80gb", "count": 4, "confidential": True}],
-                "replicas": [{"count": 1, "endpoints": [found.replicas[0].url]}]})
-            async with running(fleet, LeastLoaded(), "127.0.0.1", 0, limits=Limits(),
-                               on_bug=BUGS.append) as (url, _):
-                ready.set()
-                await stop.wait()
-
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
-    thread.start()
-    try:
-        assert ready.wait(60)
-        yield url
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(60)
-        loop.close()
+@asynccontextmanager
+async def gateway():
+    """The URL of a gateway before an emulated engine."""
+    async with emulated_cluster(parse_fleet(FLEET), EmulatorOptions(speed=5000.0)) as found:
+        fleet = parse_fleet(FLEET, overrides={
+            "accelerators": [{"name": "a100-80gb", "count": 4, "confidential": True}],
+            "replicas": [{"count": 1, "endpoints": [found.replicas[0].url]}]})
+        async with running(fleet, LeastLoaded(), "127.0.0.1", 0, limits=Limits(),
+                           on_bug=BUGS.append) as (url, _):
+            yield url
 
 
 CHECKS = [told.not_a_server_error, told.status_code_conformance, told.content_type_conformance,
@@ -70,7 +52,7 @@ CASES = [*((path, GenerationMode.POSITIVE) for path in (*ASKING, *READING)),
 
 @pytest.fixture(scope="module")
 def api():
-    with gateway() as url:
+    with in_a_thread(gateway()) as url:
         yield from_url(f"{url}/openapi.json")
 
 
