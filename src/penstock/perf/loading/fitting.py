@@ -22,6 +22,8 @@ _NUM_CAPACITIES = 25
 _HUBER = 3.0
 # Capacities whose mean error is within this of the best one's are as good as it.
 _AS_GOOD = 1.01
+# Such a range of them leaves rates open: the largest is so many times the smallest.
+_WIDE = 1.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,7 @@ def _notes(table: _Table, later: Sequence[LoadRecord], good: Sequence[int],
     if len({one.size_bytes for one in later}) < 3:
         found.append("fewer than three sizes: what is fixed and what grows with the size cannot "
                      "be told apart well")
-    if len(good) > 1:
+    if max(good) > _WIDE * min(good):
         found.append(f"page caches of {min(good) / GB:.0f} to {max(good) / GB:.0f} GB explain the "
                      "loads equally well: copying and reading are not reliable apart")
     if coefficients[2] == 0.0:
