@@ -10,7 +10,8 @@ from penstock.cli.options import AsJson
 
 if TYPE_CHECKING:
     from penstock.perf.loading.disagreement import Disagreement
-    from penstock.perf.loading.fitting import LoadErrors, LoadFit
+    from penstock.perf.loading.fitting import LoadFit
+    from penstock.perf.loading.values import LoadErrors
 
 
 def loading(

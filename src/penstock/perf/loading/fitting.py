@@ -10,7 +10,12 @@ from penstock.core.errors import InputError
 from penstock.core.units import GB
 from penstock.perf.loading.model import LoadingModel
 from penstock.perf.loading.records import LoadRecord, missing_bytes, working_set_bytes
-from penstock.perf.loading.values import ConfidentialTerms, FirstLoad, LoadEvidence
+from penstock.perf.loading.values import (
+    ConfidentialTerms,
+    FirstLoad,
+    LoadErrors,
+    LoadEvidence,
+)
 from penstock.perf.robust import fit_nonnegative
 
 Floats = NDArray[np.float64]
@@ -24,22 +29,6 @@ _HUBER = 3.0
 _AS_GOOD = 1.01
 # Such a range of them leaves rates open: the largest is so many times the smallest.
 _WIDE = 1.15
-
-
-@dataclass(frozen=True, slots=True)
-class LoadErrors:
-    """Errors of predictions against measured loads: R^2 and seconds, and |ratio - 1|.
-
-    ``bias_s`` is the mean of predicted - measured, ``sd_s`` the standard deviation of it.
-    """
-
-    r2: float
-    mae_s: float
-    bias_s: float
-    sd_s: float
-    mean: float
-    p95: float
-    num_loads: int
 
 
 @dataclass(frozen=True, slots=True)
