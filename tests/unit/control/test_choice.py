@@ -117,7 +117,7 @@ def test_an_exact_configuration(tmp_path, profile):
 
 
 @pytest.mark.parametrize(("configuration", "kind", "message"), [
-    (Configuration(Parallelism(3), "int4", "fp16"), InputError, "3 ranks do not divide its 32"),
+    (Configuration(Parallelism(3), "int4", "fp16"), InputError, "3 ranks do not divide the 32"),
     (Configuration(Parallelism(1, 33), "int4", "fp16"), InputError, "33 stages are more than"),
     (Configuration(Parallelism(), "int5", "fp16"), InputError, "did you mean 'int"),
     (Configuration(Parallelism(8), "int4", "fp16"), RefusedError, "no room")])

@@ -222,20 +222,6 @@ def batch_memory_terms(subject: Subject, configuration: Configuration, output_to
             0.1 * more]
 
 
-def indivisible(model: ModelSpec, tensor: int) -> str:
-    """Why so many ranks cannot share the model's layers, empty where they can: each takes whole
-    heads and a whole part of the feed-forward; of key and value heads that are fewer, a copy.
-    Experts may be dealt out whole, so that their width does not matter."""
-    if model.num_heads % tensor:
-        return f"{tensor} ranks do not divide its {model.num_heads} attention heads"
-    kv_heads = 0 if model.kv_latent_size else model.num_kv_heads
-    if max(kv_heads, tensor) % min(kv_heads or tensor, tensor):
-        return f"{tensor} ranks share no {kv_heads} heads of keys and values evenly"
-    if model.num_moe_layers < model.num_layers and model.intermediate_size % tensor:
-        return f"{tensor} ranks do not divide its feed-forward of {model.intermediate_size}"
-    return ""
-
-
 def kind_of(precision: str) -> int:
     """Which kernels read weights of a precision. Raises InputError for one that is unknown."""
     if precision not in PRECISIONS:

@@ -76,7 +76,7 @@ class Profiles:
         sizes = [1 << power for power in range(NUM_DEVICES.bit_length())]
         return [Configuration(Parallelism(tensor, pipeline), precision, kv)
                 for precision, kv in known if precision in set(precisions)
-                for tensor in sizes if subject.model.num_heads % tensor == 0
+                for tensor in sizes if not subject.model.indivisible(tensor)
                 for pipeline in sizes if tensor * pipeline <= NUM_DEVICES]
 
 
