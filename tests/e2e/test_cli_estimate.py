@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from fingerprints import (
+    HEADER,
     HELD_FORMATS,
     MODELS,
     SUBJECTS,
@@ -16,27 +17,15 @@ from fingerprints import (
     num_bytes,
     seconds,
     whole_runs,
+    write,
 )
 from penstock.core.configuration import Configuration
 from penstock.core.hardware import Parallelism
 from penstock.core.units import GIB
 from penstock.perf.profiles.summary import read_runs
 
-HEADER = ("Model", "TP", "PP", "PP_Map", "DTYPE", "INT8_KV_Cache", "Output_Lenght", "Batch_Size",
-          "Latency", "Memory-Pre-Run", "Memory-After-Run", "Time-Gen-Graph", "Time-Prof")
 HELD_OUT = "llama-2-13b"
 OTHERS = tuple(model for model in MODELS if model != HELD_OUT)
-
-
-def write(path, runs):
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(HEADER)
-        for run in runs:
-            writer.writerow((run.model, run.tensor, run.pipeline,
-                             " ".join(map(str, run.layers_by_stage)), HELD_FORMATS[run.precision],
-                             run.kv_precision == "int8", run.output_tokens, run.batch,
-                             run.latency_s, run.memory_bytes / GIB, run.memory_bytes / GIB, 1, 1))
 
 
 @pytest.fixture

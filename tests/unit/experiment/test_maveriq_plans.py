@@ -29,7 +29,8 @@ from penstock.experiment.reproduce.maveriq.own_plan import (
 )
 from penstock.experiment.reproduce.maveriq.records import Cell, Records, RunKey
 from penstock.experiment.reproduce.maveriq.services import Profiles, Services, aligned, cautious
-from penstock.plan.place.shared import Forecast, SharedPlan
+from penstock.plan.place.seats import Forecast
+from penstock.plan.place.shared import SharedPlan
 
 CELL = Cell("large", "code", "0.4")
 INT4_PAIR = Configuration(Parallelism(2, 1), "int4", "int8")

@@ -20,17 +20,9 @@ from penstock.experiment.reproduce.maveriq.records import (
 )
 from penstock.experiment.reproduce.maveriq.services import Services
 from penstock.metrics.definitions import FloatColumn
-from penstock.plan.place.shared import (
-    Forecast,
-    Goal,
-    NoRoomError,
-    Seat,
-    SharedPlan,
-    best_ways,
-    device_s,
-    plan_shared,
-    shared_of,
-)
+from penstock.plan.place.outcome import device_s
+from penstock.plan.place.seats import Forecast, Seat, best_ways, shared_of
+from penstock.plan.place.shared import Goal, NoRoomError, SharedPlan, plan_shared
 from penstock.policy.place.values import Device
 from penstock.policy.turns.by_set import SetQueues
 from penstock.policy.turns.values import Start, Waiting

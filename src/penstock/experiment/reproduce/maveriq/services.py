@@ -15,7 +15,7 @@ from penstock.perf.fingerprint.cuts import Key, configuration_of, key_of
 from penstock.perf.fingerprint.estimator import Estimator
 from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
-from penstock.plan.place.shared import Way
+from penstock.plan.place.seats import Way
 
 OUTPUT_TOKENS = 20
 """What every request of the runs asks for."""
