@@ -69,6 +69,12 @@ def test_a_forecast_has_the_rate_and_the_list_and_nothing_else(model_set: str) -
     assert max(forecast.deployment) == len(JOIN_MINUTES[model_set]) - 1
 
 
+def test_a_shorter_forecast_has_the_same_rate() -> None:
+    usual, short = (forecast_of(CELL, 870, 0.1, 3, *more) for more in ((), (100,)))
+    assert 50 < len(short.arrival_s) < len(usual.arrival_s) / 2
+    assert short.arrival_s == usual.arrival_s[:len(short.arrival_s)]
+
+
 def test_only_some_models() -> None:
     arrivals = Arrivals(CELL, (0.0, 1.0, 2.0, 3.0), (0, 1, 2, 1), (1.0, 0.9, 1.1, 1.0),
                         ("a", "b", "a"))

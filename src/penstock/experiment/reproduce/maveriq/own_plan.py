@@ -112,13 +112,14 @@ def forecast_for(forecast: Forecast, arrivals: Arrivals, models: Collection[str]
     return Forecast(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs))
 
 
-def forecast_of(cell: Cell, num_seen: int, seen_scale: float, seed: int) -> Forecast:
+def forecast_of(cell: Cell, num_seen: int, seen_scale: float, seed: int,
+                num_requests: int = FORECAST_REQUESTS) -> Forecast:
     """What would be expected of a cell after ``num_seen`` requests of its trace at another scale:
-    the rate grown in proportion, models joining as in the list, each as likely. Moments are drawn
-    in bursts as ``BUSY_FACTOR`` has it."""
+    the rate grown in proportion, models joining as in the list, each as likely; ``num_requests`` of
+    them on average. Moments are drawn in bursts as ``BUSY_FACTOR`` has it."""
     rng = np.random.default_rng(np.random.SeedSequence((seed, 5)))
     rate = num_seen / (TRACE_MINUTES * MINUTE_S) * float(cell.scale) / seen_scale
-    length_s = FORECAST_REQUESTS / rate
+    length_s = num_requests / rate
     begins = [minute / TRACE_MINUTES * length_s for minute in JOIN_MINUTES[cell.model_set]]
     moments: list[float] = []
     for window in range(int(length_s / _WINDOW_S) + 1):
