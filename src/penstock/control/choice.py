@@ -228,9 +228,10 @@ def _document(one: Deployment, wish: Wish, choice: Choice, found: Options,
                 "beside": beside_document(scored.candidate.beside),
                 **placement_document(found.placements[scored.candidate.configuration])}
 
-    num_layers = estimator.subjects[one.model].model.num_layers
+    spec = estimator.subjects[one.model].model
     return {"name": one.name, "model": one.model, "intent": wish.wishes.intent,
             "chosen": entry(choice.chosen), "nearest": entry(choice.nearest),
             "alternatives": [entry(other) for other in choice.alternatives],
             "rejected": rejected_document(choice),
-            "measure_next": advice(one.model, num_layers, found.estimates)}
+            "measure_next": advice(one.model, spec.num_layers, found.estimates,
+                                   spec.leading_dense_layers)}

@@ -80,6 +80,11 @@ class ModelSpec:
         return self.num_layers - self.num_dense_layers if self.num_experts else 0
 
     @property
+    def leading_dense_layers(self) -> int:
+        """Dense layers before the first with experts; 0 where all layers are of one kind."""
+        return self.num_dense_layers if self.num_moe_layers else 0
+
+    @property
     def num_params(self) -> int:
         """All weights (biases and norms, below 0.1 %, are left out)."""
         moe = self.num_moe_layers

@@ -3,6 +3,8 @@ import pytest
 from penstock.catalog.catalog import load_catalog
 from penstock.core.model import ModelSpec
 
+MIXTURE = {"num_experts": 8, "experts_per_token": 2, "expert_intermediate_size": 1000}
+
 
 @pytest.mark.parametrize(("model", "possible"), [
     ("llama-2-13b", {1, 2, 4, 8}), ("falcon-7b", {1}), ("qwen2.5-7b", {1, 2, 4}),
@@ -14,14 +16,19 @@ def test_ranks_share_what_they_cannot_split(model: str, possible: set[int]) -> N
     assert {tensor for tensor in range(1, 17) if not spec.indivisible(tensor)} == possible
 
 
+def test_layers_before_the_first_with_experts() -> None:
+    catalog = load_catalog()
+    known = {name: catalog.model(name).leading_dense_layers
+             for name in ("deepseek-v3", "deepseek-v2-lite", "mixtral-8x7b", "llama-3-8b")}
+    assert known == {"deepseek-v3": 3, "deepseek-v2-lite": 1, "mixtral-8x7b": 0, "llama-3-8b": 0}
+    assert spec(**MIXTURE, num_dense_layers=4).leading_dense_layers == 0, "a cut without experts"
+
+
 def spec(**changes: int) -> ModelSpec:
     sizes = {"num_layers": 4, "hidden_size": 768, "num_heads": 12, "num_kv_heads": 6,
              "head_dim": 64, "intermediate_size": 3072, "vocab_size": 49_152,
              "max_context_tokens": 4096}
     return ModelSpec("tiny", **(sizes | changes))
-
-
-MIXTURE = {"num_experts": 8, "experts_per_token": 2, "expert_intermediate_size": 1000}
 
 
 @pytest.mark.parametrize(("changes", "tensor", "what"), [

@@ -14,7 +14,7 @@ from penstock.core.hardware import Accelerator
 from penstock.core.prediction import Prediction
 from penstock.core.units import GIB
 from penstock.experiment.estimate.training import read_sessions, subjects_of
-from penstock.perf.fingerprint.cuts import Cuts, configuration_of, key_of
+from penstock.perf.fingerprint.cuts import Cuts, configuration_of, key_of, unlike_layers
 from penstock.perf.fingerprint.estimator import Estimate, check_possible
 from penstock.perf.fingerprint.maveriq import Exponents, MaveriqEstimator
 from penstock.perf.fingerprint.maveriq_learner import Point, learn_exponents
@@ -49,7 +49,11 @@ class PublishedEstimator:
         if model not in self.subjects:
             raise InputError(f"model {model}: nothing is known of its architecture")
         check_possible(self.subjects[model], configuration)
-        layers = self.subjects[model].model.num_layers
+        spec = self.subjects[model].model
+        layers = spec.num_layers
+        if any(rows < spec.leading_dense_layers for key in self.cuts.keys if key.model == model
+               for rows in self.cuts.bytes(key)):
+            raise InputError(f"MaverIQ's rule takes all layers for alike: {unlike_layers(spec)}")
         rule = self.rule if batch == 1 or self.batch_rule is None else self.batch_rule
         latency_s = rule.latency_s(model, layers, configuration, output_tokens, batch)
         memory = rule.memory_bytes(model, layers, configuration, batch)
