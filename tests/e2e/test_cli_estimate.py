@@ -289,3 +289,33 @@ def test_profiles_of_unlike_machines_are_not_joined(penstock, folder, data):
     assert mixed.status == 2
     assert "cannot be joined: " in mixed.err
     assert "p/real of a real engine" in mixed.err
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"latency_s": 1e3}, "expected seconds; these look like milliseconds"),
+    ({"memory_bytes": 1024.0}, "these look like MiB")])
+def test_columns_in_other_units_are_refused(penstock, data, configs, folder, change, said):
+    """In the fingerprints, and in the folder to learn from."""
+    (name, factor), = change.items()
+    def scaled(runs):
+        return [replace(run, **{name: factor * getattr(run, name)}) for run in runs]
+
+    write(folder / "own.csv", scaled(cuts_of([HELD_OUT])))
+    for mode in ("penstock", "maveriq"):
+        found = penstock("estimate", "--train", data, "--configs", configs, "--out", "out.csv",
+                         "--fingerprints", "own.csv", "--mode", mode)
+        assert found.status == 2
+        assert found.err.startswith("error: own.csv:2: ")
+        assert said in found.err
+    imported = penstock("profile", "import", "own.csv", "--from", "maveriq", "--out", "own")
+    assert imported.status == 0
+    assert said in " ".join(imported.err.split())
+    again = penstock("estimate", "--train", data, "--configs", configs, "--out", "out.csv",
+                     "--fingerprints", "own")
+    assert again.status == 2
+    assert said in again.err
+    write(data / "full_model_data_collection.csv", scaled(whole_runs(OTHERS)))
+    learning = penstock("estimate", HELD_OUT, "--train", data)
+    assert learning.status == 2
+    assert "full_model_data_collection.csv:2: " in learning.err
+    assert not (folder / "out.csv").exists()

@@ -38,6 +38,7 @@ from penstock.perf.fingerprint.physics import (
     Subject,
     width_of,
 )
+from penstock.perf.fingerprint.plausible import implausible
 from penstock.perf.profiles.folder import read_profile
 from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
@@ -162,6 +163,9 @@ def profile_runs(path: Path, model: str, spec: ModelSpec) -> list[ProfiledRun]:
         if not runs:
             raise InputError(f"{path}: no fingerprints of {model}"
                              f"{nearest(model, {run.model for run in known})}")
+        problem = implausible(runs, spec, list(load_catalog().accelerators.values()))
+        if problem:
+            raise InputError(problem)
         return runs
     profile = read_profile(path)
     measured = profile.document.get("subject", {}).get("architecture", {})

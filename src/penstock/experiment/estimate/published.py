@@ -13,7 +13,7 @@ from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator
 from penstock.core.prediction import Prediction
 from penstock.core.units import GIB
-from penstock.experiment.estimate.training import read_sessions, subjects_of
+from penstock.experiment.estimate.training import own_runs, read_sessions, subjects_of
 from penstock.perf.fingerprint.cuts import Cuts, configuration_of, key_of, unlike_layers
 from penstock.perf.fingerprint.estimator import Estimate, check_possible
 from penstock.perf.fingerprint.maveriq import Exponents, MaveriqEstimator
@@ -22,7 +22,6 @@ from penstock.perf.fingerprint.physics import Subject
 from penstock.perf.profiles.csv_rows import csv_rows
 from penstock.perf.profiles.maveriq import KV_PRECISIONS, PRECISIONS
 from penstock.perf.profiles.rows import ProfiledRun
-from penstock.perf.profiles.summary import read_runs, same_prompts
 
 EXPONENTS = "latency_exponents.csv"
 POINTS_PER_MODEL = 5
@@ -74,7 +73,7 @@ def published(folder: Path, catalog: Catalog, accelerator: Accelerator,
     session's). Exponents come from ``latency_exponents.csv`` of the folder, and are learnt as
     MaverIQ learns them where there is none. Raises InputError."""
     sessions = read_sessions(folder, catalog, accelerator, fingerprints)
-    cuts = sessions[0].cuts if fingerprints is None else Cuts(same_prompts(read_runs(fingerprints)))
+    cuts = sessions[0].cuts if fingerprints is None else Cuts(own_runs(fingerprints, catalog))
     names = [*(run.model for session in sessions for run in session.whole), *cuts.models]
     subjects = subjects_of(sorted(set(names)), catalog, accelerator)
     powers = folder / EXPONENTS
