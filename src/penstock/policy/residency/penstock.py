@@ -98,7 +98,7 @@ class ValueRate:
             return action
         if device.computing is not None:
             self._looked_ahead.add(device.index)
-        return Wait(self._queues.retry_s(), arrivals=device.computing is None)
+        return Wait(self._queues.retry_s(now_s), arrivals=device.computing is None)
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
         self._looked_ahead.discard(device.index)

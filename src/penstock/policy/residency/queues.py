@@ -54,9 +54,9 @@ class Queues:
         """The largest batch that is known to fit in memory, or not known not to."""
         return self._most[model]
 
-    def retry_s(self) -> float:
-        """When the next model may be tried again that somebody waits for."""
-        return min((self._retry_s[model] for model in self._active if self._retry_s[model] > 0.0),
+    def retry_s(self, now_s: float) -> float:
+        """When the next model may be tried again that somebody waits for and that may not now."""
+        return min((self._retry_s[model] for model in self._active if self._retry_s[model] > now_s),
                    default=inf)
 
     def add(self, request: Queued) -> None:

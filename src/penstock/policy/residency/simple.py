@@ -87,7 +87,7 @@ class InTurn:
         models = sorted(model for model in self._queues.waiting(now_s)
                         if self._wanted(device, model))
         if not models:
-            return Wait(self._queues.retry_s())
+            return Wait(self._queues.retry_s(now_s))
         return self._serve(device, self._order(device, self._queues, models, now_s), now_s)
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
