@@ -9,6 +9,7 @@ from penstock.core.errors import InputError
 from penstock.core.money import per_million
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass, Slo
+from penstock.fleet.attestation import resolve_rules
 from penstock.fleet.document import FleetDocument
 from penstock.fleet.fields import Named
 from penstock.fleet.files import FileFinder
@@ -44,7 +45,8 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         policies=_policies(document, engine),
         engine=engine, run=RunOptions(**document.run.given()),
         catalog=document.catalog and files.find(document.catalog, ("catalog",)),
-        gateway=resolve_gateway(document.gateway, have.models, files))
+        gateway=resolve_gateway(document.gateway, have.models, files),
+        attestation=resolve_rules(document.attestation, files))
     for problem in _prompt_problems(fleet):
         raise PlacedError(*problem)
     return fleet
@@ -87,7 +89,8 @@ def _models(document: FleetDocument, catalog: Catalog, files: FileFinder) -> dic
 
 def _classes(document: FleetDocument) -> tuple[ServiceClass, ...]:
     return tuple(ServiceClass(section.name, Slo(**section.slo.given()), section.priority,
-                              section.weight) for section in document.service_classes)
+                              section.weight, section.confidential)
+                 for section in document.service_classes)
 
 
 def _policies(document: FleetDocument, engine: EngineOptions) -> Policies:

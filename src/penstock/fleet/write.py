@@ -5,6 +5,7 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.money import Price, in_millions
+from penstock.fleet.attestation import evidence_section, rules_section
 from penstock.fleet.gateway import gateway_section
 from penstock.fleet.marked_yaml import is_text
 from penstock.fleet.values import (
@@ -61,6 +62,7 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "engine": asdict(engine),
         "run": asdict(fleet.run),
         "gateway": gateway_section(fleet.gateway),
+        "attestation": rules_section(fleet.attestation),
     })
     return document
 
@@ -136,7 +138,8 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
         "parallelism": asdict(group.parallelism), "precision": group.precision,
         "kv_precision": group.kv_precision, classes: _listed(group.service_classes),
         "step_time": group.step_time, "endpoints": list(group.endpoints) or None,
-        **({"engine": group.engine, "served_as": group.served_as} if count == "count" else {}),
+        **({"engine": group.engine, "served_as": group.served_as,
+            "attestation": evidence_section(group.attestation)} if count == "count" else {}),
         "schedule": None if group.schedule is None else _schedule(group.schedule, engine)}
 
 
