@@ -4,18 +4,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from penstock.attest.values import Rules
 from penstock.catalog import Catalog
 from penstock.core.errors import InputError
 from penstock.core.request import AUTO
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem
-from penstock.fleet.values_attestation import (
-    NO_EVIDENCE,
-    AttestationRules,
-    EvidenceSource,
-    Window,
-)
+from penstock.fleet.values_attestation import NO_EVIDENCE, EvidenceSource, Window
 
 if TYPE_CHECKING:
     from penstock.fleet.document import FleetDocument, ReplicaSection
@@ -95,11 +91,11 @@ def _evidence_problems(path: Path, document: "FleetDocument", replica: "ReplicaS
 
 
 def resolve_rules(section: "AttestationSection | None",
-                  files: FileFinder) -> AttestationRules | None:
+                  files: FileFinder) -> Rules | None:
     """How evidence is judged. Raises PlacedError where the keys are not there."""
     if section is None:
         return None
-    return AttestationRules(
+    return Rules(
         section.verifier, files.find(section.keys, ("attestation", "keys")), section.issuer,
         section.max_age_s, section.renew_s,
         {claim: tuple(values) for claim, values in section.reference.items()})
@@ -122,7 +118,7 @@ def resolve_evidence(path: Path, replica: "ReplicaSection", files: FileFinder,
         tuple(Window(one.from_s, one.until_s) for one in section.simulated or ()))
 
 
-def rules_section(rules: AttestationRules | None) -> dict[str, Any] | None:
+def rules_section(rules: Rules | None) -> dict[str, Any] | None:
     """The section of a file that holds these rules."""
     if rules is None:
         return None

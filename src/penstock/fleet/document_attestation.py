@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from penstock.attest.values import VerifierName
 from penstock.fleet.fields import FilePath, Name, NotNegative, Positive, Section, described
-from penstock.fleet.values_attestation import VerifierName
 
 Nonce = Annotated[str, Field(pattern=r"^([0-9a-f]{2}){16,64}$")]
 

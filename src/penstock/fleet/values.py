@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from penstock.attest.values import Rules
 from penstock.core.attestation import Confidentiality
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
@@ -11,7 +12,7 @@ from penstock.core.model import ModelSpec
 from penstock.core.money import Price
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
-from penstock.fleet.values_attestation import NO_EVIDENCE, AttestationRules, EvidenceSource
+from penstock.fleet.values_attestation import NO_EVIDENCE, EvidenceSource
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
@@ -230,7 +231,7 @@ class Fleet:
     run: RunOptions = RunOptions()
     catalog: str | None = None
     gateway: GatewayOptions = NO_GATEWAY_OPTIONS
-    attestation: AttestationRules | None = None
+    attestation: Rules | None = None
 
     def pool(self, accelerator: str) -> AcceleratorPool:
         """The pool of that name."""

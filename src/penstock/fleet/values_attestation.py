@@ -1,13 +1,9 @@
 """How replicas show that they run in confidential mode: values of the fleet file's sections."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
-from typing import Literal
 
 from penstock.core.attestation import Attestation, Confidentiality
-
-VerifierName = Literal["test", "nvidia"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +41,3 @@ NO_EVIDENCE = EvidenceSource()
 ASSUMED = EvidenceSource(simulated=(Window(),))
 """Of replicas that are only proposed."""
 
-
-@dataclass(frozen=True, slots=True)
-class AttestationRules:
-    """How evidence is judged.
-
-    ``keys`` is the absolute path of a JSON Web Key Set with the public keys of who may sign.
-    Evidence is believed for ``max_age_s`` after it was measured and asked for again every
-    ``renew_s``. ``reference`` gives for a claim (of every device) the values that are allowed.
-    """
-
-    verifier: VerifierName
-    keys: str
-    issuer: str | None = None
-    max_age_s: float = 3600.0
-    renew_s: float = 600.0
-    reference: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

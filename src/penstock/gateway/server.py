@@ -17,6 +17,7 @@ from aiohttp import web
 
 from penstock.core.errors import InputError, nearest
 from penstock.engine.http import errors_told, json_response, listening
+from penstock.engine.live.evidence import EvidenceWatcher, check_rules
 from penstock.engine.live.of_fleet import facts_of
 from penstock.engine.live.watch import Watcher
 from penstock.fleet.values import Fleet
@@ -96,6 +97,8 @@ class Gateway:
         self._routed = _routed(fleet)
         self._front = front
         self.engines = Engines(facts_of(fleet))
+        self.evidence = EvidenceWatcher(self.engines, fleet.attestation, session, time.time,
+                                        time.monotonic, on_bug)
         self._limits = limits
         self._metrics = GatewayMetrics()
         self._metrics.add(TenantMetrics(front))
@@ -132,7 +135,9 @@ class Gateway:
         if not facts:
             raise InputError("replicas: none has endpoints any more")
         house = house_of(fleet, self._limits)
+        check_rules(fleet.attestation)
         self._front.adopt(house)
+        self.evidence.adopt(fleet.attestation)
         change = self.engines.adopt(facts)
         self._tally.adopt(house.offer.classes.values())
         if (routed := _routed(fleet)) != self._routed:  # otherwise it keeps what it has learnt
@@ -240,6 +245,7 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
     """A gateway that listens: its URL and its engines. Stops on leaving. Raises InputError where
     nobody can listen, or anybody could ask."""
     outlook = outlook_of(fleet)
+    check_rules(fleet.attestation)
     # Answers go on as they came: nothing is unpacked, no cookie is kept.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
                                      cookie_jar=aiohttp.DummyCookieJar(),
@@ -249,10 +255,11 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
         gateway = Gateway(fleet, front, router, outlook, session, tracing, limits, on_bug, log)
         engines = gateway.engines
         watcher = Watcher(engines, session, time.monotonic)
-        await watcher.look()
+        await asyncio.gather(watcher.look(), gateway.evidence.look())
         if prices is not None:
             prices.state_of = front.budget_state
-        work: list[Work] = [watcher.run, partial(keep, engines, time.monotonic, on_bug)]
+        work: list[Work] = [watcher.run, gateway.evidence.run,
+                            partial(keep, engines, time.monotonic, on_bug)]
         if reload is not None:
             work.append(FleetWatch(reload, gateway.adopt, on_bug).run)
         with closing(outlook):
@@ -285,7 +292,7 @@ async def _background(work: Iterable[Work], on_bug: Callable[[str], None]) -> As
 
 def _routed(fleet: Fleet) -> Fleet:
     """What of a fleet its router goes by."""
-    return replace(fleet, gateway=NO_GATEWAY_OPTIONS)
+    return replace(fleet, gateway=NO_GATEWAY_OPTIONS, attestation=None)
 
 
 def _check_door(front: Front, host: str, access: Access, note: Callable[[str], None]) -> None:
