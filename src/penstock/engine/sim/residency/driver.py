@@ -1,0 +1,161 @@
+"""The clock of devices that models take turns on: arrivals, loads, batches, and what was decided.
+
+At an instant, what ends is taken first, then arrivals, then every device with something idle is
+asked what it does. All times are seconds from the start of the run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from math import inf
+
+from penstock.core.errors import InputError
+from penstock.engine.sim.residency.machine import Machine
+from penstock.engine.sim.residency.record import Recorder, ResidencyRun
+from penstock.policy.residency.device import Device, NotPossibleError
+from penstock.policy.residency.protocol import Residency
+from penstock.policy.residency.values import Batch, Drop, Load, Prefetch, Queued, Shed, Wait
+
+_LOADED, _ENDED, _PREFETCHED, _WAKE = range(4)
+MOST_ACTIONS = 10_000
+"""So many actions of one device at one instant are a policy that does not come to an end."""
+
+
+@dataclass(order=True, slots=True)
+class _Event:
+    at_s: float
+    serial: int
+    kind: int = field(compare=False)
+    device: Device = field(compare=False)
+    batch: Batch | None = field(compare=False, default=None)
+    model: int = field(compare=False, default=-1)
+    failed: bool = field(compare=False, default=False)
+    answered_s: float = field(compare=False, default=inf)
+
+
+class ResidencySimulation:
+    """One run. ``policy``, ``devices`` and ``machine`` are used up by it."""
+
+    def __init__(self, policy: Residency, devices: Sequence[Device], machine: Machine) -> None:
+        self._policy = policy
+        self._devices = devices
+        self._machine = machine
+        self._events: list[_Event] = []
+        self._serial = 0
+        self._wakes = [inf] * len(devices)
+        self._open = set(range(len(devices)))
+        self._now_s = 0.0
+
+    def run(self, requests: Sequence[Queued], until_s: float = inf) -> ResidencyRun:
+        """Serve requests, which must come in order of arrival and be named by their place, until
+        nothing happens any more, or ``until_s``: what has not ended then has no end.
+
+        Raises InputError for requests out of order and NotPossibleError for a policy that asks for
+        what a device cannot do.
+        """
+        self._record = Recorder(_checked(requests))
+        following, num_requests = 0, len(requests)
+        while True:
+            event_s = self._events[0].at_s if self._events else inf
+            arrival_s = requests[following].arrival_s if following < num_requests else inf
+            self._now_s = min(event_s, arrival_s)
+            if self._now_s >= until_s or self._now_s == inf:
+                return self._record.run(self._policy.num_waiting)
+            asked = self._ends()
+            while following < num_requests and requests[following].arrival_s == self._now_s:
+                self._policy.add(requests[following], self._now_s)
+                following += 1
+                asked |= self._open
+            for index in sorted(asked):
+                self._ask(self._devices[index])
+
+    def _ends(self) -> set[int]:
+        """Take everything that ends now; the devices on which something did."""
+        ended: set[int] = set()
+        while self._events and self._events[0].at_s == self._now_s:
+            event = heappop(self._events)
+            self._take(event)
+            ended.add(event.device.index)
+        # What ends on one device may leave requests or memory to any other.
+        return ended | self._open if ended else ended
+
+    def _take(self, event: _Event) -> None:
+        device, now_s = event.device, self._now_s
+        if event.kind == _LOADED:
+            device.end_load(now_s, loaded=not event.failed)
+            self._policy.loaded(device, event.model, now_s, failed=event.failed)
+        elif event.kind == _ENDED:
+            batch = event.batch
+            assert batch is not None
+            device.end_batch(batch.model, len(batch.requests), now_s)
+            self._record.ended(batch, event.answered_s, failed=event.failed)
+            self._policy.ended(device, batch, now_s, failed=event.failed)
+        elif event.kind == _PREFETCHED:
+            device.prefetching = None
+            self._policy.prefetched(device, event.model, now_s)
+        elif self._wakes[device.index] == event.at_s:
+            self._wakes[device.index] = inf
+
+    def _ask(self, device: Device) -> None:
+        for _ in range(MOST_ACTIONS):
+            action = self._policy.next(device, self._now_s)
+            if isinstance(action, Wait):
+                self._wake(device, action.until_s)
+                (self._open.add if action.arrivals else self._open.discard)(device.index)
+                return
+            if isinstance(action, Batch):
+                self._begin_batch(device, action)
+            elif isinstance(action, Load):
+                self._begin_load(device, action)
+            elif isinstance(action, Drop):
+                device.drop(action.models)
+            elif isinstance(action, Shed):
+                self._record.shed(action, self._now_s)
+            else:
+                self._begin_prefetch(device, action)
+        raise NotPossibleError(f"{MOST_ACTIONS} actions at {self._now_s} s on device "
+                               f"{device.index}")
+
+    def _begin_batch(self, device: Device, batch: Batch) -> None:
+        seconds, failed, after_s = self._machine.batch(device.index, batch, self._now_s)
+        device.begin_batch(batch, self._now_s + seconds + after_s)
+        self._record.began(device.index, batch, self._now_s, seconds)
+        self._push(_Event(self._now_s + seconds + after_s, self._serial, _ENDED, device, batch,
+                          failed=failed, answered_s=self._now_s + seconds))
+
+    def _begin_load(self, device: Device, load: Load) -> None:
+        seconds, failed, _ = self._machine.load(device.index, load.model, self._now_s)
+        device.begin_load(load, self._now_s + seconds)
+        self._record.loading(device.index, load.model, self._now_s, seconds, failed=failed)
+        self._push(_Event(self._now_s + seconds, self._serial, _LOADED, device, model=load.model,
+                          failed=failed))
+
+    def _begin_prefetch(self, device: Device, prefetch: Prefetch) -> None:
+        if device.prefetching is not None:
+            raise NotPossibleError(f"device {device.index} already reads {device.prefetching}")
+        device.prefetching = prefetch.model
+        seconds = self._machine.prefetch(prefetch.model, self._now_s).seconds
+        self._push(_Event(self._now_s + seconds, self._serial, _PREFETCHED, device,
+                          model=prefetch.model))
+
+    def _wake(self, device: Device, until_s: float) -> None:
+        if until_s <= self._now_s:
+            raise NotPossibleError(f"device {device.index} waits at {self._now_s} s, until "
+                                   f"{until_s} s")
+        if until_s < self._wakes[device.index]:
+            self._wakes[device.index] = until_s
+            self._push(_Event(until_s, self._serial, _WAKE, device))
+
+    def _push(self, event: _Event) -> None:
+        heappush(self._events, event)
+        self._serial += 1
+
+
+def _checked(requests: Sequence[Queued]) -> Sequence[Queued]:
+    before_s = -inf
+    for place, request in enumerate(requests):
+        if request.request_id != place or not before_s <= request.arrival_s < inf:
+            raise InputError(f"request {request.request_id} at {request.arrival_s} s, place "
+                             f"{place}: expected requests in order of arrival, named by it")
+        before_s = request.arrival_s
+    return requests

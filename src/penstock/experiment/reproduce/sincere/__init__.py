@@ -1,0 +1,1 @@
+"""SINCERE's runs again, under its strategies and under others."""
