@@ -11,10 +11,10 @@ from penstock.core.request import AUTO
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem
-from penstock.fleet.values_attestation import NO_EVIDENCE, EvidenceSource, Window
+from penstock.fleet.values_attestation import NO_EVIDENCE, EvidenceSource, PoolEvidence, Window
 
 if TYPE_CHECKING:
-    from penstock.fleet.document import FleetDocument, ReplicaSection
+    from penstock.fleet.document import AcceleratorSection, FleetDocument, ReplicaSection
     from penstock.fleet.document_attestation import AttestationSection
 
 _WEB = ("http://", "https://")
@@ -42,6 +42,9 @@ def attestation_problems(document: "FleetDocument", catalog: Catalog) -> Iterato
     """Modes that a chip does not have, traffic that nobody may ever take, evidence that does not
     belong to its replicas."""
     for i, section in enumerate(document.accelerators):
+        if section.attestation is not None and document.attestation is None:
+            yield Problem(("accelerators", i, "attestation"), "nothing says how to judge it; "
+                                                              "expected a section attestation")
         if not section.confidential:
             continue
         try:
@@ -116,6 +119,19 @@ def resolve_evidence(path: Path, replica: "ReplicaSection", files: FileFinder,
     return EvidenceSource(
         found, section.nonce, tuple(tuple(one) for one in section.devices or ()),
         tuple(Window(one.from_s, one.until_s) for one in section.simulated or ()))
+
+
+def resolve_pool_evidence(path: Path, pool: "AcceleratorSection",
+                          files: FileFinder) -> PoolEvidence | None:
+    """Where the evidence of a pool is found. Raises PlacedError."""
+    section = pool.attestation
+    if section is None:
+        return None
+    if len(set(section.devices)) != pool.count:
+        raise PlacedError((*path, "devices"), f"{len(set(section.devices))} for "
+                                              f"{pool.count or 'no stated number of'} accelerators")
+    return PoolEvidence(files.find(section.evidence, (*path, "evidence")), section.nonce,
+                        tuple(section.devices))
 
 
 def rules_section(rules: Rules | None) -> dict[str, Any] | None:

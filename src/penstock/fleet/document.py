@@ -4,7 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag
 
-from penstock.fleet.document_attestation import AttestationSection, EvidenceSection
+from penstock.fleet.document_attestation import (
+    AttestationSection,
+    EvidenceSection,
+    PoolEvidenceSection,
+)
 from penstock.fleet.document_gateway import GatewaySection
 from penstock.fleet.document_plan import PlanSection
 from penstock.fleet.document_schedule import ScheduleChoice
@@ -42,6 +46,9 @@ class AcceleratorSection(Section):
         "Price of one accelerator for one hour; left out, the catalog's.", 4.10)
     confidential: bool | None = described(
         "Whether they run in confidential-computing mode.", True)
+    attestation: PoolEvidenceSection | None = described(
+        "How they show it to `penstock deployments`; left out, no confidential model is deployed "
+        "on them.", {"evidence": "evidence.json", "nonce": "5b" * 32, "devices": ["GPU-7f31"]})
 
 
 class PriceSection(Section):

@@ -34,6 +34,17 @@ class EvidenceSection(Section):
         "alone.", [{"from_s": 0, "until_s": 600}])
 
 
+class PoolEvidenceSection(Section):
+    """How all accelerators of a kind show that they run in confidential mode."""
+
+    evidence: FilePath = described("A file of evidence of all of them.", "evidence.json",
+                                   default=...)
+    nonce: Nonce = described("What it was asked with, 16 to 64 bytes in hexadecimal digits.",
+                             "5b" * 32, default=...)
+    devices: list[Name] = described("The identities of the accelerators.", ["GPU-7f31"],
+                                    default=...)
+
+
 class AttestationSection(Section):
     """How evidence is judged."""
 

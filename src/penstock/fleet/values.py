@@ -12,7 +12,7 @@ from penstock.core.model import ModelSpec
 from penstock.core.money import Price
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
-from penstock.fleet.values_attestation import NO_EVIDENCE, EvidenceSource
+from penstock.fleet.values_attestation import NO_EVIDENCE, EvidenceSource, PoolEvidence
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
@@ -31,11 +31,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class AcceleratorPool:
-    """Accelerators of one kind; ``count`` is ``None`` where as many as needed may be rented."""
+    """Accelerators of one kind; ``count`` is ``None`` where as many as needed may be rented.
+    ``attestation`` is how all of them show deployments that they run in confidential mode."""
 
     accelerator: Accelerator
     count: int | None
     price_per_hour: float
+    attestation: PoolEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,16 @@ class EvidenceSource:
             for window in self.simulated))
 
 
+@dataclass(frozen=True, slots=True)
+class PoolEvidence:
+    """The evidence of all accelerators of a pool together, for deployments: an absolute path, the
+    nonce that it was made with, and the identities of the accelerators."""
+
+    evidence: str
+    nonce: str
+    devices: tuple[str, ...]
+
+
 NO_EVIDENCE = EvidenceSource()
 ASSUMED = EvidenceSource(simulated=(Window(),))
 """Of replicas that are only proposed."""

@@ -40,7 +40,9 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "accelerators": [
             {"name": pool.accelerator.name, "count": pool.count,
              "price_per_hour": pool.price_per_hour,
-             "confidential": pool.accelerator.confidential} for pool in fleet.accelerators],
+             "confidential": pool.accelerator.confidential,
+             "attestation": pool.attestation and _listing(asdict(pool.attestation))}
+            for pool in fleet.accelerators],
         "models": [
             {"name": model.spec.name, "precisions": list(model.precisions),
              "max_context_tokens": model.spec.max_context_tokens, "config": model.config,
@@ -65,6 +67,11 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "attestation": rules_section(fleet.attestation),
     })
     return document
+
+
+def _listing(section: dict[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value
+            for key, value in section.items()}
 
 
 def _price(price: Price) -> dict[str, float]:

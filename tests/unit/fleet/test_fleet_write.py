@@ -21,7 +21,8 @@ EXAMPLES = sorted((Path(__file__).resolve().parents[3] / "examples").glob("*.yam
 FULL = """\
 name: 1e6
 accelerators: [{name: a100-80gb, count: 8, price_per_hour: 0},
-               {name: h100-80gb, confidential: true}]
+               {name: h100-80gb, count: 4, confidential: true, attestation: {evidence: KEYS,
+                nonce: 5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b, devices: [A, B, C, D]}}]
 attestation: {verifier: nvidia, keys: KEYS, issuer: me, max_age_s: 60, renew_s: 6,
               reference: {hwmodel: [GH100, GB100]}}
 models: [{name: llama-3-8b, precisions: [int8, bf16], max_context_tokens: 9000,
