@@ -63,7 +63,6 @@ class World:
         self.deciding = asyncio.Event()
         self.deciding.set()
         self.used = {}
-        self.known = {}
         self.bugs = []
 
     async def _sleep(self, duration_s):
@@ -76,9 +75,6 @@ class World:
 
     async def read_used(self, one):
         return self.used
-
-    async def standing(self, now_s):
-        return self.known
 
     async def choose(self, one, wish, devices):
         gib, num = self.num_gib.get(one.name, (10, 1))
@@ -101,8 +97,7 @@ class World:
         care = Care(patience_s=1.0, misses=2, backoff=Backoff(first_s=1.0, most=2))
         return Controller(self.site, open_store(self.site.state_file),
                           Means({"sim": Starter(self), "emulate": Starter(self)}, self.choose,
-                                self.profile, lambda: self.now_s, self.read_used, self.bugs.append,
-                                self.standing),
+                                self.profile, lambda: self.now_s, self.read_used, self.bugs.append),
                           line or Line(), care)
 
     @asynccontextmanager

@@ -6,7 +6,7 @@ killed in between is found on disk by ``recover``.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -35,7 +35,6 @@ from penstock.control.seen import Observations, Seen
 from penstock.control.site import Site
 from penstock.control.store import Event, Store
 from penstock.core.errors import InputError, nearest
-from penstock.policy.place.confidential import attested
 from penstock.policy.place.reservations import Holding, Reservations
 from penstock.policy.place.values import Device, Infeasible
 
@@ -157,15 +156,12 @@ class Controller:
     async def infer(self, name: str, request: Mapping[str, Any], *, head: bool = False) -> Reply:
         """The answer to a request, after those before it: at the queue's tail, or at its head.
 
-        Raises RefusedError where the deployment does not run, or is removed meanwhile, and where it
-        is confidential and an accelerator of it is not attested now.
+        Raises RefusedError where the deployment does not run, or is removed meanwhile.
         """
         one = self._running(name)
-        await self._check_attested(one)
 
         async def ask() -> Reply:
             now = self._running(name, begun=True)  # it may have changed while the request waited
-            await self._check_attested(now)
             try:
                 reply = await self._engines(now).ask(now, request)
             except EngineError as error:
@@ -336,24 +332,12 @@ class Controller:
         for _ in range(_TRIES + len(self._all)):
             for device_id, used_bytes in (await self._means.read_used(one)).items():
                 self._memory.observe(replace(self._own[device_id], used_bytes=used_bytes))
-            devices = self._memory.devices()
-            if wish.confidential:
-                devices = await self._attested(one.name, devices)
-            decision = await self._means.choose(one, wish, devices)
+            decision = await self._means.choose(one, wish, self._memory.devices())
             held = self._memory.reserve(one.name, decision.placement) if reserve else None
             if not isinstance(held, Infeasible):
                 return decision
             why = held.reason
         raise RefusedError("no_room", why)
-
-    async def _attested(self, name: str, devices: Sequence[Device]) -> list[Device]:
-        """Those of the devices that may hold what is confidential. Raises RefusedError where none
-        may."""
-        now_s = self._now()
-        found = attested(devices, await self._means.standing(now_s), now_s)
-        if isinstance(found, Infeasible):
-            raise RefusedError("not_attested", f"{name} is confidential: {found.reason}")
-        return found
 
     # -- parts ------------------------------------------------------------------------------------
 
@@ -387,11 +371,6 @@ class Controller:
             raise RefusedError("state", f"{name} is {one.state}; it takes requests when it is "
                                "running", {"name": name, "state": str(one.state)})
         return one
-
-    async def _check_attested(self, one: Deployment) -> None:
-        if one.wish is not None and one.wish.confidential:
-            for device_id in one.devices:
-                await self._attested(one.name, [self._own[device_id]])
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())

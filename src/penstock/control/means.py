@@ -7,7 +7,6 @@ from typing import Any
 from penstock.control.choice import Decision
 from penstock.control.deployments import Backoff, Deployment, Instance, Wish
 from penstock.control.engines import Engines
-from penstock.core.attestation import Confidentiality
 from penstock.policy.place.values import Device
 
 Choose = Callable[[Deployment, Wish, list[Device]], Awaitable[Decision]]
@@ -16,16 +15,8 @@ Profile = Callable[[Deployment, Mapping[str, Any], Begun], Awaitable[str]]
 ReadUsed = Callable[[Deployment], Awaitable[Mapping[int, int]]]
 
 
-Standing = Callable[[float], Awaitable[Mapping[int, Confidentiality]]]
-
-
 async def unread(_: Deployment) -> Mapping[int, int]:
     """Nothing can be read of accelerators."""
-    return {}
-
-
-async def unattested(_: float) -> Mapping[int, Confidentiality]:
-    """Nothing is known of accelerators, so none may hold what is confidential."""
     return {}
 
 
@@ -37,8 +28,7 @@ class Means:
     ``profile`` measures a model by options and answers the profile's path (raises EngineError,
     InputError), after it told what process does so; ``clock`` is the time of day, seconds;
     ``read_used`` is how many bytes of which accelerators are in use now, by whomever, as far as
-    that can be read of those that a deployment would really be on; ``standing`` is what is known
-    at a time of day of accelerators where confidential deployments are concerned.
+    that can be read of those that a deployment would really be on.
     """
 
     engines: Mapping[str, Engines]
@@ -47,7 +37,6 @@ class Means:
     clock: Callable[[], float]
     read_used: ReadUsed = unread
     on_bug: Callable[[str], None] = lambda _: None
-    standing: Standing = unattested
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.control.attested import standing
+from penstock.control.attested import Gate, standing
 from penstock.control.choice import Chooser, Decision
 from penstock.control.commands import OPTIONS, SIMULATED
 from penstock.control.controller import Controller
@@ -72,8 +72,11 @@ async def opened(folder: Path, opening: Opening = Opening(),
             async def known(now_s: float) -> Mapping[int, Confidentiality]:
                 return await asyncio.to_thread(standing, site, now_s)
 
-            means = Means(engines, choose, Profiler(site).profile, time.time, read_used, on_bug,
-                          known)
+            gate = Gate(known, time.time)
+            devices = {device.device_id: device for device in site.devices()}
+            means = Means({kind: gate.before(one, devices) for kind, one in engines.items()},
+                          gate.choosing(choose), Profiler(site).profile, time.time, read_used,
+                          on_bug)
             control = Controller(site, store, means, Line(opening.queue), opening.care)
             await control.recover()
             try:

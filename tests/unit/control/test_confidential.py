@@ -1,14 +1,37 @@
 """Confidential deployments: where they run, and that they answer only while it is attested."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
 from deploying import FLEET, World, in_loop
+from penstock.control.attested import Gate, standing
 from penstock.control.deployments import RefusedError, State, Wish
 from penstock.core.attestation import Attestation, Confidentiality
 
 SECRET = Wish(confidential=True)
+
+
+class Gated(World):
+    """Deployments behind a gate that goes by what is ``known`` of accelerators."""
+
+    def __init__(self, folder) -> None:
+        super().__init__(folder)
+        self.known: dict[int, Confidentiality] = {}
+        self.gate_keeper = Gate(self._standing, lambda: self.now_s)
+        self.choose = self.gate_keeper.choosing(super().choose)
+
+    async def _standing(self, _):
+        return self.known
+
+    def controller(self, line=None):
+        found = super().controller(line)
+        devices = {device.device_id: device for device in self.site.devices()}
+        means = found._means
+        found._means = replace(means, engines={
+            kind: self.gate_keeper.before(one, devices) for kind, one in means.engines.items()})
+        return found
 
 
 def until(ends_s: float) -> Confidentiality:
@@ -17,7 +40,7 @@ def until(ends_s: float) -> Confidentiality:
 
 @in_loop
 async def test_it_is_placed_on_attested_accelerators_and_refused_where_there_are_none(tmp_path):
-    world = World(tmp_path)
+    world = Gated(tmp_path)
     async with world.open() as controller:
         controller.register("a", "llama-2-7b", "sim", {})
         with pytest.raises(RefusedError, match="every one does not run in") as caught:
@@ -39,7 +62,7 @@ async def test_it_is_placed_on_attested_accelerators_and_refused_where_there_are
 
 @in_loop
 async def test_it_answers_only_while_its_accelerators_are_attested(tmp_path):
-    world = World(tmp_path)
+    world = Gated(tmp_path)
     world.known = {0: until(1100.0)}
     async with world.open() as controller:
         controller.register("a", "llama-2-7b", "sim", {})
@@ -62,7 +85,6 @@ async def test_it_answers_only_while_its_accelerators_are_attested(tmp_path):
 def test_a_site_s_standing_is_what_its_evidence_shows_now(tmp_path) -> None:
     pytest.importorskip("jwt", reason="the extra 'attest' is not installed")
     from evidence import NONCE, Signer
-    from penstock.control.attested import standing
     from penstock.control.site import create_site
 
     signer = Signer(tmp_path)
@@ -84,6 +106,4 @@ def test_a_site_s_standing_is_what_its_evidence_shows_now(tmp_path) -> None:
 
 
 def test_a_site_that_says_nothing_of_it_has_no_standing(tmp_path) -> None:
-    from penstock.control.attested import standing
-
     assert set(standing(World(tmp_path).site, 0.0).values()) == {Confidentiality()}
