@@ -6,6 +6,7 @@ from pydantic import Field, Tag
 
 from penstock.fleet.document_attestation import (
     AttestationSection,
+    DisclosureSection,
     EvidenceSection,
     PoolEvidenceSection,
 )
@@ -290,3 +291,6 @@ class FleetDocument(Section):
     attestation: AttestationSection | None = described(
         "How `penstock serve` judges the evidence of replicas in confidential mode.",
         {"verifier": "nvidia", "keys": "trusted-keys.json"})
+    disclosure: DisclosureSection = described(
+        "What run files and metrics say of confidential requests.", {"least_count": 100},
+        default=DisclosureSection.model_construct())

@@ -5,7 +5,15 @@ from typing import Annotated
 from pydantic import Field
 
 from penstock.attest.values import VerifierName
-from penstock.fleet.fields import FilePath, Name, NotNegative, Positive, Section, described
+from penstock.fleet.fields import (
+    Count,
+    FilePath,
+    Name,
+    NotNegative,
+    Positive,
+    Section,
+    described,
+)
 
 Nonce = Annotated[str, Field(pattern=r"^([0-9a-f]{2}){16,64}$")]
 
@@ -43,6 +51,14 @@ class PoolEvidenceSection(Section):
                              "5b" * 32, default=...)
     devices: list[Name] = described("The identities of the accelerators.", ["GPU-7f31"],
                                     default=...)
+
+
+class DisclosureSection(Section):
+    """What run files and metrics say of confidential requests."""
+
+    allow_model_counts: bool = described("Whether counts are told by model.", True, default=False)
+    least_count: Count = described(
+        "Counts are rounded up to this number times a power of 2.", 100, default=16)
 
 
 class AttestationSection(Section):

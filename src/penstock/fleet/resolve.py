@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from penstock.catalog import Catalog, model_from_hf_config
+from penstock.core.disclosure import Disclosure
 from penstock.core.errors import InputError
 from penstock.core.money import per_million
 from penstock.core.request import AUTO
@@ -47,7 +48,8 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         engine=engine, run=RunOptions(**document.run.given()),
         catalog=document.catalog and files.find(document.catalog, ("catalog",)),
         gateway=resolve_gateway(document.gateway, have.models, files),
-        attestation=resolve_rules(document.attestation, files))
+        attestation=resolve_rules(document.attestation, files),
+        disclosure=Disclosure(**document.disclosure.given()))
     for problem in _prompt_problems(fleet):
         raise PlacedError(*problem)
     return fleet

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from penstock.attest.values import Rules
 from penstock.core.attestation import Confidentiality
+from penstock.core.disclosure import USUAL, Disclosure
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
@@ -234,6 +235,7 @@ class Fleet:
     catalog: str | None = None
     gateway: GatewayOptions = NO_GATEWAY_OPTIONS
     attestation: Rules | None = None
+    disclosure: Disclosure = USUAL
 
     def pool(self, accelerator: str) -> AcceleratorPool:
         """The pool of that name."""

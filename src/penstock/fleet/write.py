@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.disclosure import USUAL
 from penstock.core.money import Price, in_millions
 from penstock.fleet.attestation import evidence_section, rules_section
 from penstock.fleet.gateway import gateway_section
@@ -65,6 +66,7 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "run": asdict(fleet.run),
         "gateway": gateway_section(fleet.gateway),
         "attestation": rules_section(fleet.attestation),
+        "disclosure": None if fleet.disclosure == USUAL else asdict(fleet.disclosure),
     })
     return document
 

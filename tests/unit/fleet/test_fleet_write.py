@@ -25,6 +25,7 @@ accelerators: [{name: a100-80gb, count: 8, price_per_hour: 0},
                 nonce: 5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b, devices: [A, B, C, D]}}]
 attestation: {verifier: nvidia, keys: KEYS, issuer: me, max_age_s: 60, renew_s: 6,
               reference: {hwmodel: [GH100, GB100]}}
+disclosure: {allow_model_counts: true, least_count: 100}
 models: [{name: llama-3-8b, precisions: [int8, bf16], max_context_tokens: 9000,
           price: {input_per_million: 0.15, output_per_million: 0.1234567}}]
 service_classes:
