@@ -29,7 +29,7 @@ class Decision:
     models may be served), ``rejected`` by URL those that could not take it with the reason;
     ``prospects`` are what a policy that judges expected of each; ``admit`` says whether the request
     was let in as it was. ``attempts`` names every engine that was tried, in order, with how that
-    ended.
+    ended. A ``confidential`` one is for its tenant alone.
     """
 
     decision_id: str
@@ -39,6 +39,7 @@ class Decision:
     prompt_tokens: int
     max_tokens: int
     tenant: str = ANYBODY.name
+    confidential: bool = False
     candidates: tuple[tuple[str, ReplicaSnapshot], ...] = ()
     rejected: dict[str, str] = field(default_factory=dict)
     terms: dict[str, float] = field(default_factory=dict)
@@ -103,7 +104,8 @@ class Chooser:
     def open(self, decision_id: str, ask: Ask, now_s: float) -> Decision:
         """A new decision, which is remembered from now on."""
         decision = Decision(decision_id, now_s, ask.model, ask.service_class.name,
-                            ask.prompt_tokens, ask.max_tokens, ask.tenant)
+                            ask.prompt_tokens, ask.max_tokens, ask.tenant,
+                            ask.needs.confidential)
         self._decisions[decision_id] = decision
         # By tenant, so that a busy one does not push out another's.
         own = self._of_tenant.setdefault(ask.tenant, deque())
