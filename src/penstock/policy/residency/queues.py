@@ -54,10 +54,10 @@ class Queues:
         """The largest batch that is known to fit in memory, or not known not to."""
         return self._most[model]
 
-    def retry_s(self) -> float:
-        """When the next model may be tried again that somebody waits for."""
-        return min((self._retry_s[model] for model in self._active if self._retry_s[model] > 0.0),
-                   default=inf)
+    def retry_s(self, now_s: float) -> float:
+        """When the next model may be tried again that somebody waits for and that may not now."""
+        return min((self._retry_s[model] for model in self._active
+                    if self._retry_s[model] > now_s), default=inf)
 
     def add(self, request: Queued) -> None:
         """A request waits."""
@@ -136,6 +136,11 @@ class Whereabouts:
     def see(self, device: Device) -> None:
         """A device that asked."""
         self._devices[device.index] = device
+
+    @property
+    def devices(self) -> list[Device]:
+        """Those that asked."""
+        return list(self._devices.values())
 
     def elsewhere(self, device: Device, model: int) -> int:
         """How many other devices have a model or are loading it."""
