@@ -1,4 +1,4 @@
-"""``penstock reproduce sincere`` on the shared runs: as near as is asked, and better where asked."""
+"""``penstock reproduce sincere`` on the shared runs: as near as asked, and better where asked."""
 
 from pathlib import Path
 

@@ -64,9 +64,9 @@ class Residents:
 
     While several have work, each runs ``turn_steps`` steps in its turn, in a circle; who was just
     loaded is next. One step is fairest to the pace of tokens; more make fewer events and, for
-    residents that only decode, change when a request ends by no more than a turn of each other resident. A
-    resident that works alone jumps over its steady steps. Moments are whole picoseconds, so a
-    device with one resident does exactly what ``SimReplica`` does in a cluster.
+    residents that only decode, change when a request ends by no more than a turn of each other
+    resident. A resident that works alone jumps over its steady steps. Moments are whole
+    picoseconds, so a device with one resident does exactly what ``SimReplica`` does in a cluster.
 
     ``requests`` and ``output_tokens`` are those of the whole run, by request id.
     """
