@@ -14,6 +14,7 @@ from penstock.control.means import Begun, Choose
 from penstock.control.site import Site
 from penstock.core.attestation import Attestation, Confidentiality
 from penstock.core.errors import InputError
+from penstock.policy.place.beside import Neighbour
 from penstock.policy.place.confidential import attested
 from penstock.policy.place.values import Device, Infeasible
 
@@ -39,10 +40,11 @@ class Gate:
 
     def choosing(self, choose: Choose) -> Choose:
         """The same choice, among attested accelerators where the wish is confidential."""
-        async def gated(one: Deployment, wish: Wish, devices: list[Device]) -> Decision:
+        async def gated(one: Deployment, wish: Wish, devices: list[Device],
+                        neighbours: list[Neighbour]) -> Decision:
             if wish.confidential:
                 devices = await self.attested(one.name, devices)
-            return await choose(one, wish, devices)
+            return await choose(one, wish, devices, neighbours)
 
         return gated
 
