@@ -100,9 +100,9 @@ class Watched:
 
     def next(self, device: Device, now_s: float) -> Any:
         self._audit(now_s)
-        leaving = self._policy._drains.leaving(device)
         action = self._policy.next(device, now_s)
         if isinstance(action, Batch):
+            leaving = self._policy._drains.leaving(device)
             assert action.model not in leaving, "who runs out takes no more"
         return action
 
