@@ -18,15 +18,16 @@ app = typer.Typer(add_completion=False)
 def reproduce(
     system: Annotated[str, typer.Argument(
         metavar="SYSTEM", show_default=False,
-        help="inferno, kernels, maveriq, maveriq-plans, niyama, routebalance or "
-        "vidur.")],
+        help="inferno, kernels, maveriq, maveriq-plans, niyama, routebalance, "
+        "sincere or vidur.")],
     data: Annotated[Path, typer.Option(
         "--data", metavar="DIR", show_default=False,
         help="The folder with the system's data; whichever rows it holds are used.")],
     out: OutDir = None,
     num_requests: Annotated[int | None, typer.Option(
         "--requests", min=100, metavar="N", show_default=False,
-        help="At most so many requests per simulated run; default: as documented.")] = None,
+        help="At most so many requests per simulated run (niyama, routebalance, sincere) or "
+        "about so many to search plans by (maveriq-plans, 500); default: as documented.")] = None,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Recompute a published system's figures and print them beside the published ones.

@@ -72,6 +72,7 @@ class InTurn:
         self._keep = keep
         self._shed = shed
         self._where = Whereabouts()
+        self._came_for: dict[int, int] = {}  # what a device loaded runs before anything else
         self._drains = Drains()
 
     @property
@@ -95,7 +96,7 @@ class InTurn:
             self._drains.review(device, models)
         if not models:
             return Wait(self._queues.retry_s(now_s))
-        turn = self._order(device, self._queues, models, now_s)
+        turn = self._turn(device, models, now_s)
         if device.continuous:
             return (self._make_way(device, turn, now_s)
                     or self._join(device, [turn, *models], now_s)
@@ -103,6 +104,7 @@ class InTurn:
         return self._serve(device, turn, now_s)
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
+        self._came_for[device.index] = model
         self._queues.loaded(model, now_s, failed=failed)
 
     def prefetched(self, device: Device, model: int, now_s: float) -> None: ...
@@ -112,6 +114,13 @@ class InTurn:
 
     def cancel(self, request_id: int) -> bool:
         return self._queues.cancel(request_id)
+
+    def _turn(self, device: Device, models: Sequence[int], now_s: float) -> int:
+        """Whose turn it is: a model that was loaded runs before another is."""
+        model = self._came_for.pop(device.index, -1)
+        if model in models and model in device.residents:
+            return model
+        return self._order(device, self._queues, models, now_s)
 
     def _serve(self, device: Device, model: int, now_s: float) -> Action:
         if model in device.residents:
