@@ -24,7 +24,7 @@ class Running:
     batch: Batch
     left: set[int]
     resident: Resident
-    failed: dict[int, Queued] = field(default_factory=dict)
+    failed: set[int] = field(default_factory=set)
 
 
 @dataclass(eq=False, slots=True)
