@@ -175,7 +175,8 @@ class ResidencyDriver:
                 action = self.policy.next(device, now_s)
                 if isinstance(action, Wait):
                     if action.until_s < inf:
-                        self._wake(device, max(action.until_s, now_s))
+                        self._wake(device, action.until_s if action.until_s > now_s
+                                   else now_s + _SOON_S)
                     return
                 if not self._act(device, action, now_s):
                     return
