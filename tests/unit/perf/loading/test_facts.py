@@ -15,7 +15,7 @@ def test_facts_are_whole() -> None:
     for name in published_serving_names():
         facts = published_serving(name)
         assert set(facts.models) == {"gemma-7b", "granite-7b", "llama3-8b"}
-        assert set(facts.first_of_run) == {"partial", "other"}
+        assert set(facts.by_strategy) == {"partial", "other"}
         assert "285e5b7" in facts.source
         for model in facts.models.values():
             assert 20e9 < model.size_bytes < 40e9
@@ -24,6 +24,14 @@ def test_facts_are_whole() -> None:
             assert model.batch.seconds(32) == pytest.approx(model.profile_batch_s[32], rel=0.25)
             assert 60 < model.largest_batch < 256
         assert facts.page_cache_bytes < sum(one.size_bytes for one in facts.models.values())
+
+
+def test_a_run_begins_with_what_earlier_ones_left() -> None:
+    facts = published_serving("sincere-h100")
+    memory = facts.memory()
+    assert memory.cached_bytes == facts.page_cache_bytes
+    assert tuple(memory.in_page_cache()) == facts.read_before[1:], "no room for the one before"
+    assert facts.memory().read("gemma-7b", facts.models["gemma-7b"].size_bytes).disk_bytes == 0
 
 
 def test_confidential_loads_are_slower_in_every_term() -> None:
