@@ -11,7 +11,6 @@ from penstock.engine.live.residency.turns import RefusedError, Rules
 from penstock.policy.residency.device import Device
 from penstock.policy.residency.values import Batch, BatchTime, HostedModel, Load, Wait
 
-
 MOST_EVENTS = 20_000
 
 

@@ -144,7 +144,7 @@ class Proxy:
         """An answer of an engine that takes turns, once it is this request's."""
         turn = await turns.enter(request, exchange.ask)
         while True:
-            response = None
+            exchange.more, response = turn.more, None
             try:
                 response = await self._attempt(exchange, request, turn.engine)
                 if exchange.unsupported is not None:
@@ -213,9 +213,10 @@ class Proxy:
     async def _asked(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
                      trace_headers: Mapping[str, str]) -> web.StreamResponse:
         ask, facts, dialect = exchange.ask, engine.facts, dialect_of(engine.kind)
-        question = Question(exchange.path, _within_budget(exchange), facts.served_as or facts.model,
-                            ask.service_class, ask.stream, exchange.decision.decision_id,
-                            ask.prompt_tokens, int(self._time_of_day()))
+        question = Question(exchange.path, {**_within_budget(exchange), **exchange.more},
+                            facts.served_as or facts.model, ask.service_class, ask.stream,
+                            exchange.decision.decision_id, ask.prompt_tokens,
+                            int(self._time_of_day()))
         path, body = dialect.call(question)
         headers = {"Content-Type": "application/json",
                    "X-Request-Id": exchange.decision.decision_id, **trace_headers}

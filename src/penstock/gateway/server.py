@@ -18,7 +18,7 @@ from aiohttp import web
 from penstock.core.errors import InputError, nearest
 from penstock.engine.http import errors_told, json_response, listening
 from penstock.engine.live.of_fleet import facts_of
-from penstock.engine.live.residency.make import driver_of
+from penstock.engine.live.residency.make import Surroundings, driver_of
 from penstock.engine.live.watch import Watcher
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
@@ -246,9 +246,8 @@ async def taking_turns(fleet: Fleet, session: aiohttp.ClientSession, folder: Pat
     if not fleet.residency:
         yield None
         return
-    loop = asyncio.get_running_loop()
-    drivers = [driver_of(pool, fleet.service_classes, session, folder, loop, note)
-               for pool in fleet.residency]
+    around = Surroundings(session, folder, asyncio.get_running_loop(), note)
+    drivers = [driver_of(fleet, pool, around) for pool in fleet.residency]
     try:
         for driver in drivers:
             await driver.recover()

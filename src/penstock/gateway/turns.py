@@ -35,6 +35,12 @@ class Turn:
     place: "_Place"
     engine: EngineState
 
+    @property
+    def more(self) -> dict[str, Any]:
+        """What the engine must be told with every request: when a model leaves the device is not
+        for clients to say."""
+        return {"keep_alive": -1} if self.engine.kind == "ollama" else {}
+
 
 @dataclass(frozen=True, slots=True)
 class _Place:

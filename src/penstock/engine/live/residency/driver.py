@@ -93,7 +93,7 @@ class ResidencyDriver:
         RefusedError where it has failed too often, or the policy does not want it back."""
         request = ticket.request
         tries = self._tries[request.request_id] = self._tries.get(request.request_id, 0) + 1
-        if tries >= self._rules.attempts:
+        if tries >= self._rules.tries:
             self.leave(ticket, "failed")
             refusal = RefusedError(f"its engine failed it {tries} times", "failed",
                                    self._soon_s(request.model))
