@@ -41,6 +41,7 @@ from penstock.gateway.tenants.opening import front_desk
 from penstock.gateway.tenants.report import spending_document
 from penstock.gateway.traces import NoTracing, Tracing
 from penstock.gateway.turns import Turns
+from penstock.gateway.turns_metrics import TurnsMetrics
 from penstock.policy.route.protocol import Router
 
 NO_TRACING = NoTracing()
@@ -105,6 +106,8 @@ class Gateway:
         self._limits = limits
         self._metrics = GatewayMetrics()
         self._metrics.add(TenantMetrics(front))
+        if turns is not None:
+            self._metrics.add(TurnsMetrics(turns))
         self._tally = Tally(front.offer.classes.values())
         self._chooser = Chooser(self.engines, router)
         self._proxy = Proxy(self._chooser, outlook, session, self._metrics, self._tally, tracing,

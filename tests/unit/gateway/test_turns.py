@@ -79,6 +79,14 @@ def test_models_on_one_device_all_answer(tmp_path) -> None:
             assert device["num_loads"] >= 3
             assert len(device["resident"]) == 1
             assert [model["num_started"] for model in pool["models"]] == [2, 2, 2]
+            async with client.get("/metrics") as answer:
+                shown = (await answer.text()).splitlines()
+            assert 'penstock:model_requests_started_total{model_name="mistral-7b",pool="gpu"} 2.0' \
+                in shown
+            held = [line for line in shown if line.startswith("penstock:model_resident{")]
+            assert sorted(line[-3:] for line in held) == ["0.0", "0.0", "1.0"]
+            assert any("penstock:model_loads_total{" in line and 'outcome="loaded"' in line
+                       for line in shown)
             # Whoever leaves the choice gets what is there.
             name = next(iter(device["resident"]))
             assert (await text(client, "auto")).split()[0] == name
