@@ -85,7 +85,7 @@ residency:
   - {models: [{model: llama-3-8b, precision: int8, engine: {
         kind: process, command: [serve, "{port}"],
         environment: {CUDA_VISIBLE_DEVICES: "{device}"}}}],
-     accelerator: l40s}
+     accelerator: h100-80gb}
 """.replace("KEYS", __file__)  # any file that is there
 
 
