@@ -137,6 +137,11 @@ class Whereabouts:
         """A device that asked."""
         self._devices[device.index] = device
 
+    @property
+    def devices(self) -> list[Device]:
+        """Those that asked."""
+        return list(self._devices.values())
+
     def elsewhere(self, device: Device, model: int) -> int:
         """How many other devices have a model or are loading it."""
         return sum(model in other.residents or other.loading == model
