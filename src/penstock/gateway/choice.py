@@ -147,8 +147,9 @@ class Chooser:
     def _able(self, decision: Decision, ask: Ask, tried: Sequence[EngineState],
               now_s: float) -> list[EngineState]:
         able: list[EngineState] = []
+        secret = ask.needs.confidential
         for engine in self.engines:
-            reason = (_unfit(engine, ask) or self._untrusted(engine, ask)
+            reason = (_unfit(engine, ask) or (self._untrusted(engine) if secret else None)
                       or engine.unavailable(now_s))
             if engine in tried:
                 reason = "was tried"
@@ -161,8 +162,8 @@ class Chooser:
                 decision.rejected.setdefault(url, reason)
         if not able:  # an engine that does worse than its peers is better than none
             able = [engine for engine in self.engines if engine not in tried
-                    and _unfit(engine, ask) is None and self._untrusted(engine, ask) is None
-                    and engine.last_resort(now_s)]
+                    and _unfit(engine, ask) is None
+                    and not (secret and self._untrusted(engine)) and engine.last_resort(now_s)]
         if not able:
             raise _nobody(decision, later=any(_unfit(engine, ask) is None
                                               for engine in self.engines))
@@ -178,10 +179,8 @@ class Chooser:
                                      if one.fresh(now_s)), None)
         return decision.attestation is not None
 
-    def _untrusted(self, engine: EngineState, ask: Ask) -> str | None:
+    def _untrusted(self, engine: EngineState) -> str | None:
         """Why a confidential request may not go to an engine, None if it may."""
-        if not ask.needs.confidential:
-            return None
         found = barrier(engine.confidentiality, self._wall_s())
         return None if found is None else str(found)
 
