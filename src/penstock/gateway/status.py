@@ -12,16 +12,19 @@ from penstock.gateway.engines import Engines
 from penstock.gateway.tally import Tally
 from penstock.gateway.tenants.desk import Spending
 from penstock.gateway.tenants.front import Front
+from penstock.gateway.turns import Turns
 from penstock.gateway.waiting import WaitingRoom
 
 
 def status_document(engines: Engines, room: WaitingRoom, tally: Tally,
-                    confidential: ConfidentialCounts, front: Front, now_s: float,
-                    wall_s: float) -> dict[str, Any]:
+                    confidential: ConfidentialCounts, front: Front, turns: Turns | None,
+                    now_s: float, wall_s: float) -> dict[str, Any]:
     """The document of /v1/penstock/status. Counts that may be of confidential requests are padded,
     and those requests are in no figure but the section ``confidential``."""
     pad = confidential.disclosure.count if discreet(engines) else int
-    return {"engines": [_engine(one, confidential.disclosure, now_s, wall_s) for one in engines],
+    pools = {} if turns is None else {"pools": turns.document(confidential.disclosure)}
+    return {**pools,
+            "engines": [_engine(one, confidential.disclosure, now_s, wall_s) for one in engines],
             "num_in_flight": pad(room.num_in_flight), "num_waiting": pad(room.num_waiting),
             **tally.document(now_s), "confidential": confidential.document(),
             "tenants": [_spending(one) for one in front.shown_spending()]}
