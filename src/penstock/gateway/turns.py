@@ -61,7 +61,8 @@ class _Place:
 
 
 class Turns:
-    """The pools of a fleet with their drivers."""
+    """The pools of a fleet with their drivers. No confidential request is let in: there is nothing
+    that would show what a device is while models come and go."""
 
     def __init__(self, pools: Sequence[tuple[DevicePool, ResidencyDriver]]) -> None:
         self.pools = pools
@@ -113,9 +114,15 @@ class Turns:
 
     def _fitting(self, ask: Ask) -> Iterator[_Place]:
         for place in self._places:
-            if (ask.models is None or place.name in ask.models) and (
-                    place.pool.accelerator.confidential or not ask.needs.confidential):
+            if not ask.needs.confidential and (ask.models is None or place.name in ask.models):
                 yield place
+
+    def unfit(self, ask: Ask) -> dict[str, str]:
+        """By pool, why none of its models may answer a request that they would otherwise."""
+        if not ask.needs.confidential:
+            return {}
+        return {place.pool.name: "models that take turns are not attested"
+                for place in self._places if ask.models is None or place.name in ask.models}
 
     def document(self) -> list[dict[str, Any]]:
         """The pools as they are now, as plain data."""

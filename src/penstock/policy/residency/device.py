@@ -1,7 +1,7 @@
 """What is on a device: resident models, what runs, what is being loaded. One state machine for the
 simulator and for live engines, so that neither can do what memory does not allow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 
 from penstock.policy.residency.values import Batch, HostedModel, Load
@@ -47,12 +47,16 @@ class Device:
     @property
     def free_bytes(self) -> int:
         """Memory that neither weights nor running requests hold."""
-        held = sum(self.models[model].size_bytes
-                   + one.num_running * self.models[model].request_bytes
-                   for model, one in self.residents.items())
+        held = self.held_bytes(self.residents)
         if self.loading is not None:
             held += self.models[self.loading].size_bytes
         return self.memory_bytes - held
+
+    def held_bytes(self, models: Iterable[int]) -> int:
+        """Memory of residents and of the requests that they run."""
+        return sum([self.models[model].size_bytes
+                    + self.residents[model].num_running * self.models[model].request_bytes
+                    for model in models])
 
     def room(self, model: int) -> int:
         """How many requests of a resident model may start now."""
@@ -81,7 +85,7 @@ class Device:
 
     def fits(self, model: int, evict: Sequence[int] = ()) -> bool:
         """Whether a model could be loaded, were ``evict`` dropped."""
-        freed = sum(self.models[other].size_bytes for other in evict)
+        freed = self.held_bytes(evict)
         slots = inf if self.max_residents is None else self.max_residents
         return (self.models[model].size_bytes <= self.free_bytes + freed
                 and len(self.residents) - len(evict) + 1 <= slots)
