@@ -7,6 +7,8 @@ import pytest
 pytest.importorskip("jwt", reason="the extra 'attest' is not installed")
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
+from processes import process
+
 NONCE = "5b" * 32
 LIVE = """\
 accelerators: [{name: h100-80gb, confidential: true}]
@@ -41,7 +43,7 @@ def test_evidence_is_made_and_judged(signed, penstock) -> None:
     assert (found["accepted"], found["verifier"], found["devices"]) == (True, "test", ["GPU-1"])
     refused = verify(penstock, device="GPU-2")
     assert (refused.status, refused.out) == (1, "refused: the evidence is of another device, "
-                                                "GPU-1\n")
+                                                "'GPU-1'\n")
     assert verify(penstock, "--json", nonce="00" * 32).json["reason"].startswith(
         "the evidence answers another challenge")
     assert verify(penstock, "--verifier", "nvidia").status == 1
@@ -66,7 +68,7 @@ def test_the_replicas_of_a_fleet_are_checked(signed, penstock) -> None:
     found = penstock("attest", "check", "live.yaml", "--json")
     assert found.status == 1
     assert found.json[0]["attested"] is False
-    assert "another device, GPU-1" in found.json[0]["reason"]
+    assert "another device, 'GPU-1'" in found.json[0]["reason"]
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
@@ -75,7 +77,7 @@ def test_the_replicas_of_a_fleet_are_checked(signed, penstock) -> None:
     (("verify", "evidence.json", "--keys", "gone.json", "--device", "a", "--nonce", NONCE),
      "gone.json: cannot be read"),
     (("verify", "evidence.json", "--keys", "trusted.json", "--device", "a", "--nonce", "xy"),
-     "--nonce: expected at least 16 bytes"),
+     "--nonce: expected 16 to 64 bytes"),
     (("verify", "evidence.json", "--keys", "trusted.json", "--device", "a", "--nonce", NONCE,
       "--verifier", "amd"), "--verifier: expected test or nvidia"),
     (("sign", "--key", "trusted.json", "--name", "a", "--device", "a", "--nonce", NONCE, "--out",
@@ -83,9 +85,28 @@ def test_the_replicas_of_a_fleet_are_checked(signed, penstock) -> None:
     (("sign", "--key", "signing.pem", "--name", "a", "--device", "a", "--nonce", NONCE, "--out",
       "x.json", "--measurement", "vbios"), "expected NAME=VALUE"),
     (("collect", "--nonce", NONCE, "--out", "x.json"), "penstock[attest-nvidia]"),
+    (("serve",), "expected one of them"),
+    (("serve", "--key", "signing.pem"), "expected --name and --device"),
+    (("serve", "--key", "trusted.json", "--name", "a", "--device", "a"), "private Ed25519 key"),
     (("check", "fleet.yaml"), "no replica with an endpoint is in confidential mode")])
 def test_what_cannot_be_is_said_in_a_line(signed, penstock, arguments, said) -> None:
     found = penstock("attest", *arguments)
     assert found.status == 2
     assert said in found.err
     assert not (signed / "x.json").exists()
+
+
+def test_an_agent_answers_what_a_fleet_file_names(signed, penstock, repository) -> None:
+    with process(repository, signed, "attest", "serve", "--key", "signing.pem", "--name", "test-1",
+                 "--device", "GPU-1") as agent:
+        word, url = agent.stdout.readline().split()
+        assert word == "evidence"
+        live = LIVE.replace("evidence.json", url).replace("nonce: NONCE,\n", "")
+        (signed / "live.yaml").write_text(live.replace("DEVICE", "GPU-1"))
+        found = penstock("attest", "check", "live.yaml")
+        assert (found.status, found.out) == (0, "http://127.0.0.1:9 is attested\n")
+        agent.terminate()
+        assert agent.wait(30) == 0
+    gone = penstock("attest", "check", "live.yaml")
+    assert gone.status == 1
+    assert "its evidence cannot be had" in gone.out

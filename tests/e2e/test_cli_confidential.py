@@ -161,3 +161,17 @@ def test_a_run_without_confidential_requests_is_as_ever(penstock) -> None:
     assert "confidential" not in found
     assert found["overall"]["cost"]["per_hour"] > 0
     assert found["num_steps"] > 0
+
+
+def test_a_capacity_tells_attainment_in_steps(folder, penstock) -> None:
+    text = (folder / "fleet.yaml").read_text().replace(
+        "{name: chat, slo", "{name: chat, confidential: true, slo").replace(
+            "a100-80gb", "h100-80gb").replace("count: 4}", "count: 4, confidential: true}").replace(
+                "[{count: 1}]", "[{count: 1, attestation: {simulated: [{}]}}]")
+    (folder / "secret.yaml").write_text(text)
+    found = penstock("capacity", "secret.yaml", "--tolerance", "0.2", "--json", "--set",
+                     "service_classes[0].slo.ttft_s=0.05", "--set",
+                     "service_classes[0].slo.percentile=90", "--attainment", "0.9").json
+    shares = {probe["attainment"]["chat"] for probe in found["probes"]}
+    assert all((20 * share).is_integer() for share in shares)
+    assert any(share < 1 for share in shares), "else nothing was rounded"

@@ -101,7 +101,7 @@ class NvidiaVerifier:
             raise EvidenceError(f"has measurements of {name} that do not match their reference")
         if claims.get(_WARNING) and _WARNING not in self._rules.reference:
             raise EvidenceError(f"comes with a warning about {name}: "
-                                f"{str(claims[_WARNING])[:200]}")
+                                f"{' '.join(str(claims[_WARNING]).split())[:200]}")
         check_reference(claims, self._rules.reference)
 
 

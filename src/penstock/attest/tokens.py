@@ -6,6 +6,7 @@ Extra: ``attest`` (PyJWT and cryptography).
 import json
 from base64 import b64decode
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def signed_claims(token: object, keys: Mapping[str, Any], algorithm: str, issuer
 def _check_times(claims: Mapping[str, Any], now_s: float) -> None:
     for name in ("iat", "exp", "nbf"):
         value = claims.get(name, 0)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
             raise EvidenceError(f"has no time in {name}, found {shown(value)}")
     if now_s >= claims["exp"]:
         raise EvidenceError(f"expired {now_s - claims['exp']:.0f} s ago")
@@ -112,9 +113,9 @@ def check_devices(found: list[str], expected: tuple[str, ...]) -> None:
     if len(set(found)) != len(found):
         raise EvidenceError("names a device twice")
     if others := sorted(set(found) - set(expected)):
-        raise EvidenceError(f"is of another device, {others[0][:60]}")
+        raise EvidenceError(f"is of another device, {shown(others[0])}")
     if missing := sorted(set(expected) - set(found)):
-        raise EvidenceError(f"lacks device {missing[0][:60]}")
+        raise EvidenceError(f"lacks device {shown(missing[0])}")
 
 
 def check_reference(claims: Mapping[str, Any], reference: Mapping[str, tuple[str, ...]]) -> None:

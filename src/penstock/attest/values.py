@@ -8,6 +8,7 @@ from penstock.core.attestation import Attestation
 from penstock.core.errors import InputError
 
 VerifierName = Literal["test", "nvidia"]
+LEAST_NONCE_BYTES, MOST_NONCE_BYTES = 16, 64
 CLOCK_SKEW_S = 30.0
 """So much may the signer's clock be ahead of ours."""
 
@@ -42,6 +43,16 @@ class Challenge:
 
     nonce: str
     devices: tuple[str, ...]
+
+
+def check_nonce_text(nonce: str) -> None:
+    """Raises InputError for what is no challenge."""
+    try:
+        if not LEAST_NONCE_BYTES <= len(bytes.fromhex(nonce)) <= MOST_NONCE_BYTES:
+            raise ValueError
+    except ValueError:
+        raise InputError(f"expected {LEAST_NONCE_BYTES} to {MOST_NONCE_BYTES} bytes in hexadecimal "
+                         f"digits, found {nonce[:60]!r}") from None
 
 
 class Verifier(Protocol):

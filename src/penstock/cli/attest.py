@@ -1,13 +1,16 @@
 """``penstock attest``: evidence that accelerators run in confidential mode."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from penstock.cli.exits import MISSED, OK
 from penstock.cli.options import AsJson, FleetFile, read_fleet
 from penstock.core.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 app = typer.Typer(add_completion=False)
 
@@ -179,13 +182,75 @@ def collect(nonce: Nonce, out: OutFile) -> int:
     return OK
 
 
-def _check_nonce(nonce: str) -> None:
+@app.command(epilog="Example: penstock attest serve --nvidia --host 10.0.0.7 --port 8080")
+def serve(
+    nvidia: Annotated[bool, typer.Option(
+        "--nvidia", help="Collect evidence of this machine's NVIDIA GPUs.")] = False,
+    private: Annotated[Path | None, typer.Option(
+        "--key", metavar="FILE", help="Sign test evidence with this private key instead.",
+        show_default=False)] = None,
+    name: Annotated[str, typer.Option(
+        "--name", metavar="NAME", help="What that key is called (kid).")] = "",
+    device: Annotated[list[str] | None, typer.Option(
+        "--device", metavar="ID", help="Identity of an accelerator, with --key; may be repeated.",
+        show_default=False)] = None,
+    valid_s: Annotated[float, typer.Option(
+        "--valid-s", metavar="S", min=1, help="How long test evidence holds, seconds.")] = 3600.0,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535,
+                                      help="Port; 0 takes a free one.")] = 0,
+) -> int:
+    """Answer challenges with evidence, beside an engine, until interrupted.
+
+    Prints the URL that the fleet file names as the replica's evidence.
+    """
+    import asyncio
+    import time
+
+    from penstock.attest import nvidia as of_nvidia
+    from penstock.attest import signed
+
+    if nvidia == (private is not None):
+        raise InputError("--nvidia, --key: expected one of them")
+    make = of_nvidia.collect
+    if private is not None:
+        if not name or not device:
+            raise InputError("--key: stands alone; expected --name and --device beside it")
+        key, devices = _text(private), [signed.Device(one) for one in device]
+
+        def make(nonce: str) -> bytes:
+            return signed.sign(devices, nonce, time.time(), valid_s, key, name)
+
+        make("00" * 16)  # a key that cannot sign is told of now
     try:
-        if len(bytes.fromhex(nonce)) < 16:
-            raise ValueError
-    except ValueError:
-        raise InputError(f"--nonce: expected at least 16 bytes in hexadecimal digits, found "
-                         f"{nonce[:60]!r}") from None
+        asyncio.run(_serve(make, host, port))
+    except ImportError as error:
+        raise InputError("serve needs aiohttp, which the extra 'serve' brings: pip install "
+                         "'penstock[serve]'") from error
+    return OK
+
+
+async def _serve(make: "Callable[[str], bytes]", host: str, port: int) -> None:
+    import sys
+
+    from penstock.cli.console import note
+    from penstock.engine.http import stop_signal
+    from penstock.engine.live.evidence_agent import agent
+
+    stopped = stop_signal()
+    async with agent(make, host, port, note) as url:
+        sys.stdout.write(f"evidence {url}\n")
+        sys.stdout.flush()
+        await stopped.wait()
+
+
+def _check_nonce(nonce: str) -> None:
+    from penstock.attest.values import check_nonce_text
+
+    try:
+        check_nonce_text(nonce)
+    except InputError as error:
+        raise InputError(f"--nonce: {error}") from None
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -39,6 +39,14 @@ def confidential_rows(fleet: Fleet, requests: RequestTable | Workload) -> BoolCo
     return mask
 
 
+def told_share(fleet: Fleet, service_class: str, share: float | None) -> float | None:
+    """A class's attainment as it may be told: rounded down where any of its requests may be
+    confidential."""
+    if fleet.service_class(service_class).confidential or fleet.gateway.confidential_tenants:
+        return share_at_least(share)
+    return share
+
+
 def shown(fleet: Fleet, result: SimulationResult) -> Shown:
     """A result as it may be shown."""
     usage = Usage(result.busy_s, cost_per_hour(fleet), range(len(result.busy_s)))

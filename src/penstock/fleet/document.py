@@ -296,5 +296,5 @@ class FleetDocument(Section):
         "How `penstock serve` judges the evidence of replicas in confidential mode.",
         {"verifier": "nvidia", "keys": "trusted-keys.json"})
     disclosure: DisclosureSection = described(
-        "What run files and metrics say of confidential requests.", {"least_count": 100},
+        "How far figures of confidential requests are rounded.", {"least_count": 100},
         default=DisclosureSection.model_construct())

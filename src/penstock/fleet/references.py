@@ -54,8 +54,8 @@ def reference_problems(document: FleetDocument, catalog: Catalog, *,
         yield from _slo_problems(("service_classes", i, "slo"), service_class)
     yield from _traffic_problems(document, names)
     yield from _group_problems(document, names, to_plan)
-    yield from _residency_problems(document, names)
     yield from attestation_problems(document, catalog)
+    yield from _residency_problems(document, names)
     yield from _policy_problems(document)
     yield from _plan_problems(document)
     if document.gateway is not None:

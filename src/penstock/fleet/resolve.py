@@ -49,9 +49,9 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         engine=engine, run=RunOptions(**document.run.given()),
         catalog=document.catalog and files.find(document.catalog, ("catalog",)),
         gateway=resolve_gateway(document.gateway, have.models, files),
-        residency=resolve_residency(document.residency, have),
         attestation=resolve_rules(document.attestation, files),
-        disclosure=Disclosure(**document.disclosure.given()))
+        disclosure=Disclosure(**document.disclosure.given()),
+        residency=resolve_residency(document.residency, have))
     for problem in _prompt_problems(fleet):
         raise PlacedError(*problem)
     return fleet

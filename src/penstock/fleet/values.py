@@ -236,9 +236,9 @@ class Fleet:
     run: RunOptions = RunOptions()
     catalog: str | None = None
     gateway: GatewayOptions = NO_GATEWAY_OPTIONS
-    residency: tuple[DevicePool, ...] = ()
     attestation: Rules | None = None
     disclosure: Disclosure = USUAL
+    residency: tuple[DevicePool, ...] = ()
 
     def pool(self, accelerator: str) -> AcceleratorPool:
         """The pool of that name."""

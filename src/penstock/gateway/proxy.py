@@ -66,8 +66,8 @@ class Proxy:
                  confidential: ConfidentialCounts, log: DecisionLog | None = None,
                  turns: Turns | None = None) -> None:
         self._chooser = chooser
-        self._turns = turns
         self._confidential = confidential
+        self._turns = turns
         self._outlook = outlook
         self._session = session
         self._metrics = metrics
@@ -131,8 +131,6 @@ class Proxy:
         request = exchange.request = await self._outlook.request(
             exchange.number, exchange.begun_s, exchange.ask)
         turns = self._turns
-        if turns is not None:
-            exchange.decision.rejected.update(turns.unfit(exchange.ask))
         # An engine that has its model at hand goes before those that would have to take turns.
         if turns is not None and turns.able(exchange.ask) and not self._chooser.has_engine(
                 exchange.ask, self._clock()):

@@ -100,7 +100,7 @@ class Gateway:
                  on_bug: Callable[[str], None], log: DecisionLog | None = None,
                  turns: Turns | None = None) -> None:
         self._routed = _routed(fleet)
-        self._residency = fleet.residency
+        self._residency = (fleet.residency, fleet.residency and fleet.attestation)
         self._turns = turns
         self._front = front
         self.engines = Engines(facts_of(fleet))
@@ -111,7 +111,7 @@ class Gateway:
         self._metrics = GatewayMetrics(self._confidential)
         self._metrics.add(TenantMetrics(front))
         if turns is not None:
-            self._metrics.add(TurnsMetrics(turns))
+            self._metrics.add(TurnsMetrics(turns, self._confidential))
         self._tally = Tally(front.offer.classes.values())
         self._chooser = Chooser(self.engines, router)
         self._proxy = Proxy(self._chooser, outlook, session, self._metrics, self._tally, tracing,
@@ -144,8 +144,9 @@ class Gateway:
         facts = facts_of(fleet)
         if not facts and self._turns is None:
             raise InputError("replicas: none has endpoints any more")
-        if fleet.residency != self._residency:
-            raise InputError("residency: is different; that takes a restart of the gateway")
+        if (fleet.residency, fleet.residency and fleet.attestation) != self._residency:
+            raise InputError("residency, or how its devices are attested, is different; that takes "
+                             "a restart of the gateway")
         house = house_of(fleet, self._limits)
         check_rules(fleet.attestation)
         self._front.adopt(house)
@@ -264,8 +265,12 @@ async def taking_turns(fleet: Fleet, session: aiohttp.ClientSession, folder: Pat
     try:
         for driver in drivers:
             await driver.recover()
-        async with _background([driver.watch for driver in drivers], note):
-            yield Turns(list(zip(fleet.residency, drivers, strict=True)))
+        turns = Turns(list(zip(fleet.residency, drivers, strict=True)), time.time)
+        evidence = EvidenceWatcher(list(turns.engines), fleet.attestation, session, time.time,
+                                   time.monotonic, note)
+        await evidence.look()
+        async with _background([evidence.run, *(driver.watch for driver in drivers)], note):
+            yield turns
     finally:
         await asyncio.gather(*(driver.close() for driver in drivers))
 

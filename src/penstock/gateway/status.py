@@ -20,9 +20,9 @@ def status_document(engines: Engines, room: WaitingRoom, tally: Tally,
                     confidential: ConfidentialCounts, front: Front, turns: Turns | None,
                     now_s: float, wall_s: float) -> dict[str, Any]:
     """The document of /v1/penstock/status. Counts that may be of confidential requests are padded,
-    and those requests are in no figure but the section ``confidential``; none takes turns."""
+    and those requests are in no figure but the section ``confidential``."""
     pad = confidential.disclosure.count if discreet(engines) else int
-    pools = {} if turns is None else {"pools": turns.document()}
+    pools = {} if turns is None else {"pools": turns.document(confidential.disclosure)}
     return {**pools,
             "engines": [_engine(one, confidential.disclosure, now_s, wall_s) for one in engines],
             "num_in_flight": pad(room.num_in_flight), "num_waiting": pad(room.num_waiting),

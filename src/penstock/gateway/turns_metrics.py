@@ -7,18 +7,20 @@ from prometheus_client.registry import Collector
 
 from penstock.engine.live.residency.driver import ResidencyDriver
 from penstock.fleet.values_residency import DevicePool
+from penstock.gateway.confidential import ConfidentialCounts
 from penstock.gateway.turns import Turns
 
 
 class TurnsMetrics(Collector):
-    """Reads the pools whenever it is asked."""
+    """Reads the pools whenever it is asked; those that may be told."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, confidential: ConfidentialCounts) -> None:
         self._turns = turns
+        self._confidential = confidential
 
     def collect(self) -> Iterator[Metric]:
         """The series of every pool."""
-        pools = self._turns.pools
+        pools = self._turns.told(self._confidential.disclosure)
         yield from _of_devices(pools)
         yield from _of_models(pools)
 

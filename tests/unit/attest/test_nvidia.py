@@ -58,9 +58,9 @@ def test_several_gpus_are_judged_each(nras: Nras) -> None:
     bad = nras.device("2", dbgstat="enabled")
     with pytest.raises(EvidenceError, match="of GPU-1 that dbgstat is 'enabled'"):
         judged(nras, nras.bundle(nras.device("1"), bad), both)
-    with pytest.raises(EvidenceError, match="lacks device 2"):
+    with pytest.raises(EvidenceError, match="lacks device '2'"):
         judged(nras, nras.bundle(nras.device("1")), both)
-    with pytest.raises(EvidenceError, match="another device, 2"):
+    with pytest.raises(EvidenceError, match="another device, '2'"):
         judged(nras, nras.bundle(nras.device("1"), nras.device("2")), Challenge(NONCE, ("1",)))
 
 
@@ -103,7 +103,7 @@ def test_a_claim_that_is_absent_is_no_claim(nras: Nras, claim: str) -> None:
     ("iss", "https://nras.example", "was not issued by https://nras.attestation"),
     ("exp", int(NOW_S) - 11, "expired 12 s ago"), ("exp", "soon", "no time in exp|is no signed"),
     ("nbf", int(NOW_S) + 100, "begins to hold only in 99 s"),
-    ("ueid", "7", "another device, 7")])
+    ("ueid", "7", "another device, '7'")])
 def test_a_device_that_is_not_as_it_must_be_is_refused(nras: Nras, claim: str, found: object,
                                                        said: str) -> None:
     with pytest.raises(EvidenceError, match=said):

@@ -34,7 +34,7 @@ def test_sound_evidence_is_believed_until_the_first_of_its_ends(signer: Signer) 
 @pytest.mark.parametrize(("device", "said"), [
     (Device("GPU-1", mode="off"), "in mode 'off', not confidential"),
     (Device("GPU-1", debug="enabled"), "debug of 'GPU-1' is 'enabled', not disabled"),
-    (Device("GPU-2"), "is of another device, GPU-2"),
+    (Device("GPU-2"), "is of another device, 'GPU-2'"),
     (Device("GPU-1", measurements={"vbios": "1"}), "vbios is '1'; expected one of 2, 3"),
     (Device("GPU-1"), "vbios is null")])
 def test_a_device_that_is_not_as_it_must_be_is_refused(signer: Signer, device: Device,
@@ -49,8 +49,8 @@ def test_a_measurement_that_is_pinned_may_be_any_of_its_values(signer: Signer) -
 
 
 @pytest.mark.parametrize(("devices", "asked", "said"), [
-    (["GPU-1"], ("GPU-1", "GPU-2"), "lacks device GPU-2"),
-    (["GPU-1", "GPU-2"], ("GPU-1",), "another device, GPU-2"),
+    (["GPU-1"], ("GPU-1", "GPU-2"), "lacks device 'GPU-2'"),
+    (["GPU-1", "GPU-2"], ("GPU-1",), "another device, 'GPU-2'"),
     (["GPU-1", "GPU-1"], ("GPU-1",), "names a device twice"), ([], ("GPU-1",), "lacks device")])
 def test_it_must_be_of_all_devices_of_the_replica_and_of_no_other(
         signer: Signer, devices: list[str], asked: tuple[str, ...], said: str) -> None:

@@ -100,7 +100,7 @@ def test_a_site_s_standing_is_what_its_evidence_shows_now(tmp_path) -> None:
             for number, one in standing(site, 1050.0).items()} == {0: 1100.0, 1: 1100.0}
     assert standing(site, 1112.0)[0].doubt == "its evidence expired 12 s ago"
     evidence.write_bytes(signer.sign("A", "C", now_s=1000.0))
-    assert standing(site, 1000.0)[1].doubt == "its evidence is of another device, C"
+    assert standing(site, 1000.0)[1].doubt == "its evidence is of another device, 'C'"
     evidence.unlink()
     assert "cannot be had" in standing(site, time.time())[0].doubt
 

@@ -17,10 +17,11 @@ from aiohttp import web
 import odd_engines as odd
 from evidence import NONCE, NOW_S, Nras, Signer
 from penstock.attest.signed import Device
-from penstock.attest.values import Rules
+from penstock.attest.values import Challenge, Rules
 from penstock.core.attestation import barrier
 from penstock.core.errors import InputError
 from penstock.engine.live.evidence import EvidenceWatcher
+from penstock.engine.live.evidence_agent import agent
 from penstock.engine.live.state import EngineFacts, EngineState, EvidencePlace
 from penstock.fleet.load import parse_fleet
 from small_fleet import FLEET
@@ -137,7 +138,7 @@ def test_an_agent_that_is_silent_leaves_what_was_shown_until_it_ends(signer) -> 
 @pytest.mark.parametrize(("device", "said"), [
     (Device("GPU-1", debug="enabled"), "debug of 'GPU-1' is 'enabled'"),
     (Device("GPU-1", mode="devtools"), "mode 'devtools', not confidential"),
-    (Device("GPU-7"), "is of another device, GPU-7")])
+    (Device("GPU-7"), "is of another device, 'GPU-7'")])
 def test_bad_evidence_takes_away_at_once_what_was_shown_before(signer, device, said) -> None:
     rules = Rules("test", str(signer.keys_path), renew_s=10.0)
 
@@ -260,4 +261,28 @@ def test_a_fleet_s_engines_are_asked_once_for_a_person(signer, tmp_path) -> None
     first, second = asyncio.run(standing(fleet))
     assert first == ("http://a", None)
     assert second[0] == "http://b"
-    assert "is of another device, GPU-1" in str(second[1])
+    assert "is of another device, 'GPU-1'" in str(second[1])
+
+
+@pytest.mark.parametrize(("query", "status", "said"), [
+    ({"nonce": "ab" * 32}, 200, "penstock-test-evidence-1"), ({}, 400, "expected 16 to 64 bytes"),
+    ({"nonce": "xy" * 32}, 400, "hexadecimal"), ({"nonce": "ab" * 65}, 400, "16 to 64"),
+    ({"nonce": "fa" * 16}, 503, "no hardware today")])
+def test_the_agent_answers_challenges_and_says_what_is_none(signer, query, status, said) -> None:
+    def make(nonce):
+        if nonce == "fa" * 16:
+            raise InputError("no hardware today")
+        return signer.sign("GPU-1", nonce=nonce, now_s=time.time())
+
+    async def run():
+        async with agent(make, "127.0.0.1", 0, bugs.append) as url, \
+                aiohttp.ClientSession() as session, session.get(url, params=query) as answer:
+            return answer.status, await answer.text()
+
+    bugs: list[str] = []
+    found, text = asyncio.run(run())
+    assert (found, bugs) == (status, [])
+    assert said in text
+    if status == 200:
+        assert signer.verifier().verify(text.encode(), Challenge("ab" * 32, ("GPU-1",)),
+                                        time.time())

@@ -174,7 +174,7 @@ def test_confidential_requests_go_to_confidential_devices_only(tmp_path) -> None
         async with gateway(fleet_of([process()], MODELS[:1]), tmp_path) as client:
             status, document, _ = await ask(client, MODELS[0], penstock={"confidential": True})
             assert status == 400, document
-            assert "no engine" in document["error"]["message"]
+            assert "does not run in confidential mode" in document["error"]["message"]
 
     asyncio.run(run())
 

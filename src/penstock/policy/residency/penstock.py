@@ -264,7 +264,8 @@ class ValueRate:
     def _those_in_time(self, device: Device, model: int, most: int, now_s: float) -> Batch | None:
         """At most so many who would be in time among all that then runs on the device. With nobody
         to wait for, whoever is due first."""
-        beside = self._among(device, model)
+        beside = self._among(device, model, [self._careful(one)
+                                             for one in range(len(self._models))])
         ahead = outlook(self._queues.line(model), now_s, self._paces[model], 0.0,
                         most * self._options.max_batches)
         first, num = first_batch(ahead, 0, now_s, beside, most)
@@ -274,15 +275,16 @@ class ValueRate:
             first, num = 0, 1
         requests = self._queues.take(model, first, num)
         self._floor.pay(model, beside.per_request_s * num)
+        believed_s = self._among(device, model, [one.batch for one in self._models]).seconds(num)
         for request in requests:
-            self._joined[request.request_id] = now_s, beside.seconds(num)
+            self._joined[request.request_id] = now_s, believed_s
         return Batch(model, requests)
 
-    def _among(self, device: Device, model: int) -> BatchTime:
-        """How long requests take that join a resident: those that run make every step longer, and
-        the other residents' steps come between."""
-        own = self._careful(model)
-        between_s = sum(self._careful(other).seconds(one.num_running)
+    def _among(self, device: Device, model: int, times: Sequence[BatchTime]) -> BatchTime:
+        """How long requests take that join a resident, by what batches of each model take: those
+        that run make every step longer, and the other residents' steps come between."""
+        own = times[model]
+        between_s = sum(times[other].seconds(one.num_running)
                         for other, one in device.residents.items()
                         if other != model and one.num_running)
         return BatchTime(own.seconds(device.residents[model].num_running) + between_s,
@@ -290,10 +292,9 @@ class ValueRate:
 
     def _learn(self, batch: Batch, now_s: float) -> None:
         """Requests are over that had joined: what they took tells how good beliefs are."""
-        factor = self._batch_off.factor(batch.model) * (1.0 + self._options.margin)
-        for request in batch.requests:
-            since_s, believed_s = self._joined.pop(request.request_id)
-            self._batch_off.observe(batch.model, believed_s / factor, now_s - since_s)
+        joined = [self._joined.pop(request.request_id) for request in batch.requests]
+        self._batch_off.observe(batch.model, sum(believed_s for _, believed_s in joined),
+                                sum(now_s - since_s for since_s, _ in joined))
 
     def _make_way(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
         """Load the model that is worth most, or let residents run out for it."""
@@ -315,22 +316,30 @@ class ValueRate:
         choice = claimed or self._best(device, absent, now_s, now_s)
         if choice is None:
             return None
-        spared = [] if claimed else [
-            one for one in waiting if one in device.residents
-            and (own := self._best(device, [one], now_s, now_s)) and own.worth >= choice.worth]
+        spared = [] if claimed else [one for one in device.residents
+                                     if self._stay(device, one, now_s) >= choice.worth]
         return (self._load(device, choice.model, now_s, spared)
                 or self._empty(device, choice.model, spared, now_s))
 
+    def _stay(self, device: Device, model: int, now_s: float) -> float:
+        """Answers in time per second of a resident: of those who wait, or as many as run over how
+        long they stay (Little's law), which is how fast they come if nobody has to wait."""
+        running = device.residents[model].num_running
+        flow = running / self._careful(model).seconds(running) if running else 0.0
+        own = self._best(device, [model], now_s, now_s) if self._queues.line(model) else None
+        return flow if own is None else max(flow, own.worth)
+
     def _empty(self, device: Device, model: int, spared: Sequence[int],
                now_s: float) -> Action | None:
-        """Residents that run requests take no more, so that a model can have their memory."""
+        """Residents that run requests take no more, so that a model can have their memory; those
+        worth more do not, and all that is done is to read the model ahead."""
         leaving = leavers(device, model, now_s, self._sparing(spared),
                           device.models[model].request_bytes)
         if leaving is None or any(one in spared for one in leaving):
             if len(device.idle) < len(device.residents):  # look again when requests have ended
                 self._looked_ahead.add(device.index)
-            return None
-        self._drains.begin(device, model, leaving)
+        else:
+            self._drains.begin(device, model, leaving)
         return self._read_ahead(device, model)
 
     def _read_ahead(self, device: Device, model: int) -> Prefetch | None:

@@ -63,10 +63,10 @@ class Residents:
     """The schedulers of a device's resident models, which take turns.
 
     While several have work, each runs ``turn_steps`` steps in its turn, in a circle; who was just
-    loaded is next. One step is fairest to the pace of tokens; more make fewer events and, for
-    residents that only decode, change when a request ends by no more than a turn of each other
-    resident. A resident that works alone jumps over its steady steps. Moments are whole
-    picoseconds, so a device with one resident does exactly what ``SimReplica`` does in a cluster.
+    loaded is next. One step is fairest to the pace of tokens; more make fewer events and move the
+    ends of requests by little. A resident that works alone jumps over its steady steps. Moments
+    are whole picoseconds, so a device with one resident does exactly what ``SimReplica`` does in a
+    cluster.
 
     ``requests`` and ``output_tokens`` are those of the whole run, by request id.
     """
@@ -82,7 +82,8 @@ class Residents:
         self._lengths = [HistoryLengths() for _ in specs]
         self._recorders: dict[int, ReplicaRecorder] = {}
         self._replicas: dict[int, SimReplica] = {}
-        self._turns: deque[int] = deque()
+        self._circle: deque[int] = deque()  # at its head is whose turn it is
+        self._steps_left = turn_steps  # of that turn
         self._running = -1  # the model whose steps run
         self._alone = False
         self._refused: list[Over] = []
@@ -103,14 +104,16 @@ class Residents:
         recorder = self._recorders.setdefault(model, ReplicaRecorder(_SAMPLE_PS))
         self._replicas[model] = SimReplica(model, scheduler, StepClock(spec.step_time),
                                            Oracle(self._outputs), recorder)
-        self._turns.appendleft(model)
+        self._circle.insert(1, model)
 
     def drop(self, models: Sequence[int]) -> None:
         """Residents without requests go."""
         for model in models:
             assert not self._replicas[model].scheduler.has_work(), f"model {model} has requests"
             del self._replicas[model]
-            self._turns.remove(model)
+            if self._circle[0] == model:
+                self._next_turn()
+            self._circle.remove(model)
 
     def begin(self, model: int, request_ids: Sequence[int], now_s: float) -> None:
         """Requests join a resident. They are computed from the next ``resume`` on."""
@@ -129,21 +132,26 @@ class Residents:
         model, self._running = self._running, -1
         replica = self._replicas[model]
         self._now_ps = replica.end_ps
-        return Over(model, replica.finish())
+        num_steps = replica.recorder.num_steps
+        finished = replica.finish()
+        self._steps_left -= replica.recorder.num_steps - num_steps
+        if self._steps_left <= 0:
+            self._next_turn()
+        return Over(model, finished)
 
     def resume(self, now_s: float) -> list[Over]:
         """Begin the next steps, if none run; who was refused or given up."""
         now_ps = self._advance(now_s)
         gone, self._refused = self._refused, []
         if self._running < 0:
-            for _ in range(len(self._turns)):
-                model = self._turns[0]
-                self._turns.rotate(-1)
+            for _ in range(len(self._circle)):
+                model = self._circle[0]
                 begun = self._begin_steps(model, now_ps)
                 gone += self._given_up(model)
                 if begun:
                     self._running = model
                     break
+                self._next_turn()
         return gone
 
     def _begin_steps(self, model: int, now_ps: int) -> bool:
@@ -152,7 +160,11 @@ class Residents:
             return False
         self._alone = not any(other.scheduler.has_work() for other in self._replicas.values()
                               if other is not replica)
-        return replica.begin(now_ps, UNBOUNDED if self._alone else self._turn_steps)
+        return replica.begin(now_ps, UNBOUNDED if self._alone else self._steps_left)
+
+    def _next_turn(self) -> None:
+        self._circle.rotate(-1)
+        self._steps_left = self._turn_steps
 
     def _given_up(self, model: int) -> list[Over]:
         shed, self._replicas[model].shed = self._replicas[model].shed, []
