@@ -10,16 +10,19 @@ _HUBER = 1.345
 _MAX_ROUNDS = 30
 
 
-def fit_nonnegative(design: Floats, seconds: Floats) -> list[float]:
-    """Coefficients >= 0 that minimise a Huber loss of design @ c / seconds - 1.
+def fit_nonnegative(design: Floats, seconds: Floats, scale_s: Floats | None = None, *,
+                    huber: float = _HUBER) -> list[float]:
+    """Coefficients >= 0 that minimise a Huber loss of (design @ c - seconds) / scale_s.
 
-    ``design`` has one row per step and one column per coefficient. Iteratively reweighted
-    non-negative least squares; deterministic.
+    ``design`` has one row per step and one column per coefficient. Without ``scale_s`` errors are
+    relative to ``seconds``. Iteratively reweighted non-negative least squares; deterministic.
     """
     from scipy.optimize import nnls  # type: ignore[import-untyped]
 
+    scale_s = seconds if scale_s is None else scale_s
+    wanted = seconds / scale_s
     # Relative errors, then columns of equal length: token^2 and constants differ by 10^9.
-    relative = design / seconds[:, None]
+    relative = design / scale_s[:, None]
     lengths = np.linalg.norm(relative, axis=0)
     lengths[lengths == 0.0] = 1.0
     scaled = relative / lengths
@@ -28,17 +31,17 @@ def fit_nonnegative(design: Floats, seconds: Floats) -> list[float]:
     for _ in range(_MAX_ROUNDS):
         root = np.sqrt(weights)
         found_before = found
-        found, _ = nnls(scaled * root[:, None], root)
+        found, _ = nnls(scaled * root[:, None], root * wanted)
         if np.allclose(found, found_before, rtol=1e-7, atol=1e-12):
             break
-        weights = _huber_weights(scaled @ found - 1.0)
+        weights = _huber_weights(scaled @ found - wanted, huber)
     return [float(value) for value in found / lengths]
 
 
-def _huber_weights(errors: Floats) -> Floats:
+def _huber_weights(errors: Floats, huber: float) -> Floats:
     # Median absolute deviation scaled to a normal's standard deviation.
     scale = max(1.4826 * float(np.median(np.abs(errors))), 1e-6)
-    beyond = np.maximum(np.abs(errors) / (_HUBER * scale), 1.0)
+    beyond = np.maximum(np.abs(errors) / (huber * scale), 1.0)
     return np.asarray(1.0 / beyond)
 
 

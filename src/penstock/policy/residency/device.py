@@ -68,6 +68,11 @@ class Device:
         free = self.memory_bytes - held - self.models[model].size_bytes
         return min(self.models[model].max_batch, self._fitting(model, free))
 
+    @property
+    def idle(self) -> list[int]:
+        """Residents that run nothing."""
+        return [model for model, one in self.residents.items() if not one.num_running]
+
     def _fitting(self, model: int, free_bytes: int) -> int:
         each = self.models[model].request_bytes
         if free_bytes < 0:
@@ -87,15 +92,19 @@ class Device:
             raise NotPossibleError(f"device {self.index} is already loading {self.loading}")
         if load.model in self.residents:
             raise NotPossibleError(f"model {load.model} is resident on device {self.index}")
-        for model in load.evict:
+        if not self.fits(load.model, load.evict):
+            raise NotPossibleError(f"model {load.model} does not fit on device {self.index}")
+        self.drop(load.evict)
+        self.loading, self.loading_until_s = load.model, until_s
+
+    def drop(self, models: Sequence[int]) -> None:
+        """Residents go. Raises NotPossibleError for those that run or are not there."""
+        for model in models:
             one = self.residents.get(model)
             if one is None or one.num_running:
                 raise NotPossibleError(f"model {model} runs, or is not on device {self.index}")
-        if not self.fits(load.model, load.evict):
-            raise NotPossibleError(f"model {load.model} does not fit on device {self.index}")
-        for model in load.evict:
+        for model in models:
             del self.residents[model]
-        self.loading, self.loading_until_s = load.model, until_s
 
     def end_load(self, now_s: float, *, loaded: bool) -> None:
         """The load is over; a failed one leaves its memory free."""

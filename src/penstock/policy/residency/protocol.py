@@ -27,6 +27,10 @@ class Residency(Protocol):
         """A load is over, one way or the other."""
         ...
 
+    def prefetched(self, device: Device, model: int, now_s: float) -> None:
+        """A model has been read into the host's memory."""
+        ...
+
     def ended(self, device: Device, batch: Batch, now_s: float, *, failed: bool) -> None:
         """Requests of a batch are over. Those of a failed one (out of memory) come back: the policy
         queues them again or sheds them."""

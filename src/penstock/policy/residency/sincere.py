@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
-from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from penstock.core.errors import InputError
@@ -34,14 +33,14 @@ class Strategy:
     partial: bool = False
 
 
-STRATEGIES: Mapping[str, Strategy] = MappingProxyType({
+STRATEGIES: Mapping[str, Strategy] = {
     "sincere-best-batch": Strategy("fixed"),
     "sincere-best-batch-timer": Strategy("fixed", timer=True),
     "sincere-select-batch-timer": Strategy("select", timer=True),
     "sincere-best-batch-partial-timer": Strategy("fixed", timer=True, partial=True),
     "sincere-best-batch-partial": Strategy("fixed", partial=True),
     "sincere-select-batch": Strategy("select"),
-})
+}
 """The four that were published and two that stand in the code but were not run."""
 
 
@@ -168,6 +167,8 @@ class Sincere:
             self._lose(NOT_LOADED)
         else:
             self._resident, self._resident_since_s = model, now_s
+
+    def prefetched(self, device: Device, model: int, now_s: float) -> None: ...
 
     def ended(self, device: Device, batch: Batch, now_s: float, *, failed: bool) -> None:
         """A batch that ran out of memory is gone, as it was in SINCERE's runs."""

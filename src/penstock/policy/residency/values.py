@@ -78,6 +78,12 @@ class Batch(NamedTuple):
     requests: tuple[Queued, ...]
 
 
+class Drop(NamedTuple):
+    """Take residents that run nothing off the device."""
+
+    models: tuple[int, ...]
+
+
 class Prefetch(NamedTuple):
     """Read a model into the host's memory, beside whatever runs."""
 
@@ -92,9 +98,11 @@ class Shed(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Nothing now. Ask again at ``until_s`` at the latest, sooner if anything arrives or ends."""
+    """Nothing now. Ask again at ``until_s`` at the latest, sooner if anything ends on the device
+    or, unless ``arrivals`` change nothing, arrives."""
 
     until_s: float = inf
+    arrivals: bool = True
 
 
-Action: TypeAlias = Load | Batch | Prefetch | Shed | Wait
+Action: TypeAlias = Load | Batch | Drop | Prefetch | Shed | Wait

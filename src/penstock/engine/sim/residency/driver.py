@@ -14,7 +14,7 @@ from penstock.engine.sim.residency.machine import Machine
 from penstock.engine.sim.residency.record import Recorder, ResidencyRun
 from penstock.policy.residency.device import Device, NotPossibleError
 from penstock.policy.residency.protocol import Residency
-from penstock.policy.residency.values import Batch, Load, Prefetch, Queued, Shed, Wait
+from penstock.policy.residency.values import Batch, Drop, Load, Prefetch, Queued, Shed, Wait
 
 _LOADED, _ENDED, _PREFETCHED, _WAKE = range(4)
 MOST_ACTIONS = 10_000
@@ -43,6 +43,7 @@ class ResidencySimulation:
         self._events: list[_Event] = []
         self._serial = 0
         self._wakes = [inf] * len(devices)
+        self._open = set(range(len(devices)))
         self._now_s = 0.0
 
     def run(self, requests: Sequence[Queued], until_s: float = inf) -> ResidencyRun:
@@ -60,13 +61,23 @@ class ResidencySimulation:
             self._now_s = min(event_s, arrival_s)
             if self._now_s >= until_s or self._now_s == inf:
                 return self._record.run(self._policy.num_waiting)
-            while self._events and self._events[0].at_s == self._now_s:
-                self._take(heappop(self._events))
+            asked = self._ends()
             while following < num_requests and requests[following].arrival_s == self._now_s:
                 self._policy.add(requests[following], self._now_s)
                 following += 1
-            for device in self._devices:
-                self._ask(device)
+                asked |= self._open
+            for index in sorted(asked):
+                self._ask(self._devices[index])
+
+    def _ends(self) -> set[int]:
+        """Take everything that ends now; the devices on which something did."""
+        ended: set[int] = set()
+        while self._events and self._events[0].at_s == self._now_s:
+            event = heappop(self._events)
+            self._take(event)
+            ended.add(event.device.index)
+        # What ends on one device may leave requests or memory to any other.
+        return ended | self._open if ended else ended
 
     def _take(self, event: _Event) -> None:
         device, now_s = event.device, self._now_s
@@ -81,6 +92,7 @@ class ResidencySimulation:
             self._policy.ended(device, batch, now_s, failed=event.failed)
         elif event.kind == _PREFETCHED:
             device.prefetching = None
+            self._policy.prefetched(device, event.model, now_s)
         elif self._wakes[device.index] == event.at_s:
             self._wakes[device.index] = inf
 
@@ -89,11 +101,14 @@ class ResidencySimulation:
             action = self._policy.next(device, self._now_s)
             if isinstance(action, Wait):
                 self._wake(device, action.until_s)
+                (self._open.add if action.arrivals else self._open.discard)(device.index)
                 return
             if isinstance(action, Batch):
                 self._begin_batch(device, action)
             elif isinstance(action, Load):
                 self._begin_load(device, action)
+            elif isinstance(action, Drop):
+                device.drop(action.models)
             elif isinstance(action, Shed):
                 self._record.shed(action, self._now_s)
             else:

@@ -1,0 +1,157 @@
+"""What was measured on a server that swaps models; ships with Penstock (data/sincere.yaml)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from penstock.core.errors import InputError, nearest
+from penstock.perf.loading.model import LoadingModel
+from penstock.perf.loading.store import loading_from
+from penstock.perf.loading.values import ConfidentialTerms, FirstLoad
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Mean and standard deviation of ``num`` durations; percentiles where they were kept."""
+
+    mean_s: float
+    sd_s: float
+    num: int = 0
+    p05_s: float | None = None
+    p50_s: float | None = None
+    p95_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTime:
+    """Seconds of a static batch of n requests: ``intercept_s + per_request_s * n``.
+
+    ``sd_s`` is the standard deviation of all residuals. They grow with the batch:
+    ``sd_per_request_s`` times n is that of a batch of n.
+    """
+
+    intercept_s: float
+    per_request_s: float
+    sd_s: float
+    sd_per_request_s: float
+    num: int
+
+    def seconds(self, batch_size: int) -> float:
+        """Mean time of such a batch."""
+        return self.intercept_s + self.per_request_s * batch_size
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """One model in one setting.
+
+    ``load`` is of swaps in service, the first of each run apart; ``profile_load`` and
+    ``profile_unload`` are what a profile of 20 loads in a row said beforehand. ``batch`` is of
+    batches in service, ``profile_batch_s`` the profile's mean seconds by batch size, the largest of
+    which is the last that fitted into memory.
+    """
+
+    size_bytes: int
+    load: Spread
+    profile_load: Spread
+    profile_unload: Spread
+    batch: BatchTime
+    profile_batch_s: Mapping[int, float]
+
+    @property
+    def largest_batch(self) -> int:
+        """The largest batch that the profile saw run."""
+        return max(self.profile_batch_s)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstOfRun:
+    """What the first load and the first batch of a run took; ``extra`` beyond the loading model
+    (whose page cache outlives runs) and beyond the fit of later batches."""
+
+    load: Spread
+    load_extra_s: float
+    load_extra_p95_s: float
+    batch_extra_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServingFacts:
+    """Loads and batches of one setting. ``first_of_run`` is by kind of strategy: ``partial`` for
+    those with a thread that looks for partial batches, ``other`` for the rest. The first load in
+    ``loading`` is that of the rest."""
+
+    name: str
+    source: str
+    confidential: bool
+    accelerator: str
+    page_cache_bytes: int
+    loading: LoadingModel
+    models: Mapping[str, ModelFacts]
+    first_of_run: Mapping[str, FirstOfRun]
+
+
+@dataclass(frozen=True, slots=True)
+class ComputePenalty:
+    """What confidential mode adds to a batch, the mean over models: by the fits in service, as a
+    constant and per request, and the profile's difference by batch size."""
+
+    intercept_s: float
+    per_request_s: float
+    profile_s: Mapping[int, float]
+
+
+def published_serving_names() -> tuple[str, ...]:
+    """Names of the settings that ship with Penstock."""
+    return tuple(_document()["settings"])
+
+
+def published_serving(name: str) -> ServingFacts:
+    """The facts of a setting. Raises InputError with the nearest name when there is none."""
+    document = _document()
+    settings = document["settings"]
+    if name not in settings:
+        raise InputError(f"serving facts {name!r} are not published{nearest(name, settings)}")
+    own = settings[name]
+    loading, page_cache_bytes = loading_from(document["loading"], "data/sincere.yaml: loading")
+    if page_cache_bytes is None:
+        raise InputError("data/sincere.yaml: loading: 'page_cache_bytes' is missing")
+    first = {kind: FirstOfRun(**{**one, "load": Spread(*one["load"])})
+             for kind, one in own["first_of_run"].items()}
+    other = first["other"]
+    loading = replace(loading, first=FirstLoad(other.load_extra_s, other.load_extra_p95_s))
+    return ServingFacts(
+        name, document["source"], own["confidential"], document["accelerator"], page_cache_bytes,
+        loading if own["confidential"] else replace(loading, confidential=None),
+        {model: _model(facts, document["size_bytes"][model])
+         for model, facts in own["models"].items()}, first)
+
+
+def confidential_terms() -> ConfidentialTerms:
+    """What confidential mode adds to a load, by the published fit."""
+    loading, _ = loading_from(_document()["loading"], "data/sincere.yaml: loading")
+    assert loading.confidential is not None
+    return loading.confidential
+
+
+def compute_penalty() -> ComputePenalty:
+    """What confidential mode adds to a batch."""
+    found = _document()["compute_penalty"]
+    return ComputePenalty(found["intercept_s"], found["per_request_s"], found["profile_s"])
+
+
+def _model(facts: Mapping[str, Any], size_bytes: int) -> ModelFacts:
+    return ModelFacts(size_bytes, Spread(*facts["load"]), Spread(*facts["profile_load"]),
+                      Spread(*facts["profile_unload"]), BatchTime(*facts["batch"]),
+                      facts["profile_batch_s"])
+
+
+@cache
+def _document() -> dict[str, Any]:
+    text = resources.files("penstock.perf").joinpath("data/sincere.yaml").read_text("utf-8")
+    document: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return document

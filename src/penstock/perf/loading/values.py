@@ -1,0 +1,67 @@
+"""Values of loading: where weights lie, how long a load takes, and what that rests on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+# Where a model's weights are, from far to near. ``host`` means staged on purpose in pinned memory;
+# what the page cache happens to hold of a file is on ``disk``, and read faster.
+Tier = Literal["disk", "host", "device"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadTime:
+    """Seconds of one load, its 95 % interval, its parts, and whether its size was in range.
+
+    ``parts`` has ``disk_s``, ``copy_s``, ``confidential_s``, ``fixed_s``, ``first_s`` and, taken
+    off their sum, ``hidden_s``: what reading and copying at the same time saves.
+    """
+
+    total_s: float
+    low_s: float
+    high_s: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+    source: str = ""
+    extrapolated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoadEvidence:
+    """Source of a loading model's numbers, how far off it is, and the sizes it was seen at.
+
+    ``mean_error`` and ``p95_error`` are of |predicted / measured - 1|; ``sd_s`` is the standard
+    deviation of measured - predicted. Outside of the sizes, the interval is twice as wide.
+    """
+
+    source: str
+    mean_error: float
+    p95_error: float
+    sd_s: float = 0.0
+    smallest_bytes: float = 0.0
+    largest_bytes: float = float("inf")
+
+    def covers(self, size_bytes: float) -> bool:
+        """Whether a model of this size lies within what was measured."""
+        return self.smallest_bytes <= size_bytes <= self.largest_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidentialTerms:
+    """What confidential computing adds to a load: seconds, and seconds per 10^9 bytes.
+
+    The driver encrypts what goes to the device through a bounce buffer (``copy_s_per_gb``). The
+    virtual machine's own disk goes through shared pages, too (``disk_s_per_gb``).
+    """
+
+    fixed_s: float = 0.0
+    copy_s_per_gb: float = 0.0
+    disk_s_per_gb: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FirstLoad:
+    """What the first load of a run takes beyond later ones: mean, and 95th percentile."""
+
+    extra_s: float = 0.0
+    extra_p95_s: float = 0.0

@@ -1,0 +1,71 @@
+"""What loads and batches are believed to take, corrected by what they took."""
+
+from collections.abc import Sequence
+from math import exp, log
+from typing import Protocol
+
+from penstock.policy.residency.values import BatchTime
+
+_LEARNING = 0.1
+_FURTHEST = log(4.0)  # one load that hung must not make all others look as bad
+
+
+class LoadBelief(Protocol):
+    """How long a load is believed to take, given what is believed to be where."""
+
+    def load_s(self, device: int, model: int) -> float:
+        """A load of a model that would begin now."""
+        ...
+
+    def prefetch_s(self, model: int) -> float:
+        """Reading a model into the host's memory; 0 where its load would be none the shorter."""
+        ...
+
+    def loaded(self, device: int, model: int) -> None:
+        """A load is over: the model passed through the host's memory."""
+        ...
+
+    def prefetched(self, model: int) -> None:
+        """The model was read into the host's memory."""
+        ...
+
+
+class LoadTable:
+    """A fixed time per model, wherever it comes from. Nothing is gained by reading ahead."""
+
+    def __init__(self, seconds: Sequence[float]) -> None:
+        self._seconds = seconds
+
+    def load_s(self, device: int, model: int) -> float:
+        return self._seconds[model]
+
+    def prefetch_s(self, model: int) -> float:
+        return 0.0
+
+    def loaded(self, device: int, model: int) -> None: ...
+
+    def prefetched(self, model: int) -> None: ...
+
+
+class Correction:
+    """A factor per model on what is believed, learnt from what was measured: a moving mean of the
+    logarithm of measured over believed, which an outlier moves little."""
+
+    def __init__(self, num_models: int) -> None:
+        self._log = [0.0] * num_models
+
+    def factor(self, model: int) -> float:
+        """By how much beliefs of a model are off."""
+        return exp(self._log[model])
+
+    def observe(self, model: int, believed_s: float, measured_s: float) -> None:
+        """``believed_s`` without the factor. Durations that are not positive teach nothing."""
+        if believed_s <= 0.0 or measured_s <= 0.0:
+            return
+        off = min(_FURTHEST, max(-_FURTHEST, log(measured_s / believed_s)))
+        self._log[model] += _LEARNING * (off - self._log[model])
+
+    def scaled(self, model: int, batch: BatchTime) -> BatchTime:
+        """A batch's time with the factor."""
+        factor = self.factor(model)
+        return BatchTime(batch.fixed_s * factor, batch.per_request_s * factor)

@@ -1,0 +1,259 @@
+"""Penstock's residency policy: go where a visit answers most requests in time per second, loads
+counted; load and read ahead beside compute; turn away at once who is too late whatever is done.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
+
+from penstock.core.errors import InputError
+from penstock.policy.residency.beliefs import Correction, LoadBelief
+from penstock.policy.residency.device import Device
+from penstock.policy.residency.evict import victims
+from penstock.policy.residency.fairness import Floor
+from penstock.policy.residency.queues import HOPELESS, Queues, Whereabouts
+from penstock.policy.residency.values import (
+    Action,
+    Batch,
+    BatchTime,
+    Drop,
+    HostedModel,
+    Load,
+    Prefetch,
+    Queued,
+    Shed,
+    Wait,
+)
+from penstock.policy.residency.visits import Pace, Visit, outlook, visits
+
+
+@dataclass(frozen=True, slots=True)
+class ResidencyOptions:
+    """``max_batches``: how many batches of a visit are looked at. ``horizon_s``: for how long
+    arrivals are expected to go on, in what a visit would bring. ``margin``: what batches are taken
+    to last beyond belief, as a share, before a deadline. ``shed``: whether the hopeless are turned
+    away. ``prefetch``: whether models are read ahead into the host's memory."""
+
+    max_batches: int = 8
+    horizon_s: float = 30.0
+    margin: float = 0.05
+    shed: bool = True
+    prefetch: bool = True
+
+    def __post_init__(self) -> None:
+        if self.max_batches < 1 or self.horizon_s < 0.0 or self.margin < 0.0:
+            raise InputError(f"max_batches {self.max_batches}, horizon_s {self.horizon_s:g}, "
+                             f"margin {self.margin:g}: expected at least 1, 0 and 0")
+
+
+class _Choice(NamedTuple):
+    """A model and the visit to it that is worth most."""
+
+    model: int
+    visit: Visit
+    worth: float
+
+
+class ValueRate:
+    """Serves ``models`` on any number of devices. ``loads`` is what loads are believed to take."""
+
+    def __init__(self, models: Sequence[HostedModel], loads: LoadBelief,
+                 options: ResidencyOptions = ResidencyOptions()) -> None:
+        self._models = models
+        self._loads = loads
+        self._options = options
+        self._queues = Queues(models)
+        self._where = Whereabouts()
+        self._paces = [Pace() for _ in models]
+        self._floor = Floor(models)
+        self._batch_off = Correction(len(models))
+        self._load_off = Correction(len(models))
+        self._loading: dict[int, tuple[float, float]] = {}
+        self._computing: dict[int, float] = {}
+        self._looked_ahead: set[int] = set()
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._queues)
+
+    def add(self, request: Queued, now_s: float) -> None:
+        self._queues.add(request)
+        self._paces[request.model].arrived(request, now_s)
+
+    def cancel(self, request_id: int) -> bool:
+        return self._queues.cancel(request_id)
+
+    def next(self, device: Device, now_s: float) -> Action:
+        self._where.see(device)
+        if device.computing is not None and device.index in self._looked_ahead:
+            return Wait(arrivals=False)
+        if (gone := self._queues.given_up() or self._hopeless(device, now_s)) is not None:
+            return gone
+        waiting = list(self._queues.waiting(now_s))
+        self._floor.pass_time(waiting, now_s, len(self._where))
+        action = self._serve(device, waiting, now_s) if device.computing is None else None
+        action = action or self._prepare(device, waiting, now_s)
+        if action is not None:
+            return action
+        if device.computing is not None:
+            self._looked_ahead.add(device.index)
+        return Wait(self._queues.retry_s(), arrivals=device.computing is None)
+
+    def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
+        self._looked_ahead.discard(device.index)
+        since_s, believed_s = self._loading.pop(device.index)
+        if not failed:
+            self._load_off.observe(model, believed_s, now_s - since_s)
+            self._loads.loaded(device.index, model)
+        self._queues.loaded(model, now_s, failed=failed)
+
+    def prefetched(self, device: Device, model: int, now_s: float) -> None:
+        self._looked_ahead.discard(device.index)
+        self._loads.prefetched(model)
+
+    def ended(self, device: Device, batch: Batch, now_s: float, *, failed: bool) -> None:
+        self._looked_ahead.discard(device.index)
+        since_s = self._computing.pop(device.index, now_s)
+        if not failed and not device.continuous:
+            believed_s = self._models[batch.model].batch.seconds(len(batch.requests))
+            self._batch_off.observe(batch.model, believed_s, now_s - since_s)
+        self._queues.ended(batch, failed=failed)
+
+    # ---- what is worth most
+
+    def _serve(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
+        """What an idle device does: a batch of a resident, or a load."""
+        models = [model for model in waiting
+                  if model in device.residents or (device.loading is None
+                                                   and self._wanted(device, model))]
+        choice = self._claimed(device, models, now_s) or self._best(device, models, now_s, now_s)
+        if choice is None:
+            return None
+        model, visit, _ = choice
+        if model not in device.residents:
+            return self._load(device, model, now_s)
+        if device.room(model) < 1:
+            others = [other for other in device.idle if other != model]
+            return Drop((min(others, key=lambda one: self._keep(device, one, now_s)),)) \
+                if others else None
+        self._computing[device.index] = now_s
+        self._floor.pay(model, self._batch(model).seconds(visit.num))
+        return Batch(model, self._queues.take(model, visit.first, visit.num))
+
+    def _prepare(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
+        """What is done beside compute: the next model is loaded if memory allows, or read ahead."""
+        if device.loading is not None:
+            return None
+        free_s = device.computing_until_s if device.computing is not None else now_s
+        absent = [model for model in waiting if model not in device.residents
+                  and self._wanted(device, model)]
+        choice = self._best(device, absent, now_s, max(now_s, free_s))
+        if choice is None:
+            return None
+        least = [model for model in waiting if model in device.residents
+                 and (own := self._best(device, [model], now_s, max(now_s, free_s)))
+                 and own.worth >= choice.worth]
+        if device.computing is not None and (
+                load := self._load(device, choice.model, now_s, spared=least)) is not None:
+            return load
+        if (self._options.prefetch and device.prefetching is None
+                and self._loads.prefetch_s(choice.model) > 0.0):
+            self._looked_ahead.add(device.index)
+            return Prefetch(choice.model)
+        return None
+
+    def _claimed(self, device: Device, models: Sequence[int], now_s: float) -> _Choice | None:
+        """The best visit among models whose floor pays for a visit of one batch."""
+        claims = [model for model in models if self._floor.covers(model, (
+            self._start_s(device, model, now_s, now_s) - now_s
+            + self._batch(model).seconds(min(self._most(device, model),
+                                             len(self._queues.line(model))))))]
+        return self._best(device, claims, now_s, now_s) if claims else None
+
+    def _best(self, device: Device, models: Sequence[int], now_s: float,
+              free_s: float) -> _Choice | None:
+        """Of these models, the one whose visit answers most in time per second from ``free_s``,
+        when the device is free; loads may begin now."""
+        bounds = sorted((-self._bound(device, model, now_s, free_s), model) for model in models)
+        best: _Choice | None = None
+        for bound, model in bounds:
+            if best is not None and -bound <= best.worth:
+                break
+            start_s = self._start_s(device, model, now_s, free_s)
+            most = self._most(device, model)
+            ahead = outlook(self._queues.line(model), now_s, self._paces[model],
+                            self._options.horizon_s, most * self._options.max_batches)
+            for visit in visits(ahead, start_s, self._careful(model), most,
+                                self._options.max_batches):
+                worth = visit.rate(free_s)
+                if best is None or worth > best.worth:
+                    best = _Choice(model, visit, worth)
+        return best
+
+    def _bound(self, device: Device, model: int, now_s: float, free_s: float) -> float:
+        """No visit can be worth more: all who wait and are expected, at once."""
+        num = len(self._queues.line(model)) + int(
+            self._paces[model].rate_per_s(now_s) * self._options.horizon_s)
+        start_s = self._start_s(device, model, now_s, free_s)
+        return num / max(start_s - free_s + self._careful(model).seconds(num), 1e-9)
+
+    def _start_s(self, device: Device, model: int, now_s: float, free_s: float) -> float:
+        if model in device.residents:
+            return free_s
+        return max(free_s, now_s + self._load_seconds(device, model))
+
+    def _most(self, device: Device, model: int) -> int:
+        most = self._queues.most(model)
+        if model in device.residents and device.computing is None:
+            return max(1, min(device.room(model), most))
+        return max(1, min(device.most_beside(model, ()), most))
+
+    def _wanted(self, device: Device, model: int) -> bool:
+        """Whether more wait for a model than the other devices that hold it take at once."""
+        others = self._where.elsewhere(device, model)
+        return not others or len(self._queues.line(model)) > others * self._queues.most(model)
+
+    # ---- loads, and who is too late
+
+    def _load(self, device: Device, model: int, now_s: float,
+              spared: Sequence[int] = ()) -> Load | None:
+        def keep(device: Device, one: int, now_s: float) -> float:
+            return inf if one in spared else self._keep(device, one, now_s)
+
+        evict = victims(device, model, now_s, keep, device.models[model].request_bytes)
+        if evict is None or any(one in spared for one in evict):
+            return None
+        believed_s = self._loads.load_s(device.index, model)
+        self._loading[device.index] = (now_s, believed_s)
+        self._floor.pay(model, believed_s)
+        return Load(model, evict)
+
+    def _keep(self, device: Device, model: int, now_s: float) -> float:
+        """Requests that would wait for a model to be loaded again, per byte that it holds."""
+        return (self._paces[model].rate_per_s(now_s) * self._load_seconds(device, model)
+                / (self._models[model].size_bytes + 1))
+
+    def _hopeless(self, device: Device, now_s: float) -> Shed | None:
+        if not self._options.shed:
+            return None
+        for model in self._queues.waiting(now_s):
+            start_s = now_s
+            if model not in device.residents and device.loading != model:
+                if self._where.elsewhere(device, model):
+                    continue
+                start_s += self._load_seconds(device, model)
+            late = self._queues.late(model, start_s + self._batch(model).seconds(1))
+            if late:
+                return Shed(self._queues.take(model, 0, late), HOPELESS)
+        return None
+
+    def _load_seconds(self, device: Device, model: int) -> float:
+        return self._loads.load_s(device.index, model) * self._load_off.factor(model)
+
+    def _batch(self, model: int) -> BatchTime:
+        return self._batch_off.scaled(model, self._models[model].batch)
+
+    def _careful(self, model: int) -> BatchTime:
+        batch, margin = self._batch(model), 1.0 + self._options.margin
+        return BatchTime(batch.fixed_s * margin, batch.per_request_s * margin)
