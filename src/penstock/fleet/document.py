@@ -6,6 +6,7 @@ from pydantic import Field, Tag
 
 from penstock.fleet.document_gateway import GatewaySection
 from penstock.fleet.document_plan import PlanSection
+from penstock.fleet.document_residency import DevicePoolSection
 from penstock.fleet.document_schedule import ScheduleChoice
 from penstock.fleet.document_traffic import TrafficSection
 from penstock.fleet.fields import (
@@ -260,6 +261,9 @@ class FleetDocument(Section):
     replicas: list[ReplicaSection] | None = described(
         "Replicas that run now; left out, their number is found.",
         [{"model": "llama-3-8b", "accelerator": "a100-80gb", "count": 2}])
+    residency: list[DevicePoolSection] | None = described(
+        "Devices that several models take turns on.",
+        [{"name": "gpu", "models": [{"model": "llama-3-8b"}]}])
     sizing: SizingSection | None = described("How replicas are sized.", {"max_replicas": 16})
     variant: VariantSection | None = described(
         "The one kind of replica to size with: short for `sizing` with a single group.",

@@ -16,6 +16,7 @@ from penstock.fleet.gateway import resolve_gateway
 from penstock.fleet.groups import Resources, resolve_replicas, resolve_schedule, resolve_sizing
 from penstock.fleet.problems import PlacedError, Problem
 from penstock.fleet.references import catalog_model
+from penstock.fleet.residency import resolve_residency
 from penstock.fleet.traffic import longest_prompt, resolve_traffic
 from penstock.fleet.values import (
     AcceleratorPool,
@@ -44,7 +45,8 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         policies=_policies(document, engine),
         engine=engine, run=RunOptions(**document.run.given()),
         catalog=document.catalog and files.find(document.catalog, ("catalog",)),
-        gateway=resolve_gateway(document.gateway, have.models, files))
+        gateway=resolve_gateway(document.gateway, have.models, files),
+        residency=resolve_residency(document.residency, have))
     for problem in _prompt_problems(fleet):
         raise PlacedError(*problem)
     return fleet

@@ -11,6 +11,7 @@ from penstock.core.money import Price
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
+from penstock.fleet.values_residency import DevicePool
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 from penstock.workload.lengths import LengthDistribution
@@ -206,7 +207,8 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Everything that a fleet file says. ``replicas`` is empty where the fleet is to be sized."""
+    """Everything that a fleet file says. ``replicas`` is empty where the fleet is to be sized;
+    ``residency`` has the devices that models take turns on."""
 
     name: str
     accelerators: tuple[AcceleratorPool, ...]
@@ -221,6 +223,7 @@ class Fleet:
     run: RunOptions = RunOptions()
     catalog: str | None = None
     gateway: GatewayOptions = NO_GATEWAY_OPTIONS
+    residency: tuple[DevicePool, ...] = ()
 
     def pool(self, accelerator: str) -> AcceleratorPool:
         """The pool of that name."""

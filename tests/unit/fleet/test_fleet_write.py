@@ -66,6 +66,18 @@ gateway:
        tokens_per_minute: 100000, max_in_flight: 3,
        budget: {amount: 12.5, per: day, when_ledger_fails: serve}}
     - {name: guest}
+residency:
+  - {name: gpu, accelerator: a100-80gb, count: 2, memory_gib: 70.5, max_residents: 3,
+     batching: static, policy: sincere-best-batch, load_timeout_s: 90, load_attempts: 2,
+     set_apart_s: 5, max_queue: 7, models: [
+       {model: llama-3-8b, precision: bf16, size_gib: 20.25, request_gib: 0.1, max_batch: 9,
+        batch: {fixed_s: 1, per_request_s: 0.1}, load_s: 3, e2e_s: 40, min_share: 0.1,
+        engine: {kind: vllm, endpoints: ["http://127.0.0.1:1/", "http://127.0.0.1:2"],
+                 sleep_level: 2, served_as: small}}]}
+  - {models: [{model: llama-3-8b, precision: int8, engine: {
+        kind: process, command: [serve, "{port}"],
+        environment: {CUDA_VISIBLE_DEVICES: "{device}"}}}],
+     accelerator: l40s}
 """
 
 
@@ -145,8 +157,8 @@ def test_every_example_of_the_schema_is_valid_where_it_stands() -> None:
                 section.__pydantic_validator__.validate_assignment(
                     section.model_construct(), name, example)
     todo = [FleetDocument]
-    from penstock.fleet import document, document_traffic, fields
-    for module in (document, document_traffic, fields):
+    from penstock.fleet import document, document_residency, document_traffic, fields
+    for module in (document, document_residency, document_traffic, fields):
         todo += [value for value in vars(module).values()
                  if isinstance(value, type) and issubclass(value, fields.Section)]
     for section in todo:
