@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
+from penstock.perf.loading.host_loads import HostLoads
 from penstock.policy.residency.values import Batch, BatchTime
 
 
@@ -24,7 +28,7 @@ class Machine(Protocol):
         ...
 
     def prefetch(self, model: int, now_s: float) -> Took:
-        """Reading a model into the host's memory."""
+        """Reading a model into the host's memory, which begins now."""
         ...
 
     def batch(self, device: int, batch: Batch, now_s: float) -> Took:
@@ -33,24 +37,83 @@ class Machine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class MeanMachine:
-    """Every load takes its model's mean, the first of a device ``first_load_s`` of its model; every
-    batch, and what comes after it, a line in its size."""
+class BatchTruth:
+    """A model's batches: a line, and the standard deviation around it, which grows with the batch.
 
-    load_s: Sequence[float]
-    first_load_s: Sequence[float]
-    batches: Sequence[BatchTime]
-    after: BatchTime
-    seen: set[int]
+    Numbers are never drawn below ``least`` of the line.
+    """
+
+    line: BatchTime
+    sd_per_request_s: float = 0.0
+    least: float = 0.5
+
+
+class Variation:
+    """Draws around means. ``load_sd`` is a share of a load; both are normal, cut at two and a half
+    standard deviations. ``exact`` draws nothing."""
+
+    def __init__(self, rng: np.random.Generator | None, load_sd: float = 0.0) -> None:
+        self._rng = rng
+        self._load_sd = load_sd
+
+    def load(self, seconds: float) -> float:
+        """A load that takes ``seconds`` in the mean."""
+        if self._rng is None or not self._load_sd:
+            return seconds
+        return seconds * (1.0 + self._load_sd * self._normal())
+
+    def batch(self, truth: BatchTruth, num_requests: int) -> float:
+        """A batch of so many requests."""
+        seconds = truth.line.seconds(num_requests)
+        if self._rng is None or not truth.sd_per_request_s:
+            return seconds
+        off_s = truth.sd_per_request_s * num_requests * self._normal()
+        return max(truth.least * seconds, seconds + off_s)
+
+    def _normal(self) -> float:
+        assert self._rng is not None
+        return min(2.5, max(-2.5, float(self._rng.standard_normal())))
+
+
+class HostMachine:
+    """Devices of one host. Loads take what the host's memory and the loading model say, batches
+    their line. ``first_load_extra_s`` and ``first_batch_extra_s`` come on top of a device's first;
+    ``after`` is what a device is still taken for after a batch."""
+
+    def __init__(self, loads: HostLoads, batches: Sequence[BatchTruth], variation: Variation, *,
+                 after: BatchTime = BatchTime(0.0, 0.0), first_load_extra_s: float = 0.0,
+                 first_batch_extra_s: float = 0.0) -> None:
+        self._loads = loads
+        self._batches = batches
+        self._variation = variation
+        self._after = after
+        self._first_load_extra_s = first_load_extra_s
+        self._first_batch_extra_s = first_batch_extra_s
+        self._loaded: set[int] = set()
+        self._ran: set[int] = set()
+        self._reading: dict[int, float] = {}
 
     def load(self, device: int, model: int, now_s: float) -> Took:
-        first = device not in self.seen
-        self.seen.add(device)
-        return Took(self.first_load_s[model] if first else self.load_s[model])
+        """A load of a model that is being read ahead waits for what is left of that."""
+        rest_s = max(0.0, self._reading.pop(model, -inf) - now_s)
+        seconds = rest_s + self._variation.load(self._loads.load_s(device, model))
+        self._loads.loaded(device, model)
+        if device not in self._loaded:
+            self._loaded.add(device)
+            seconds += self._first_load_extra_s
+        return Took(seconds)
 
     def prefetch(self, model: int, now_s: float) -> Took:
-        return Took(0.0)
+        seconds = self._variation.load(self._loads.prefetch_s(model))
+        self._reading = {one: until_s for one, until_s in self._reading.items() if until_s > now_s}
+        self._reading[model] = now_s + seconds
+        self._loads.prefetched(model)
+        return Took(seconds)
 
     def batch(self, device: int, batch: Batch, now_s: float) -> Took:
         num = len(batch.requests)
-        return Took(self.batches[batch.model].seconds(num), after_s=self.after.seconds(num))
+        seconds = self._variation.batch(self._batches[batch.model], num)
+        if device not in self._ran:
+            self._ran.add(device)
+            seconds = max(0.1, seconds + self._first_batch_extra_s)
+        return Took(seconds, after_s=self._after.seconds(num))

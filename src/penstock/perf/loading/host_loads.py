@@ -1,0 +1,47 @@
+"""What the next load of each model would take on a host, by what went through its memory before."""
+
+from collections.abc import Sequence
+
+from penstock.perf.loading.host_memory import HostMemory
+from penstock.perf.loading.model import LoadingModel
+
+
+class HostLoads:
+    """Loads of models, named by their place, on the devices of one host.
+
+    Holds a page cache of its own, kept up by what it is told. Two engines on one host share one
+    object. ``num_loads`` by device tells first loads.
+    """
+
+    def __init__(self, names: Sequence[str], sizes_bytes: Sequence[int], loading: LoadingModel,
+                 memory: HostMemory) -> None:
+        self._names = names
+        self._sizes = sizes_bytes
+        self._loading = loading
+        self._memory = memory
+        self._seen: set[int] = set()
+
+    def load_s(self, device: int, model: int) -> float:
+        """A load that would begin now."""
+        size = self._sizes[model]
+        held = self._memory.held(self._names[model], size)
+        return self._loading.seconds(size, held.cached_bytes, pinned_bytes=held.pinned_bytes,
+                                     first=device not in self._seen)
+
+    def prefetch_s(self, model: int) -> float:
+        """Reading what is on disk into the page cache; 0 where all of it is there, or where the
+        cache could not hold the model."""
+        size = self._sizes[model]
+        held = self._memory.held(self._names[model], size)
+        if held.disk_bytes == 0 or size > self._memory.capacity_bytes - self._memory.staged_bytes:
+            return 0.0
+        return self._loading.stage(size, size - held.disk_bytes).total_s
+
+    def loaded(self, device: int, model: int) -> None:
+        """A load is over: its file went through the page cache."""
+        self._seen.add(device)
+        self._memory.read(self._names[model], self._sizes[model])
+
+    def prefetched(self, model: int) -> None:
+        """A file was read ahead."""
+        self._memory.read(self._names[model], self._sizes[model])
