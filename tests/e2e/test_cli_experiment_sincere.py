@@ -52,6 +52,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(folder, penstock) -> None:
 
 @pytest.mark.parametrize(("arguments", "said"), [
     (("--policies", "sincere-best"), "did you mean 'sincere-best-batch'"),
+    (("--policies", "edf:shed=2"), "expected true or false"),
     (("--patterns", "gamma,burst"), "--patterns: 'burst' is unknown"),
     (("--modes", "tee"), "--modes: 'tee' is unknown"), (("--rates", "4,x"), "--rates: 'x'"),
     (("--slas", "-3"), "--slas: '-3'"), (("--timers", "mine"), "--timers: 'mine'"),

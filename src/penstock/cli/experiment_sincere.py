@@ -26,7 +26,9 @@ def sincere(
              "with.")],
     policies: Annotated[str | None, typer.Option(
         "--policies", "--strategies", metavar="LIST", show_default=False,
-        help="Policies, parted by commas; default: the four published strategies.")] = None,
+        help="Policies, parted by commas, each with its settings after colons: "
+             "penstock,sincere-best-batch:overwrite=false:max_batch=64; default: the four "
+             "published strategies.")] = None,
     patterns: Annotated[str, typer.Option(
         "--patterns", metavar="LIST", help="Traffic patterns.")] = "gamma,bursty,ramp",
     rates: Annotated[str, typer.Option(
@@ -53,6 +55,12 @@ def sincere(
     residents: Annotated[int, typer.Option(
         "--residents", min=1, max=3, metavar="N",
         help="Models on the device at once, for policies that can use it.")] = 1,
+    weights: Annotated[str, typer.Option(
+        "--weights", metavar="fp32|bf16",
+        help="bf16 halves weights and loads; batches take as long as measured in fp32.")] = "fp32",
+    steady: Annotated[bool, typer.Option(
+        "--steady", help="Loads and batches take their means, without the measured spread.")]
+    = False,
     workers: Annotated[int, typer.Option(
         "--workers", min=1, max=256, metavar="N",
         help="Processes that run cells at the same time; the results are the same.")] = 1,
@@ -67,9 +75,8 @@ def sincere(
     DIR/report.html the same as plots.
     """
     from penstock.cli.console import note, print_json, print_tables, progress
-    from penstock.experiment.sincere.cells import POLICIES, PUBLISHED, Setup
+    from penstock.experiment.sincere.cells import MODES, PUBLISHED, TIMERS, WEIGHTS, Setup
     from penstock.experiment.sincere.grid import Axes, cells, documents, rows, summary
-    from penstock.experiment.sincere.testbed import MODES, TIMERS
     from penstock.report.files import write_summary
     from penstock.report.rows import write_rows
     from penstock.report.swap_grid import swap_grid_tables
@@ -77,11 +84,12 @@ def sincere(
     from penstock.workload.patterns import PATTERNS
 
     axes = Axes(
-        _names("--policies", policies, POLICIES) if policies is not None else PUBLISHED,
+        _policies(policies) if policies is not None else PUBLISHED,
         _names("--patterns", patterns, PATTERNS), _numbers("--rates", rates),
         _numbers("--slas", slas), _names("--modes", modes, MODES), range(seed, seed + seeds))
     setup = Setup(duration_s, exact=exact, timers=_names("--timers", timers, TIMERS)[0],
-                  residents=residents)
+                  residents=residents, weights=_names("--weights", weights, WEIGHTS)[0],
+                  spread=not steady)
     every = cells(axes)
     found = _resumed(out, every, setup)
     if found:
@@ -102,6 +110,17 @@ def sincere(
         print_tables(swap_grid_tables(document))
     note(f"files in {out}")
     return OK
+
+
+def _policies(text: str) -> list[str]:
+    """Policies of a list, each checked down to the values of its settings."""
+    from penstock.experiment.reproduce.sincere.server import timer_settings
+    from penstock.experiment.residencies import contender
+
+    labels = [label.strip() for label in text.split(",")]
+    for label in labels:
+        contender(label).settings(timer_settings("noncc", 40.0))
+    return labels
 
 
 def _resumed(folder: Path, every: "Sequence[Cell]", setup: "Setup") -> dict[str, Any]:

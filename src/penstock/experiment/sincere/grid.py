@@ -9,8 +9,15 @@ from typing import Any
 
 from penstock import __version__
 from penstock.core.errors import InputError
-from penstock.experiment.sincere.cells import PUBLISHED, Cell, Setup, run_cell, settings_of
-from penstock.experiment.sincere.testbed import MODES, Mode
+from penstock.experiment.sincere.cells import (
+    MODES,
+    PUBLISHED,
+    Cell,
+    Mode,
+    Setup,
+    run_cell,
+    settings_of,
+)
 from penstock.experiment.workers import results
 from penstock.metrics.seeds import SeedMean, paired_difference, seed_mean
 from penstock.workload.patterns import PATTERNS, Pattern

@@ -5,13 +5,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from penstock.core.errors import InputError
 from penstock.experiment.sincere.cells import (
     PUBLISHED,
+    TIMERS,
     Cell,
     Setup,
+    Timers,
     requests_of,
     run_cell,
     simulate_cell,
@@ -24,15 +27,6 @@ from penstock.experiment.sincere.grid import (
     rows,
     summary,
 )
-from penstock.experiment.sincere.testbed import (
-    LOAD_TABLES,
-    MODELS,
-    TIMES,
-    SincereMachine,
-    hosted,
-    timer_table,
-)
-from penstock.policy.residency.values import Batch, Queued
 
 SHORT = Setup(duration_s=150.0)
 CELL = Cell("noncc", "sincere-best-batch", "gamma", 4.0, 40.0, 0)
@@ -162,29 +156,43 @@ def test_an_unknown_policy_is_named() -> None:
         run_cell(replace(CELL, policy="sincere-best"), SHORT)
 
 
-def test_a_swap_is_short_only_while_the_file_is_cached() -> None:
-    machine, cc = SincereMachine("cc"), TIMES["cc"]
-    order = [2, 1, 2, 1, 0, 2, 1, 1]
-    seconds = [machine.load(0, model, 0.0).seconds for model in order]
-    assert seconds == [cc[2].first_s, cc[1].far_s, cc[2].near_s, cc[1].near_s, cc[0].far_s,
-                       cc[2].far_s, cc[1].far_s, cc[1].near_s]
+def test_timers_look_up_the_table_of_the_published_run() -> None:
+    def served(timers: Timers, **where: Any) -> int:
+        cell = replace(CELL, mode="cc", policy="sincere-best-batch-timer", **where)
+        return int(simulate_cell(cell, replace(SHORT, timers=timers)).served.sum())
+
+    # Own loads are longer, so timers end sooner and requests go out in smaller batches.
+    assert served("own", sla_s=40.0) != served("as-run", sla_s=40.0)
+    assert served("own", sla_s=60.0) != served("as-run", sla_s=60.0)
+    plain = replace(CELL, policy="sincere-best-batch-timer")
+    runs = [simulate_cell(plain, replace(SHORT, timers=timers)) for timers in TIMERS]
+    np.testing.assert_array_equal(runs[0].end_s, runs[1].end_s)
 
 
-def test_a_batch_that_memory_does_not_hold_fails() -> None:
-    machine = SincereMachine("noncc")
-    requests = tuple(Queued(place, 1, 0.0) for place in range(91))
-    assert not machine.batch(0, Batch(1, requests[:90]), 0.0).failed
-    assert machine.batch(0, Batch(1, requests), 0.0).failed
-    for model, one in zip(hosted("noncc", guarded=True), MODELS, strict=True):
-        assert model.max_batch * model.request_bytes + model.size_bytes <= 81_559 * 2**20
-        assert one.best_batch <= one.most
+def test_knobs_reach_the_policy() -> None:
+    busy = replace(CELL, rate_per_s=12.0)
+    raced = run_cell(busy, SHORT)
+    mended = run_cell(replace(busy, policy="sincere-best-batch:overwrite=false:max_batch=64"),
+                      SHORT)
+    assert raced["lost"] > 0
+    assert mended["lost"] == 0
+    assert mended["mean_batch"] <= 64
 
 
-def test_whose_load_times_the_timers_look_up() -> None:
-    assert timer_table("noncc", 4.0, 60.0, "as-run") == (LOAD_TABLES["noncc"], 1.0)
-    assert timer_table("cc", 4.0, 60.0, "as-run") == (LOAD_TABLES["cc"], 2.0)
-    assert timer_table("cc", 12.0, 60.0, "as-run") == (LOAD_TABLES["noncc"], 1.0)
-    assert timer_table("cc", 12.0, 60.0, "own") == (LOAD_TABLES["cc"], 1.0)
+def test_more_residents_load_less() -> None:
+    cell = replace(CELL, mode="cc", policy="penstock")
+    one, two, three = (run_cell(cell, setup)["loads"] for setup in (
+        Setup(), Setup(residents=2), Setup(residents=3, weights="bf16")))
+    assert one > two > three == 3
+
+
+def test_a_steady_run_is_the_mean_of_its_spread() -> None:
+    steady = simulate_cell(CELL, replace(SHORT, spread=False))
+    again = simulate_cell(CELL, replace(SHORT, spread=False))
+    assert steady.loads == again.loads
+    varied = simulate_cell(CELL, SHORT)
+    assert [one.model for one in varied.loads[:3]] == [one.model for one in steady.loads[:3]]
+    assert varied.loads[0].seconds != steady.loads[0].seconds
 
 
 def test_confidential_runs_answer_fewer_in_time() -> None:
