@@ -1,14 +1,16 @@
 """Figures of a run in which models take turns on devices."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from penstock.engine.sim.residency.record import ResidencyRun
+from penstock.engine.sim.residency.record import BatchRecord, LoadRecord, ResidencyRun
 from penstock.policy.residency.sincere import OVERWRITTEN
 
 
-def figures(run: ResidencyRun, duration_s: float, num_devices: int = 1) -> dict[str, Any]:
+def figures(run: ResidencyRun, duration_s: float,
+            devices: Sequence[int] = (0,)) -> dict[str, Any]:
     """What became of the requests, and of the devices' time up to ``duration_s``.
 
     ``received`` = ``served`` + ``lost`` (overwritten before they ran) + ``shed`` (turned away, with
@@ -36,25 +38,29 @@ def figures(run: ResidencyRun, duration_s: float, num_devices: int = 1) -> dict[
         "load_mean_s": _share(sum(one.seconds for one in loads), len(loads)),
         "batches": len(run.batches),
         "mean_batch": _share(sum(one.num_requests for one in run.batches), len(run.batches)),
-        **device_time(run, duration_s, num_devices), "reasons": reasons,
+        **device_time(run, duration_s, devices), "reasons": reasons,
     }
 
 
-def device_time(run: ResidencyRun, duration_s: float, num_devices: int = 1) -> dict[str, float]:
-    """Shares of the devices' time up to ``duration_s``: at least one model is being loaded, at
+def device_time(run: ResidencyRun, duration_s: float,
+                devices: Sequence[int] = (0,)) -> dict[str, float]:
+    """Shares of these devices' time up to ``duration_s``: at least one model is being loaded, at
     least one batch runs, neither. What overlaps counts for both."""
-    total_s = duration_s * num_devices
-    loading = computing = busy = 0.0
-    for device in range(num_devices):
-        loads = [(one.begin_s, one.begin_s + one.seconds) for one in run.loads
-                 if one.device == device]
-        batches = [(one.begin_s, one.begin_s + one.seconds) for one in run.batches
-                   if one.device == device]
-        loading += _covered(loads, duration_s)
-        computing += _covered(batches, duration_s)
-        busy += _covered([*loads, *batches], duration_s)
+    loads, batches = _by_device(run.loads), _by_device(run.batches)
+    total_s = duration_s * len(devices)
+    loading = sum(_covered(loads.get(one, []), duration_s) for one in devices)
+    computing = sum(_covered(batches.get(one, []), duration_s) for one in devices)
+    busy = sum(_covered([*loads.get(one, []), *batches.get(one, [])], duration_s)
+               for one in devices)
     return {"loading_share": loading / total_s, "computing_share": computing / total_s,
             "idle_share": 1.0 - busy / total_s}
+
+
+def _by_device(records: Iterable[LoadRecord | BatchRecord]) -> dict[int, list[tuple[float, float]]]:
+    found: dict[int, list[tuple[float, float]]] = {}
+    for one in records:
+        found.setdefault(one.device, []).append((one.begin_s, one.begin_s + one.seconds))
+    return found
 
 
 def _covered(spans: list[tuple[float, float]], until_s: float) -> float:

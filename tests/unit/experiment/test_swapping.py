@@ -43,7 +43,7 @@ def test_time_is_cut_at_the_end_and_overlap_counts_for_both() -> None:
     beside = run(batches=(BatchRecord(0, 0, 1.0, 3.0, 1), BatchRecord(0, 1, 2.0, 1.0, 1)))
     assert device_time(beside, 4.0) == {"loading_share": 1.0, "computing_share": 3 / 4,
                                         "idle_share": 0.0}
-    assert device_time(run(), 20.0, num_devices=2)["loading_share"] == 6 / 40
+    assert device_time(run(), 20.0, (0, 1))["loading_share"] == 6 / 40
 
 
 def test_a_run_of_nothing() -> None:
