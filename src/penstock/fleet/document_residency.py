@@ -125,6 +125,9 @@ class DevicePoolSection(Section):
     set_apart_s: NotNegative = described(
         "How long a model that cannot be loaded is set apart on a device, seconds; its requests "
         "are told so.", 60, default=60.0)
+    max_wait_s: Positive = described(
+        "Longest that a request waits for its turn, seconds; it is then told so.", 600,
+        default=600.0)
     max_queue: CountOrZero = described("Most requests of a model that wait.", 1000, default=1000)
     host: HostSection | None = described(
         "Where models are loaded from, for simulations; left out, every load takes its model's "

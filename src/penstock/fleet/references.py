@@ -23,14 +23,12 @@ from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import Problem, shown
 from penstock.fleet.residency import residency_problems
 from penstock.policy.build import ADMISSIONS
-from penstock.policy.residency.sincere import STRATEGIES
+from penstock.policy.residency.settings import RESIDENCIES
 from penstock.policy.route.settings import ROUTERS, Setting
 from penstock.policy.schedule.options import PRESETS
 
 # Names of each kind of policy, with the settings that it takes.
 SCALE_POLICIES: Mapping[str, Mapping[str, Setting]] = {"none": {}}
-RESIDENCIES: Mapping[str, Mapping[str, Setting]] = {"penstock": {},
-                                                    **{name: {} for name in STRATEGIES}}
 _SHARE_TOLERANCE = 0.005
 
 

@@ -104,7 +104,7 @@ def resolve_residency(pools: "list[DevicePoolSection] | None",
             policy if isinstance(policy, str) else policy.name,
             {} if plain else dict(policy.__pydantic_extra__),  # type: ignore[union-attr]
             section.load_timeout_s, section.load_attempts, section.set_apart_s,
-            section.max_queue, host=_host(section, pool.accelerator)))
+            section.max_wait_s, section.max_queue, _host(section, pool.accelerator)))
     return tuple(found)
 
 
@@ -170,7 +170,8 @@ def _pool_section(pool: DevicePool) -> dict[str, Any]:
             "memory_gib": pool.memory_bytes / GIB, "max_residents": pool.max_residents,
             "batching": "continuous" if pool.continuous else "static", "policy": policy,
             "load_timeout_s": pool.load_timeout_s, "load_attempts": pool.load_attempts,
-            "set_apart_s": pool.set_apart_s, "max_queue": pool.max_queue,
+            "set_apart_s": pool.set_apart_s, "max_wait_s": pool.max_wait_s,
+            "max_queue": pool.max_queue,
             "host": pool.host and _host_section(pool.host),
             "models": [_model_section(model) for model in pool.models]}
 

@@ -77,7 +77,7 @@ class DevicePool:
 
     ``policy`` is a name, ``settings`` its knobs. A load that takes longer than ``load_timeout_s``
     has failed; after ``load_attempts`` failures in a row a model is set apart for ``set_apart_s``.
-    At most ``max_queue`` requests of a model wait.
+    At most ``max_queue`` requests of a model wait, each for at most ``max_wait_s``.
     """
 
     name: str
@@ -92,5 +92,6 @@ class DevicePool:
     load_timeout_s: float = 600.0
     load_attempts: int = 3
     set_apart_s: float = 60.0
+    max_wait_s: float = 600.0
     max_queue: int = 1000
     host: Host | None = None

@@ -111,6 +111,11 @@ class Chooser:
         """One of the last decisions."""
         return self._decisions.get(decision_id)
 
+    def has_engine(self, ask: Ask, now_s: float) -> bool:
+        """Whether any engine may take a request now."""
+        return any(_unfit(engine, ask) is None and engine.unavailable(now_s) is None
+                   for engine in self.engines)
+
     async def choose(self, request: Request, decision: Decision, ask: Ask,
                      tried: Sequence[EngineState], now_s: float) -> EngineState:
         """The engine for a request, of those not ``tried`` yet. Raises GatewayError when none may

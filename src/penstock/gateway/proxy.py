@@ -35,6 +35,7 @@ from penstock.gateway.relay import Passed
 from penstock.gateway.tally import End, Pace, Tally
 from penstock.gateway.tenants.lease import Lease, sensible
 from penstock.gateway.traces import Tracing
+from penstock.gateway.turns import TurnedAwayError, Turns
 from penstock.gateway.waiting import WaitingRoom
 
 
@@ -61,8 +62,9 @@ class Proxy:
     def __init__(self, chooser: Chooser, outlook: Outlook, session: aiohttp.ClientSession,
                  metrics: GatewayMetrics, tally: Tally, tracing: Tracing, limits: Limits,
                  clock: Callable[[], float], time_of_day: Callable[[], float],
-                 log: DecisionLog | None = None) -> None:
+                 log: DecisionLog | None = None, turns: Turns | None = None) -> None:
         self._chooser = chooser
+        self._turns = turns
         self._outlook = outlook
         self._session = session
         self._metrics = metrics
@@ -103,6 +105,10 @@ class Proxy:
                 self.room.leave()
             outcome = "finished" if response.status < 400 else "refused"
             return response
+        except TurnedAwayError as error:
+            outcome, exchange.decision.rejected["the gateway"] = "shed", str(error)
+            error.headers[DECISION_HEADER] = lease.decision_id
+            raise
         except ClientLeftError as error:
             raise asyncio.CancelledError from error
         except Exception as error:  # said by an engine or by us, or a bug: not the client's leave
@@ -119,42 +125,76 @@ class Proxy:
         tried: list[EngineState] = []
         request = exchange.request = await self._outlook.request(
             exchange.number, exchange.begun_s, exchange.ask)
+        turns = self._turns
+        # An engine that has its model at hand goes before those that would have to take turns.
+        if turns is not None and turns.able(exchange.ask) and not self._chooser.has_engine(
+                exchange.ask, self._clock()):
+            return await self._in_turn(exchange, request, turns)
         while True:
             if len(tried) == self._limits.attempts:
                 raise given_up(exchange)
-            engine = exchange.engine = await self._chosen(exchange, request, tried)
-            url = engine.facts.url
-            attempt: dict[str, Any] = {"url": url, "at_s": self._clock(),
-                                       "outcome": "is under way"}
-            exchange.decision.attempts.append(attempt)
-            in_flight = InFlight(request.prompt_tokens,
-                                 self._outlook.expected_tokens(request, engine.facts.model))
-            engine.begin(exchange.number, in_flight)
-            exchange.lease.follow(engine.facts.model, in_flight)
-            try:
-                response = await self._asked(exchange, engine, in_flight,
-                                             exchange.trace.attempt(url))
-            except (EngineFailedError, EngineBusyError, UnsupportedError) as error:
-                if isinstance(error, EngineFailedError):
-                    engine.failed(self._clock())
-                elif isinstance(error, EngineBusyError):
-                    exchange.retry_after = error.retry_after or "1"
-                else:
-                    exchange.unsupported = str(error)
-                attempt["outcome"] = str(error)
-                exchange.afresh()
-                self._metrics.retries.labels(url).inc()
-                tried.append(engine)
-            except (asyncio.CancelledError, ClientLeftError):
-                attempt["outcome"] = "the client left"
-                raise
-            else:
-                attempt["outcome"] = f"answered {response.status}"
+            engine = await self._chosen(exchange, request, tried)
+            response = await self._attempt(exchange, request, engine)
+            if response is not None:
                 return response
-            finally:
-                engine.end(exchange.number)
-                exchange.trace.attempted(attempt["outcome"], failed=bool(tried) and
-                                         tried[-1] is engine)
+            tried.append(engine)
+
+    async def _in_turn(self, exchange: Exchange, request: Request,
+                       turns: Turns) -> web.StreamResponse:
+        """An answer of an engine that takes turns, once it is this request's."""
+        turn = await turns.enter(request, exchange.ask)
+        while True:
+            response = None
+            try:
+                response = await self._attempt(exchange, request, turn.engine)
+                if exchange.unsupported is not None:
+                    raise given_up(exchange)
+            except BaseException:
+                turns.leave(turn, "left")
+                raise
+            if response is not None:
+                turns.leave(turn, "answered")
+                return response
+            try:
+                turn = await turns.again(turn)
+            except TurnedAwayError as error:
+                if error.code == "failed":
+                    raise given_up(exchange) from error
+                raise
+
+    async def _attempt(self, exchange: Exchange, request: Request,
+                       engine: EngineState) -> web.StreamResponse | None:
+        """The answer of an engine; None where it failed before anything was sent."""
+        exchange.engine, url = engine, engine.facts.url
+        attempt: dict[str, Any] = {"url": url, "at_s": self._clock(), "outcome": "is under way"}
+        exchange.decision.attempts.append(attempt)
+        in_flight = InFlight(request.prompt_tokens,
+                             self._outlook.expected_tokens(request, engine.facts.model))
+        engine.begin(exchange.number, in_flight)
+        exchange.lease.follow(engine.facts.model, in_flight)
+        failed = False
+        try:
+            response = await self._asked(exchange, engine, in_flight, exchange.trace.attempt(url))
+        except (EngineFailedError, EngineBusyError, UnsupportedError) as error:
+            if isinstance(error, EngineFailedError):
+                engine.failed(self._clock())
+            elif isinstance(error, EngineBusyError):
+                exchange.retry_after = error.retry_after or "1"
+            else:
+                exchange.unsupported = str(error)
+            attempt["outcome"], failed = str(error), True
+            exchange.afresh()
+            self._metrics.retries.labels(url).inc()
+            return None
+        except (asyncio.CancelledError, ClientLeftError):
+            attempt["outcome"] = "the client left"
+            raise
+        else:
+            attempt["outcome"] = f"answered {response.status}"
+            return response
+        finally:
+            engine.end(exchange.number)
+            exchange.trace.attempted(attempt["outcome"], failed=failed)
 
     async def _chosen(self, exchange: Exchange, request: Request,
                       tried: list[EngineState]) -> EngineState:

@@ -18,6 +18,7 @@ from aiohttp import web
 from penstock.core.errors import InputError, nearest
 from penstock.engine.http import errors_told, json_response, listening
 from penstock.engine.live.of_fleet import facts_of
+from penstock.engine.live.residency.make import driver_of
 from penstock.engine.live.watch import Watcher
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
@@ -39,6 +40,7 @@ from penstock.gateway.tenants.metrics import TenantMetrics
 from penstock.gateway.tenants.opening import front_desk
 from penstock.gateway.tenants.report import spending_document
 from penstock.gateway.traces import NoTracing, Tracing
+from penstock.gateway.turns import Turns
 from penstock.policy.route.protocol import Router
 
 NO_TRACING = NoTracing()
@@ -51,6 +53,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 def offer_of(fleet: Fleet) -> Offer:
     """What may be asked of a fleet: of its models, those that an engine serves."""
     served = {group.model.name for group in fleet.replicas if group.endpoints}
+    served |= {model.spec.name for pool in fleet.residency for model in pool.models}
     return Offer({c.name: c for c in fleet.service_classes},
                  {m.spec.name: m.spec.max_context_tokens for m in fleet.models
                   if m.spec.name in served}, fleet.gateway.aliases)
@@ -92,8 +95,11 @@ class Gateway:
 
     def __init__(self, fleet: Fleet, front: Front, router: Router, outlook: Outlook,
                  session: aiohttp.ClientSession, tracing: Tracing, limits: Limits,
-                 on_bug: Callable[[str], None], log: DecisionLog | None = None) -> None:
+                 on_bug: Callable[[str], None], log: DecisionLog | None = None,
+                 turns: Turns | None = None) -> None:
         self._routed = _routed(fleet)
+        self._residency = fleet.residency
+        self._turns = turns
         self._front = front
         self.engines = Engines(facts_of(fleet))
         self._limits = limits
@@ -102,7 +108,7 @@ class Gateway:
         self._tally = Tally(front.offer.classes.values())
         self._chooser = Chooser(self.engines, router)
         self._proxy = Proxy(self._chooser, outlook, session, self._metrics, self._tally, tracing,
-                            limits, time.monotonic, time.time, log)
+                            limits, time.monotonic, time.time, log, turns)
         self._on_bug = on_bug
         self._page = status_page()
         self._started = int(time.time())
@@ -129,8 +135,10 @@ class Gateway:
         """Goes by another fleet from now on; what is under way ends as it began. Says what is
         different. Raises InputError, and then nothing is."""
         facts = facts_of(fleet)
-        if not facts:
+        if not facts and self._turns is None:
             raise InputError("replicas: none has endpoints any more")
+        if fleet.residency != self._residency:
+            raise InputError("residency: is different; that takes a restart of the gateway")
         house = house_of(fleet, self._limits)
         self._front.adopt(house)
         change = self.engines.adopt(facts)
@@ -169,7 +177,8 @@ class Gateway:
 
     async def _health(self, _: web.Request) -> web.Response:
         now_s = time.monotonic()
-        able = any(engine.unavailable(now_s) is None for engine in self._chooser.engines)
+        able = any(engine.unavailable(now_s) is None for engine in self._chooser.engines) or (
+            self._turns is not None and self._turns.well)
         return web.Response(status=200 if able else 503)
 
     async def _text(self, http: web.Request) -> web.Response:
@@ -183,7 +192,7 @@ class Gateway:
     async def _status(self, http: web.Request) -> web.Response:
         self._front.administrator(http.headers, http.remote)
         return json_response(status_document(self.engines, self._proxy.room, self._tally,
-                                             self._front, time.monotonic()))
+                                             self._front, self._turns, time.monotonic()))
 
     async def _show(self, _: web.Request) -> web.Response:
         """The status for people; the page holds nothing, it asks for what it shows."""
@@ -231,22 +240,45 @@ class Gateway:
 
 
 @asynccontextmanager
+async def taking_turns(fleet: Fleet, session: aiohttp.ClientSession, folder: Path,
+                       note: Callable[[str], None]) -> AsyncIterator[Turns | None]:
+    """The fleet's pools of devices, with what their engines hold now; None where it has none."""
+    if not fleet.residency:
+        yield None
+        return
+    loop = asyncio.get_running_loop()
+    drivers = [driver_of(pool, fleet.service_classes, session, folder, loop, note)
+               for pool in fleet.residency]
+    try:
+        for driver in drivers:
+            await driver.recover()
+        async with _background([driver.watch for driver in drivers], note):
+            yield Turns(list(zip(fleet.residency, drivers, strict=True)))
+    finally:
+        await asyncio.gather(*(driver.close() for driver in drivers))
+
+
+@asynccontextmanager
 async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                   limits: Limits, access: Access = NO_KEYS, reload: Reload | None = None,
+                  engines_folder: Path = Path("engines"),
                   tracing: Tracing = NO_TRACING, prices: BudgetPrices | None = None,
                   log: DecisionLog | None = None,
                   on_bug: Callable[[str], None] = lambda _: None
                   ) -> AsyncIterator[tuple[str, Engines]]:
-    """A gateway that listens: its URL and its engines. Stops on leaving. Raises InputError where
-    nobody can listen, or anybody could ask."""
+    """A gateway that listens: its URL and its engines. Stops on leaving. Logs of processes that it
+    starts are in ``engines_folder``. Raises InputError where nobody can listen, or anybody could
+    ask."""
     outlook = outlook_of(fleet)
     # Answers go on as they came: nothing is unpacked, no cookie is kept.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
                                      cookie_jar=aiohttp.DummyCookieJar(),
                                      skip_auto_headers=_NOT_NEEDED) as session, front_desk(
-            house_of(fleet, limits), access.ledger_url, on_bug) as front:
+            house_of(fleet, limits), access.ledger_url, on_bug) as front, taking_turns(
+            fleet, session, engines_folder, on_bug) as turns:
         _check_door(front, host, access, on_bug)
-        gateway = Gateway(fleet, front, router, outlook, session, tracing, limits, on_bug, log)
+        gateway = Gateway(fleet, front, router, outlook, session, tracing, limits, on_bug, log,
+                          turns)
         engines = gateway.engines
         watcher = Watcher(engines, session, time.monotonic)
         await watcher.look()

@@ -8,13 +8,15 @@ from penstock.gateway.engines import Engines
 from penstock.gateway.tally import Tally
 from penstock.gateway.tenants.desk import Spending
 from penstock.gateway.tenants.front import Front
+from penstock.gateway.turns import Turns
 from penstock.gateway.waiting import WaitingRoom
 
 
 def status_document(engines: Engines, room: WaitingRoom, tally: Tally, front: Front,
-                    now_s: float) -> dict[str, Any]:
+                    turns: Turns | None, now_s: float) -> dict[str, Any]:
     """The document of /v1/penstock/status."""
-    return {"engines": [_engine(one, now_s) for one in engines],
+    pools = {} if turns is None else {"pools": turns.document()}
+    return {**pools, "engines": [_engine(one, now_s) for one in engines],
             "num_in_flight": room.num_in_flight, "num_waiting": room.num_waiting,
             **tally.document(now_s), "tenants": [_spending(one) for one in front.spending()]}
 

@@ -1,8 +1,8 @@
 """The clock of real devices that models take turns on: what the simulator's driver does, done.
 
-After every arrival, end and wake the policy is asked, device by device, what to do. Loads are tasks;
-requests are their callers' own: a caller waits for its turn, sends its request to the engine, and
-says when it is over. What is on a device is asked of the engines, never assumed.
+After every arrival, end and wake the policy is asked, device by device, what to do. Loads are
+tasks; requests are their callers' own: a caller waits for its turn, sends its request to the
+engine, and says when it is over. What is on a device is asked of the engines, never assumed.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from penstock.engine.live.residency.failures import Failures
 from penstock.engine.live.residency.turns import RefusedError, Rules, Running, Ticket
 from penstock.policy.residency.device import Device, NotPossibleError, Resident
 from penstock.policy.residency.protocol import Residency
-from penstock.policy.residency.values import Batch, Load, Prefetch, Queued, Shed, Wait
+from penstock.policy.residency.values import Batch, Drop, Load, Prefetch, Queued, Shed, Wait
 
 MOST_ACTIONS = 10_000
 """So many actions of one device at one instant are a policy that does not come to an end."""
@@ -92,8 +92,6 @@ class ResidencyDriver:
         if end == "answered":
             self._failures.succeeded(ticket.model, ticket.device)
         self._ended(ticket, failed=end == "failed")
-        if end == "failed":
-            self._check(ticket)
 
     async def again(self, ticket: Ticket) -> Ticket:
         """The engine failed the request, and it may be tried anew: waits for another turn. Raises
@@ -105,7 +103,6 @@ class ResidencyDriver:
             self._refused(request, f"its engine failed it {tries} times", "failed")
         place = self._wait(request)
         self._ended(ticket, failed=True)
-        self._check(ticket)
         return await self._turn(request, place)
 
     def refusal(self, model: int) -> RefusedError | None:
@@ -208,14 +205,16 @@ class ResidencyDriver:
                         self._wake(device, action.until_s)
                     return
                 if not self._act(device, action, now_s):
-                    self._wake(device, now_s + _SOON_S)
+                    if not self._is_paused(device):
+                        self._wake(device, now_s + _SOON_S)
                     return
             raise NotPossibleError(f"{MOST_ACTIONS} actions at once on device {device.index}")
         except NotPossibleError as error:  # a fault of the policy; the others go on
             self._note(f"the policy asked for what cannot be: {error}; it is asked again later")
             self._wake(device, now_s + _SOON_S)
 
-    def _act(self, device: Device, action: Load | Batch | Prefetch | Shed, now_s: float) -> bool:
+    def _act(self, device: Device, action: Load | Batch | Drop | Prefetch | Shed,
+             now_s: float) -> bool:
         """Begin what the policy wants; False where that must wait."""
         if isinstance(action, Batch):
             self._begin_batch(device, action, now_s)
@@ -223,6 +222,11 @@ class ResidencyDriver:
             for request in action.requests:
                 self._turn_away(request.request_id, action.reason, "shed",
                                 self._soon_s(request.model))
+        elif isinstance(action, Drop):
+            device.drop(action.models)
+            self._paused[device.index] += 1
+            self._task(self._drop(device, action.models))
+            return False  # memory is free when the engines say so
         elif isinstance(action, Prefetch):
             if device.prefetching is not None:
                 raise NotPossibleError(f"device {device.index} already reads {device.prefetching}")
@@ -253,6 +257,8 @@ class ResidencyDriver:
 
     def _ended(self, ticket: Ticket, *, failed: bool) -> None:
         self._over(ticket, failed=failed)
+        if failed:
+            self._check(ticket)
         self._decide()
 
     def _over(self, ticket: Ticket, *, failed: bool) -> None:
@@ -275,9 +281,9 @@ class ResidencyDriver:
         self._drop_if_lost(device, ticket.model)
 
     def _tell(self, device: Device, batch: Batch, failed: set[int], now_s: float) -> None:
-        """Tell the policy of a batch that is over. One that failed in part has ended, and who
-        failed arrives anew."""
-        whole = len(failed) == len(batch.requests)
+        """Tell the policy of a batch that is over. Where all of several failed together, there were
+        too many of them; otherwise it has ended, and who failed arrives anew."""
+        whole = len(failed) == len(batch.requests) > 1
         self.policy.ended(device, batch, now_s, failed=whole)
         for request in batch.requests:
             waits = request.request_id in self._waiting
@@ -336,6 +342,16 @@ class ResidencyDriver:
             gone.remove(model)
         await self._actuators[index][load.model].load()
 
+    async def _drop(self, device: Device, models: Sequence[int]) -> None:
+        """Unload what has left a device, which is paused until then."""
+        try:
+            for model in models:
+                await self._quietly(self._actuators[device.index][model].unload())
+                await self._keep_if_there(device, model)
+        finally:
+            self._paused[device.index] -= 1
+        self._decide()
+
     async def _keep_if_there(self, device: Device, model: int) -> None:
         """A model that was to be evicted is resident all the same if its engine says so."""
         if model not in device.residents and await self._holds(device.index, model) is not False \
@@ -351,6 +367,7 @@ class ResidencyDriver:
             self._note(f"{self._names[model]} could not be read ahead: {error}")
         finally:
             device.prefetching = None
+        self.policy.prefetched(device, model, self._loop.time())
         self._decide()
 
     def _blame(self, model: int, device: int, why: str) -> None:
@@ -410,10 +427,10 @@ class ResidencyDriver:
         known = self._closed or key in self._checked or key in self._lost
         if not known and device.residents.get(ticket.model) is ticket.running.resident:
             self._checked.add(key)
+            self._paused[device.index] += 1
             self._task(self._checking(device, ticket.model))
 
     async def _checking(self, device: Device, model: int) -> None:
-        self._paused[device.index] += 1
         try:
             holds = await self._holds(device.index, model)
             if holds is not True and model in device.residents:
@@ -453,8 +470,8 @@ class ResidencyDriver:
     async def _holds(self, device: int, model: int) -> bool | None:
         """Whether an engine holds a model, None where it does not say."""
         try:
-            return await self._within(self._rules.answer_s,
-                                      self._actuators[device][model].is_loaded())
+            return bool(await self._within(self._rules.answer_s,
+                                           self._actuators[device][model].is_loaded()))
         except Exception:  # whatever it was, nothing is known
             return None
 

@@ -1,15 +1,8 @@
 """Real devices that models take turns on, in made-up time."""
 
 import asyncio
-from math import inf
 
-import pytest
-
-from fake_time import settle
-from penstock.engine.live.residency.turns import RefusedError
-from penstock.policy.residency.sincere import LoadRow, Sincere, SincereSettings, Strategy
-from penstock.policy.residency.values import Shed, Wait
-from taking_turns import FirstCome, Stage
+from taking_turns import Stage
 
 
 def play(work, **stage):
