@@ -1,6 +1,6 @@
 """One run of a fleet whose models take turns on devices: simulate, then say what happened."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,11 @@ class PoolsRun:
     summary: dict[str, Any]
 
 
-def run_pools(fleet: Fleet, workload: Workload, seed: int) -> PoolsRun:
-    """Simulate the fleet's pools. Raises InputError for a request that none of them serves."""
-    result = simulate_pools(fleet, workload, seed)
+def run_pools(fleet: Fleet, workload: Workload, seed: int,
+              on_progress: Callable[[int], None] | None = None) -> PoolsRun:
+    """Simulate the fleet's pools; ``on_progress`` is told how many requests have arrived. Raises
+    InputError for a request that none of them serves."""
+    result = simulate_pools(fleet, workload, seed, on_progress)
     devices = [(one, index) for one in result.pools for index in range(one.pool.count)]
     busy_s = [device_time(one.run, result.end_s, (index,))["computing_share"] * result.end_s
               for one, index in devices]

@@ -1,6 +1,6 @@
 """Simulates the devices of a fleet on which models take turns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -55,7 +55,8 @@ class PoolsResult:
     reasons: Mapping[str, int]
 
 
-def simulate_pools(fleet: Fleet, workload: Workload, seed: int = 0) -> PoolsResult:
+def simulate_pools(fleet: Fleet, workload: Workload, seed: int = 0,
+                   on_progress: Callable[[int], None] | None = None) -> PoolsResult:
     """Serve a workload on the fleet's pools. A model that stands in several is served by the first.
 
     Raises InputError for requests of a model that takes turns nowhere, or of no model at all.
@@ -64,7 +65,7 @@ def simulate_pools(fleet: Fleet, workload: Workload, seed: int = 0) -> PoolsResu
     tables, runs = [], []
     for place, pool in enumerate(fleet.residency):
         rows = np.flatnonzero(places == place)
-        table, run = _simulate(fleet, pool, workload, rows, seed)
+        table, run = _simulate(fleet, pool, workload, rows, seed, on_progress)
         tables.append(table)
         runs.append(PoolRun(pool, run))
     reasons: dict[str, int] = {}
@@ -94,8 +95,8 @@ def _pool_of(fleet: Fleet, workload: Workload) -> IntColumn:
                     np.int64)[workload.model_index]
 
 
-def _simulate(fleet: Fleet, pool: DevicePool, workload: Workload, rows: IntColumn,
-              seed: int) -> tuple[RequestTable, ResidencyRun]:
+def _simulate(fleet: Fleet, pool: DevicePool, workload: Workload, rows: IntColumn, seed: int,
+              on_progress: Callable[[int], None] | None) -> tuple[RequestTable, ResidencyRun]:
     models = {model.spec.name: place for place, model in enumerate(pool.models)}
     asked = [models.get(name, NO_REPLICA) for name in workload.models]
     after_s = [[deadline_after_s(model, one) for one in fleet.service_classes]
@@ -112,7 +113,7 @@ def _simulate(fleet: Fleet, pool: DevicePool, workload: Workload, rows: IntColum
     machine = SteppedMachine(
         _loads(pool), [_cost(pool, model) for model in pool.models],
         Lengths(workload.prompt_tokens[rows].tolist(), workload.output_tokens[rows].tolist()),
-        _variation(fleet, pool, seed), continuous=pool.continuous)
+        _variation(fleet, pool, seed), continuous=pool.continuous, on_progress=on_progress)
     until_s = inf if fleet.run.drain_s is None else workload.duration_s + fleet.run.drain_s
     run = ResidencySimulation(policy_of(pool, fleet.service_classes, _loads(pool)),
                               devices_of(pool), machine).run(requests, until_s)
@@ -153,11 +154,11 @@ def _table(fleet: Fleet, pool: DevicePool, workload: Workload, rows: IntColumn, 
     others begin after their prompts."""
     served, output = run.served, workload.output_tokens[rows]
     began = [machine.began.get(place) for place in range(len(rows))]
-    first_s = run.end_s
+    first_s, itl_s = run.end_s, np.full(len(rows), np.nan)
     if pool.continuous:
         prefill_s = np.array([one.prefill_s if one else 0.0 for one in began])
         first_s = np.where(served, run.begin_s + prefill_s, np.nan)
-    itl_s = (run.end_s - first_s) / np.where(output > 1, output - 1, np.nan)
+        itl_s = (run.end_s - first_s) / np.where(output > 1, output - 1, np.nan)
     status = np.where(served, FINISHED, np.where(np.isnan(run.shed_s), UNFINISHED, SHED))
     nothing = np.zeros(len(rows), np.int32)
     table = RequestTable(

@@ -1,6 +1,6 @@
 """Batches from step times and the requests' own lengths, for models of which no line is known."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import NamedTuple
@@ -9,6 +9,8 @@ from penstock.engine.sim.residency.machine import Took, Variation
 from penstock.perf.protocol import StepTimeModel
 from penstock.policy.residency.beliefs import LoadBelief
 from penstock.policy.residency.values import Batch, BatchTime
+
+_REPORT = 1000  # requests between two notes of progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +40,13 @@ class SteppedMachine:
 
     A static batch computes all its prompts, then steps of all its requests until the longest answer
     is there. On ``continuous`` devices the steps are shared with whatever runs there when the batch
-    begins, which is not looked at again until it ends.
+    begins, which is not looked at again until it ends. ``on_progress`` is told now and then how
+    many requests have begun.
     """
 
     def __init__(self, loads: LoadBelief, costs: Sequence[BatchCost], lengths: Lengths,
-                 variation: Variation, *, continuous: bool = False) -> None:
+                 variation: Variation, *, continuous: bool = False,
+                 on_progress: Callable[[int], None] | None = None) -> None:
         self._loads = loads
         self._costs = costs
         self._lengths = lengths
@@ -50,6 +54,7 @@ class SteppedMachine:
         self._continuous = continuous
         self._running: dict[int, list[tuple[float, int, int, int]]] = {}
         self._reading: dict[int, float] = {}
+        self._on_progress = on_progress
         self.began: dict[int, Began] = {}
 
     def load(self, device: int, model: int, now_s: float) -> Took:
@@ -84,6 +89,8 @@ class SteppedMachine:
             heappush(self._running[device], (now_s + seconds, batch.model, num, context))
         for request in batch.requests:
             self.began[request.request_id] = Began(device, prefill_s)
+        if self._on_progress is not None and len(self.began) % _REPORT < num:
+            self._on_progress(len(self.began))
         return Took(seconds)
 
     def _beside(self, device: int, now_s: float) -> list[tuple[float, int, int, int]]:
