@@ -216,6 +216,10 @@ FLAGS = {
                                "--accelerator", "a100-80gb"], "nowhere"),
     "no kernel tables": (["fit", "kernels", ".", "--model", "llama-3-8b", "--accelerator",
                           "a100-80gb"], "holds no kernel table"),
+    "missing loads": (["fit", "loading", "nowhere.csv"], "nowhere.csv"),
+    "folder without loads": (["fit", "loading", "."], "neither a profile"),
+    "not loads": (["fit", "loading", "fleet.yaml"], "fleet.yaml:1"),
+    "no page cache": (["fit", "loading", "loads.csv", "--page-cache", "0"], "--page-cache"),
     "not a run": (["report", "."], "summary.json"),
     "missing run": (["report", "nowhere"], "nowhere"),
 }

@@ -14,6 +14,8 @@ from kernel_tables import write_tables
 from penstock.cli import console
 from penstock.cli.lazy import COMMANDS
 from penstock.cli.main import main
+from penstock.perf.loading.host_memory import HostMemory
+from penstock.perf.loading.store import load_loading
 from small_fleet import FLEET
 
 RUN_FILES = {"summary.json", "requests.parquet", "report.html", "fleet.yaml"}
@@ -502,6 +504,33 @@ def test_kernel_tables_become_a_model_that_a_fleet_file_takes(penstock, folder):
     assert outcome.status == 0
 
 
+def test_loads_become_a_model_and_a_profile_is_questioned(penstock, folder):
+    sizes = {"a": 20, "b": 26, "c": 32}
+    warm = ["run,model,size_bytes,seconds,cached_bytes"]
+    rows = ["run,model,size_bytes,seconds"]
+    for name, size in sizes.items():  # the first of a run is not counted
+        warm += [f"{name},{name},{size}000000000,{1 + size / 10},{size}000000000"] * 2
+    memory = HostMemory(46_000_000_000)
+    for run in range(8):
+        for name in "abcabac":
+            read = memory.read(name, sizes[name] * 10**9)
+            rows.append(f"{run},{name},{sizes[name]}000000000,"
+                        f"{1 + sizes[name] / 10 + read.disk_bytes / 2e9}")
+    (folder / "warm.csv").write_text("\n".join(warm))
+    (folder / "loads.csv").write_text("\n".join(rows))
+    arguments = ("fit", "loading", "loads.csv", "--profile", "warm.csv", "--page-cache", "46")
+    found = penstock(*arguments, "--out", "loading.yaml", "--json").json
+    assert found["disk_bytes_per_s"] == pytest.approx(2e9, rel=0.05)
+    assert found["held_out"]["plain"]["r2"] > 0.95 > found["per_model_mean"]["plain"]["r2"]
+    assert found["profile"][0]["factor"] > 2.0
+    model, page_cache_bytes = load_loading(folder / "loading.yaml")
+    assert page_cache_bytes == 46_000_000_000
+    assert model.disk_bytes_per_s == found["disk_bytes_per_s"]
+    printed = penstock(*arguments).out
+    assert "Loading model fitted to 56 loads in 8 runs" in printed
+    assert "do not fit into the page cache" in " ".join(printed.split())
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_helps_with_an_example(name, penstock):
     outcome = penstock(name, "--help")
@@ -518,8 +547,8 @@ def test_help_names_every_command(arguments, penstock):
 
 
 @pytest.mark.parametrize("name", ["trace info", "trace convert", "trace generate", "catalog list",
-                                  "catalog show", "fit step-time", "queue solve", "queue size",
-                                  "queue optimize"])
+                                  "catalog show", "fit step-time", "fit loading", "queue solve",
+                                  "queue size", "queue optimize"])
 def test_every_subcommand_helps_with_an_example(name, penstock):
     outcome = penstock(*name.split(), "--help")
     assert outcome.status == 0

@@ -1,5 +1,7 @@
 """data/sincere.yaml holds what follows from SINCERE's runs, and no run that is kept back."""
 
+from dataclasses import astuple
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ from penstock.perf.loading.facts import (
     published_serving,
     published_serving_names,
 )
-from sincere_figures import SETTINGS, figures
+from penstock.perf.loading.records import missing_bytes
+from penstock.perf.loading.sincere import sincere_loads
+from sincere_figures import READ_BEFORE, SETTINGS, errors_at_start, figures, shared_batches
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +69,37 @@ def test_the_loading_model(found: dict[str, Any]) -> None:
                       "disk_s_per_gb"):
             if hasattr(expected, field):
                 assert getattr(got, field) == close(getattr(expected, field))
-    assert facts.loading.evidence.p95_error == close(fit.model.evidence.p95_error)
     assert published_serving("sincere-h100").loading.confidential is None
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_errors_on_held_out_runs(found: dict[str, Any], name: str) -> None:
+    facts = published_serving(name)
+    kind = "confidential" if facts.confidential else "plain"
+    for got, expected in ((facts.errors, found["fit"].held_out[kind]),
+                          (facts.errors_of_means, found["fit"].per_model_mean[kind])):
+        assert astuple(got) == pytest.approx(astuple(expected), rel=2e-3, abs=6e-4)
+    assert facts.loading.evidence.p95_error == facts.errors.p95
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_intervals_hold_what_they_say(found: dict[str, Any], shared_data: Path, name: str) -> None:
+    facts = published_serving(name)
+    records = list(sincere_loads(shared_batches(shared_data / "sincere")))
+    missing = missing_bytes(records, facts.page_cache_bytes)
+    inside = [load.low_s <= one.seconds <= load.high_s
+              for one, lacks in zip(records, missing, strict=True)
+              if one.confidential is facts.confidential and not one.first
+              for load in [facts.loading.load(one.size_bytes, one.size_bytes - lacks)]]
+    assert 0.92 < sum(inside) / len(inside) < 0.98
+
+
+def test_the_page_cache_when_a_run_begins(found: dict[str, Any], shared_data: Path) -> None:
+    batches = shared_batches(shared_data / "sincere")
+    orders = [(), *permutations(found["size_bytes"])]
+    errors = {order: sum(errors_at_start(batches, found["fit"], order)) for order in orders}
+    assert min(errors, key=lambda order: errors[order]) == READ_BEFORE
+    assert published_serving("sincere-h100").read_before == READ_BEFORE
 
 
 def test_compute_penalty(found: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from penstock.cli.exits import OK
 from penstock.cli.fit_kernels import kernels
+from penstock.cli.fit_loading import loading
 from penstock.cli.options import AsJson, Seed
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ def _fit() -> None:
 
 app.command("kernels", epilog="Example: penstock fit kernels tables/ --model llama-3-8b "
             "--accelerator h100-80gb --out h100.yaml")(kernels)
+app.command("loading", epilog="Example: penstock fit loading swaps.csv --profile profiles/mine "
+            "--out loading.yaml")(loading)
 
 
 @app.command("step-time", epilog="Example: penstock fit step-time steps.csv --out a100.yaml")

@@ -18,8 +18,8 @@ app = typer.Typer(add_completion=False)
 def reproduce(
     system: Annotated[str, typer.Argument(
         metavar="SYSTEM", show_default=False,
-        help="inferno, kernels, maveriq, maveriq-plans, niyama, routebalance or "
-        "vidur.")],
+        help="inferno, kernels, maveriq, maveriq-plans, niyama, routebalance, "
+        "sincere or vidur.")],
     data: Annotated[Path, typer.Option(
         "--data", metavar="DIR", show_default=False,
         help="The folder with the system's data; whichever rows it holds are used.")],

@@ -46,10 +46,15 @@ def _maveriq_plans(data: Path, options: Options) -> Reproduction:
     return reproduce_maveriq_plans(data, options)
 
 
+def _sincere(data: Path, options: Options) -> Reproduction:
+    from penstock.experiment.reproduce.sincere.run import reproduce_sincere
+    return reproduce_sincere(data, options)
+
+
 SYSTEMS: dict[str, Callable[[Path, Options], Reproduction]] = {
     "inferno": _inferno, "kernels": _kernels, "maveriq": _maveriq,
     "maveriq-plans": _maveriq_plans, "niyama": _niyama, "routebalance": _routebalance,
-    "vidur": _vidur}
+    "sincere": _sincere, "vidur": _vidur}
 
 
 def reproduce(system: str, data: Path, options: Options) -> Reproduction:

@@ -9,9 +9,10 @@ from typing import Any
 import yaml
 
 from penstock.core.errors import InputError, nearest
+from penstock.perf.loading.host_memory import HostMemory
 from penstock.perf.loading.model import LoadingModel
 from penstock.perf.loading.store import loading_from
-from penstock.perf.loading.values import ConfidentialTerms, FirstLoad
+from penstock.perf.loading.values import ConfidentialTerms, FirstLoad, LoadErrors
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class FirstOfRun:
-    """What the first load and the first batch of a run took; ``extra`` beyond the loading model
-    (whose page cache outlives runs) and beyond the fit of later batches."""
+    """What the first load and the first batch of a run took; ``extra`` beyond the loading model,
+    with the page cache of ``ServingFacts.memory``, and beyond the fit of later batches."""
 
     load: Spread
     load_extra_s: float
@@ -83,7 +84,9 @@ class FirstOfRun:
 class ServingFacts:
     """Loads and batches of one setting. ``first_of_run`` is by kind of strategy: ``partial`` for
     those with a thread that looks for partial batches, ``other`` for the rest. The first load in
-    ``loading`` is that of the rest."""
+    ``loading`` is that of the rest. ``errors`` are of ``loading`` on held-out runs, and
+    ``errors_of_means`` of each model's mean load in its place. ``read_before`` has the models in
+    the order in which earlier runs read them last, as far as first loads tell."""
 
     name: str
     source: str
@@ -93,6 +96,16 @@ class ServingFacts:
     loading: LoadingModel
     models: Mapping[str, ModelFacts]
     first_of_run: Mapping[str, FirstOfRun]
+    errors: LoadErrors
+    errors_of_means: LoadErrors
+    read_before: tuple[str, ...]
+
+    def memory(self) -> HostMemory:
+        """The host's memory when a run begins: its page cache outlived the server."""
+        memory = HostMemory(self.page_cache_bytes)
+        for model in self.read_before:
+            memory.read(model, self.models[model].size_bytes)
+        return memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +135,18 @@ def published_serving(name: str) -> ServingFacts:
         raise InputError("data/sincere.yaml: loading: 'page_cache_bytes' is missing")
     first = {kind: FirstOfRun(**{**one, "load": Spread(*one["load"])})
              for kind, one in own["first_of_run"].items()}
-    other = first["other"]
-    loading = replace(loading, first=FirstLoad(other.load_extra_s, other.load_extra_p95_s))
+    other, errors = first["other"], LoadErrors(*own["errors"])
+    loading = replace(
+        loading, first=FirstLoad(max(0.0, other.load_extra_s), other.load_extra_p95_s),
+        evidence=replace(loading.evidence, mean_error=errors.mean, p95_error=errors.p95,
+                         sd_s=errors.sd_s))
     return ServingFacts(
         name, document["source"], own["confidential"], document["accelerator"], page_cache_bytes,
         loading if own["confidential"] else replace(loading, confidential=None),
         {model: _model(facts, document["size_bytes"][model])
-         for model, facts in own["models"].items()}, first)
+         for model, facts in own["models"].items()},
+        first, errors, LoadErrors(*own["errors_of_means"]),
+        tuple(document["read_before"]))
 
 
 def confidential_terms() -> ConfidentialTerms:

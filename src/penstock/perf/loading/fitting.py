@@ -10,7 +10,12 @@ from penstock.core.errors import InputError
 from penstock.core.units import GB
 from penstock.perf.loading.model import LoadingModel
 from penstock.perf.loading.records import LoadRecord, missing_bytes, working_set_bytes
-from penstock.perf.loading.values import ConfidentialTerms, FirstLoad, LoadEvidence
+from penstock.perf.loading.values import (
+    ConfidentialTerms,
+    FirstLoad,
+    LoadErrors,
+    LoadEvidence,
+)
 from penstock.perf.robust import fit_nonnegative
 
 Floats = NDArray[np.float64]
@@ -22,22 +27,8 @@ _NUM_CAPACITIES = 25
 _HUBER = 3.0
 # Capacities whose mean error is within this of the best one's are as good as it.
 _AS_GOOD = 1.01
-
-
-@dataclass(frozen=True, slots=True)
-class LoadErrors:
-    """Errors of predictions against measured loads: R^2 and seconds, and |ratio - 1|.
-
-    ``bias_s`` is the mean of predicted - measured, ``sd_s`` the standard deviation of it.
-    """
-
-    r2: float
-    mae_s: float
-    bias_s: float
-    sd_s: float
-    mean: float
-    p95: float
-    num_loads: int
+# Such a range of them leaves rates open: the largest is so many times the smallest.
+_WIDE = 1.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +208,7 @@ def _notes(table: _Table, later: Sequence[LoadRecord], good: Sequence[int],
     if len({one.size_bytes for one in later}) < 3:
         found.append("fewer than three sizes: what is fixed and what grows with the size cannot "
                      "be told apart well")
-    if len(good) > 1:
+    if max(good) > _WIDE * min(good):
         found.append(f"page caches of {min(good) / GB:.0f} to {max(good) / GB:.0f} GB explain the "
                      "loads equally well: copying and reading are not reliable apart")
     if coefficients[2] == 0.0:

@@ -65,3 +65,19 @@ class FirstLoad:
 
     extra_s: float = 0.0
     extra_p95_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadErrors:
+    """Errors of predictions against measured loads: R^2 and seconds, and |ratio - 1|.
+
+    ``bias_s`` is the mean of predicted - measured, ``sd_s`` the standard deviation of it.
+    """
+
+    r2: float
+    mae_s: float
+    bias_s: float
+    sd_s: float
+    mean: float
+    p95: float
+    num_loads: int

@@ -256,14 +256,19 @@ class Sincere:
         model = self._resident
         return (model is not None
                 and self._now_s - self._resident_since_s > self._settings.stay_s
-                and len(self._models[model].incoming) > self._threshold(model) / 4)
+                and self._partly_full(model))
+
+    def _partly_full(self, model: int) -> bool:
+        return len(self._models[model].incoming) > self._threshold(model) / 4
 
     def _may_wake(self) -> bool:
         """Whether a thread that sleeps could find anything before the next arrival."""
-        if any(self._models[model].timer_s is not None for model in self._with_timer):
-            return True
-        return (self._strategy.partial and self._resident is not None
-                and bool(self._models[self._resident].incoming))
+        for model in self._with_timer:
+            one = self._models[model]
+            if one.timer_s is not None and (one.incoming or one.running):
+                return True
+        resident = self._resident
+        return self._strategy.partial and resident is not None and self._partly_full(resident)
 
     def _sleep(self, wake_s: float, thread: _Thread) -> None:
         heappush(self._asleep, (wake_s, self._num_slept, thread))

@@ -26,6 +26,14 @@ def test_facts_are_whole() -> None:
         assert facts.page_cache_bytes < sum(one.size_bytes for one in facts.models.values())
 
 
+def test_a_run_begins_with_what_earlier_ones_left() -> None:
+    facts = published_serving("sincere-h100")
+    memory = facts.memory()
+    assert memory.cached_bytes == facts.page_cache_bytes
+    assert tuple(memory.in_page_cache()) == facts.read_before[1:], "no room for the one before"
+    assert facts.memory().read("gemma-7b", facts.models["gemma-7b"].size_bytes).disk_bytes == 0
+
+
 def test_confidential_loads_are_slower_in_every_term() -> None:
     plain, confidential = map(published_serving, ("sincere-h100", "sincere-h100-confidential"))
     assert plain.loading.confidential is None

@@ -10,6 +10,8 @@ import numpy as np
 from penstock.perf.loading.host_loads import HostLoads
 from penstock.policy.residency.values import Batch, BatchTime
 
+_NOTHING = BatchTime(0.0, 0.0)
+
 
 class Took(NamedTuple):
     """Seconds, whether it failed at the end of them, and for how long the device stays taken after
@@ -81,7 +83,7 @@ class HostMachine:
     ``after`` is what a device is still taken for after a batch."""
 
     def __init__(self, loads: HostLoads, batches: Sequence[BatchTruth], variation: Variation, *,
-                 after: BatchTime = BatchTime(0.0, 0.0), first_load_extra_s: float = 0.0,
+                 after: BatchTime = _NOTHING, first_load_extra_s: float = 0.0,
                  first_batch_extra_s: float = 0.0) -> None:
         self._loads = loads
         self._batches = batches

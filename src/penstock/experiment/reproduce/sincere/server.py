@@ -97,9 +97,9 @@ _LOAD_SD = 0.12
 
 
 def timer_settings(setting: str, sla_s: float, deviations: float = 1.0,
-                   overwrite: bool = True) -> SincereSettings:
+                   overwrite: bool = True, max_batch: int | None = None) -> SincereSettings:
     """What SINCERE's strategies knew: its profile of loads, in a setting."""
     facts = published_serving(SETTINGS[setting])
     rows = [LoadRow(one.profile_load.mean_s, one.profile_load.sd_s, one.profile_unload.mean_s,
                     one.profile_unload.sd_s) for one in (facts.models[name] for name in MODELS)]
-    return SincereSettings(sla_s, BEST_BATCH, rows, deviations, overwrite)
+    return SincereSettings(sla_s, BEST_BATCH, rows, deviations, overwrite, max_batch=max_batch)

@@ -1,0 +1,31 @@
+"""``penstock reproduce sincere``: the published runs replayed, then other policies on them."""
+
+from pathlib import Path
+
+from penstock.experiment.reproduce.figures import Options, Reproduction
+from penstock.experiment.reproduce.sincere.records import read_runs
+from penstock.experiment.reproduce.sincere.replay import (
+    replay,
+    replay_figures,
+    run_rows,
+    strategy_rows,
+)
+from penstock.experiment.reproduce.sincere.what_if import what_if, what_if_figures, what_if_rows
+
+
+def reproduce_sincere(data: Path, options: Options) -> Reproduction:
+    """All figures of the runs in a folder. ``options.num_requests`` takes only each run's first.
+
+    ``runs.csv`` has a row per run, ours and logged; ``strategies.csv`` and ``what_if.csv`` means.
+    Raises InputError for a folder that does not hold the runs.
+    """
+    runs = read_runs(data)
+    replayed = replay(runs, options)
+    outcomes = what_if(runs, options)
+    others = what_if_rows(outcomes)
+    figures = [*replay_figures(replayed), *(what_if_figures(outcomes, runs) if outcomes else ())]
+    rows = {"runs.csv": run_rows(replayed), "strategies.csv": strategy_rows(replayed),
+            "what_if.csv": others}
+    return Reproduction("sincere", tuple(figures), rows,
+                        tables={"other policies on the same arrivals": others} if others else {})
+

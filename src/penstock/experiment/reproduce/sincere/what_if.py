@@ -1,0 +1,147 @@
+"""What other policies would have made of the arrivals of SINCERE's runs, on the same server."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from penstock.engine.sim.residency.record import ResidencyRun
+from penstock.experiment.reproduce.figures import Figure, Options
+from penstock.experiment.reproduce.sincere.records import STRATEGIES, SincereRun
+from penstock.experiment.reproduce.sincere.server import STOP_S, Server, timer_settings
+from penstock.policy.residency.build import NAMES, PENSTOCK, ResidencySettings, residency
+from penstock.policy.residency.penstock import ResidencyOptions
+from penstock.policy.residency.values import HostedModel
+
+ARRIVALS_OF = "BestBatch"
+"""The runs whose arrivals are used: one per setting, traffic and SLA."""
+
+LEAST_PCT = {"cc": 70.0, "noncc": 80.0}
+"""What is asked of us with one resident fp32 model: in time, percent of those received."""
+
+MANY_RESIDENTS = {"two resident": (2, 1.0), "three resident, half the bytes": (3, 0.5)}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A policy on the arrivals of one run."""
+
+    setting: str
+    policy: str
+    received_pct: float
+    goodput_rps: float
+    swaps: int
+    shed: int
+    least_model_pct: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A policy under a name, and the server it has."""
+
+    name: str
+    policy: str
+    settings: Callable[[SincereRun], ResidencySettings]
+    num_resident: int = 1
+    weights_share: float = 1.0
+    prefetch: bool = False
+    floor: float = 0.0
+
+
+def what_if(runs: Sequence[SincereRun], options: Options) -> list[Outcome]:
+    """Every policy on every run's arrivals."""
+    found = []
+    for run in runs:
+        if run.strategy != ARRIVALS_OF:
+            continue
+        options.on_progress(f"other policies on the arrivals of run {run.run}")
+        found += [_outcome(run, case) for case in _cases()]
+    return found
+
+
+def what_if_figures(outcomes: Sequence[Outcome], runs: Sequence[SincereRun]) -> list[Figure]:
+    """Ours against what is asked and against the best published strategy, and the gap between the
+    settings."""
+    figures = []
+    for setting in sorted({one.setting for one in outcomes}):
+        ours = _mean(outcomes, setting, PENSTOCK)
+        figures.append(Figure(f"{setting}: penstock, one resident, in time, % of received",
+                              LEAST_PCT[setting], ours, "at_least", note="what is asked of us"))
+        published = max(fmean(run.measured.sla_received_pct for run in runs
+                              if run.setting == setting and run.strategy == strategy)
+                        for strategy in STRATEGIES if any(
+                            run.setting == setting and run.strategy == strategy for run in runs))
+        figures.append(Figure(f"{setting}: best published strategy, measured, % of received", None,
+                              published, "shown"))
+    if {one.setting for one in outcomes} == set(LEAST_PCT):
+        for policy in dict.fromkeys(one.policy for one in outcomes):
+            gap = _mean(outcomes, "noncc", policy) - _mean(outcomes, "cc", policy)
+            figures.append(Figure(f"gap that confidential mode leaves, {policy}, points", None, gap,
+                                  "shown"))
+    return figures
+
+
+def what_if_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Means over runs by setting and policy."""
+    rows = []
+    for setting in sorted({one.setting for one in outcomes}):
+        for policy in dict.fromkeys(one.policy for one in outcomes):
+            own = [one for one in outcomes if (one.setting, one.policy) == (setting, policy)]
+            rows.append({
+                "setting": setting, "policy": policy,
+                "in time, % of received": round(fmean(one.received_pct for one in own), 1),
+                "worst model, %": round(fmean(one.least_model_pct for one in own), 1),
+                "goodput, req/s": round(fmean(one.goodput_rps for one in own), 2),
+                "swaps": round(fmean(one.swaps for one in own), 1),
+                "shed": round(fmean(one.shed for one in own))})
+    return rows
+
+
+def _mean(outcomes: Sequence[Outcome], setting: str, policy: str) -> float:
+    return fmean(one.received_pct for one in outcomes
+                 if (one.setting, one.policy) == (setting, policy))
+
+
+def _cases() -> list[_Case]:
+    plain = ResidencySettings(penstock=ResidencyOptions(prefetch=False))
+    cases = [_Case(PENSTOCK, PENSTOCK, lambda _: plain)]
+    cases += [_Case(f"{PENSTOCK}, {name}", PENSTOCK, lambda _: plain, num, share)
+              for name, (num, share) in MANY_RESIDENTS.items()]
+    ahead = ResidencySettings()
+    cases.append(_Case(f"{PENSTOCK}, prefetch", PENSTOCK, lambda _: ahead))
+    cases.append(_Case(f"{PENSTOCK}, floor of 5 % per model", PENSTOCK, lambda _: plain,
+                       floor=0.05))
+    cases += [_Case(f"{name}, no race", name, _sincere) for name in NAMES
+              if name.startswith("sincere")]
+    for shed in (False, True):
+        settings = ResidencySettings(shed=shed)
+        cases += [_Case(f"{name}, {'late ones shed' if shed else 'nobody shed'}", name,
+                        lambda _, settings=settings: settings)  # type: ignore[misc]
+                  for name in NAMES if name != PENSTOCK and not name.startswith("sincere")]
+    return cases
+
+
+def _sincere(run: SincereRun) -> ResidencySettings:
+    known = timer_settings("noncc", run.sla_s, overwrite=False, max_batch=64)
+    return ResidencySettings(sincere=known)
+
+
+def _outcome(run: SincereRun, case: _Case) -> Outcome:
+    server = Server.of(run.setting, case.num_resident, case.weights_share)
+    models = [_with_floor(model, case.floor) for model in server.models()]
+    policy = residency(case.policy, models, server.loads(), case.settings(run))
+    found = server.run(policy, run.requests, until_s=float("inf"))
+    return Outcome(run.setting, case.name, 100.0 * float(found.in_time.mean()),
+                   float(found.in_time.sum()) / STOP_S, len(found.loads),
+                   int((found.reason >= 0).sum()), _least(found))
+
+
+def _with_floor(model: HostedModel, floor: float) -> HostedModel:
+    return HostedModel(model.name, model.size_bytes, model.batch, model.request_bytes,
+                       model.max_batch, floor)
+
+
+def _least(found: ResidencyRun) -> float:
+    """In time, percent, of the model that fares worst."""
+    return min(100.0 * float(found.in_time[found.model == model].mean())
+               for model in sorted(set(found.model.tolist())))
