@@ -76,7 +76,7 @@ def errors_at_start(batches: Sequence[SincereBatch], fit: LoadFit, order: Sequen
     return found
 
 
-def first_of_run(batches: Sequence[SincereBatch], fit: LoadFit, confidential: bool,
+def by_strategy(batches: Sequence[SincereBatch], fit: LoadFit, confidential: bool,
                  partial: bool) -> dict[str, Any]:
     strategies = {one.run: one for one in batches}
     model = fit.model if confidential else replace(fit.model, confidential=None)
@@ -91,10 +91,33 @@ def first_of_run(batches: Sequence[SincereBatch], fit: LoadFit, confidential: bo
     late = [one.infer_s - fits[one.model][0] - fits[one.model][1] * one.batch_size
             for one in batches if one.first and one.confidential is confidential
             and is_partial(one) is partial]
-    return {"load": spread([seconds for seconds, _ in found]),
+    later = later_loads(batches, fit, confidential, partial)
+    usual = [one.infer_s - fits[one.model][0] - fits[one.model][1] * one.batch_size
+             for one in batches if not one.first and one.confidential is confidential
+             and is_partial(one) is partial]
+    return {"later_load_share": sum(took for took, _ in later) / sum(said for _, said in later),
+            "later_batch_extra_s": float(np.mean(usual)),
+            "load": spread([seconds for seconds, _ in found]),
             "load_extra_s": float(np.mean([extra for _, extra in found])),
             "load_extra_p95_s": float(np.quantile([extra for _, extra in found], 0.95)),
             "batch_extra_s": float(np.mean(late))}
+
+
+def later_loads(batches: Sequence[SincereBatch], fit: LoadFit, confidential: bool,
+                partial: bool) -> list[tuple[float, float]]:
+    """Seconds, and what the loading model says, of all but the first loads of runs."""
+    strategies = {one.run: one for one in batches}
+    model = fit.model if confidential else replace(fit.model, confidential=None)
+    memories: dict[str, HostMemory] = {}
+    found = []
+    for one in sincere_loads(list(batches)):
+        if one.confidential is not confidential or is_partial(strategies[one.run]) is not partial:
+            continue
+        memory = memories.setdefault(one.run, memory_at_start(batches, fit))
+        read = memory.read(one.model, one.size_bytes)
+        if not one.first:
+            found.append((one.seconds, model.seconds(one.size_bytes, read.cached_bytes)))
+    return found
 
 
 def profiled_loads(folder: Path) -> dict[tuple[bool, str], tuple[list[float], list[float]]]:
@@ -133,8 +156,8 @@ def figures(folder: Path) -> dict[str, Any]:
                           "profile_unload": loads[confidential, model][1],
                           "batch": batch_fit(mine),
                           "profile_batch_s": timed[confidential, model]}
-        settings[name] = {"confidential": confidential, "models": own, "first_of_run": {
-            kind: first_of_run(batches, fit, confidential, kind == "partial")
+        settings[name] = {"confidential": confidential, "models": own, "by_strategy": {
+            kind: by_strategy(batches, fit, confidential, kind == "partial")
             for kind in ("partial", "other")}}
     return {"size_bytes": {one.model: one.size_bytes for one in batches}, "fit": fit,
             "settings": settings, "compute_penalty": penalty(settings, timed, models)}

@@ -13,6 +13,7 @@ from inferno_bundle import document, rows
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
+from penstock.engine.sim.residency.faults import Faults
 from penstock.perf.evidence import Evidence
 from penstock.perf.knee import KneeStepTime
 from penstock.perf.linear import LinearStepTime
@@ -29,8 +30,10 @@ from penstock.perf.queueing.parameters import (
 )
 from penstock.plan.assign.problem import Demand, Limits, Option, Pool, Problem, Supply, Switching
 from penstock.policy.place.values import Device, Footprint
+from penstock.policy.residency.values import BatchTime, HostedModel, Queued
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions, scheduler_options
 from penstock.predict.latency import LatencyPrior
+from resident import ResidencyCase
 
 POLICIES = tuple(PRESETS)
 EVIDENCE = Evidence("made up for tests", 0.0, 0.0)
@@ -380,3 +383,46 @@ def deployment_scripts(names: Sequence[str]) -> st.SearchStrategy[list[tuple[str
              "dry_run", "tend", "die", "kill", "gate", "answers", "break", "go_on", "go_on")
     return st.lists(st.tuples(st.sampled_from(words), st.sampled_from(names), st.booleans()),
                     max_size=40)
+
+
+@st.composite
+def residency_cases(draw: st.DrawFn, policies: Sequence[str], *, healthy: bool = False,
+                    max_models: int = 4, max_requests: int = 40) -> ResidencyCase:
+    """Models that each fit on every device, memory for one or a few of them, arrivals in bursts;
+    unless ``healthy``, a machine that breaks in every way. SINCERE's strategies get what they can
+    do: one device, one resident."""
+    policy = draw(st.sampled_from(tuple(policies)))
+    sincere = policy.startswith("sincere")
+    num = draw(st.integers(1, max_models))
+    most = 2**31 if sincere and draw(st.booleans()) else draw(st.integers(1, 6))
+    models, largest = [], []
+    for index in range(num):
+        line = BatchTime(draw(st.sampled_from((0.25, 1.0, 2.0))),
+                         draw(st.sampled_from((0.0, 0.125, 0.5))))
+        models.append(HostedModel(
+            f"m{index}", draw(st.integers(0, 10)), line, 0 if sincere else draw(st.integers(0, 3)),
+            most, draw(st.sampled_from((0.0, 0.0, 0.2)))))
+        largest.append(draw(st.integers(0, 6)))
+    least = max(one.size_bytes + one.request_bytes for one in models)
+    memories = [least + draw(st.integers(0, 25))
+                for _ in range(1 if sincere else draw(st.integers(1, 3)))]
+    slack_s = st.sampled_from((0.5, 3.0, 10.0, 20.0, 20.0, 100.0, float("inf")))
+    coming = draw(st.lists(st.tuples(
+        st.sampled_from((0.0, 0.0, 0.0, 0.25, 1.0, 7.0, 60.0)), st.integers(0, num - 1),
+        st.just(20.0) if sincere else slack_s), max_size=max_requests))
+    at_s, requests = 0.0, []
+    for place, (gap_s, model, slack) in enumerate(coming):
+        at_s += gap_s
+        requests.append(Queued(place, model, at_s, at_s + slack))
+    loads_s = draw(st.lists(st.sampled_from((0.5, 2.0, 5.0, 11.0)), min_size=num, max_size=num))
+    faults = Faults() if healthy else Faults(
+        failing=draw(st.sets(st.integers(0, 12), max_size=6)),
+        load_failure=draw(st.sampled_from((0.0, 0.0, 0.3, 1.0))),
+        hang=draw(st.sampled_from((0.0, 0.2, 1.0))), hang_s=draw(st.sampled_from((10.0, 300.0))),
+        largest_batch=draw(st.sampled_from((None, largest))),
+        load_share=draw(st.sampled_from((0.7, 1.0, 1.3, 3.0))),
+        batch_share=draw(st.sampled_from((0.8, 1.0, 1.5))))
+    residents = 1 if sincere else draw(st.sampled_from((None, 1, 2)))
+    return ResidencyCase(policy, models, loads_s, memories, residents, requests, faults,
+                         shed=draw(st.booleans()), seed=draw(st.integers(0, 3)),
+                         after_s=draw(st.sampled_from((0.0, 0.25))))

@@ -53,11 +53,13 @@ def test_models(found: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_first_loads(found: dict[str, Any], name: str) -> None:
     facts = published_serving(name)
-    for kind, expected in found["settings"][name]["first_of_run"].items():
-        got = facts.first_of_run[kind]
+    for kind, expected in found["settings"][name]["by_strategy"].items():
+        got = facts.by_strategy[kind]
         assert [got.load.mean_s, got.load.sd_s, got.load.num] == close(expected["load"][:3])
         for field in ("load_extra_s", "load_extra_p95_s", "batch_extra_s"):
             assert getattr(got, field) == pytest.approx(expected[field], rel=1e-2, abs=0.02)
+        assert got.later_load_share == pytest.approx(expected["later_load_share"], abs=2e-3)
+        assert got.later_batch_extra_s == pytest.approx(expected["later_batch_extra_s"], abs=2e-3)
 
 
 def test_the_loading_model(found: dict[str, Any]) -> None:

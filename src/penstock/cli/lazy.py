@@ -25,6 +25,7 @@ COMMANDS = {
     "profile": "penstock.cli.profile",
     "fit": "penstock.cli.fit",
     "estimate": "penstock.cli.estimate",
+    "place": "penstock.cli.place",
     "collect": "penstock.cli.collect",
     "train": "penstock.cli.train",
     "queue": "penstock.cli.queue",

@@ -332,7 +332,8 @@ class Controller:
         for _ in range(_TRIES + len(self._all)):
             for device_id, used_bytes in (await self._means.read_used(one)).items():
                 self._memory.observe(replace(self._own[device_id], used_bytes=used_bytes))
-            decision = await self._means.choose(one, wish, self._memory.devices())
+            decision = await self._means.choose(one, wish, self._memory.devices(),
+                                                self._observations.beside(one, self.deployments()))
             held = self._memory.reserve(one.name, decision.placement) if reserve else None
             if not isinstance(held, Infeasible):
                 return decision

@@ -20,6 +20,7 @@ from penstock.control.profiling import Profiler
 from penstock.control.site import FLEET, SERVER, Site, open_site
 from penstock.control.store import Store, open_store
 from penstock.core.errors import InputError
+from penstock.policy.place.beside import Neighbour
 from penstock.policy.place.values import Device
 
 
@@ -60,9 +61,10 @@ async def opened(folder: Path, opening: Opening = Opening(),
             engines[SIMULATED] = SimulatedEngines(asyncio.sleep, lasting=True)
             chooser = Chooser(site)
 
-            async def choose(one: Deployment, wish: Wish, devices: list[Device]) -> Decision:
+            async def choose(one: Deployment, wish: Wish, devices: list[Device],
+                             neighbours: list[Neighbour]) -> Decision:
                 # Learning from tables takes seconds: others go on meanwhile.
-                return await asyncio.to_thread(chooser.decide, one, wish, devices)
+                return await asyncio.to_thread(chooser.decide, one, wish, devices, neighbours)
 
             async def read_used(one: Deployment) -> Mapping[int, int]:
                 return await asyncio.to_thread(used_bytes, site, one)

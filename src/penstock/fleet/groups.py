@@ -165,7 +165,8 @@ def _tensor_degrees(pool: AcceleratorPool, model: ModelSpec) -> Iterator[Paralle
                model.num_heads)
     tensor = 1
     while tensor <= max(most, 1):
-        yield Parallelism(tensor)
+        if not model.indivisible(tensor):
+            yield Parallelism(tensor)
         tensor *= 2
 
 
@@ -174,15 +175,13 @@ def _check_spread(path: Path, model: ModelSpec, accelerator: Accelerator,
     for name, value, most, why in (
             ("tensor", spread.tensor, accelerator.max_per_node,
              f"{accelerator.name} accelerators share a node"),
-            ("tensor", spread.tensor, model.num_heads, f"attention heads has {model.name}"),
             ("pipeline", spread.pipeline, model.num_layers, f"layers has {model.name}")):
         if value > most:
             raise PlacedError((*path, "parallelism", name),
                               f"{value} is more than the {most} {why}")
-    if model.num_heads % spread.tensor:
-        raise PlacedError((*path, "parallelism", "tensor"),
-                          f"{spread.tensor} does not divide the {model.num_heads} attention heads "
-                          f"of {model.name}")
+    why = model.indivisible(spread.tensor)
+    if why:
+        raise PlacedError((*path, "parallelism", "tensor"), why)
 
 
 def pool_problems(groups: tuple[ReplicaGroup, ...],

@@ -60,13 +60,12 @@ def _variant(fleet: Fleet, name: str, group: ReplicaGroup, longest_tokens: int) 
     cards, spread = group.num_accelerators, group.parallelism
     for what, value, most, why in (
             ("tensor", spread.tensor, pool.accelerator.max_per_node, "accelerators of a node"),
-            ("tensor", spread.tensor, group.model.num_heads, "attention heads of the model"),
             ("pipeline", spread.pipeline, group.model.num_layers, "layers of the model")):
         if value > most:
             raise InputError(f"{what} {value} is more than the {most} {why}")
-    if group.model.num_heads % spread.tensor:
-        raise InputError(f"tensor {spread.tensor} does not divide the {group.model.num_heads} "
-                         "attention heads of the model")
+    why = group.model.indivisible(spread.tensor)
+    if why:
+        raise InputError(why)
     if pool.count is not None and cards > pool.count:
         raise InputError(f"a replica needs {cards} {pool.accelerator.name}; the fleet has "
                          f"{pool.count}")

@@ -70,19 +70,23 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class FirstOfRun:
-    """What the first load and the first batch of a run took; ``extra`` beyond the loading model,
-    with the page cache of ``ServingFacts.memory``, and beyond the fit of later batches."""
+class StrategyFacts:
+    """What runs of a kind of strategy have of their own. ``load`` is the first of a run, its extra
+    beyond the loading model, with the page cache of ``ServingFacts.memory``; the first batch's
+    extra is beyond the fit of later ones. Later loads take ``later_load_share`` of the loading
+    model, later batches ``later_batch_extra_s`` beyond their model's fit."""
 
     load: Spread
     load_extra_s: float
     load_extra_p95_s: float
     batch_extra_s: float
+    later_load_share: float
+    later_batch_extra_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class ServingFacts:
-    """Loads and batches of one setting. ``first_of_run`` is by kind of strategy: ``partial`` for
+    """Loads and batches of one setting. ``by_strategy`` is by kind of strategy: ``partial`` for
     those with a thread that looks for partial batches, ``other`` for the rest. The first load in
     ``loading`` is that of the rest. ``errors`` are of ``loading`` on held-out runs, and
     ``errors_of_means`` of each model's mean load in its place. ``read_before`` has the models in
@@ -95,7 +99,7 @@ class ServingFacts:
     page_cache_bytes: int
     loading: LoadingModel
     models: Mapping[str, ModelFacts]
-    first_of_run: Mapping[str, FirstOfRun]
+    by_strategy: Mapping[str, StrategyFacts]
     errors: LoadErrors
     errors_of_means: LoadErrors
     read_before: tuple[str, ...]
@@ -133,8 +137,8 @@ def published_serving(name: str) -> ServingFacts:
     loading, page_cache_bytes = loading_from(document["loading"], "data/sincere.yaml: loading")
     if page_cache_bytes is None:
         raise InputError("data/sincere.yaml: loading: 'page_cache_bytes' is missing")
-    first = {kind: FirstOfRun(**{**one, "load": Spread(*one["load"])})
-             for kind, one in own["first_of_run"].items()}
+    first = {kind: StrategyFacts(**{**one, "load": Spread(*one["load"])})
+             for kind, one in own["by_strategy"].items()}
     other, errors = first["other"], LoadErrors(*own["errors"])
     loading = replace(
         loading, first=FirstLoad(max(0.0, other.load_extra_s), other.load_extra_p95_s),

@@ -98,7 +98,7 @@ class ValueRate:
             return action
         if device.computing is not None:
             self._looked_ahead.add(device.index)
-        return Wait(self._queues.retry_s(), arrivals=device.computing is None)
+        return Wait(self._queues.retry_s(now_s), arrivals=device.computing is None)
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
         self._looked_ahead.discard(device.index)
@@ -127,7 +127,8 @@ class ValueRate:
         models = [model for model in waiting
                   if model in device.residents or (device.loading is None
                                                    and self._wanted(device, model))]
-        choice = self._claimed(device, models, now_s) or self._best(device, models, now_s, now_s)
+        choice = (self._claimed(device, models, now_s) or self._best(device, models, now_s, now_s)
+                  or self._late(device, models, now_s))
         if choice is None:
             return None
         model, visit, _ = choice
@@ -170,6 +171,16 @@ class ValueRate:
             + self._batch(model).seconds(min(self._most(device, model),
                                              len(self._queues.line(model))))))]
         return self._best(device, claims, now_s, now_s) if claims else None
+
+    def _late(self, device: Device, models: Sequence[int], now_s: float) -> _Choice | None:
+        """Where nobody is shed, those whose deadline has passed are answered when no other is."""
+        if self._options.shed or not models:
+            return None
+        model = max(models, key=lambda one: (one in device.residents, len(self._queues.line(one)),
+                                             -one))
+        num = min(self._most(device, model), len(self._queues.line(model)))
+        start_s = self._start_s(device, model, now_s, now_s)
+        return _Choice(model, Visit(start_s + self._batch(model).seconds(num), 0, 0, num), 0.0)
 
     def _best(self, device: Device, models: Sequence[int], now_s: float,
               free_s: float) -> _Choice | None:

@@ -69,6 +69,7 @@ class InTurn:
         self._keep = keep
         self._shed = shed
         self._where = Whereabouts()
+        self._came_for: dict[int, int] = {}  # what a device loaded runs before anything else
 
     @property
     def num_waiting(self) -> int:
@@ -87,10 +88,14 @@ class InTurn:
         models = sorted(model for model in self._queues.waiting(now_s)
                         if self._wanted(device, model))
         if not models:
-            return Wait(self._queues.retry_s())
-        return self._serve(device, self._order(device, self._queues, models, now_s), now_s)
+            return Wait(self._queues.retry_s(now_s))
+        model = self._came_for.pop(device.index, -1)
+        if model not in models or model not in device.residents:
+            model = self._order(device, self._queues, models, now_s)
+        return self._serve(device, model, now_s)
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
+        self._came_for[device.index] = model
         self._queues.loaded(model, now_s, failed=failed)
 
     def prefetched(self, device: Device, model: int, now_s: float) -> None: ...

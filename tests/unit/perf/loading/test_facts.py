@@ -15,7 +15,7 @@ def test_facts_are_whole() -> None:
     for name in published_serving_names():
         facts = published_serving(name)
         assert set(facts.models) == {"gemma-7b", "granite-7b", "llama3-8b"}
-        assert set(facts.first_of_run) == {"partial", "other"}
+        assert set(facts.by_strategy) == {"partial", "other"}
         assert "285e5b7" in facts.source
         for model in facts.models.values():
             assert 20e9 < model.size_bytes < 40e9

@@ -80,15 +80,16 @@ class Variation:
 class HostMachine:
     """Devices of one host. Loads take what the host's memory and the loading model say, batches
     their line. ``first_load_extra_s`` and ``first_batch_extra_s`` come on top of a device's first;
-    ``after`` is what a device is still taken for after a batch."""
+    ``load_share`` scales all loads; ``after`` is what a device is still taken for after a batch."""
 
     def __init__(self, loads: HostLoads, batches: Sequence[BatchTruth], variation: Variation, *,
-                 after: BatchTime = _NOTHING, first_load_extra_s: float = 0.0,
-                 first_batch_extra_s: float = 0.0) -> None:
+                 after: BatchTime = _NOTHING, load_share: float = 1.0,
+                 first_load_extra_s: float = 0.0, first_batch_extra_s: float = 0.0) -> None:
         self._loads = loads
         self._batches = batches
         self._variation = variation
         self._after = after
+        self._load_share = load_share
         self._first_load_extra_s = first_load_extra_s
         self._first_batch_extra_s = first_batch_extra_s
         self._loaded: set[int] = set()
@@ -98,7 +99,8 @@ class HostMachine:
     def load(self, device: int, model: int, now_s: float) -> Took:
         """A load of a model that is being read ahead waits for what is left of that."""
         rest_s = max(0.0, self._reading.pop(model, -inf) - now_s)
-        seconds = rest_s + self._variation.load(self._loads.load_s(device, model))
+        seconds = rest_s + self._variation.load(
+            self._load_share * self._loads.load_s(device, model))
         self._loads.loaded(device, model)
         if device not in self._loaded:
             self._loaded.add(device)

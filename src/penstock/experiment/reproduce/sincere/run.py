@@ -10,7 +10,12 @@ from penstock.experiment.reproduce.sincere.replay import (
     run_rows,
     strategy_rows,
 )
-from penstock.experiment.reproduce.sincere.what_if import what_if, what_if_figures, what_if_rows
+from penstock.experiment.reproduce.sincere.what_if import (
+    what_if,
+    what_if_figures,
+    what_if_rows,
+    what_if_table,
+)
 
 
 def reproduce_sincere(data: Path, options: Options) -> Reproduction:
@@ -22,10 +27,9 @@ def reproduce_sincere(data: Path, options: Options) -> Reproduction:
     runs = read_runs(data)
     replayed = replay(runs, options)
     outcomes = what_if(runs, options)
-    others = what_if_rows(outcomes)
     figures = [*replay_figures(replayed), *(what_if_figures(outcomes, runs) if outcomes else ())]
     rows = {"runs.csv": run_rows(replayed), "strategies.csv": strategy_rows(replayed),
-            "what_if.csv": others}
+            "what_if.csv": what_if_rows(outcomes)}
     return Reproduction("sincere", tuple(figures), rows,
-                        tables={"other policies on the same arrivals": others} if others else {})
+                        tables={"other policies on the same arrivals": what_if_table(outcomes)})
 

@@ -3,6 +3,7 @@ small for them. Every number is a published or fitted fact (perf/data/sincere.ya
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
@@ -13,7 +14,6 @@ from penstock.engine.sim.residency.record import ResidencyRun
 from penstock.experiment.reproduce.sincere.records import MODELS, SETTINGS
 from penstock.perf.loading.facts import ServingFacts, published_serving
 from penstock.perf.loading.host_loads import HostLoads
-from penstock.perf.loading.host_memory import HostMemory
 from penstock.policy.residency.device import Device
 from penstock.policy.residency.protocol import Residency
 from penstock.policy.residency.sincere import LoadRow, SincereSettings
@@ -33,8 +33,9 @@ AFTER = BatchTime(0.017, 0.0021)
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A setting's facts in the order of ``MODELS``. ``num_resident`` models at most; ``precision``
-    halves the weights, not the times: the published runs have no bf16."""
+    """A setting's facts in the order of ``MODELS``. ``num_resident`` models at most.
+    ``weights_share`` scales the weights, and with them what is read and copied, not the time of
+    batches: no run had other than fp32."""
 
     facts: ServingFacts
     num_resident: int = 1
@@ -66,21 +67,26 @@ class Server:
         return round((DEVICE_BYTES - one.size_bytes) / one.largest_batch)
 
     def loads(self) -> HostLoads:
-        """Loads on a host with an empty page cache."""
+        """Loads on a host whose page cache holds what runs before left in it."""
         sizes = [round(self.facts.models[name].size_bytes * self.weights_share) for name in MODELS]
-        return HostLoads(MODELS, sizes, self.facts.loading, HostMemory(self.facts.page_cache_bytes))
+        return HostLoads(MODELS, sizes, self.facts.loading, self.facts.memory())
 
     def machine(self, rng: np.random.Generator | None = None, *,
                 partial: bool = False) -> HostMachine:
         """What things take; with a generator, with their spread. ``partial``: SINCERE's strategies
-        with a thread for partial batches are slow to load and run their first."""
-        first = self.facts.first_of_run["partial" if partial else "other"]
-        truths = [BatchTruth(BatchTime(one.intercept_s, one.per_request_s), one.sd_per_request_s)
+        with a thread for partial batches, which slows everything down a little and the first load
+        and batch a lot."""
+        kind = self.facts.by_strategy["partial" if partial else "other"]
+        truths = [BatchTruth(BatchTime(one.intercept_s + kind.later_batch_extra_s,
+                                       one.per_request_s), one.sd_per_request_s)
                   for one in (self.facts.models[name].batch for name in MODELS)]
-        usual = self.facts.first_of_run["other"].load_extra_s
-        return HostMachine(self.loads(), truths, Variation(rng, _LOAD_SD), after=AFTER,
-                           first_load_extra_s=first.load_extra_s - usual,
-                           first_batch_extra_s=first.batch_extra_s)
+        usual = self.facts.by_strategy["other"].load_extra_s
+        mean_s = fmean(one.load.mean_s for one in self.facts.models.values())
+        spread = Variation(rng, self.facts.errors.sd_s / mean_s)
+        return HostMachine(self.loads(), truths, spread, after=AFTER,
+                           load_share=kind.later_load_share,
+                           first_load_extra_s=kind.load_extra_s - usual,
+                           first_batch_extra_s=kind.batch_extra_s)
 
     def run(self, policy: Residency, requests: Sequence[Queued], *, unbounded: bool = False,
             rng: np.random.Generator | None = None, partial: bool = False,
@@ -90,10 +96,6 @@ class Server:
                         max_residents=self.num_resident)
         return ResidencySimulation(policy, [device], self.machine(rng, partial=partial)).run(
             requests, until_s)
-
-
-_LOAD_SD = 0.12
-"""Spread of a load around the loading model, as a share (held-out runs)."""
 
 
 def timer_settings(setting: str, sla_s: float, deviations: float = 1.0,

@@ -74,7 +74,7 @@ def what_if_figures(outcomes: Sequence[Outcome], runs: Sequence[SincereRun]) -> 
         figures.append(Figure(f"{setting}: best published strategy, measured, % of received", None,
                               published, "shown"))
     if {one.setting for one in outcomes} == set(LEAST_PCT):
-        for policy in dict.fromkeys(one.policy for one in outcomes):
+        for policy in (one.name for one in _cases() if one.policy == PENSTOCK):
             gap = _mean(outcomes, "noncc", policy) - _mean(outcomes, "cc", policy)
             figures.append(Figure(f"gap that confidential mode leaves, {policy}, points", None, gap,
                                   "shown"))
@@ -87,14 +87,20 @@ def what_if_rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     for setting in sorted({one.setting for one in outcomes}):
         for policy in dict.fromkeys(one.policy for one in outcomes):
             own = [one for one in outcomes if (one.setting, one.policy) == (setting, policy)]
-            rows.append({
-                "setting": setting, "policy": policy,
-                "in time, % of received": round(fmean(one.received_pct for one in own), 1),
-                "worst model, %": round(fmean(one.least_model_pct for one in own), 1),
-                "goodput, req/s": round(fmean(one.goodput_rps for one in own), 2),
-                "swaps": round(fmean(one.swaps for one in own), 1),
-                "shed": round(fmean(one.shed for one in own))})
+            rows.append({"setting": setting, "policy": policy, **{
+                field: fmean(getattr(one, field) for one in own) for field in _MEANS}})
     return rows
+
+
+def what_if_table(outcomes: Sequence[Outcome]) -> list[dict[str, str]]:
+    """The rows for people."""
+    return [{"setting": row["setting"], "policy": row["policy"],
+             **{title: f"{row[field]:.{digits}f}" for field, (title, digits) in _MEANS.items()}}
+            for row in what_if_rows(outcomes)]
+
+
+_MEANS = {"received_pct": ("in time, % of received", 1), "least_model_pct": ("worst model, %", 1),
+          "goodput_rps": ("goodput, req/s", 2), "swaps": ("loads", 0), "shed": ("shed", 0)}
 
 
 def _mean(outcomes: Sequence[Outcome], setting: str, policy: str) -> float:
@@ -117,7 +123,7 @@ def _cases() -> list[_Case]:
         settings = ResidencySettings(shed=shed)
         cases += [_Case(f"{name}, {'late ones shed' if shed else 'nobody shed'}", name,
                         lambda _, settings=settings: settings)  # type: ignore[misc]
-                  for name in NAMES if name != PENSTOCK and not name.startswith("sincere")]
+                  for name in ("longest-queue", "edf", "round-robin")]
     return cases
 
 

@@ -1,0 +1,155 @@
+"""Many models on few devices, as tests have them: a machine by table, a drawn case, and a policy and
+devices that are watched at every call."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from penstock.engine.sim.residency.driver import ResidencySimulation
+from penstock.engine.sim.residency.faults import Faults, FaultyMachine
+from penstock.engine.sim.residency.machine import Took
+from penstock.engine.sim.residency.record import ResidencyRun
+from penstock.policy.residency.beliefs import LoadTable
+from penstock.policy.residency.build import ResidencySettings, residency
+from penstock.policy.residency.device import Device
+from penstock.policy.residency.protocol import Residency
+from penstock.policy.residency.sincere import LoadRow, SincereSettings
+from penstock.policy.residency.values import Action, Batch, HostedModel, Load, Queued, Shed
+
+
+@dataclass(frozen=True, slots=True)
+class TableMachine:
+    """Loads by a table, batches by the models' lines, and a device taken for ``after_s`` after."""
+
+    models: Sequence[HostedModel]
+    loads_s: Sequence[float]
+    after_s: float = 0.0
+
+    def load(self, device: int, model: int, now_s: float) -> Took:
+        return Took(self.loads_s[model])
+
+    def prefetch(self, model: int, now_s: float) -> Took:
+        return Took(0.5 * self.loads_s[model])
+
+    def batch(self, device: int, batch: Batch, now_s: float) -> Took:
+        line = self.models[batch.model].batch
+        return Took(line.seconds(len(batch.requests)), after_s=self.after_s)
+
+
+@dataclass(frozen=True, slots=True)
+class ResidencyCase:
+    """A policy by name, what it believes, what is there, what comes and what goes wrong."""
+
+    policy: str
+    models: Sequence[HostedModel]
+    loads_s: Sequence[float]
+    memories: Sequence[int]
+    max_residents: int | None
+    requests: Sequence[Queued]
+    faults: Faults = Faults()
+    shed: bool = False
+    seed: int = 0
+    after_s: float = 0.0
+
+    def run(self) -> "Watched":
+        """The case from its beginning until nothing happens any more."""
+        sincere = SincereSettings(
+            20.0, [3] * len(self.models), [LoadRow(4.0, 1.0, 0.1, 0.0)] * len(self.models),
+            max_batch=None if self.models[0].max_batch >= 2**31 else self.models[0].max_batch)
+        settings = ResidencySettings(sincere=sincere, shed=self.shed, quantum_s=5.0)
+        policy = residency(self.policy, self.models, LoadTable(self.loads_s), settings)
+        devices = [WatchedDevice(index, memory, self.models, max_residents=self.max_residents)
+                   for index, memory in enumerate(self.memories)]
+        machine = FaultyMachine(TableMachine(self.models, self.loads_s, self.after_s), self.faults,
+                                np.random.default_rng(self.seed))
+        watched = Watched(policy, self.requests)
+        watched.run = ResidencySimulation(watched, devices, machine).run(self.requests)
+        return watched
+
+
+class WatchedDevice(Device):
+    """A device that looks after every change whether its memory is exceeded."""
+
+    def check(self) -> None:
+        assert self.free_bytes >= 0
+        present = len(self.residents) + (self.loading is not None)
+        assert self.max_residents is None or present <= self.max_residents
+        assert self.loading not in self.residents
+        for model, one in self.residents.items():
+            assert 0 <= one.num_running <= self.models[model].max_batch
+
+    def begin_load(self, load: Load, until_s: float) -> None:
+        super().begin_load(load, until_s)
+        self.check()
+
+    def end_load(self, now_s: float, *, loaded: bool) -> None:
+        super().end_load(now_s, loaded=loaded)
+        self.check()
+
+    def begin_batch(self, batch: Batch, until_s: float = float("inf")) -> None:
+        super().begin_batch(batch, until_s)
+        self.check()
+
+    def end_batch(self, model: int, num_requests: int, now_s: float) -> None:
+        super().end_batch(model, num_requests, now_s)
+        self.check()
+
+
+@dataclass(slots=True)
+class Watched:
+    """A policy, and what its calls say of every request: where it is, and how often it ended."""
+
+    policy: Residency
+    requests: Sequence[Queued]
+    place: dict[int, str] = field(default_factory=dict)
+    now_s: float = -float("inf")
+    run: ResidencyRun = field(init=False)
+
+    @property
+    def num_waiting(self) -> int:
+        return self.policy.num_waiting
+
+    def add(self, request: Queued, now_s: float) -> None:
+        self._tick(now_s)
+        assert request.arrival_s == now_s
+        assert request.request_id not in self.place
+        self.place[request.request_id] = "waits"
+        self.policy.add(request, now_s)
+
+    def next(self, device: Device, now_s: float) -> Action:
+        self._tick(now_s)
+        action = self.policy.next(device, now_s)
+        if isinstance(action, Shed):
+            assert action.reason
+            assert action.requests
+            self._move(action.requests, "waits", "shed")
+        elif isinstance(action, Batch):
+            assert {one.model for one in action.requests} == {action.model}
+            self._move(action.requests, "waits", "runs")
+        return action
+
+    def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
+        self._tick(now_s)
+        self.policy.loaded(device, model, now_s, failed=failed)
+
+    def prefetched(self, device: Device, model: int, now_s: float) -> None:
+        self._tick(now_s)
+        self.policy.prefetched(device, model, now_s)
+
+    def ended(self, device: Device, batch: Batch, now_s: float, *, failed: bool) -> None:
+        self._tick(now_s)
+        self._move(batch.requests, "runs", "waits" if failed else "served")
+        self.policy.ended(device, batch, now_s, failed=failed)
+
+    def cancel(self, request_id: int) -> bool:
+        return self.policy.cancel(request_id)
+
+    def _tick(self, now_s: float) -> None:
+        assert now_s >= self.now_s
+        self.now_s = now_s
+
+    def _move(self, requests: Sequence[Queued], before: str, after: str) -> None:
+        for request in requests:
+            assert self.place[request.request_id] == before
+            self.place[request.request_id] = after
