@@ -1,6 +1,6 @@
 """A day of many models on a few GPUs: how long the simulation takes, and what comes of it.
 
-    python benchmarks/residency_scale.py                     # 200 models, 16 GPUs, 1.3 million requests
+    python benchmarks/residency_scale.py                     # 200 models, 16 GPUs, a day
     python benchmarks/residency_scale.py --policy edf        # another policy
     python benchmarks/residency_scale.py --share 0.1         # a tenth of the day, cut out at noon
     python benchmarks/residency_scale.py --profile           # where the time goes

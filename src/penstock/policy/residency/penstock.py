@@ -2,7 +2,7 @@
 counted; load and read ahead beside compute; turn away at once who is too late whatever is done.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from penstock.policy.residency.beliefs import Correction, LoadBelief
 from penstock.policy.residency.device import Device
 from penstock.policy.residency.evict import victims
 from penstock.policy.residency.fairness import Floor
-from penstock.policy.residency.queues import HOPELESS, Queues, Whereabouts
+from penstock.policy.residency.queues import HOPELESS, Checks, Queues, Whereabouts
 from penstock.policy.residency.values import (
     Action,
     Batch,
@@ -26,6 +26,9 @@ from penstock.policy.residency.values import (
     Wait,
 )
 from penstock.policy.residency.visits import Pace, Visit, outlook, visits
+
+_LOOK_S = 1.0  # until a line is looked at again whose model may be evicted, or tried again
+_SOON_S = 1e-3  # rounding must not make it be looked at again at the same moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,12 @@ class ValueRate:
         self._floor = Floor(models)
         self._batch_off = Correction(len(models))
         self._load_off = Correction(len(models))
+        self._carefuls = [self._careful(model) for model in range(len(models))]
         self._loading: dict[int, tuple[float, float]] = {}
         self._computing: dict[int, float] = {}
         self._looked_ahead: set[int] = set()
+        self._checks = Checks(len(models))
+        self._longest_s = [0.0] * len(models)
 
     @property
     def num_waiting(self) -> int:
@@ -80,6 +86,8 @@ class ValueRate:
     def add(self, request: Queued, now_s: float) -> None:
         self._queues.add(request)
         self._paces[request.model].arrived(request, now_s)
+        if self._queues.line(request.model)[0] is request:
+            self._check(request.model)
 
     def cancel(self, request_id: int) -> bool:
         return self._queues.cancel(request_id)
@@ -90,6 +98,8 @@ class ValueRate:
             return Wait(arrivals=False)
         if (gone := self._queues.given_up() or self._hopeless(device, now_s)) is not None:
             return gone
+        if device.loading is not None and not any(map(self._queues.line, device.residents)):
+            return Wait(self._queues.retry_s(now_s), arrivals=device.computing is None)
         waiting = list(self._queues.waiting(now_s))
         self._floor.pass_time(waiting, now_s, len(self._where))
         action = self._serve(device, waiting, now_s) if device.computing is None else None
@@ -118,15 +128,16 @@ class ValueRate:
         if not failed and not device.continuous:
             believed_s = self._models[batch.model].batch.seconds(len(batch.requests))
             self._batch_off.observe(batch.model, believed_s, now_s - since_s)
+            self._carefuls[batch.model] = self._careful(batch.model)
         self._queues.ended(batch, failed=failed)
 
     # ---- what is worth most
 
     def _serve(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
         """What an idle device does: a batch of a resident, or a load."""
-        models = [model for model in waiting
-                  if model in device.residents or (device.loading is None
-                                                   and self._wanted(device, model))]
+        models = [model for model in waiting if model in device.residents]
+        if device.loading is None:
+            models += self._absent(device, waiting)
         choice = (self._claimed(device, models, now_s) or self._best(device, models, now_s, now_s)
                   or self._late(device, models, now_s))
         if choice is None:
@@ -147,9 +158,7 @@ class ValueRate:
         if device.loading is not None:
             return None
         free_s = device.computing_until_s if device.computing is not None else now_s
-        absent = [model for model in waiting if model not in device.residents
-                  and self._wanted(device, model)]
-        choice = self._best(device, absent, now_s, max(now_s, free_s))
+        choice = self._best(device, self._absent(device, waiting), now_s, max(now_s, free_s))
         if choice is None:
             return None
         least = [model for model in waiting if model in device.residents
@@ -166,6 +175,8 @@ class ValueRate:
 
     def _claimed(self, device: Device, models: Sequence[int], now_s: float) -> _Choice | None:
         """The best visit among models whose floor pays for a visit of one batch."""
+        if not self._floor.any:
+            return None
         claims = [model for model in models if self._floor.covers(model, (
             self._start_s(device, model, now_s, now_s) - now_s
             + self._batch(model).seconds(min(self._most(device, model),
@@ -186,7 +197,7 @@ class ValueRate:
               free_s: float) -> _Choice | None:
         """Of these models, the one whose visit answers most in time per second from ``free_s``,
         when the device is free; loads may begin now."""
-        bounds = sorted((-self._bound(device, model, now_s, free_s), model) for model in models)
+        bounds = sorted(self._bounds(device, models, now_s, free_s))
         best: _Choice | None = None
         for bound, model in bounds:
             if best is not None and -bound <= best.worth:
@@ -195,19 +206,26 @@ class ValueRate:
             most = self._most(device, model)
             ahead = outlook(self._queues.line(model), now_s, self._paces[model],
                             self._options.horizon_s, most * self._options.max_batches)
-            for visit in visits(ahead, start_s, self._careful(model), most,
+            for visit in visits(ahead, start_s, self._carefuls[model], most,
                                 self._options.max_batches):
                 worth = visit.rate(free_s)
                 if best is None or worth > best.worth:
                     best = _Choice(model, visit, worth)
         return best
 
-    def _bound(self, device: Device, model: int, now_s: float, free_s: float) -> float:
-        """No visit can be worth more: all who wait and are expected, at once."""
-        num = len(self._queues.line(model)) + int(
-            self._paces[model].rate_per_s(now_s) * self._options.horizon_s)
-        start_s = self._start_s(device, model, now_s, free_s)
-        return num / max(start_s - free_s + self._careful(model).seconds(num), 1e-9)
+    def _bounds(self, device: Device, models: Sequence[int], now_s: float,
+                free_s: float) -> Iterator[tuple[float, int]]:
+        """The negative of what no visit to each model can be worth more than: all who wait and are
+        expected, at once."""
+        residents, horizon_s = device.residents, self._options.horizon_s
+        for model in models:
+            num = len(self._queues.line(model)) + int(
+                self._paces[model].rate_per_s(now_s) * horizon_s)
+            batch = self._carefuls[model]
+            needed_s = batch.fixed_s + batch.per_request_s * num
+            if model not in residents:
+                needed_s += max(0.0, now_s - free_s + self._load_seconds(device, model))
+            yield -num / max(needed_s, 1e-9), model
 
     def _start_s(self, device: Device, model: int, now_s: float, free_s: float) -> float:
         if model in device.residents:
@@ -220,10 +238,12 @@ class ValueRate:
             return max(1, min(device.room(model), most))
         return max(1, min(device.most_beside(model, ()), most))
 
-    def _wanted(self, device: Device, model: int) -> bool:
-        """Whether more wait for a model than the other devices that hold it take at once."""
-        others = self._where.elsewhere(device, model)
-        return not others or len(self._queues.line(model)) > others * self._queues.most(model)
+    def _absent(self, device: Device, waiting: Sequence[int]) -> list[int]:
+        """Models that a device does not hold and for which more wait than those that hold them take
+        at once."""
+        held, queues = self._where.counts(), self._queues
+        return [model for model in waiting if model not in device.residents and (
+            model not in held or len(queues.line(model)) > held[model] * queues.most(model))]
 
     # ---- loads, and who is too late
 
@@ -246,18 +266,32 @@ class ValueRate:
                 / (self._models[model].size_bytes + 1))
 
     def _hopeless(self, device: Device, now_s: float) -> Shed | None:
-        if not self._options.shed:
-            return None
-        for model in self._queues.waiting(now_s):
-            start_s = now_s
-            if model not in device.residents and device.loading != model:
-                if self._where.elsewhere(device, model):
-                    continue
-                start_s += self._load_seconds(device, model)
-            late = self._queues.late(model, start_s + self._batch(model).seconds(1))
-            if late:
+        """The first who are found to be too late, of the models that are due to be looked at."""
+        while (model := self._checks.due(now_s)) is not None:
+            if not self._queues.line(model):
+                continue
+            if not self._queues.may_be_tried(model, now_s):
+                self._checks.at(model, now_s + _LOOK_S)
+                continue
+            held = model in self._where.counts()
+            start_s = now_s + (0.0 if held else self._load_seconds(device, model))
+            least_s = self._batch(model).seconds(1)
+            if late := self._queues.late(model, start_s + least_s):
+                self._checks.at(model, now_s)
                 return Shed(self._queues.take(model, 0, late), HOPELESS)
+            ends_s = self._queues.line(model)[0].deadline_s - (start_s - now_s) - least_s
+            # Who is held may be evicted at any time, which costs a load.
+            self._checks.at(model, max(now_s + _SOON_S,
+                                       min(ends_s, now_s + _LOOK_S) if held else ends_s))
         return None
+
+    def _check(self, model: int) -> None:
+        """Look at a line before its head can be too late, were the model to be loaded."""
+        if self._options.shed:
+            load_s = self._longest_s[model] = max(self._longest_s[model], self._loads.load_s(
+                0, model))
+            needed_s = (load_s * self._load_off.factor(model) + self._batch(model).seconds(1))
+            self._checks.at(model, self._queues.line(model)[0].deadline_s - needed_s)
 
     def _load_seconds(self, device: Device, model: int) -> float:
         return self._loads.load_s(device.index, model) * self._load_off.factor(model)
