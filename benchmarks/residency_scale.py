@@ -5,9 +5,9 @@
     python benchmarks/residency_scale.py --share 0.1         # a tenth of the day, cut out at noon
     python benchmarks/residency_scale.py --profile           # where the time goes
 
-One process; times are of the processor, from the drawing of the requests to the last figure. Sizes of
-models are those of 1 to 32 billion parameters in bf16; popularity follows Zipf's law, the rate a day's
-sine. Two nodes of 8 GPUs would have two page caches; here the 16 share one of 1 TiB.
+One process; times are of the processor, from the drawing of the requests to the last figure.
+Models have the size of 1 to 32 billion parameters in bf16; popularity follows Zipf's law, the rate
+a day's sine. Two nodes of 8 GPUs would have two page caches; here the 16 share one of 1 TiB.
 """
 
 import argparse

@@ -27,8 +27,8 @@ class HostMemory:
     the order of their calls.
     """
 
-    __slots__ = ("_cached", "_changes", "_staged", "cached_bytes", "capacity_bytes", "pinned_limit_bytes",
-                 "staged_bytes")
+    __slots__ = ("_cached", "_changes", "_staged", "cached_bytes", "capacity_bytes",
+                 "pinned_limit_bytes", "staged_bytes")
 
     def __init__(self, capacity_bytes: int, pinned_limit_bytes: int = 0) -> None:
         if not 0 <= pinned_limit_bytes <= capacity_bytes:
