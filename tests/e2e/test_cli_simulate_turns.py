@@ -61,6 +61,26 @@ def test_runs_of_two_policies_compare(penstock) -> None:
 
 
 @pytest.mark.usefixtures("turns")
+def test_policies_on_the_same_requests(penstock) -> None:
+    done = penstock("compare", "turns.yaml", "--policies", "penstock,longest-queue:shed=true",
+                    "--seeds", "2", "--json")
+    assert done.status == 0
+    first, second = done.json["policies"]
+    assert second["options"] == {"policy": "longest-queue", "shed": True}
+    assert [run["overall"]["received"] for run in first["runs"] + second["runs"]] == [300] * 4
+    assert first["figures"]["attainment"]["mean"] > second["figures"]["attainment"]["mean"]
+    assert second["figures"]["attainment"]["difference"]["mean"] < 0
+    assert first["turns"][0]["loads"]["mean"] == sum(
+        run["residency"][0]["loads"] for run in first["runs"]) / 2
+    shown = penstock("compare", "turns.yaml", "--policies", "penstock,edf")
+    assert "Devices that models take turns on" in shown.out
+    assert "Differences to penstock" in shown.out
+    wrong = penstock("compare", "turns.yaml", "--policies", "penstock,edf:quantum_s=3")
+    assert wrong.status == 2
+    assert "no setting of this name" in wrong.err
+
+
+@pytest.mark.usefixtures("turns")
 @pytest.mark.parametrize(("arguments", "said"), [
     (("--replicas", "2"), "take turns on devices"), (("--journal",), "--journal"),
     (("--set", "traffic[0].model=auto"), "name one in each entry"),
