@@ -61,7 +61,7 @@ def compare(
         raise InputError("no --policies; expected for example --policies penstock,sarathi, or the "
                          "folders of runs in place of a fleet file")
     fleet_file = what[0]
-    from penstock.cli.console import print_json, print_tables, progress
+    from penstock.cli.console import progress
     from penstock.experiment.compare import compare as run_all
     from penstock.experiment.compare import figures
 

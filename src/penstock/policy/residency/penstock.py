@@ -27,6 +27,7 @@ from penstock.policy.residency.values import (
 )
 from penstock.policy.residency.visits import Pace, Visit, outlook, visits
 
+_BUSY = Wait(arrivals=False)
 _LOOK_S = 1.0  # until a line is looked at again whose model may be evicted, or tried again
 _SOON_S = 1e-3  # rounding must not make it be looked at again at the same moment
 
@@ -95,11 +96,13 @@ class ValueRate:
     def next(self, device: Device, now_s: float) -> Action:
         self._where.see(device)
         if device.computing is not None and device.index in self._looked_ahead:
-            return Wait(arrivals=False)
-        if (gone := self._queues.given_up() or self._hopeless(device, now_s)) is not None:
-            return gone
+            return _BUSY
+        if self._queues.may_have_news or self._checks.next_s <= now_s:
+            gone = self._queues.given_up() or self._hopeless(device, now_s)
+            if gone is not None:
+                return gone
         if device.loading is not None and not any(map(self._queues.line, device.residents)):
-            return Wait(self._queues.retry_s(now_s), arrivals=device.computing is None)
+            return self._wait(device, now_s)
         waiting = list(self._queues.waiting(now_s))
         self._floor.pass_time(waiting, now_s, len(self._where))
         action = self._serve(device, waiting, now_s) if device.computing is None else None
@@ -108,7 +111,11 @@ class ValueRate:
             return action
         if device.computing is not None:
             self._looked_ahead.add(device.index)
-        return Wait(self._queues.retry_s(now_s), arrivals=device.computing is None)
+        return self._wait(device, now_s)
+
+    def _wait(self, device: Device, now_s: float) -> Wait:
+        until_s = self._queues.retry_s(now_s) if self._queues.may_have_news else inf
+        return Wait(until_s, arrivals=device.computing is None)
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
         self._looked_ahead.discard(device.index)

@@ -100,6 +100,11 @@ class Queues:
             del self._active[request.model]
         return True
 
+    @property
+    def may_have_news(self) -> bool:
+        """Whether somebody has to be told, or a model is to be tried again: rarely."""
+        return bool(self._given_up or self._failed)
+
     def given_up(self) -> Shed | None:
         """Who has to be told that there will be no answer."""
         return self._given_up.pop() if self._given_up else None
@@ -144,6 +149,11 @@ class Checks:
         if at_s < self._at_s[model]:
             self._at_s[model] = at_s
             heappush(self._heap, (at_s, model))
+
+    @property
+    def next_s(self) -> float:
+        """No model is due before."""
+        return self._heap[0][0] if self._heap else inf
 
     def due(self, now_s: float) -> int | None:
         """A model whose moment has come; it has none any more."""
