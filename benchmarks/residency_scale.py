@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--policy", default="penstock")
     parser.add_argument("--models", type=int, default=200)
     parser.add_argument("--gpus", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=15.0, help="requests per second, mean")
+    parser.add_argument("--rate", type=float, default=12.0, help="requests per second, mean")
     parser.add_argument("--sla", type=float, default=60.0)
     parser.add_argument("--zipf", type=float, default=0.9)
     parser.add_argument("--share", type=float, default=1.0, help="part of the day")

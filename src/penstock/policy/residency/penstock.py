@@ -28,6 +28,7 @@ from penstock.policy.residency.values import (
 from penstock.policy.residency.visits import Pace, Visit, outlook, visits
 
 _BUSY = Wait(arrivals=False)
+_TOLD_S = 0.25  # how much later who is too late may be told so, while nothing else happens
 _LOOK_S = 1.0  # until a line is looked at again whose model may be evicted, or tried again
 _SOON_S = 1e-3  # rounding must not make it be looked at again at the same moment
 
@@ -73,6 +74,7 @@ class ValueRate:
         self._floor = Floor(models)
         self._batch_off = Correction(len(models))
         self._load_off = Correction(len(models))
+        self._most_of = [(0, 1e-9, 0.0)] * len(models)
         self._carefuls = [self._careful(model) for model in range(len(models))]
         self._loading: dict[int, tuple[float, float]] = {}
         self._computing: dict[int, float] = {}
@@ -87,6 +89,7 @@ class ValueRate:
     def add(self, request: Queued, now_s: float) -> None:
         self._queues.add(request)
         self._paces[request.model].arrived(request, now_s)
+        self._refresh(request.model, now_s)
         if self._queues.line(request.model)[0] is request:
             self._check(request.model)
 
@@ -102,7 +105,9 @@ class ValueRate:
             if gone is not None:
                 return gone
         if device.loading is not None and not any(map(self._queues.line, device.residents)):
-            return self._wait(device, now_s)
+            # Beside a load only residents can be served, and the hopeless be told so.
+            until_s = min(self._queues.retry_s(now_s), max(self._checks.next_s, now_s + _TOLD_S))
+            return Wait(until_s, device.computing is None and tuple(device.residents))
         waiting = list(self._queues.waiting(now_s))
         self._floor.pass_time(waiting, now_s, len(self._where))
         action = self._serve(device, waiting, now_s) if device.computing is None else None
@@ -123,11 +128,15 @@ class ValueRate:
         if not failed:
             self._load_off.observe(model, believed_s, now_s - since_s)
             self._loads.loaded(device.index, model)
+            # After a device's first load, which may take longer, all may be shorter.
+            for one in (model,) if device.num_loads > 1 else range(len(self._models)):
+                self._refresh(one, now_s)
         self._queues.loaded(model, now_s, failed=failed)
 
     def prefetched(self, device: Device, model: int, now_s: float) -> None:
         self._looked_ahead.discard(device.index)
         self._loads.prefetched(model)
+        self._refresh(model, now_s)
 
     def ended(self, device: Device, batch: Batch, now_s: float, *, failed: bool) -> None:
         self._looked_ahead.discard(device.index)
@@ -136,7 +145,10 @@ class ValueRate:
             believed_s = self._models[batch.model].batch.seconds(len(batch.requests))
             self._batch_off.observe(batch.model, believed_s, now_s - since_s)
             self._carefuls[batch.model] = self._careful(batch.model)
+            self._refresh(batch.model, now_s)
         self._queues.ended(batch, failed=failed)
+        if failed:
+            self._refresh(batch.model, now_s)
 
     # ---- what is worth most
 
@@ -204,7 +216,7 @@ class ValueRate:
               free_s: float) -> _Choice | None:
         """Of these models, the one whose visit answers most in time per second from ``free_s``,
         when the device is free; loads may begin now."""
-        bounds = sorted(self._bounds(device, models, now_s, free_s))
+        bounds = sorted(self._bounds(device, models, free_s - now_s))
         best: _Choice | None = None
         for bound, model in bounds:
             if best is not None and -bound <= best.worth:
@@ -220,19 +232,24 @@ class ValueRate:
                     best = _Choice(model, visit, worth)
         return best
 
-    def _bounds(self, device: Device, models: Sequence[int], now_s: float,
-                free_s: float) -> Iterator[tuple[float, int]]:
+    def _bounds(self, device: Device, models: Sequence[int],
+                ahead_s: float) -> Iterator[tuple[float, int]]:
         """The negative of what no visit to each model can be worth more than: all who wait and are
-        expected, at once."""
-        residents, horizon_s = device.residents, self._options.horizon_s
+        expected, at once. ``ahead_s`` of a load pass while the device computes something else."""
+        residents = device.residents
         for model in models:
-            num = len(self._queues.line(model)) + int(
-                self._paces[model].rate_per_s(now_s) * horizon_s)
-            batch = self._carefuls[model]
-            needed_s = batch.fixed_s + batch.per_request_s * num
-            if model not in residents:
-                needed_s += max(0.0, now_s - free_s + self._load_seconds(device, model))
-            yield -num / max(needed_s, 1e-9), model
+            num, batch_s, load_s = self._most_of[model]
+            if model not in residents and load_s > ahead_s:
+                batch_s += load_s - ahead_s
+            yield -num / batch_s, model
+
+    def _refresh(self, model: int, now_s: float) -> None:
+        """What a visit to a model could bring at most and would take at least, until more arrive or
+        loads become shorter."""
+        num = len(self._queues.line(model)) + int(
+            self._paces[model].rate_per_s(now_s) * self._options.horizon_s)
+        self._most_of[model] = (num, max(self._carefuls[model].seconds(num), 1e-9),
+                                self._loads.load_s(0, model) * self._load_off.factor(model))
 
     def _start_s(self, device: Device, model: int, now_s: float, free_s: float) -> float:
         if model in device.residents:
