@@ -63,6 +63,7 @@ class World:
         self.deciding = asyncio.Event()
         self.deciding.set()
         self.used = {}
+        self.neighbours = None
         self.bugs = []
 
     async def _sleep(self, duration_s):
@@ -76,7 +77,8 @@ class World:
     async def read_used(self, one):
         return self.used
 
-    async def choose(self, one, wish, devices):
+    async def choose(self, one, wish, devices, neighbours):
+        self.neighbours = neighbours
         gib, num = self.num_gib.get(one.name, (10, 1))
         footprint = Footprint(one.model, 2, 1, num, gib * GIB, fixed_bytes=0)
         found = PenstockPlacer().place(footprint, devices)

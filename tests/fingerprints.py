@@ -1,7 +1,9 @@
 """A world whose runs obey a known law, for tests of what is learnt from fingerprints."""
 
+import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from penstock.catalog.catalog import load_catalog
 from penstock.core.configuration import Configuration
@@ -92,3 +94,20 @@ def session(models: Sequence[str] = MODELS) -> Session:
 
 def slower(found: Sequence[ProfiledRun], factor: float) -> list[ProfiledRun]:
     return [replace(one, latency_s=factor * (one.latency_s or 0.0)) for one in found]
+
+
+HEADER = ("Model", "TP", "PP", "PP_Map", "DTYPE", "INT8_KV_Cache", "Output_Lenght", "Batch_Size",
+          "Latency", "Memory-Pre-Run", "Memory-After-Run", "Time-Gen-Graph", "Time-Prof")
+"""Columns of MaverIQ's files."""
+
+
+def write(path: Path, runs: Sequence[ProfiledRun]) -> None:
+    """A file laid out as MaverIQ's."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(HEADER)
+        for run in runs:
+            writer.writerow((run.model, run.tensor, run.pipeline,
+                             " ".join(map(str, run.layers_by_stage)), HELD_FORMATS[run.precision],
+                             run.kv_precision == "int8", run.output_tokens, run.batch,
+                             run.latency_s, run.memory_bytes / GIB, run.memory_bytes / GIB, 1, 1))

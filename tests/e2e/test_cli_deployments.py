@@ -16,7 +16,7 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
 from deploying import FLEET
-from penstock.control.process import started_mark
+from penstock.engine.process import started_mark
 
 posix = pytest.mark.skipif(os.name != "posix", reason="process groups of POSIX")
 

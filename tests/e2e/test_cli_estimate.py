@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from fingerprints import (
+    HEADER,
     HELD_FORMATS,
     MODELS,
     SUBJECTS,
@@ -16,27 +17,15 @@ from fingerprints import (
     num_bytes,
     seconds,
     whole_runs,
+    write,
 )
 from penstock.core.configuration import Configuration
 from penstock.core.hardware import Parallelism
 from penstock.core.units import GIB
 from penstock.perf.profiles.summary import read_runs
 
-HEADER = ("Model", "TP", "PP", "PP_Map", "DTYPE", "INT8_KV_Cache", "Output_Lenght", "Batch_Size",
-          "Latency", "Memory-Pre-Run", "Memory-After-Run", "Time-Gen-Graph", "Time-Prof")
 HELD_OUT = "llama-2-13b"
 OTHERS = tuple(model for model in MODELS if model != HELD_OUT)
-
-
-def write(path, runs):
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(HEADER)
-        for run in runs:
-            writer.writerow((run.model, run.tensor, run.pipeline,
-                             " ".join(map(str, run.layers_by_stage)), HELD_FORMATS[run.precision],
-                             run.kv_precision == "int8", run.output_tokens, run.batch,
-                             run.latency_s, run.memory_bytes / GIB, run.memory_bytes / GIB, 1, 1))
 
 
 @pytest.fixture
@@ -227,8 +216,8 @@ def test_bad_input_is_one_clear_line(penstock, folder, data, configs, arguments,
     (lambda text: text.replace(",100,", ",ten,", 1), ":2: Output_Lenght: found 'ten'"),
     (lambda text: text.replace(HELD_OUT, "llama-9", 1), "llama-9"),
     (lambda text: text.replace(",100,1", ",1e308,1", 1), "'1e308'; expected a number below 1e+30"),
-    (lambda text: text.replace(",1,1,float16", ",5,1,float16", 1), ":2: llama-2-13b: 5 ranks"),
-    (lambda text: text.replace(",1,1,float16", ",3,1,float16", 1), ":2: llama-2-13b: 3 ranks"),
+    (lambda text: text.replace(",1,1,float16", ",5,1,float16", 1), ":2: 5 ranks"),
+    (lambda text: text.replace(",1,1,float16", ",3,1,float16", 1), ":2: 3 ranks"),
     (lambda text: text.splitlines()[0] + "\n", "no rows"),
     (lambda text: "", "the file is empty"),
 ])
@@ -300,3 +289,33 @@ def test_profiles_of_unlike_machines_are_not_joined(penstock, folder, data):
     assert mixed.status == 2
     assert "cannot be joined: " in mixed.err
     assert "p/real of a real engine" in mixed.err
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"latency_s": 1e3}, "expected seconds; these look like milliseconds"),
+    ({"memory_bytes": 1024.0}, "these look like MiB")])
+def test_columns_in_other_units_are_refused(penstock, data, configs, folder, change, said):
+    """In the fingerprints, and in the folder to learn from."""
+    (name, factor), = change.items()
+    def scaled(runs):
+        return [replace(run, **{name: factor * getattr(run, name)}) for run in runs]
+
+    write(folder / "own.csv", scaled(cuts_of([HELD_OUT])))
+    for mode in ("penstock", "maveriq"):
+        found = penstock("estimate", "--train", data, "--configs", configs, "--out", "out.csv",
+                         "--fingerprints", "own.csv", "--mode", mode)
+        assert found.status == 2
+        assert found.err.startswith("error: own.csv:2: ")
+        assert said in found.err
+    imported = penstock("profile", "import", "own.csv", "--from", "maveriq", "--out", "own")
+    assert imported.status == 0
+    assert said in " ".join(imported.err.split())
+    again = penstock("estimate", "--train", data, "--configs", configs, "--out", "out.csv",
+                     "--fingerprints", "own")
+    assert again.status == 2
+    assert said in again.err
+    write(data / "full_model_data_collection.csv", scaled(whole_runs(OTHERS)))
+    learning = penstock("estimate", HELD_OUT, "--train", data)
+    assert learning.status == 2
+    assert "full_model_data_collection.csv:2: " in learning.err
+    assert not (folder / "out.csv").exists()

@@ -237,3 +237,36 @@ def test_the_document_says_what_was_measured(penstock, folder):
     assert document["design"]["effort"]["share"] == 0.5
     assert document["sessions"][0]["status"] == "complete"
     assert document["under_way"] is None
+
+
+MIXTURE = {"model_type": "deepseek_v3", "architectures": ["DeepseekV3ForCausalLM"],
+           "hidden_size": 1024, "num_hidden_layers": 12, "num_attention_heads": 16,
+           "num_key_value_heads": 16, "intermediate_size": 4096, "moe_intermediate_size": 512,
+           "n_routed_experts": 16, "num_experts_per_tok": 4, "n_shared_experts": 1,
+           "first_k_dense_replace": 3, "kv_lora_rank": 128, "q_lora_rank": 256,
+           "qk_rope_head_dim": 32, "qk_nope_head_dim": 64, "v_head_dim": 64, "vocab_size": 32_000,
+           "max_position_embeddings": 4096}
+
+
+def test_a_mixture_with_dense_layers_first(penstock, folder):
+    """Fingerprints reach beyond them; a cut that does not is told of, and the profile keeps it."""
+    (folder / "config.json").write_bytes(orjson.dumps(MIXTURE))
+    sim = ("--engine", "sim", "--with", "accelerator=h100-sxm-80gb", "--precision", "bf16")
+    made = penstock("profile", "fingerprint", "config.json", *sim, "--design", "maveriq", "--out",
+                    "cuts")
+    assert made.status == 0, made.err
+    profile = read_profile(folder / "cuts")
+    assert profile.document["design"]["leading_dense_layers"] == 3
+    assert {one.configuration.num_layers for one in profile.measurements} == {4, 5, 6}
+    said = "are dense: none of its layers with experts is measured"
+    done = penstock("profile", "model", "config.json", *sim, "--layers", 2, "--out", "dense",
+                    "--batch", "1", "--prompt-tokens", "32")
+    assert done.status == 0, done.err
+    told = " ".join(done.err.split())
+    assert "warning: the 2 layers of this cut of" in told
+    assert said in told
+    assert said in read_profile(folder / "dense").document["warnings"][0]
+    whole = penstock("profile", "model", "config.json", *sim, "--layers", 4, "--out", "four",
+                     "--batch", "1", "--prompt-tokens", "32")
+    assert "warning" not in whole.err
+    assert "warnings" not in read_profile(folder / "four").document

@@ -157,6 +157,7 @@ def show_decision(answer: Mapping[str, Any]) -> None:
                                                 if decision["intent"] else "")
     print_tables([plain_table(title, ("", "configuration", "latency, s", "memory, GiB",
                                       "accelerators", "layers by stage"), rows)])
+    print_tables(_beside(chosen))
     more = len(decision["alternatives"]) - _SHOWN + 1
     if more > 0:
         print_tables([f"and {more} more alternatives"])
@@ -165,6 +166,17 @@ def show_decision(answer: Mapping[str, Any]) -> None:
         print_tables(["dry run: nothing was started or reserved"])
     else:
         show_one(one)
+
+
+def _beside(chosen: Mapping[str, Any]) -> list[str]:
+    """Who is on the chosen accelerators already, and what that costs."""
+    said = [f"beside {one['name']}, which was deployed without a rate or an estimate: it counts as "
+            "idle" if one["rate_per_s"] is None else
+            f"beside {one['name']}: {one['rate_per_s']:g} requests/s of {one['service_s']:.3g} s "
+            "each" for one in chosen["beside"]]
+    if chosen.get("wait_s"):
+        said.append(f"requests wait {chosen['wait_s']:.3g} s on average")
+    return said
 
 
 def show_rejected(decision: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -133,8 +133,8 @@ def _estimator(mode: str) -> "Callable[..., Estimates]":
 
 def _wishes(intent: str, slo_s: float | None, least_accuracy: float | None,
             precisions: str | None, rate_per_s: float) -> "Wishes":
+    from penstock.cli.estimate_input import allowed_precisions
     from penstock.core.errors import InputError, nearest
-    from penstock.perf.fingerprint.physics import PRECISIONS
     from penstock.policy.place.intent import OBJECTIVES, Wishes
 
     if intent not in OBJECTIVES:
@@ -145,14 +145,8 @@ def _wishes(intent: str, slo_s: float | None, least_accuracy: float | None,
         raise InputError(f"--least-accuracy: {least_accuracy:g}; expected a number")
     if not isfinite(rate_per_s):
         raise InputError(f"--rate: {rate_per_s:g}; expected requests per second")
-    allowed = None
-    if precisions is not None:
-        allowed = frozenset(word.strip() for word in precisions.split(","))
-        for word in sorted(allowed):
-            if word not in PRECISIONS:
-                raise InputError(f"--precisions: {word!r} is unknown{nearest(word, PRECISIONS)}")
-    return Wishes(intent, slo_s, least_accuracy=least_accuracy, precisions=allowed,
-                  own_rate_per_s=rate_per_s)
+    return Wishes(intent, slo_s, least_accuracy=least_accuracy,
+                  precisions=allowed_precisions(precisions), own_rate_per_s=rate_per_s)
 
 
 def _write(found: "Estimates", configs: Path, out: Path, *, as_json: bool) -> int:
@@ -177,30 +171,13 @@ def _write(found: "Estimates", configs: Path, out: Path, *, as_json: bool) -> in
 
 def _options(found: "Estimates", ask: "Ask", accelerators: int, used_gib: str | None,
              placer_name: str, accuracy: Path | None) -> "Options":
+    from penstock.cli.estimate_input import free_devices
     from penstock.experiment.estimate.choosing import options
     from penstock.policy.place.build import placer
 
     table = {} if accuracy is None else _accuracies(accuracy)
-    devices = _devices(found, ask.model, accelerators, used_gib)
+    devices = free_devices(found, ask.model, accelerators, used_gib)
     return options(found, ask, devices, placer(placer_name), table)
-
-
-def _devices(found: "Estimates", model: str, accelerators: int, used_gib: str | None) -> list[Any]:
-    from penstock.core.errors import InputError, nearest
-    from penstock.core.units import GIB
-    from penstock.policy.place.values import Device
-
-    if model not in found.subjects:
-        raise InputError(f"model {model!r} has no fingerprints{nearest(model, found.subjects)}")
-    total = found.subjects[model].accelerator.memory_bytes
-    try:
-        used = [float(word) for word in used_gib.split(",")] if used_gib else [0.0] * accelerators
-    except ValueError:
-        raise InputError(f"--used-gib: {used_gib!r}; expected numbers parted by commas") from None
-    if len(used) != accelerators or not all(0.0 <= one * GIB <= total for one in used):
-        raise InputError(f"--used-gib: {used_gib!r}; expected {accelerators} numbers from 0 to "
-                         f"{total / GIB:g}")
-    return [Device(i, "node", total, round(one * GIB)) for i, one in enumerate(used)]
 
 
 def _accuracies(path: Path) -> dict[tuple[str, str, str], float]:

@@ -15,7 +15,8 @@ _SHOWN, _WORDINGS = 12, 3
 def measure_next(model: str, answered: "Options", found: "Estimates") -> list[str]:
     """The runs that should shrink the widest intervals most."""
     from penstock.perf.fingerprint.advice import advice
-    return advice(model, found.subjects[model].model.num_layers, answered.estimates)
+    spec = found.subjects[model].model
+    return advice(model, spec.num_layers, answered.estimates, spec.leading_dense_layers)
 
 
 def choice_tables(model: str, choice: "Choice", answered: "Options", wishes: "Wishes") -> list[Any]:

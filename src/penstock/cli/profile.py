@@ -1,5 +1,6 @@
 """``penstock profile``: times and memory of a model on an engine, measured or imported."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -192,14 +193,21 @@ def import_(
     as_json: AsJson = False,
 ) -> int:
     """Make a profile of what another tool measured."""
+    from penstock.catalog.catalog import load_catalog
     from penstock.cli.console import note, print_json
     from penstock.cli.profile_import import read_any
+    from penstock.experiment.estimate.units import unit_problems
+    from penstock.perf.profiles.folder import Profile
     from penstock.perf.profiles.imported import write_imported
-    from penstock.perf.profiles.summary import summaries
+    from penstock.perf.profiles.summary import profiled_runs, summaries
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out}: is there already; expected a new folder")
     imported = read_any(file, tool)
+    problems = unit_problems(profiled_runs(Profile({}, imported.measurements, str(file))),
+                             load_catalog())
+    imported = replace(imported, notes=(*imported.notes, *(f"warning: {problem}"
+                                                           for problem in problems)))
     write_imported(imported, tool, file, out)
     num_points = len(summaries(imported.measurements))
     if as_json:

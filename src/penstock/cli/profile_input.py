@@ -134,7 +134,7 @@ def session_of(given: Given, title: str, *, from_files: bool = False) -> "Iterat
     from tempfile import TemporaryDirectory
 
     from penstock.catalog.catalog import load_catalog
-    from penstock.cli.console import progress
+    from penstock.cli.console import note, progress
     from penstock.cli.profile_tables import said
     from penstock.profile.architecture import find_architecture
     from penstock.profile.engines.simulated import VirtualClock
@@ -152,8 +152,10 @@ def session_of(given: Given, title: str, *, from_files: bool = False) -> "Iterat
                          f"{given.max_repeats}")
     catalog = load_catalog()
     architecture = find_architecture(given.model, catalog)
-    if given.layers is not None:
-        architecture.cut(given.layers)
+    warnings = []
+    if given.layers is not None and (why := architecture.cut(given.layers).without_experts()):
+        note(f"warning: {why}")
+        warnings = [why]
     clocks, clock_name = REAL_CLOCKS, given.clock
     engine_clock = time.perf_counter if given.clock == "wall" else time.process_time
     if given.engine == "sim":
@@ -175,7 +177,7 @@ def session_of(given: Given, title: str, *, from_files: bool = False) -> "Iterat
             update(said(one), round(_PARTS * done))
 
         yield Session(architecture, engine, given.out, effort, clocks, clock_name, given.kv_tokens,
-                      given.seed, on_row)
+                      given.seed, on_row, warnings)
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def serve(
         raise InputError("serve needs aiohttp and prometheus-client, which the extra 'serve' "
                          "brings: pip install 'penstock[serve]'") from error
     fleet = read_fleet(fleet_file, settings, data_dir, seed)
-    if not any(group.endpoints for group in fleet.replicas):
+    if not fleet.residency and not any(group.endpoints for group in fleet.replicas):
         raise InputError(f"{fleet_file}: replicas: none has endpoints, so there is no engine to "
                          "serve with; expected for example endpoints: [http://127.0.0.1:8001]")
     own_ledger = ledger_file(fleet_file)
@@ -125,7 +125,8 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     log = DecisionLog(decisions, note) if decisions is not None else None
     async with running(fleet, router_of(fleet), host, port, limits=limits, access=access,
                        reload=reload, tracing=tracing, prices=prices,
-                       log=log, on_bug=note) as (url, engines):
+                       log=log, engines_folder=path.resolve().with_suffix(".engines"),
+                       on_bug=note) as (url, engines):
         for engine in engines:
             if reason := engine.unavailable(monotonic()):
                 note(f"engine {engine.facts.url} {reason}")

@@ -9,6 +9,7 @@ from penstock.catalog.catalog import load_catalog
 from penstock.control.commands import ONE_ACCELERATOR
 from penstock.control.deployments import Deployment, Expected, RefusedError, Wish
 from penstock.control.documents import (
+    beside_document,
     expected_document,
     placement_document,
 )
@@ -37,10 +38,12 @@ from penstock.perf.fingerprint.physics import (
     Subject,
     width_of,
 )
+from penstock.perf.fingerprint.plausible import implausible
 from penstock.perf.profiles.folder import read_profile
 from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
 from penstock.perf.profiles.summary import profiled_runs, same_prompts
+from penstock.policy.place.beside import Neighbour, place_beside
 from penstock.policy.place.build import placer
 from penstock.policy.place.intent import Choice, Scored, choose
 from penstock.policy.place.values import Device, Footprint, Infeasible, Placement
@@ -67,11 +70,15 @@ class Chooser:
         self._site = site
         self._learnt: tuple[list[Session], Estimator] | None = None
 
-    def decide(self, one: Deployment, wish: Wish, devices: Sequence[Device]) -> Decision:
-        """The decision for these devices. Raises RefusedError where nothing will do, InputError for
-        a wish that means nothing."""
+    def decide(self, one: Deployment, wish: Wish, devices: Sequence[Device],
+               neighbours: Sequence[Neighbour] = ()) -> Decision:
+        """The decision for these devices; what ``neighbours`` on them are asked is waited for, but
+        by MaverIQ's placer, which knows of none. Raises RefusedError where nothing will do,
+        InputError for a wish that means nothing."""
+        if wish.placer == "maveriq":
+            neighbours = ()
         if wish.configuration is not None:
-            return self._exactly(one, wish, wish.configuration, devices)
+            return self._exactly(one, wish, wish.configuration, devices, neighbours)
         if one.profile is None:
             raise RefusedError("not_profiled", f"{one.name} is not profiled, so nothing is known "
                                "to choose by; profile it, or state a configuration")
@@ -80,7 +87,8 @@ class Chooser:
         if one.engine in ONE_ACCELERATOR:
             wishes = replace(wishes, most_accelerators=1)
         found = options(estimator, Ask(one.model, wish.output_tokens, wish.batch), devices,
-                        placer(wish.placer), _table(wish.accuracy))
+                        placer(wish.placer), _table(wish.accuracy), neighbours,
+                        wishes.own_rate_per_s)
         choice = choose(found.candidates, wishes)
         document = _document(one, wish, choice, found, estimator)
         if choice.chosen is None:
@@ -112,8 +120,8 @@ class Chooser:
         return sessions, fit_estimator(sessions, subjects, sessions[0].cuts)
 
     def _exactly(self, one: Deployment, wish: Wish, configuration: Configuration,
-                 devices: Sequence[Device]) -> Decision:
-        """A configuration that was asked for, wherever there is room for it."""
+                 devices: Sequence[Device], neighbours: Sequence[Neighbour]) -> Decision:
+        """A configuration that was asked for, where there is room for it and least is waited."""
         subject = Subject(self._site.model(one.model).spec, self._site.accelerator)
         if configuration.precision not in PRECISIONS:
             raise InputError(f"configuration: precision {configuration.precision!r} is unknown"
@@ -128,7 +136,9 @@ class Chooser:
                                                     wish.batch)
             expected = Expected(estimate.latency_s, estimate.memory_bytes)
             footprint = footprint_of(subject, one.model, configuration, estimate)
-        placed = placer(wish.placer).place(footprint, devices)
+        alone_s = 0.0 if expected.latency_s is None else expected.latency_s.value
+        placed = place_beside(placer(wish.placer), footprint, devices, neighbours, alone_s,
+                              wish.wishes.own_rate_per_s)
         entry = {**configuration_document(configuration), **expected_document(expected)}
         document: dict[str, Any] = {
             "name": one.name, "model": one.model, "intent": None, "chosen": None,
@@ -137,8 +147,9 @@ class Chooser:
             why = f"no room: {placed.reason}"
             raise RefusedError("no_room", f"{one.name}: {configuration.name}: {why}", {
                 **document, "rejected": [{"configuration": configuration.name, "reason": why}]})
-        return Decision(configuration, placed, expected,
-                        {**document, "chosen": {**entry, **placement_document(placed)}})
+        return Decision(configuration, placed.placement, expected, {
+            **document, "chosen": {**entry, "beside": beside_document(placed.beside),
+                                   **placement_document(placed.placement)}})
 
 
 def profile_runs(path: Path, model: str, spec: ModelSpec) -> list[ProfiledRun]:
@@ -152,6 +163,9 @@ def profile_runs(path: Path, model: str, spec: ModelSpec) -> list[ProfiledRun]:
         if not runs:
             raise InputError(f"{path}: no fingerprints of {model}"
                              f"{nearest(model, {run.model for run in known})}")
+        problem = implausible(runs, spec, list(load_catalog().accelerators.values()))
+        if problem:
+            raise InputError(problem)
         return runs
     profile = read_profile(path)
     measured = profile.document.get("subject", {}).get("architecture", {})
@@ -214,11 +228,14 @@ def _document(one: Deployment, wish: Wish, choice: Choice, found: Options,
         if scored is None:
             return None
         return {**scored_document(scored),
+                "wait_s": scored.response_s - scored.candidate.latency_s.value,
+                "beside": beside_document(scored.candidate.beside),
                 **placement_document(found.placements[scored.candidate.configuration])}
 
-    num_layers = estimator.subjects[one.model].model.num_layers
+    spec = estimator.subjects[one.model].model
     return {"name": one.name, "model": one.model, "intent": wish.wishes.intent,
             "chosen": entry(choice.chosen), "nearest": entry(choice.nearest),
             "alternatives": [entry(other) for other in choice.alternatives],
             "rejected": rejected_document(choice),
-            "measure_next": advice(one.model, num_layers, found.estimates)}
+            "measure_next": advice(one.model, spec.num_layers, found.estimates,
+                                   spec.leading_dense_layers)}

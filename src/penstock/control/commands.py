@@ -1,6 +1,5 @@
 """How each kind of engine is called from a command line."""
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -164,10 +163,3 @@ def _vllm_formats(precision: str, kv_precision: str) -> list[str]:
     if kv_precision in ("fp8", "int8"):
         argv += ["--kv-cache-dtype", "fp8"]
     return argv
-
-
-def own_environment(command: Command) -> dict[str, str]:
-    """Our own environment with the command's; keys of ours that are no business of an engine are
-    left out."""
-    kept = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
-    return {**kept, **command.environment}

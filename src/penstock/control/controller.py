@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from penstock.control import process
 from penstock.control.choice import Decision
 from penstock.control.commands import checked_options
 from penstock.control.deployments import (
@@ -35,6 +34,7 @@ from penstock.control.seen import Observations, Seen
 from penstock.control.site import Site
 from penstock.control.store import Event, Store
 from penstock.core.errors import InputError, nearest
+from penstock.engine import process
 from penstock.policy.place.reservations import Holding, Reservations
 from penstock.policy.place.values import Device, Infeasible
 
@@ -332,7 +332,8 @@ class Controller:
         for _ in range(_TRIES + len(self._all)):
             for device_id, used_bytes in (await self._means.read_used(one)).items():
                 self._memory.observe(replace(self._own[device_id], used_bytes=used_bytes))
-            decision = await self._means.choose(one, wish, self._memory.devices())
+            decision = await self._means.choose(one, wish, self._memory.devices(),
+                                                self._observations.beside(one, self.deployments()))
             held = self._memory.reserve(one.name, decision.placement) if reserve else None
             if not isinstance(held, Infeasible):
                 return decision

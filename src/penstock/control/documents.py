@@ -1,5 +1,6 @@
 """Deployments, and what was decided about them, as programs read them: JSON."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -8,6 +9,7 @@ from penstock.control.engines import Reply
 from penstock.control.seen import Seen
 from penstock.control.store import Event
 from penstock.experiment.estimate.documents import configuration_document, stages_document
+from penstock.policy.place.beside import Neighbour
 from penstock.policy.place.values import Device, Placement
 
 
@@ -51,6 +53,13 @@ def placement_document(placed: Placement) -> dict[str, Any]:
     return {**stages_document(placed),
             "bytes_by_device": {str(device): taken
                                 for device, taken in sorted(placed.bytes_by_device.items())}}
+
+
+def beside_document(beside: Iterable[Neighbour]) -> list[dict[str, Any]]:
+    """Who is on the same accelerators, and what they are asked; nulls where that is not known, and
+    nothing is waited for then."""
+    return [{"name": one.name, **(asdict(one.traffic) if one.traffic is not None
+                                  else {"rate_per_s": None, "service_s": None})} for one in beside]
 
 
 def expected_document(expected: Expected | None) -> dict[str, Any]:

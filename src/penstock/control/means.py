@@ -7,9 +7,10 @@ from typing import Any
 from penstock.control.choice import Decision
 from penstock.control.deployments import Backoff, Deployment, Instance, Wish
 from penstock.control.engines import Engines
+from penstock.policy.place.beside import Neighbour
 from penstock.policy.place.values import Device
 
-Choose = Callable[[Deployment, Wish, list[Device]], Awaitable[Decision]]
+Choose = Callable[[Deployment, Wish, list[Device], list[Neighbour]], Awaitable[Decision]]
 Begun = Callable[[Instance], None]
 Profile = Callable[[Deployment, Mapping[str, Any], Begun], Awaitable[str]]
 ReadUsed = Callable[[Deployment], Awaitable[Mapping[int, int]]]
@@ -24,7 +25,8 @@ async def unread(_: Deployment) -> Mapping[int, int]:
 class Means:
     """What a controller works with.
 
-    ``engines`` by kind; ``choose`` decides for devices (raises RefusedError, InputError);
+    ``engines`` by kind; ``choose`` decides for devices and who is on them (raises RefusedError,
+    InputError);
     ``profile`` measures a model by options and answers the profile's path (raises EngineError,
     InputError), after it told what process does so; ``clock`` is the time of day, seconds;
     ``read_used`` is how many bytes of which accelerators are in use now, by whomever, as far as

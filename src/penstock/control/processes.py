@@ -1,7 +1,6 @@
 """Engines as processes on this machine: started, watched, asked over loopback HTTP, stopped."""
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -10,12 +9,12 @@ from typing import Any
 
 import aiohttp
 
-from penstock.control import process
-from penstock.control.commands import Command, check_runnable, command_of, own_environment
+from penstock.control.commands import Command, check_runnable, command_of
 from penstock.control.deployments import Deployment, Instance
 from penstock.control.engines import EngineError, Reply
 from penstock.control.site import Site
 from penstock.core.errors import InputError
+from penstock.engine import process
 from penstock.engine.live.client import CHAT, COMPLETIONS, EngineClient, Patience, client_session
 
 _LOOK_S = 0.1
@@ -41,13 +40,13 @@ class ProcessEngines:
 
     async def start(self, one: Deployment, begun: Callable[[Instance], None]) -> None:
         check_runnable(one)
-        port = free_port()
+        port = process.free_port()
         command = self._command(self._site, one, port)
         path = self._site.log_file(one.name)
         if path.exists() and path.stat().st_size > _MOST_LOG_BYTES:
             path.replace(path.with_suffix(".old.log"))
         with path.open("ab") as log:
-            gated = process.begin(command.argv, own_environment(command), log,
+            gated = process.begin(command.argv, process.environment(command.environment), log,
                                   self._site.run_folder(one.name))
         instance = Instance(f"http://127.0.0.1:{port}", gated.pid,
                             process.started_mark(gated.pid), str(path), command.served_as)
@@ -109,10 +108,3 @@ async def process_engines(site: Site, **options: Any) -> AsyncIterator[ProcessEn
     """Engines as processes, for as long as the context lasts; they go on after it."""
     async with client_session() as session:
         yield ProcessEngines(site, session, **options)
-
-
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

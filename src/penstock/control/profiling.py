@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from penstock.control import process
 from penstock.control.choice import profile_runs
-from penstock.control.commands import SIMULATED, Command, own_environment, penstock_command
+from penstock.control.commands import SIMULATED, Command, penstock_command
 from penstock.control.deployments import Deployment, Instance
 from penstock.control.engines import EngineError
 from penstock.control.site import Site
+from penstock.engine import process
 
 _LOOK_S = 0.1
 _PROFILERS = {SIMULATED: "sim", "emulate": "sim", "llamacpp": "llamacpp", "vllm": "vllm"}
@@ -33,7 +33,7 @@ class Profiler:
         log = self._site.log_file(f"{one.name}.profile")
         command = self._command(one, options, folder)
         with log.open("ab") as file:
-            gated = process.begin(command.argv, own_environment(command), file,
+            gated = process.begin(command.argv, process.environment(command.environment), file,
                                   self._site.run_folder(one.name))
         instance = Instance("", gated.pid, process.started_mark(gated.pid), str(log))
         try:

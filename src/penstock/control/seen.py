@@ -1,10 +1,12 @@
 """What answers of deployments are seen to take, beside what was expected of them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from penstock.control.deployments import Deployment
+from penstock.control.deployments import Deployment, State
 from penstock.control.engines import Reply
 from penstock.perf.fingerprint.recalibrate import Recalibration
+from penstock.policy.place.beside import Neighbour, Traffic
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,21 @@ class Observations:
             return None
         found = known[1]
         return Seen(found.num_observed, found.scale, found.offset_s, found.corrected_s(expected))
+
+    def beside(self, one: Deployment, everybody: Iterable[Deployment]) -> list[Neighbour]:
+        """The others on accelerators, but those that are being removed."""
+        return [neighbour(other, self.of(other)) for other in everybody
+                if other.devices and other.name != one.name and other.state != State.REMOVING]
+
+
+def neighbour(one: Deployment, seen: Seen | None) -> Neighbour:
+    """A deployment as others find it on its accelerators: asked as often as was told when it was
+    deployed, for as long as its answers are seen to take, else as was expected."""
+    service_s = _expected_s(one) if seen is None else seen.latency_s
+    rate_per_s = one.wish.wishes.own_rate_per_s if one.wish is not None else 0.0
+    known = service_s is not None and rate_per_s > 0.0
+    return Neighbour(one.name, frozenset(one.devices),
+                     Traffic(rate_per_s, service_s or 0.0) if known else None)
 
 
 def _expected_s(one: Deployment) -> float | None:

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 BYTES_PER_VALUE = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5,
                    "int4": 0.5}
 
+_VOCAB_BLOCK = 64
+"""Engines fill the vocabulary up to a multiple of this many rows before ranks share it (vLLM's and
+SGLang's ``VocabParallelEmbedding``)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
@@ -76,6 +80,11 @@ class ModelSpec:
         return self.num_layers - self.num_dense_layers if self.num_experts else 0
 
     @property
+    def leading_dense_layers(self) -> int:
+        """Dense layers before the first with experts; 0 where all layers are of one kind."""
+        return self.num_dense_layers if self.num_moe_layers else 0
+
+    @property
     def num_params(self) -> int:
         """All weights (biases and norms, below 0.1 %, are left out)."""
         moe = self.num_moe_layers
@@ -97,6 +106,31 @@ class ModelSpec:
         attention = self.num_layers * self.attention_params
         head = self.vocab_size * self.hidden_size
         return head + attention + dense + moe * (expert + router + shared)
+
+    def indivisible(self, tensor: int) -> str:
+        """Why so many tensor-parallel ranks cannot share the model, empty where they can.
+
+        Each takes whole attention heads, whole heads of keys and values (or a copy of one, where
+        ranks are more; the latent of latent attention is copied), and equal parts of the dense and
+        shared feed-forward and of the vocabulary: what vLLM and SGLang insist on. Routed experts
+        may be dealt out whole, so that their width does not matter.
+        """
+        latent = bool(self.kv_latent_size)
+        kv_heads = tensor if latent else self.num_kv_heads
+        dense = self.num_moe_layers < self.num_layers
+        vocab = -(-self.vocab_size // _VOCAB_BLOCK) * _VOCAB_BLOCK
+        for what, whole, divisor in (
+                (f"{self.num_heads} attention heads", self.num_heads, tensor),
+                (f"{kv_heads} heads of keys and values", max(kv_heads, tensor),
+                 min(kv_heads, tensor)),
+                (f"feed-forward of {self.intermediate_size}", self.intermediate_size * dense,
+                 tensor),
+                (f"shared experts of {self.shared_intermediate_size}",
+                 self.shared_intermediate_size, tensor),
+                (f"vocabulary of {vocab}", vocab, tensor)):
+            if whole % divisor:
+                return f"{tensor} ranks do not divide the {what} of {self.name}"
+        return ""
 
     def weight_bytes(self, precision: str) -> int:
         """Bytes of all weights; below 16 bits the embeddings stay at 16."""

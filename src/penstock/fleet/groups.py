@@ -8,6 +8,7 @@ from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.request import AUTO
+from penstock.fleet.attestation import confidential_models, resolve_evidence
 from penstock.fleet.document import (
     FleetDocument,
     ReplicaSection,
@@ -19,6 +20,7 @@ from penstock.fleet.document_schedule import ScheduleSection
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem
+from penstock.fleet.references import swapped_models
 from penstock.fleet.values import (
     AcceleratorPool,
     EngineOptions,
@@ -27,6 +29,7 @@ from penstock.fleet.values import (
     Sizing,
     StepTimeSpec,
 )
+from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE
 from penstock.perf.make import make_step_time
 from penstock.perf.memory import kv_capacity_tokens
 from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
@@ -61,13 +64,14 @@ def resolve_sizing(document: FleetDocument, have: Resources) -> Sizing:
     section, lacks = document.sizing, None
     max_replicas = section.max_replicas if section else Sizing().max_replicas
     if section and section.groups:
-        groups = [_sizing_group(("sizing", "groups", i), group, have)
+        groups = [_sizing_group(("sizing", "groups", i), group, document, have)
                   for i, group in enumerate(section.groups)]
     elif document.replicas and document.variant is None:
         groups = []
     elif document.variant:
         model = document.variant.model or next(iter(have.models))
-        groups = [_group(("variant",), document.variant.model_copy(update={"model": model}), have)]
+        groups = [_proposed(("variant",), document.variant.model_copy(update={"model": model}),
+                            None, document, have)]
     else:
         groups, lacks = _default_groups(document, have)
     num_least = sum(group.count for group in groups)
@@ -83,14 +87,17 @@ def _default_groups(document: FleetDocument,
     """A plain group for every model with traffic, and why one has none."""
     only = next(iter(have.models))
     groups, lacks = [], None
+    swapped = swapped_models(document)
     for model in dict.fromkeys(entry.model or only for entry in document.traffic):
+        if model in swapped or (model == AUTO and swapped):
+            continue
         if model == AUTO:
             lacks = lacks or ("traffic: leaves the model to the router, so nobody can say how many "
                               "replicas each model needs; state replicas")
             continue
         section = VariantSection.model_construct(model=model)
         try:
-            groups.append(_group(("accelerators",), section, have))
+            groups.append(_proposed(("accelerators",), section, None, document, have))
         except PlacedError as error:
             if document.sizing is not None:
                 raise
@@ -105,12 +112,31 @@ def _replica_group(path: Path, section: ReplicaSection, have: Resources) -> Repl
         raise PlacedError((*path, "endpoints"), f"{len(urls)} for {section.count} replicas; "
                                                 "expected one for each")
     return replace(group, count=section.count, service_classes=_names(section.service_classes),
-                   endpoints=urls, engine=section.engine, served_as=section.served_as)
+                   endpoints=urls, engine=section.engine, served_as=section.served_as,
+                   attestation=resolve_evidence((*path, "attestation"), section, have.files,
+                                                group.parallelism.num_accelerators))
 
 
-def _sizing_group(path: Path, section: SizingGroupSection, have: Resources) -> ReplicaGroup:
-    group = _group(path, section, have)
+def _sizing_group(path: Path, section: SizingGroupSection, document: FleetDocument,
+                  have: Resources) -> ReplicaGroup:
+    group = _proposed(path, section, section.classes, document, have)
     return replace(group, count=section.min_replicas, service_classes=_names(section.classes))
+
+
+def _proposed(path: Path, section: VariantSection, classes: list[str] | None,
+              document: FleetDocument, have: Resources) -> ReplicaGroup:
+    """A group that does not run yet: on accelerators in confidential mode where its classes (None:
+    all) have confidential traffic, and taken to be attested there."""
+    model = section.model or next(iter(have.models))
+    if model in confidential_models(document, classes):
+        pools = {name: pool for name, pool in have.pools.items() if pool.accelerator.confidential}
+        if section.accelerator is not None and section.accelerator not in pools:
+            raise PlacedError((*path, "accelerator"),
+                              f"{section.accelerator} is not in confidential mode, which traffic "
+                              f"of {model} demands")
+        have = replace(have, pools=pools)
+    group = _group(path, section, have)
+    return replace(group, attestation=ASSUMED if group.accelerator.confidential else NO_EVIDENCE)
 
 
 def _names(names: list[str] | None) -> tuple[str, ...] | None:
@@ -161,7 +187,8 @@ def _tensor_degrees(pool: AcceleratorPool, model: ModelSpec) -> Iterator[Paralle
                model.num_heads)
     tensor = 1
     while tensor <= max(most, 1):
-        yield Parallelism(tensor)
+        if not model.indivisible(tensor):
+            yield Parallelism(tensor)
         tensor *= 2
 
 
@@ -170,15 +197,13 @@ def _check_spread(path: Path, model: ModelSpec, accelerator: Accelerator,
     for name, value, most, why in (
             ("tensor", spread.tensor, accelerator.max_per_node,
              f"{accelerator.name} accelerators share a node"),
-            ("tensor", spread.tensor, model.num_heads, f"attention heads has {model.name}"),
             ("pipeline", spread.pipeline, model.num_layers, f"layers has {model.name}")):
         if value > most:
             raise PlacedError((*path, "parallelism", name),
                               f"{value} is more than the {most} {why}")
-    if model.num_heads % spread.tensor:
-        raise PlacedError((*path, "parallelism", "tensor"),
-                          f"{spread.tensor} does not divide the {model.num_heads} attention heads "
-                          f"of {model.name}")
+    why = model.indivisible(spread.tensor)
+    if why:
+        raise PlacedError((*path, "parallelism", "tensor"), why)
 
 
 def pool_problems(groups: tuple[ReplicaGroup, ...],

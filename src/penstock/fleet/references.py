@@ -9,6 +9,7 @@ from penstock.core.errors import InputError, nearest
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
 from penstock.core.request import AUTO
+from penstock.fleet.attestation import attestation_problems
 from penstock.fleet.document import (
     FleetDocument,
     ReplicaSection,
@@ -21,7 +22,9 @@ from penstock.fleet.document_traffic import TraceSection
 from penstock.fleet.fields import Named
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import Problem, shown
+from penstock.fleet.residency import residency_problems
 from penstock.policy.build import ADMISSIONS
+from penstock.policy.residency.settings import RESIDENCIES
 from penstock.policy.route.settings import ROUTERS, Setting
 from penstock.policy.schedule.options import PRESETS
 
@@ -51,6 +54,8 @@ def reference_problems(document: FleetDocument, catalog: Catalog, *,
         yield from _slo_problems(("service_classes", i, "slo"), service_class)
     yield from _traffic_problems(document, names)
     yield from _group_problems(document, names, to_plan)
+    yield from attestation_problems(document, catalog)
+    yield from _residency_problems(document, names)
     yield from _policy_problems(document)
     yield from _plan_problems(document)
     if document.gateway is not None:
@@ -178,6 +183,21 @@ def _kinds_problems(document: FleetDocument, replicas: list[ReplicaSection],
                                      "key out to have the fleet sized")
 
 
+def _residency_problems(document: FleetDocument, names: Names) -> Iterator[Problem]:
+    only = next(iter(names.models))
+    fixed = [replica.model or only for replica in document.replicas or () if replica.endpoints]
+    yield from residency_problems(document.residency, fixed)
+    for i, pool in enumerate(document.residency or ()):
+        path: Path = ("residency", i)
+        if pool.accelerator is not None and pool.accelerator not in names.accelerators:
+            yield unknown((*path, "accelerator"), "accelerator", pool.accelerator,
+                          names.accelerators)
+        yield from _choice_problems((*path, "policy"), "residency policy", pool.policy,
+                                    RESIDENCIES)
+        for j, model in enumerate(pool.models):
+            yield from _model_problems((*path, "models", j), model.model, names)
+
+
 def _class_list_problems(path: Path, classes: list[str] | None, names: Names) -> Iterator[Problem]:
     if classes == []:
         yield Problem(path, "expected at least one entry, found an empty list; leave the key out "
@@ -203,17 +223,24 @@ def _variant_problems(path: Path, variant: VariantSection, names: Names) -> Iter
 
 def _unserved(path: Path, groups: Iterable[VariantSection],
               document: FleetDocument, names: Names) -> Iterator[Problem]:
-    """Classes of traffic that no group takes."""
-    groups = list(groups)
+    """Classes of traffic that no group takes, of models that do not take turns on devices."""
+    groups, swapped = list(groups), swapped_models(document)
     only_model = next(iter(names.models))
     for entry in document.traffic if groups else ():
         model = entry.model or only_model
+        if model in swapped or (model == AUTO and swapped):
+            continue
         serving = [_classes_of(g) for g in groups
                    if model in ((g.model or only_model), AUTO)]
         for name in entry.mix or names.classes:
             if not any(classes is None or name in classes for classes in serving):
                 yield Problem(path, f"no entry serves class {shown(name)} of model {shown(model)}, "
                                     "which has traffic")
+
+
+def swapped_models(document: FleetDocument) -> set[str]:
+    """Names of models that take turns on devices."""
+    return {model.model for pool in document.residency or () for model in pool.models}
 
 
 def _classes_of(group: VariantSection) -> list[str] | None:

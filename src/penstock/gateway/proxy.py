@@ -18,6 +18,7 @@ from penstock.engine.live.ollama_ask import UnsupportedError
 from penstock.engine.live.state import EngineState, InFlight
 from penstock.gateway.answers import DECISION_HEADER, Answers
 from penstock.gateway.choice import Chooser
+from penstock.gateway.confidential import ConfidentialCounts
 from penstock.gateway.decision_log import DecisionLog
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.exchange import (
@@ -32,9 +33,10 @@ from penstock.gateway.exchange import (
 from penstock.gateway.metrics import GatewayMetrics
 from penstock.gateway.outlook import Outlook
 from penstock.gateway.relay import Passed
-from penstock.gateway.tally import End, Pace, Tally
+from penstock.gateway.tally import End, Pace, Tally, judged
 from penstock.gateway.tenants.lease import Lease, sensible
-from penstock.gateway.traces import Tracing
+from penstock.gateway.traces import NO_TRACING, Tracing
+from penstock.gateway.turns import TurnedAwayError, Turns
 from penstock.gateway.waiting import WaitingRoom
 
 
@@ -61,8 +63,11 @@ class Proxy:
     def __init__(self, chooser: Chooser, outlook: Outlook, session: aiohttp.ClientSession,
                  metrics: GatewayMetrics, tally: Tally, tracing: Tracing, limits: Limits,
                  clock: Callable[[], float], time_of_day: Callable[[], float],
-                 log: DecisionLog | None = None) -> None:
+                 confidential: ConfidentialCounts, log: DecisionLog | None = None,
+                 turns: Turns | None = None) -> None:
         self._chooser = chooser
+        self._confidential = confidential
+        self._turns = turns
         self._outlook = outlook
         self._session = session
         self._metrics = metrics
@@ -82,10 +87,12 @@ class Proxy:
     async def answer(self, http: web.Request, path: str, lease: Lease) -> web.StreamResponse:
         """The engine's answer for the client. Raises GatewayError. The lease is settled then."""
         begun_s = self._clock()
+        # A trace says when, how long, by which model: nothing of it leaves where that is secret.
+        tracing = NO_TRACING if lease.ask.needs.confidential else self._tracing
         exchange = Exchange(http, path, lease, lease.ask,
                             self._chooser.open(lease.decision_id, lease.ask, begun_s),
                             next(self._numbers), begun_s, Passed(),
-                            Pace(lease.ask.service_class.slo, begun_s), self._tracing.begin(
+                            Pace(lease.ask.service_class.slo, begun_s), tracing.begin(
                                 http.headers, lease.decision_id, {
                                     "url.path": path, "penstock.tenant": lease.ask.tenant,
                                     "penstock.service_class": lease.ask.service_class.name,
@@ -103,6 +110,10 @@ class Proxy:
                 self.room.leave()
             outcome = "finished" if response.status < 400 else "refused"
             return response
+        except TurnedAwayError as error:
+            outcome, exchange.decision.rejected["the gateway"] = "shed", str(error)
+            error.headers[DECISION_HEADER] = lease.decision_id
+            raise
         except ClientLeftError as error:
             raise asyncio.CancelledError from error
         except Exception as error:  # said by an engine or by us, or a bug: not the client's leave
@@ -119,42 +130,77 @@ class Proxy:
         tried: list[EngineState] = []
         request = exchange.request = await self._outlook.request(
             exchange.number, exchange.begun_s, exchange.ask)
+        turns = self._turns
+        # An engine that has its model at hand goes before those that would have to take turns.
+        if turns is not None and turns.able(exchange.ask) and not self._chooser.has_engine(
+                exchange.ask, self._clock()):
+            return await self._in_turn(exchange, request, turns)
         while True:
             if len(tried) == self._limits.attempts:
                 raise given_up(exchange)
-            engine = exchange.engine = await self._chosen(exchange, request, tried)
-            url = engine.facts.url
-            attempt: dict[str, Any] = {"url": url, "at_s": self._clock(),
-                                       "outcome": "is under way"}
-            exchange.decision.attempts.append(attempt)
-            in_flight = InFlight(request.prompt_tokens,
-                                 self._outlook.expected_tokens(request, engine.facts.model))
-            engine.begin(exchange.number, in_flight)
-            exchange.lease.follow(engine.facts.model, in_flight)
-            try:
-                response = await self._asked(exchange, engine, in_flight,
-                                             exchange.trace.attempt(url))
-            except (EngineFailedError, EngineBusyError, UnsupportedError) as error:
-                if isinstance(error, EngineFailedError):
-                    engine.failed(self._clock())
-                elif isinstance(error, EngineBusyError):
-                    exchange.retry_after = error.retry_after or "1"
-                else:
-                    exchange.unsupported = str(error)
-                attempt["outcome"] = str(error)
-                exchange.afresh()
-                self._metrics.retries.labels(url).inc()
-                tried.append(engine)
-            except (asyncio.CancelledError, ClientLeftError):
-                attempt["outcome"] = "the client left"
-                raise
-            else:
-                attempt["outcome"] = f"answered {response.status}"
+            engine = await self._chosen(exchange, request, tried)
+            response = await self._attempt(exchange, request, engine)
+            if response is not None:
                 return response
-            finally:
-                engine.end(exchange.number)
-                exchange.trace.attempted(attempt["outcome"], failed=bool(tried) and
-                                         tried[-1] is engine)
+            tried.append(engine)
+
+    async def _in_turn(self, exchange: Exchange, request: Request,
+                       turns: Turns) -> web.StreamResponse:
+        """An answer of an engine that takes turns, once it is this request's."""
+        turn = await turns.enter(request, exchange.ask)
+        while True:
+            exchange.more, response = turn.more, None
+            try:
+                response = await self._attempt(exchange, request, turn.engine)
+                if exchange.unsupported is not None:
+                    raise given_up(exchange)
+            except BaseException:
+                turns.leave(turn, "left")
+                raise
+            if response is not None:
+                turns.leave(turn, "answered")
+                return response
+            try:
+                turn = await turns.again(turn)
+            except TurnedAwayError as error:
+                if error.code == "failed":
+                    raise given_up(exchange) from error
+                raise
+
+    async def _attempt(self, exchange: Exchange, request: Request,
+                       engine: EngineState) -> web.StreamResponse | None:
+        """The answer of an engine; None where it failed before anything was sent."""
+        exchange.engine, url = engine, engine.facts.url
+        attempt: dict[str, Any] = {"url": url, "at_s": self._clock(), "outcome": "is under way"}
+        exchange.decision.attempts.append(attempt)
+        in_flight = InFlight(request.prompt_tokens,
+                             self._outlook.expected_tokens(request, engine.facts.model))
+        engine.begin(exchange.number, in_flight)
+        exchange.lease.follow(engine.facts.model, in_flight)
+        failed = False
+        try:
+            response = await self._asked(exchange, engine, in_flight, exchange.trace.attempt(url))
+        except (EngineFailedError, EngineBusyError, UnsupportedError) as error:
+            if isinstance(error, EngineFailedError):
+                engine.failed(self._clock())
+            elif isinstance(error, EngineBusyError):
+                exchange.retry_after = error.retry_after or "1"
+            else:
+                exchange.unsupported = str(error)
+            attempt["outcome"], failed = str(error), True
+            exchange.afresh()
+            if not exchange.ask.needs.confidential:
+                self._metrics.retries.labels(url).inc()
+            return None
+        except (asyncio.CancelledError, ClientLeftError):
+            attempt["outcome"] = "the client left"
+            raise
+        else:
+            attempt["outcome"] = f"answered {response.status}"
+            return response
+        finally:
+            engine.end(exchange.number)
+            exchange.trace.attempted(attempt["outcome"], failed=failed)
 
     async def _chosen(self, exchange: Exchange, request: Request,
                       tried: list[EngineState]) -> EngineState:
@@ -173,9 +219,10 @@ class Proxy:
     async def _asked(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
                      trace_headers: Mapping[str, str]) -> web.StreamResponse:
         ask, facts, dialect = exchange.ask, engine.facts, dialect_of(engine.kind)
-        question = Question(exchange.path, _within_budget(exchange), facts.served_as or facts.model,
-                            ask.service_class, ask.stream, exchange.decision.decision_id,
-                            ask.prompt_tokens, int(self._time_of_day()))
+        question = Question(exchange.path, {**_within_budget(exchange), **exchange.more},
+                            facts.served_as or facts.model, ask.service_class, ask.stream,
+                            exchange.decision.decision_id, ask.prompt_tokens,
+                            int(self._time_of_day()))
         path, body = dialect.call(question)
         headers = {"Content-Type": "application/json",
                    "X-Request-Id": exchange.decision.decision_id, **trace_headers}
@@ -221,6 +268,14 @@ class Proxy:
             "outcome": outcome, "e2e_s": now_s - exchange.begun_s,
             "finish_reason": passed.finish_reason, "ttft_s": ttft_s,
             "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
+        end = End(ask.service_class, outcome, output_tokens, passed.num_tokens,
+                  exchange.pace.num_late, ttft_s, now_s - exchange.begun_s)
+        if ask.needs.confidential:
+            is_met = exchange.decision.outcome["met_targets"] = judged(end)
+            model = None if exchange.engine is None else exchange.engine.facts.model
+            self._confidential.add(ask.service_class.name, outcome, model, is_met=is_met)
+            self._learn(exchange, outcome, output_tokens, ttft_s, now_s)
+            return
         metrics = self._metrics.of(ask.model or "", ask.service_class.name)
         metrics.outcomes[outcome].inc()
         metrics.output_tokens.inc(output_tokens)
@@ -229,9 +284,7 @@ class Proxy:
             metrics.ttft.observe(ttft_s)
         if outcome == "finished":
             metrics.e2e.observe(now_s - exchange.begun_s)
-        is_met = self.tally.add(End(
-            ask.service_class, outcome, output_tokens, passed.num_tokens, exchange.pace.num_late,
-            ttft_s, now_s - exchange.begun_s), now_s)
+        is_met = self.tally.add(end, now_s)
         exchange.decision.outcome["met_targets"] = is_met
         exchange.trace.ended(outcome, {
             "penstock.ttft_s": ttft_s, "penstock.met_targets": is_met,

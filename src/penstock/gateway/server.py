@@ -17,12 +17,15 @@ from aiohttp import web
 
 from penstock.core.errors import InputError, nearest
 from penstock.engine.http import errors_told, json_response, listening
+from penstock.engine.live.evidence import EvidenceWatcher, check_rules
 from penstock.engine.live.of_fleet import facts_of
+from penstock.engine.live.residency.make import Surroundings, driver_of
 from penstock.engine.live.watch import Watcher
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
 from penstock.gateway.ask import Offer
 from penstock.gateway.choice import Chooser
+from penstock.gateway.confidential import ConfidentialCounts, discreet
 from penstock.gateway.decision_log import DecisionLog
 from penstock.gateway.engines import Engines, keep
 from penstock.gateway.errors import GatewayError
@@ -38,10 +41,11 @@ from penstock.gateway.tenants.front import Front, House, is_loopback
 from penstock.gateway.tenants.metrics import TenantMetrics
 from penstock.gateway.tenants.opening import front_desk
 from penstock.gateway.tenants.report import spending_document
-from penstock.gateway.traces import NoTracing, Tracing
+from penstock.gateway.traces import NO_TRACING, Tracing
+from penstock.gateway.turns import Turns
+from penstock.gateway.turns_metrics import TurnsMetrics
 from penstock.policy.route.protocol import Router
 
-NO_TRACING = NoTracing()
 _GOODBYE_S = 60.0  # for answers that are under way
 _AFTER_A_BUG_S = 1.0
 _NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")  # of what goes to engines
@@ -51,6 +55,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 def offer_of(fleet: Fleet) -> Offer:
     """What may be asked of a fleet: of its models, those that an engine serves."""
     served = {group.model.name for group in fleet.replicas if group.endpoints}
+    served |= {model.spec.name for pool in fleet.residency for model in pool.models}
     return Offer({c.name: c for c in fleet.service_classes},
                  {m.spec.name: m.spec.max_context_tokens for m in fleet.models
                   if m.spec.name in served}, fleet.gateway.aliases)
@@ -60,7 +65,7 @@ def house_of(fleet: Fleet, limits: Limits) -> House:
     """Who may ask a fleet for what, as its file says."""
     return House(offer_of(fleet), fleet.gateway,
                  {m.spec.name: m.price for m in fleet.models if m.price is not None},
-                 limits.max_in_flight + limits.max_queue)
+                 limits.max_in_flight + limits.max_queue, fleet.disclosure)
 
 
 def outlook_of(fleet: Fleet) -> Outlook:
@@ -92,17 +97,25 @@ class Gateway:
 
     def __init__(self, fleet: Fleet, front: Front, router: Router, outlook: Outlook,
                  session: aiohttp.ClientSession, tracing: Tracing, limits: Limits,
-                 on_bug: Callable[[str], None], log: DecisionLog | None = None) -> None:
+                 on_bug: Callable[[str], None], log: DecisionLog | None = None,
+                 turns: Turns | None = None) -> None:
         self._routed = _routed(fleet)
+        self._residency = (fleet.residency, fleet.residency and fleet.attestation)
+        self._turns = turns
         self._front = front
         self.engines = Engines(facts_of(fleet))
+        self.evidence = EvidenceWatcher(self.engines, fleet.attestation, session, time.time,
+                                        time.monotonic, on_bug)
         self._limits = limits
-        self._metrics = GatewayMetrics()
+        self._confidential = ConfidentialCounts(fleet.disclosure)
+        self._metrics = GatewayMetrics(self._confidential)
         self._metrics.add(TenantMetrics(front))
+        if turns is not None:
+            self._metrics.add(TurnsMetrics(turns, self._confidential))
         self._tally = Tally(front.offer.classes.values())
         self._chooser = Chooser(self.engines, router)
         self._proxy = Proxy(self._chooser, outlook, session, self._metrics, self._tally, tracing,
-                            limits, time.monotonic, time.time, log)
+                            limits, time.monotonic, time.time, self._confidential, log, turns)
         self._on_bug = on_bug
         self._page = status_page()
         self._started = int(time.time())
@@ -129,10 +142,16 @@ class Gateway:
         """Goes by another fleet from now on; what is under way ends as it began. Says what is
         different. Raises InputError, and then nothing is."""
         facts = facts_of(fleet)
-        if not facts:
+        if not facts and self._turns is None:
             raise InputError("replicas: none has endpoints any more")
+        if (fleet.residency, fleet.residency and fleet.attestation) != self._residency:
+            raise InputError("residency, or how its devices are attested, is different; that takes "
+                             "a restart of the gateway")
         house = house_of(fleet, self._limits)
+        check_rules(fleet.attestation)
         self._front.adopt(house)
+        self.evidence.adopt(fleet.attestation)
+        self._confidential.disclosure = fleet.disclosure
         change = self.engines.adopt(facts)
         self._tally.adopt(house.offer.classes.values())
         if (routed := _routed(fleet)) != self._routed:  # otherwise it keeps what it has learnt
@@ -169,21 +188,22 @@ class Gateway:
 
     async def _health(self, _: web.Request) -> web.Response:
         now_s = time.monotonic()
-        able = any(engine.unavailable(now_s) is None for engine in self._chooser.engines)
+        able = any(engine.unavailable(now_s) is None for engine in self._chooser.engines) or (
+            self._turns is not None and self._turns.well)
         return web.Response(status=200 if able else 503)
 
     async def _text(self, http: web.Request) -> web.Response:
         self._front.administrator(http.headers, http.remote)
         now_s = time.monotonic()
-        self._metrics.waiting.set(self._proxy.room.num_waiting)
-        self._metrics.show(self.engines, now_s)
+        self._metrics.show(self.engines, self._proxy.room.num_waiting, now_s, time.time())
         return web.Response(body=self._metrics.text(), headers={
             "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _status(self, http: web.Request) -> web.Response:
         self._front.administrator(http.headers, http.remote)
-        return json_response(status_document(self.engines, self._proxy.room, self._tally,
-                                             self._front, time.monotonic()))
+        return json_response(status_document(
+            self.engines, self._proxy.room, self._tally, self._confidential, self._front,
+            self._turns, time.monotonic(), time.time()))
 
     async def _show(self, _: web.Request) -> web.Response:
         """The status for people; the page holds nothing, it asks for what it shows."""
@@ -212,13 +232,16 @@ class Gateway:
                                "not_found", "url")
         for engine in found:
             engine.draining = drain
-        return json_response({"url": url, "draining": drain,
-                              "num_in_flight": sum(len(one.in_flight) for one in found)})
+        number = sum(len(one.in_flight) for one in found)
+        if discreet(found):
+            number = self._confidential.disclosure.count(number)
+        return json_response({"url": url, "draining": drain, "num_in_flight": number})
 
     async def _decision(self, http: web.Request) -> web.Response:
         own = self._front.own(http.headers, http.remote)
         found = self._chooser.find(http.match_info["id"])
-        if found is None or own not in (None, found.tenant):
+        if found is None or own not in (None, found.tenant) or (
+                found.confidential and own != found.tenant):
             raise GatewayError(404, "no such decision among the last ones", "not_found")
         return json_response(found.document(for_tenant=own is not None))
 
@@ -231,28 +254,56 @@ class Gateway:
 
 
 @asynccontextmanager
+async def taking_turns(fleet: Fleet, session: aiohttp.ClientSession, folder: Path,
+                       note: Callable[[str], None]) -> AsyncIterator[Turns | None]:
+    """The fleet's pools of devices, with what their engines hold now; None where it has none."""
+    if not fleet.residency:
+        yield None
+        return
+    around = Surroundings(session, folder, asyncio.get_running_loop(), note)
+    drivers = [driver_of(fleet, pool, around) for pool in fleet.residency]
+    try:
+        for driver in drivers:
+            await driver.recover()
+        turns = Turns(list(zip(fleet.residency, drivers, strict=True)), time.time)
+        evidence = EvidenceWatcher(list(turns.engines), fleet.attestation, session, time.time,
+                                   time.monotonic, note)
+        await evidence.look()
+        async with _background([evidence.run, *(driver.watch for driver in drivers)], note):
+            yield turns
+    finally:
+        await asyncio.gather(*(driver.close() for driver in drivers))
+
+
+@asynccontextmanager
 async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                   limits: Limits, access: Access = NO_KEYS, reload: Reload | None = None,
+                  engines_folder: Path = Path("engines"),
                   tracing: Tracing = NO_TRACING, prices: BudgetPrices | None = None,
                   log: DecisionLog | None = None,
                   on_bug: Callable[[str], None] = lambda _: None
                   ) -> AsyncIterator[tuple[str, Engines]]:
-    """A gateway that listens: its URL and its engines. Stops on leaving. Raises InputError where
-    nobody can listen, or anybody could ask."""
+    """A gateway that listens: its URL and its engines. Stops on leaving. Logs of processes that it
+    starts are in ``engines_folder``. Raises InputError where nobody can listen, or anybody could
+    ask."""
     outlook = outlook_of(fleet)
+    check_rules(fleet.attestation)
     # Answers go on as they came: nothing is unpacked, no cookie is kept.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
                                      cookie_jar=aiohttp.DummyCookieJar(),
                                      skip_auto_headers=_NOT_NEEDED) as session, front_desk(
-            house_of(fleet, limits), access.ledger_url, on_bug) as front:
+            house_of(fleet, limits), access.ledger_url, on_bug) as front, taking_turns(
+            fleet, session, engines_folder, on_bug) as turns:
         _check_door(front, host, access, on_bug)
-        gateway = Gateway(fleet, front, router, outlook, session, tracing, limits, on_bug, log)
+        gateway = Gateway(fleet, front, router, outlook, session, tracing, limits, on_bug, log,
+                          turns)
         engines = gateway.engines
         watcher = Watcher(engines, session, time.monotonic)
-        await watcher.look()
+        await asyncio.gather(watcher.look(), gateway.evidence.look())
         if prices is not None:
             prices.state_of = front.budget_state
-        work: list[Work] = [watcher.run, partial(keep, engines, time.monotonic, on_bug)]
+        work: list[Work] = [watcher.run, gateway.evidence.run,
+                            partial(keep, engines, time.monotonic, on_bug)]
         if reload is not None:
             work.append(FleetWatch(reload, gateway.adopt, on_bug).run)
         with closing(outlook):
@@ -285,7 +336,7 @@ async def _background(work: Iterable[Work], on_bug: Callable[[str], None]) -> As
 
 def _routed(fleet: Fleet) -> Fleet:
     """What of a fleet its router goes by."""
-    return replace(fleet, gateway=NO_GATEWAY_OPTIONS)
+    return replace(fleet, gateway=NO_GATEWAY_OPTIONS, attestation=None)
 
 
 def _check_door(front: Front, host: str, access: Access, note: Callable[[str], None]) -> None:

@@ -57,6 +57,13 @@ class Architecture:
             config["layer_types"] = kinds[:num_layers]
         return Architecture(spec, config)
 
+    def without_experts(self) -> str:
+        """What to say of a mixture that was cut to leading dense layers; empty for all others."""
+        if not self.spec.num_experts or self.spec.num_moe_layers:
+            return ""
+        return (f"the {self.spec.num_layers} layers of this cut of {self.name} are dense: none of "
+                "its layers with experts is measured")
+
 
 def find_architecture(name: str, catalog: Catalog) -> Architecture:
     """A model of the catalog, a config.json, a checkpoint's folder, or a GGUF file.

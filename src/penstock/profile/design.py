@@ -61,9 +61,10 @@ def fingerprint_settings(design: str, precisions: Sequence[tuple[str, str]],
     return possible, [one for one in found if one not in possible]
 
 
-def fingerprint_points(design: str, model: str, setting: Configuration, most_tokens: int
-                       ) -> list[Point]:
-    """Batches for cuts of PP and PP + 1 layers in one setting.
+def fingerprint_points(design: str, model: str, setting: Configuration, most_tokens: int,
+                       leading_dense_layers: int = 0) -> list[Point]:
+    """Batches for cuts of PP and PP + 1 layers in one setting; of a mixture whose first layers are
+    dense, so many beyond those that the cuts differ in a layer with experts.
 
     MaverIQ: a short prompt, outputs of 10 and 20, batches of 1 and 2. Ours: batches up to 32,
     prompts up to 1024 and outputs up to 48, not every combination of them: the corners from which
@@ -74,9 +75,9 @@ def fingerprint_points(design: str, model: str, setting: Configuration, most_tok
     if not fitting:
         raise InputError(f"model {model}: its context of {most_tokens} tokens is too short for a "
                          "fingerprint")
-    pipeline = setting.parallelism.pipeline
+    least = leading_dense_layers + setting.parallelism.pipeline
     return [Point(spread(model, num_layers, setting), *shape)
-            for num_layers in (pipeline, pipeline + 1) for shape in fitting]
+            for num_layers in (least, least + 1) for shape in fitting]
 
 
 def _maveriq_shapes() -> Iterator[tuple[int, int, int]]:

@@ -32,7 +32,7 @@ class Session:
 
     ``clock`` names what the engine's times are read from: ``wall``, the process's ``cpu`` seconds,
     or ``simulated``. ``kv_tokens`` is the room of the KV cache; None makes it as large as the
-    points need.
+    points need. ``warnings`` are kept with the rows.
     """
 
     architecture: Architecture
@@ -44,6 +44,7 @@ class Session:
     kv_tokens: int | None = None
     seed: int = 0
     on_row: OnRow = lambda _row, _done: None
+    warnings: Sequence[str] = ()
 
     @property
     def subject(self) -> dict[str, Any]:
@@ -71,6 +72,8 @@ class Session:
                              {**design, "effort": asdict(self.effort), "seed": self.seed},
                              circumstances(), self._now())
         profiler = Profiler(self.engine, record, self.effort, self.clocks, gpus, self.on_row)
+        if self.warnings:
+            record.document["warnings"] = list(self.warnings)
         status = "failed"
         try:
             work(profiler)
@@ -115,7 +118,8 @@ def profile_model(session: Session, configuration: ModelConfiguration, prompts: 
 
 def profile_fingerprint(session: Session, design: str, precisions: Sequence[tuple[str, str]],
                         extra_layers: Sequence[int] = ()) -> Record:
-    """Cuts of PP and PP + 1 layers in every setting that the engine can run.
+    """Cuts of PP and PP + 1 layers, beyond leading dense ones of a mixture, in every setting that
+    the engine can run.
 
     ``extra_layers`` are further depths, such as the whole model's, in the setting of one
     accelerator. What cannot be run is left out and noted.
@@ -125,12 +129,12 @@ def profile_fingerprint(session: Session, design: str, precisions: Sequence[tupl
                                                       engine.most_accelerators())
     left_out = {one.name: f"takes {one.parallelism.num_accelerators} accelerators; the engine "
                           f"has {engine.most_accelerators()} here" for one in too_many}
-    most = architecture.spec.max_context_tokens
+    most, lead = architecture.spec.max_context_tokens, architecture.spec.leading_dense_layers
     points: list[Point] = []
     problem: InputError | None = None
     for setting in settings:
         try:
-            found = designs.fingerprint_points(design, architecture.name, setting, most)
+            found = designs.fingerprint_points(design, architecture.name, setting, most, lead)
             for point in found:
                 architecture.cut(point.configuration.num_layers)
             engine.check(found[0].configuration)
@@ -139,13 +143,14 @@ def profile_fingerprint(session: Session, design: str, precisions: Sequence[tupl
             continue
         points += found
         if setting.parallelism.num_accelerators == 1:
-            shapes = [point for point in found if point.configuration.num_layers == 1]
+            shapes = [point for point in found if point.configuration.num_layers == lead + 1]
             points += [Point(designs.spread(architecture.cut(num).name, num, setting), one.batch,
                              one.prompt_tokens, one.output_tokens)
-                       for num in extra_layers if num > 2 for one in shapes]
+                       for num in extra_layers if num > lead + 2 for one in shapes]
     if not points:
         raise problem or InputError("no setting of the design fits on this engine")
-    return profile_points(session, "fingerprint", points, {"design": design}, left_out)
+    chosen = {"design": design} | ({"leading_dense_layers": lead} if lead else {})
+    return profile_points(session, "fingerprint", points, chosen, left_out)
 
 
 def profile_batch(session: Session, configuration: ModelConfiguration, prompt_tokens: int,

@@ -14,6 +14,7 @@ from penstock.control.site import create_site
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
+from penstock.policy.place.beside import Neighbour, Traffic
 from penstock.policy.place.intent import Wishes
 from penstock.policy.place.values import Device
 
@@ -54,6 +55,45 @@ def test_each_intent_gets_what_it_makes_small(tmp_path, profile):
     assert (found["min_lat"].expected.memory_bytes.value
             > found["min_mem"].expected.memory_bytes.value)
     assert found["min_gpu_cost"].configuration.parallelism.num_accelerators == 1
+
+
+def test_who_runs_there_already_is_waited_for(tmp_path, profile):
+    """Alone the quickest is four accelerators; beside a busy deployment on two of them, the other
+    two are."""
+    choose, devices = chooser(tmp_path)
+    one, wish = deployment(profile=profile), Wish(Wishes("min_lat", own_rate_per_s=0.1))
+    alone = choose.decide(one, wish, devices)
+    assert alone.configuration.parallelism == Parallelism(4)
+    assert alone.document["chosen"]["beside"] == []
+    busy = Neighbour("chat", frozenset({0, 1}), Traffic(0.5, 1.5))
+    beside = choose.decide(one, wish, devices, [busy])
+    assert beside.configuration.parallelism == Parallelism(2)
+    assert set(beside.placement.device_ids) == {2, 3}
+    four, = (entry for entry in beside.document["alternatives"]
+             if entry["configuration"] == alone.configuration.name)
+    assert four["beside"] == [{"name": "chat", "rate_per_s": 0.5, "service_s": 1.5}]
+    assert four["wait_s"] > 1.0 > beside.document["chosen"]["wait_s"]
+    assert four["response_s"] == pytest.approx(four["latency_s"]["value"] + four["wait_s"])
+    published = choose.decide(one, replace(wish, placer="maveriq"), devices, [busy])
+    assert published.configuration.parallelism == Parallelism(4)
+
+
+def test_devices_without_time_are_a_reason(tmp_path, profile):
+    choose, devices = chooser(tmp_path)
+    full = Neighbour("chat", frozenset(range(4)), Traffic(2.0, 0.5))
+    with pytest.raises(RefusedError, match="14 overloaded") as told:
+        choose.decide(deployment(profile=profile), Wish(), devices, [full])
+    assert told.value.details["rejected"][0]["reason"] == (
+        "overloaded: its devices would be busy all of the time with chat there")
+
+
+def test_an_exact_configuration_goes_where_least_is_waited(tmp_path, profile):
+    choose, devices = chooser(tmp_path)
+    wish = Wish(configuration=Configuration(Parallelism(), "int4", "fp16"))
+    for one in (deployment(profile=profile), deployment()):
+        first = choose.decide(one, wish, devices).placement.device_ids
+        busy = Neighbour("chat", frozenset(first), Traffic(0.1, 1.0))
+        assert choose.decide(one, wish, devices, [busy]).placement.device_ids != first
 
 
 def test_the_reason_of_every_rejection(tmp_path, profile):
@@ -117,7 +157,7 @@ def test_an_exact_configuration(tmp_path, profile):
 
 
 @pytest.mark.parametrize(("configuration", "kind", "message"), [
-    (Configuration(Parallelism(3), "int4", "fp16"), InputError, "3 ranks do not divide its 32"),
+    (Configuration(Parallelism(3), "int4", "fp16"), InputError, "3 ranks do not divide the 32"),
     (Configuration(Parallelism(1, 33), "int4", "fp16"), InputError, "33 stages are more than"),
     (Configuration(Parallelism(), "int5", "fp16"), InputError, "did you mean 'int"),
     (Configuration(Parallelism(8), "int4", "fp16"), RefusedError, "no room")])

@@ -9,6 +9,7 @@ from deploying import World, free_gib, in_loop, running
 from penstock.control.deployments import RefusedError, State, Wish
 from penstock.control.store import open_store
 from penstock.core.errors import InputError
+from penstock.policy.place.intent import Wishes
 
 
 async def soon(condition):
@@ -112,6 +113,27 @@ async def test_a_dry_run_changes_nothing(tmp_path):
         assert (await control.deploy("a", Wish(), dry_run=True))[0] is one
         assert control.show("a") is one
         assert free_gib(control) == [48] * 4
+
+
+@in_loop
+async def test_a_decision_knows_who_is_there(tmp_path):
+    """With what was told of them, and what their answers are seen to take."""
+    world = World(tmp_path)
+    async with world.open() as control:
+        for name, rate in (("asked", 0.5), ("silent", 0.0), ("gone", 1.0), ("late", 1.0)):
+            control.register(name, "llama-2-7b", "sim", {"load_s": 0})
+            if name != "late":
+                await control.deploy(name, Wish(Wishes(own_rate_per_s=rate), output_tokens=50))
+                await control.settled(name)
+        await control.remove("gone")
+        await control.settled("gone")
+        await control.infer("asked", {"prompt": "x", "max_tokens": 50})
+        await control.deploy("late", Wish(), dry_run=True)
+        asked, silent = world.neighbours
+        assert asked.device_ids == frozenset(control.show("asked").devices)
+        assert asked.traffic.rate_per_s == 0.5
+        assert asked.traffic.service_s == control.seen("asked").latency_s
+        assert (silent.name, silent.traffic) == ("silent", None)
 
 
 @in_loop

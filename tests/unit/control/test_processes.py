@@ -14,7 +14,6 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
 from deploying import World, deployment, site_in
-from penstock.control import process
 from penstock.control.commands import Command, command_of
 from penstock.control.controller import Controller
 from penstock.control.deployments import RefusedError, State, Wish
@@ -24,6 +23,7 @@ from penstock.control.processes import process_engines
 from penstock.control.store import open_store
 from penstock.core.configuration import Configuration
 from penstock.core.hardware import Parallelism
+from penstock.engine import process
 from penstock.fleet.load import load_fleet
 from penstock.policy.place.values import Footprint, Placement, Stage
 

@@ -29,7 +29,8 @@ from penstock.experiment.reproduce.maveriq.own_plan import (
 )
 from penstock.experiment.reproduce.maveriq.records import Cell, Records, RunKey
 from penstock.experiment.reproduce.maveriq.services import Profiles, Services, aligned, cautious
-from penstock.plan.place.shared import Forecast, SharedPlan
+from penstock.plan.place.seats import Forecast
+from penstock.plan.place.shared import SharedPlan
 
 CELL = Cell("large", "code", "0.4")
 INT4_PAIR = Configuration(Parallelism(2, 1), "int4", "int8")
@@ -66,6 +67,12 @@ def test_a_forecast_has_the_rate_and_the_list_and_nothing_else(model_set: str) -
         joins_s = minute / TRACE_MINUTES * length_s
         assert arrival_s[forecast.deployment.index(client)] >= joins_s
     assert max(forecast.deployment) == len(JOIN_MINUTES[model_set]) - 1
+
+
+def test_a_shorter_forecast_has_the_same_rate() -> None:
+    usual, short = (forecast_of(CELL, 870, 0.1, 3, *more) for more in ((), (100,)))
+    assert 50 < len(short.arrival_s) < len(usual.arrival_s) / 2
+    assert short.arrival_s == usual.arrival_s[:len(short.arrival_s)]
 
 
 def test_only_some_models() -> None:

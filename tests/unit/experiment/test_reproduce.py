@@ -63,3 +63,11 @@ def test_bad_input_is_told(tmp_path: Path, system: str, word: str) -> None:
         reproduce(system, tmp_path, Options())
     with pytest.raises(InputError, match=r"no such folder|did you mean"):
         reproduce(system, tmp_path / "absent", Options())
+
+
+@pytest.mark.parametrize("system", ["inferno", "kernels", "maveriq", "vidur"])
+def test_a_number_of_requests_that_would_mean_nothing_is_refused(tmp_path: Path,
+                                                                 system: str) -> None:
+    with pytest.raises(InputError, match=f"--requests: {system} has no runs to shorten; .* one of "
+                                         "maveriq-plans, niyama, routebalance, sincere"):
+        reproduce(system, tmp_path, Options(num_requests=100))

@@ -175,6 +175,8 @@ MEANING = [
     ("ttft_s: 6,", "ttft_s: 6, e2e_s: 5,", 7, ["ttft_s", "6 s is later than e2e_s, 5 s"]),
     ("count: 2}", "count: 9}", 12, ["need 9 a100-80gb", "the fleet has 8"]),
     ("count: 2}", "parallelism: {tensor: 16}}", 12, ["parallelism.tensor", "16 is more than"]),
+    ("count: 2}", "parallelism: {tensor: 3}}", 12,
+     ["parallelism.tensor: 3 ranks do not divide the 32 attention heads of llama-3-8b"]),
     ("count: 2}", "parallelism: {pipeline: 64}}", 12,
      ["parallelism.pipeline", "64 is more than the 32 layers"]),
     ("azure-2023-code", "azure-2023-conv", 10, ["14,050 tokens", "context", "llama-3-8b"]),
@@ -288,3 +290,17 @@ def test_a_broken_override_says_so(overrides: dict[str, object], parts: list[str
     message = message_of(VALID, overrides=overrides)
     for part in parts:
         assert part in message
+
+
+def test_a_feed_forward_that_ranks_cannot_share_is_refused() -> None:
+    message = message_of(VALID.replace("llama-3-8b", "llama-2-13b")
+                         .replace("count: 2}", "parallelism: {tensor: 5}}"))
+    assert message.endswith("replicas[0].parallelism.tensor: 5 ranks do not divide the "
+                            "feed-forward of 13824 of llama-2-13b")
+
+
+def test_ranks_are_chosen_among_those_that_can_share_the_model() -> None:
+    """Of 10 heads of keys and values 4 ranks could not have equal parts: not even asked."""
+    message = message_of(VALID.replace("llama-3-8b", "phi-4").replace("name: a100-80gb", "name: t4")
+                         .replace("accelerator: a100-80gb", "accelerator: t4"))
+    assert "model does not fit: phi-4" in message

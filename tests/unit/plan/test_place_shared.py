@@ -5,17 +5,8 @@ import pytest
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
-from penstock.plan.place.shared import (
-    Forecast,
-    Goal,
-    NoRoomError,
-    Seat,
-    SharedPlan,
-    Way,
-    best_ways,
-    plan_shared,
-    shared_of,
-)
+from penstock.plan.place.seats import Forecast, Seat, Way, best_ways, shared_of
+from penstock.plan.place.shared import Goal, NoRoomError, SharedPlan, plan_shared
 from penstock.policy.place.values import Device
 
 

@@ -135,4 +135,12 @@ def test_current_groups_are_those_of_the_model():
 def test_heads_are_shared_out_evenly():
     kept, left = variants(plan={"tensor": [3, 4]})
     assert list(kept) == ["a100-80gb-tp4-bf16"]
-    assert "tensor 3 does not divide the 32 attention heads" in left["a100-80gb-tp3-bf16"]
+    assert left["a100-80gb-tp3-bf16"] == (
+        "3 ranks do not divide the 32 attention heads of llama-3-8b")
+
+
+def test_a_feed_forward_is_shared_out_evenly():
+    kept, left = variants(models=[{"name": "llama-2-13b"}], plan={"tensor": [4, 5]})
+    assert list(kept) == ["a100-80gb-tp4-bf16"]
+    assert left["a100-80gb-tp5-bf16"] == (
+        "5 ranks do not divide the feed-forward of 13824 of llama-2-13b")

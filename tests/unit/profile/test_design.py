@@ -93,3 +93,10 @@ def test_room_is_for_each_point_alone() -> None:
     room = room_for([point(8, 10, 2), point(1, 100, 20)])
     assert (room.max_batch, room.max_sequence_tokens, room.kv_tokens) == (8, 120, 120)
     assert room_for([point()], 5000).kv_tokens == 5000
+
+
+def test_cuts_of_a_mixture_reach_beyond_its_dense_layers() -> None:
+    settings, _ = fingerprint_settings("maveriq", FP16, 8)
+    sizes = [sorted({point.configuration.layers_by_stage for point in
+                     fingerprint_points("maveriq", "m", setting, 4096, 3)}) for setting in settings]
+    assert sizes == [[(4,), (5,)], [(3, 2), (3, 3)], [(4,), (5,)]]

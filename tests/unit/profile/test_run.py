@@ -137,3 +137,14 @@ def test_a_local_checkpoint_is_named(tmp_path: Path) -> None:
     assert replace(made, architecture=replace(ARCHITECTURE, weights=weights)).subject[
         "weights_from"] == str(weights.resolve())
     assert "source" not in made.subject["architecture"]
+
+
+def test_cuts_of_a_mixture_hold_layers_with_experts(tmp_path: Path) -> None:
+    """Its first two layers are dense: cuts of one and two would measure nothing else."""
+    spec = replace(ARCHITECTURE.spec, num_experts=4, experts_per_token=2, num_dense_layers=2,
+                   expert_intermediate_size=32)
+    engine = ScriptedEngine(VirtualClock())
+    mixture = replace(session(tmp_path, engine), architecture=replace(ARCHITECTURE, spec=spec))
+    made = profile_fingerprint(mixture, "maveriq", FP32, [3, 4, 8])
+    assert {one.configuration.layers_by_stage for one in made.measurements} == {(3,), (4,), (8,)}
+    assert made.document["design"]["leading_dense_layers"] == 2

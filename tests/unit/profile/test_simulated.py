@@ -86,7 +86,7 @@ def test_it_says_what_it_is() -> None:
 
 
 def test_what_it_cannot_run() -> None:
-    with pytest.raises(InputError, match="tensor 3 does not divide the model's 32 heads"):
+    with pytest.raises(InputError, match="3 ranks do not divide the 32 attention heads"):
         engine().check(configuration(tensor=3))
     with pytest.raises(InputError, match="'int5' is unknown"):
         engine().check(configuration(precision="int5"))

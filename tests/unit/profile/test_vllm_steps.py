@@ -235,7 +235,7 @@ def test_what_it_cannot_run(clock: VirtualClock, tmp_path: Path,
 def test_parallel_on_a_cpu(clock: VirtualClock, tmp_path: Path) -> None:
     found = engine(clock, tmp_path, num_accelerators=4)
     found.check(ModelConfiguration("small", (8,), "fp32", "fp32", 2))
-    with pytest.raises(InputError, match="does not divide the model's 4 heads"):
+    with pytest.raises(InputError, match="3 ranks do not divide the 4 attention heads of small"):
         found.check(ModelConfiguration("small", (8,), "fp32", "fp32", 3))
     with pytest.raises(InputError, match="second stage fails on a CPU"):
         found.check(ModelConfiguration("small", (4, 4), "fp32", "fp32"))

@@ -1,6 +1,6 @@
 """Every configuration of a model as a candidate for an intent, and where its layers would lie."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from penstock.core.configuration import Configuration
@@ -10,6 +10,7 @@ from penstock.core.prediction import Prediction
 from penstock.experiment.estimate.configurations import possible
 from penstock.perf.fingerprint.estimator import Estimate, Estimates
 from penstock.perf.fingerprint.physics import Subject, width_of
+from penstock.policy.place.beside import Neighbour, place_beside
 from penstock.policy.place.intent import Candidate
 from penstock.policy.place.protocol import Placer
 from penstock.policy.place.values import Device, Footprint, Infeasible, Placement
@@ -39,8 +40,10 @@ class Options:
 
 
 def options(estimator: Estimates, ask: Ask, devices: Iterable[Device], placer: Placer,
-            accuracy: Mapping[tuple[str, str, str], float]) -> Options:
-    """What could be chosen on these devices. Raises InputError for a model that has no
+            accuracy: Mapping[tuple[str, str, str], float],
+            neighbours: Sequence[Neighbour] = (), own_rate_per_s: float = 0.0) -> Options:
+    """What could be chosen on these devices; each configuration goes where its requests wait least
+    for each other and for those of ``neighbours``. Raises InputError for a model that has no
     fingerprints."""
     subject = estimator.subjects.get(ask.model)
     if subject is None or ask.model not in estimator.cuts.models:
@@ -61,11 +64,13 @@ def options(estimator: Estimates, ask: Ask, devices: Iterable[Device], placer: P
             continue
         estimates[configuration] = estimate
         candidate = _candidate(configuration, estimate, subject.accelerator, known)
-        placed = placer.place(footprint_of(subject, ask.model, configuration, estimate), found)
+        placed = place_beside(placer, footprint_of(subject, ask.model, configuration, estimate),
+                              found, neighbours, estimate.latency_s.value, own_rate_per_s)
         if isinstance(placed, Infeasible):
             candidate = replace(candidate, refused=f"no room: {placed.reason}")
         else:
-            placements[configuration] = placed
+            candidate = replace(candidate, beside=placed.beside)
+            placements[configuration] = placed.placement
         candidates.append(candidate)
     return Options(tuple(candidates), estimates, placements)
 

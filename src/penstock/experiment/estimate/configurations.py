@@ -11,7 +11,7 @@ from penstock.core.hardware import Parallelism
 from penstock.core.units import GIB
 from penstock.perf.fingerprint.cuts import Cuts
 from penstock.perf.fingerprint.estimator import Estimate, Estimates
-from penstock.perf.fingerprint.physics import Subject, indivisible
+from penstock.perf.fingerprint.physics import Subject
 from penstock.perf.profiles.csv_rows import CsvRow, csv_rows
 from penstock.perf.profiles.maveriq import KV_PRECISIONS, PRECISIONS
 
@@ -74,7 +74,7 @@ def possible(subject: Subject, cuts: Cuts, model: str,
                                if key.model == model)
     for precision, kv_precision in precisions:
         for tensor in range(1, num_accelerators + 1):
-            if indivisible(subject.model, tensor):
+            if subject.model.indivisible(tensor):
                 continue
             for pipeline in range(1, min(num_accelerators // tensor,
                                          subject.model.num_layers) + 1):

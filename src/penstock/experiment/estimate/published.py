@@ -13,8 +13,8 @@ from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator
 from penstock.core.prediction import Prediction
 from penstock.core.units import GIB
-from penstock.experiment.estimate.training import read_sessions, subjects_of
-from penstock.perf.fingerprint.cuts import Cuts, configuration_of, key_of
+from penstock.experiment.estimate.training import own_runs, read_sessions, subjects_of
+from penstock.perf.fingerprint.cuts import Cuts, configuration_of, key_of, unlike_layers
 from penstock.perf.fingerprint.estimator import Estimate, check_possible
 from penstock.perf.fingerprint.maveriq import Exponents, MaveriqEstimator
 from penstock.perf.fingerprint.maveriq_learner import Point, learn_exponents
@@ -22,7 +22,6 @@ from penstock.perf.fingerprint.physics import Subject
 from penstock.perf.profiles.csv_rows import csv_rows
 from penstock.perf.profiles.maveriq import KV_PRECISIONS, PRECISIONS
 from penstock.perf.profiles.rows import ProfiledRun
-from penstock.perf.profiles.summary import read_runs, same_prompts
 
 EXPONENTS = "latency_exponents.csv"
 POINTS_PER_MODEL = 5
@@ -49,7 +48,11 @@ class PublishedEstimator:
         if model not in self.subjects:
             raise InputError(f"model {model}: nothing is known of its architecture")
         check_possible(self.subjects[model], configuration)
-        layers = self.subjects[model].model.num_layers
+        spec = self.subjects[model].model
+        layers = spec.num_layers
+        if any(rows < spec.leading_dense_layers for key in self.cuts.keys if key.model == model
+               for rows in self.cuts.bytes(key)):
+            raise InputError(f"MaverIQ's rule takes all layers for alike: {unlike_layers(spec)}")
         rule = self.rule if batch == 1 or self.batch_rule is None else self.batch_rule
         latency_s = rule.latency_s(model, layers, configuration, output_tokens, batch)
         memory = rule.memory_bytes(model, layers, configuration, batch)
@@ -70,7 +73,7 @@ def published(folder: Path, catalog: Catalog, accelerator: Accelerator,
     session's). Exponents come from ``latency_exponents.csv`` of the folder, and are learnt as
     MaverIQ learns them where there is none. Raises InputError."""
     sessions = read_sessions(folder, catalog, accelerator, fingerprints)
-    cuts = sessions[0].cuts if fingerprints is None else Cuts(same_prompts(read_runs(fingerprints)))
+    cuts = sessions[0].cuts if fingerprints is None else Cuts(own_runs(fingerprints, catalog))
     names = [*(run.model for session in sessions for run in session.whole), *cuts.models]
     subjects = subjects_of(sorted(set(names)), catalog, accelerator)
     powers = folder / EXPONENTS

@@ -8,6 +8,7 @@ from pathlib import Path
 from penstock.catalog.catalog import Catalog
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator
+from penstock.experiment.estimate.units import check_units, is_foreign
 from penstock.perf.fingerprint.cuts import Cuts, Session, key_of
 from penstock.perf.fingerprint.estimator import Estimator, fit_estimator
 from penstock.perf.fingerprint.physics import Subject
@@ -28,7 +29,8 @@ def read_sessions(folder: Path, catalog: Catalog, accelerator: Accelerator | Non
     Profiles (the folder itself, or folders in it) are a session per length of prompts, the one with
     most cuts first. MaverIQ's are ``full_model_data_collection*.csv``, each with the
     ``fingerprint_data_collection*.csv`` of the same ending, and tables of batches alone. Raises
-    InputError where there are no runs of whole models, and for profiles (a folder of
+    InputError where there are no runs of whole models, for times and sizes of others that cannot be
+    in seconds and GiB, and for profiles (a folder of
     ``fingerprints`` among them) of unlike machines, or of another than ``accelerator``.
     """
     if not folder.is_dir():
@@ -37,7 +39,7 @@ def read_sessions(folder: Path, catalog: Catalog, accelerator: Accelerator | Non
     profiles = [path for path in (folder, *sorted(folder.iterdir())) if is_profile(path)]
     own = [fingerprints] if fingerprints is not None and is_profile(fingerprints) else []
     _check_alike([*profiles, *own], accelerator)
-    found = _of_profiles(profiles, catalog) if profiles else _as_maveriq(folder)
+    found = _of_profiles(profiles, catalog) if profiles else _as_maveriq(folder, catalog)
     if not any(session.whole for session in found):
         raise InputError(f"{folder}: holds no runs of whole models ({WHOLE}*.csv, or profiles by "
                          "penstock profile model), so there is nothing to learn from")
@@ -45,7 +47,12 @@ def read_sessions(folder: Path, catalog: Catalog, accelerator: Accelerator | Non
 
 
 def _of_profiles(paths: Iterable[Path], catalog: Catalog) -> list[Session]:
-    runs = [run for path in paths for run in profiled_runs(read_profile(path))]
+    runs = []
+    for path in paths:
+        found = profiled_runs(read_profile(path))
+        if is_foreign(path):
+            check_units(found, catalog)
+        runs += found
     layers = {name: catalog.model(name).num_layers for name in {run.model for run in runs}}
     cuts = [run for run in runs if run.num_layers < layers[run.model]]
     by_length = Counter(run.prompt_tokens for run in cuts)
@@ -77,17 +84,22 @@ def _check_alike(paths: Iterable[Path], accelerator: Accelerator | None) -> None
             f"{path} of {name or 'a real engine'}" for name, path in seen.items()))
 
 
-def _as_maveriq(folder: Path) -> list[Session]:
+def _as_maveriq(folder: Path, catalog: Catalog) -> list[Session]:
+    def read(path: Path) -> list[ProfiledRun]:
+        runs = read_maveriq(path)
+        check_units(runs, catalog)
+        return runs
+
     found = []
     for path in sorted(folder.glob(f"{WHOLE}*.csv*")):
         ending = path.name.removeprefix(WHOLE).partition(".")[0]
         if ending == _OTHER_MODELS:
             continue
         beside = sorted(folder.glob(f"{FINGERPRINTS}{ending}.csv*"))
-        cuts = Cuts(run for one in beside for run in read_maveriq(one))
-        found.append(Session(read_maveriq(path), cuts))
+        cuts = Cuts(run for one in beside for run in read(one))
+        found.append(Session(read(path), cuts))
     for name in BATCHES:
-        found += [Session(read_maveriq(path), Cuts(()))
+        found += [Session(read(path), Cuts(()))
                   for path in sorted(folder.glob(f"{name}.csv*"))]
     return found
 
@@ -103,12 +115,21 @@ def trained(folder: Path, catalog: Catalog, accelerator: Accelerator,
     """An estimator learnt from a folder, for the models in a file of fingerprints (default: those
     that the folder's first session has fingerprints of). Raises InputError."""
     sessions = read_sessions(folder, catalog, accelerator, fingerprints)
-    own = None if fingerprints is None else same_prompts(read_runs(fingerprints))
+    own = None if fingerprints is None else own_runs(fingerprints, catalog)
     cuts, batch_cuts = cuts_of(sessions, own)
     names = [run.model for session in sessions for run in session.whole]
     names += [model for session in sessions for model in sorted(session.cuts.models)]
     subjects = subjects_of([*names, *sorted(cuts.models)], catalog, accelerator)
     return fit_estimator(sessions, subjects, cuts).with_cuts(cuts, batch_cuts)
+
+
+def own_runs(path: Path, catalog: Catalog) -> list[ProfiledRun]:
+    """A file or profile of fingerprints, of each model those with its usual prompts. Raises
+    InputError, also where what others measured cannot be in seconds and GiB."""
+    runs = read_runs(path)
+    if is_foreign(path):
+        check_units(runs, catalog)
+    return same_prompts(runs)
 
 
 def cuts_of(sessions: Sequence[Session],

@@ -56,14 +56,22 @@ SYSTEMS: dict[str, Callable[[Path, Options], Reproduction]] = {
     "maveriq-plans": _maveriq_plans, "niyama": _niyama, "routebalance": _routebalance,
     "sincere": _sincere, "vidur": _vidur}
 
+SHORTENED = ("maveriq-plans", "niyama", "routebalance")
+"""Systems of which something simulated may be shorter than published; of the others every figure is
+of all of their requests or of none."""
+
 
 def reproduce(system: str, data: Path, options: Options) -> Reproduction:
     """Recompute a system's figures from ``data``, a folder laid out as the docs say.
 
-    Raises InputError for an unknown system and for a folder without the files it needs.
+    Raises InputError for an unknown system, for a folder without the files it needs, and for a
+    number of requests where none are simulated that could be fewer.
     """
     if system not in SYSTEMS:
         raise InputError(f"unknown system {system!r}{nearest(system, SYSTEMS)}")
+    if options.num_requests is not None and system not in SHORTENED:
+        raise InputError(f"--requests: {system} has no runs to shorten; expected it with one of "
+                         + ", ".join(SHORTENED))
     if not data.is_dir():
         raise InputError(f"{data}: no such folder; expected the data of {system}")
     return SYSTEMS[system](data, options)

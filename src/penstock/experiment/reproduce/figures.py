@@ -48,7 +48,8 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How much work a reproduction may do. ``num_requests`` caps long runs (None: as published);
+    """How much work a reproduction may do. ``num_requests`` caps long runs, and the arrivals
+    that a search plans for (None: as documented);
     ``on_progress`` is told what is being computed."""
 
     seed: int = 0

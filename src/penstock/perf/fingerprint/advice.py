@@ -9,7 +9,8 @@ from penstock.perf.fingerprint.estimator import Estimate
 
 
 def advice(model: str, num_layers: int,
-           estimates: Mapping[Configuration, Estimate], most: int = 3) -> list[str]:
+           estimates: Mapping[Configuration, Estimate], leading_dense_layers: int = 0,
+           most: int = 3) -> list[str]:
     """The measurements that should shrink the widest intervals most, in words, the widest first.
 
     Where a fingerprint stood in for one that was not made, that one; otherwise a run of the whole
@@ -23,8 +24,10 @@ def advice(model: str, num_layers: int,
         spread, formats = configuration.parallelism, (
             f"{configuration.precision}, {configuration.kv_precision} cache")
         if any("fingerprint" in note for note in _notes(estimate.latency_s)):
-            found[f"cuts of {model} to 1 and 2 layers on {spread.tensor} ranks ({formats}): its "
-                  f"latency is known to {_percent(estimate.latency_s)} only"] = None
+            least = leading_dense_layers + 1
+            found[f"cuts of {model} to {least} and {least + 1} layers on {spread.tensor} ranks "
+                  f"({formats}): its latency is known to {_percent(estimate.latency_s)} only"
+                  ] = None
         elif any("fingerprint" in note for note in _notes(estimate.memory_bytes)):
             found[f"a cut of {model} to {spread.pipeline} layers on {spread.tensor} ranks by "
                   f"{spread.pipeline} stages ({formats}): its memory is known to "

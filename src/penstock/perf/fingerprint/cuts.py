@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from penstock.core.configuration import Configuration
 from penstock.core.hardware import Parallelism
+from penstock.core.model import ModelSpec
 from penstock.perf.profiles.rows import ProfiledRun
 
 
@@ -104,9 +105,12 @@ class Cuts:
         """Bytes by layers after the shortest answers alone."""
         return self._shortest.get(key, {})
 
-    def line(self, key: Key) -> Line | None:
-        """The line through the cuts, None where fewer than two sizes were run."""
-        by_output = self._seconds.get(key, {})
+    def line(self, key: Key, least_layers: int = 0) -> Line | None:
+        """The line through the cuts of at least so many layers, None where fewer than two sizes
+        were run."""
+        by_output = {output: {layers: seconds for layers, seconds in by_layers.items()
+                              if layers >= least_layers}
+                     for output, by_layers in self._seconds.get(key, {}).items()}
         outputs = [output for output, by_layers in by_output.items() if len(by_layers) > 1]
         if not outputs:
             return None
@@ -133,6 +137,17 @@ class Cuts:
             return None
         layers = min(by_layers)
         return Cut(layers, by_layers[layers])
+
+
+def unlike_layers(model: ModelSpec) -> str:
+    """Why cuts of fewer layers tell nothing of a mixture whose first layers are dense, and what to
+    measure; empty for a model whose layers are of one kind."""
+    lead = model.leading_dense_layers
+    if not lead:
+        return ""
+    return (f"the first {lead} layers of {model.name} are dense, so that cuts of fewer tell "
+            f"nothing of the {model.num_moe_layers} with experts; measure runs of {lead + 1} and "
+            f"{lead + 2} layers on one accelerator (penstock profile fingerprint)")
 
 
 def key_of(run: ProfiledRun) -> Key:

@@ -23,7 +23,7 @@ from penstock.perf.fingerprint.latency import (
     usual_latency,
 )
 from penstock.perf.fingerprint.memory import MemoryWeights, best_cut, fit_memory, usual_memory
-from penstock.perf.fingerprint.physics import Subject, indivisible, kind_of, width_of
+from penstock.perf.fingerprint.physics import Subject, kind_of, width_of
 from penstock.perf.profiles.rows import ProfiledRun
 
 
@@ -204,9 +204,9 @@ def check_possible(subject: Subject, configuration: Configuration) -> None:
     model, spread = subject.model, configuration.parallelism
     kind_of(configuration.precision)
     width_of(configuration.kv_precision)
-    why = indivisible(model, spread.tensor)
+    why = model.indivisible(spread.tensor)
     if why:
-        raise InputError(f"{model.name}: {why}")
+        raise InputError(why)
     if spread.pipeline > model.num_layers:
         raise InputError(f"{model.name}: {spread.pipeline} stages are more than its "
                          f"{model.num_layers} layers")

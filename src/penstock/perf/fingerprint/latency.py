@@ -24,6 +24,7 @@ from penstock.perf.fingerprint.cuts import (
     configuration_of,
     key_for,
     key_of,
+    unlike_layers,
 )
 from penstock.perf.fingerprint.physics import (
     ANCHOR,
@@ -113,23 +114,26 @@ def best_line(cuts: Cuts, weights: LatencyWeights, subject: Subject, model: str,
     """
     wanted = key_for(model, configuration)._replace(pipeline=1)
     prompt_tokens = cuts.prompt_tokens(model, subject.prompt_tokens_per_s)
-    line = cuts.line(wanted)
+    lead = subject.model.leading_dense_layers
+    line = cuts.line(wanted, lead)
     alike = replace(configuration, parallelism=Parallelism(wanted.tensor, 1))
     if line is not None:
         least_s = bound_s(subject, alike, line.output_tokens) / subject.model.num_layers
         return (replace(line, prompt_tokens=prompt_tokens),
                 TOO_FAST if line.layer_s < least_s else "")
     others = [key for key in cuts.keys if key.model == model and key.pipeline == 1
-              and key.batch == 1 and cuts.line(key) is not None]
+              and key.batch == 1 and cuts.line(key, lead) is not None]
     if not others:
-        raise InputError(f"model {model}: no fingerprints of two sizes; measure runs of 1 and 2 "
-                         "layers on one accelerator")
+        why = unlike_layers(subject.model) or "measure runs of 1 and 2 layers on one accelerator"
+        raise InputError(f"model {model}: no fingerprints of two sizes that hold its repeated "
+                         f"layers; {why}" if lead else
+                         f"model {model}: no fingerprints of two sizes; {why}")
     nearest = min(others, key=lambda key: (key.precision != wanted.precision,
                                            abs(width_of(key.precision)
                                                - width_of(wanted.precision)),
                                            key.kv_precision != wanted.kv_precision,
                                            abs(key.tensor - wanted.tensor), -key.tensor))
-    found = cuts.line(nearest)
+    found = cuts.line(nearest, lead)
     assert found is not None
     measured = Configuration(Parallelism(nearest.tensor, 1), nearest.precision,
                              nearest.kv_precision)
@@ -204,7 +208,7 @@ def _note_answer(slopes: Rows, anchors: Rows, subject: Subject, key: Key,
     configuration = configuration_of(key)
     prompt_tokens = cuts.prompt_tokens(key.model, subject.prompt_tokens_per_s)
     slopes.add(decode_terms(subject, configuration, prompt_tokens), 1e3 * slope_s)
-    line = cuts.line(key._replace(pipeline=1))
+    line = cuts.line(key._replace(pipeline=1), subject.model.leading_dense_layers)
     if line is not None:
         answer_s = by_output.get(line.output_tokens, start_s + slope_s * line.output_tokens)
         anchors.add(anchor_terms(subject, configuration, line.layer_s, line.rest_s),

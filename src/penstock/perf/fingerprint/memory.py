@@ -51,10 +51,11 @@ class MemoryWeights:
                                                                    output_tokens, batch))
         return cut.memory_bytes + added
 
-    def layers_bytes(self, subject: Subject, configuration: Configuration,
-                     num_layers: int) -> float:
-        """Bytes of so many layers of a model."""
-        return GIB * weighted(self.layers, memory_terms(subject, configuration, num_layers))
+    def layers_bytes(self, subject: Subject, configuration: Configuration, num_layers: int, *,
+                     first: bool = False) -> float:
+        """Bytes of so many layers of a model, the last or the first ones."""
+        return GIB * weighted(self.layers, memory_terms(subject, configuration, num_layers,
+                                                        first=first))
 
     def spread_bytes(self, tensor: int, pipeline: int) -> float:
         """What ranks and stages add. For a spread that nobody measured, as much per accelerator as
@@ -100,8 +101,9 @@ def best_cut(cuts: Cuts, weights: MemoryWeights, subject: Subject, model: str,
         f"of {nearest.tensor} ranks by {nearest.pipeline} stages"]
     if (nearest.precision, nearest.kv_precision) != (wanted.precision, wanted.kv_precision):
         said.append(f"in {nearest.precision}, {nearest.kv_precision} cache")
-    exchanged = (weights.layers_bytes(subject, configuration, cut.num_layers)
-                 - weights.layers_bytes(subject, configuration_of(nearest), cut.num_layers))
+    exchanged = (weights.layers_bytes(subject, configuration, cut.num_layers, first=True)
+                 - weights.layers_bytes(subject, configuration_of(nearest), cut.num_layers,
+                                        first=True))
     spread = (weights.spread_bytes(tensor, pipeline)
               - weights.spread_bytes(nearest.tensor, nearest.pipeline))
     return (Cut(cut.num_layers, cut.memory_bytes + exchanged + spread),

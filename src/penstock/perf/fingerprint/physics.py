@@ -11,7 +11,7 @@ has weights of its own, those in between lie between them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log2
 
 from penstock.core.configuration import Configuration
@@ -47,6 +47,19 @@ class Subject:
     def layer_params(self) -> float:
         """Weights of one layer, averaged over layers."""
         return (self.model.num_params - self.model.embedding_params) / self.model.num_layers
+
+    def layers_params(self, num_layers: int, *, first: bool = False) -> float:
+        """Weights of so many layers, the last ones or the first: of a mixture whose first layers
+        are dense, those are other ones."""
+        model, lead = self.model, self.model.leading_dense_layers
+        if not lead:
+            return num_layers * self.layer_params
+        dense = replace(model, num_layers=1, num_dense_layers=1)
+        dense_params = dense.num_params - dense.embedding_params
+        num_dense = min(lead, num_layers) if first else max(0, num_layers - model.num_moe_layers)
+        with_experts = (self.layer_params * model.num_layers
+                        - lead * dense_params) / model.num_moe_layers
+        return num_dense * dense_params + (num_layers - num_dense) * with_experts
 
     def read_params(self, batch: int = 1) -> float:
         """Weights of one layer that a step of so many tokens reads, averaged over layers: all of a
@@ -194,10 +207,13 @@ MEMORY = (
 """Bytes of the layers that a cut leaves out, in GiB."""
 
 
-def memory_terms(subject: Subject, configuration: Configuration, num_layers: int) -> list[float]:
-    """The amounts of the terms in ``MEMORY`` for so many layers, all accelerators together."""
+def memory_terms(subject: Subject, configuration: Configuration, num_layers: int, *,
+                 first: bool = False) -> list[float]:
+    """The amounts of the terms in ``MEMORY`` for so many layers, the last or the first ones, all
+    accelerators together."""
     kind = kind_of(configuration.precision)
-    weights = num_layers * subject.layer_params * width_of(configuration.precision) / GIB
+    params = subject.layers_params(num_layers, first=first)
+    weights = params * width_of(configuration.precision) / GIB
     kv_bytes = subject.layer_kv_bytes * width_of(configuration.kv_precision) / 2.0
     copies = configuration.parallelism.tensor * subject.model.hidden_size / 4096.0
     return [*_one_of(kind, weights), num_layers * 1024 * kv_bytes / GIB,
@@ -220,20 +236,6 @@ def batch_memory_terms(subject: Subject, configuration: Configuration, output_to
     return [100.0 * more * kv_bytes / GIB, output_tokens * more * kv_bytes / GIB,
             hidden * spread.tensor, hidden * spread.num_accelerators * (spread.pipeline > 1),
             0.1 * more]
-
-
-def indivisible(model: ModelSpec, tensor: int) -> str:
-    """Why so many ranks cannot share the model's layers, empty where they can: each takes whole
-    heads and a whole part of the feed-forward; of key and value heads that are fewer, a copy.
-    Experts may be dealt out whole, so that their width does not matter."""
-    if model.num_heads % tensor:
-        return f"{tensor} ranks do not divide its {model.num_heads} attention heads"
-    kv_heads = 0 if model.kv_latent_size else model.num_kv_heads
-    if max(kv_heads, tensor) % min(kv_heads or tensor, tensor):
-        return f"{tensor} ranks share no {kv_heads} heads of keys and values evenly"
-    if model.num_moe_layers < model.num_layers and model.intermediate_size % tensor:
-        return f"{tensor} ranks do not divide its feed-forward of {model.intermediate_size}"
-    return ""
 
 
 def kind_of(precision: str) -> int:

@@ -13,12 +13,10 @@ from itertools import permutations
 
 import numpy as np
 
-from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
-from penstock.engine.sim.exclusive import Dispatch, Served, serve
+from penstock.plan.place.outcome import outcome_of
+from penstock.plan.place.seats import Forecast, Seat, Way
 from penstock.policy.place.values import Device
-from penstock.policy.turns.by_set import SetQueues
-from penstock.policy.turns.values import Shared, Start, Waiting
 
 _FIRST_COMBINATIONS = 2000
 _MOST_FOR_PAIRS = 8
@@ -27,54 +25,6 @@ _BEYOND = 1e6  # what each device-second beyond a limit costs
 
 class NoRoomError(InputError):
     """Memory does not hold all deployments in any of the configurations that were tried."""
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One way to run a deployment: seconds that a request takes alone, and bytes on each device of
-    a replica. Up to ``max_batch`` requests may start together, each beyond the first for a share
-    ``growth`` of the time of one."""
-
-    configuration: Configuration
-    work_s: float
-    device_bytes: int
-    growth: float = 1.0
-    max_batch: int = 1
-
-    @property
-    def num_devices(self) -> int:
-        """Devices of one replica."""
-        return self.configuration.parallelism.num_accelerators
-
-    @property
-    def device_s(self) -> float:
-        """Device-seconds of a request that is alone."""
-        return self.work_s * self.num_devices
-
-    @property
-    def least_device_s(self) -> float:
-        """Device-seconds of a request in a full batch."""
-        return self.device_s * min(1.0, self.growth_of(self.max_batch) / self.max_batch)
-
-    def growth_of(self, batch: int) -> float:
-        """Time of a batch over that of one request."""
-        return 1.0 + self.growth * (batch - 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """A deployment's way and the device sets of its replicas."""
-
-    way: Way
-    device_sets: tuple[frozenset[int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """Arrivals to be planned for, in order of time: moments, and deployments by their place."""
-
-    arrival_s: tuple[float, ...]
-    deployment: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,44 +81,13 @@ def plan_shared(deployments: Sequence[Sequence[Way]], devices: Sequence[Device],
     return SharedPlan(search.best, e2e_s, device_s, trial.num_simulated)
 
 
-def shared_of(seats: Sequence[Seat]) -> list[Shared]:
-    """Seats as queues know them: of a deployment's sets, those first that fewest others want."""
-    wanted: dict[int, int] = {}
-    for seat in seats:
-        for device in _devices(seat):
-            wanted[device] = wanted.get(device, 0) + 1
-    return [Shared(_by_demand(seat, wanted), seat.way.work_s, seat.way.max_batch)
-            for seat in seats]
-
-
-def _by_demand(seat: Seat, wanted: dict[int, int]) -> tuple[frozenset[int], ...]:
-    return tuple(sorted(seat.device_sets, key=lambda devices: (
-        sum(wanted[device] for device in devices), sorted(devices))))
-
-
-def best_ways(ways: Iterable[Way], close: float = 0.02) -> list[Way]:
-    """Of ways with equally many devices the quickest; of those about as quick the smallest."""
-    by_size: dict[int, list[Way]] = {}
-    for way in ways:
-        by_size.setdefault(way.num_devices, []).append(way)
-    found = []
-    for _, group in sorted(by_size.items()):
-        quickest_s = min(way.work_s for way in group)
-        found.append(min((way for way in group if way.work_s <= (1.0 + close) * quickest_s),
-                         key=lambda way: (way.device_bytes, way.work_s)))
-    return found
-
-
 class Trial:
     """Serves the forecast with seats; the same seats are served once."""
 
     def __init__(self, forecast: Forecast, num_deployments: int, overhead_s: float) -> None:
-        self._requests = [Waiting(index, deployment, arrival_s) for index, (deployment, arrival_s)
-                          in enumerate(zip(forecast.deployment, forecast.arrival_s, strict=True))]
-        self._deployment = np.array(forecast.deployment, dtype=np.int64)
-        self._dispatch = Dispatch([overhead_s] * num_deployments)
-        counts = np.bincount(self._deployment, minlength=num_deployments)
-        self._shares: list[float] = (counts / len(self._requests)).tolist()
+        self._forecast, self._overhead_s = forecast, overhead_s
+        counts = np.bincount(forecast.deployment, minlength=num_deployments)
+        self._shares: list[float] = (counts / len(forecast.deployment)).tolist()
         self._known: dict[tuple[Seat, ...], tuple[float, float]] = {}
 
     @property
@@ -179,13 +98,8 @@ class Trial:
     def means(self, seats: tuple[Seat, ...]) -> tuple[float, float]:
         """End-to-end seconds and device-seconds per request."""
         if seats not in self._known:
-            def of_start(start: Start) -> float:
-                way = seats[start.deployment].way
-                return way.work_s * way.growth_of(len(start.request_ids))
-
-            served = serve(self._requests, SetQueues(shared_of(seats)), of_start, self._dispatch)
-            self._known[seats] = (float(served.e2e_s.mean()),
-                                  float(device_s(served, self._deployment, seats).mean()))
+            found = outcome_of(seats, self._forecast, self._overhead_s)
+            self._known[seats] = float(found.e2e_s.mean()), float(found.device_s.mean())
         return self._known[seats]
 
     def least(self, seats: Sequence[Seat]) -> tuple[float, float]:
@@ -193,13 +107,6 @@ class Trial:
         each = list(zip(self._shares, seats, strict=True))
         return (sum(share * seat.way.work_s for share, seat in each),
                 sum(share * seat.way.least_device_s for share, seat in each))
-
-
-def device_s(served: Served, deployment: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
-             seats: Sequence[Seat]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Device-seconds by request: work times devices, shared by those that started together."""
-    devices = np.array([seat.way.num_devices for seat in seats], dtype=np.float64)
-    return np.asarray(served.work_s * devices[deployment] / served.batch)
 
 
 class _Search:
@@ -286,7 +193,7 @@ class _Search:
     def _fits(self, seats: Sequence[Seat]) -> bool:
         left = dict(self._free)
         for seat in seats:
-            for device in _devices(seat):
+            for device in seat.devices:
                 left[device] -= seat.way.device_bytes
                 if left[device] < 0:
                     return False
@@ -294,13 +201,8 @@ class _Search:
 
 
 def _crowd(chosen: Sequence[Seat], seat: Seat) -> int:
-    own = _devices(seat)
-    return sum(len(own & _devices(other)) for other in chosen)
-
-
-def _devices(seat: Seat) -> frozenset[int]:
-    """All devices of a seat; its sets are disjoint."""
-    return frozenset().union(*seat.device_sets)
+    own = seat.devices
+    return sum(len(own & other.devices) for other in chosen)
 
 
 def _seats(ways: Sequence[Way], ids: Sequence[int]) -> Iterator[Seat]:

@@ -7,16 +7,9 @@ from typing import NamedTuple
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError, nearest
 from penstock.core.prediction import Prediction
+from penstock.policy.place.beside import Neighbour, Traffic, known_traffic, waiting_s
 
 _SECONDS_PER_HOUR = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """Requests of one kind: how many a second, and how long one keeps its devices."""
-
-    rate_per_s: float
-    service_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +17,8 @@ class Candidate:
     """A configuration with what is expected of it. Latency is of a whole answer (or batch of them),
     memory over all accelerators together; ``accuracy`` is what the user's table says, None where it
     says nothing. Price and power are of all its accelerators. ``refused`` says why it cannot be had
-    at all (no room, nothing measured), empty where it can.
+    at all (no room, nothing measured), empty where it can. ``beside`` are the deployments on the
+    devices where it would go: what they are asked is waited for.
     """
 
     configuration: Configuration
@@ -34,6 +28,7 @@ class Candidate:
     price_per_hour: float = 0.0
     power_w: float = 0.0
     refused: str = ""
+    beside: tuple[Neighbour, ...] = ()
 
     @property
     def num_accelerators(self) -> int:
@@ -48,8 +43,8 @@ class Wishes:
     ``slo_s`` bounds a whole answer from its arrival; with ``sure`` the high end of the interval
     must keep it, otherwise the point estimate. ``least_accuracy`` is in the user's own units,
     ``precisions`` limits the weights' number formats (None: any). ``own`` is the traffic that the
-    deployment is for, ``others`` what else its devices serve one at a time: with either, waiting is
-    part of latency. As MaverIQ has it (``strict_slo``) the SLO itself is a miss.
+    deployment is for, ``others`` what else its devices serve one at a time, wherever it goes: with
+    either, waiting is part of latency. As MaverIQ has it (``strict_slo``) the SLO itself is a miss.
     """
 
     intent: str = "min_cost"
@@ -107,17 +102,6 @@ class Choice:
         return f"none of {len(self.rejected)} configurations will do: {said}{close}"
 
 
-def waiting_s(service_s: float, own_rate_per_s: float, others: Iterable[Traffic]) -> float | None:
-    """Mean wait for devices that serve one request at a time in order of arrival: Poisson arrivals,
-    each kind with its own fixed service time (M/G/1, Pollaczek and Khinchine). None where they
-    would be busy all of the time."""
-    traffic = [Traffic(own_rate_per_s, service_s), *others]
-    busy = sum(one.rate_per_s * one.service_s for one in traffic)
-    if busy >= 1.0:
-        return None
-    return sum(one.rate_per_s * one.service_s**2 for one in traffic) / (2.0 * (1.0 - busy))
-
-
 class Response(NamedTuple):
     """A candidate, and how long its answers take from arrival on, waiting included."""
 
@@ -157,9 +141,9 @@ def choose(candidates: Sequence[Candidate], wishes: Wishes) -> Choice:
     for candidate in candidates:
         why = _barred(candidate, wishes)
         wait_s = None if why else waiting_s(candidate.latency_s.value, wishes.own_rate_per_s,
-                                            wishes.others)
+                                            (*wishes.others, *known_traffic(candidate.beside)))
         if not why and wait_s is None:
-            why = "overloaded: its devices would be busy all of the time"
+            why = "overloaded: its devices would be busy all of the time" + _with(candidate.beside)
         if why or wait_s is None:
             rejected.append((candidate, why))
             continue
@@ -204,6 +188,11 @@ def _barred(candidate: Candidate, wishes: Wishes) -> str:
         if candidate.accuracy < wishes.least_accuracy:
             return f"not accurate enough: {candidate.accuracy:g} of {wishes.least_accuracy:g}"
     return ""
+
+
+def _with(beside: Sequence[Neighbour]) -> str:
+    names = [one.name for one in beside if one.traffic is not None]
+    return f" with {', '.join(names)} there" if names else ""
 
 
 def _late_s(candidate: Candidate, wait_s: float, wishes: Wishes) -> float | None:

@@ -1,6 +1,6 @@
 """Requests that wait, by model, those due first at the head; and models that cannot be had now."""
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
 from math import inf
 
@@ -55,9 +55,9 @@ class Queues:
         return self._most[model]
 
     def retry_s(self, now_s: float) -> float:
-        """When the next model may be tried again that somebody waits for and that may not now."""
-        return min((self._retry_s[model] for model in self._active if self._retry_s[model] > now_s),
-                   default=inf)
+        """When the next model may be tried again that somebody waits for."""
+        return min((self._retry_s[model] for model in self._active
+                    if self._retry_s[model] > now_s), default=inf)
 
     def add(self, request: Queued) -> None:
         """A request waits."""
@@ -76,12 +76,12 @@ class Queues:
             self._active.pop(model, None)
         return taken
 
-    def late(self, model: int, before_s: float) -> int:
-        """How many of a line are due before a moment."""
+    def late(self, model: int, by_s: float) -> int:
+        """How many of a line an answer at a moment would be too late for."""
         line = self._lines[model]
-        if not line or line[0].deadline_s >= before_s:
+        if not line or line[0].deadline_s > by_s:
             return 0
-        return bisect_left(line, before_s, key=lambda request: request.deadline_s)
+        return bisect_right(line, by_s, key=lambda request: request.deadline_s)
 
     def cancel(self, request_id: int) -> bool:
         """Take back who waits; False where none of that name does."""
@@ -136,6 +136,11 @@ class Whereabouts:
     def see(self, device: Device) -> None:
         """A device that asked."""
         self._devices[device.index] = device
+
+    @property
+    def devices(self) -> list[Device]:
+        """Those that asked."""
+        return list(self._devices.values())
 
     def elsewhere(self, device: Device, model: int) -> int:
         """How many other devices have a model or are loading it."""

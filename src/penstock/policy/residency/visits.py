@@ -4,7 +4,7 @@ The future of a line is what waits in it and, at the pace of late, what will: bo
 each with the moment from which it can be served.
 """
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from penstock.policy.residency.values import BatchTime, Queued
 
+_STRICTLY_S = 1e-6  # an answer at its deadline is late
 _LEARNING = 0.02  # about the last fifty arrivals
 
 
@@ -83,22 +84,40 @@ def first_batch(ahead: Outlook, position: int, start_s: float, batch: BatchTime,
 
     A batch ends for all at once. Those at the head that a full batch would be too late for are
     either left out, or the batch is made so small that they are in time: whichever answers more
-    requests per second.
+    requests, the others in the batch behind the small one counted.
     """
     there = max(position, bisect_right(ahead.there_s, start_s))
-    first = bisect_left(ahead.due_s, start_s + batch.seconds(1), position, there)
+    first = bisect_right(ahead.due_s, start_s + batch.seconds(1), position, there)
     num = min(most, there - first)
     if num < 1:
         return first, 0
     end_s = start_s + batch.seconds(num)
     if ahead.due_s[first] > end_s:
         return first, num
-    small = min(num, batch.most_within(ahead.due_s[first] - start_s))
-    skip = bisect_right(ahead.due_s, end_s, first, there)
+    small = min(num, batch.most_within(ahead.due_s[first] - start_s - _STRICTLY_S))
+    skip = _first_in_time(ahead.due_s, first, there, start_s, batch, most)
     large = min(most, there - skip)
-    if large < 1 or (small > 0 and small / batch.seconds(small) >= large / batch.seconds(large)):
+    second = first + small
+    behind = min(most, there - second)
+    second_end_s = start_s + batch.seconds(small) + batch.seconds(behind)
+    late = bisect_right(ahead.due_s, second_end_s, second, second + behind) - second
+    if small > 0 and small + behind - late >= large:
         return first, small
-    return skip, large
+    return (skip, large) if large > 0 else (first, small)
+
+
+def _first_in_time(due_s: Sequence[float], first: int, there: int, start_s: float,
+                   batch: BatchTime, most: int) -> int:
+    """The first place from which on a batch of all who are there is in time for its first. Further
+    back deadlines are later and batches no larger, so halving finds it."""
+    low, high = first, there
+    while low < high:
+        middle = (low + high) // 2
+        if due_s[middle] > start_s + batch.seconds(min(most, there - middle)):
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def visits(ahead: Outlook, start_s: float, batch: BatchTime, most: int,

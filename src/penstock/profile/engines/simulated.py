@@ -69,10 +69,9 @@ class SimulatedEngine:
     def check(self, configuration: ModelConfiguration) -> None:
         for precision in (configuration.precision, configuration.kv_precision):
             check_precision(precision)
-        heads = self._architecture.spec.num_heads
-        if heads % configuration.tensor:
-            raise InputError(f"tensor {configuration.tensor} does not divide the model's {heads} "
-                             "heads")
+        why = self._architecture.spec.indivisible(configuration.tensor)
+        if why:
+            raise InputError(why)
 
     def prepare(self, configuration: ModelConfiguration) -> Sequence[Path]:
         return ()

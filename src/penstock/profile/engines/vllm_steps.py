@@ -104,10 +104,9 @@ class VllmEngine:
         if configuration.pipeline > 1 and not self._is_gpu:
             raise InputError(f"pipeline {configuration.pipeline}: vLLM's second stage fails on a "
                              "CPU (tried with 0.32); expected 1")
-        heads = self._architecture.spec.num_heads
-        if heads % configuration.tensor:
-            raise InputError(f"tensor {configuration.tensor} does not divide the model's {heads} "
-                             "heads")
+        why = self._architecture.spec.indivisible(configuration.tensor)
+        if why:
+            raise InputError(why)
 
     def prepare(self, configuration: ModelConfiguration) -> Sequence[Path]:
         folder = self._folder(configuration)

@@ -10,14 +10,13 @@ from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
 from penstock.core.prediction import Prediction
+from penstock.policy.place.beside import Neighbour, Traffic
 from penstock.policy.place.intent import (
     OBJECTIVES,
     Candidate,
-    Traffic,
     Wishes,
     choose,
     pareto,
-    waiting_s,
 )
 
 
@@ -122,11 +121,21 @@ def test_waiting_counts_and_may_change_the_choice() -> None:
     assert second.candidate is quick, "at 0.9 a second the slow one would wait 4.5 s"
 
 
-def test_waiting_by_pollaczek_and_khinchine() -> None:
-    assert waiting_s(1.0, 0.5, ()) == pytest.approx(0.5)
-    assert waiting_s(1.0, 0.25, (Traffic(0.25, 2.0),)) == pytest.approx(
-        (0.25 + 1.0) / (2 * (1 - 0.75)))
-    assert waiting_s(1.0, 1.0, ()) is None
+def test_each_candidate_waits_for_those_on_its_own_devices() -> None:
+    """The quick one shares its devices, the slow one has its own."""
+    busy = Neighbour("chat", frozenset({0}), Traffic(0.5, 1.0))
+    quick = replace(candidate(1.0, 10.0), beside=(busy, Neighbour("silent", frozenset({0}))))
+    slow = candidate(1.4, 10.0, tensor=2)
+    alone = choose([replace(quick, beside=()), slow], Wishes("min_lat")).chosen
+    beside = choose([quick, slow], Wishes("min_lat")).chosen
+    assert alone is not None
+    assert beside is not None
+    assert alone.candidate.configuration == quick.configuration
+    assert beside.candidate is slow, "0.5 s are waited for chat"
+    full = choose([replace(quick, beside=(replace(busy, traffic=Traffic(1.0, 1.0)),))],
+                  Wishes("min_lat"))
+    assert full.rejected[0][1] == (
+        "overloaded: its devices would be busy all of the time with chat there")
 
 
 candidates = st.lists(st.builds(

@@ -6,7 +6,6 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.engine.sim.residency.driver import ResidencySimulation
-from penstock.engine.sim.residency.machine import MeanMachine
 from penstock.engine.sim.residency.record import ResidencyRun
 from penstock.policy.residency.device import Device
 from penstock.policy.residency.sincere import (
@@ -18,6 +17,7 @@ from penstock.policy.residency.sincere import (
     nearest,
 )
 from penstock.policy.residency.values import BatchTime, HostedModel, Queued
+from residency_cases import PlainMachine
 
 TABLE = [LoadRow(4.0, 1.0, 0.5, 0.1), LoadRow(6.0, 1.0, 0.5, 0.1)]
 
@@ -32,7 +32,7 @@ def served(strategy: str, arrivals: Sequence[tuple[float, int]], *, until_s: flo
     """Two models, loads of 10 s, batches of 1 s and 1 s per request."""
     batch = BatchTime(1.0, 1.0)
     models = [HostedModel("a", 10, batch), HostedModel("b", 10, batch)]
-    machine = MeanMachine((10.0, 10.0), (10.0, 10.0), (batch, batch), BatchTime(0.0, 0.0), set())
+    machine = PlainMachine(models, load_s=10.0)
     policy = Sincere(STRATEGIES[strategy], settings(**changes))
     requests = [Queued(place, model, at_s, at_s + 40.0)
                 for place, (at_s, model) in enumerate(arrivals)]

@@ -19,6 +19,7 @@ from penstock.catalog.catalog import load_catalog
 from penstock.experiment.reproduce.figures import Figure, Options
 from penstock.experiment.reproduce.maveriq.own_plan import (
     ANY,
+    FORECAST_REQUESTS,
     FP16,
     INTENTS,
     Arrivals,
@@ -33,7 +34,7 @@ from penstock.experiment.reproduce.maveriq.own_plan import (
 )
 from penstock.experiment.reproduce.maveriq.records import Cell, Records, Run
 from penstock.experiment.reproduce.maveriq.services import Profiles, Services
-from penstock.plan.place.shared import Forecast
+from penstock.plan.place.seats import Forecast
 
 SEEN = {"0.1": "0.2"}
 """From which scale of the same trace the mean rate is known; 0.1 for others than 0.1."""
@@ -76,8 +77,9 @@ def own_plan_figures(data: Path, records: Records,
         for precisions, compared in ((ANY, [run for run in here if run.key.system == "MaverIQ"]),
                                      (FP16, [run for run in here if run.key.system != "MaverIQ"])):
             options.on_progress(f"plans for {cell.name}, {_said(precisions)}")
-            seen = _rate_seen(runs, cell)
-            side = _Side(arrivals, services, forecast_of(cell, *seen, options.seed), precisions)
+            forecast = forecast_of(cell, *_rate_seen(runs, cell), options.seed,
+                                   options.num_requests or FORECAST_REQUESTS)
+            side = _Side(arrivals, services, forecast, precisions)
             found = side.compare([_published(run, len(arrivals.arrival_s)) for run in compared])
             figures += found[0]
             rows += found[1]

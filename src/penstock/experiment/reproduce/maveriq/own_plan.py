@@ -20,17 +20,9 @@ from penstock.experiment.reproduce.maveriq.records import (
 )
 from penstock.experiment.reproduce.maveriq.services import Services
 from penstock.metrics.definitions import FloatColumn
-from penstock.plan.place.shared import (
-    Forecast,
-    Goal,
-    NoRoomError,
-    Seat,
-    SharedPlan,
-    best_ways,
-    device_s,
-    plan_shared,
-    shared_of,
-)
+from penstock.plan.place.outcome import device_s
+from penstock.plan.place.seats import Forecast, Seat, best_ways, shared_of
+from penstock.plan.place.shared import Goal, NoRoomError, SharedPlan, plan_shared
 from penstock.policy.place.values import Device
 from penstock.policy.turns.by_set import SetQueues
 from penstock.policy.turns.values import Start, Waiting
@@ -120,13 +112,14 @@ def forecast_for(forecast: Forecast, arrivals: Arrivals, models: Collection[str]
     return Forecast(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs))
 
 
-def forecast_of(cell: Cell, num_seen: int, seen_scale: float, seed: int) -> Forecast:
+def forecast_of(cell: Cell, num_seen: int, seen_scale: float, seed: int,
+                num_requests: int = FORECAST_REQUESTS) -> Forecast:
     """What would be expected of a cell after ``num_seen`` requests of its trace at another scale:
-    the rate grown in proportion, models joining as in the list, each as likely. Moments are drawn
-    in bursts as ``BUSY_FACTOR`` has it."""
+    the rate grown in proportion, models joining as in the list, each as likely; ``num_requests`` of
+    them on average. Moments are drawn in bursts as ``BUSY_FACTOR`` has it."""
     rng = np.random.default_rng(np.random.SeedSequence((seed, 5)))
     rate = num_seen / (TRACE_MINUTES * MINUTE_S) * float(cell.scale) / seen_scale
-    length_s = FORECAST_REQUESTS / rate
+    length_s = num_requests / rate
     begins = [minute / TRACE_MINUTES * length_s for minute in JOIN_MINUTES[cell.model_set]]
     moments: list[float] = []
     for window in range(int(length_s / _WINDOW_S) + 1):

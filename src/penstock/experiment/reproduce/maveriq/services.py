@@ -15,7 +15,7 @@ from penstock.perf.fingerprint.cuts import Key, configuration_of, key_of
 from penstock.perf.fingerprint.estimator import Estimator
 from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
-from penstock.plan.place.shared import Way
+from penstock.plan.place.seats import Way
 
 OUTPUT_TOKENS = 20
 """What every request of the runs asks for."""
@@ -76,7 +76,7 @@ class Profiles:
         sizes = [1 << power for power in range(NUM_DEVICES.bit_length())]
         return [Configuration(Parallelism(tensor, pipeline), precision, kv)
                 for precision, kv in known if precision in set(precisions)
-                for tensor in sizes if subject.model.num_heads % tensor == 0
+                for tensor in sizes if not subject.model.indivisible(tensor)
                 for pipeline in sizes if tensor * pipeline <= NUM_DEVICES]
 
 

@@ -8,6 +8,7 @@ knows. Each has a session of its own: a signal to the group reaches whatever it 
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,6 +70,13 @@ def begin(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]
     finally:
         os.close(inner)
     return Gated(process, outer)
+
+
+def environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Our environment with a child's ``own`` variables; keys of ours that are no business of an
+    engine are left out."""
+    kept = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+    return {**kept, **own}
 
 
 def started_mark(pid: int) -> str:
@@ -142,6 +150,13 @@ def _has_members(group: int) -> bool:
         if int(fields[2]) == group and fields[0] not in ("Z", "X"):
             return True
     return False
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def last_words(log: Path) -> str:

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from penstock.control import process
 from penstock.core.errors import InputError
+from penstock.engine import process
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups of POSIX")
 
@@ -66,7 +66,7 @@ def test_the_mark_is_the_same_to_everybody_and_of_one_process(tmp_path):
     first, second = (begin(tmp_path, "import time; time.sleep(60)") for _ in range(2))
     assert process.started_mark(first.pid) == process.started_mark(first.pid) != ""
     asked = subprocess.run(
-        [sys.executable, "-c", "import sys; from penstock.control import process;"
+        [sys.executable, "-c", "import sys; from penstock.engine import process;"
          "print(process.started_mark(int(sys.argv[1])))", str(first.pid)],
         stdout=subprocess.PIPE, text=True, check=True)
     assert asked.stdout.strip() == process.started_mark(first.pid)

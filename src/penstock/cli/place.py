@@ -1,0 +1,177 @@
+"""``penstock place``: several models that share a node's accelerators."""
+
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.exits import MISSED, OK
+from penstock.cli.options import AsJson, Seed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.experiment.estimate.together import Guest, Shared
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Example: penstock place llama-2-7b=1.5 llama-2-70b=0.2 "
+                    "--train ../shared/data/maveriq --accelerators 8")
+def place(
+    models: Annotated[list[str], typer.Argument(
+        metavar="MODEL=RATE...", show_default=False,
+        help="Each model with its requests per second; one may stand more than once.")],
+    train: Annotated[Path, typer.Option(
+        "--train", metavar="DIR", show_default=False,
+        help="Folder to learn from: profiles by penstock profile, or tables laid out as "
+        "MaverIQ's.")],
+    fingerprints: Annotated[Path | None, typer.Option(
+        "--fingerprints", metavar="FILE", show_default=False,
+        help="Fingerprints of the models; default: those in the training folder.")] = None,
+    accelerator: Annotated[str, typer.Option(
+        "--accelerator", metavar="NAME", help="What everything was measured on.")] = "a6000",
+    catalog: Annotated[Path | None, typer.Option(
+        "--catalog", metavar="PATH", show_default=False,
+        help="Your own accelerators and models, beside those that ship.")] = None,
+    accelerators: Annotated[int, typer.Option(
+        "--accelerators", min=1, max=64, metavar="N", help="How many of them there are.")] = 8,
+    used_gib: Annotated[str | None, typer.Option(
+        "--used-gib", metavar="LIST", show_default=False,
+        help="Memory already used on each, such as 10,0,0,30; default: none.")] = None,
+    strategies: Annotated[str, typer.Option(
+        "--strategies", metavar="LIST", help="Whose plans: penstock (least mean time), alpaserve "
+        "(equal groups, models added where most answers are in time).")] = "penstock,alpaserve",
+    output_tokens: Annotated[int, typer.Option(
+        "--output-tokens", min=1, metavar="N", help="Length of an answer.")] = 100,
+    prompt_tokens: Annotated[int | None, typer.Option(
+        "--prompt-tokens", min=1, metavar="N", show_default=False,
+        help="Length of a prompt; default: as in the fingerprints.")] = None,
+    batch: Annotated[int, typer.Option(
+        "--batch", min=1, max=1024, metavar="N",
+        help="Requests of a model that may start together.")] = 1,
+    slo_s: Annotated[float | None, typer.Option(
+        "--slo", metavar="SECONDS", show_default=False,
+        help="An answer within it is in time; default: --slo-factor.")] = None,
+    slo_factor: Annotated[float, typer.Option(
+        "--slo-factor", metavar="X",
+        help="In time is X times the quickest answer of the model alone.")] = 5.0,
+    precisions: Annotated[str | None, typer.Option(
+        "--precisions", metavar="LIST", show_default=False,
+        help="Weights' number formats that are allowed, such as fp16,int8.")] = None,
+    worth_s: Annotated[float, typer.Option(
+        "--gpu-second", metavar="SECONDS", min=0.0, help="How many seconds of waiting a GPU-second "
+        "is worth to Penstock's plan; more makes thriftier plans.")] = 0.0,
+    gap_cv: Annotated[float, typer.Option(
+        "--burstiness", metavar="CV", min=0.0, max=100.0,
+        help="Coefficient of variation of the gaps between requests; 1 is Poisson.")] = 1.0,
+    num_requests: Annotated[int, typer.Option(
+        "--requests", metavar="N", min=10, max=100_000,
+        help="About how many are drawn to plan for, and as many again to judge by.")] = 300,
+    seed: Seed = None, as_json: AsJson = False,
+) -> int:
+    """Give several models that share a node configurations and devices, by simulating their queues.
+
+    Prints what each strategy makes of it, judged on arrivals that no plan has seen. Exit status 1
+    when the first strategy finds no plan.
+    """
+    from penstock.catalog.catalog import load_catalog
+    from penstock.cli.console import print_json, print_tables
+    from penstock.cli.estimate_input import allowed_precisions, free_devices
+    from penstock.core.errors import InputError
+    from penstock.experiment.estimate.together import Load, Terms, together
+    from penstock.experiment.estimate.training import trained
+    from penstock.plan.place.shared import Goal
+
+    guests = [_guest(word) for word in models]
+    for name, value in (("--slo", slo_s), ("--slo-factor", slo_factor)):
+        if value is not None and not 0.0 < value < float("inf"):
+            raise InputError(f"{name}: {value:g}; expected a number above 0")
+    if not isfinite(worth_s):
+        raise InputError(f"--gpu-second: {worth_s:g}; expected seconds")
+    names = list(dict.fromkeys(word.strip() for word in strategies.split(",")))
+    entries = load_catalog(catalog)
+    estimator = trained(train, entries, entries.accelerator(accelerator), fingerprints)
+    devices = free_devices(estimator, guests[0].model, accelerators, used_gib)
+    found, limits_s = together(
+        estimator, guests, devices,
+        Load(output_tokens, prompt_tokens, num_requests, gap_cv, seed or 0),
+        Terms(Goal(worth_s), slo_factor, slo_s, batch, allowed_precisions(precisions)), names)
+    if as_json:
+        print_json({"models": [_guest_document(guest, limit_s) for guest, limit_s in zip(
+            guests, limits_s, strict=True)],
+            "plans": [_document(one, guests, limits_s) for one in found]})
+    else:
+        print_tables(_tables(found, guests, limits_s))
+    return MISSED if found[0].reason else OK
+
+
+def _guest(word: str) -> "Guest":
+    from penstock.core.errors import InputError
+    from penstock.experiment.estimate.together import Guest
+
+    model, _, rate = word.rpartition("=")
+    try:
+        rate_per_s = float(rate)
+    except ValueError:
+        rate_per_s = 0.0
+    if not model or not 0.0 < rate_per_s < float("inf"):
+        raise InputError(f"{word[:60]!r}: expected MODEL=RATE with requests per second above 0, "
+                         "such as llama-2-7b=1.5")
+    return Guest(model, rate_per_s)
+
+
+def _guest_document(guest: "Guest", limit_s: float) -> dict[str, Any]:
+    return {"model": guest.model, "rate_per_s": guest.rate_per_s, "slo_s": limit_s}
+
+
+def _document(one: "Shared", guests: "Sequence[Guest]",
+              limits_s: "Sequence[float]") -> dict[str, Any]:
+    from penstock.experiment.estimate.documents import configuration_document
+
+    if one.outcome is None:
+        return {"strategy": one.strategy, "reason": one.reason, "seats": []}
+    return {"strategy": one.strategy, "reason": None, **_figures(one, limits_s),
+            "num_simulated": one.num_simulated,
+            "seats": [{"model": guest.model} | ({"left_out": True} if seat is None else {
+                "left_out": False, **configuration_document(seat.way.configuration),
+                "alone_s": seat.way.work_s, "device_bytes": seat.way.device_bytes,
+                "device_sets": [sorted(devices) for devices in seat.device_sets]})
+                for guest, seat in zip(guests, one.seats, strict=True)]}
+
+
+def _figures(one: "Shared", limits_s: "Sequence[float]") -> dict[str, float]:
+    """Of the arrivals that are judged by; times are of those that are answered."""
+    import numpy as np
+
+    assert one.outcome is not None
+    answered = one.outcome.e2e_s[np.isfinite(one.outcome.e2e_s)]
+    return {"answered": one.outcome.answered, "in_time": one.outcome.attainment(limits_s),
+            "mean_s": float(answered.mean()) if answered.size else 0.0,
+            "p95_s": float(np.percentile(answered, 95.0)) if answered.size else 0.0,
+            "gpu_s": float(one.outcome.device_s.sum() / max(1, answered.size))}
+
+
+def _tables(found: "Sequence[Shared]", guests: "Sequence[Guest]",
+            limits_s: "Sequence[float]") -> list[Any]:
+    from penstock.core.units import GIB
+    from penstock.report.tables import plain_table
+
+    rows, seats = [], []
+    for one in found:
+        if one.outcome is None:
+            rows.append((one.strategy, "-", "-", "-", "-", "-", one.reason))
+            continue
+        said = _figures(one, limits_s)
+        rows.append((one.strategy, f"{said['answered']:.1%}", f"{said['in_time']:.1%}",
+                     f"{said['mean_s']:.3g}", f"{said['p95_s']:.3g}", f"{said['gpu_s']:.3g}", ""))
+        for guest, seat in zip(guests, one.seats, strict=True):
+            seats.append((one.strategy, guest.model, "left out", "", "", "") if seat is None else (
+                one.strategy, guest.model, seat.way.configuration.name, f"{seat.way.work_s:.3g}",
+                f"{seat.way.device_bytes / GIB:.1f}",
+                "; ".join(" ".join(map(str, sorted(devices))) for devices in seat.device_sets)))
+    return [plain_table("On arrivals that no plan has seen", (
+        "strategy", "answered", "in time", "mean, s", "p95, s", "GPU-seconds each", ""), rows),
+        plain_table("Plans", ("strategy", "model", "configuration", "alone, s", "GiB per device",
+                              "devices of each replica"), seats)]

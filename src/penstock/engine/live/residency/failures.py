@@ -1,0 +1,68 @@
+"""Which models are set apart for a while because their engine keeps failing."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Apart(NamedTuple):
+    """Until when a model is left alone, and why."""
+
+    until_s: float
+    why: str
+
+
+class Failures:
+    """Counts failures in a row of each model, loads and engines that died alike.
+
+    A failure of one model that others do not share is its own. Where a device fails with several
+    models, it is told so by ``device_fails``, and no model is blamed.
+    """
+
+    def __init__(self, names: Sequence[str], num_devices: int, attempts: int,
+                 set_apart_s: float) -> None:
+        self._names = names
+        self._attempts = attempts
+        self._set_apart_s = set_apart_s
+        self._in_a_row = [0] * len(names)
+        self._apart: list[Apart | None] = [None] * len(names)
+        self._of_device: list[list[int]] = [[] for _ in range(num_devices)]
+        self._device_apart: list[Apart | None] = [None] * num_devices
+
+    def succeeded(self, model: int, device: int) -> None:
+        """The model answered a request, so whatever was wrong is over."""
+        self._in_a_row[model] = 0
+        self._of_device[device].clear()
+
+    def failed(self, model: int, device: int, why: str, now_s: float) -> Apart | None:
+        """A load failed, or an engine died. What the model is set apart with, if it is now."""
+        seen = self._of_device[device]
+        seen.append(model)
+        others = len(self._of_device) - sum(one is not None for one in self._device_apart)
+        if len(seen) >= self._attempts and len(set(seen)) > 1 and others > 1:
+            self._device_apart[device] = Apart(now_s + self._set_apart_s, why)
+            for blamed in seen:
+                self._in_a_row[blamed] = 0
+            seen.clear()
+            return None
+        self._in_a_row[model] += 1
+        if self._in_a_row[model] < self._attempts:
+            return None
+        self._in_a_row[model] = 0
+        apart = Apart(now_s + self._set_apart_s,
+                      f"{self._names[model]} failed {self._attempts} times in a row, last: {why}")
+        self._apart[model] = apart
+        return apart
+
+    def apart(self, model: int, now_s: float) -> Apart | None:
+        """What a model is set apart with, None where it is not."""
+        found = self._apart[model]
+        if found is not None and now_s >= found.until_s:
+            found = self._apart[model] = None
+        return found
+
+    def device_apart(self, device: int, now_s: float) -> Apart | None:
+        """What a device is set apart with, None where it is not."""
+        found = self._device_apart[device]
+        if found is not None and now_s >= found.until_s:
+            found = self._device_apart[device] = None
+        return found

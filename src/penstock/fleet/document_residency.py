@@ -1,0 +1,119 @@
+"""Devices that several models take turns on, in the fleet file."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from penstock.fleet.fields import (
+    Count,
+    CountOrZero,
+    Endpoint,
+    FilePath,
+    Name,
+    NamedChoice,
+    NotNegative,
+    Positive,
+    Section,
+    ShareOrZero,
+    described,
+)
+
+SwapKind = Literal["vllm", "ollama", "llama-server", "llamacpp", "process"]
+Argument = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
+
+
+class SwapEngineSection(Section):
+    """The engine that holds a model, and how it is told to load it and to let go of it."""
+
+    kind: SwapKind = described(
+        "vllm: a running server that is put to sleep and woken; ollama, llama-server: a running "
+        "server that loads and unloads; llamacpp: a file that Penstock loads itself; process: a "
+        "command that is started and ended.", "vllm", default=...)
+    endpoints: list[Endpoint] | None = described(
+        "Where the engine answers on each device of the pool, one URL each (vllm, ollama, "
+        "llama-server).", ["http://127.0.0.1:8001"])
+    served_as: Name | None = described("What it calls the model; left out, the model's name.",
+                                       "llama3.1:8b")
+    sleep_level: Literal[1, 2] = described(
+        "vllm: 1 keeps the weights in host memory, 2 discards them and reads them again.", 1,
+        default=1)
+    file: FilePath | None = described("llamacpp: the model, in GGUF format.",
+                                      "models/small.gguf")
+    command: list[Argument] | None = described(
+        "process: the command line. {port} stands for the port to listen on, {device} for the "
+        "device's number, {model} for what the model is called.",
+        ["vllm", "serve", "my/model", "--port", "{port}", "--served-model-name", "{model}"])
+    environment: dict[Name, Argument] = described(
+        "process: variables of its environment, with the same words in braces.",
+        {"CUDA_VISIBLE_DEVICES": "{device}"}, default={})
+    kv_tokens: Count | None = described("llamacpp: tokens in its KV cache.", 8192)
+    threads: Count | None = described("llamacpp: threads that compute.", 2)
+
+
+class BatchTimeSection(Section):
+    """What a batch of n requests is believed to take: `fixed_s` + n * `per_request_s`."""
+
+    fixed_s: NotNegative = described("Seconds of any batch.", 0.9, default=...)
+    per_request_s: NotNegative = described("Seconds that each request adds.", 0.09, default=...)
+
+
+class HostedModelSection(Section):
+    """A model that takes turns on the devices of a pool."""
+
+    model: Name = described("Model, from `models`.", "llama-3-8b", default=...)
+    precision: Name | None = described(
+        "Number format of its weights; left out, the model's first.", "bf16")
+    size_gib: Positive | None = described(
+        "Memory that it takes on a device while loaded, GiB, with whatever its engine keeps for "
+        "itself; left out, its weights.", 25.1)
+    request_gib: NotNegative = described(
+        "Memory that each running request takes beside that, GiB.", 0.1, default=0.0)
+    max_batch: Count = described("Most requests that it runs at once on a device.", 64, default=64)
+    batch: BatchTimeSection | None = described(
+        "What a batch is believed to take; left out, what the step-time model of model and "
+        "accelerator says of 256 prompt tokens and 128 output tokens.",
+        {"fixed_s": 0.9, "per_request_s": 0.09})
+    load_s: Positive | None = described(
+        "What a load is believed to take, seconds; left out, its bytes over the accelerator's "
+        "bus.", 9.0)
+    e2e_s: Positive | None = described(
+        "Time to its last token, seconds; narrows the class's e2e_s.", 40)
+    min_share: ShareOrZero = described(
+        "Share of a device's time that it may claim while its requests wait.", 0.05, default=0.0)
+    engine: SwapEngineSection | None = described(
+        "The real engine; needed by `penstock serve` alone.",
+        {"kind": "vllm", "endpoints": ["http://127.0.0.1:8001"]})
+
+
+class DevicePoolSection(Section):
+    """Equal devices, on each of which the same models take turns."""
+
+    name: Name | None = described("Name in reports; left out, the accelerator's.", "gpu")
+    accelerator: Name | None = described("Accelerator, from `accelerators`; left out, the first.",
+                                         "h100-80gb")
+    count: Count = described("How many devices, each with models of its own choice.", 1, default=1)
+    memory_gib: Positive | None = described(
+        "Memory of each that models may take, GiB; left out, the engines' share of the "
+        "accelerator's.", 70)
+    max_residents: Count | None = described(
+        "Most models that a device holds at once; left out, as many as fit.", 2)
+    batching: Literal["continuous", "static"] = described(
+        "continuous: requests join those that run, and models on a device run beside each other; "
+        "static: one batch at a time, which ends as a whole.", "static", default="continuous")
+    policy: NamedChoice = described(
+        "Which model is loaded when, and what runs next.", "penstock",
+        {"name": "sincere-best-batch-timer"}, default="penstock")
+    load_timeout_s: Positive = described(
+        "A load that takes longer than this has failed, seconds.", 600, default=600.0)
+    load_attempts: Count = described(
+        "Loads in a row that may fail before a model is set apart.", 3, default=3)
+    set_apart_s: NotNegative = described(
+        "How long a model that cannot be loaded is set apart on a device, seconds; its requests "
+        "are told so.", 60, default=60.0)
+    max_wait_s: Positive = described(
+        "Longest that a request waits for its turn, seconds; it is then told so.", 600,
+        default=600.0)
+    max_queue: CountOrZero = described("Most requests of a model that wait.", 1000, default=1000)
+    models: list[HostedModelSection] = Field(
+        min_length=1, description="The models that take turns.",
+        examples=[[{"model": "llama-3-8b", "max_batch": 64}]])

@@ -1,0 +1,184 @@
+"""The section ``residency`` of a fleet file: what is wrong with it, its values, and back."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.hardware import Accelerator
+from penstock.core.model import ModelSpec
+from penstock.core.units import GIB
+from penstock.fleet.files import FileFinder
+from penstock.fleet.marked_yaml import Path
+from penstock.fleet.problems import PlacedError, Problem, shown
+from penstock.fleet.values_residency import DevicePool, SwapEngine, SwappedModel
+from penstock.perf.make import make_step_time
+from penstock.policy.residency.values import BatchTime
+
+if TYPE_CHECKING:
+    from penstock.fleet.document_residency import (
+        DevicePoolSection,
+        HostedModelSection,
+        SwapEngineSection,
+    )
+    from penstock.fleet.groups import Resources
+
+USUAL_PROMPT_TOKENS, USUAL_OUTPUT_TOKENS = 256, 128
+"""The request of which a batch is taken to be made where the file does not say how long it is."""
+
+# What each kind of engine needs, and what else it may have.
+_NEEDED = {"vllm": "endpoints", "ollama": "endpoints", "llama-server": "endpoints",
+           "llamacpp": "file", "process": "command"}
+_MAY_HAVE: Mapping[str, frozenset[str]] = {
+    "vllm": frozenset({"sleep_level"}), "llamacpp": frozenset({"kv_tokens", "threads"}),
+    "process": frozenset({"environment"})}
+_OWN = ("endpoints", "file", "command", "sleep_level", "environment", "kv_tokens", "threads")
+
+
+def residency_problems(pools: "list[DevicePoolSection] | None",
+                       elsewhere: Iterable[str]) -> Iterator[Problem]:
+    """What is wrong between a section's own parts; models ``elsewhere`` have replicas with
+    endpoints."""
+    elsewhere = set(elsewhere)
+    if pools == []:
+        yield Problem(("residency",), "expected at least one entry, found an empty list")
+    names: set[str] = set()
+    for i, pool in enumerate(pools or ()):
+        path: Path = ("residency", i)
+        if pool.name is not None and pool.name in names:
+            yield Problem((*path, "name"), f"{shown(pool.name)} stands twice")
+        names.add(pool.name or "")
+        seen: set[str] = set()
+        for j, one in enumerate(pool.models):
+            place: Path = (*path, "models", j)
+            if one.model in seen:
+                yield Problem((*place, "model"), f"{shown(one.model)} stands twice")
+            if one.model in elsewhere:
+                yield Problem((*place, "model"), f"{shown(one.model)} has replicas with endpoints, "
+                                                 "too; expected it in one place")
+            seen.add(one.model)
+            if one.engine is not None:
+                yield from _engine_problems((*place, "engine"), one.engine, pool.count)
+
+
+def _engine_problems(path: Path, engine: "SwapEngineSection", count: int) -> Iterator[Problem]:
+    needed = _NEEDED[engine.kind]
+    if not getattr(engine, needed):
+        yield Problem(path, f"{engine.kind} needs {needed}")
+    for key in _OWN:
+        if key != needed and key not in _MAY_HAVE.get(engine.kind, ()) and \
+                key in engine.model_fields_set and getattr(engine, key) is not None:
+            yield Problem((*path, key), f"{engine.kind} takes no {key}")
+    if needed == "endpoints" and engine.endpoints and len(engine.endpoints) != count:
+        yield Problem((*path, "endpoints"), f"{len(engine.endpoints)} for {count} devices; "
+                                            "expected one for each")
+    if engine.command is not None and not any("{port}" in part for part in engine.command):
+        yield Problem((*path, "command"), "has no {port}; expected it where the port belongs that "
+                                          "the engine is to listen on")
+
+
+def resolve_residency(pools: "list[DevicePoolSection] | None",
+                      have: "Resources") -> tuple[DevicePool, ...]:
+    """The pools. Raises PlacedError."""
+    found: list[DevicePool] = []
+    for i, section in enumerate(pools or ()):
+        pool = have.pools[section.accelerator or next(iter(have.pools))]
+        name = section.name or pool.accelerator.name
+        if any(name == other.name for other in found):
+            raise PlacedError(("residency", i), f"is called {name} like another; give it a name")
+        if pool.count is not None and section.count > pool.count:
+            raise PlacedError(("residency", i, "count"), f"{section.count} is more than the "
+                              f"{pool.count} {pool.accelerator.name} that the fleet has")
+        memory = section.memory_gib
+        num_bytes = (int(pool.accelerator.memory_bytes * have.engine.memory_fraction)
+                     if memory is None else round(memory * GIB))
+        if num_bytes > pool.accelerator.memory_bytes:
+            raise PlacedError(("residency", i, "memory_gib"), f"{memory:g} is more than the "
+                              f"{pool.accelerator.memory_bytes / GIB:g} GiB of "
+                              f"{pool.accelerator.name}")
+        policy = section.policy
+        plain = isinstance(policy, str)
+        found.append(DevicePool(
+            name, pool.accelerator, num_bytes,
+            tuple(_model(("residency", i, "models", j), one, have, pool.accelerator, num_bytes)
+                  for j, one in enumerate(section.models)),
+            section.count, section.max_residents, section.batching == "continuous",
+            policy if isinstance(policy, str) else policy.name,
+            {} if plain else dict(policy.__pydantic_extra__),  # type: ignore[union-attr]
+            section.load_timeout_s, section.load_attempts, section.set_apart_s,
+            section.max_wait_s, section.max_queue, pool.attestation))
+    return tuple(found)
+
+
+def _model(path: Path, section: "HostedModelSection", have: "Resources", accelerator: Accelerator,
+           memory_bytes: int) -> SwappedModel:
+    choice = have.models[section.model]
+    precision = section.precision or choice.precisions[0]
+    if precision not in choice.precisions:
+        raise PlacedError((*path, "precision"), f"{shown(precision)} is not among the model's "
+                                                f"precisions: {', '.join(choice.precisions)}")
+    size = (choice.spec.weight_bytes(precision) if section.size_gib is None
+            else round(section.size_gib * GIB))
+    each = round(section.request_gib * GIB)
+    if size + each > memory_bytes:
+        raise PlacedError(path, f"{section.model} needs {(size + each) / GIB:.4g} GiB with one "
+                                f"request; a device of the pool has {memory_bytes / GIB:.4g}")
+    batch = section.batch
+    return SwappedModel(
+        choice.spec, precision, size,
+        _usual_batch(choice.spec, accelerator, precision) if batch is None
+        else BatchTime(batch.fixed_s, batch.per_request_s),
+        section.load_s or size / accelerator.pcie_bytes_per_s, each, section.max_batch,
+        section.e2e_s, section.min_share,
+        None if section.engine is None else _engine((*path, "engine"), section.engine, have.files))
+
+
+def _usual_batch(model: ModelSpec, accelerator: Accelerator, precision: str) -> BatchTime:
+    """A static batch of usual requests by the roofline: prompts one after the other, then steps of
+    all of them, which take longer by a little with each request."""
+    seconds = make_step_time(None, model, accelerator, precision=precision).seconds
+    prompt, output = USUAL_PROMPT_TOKENS, USUAL_OUTPUT_TOKENS
+    context = prompt + output // 2
+    one_s, two_s = (seconds(0, 0.0, num, num * context) for num in (1, 2))
+    added_s = two_s - one_s
+    prefill_s = seconds(prompt, prompt * prompt / 2, 0, 0)
+    return BatchTime(output * (one_s - added_s), prefill_s + output * added_s)
+
+
+def _engine(path: Path, section: "SwapEngineSection", files: FileFinder) -> SwapEngine:
+    return SwapEngine(
+        section.kind, tuple(url.rstrip("/") for url in section.endpoints or ()),
+        section.served_as, section.sleep_level,
+        section.file and files.find(section.file, (*path, "file")), tuple(section.command or ()),
+        section.environment, section.kv_tokens, section.threads)
+
+
+def residency_section(pools: Iterable[DevicePool]) -> list[dict[str, Any]] | None:
+    """The section of a file that holds these pools; None where there are none."""
+    return [_pool_section(pool) for pool in pools] or None
+
+
+def _pool_section(pool: DevicePool) -> dict[str, Any]:
+    policy = {"name": pool.policy, **pool.settings} if pool.settings else pool.policy
+    return {"name": pool.name, "accelerator": pool.accelerator.name, "count": pool.count,
+            "memory_gib": pool.memory_bytes / GIB, "max_residents": pool.max_residents,
+            "batching": "continuous" if pool.continuous else "static", "policy": policy,
+            "load_timeout_s": pool.load_timeout_s, "load_attempts": pool.load_attempts,
+            "set_apart_s": pool.set_apart_s, "max_wait_s": pool.max_wait_s,
+            "max_queue": pool.max_queue,
+            "models": [_model_section(model) for model in pool.models]}
+
+
+def _model_section(model: SwappedModel) -> dict[str, Any]:
+    return {"model": model.spec.name, "precision": model.precision,
+            "size_gib": model.size_bytes / GIB, "request_gib": model.request_bytes / GIB,
+            "max_batch": model.max_batch, "load_s": model.load_s, "e2e_s": model.e2e_s,
+            "batch": {"fixed_s": model.batch.fixed_s, "per_request_s": model.batch.per_request_s},
+            "min_share": model.min_share,
+            "engine": model.engine and _engine_section(model.engine)}
+
+
+def _engine_section(engine: SwapEngine) -> dict[str, Any]:
+    found: dict[str, Any] = {"kind": engine.kind, "served_as": engine.served_as}
+    for key in (_NEEDED[engine.kind], *sorted(_MAY_HAVE.get(engine.kind, ()))):
+        value = getattr(engine, key)
+        found[key] = list(value) if isinstance(value, tuple) else value
+    return found

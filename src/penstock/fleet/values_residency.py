@@ -1,0 +1,84 @@
+"""Devices that several models take turns on: values of the fleet file's section ``residency``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from penstock.core.hardware import Accelerator
+from penstock.core.model import ModelSpec
+from penstock.fleet.values_attestation import PoolEvidence
+from penstock.policy.residency.values import BatchTime, HostedModel
+
+SwapKind = Literal["vllm", "ollama", "llama-server", "llamacpp", "process"]
+
+
+@dataclass(frozen=True, slots=True)
+class SwapEngine:
+    """The engine of one model: a running server with one URL per device (``vllm``, ``ollama``,
+    ``llama-server``), a ``file`` that is loaded (``llamacpp``) or a ``command`` (``process``).
+
+    ``served_as`` is its name for the model, None where that is the model's own.
+    """
+
+    kind: SwapKind
+    endpoints: tuple[str, ...] = ()
+    served_as: str | None = None
+    sleep_level: Literal[1, 2] = 1
+    file: str | None = None
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    kv_tokens: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SwappedModel:
+    """A model in a pool.
+
+    ``size_bytes`` is what it holds of a device while loaded, ``request_bytes`` what each running
+    request adds; ``batch`` and ``load_s`` are what is believed before anything was seen. ``e2e_s``
+    narrows the objective of its requests. ``engine`` is None where it is simulated only.
+    """
+
+    spec: ModelSpec
+    precision: str
+    size_bytes: int
+    batch: BatchTime
+    load_s: float
+    request_bytes: int = 0
+    max_batch: int = 64
+    e2e_s: float | None = None
+    min_share: float = 0.0
+    engine: SwapEngine | None = None
+
+    def hosted(self) -> HostedModel:
+        """The model as policies see it."""
+        return HostedModel(self.spec.name, self.size_bytes, self.batch, self.request_bytes,
+                           self.max_batch, self.min_share)
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePool:
+    """``count`` equal devices of ``memory_bytes`` each, on which the same models take turns.
+
+    ``policy`` is a name, ``settings`` its knobs. A load that takes longer than ``load_timeout_s``
+    has failed; after ``load_attempts`` failures in a row a model is set apart for ``set_apart_s``.
+    At most ``max_queue`` requests of a model wait, each for at most ``max_wait_s``. ``attestation``
+    is how the devices show that they run in confidential mode.
+    """
+
+    name: str
+    accelerator: Accelerator
+    memory_bytes: int
+    models: tuple[SwappedModel, ...]
+    count: int = 1
+    max_residents: int | None = None
+    continuous: bool = True
+    policy: str = "penstock"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    load_timeout_s: float = 600.0
+    load_attempts: int = 3
+    set_apart_s: float = 60.0
+    max_wait_s: float = 600.0
+    max_queue: int = 1000
+    attestation: PoolEvidence | None = None

@@ -1,0 +1,192 @@
+"""Models that take turns on devices: which pool a request goes to, and its turn there."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
+from math import ceil
+from typing import Any, Literal
+
+from penstock.core.attestation import barrier, refusal
+from penstock.core.disclosure import Disclosure
+from penstock.core.request import Request
+from penstock.engine.live.residency.driver import ResidencyDriver
+from penstock.engine.live.residency.turns import RefusedError, Ticket
+from penstock.engine.live.state import EngineFacts, EngineState, EvidencePlace
+from penstock.engine.residency import deadline_after_s
+from penstock.fleet.values_residency import DevicePool
+from penstock.gateway.ask import Ask
+from penstock.gateway.errors import GatewayError
+
+_FIRST_ID = -1_000_000  # no router knows of these engines
+_KINDS = {"process": "auto", "llama-server": "llamacpp"}
+
+
+class TurnedAwayError(GatewayError):
+    """There is no turn for a request, now or in time."""
+
+    def __init__(self, model: str, refusal: RefusedError) -> None:
+        after_s = ceil(refusal.after_s)
+        super().__init__(503, f"{model}: {refusal.reason}; try again in {after_s} s", refusal.code,
+                         headers={"Retry-After": str(after_s)})
+
+
+@dataclass(eq=False, slots=True)
+class Turn:
+    """A request's turn on an engine."""
+
+    ticket: Ticket
+    place: "_Place"
+    engine: EngineState
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """What the engine must be told with every request: when a model leaves the device is not
+        for clients to say."""
+        return {"keep_alive": -1} if self.engine.kind == "ollama" else {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A model of a pool."""
+
+    pool: DevicePool
+    driver: ResidencyDriver
+    model: int
+    engines: tuple[EngineState, ...]
+
+    @property
+    def name(self) -> str:
+        return self.pool.models[self.model].spec.name
+
+    @property
+    def is_resident(self) -> bool:
+        return any(self.model in device.residents for device in self.driver.devices)
+
+
+class Turns:
+    """The pools of a fleet with their drivers."""
+
+    def __init__(self, pools: Sequence[tuple[DevicePool, ResidencyDriver]],
+                 wall_s: Callable[[], float]) -> None:
+        self.pools = pools
+        self._wall_s = wall_s
+        numbers = iter(range(_FIRST_ID, 0))
+        self._places = [
+            _Place(pool, driver, index, tuple(EngineState(_facts(pool, index, next(numbers)))
+                                              for _ in driver.devices))
+            for pool, driver in pools for index in range(len(pool.models))]
+
+    @property
+    def engines(self) -> Iterator[EngineState]:
+        """Of every model on every device."""
+        for place in self._places:
+            yield from place.engines
+
+    def able(self, ask: Ask) -> bool:
+        """Whether any model here may answer a request."""
+        return any(self._fitting(ask))
+
+    @property
+    def well(self) -> bool:
+        """Whether any model may get requests now."""
+        return any(place.driver.refusal(place.model) is None for place in self._places)
+
+    async def enter(self, request: Request, ask: Ask) -> Turn:
+        """Waits for a turn: of several models that may answer, for one that is there and that few
+        wait for. Raises TurnedAwayError."""
+        place = min(self._trusted(ask), key=lambda one: (
+            one.driver.refusal(one.model) is not None, not one.is_resident,
+            one.driver.num_waiting(one.model)))
+        try:
+            ticket = await place.driver.enter(
+                place.model, deadline_after_s(place.pool.models[place.model], ask.service_class),
+                request.prompt_tokens, request.max_tokens)
+        except RefusedError as error:
+            raise TurnedAwayError(place.name, error) from error
+        return _turn(ticket, place)
+
+    async def again(self, turn: Turn) -> Turn:
+        """Another turn for a request that the engine failed. Raises TurnedAwayError."""
+        try:
+            return _turn(await turn.place.driver.again(turn.ticket), turn.place)
+        except RefusedError as error:
+            raise TurnedAwayError(turn.place.name, error) from error
+
+    def leave(self, turn: Turn, end: Literal["answered", "left", "failed"]) -> None:
+        """The turn is over."""
+        turn.place.driver.leave(turn.ticket, end)
+
+    def _fitting(self, ask: Ask) -> Iterator[_Place]:
+        for place in self._places:
+            if ask.models is None or place.name in ask.models:
+                yield place
+
+    def _trusted(self, ask: Ask) -> list[_Place]:
+        """Who may answer. Raises GatewayError with the reason where a confidential request has no
+        attested device to go to."""
+        found = list(self._fitting(ask))
+        if not ask.needs.confidential:
+            return found
+        why = [barrier(place.engines[0].confidentiality, self._wall_s()) for place in found]
+        if trusted := [place for place, one in zip(found, why, strict=True) if one is None]:
+            return trusted
+        reason = refusal(one for one in why if one is not None)
+        if any(place.pool.attestation is not None for place in found):
+            raise GatewayError(503, reason, "no_engine", headers={"Retry-After": "1"})
+        raise GatewayError(400, reason, "needs_unmet")
+
+    def told(self, disclosure: Disclosure) -> list[tuple[DevicePool, ResidencyDriver]]:
+        """Pools of which everything may be told. Where a pool may hold confidential requests, which
+        model is loaded, and how often, tells what they are about."""
+        return [(pool, driver) for pool, driver in self.pools
+                if pool.attestation is None or disclosure.allow_model_counts]
+
+    def document(self, disclosure: Disclosure) -> list[dict[str, Any]]:
+        """The pools as they are now, as plain data; padded totals of those that may not be told."""
+        told = [pool for pool, _ in self.told(disclosure)]
+        return [{"pool": pool.name, "policy": pool.policy,
+                 "devices": [_device(pool, driver, index) for index in range(pool.count)],
+                 "models": [_model(pool, driver, index) for index in range(len(pool.models))]}
+                if pool in told else _totals(pool, driver, disclosure)
+                for pool, driver in self.pools]
+
+
+def _facts(pool: DevicePool, index: int, number: int) -> EngineFacts:
+    model = pool.models[index]
+    engine, shown = model.engine, pool.attestation
+    return EngineFacts(number, "", model.spec.name, None, model.spec.max_context_tokens, 1.0,
+                       "auto" if engine is None else _KINDS.get(engine.kind, engine.kind),
+                       None if engine is None else engine.served_as, pool.accelerator.confidential,
+                       None if shown is None else EvidencePlace(*astuple(shown)))
+
+
+def _turn(ticket: Ticket, place: _Place) -> Turn:
+    engine = place.engines[ticket.device]
+    if engine.facts.url != ticket.url:  # a process has another port each time
+        engine.facts = replace(engine.facts, url=ticket.url)
+    return Turn(ticket, place, engine)
+
+
+def _totals(pool: DevicePool, driver: ResidencyDriver, disclosure: Disclosure) -> dict[str, Any]:
+    counts = driver.counts
+    return {"pool": pool.name, "policy": pool.policy, "num_devices": pool.count,
+            "num_models": len(pool.models),
+            "num_waiting": disclosure.count(sum(map(driver.num_waiting, range(len(pool.models))))),
+            "num_started": disclosure.count(sum(counts.started.values())),
+            "num_refused": disclosure.count(sum(counts.refused.values()))}
+
+
+def _device(pool: DevicePool, driver: ResidencyDriver, index: int) -> dict[str, Any]:
+    device = driver.devices[index]
+    names = [model.spec.name for model in pool.models]
+    return {"device": index, "memory_bytes": device.memory_bytes, "free_bytes": device.free_bytes,
+            "resident": {names[model]: one.num_running for model, one in device.residents.items()},
+            "loading": None if device.loading is None else names[device.loading],
+            "num_loads": device.num_loads}
+
+
+def _model(pool: DevicePool, driver: ResidencyDriver, index: int) -> dict[str, Any]:
+    counts = driver.counts
+    return {"model": pool.models[index].spec.name, "num_waiting": driver.num_waiting(index),
+            "set_apart": driver.apart(index), "num_started": counts.started[index],
+            "num_refused": {reason: num for (model, _, reason), num in counts.refused.items()
+                            if model == index}}

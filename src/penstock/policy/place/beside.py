@@ -1,0 +1,96 @@
+"""Deployments that run already, and what another one would wait for on their devices."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from penstock.policy.place.protocol import Placer
+from penstock.policy.place.values import Device, Footprint, Infeasible, Placement
+
+_MOST_LEVELS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Requests of one kind: how many a second, and how long one keeps its devices."""
+
+    rate_per_s: float
+    service_s: float
+
+    @property
+    def busy(self) -> float:
+        """Share of the time in which it keeps its devices."""
+        return self.rate_per_s * self.service_s
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A deployment on some devices. ``traffic`` is None where nobody said how often it is asked, or
+    nothing is known of how long its answers take: it counts as idle then."""
+
+    name: str
+    device_ids: frozenset[int]
+    traffic: Traffic | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A placement, and who is on its devices already."""
+
+    placement: Placement
+    beside: tuple[Neighbour, ...] = ()
+
+
+def waiting_s(service_s: float, own_rate_per_s: float, others: Iterable[Traffic]) -> float | None:
+    """Mean wait for devices that serve one request at a time in order of arrival: Poisson arrivals,
+    each kind with its own fixed service time (M/G/1, Pollaczek and Khinchine). None where they
+    would be busy all of the time."""
+    traffic = [Traffic(own_rate_per_s, service_s), *others]
+    busy = sum(one.busy for one in traffic)
+    if busy >= 1.0:
+        return None
+    return sum(one.busy * one.service_s for one in traffic) / (2.0 * (1.0 - busy))
+
+
+def known_traffic(neighbours: Iterable[Neighbour]) -> tuple[Traffic, ...]:
+    """What the neighbours are asked, as far as it is known."""
+    return tuple(one.traffic for one in neighbours if one.traffic is not None)
+
+
+def place_beside(placer: Placer, footprint: Footprint, devices: Sequence[Device],
+                 neighbours: Sequence[Neighbour], service_s: float,
+                 own_rate_per_s: float = 0.0) -> Placed | Infeasible:
+    """Of what the placer finds, the placement on which requests wait least; the first of equal
+    ones, so that without traffic it is the placer's own.
+
+    The placer is asked for all devices, then for those that neighbours keep busy less and less.
+    Waiting is for all who are on any of a placement's devices: a start needs all of them.
+    """
+    best: Placed | None = None
+    least_s = inf
+    for offered in _offers(devices, neighbours):
+        placement = placer.place(footprint, offered)
+        if isinstance(placement, Infeasible):
+            if best is None:
+                return placement
+            break
+        own = frozenset(placement.device_ids)
+        placed = Placed(placement, tuple(one for one in neighbours if one.device_ids & own))
+        wait_s = waiting_s(service_s, own_rate_per_s, known_traffic(placed.beside))
+        if best is None or (wait_s is not None and wait_s < least_s):
+            best, least_s = placed, inf if wait_s is None else wait_s
+    assert best is not None  # all devices are offered first
+    return best
+
+
+def _offers(devices: Sequence[Device],
+            neighbours: Sequence[Neighbour]) -> Iterator[Sequence[Device]]:
+    """All devices, then those that are busy for at most a share of the time, less and less."""
+    busy = {device.device_id: sum(one.traffic.busy for one in neighbours
+                                  if one.traffic is not None
+                                  and device.device_id in one.device_ids) for device in devices}
+    yield devices
+    levels = sorted(set(busy.values()), reverse=True)[1:]
+    step = max(1, -(-len(levels) // _MOST_LEVELS))
+    for level in reversed(levels[::-1][::step]):  # the least busy are always among them
+        yield [device for device in devices if busy[device.device_id] <= level]

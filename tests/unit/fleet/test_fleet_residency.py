@@ -1,0 +1,106 @@
+"""Devices that models take turns on, in a fleet file."""
+
+import pytest
+
+from penstock.core.errors import InputError
+from penstock.core.units import GIB
+from penstock.fleet.load import parse_fleet
+from penstock.fleet.values_residency import DevicePool
+from penstock.policy.residency.values import BatchTime, HostedModel
+from small_fleet import FLEET
+
+TWO = {"models": [{"name": "llama-3-8b", "precisions": ["bf16", "int8"]}, {"name": "llama-2-7b"}],
+       "traffic": [{"model": "llama-3-8b", "mix": {"chat": 1.0}, "rate_per_s": 1,
+                    "lengths": {"prompt": {"fixed": 4}, "output": {"fixed": 4}}},
+                   {"model": "llama-2-7b", "mix": {"chat": 1.0}, "rate_per_s": 1,
+                    "lengths": {"prompt": {"fixed": 4}, "output": {"fixed": 4}}}]}
+VLLM = {"kind": "vllm", "endpoints": ["http://127.0.0.1:1"]}
+
+
+def pools(*sections, replicas=None) -> tuple[DevicePool, ...]:
+    return parse_fleet(FLEET, overrides={**TWO, "replicas": replicas,
+                                         "residency": list(sections)}).residency
+
+
+def both(**more):
+    return {"models": [{"model": "llama-3-8b"}, {"model": "llama-2-7b"}], **more}
+
+
+def test_what_is_left_out_follows_from_model_and_accelerator() -> None:
+    pool, = pools(both())
+    assert (pool.name, pool.count, pool.max_residents, pool.continuous) == ("a100-80gb", 1, None,
+                                                                             True)
+    assert pool.memory_bytes == int(80 * GIB * 0.9)
+    llama = pool.models[0]
+    assert llama.precision == "bf16"
+    assert llama.size_bytes == llama.spec.weight_bytes("bf16")
+    assert llama.load_s == pytest.approx(llama.size_bytes / pool.accelerator.pcie_bytes_per_s)
+    # 128 steps that read 16 GB at 2 TB/s are about a second; a request adds far less.
+    assert 0.8 < llama.batch.fixed_s < 2.5
+    assert 0.0 < llama.batch.per_request_s < 0.2
+    assert llama.engine is None
+
+
+def test_everything_said_is_kept() -> None:
+    pool, = pools({"name": "gpu", "count": 2, "memory_gib": 40, "max_residents": 1,
+                   "batching": "static", "policy": {"name": "sincere-best-batch"},
+                   "load_attempts": 1, "models": [
+                       {"model": "llama-3-8b", "precision": "int8", "size_gib": 9,
+                        "request_gib": 0.5, "max_batch": 3, "e2e_s": 7, "min_share": 0.25,
+                        "batch": {"fixed_s": 1, "per_request_s": 0.5}, "load_s": 4,
+                        "engine": {"kind": "ollama", "endpoints": ["http://a:1/", "http://b:1"],
+                                   "served_as": "llama3:8b"}}]})
+    assert (pool.name, pool.count, pool.max_residents, pool.continuous) == ("gpu", 2, 1, False)
+    assert pool.policy == "sincere-best-batch"
+    model = pool.models[0]
+    assert model.hosted() == HostedModel("llama-3-8b", 9 * GIB, BatchTime(1, 0.5), GIB // 2, 3,
+                                         0.25)
+    assert (model.e2e_s, model.load_s) == (7, 4)
+    assert model.engine is not None
+    assert model.engine.endpoints == ("http://a:1", "http://b:1")
+
+
+def test_models_that_take_turns_need_no_replicas() -> None:
+    fleet = parse_fleet(FLEET, overrides={**TWO, "replicas": None, "residency": [both()]})
+    assert fleet.replicas == fleet.sizing.groups == ()
+
+
+@pytest.mark.parametrize(("section", "said"), [
+    ({"models": [{"model": "llama-3-9b"}]}, "unknown model 'llama-3-9b'"),
+    ({"models": [{"model": "llama-3-8b"}] * 2},
+     "residency[0].models[1].model: 'llama-3-8b' stands"),
+    ({"models": []}, "expected at least one entry"),
+    (both(accelerator="a100"), "did you mean 'a100-80gb'?"),
+    (both(policy="penstok"), "did you mean 'penstock'?"),
+    (both(policy={"name": "penstock", "nonsense": 1}), "no setting of this name"),
+    (both(memory_gib=90), "90 is more than the 80 GiB of a100-80gb"),
+    (both(memory_gib=10), "residency[0].models[0]: llama-3-8b needs 14.96 GiB with one request"),
+    (both(count=5), "5 is more than the 4 a100-80gb"),
+    (both(load_timeout=5), "did you mean 'load_timeout_s'?"),
+    ({"models": [{"model": "llama-3-8b", "precision": "fp8"}]}, "precisions: bf16, int8"),
+    ({"models": [{"model": "llama-3-8b", "engine": {"kind": "vllm"}}]}, "vllm needs endpoints"),
+    ({"models": [{"model": "llama-3-8b", "engine": {**VLLM, "file": "x.gguf"}}]},
+     "engine.file: vllm takes no file"),
+    ({"count": 2, "models": [{"model": "llama-3-8b", "engine": VLLM}]},
+     "1 for 2 devices; expected one for each"),
+    ({"models": [{"model": "llama-3-8b", "engine": {"kind": "process", "command": ["x"]}}]},
+     "command: has no {port}"),
+    ({"models": [{"model": "llama-3-8b", "engine": {"kind": "llamacpp", "file": "nowhere.gguf"}}]},
+     "no file 'nowhere.gguf'")])
+def test_what_is_wrong_is_one_clear_line(section, said) -> None:
+    with pytest.raises(InputError) as error:
+        pools(section)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_pools_and_replicas_do_not_overlap() -> None:
+    with pytest.raises(InputError, match="is called a100-80gb like another; give it a name"):
+        pools(both(), both())
+    with pytest.raises(InputError, match="'gpu' stands twice"):
+        pools(both(name="gpu"), both(name="gpu"))
+    with pytest.raises(InputError, match="'llama-3-8b' has replicas with endpoints, too"):
+        pools(both(), replicas=[{"model": "llama-3-8b", "endpoints": ["http://127.0.0.1:8"]},
+                                {"model": "llama-2-7b"}])
+    with pytest.raises(InputError, match="expected at least one entry, found an empty list"):
+        pools()
