@@ -141,7 +141,7 @@ class Turns:
                 if pool.attestation is None or disclosure.allow_model_counts]
 
     def document(self, disclosure: Disclosure) -> list[dict[str, Any]]:
-        """The pools as they are now, as plain data; of those that may not be told, padded totals."""
+        """The pools as they are now, as plain data; padded totals of those that may not be told."""
         told = [pool for pool, _ in self.told(disclosure)]
         return [{"pool": pool.name, "policy": pool.policy,
                  "devices": [_device(pool, driver, index) for index in range(pool.count)],

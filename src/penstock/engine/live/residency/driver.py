@@ -181,8 +181,8 @@ class ResidencyDriver:
                 if not self._act(device, action, now_s):
                     return
             raise NotPossibleError(f"{MOST_ACTIONS} actions at once on device {device.index}")
-        except NotPossibleError as error:  # a fault of the policy; the others go on
-            self._note(f"the policy asked for what cannot be: {error}; it is asked again later")
+        except Exception as error:  # a fault of the policy must not become that of a caller
+            self._note(f"the policy asked for what cannot be: {error!r}; it is asked again later")
             self._wake(device, now_s + _SOON_S)
 
     def _act(self, device: Device, action: Load | Batch | Drop | Prefetch | Shed,
