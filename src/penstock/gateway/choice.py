@@ -123,8 +123,9 @@ class Chooser:
 
     def has_engine(self, ask: Ask, now_s: float) -> bool:
         """Whether any engine may take a request now."""
-        return any(_unfit(engine, ask) is None and self._untrusted(engine, ask) is None
-                   and engine.unavailable(now_s) is None for engine in self.engines)
+        return any(_unfit(engine, ask) is None and engine.unavailable(now_s) is None
+                   and not (ask.needs.confidential and self._untrusted(engine))
+                   for engine in self.engines)
 
     async def choose(self, request: Request, decision: Decision, ask: Ask,
                      tried: Sequence[EngineState], now_s: float) -> EngineState:

@@ -2,8 +2,9 @@
 counted; load and read ahead beside compute; turn away at once who is too late whatever is done.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from penstock.core.errors import InputError
 from penstock.policy.residency.beliefs import Correction, LoadBelief
@@ -11,7 +12,7 @@ from penstock.policy.residency.device import Device
 from penstock.policy.residency.evict import sparing, victims
 from penstock.policy.residency.fairness import Floor
 from penstock.policy.residency.joining import Choice, Joining, Judgement
-from penstock.policy.residency.queues import HOPELESS, Queues, Whereabouts
+from penstock.policy.residency.queues import HOPELESS, Checks, Queues, Whereabouts
 from penstock.policy.residency.values import (
     Action,
     Batch,
@@ -25,6 +26,11 @@ from penstock.policy.residency.values import (
     Wait,
 )
 from penstock.policy.residency.visits import Pace, Visit, outlook, visits
+
+_BUSY = Wait(arrivals=False)
+_TOLD_S = 0.25  # how much later who is too late may be told so, while nothing else happens
+_LOOK_S = 1.0  # until a line is looked at again whose model may be evicted, or tried again
+_SOON_S = 1e-3  # rounding must not make it be looked at again at the same moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +66,16 @@ class ValueRate:
         self._floor = Floor(models)
         self._batch_off = Correction(len(models))
         self._load_off = Correction(len(models))
+        self._most_of = [(0, 1e-9, 0.0)] * len(models)
+        self._carefuls = [self._careful(model) for model in range(len(models))]
         self._loading: dict[int, tuple[float, float]] = {}
         self._computing: dict[int, float] = {}
         self._looked_ahead: set[int] = set()
         self._joining = Joining(models, self._queues, self._where, self._floor, self._batch_off,
                                 Judgement(self._careful, self._best_absent, self._best_resident,
                                           self._load, self._read_ahead, self._keep))
+        self._checks = Checks(len(models))
+        self._longest_s = [0.0] * len(models)
 
     @property
     def num_waiting(self) -> int:
@@ -74,6 +84,9 @@ class ValueRate:
     def add(self, request: Queued, now_s: float) -> None:
         self._queues.add(request)
         self._paces[request.model].arrived(request, now_s)
+        self._refresh(request.model, now_s)
+        if self._queues.line(request.model)[0] is request:
+            self._check(request.model)
 
     def cancel(self, request_id: int) -> bool:
         return self._queues.cancel(request_id)
@@ -81,9 +94,15 @@ class ValueRate:
     def next(self, device: Device, now_s: float) -> Action:
         self._where.see(device)
         if device.computing is not None and device.index in self._looked_ahead:
-            return Wait(arrivals=False)
-        if (gone := self._queues.given_up() or self._hopeless(device, now_s)) is not None:
-            return gone
+            return _BUSY
+        if self._queues.may_have_news or self._checks.next_s <= now_s:
+            gone = self._queues.given_up() or self._hopeless(device, now_s)
+            if gone is not None:
+                return gone
+        if device.loading is not None and not any(map(self._queues.line, device.residents)):
+            # Beside a load only residents can be served, and the hopeless be told so.
+            until_s = min(self._queues.retry_s(now_s), max(self._checks.next_s, now_s + _TOLD_S))
+            return Wait(until_s, device.computing is None and tuple(device.residents))
         waiting = list(self._queues.waiting(now_s))
         self._floor.pass_time(waiting, now_s, len(self._where))
         if device.continuous:
@@ -95,7 +114,11 @@ class ValueRate:
             return action
         if device.computing is not None:
             self._looked_ahead.add(device.index)
-        return Wait(self._queues.retry_s(now_s), arrivals=device.computing is None)
+        return self._wait(device, now_s)
+
+    def _wait(self, device: Device, now_s: float) -> Wait:
+        until_s = self._queues.retry_s(now_s) if self._queues.may_have_news else inf
+        return Wait(until_s, arrivals=device.computing is None)
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
         self._looked_ahead.discard(device.index)
@@ -103,11 +126,15 @@ class ValueRate:
         if not failed:
             self._load_off.observe(model, believed_s, now_s - since_s)
             self._loads.loaded(device.index, model)
+            # After a device's first load, which may take longer, all may be shorter.
+            for one in (model,) if device.num_loads > 1 else range(len(self._models)):
+                self._refresh(one, now_s)
         self._queues.loaded(model, now_s, failed=failed)
 
     def prefetched(self, device: Device, model: int, now_s: float) -> None:
         self._looked_ahead.discard(device.index)
         self._loads.prefetched(model)
+        self._refresh(model, now_s)
 
     def ended(self, device: Device, batch: Batch, now_s: float, *, failed: bool) -> None:
         self._looked_ahead.discard(device.index)
@@ -118,14 +145,16 @@ class ValueRate:
             believed_s = self._models[batch.model].batch.seconds(len(batch.requests))
             self._batch_off.observe(batch.model, believed_s, now_s - since_s)
         self._queues.ended(batch, failed=failed)
+        self._carefuls[batch.model] = self._careful(batch.model)
+        self._refresh(batch.model, now_s)
 
     # ---- what is worth most
 
     def _serve(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
         """What an idle device does: a batch of a resident, or a load."""
-        models = [model for model in waiting
-                  if model in device.residents or (device.loading is None
-                                                   and self._wanted(device, model))]
+        models = [model for model in waiting if model in device.residents]
+        if device.loading is None:
+            models += self._absent(device, waiting)
         choice = (self._claimed(device, models, now_s) or self._best(device, models, now_s, now_s)
                   or self._late(device, models, now_s))
         if choice is None:
@@ -146,9 +175,7 @@ class ValueRate:
         if device.loading is not None:
             return None
         free_s = device.computing_until_s if device.computing is not None else now_s
-        absent = [model for model in waiting if model not in device.residents
-                  and self._wanted(device, model)]
-        choice = self._best(device, absent, now_s, max(now_s, free_s))
+        choice = self._best(device, self._absent(device, waiting), now_s, max(now_s, free_s))
         if choice is None:
             return None
         least = [model for model in waiting if model in device.residents
@@ -169,6 +196,8 @@ class ValueRate:
 
     def _claimed(self, device: Device, models: Sequence[int], now_s: float) -> Choice | None:
         """The best visit among models whose floor pays for a visit of one batch."""
+        if not self._floor.any:
+            return None
         claims = [model for model in models if self._floor.covers(model, (
             self._start_s(device, model, now_s, now_s) - now_s
             + self._batch(model).seconds(min(self._most(device, model),
@@ -189,7 +218,7 @@ class ValueRate:
               free_s: float) -> Choice | None:
         """Of these models, the one whose visit answers most in time per second from ``free_s``,
         when the device is free; loads may begin now."""
-        bounds = sorted((-self._bound(device, model, now_s, free_s), model) for model in models)
+        bounds = sorted(self._bounds(device, models, free_s - now_s))
         best: Choice | None = None
         for bound, model in bounds:
             if best is not None and -bound <= best.worth:
@@ -198,7 +227,7 @@ class ValueRate:
             most = self._most(device, model)
             ahead = outlook(self._queues.line(model), now_s, self._paces[model],
                             self._options.horizon_s, most * self._options.max_batches)
-            for visit in visits(ahead, start_s, self._careful(model), most,
+            for visit in visits(ahead, start_s, self._carefuls[model], most,
                                 self._options.max_batches):
                 worth = visit.rate(free_s)
                 if best is None or worth > best.worth:
@@ -208,8 +237,7 @@ class ValueRate:
     def _best_absent(self, device: Device, waiting: Sequence[int],
                      now_s: float) -> tuple[Choice | None, bool]:
         """Continuous batching: what to load next, and whether its floor claims it."""
-        absent = [model for model in waiting if model not in device.residents
-                  and self._wanted(device, model)]
+        absent = self._absent(device, waiting)
         claimed = self._claimed(device, absent, now_s)
         return (claimed or self._best(device, absent, now_s, now_s)
                 or self._late(device, absent, now_s)), claimed is not None
@@ -219,12 +247,24 @@ class ValueRate:
         own = self._best(device, [model], now_s, now_s) if self._queues.line(model) else None
         return 0.0 if own is None else own.worth
 
-    def _bound(self, device: Device, model: int, now_s: float, free_s: float) -> float:
-        """No visit can be worth more: all who wait and are expected, at once."""
+    def _bounds(self, device: Device, models: Sequence[int],
+                ahead_s: float) -> Iterator[tuple[float, int]]:
+        """The negative of what no visit to each model can be worth more than: all who wait and are
+        expected, at once. ``ahead_s`` of a load pass while the device computes something else."""
+        residents = device.residents
+        for model in models:
+            num, batch_s, load_s = self._most_of[model]
+            if model not in residents and load_s > ahead_s:
+                batch_s += load_s - ahead_s
+            yield -num / batch_s, model
+
+    def _refresh(self, model: int, now_s: float) -> None:
+        """What a visit to a model could bring at most and would take at least, until more arrive or
+        loads become shorter."""
         num = len(self._queues.line(model)) + int(
             self._paces[model].rate_per_s(now_s) * self._options.horizon_s)
-        start_s = self._start_s(device, model, now_s, free_s)
-        return num / max(start_s - free_s + self._careful(model).seconds(num), 1e-9)
+        self._most_of[model] = (num, max(self._carefuls[model].seconds(num), 1e-9),
+                                self._loads.load_s(0, model) * self._load_off.factor(model))
 
     def _start_s(self, device: Device, model: int, now_s: float, free_s: float) -> float:
         if model in device.residents:
@@ -239,10 +279,12 @@ class ValueRate:
             return max(1, min(device.room(model), most))
         return max(1, min(device.most_beside(model, ()), most))
 
-    def _wanted(self, device: Device, model: int) -> bool:
-        """Whether more wait for a model than the other devices that hold it take at once."""
-        others = self._where.elsewhere(device, model)
-        return not others or len(self._queues.line(model)) > others * self._queues.most(model)
+    def _absent(self, device: Device, waiting: Sequence[int]) -> list[int]:
+        """Models that a device does not hold and for which more wait than those that hold them take
+        at once."""
+        held, queues = self._where.counts(), self._queues
+        return [model for model in waiting if model not in device.residents and (
+            model not in held or len(queues.line(model)) > held[model] * queues.most(model))]
 
     # ---- loads, and who is too late
 
@@ -263,18 +305,32 @@ class ValueRate:
                 / (self._models[model].size_bytes + 1))
 
     def _hopeless(self, device: Device, now_s: float) -> Shed | None:
-        if not self._options.shed:
-            return None
-        for model in self._queues.waiting(now_s):
-            start_s = now_s
-            if model not in device.residents and device.loading != model:
-                if self._where.elsewhere(device, model):
-                    continue
-                start_s += self._load_seconds(device, model)
-            late = self._queues.late(model, start_s + self._batch(model).seconds(1))
-            if late:
+        """The first who are found to be too late, of the models that are due to be looked at."""
+        while (model := self._checks.due(now_s)) is not None:
+            if not self._queues.line(model):
+                continue
+            if not self._queues.may_be_tried(model, now_s):
+                self._checks.at(model, now_s + _LOOK_S)
+                continue
+            held = model in self._where.counts()
+            start_s = now_s + (0.0 if held else self._load_seconds(device, model))
+            least_s = self._batch(model).seconds(1)
+            if late := self._queues.late(model, start_s + least_s):
+                self._checks.at(model, now_s)
                 return Shed(self._queues.take(model, 0, late), HOPELESS)
+            ends_s = self._queues.line(model)[0].deadline_s - (start_s - now_s) - least_s
+            # Who is held may be evicted at any time, which costs a load.
+            self._checks.at(model, max(now_s + _SOON_S,
+                                       min(ends_s, now_s + _LOOK_S) if held else ends_s))
         return None
+
+    def _check(self, model: int) -> None:
+        """Look at a line before its head can be too late, were the model to be loaded."""
+        if self._options.shed:
+            load_s = self._longest_s[model] = max(self._longest_s[model], self._loads.load_s(
+                0, model))
+            needed_s = (load_s * self._load_off.factor(model) + self._batch(model).seconds(1))
+            self._checks.at(model, self._queues.line(model)[0].deadline_s - needed_s)
 
     def _load_seconds(self, device: Device, model: int) -> float:
         return self._loads.load_s(device.index, model) * self._load_off.factor(model)
