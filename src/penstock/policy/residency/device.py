@@ -96,6 +96,7 @@ class Device:
             raise NotPossibleError(f"device {self.index} is already loading {self.loading}")
         if load.model in self.residents:
             raise NotPossibleError(f"model {load.model} is resident on device {self.index}")
+        self._check_idle(load.evict)
         if not self.fits(load.model, load.evict):
             raise NotPossibleError(f"model {load.model} does not fit on device {self.index}")
         self.drop(load.evict)
@@ -103,12 +104,15 @@ class Device:
 
     def drop(self, models: Sequence[int]) -> None:
         """Residents go. Raises NotPossibleError for those that run or are not there."""
+        self._check_idle(models)
+        for model in models:
+            del self.residents[model]
+
+    def _check_idle(self, models: Sequence[int]) -> None:
         for model in models:
             one = self.residents.get(model)
             if one is None or one.num_running:
                 raise NotPossibleError(f"model {model} runs, or is not on device {self.index}")
-        for model in models:
-            del self.residents[model]
 
     def end_load(self, now_s: float, *, loaded: bool) -> None:
         """The load is over; a failed one leaves its memory free."""
