@@ -61,6 +61,21 @@ def test_an_engine_that_dies_is_begun_again_and_its_request_answered_elsewhere(t
     asyncio.run(run())
 
 
+def test_an_engine_that_dies_in_the_middle_of_a_stream_is_noticed_at_once(tmp_path) -> None:
+    async def run():
+        notes = []
+        async with gateway(fleet_of([process()], MODELS[:1]), tmp_path, notes) as client:
+            async with client.post("/v1/completions", json={
+                    "model": MODELS[0], "prompt": "die", "stream": True}) as answer:
+                said = await answer.text()
+            assert '"text": "a"' in said
+            assert "engine_failed" in said
+            assert (await text(client, MODELS[0])).split()[0] == MODELS[0]
+            assert any("its engine died" in note or "does not answer" in note for note in notes)
+
+    asyncio.run(run())
+
+
 def test_a_request_that_the_engine_fails_is_tried_again_and_then_told(tmp_path) -> None:
     async def run():
         async with gateway(fleet_of([process()], MODELS[:1]), tmp_path) as client:
