@@ -1,5 +1,5 @@
-"""Many models on few devices, as tests have them: a machine by table, a drawn case, and a policy and
-devices that are watched at every call."""
+"""Many models on few devices, as tests have them: a machine by table, a drawn case, and a policy
+and devices that are watched at every call."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +16,8 @@ from penstock.policy.residency.device import Device
 from penstock.policy.residency.protocol import Residency
 from penstock.policy.residency.sincere import LoadRow, SincereSettings
 from penstock.policy.residency.values import Action, Batch, HostedModel, Load, Queued, Shed
+
+NO_FAULTS = Faults()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class ResidencyCase:
     memories: Sequence[int]
     max_residents: int | None
     requests: Sequence[Queued]
-    faults: Faults = Faults()
+    faults: Faults = NO_FAULTS
     shed: bool = False
     seed: int = 0
     after_s: float = 0.0

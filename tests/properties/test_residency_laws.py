@@ -70,8 +70,8 @@ def test_a_batch_runs_only_while_its_model_is_loaded(case: ResidencyCase) -> Non
 
 @given(residency_cases((PENSTOCK,), healthy=True))
 def test_nobody_is_turned_away_who_could_still_be_in_time(case: ResidencyCase) -> None:
-    """Beliefs are right and nothing fails: who is shed would have been late, had a load of the model
-    begun at once."""
+    """Beliefs are right and nothing fails: who is shed would have been late, had a load of the
+    model begun at once."""
     run = case.run().run
     for request in case.requests:
         if not np.isnan(run.shed_s[request.request_id]):

@@ -21,8 +21,8 @@ from penstock.engine.http import Handler, HttpError, errors_told, json_response
 
 MAX_BODY_BYTES = 4 * 2**20
 STATUSES: Mapping[str, int] = {
-    "state": 409, "busy": 409, "no_room": 409, "not_profiled": 409, "cancelled": 409,
-    "no_configuration": 422, "engine": 502}
+    "state": 409, "busy": 409, "no_room": 409, "not_profiled": 409, "not_attested": 409,
+    "cancelled": 409, "no_configuration": 422, "engine": 502}
 """HTTP status of each code of ``RefusedError``."""
 
 

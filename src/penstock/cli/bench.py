@@ -76,6 +76,10 @@ def bench(
     prompts: Annotated[str, typer.Option(
         "--prompts", metavar="text|ids",
         help="Words, fitted to how the server counts them, or token ids.")] = "text",
+    prompt_file: Annotated[Path | None, typer.Option(
+        "--prompt-file", metavar="FILE", show_default=False,
+        help="Send the prompts of a file (JSON lines, JSON) or of a folder of them, as InstructLab "
+             "and chats have them; see docs/reference/traffic.md.")] = None,
     shared_prompt_tokens: Annotated[int, typer.Option(
         "--shared-prompt-tokens", min=0, max=10_000_000, metavar="N",
         help="Begin all prompts with the same N tokens; otherwise all differ.")] = 0,
@@ -130,7 +134,7 @@ def bench(
     from dataclasses import replace
 
     from penstock.cli.bench_runs import import_runs, run_levels, run_once
-    from penstock.cli.load_input import plan_of, target_of
+    from penstock.cli.load_input import given_prompts, plan_of, target_of
     from penstock.core.slo import Slo
     from penstock.experiment.load.plan import LoadOptions, numbers_of, option_plan
 
@@ -159,13 +163,21 @@ def bench(
         "--arrivals": arrivals, "--trace": trace, "--ttft": ttft, "--itl": itl, "--e2e": e2e,
         **({} if concurrency else {"--requests": requests, "--duration": duration})},
         concurrency is not None)
+    given = given_prompts(prompt_file, {"--prompt-tokens": prompt_tokens, "--lengths": lengths,
+                                        "--trace": trace, "--prompts ids": prompts == "ids" or None,
+                                        "--shared-prompt-tokens": shared_prompt_tokens or None})
+
+    def asking(plan: "LoadPlan") -> "LoadPlan":
+        return plan.asking(given, prompt_file) if prompt_file is not None else plan
+
+    plan = asking(plan)
     keep = (out, guidellm_out)
 
     def at_rate(level: float) -> "LoadPlan":
         """The file's requests at another pace; of options, those that come in the same time."""
         if fleet is not None:
             return plan.at_rate(level)
-        return option_plan(replace(options, rate_per_s=level))
+        return asking(option_plan(replace(options, rate_per_s=level)))
 
     if concurrency is not None:
         levels = numbers_of("--concurrency", concurrency)

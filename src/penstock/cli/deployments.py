@@ -143,6 +143,9 @@ def deploy(
         "--tensor", min=1, metavar="N", help="Ranks, with --precision.")] = 1,
     pipeline: Annotated[int, typer.Option(
         "--pipeline", min=1, metavar="N", help="Stages, with --precision.")] = 1,
+    confidential: Annotated[bool, typer.Option(
+        "--confidential", help="Run and answer on accelerators that are attested to be in "
+                               "confidential mode only.")] = False,
     dry_run: Annotated[bool, typer.Option(
         "--dry-run", help="Decide, and change nothing.")] = False,
     folder: Folder = HERE, as_json: AsJson = False,
@@ -165,7 +168,7 @@ def deploy(
                   accuracy=None if accuracy is None else read_json(accuracy),
                   least_accuracy=least_accuracy, most_accelerators=most_accelerators,
                   rate_per_s=rate_per_s, output_tokens=output_tokens, batch=batch, placer=placer,
-                  configuration=exact, dry_run=dry_run, wait=True)
+                  configuration=exact, confidential=confidential, dry_run=dry_run, wait=True)
     return ask(folder, "deploy", name, order, show_decision, as_json=as_json, title="deploying")
 
 

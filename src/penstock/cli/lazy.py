@@ -31,6 +31,7 @@ COMMANDS = {
     "queue": "penstock.cli.queue",
     "serve": "penstock.cli.serve",
     "keys": "penstock.cli.keys",
+    "attest": "penstock.cli.attest",
     "deployments": "penstock.cli.deployments",
     "plan-server": "penstock.cli.plan_server",
     "emulate": "penstock.cli.emulate",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from penstock.experiment.load.bench import Target
     from penstock.experiment.load.plan import LoadOptions, LoadPlan
     from penstock.fleet.values import Fleet
+    from penstock.workload.conversations import Conversation
 
 
 def target_of(url: str, *, api: str, model: str | None, prompts: str, stream: bool, exact: bool,
@@ -66,3 +67,17 @@ def plan_of(fleet: "Fleet | None", options: "LoadOptions", given: Mapping[str, o
             raise InputError(f"{name} stands beside --fleet, whose traffic says it; change that "
                              "with --set")
     return fleet_plan(fleet)
+
+
+def given_prompts(path: Path | None,
+                  besides: Mapping[str, object]) -> "tuple[Conversation, ...]":
+    """The prompts of a file; none without one. ``besides`` are options by name that make prompts
+    up. Raises InputError."""
+    from penstock.workload.conversations import read_conversations
+
+    if path is None:
+        return ()
+    for name, value in besides.items():
+        if value is not None:
+            raise InputError(f"{name} stands beside --prompt-file, whose prompts are as they are")
+    return read_conversations(path)

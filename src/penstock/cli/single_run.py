@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.cli.console import note, print_json, print_tables, progress
 from penstock.cli.exits import MISSED, OK
+from penstock.core.errors import InputError
+from penstock.experiment.disclosed import confidential_rows
 from penstock.experiment.run import run_fleet
 from penstock.experiment.summary import whole_summary
 from penstock.fleet.write import to_yaml
@@ -23,13 +25,15 @@ def simulate_and_report(fleet: "Fleet", workload: "Workload", sized: "Sized | No
                         page: bool, journal: bool) -> int:
     """The exit status: 0 when every class met its objective."""
     folder = out or default_folder(fleet.name)
+    if journal and confidential_rows(fleet, workload).any():
+        raise InputError("--journal: a journal holds every request, and some are confidential")
     with staged(folder) as staging:
         with progress("simulating", len(workload)) as update:
             run = run_fleet(fleet, workload, fleet.run.seed,
                             journal_dir=staging if journal else None,
                             on_progress=lambda done: update(f"{done:,} requests", done))
         summary = whole_summary(run, sized, plan)
-        write_run_files(staging, summary, run.result.table, run.result.series, to_yaml(fleet),
+        write_run_files(staging, summary, run.table, run.series, to_yaml(fleet),
                         page=page)
     return _ended(summary, folder, as_json=as_json)
 

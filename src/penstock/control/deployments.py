@@ -54,7 +54,8 @@ class RefusedError(Exception):
 
     ``code`` is ``state`` (not in this state), ``busy`` (something else is under way), ``no_room``
     (accelerators lack memory), ``no_configuration`` (none keeps the wishes), ``not_profiled``,
-    ``cancelled``, ``engine`` (it failed or does not answer). ``details`` is for programs.
+    ``not_attested`` (it is confidential, and its accelerators are not attested), ``cancelled``,
+    ``engine`` (it failed or does not answer). ``details`` is for programs.
     """
 
     def __init__(self, code: str, message: str, details: Mapping[str, Any] | None = None) -> None:
@@ -81,7 +82,8 @@ class Wish:
     """What a deployment is to be: the best by ``wishes``, or exactly ``configuration``.
 
     ``output_tokens`` and ``batch`` are of the answers that latency is estimated for; so many
-    requests run at once. ``accuracy`` is a table with MaverIQ's keys.
+    requests run at once. ``accuracy`` is a table with MaverIQ's keys. What is ``confidential`` runs
+    and answers on attested accelerators only.
     """
 
     wishes: Wishes = field(default_factory=Wishes)
@@ -90,6 +92,7 @@ class Wish:
     batch: int = 1
     placer: str = "penstock"
     accuracy: Mapping[str, float] = field(default_factory=dict)
+    confidential: bool = False
 
 
 @dataclass(frozen=True, slots=True)

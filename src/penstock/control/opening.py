@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock.control.attested import Gate, standing
 from penstock.control.choice import Chooser, Decision
 from penstock.control.commands import OPTIONS, SIMULATED
 from penstock.control.controller import Controller
@@ -19,6 +20,7 @@ from penstock.control.monitor import used_bytes
 from penstock.control.profiling import Profiler
 from penstock.control.site import FLEET, SERVER, Site, open_site
 from penstock.control.store import Store, open_store
+from penstock.core.attestation import Confidentiality
 from penstock.core.errors import InputError
 from penstock.policy.place.beside import Neighbour
 from penstock.policy.place.values import Device
@@ -69,7 +71,14 @@ async def opened(folder: Path, opening: Opening = Opening(),
             async def read_used(one: Deployment) -> Mapping[int, int]:
                 return await asyncio.to_thread(used_bytes, site, one)
 
-            means = Means(engines, choose, Profiler(site).profile, time.time, read_used, on_bug)
+            async def known(now_s: float) -> Mapping[int, Confidentiality]:
+                return await asyncio.to_thread(standing, site, now_s)
+
+            gate = Gate(known, time.time)
+            devices = {device.device_id: device for device in site.devices()}
+            means = Means({kind: gate.before(one, devices) for kind, one in engines.items()},
+                          gate.choosing(choose), Profiler(site).profile, time.time, read_used,
+                          on_bug)
             control = Controller(site, store, means, Line(opening.queue), opening.care)
             await control.recover()
             try:

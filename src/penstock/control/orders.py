@@ -86,6 +86,8 @@ class DeployOrder(Waiting):
     placer: str = Field("penstock", description="penstock, balanced or maveriq.")
     configuration: ConfigurationOrder | None = Field(
         None, description="Exactly this one, in place of an intent.")
+    confidential: bool = Field(False, description="Run and answer on accelerators that are "
+                               "attested to be in confidential mode only.")
     dry_run: bool = Field(False, description="Decide, and change nothing.")
 
 
@@ -156,7 +158,7 @@ def wish_of(order: DeployOrder) -> Wish:
                     precisions=None if order.precisions is None else frozenset(order.precisions),
                     most_accelerators=order.most_accelerators, own_rate_per_s=order.rate_per_s)
     return Wish(wishes, configuration, order.output_tokens, order.batch, order.placer,
-                order.accuracy)
+                order.accuracy, order.confidential)
 
 
 def request_of(order: InferOrder) -> dict[str, Any]:

@@ -15,7 +15,7 @@ NO_FORECASTS: Mapping[str, Forecast] = MappingProxyType({})
 
 class Needs(NamedTuple):
     """What a client asks beyond its class: a floor under the expected quality (0 to 1), a ceiling
-    on the price of the answer (money), accelerators in confidential mode."""
+    on the price of the answer (money), replicas that are attested to run in confidential mode."""
 
     min_quality: float | None = None
     max_cost: float | None = None
@@ -23,6 +23,7 @@ class Needs(NamedTuple):
 
 
 NO_NEEDS = Needs()
+CONFIDENTIAL = Needs(confidential=True)
 
 
 class Request(NamedTuple):

@@ -30,9 +30,11 @@ class Slo:
 @dataclass(frozen=True, slots=True)
 class ServiceClass:
     """A named kind of traffic. A lower ``priority`` number is more urgent; ``weight`` is the value
-    of one request that meets its targets, relative to other classes."""
+    of one request that meets its targets, relative to other classes. Every request of a class that
+    is ``confidential`` is."""
 
     name: str
     slo: Slo = Slo()
     priority: int = 1
     weight: float = 1.0
+    confidential: bool = False

@@ -71,8 +71,7 @@ def replica_facts(fleet: Fleet) -> list[ReplicaFacts]:
         kind = (f"{group.model.name} {group.precision} on {group.accelerator.name} "
                 f"{group.parallelism.tensor}x{group.parallelism.pipeline}")
         prior = LatencyPrior(step, options.max_num_seqs, options.chunk_tokens)
-        facts += [ReplicaFacts(len(facts) + i, offer, kind, prior, group.accelerator.confidential)
-                  for i in range(group.count)]
+        facts += [ReplicaFacts(len(facts) + i, offer, kind, prior) for i in range(group.count)]
     return facts
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from penstock import __version__
 from penstock.engine.sim.simulation import Beliefs, SimulationResult, simulate
-from penstock.fleet.judge import cost_per_hour, counted
+from penstock.experiment.disclosed import shown
 from penstock.fleet.values import Fleet
-from penstock.metrics.summary import Usage, summarise
+from penstock.metrics.series import RunSeries
+from penstock.metrics.table import RequestTable
 from penstock.workload.workload import Workload
 
 Progress = Callable[[int], None]
@@ -18,12 +19,15 @@ AS_THEY_ARE = Beliefs()
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A fleet, what it was given, and what became of it."""
+    """A fleet, what it was given, and what became of it. ``result`` is the whole of it, for
+    searches; ``summary``, ``table`` and ``series`` are what may be shown."""
 
     fleet: Fleet
     seed: int
     result: SimulationResult
     summary: dict[str, Any]
+    table: RequestTable
+    series: RunSeries
 
     @property
     def meets(self) -> bool:
@@ -36,13 +40,7 @@ def run_fleet(fleet: Fleet, workload: Workload, seed: int, *, beliefs: Beliefs =
     """Simulate a fleet whose replicas are known."""
     result = simulate(fleet, workload, beliefs=beliefs, journal_dir=journal_dir, seed=seed,
                       on_progress=on_progress)
-    usage = Usage(result.busy_s, cost_per_hour(fleet), range(len(result.busy_s)))
-    summary = {
-        "name": fleet.name, "version": __version__, "engine": "sim", "seed": seed,
-        **summarise(counted(fleet, result.table), fleet.service_classes, usage),
-        "refusals": [{"reason": reason, "num_requests": count}
-                     for reason, count in sorted(result.reasons.items())],
-        "num_steps": result.num_steps, "end_s": result.end_s,
-        "prefix_hit_rate": result.prefix_hit_rate,
-    }
-    return Run(fleet, seed, result, summary)
+    found = shown(fleet, result)
+    summary = {"name": fleet.name, "version": __version__, "engine": "sim", "seed": seed,
+               **found.figures}
+    return Run(fleet, seed, result, summary, found.table, found.series)

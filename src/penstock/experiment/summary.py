@@ -14,6 +14,9 @@ def whole_summary(run: Run, sized: Sized | None = None,
                   plan: "FleetPlan | None" = None) -> dict[str, Any]:
     """Everything that summary.json says."""
     summary = {**run.summary, "fleet": resolved(run.fleet)}
+    # How a fleet was found tells how much of what it was found for.
+    if "confidential" in summary:
+        return summary
     if sized is not None and sized.trials:
         summary["sizing"] = sizing_summary(sized)
     if plan is not None:

@@ -4,6 +4,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag
 
+from penstock.fleet.document_attestation import (
+    AttestationSection,
+    DisclosureSection,
+    EvidenceSection,
+    PoolEvidenceSection,
+)
 from penstock.fleet.document_gateway import GatewaySection
 from penstock.fleet.document_plan import PlanSection
 from penstock.fleet.document_residency import DevicePoolSection
@@ -42,6 +48,9 @@ class AcceleratorSection(Section):
         "Price of one accelerator for one hour; left out, the catalog's.", 4.10)
     confidential: bool | None = described(
         "Whether they run in confidential-computing mode.", True)
+    attestation: PoolEvidenceSection | None = described(
+        "How they show it to `penstock deployments`; left out, no confidential model is deployed "
+        "on them.", {"evidence": "evidence.json", "nonce": "5b" * 32, "devices": ["GPU-7f31"]})
 
 
 class PriceSection(Section):
@@ -97,6 +106,9 @@ class ServiceClassSection(Section):
         "Value of a request that meets its targets, relative to other classes.", 1.0, default=1.0)
     slo: SloSection = described("Targets of its requests.", {"ttft_s": 6, "itl_s": 0.05},
                                 default=SloSection.model_construct())
+    confidential: bool = described(
+        "Whether only replicas attested to run in confidential mode may serve it.", True,
+        default=False)
 
 
 class ParallelismSection(Section):
@@ -175,6 +187,9 @@ class ReplicaSection(VariantSection):
         "What it calls the model; left out, the model's name.", "llama3.1:8b")
     service_classes: list[Name] | None = described(
         "Service classes that they serve; left out, all.", ["interactive"])
+    attestation: EvidenceSection | None = described(
+        "How they show that they run in confidential mode; left out, no confidential request goes "
+        "there.", {"simulated": [{"from_s": 0}]})
 
 
 class SizingGroupSection(VariantSection):
@@ -277,3 +292,9 @@ class FleetDocument(Section):
                                 default=RunSection.model_construct())
     gateway: GatewaySection | None = described(
         "Who may ask `penstock serve`, and by which names.", {"tenants": [{"name": "shop"}]})
+    attestation: AttestationSection | None = described(
+        "How `penstock serve` judges the evidence of replicas in confidential mode.",
+        {"verifier": "nvidia", "keys": "trusted-keys.json"})
+    disclosure: DisclosureSection = described(
+        "How far figures of confidential requests are rounded.", {"least_count": 100},
+        default=DisclosureSection.model_construct())

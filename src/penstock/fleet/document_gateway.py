@@ -24,7 +24,7 @@ class WishesSection(Section):
                                                 0.7)
     max_cost: NotNegative | None = described("Most that the answer may cost, money.", 0.01)
     confidential: bool | None = described(
-        "Whether only accelerators in confidential-computing mode may serve it.", True)
+        "Whether only replicas attested to run in confidential mode may serve it.", True)
 
 
 class AliasSection(WishesSection):
@@ -63,6 +63,8 @@ class TenantSection(Section):
                                           ["llama-3-8b"])
     service_classes: list[Name] | None = described("Service classes that it may ask for; left "
                                                    "out, all.", ["interactive"])
+    confidential: bool = described(
+        "Whether all its requests are confidential, whatever they say.", True, default=False)
     requests_per_minute: Count | None = described("Most requests per minute.", 600)
     tokens_per_minute: Count | None = described(
         "Most tokens per minute, prompts and answers together.", 100_000)

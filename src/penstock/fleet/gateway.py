@@ -40,7 +40,8 @@ def _tenant(section: "TenantSection", models: Mapping[str, ModelChoice]) -> Tena
         section.name, model,
         _wishes(section.defaults), _names(section.models, models),
         None if section.service_classes is None else tuple(section.service_classes),
-        section.requests_per_minute, section.tokens_per_minute, section.max_in_flight, budget)
+        section.requests_per_minute, section.tokens_per_minute, section.max_in_flight, budget,
+        section.confidential)
 
 
 def _wishes(section: "WishesSection") -> Wishes:

@@ -8,6 +8,7 @@ from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.request import AUTO
+from penstock.fleet.attestation import confidential_models, resolve_evidence
 from penstock.fleet.document import (
     FleetDocument,
     ReplicaSection,
@@ -28,6 +29,7 @@ from penstock.fleet.values import (
     Sizing,
     StepTimeSpec,
 )
+from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE
 from penstock.perf.make import make_step_time
 from penstock.perf.memory import kv_capacity_tokens
 from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
@@ -62,13 +64,14 @@ def resolve_sizing(document: FleetDocument, have: Resources) -> Sizing:
     section, lacks = document.sizing, None
     max_replicas = section.max_replicas if section else Sizing().max_replicas
     if section and section.groups:
-        groups = [_sizing_group(("sizing", "groups", i), group, have)
+        groups = [_sizing_group(("sizing", "groups", i), group, document, have)
                   for i, group in enumerate(section.groups)]
     elif document.replicas and document.variant is None:
         groups = []
     elif document.variant:
         model = document.variant.model or next(iter(have.models))
-        groups = [_group(("variant",), document.variant.model_copy(update={"model": model}), have)]
+        groups = [_proposed(("variant",), document.variant.model_copy(update={"model": model}),
+                            None, document, have)]
     else:
         groups, lacks = _default_groups(document, have)
     num_least = sum(group.count for group in groups)
@@ -94,7 +97,7 @@ def _default_groups(document: FleetDocument,
             continue
         section = VariantSection.model_construct(model=model)
         try:
-            groups.append(_group(("accelerators",), section, have))
+            groups.append(_proposed(("accelerators",), section, None, document, have))
         except PlacedError as error:
             if document.sizing is not None:
                 raise
@@ -109,12 +112,31 @@ def _replica_group(path: Path, section: ReplicaSection, have: Resources) -> Repl
         raise PlacedError((*path, "endpoints"), f"{len(urls)} for {section.count} replicas; "
                                                 "expected one for each")
     return replace(group, count=section.count, service_classes=_names(section.service_classes),
-                   endpoints=urls, engine=section.engine, served_as=section.served_as)
+                   endpoints=urls, engine=section.engine, served_as=section.served_as,
+                   attestation=resolve_evidence((*path, "attestation"), section, have.files,
+                                                group.parallelism.num_accelerators))
 
 
-def _sizing_group(path: Path, section: SizingGroupSection, have: Resources) -> ReplicaGroup:
-    group = _group(path, section, have)
+def _sizing_group(path: Path, section: SizingGroupSection, document: FleetDocument,
+                  have: Resources) -> ReplicaGroup:
+    group = _proposed(path, section, section.classes, document, have)
     return replace(group, count=section.min_replicas, service_classes=_names(section.classes))
+
+
+def _proposed(path: Path, section: VariantSection, classes: list[str] | None,
+              document: FleetDocument, have: Resources) -> ReplicaGroup:
+    """A group that does not run yet: on accelerators in confidential mode where its classes (None:
+    all) have confidential traffic, and taken to be attested there."""
+    model = section.model or next(iter(have.models))
+    if model in confidential_models(document, classes):
+        pools = {name: pool for name, pool in have.pools.items() if pool.accelerator.confidential}
+        if section.accelerator is not None and section.accelerator not in pools:
+            raise PlacedError((*path, "accelerator"),
+                              f"{section.accelerator} is not in confidential mode, which traffic "
+                              f"of {model} demands")
+        have = replace(have, pools=pools)
+    group = _group(path, section, have)
+    return replace(group, attestation=ASSUMED if group.accelerator.confidential else NO_EVIDENCE)
 
 
 def _names(names: list[str] | None) -> tuple[str, ...] | None:

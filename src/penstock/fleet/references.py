@@ -9,6 +9,7 @@ from penstock.core.errors import InputError, nearest
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
 from penstock.core.request import AUTO
+from penstock.fleet.attestation import attestation_problems
 from penstock.fleet.document import (
     FleetDocument,
     ReplicaSection,
@@ -53,6 +54,7 @@ def reference_problems(document: FleetDocument, catalog: Catalog, *,
         yield from _slo_problems(("service_classes", i, "slo"), service_class)
     yield from _traffic_problems(document, names)
     yield from _group_problems(document, names, to_plan)
+    yield from attestation_problems(document, catalog)
     yield from _residency_problems(document, names)
     yield from _policy_problems(document)
     yield from _plan_problems(document)

@@ -104,7 +104,8 @@ def resolve_residency(pools: "list[DevicePoolSection] | None",
             policy if isinstance(policy, str) else policy.name,
             {} if plain else dict(policy.__pydantic_extra__),  # type: ignore[union-attr]
             section.load_timeout_s, section.load_attempts, section.set_apart_s,
-            section.max_wait_s, section.max_queue, _host(section, pool.accelerator)))
+            section.max_wait_s, section.max_queue, pool.attestation,
+            _host(section, pool.accelerator)))
     return tuple(found)
 
 

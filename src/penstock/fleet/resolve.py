@@ -5,10 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from penstock.catalog import Catalog, model_from_hf_config
+from penstock.core.disclosure import Disclosure
 from penstock.core.errors import InputError
 from penstock.core.money import per_million
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass, Slo
+from penstock.fleet.attestation import resolve_pool_evidence, resolve_rules
 from penstock.fleet.document import FleetDocument
 from penstock.fleet.fields import Named
 from penstock.fleet.files import FileFinder
@@ -36,7 +38,8 @@ from penstock.perf.memory import kv_capacity_tokens
 def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFinder) -> Fleet:
     """The fleet. The document's references are known to hold; raises PlacedError for the rest."""
     engine = EngineOptions(**document.engine.given())
-    have = Resources(_pools(document, catalog), _models(document, catalog, files), engine, files)
+    have = Resources(_pools(document, catalog, files), _models(document, catalog, files), engine,
+                     files)
     fleet = Fleet(
         name=document.name or name, accelerators=tuple(have.pools.values()),
         models=tuple(have.models.values()), service_classes=_classes(document),
@@ -46,22 +49,26 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         engine=engine, run=RunOptions(**document.run.given()),
         catalog=document.catalog and files.find(document.catalog, ("catalog",)),
         gateway=resolve_gateway(document.gateway, have.models, files),
+        attestation=resolve_rules(document.attestation, files),
+        disclosure=Disclosure(**document.disclosure.given()),
         residency=resolve_residency(document.residency, have))
     for problem in _prompt_problems(fleet):
         raise PlacedError(*problem)
     return fleet
 
 
-def _pools(document: FleetDocument, catalog: Catalog) -> dict[str, AcceleratorPool]:
+def _pools(document: FleetDocument, catalog: Catalog,
+           files: FileFinder) -> dict[str, AcceleratorPool]:
     """Pools by the name that the file gives them, which may be an alias."""
     pools = {}
-    for section in document.accelerators:
+    for i, section in enumerate(document.accelerators):
         accelerator = catalog.accelerator(section.name)
         # The catalog says what a chip is capable of; the mode is on where the file says so.
         accelerator = replace(accelerator, confidential=bool(section.confidential))
         price = section.price_per_hour
         pools[section.name] = AcceleratorPool(
-            accelerator, section.count, accelerator.price_per_hour if price is None else price)
+            accelerator, section.count, accelerator.price_per_hour if price is None else price,
+            resolve_pool_evidence(("accelerators", i, "attestation"), section, files))
     return pools
 
 
@@ -89,7 +96,8 @@ def _models(document: FleetDocument, catalog: Catalog, files: FileFinder) -> dic
 
 def _classes(document: FleetDocument) -> tuple[ServiceClass, ...]:
     return tuple(ServiceClass(section.name, Slo(**section.slo.given()), section.priority,
-                              section.weight) for section in document.service_classes)
+                              section.weight, section.confidential)
+                 for section in document.service_classes)
 
 
 def _policies(document: FleetDocument, engine: EngineOptions) -> Policies:

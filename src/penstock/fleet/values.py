@@ -4,12 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from penstock.attest.values import Rules
+from penstock.core.attestation import Confidentiality
+from penstock.core.disclosure import USUAL, Disclosure
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.money import Price
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
+from penstock.fleet.values_attestation import NO_EVIDENCE, EvidenceSource, PoolEvidence
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
 from penstock.fleet.values_residency import DevicePool
 from penstock.perf.memory import ONE_ACCELERATOR
@@ -29,11 +33,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class AcceleratorPool:
-    """Accelerators of one kind; ``count`` is ``None`` where as many as needed may be rented."""
+    """Accelerators of one kind; ``count`` is ``None`` where as many as needed may be rented.
+    ``attestation`` is how all of them show deployments that they run in confidential mode."""
 
     accelerator: Accelerator
     count: int | None
     price_per_hour: float
+    attestation: PoolEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,8 @@ class ReplicaGroup:
     is ``None`` where the fleet's own scheduling policy applies. ``endpoints`` has the base URL of
     every replica, without a slash at its end, where they are real engines that can be asked;
     ``engine`` is the kind of software that answers there and ``served_as`` its name for the model,
-    None where that is the model's own.
+    None where that is the model's own. ``attestation`` is how they show that they run in
+    confidential mode.
     """
 
     model: ModelSpec
@@ -74,6 +81,12 @@ class ReplicaGroup:
     endpoints: tuple[str, ...] = ()
     engine: str = "auto"
     served_as: str | None = None
+    attestation: EvidenceSource = NO_EVIDENCE
+
+    @property
+    def confidentiality(self) -> Confidentiality:
+        """What a simulation knows of each replica where confidential requests are concerned."""
+        return self.attestation.in_simulation(mode_on=self.accelerator.confidential)
 
     @property
     def num_accelerators(self) -> int:
@@ -223,6 +236,8 @@ class Fleet:
     run: RunOptions = RunOptions()
     catalog: str | None = None
     gateway: GatewayOptions = NO_GATEWAY_OPTIONS
+    attestation: Rules | None = None
+    disclosure: Disclosure = USUAL
     residency: tuple[DevicePool, ...] = ()
 
     def pool(self, accelerator: str) -> AcceleratorPool:

@@ -49,7 +49,8 @@ class Budget:
 class Tenant:
     """Somebody who asks. A limit that is None does not bind.
 
-    ``model`` (a model or an alias) and ``defaults`` fill in what a request leaves open.
+    ``model`` (a model or an alias) and ``defaults`` fill in what a request leaves open. Every
+    request of a ``confidential`` tenant is.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Tenant:
     tokens_per_minute: int | None = None
     max_in_flight: int | None = None
     budget: Budget | None = None
+    confidential: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,11 @@ class GatewayOptions:
     aliases: Mapping[str, Alias] = field(default_factory=dict)
     tenants: tuple[Tenant, ...] = ()
     forecasts: str | None = None
+
+    @property
+    def confidential_tenants(self) -> frozenset[str]:
+        """Names of the tenants whose every request is confidential."""
+        return frozenset(tenant.name for tenant in self.tenants if tenant.confidential)
 
 
 NO_GATEWAY_OPTIONS = GatewayOptions()

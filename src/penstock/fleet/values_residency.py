@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
+from penstock.fleet.values_attestation import PoolEvidence
 from penstock.policy.residency.values import BatchTime, HostedModel
 
 SwapKind = Literal["vllm", "ollama", "llama-server", "llamacpp", "process"]
@@ -77,7 +78,8 @@ class DevicePool:
 
     ``policy`` is a name, ``settings`` its knobs. A load that takes longer than ``load_timeout_s``
     has failed; after ``load_attempts`` failures in a row a model is set apart for ``set_apart_s``.
-    At most ``max_queue`` requests of a model wait, each for at most ``max_wait_s``.
+    At most ``max_queue`` requests of a model wait, each for at most ``max_wait_s``. ``attestation``
+    is how the devices show that they run in confidential mode.
     """
 
     name: str
@@ -94,4 +96,5 @@ class DevicePool:
     set_apart_s: float = 60.0
     max_wait_s: float = 600.0
     max_queue: int = 1000
+    attestation: PoolEvidence | None = None
     host: Host | None = None

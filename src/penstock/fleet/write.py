@@ -4,7 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.disclosure import USUAL
 from penstock.core.money import Price, in_millions
+from penstock.fleet.attestation import evidence_section, rules_section
 from penstock.fleet.gateway import gateway_section
 from penstock.fleet.marked_yaml import is_text
 from penstock.fleet.residency import residency_section
@@ -40,7 +42,9 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "accelerators": [
             {"name": pool.accelerator.name, "count": pool.count,
              "price_per_hour": pool.price_per_hour,
-             "confidential": pool.accelerator.confidential} for pool in fleet.accelerators],
+             "confidential": pool.accelerator.confidential,
+             "attestation": pool.attestation and _listing(asdict(pool.attestation))}
+            for pool in fleet.accelerators],
         "models": [
             {"name": model.spec.name, "precisions": list(model.precisions),
              "max_context_tokens": model.spec.max_context_tokens, "config": model.config,
@@ -63,8 +67,15 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "engine": asdict(engine),
         "run": asdict(fleet.run),
         "gateway": gateway_section(fleet.gateway),
+        "attestation": rules_section(fleet.attestation),
+        "disclosure": None if fleet.disclosure == USUAL else asdict(fleet.disclosure),
     })
     return document
+
+
+def _listing(section: dict[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value
+            for key, value in section.items()}
 
 
 def _price(price: Price) -> dict[str, float]:
@@ -138,7 +149,8 @@ def _group(group: ReplicaGroup, engine: EngineOptions, count: str, classes: str)
         "parallelism": asdict(group.parallelism), "precision": group.precision,
         "kv_precision": group.kv_precision, classes: _listed(group.service_classes),
         "step_time": group.step_time, "endpoints": list(group.endpoints) or None,
-        **({"engine": group.engine, "served_as": group.served_as} if count == "count" else {}),
+        **({"engine": group.engine, "served_as": group.served_as,
+            "attestation": evidence_section(group.attestation)} if count == "count" else {}),
         "schedule": None if group.schedule is None else _schedule(group.schedule, engine)}
 
 

@@ -90,6 +90,7 @@ def read_ask(content: bytes, headers: Mapping[str, str], offer: Offer,
         raise GatewayError(400, f"stream: expected true or false, found {shown(stream)}",
                            "invalid_value", "stream")
     options = body.get("stream_options")
+    service_class = _service_class(wishes, offer, tenant)
     asked, prompts = _limit(body), _num_prompts(body)
     answers = prompts * _answers_each(body)
     prompt_tokens = _prompt_tokens(body)
@@ -97,13 +98,13 @@ def read_ask(content: bytes, headers: Mapping[str, str], offer: Offer,
     expected = min(asked, context) if asked is not None else \
         max(1, min(context - prompt_tokens, _DEFAULT_MAX_TOKENS))
     return Ask(
-        body, models, _service_class(wishes, offer, tenant), stream,
+        body, models, service_class, stream,
         isinstance(options, dict) and bool(options.get("include_usage")), prompt_tokens, expected,
         answers,
         # A token has at least one byte, and prompt and answer share the context.
         min(len(content) + _TEMPLATE_TOKENS, context * max(prompts, answers)),
         min(context if asked is None else asked, context) * answers,
-        _needs(wishes), wishes.get("session") or "", tenant.name)
+        _needs(wishes, service_class, tenant), wishes.get("session") or "", tenant.name)
 
 
 def _models(name: object, offer: Offer,
@@ -163,9 +164,11 @@ def _narrowed(service_class: ServiceClass, deadline_s: float) -> ServiceClass:
     return replace(service_class, slo=replace(slo, e2e_s=e2e_s, ttft_s=ttft_s))
 
 
-def _needs(wishes: Found) -> Needs:
+def _needs(wishes: Found, service_class: ServiceClass, tenant: Tenant) -> Needs:
     min_quality, max_cost = wishes.get("min_quality"), wishes.get("max_cost")
-    confidential = wishes.get("confidential")
+    # A request may ask for more than its class and its tenant demand, not for less.
+    confidential = (wishes.get("confidential") or service_class.confidential
+                    or tenant.confidential)
     if min_quality is None and max_cost is None and not confidential:
         return NO_NEEDS
     return Needs(min_quality, max_cost, bool(confidential))

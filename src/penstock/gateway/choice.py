@@ -1,12 +1,14 @@
 """Which engine gets a request: the fleet's own routing policy over what is known of each."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
+from penstock.core.attestation import barrier
 from penstock.core.decision import ACCEPT, Admit, Prospect, Reject, Relax, Route
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
@@ -27,7 +29,7 @@ class Decision:
     models may be served), ``rejected`` by URL those that could not take it with the reason;
     ``prospects`` are what a policy that judges expected of each; ``admit`` says whether the request
     was let in as it was. ``attempts`` names every engine that was tried, in order, with how that
-    ended.
+    ended. A ``confidential`` one is for its tenant alone.
     """
 
     decision_id: str
@@ -37,6 +39,7 @@ class Decision:
     prompt_tokens: int
     max_tokens: int
     tenant: str = ANYBODY.name
+    confidential: bool = False
     candidates: tuple[tuple[str, ReplicaSnapshot], ...] = ()
     rejected: dict[str, str] = field(default_factory=dict)
     terms: dict[str, float] = field(default_factory=dict)
@@ -76,10 +79,13 @@ class _Waiting:
 
 
 class Chooser:
-    """Chooses among engines and remembers each tenant's last decisions."""
+    """Chooses among engines and remembers each tenant's last decisions. ``wall_s`` tells the time
+    by which attestations expire."""
 
-    def __init__(self, engines: Sequence[EngineState], router: Router) -> None:
+    def __init__(self, engines: Sequence[EngineState], router: Router,
+                 wall_s: Callable[[], float] = time.time) -> None:
         self.engines = engines
+        self._wall_s = wall_s
         self._decisions: dict[str, Decision] = {}
         self._of_tenant: dict[str, deque[str]] = {}
         self._batch: list[_Waiting] = []
@@ -98,7 +104,8 @@ class Chooser:
     def open(self, decision_id: str, ask: Ask, now_s: float) -> Decision:
         """A new decision, which is remembered from now on."""
         decision = Decision(decision_id, now_s, ask.model, ask.service_class.name,
-                            ask.prompt_tokens, ask.max_tokens, ask.tenant)
+                            ask.prompt_tokens, ask.max_tokens, ask.tenant,
+                            ask.needs.confidential)
         self._decisions[decision_id] = decision
         # By tenant, so that a busy one does not push out another's.
         own = self._of_tenant.setdefault(ask.tenant, deque())
@@ -138,7 +145,8 @@ class Chooser:
               now_s: float) -> list[EngineState]:
         able: list[EngineState] = []
         for engine in self.engines:
-            reason = _unfit(engine, ask) or engine.unavailable(now_s)
+            reason = (_unfit(engine, ask) or self._untrusted(engine, ask)
+                      or engine.unavailable(now_s))
             if engine in tried:
                 reason = "was tried"
             url = engine.facts.url
@@ -150,11 +158,19 @@ class Chooser:
                 decision.rejected.setdefault(url, reason)
         if not able:  # an engine that does worse than its peers is better than none
             able = [engine for engine in self.engines if engine not in tried
-                    and _unfit(engine, ask) is None and engine.last_resort(now_s)]
+                    and _unfit(engine, ask) is None and self._untrusted(engine, ask) is None
+                    and engine.last_resort(now_s)]
         if not able:
             raise _nobody(decision, later=any(_unfit(engine, ask) is None
                                               for engine in self.engines))
         return able
+
+    def _untrusted(self, engine: EngineState, ask: Ask) -> str | None:
+        """Why a confidential request may not go to an engine, None if it may."""
+        if not ask.needs.confidential:
+            return None
+        found = barrier(engine.confidentiality, self._wall_s())
+        return None if found is None else str(found)
 
     def _snapshots(self, able: Sequence[EngineState], now_s: float) -> list[ReplicaSnapshot]:
         with_queue = self.router.looks_into_queues
@@ -221,8 +237,9 @@ def _unfit(engine: EngineState, ask: Ask) -> str | None:
         return f"serves {facts.model}"
     if facts.service_classes is not None and ask.service_class.name not in facts.service_classes:
         return f"does not serve class {ask.service_class.name}"
-    if ask.needs.confidential and not facts.confidential:
-        return "does not run in confidential mode"
+    if ask.needs.confidential and not (facts.confidential and facts.evidence):
+        # Nothing that may change with time: it will never be attested.
+        return str(barrier(engine.confidentiality, 0.0))
     if ask.prompt_tokens + 1 > facts.kv_total_tokens:
         return "the prompt is longer than its KV cache"
     return None

@@ -46,6 +46,8 @@ class Engines(Sequence[EngineState]):
             if state is None:
                 state = EngineState(one)
                 added.append(one.url)
+            if state.facts.evidence != one.evidence:  # what was shown elsewhere shows nothing here
+                state.doubted("its evidence was not looked at yet", revoked=True)
             state.facts = one
             states.append(state)
         for gone in left.values():

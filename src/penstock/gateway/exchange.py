@@ -1,6 +1,8 @@
 """One accepted request on its way, and how it may go wrong."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -39,7 +41,8 @@ class ClientLeftError(Exception):
 class Exchange:
     """One accepted request on its way: what is asked, by whom, why it goes where, what came.
 
-    ``request`` is what routers see of it, ``engine`` who was asked last.
+    ``request`` is what routers see of it, ``engine`` who was asked last. ``more`` takes the place
+    of what the body says.
     """
 
     http: web.Request
@@ -57,6 +60,7 @@ class Exchange:
     asked_s: float = 0.0
     retry_after: str | None = None
     unsupported: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     def afresh(self) -> None:
         """Forgets what passed: nobody has seen it."""

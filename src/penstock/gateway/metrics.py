@@ -1,12 +1,15 @@
 """What Prometheus may read of the gateway."""
 
-from collections.abc import Iterable
+from collections import Counter as Counts
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.registry import Collector
 
+from penstock.core.attestation import barrier
 from penstock.engine.live.state import EngineState
+from penstock.gateway.confidential import ConfidentialCounts, discreet
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 OUTCOMES = ("finished", "refused", "failed", "broken", "cancelled", "shed")
@@ -30,7 +33,8 @@ class ClassMetrics:
 class GatewayMetrics:
     """Counters with a registry of their own, so that two gateways in one process do not mix."""
 
-    def __init__(self) -> None:
+    def __init__(self, confidential: ConfidentialCounts) -> None:
+        self._confidential = confidential
         self._registry = CollectorRegistry()
         names = ("model_name", "service_class")
         self._classes: dict[tuple[str, str], ClassMetrics] = {}
@@ -52,6 +56,9 @@ class GatewayMetrics:
                                ("url",), registry=self._registry)
         self.waiting = Gauge("penstock:num_requests_waiting", "Requests that wait for a place",
                              registry=self._registry)
+        self.attested = Gauge("penstock:engine_attested", "1 where an engine may get confidential "
+                              "requests", ("url",), registry=self._registry)
+        self._registry.register(confidential)
         self.available = Gauge("penstock:engine_available", "1 where an engine may get requests",
                                ("url",), registry=self._registry)
 
@@ -66,14 +73,24 @@ class GatewayMetrics:
                 self.met.labels(*labels), self.ttft.labels(*labels), self.e2e.labels(*labels))
         return found
 
-    def show(self, engines: Iterable[EngineState], now_s: float) -> None:
+    def show(self, engines: Sequence[EngineState], num_waiting: int, now_s: float,
+             wall_s: float) -> None:
         """The engines as they are now, and none that has gone. At one URL several models may be
-        served."""
+        served. Counts that may be of confidential requests are padded."""
+        pad = self._confidential.disclosure.count
         self.in_flight.clear()
         self.available.clear()
+        self.attested.clear()
+        self.waiting.set(pad(num_waiting) if discreet(engines) else num_waiting)
+        in_flight: Counts[str] = Counts()
         for engine in engines:
-            url = engine.facts.url
-            self.in_flight.labels(url).inc(len(engine.in_flight))
+            in_flight[engine.facts.url] += len(engine.in_flight)
+        for engine in engines:
+            url, number = engine.facts.url, in_flight[engine.facts.url]
+            if engine.facts.confidential:
+                number = pad(number)
+                self.attested.labels(url).set(barrier(engine.confidentiality, wall_s) is None)
+            self.in_flight.labels(url).set(number)
             if engine.unavailable(now_s) is None:
                 self.available.labels(url).set(1.0)
             else:

@@ -18,6 +18,7 @@ from penstock.engine.live.ollama_ask import UnsupportedError
 from penstock.engine.live.state import EngineState, InFlight
 from penstock.gateway.answers import DECISION_HEADER, Answers
 from penstock.gateway.choice import Chooser
+from penstock.gateway.confidential import ConfidentialCounts
 from penstock.gateway.decision_log import DecisionLog
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.exchange import (
@@ -32,9 +33,9 @@ from penstock.gateway.exchange import (
 from penstock.gateway.metrics import GatewayMetrics
 from penstock.gateway.outlook import Outlook
 from penstock.gateway.relay import Passed
-from penstock.gateway.tally import End, Pace, Tally
+from penstock.gateway.tally import End, Pace, Tally, judged
 from penstock.gateway.tenants.lease import Lease, sensible
-from penstock.gateway.traces import Tracing
+from penstock.gateway.traces import NO_TRACING, Tracing
 from penstock.gateway.turns import TurnedAwayError, Turns
 from penstock.gateway.waiting import WaitingRoom
 
@@ -62,8 +63,10 @@ class Proxy:
     def __init__(self, chooser: Chooser, outlook: Outlook, session: aiohttp.ClientSession,
                  metrics: GatewayMetrics, tally: Tally, tracing: Tracing, limits: Limits,
                  clock: Callable[[], float], time_of_day: Callable[[], float],
-                 log: DecisionLog | None = None, turns: Turns | None = None) -> None:
+                 confidential: ConfidentialCounts, log: DecisionLog | None = None,
+                 turns: Turns | None = None) -> None:
         self._chooser = chooser
+        self._confidential = confidential
         self._turns = turns
         self._outlook = outlook
         self._session = session
@@ -84,10 +87,12 @@ class Proxy:
     async def answer(self, http: web.Request, path: str, lease: Lease) -> web.StreamResponse:
         """The engine's answer for the client. Raises GatewayError. The lease is settled then."""
         begun_s = self._clock()
+        # A trace says when, how long, by which model: nothing of it leaves where that is secret.
+        tracing = NO_TRACING if lease.ask.needs.confidential else self._tracing
         exchange = Exchange(http, path, lease, lease.ask,
                             self._chooser.open(lease.decision_id, lease.ask, begun_s),
                             next(self._numbers), begun_s, Passed(),
-                            Pace(lease.ask.service_class.slo, begun_s), self._tracing.begin(
+                            Pace(lease.ask.service_class.slo, begun_s), tracing.begin(
                                 http.headers, lease.decision_id, {
                                     "url.path": path, "penstock.tenant": lease.ask.tenant,
                                     "penstock.service_class": lease.ask.service_class.name,
@@ -144,7 +149,7 @@ class Proxy:
         """An answer of an engine that takes turns, once it is this request's."""
         turn = await turns.enter(request, exchange.ask)
         while True:
-            response = None
+            exchange.more, response = turn.more, None
             try:
                 response = await self._attempt(exchange, request, turn.engine)
                 if exchange.unsupported is not None:
@@ -184,7 +189,8 @@ class Proxy:
                 exchange.unsupported = str(error)
             attempt["outcome"], failed = str(error), True
             exchange.afresh()
-            self._metrics.retries.labels(url).inc()
+            if not exchange.ask.needs.confidential:
+                self._metrics.retries.labels(url).inc()
             return None
         except (asyncio.CancelledError, ClientLeftError):
             attempt["outcome"] = "the client left"
@@ -213,9 +219,10 @@ class Proxy:
     async def _asked(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
                      trace_headers: Mapping[str, str]) -> web.StreamResponse:
         ask, facts, dialect = exchange.ask, engine.facts, dialect_of(engine.kind)
-        question = Question(exchange.path, _within_budget(exchange), facts.served_as or facts.model,
-                            ask.service_class, ask.stream, exchange.decision.decision_id,
-                            ask.prompt_tokens, int(self._time_of_day()))
+        question = Question(exchange.path, {**_within_budget(exchange), **exchange.more},
+                            facts.served_as or facts.model, ask.service_class, ask.stream,
+                            exchange.decision.decision_id, ask.prompt_tokens,
+                            int(self._time_of_day()))
         path, body = dialect.call(question)
         headers = {"Content-Type": "application/json",
                    "X-Request-Id": exchange.decision.decision_id, **trace_headers}
@@ -261,6 +268,14 @@ class Proxy:
             "outcome": outcome, "e2e_s": now_s - exchange.begun_s,
             "finish_reason": passed.finish_reason, "ttft_s": ttft_s,
             "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
+        end = End(ask.service_class, outcome, output_tokens, passed.num_tokens,
+                  exchange.pace.num_late, ttft_s, now_s - exchange.begun_s)
+        if ask.needs.confidential:
+            is_met = exchange.decision.outcome["met_targets"] = judged(end)
+            model = None if exchange.engine is None else exchange.engine.facts.model
+            self._confidential.add(ask.service_class.name, outcome, model, is_met=is_met)
+            self._learn(exchange, outcome, output_tokens, ttft_s, now_s)
+            return
         metrics = self._metrics.of(ask.model or "", ask.service_class.name)
         metrics.outcomes[outcome].inc()
         metrics.output_tokens.inc(output_tokens)
@@ -269,9 +284,7 @@ class Proxy:
             metrics.ttft.observe(ttft_s)
         if outcome == "finished":
             metrics.e2e.observe(now_s - exchange.begun_s)
-        is_met = self.tally.add(End(
-            ask.service_class, outcome, output_tokens, passed.num_tokens, exchange.pace.num_late,
-            ttft_s, now_s - exchange.begun_s), now_s)
+        is_met = self.tally.add(end, now_s)
         exchange.decision.outcome["met_targets"] = is_met
         exchange.trace.ended(outcome, {
             "penstock.ttft_s": ttft_s, "penstock.met_targets": is_met,

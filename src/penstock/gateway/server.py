@@ -17,13 +17,15 @@ from aiohttp import web
 
 from penstock.core.errors import InputError, nearest
 from penstock.engine.http import errors_told, json_response, listening
+from penstock.engine.live.evidence import EvidenceWatcher, check_rules
 from penstock.engine.live.of_fleet import facts_of
-from penstock.engine.live.residency.make import driver_of
+from penstock.engine.live.residency.make import Surroundings, driver_of
 from penstock.engine.live.watch import Watcher
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
 from penstock.gateway.ask import Offer
 from penstock.gateway.choice import Chooser
+from penstock.gateway.confidential import ConfidentialCounts, discreet
 from penstock.gateway.decision_log import DecisionLog
 from penstock.gateway.engines import Engines, keep
 from penstock.gateway.errors import GatewayError
@@ -39,11 +41,11 @@ from penstock.gateway.tenants.front import Front, House, is_loopback
 from penstock.gateway.tenants.metrics import TenantMetrics
 from penstock.gateway.tenants.opening import front_desk
 from penstock.gateway.tenants.report import spending_document
-from penstock.gateway.traces import NoTracing, Tracing
+from penstock.gateway.traces import NO_TRACING, Tracing
 from penstock.gateway.turns import Turns
+from penstock.gateway.turns_metrics import TurnsMetrics
 from penstock.policy.route.protocol import Router
 
-NO_TRACING = NoTracing()
 _GOODBYE_S = 60.0  # for answers that are under way
 _AFTER_A_BUG_S = 1.0
 _NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")  # of what goes to engines
@@ -63,7 +65,7 @@ def house_of(fleet: Fleet, limits: Limits) -> House:
     """Who may ask a fleet for what, as its file says."""
     return House(offer_of(fleet), fleet.gateway,
                  {m.spec.name: m.price for m in fleet.models if m.price is not None},
-                 limits.max_in_flight + limits.max_queue)
+                 limits.max_in_flight + limits.max_queue, fleet.disclosure)
 
 
 def outlook_of(fleet: Fleet) -> Outlook:
@@ -98,17 +100,22 @@ class Gateway:
                  on_bug: Callable[[str], None], log: DecisionLog | None = None,
                  turns: Turns | None = None) -> None:
         self._routed = _routed(fleet)
-        self._residency = fleet.residency
+        self._residency = (fleet.residency, fleet.residency and fleet.attestation)
         self._turns = turns
         self._front = front
         self.engines = Engines(facts_of(fleet))
+        self.evidence = EvidenceWatcher(self.engines, fleet.attestation, session, time.time,
+                                        time.monotonic, on_bug)
         self._limits = limits
-        self._metrics = GatewayMetrics()
+        self._confidential = ConfidentialCounts(fleet.disclosure)
+        self._metrics = GatewayMetrics(self._confidential)
         self._metrics.add(TenantMetrics(front))
+        if turns is not None:
+            self._metrics.add(TurnsMetrics(turns, self._confidential))
         self._tally = Tally(front.offer.classes.values())
         self._chooser = Chooser(self.engines, router)
         self._proxy = Proxy(self._chooser, outlook, session, self._metrics, self._tally, tracing,
-                            limits, time.monotonic, time.time, log, turns)
+                            limits, time.monotonic, time.time, self._confidential, log, turns)
         self._on_bug = on_bug
         self._page = status_page()
         self._started = int(time.time())
@@ -137,10 +144,14 @@ class Gateway:
         facts = facts_of(fleet)
         if not facts and self._turns is None:
             raise InputError("replicas: none has endpoints any more")
-        if fleet.residency != self._residency:
-            raise InputError("residency: is different; that takes a restart of the gateway")
+        if (fleet.residency, fleet.residency and fleet.attestation) != self._residency:
+            raise InputError("residency, or how its devices are attested, is different; that takes "
+                             "a restart of the gateway")
         house = house_of(fleet, self._limits)
+        check_rules(fleet.attestation)
         self._front.adopt(house)
+        self.evidence.adopt(fleet.attestation)
+        self._confidential.disclosure = fleet.disclosure
         change = self.engines.adopt(facts)
         self._tally.adopt(house.offer.classes.values())
         if (routed := _routed(fleet)) != self._routed:  # otherwise it keeps what it has learnt
@@ -184,15 +195,15 @@ class Gateway:
     async def _text(self, http: web.Request) -> web.Response:
         self._front.administrator(http.headers, http.remote)
         now_s = time.monotonic()
-        self._metrics.waiting.set(self._proxy.room.num_waiting)
-        self._metrics.show(self.engines, now_s)
+        self._metrics.show(self.engines, self._proxy.room.num_waiting, now_s, time.time())
         return web.Response(body=self._metrics.text(), headers={
             "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _status(self, http: web.Request) -> web.Response:
         self._front.administrator(http.headers, http.remote)
-        return json_response(status_document(self.engines, self._proxy.room, self._tally,
-                                             self._front, self._turns, time.monotonic()))
+        return json_response(status_document(
+            self.engines, self._proxy.room, self._tally, self._confidential, self._front,
+            self._turns, time.monotonic(), time.time()))
 
     async def _show(self, _: web.Request) -> web.Response:
         """The status for people; the page holds nothing, it asks for what it shows."""
@@ -221,13 +232,16 @@ class Gateway:
                                "not_found", "url")
         for engine in found:
             engine.draining = drain
-        return json_response({"url": url, "draining": drain,
-                              "num_in_flight": sum(len(one.in_flight) for one in found)})
+        number = sum(len(one.in_flight) for one in found)
+        if discreet(found):
+            number = self._confidential.disclosure.count(number)
+        return json_response({"url": url, "draining": drain, "num_in_flight": number})
 
     async def _decision(self, http: web.Request) -> web.Response:
         own = self._front.own(http.headers, http.remote)
         found = self._chooser.find(http.match_info["id"])
-        if found is None or own not in (None, found.tenant):
+        if found is None or own not in (None, found.tenant) or (
+                found.confidential and own != found.tenant):
             raise GatewayError(404, "no such decision among the last ones", "not_found")
         return json_response(found.document(for_tenant=own is not None))
 
@@ -246,14 +260,17 @@ async def taking_turns(fleet: Fleet, session: aiohttp.ClientSession, folder: Pat
     if not fleet.residency:
         yield None
         return
-    loop = asyncio.get_running_loop()
-    drivers = [driver_of(pool, fleet.service_classes, session, folder, loop, note)
-               for pool in fleet.residency]
+    around = Surroundings(session, folder, asyncio.get_running_loop(), note)
+    drivers = [driver_of(fleet, pool, around) for pool in fleet.residency]
     try:
         for driver in drivers:
             await driver.recover()
-        async with _background([driver.watch for driver in drivers], note):
-            yield Turns(list(zip(fleet.residency, drivers, strict=True)))
+        turns = Turns(list(zip(fleet.residency, drivers, strict=True)), time.time)
+        evidence = EvidenceWatcher(list(turns.engines), fleet.attestation, session, time.time,
+                                   time.monotonic, note)
+        await evidence.look()
+        async with _background([evidence.run, *(driver.watch for driver in drivers)], note):
+            yield turns
     finally:
         await asyncio.gather(*(driver.close() for driver in drivers))
 
@@ -270,6 +287,7 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
     starts are in ``engines_folder``. Raises InputError where nobody can listen, or anybody could
     ask."""
     outlook = outlook_of(fleet)
+    check_rules(fleet.attestation)
     # Answers go on as they came: nothing is unpacked, no cookie is kept.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
                                      cookie_jar=aiohttp.DummyCookieJar(),
@@ -281,10 +299,11 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                           turns)
         engines = gateway.engines
         watcher = Watcher(engines, session, time.monotonic)
-        await watcher.look()
+        await asyncio.gather(watcher.look(), gateway.evidence.look())
         if prices is not None:
             prices.state_of = front.budget_state
-        work: list[Work] = [watcher.run, partial(keep, engines, time.monotonic, on_bug)]
+        work: list[Work] = [watcher.run, gateway.evidence.run,
+                            partial(keep, engines, time.monotonic, on_bug)]
         if reload is not None:
             work.append(FleetWatch(reload, gateway.adopt, on_bug).run)
         with closing(outlook):
@@ -317,7 +336,7 @@ async def _background(work: Iterable[Work], on_bug: Callable[[str], None]) -> As
 
 def _routed(fleet: Fleet) -> Fleet:
     """What of a fleet its router goes by."""
-    return replace(fleet, gateway=NO_GATEWAY_OPTIONS)
+    return replace(fleet, gateway=NO_GATEWAY_OPTIONS, attestation=None)
 
 
 def _check_door(front: Front, host: str, access: Access, note: Callable[[str], None]) -> None:

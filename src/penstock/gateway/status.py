@@ -1,9 +1,13 @@
 """What the gateway does now, as plain data: engines, waiting requests, classes, spending."""
 
+from math import ceil
 from typing import Any
 
+from penstock.core.attestation import barrier
+from penstock.core.disclosure import Disclosure
 from penstock.core.money import to_money
 from penstock.engine.live.state import NEVER_S, EngineState
+from penstock.gateway.confidential import ConfidentialCounts, discreet
 from penstock.gateway.engines import Engines
 from penstock.gateway.tally import Tally
 from penstock.gateway.tenants.desk import Spending
@@ -12,25 +16,38 @@ from penstock.gateway.turns import Turns
 from penstock.gateway.waiting import WaitingRoom
 
 
-def status_document(engines: Engines, room: WaitingRoom, tally: Tally, front: Front,
-                    turns: Turns | None, now_s: float) -> dict[str, Any]:
-    """The document of /v1/penstock/status."""
-    pools = {} if turns is None else {"pools": turns.document()}
-    return {**pools, "engines": [_engine(one, now_s) for one in engines],
-            "num_in_flight": room.num_in_flight, "num_waiting": room.num_waiting,
-            **tally.document(now_s), "tenants": [_spending(one) for one in front.spending()]}
+def status_document(engines: Engines, room: WaitingRoom, tally: Tally,
+                    confidential: ConfidentialCounts, front: Front, turns: Turns | None,
+                    now_s: float, wall_s: float) -> dict[str, Any]:
+    """The document of /v1/penstock/status. Counts that may be of confidential requests are padded,
+    and those requests are in no figure but the section ``confidential``."""
+    pad = confidential.disclosure.count if discreet(engines) else int
+    pools = {} if turns is None else {"pools": turns.document(confidential.disclosure)}
+    return {**pools,
+            "engines": [_engine(one, confidential.disclosure, now_s, wall_s) for one in engines],
+            "num_in_flight": pad(room.num_in_flight), "num_waiting": pad(room.num_waiting),
+            **tally.document(now_s), "confidential": confidential.document(),
+            "tenants": [_spending(one) for one in front.shown_spending()]}
 
 
-def _engine(engine: EngineState, now_s: float) -> dict[str, Any]:
+def _engine(engine: EngineState, disclosure: Disclosure, now_s: float,
+            wall_s: float) -> dict[str, Any]:
     seen = engine.snapshot(now_s)
+    figures = {"num_in_flight": len(engine.in_flight), "num_running": seen.num_running,
+               "num_waiting": seen.num_waiting, "num_served": engine.num_served,
+               "num_failed": engine.num_failed,
+               "pending_output_tokens": seen.pending_output_tokens}
+    kv_used_share = seen.kv_used_tokens / seen.kv_total_tokens
+    found = barrier(engine.confidentiality, wall_s)
+    if engine.facts.confidential:
+        figures = {name: disclosure.count(number) for name, number in figures.items()}
+        kv_used_share = ceil(kv_used_share * 20) / 20
     return {"url": engine.facts.url, "model": engine.facts.model, "kind": engine.kind,
             "unavailable": engine.unavailable(now_s), "draining": engine.draining,
             "seen_s_ago": None if engine.observed_at_s == NEVER_S
             else now_s - engine.observed_at_s,
-            "num_in_flight": len(engine.in_flight), "num_running": seen.num_running,
-            "num_waiting": seen.num_waiting, "kv_used_share": seen.kv_used_tokens
-            / seen.kv_total_tokens, "pending_output_tokens": seen.pending_output_tokens,
-            "num_served": engine.num_served, "num_failed": engine.num_failed,
+            **figures, "kv_used_share": kv_used_share,
+            "confidential": None if found is None else str(found),
             "speed_share": seen.speed / engine.facts.speed}
 
 

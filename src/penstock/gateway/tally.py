@@ -74,10 +74,9 @@ class Tally:
         tick = self._tick(now_s)
         tick.num_ended += 1
         tick.output_tokens += end.output_tokens
-        if end.outcome not in _JUDGED:
+        is_met = judged(end)
+        if is_met is None:
             return None
-        is_met = end.outcome == "finished" and met(end.service_class.slo, end.num_tokens,
-                                                   end.num_late, end.ttft_s, end.e2e_s)
         one.num_judged += 1
         one.num_met += is_met
         one.recent_met.append(is_met)
@@ -131,6 +130,14 @@ class Pace:
                 num_due = min(after, math.ceil(passed_s / pace_s))
                 self.num_late += max(0, num_due - before)
         self._last_s = now_s
+
+
+def judged(end: End) -> bool | None:
+    """Whether a request met its targets, None where nothing can be said."""
+    if end.outcome not in _JUDGED:
+        return None
+    return end.outcome == "finished" and met(end.service_class.slo, end.num_tokens, end.num_late,
+                                             end.ttft_s, end.e2e_s)
 
 
 def met(slo: Slo, num_tokens: int, num_late: int, ttft_s: float | None, e2e_s: float) -> bool:

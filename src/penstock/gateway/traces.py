@@ -74,6 +74,7 @@ class NoTracing:
 
 
 _NOTHING = PassingTrace({})
+NO_TRACING = NoTracing()
 
 
 class SpanTrace:

@@ -1,14 +1,16 @@
 """Models that take turns on devices: which pool a request goes to, and its turn there."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
 from math import ceil
 from typing import Any, Literal
 
+from penstock.core.attestation import barrier, refusal
+from penstock.core.disclosure import Disclosure
 from penstock.core.request import Request
 from penstock.engine.live.residency.driver import ResidencyDriver
 from penstock.engine.live.residency.turns import RefusedError, Ticket
-from penstock.engine.live.state import EngineFacts, EngineState
+from penstock.engine.live.state import EngineFacts, EngineState, EvidencePlace
 from penstock.engine.residency import deadline_after_s
 from penstock.fleet.values_residency import DevicePool
 from penstock.gateway.ask import Ask
@@ -35,6 +37,12 @@ class Turn:
     place: "_Place"
     engine: EngineState
 
+    @property
+    def more(self) -> dict[str, Any]:
+        """What the engine must be told with every request: when a model leaves the device is not
+        for clients to say."""
+        return {"keep_alive": -1} if self.engine.kind == "ollama" else {}
+
 
 @dataclass(frozen=True, slots=True)
 class _Place:
@@ -57,8 +65,10 @@ class _Place:
 class Turns:
     """The pools of a fleet with their drivers."""
 
-    def __init__(self, pools: Sequence[tuple[DevicePool, ResidencyDriver]]) -> None:
+    def __init__(self, pools: Sequence[tuple[DevicePool, ResidencyDriver]],
+                 wall_s: Callable[[], float]) -> None:
         self.pools = pools
+        self._wall_s = wall_s
         numbers = iter(range(_FIRST_ID, 0))
         self._places = [
             _Place(pool, driver, index, tuple(EngineState(_facts(pool, index, next(numbers)))
@@ -83,7 +93,7 @@ class Turns:
     async def enter(self, request: Request, ask: Ask) -> Turn:
         """Waits for a turn: of several models that may answer, for one that is there and that few
         wait for. Raises TurnedAwayError."""
-        place = min(self._fitting(ask), key=lambda one: (
+        place = min(self._trusted(ask), key=lambda one: (
             one.driver.refusal(one.model) is not None, not one.is_resident,
             one.driver.num_waiting(one.model)))
         try:
@@ -107,24 +117,46 @@ class Turns:
 
     def _fitting(self, ask: Ask) -> Iterator[_Place]:
         for place in self._places:
-            if (ask.models is None or place.name in ask.models) and (
-                    place.pool.accelerator.confidential or not ask.needs.confidential):
+            if ask.models is None or place.name in ask.models:
                 yield place
 
-    def document(self) -> list[dict[str, Any]]:
-        """The pools as they are now, as plain data."""
+    def _trusted(self, ask: Ask) -> list[_Place]:
+        """Who may answer. Raises GatewayError with the reason where a confidential request has no
+        attested device to go to."""
+        found = list(self._fitting(ask))
+        if not ask.needs.confidential:
+            return found
+        why = [barrier(place.engines[0].confidentiality, self._wall_s()) for place in found]
+        if trusted := [place for place, one in zip(found, why, strict=True) if one is None]:
+            return trusted
+        reason = refusal(one for one in why if one is not None)
+        if any(place.pool.attestation is not None for place in found):
+            raise GatewayError(503, reason, "no_engine", headers={"Retry-After": "1"})
+        raise GatewayError(400, reason, "needs_unmet")
+
+    def told(self, disclosure: Disclosure) -> list[tuple[DevicePool, ResidencyDriver]]:
+        """Pools of which everything may be told. Where a pool may hold confidential requests, which
+        model is loaded, and how often, tells what they are about."""
+        return [(pool, driver) for pool, driver in self.pools
+                if pool.attestation is None or disclosure.allow_model_counts]
+
+    def document(self, disclosure: Disclosure) -> list[dict[str, Any]]:
+        """The pools as they are now, as plain data; padded totals of those that may not be told."""
+        told = [pool for pool, _ in self.told(disclosure)]
         return [{"pool": pool.name, "policy": pool.policy,
                  "devices": [_device(pool, driver, index) for index in range(pool.count)],
                  "models": [_model(pool, driver, index) for index in range(len(pool.models))]}
+                if pool in told else _totals(pool, driver, disclosure)
                 for pool, driver in self.pools]
 
 
 def _facts(pool: DevicePool, index: int, number: int) -> EngineFacts:
     model = pool.models[index]
-    engine = model.engine
+    engine, shown = model.engine, pool.attestation
     return EngineFacts(number, "", model.spec.name, None, model.spec.max_context_tokens, 1.0,
                        "auto" if engine is None else _KINDS.get(engine.kind, engine.kind),
-                       None if engine is None else engine.served_as, pool.accelerator.confidential)
+                       None if engine is None else engine.served_as, pool.accelerator.confidential,
+                       None if shown is None else EvidencePlace(*astuple(shown)))
 
 
 def _turn(ticket: Ticket, place: _Place) -> Turn:
@@ -132,6 +164,15 @@ def _turn(ticket: Ticket, place: _Place) -> Turn:
     if engine.facts.url != ticket.url:  # a process has another port each time
         engine.facts = replace(engine.facts, url=ticket.url)
     return Turn(ticket, place, engine)
+
+
+def _totals(pool: DevicePool, driver: ResidencyDriver, disclosure: Disclosure) -> dict[str, Any]:
+    counts = driver.counts
+    return {"pool": pool.name, "policy": pool.policy, "num_devices": pool.count,
+            "num_models": len(pool.models),
+            "num_waiting": disclosure.count(sum(map(driver.num_waiting, range(len(pool.models))))),
+            "num_started": disclosure.count(sum(counts.started.values())),
+            "num_refused": disclosure.count(sum(counts.refused.values()))}
 
 
 def _device(pool: DevicePool, driver: ResidencyDriver, index: int) -> dict[str, Any]:

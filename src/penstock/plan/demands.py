@@ -22,7 +22,8 @@ class Demand:
 
     ``workloads`` holds them once per seed that brings any, with their own arrival times;
     ``classes`` are those with traffic. ``exclusive`` says that the replicas take only these
-    classes, ``lasting`` that the traffic states its rate and so is meant to go on.
+    classes, ``lasting`` that the traffic states its rate and so is meant to go on. Every request of
+    the ``confidential_tenants`` is confidential.
     """
 
     name: str
@@ -31,6 +32,15 @@ class Demand:
     exclusive: bool
     workloads: tuple[Workload, ...]
     lasting: bool = True
+    confidential_tenants: frozenset[str] = frozenset()
+
+    @property
+    def confidential(self) -> bool:
+        """Whether any request is confidential: then all replicas, which share them, must be
+        attested."""
+        return any(c.confidential for c in self.classes) or any(
+            workload.tenants[index] in self.confidential_tenants for workload in self.workloads
+            for index in np.unique(workload.tenant_index))
 
     @property
     def sample(self) -> Workload:
@@ -75,12 +85,12 @@ def demands_of(fleet: Fleet, workloads: tuple[Workload, ...]) -> tuple[Demand, .
         lasting = all(spec.rate_per_s is not None for spec in fleet.traffic
                       if spec.model == model.spec.name)
         classes = _classes_with_traffic(fleet, of_model)
-        if fleet.plan.pooling == "model" or len(classes) == 1:
-            found.append(Demand(model.spec.name, model, classes, exclusive=False,
-                                workloads=of_model, lasting=lasting))
-            continue
         together = Demand(model.spec.name, model, classes, exclusive=False, workloads=of_model,
-                          lasting=lasting)
+                          lasting=lasting,
+                          confidential_tenants=fleet.gateway.confidential_tenants)
+        if fleet.plan.pooling == "model" or len(classes) == 1:
+            found.append(together)
+            continue
         found += [part_of(together, (service_class,)) for service_class in classes]
     return tuple(sorted(found, key=lambda demand: demand.name))
 
@@ -90,7 +100,8 @@ def part_of(demand: Demand, classes: tuple[ServiceClass, ...]) -> Demand:
     names = [c.name for c in classes]
     workloads = _with_requests(_of_classes(w, names) for w in demand.workloads)
     return Demand(f"{demand.model.spec.name}/{'+'.join(names)}", demand.model, classes,
-                  exclusive=True, workloads=workloads, lasting=demand.lasting)
+                  exclusive=True, workloads=workloads, lasting=demand.lasting,
+                  confidential_tenants=demand.confidential_tenants)
 
 
 def _with_requests(workloads: Iterable[Workload]) -> tuple[Workload, ...]:

@@ -93,7 +93,8 @@ def loosened(service_class: ServiceClass, factor: float) -> ServiceClass:
 
 def _alternative(fleet: Fleet, demand: Demand, label: str) -> Alternative:
     options, pools = [], []
-    variants, _ = variants_of(fleet, demand.model, demand.longest_tokens)
+    variants, _ = variants_of(fleet, demand.model, demand.longest_tokens,
+                              confidential=demand.confidential)
     for variant in variants:
         found = estimate(fleet, demand, variant)
         if isinstance(found, Candidate) and found.rate_per_s > 0.0:
@@ -116,7 +117,8 @@ def _with_cards(plan: FleetPlan) -> Iterator[tuple[str, Candidate]]:
         if choice.candidates:
             continue
         demand = choice.demand
-        variants, _ = variants_of(endless, demand.model, demand.longest_tokens)
+        variants, _ = variants_of(endless, demand.model, demand.longest_tokens,
+                                  confidential=demand.confidential)
         able = [found for variant in variants
                 if isinstance(found := estimate(endless, demand, variant), Candidate)]
         if able:

@@ -116,7 +116,8 @@ def _choices(fleet: Fleet, demand: Demand) -> list[tuple[Choice, list[Dropped]]]
 def _choice(fleet: Fleet, demand: Demand) -> tuple[Choice, list[Dropped]]:
     groups_now = current_groups(fleet, demand)
     running = {variant_name(group) for group in groups_now}
-    variants, impossible = variants_of(fleet, demand.model, demand.longest_tokens, groups_now)
+    variants, impossible = variants_of(fleet, demand.model, demand.longest_tokens, groups_now,
+                                       confidential=demand.confidential)
     if fleet.plan.keep_accelerators and running:
         kept = {group.accelerator.name for group in groups_now}
         impossible += [LeftOut(v.name, "keep_accelerators is set")

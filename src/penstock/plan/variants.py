@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from penstock.core.attestation import barrier
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import AcceleratorPool, Fleet, ModelChoice, ReplicaGroup
+from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE
 from penstock.policy.schedule.options import SchedulerOptions
 
 
@@ -31,31 +33,42 @@ class LeftOut:
 
 
 def variants_of(fleet: Fleet, model: ModelChoice, longest_tokens: int,
-                running: Iterable[ReplicaGroup] = ()) -> tuple[list[Variant], list[LeftOut]]:
+                running: Iterable[ReplicaGroup] = (), *, confidential: bool = False
+                ) -> tuple[list[Variant], list[LeftOut]]:
     """Accelerators times parallelism, precisions and step budgets, each where it is possible.
 
-    A variant must hold its weights and a request of ``longest_tokens``. Step times and schedules
-    that the fleet file states for a replica of the same kind are taken over. What is ``running``
-    is considered too, whatever the plan's options are.
+    A variant must hold its weights and a request of ``longest_tokens``, and be in confidential mode
+    where requests are ``confidential``; it is taken to be attested once it runs. Step times and
+    schedules that the fleet file states for a replica of the same kind are taken over. What is
+    ``running`` is considered too, whatever the plan's options are.
     """
     groups: dict[str, ReplicaGroup] = {}
     now = [replace(group, count=1, service_classes=None, endpoints=()) for group in running]
     for pool in fleet.accelerators:
         for group in (*_groups(fleet, pool, model),
                       *(g for g in now if g.accelerator.name == pool.accelerator.name)):
-            groups.setdefault(variant_name(group), group)
+            groups.setdefault(variant_name(group), _proposed(group))
     found: list[Variant] = []
     left_out: list[LeftOut] = []
     for name, group in groups.items():
         try:
-            found.append(_variant(fleet, name, group, longest_tokens))
+            found.append(_variant(fleet, name, group, longest_tokens, confidential=confidential))
         except InputError as error:
             left_out.append(LeftOut(name, str(error)))
     return found, left_out
 
 
-def _variant(fleet: Fleet, name: str, group: ReplicaGroup, longest_tokens: int) -> Variant:
+def _proposed(group: ReplicaGroup) -> ReplicaGroup:
+    """The group as a proposal has it, whatever attestation such replicas have now."""
+    return replace(group, attestation=ASSUMED if group.accelerator.confidential else NO_EVIDENCE)
+
+
+def _variant(fleet: Fleet, name: str, group: ReplicaGroup, longest_tokens: int, *,
+             confidential: bool) -> Variant:
     """The variant; raises InputError with the reason why it is none."""
+    found = barrier(group.confidentiality, 0.0) if confidential else None
+    if found is not None:
+        raise InputError(f"{found}, and some of the requests are confidential")
     pool = fleet.pool(group.accelerator.name)
     cards, spread = group.num_accelerators, group.parallelism
     for what, value, most, why in (

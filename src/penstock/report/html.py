@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
-from penstock.report import plan_sections, sections, wording
+from penstock.report import confidential, plan_sections, sections, wording
 from penstock.report.files import write_bytes
 from penstock.report.frame import Page, Parts, framed, page_title, stamp
 from penstock.report.load_view import load_section
@@ -47,6 +47,8 @@ def _body(summary: Mapping[str, Any], figures: Mapping[str, Any], series: RunSer
     parts = [sections.hero(summary), _classes(summary), _distributions(summary)]
     if summary.get("residency"):
         parts.append(turns_section(summary))
+    if summary.get("confidential"):
+        parts.append(_confidential(summary["confidential"]))
     if summary.get("load"):
         parts.append(load_section(summary))
     if summary.get("plan"):
@@ -74,6 +76,12 @@ def _classes(summary: Mapping[str, Any]) -> str:
         "Service classes", "A class meets its objective when its attainment reaches the stated "
         "percentile of the requests received.",
         sections.classes_table(summary), sections.latency_table(summary))
+
+
+def _confidential(section: Mapping[str, Any]) -> str:
+    cells = (tuple(map(escape, row)) for row in confidential.rows(section))
+    return sections.section(confidential.TITLE, confidential.note(section),
+                            sections.table(confidential.HEAD, cells))
 
 
 def _distributions(summary: Mapping[str, Any]) -> str:

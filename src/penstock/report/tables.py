@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from penstock.report import wording
+from penstock.report import confidential, wording
 from penstock.report.cells import Line, footnote, marked, verdict_cell
 from penstock.report.fitting import Column, FittingTable
 from penstock.report.load_view import load_tables
@@ -28,6 +28,10 @@ def run_tables(summary: Mapping[str, Any]) -> "list[RenderableType]":
         tables.append(cost_table(summary))
     if summary.get("residency"):
         tables += turns_tables(summary)
+    if summary.get("confidential"):
+        tables += [plain_table(confidential.TITLE, confidential.HEAD,
+                               confidential.rows(summary["confidential"])),
+                   footnote(confidential.note(summary["confidential"]))]
     if summary.get("load"):
         tables += load_tables(summary)
     if summary.get("plan"):

@@ -1,20 +1,22 @@
 """A workload as the requests that a live system would see."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import chain, pairwise, repeat
 
 from penstock.core.errors import InputError, nearest
-from penstock.core.request import AUTO, NO_FORECASTS, NO_NEEDS, Request
+from penstock.core.request import AUTO, CONFIDENTIAL, NO_FORECASTS, NO_NEEDS, Needs, Request
 from penstock.core.slo import ServiceClass
 from penstock.workload.workload import Workload
 
 _BLOCK_ROWS = 1 << 14
 
 
-def requests(workload: Workload, classes: Mapping[str, ServiceClass]) -> Iterator[Request]:
+def requests(workload: Workload, classes: Mapping[str, ServiceClass],
+             confidential_tenants: Collection[str] = ()) -> Iterator[Request]:
     """The workload's requests in order of arrival, numbered from 0, made as they are asked for.
 
-    Raises InputError at once when ``classes`` lacks one of the workload's service classes.
+    They are confidential where their class or their tenant is. Raises InputError at once when
+    ``classes`` lacks one of the workload's service classes.
     """
     for name in workload.service_classes:
         if name not in classes:
@@ -22,10 +24,12 @@ def requests(workload: Workload, classes: Mapping[str, ServiceClass]) -> Iterato
                              f"{nearest(name, classes)}")
     by_index = [classes[name] for name in workload.service_classes]
     starts = range(0, len(workload), _BLOCK_ROWS)
-    return chain.from_iterable(_block(workload, by_index, start) for start in starts)
+    barred = [name in confidential_tenants for name in workload.tenants]
+    return chain.from_iterable(_block(workload, by_index, barred, start) for start in starts)
 
 
-def _block(workload: Workload, classes: list[ServiceClass], start: int) -> Iterator[Request]:
+def _block(workload: Workload, classes: list[ServiceClass], barred: list[bool],
+           start: int) -> Iterator[Request]:
     # Python numbers, in blocks: a numpy scalar per field would cost several times as much.
     rows = slice(start, min(start + _BLOCK_ROWS, len(workload)))
     models = ["" if name == AUTO else name for name in workload.models]
@@ -39,11 +43,20 @@ def _block(workload: Workload, classes: list[ServiceClass], start: int) -> Itera
         map(models.__getitem__, workload.model_index[rows].tolist()),
         map(workload.tenants.__getitem__, workload.tenant_index[rows].tolist()),
         _hashes(workload, rows),
-        repeat(workload.hash_block_tokens), repeat(NO_NEEDS),
+        repeat(workload.hash_block_tokens), _needs(workload, classes, barred, rows),
         repeat(NO_FORECASTS) if answers is None else answers.forecasts(rows), repeat(""),
         strict=False,
     )
     return map(Request._make, fields)
+
+
+def _needs(workload: Workload, classes: list[ServiceClass], barred: list[bool],
+           rows: slice) -> Iterator[Needs]:
+    if not any(barred) and not any(one.confidential for one in classes):
+        return repeat(NO_NEEDS)
+    return (CONFIDENTIAL if classes[c].confidential or barred[t] else NO_NEEDS
+            for c, t in zip(workload.class_index[rows].tolist(),
+                            workload.tenant_index[rows].tolist(), strict=True))
 
 
 def _hashes(workload: Workload, rows: slice) -> Iterator[tuple[int, ...]]:

@@ -104,7 +104,7 @@ replicas: [{schedule: sarathi}, {schedule: {name: sarathi, max_num_seqs: 512}}]
 
 def test_a_confidential_pool_marks_its_accelerator_and_its_replicas() -> None:
     fleet = parse_fleet(SMALL.replace("{name: a100-80gb}",
-                                      "{name: a100-80gb, confidential: true}"))
+                                      "{name: h100-80gb, confidential: true}"))
     assert fleet.accelerators[0].accelerator.confidential
     assert fleet.sizing.groups[0].accelerator.confidential
 

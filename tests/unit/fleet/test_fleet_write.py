@@ -20,11 +20,17 @@ from penstock.policy.schedule.options import SchedulerOptions
 EXAMPLES = sorted((Path(__file__).resolve().parents[3] / "examples").glob("*.yaml"))
 FULL = """\
 name: 1e6
-accelerators: [{name: a100-80gb, count: 8, price_per_hour: 0}, {name: l40s, confidential: true}]
+accelerators: [{name: a100-80gb, count: 8, price_per_hour: 0},
+               {name: h100-80gb, count: 4, confidential: true, attestation: {evidence: KEYS,
+                nonce: 5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b, devices: [A, B, C, D]}}]
+attestation: {verifier: nvidia, keys: KEYS, issuer: me, max_age_s: 60, renew_s: 6,
+              reference: {hwmodel: [GH100, GB100]}}
+disclosure: {allow_model_counts: true, least_count: 100}
 models: [{name: llama-3-8b, precisions: [int8, bf16], max_context_tokens: 9000,
           price: {input_per_million: 0.15, output_per_million: 0.1234567}}]
 service_classes:
-  - {name: "on", priority: 0, weight: 2.5, slo: {ttft_s: 1, itl_s: 0.1, itl: strict}}
+  - {name: "on", priority: 0, weight: 2.5, confidential: true,
+     slo: {ttft_s: 1, itl_s: 0.1, itl: strict}}
   - {name: "0x1F", slo: {e2e_s: 1e-5, percentile: 50}}
   - {name: "null"}
 traffic:
@@ -41,12 +47,14 @@ traffic:
     start_s: 2.5
     max_tokens: 100
 replicas:
-  - {accelerator: l40s, count: 2, kv_precision: fp8, service_classes: ["on"],
+  - {accelerator: h100-80gb, count: 2, kv_precision: fp8, service_classes: ["on"],
+     attestation: {evidence: ["http://127.0.0.1:1/a", "http://127.0.0.1:2/a"],
+                   devices: [[GPU-1], [GPU-2]], simulated: [{until_s: 5}, {from_s: 6}]},
      step_time: {kind: linear, factor: 2, coefficients: {base_s: 1e-3, prefill_token_s: 1e-5,
      decode_seq_s: 1e-5, work_s: 0, context_s: 1e-9}}}
   - {parallelism: {tensor: 2}, schedule: {name: orca, order: deadline}}
   - {step_time: roofline, precision: bf16, schedule: fcfs}
-variant: {accelerator: l40s, step_time: {name: vidur-a100-llama-3-8b}}
+variant: {accelerator: h100-80gb, step_time: {name: vidur-a100-llama-3-8b}}
 sizing: {max_replicas: 5}
 policies:
   schedule: {name: sarathi, chunk_tokens: 100, max_num_seqs: 512, bank_share: 0.5}
@@ -65,7 +73,7 @@ gateway:
        models: [llama-3-8b], service_classes: ["on"], requests_per_minute: 600,
        tokens_per_minute: 100000, max_in_flight: 3,
        budget: {amount: 12.5, per: day, when_ledger_fails: serve}}
-    - {name: guest}
+    - {name: guest, confidential: true}
 residency:
   - {name: gpu, accelerator: a100-80gb, count: 2, memory_gib: 70.5, max_residents: 3,
      batching: static, policy: sincere-best-batch, load_timeout_s: 90, load_attempts: 2,
@@ -77,8 +85,8 @@ residency:
   - {models: [{model: llama-3-8b, precision: int8, engine: {
         kind: process, command: [serve, "{port}"],
         environment: {CUDA_VISIBLE_DEVICES: "{device}"}}}],
-     accelerator: l40s}
-"""
+     accelerator: h100-80gb}
+""".replace("KEYS", __file__)  # any file that is there
 
 
 def test_every_key_survives_being_written_and_read() -> None:

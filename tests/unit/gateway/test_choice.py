@@ -10,6 +10,7 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
 import odd_engines as odd
+from penstock.core.disclosure import USUAL
 from penstock.core.slo import ServiceClass
 from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.engine.live.metrics_text import EngineLoad
@@ -18,6 +19,7 @@ from penstock.engine.live.state import EngineFacts, EngineState, InFlight
 from penstock.engine.parts import dispatch_of
 from penstock.gateway.ask import Offer, read_ask
 from penstock.gateway.choice import Chooser, Decision
+from penstock.gateway.confidential import ConfidentialCounts
 from penstock.gateway.engines import Engines
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.metrics import GatewayMetrics
@@ -41,7 +43,7 @@ def test_several_models_at_one_address_are_told_apart(order) -> None:
     engines = [EngineState(EngineFacts(number, A, model, None, 1000, 1.0)) for number, model in
                enumerate(("small", "large"))][::order]
     offer = Offer({"chat": ServiceClass("chat")}, {"small": 1000, "large": 1000})
-    chooser, metrics = Chooser(engines, LeastLoaded()), GatewayMetrics()
+    chooser, metrics = Chooser(engines, LeastLoaded()), GatewayMetrics(ConfidentialCounts(USUAL))
 
     def choose(**body):
         ask = read_ask(orjson.dumps({"prompt": "x", "max_tokens": 5, **body}), {}, offer)
@@ -57,16 +59,16 @@ def test_several_models_at_one_address_are_told_apart(order) -> None:
             return str(error)
 
     assert choose(model="small").endswith(f"{A} was never seen")
-    metrics.show(engines, 0.0)
+    metrics.show(engines, 0, 0.0, 0.0)
     assert b'engine_available{url="http://a"} 0.0' in metrics.text()
     for engine in engines:
         engine.observe(EngineLoad(), 0.0)
         engine.begin(7, InFlight(10))
     assert choose(model="large")[0] == "large"
     assert {seen["model"] for seen in choose(model="auto")[1]} == {"small", "large"}
-    metrics.show(engines, 0.0)
+    metrics.show(engines, 0, 0.0, 0.0)
     assert b'requests_in_flight{url="http://a"} 2.0' in metrics.text()
-    metrics.show([], 0.0)
+    metrics.show([], 0, 0.0, 0.0)
     assert b"http://a" not in metrics.text()
 
 

@@ -320,22 +320,3 @@ def test_an_engine_without_health_is_asked_for_its_models() -> None:
             await runner.cleanup()
 
     assert asyncio.run(run())
-
-
-def test_a_confidential_request_goes_nowhere_else_whatever_the_policy() -> None:
-    async def run():
-        async with cluster(1) as found:
-            outcomes = []
-            for mode in (False, True):
-                async with gateway([found.replicas[0].url], accelerators=[
-                        {"name": "a100-80gb", "count": 4, "confidential": mode}]) as (
-                            url, _), aiohttp.ClientSession(url) as session, session.post(
-                                "/v1/completions", headers={"X-Penstock-Confidential": "true"},
-                                json={"prompt": "x", "max_tokens": 2}) as answer:
-                    outcomes.append((answer.status, await answer.text()))
-            return outcomes
-
-    (status, text), (other, _) = asyncio.run(run())
-    assert (status, other) == (400, 200), "coming back is no use"
-    assert "does not run in confidential mode" in text
-    assert '"needs_unmet"' in text

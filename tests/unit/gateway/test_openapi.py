@@ -33,7 +33,7 @@ async def gateway():
     """The URL of a gateway before an emulated engine."""
     async with emulated_cluster(parse_fleet(FLEET), EmulatorOptions(speed=5000.0)) as found:
         fleet = parse_fleet(FLEET, overrides={
-            "accelerators": [{"name": "a100-80gb", "count": 4, "confidential": True}],
+            "accelerators": [{"name": "h100-80gb", "count": 4, "confidential": True}],
             "replicas": [{"count": 1, "endpoints": [found.replicas[0].url]}]})
         async with running(fleet, LeastLoaded(), "127.0.0.1", 0, limits=Limits(),
                            on_bug=BUGS.append) as (url, _):

@@ -1,9 +1,10 @@
 """The real engines that a fleet file names."""
 
-from penstock.engine.live.state import EngineFacts
+from penstock.engine.live.state import EngineFacts, EvidencePlace
 from penstock.engine.parts import relative_speeds
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet
+from penstock.fleet.values_attestation import EvidenceSource
 
 
 def facts_of(fleet: Fleet) -> list[EngineFacts]:
@@ -19,6 +20,13 @@ def facts_of(fleet: Fleet) -> list[EngineFacts]:
                 found.append(EngineFacts(
                     replica_id, group.endpoints[number], group.model.name,
                     None if classes is None else frozenset(classes), kv_tokens(fleet, group),
-                    speed, group.engine, group.served_as, group.accelerator.confidential))
+                    speed, group.engine, group.served_as, group.accelerator.confidential,
+                    _evidence(group.attestation, number)))
             replica_id += 1
     return found
+
+
+def _evidence(source: EvidenceSource, number: int) -> EvidencePlace | None:
+    if not source.evidence:
+        return None
+    return EvidencePlace(source.evidence[number], source.nonce, source.devices[number])

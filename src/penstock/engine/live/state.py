@@ -1,7 +1,9 @@
 """What is known of one real engine: own requests on the way to it, and what it says of itself."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from penstock.core.attestation import Attestation, Confidentiality
 from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.engine.live.breaker import Breaker
 from penstock.engine.live.metrics_text import EngineLoad
@@ -37,13 +39,23 @@ class InFlight:
         return max(self.expected_output_tokens - self.output_tokens, LEAST_PENDING_TOKENS)
 
 
+class EvidencePlace(NamedTuple):
+    """Where one engine's evidence is found, a URL or a file (which was made with ``nonce``), and
+    the identities of the accelerators that it must be of."""
+
+    source: str
+    nonce: str | None
+    devices: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
     """What does not change: where it is, what it serves, how large and how fast it is.
 
     ``kind`` names the software that answers there (``auto``: it is known by its metrics), and
     ``served_as`` is what it calls the model, where that is not the model's name. ``confidential``
-    says whether its accelerators run in that mode.
+    says whether its accelerators are meant to run in that mode; ``evidence`` is where that is
+    shown, None where it never is.
     """
 
     replica_id: int
@@ -55,6 +67,7 @@ class EngineFacts:
     kind: str = "auto"
     served_as: str | None = None
     confidential: bool = False
+    evidence: EvidencePlace | None = None
 
 
 @dataclass(slots=True)
@@ -133,6 +146,8 @@ class EngineState:
         self._ejection: tuple[float, str] | None = None
         self._ejected_until_s = NEVER_S
         self._num_ejections = 0
+        self._attestations: tuple[Attestation, ...] = ()
+        self._doubt = ""
 
     @property
     def in_flight(self) -> dict[int, InFlight]:
@@ -187,6 +202,17 @@ class EngineState:
         self.track.add(now_s, failed=True)
         self.breaker.failed(now_s)
 
+    def attested(self, attestation: Attestation) -> None:
+        """Its evidence was accepted."""
+        self._attestations, self._doubt = (attestation,), ""
+
+    def doubted(self, why: str, *, revoked: bool) -> None:
+        """New evidence was not accepted, or (not ``revoked``) not to be had: then what was
+        accepted before is believed until it expires."""
+        self._doubt = why
+        if revoked:
+            self._attestations = ()
+
     def eject(self, why: str, now_s: float) -> None:
         """The engine is to be left alone, for longer each time."""
         if now_s - self._ejected_until_s > MOST_EJECTION_S:
@@ -197,6 +223,12 @@ class EngineState:
         self.track = Track(at_s=now_s)
 
     # -- what follows ---------------------------------------------------------------------------
+
+    @property
+    def confidentiality(self) -> Confidentiality:
+        """What is known of it where confidential requests are concerned; its attestations' times
+        are of the clock on the wall."""
+        return Confidentiality(self.facts.confidential, self._attestations, self._doubt)
 
     def unavailable(self, now_s: float) -> str | None:
         """Why the engine may get no request now, None if it may."""

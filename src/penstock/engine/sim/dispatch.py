@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from penstock.core.attestation import NOT_KNOWN, Confidentiality, barrier, refusal
 from penstock.core.decision import Reject
 from penstock.core.departure import Departure
 from penstock.core.request import Request
@@ -17,11 +18,13 @@ _LEAST_LEFT = 0.25  # of a mean answer, of each request that has outlived its pr
 
 
 class Seat(NamedTuple):
-    """What a replica serves, and how fast it is relative to the fastest of its model."""
+    """What a replica serves, how fast it is relative to the fastest of its model, and when it may
+    take confidential requests."""
 
     model: str
     service_classes: frozenset[str] | None = None
     speed: float = 1.0
+    confidentiality: Confidentiality = NOT_KNOWN
 
     def serves(self, model: str, service_class: str) -> bool:
         """Whether it takes such requests; an empty model is any."""
@@ -61,6 +64,13 @@ class Dispatcher:
         if not candidates:
             self._on_refused(request, NO_REPLICA)
             return -1
+        if request.needs.confidential:
+            barriers = {i: barrier(self._seats[i].confidentiality, now_ps / PS_PER_S)
+                        for i in candidates}
+            candidates = [i for i in candidates if barriers[i] is None]
+            if not candidates:
+                self._on_refused(request, refusal(one for one in barriers.values() if one))
+                return -1
         if len(candidates) == 1 and not self._keeps_accounts:
             return candidates[0]
         snapshots = [self._snapshot(index, now_ps) for index in candidates]

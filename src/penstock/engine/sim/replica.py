@@ -7,6 +7,7 @@ from penstock.engine.journal import Journal
 from penstock.engine.sim.oracle import Oracle
 from penstock.engine.sim.recorder import ReplicaRecorder
 from penstock.engine.step_clock import StepClock
+from penstock.policy.schedule.pacing import UNBOUNDED
 from penstock.policy.schedule.progress import Progress, progress
 from penstock.policy.schedule.replica import ReplicaScheduler
 
@@ -70,11 +71,15 @@ class SimReplica:
 
     def _shorten(self, now_ps: int) -> None:
         assert self._plan is not None
-        done = steps_until(now_ps - self._start_ps, self._duration_ps, self._growth_ps,
-                           self._num_steps)
         if self.scheduler.steady_steps(self._plan) < self._num_steps:
-            self._num_steps = done
-            self.end_ps = self._end_of(done)
+            self.give_way(now_ps)
+
+    def give_way(self, now_ps: int) -> None:
+        """End the run under way with the step that runs now."""
+        if self._plan is not None and self._num_steps > 1:
+            self._num_steps = steps_until(now_ps - self._start_ps, self._duration_ps,
+                                          self._growth_ps, self._num_steps)
+            self.end_ps = self._end_of(self._num_steps)
 
     def _steps_done(self, now_ps: int) -> int:
         """Steps of the run under way that have ended by now."""
@@ -130,8 +135,9 @@ class SimReplica:
         growth_ps = num_steps * (num_steps - 1) // 2 * self._growth_ps
         return self._start_ps + num_steps * self._duration_ps + growth_ps
 
-    def begin(self, now_ps: int) -> bool:
-        """Plan the next step and as many copies as cannot matter; False when there is no work."""
+    def begin(self, now_ps: int, most_steps: int = UNBOUNDED) -> bool:
+        """Plan the next step and as many copies as cannot matter, ``most_steps`` in all; False when
+        there is no work."""
         now_s = now_ps / PS_PER_S
         while True:
             plan = self.scheduler.plan(now_s)
@@ -159,14 +165,14 @@ class SimReplica:
         until_end = self._oracle.begin(plan)
         self._num_steps = 1
         if self._clock.affine:
-            steps = self.scheduler.steady_steps(plan)
+            steps = min(most_steps, self.scheduler.steady_steps(plan))
             self._num_steps = min(steps, until_end) if until_end else steps
         self._growth_ps = self._clock.growth_ps(plan) if self._num_steps > 1 else 0
         self.end_ps = self._end_of(self._num_steps)
         return True
 
-    def finish(self) -> None:
-        """Commit the run that ends now."""
+    def finish(self) -> tuple[int, ...]:
+        """Commit the run that ends now; returns the requests that end with it."""
         plan = self._plan
         assert plan is not None
         self._plan = None
@@ -186,3 +192,4 @@ class SimReplica:
         self.recorder.samples.add(end_ps, self._duration_ps, features.prefill_tokens,
                                   features.decode_seqs, scheduler.num_waiting,
                                   scheduler.kv_used_tokens)
+        return finished

@@ -92,7 +92,8 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
             until_ps = min(NEVER_PS, to_ps(workload.duration_s + drain_s))
         classes = {c.name: c for c in fleet.service_classes}
         with _no_cycle_search():
-            parts.cluster.run(requests_of(workload, classes), watch.on_instant, until_ps)
+            requests = requests_of(workload, classes, fleet.gateway.confidential_tenants)
+            parts.cluster.run(requests, watch.on_instant, until_ps)
         watch.flush()
     replicas = parts.replicas
     for replica in replicas:
@@ -206,7 +207,8 @@ def _seats(fleet: Fleet) -> list[Seat]:
     speeds = iter(relative_speeds(fleet))
     return [Seat(group.model.name,
                  None if group.service_classes is None else frozenset(group.service_classes),
-                 next(speeds)) for group in fleet.replicas for _ in range(group.count)]
+                 next(speeds), group.confidentiality)
+            for group in fleet.replicas for _ in range(group.count)]
 
 
 def _journal(fleet: Fleet, group: ReplicaGroup, folder: Path | None, replica_id: int,

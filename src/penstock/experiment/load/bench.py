@@ -18,7 +18,7 @@ from penstock.experiment.load.drive import Send, closed_loop, open_loop
 from penstock.experiment.load.manner import CLASS_HEADER, Manner, Probed, probe
 from penstock.experiment.load.outcomes import Outcomes
 from penstock.experiment.load.plan import LoadPlan
-from penstock.experiment.load.prompts import Prompts
+from penstock.experiment.load.prompts import GivenPrompts, Prompts
 from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.summary import Usage, summarise
 from penstock.metrics.table import RequestTable
@@ -91,8 +91,7 @@ async def bench(target: Target, plan: LoadPlan, probed: Probed | None = None,
         began = datetime.now(UTC).isoformat(timespec="milliseconds")
         start_s = time.monotonic() + _LEAD_S
         outcomes = Outcomes(plan.workload, {one.name: one for one in plan.classes}, start_s)
-        prompts = Prompts(plan.workload, plan.seed + prompt_round * _SEEDS_APART,
-                          probed.manner.form, probed.scale, target.shared_prompt_tokens)
+        prompts = _prompts(target, plan, probed, prompt_round)
         interrupted = await _until_stopped(_drive(client, target, plan, probed.manner, prompts,
                                                   outcomes, start_s, on_progress), stop)
     if not len(outcomes):
@@ -101,6 +100,14 @@ async def bench(target: Target, plan: LoadPlan, probed: Probed | None = None,
     if interrupted:
         load["notes"].append("the run was interrupted; what was under way is unfinished")
     return finished_run(plan, outcomes, load)
+
+
+def _prompts(target: Target, plan: LoadPlan, probed: Probed,
+             prompt_round: int) -> Prompts | GivenPrompts:
+    if plan.conversations:
+        return GivenPrompts(plan.conversations, chat=probed.manner.api == "chat")
+    return Prompts(plan.workload, plan.seed + prompt_round * _SEEDS_APART, probed.manner.form,
+                   probed.scale, target.shared_prompt_tokens)
 
 
 async def _until_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event | None) -> bool:
@@ -140,7 +147,7 @@ async def with_model(client: EngineClient, manner: Manner) -> Manner:
 
 
 async def _drive(client: EngineClient, target: Target, plan: LoadPlan, manner: Manner,
-                 prompts: Prompts, outcomes: Outcomes, start_s: float,
+                 prompts: Prompts | GivenPrompts, outcomes: Outcomes, start_s: float,
                  on_progress: Progress) -> None:
     workload, clock = plan.workload, time.monotonic
 
@@ -168,7 +175,8 @@ def _load(target: Target, plan: LoadPlan, probed: Probed) -> dict[str, Any]:
     manner, patience = probed.manner, target.patience
     return {
         "url": target.url, "loop": "open" if plan.concurrency is None else "closed",
-        **plan.stated, "api": manner.api, "model": manner.model, "prompts": manner.form,
+        **plan.stated, "api": manner.api, "model": manner.model,
+        "prompts": "given" if plan.conversations else manner.form,
         "shared_prompt_tokens": target.shared_prompt_tokens, "stream": manner.stream,
         "headers": sorted(target.headers), "exact_outputs": manner.exact,
         "extra": dict(manner.extra),

@@ -38,14 +38,16 @@ class Manner:
         """The endpoint's path."""
         return CHAT if self.api == "chat" else COMPLETIONS
 
-    def body(self, prompt: str | list[int], max_tokens: int, model: str = "",
-             service_class: str | None = None) -> dict[str, Any]:
-        """The body of one request. Without any model the choice is the server's."""
+    def body(self, prompt: "str | list[int] | list[dict[str, str]]", max_tokens: int,
+             model: str = "", service_class: str | None = None) -> dict[str, Any]:
+        """The body of one request; a chat's prompt may be its messages. Without any model the
+        choice is the server's."""
         body: dict[str, Any] = {}
         if self.model or model:
             body["model"] = self.model or model
         if self.api == "chat":
-            body["messages"] = [{"role": "user", "content": prompt}]
+            body["messages"] = [{"role": "user", "content": prompt}] if isinstance(
+                prompt, str) else prompt
         else:
             body["prompt"] = prompt
         body[self.limit_field] = max_tokens

@@ -15,6 +15,7 @@ from penstock.fleet.values import Fleet
 from penstock.fleet.write import resolved
 from penstock.metrics.table import RequestTable
 from penstock.workload.arrivals import ArrivalProcess, constant, gamma, poisson
+from penstock.workload.conversations import Conversation
 from penstock.workload.length_tables import length_table, length_table_names
 from penstock.workload.lengths import (
     Fixed,
@@ -46,7 +47,8 @@ class LoadPlan:
     ``concurrency`` keeps so many under way instead of the workload's own times; then
     ``num_requests`` and ``duration_s`` say when it ends. ``stated`` is what summary.json tells of
     how the plan came about. ``names_class`` is false where nobody named the class of the requests:
-    then its name is ours, and the server is not told of it.
+    then its name is ours, and the server is not told of it. ``conversations`` are the prompts;
+    without them, they are made up.
     """
 
     name: str
@@ -59,6 +61,7 @@ class LoadPlan:
     num_requests: int | None = None
     duration_s: float | None = None
     names_class: bool = True
+    conversations: tuple[Conversation, ...] = ()
 
     @property
     def cost_per_hour(self) -> float:
@@ -81,6 +84,16 @@ class LoadPlan:
         return replace(
             self, workload=scale_rate(self.workload, rate_per_s / self.workload.rate_per_s),
             stated={**self.stated, "rate_per_s": rate_per_s})
+
+    def asking(self, conversations: tuple[Conversation, ...], file: Path) -> "LoadPlan":
+        """The same requests with the prompts of a file, in its order and again from its first."""
+        tokens = np.array([one.num_tokens for one in conversations], dtype=np.int64)
+        rows = np.arange(len(self.workload)) % len(conversations)
+        stated = {key: value for key, value in self.stated.items() if key != "prompt_tokens"}
+        return replace(
+            self, conversations=conversations,
+            workload=replace(self.workload, prompt_tokens=tokens[rows]),
+            stated={**stated, "prompt_file": str(file), "num_prompts": len(conversations)})
 
     def at_concurrency(self, concurrency: int, num_requests: int | None,
                        duration_s: float | None) -> "LoadPlan":

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from penstock.workload.conversations import Conversation
 from penstock.workload.streams import stream
 from penstock.workload.workload import Workload
 
@@ -32,6 +33,22 @@ class Scale:
     def words(self, tokens: int) -> int:
         """The number of words that comes closest to so many tokens, at least 1."""
         return max(1, round((tokens - self.overhead) / self.per_word))
+
+
+class GivenPrompts:
+    """The prompts of conversations, in their order and again from the first; as messages for a
+    chat, otherwise as one text each."""
+
+    def __init__(self, conversations: Sequence[Conversation], *, chat: bool) -> None:
+        self._conversations = conversations
+        self._chat = chat
+
+    def prompt(self, number: int) -> str | list[dict[str, str]]:
+        """The n-th that is sent."""
+        one = self._conversations[number % len(self._conversations)]
+        if not self._chat:
+            return one.text
+        return [{"role": message.role, "content": message.text} for message in one.messages]
 
 
 class Prompts:

@@ -56,7 +56,7 @@ SYSTEMS: dict[str, Callable[[Path, Options], Reproduction]] = {
     "maveriq-plans": _maveriq_plans, "niyama": _niyama, "routebalance": _routebalance,
     "sincere": _sincere, "vidur": _vidur}
 
-SHORTENED = ("maveriq-plans", "niyama", "routebalance", "sincere")
+SHORTENED = ("maveriq-plans", "niyama", "routebalance")
 """Systems of which something simulated may be shorter than published; of the others every figure is
 of all of their requests or of none."""
 

@@ -68,6 +68,20 @@ function engineRow(one) {
     one.seen_s_ago === null ? "never" : `${time(one.seen_s_ago)} ago`];
 }
 
+function turnRows(pool) {
+  return pool.models.map((one) => {
+    const on = pool.devices.filter((device) => one.model in device.resident);
+    const loading = pool.devices.some((device) => device.loading === one.model);
+    const state = on.length ? `on device ${on.map((device) => device.device).join(", ")}`
+      : loading ? "is being loaded" : "is not loaded";
+    const refused = Object.entries(one.num_refused).map(([why, num]) => `${why} ${whole(num)}`);
+    return [named(one.model, pool.pool),
+      text(one.set_apart === null ? state : badge(false, one.set_apart)),
+      whole(on.reduce((total, device) => total + device.resident[one.model], 0)),
+      whole(one.num_waiting), whole(one.num_started), text(refused.join(", ") || NONE)];
+  });
+}
+
 function classRow(one) {
   const targets = Object.entries(one.targets).map(([name, s]) => `${name.replace(/_s$/, "")} ${time(s)}`);
   const quantiles = (of) => (of === null ? NONE : `${time(of.p50)} / ${time(of.p99)}`);
@@ -105,7 +119,10 @@ function pulse(status) {
 function show(status) {
   const able = status.engines.filter((one) => one.unavailable === null).length;
   const num = status.engines.length;
-  byId("headline").textContent = able === num
+  const pools = status.pools || [];
+  byId("headline").textContent = num === 0 && pools.length
+    ? "Models take turns on devices"
+    : able === num
     ? `${num === 1 ? "The engine" : `All ${num} engines`} may get requests`
     : `${able} of ${num} engines may get requests`;
   byId("lede").textContent = "What the gateway does now, every two seconds.";
@@ -123,6 +140,10 @@ function show(status) {
   pulse(status);
   table("engines", ["Engine", "State", "Running", "Waiting", "KV cache", "Served", "Failed", "Seen"],
     status.engines.map(engineRow));
+  table("turns", ["Model", "State", "Running", "Waiting", "Started", "Turned away by"],
+    pools.flatMap(turnRows));
+  byId("turning").hidden = !pools.length;
+  byId("answering").hidden = !num && pools.length > 0;
   table("classes", ["Class", "Attainment", "Judged", "TTFT p50 / p99", "e2e p50 / p99", "Finished",
     "Failed", "Broken", "Shed", "Left", "Refused"], status.classes.map(classRow));
   table("tenants", ["Tenant", "Under way", "Spent", "Budget", "Turned away by"],

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from math import ceil, inf
 from typing import NamedTuple
 
-from penstock.core.money import to_money
+from penstock.core.disclosure import Disclosure, at_most
+from penstock.core.money import to_money, to_nanos
 from penstock.fleet.values_gateway import Tenant
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.tenants.budgets import Account, BudgetState, Period
@@ -14,7 +15,8 @@ from penstock.gateway.tenants.rates import Bucket
 
 class Spending(NamedTuple):
     """Figures of one tenant: money charged and requests refused by reason since this gateway
-    started, requests under way, and nanos spent in the present period."""
+    started, requests under way, and nanos spent in the present period. What is ``discreet`` others
+    may see only ``shown``."""
 
     tenant: str
     charged: float
@@ -23,6 +25,22 @@ class Spending(NamedTuple):
     period: Period
     spent_nanos: int
     budget: BudgetState | None
+    discreet: bool = False
+
+
+def shown(one: Spending, disclosure: Disclosure) -> Spending:
+    """The figures rounded up."""
+    budget = one.budget
+    if budget is not None:
+        budget = budget._replace(spent=_most(budget.spent), reserved=_most(budget.reserved))
+    return one._replace(
+        charged=_most(one.charged), num_in_flight=disclosure.count(one.num_in_flight),
+        refused={reason: disclosure.count(number) for reason, number in one.refused.items()},
+        spent_nanos=to_nanos(_most(to_money(one.spent_nanos))), budget=budget)
+
+
+def _most(money: float) -> float:
+    return at_most(money) or 0.0
 
 
 class Desk:
@@ -32,13 +50,14 @@ class Desk:
     coming back may help. They take nothing; ``take`` does.
     """
 
-    __slots__ = ("_requests", "_tokens", "account", "charged", "in_flight", "refused", "tenant",
-                 "waits_until_s")
+    __slots__ = ("_requests", "_tokens", "account", "charged", "discreet", "in_flight", "refused",
+                 "tenant", "waits_until_s")
 
     def __init__(self, tenant: Tenant, now_s: float, wall_s: float) -> None:
         self.account = Account(tenant.budget, wall_s)
         self.in_flight = 0
         self.charged = 0
+        self.discreet = False  # it has sent something confidential
         self.waits_until_s = float("-inf")  # it was turned away because all places were taken
         self.refused: Counter[str] = Counter()
         self._requests: Bucket | None = None

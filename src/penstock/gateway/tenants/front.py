@@ -6,13 +6,14 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
+from penstock.core.disclosure import USUAL, Disclosure
 from penstock.core.errors import InputError
 from penstock.core.money import FREE, Price, to_money
 from penstock.fleet.values_gateway import GatewayOptions, Tenant
 from penstock.gateway.ask import ANYBODY, Ask, Offer, read_ask
 from penstock.gateway.errors import GatewayError
 from penstock.gateway.tenants.budgets import Account, BudgetState, day_of
-from penstock.gateway.tenants.desk import Desk, Spending, come_back
+from penstock.gateway.tenants.desk import Desk, Spending, come_back, shown
 from penstock.gateway.tenants.keys import Keyring
 from penstock.gateway.tenants.lease import MOST_NANOS, Held, Lease
 from penstock.gateway.tenants.records import Record, Settlement
@@ -36,13 +37,14 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What the front desk goes by: who may ask for what, at which prices by model, and how many
-    requests may be under way in all."""
+    """What the front desk goes by: who may ask for what, at which prices by model, how many
+    requests may be under way in all, and what may be told of confidential ones."""
 
     offer: Offer
     options: GatewayOptions
     prices: Mapping[str, Price]
     max_in_flight: int
+    disclosure: Disclosure = USUAL
 
 
 class Front:
@@ -168,8 +170,11 @@ class Front:
             desk.check_requests(now_s)
             desk.check_tokens(tokens, now_s)
         desk.take(nanos, tokens, now_s)
+        disclosure = None
+        if ask.needs.confidential:
+            desk.discreet, disclosure = True, self._house.disclosure
         lease = Lease(ask, decision_id, desk, Held(nanos, tokens), self.prices, self.ledger,
-                      self.clock, self.wall, self._closed)
+                      self.clock, self.wall, self._closed, disclosure)
         self._open[decision_id] = lease
         return lease
 
@@ -277,8 +282,14 @@ class Front:
     def spending(self) -> list[Spending]:
         """Figures of every tenant that was seen or is listed."""
         return [Spending(name, to_money(desk.charged), desk.in_flight, dict(desk.refused),
-                         desk.account.period, desk.account.spent, desk.account.state(self.wall()))
+                         desk.account.period, desk.account.spent, desk.account.state(self.wall()),
+                         desk.discreet or desk.tenant.confidential)
                 for name, desk in self._desks.items()]
+
+    def shown_spending(self) -> list[Spending]:
+        """The same for others' eyes: rounded for tenants that sent something confidential."""
+        return [shown(one, self._house.disclosure) if one.discreet else one
+                for one in self.spending()]
 
 
 class _Counted:

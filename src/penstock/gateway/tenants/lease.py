@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from penstock.core.disclosure import Disclosure
 from penstock.core.money import FREE, Price
+from penstock.core.units import SECONDS_PER_HOUR
 from penstock.engine.live.state import InFlight
 from penstock.gateway.ask import Ask
 from penstock.gateway.tenants.desk import Desk
@@ -12,6 +14,9 @@ from penstock.gateway.tenants.records import Opening, Progress, Record, Settleme
 
 if TYPE_CHECKING:  # a gateway without a ledger needs no SQLAlchemy
     from penstock.gateway.tenants.ledger import Ledger
+
+HIDDEN_MODEL = "confidential"
+"""What stands for the model of a confidential request where that may not be told."""
 
 MOST_NANOS = 2**62  # fits what databases call a big integer
 _MOST_TOKENS = 10**9  # in one answer: what an engine says beyond this is not believed
@@ -32,15 +37,31 @@ class Lease:
     """Must be settled once the request has ended, however it ended.
 
     ``clock`` only goes forward, ``wall`` is the time of day, both in seconds; ``closed`` is told
-    of the settlement.
+    of the settlement. ``disclosure`` is how much of a confidential request may be written down
+    beside what it costs, None where all may.
     """
 
-    __slots__ = ("_clock", "_closed", "_delivered", "_desk", "_held", "_ledger", "_opened",
-                 "_prices", "_settled", "_shown", "_wall", "ask", "decision_id")
+    __slots__ = (
+        "_clock",
+        "_closed",
+        "_delivered",
+        "_desk",
+        "_disclosure",
+        "_held",
+        "_ledger",
+        "_opened",
+        "_prices",
+        "_settled",
+        "_shown",
+        "_wall",
+        "ask",
+        "decision_id",
+    )
 
     def __init__(self, ask: Ask, decision_id: str, desk: Desk, held: Held,
                  prices: Mapping[str, Price], ledger: "Ledger | None", clock: Callable[[], float],
-                 wall: Callable[[], float], closed: Callable[[Settlement], None]) -> None:
+                 wall: Callable[[], float], closed: Callable[[Settlement], None],
+                 disclosure: Disclosure | None = None) -> None:
         self.ask = ask
         self.decision_id = decision_id
         self._desk = desk
@@ -50,6 +71,7 @@ class Lease:
         self._clock = clock
         self._wall = wall
         self._closed = closed
+        self._disclosure = disclosure
         self._delivered: tuple[str, InFlight] | None = None
         self._opened = self._settled = False
         self._shown = -1
@@ -75,8 +97,9 @@ class Lease:
         desk = self._desk
         desk.charged += charged
         desk.give_back(self._held.nanos, self._held.tokens - prompt - output, self._clock())
-        self._closed(Settlement(self.decision_id, desk.tenant.name, model, self._wall(), prompt,
-                                output, charged, self._opened))
+        self._closed(Settlement(
+            self.decision_id, desk.tenant.name, self._label(model), self._at_s(),
+            self._padded(prompt), self._padded(output), charged, self._opened))
 
     async def written(self) -> bool:
         """Waits until the charge is in the ledger, so that no client sees the end of an answer
@@ -93,10 +116,24 @@ class Lease:
         prompt = self.ask.prompt_tokens if output else 0
         charged = min(self._price(model).nanos(prompt, output), MOST_NANOS)
         if self._opened:
-            return Progress(self.decision_id, model, prompt, output, charged)
+            return Progress(self.decision_id, self._label(model), self._padded(prompt),
+                            self._padded(output), charged)
         self._opened = True
-        return Opening(self.decision_id, self._desk.tenant.name, self._wall(), self._held.nanos,
-                       model, prompt, output, charged)
+        return Opening(self.decision_id, self._desk.tenant.name, self._at_s(), self._held.nanos,
+                       self._label(model), self._padded(prompt), self._padded(output), charged)
+
+    def _label(self, model: str) -> str:
+        """The model's name as it may be written down."""
+        hidden = self._disclosure is not None and not self._disclosure.allow_model_counts
+        return HIDDEN_MODEL if hidden and model else model
+
+    def _padded(self, tokens: int) -> int:
+        return tokens if self._disclosure is None else self._disclosure.count(tokens)
+
+    def _at_s(self) -> float:
+        """The time of day, of what is confidential the hour alone."""
+        now_s = self._wall()
+        return now_s if self._disclosure is None else now_s - now_s % SECONDS_PER_HOUR
 
     def _so_far(self) -> tuple[str, int]:
         """The model that answers, none yet where it is empty, and its tokens."""

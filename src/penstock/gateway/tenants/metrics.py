@@ -27,7 +27,7 @@ class TenantMetrics(Collector):
         spent = GaugeMetricFamily("penstock:tenant_budget_spent", "Money spent in it", labels=label)
         held = GaugeMetricFamily("penstock:tenant_budget_reserved", "Money held for answers under "
                                  "way", labels=label)
-        for one in self._front.spending():
+        for one in self._front.shown_spending():
             charged.add_metric([one.tenant], one.charged)
             in_flight.add_metric([one.tenant], one.num_in_flight)
             for reason, number in one.refused.items():

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 async def spending_document(front: Front, tenant: str | None) -> dict[str, Any]:
     """Spending of one tenant, or of all, each in the present period of its budget (the month where
     it has none); by model where there is a ledger. Raises GatewayError."""
-    figures = {one.tenant: one for one in front.spending()
-               if tenant is None or one.tenant == tenant}
+    seen = front.shown_spending() if tenant is None else front.spending()
+    figures = {one.tenant: one for one in seen if tenant is None or one.tenant == tenant}
     rows: dict[str, Sequence[Spent]] = {}
     if front.ledger is not None:
         from penstock.gateway.tenants.store import StoreError
@@ -30,7 +30,9 @@ async def spending_document(front: Front, tenant: str | None) -> dict[str, Any]:
         except StoreError as error:
             raise GatewayError(503, "the ledger cannot be read now", "ledger_unavailable",
                                headers={"Retry-After": "1"}) from error
-    return {"tenants": [_one(figure, rows.get(name)) for name, figure in sorted(figures.items())]}
+    return {"tenants": [
+        _one(figure, None if tenant is None and figure.discreet else rows.get(name))
+        for name, figure in sorted(figures.items())]}
 
 
 def _one(figure: Spending, rows: "Sequence[Spent] | None") -> dict[str, Any]:

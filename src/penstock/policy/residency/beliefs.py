@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import exp, log
 from typing import Protocol
 
+from penstock.perf.protocol import StepTimeModel
 from penstock.policy.residency.values import BatchTime
 
 _LEARNING = 0.1
@@ -45,6 +46,25 @@ class LoadTable:
     def loaded(self, device: int, model: int) -> None: ...
 
     def prefetched(self, model: int) -> None: ...
+
+
+def batch_time(step_time: StepTimeModel, prompt_tokens: int, output_tokens: int,
+               max_batch: int) -> BatchTime:
+    """The line through what one request and ``max_batch`` of them take, all of these lengths.
+
+    Begun together, n requests take a step for their prompts and one for every further token. With
+    continuous batching that is also how long a request stays while n run, and n over it their
+    throughput, so one line serves either way of batching.
+    """
+    def seconds(num: int) -> float:
+        prompts_s = step_time.seconds(num * prompt_tokens, num * prompt_tokens**2 / 2, 0, 0)
+        context = num * (prompt_tokens + output_tokens // 2)
+        return prompts_s + (output_tokens - 1) * step_time.seconds(0, 0.0, num, context)
+
+    if max_batch < 2:
+        return BatchTime(seconds(1), 0.0)
+    per_request_s = (seconds(max_batch) - seconds(1)) / (max_batch - 1)
+    return BatchTime(max(0.0, seconds(1) - per_request_s), per_request_s)
 
 
 class Correction:

@@ -1,7 +1,7 @@
 """What is on a device: resident models, what runs, what is being loaded. One state machine for the
 simulator and for live engines, so that neither can do what memory does not allow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 
 from penstock.policy.residency.values import Batch, HostedModel, Load
@@ -47,12 +47,16 @@ class Device:
     @property
     def free_bytes(self) -> int:
         """Memory that neither weights nor running requests hold."""
-        held = sum(self.models[model].size_bytes
-                   + one.num_running * self.models[model].request_bytes
-                   for model, one in self.residents.items())
+        held = self.held_bytes(self.residents)
         if self.loading is not None:
             held += self.models[self.loading].size_bytes
         return self.memory_bytes - held
+
+    def held_bytes(self, models: Iterable[int]) -> int:
+        """Memory of residents and of the requests that they run."""
+        return sum([self.models[model].size_bytes
+                    + self.residents[model].num_running * self.models[model].request_bytes
+                    for model in models])
 
     def room(self, model: int) -> int:
         """How many requests of a resident model may start now."""
@@ -81,7 +85,7 @@ class Device:
 
     def fits(self, model: int, evict: Sequence[int] = ()) -> bool:
         """Whether a model could be loaded, were ``evict`` dropped."""
-        freed = sum(self.models[other].size_bytes for other in evict)
+        freed = self.held_bytes(evict)
         slots = inf if self.max_residents is None else self.max_residents
         return (self.models[model].size_bytes <= self.free_bytes + freed
                 and len(self.residents) - len(evict) + 1 <= slots)
@@ -92,6 +96,7 @@ class Device:
             raise NotPossibleError(f"device {self.index} is already loading {self.loading}")
         if load.model in self.residents:
             raise NotPossibleError(f"model {load.model} is resident on device {self.index}")
+        self._check_idle(load.evict)
         if not self.fits(load.model, load.evict):
             raise NotPossibleError(f"model {load.model} does not fit on device {self.index}")
         self.drop(load.evict)
@@ -99,12 +104,15 @@ class Device:
 
     def drop(self, models: Sequence[int]) -> None:
         """Residents go. Raises NotPossibleError for those that run or are not there."""
+        self._check_idle(models)
+        for model in models:
+            del self.residents[model]
+
+    def _check_idle(self, models: Sequence[int]) -> None:
         for model in models:
             one = self.residents.get(model)
             if one is None or one.num_running:
                 raise NotPossibleError(f"model {model} runs, or is not on device {self.index}")
-        for model in models:
-            del self.residents[model]
 
     def end_load(self, now_s: float, *, loaded: bool) -> None:
         """The load is over; a failed one leaves its memory free."""

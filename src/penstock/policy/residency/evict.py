@@ -14,11 +14,34 @@ def victims(device: Device, model: int, now_s: float, keep: Keep,
     would not fit beside what runs. Who is dropped without need, because a later one alone makes
     room, is kept after all."""
     idle = sorted(device.idle, key=lambda one: (keep(device, one, now_s), one))
+    return _fewest(device, model, idle, spare)
+
+
+def leavers(device: Device, model: int, now_s: float, keep: Keep,
+            spare: int = 0) -> tuple[int, ...] | None:
+    """Residents to drop so that a model fits, once those among them that run requests have ended
+    them; None where it would not fit even so. Those that run nothing go first."""
+    ranked = sorted(device.residents, key=lambda one: (device.residents[one].num_running > 0,
+                                                       keep(device, one, now_s), one))
+    return _fewest(device, model, ranked, spare)
+
+
+def crowded(device: Device, model: int, now_s: float, keep: Keep) -> int | None:
+    """A resident to drop because another, which runs nothing, has no memory for one request beside
+    it; None where that is not so."""
+    if device.room(model) > 0 or device.residents[model].num_running:
+        return None
+    others = [other for other in device.idle if other != model]
+    return min(others, key=lambda one: (keep(device, one, now_s), one), default=None)
+
+
+def _fewest(device: Device, model: int, ranked: Sequence[int],
+            spare: int) -> tuple[int, ...] | None:
     chosen: list[int] = []
     while not _fits(device, model, chosen, spare):
-        if len(chosen) == len(idle):
+        if len(chosen) == len(ranked):
             return None
-        chosen.append(idle[len(chosen)])
+        chosen.append(ranked[len(chosen)])
     for one in tuple(chosen):
         fewer = [other for other in chosen if other != one]
         if _fits(device, model, fewer, spare):
@@ -27,7 +50,7 @@ def victims(device: Device, model: int, now_s: float, keep: Keep,
 
 
 def _fits(device: Device, model: int, evict: Sequence[int], spare: int) -> bool:
-    freed = sum(device.models[other].size_bytes for other in evict)
+    freed = device.held_bytes(evict)
     size = device.models[model].size_bytes
     return device.fits(model, evict) and device.free_bytes + freed - size >= spare
 

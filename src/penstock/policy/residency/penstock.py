@@ -10,7 +10,8 @@ from typing import NamedTuple
 from penstock.core.errors import InputError
 from penstock.policy.residency.beliefs import Correction, LoadBelief
 from penstock.policy.residency.device import Device
-from penstock.policy.residency.evict import victims
+from penstock.policy.residency.drains import Drains, share
+from penstock.policy.residency.evict import Keep, crowded, leavers, victims
 from penstock.policy.residency.fairness import Floor
 from penstock.policy.residency.queues import HOPELESS, Checks, Queues, Whereabouts
 from penstock.policy.residency.values import (
@@ -25,7 +26,7 @@ from penstock.policy.residency.values import (
     Shed,
     Wait,
 )
-from penstock.policy.residency.visits import Pace, Visit, outlook, visits
+from penstock.policy.residency.visits import Pace, Visit, first_batch, outlook, visits
 
 _BUSY = Wait(arrivals=False)
 _TOLD_S = 0.25  # how much later who is too late may be told so, while nothing else happens
@@ -78,6 +79,8 @@ class ValueRate:
         self._carefuls = [self._careful(model) for model in range(len(models))]
         self._loading: dict[int, tuple[float, float]] = {}
         self._computing: dict[int, float] = {}
+        self._joined: dict[int, tuple[float, float]] = {}
+        self._drains = Drains()
         self._looked_ahead: set[int] = set()
         self._checks = Checks(len(models))
         self._longest_s = [0.0] * len(models)
@@ -104,6 +107,8 @@ class ValueRate:
             gone = self._queues.given_up() or self._hopeless(device, now_s)
             if gone is not None:
                 return gone
+        if device.continuous:
+            return self._beside(device, now_s)
         if device.loading is not None and not any(map(self._queues.line, device.residents)):
             # Beside a load only residents can be served, and the hopeless be told so.
             until_s = min(self._queues.retry_s(now_s), max(self._checks.next_s, now_s + _TOLD_S))
@@ -121,6 +126,14 @@ class ValueRate:
     def _wait(self, device: Device, now_s: float) -> Wait:
         until_s = self._queues.retry_s(now_s) if self._queues.may_have_news else inf
         return Wait(until_s, arrivals=device.computing is None)
+
+    def _beside(self, device: Device, now_s: float) -> Action:
+        """Continuous batching: requests join residents, and way is made for the next model."""
+        waiting = list(self._queues.waiting(now_s))
+        self._floor.pass_time(waiting, now_s, len(self._where))
+        self._drains.review(device, waiting)
+        action = self._join(device, waiting, now_s) or self._make_way(device, waiting, now_s)
+        return action or Wait(self._queues.retry_s(now_s))
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
         self._looked_ahead.discard(device.index)
@@ -144,8 +157,9 @@ class ValueRate:
         if not failed and not device.continuous:
             believed_s = self._models[batch.model].batch.seconds(len(batch.requests))
             self._batch_off.observe(batch.model, believed_s, now_s - since_s)
-            self._carefuls[batch.model] = self._careful(batch.model)
-            self._refresh(batch.model, now_s)
+            self._believe(batch.model, now_s)
+        if device.continuous:
+            self._learn(batch, now_s)
         self._queues.ended(batch, failed=failed)
         if failed:
             self._refresh(batch.model, now_s)
@@ -186,11 +200,9 @@ class ValueRate:
         if device.computing is not None and (
                 load := self._load(device, choice.model, now_s, spared=least)) is not None:
             return load
-        if (self._options.prefetch and device.prefetching is None
-                and self._loads.prefetch_s(choice.model) > 0.0):
+        if (ahead := self._read_ahead(device, choice.model)) is not None:
             self._looked_ahead.add(device.index)
-            return Prefetch(choice.model)
-        return None
+        return ahead
 
     def _claimed(self, device: Device, models: Sequence[int], now_s: float) -> _Choice | None:
         """The best visit among models whose floor pays for a visit of one batch."""
@@ -243,6 +255,11 @@ class ValueRate:
                 batch_s += load_s - ahead_s
             yield -num / batch_s, model
 
+    def _believe(self, model: int, now_s: float) -> None:
+        """Something was learnt of a model's batches."""
+        self._carefuls[model] = self._careful(model)
+        self._refresh(model, now_s)
+
     def _refresh(self, model: int, now_s: float) -> None:
         """What a visit to a model could bring at most and would take at least, until more arrive or
         loads become shorter."""
@@ -258,6 +275,8 @@ class ValueRate:
 
     def _most(self, device: Device, model: int) -> int:
         most = self._queues.most(model)
+        if device.continuous:
+            return max(1, min(device.most_beside(model, ()), most))
         if model in device.residents and device.computing is None:
             return max(1, min(device.room(model), most))
         return max(1, min(device.most_beside(model, ()), most))
@@ -269,20 +288,128 @@ class ValueRate:
         return [model for model in waiting if model not in device.residents and (
             model not in held or len(queues.line(model)) > held[model] * queues.most(model))]
 
+    # ---- continuous batching
+
+    def _join(self, device: Device, waiting: Sequence[int], now_s: float) -> Batch | Drop | None:
+        """Requests for a resident that takes some, whose head is due first."""
+        leaving = self._drains.leaving(device)
+        heads = sorted((self._queues.line(model)[0].deadline_s, model) for model in waiting
+                       if model in device.residents and model not in leaving)
+        for _, model in heads:
+            if (other := crowded(device, model, now_s, self._keep)) is not None:
+                return Drop((other,))
+            if not self._drains.takes(device, model):
+                continue
+            line = self._queues.line(model)
+            most = min(device.room(model), self._queues.most(model), share(
+                device, model, len(line), self._where.devices, self._drains.takes))
+            if most > 0 and (batch := self._those_in_time(device, model, most, now_s)):
+                return batch
+        return None
+
+    def _those_in_time(self, device: Device, model: int, most: int, now_s: float) -> Batch | None:
+        """At most so many who would be in time among all that then runs on the device. With nobody
+        to wait for, whoever is due first."""
+        beside = self._among(device, model, [self._carefuls[one]
+                                             for one in range(len(self._models))])
+        ahead = outlook(self._queues.line(model), now_s, self._paces[model], 0.0,
+                        most * self._options.max_batches)
+        first, num = first_batch(ahead, 0, now_s, beside, most)
+        if num < 1:
+            if any(one.num_running for one in device.residents.values()):
+                return None
+            first, num = 0, 1
+        requests = self._queues.take(model, first, num)
+        self._floor.pay(model, beside.per_request_s * num)
+        believed_s = self._among(device, model, [one.batch for one in self._models]).seconds(num)
+        for request in requests:
+            self._joined[request.request_id] = now_s, believed_s
+        return Batch(model, requests)
+
+    def _among(self, device: Device, model: int, times: Sequence[BatchTime]) -> BatchTime:
+        """How long requests take that join a resident, by what batches of each model take: those
+        that run make every step longer, and the other residents' steps come between."""
+        own = times[model]
+        between_s = sum(times[other].seconds(one.num_running)
+                        for other, one in device.residents.items()
+                        if other != model and one.num_running)
+        return BatchTime(own.seconds(device.residents[model].num_running) + between_s,
+                         own.per_request_s)
+
+    def _learn(self, batch: Batch, now_s: float) -> None:
+        """Requests are over that had joined: what they took tells how good beliefs are."""
+        joined = [self._joined.pop(request.request_id) for request in batch.requests]
+        self._batch_off.observe(batch.model, sum(believed_s for _, believed_s in joined),
+                                sum(now_s - since_s for since_s, _ in joined))
+        self._believe(batch.model, now_s)
+
+    def _make_way(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
+        """Load the model that is worth most, or let residents run out for it."""
+        if device.loading is not None:
+            return None
+        model = self._drains.target(device)
+        if model is not None:
+            spared = [one for one in device.residents if one not in self._drains.leaving(device)]
+            load = self._load(device, model, now_s, spared)
+            if load is not None:
+                self._drains.end(device)
+                return load
+            return self._read_ahead(device, model)
+        if device.index in self._looked_ahead:
+            return None
+        absent = self._absent(device, waiting)
+        claimed = self._claimed(device, absent, now_s)
+        choice = claimed or self._best(device, absent, now_s, now_s)
+        if choice is None:
+            return None
+        spared = [] if claimed else [one for one in device.residents
+                                     if self._stay(device, one, now_s) >= choice.worth]
+        return (self._load(device, choice.model, now_s, spared)
+                or self._empty(device, choice.model, spared, now_s))
+
+    def _stay(self, device: Device, model: int, now_s: float) -> float:
+        """Answers in time per second of a resident: of those who wait, or as many as run over how
+        long they stay (Little's law), which is how fast they come if nobody has to wait."""
+        running = device.residents[model].num_running
+        flow = running / self._carefuls[model].seconds(running) if running else 0.0
+        own = self._best(device, [model], now_s, now_s) if self._queues.line(model) else None
+        return flow if own is None else max(flow, own.worth)
+
+    def _empty(self, device: Device, model: int, spared: Sequence[int],
+               now_s: float) -> Action | None:
+        """Residents that run requests take no more, so that a model can have their memory; those
+        worth more do not, and all that is done is to read the model ahead."""
+        leaving = leavers(device, model, now_s, self._sparing(spared),
+                          device.models[model].request_bytes)
+        if leaving is None or any(one in spared for one in leaving):
+            if len(device.idle) < len(device.residents):  # look again when requests have ended
+                self._looked_ahead.add(device.index)
+        else:
+            self._drains.begin(device, model, leaving)
+        return self._read_ahead(device, model)
+
+    def _read_ahead(self, device: Device, model: int) -> Prefetch | None:
+        if (self._options.prefetch and device.prefetching is None
+                and self._loads.prefetch_s(model) > 0.0):
+            return Prefetch(model)
+        return None
+
     # ---- loads, and who is too late
 
     def _load(self, device: Device, model: int, now_s: float,
               spared: Sequence[int] = ()) -> Load | None:
-        def keep(device: Device, one: int, now_s: float) -> float:
-            return inf if one in spared else self._keep(device, one, now_s)
-
-        evict = victims(device, model, now_s, keep, device.models[model].request_bytes)
+        evict = victims(device, model, now_s, self._sparing(spared),
+                        device.models[model].request_bytes)
         if evict is None or any(one in spared for one in evict):
             return None
         believed_s = self._loads.load_s(device.index, model)
         self._loading[device.index] = (now_s, believed_s)
         self._floor.pay(model, believed_s)
         return Load(model, evict)
+
+    def _sparing(self, spared: Sequence[int]) -> Keep:
+        return lambda device, one, now_s: (
+            inf if one in spared else self._keep(device, one, now_s))
 
     def _keep(self, device: Device, model: int, now_s: float) -> float:
         """Requests that would wait for a model to be loaded again, per byte that it holds."""

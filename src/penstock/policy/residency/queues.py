@@ -178,6 +178,11 @@ class Whereabouts:
         """A device that asked."""
         self._devices[device.index] = device
 
+    @property
+    def devices(self) -> list[Device]:
+        """Those that asked."""
+        return list(self._devices.values())
+
     def counts(self) -> dict[int, int]:
         """How many devices have a model or are loading it; those that none has are left out."""
         found: dict[int, int] = {}

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from penstock.policy.residency.device import Device
-from penstock.policy.residency.evict import Keep, least_recent, victims
+from penstock.policy.residency.drains import Drains, share
+from penstock.policy.residency.evict import Keep, crowded, least_recent, leavers, victims
 from penstock.policy.residency.queues import HOPELESS, Queues, Whereabouts
 from penstock.policy.residency.values import (
     Action,
@@ -58,8 +59,10 @@ class RoundRobin:
 class InTurn:
     """The next model by an order is loaded if need be and runs one batch of those due first.
 
-    With ``shed``, who is past the deadline is turned away rather than answered late. A model that
-    other devices hold is left to them unless more wait than a batch for each.
+    With continuous batching requests join any resident that has room; if the next model is not
+    resident, others take no more requests until they can be dropped for it. With ``shed``, who is
+    past the deadline is turned away rather than answered late. A model that other devices hold is
+    left to them unless more wait than a batch for each.
     """
 
     def __init__(self, models: Sequence[HostedModel], order: Order, keep: Keep = least_recent, *,
@@ -70,6 +73,7 @@ class InTurn:
         self._shed = shed
         self._where = Whereabouts()
         self._came_for: dict[int, int] = {}  # what a device loaded runs before anything else
+        self._drains = Drains()
 
     @property
     def num_waiting(self) -> int:
@@ -83,16 +87,21 @@ class InTurn:
         gone = self._queues.given_up() or self._late(now_s)
         if gone is not None:
             return gone
-        if device.computing is not None or device.loading is not None:
+        if device.computing is not None or (device.loading is not None
+                                            and not device.continuous):
             return Wait()
         models = sorted(model for model in self._queues.waiting(now_s)
                         if self._wanted(device, model))
+        if device.continuous:
+            self._drains.review(device, models)
         if not models:
             return Wait(self._queues.retry_s(now_s))
-        model = self._came_for.pop(device.index, -1)
-        if model not in models or model not in device.residents:
-            model = self._order(device, self._queues, models, now_s)
-        return self._serve(device, model, now_s)
+        turn = self._turn(device, models, now_s)
+        if device.continuous:
+            return (self._make_way(device, turn, now_s)
+                    or self._join(device, [turn, *models], now_s)
+                    or Wait(self._queues.retry_s(now_s)))
+        return self._serve(device, turn, now_s)
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
         self._came_for[device.index] = model
@@ -106,6 +115,13 @@ class InTurn:
     def cancel(self, request_id: int) -> bool:
         return self._queues.cancel(request_id)
 
+    def _turn(self, device: Device, models: Sequence[int], now_s: float) -> int:
+        """Whose turn it is: a model that was loaded runs before another is."""
+        model = self._came_for.pop(device.index, -1)
+        if model in models and model in device.residents:
+            return model
+        return self._order(device, self._queues, models, now_s)
+
     def _serve(self, device: Device, model: int, now_s: float) -> Action:
         if model in device.residents:
             num = min(device.room(model), self._queues.most(model))
@@ -116,6 +132,35 @@ class InTurn:
                 if others else Wait()
         evict = victims(device, model, now_s, self._keep, device.models[model].request_bytes)
         return Wait() if evict is None else Load(model, evict)
+
+    def _make_way(self, device: Device, turn: int, now_s: float) -> Load | None:
+        """Load the model whose turn it is, or let residents run out for it."""
+        target = self._drains.target(device)
+        model = turn if target is None else target
+        if device.loading is not None or model in device.residents:
+            return None
+        spare = device.models[model].request_bytes
+        evict = victims(device, model, now_s, self._keep, spare)
+        if evict is not None:
+            self._drains.end(device)
+            return Load(model, evict)
+        if target is None and (leaving := leavers(device, model, now_s, self._keep, spare)):
+            self._drains.begin(device, model, leaving)
+        return None
+
+    def _join(self, device: Device, models: Sequence[int], now_s: float) -> Batch | Drop | None:
+        for model in models:
+            if model not in device.residents or model in self._drains.leaving(device):
+                continue
+            if (other := crowded(device, model, now_s, self._keep)) is not None:
+                return Drop((other,))
+            if self._drains.takes(device, model):
+                num = min(device.room(model), self._queues.most(model), share(
+                    device, model, len(self._queues.line(model)), self._where.devices,
+                    self._drains.takes))
+                if num > 0:
+                    return Batch(model, self._queues.take(model, 0, num))
+        return None
 
     def _wanted(self, device: Device, model: int) -> bool:
         if model in device.residents:

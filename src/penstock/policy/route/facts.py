@@ -28,4 +28,3 @@ class ReplicaFacts:
     offer: Offer
     kind: str
     prior: LatencyPrior
-    confidential: bool = False

@@ -10,7 +10,8 @@ from penstock.core.snapshot import ReplicaSnapshot
 
 
 class Router(Protocol):
-    """Chooses among snapshots of the replicas that may serve the request (never empty).
+    """Chooses among snapshots of the replicas that may serve the request (never empty): of its
+    model and class, and attested where it is confidential.
 
     ``looks_into_queues`` asks for snapshots that list the replica's requests; ``learns`` asks to be
     told how requests ended.

@@ -136,20 +136,6 @@ def test_a_tenant_ahead_of_its_budget_moves_to_cheaper_models() -> None:
 # -- hard demands -------------------------------------------------------------------------------
 
 
-def test_only_confidential_replicas_get_confidential_requests() -> None:
-    facts = [fact(0), fact(1, confidential=True), fact(2, LARGE)]
-    one = request(needs=Needs(confidential=True), forecasts=expected(0.1, 0.9))
-    route = joint(JointOptions(answer_value=1e3), facts).route(one, IDLE, 0.0)
-    assert route.replica_id == 1
-    assert {p.replica_id: p.reason for p in route.prospects} == {
-        0: "confidential", 1: "", 2: "confidential"}
-    refused = joint(JointOptions(relax=("chance", "quality"))).route(one, IDLE, 0.0)
-    assert refused.replica_id == NOWHERE
-    assert refused.admit == Reject(
-        "no replica that may serve the request runs in confidential mode")
-    assert refused.rejected == dict.fromkeys(range(3), "does not run in confidential mode")
-
-
 def test_a_quality_floor_holds() -> None:
     one = request(needs=Needs(min_quality=0.6), forecasts=expected())
     cheap = JointOptions(answer_value=0.0)
@@ -362,7 +348,7 @@ def test_a_batch_over_equal_replicas_spreads() -> None:
 
 def test_a_batch_keeps_each_request_to_its_own_candidates() -> None:
     batch = [request(i, forecasts=expected(0.9, 0.1)) for i in range(3)]
-    barred = request(3, needs=Needs(confidential=True), forecasts=expected())
+    barred = request(3, needs=Needs(min_quality=0.99), forecasts=expected())
     seen = [IDLE[2:], IDLE[:1], IDLE, IDLE]
     routes = joint().route_many([*batch, barred], seen, 0.0)
     assert [route.replica_id for route in routes] == [2, 0, 1, NOWHERE]

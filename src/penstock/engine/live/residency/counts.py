@@ -14,11 +14,17 @@ class Counts:
     that were found dead or empty, by (device, model)."""
 
     loads: Counter[tuple[int, int, str]] = field(default_factory=Counter)
-    load_s: Counter[int] = field(default_factory=Counter)
+    load_s: dict[int, float] = field(default_factory=dict)
     refused: Counter[tuple[int, str, str]] = field(default_factory=Counter)
     started: Counter[int] = field(default_factory=Counter)
     prefetched: Counter[int] = field(default_factory=Counter)
     lost: Counter[tuple[int, int]] = field(default_factory=Counter)
+
+    def loaded(self, device: int, model: int, seconds: float, *, failed: bool) -> None:
+        """A load is over."""
+        self.loads[device, model, "failed" if failed else "loaded"] += 1
+        if not failed:
+            self.load_s[model] = self.load_s.get(model, 0.0) + seconds
 
     def refuse(self, model: int, code: str, reason: str) -> None:
         """One more; of very many different reasons only the first are told apart."""

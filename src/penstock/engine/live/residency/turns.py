@@ -24,7 +24,7 @@ class Running:
     batch: Batch
     left: set[int]
     resident: Resident
-    failed: dict[int, Queued] = field(default_factory=dict)
+    failed: set[int] = field(default_factory=set)
 
 
 @dataclass(eq=False, slots=True)
@@ -42,13 +42,15 @@ class Ticket:
 @dataclass(frozen=True, slots=True)
 class Rules:
     """Limits of a pool. Loads that take longer than ``load_timeout_s`` have failed; after
-    ``attempts`` failures in a row a model is set apart for ``set_apart_s``, and a request whose
-    engine failed so often is refused. Of each model at most ``max_queue`` wait, each for at most
-    ``max_wait_s``. Engines are asked what they hold every ``look_s`` and have ``answer_s`` to say.
+    ``attempts`` failures in a row a model is set apart for ``set_apart_s``. A request is tried at
+    most ``tries`` times: one that kills its engine must not take its model from all others. Of each
+    model at most ``max_queue`` wait, each for at most ``max_wait_s``. Engines are asked what they
+    hold every ``look_s`` and have ``answer_s`` to say.
     """
 
     load_timeout_s: float = 600.0
     attempts: int = 3
+    tries: int = 2
     set_apart_s: float = 60.0
     max_queue: int = 1000
     max_wait_s: float = 600.0

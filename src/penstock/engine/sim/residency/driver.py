@@ -1,7 +1,8 @@
 """The clock of devices that models take turns on: arrivals, loads, batches, and what was decided.
 
 At an instant, what ends is taken first, then arrivals, then every device with something idle is
-asked what it does. All times are seconds from the start of the run.
+asked what it does; last, devices with continuous batching begin their next steps. All times are
+seconds from the start of the run.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,13 +11,15 @@ from heapq import heappop, heappush
 from math import inf
 
 from penstock.core.errors import InputError
+from penstock.core.units import PS_PER_S, to_ps
+from penstock.engine.sim.residency.continuous import Over, Residents
 from penstock.engine.sim.residency.machine import Machine
 from penstock.engine.sim.residency.record import Recorder, ResidencyRun
 from penstock.policy.residency.device import Device, NotPossibleError
 from penstock.policy.residency.protocol import Residency
 from penstock.policy.residency.values import Batch, Drop, Load, Prefetch, Queued, Shed, Wait
 
-_LOADED, _ENDED, _PREFETCHED, _WAKE = range(4)
+_LOADED, _ENDED, _PREFETCHED, _WAKE, _STEPPED = range(5)
 MOST_ACTIONS = 10_000
 """So many actions of one device at one instant are a policy that does not come to an end."""
 
@@ -34,12 +37,24 @@ class _Event:
 
 
 class ResidencySimulation:
-    """One run. ``policy``, ``devices`` and ``machine`` are used up by it."""
+    """One run. ``policy``, ``devices``, ``machine`` and ``residents`` are used up by it.
 
-    def __init__(self, policy: Residency, devices: Sequence[Device], machine: Machine) -> None:
+    ``residents`` are what computes on each device where batching is continuous; without them
+    batches are static, and take what ``machine`` says.
+    """
+
+    def __init__(self, policy: Residency, devices: Sequence[Device], machine: Machine,
+                 residents: Sequence[Residents] = ()) -> None:
+        if any(device.continuous != bool(residents) for device in devices) or (
+                residents and len(residents) != len(devices)):
+            raise InputError(f"{len(devices)} devices and {len(residents)} sets of residents: "
+                             "expected one for each continuous device, and no static ones beside")
         self._policy = policy
         self._devices = devices
         self._machine = machine
+        self._residents = residents
+        self._due_s = [inf] * len(residents)
+        self._touched: set[int] = set()
         self._events: list[_Event] = []
         self._serial = 0
         self._wakes = [inf] * len(devices)
@@ -55,15 +70,21 @@ class ResidencySimulation:
         what a device cannot do.
         """
         self._record = Recorder(_checked(requests))
+        self._requests = requests
+        moments_s = [request.arrival_s for request in requests]
+        if self._residents:  # steps end at whole picoseconds, and so requests arrive at such
+            moments_s = [to_ps(moment_s) / PS_PER_S for moment_s in moments_s]
         following, num_requests = 0, len(requests)
         while True:
             event_s = self._events[0].at_s if self._events else inf
-            arrival_s = requests[following].arrival_s if following < num_requests else inf
+            arrival_s = moments_s[following] if following < num_requests else inf
             self._now_s = min(event_s, arrival_s)
             if self._now_s >= until_s or self._now_s == inf:
+                for residents in self._residents:
+                    residents.stop(until_s)
                 return self._record.run(self._policy.num_waiting)
             asked = self._ends()
-            while following < num_requests and requests[following].arrival_s == self._now_s:
+            while following < num_requests and moments_s[following] == self._now_s:
                 self._policy.add(requests[following], self._now_s)
                 asked |= self._open
                 if self._listening:
@@ -71,13 +92,19 @@ class ResidencySimulation:
                 following += 1
             for index in sorted(asked):
                 self._ask(self._devices[index])
+            while self._touched:
+                self._resume(min(self._touched))
 
     def _ends(self) -> set[int]:
         """Take everything that ends now; the devices on which something did."""
         ended: set[int] = set()
         while self._events and self._events[0].at_s == self._now_s:
             event = heappop(self._events)
-            self._take(event)
+            if event.kind == _STEPPED:
+                if not self._stepped(event.device, event.at_s):
+                    continue
+            else:
+                self._take(event)
             ended.add(event.device.index)
         # What ends on one device may leave requests or memory to any other.
         return ended | self._open if ended else ended
@@ -86,6 +113,8 @@ class ResidencySimulation:
         device, now_s = event.device, self._now_s
         if event.kind == _LOADED:
             device.end_load(now_s, loaded=not event.failed)
+            if self._residents and not event.failed:
+                self._residents[device.index].load(event.model)
             self._policy.loaded(device, event.model, now_s, failed=event.failed)
         elif event.kind == _ENDED:
             batch = event.batch
@@ -112,6 +141,8 @@ class ResidencySimulation:
                 self._begin_load(device, action)
             elif isinstance(action, Drop):
                 device.drop(action.models)
+                if self._residents:
+                    self._residents[device.index].drop(action.models)
             elif isinstance(action, Shed):
                 self._record.shed(action, self._now_s)
             else:
@@ -134,6 +165,9 @@ class ResidencySimulation:
         return [index for index, models in self._listening.items() if model in models]
 
     def _begin_batch(self, device: Device, batch: Batch) -> None:
+        if self._residents:
+            self._join(device, batch)
+            return
         seconds, failed, after_s = self._machine.batch(device.index, batch, self._now_s)
         device.begin_batch(batch, self._now_s + seconds + after_s)
         self._record.began(device.index, batch, self._now_s, seconds)
@@ -143,9 +177,54 @@ class ResidencySimulation:
     def _begin_load(self, device: Device, load: Load) -> None:
         seconds, failed, _ = self._machine.load(device.index, load.model, self._now_s)
         device.begin_load(load, self._now_s + seconds)
+        if self._residents:
+            self._residents[device.index].drop(load.evict)
         self._record.loading(device.index, load.model, self._now_s, seconds, failed=failed)
         self._push(_Event(self._now_s + seconds, self._serial, _LOADED, device, model=load.model,
                           failed=failed))
+
+    # ---- continuous batching
+
+    def _join(self, device: Device, batch: Batch) -> None:
+        device.begin_batch(batch)
+        self._record.joined(batch, self._now_s)
+        self._residents[device.index].begin(
+            batch.model, [request.request_id for request in batch.requests], self._now_s)
+        self._touched.add(device.index)
+
+    def _stepped(self, device: Device, at_s: float) -> bool:
+        """Take the end of steps, unless others took their place; whether requests ended."""
+        index = device.index
+        if self._due_s[index] != at_s:
+            return False
+        self._due_s[index] = inf
+        self._touched.add(index)
+        over = self._residents[index].finish()
+        if over.request_ids:
+            self._over(device, over)
+        return bool(over.request_ids)
+
+    def _resume(self, index: int) -> None:
+        """The device's next steps, once all that happens now is known."""
+        residents = self._residents[index]
+        self._touched.remove(index)
+        if gone := residents.resume(self._now_s):
+            for over in gone:
+                self._over(self._devices[index], over)
+            self._touched.add(index)
+            self._ask(self._devices[index])
+        elif residents.due_s != self._due_s[index]:
+            self._due_s[index] = residents.due_s
+            self._push(_Event(residents.due_s, self._serial, _STEPPED, self._devices[index]))
+
+    def _over(self, device: Device, over: Over) -> None:
+        batch = Batch(over.model, tuple([self._requests[one] for one in over.request_ids]))
+        device.end_batch(over.model, len(batch.requests), self._now_s)
+        if over.reason is None:
+            self._record.ended(batch, self._now_s, failed=False)
+        else:
+            self._record.shed(Shed(batch.requests, over.reason), self._now_s)
+        self._policy.ended(device, batch, self._now_s, failed=False)
 
     def _begin_prefetch(self, device: Device, prefetch: Prefetch) -> None:
         if device.prefetching is not None:

@@ -36,7 +36,8 @@ class BatchRecord(NamedTuple):
 class ResidencyRun:
     """Columns have an entry per request, in order of arrival. ``end_s`` is NaN for whom nothing was
     answered; ``shed_s`` NaN for whom nothing was turned away; ``reason`` indexes ``reasons`` (-1:
-    none). ``num_waiting`` had neither an end nor been shed when the run was over."""
+    none). ``batches`` are static ones alone. ``num_waiting`` had neither started nor been shed when
+    the run was over."""
 
     model: NDArray[np.int64]
     arrival_s: FloatColumn
@@ -86,6 +87,11 @@ class Recorder:
     def began(self, device: int, batch: Batch, now_s: float, seconds: float) -> None:
         """A batch begins."""
         self._batches.append(BatchRecord(device, batch.model, now_s, seconds, len(batch.requests)))
+        for request in batch.requests:
+            self._begin_s[request.request_id] = now_s
+
+    def joined(self, batch: Batch, now_s: float) -> None:
+        """Requests join what their model runs."""
         for request in batch.requests:
             self._begin_s[request.request_id] = now_s
 

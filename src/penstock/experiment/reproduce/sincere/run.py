@@ -19,7 +19,7 @@ from penstock.experiment.reproduce.sincere.what_if import (
 
 
 def reproduce_sincere(data: Path, options: Options) -> Reproduction:
-    """All figures of the runs in a folder. ``options.num_requests`` takes only each run's first.
+    """All figures of the runs in a folder; runs are taken whole.
 
     ``runs.csv`` has a row per run, ours and logged; ``strategies.csv`` and ``what_if.csv`` means.
     Raises InputError for a folder that does not hold the runs.

@@ -12,7 +12,7 @@ from penstock.policy.route.facts import ReplicaFacts
 from penstock.policy.route.joint.options import JointOptions
 from penstock.predict.latency import E2E, TPOT, TTFT, LatencyPredictor, Pace
 
-CONFIDENTIAL, BUDGET, QUALITY, CHANCE = "confidential", "budget", "quality", "chance"
+BUDGET, QUALITY, CHANCE = "budget", "quality", "chance"
 """Reasons of a prospect that may not be taken, the firmest first."""
 
 LEAST_RETRY_S = 1.0
@@ -142,8 +142,6 @@ def _barrier(request: Request, fact: ReplicaFacts, quality: float, chance: float
     """What keeps the replica from serving the request, empty where nothing does."""
     needs = request.needs
     if needs is not NO_NEEDS:
-        if needs.confidential and not fact.confidential:
-            return CONFIDENTIAL
         if needs.max_cost is not None and affordable_tokens(request, fact) < 1:
             return BUDGET
         if needs.min_quality is not None and quality < needs.min_quality:
@@ -153,8 +151,6 @@ def _barrier(request: Request, fact: ReplicaFacts, quality: float, chance: float
 
 def told(prospect: Prospect, request: Request) -> str:
     """In words what kept a replica from serving a request."""
-    if prospect.reason == CONFIDENTIAL:
-        return "does not run in confidential mode"
     if prospect.reason == BUDGET:
         return "would spend the whole budget on the prompt"
     if prospect.reason == QUALITY:

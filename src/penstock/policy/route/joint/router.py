@@ -15,7 +15,6 @@ from penstock.policy.route.joint.options import JointOptions
 from penstock.policy.route.joint.prospects import (
     BUDGET,
     CHANCE,
-    CONFIDENTIAL,
     QUALITY,
     Valuer,
     affordable_tokens,
@@ -162,8 +161,6 @@ def _relaxed(request: Request, eligible: Sequence[Prospect]) -> str:
 
 def _refused(request: Request, prospects: Sequence[Prospect]) -> str:
     reasons = {prospect.reason for prospect in prospects}
-    if reasons == {CONFIDENTIAL}:
-        return "no replica that may serve the request runs in confidential mode"
     if BUDGET in reasons and not reasons & {CHANCE, QUALITY}:
         return "the budget does not pay for the prompt on any model"
     if QUALITY in reasons and CHANCE not in reasons:

@@ -1,0 +1,126 @@
+"""What continuous batching adds over static batches when models share a GPU, on SINCERE's arrivals.
+
+    python benchmarks/residency_continuous.py        # about 5 minutes on one core
+
+SINCERE's three models on an H100 80GB, steps by the roofline, loads by SINCERE's fitted loading
+model, arrivals of its 9 BestBatch runs with an SLA of 40 s, as they were and ten times as fast (the
+SLA stays). Prompts have 8 to 108 tokens, 58 in the mean. Answers have 50 tokens, as SINCERE's had,
+or 5 to 95. Both ways of batching run at most 64 requests of a model at once and hold the same
+memory: weights, and keys and values of 8,192 tokens per model. The policy is Penstock's.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from common import SHARED, show
+
+from penstock.catalog.catalog import load_catalog
+from penstock.core.request import Request
+from penstock.core.slo import ServiceClass, Slo
+from penstock.engine.sim.residency.continuous import EngineSpec, Residents
+from penstock.engine.sim.residency.driver import ResidencySimulation
+from penstock.engine.sim.residency.machine import HostMachine, Took
+from penstock.engine.sim.residency.record import ResidencyRun
+from penstock.experiment.reproduce.sincere.records import SincereRun, read_runs
+from penstock.experiment.reproduce.sincere.server import DEVICE_BYTES, Server
+from penstock.perf.memory import ONE_ACCELERATOR, kv_bytes_per_accelerator
+from penstock.perf.protocol import StepTimeModel
+from penstock.perf.roofline import roofline_step_time
+from penstock.policy.residency.beliefs import batch_time
+from penstock.policy.residency.build import residency
+from penstock.policy.residency.device import Device
+from penstock.policy.residency.values import Batch, HostedModel, Queued
+from penstock.policy.schedule.options import scheduler_options
+
+MODELS = ("granite-7b", "gemma-7b", "llama-3.1-8b")
+KV_TOKENS, MAX_BATCH = 8192, 64
+WEIGHTS = {"fp32": 1.0, "bf16": 0.5}
+PLACES = (("fp32", 1), ("fp32", 2), ("bf16", 1), ("bf16", 2), ("bf16", 3))
+
+
+class Case(NamedTuple):
+    """A setting to simulate: arrivals come ``speed`` times as fast, answers are of 50 tokens or
+    ``mixed``."""
+
+    setting: str
+    precision: str
+    num_resident: int
+    speed: float
+    mixed: bool
+
+
+class StaticSteps:
+    """Loads of a host, and batches as the steps that they consist of: padded to the longest prompt,
+    over with the longest answer."""
+
+    def __init__(self, host: HostMachine, steps: Sequence[StepTimeModel],
+                 requests: Sequence[Request], outputs: Sequence[int]) -> None:
+        self.load, self.prefetch = host.load, host.prefetch
+        self._steps, self._requests, self._outputs = steps, requests, outputs
+
+    def batch(self, device: int, batch: Batch, now_s: float) -> Took:
+        """A static batch that begins now."""
+        step, num = self._steps[batch.model], len(batch.requests)
+        ids = [request.request_id for request in batch.requests]
+        prompt = max(self._requests[one].prompt_tokens for one in ids)
+        seconds = step.seconds(num * prompt, num * prompt**2 / 2, 0, 0)
+        for token in range(1, max(self._outputs[one] for one in ids)):
+            seconds += step.seconds(0, 0.0, num, num * (prompt + token))
+        return Took(seconds)
+
+
+def simulated(case: Case, run: SincereRun, *, continuous: bool) -> ResidencyRun:
+    """One run."""
+    rng = np.random.default_rng(1)
+    catalog, num = load_catalog(), len(run.requests)
+    prompts = rng.integers(8, 109, num).tolist()
+    outputs = rng.integers(5, 96, num).tolist() if case.mixed else [50] * num
+    slo = ServiceClass("sla", Slo(e2e_s=run.sla_s))
+    queued = [Queued(one.request_id, one.model, one.arrival_s / case.speed,
+                     one.arrival_s / case.speed + run.sla_s) for one in run.requests]
+    requests = [Request(one.request_id, one.arrival_s, prompts[one.request_id], 100, slo)
+                for one in queued]
+    h100 = catalog.accelerator("h100-80gb")
+    specs = [catalog.model(name) for name in MODELS]
+    steps = [roofline_step_time(spec, h100, ONE_ACCELERATOR, case.precision, case.precision)
+             for spec in specs]
+    cache = [round(KV_TOKENS * kv_bytes_per_accelerator(spec, ONE_ACCELERATOR, case.precision))
+             for spec in specs]
+    server = Server.of(run.setting, case.num_resident, WEIGHTS[case.precision])
+    models = [HostedModel(one.name, one.size_bytes + kv_bytes, batch_time(step, 58, 50, MAX_BATCH),
+                          max_batch=MAX_BATCH)
+              for one, step, kv_bytes in zip(server.models(), steps, cache, strict=True)]
+    device = Device(0, DEVICE_BYTES, models, continuous=continuous,
+                    max_residents=case.num_resident)
+    machine = StaticSteps(server.machine(), steps, requests, outputs)
+    residents = [Residents([EngineSpec(step, KV_TOKENS, scheduler_options("sarathi"))
+                            for step in steps], requests, outputs)] if continuous else []
+    return ResidencySimulation(residency("penstock", models, server.loads()), [device], machine,
+                               residents).run(queued)
+
+
+def summary(case: Case, runs: Sequence[SincereRun]) -> dict[str, Any]:
+    """Means over the runs, of both ways."""
+    row: dict[str, Any] = case._asdict()
+    for way in ("static", "continuous"):
+        found = [simulated(case, run, continuous=way == "continuous") for run in runs]
+        latency = [one.latency_s[one.served] for one in found]
+        row[way] = {
+            "in_time_pct": float(np.mean([100.0 * one.in_time.mean() for one in found])),
+            "latency_mean_s": float(np.mean([column.mean() for column in latency])),
+            "latency_p95_s": float(np.mean([np.quantile(column, 0.95) for column in latency])),
+            "loads": float(np.mean([len(one.loads) for one in found]))}
+    print(row, file=sys.stderr, flush=True)
+    return row
+
+
+if __name__ == "__main__":
+    everything = [run for run in read_runs(SHARED / "sincere")
+                  if run.strategy == "BestBatch" and run.sla_s == 40.0]
+    cases = [Case(setting, precision, num, speed, mixed) for setting in ("noncc", "cc")
+             for speed, mixed in ((1.0, False), (10.0, False), (10.0, True))
+             for precision, num in PLACES]
+    show({"rows": [summary(case, [run for run in everything if run.setting == case.setting])
+                   for case in cases]})

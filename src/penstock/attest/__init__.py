@@ -1,0 +1,1 @@
+"""Evidence that a replica's accelerators run in confidential mode: made for tests, and verified."""

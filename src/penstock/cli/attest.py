@@ -1,0 +1,267 @@
+"""``penstock attest``: evidence that accelerators run in confidential mode."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.exits import MISSED, OK
+from penstock.cli.options import AsJson, FleetFile, read_fleet
+from penstock.core.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+app = typer.Typer(add_completion=False)
+
+Nonce = Annotated[str, typer.Option(
+    "--nonce", metavar="HEX", help="The challenge that the evidence answers.",
+    show_default=False)]
+OutFile = Annotated[Path, typer.Option(
+    "--out", metavar="FILE", help="Where the evidence goes.", show_default=False)]
+
+
+@app.callback(epilog="Example: penstock attest check fleet.yaml")
+def _attest() -> None:
+    """Evidence of confidential mode: make it for tests, collect it, judge it.
+
+    What is made by `sign` shows nothing about any hardware; it is for tests and rehearsals.
+    """
+
+
+@app.command(epilog="Example: penstock attest key test-1 --key signing.pem --public trusted.json")
+def key(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the key is called (kid).",
+                                        show_default=False)],
+    private: Annotated[Path, typer.Option(
+        "--key", metavar="FILE", help="Where the private key goes (PEM).", show_default=False)],
+    public: Annotated[Path, typer.Option(
+        "--public", metavar="FILE", help="Where the key set with the public key goes.",
+        show_default=False)],
+) -> int:
+    """Make a key that signs test evidence."""
+    import json
+    import os
+
+    from penstock.attest.signed import new_key
+    from penstock.cli.console import note
+
+    text, keys = new_key(name)
+    for path in (private, public):
+        if path.exists():
+            raise InputError(f"{path}: is there already; keys are not written over")
+    with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    public.write_text(json.dumps(keys, indent=1) + "\n")
+    note(f"{private} signs, {public} is for those who verify")
+    return OK
+
+
+@app.command(epilog="Example: penstock attest sign --key signing.pem --name test-1 --device GPU-1 "
+                    "--nonce $(openssl rand -hex 32) --out evidence.json")
+def sign(
+    private: Annotated[Path, typer.Option(
+        "--key", metavar="FILE", help="The private key.", show_default=False)],
+    name: Annotated[str, typer.Option(
+        "--name", metavar="NAME", help="What the key is called (kid).", show_default=False)],
+    device: Annotated[list[str], typer.Option(
+        "--device", metavar="ID", help="Identity of an accelerator; may be repeated.",
+        show_default=False)],
+    nonce: Nonce, out: OutFile,
+    valid_s: Annotated[float, typer.Option(
+        "--valid-s", metavar="S", min=1, help="How long the evidence holds, seconds.")] = 3600.0,
+    mode: Annotated[str, typer.Option(
+        "--mode", metavar="WORD", help="The mode that it claims.")] = "confidential",
+    debug: Annotated[str, typer.Option(
+        "--debug", metavar="WORD", help="The state of debug access that it claims.")] = "disabled",
+    measurement: Annotated[list[str] | None, typer.Option(
+        "--measurement", metavar="NAME=VALUE", help="A measurement of every device; may be "
+        "repeated.", show_default=False)] = None,
+) -> int:
+    """Sign test evidence of some accelerators."""
+    import time
+
+    from penstock.attest import signed
+
+    _check_nonce(nonce)
+    measurements = dict(_pair(text) for text in measurement or ())
+    devices = [signed.Device(one, mode, debug, measurements) for one in device]
+    out.write_bytes(signed.sign(devices, nonce, time.time(), valid_s, _text(private), name))
+    return OK
+
+
+@app.command(epilog="Example: penstock attest verify evidence.json --keys trusted.json "
+                    "--device GPU-1 --nonce $NONCE")
+def verify(
+    evidence: Annotated[Path, typer.Argument(
+        metavar="FILE", help="The evidence.", show_default=False)],
+    keys: Annotated[Path, typer.Option(
+        "--keys", metavar="FILE", help="JSON Web Key Set of who may sign.", show_default=False)],
+    device: Annotated[list[str], typer.Option(
+        "--device", metavar="ID", help="Identity of an accelerator; may be repeated.",
+        show_default=False)],
+    nonce: Nonce,
+    verifier: Annotated[str, typer.Option(
+        "--verifier", metavar="NAME", help="test or nvidia.")] = "test",
+    issuer: Annotated[str | None, typer.Option(
+        "--issuer", metavar="TEXT", help="Who must have issued it.", show_default=False)] = None,
+    max_age_s: Annotated[float, typer.Option(
+        "--max-age-s", metavar="S", min=1, help="How old it may be, seconds.")] = 3600.0,
+    as_json: AsJson = False,
+) -> int:
+    """Judge evidence as a gateway would. Exit status 1 where it does not show what it must."""
+    import time
+    from dataclasses import asdict
+
+    from penstock.attest.make import make_verifier
+    from penstock.attest.values import Challenge, EvidenceError, Rules
+    from penstock.cli.console import print_json
+
+    if verifier not in ("test", "nvidia"):
+        raise InputError(f"--verifier: expected test or nvidia, found {verifier[:60]!r}")
+    _check_nonce(nonce)
+    rules = Rules("nvidia" if verifier == "nvidia" else "test", str(keys), issuer, max_age_s)
+    try:
+        content = evidence.read_bytes()
+    except OSError as error:
+        raise InputError(f"{evidence}: cannot be read ({error.strerror or error})") from None
+    try:
+        found = make_verifier(rules).verify(content, Challenge(nonce, tuple(device)), time.time())
+    except EvidenceError as error:
+        if as_json:
+            print_json({"accepted": False, "reason": f"the evidence {error}"})
+        else:
+            typer.echo(f"refused: the evidence {error}")
+        return MISSED
+    if as_json:
+        print_json({"accepted": True, **asdict(found)})
+    else:
+        typer.echo(f"accepted: {', '.join(found.devices)} for "
+                   f"{found.expires_at_s - time.time():.0f} s")
+    return OK
+
+
+@app.command(epilog="Example: penstock attest check fleet.yaml --json")
+def check(fleet_file: FleetFile, as_json: AsJson = False) -> int:
+    """Ask the replicas of a fleet file for evidence, and judge it by the file's rules.
+
+    Exit status 1 where a replica in confidential mode is not attested.
+    """
+    import asyncio
+
+    from penstock.cli.console import print_json
+
+    try:
+        from penstock.engine.live.evidence import standing
+    except ImportError as error:
+        raise InputError("check needs aiohttp, which the extra 'serve' brings: pip install "
+                         "'penstock[serve]'") from error
+    fleet = read_fleet(fleet_file)
+    found = asyncio.run(standing(fleet))
+    if not found:
+        raise InputError(f"{fleet_file}: no replica with an endpoint is in confidential mode")
+    if as_json:
+        print_json([{"url": url, "attested": reason is None, "reason": reason}
+                    for url, reason in found])
+    else:
+        for url, reason in found:
+            typer.echo(f"{url} {reason or 'is attested'}")
+    return MISSED if any(reason for _, reason in found) else OK
+
+
+@app.command(epilog="Example: penstock attest collect --nonce $NONCE --out evidence.json")
+def collect(nonce: Nonce, out: OutFile) -> int:
+    """Collect evidence of this machine's NVIDIA GPUs from NVIDIA's attestation service.
+
+    Needs GPUs in confidential mode, the network and the extra attest-nvidia.
+    """
+    from penstock.attest.nvidia import collect as collected
+
+    _check_nonce(nonce)
+    out.write_bytes(collected(nonce))
+    return OK
+
+
+@app.command(epilog="Example: penstock attest serve --nvidia --host 10.0.0.7 --port 8080")
+def serve(
+    nvidia: Annotated[bool, typer.Option(
+        "--nvidia", help="Collect evidence of this machine's NVIDIA GPUs.")] = False,
+    private: Annotated[Path | None, typer.Option(
+        "--key", metavar="FILE", help="Sign test evidence with this private key instead.",
+        show_default=False)] = None,
+    name: Annotated[str, typer.Option(
+        "--name", metavar="NAME", help="What that key is called (kid).")] = "",
+    device: Annotated[list[str] | None, typer.Option(
+        "--device", metavar="ID", help="Identity of an accelerator, with --key; may be repeated.",
+        show_default=False)] = None,
+    valid_s: Annotated[float, typer.Option(
+        "--valid-s", metavar="S", min=1, help="How long test evidence holds, seconds.")] = 3600.0,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535,
+                                      help="Port; 0 takes a free one.")] = 0,
+) -> int:
+    """Answer challenges with evidence, beside an engine, until interrupted.
+
+    Prints the URL that the fleet file names as the replica's evidence.
+    """
+    import asyncio
+    import time
+
+    from penstock.attest import nvidia as of_nvidia
+    from penstock.attest import signed
+
+    if nvidia == (private is not None):
+        raise InputError("--nvidia, --key: expected one of them")
+    make = of_nvidia.collect
+    if private is not None:
+        if not name or not device:
+            raise InputError("--key: stands alone; expected --name and --device beside it")
+        key, devices = _text(private), [signed.Device(one) for one in device]
+
+        def make(nonce: str) -> bytes:
+            return signed.sign(devices, nonce, time.time(), valid_s, key, name)
+
+        make("00" * 16)  # a key that cannot sign is told of now
+    try:
+        asyncio.run(_serve(make, host, port))
+    except ImportError as error:
+        raise InputError("serve needs aiohttp, which the extra 'serve' brings: pip install "
+                         "'penstock[serve]'") from error
+    return OK
+
+
+async def _serve(make: "Callable[[str], bytes]", host: str, port: int) -> None:
+    import sys
+
+    from penstock.cli.console import note
+    from penstock.engine.http import stop_signal
+    from penstock.engine.live.evidence_agent import agent
+
+    stopped = stop_signal()
+    async with agent(make, host, port, note) as url:
+        sys.stdout.write(f"evidence {url}\n")
+        sys.stdout.flush()
+        await stopped.wait()
+
+
+def _check_nonce(nonce: str) -> None:
+    from penstock.attest.values import check_nonce_text
+
+    try:
+        check_nonce_text(nonce)
+    except InputError as error:
+        raise InputError(f"--nonce: {error}") from None
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise InputError(f"--measurement: expected NAME=VALUE, found {text[:60]!r}")
+    return name, value
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None

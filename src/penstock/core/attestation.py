@@ -1,0 +1,87 @@
+"""Who may take a confidential request: the one rule, for simulation, plans, placement, gateway."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
+
+NOT_CONFIDENTIAL = "does not run in confidential mode"
+NO_ATTESTATION = "has no attestation"
+EXPIRED = "has an attestation that has expired"
+NOT_YET = "has an attestation that is not valid yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """What a verifier vouched for, and for how long that is believed.
+
+    ``devices`` are the identities of all accelerators that the evidence is of. It is valid from
+    ``measured_at_s`` until just before ``expires_at_s``, both in seconds of the clock of whoever
+    asks: of the run in a simulation, since 1970 in a gateway. ``digest`` is the SHA-256 of the
+    evidence, in hexadecimal digits.
+    """
+
+    verifier: str
+    measured_at_s: float
+    expires_at_s: float
+    devices: tuple[str, ...] = ()
+    digest: str = ""
+
+    def fresh(self, now_s: float) -> bool:
+        """Whether it may be relied on at that time."""
+        return self.measured_at_s <= now_s < self.expires_at_s
+
+
+@dataclass(frozen=True, slots=True)
+class Confidentiality:
+    """What is known of one replica where confidential requests are concerned.
+
+    ``mode_on`` says that its accelerators are meant to run in confidential mode, ``attestations``
+    that they were found to do so; ``doubt`` is why its latest evidence was not accepted, empty
+    where it was. Nothing known is as bad as bad news: nobody may go there.
+    """
+
+    mode_on: bool = False
+    attestations: tuple[Attestation, ...] = ()
+    doubt: str = ""
+
+
+NOT_KNOWN = Confidentiality()
+ATTESTED_ALWAYS = Confidentiality(mode_on=True, attestations=(
+    Attestation("assumed", -inf, inf),))
+"""A replica that is only proposed: it is taken to be attested once it runs, and the proposal says
+so."""
+
+
+class Barrier(NamedTuple):
+    """Why a replica may not take confidential requests: one of this module's reasons, and what
+    else there is to say of this replica at this time."""
+
+    reason: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.detail})" if self.detail else self.reason
+
+
+def barrier(replica: Confidentiality, now_s: float) -> Barrier | None:
+    """What keeps confidential requests from a replica at a time, None where nothing does."""
+    if not replica.mode_on:
+        return Barrier(NOT_CONFIDENTIAL)
+    if any(one.fresh(now_s) for one in replica.attestations):
+        return None
+    ended = [one.expires_at_s for one in replica.attestations if one.expires_at_s <= now_s]
+    if ended:
+        ago = f"{now_s - max(ended):.0f} s ago"
+        return Barrier(EXPIRED, f"{ago}; {replica.doubt}" if replica.doubt else ago)
+    if replica.attestations:
+        begins_s = min(one.measured_at_s for one in replica.attestations)
+        return Barrier(NOT_YET, f"in {begins_s - now_s:.0f} s")
+    return Barrier(NO_ATTESTATION, replica.doubt)
+
+
+def refusal(barriers: Iterable[Barrier]) -> str:
+    """Why a confidential request is refused where every replica has a barrier: each reason once, so
+    that equal refusals read alike."""
+    reasons = " or ".join(sorted({one.reason for one in barriers}))
+    return f"no replica may take a confidential request: every one that could serve it {reasons}"

@@ -1,0 +1,72 @@
+"""A vLLM server that is put to sleep and woken (vllm.entrypoints.serve.dev.sleep, read in 0.32).
+
+The server runs all the time, with ``--enable-sleep-mode`` and VLLM_SERVER_DEV_MODE=1. Level 1 keeps
+the weights in host memory; level 2 discards them, and they are read again before the KV cache is
+made (``reload_weights`` of the workers, by /collective_rpc).
+"""
+
+import aiohttp
+
+from penstock.engine.live.residency.actuator import ActuatorError
+from penstock.engine.live.residency.http import EngineCalls, NobodyThereError
+
+
+class VllmActuator:
+    """A model of its own server at ``url``."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, sleep_level: int = 1) -> None:
+        self._calls = EngineCalls(session, url)
+        self._level = sleep_level
+        self._awake = False
+
+    @property
+    def url(self) -> str | None:
+        return self._calls.url if self._awake else None
+
+    async def load(self) -> None:
+        if await self._sleeps():
+            if self._level == 1:
+                await self._calls.post("/wake_up")
+            else:
+                await self._calls.post("/wake_up?tags=weights")
+                await self._calls.post("/collective_rpc", {"method": "reload_weights"})
+                await self._calls.post("/wake_up?tags=kv_cache")
+            if await self._sleeps():
+                raise ActuatorError(f"{self._calls.url} still sleeps after it was woken")
+        self._awake = True
+
+    async def unload(self) -> None:
+        self._awake = False
+        try:
+            if not await self._sleeps():
+                await self._calls.post(f"/sleep?level={self._level}")
+        except NobodyThereError:
+            return  # nobody holds anything
+        if not await self._sleeps():
+            raise ActuatorError(f"{self._calls.url} does not sleep after it was put to sleep")
+
+    async def is_loaded(self) -> bool:
+        try:
+            self._awake = not await self._sleeps()
+        except NobodyThereError:
+            self._awake = False
+        return self._awake
+
+    async def prefetch(self) -> None:
+        """The weights of level 1 are in host memory already; those of level 2 are the disk's."""
+
+    async def close(self) -> None:
+        """It goes on as it is."""
+
+    async def _sleeps(self) -> bool:
+        try:
+            answer = await self._calls.get("/is_sleeping")
+            return bool(answer["is_sleeping"])
+        except NobodyThereError:
+            raise
+        except ActuatorError as error:
+            hint = ("; it needs --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1"
+                    if "answered 404" in str(error) else "")
+            raise ActuatorError(f"{error}{hint}") from error
+        except (TypeError, KeyError) as error:
+            raise ActuatorError(f"{self._calls.url}/is_sleeping does not say") from error

@@ -1,0 +1,121 @@
+"""A run as it may be shown: requests that are not confidential as they are, the others in padded
+counts and buckets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from penstock.core.disclosure import Disclosure, at_most, share_at_least
+from penstock.engine.sim.simulation import SimulationResult
+from penstock.fleet.judge import cost_per_hour, counted
+from penstock.fleet.values import Fleet
+from penstock.metrics.definitions import BoolColumn
+from penstock.metrics.series import RunSeries
+from penstock.metrics.summary import Usage, summarise
+from penstock.metrics.table import NAMES, STATUSES, RequestTable
+from penstock.workload.workload import Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What may leave a run: figures, requests, replicas over time."""
+
+    figures: dict[str, Any]
+    table: RequestTable
+    series: RunSeries
+
+
+def confidential_rows(fleet: Fleet, requests: RequestTable | Workload) -> BoolColumn:
+    """Mask of the requests that are confidential, by their class or their tenant."""
+    secret = {one.name for one in fleet.service_classes if one.confidential}
+    tenants = fleet.gateway.confidential_tenants
+    of_class = np.array([name in secret for name in requests.service_classes], dtype=np.bool_)
+    of_tenant = np.array([name in tenants for name in requests.tenants], dtype=np.bool_)
+    mask: BoolColumn = np.zeros(len(requests), dtype=np.bool_)
+    if len(requests):
+        mask = of_class[requests.class_index] | of_tenant[requests.tenant_index]
+    return mask
+
+
+def told_share(fleet: Fleet, service_class: str, share: float | None) -> float | None:
+    """A class's attainment as it may be told: rounded down where any of its requests may be
+    confidential."""
+    if fleet.service_class(service_class).confidential or fleet.gateway.confidential_tenants:
+        return share_at_least(share)
+    return share
+
+
+def shown(fleet: Fleet, result: SimulationResult) -> Shown:
+    """A result as it may be shown."""
+    usage = Usage(result.busy_s, cost_per_hour(fleet), range(len(result.busy_s)))
+    figures = {
+        **summarise(counted(fleet, result.table), fleet.service_classes, usage),
+        "refusals": [{"reason": reason, "num_requests": count}
+                     for reason, count in sorted(result.reasons.items())],
+        "num_steps": result.num_steps, "end_s": result.end_s,
+        "prefix_hit_rate": result.prefix_hit_rate,
+    }
+    hidden = confidential_rows(fleet, result.table)
+    if not hidden.any():
+        return Shown(figures, result.table, result.series)
+    return _reduced(fleet, result, figures, hidden)
+
+
+def _reduced(fleet: Fleet, result: SimulationResult, figures: dict[str, Any],
+             hidden: BoolColumn) -> Shown:
+    disclosure = fleet.disclosure
+    secret = result.table.take(hidden)
+    # A replica that served one of them would show when, and how much.
+    seen = set(secret.replica.tolist())
+    alone = [number for number in range(len(result.busy_s)) if number not in seen]
+    table = _without_traces(result.table.take(~hidden))
+    usage = Usage(result.busy_s[alone], 0.0, alone)
+    shown_figures = summarise(counted(fleet, table), fleet.service_classes, usage)
+    pairs = [(shown_figures["overall"], figures["overall"])]
+    pairs += [(entry, figures["classes"][name]) for name, entry in shown_figures["classes"].items()]
+    for entry, whole in pairs:
+        # Verdicts are those of all requests: one word per class. What a request cost, and how busy
+        # replicas were, would tell how many there were.
+        entry |= {"meets_slo": whole["meets_slo"], "utilisation": None,
+                  "cost": dict.fromkeys(entry["cost"])}
+    shown_figures |= {
+        "refusals": [{**one, "num_requests": disclosure.count(one["num_requests"])}
+                     for one in figures["refusals"]],
+        "num_steps": None, "end_s": at_most(result.end_s), "prefix_hit_rate": None,
+        "confidential": _padded(fleet, counted(fleet, secret), disclosure)}
+    series = RunSeries([one for one in result.series.replicas if one.replica in alone])
+    return Shown(shown_figures, table, series)
+
+
+def _without_traces(table: RequestTable) -> RequestTable:
+    """The same rows with numbers of their own, and without names that none of them bears."""
+    changes: dict[str, Any] = {"request_id": np.arange(len(table), dtype=np.int64)}
+    for column, kind in NAMES.items():
+        used, codes = np.unique(getattr(table, column), return_inverse=True)
+        changes[kind] = tuple(getattr(table, kind)[index] for index in used)
+        changes[column] = codes.reshape(-1).astype(np.int32)
+    return replace(table, **changes)
+
+
+def _padded(fleet: Fleet, secret: RequestTable, disclosure: Disclosure) -> dict[str, Any]:
+    raw = summarise(secret, fleet.service_classes, Usage(np.zeros(0), 0.0))["classes"]
+    found: dict[str, Any] = {
+        "least_count": disclosure.least_count, "cost_per_hour": cost_per_hour(fleet),
+        "classes": {name: _padded_class(entry, disclosure) for name, entry in raw.items()
+                    if entry["received"]}}
+    if disclosure.allow_model_counts:
+        counts = np.bincount(secret.model_index, minlength=len(secret.models)).tolist()
+        found["models"] = {name: disclosure.count(number)
+                           for name, number in zip(secret.models, counts, strict=True) if number}
+    return found
+
+
+def _padded_class(entry: Mapping[str, Any], disclosure: Disclosure) -> dict[str, Any]:
+    names = ("received", *STATUSES, "prompt_tokens", "output_tokens")
+    return {**{f"{name}_at_most": disclosure.count(entry[name]) for name in names},
+            "attainment_at_least": share_at_least(entry["attainment"]),
+            "latency_at_most": {
+                latency: {percentile: at_most(value) for percentile, value in found.items()}
+                for latency, found in entry["latency"].items()}}

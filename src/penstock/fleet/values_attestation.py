@@ -1,0 +1,53 @@
+"""How replicas show that they run in confidential mode: values of the fleet file's sections."""
+
+from dataclasses import dataclass
+from math import inf
+
+from penstock.core.attestation import Attestation, Confidentiality
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """From when until when (None: to the end of the run) a simulated attestation is valid."""
+
+    from_s: float = 0.0
+    until_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceSource:
+    """Where the evidence of a group's replicas is found, and what it must be of.
+
+    ``evidence`` has a URL or the absolute path of a file for every replica; ``nonce`` is the one
+    that files hold, in hexadecimal digits (a URL is given a new one each time). ``devices`` are the
+    identities of every replica's accelerators. ``simulated`` is when a simulation takes its
+    replicas to be attested; no engine that answers over HTTP is trusted for it.
+    """
+
+    evidence: tuple[str, ...] = ()
+    nonce: str | None = None
+    devices: tuple[tuple[str, ...], ...] = ()
+    simulated: tuple[Window, ...] = ()
+
+    def in_simulation(self, *, mode_on: bool) -> Confidentiality:
+        """What a simulation knows of the group's replicas."""
+        return Confidentiality(mode_on, tuple(
+            Attestation("simulated", window.from_s,
+                        inf if window.until_s is None else window.until_s)
+            for window in self.simulated))
+
+
+@dataclass(frozen=True, slots=True)
+class PoolEvidence:
+    """The evidence of all accelerators of a pool together, for deployments: an absolute path, the
+    nonce that it was made with, and the identities of the accelerators."""
+
+    evidence: str
+    nonce: str
+    devices: tuple[str, ...]
+
+
+NO_EVIDENCE = EvidenceSource()
+ASSUMED = EvidenceSource(simulated=(Window(),))
+"""Of replicas that are only proposed."""
+

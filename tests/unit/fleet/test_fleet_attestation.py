@@ -1,0 +1,90 @@
+"""The fleet file's words about confidential mode: what is wrong, and what is filled in."""
+
+from pathlib import Path
+
+import pytest
+
+from penstock.core.attestation import Attestation, barrier
+from penstock.core.errors import InputError
+from penstock.fleet.load import parse_fleet
+from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE, EvidenceSource, Window
+
+BASE = """\
+accelerators: [{name: a100-80gb}, {name: h100-80gb, confidential: true}]
+models: [{name: llama-3-8b}]
+service_classes: [{name: chat, slo: {ttft_s: 2}, confidential: true}, {name: open}]
+traffic: [{mix: {chat: 0.5, open: 0.5}, lengths: {prompt: {fixed: 10}, output: {fixed: 9}},
+           rate_per_s: 1}]
+"""
+RULES = "attestation: {verifier: test, keys: keys.json}\n"
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("keys.json", "evidence.json"):
+        (tmp_path / name).write_text("{}")
+
+
+def replicas(attestation: str, more: str = "") -> str:
+    return (BASE + RULES + f"replicas: [{{accelerator: h100-80gb, attestation: {attestation}"
+            f"{more}}}]\n")
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    (BASE.replace("h100-80gb, conf", "l40s, conf"), "no confidential-computing mode"),
+    (BASE.replace(", confidential: true}]\nm", "}]\nm"), "none is in confidential mode"),
+    (replicas("{evidence: [evidence.json]}"), "no devices"),
+    (replicas("{evidence: [evidence.json], devices: [[a]]}"), "no nonce"),
+    (replicas("{evidence: ['http://x/y'], devices: [[a]], nonce: " + "ab" * 16 + "}"),
+     "is for files"),
+    (replicas("{evidence: ['http://x/y'], devices: [[a], [b]]}"), "2 for 1 replicas"),
+    (replicas("{evidence: ['http://x/y'], devices: [[a, b]]}"), "2 for a replica on 1"),
+    (replicas("{evidence: ['http://x/y'], devices: [[a, a]]}", ", parallelism: {tensor: 2}"),
+     "1 for a replica on 2"),
+    (replicas("{evidence: ['http://x/y'], devices: [[a]]}").replace(RULES, ""),
+     "expected a section attestation"),
+    (replicas("{evidence: [gone.json], devices: [[a]], nonce: " + "ab" * 16 + "}"),
+     "no file 'gone.json'"),
+    (replicas("{simulated: [{from_s: 5, until_s: 5}]}"), "not after it begins"),
+    (replicas("{simulated: [{}]}").replace("accelerator: h100", "accelerator: a100"),
+     "a100-80gb is not in confidential mode"),
+    (BASE + "attestation: {verifier: test, keys: lost.json}", "lost.json"),
+    (BASE + "attestation: {verifier: amd, keys: keys.json}", "verifier"),
+    (BASE + "variant: {accelerator: a100-80gb}", "a100-80gb is not in confidential mode, which"),
+    (BASE + "sizing: {groups: [{accelerator: a100-80gb, classes: [chat]}, {classes: [open]}]}",
+     "a100-80gb is not in confidential mode, which")])
+def test_what_cannot_be_is_said(text: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        parse_fleet(text)
+
+
+def test_traffic_that_may_never_be_served_is_named_at_its_accelerators() -> None:
+    tenant = BASE.replace("confidential: true}, {name: open", "confidential: false}, {name: open")
+    tenant = tenant.replace(", confidential: true}]\nm", "}]\nm").replace(
+        "rate_per_s: 1", "rate_per_s: 1, tenants: {bank: 1}")
+    assert parse_fleet(tenant).replicas == ()
+    with pytest.raises(InputError, match="none is in confidential mode"):
+        parse_fleet(tenant + "gateway: {tenants: [{name: bank, confidential: true}]}\n")
+
+
+def test_replicas_are_sized_where_their_traffic_may_go() -> None:
+    (group,) = parse_fleet(BASE).sizing.groups
+    assert (group.accelerator.name, group.attestation) == ("h100-80gb", ASSUMED)
+    assert barrier(group.confidentiality, 7.0) is None
+    groups = parse_fleet(BASE + "sizing: {groups: [{classes: [open]}, {classes: [chat]}]}"
+                         ).sizing.groups
+    assert [(one.accelerator.name, one.attestation) for one in groups] == [
+        ("a100-80gb", NO_EVIDENCE), ("h100-80gb", ASSUMED)]
+
+
+def test_evidence_is_found_beside_the_file_or_asked_for_at_its_url() -> None:
+    nonce = "0f" * 32
+    (group,) = parse_fleet(replicas(
+        f"{{evidence: [evidence.json, 'https://x/y'], devices: [[a], [b]], nonce: {nonce}, "
+        "simulated: [{from_s: 1}]}", ", count: 2")).replicas
+    assert group.attestation == EvidenceSource(
+        (str(Path("evidence.json").resolve()), "https://x/y"), nonce, (("a",), ("b",)),
+        (Window(1.0),))
+    (only,) = group.confidentiality.attestations
+    assert only == Attestation("simulated", 1.0, float("inf"))
