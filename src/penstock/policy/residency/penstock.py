@@ -5,14 +5,13 @@ counted; load and read ahead beside compute; turn away at once who is too late w
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import NamedTuple
 
 from penstock.core.errors import InputError
 from penstock.policy.residency.beliefs import Correction, LoadBelief
 from penstock.policy.residency.device import Device
-from penstock.policy.residency.drains import Drains, share
-from penstock.policy.residency.evict import Keep, crowded, leavers, victims
+from penstock.policy.residency.evict import sparing, victims
 from penstock.policy.residency.fairness import Floor
+from penstock.policy.residency.joining import Choice, Joining, Judgement
 from penstock.policy.residency.queues import HOPELESS, Checks, Queues, Whereabouts
 from penstock.policy.residency.values import (
     Action,
@@ -26,7 +25,7 @@ from penstock.policy.residency.values import (
     Shed,
     Wait,
 )
-from penstock.policy.residency.visits import Pace, Visit, first_batch, outlook, visits
+from penstock.policy.residency.visits import Pace, Visit, outlook, visits
 
 _BUSY = Wait(arrivals=False)
 _TOLD_S = 0.25  # how much later who is too late may be told so, while nothing else happens
@@ -53,14 +52,6 @@ class ResidencyOptions:
                              f"margin {self.margin:g}: expected at least 1, 0 and 0")
 
 
-class _Choice(NamedTuple):
-    """A model and the visit to it that is worth most."""
-
-    model: int
-    visit: Visit
-    worth: float
-
-
 class ValueRate:
     """Serves ``models`` on any number of devices. ``loads`` is what loads are believed to take."""
 
@@ -79,11 +70,12 @@ class ValueRate:
         self._carefuls = [self._careful(model) for model in range(len(models))]
         self._loading: dict[int, tuple[float, float]] = {}
         self._computing: dict[int, float] = {}
-        self._joined: dict[int, tuple[float, float]] = {}
-        self._drains = Drains()
         self._looked_ahead: set[int] = set()
         self._checks = Checks(len(models))
         self._longest_s = [0.0] * len(models)
+        self._joining = Joining(models, self._queues, self._where, self._floor, self._batch_off,
+                                Judgement(self._careful, self._best_absent, self._best_resident,
+                                          self._load, self._read_ahead, self._keep))
 
     @property
     def num_waiting(self) -> int:
@@ -107,33 +99,24 @@ class ValueRate:
             gone = self._queues.given_up() or self._hopeless(device, now_s)
             if gone is not None:
                 return gone
-        if device.continuous:
-            return self._beside(device, now_s)
-        if device.loading is not None and not any(map(self._queues.line, device.residents)):
+        if (device.loading is not None and not device.continuous
+                and not any(map(self._queues.line, device.residents))):
             # Beside a load only residents can be served, and the hopeless be told so.
             until_s = min(self._queues.retry_s(now_s), max(self._checks.next_s, now_s + _TOLD_S))
             return Wait(until_s, device.computing is None and tuple(device.residents))
         waiting = list(self._queues.waiting(now_s))
         self._floor.pass_time(waiting, now_s, len(self._where))
+        if device.continuous:
+            return (self._joining.next(device, waiting, now_s)
+                    or Wait(self._queues.retry_s(now_s)))
         action = self._serve(device, waiting, now_s) if device.computing is None else None
         action = action or self._prepare(device, waiting, now_s)
         if action is not None:
             return action
         if device.computing is not None:
             self._looked_ahead.add(device.index)
-        return self._wait(device, now_s)
-
-    def _wait(self, device: Device, now_s: float) -> Wait:
         until_s = self._queues.retry_s(now_s) if self._queues.may_have_news else inf
         return Wait(until_s, arrivals=device.computing is None)
-
-    def _beside(self, device: Device, now_s: float) -> Action:
-        """Continuous batching: requests join residents, and way is made for the next model."""
-        waiting = list(self._queues.waiting(now_s))
-        self._floor.pass_time(waiting, now_s, len(self._where))
-        self._drains.review(device, waiting)
-        action = self._join(device, waiting, now_s) or self._make_way(device, waiting, now_s)
-        return action or Wait(self._queues.retry_s(now_s))
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
         self._looked_ahead.discard(device.index)
@@ -154,15 +137,14 @@ class ValueRate:
     def ended(self, device: Device, batch: Batch, now_s: float, *, failed: bool) -> None:
         self._looked_ahead.discard(device.index)
         since_s = self._computing.pop(device.index, now_s)
-        if not failed and not device.continuous:
+        if device.continuous:
+            self._joining.ended(device, batch, now_s)
+        elif not failed:
             believed_s = self._models[batch.model].batch.seconds(len(batch.requests))
             self._batch_off.observe(batch.model, believed_s, now_s - since_s)
-            self._believe(batch.model, now_s)
-        if device.continuous:
-            self._learn(batch, now_s)
         self._queues.ended(batch, failed=failed)
-        if failed:
-            self._refresh(batch.model, now_s)
+        self._carefuls[batch.model] = self._careful(batch.model)
+        self._refresh(batch.model, now_s)
 
     # ---- what is worth most
 
@@ -204,7 +186,13 @@ class ValueRate:
             self._looked_ahead.add(device.index)
         return ahead
 
-    def _claimed(self, device: Device, models: Sequence[int], now_s: float) -> _Choice | None:
+    def _read_ahead(self, device: Device, model: int) -> Prefetch | None:
+        if (self._options.prefetch and device.prefetching is None
+                and self._loads.prefetch_s(model) > 0.0):
+            return Prefetch(model)
+        return None
+
+    def _claimed(self, device: Device, models: Sequence[int], now_s: float) -> Choice | None:
         """The best visit among models whose floor pays for a visit of one batch."""
         if not self._floor.any:
             return None
@@ -214,7 +202,7 @@ class ValueRate:
                                              len(self._queues.line(model))))))]
         return self._best(device, claims, now_s, now_s) if claims else None
 
-    def _late(self, device: Device, models: Sequence[int], now_s: float) -> _Choice | None:
+    def _late(self, device: Device, models: Sequence[int], now_s: float) -> Choice | None:
         """Where nobody is shed, those whose deadline has passed are answered when no other is."""
         if self._options.shed or not models:
             return None
@@ -222,14 +210,14 @@ class ValueRate:
                                              -one))
         num = min(self._most(device, model), len(self._queues.line(model)))
         start_s = self._start_s(device, model, now_s, now_s)
-        return _Choice(model, Visit(start_s + self._batch(model).seconds(num), 0, 0, num), 0.0)
+        return Choice(model, Visit(start_s + self._batch(model).seconds(num), 0, 0, num), 0.0)
 
     def _best(self, device: Device, models: Sequence[int], now_s: float,
-              free_s: float) -> _Choice | None:
+              free_s: float) -> Choice | None:
         """Of these models, the one whose visit answers most in time per second from ``free_s``,
         when the device is free; loads may begin now."""
         bounds = sorted(self._bounds(device, models, free_s - now_s))
-        best: _Choice | None = None
+        best: Choice | None = None
         for bound, model in bounds:
             if best is not None and -bound <= best.worth:
                 break
@@ -241,8 +229,21 @@ class ValueRate:
                                 self._options.max_batches):
                 worth = visit.rate(free_s)
                 if best is None or worth > best.worth:
-                    best = _Choice(model, visit, worth)
+                    best = Choice(model, visit, worth)
         return best
+
+    def _best_absent(self, device: Device, waiting: Sequence[int],
+                     now_s: float) -> tuple[Choice | None, bool]:
+        """Continuous batching: what to load next, and whether its floor claims it."""
+        absent = self._absent(device, waiting)
+        claimed = self._claimed(device, absent, now_s)
+        return (claimed or self._best(device, absent, now_s, now_s)
+                or self._late(device, absent, now_s)), claimed is not None
+
+    def _best_resident(self, device: Device, model: int, now_s: float) -> float:
+        """Continuous batching: answers in time per second of those who wait for a resident."""
+        own = self._best(device, [model], now_s, now_s) if self._queues.line(model) else None
+        return 0.0 if own is None else own.worth
 
     def _bounds(self, device: Device, models: Sequence[int],
                 ahead_s: float) -> Iterator[tuple[float, int]]:
@@ -254,11 +255,6 @@ class ValueRate:
             if model not in residents and load_s > ahead_s:
                 batch_s += load_s - ahead_s
             yield -num / batch_s, model
-
-    def _believe(self, model: int, now_s: float) -> None:
-        """Something was learnt of a model's batches."""
-        self._carefuls[model] = self._careful(model)
-        self._refresh(model, now_s)
 
     def _refresh(self, model: int, now_s: float) -> None:
         """What a visit to a model could bring at most and would take at least, until more arrive or
@@ -288,117 +284,11 @@ class ValueRate:
         return [model for model in waiting if model not in device.residents and (
             model not in held or len(queues.line(model)) > held[model] * queues.most(model))]
 
-    # ---- continuous batching
-
-    def _join(self, device: Device, waiting: Sequence[int], now_s: float) -> Batch | Drop | None:
-        """Requests for a resident that takes some, whose head is due first."""
-        leaving = self._drains.leaving(device)
-        heads = sorted((self._queues.line(model)[0].deadline_s, model) for model in waiting
-                       if model in device.residents and model not in leaving)
-        for _, model in heads:
-            if (other := crowded(device, model, now_s, self._keep)) is not None:
-                return Drop((other,))
-            if not self._drains.takes(device, model):
-                continue
-            line = self._queues.line(model)
-            most = min(device.room(model), self._queues.most(model), share(
-                device, model, len(line), self._where.devices, self._drains.takes))
-            if most > 0 and (batch := self._those_in_time(device, model, most, now_s)):
-                return batch
-        return None
-
-    def _those_in_time(self, device: Device, model: int, most: int, now_s: float) -> Batch | None:
-        """At most so many who would be in time among all that then runs on the device. With nobody
-        to wait for, whoever is due first."""
-        beside = self._among(device, model, [self._carefuls[one]
-                                             for one in range(len(self._models))])
-        ahead = outlook(self._queues.line(model), now_s, self._paces[model], 0.0,
-                        most * self._options.max_batches)
-        first, num = first_batch(ahead, 0, now_s, beside, most)
-        if num < 1:
-            if any(one.num_running for one in device.residents.values()):
-                return None
-            first, num = 0, 1
-        requests = self._queues.take(model, first, num)
-        self._floor.pay(model, beside.per_request_s * num)
-        believed_s = self._among(device, model, [one.batch for one in self._models]).seconds(num)
-        for request in requests:
-            self._joined[request.request_id] = now_s, believed_s
-        return Batch(model, requests)
-
-    def _among(self, device: Device, model: int, times: Sequence[BatchTime]) -> BatchTime:
-        """How long requests take that join a resident, by what batches of each model take: those
-        that run make every step longer, and the other residents' steps come between."""
-        own = times[model]
-        between_s = sum(times[other].seconds(one.num_running)
-                        for other, one in device.residents.items()
-                        if other != model and one.num_running)
-        return BatchTime(own.seconds(device.residents[model].num_running) + between_s,
-                         own.per_request_s)
-
-    def _learn(self, batch: Batch, now_s: float) -> None:
-        """Requests are over that had joined: what they took tells how good beliefs are."""
-        joined = [self._joined.pop(request.request_id) for request in batch.requests]
-        self._batch_off.observe(batch.model, sum(believed_s for _, believed_s in joined),
-                                sum(now_s - since_s for since_s, _ in joined))
-        self._believe(batch.model, now_s)
-
-    def _make_way(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
-        """Load the model that is worth most, or let residents run out for it."""
-        if device.loading is not None:
-            return None
-        model = self._drains.target(device)
-        if model is not None:
-            spared = [one for one in device.residents if one not in self._drains.leaving(device)]
-            load = self._load(device, model, now_s, spared)
-            if load is not None:
-                self._drains.end(device)
-                return load
-            return self._read_ahead(device, model)
-        if device.index in self._looked_ahead:
-            return None
-        absent = self._absent(device, waiting)
-        claimed = self._claimed(device, absent, now_s)
-        choice = claimed or self._best(device, absent, now_s, now_s)
-        if choice is None:
-            return None
-        spared = [] if claimed else [one for one in device.residents
-                                     if self._stay(device, one, now_s) >= choice.worth]
-        return (self._load(device, choice.model, now_s, spared)
-                or self._empty(device, choice.model, spared, now_s))
-
-    def _stay(self, device: Device, model: int, now_s: float) -> float:
-        """Answers in time per second of a resident: of those who wait, or as many as run over how
-        long they stay (Little's law), which is how fast they come if nobody has to wait."""
-        running = device.residents[model].num_running
-        flow = running / self._carefuls[model].seconds(running) if running else 0.0
-        own = self._best(device, [model], now_s, now_s) if self._queues.line(model) else None
-        return flow if own is None else max(flow, own.worth)
-
-    def _empty(self, device: Device, model: int, spared: Sequence[int],
-               now_s: float) -> Action | None:
-        """Residents that run requests take no more, so that a model can have their memory; those
-        worth more do not, and all that is done is to read the model ahead."""
-        leaving = leavers(device, model, now_s, self._sparing(spared),
-                          device.models[model].request_bytes)
-        if leaving is None or any(one in spared for one in leaving):
-            if len(device.idle) < len(device.residents):  # look again when requests have ended
-                self._looked_ahead.add(device.index)
-        else:
-            self._drains.begin(device, model, leaving)
-        return self._read_ahead(device, model)
-
-    def _read_ahead(self, device: Device, model: int) -> Prefetch | None:
-        if (self._options.prefetch and device.prefetching is None
-                and self._loads.prefetch_s(model) > 0.0):
-            return Prefetch(model)
-        return None
-
     # ---- loads, and who is too late
 
     def _load(self, device: Device, model: int, now_s: float,
               spared: Sequence[int] = ()) -> Load | None:
-        evict = victims(device, model, now_s, self._sparing(spared),
+        evict = victims(device, model, now_s, sparing(spared, self._keep),
                         device.models[model].request_bytes)
         if evict is None or any(one in spared for one in evict):
             return None
@@ -406,10 +296,6 @@ class ValueRate:
         self._loading[device.index] = (now_s, believed_s)
         self._floor.pay(model, believed_s)
         return Load(model, evict)
-
-    def _sparing(self, spared: Sequence[int]) -> Keep:
-        return lambda device, one, now_s: (
-            inf if one in spared else self._keep(device, one, now_s))
 
     def _keep(self, device: Device, model: int, now_s: float) -> float:
         """Requests that would wait for a model to be loaded again, per byte that it holds."""
@@ -439,9 +325,9 @@ class ValueRate:
     def _check(self, model: int) -> None:
         """Look at a line before its head can be too late, were the model to be loaded."""
         if self._options.shed:
-            load_s = self._longest_s[model] = max(self._longest_s[model], self._loads.load_s(
-                0, model))
-            needed_s = (load_s * self._load_off.factor(model) + self._batch(model).seconds(1))
+            load_s = self._longest_s[model] = max(self._longest_s[model],
+                                                  self._loads.load_s(0, model))
+            needed_s = load_s * self._load_off.factor(model) + self._batch(model).seconds(1)
             self._checks.at(model, self._queues.line(model)[0].deadline_s - needed_s)
 
     def _load_seconds(self, device: Device, model: int) -> float:

@@ -1,0 +1,1 @@
+"""What no residency policy can exceed, all arrivals known."""
