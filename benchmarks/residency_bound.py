@@ -4,9 +4,9 @@
     python benchmarks/residency_bound.py 2      # two residents
 
 One process, one resident fp32 model unless told otherwise, batches of 64, nothing drawn by chance.
-With one resident there are two bounds. Models may be read ahead: the least that a load takes is that
-from the page cache. Or they may not: the cache then has of a model at most what the one loaded since
-left there.
+With one resident there are two bounds. Models may be read ahead: the least that a load takes is
+that from the page cache. Or they may not: the cache then has of a model at most what the one loaded
+since left there.
 """
 
 import sys
