@@ -1,12 +1,13 @@
 """What continuous batching adds over static batches when models share a GPU, on SINCERE's arrivals.
 
-    python benchmarks/residency_continuous.py        # about 5 minutes on one core
+    python benchmarks/residency_continuous.py        # about 8 minutes on one core
 
 SINCERE's three models on an H100 80GB, steps by the roofline, loads by SINCERE's fitted loading
-model, arrivals of its 9 BestBatch runs with an SLA of 40 s, as they were and ten times as fast (the
-SLA stays). Prompts have 8 to 108 tokens, 58 in the mean. Answers have 50 tokens, as SINCERE's had,
-or 5 to 95. Both ways of batching run at most 64 requests of a model at once and hold the same
-memory: weights, and keys and values of 8,192 tokens per model. The policy is Penstock's.
+model, arrivals of its 9 BestBatch runs with an SLA of 40 s, each alone (4 to 12 requests/s) and all
+of a setting at once (about 66 requests/s). Prompts have 8 to 108 tokens, 58 in the mean. Answers
+have 50 tokens, as SINCERE's had, or 5 to 95. Both ways of batching run at most 64 requests of a
+model at once and hold the same memory: weights, and keys and values of 8,192 tokens per model. The
+policy is Penstock's.
 """
 
 import sys
@@ -35,19 +36,19 @@ from penstock.policy.residency.values import Batch, HostedModel, Queued
 from penstock.policy.schedule.options import scheduler_options
 
 MODELS = ("granite-7b", "gemma-7b", "llama-3.1-8b")
-KV_TOKENS, MAX_BATCH = 8192, 64
+KV_TOKENS, MAX_BATCH, SLA_S = 8192, 64, 40.0
 WEIGHTS = {"fp32": 1.0, "bf16": 0.5}
 PLACES = (("fp32", 1), ("fp32", 2), ("bf16", 1), ("bf16", 2), ("bf16", 3))
 
 
 class Case(NamedTuple):
-    """A setting to simulate: arrivals come ``speed`` times as fast, answers are of 50 tokens or
+    """A setting to simulate: the runs each alone or ``together``, answers of 50 tokens or
     ``mixed``."""
 
     setting: str
     precision: str
     num_resident: int
-    speed: float
+    together: bool
     mixed: bool
 
 
@@ -71,15 +72,20 @@ class StaticSteps:
         return Took(seconds)
 
 
-def simulated(case: Case, run: SincereRun, *, continuous: bool) -> ResidencyRun:
+def together(runs: Sequence[SincereRun]) -> list[Queued]:
+    """The requests of all runs, as if they had come in the same 20 minutes."""
+    everyone = sorted((one for run in runs for one in run.requests),
+                      key=lambda one: (one.arrival_s, one.request_id))
+    return [one._replace(request_id=place) for place, one in enumerate(everyone)]
+
+
+def simulated(case: Case, queued: Sequence[Queued], *, continuous: bool) -> ResidencyRun:
     """One run."""
     rng = np.random.default_rng(1)
-    catalog, num = load_catalog(), len(run.requests)
+    catalog, num = load_catalog(), len(queued)
     prompts = rng.integers(8, 109, num).tolist()
     outputs = rng.integers(5, 96, num).tolist() if case.mixed else [50] * num
-    slo = ServiceClass("sla", Slo(e2e_s=run.sla_s))
-    queued = [Queued(one.request_id, one.model, one.arrival_s / case.speed,
-                     one.arrival_s / case.speed + run.sla_s) for one in run.requests]
+    slo = ServiceClass("sla", Slo(e2e_s=SLA_S))
     requests = [Request(one.request_id, one.arrival_s, prompts[one.request_id], 100, slo)
                 for one in queued]
     h100 = catalog.accelerator("h100-80gb")
@@ -88,7 +94,7 @@ def simulated(case: Case, run: SincereRun, *, continuous: bool) -> ResidencyRun:
              for spec in specs]
     cache = [round(KV_TOKENS * kv_bytes_per_accelerator(spec, ONE_ACCELERATOR, case.precision))
              for spec in specs]
-    server = Server.of(run.setting, case.num_resident, WEIGHTS[case.precision])
+    server = Server.of(case.setting, case.num_resident, WEIGHTS[case.precision])
     models = [HostedModel(one.name, one.size_bytes + kv_bytes, batch_time(step, 58, 50, MAX_BATCH),
                           max_batch=MAX_BATCH)
               for one, step, kv_bytes in zip(server.models(), steps, cache, strict=True)]
@@ -104,8 +110,9 @@ def simulated(case: Case, run: SincereRun, *, continuous: bool) -> ResidencyRun:
 def summary(case: Case, runs: Sequence[SincereRun]) -> dict[str, Any]:
     """Means over the runs, of both ways."""
     row: dict[str, Any] = case._asdict()
+    traffic = [together(runs)] if case.together else [run.requests for run in runs]
     for way in ("static", "continuous"):
-        found = [simulated(case, run, continuous=way == "continuous") for run in runs]
+        found = [simulated(case, queued, continuous=way == "continuous") for queued in traffic]
         latency = [one.latency_s[one.served] for one in found]
         row[way] = {
             "in_time_pct": float(np.mean([100.0 * one.in_time.mean() for one in found])),
@@ -118,9 +125,10 @@ def summary(case: Case, runs: Sequence[SincereRun]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     everything = [run for run in read_runs(SHARED / "sincere")
-                  if run.strategy == "BestBatch" and run.sla_s == 40.0]
-    cases = [Case(setting, precision, num, speed, mixed) for setting in ("noncc", "cc")
-             for speed, mixed in ((1.0, False), (10.0, False), (10.0, True))
-             for precision, num in PLACES]
+                  if run.strategy == "BestBatch" and run.sla_s == SLA_S]
+    cases = [Case(setting, *place, False, False) for setting in ("noncc", "cc")
+             for place in PLACES]
+    cases += [Case("noncc", "bf16", num, True, mixed) for mixed in (False, True)
+              for num in (1, 2, 3)]
     show({"rows": [summary(case, [run for run in everything if run.setting == case.setting])
                    for case in cases]})

@@ -1,9 +1,10 @@
 """An engine of OpenAI's API as a program: python small_engine.py MODEL PORT [LOAD_S].
 
-It answers with its model's name and its own process id. A prompt of "die" ends it in the middle of
-the answer, "fail" makes it answer 500.
+It answers with its model's name and its own process id. A prompt of "die" ends it before it answers
+(in the middle of a stream), "fail" makes it answer 500.
 """
 
+import asyncio
 import os
 import sys
 import time
@@ -24,6 +25,12 @@ async def models(_):
 async def answer(request):
     body = await request.json()
     prompt = body.get("prompt") or body["messages"][-1]["content"]
+    if body.get("stream"):
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b'data: {"choices": [{"index": 0, "text": "a", "finish_reason": '
+                             b'null}]}\n\n')
+        await asyncio.sleep(0.1)
     if prompt == "die":
         os._exit(1)
     if prompt == "fail":

@@ -145,7 +145,7 @@ FLAGS = {
     "unknown command": (["simulat", "fleet.yaml"], "did you mean 'simulate'?"),
     "unknown subcommand": (["trace", "inf", "x"], "'info'"),
     "subcommand like no other": (["trace", "zz"], "expected one of: convert, generate, info"),
-    "command like no other": (["nosuch"], "expected one of: bench, bound, capacity,"),
+    "command like no other": (["nosuch"], "expected one of: attest, bench, bound, capacity,"),
     "command that was begun": (["cap", "fleet.yaml"], "did you mean 'capacity'?"),
     "option of one letter": (["run", "fleet.yaml", "-o", "x"], "did you mean '--out'?"),
     "option like no other": (["run", "fleet.yaml", "--zzz"], "expected one of: --data"),

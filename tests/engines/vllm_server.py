@@ -37,12 +37,13 @@ def free_port() -> int:
 class Server:
     """One process group: the HTTP server and the engine that it starts."""
 
-    def __init__(self, model: Path, penstock: Mapping[str, Any], log: Path) -> None:
+    def __init__(self, model: Path, penstock: Mapping[str, Any], log: Path,
+                 variables: Mapping[str, str] | None = None) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.log = log
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1",
                        "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1",
-                       "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+                       "VLLM_CPU_OMP_THREADS_BIND": "nobind", **(variables or {})}
         environment.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
         with log.open("wb") as stream:
             self._process = subprocess.Popen(

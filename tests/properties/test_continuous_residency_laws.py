@@ -17,6 +17,7 @@ from penstock.engine.sim.residency.record import ResidencyRun
 from penstock.policy.residency.beliefs import LoadTable
 from penstock.policy.residency.build import ORDERS, PENSTOCK, ResidencySettings, residency
 from penstock.policy.residency.device import Device
+from penstock.policy.residency.penstock import ResidencyOptions
 from penstock.policy.residency.values import Batch, BatchTime, HostedModel, Queued
 from penstock.policy.schedule.options import PRESETS
 from strategies import step_times
@@ -102,7 +103,8 @@ class Watched:
         self._audit(now_s)
         action = self._policy.next(device, now_s)
         if isinstance(action, Batch):
-            leaving = self._policy._drains.leaving(device)
+            joining = getattr(self._policy, "_joining", self._policy)
+            leaving = joining._drains.leaving(device)
             assert action.model not in leaving, "who runs out takes no more"
         return action
 
@@ -123,7 +125,7 @@ def simulated(case: Instance) -> tuple[ResidencyRun, list[Residents]]:
     residents = [Residents(case.specs, requests, case.output_tokens, turn_steps=case.turn_steps)
                  for _ in devices]
     policy = residency(case.policy, case.models, LoadTable([case.load_s] * len(case.models)),
-                       ResidencySettings(shed=case.shed))
+                       ResidencySettings(ResidencyOptions(shed=case.shed), shed=case.shed))
     run = ResidencySimulation(Watched(policy, devices, residents), devices,
                               Loads(case.load_s, case.failing), residents).run(case.requests)
     return run, residents

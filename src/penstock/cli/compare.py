@@ -13,6 +13,7 @@ from penstock.cli.options import (
     NumSeeds,
     Seed,
     Settings,
+    check_turns,
     note_kind,
     read_fleet,
     seed_range,
@@ -21,8 +22,11 @@ from penstock.cli.options import (
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from penstock.experiment.compare import Contender
     from penstock.experiment.run import Run
+    from penstock.fleet.values import Fleet
     from penstock.policy.schedule.options import SchedulerOptions
 
 app = typer.Typer(add_completion=False)
@@ -43,6 +47,8 @@ def compare(
 ) -> int:
     """Run several scheduling policies on the same requests and print them side by side.
 
+    Where models take turns on devices, residency policies, such as penstock,edf:shed=true.
+
     Per class: attainment and latencies, means over the seeds, and how each policy differs from the
     first one in the list. Of folders, nothing is run: their figures stand side by side, with
     intervals of the differences to the first.
@@ -55,11 +61,14 @@ def compare(
         raise InputError("no --policies; expected for example --policies penstock,sarathi, or the "
                          "folders of runs in place of a fleet file")
     fleet_file = what[0]
-    from penstock.cli.console import print_json, print_tables, progress
+    from penstock.cli.console import progress
     from penstock.experiment.compare import compare as run_all
     from penstock.experiment.compare import figures
 
     stated = read_fleet(fleet_file, settings, data, seed)
+    if stated.residency:
+        return _compare_turns(stated, policies, seeds, replicas, as_json=as_json, load=lambda more:
+                              read_fleet(fleet_file, settings, data, seed, more))
     fleet = with_replicas(stated, replicas)
     note_kind(stated, replicas)
     contenders = [(label, _options(label, fleet_file, settings, data))
@@ -73,12 +82,42 @@ def compare(
     document = {"name": fleet.name, "seeds": list(seed_range(fleet, seeds)),
                 "policies": [{**_document(contender), "figures": means}
                              for contender, means in zip(found, figures(found), strict=True)]}
+    _print(document, as_json=as_json)
+    return OK
+
+
+def _print(document: dict[str, Any], *, as_json: bool) -> None:
+    from penstock.cli.console import print_json, print_tables
+
     if as_json:
         print_json(document)
     else:
         from penstock.report.comparison import comparison_tables
 
         print_tables(comparison_tables(document))
+
+
+def _compare_turns(fleet: "Fleet", policies: str, num_seeds: int, replicas: int | None, *,
+                   as_json: bool, load: "Callable[[dict[str, Any]], Fleet]") -> int:
+    from penstock.cli.console import progress
+    from penstock.experiment.compare import compare_turns, figures, turns
+
+    check_turns(fleet, replicas)
+    fleets = {}
+    for label in split_policies(policies):
+        try:
+            fleets[label] = load({f"residency[{place}].policy": _choice(label)
+                                  for place in range(len(fleet.residency))})
+        except InputError as error:
+            raise InputError(f"--policies {label}: {error}") from None
+    seeds = seed_range(fleet, num_seeds)
+    with progress("comparing", len(fleets) * num_seeds) as update:
+        found = compare_turns(fleets, seeds,
+                              lambda label, seed: update(f"{label}, seed {seed}"))
+    _print({"name": fleet.name, "seeds": list(seeds), "policies": [
+        {"label": contender.label, "options": contender.options,
+         "runs": list(contender.summaries), "figures": means, "turns": turns(contender)}
+        for contender, means in zip(found, figures(found), strict=True)]}, as_json=as_json)
     return OK
 
 
@@ -120,6 +159,15 @@ def split_policies(text: str) -> list[str]:
 def _options(label: str, fleet_file: Path, settings: list[str] | None,
              data: Path | None) -> "SchedulerOptions":
     """Checked just as if the fleet file said it."""
+    try:
+        return read_fleet(fleet_file, settings, data,
+                          more={"policies.schedule": _choice(label)}).policies.schedule
+    except InputError as error:
+        raise InputError(f"--policies {label}: {error}") from None
+
+
+def _choice(label: str) -> dict[str, Any]:
+    """A policy as a fleet file has it."""
     from penstock.fleet.settings import parse_value
 
     name, *knobs = label.split(":")
@@ -129,15 +177,14 @@ def _options(label: str, fleet_file: Path, settings: list[str] | None,
         if not equals:
             raise InputError(f"--policies {label}: found {knob!r}; expected key=value after ':'")
         choice[key.strip()] = parse_value(text, f"--policies {label}")
-    try:
-        return read_fleet(fleet_file, settings, data,
-                          more={"policies.schedule": choice}).policies.schedule
-    except InputError as error:
-        raise InputError(f"--policies {label}: {error}") from None
+    return choice
 
 
 def _document(contender: "Contender") -> dict[str, Any]:
     from dataclasses import asdict
 
+    from penstock.policy.schedule.options import SchedulerOptions
+
+    assert isinstance(contender.options, SchedulerOptions)
     return {"label": contender.label, "options": asdict(contender.options),
             "runs": list(contender.summaries)}

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli.exits import MISSED, OK
+from penstock.cli.experiment_sincere import sincere
 from penstock.cli.options import AsJson
 from penstock.core.errors import InputError
 
@@ -16,6 +17,8 @@ app = typer.Typer(add_completion=False)
 def _experiment() -> None:
     """Measurements that answer one question each."""
 
+
+app.command(epilog="Example: penstock experiment sincere --out grid --seeds 5 --workers 2")(sincere)
 
 @app.command(epilog="Example: penstock experiment variance http://127.0.0.1:8001 "
                     "http://127.0.0.1:8002 --repeats 30 --out variance")

@@ -96,6 +96,18 @@ def with_replicas(fleet: "Fleet", count: int | None) -> "Fleet":
     return replace(fleet, replicas=(group,))
 
 
+def check_turns(fleet: "Fleet", count: int | None, *, journal: bool = False) -> None:
+    """Raises InputError unless all that the fleet serves takes turns on its devices."""
+    if count is not None:
+        raise InputError(f"--replicas {count}: models of fleet {fleet.name} take turns on devices; "
+                         "set their number with --set residency[0].count=N")
+    if fleet.replicas:
+        raise InputError(f"fleet {fleet.name} states both replicas and residency; simulate them "
+                         "one after the other, each with its own traffic")
+    if journal:
+        raise InputError("--journal: devices that models take turns on keep none")
+
+
 def note_kind(fleet: "Fleet", count: int | None) -> None:
     """Say of what kind the ``count`` replicas of ``--replicas`` are where the file does not.
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import inf
 from typing import NamedTuple
 
 NOT_CONFIDENTIAL = "does not run in confidential mode"
@@ -47,10 +46,6 @@ class Confidentiality:
 
 
 NOT_KNOWN = Confidentiality()
-ATTESTED_ALWAYS = Confidentiality(mode_on=True, attestations=(
-    Attestation("assumed", -inf, inf),))
-"""A replica that is only proposed: it is taken to be attested once it runs, and the proposal says
-so."""
 
 
 class Barrier(NamedTuple):

@@ -1,22 +1,26 @@
 """Policies side by side on the very same requests."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from penstock.experiment.pools import run_pools
 from penstock.experiment.run import Run, run_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.metrics.seeds import paired_difference, seed_mean
 from penstock.policy.schedule.options import SchedulerOptions
 
+TURNS = ("loads", "load_mean_s", "batches", "mean_batch", "loading_share", "computing_share",
+         "idle_share")
+
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One scheduling policy and its runs, one per seed."""
+    """One policy with its settings and its runs, one per seed."""
 
     label: str
-    options: SchedulerOptions
+    options: SchedulerOptions | Mapping[str, Any]
     summaries: tuple[dict[str, Any], ...]
 
     def values(self, *path: str) -> list[float | None]:
@@ -74,6 +78,28 @@ def compare(fleet: Fleet, policies: Sequence[tuple[str, SchedulerOptions]], seed
                 on_run(label, run)
     return [Contender(label, options, tuple(found))
             for (label, options), found in zip(policies, summaries, strict=True)]
+
+
+def compare_turns(fleets: Mapping[str, Fleet], seeds: Sequence[int],
+                  on_run: Callable[[str, int], None] | None = None) -> list[Contender]:
+    """Run fleets whose models take turns, alike but for their residency policy, each by its label,
+    on every seed's traffic."""
+    summaries: dict[str, list[dict[str, Any]]] = {label: [] for label in fleets}
+    for seed in seeds:
+        workload = fleet_workload(next(iter(fleets.values())), seed)
+        for label, fleet in fleets.items():
+            summaries[label].append(run_pools(fleet, workload, seed).summary)
+            if on_run is not None:
+                on_run(label, seed)
+    return [Contender(label, {"policy": fleet.residency[0].policy, **fleet.residency[0].settings},
+                      tuple(summaries[label])) for label, fleet in fleets.items()]
+
+
+def turns(contender: Contender) -> list[dict[str, dict[str, Any]]]:
+    """Of each pool in turn, by name, the mean over seeds of what its devices did."""
+    return [{name: asdict(seed_mean(summary["residency"][place][name]
+                                    for summary in contender.summaries)) for name in TURNS}
+            for place in range(len(contender.summaries[0]["residency"]))]
 
 
 def with_schedule(fleet: Fleet, options: SchedulerOptions) -> Fleet:

@@ -1,18 +1,16 @@
 """A grid over fleet settings: one simulated run per point and seed, one row of figures each."""
 
-import signal
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import product
-from multiprocessing import active_children, get_context
 from typing import Any
 
 from penstock import __version__
 from penstock.core.errors import InputError
 from penstock.experiment.run import Run, run_fleet
 from penstock.experiment.sizing import size_fleet
+from penstock.experiment.workers import results
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.fleet.write import to_yaml
@@ -78,27 +76,7 @@ def sweep(points: Sequence[Point], done: Collection[str] = (),
     A fleet without replicas is sized first. With several workers, processes of their own compute
     the rows; they are the same in the same order, since a point holds all that it depends on.
     """
-    waiting = [point for point in points if point.key not in done]
-    if num_workers == 1 or len(waiting) < 2:
-        yield from map(row_of, waiting)
-        return
-    others = set(active_children())
-    # A fresh interpreter each: forking a process that has threads may leave its locks held.
-    pool = ProcessPoolExecutor(min(num_workers, len(waiting)), get_context("spawn"),
-                               initializer=_end_on_interrupt)
-    try:
-        yield from pool.map(row_of, waiting)
-    except BaseException:
-        for worker in set(active_children()) - others:
-            worker.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _end_on_interrupt() -> None:
-    """Ctrl-C reaches every process of a terminal; only the first says so."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    yield from results(row_of, [point for point in points if point.key not in done], num_workers)
 
 
 def row_of(point: Point) -> dict[str, Any]:

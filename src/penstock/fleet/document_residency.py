@@ -85,6 +85,21 @@ class HostedModelSection(Section):
         {"kind": "vllm", "endpoints": ["http://127.0.0.1:8001"]})
 
 
+class HostSection(Section):
+    """Where models are loaded from. What passes through the host's memory stays there until others
+    take its place, so a load reads from disk only what is not in memory any more."""
+
+    memory_gib: NotNegative = described("Host memory that files of models may take, GiB.", 200,
+                                        default=...)
+    disk_gb_per_s: Positive = described("Reading from disk, 10^9 bytes per second.", 5,
+                                        default=...)
+    copy_gb_per_s: Positive | None = described(
+        "From host memory to a device, 10^9 bytes per second; left out, the accelerator's bus.", 6)
+    fixed_s: NotNegative = described("What every load takes beside that, seconds.", 2, default=0.0)
+    overlap: ShareOrZero = described(
+        "How much of reading and copying is done at the same time, 0 to 1.", 1, default=0.0)
+
+
 class DevicePoolSection(Section):
     """Equal devices, on each of which the same models take turns."""
 
@@ -114,6 +129,9 @@ class DevicePoolSection(Section):
         "Longest that a request waits for its turn, seconds; it is then told so.", 600,
         default=600.0)
     max_queue: CountOrZero = described("Most requests of a model that wait.", 1000, default=1000)
+    host: HostSection | None = described(
+        "Where models are loaded from, for simulations; left out, every load takes its model's "
+        "load_s.", {"memory_gib": 200, "disk_gb_per_s": 5})
     models: list[HostedModelSection] = Field(
         min_length=1, description="The models that take turns.",
         examples=[[{"model": "llama-3-8b", "max_batch": 64}]])

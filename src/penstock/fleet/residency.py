@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
-from penstock.core.units import GIB
+from penstock.core.units import GB, GIB
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem, shown
-from penstock.fleet.values_residency import DevicePool, SwapEngine, SwappedModel
+from penstock.fleet.values_residency import DevicePool, Host, SwapEngine, SwappedModel
 from penstock.perf.make import make_step_time
 from penstock.policy.residency.values import BatchTime
 
@@ -104,8 +104,17 @@ def resolve_residency(pools: "list[DevicePoolSection] | None",
             policy if isinstance(policy, str) else policy.name,
             {} if plain else dict(policy.__pydantic_extra__),  # type: ignore[union-attr]
             section.load_timeout_s, section.load_attempts, section.set_apart_s,
-            section.max_wait_s, section.max_queue, pool.attestation))
+            section.max_wait_s, section.max_queue, pool.attestation,
+            _host(section, pool.accelerator)))
     return tuple(found)
+
+
+def _host(section: "DevicePoolSection", accelerator: Accelerator) -> Host | None:
+    if (host := section.host) is None:
+        return None
+    copy = accelerator.pcie_bytes_per_s if host.copy_gb_per_s is None else host.copy_gb_per_s * GB
+    return Host(round(host.memory_gib * GIB), host.disk_gb_per_s * GB, copy, host.fixed_s,
+                host.overlap)
 
 
 def _model(path: Path, section: "HostedModelSection", have: "Resources", accelerator: Accelerator,
@@ -124,14 +133,14 @@ def _model(path: Path, section: "HostedModelSection", have: "Resources", acceler
     batch = section.batch
     return SwappedModel(
         choice.spec, precision, size,
-        _usual_batch(choice.spec, accelerator, precision) if batch is None
+        usual_batch(choice.spec, accelerator, precision) if batch is None
         else BatchTime(batch.fixed_s, batch.per_request_s),
         section.load_s or size / accelerator.pcie_bytes_per_s, each, section.max_batch,
         section.e2e_s, section.min_share,
         None if section.engine is None else _engine((*path, "engine"), section.engine, have.files))
 
 
-def _usual_batch(model: ModelSpec, accelerator: Accelerator, precision: str) -> BatchTime:
+def usual_batch(model: ModelSpec, accelerator: Accelerator, precision: str) -> BatchTime:
     """A static batch of usual requests by the roofline: prompts one after the other, then steps of
     all of them, which take longer by a little with each request."""
     seconds = make_step_time(None, model, accelerator, precision=precision).seconds
@@ -164,7 +173,14 @@ def _pool_section(pool: DevicePool) -> dict[str, Any]:
             "load_timeout_s": pool.load_timeout_s, "load_attempts": pool.load_attempts,
             "set_apart_s": pool.set_apart_s, "max_wait_s": pool.max_wait_s,
             "max_queue": pool.max_queue,
+            "host": pool.host and _host_section(pool.host),
             "models": [_model_section(model) for model in pool.models]}
+
+
+def _host_section(host: Host) -> dict[str, Any]:
+    return {"memory_gib": host.memory_bytes / GIB, "disk_gb_per_s": host.disk_bytes_per_s / GB,
+            "copy_gb_per_s": host.copy_bytes_per_s / GB, "fixed_s": host.fixed_s,
+            "overlap": host.overlap}
 
 
 def _model_section(model: SwappedModel) -> dict[str, Any]:

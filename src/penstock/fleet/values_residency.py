@@ -58,6 +58,21 @@ class SwappedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Host:
+    """Where the models of a pool are loaded from: a disk, through memory for their files.
+
+    ``fixed_s`` is what every load takes beside reading and copying, ``overlap`` the part of these
+    that is done at the same time.
+    """
+
+    memory_bytes: int
+    disk_bytes_per_s: float
+    copy_bytes_per_s: float
+    fixed_s: float = 0.0
+    overlap: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class DevicePool:
     """``count`` equal devices of ``memory_bytes`` each, on which the same models take turns.
 
@@ -82,3 +97,4 @@ class DevicePool:
     max_wait_s: float = 600.0
     max_queue: int = 1000
     attestation: PoolEvidence | None = None
+    host: Host | None = None

@@ -4,11 +4,11 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import ceil
 from typing import Any
 
-from penstock.core.attestation import barrier
+from penstock.core.attestation import Attestation, barrier
 from penstock.core.decision import ACCEPT, Admit, Prospect, Reject, Relax, Route
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
@@ -29,7 +29,8 @@ class Decision:
     models may be served), ``rejected`` by URL those that could not take it with the reason;
     ``prospects`` are what a policy that judges expected of each; ``admit`` says whether the request
     was let in as it was. ``attempts`` names every engine that was tried, in order, with how that
-    ended. A ``confidential`` one is for its tenant alone.
+    ended. A ``confidential`` one is for its tenant alone;
+    ``attestation`` is the one that its engine had then.
     """
 
     decision_id: str
@@ -40,6 +41,7 @@ class Decision:
     max_tokens: int
     tenant: str = ANYBODY.name
     confidential: bool = False
+    attestation: Attestation | None = None
     candidates: tuple[tuple[str, ReplicaSnapshot], ...] = ()
     rejected: dict[str, str] = field(default_factory=dict)
     terms: dict[str, float] = field(default_factory=dict)
@@ -57,7 +59,8 @@ class Decision:
         url_of = {snapshot.replica_id: url for url, snapshot in self.candidates}
         prospects = [one._asdict() | {"url": url_of.get(one.replica_id)} for one in self.prospects]
         return {name: getattr(self, name) for name in self.__slots__} | {
-            "candidates": seen, "prospects": prospects, "admit": _told(self.admit)}
+            "candidates": seen, "prospects": prospects, "admit": _told(self.admit),
+            "attestation": None if self.attestation is None else asdict(self.attestation)}
 
     @property
     def relaxed(self) -> str | None:
@@ -121,6 +124,7 @@ class Chooser:
     def has_engine(self, ask: Ask, now_s: float) -> bool:
         """Whether any engine may take a request now."""
         return any(_unfit(engine, ask) is None and engine.unavailable(now_s) is None
+                   and not (ask.needs.confidential and self._untrusted(engine))
                    for engine in self.engines)
 
     async def choose(self, request: Request, decision: Decision, ask: Ask,
@@ -136,16 +140,22 @@ class Chooser:
             # Where only one engine may take it, there is nothing to decide together.
             if self._batch_router is None or len(able) == 1:
                 snapshots = self._snapshots(able, now_s)
-                return _taken(decision, able, snapshots, router.route(request, snapshots, now_s))
-            found = await self._together(request, able, now_s)
-            if found is not None and router is self.router:
-                return _taken(decision, able, found[1], found[0])
+                engine = _taken(decision, able, snapshots,
+                                router.route(request, snapshots, now_s))
+            else:
+                found = await self._together(request, able, now_s)
+                if found is None or router is not self.router:
+                    continue
+                engine = _taken(decision, able, found[1], found[0])
+            if self._attested(engine, decision, ask):
+                return engine
 
     def _able(self, decision: Decision, ask: Ask, tried: Sequence[EngineState],
               now_s: float) -> list[EngineState]:
         able: list[EngineState] = []
+        secret = ask.needs.confidential
         for engine in self.engines:
-            reason = (_unfit(engine, ask) or self._untrusted(engine, ask)
+            reason = (_unfit(engine, ask) or (self._untrusted(engine) if secret else None)
                       or engine.unavailable(now_s))
             if engine in tried:
                 reason = "was tried"
@@ -158,17 +168,25 @@ class Chooser:
                 decision.rejected.setdefault(url, reason)
         if not able:  # an engine that does worse than its peers is better than none
             able = [engine for engine in self.engines if engine not in tried
-                    and _unfit(engine, ask) is None and self._untrusted(engine, ask) is None
-                    and engine.last_resort(now_s)]
+                    and _unfit(engine, ask) is None
+                    and not (secret and self._untrusted(engine)) and engine.last_resort(now_s)]
         if not able:
             raise _nobody(decision, later=any(_unfit(engine, ask) is None
                                               for engine in self.engines))
         return able
 
-    def _untrusted(self, engine: EngineState, ask: Ask) -> str | None:
-        """Why a confidential request may not go to an engine, None if it may."""
+    def _attested(self, engine: EngineState, decision: Decision, ask: Ask) -> bool:
+        """Whether a confidential request may still go where it was just decided to go; notes by
+        which attestation."""
         if not ask.needs.confidential:
-            return None
+            return True
+        now_s = self._wall_s()
+        decision.attestation = next((one for one in engine.confidentiality.attestations
+                                     if one.fresh(now_s)), None)
+        return decision.attestation is not None
+
+    def _untrusted(self, engine: EngineState) -> str | None:
+        """Why a confidential request may not go to an engine, None if it may."""
         found = barrier(engine.confidentiality, self._wall_s())
         return None if found is None else str(found)
 

@@ -158,7 +158,8 @@ class Proxy:
                 turns.leave(turn, "left")
                 raise
             if response is not None:
-                turns.leave(turn, "answered")
+                # One that broke off after its first byte has failed as much as one that never came.
+                turns.leave(turn, "answered" if exchange.passed.error is None else "failed")
                 return response
             try:
                 turn = await turns.again(turn)

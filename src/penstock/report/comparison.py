@@ -20,6 +20,8 @@ def comparison_tables(document: Mapping[str, Any]) -> "list[RenderableType]":
     classes = policies[0]["runs"][0]["classes"]
     tables: list[RenderableType] = [_overall(policies, list(classes), num_seeds)]
     tables += [_of_class(policies, name, entry["slo"]) for name, entry in classes.items()]
+    if policies[0].get("turns"):
+        tables.append(_turns(policies))
     if len(policies) > 1:
         tables.append(_differences(policies, classes, num_seeds))
     if wording.is_paced(classes):
@@ -42,6 +44,24 @@ def _overall(policies: Sequence[Mapping[str, Any]], classes: Sequence[str],
                      figures["goodput_requests_per_s"]),
             _counted(wording.money(figures["cost_per_met_request"]["mean"]),
                      figures["cost_per_met_request"]))
+    return table
+
+
+def _turns(policies: Sequence[Mapping[str, Any]]) -> FittingTable:
+    """What the devices did on which models take turns."""
+    table = FittingTable("Devices that models take turns on", [
+        Column("policy"), Column("pool", left=True), Column("loads"), Column("load mean", 2),
+        Column("batches", 2), Column("mean batch", 1), Column("loading"), Column("computing"),
+        Column("idle", 1)])
+    for policy in policies:
+        for pool, entry in zip(policy["turns"], policy["runs"][0]["residency"], strict=True):
+            table.add_row(
+                _label(policy), entry["name"], wording.rate(pool["loads"]["mean"], ""),
+                wording.seconds(pool["load_mean_s"]["mean"]),
+                wording.rate(pool["batches"]["mean"], ""),
+                wording.rate(pool["mean_batch"]["mean"], ""),
+                *(wording.percent(pool[name]["mean"], 1) for name in (
+                    "loading_share", "computing_share", "idle_share")))
     return table
 
 

@@ -12,6 +12,7 @@ from penstock.report.files import write_bytes
 from penstock.report.frame import Page, Parts, framed, page_title, stamp
 from penstock.report.load_view import load_section
 from penstock.report.plots import all_figures, busiest_replica, class_colours
+from penstock.report.turns_view import turns_figures, turns_section
 
 
 def write_page(path: Path, summary: Mapping[str, Any], table: RequestTable,
@@ -31,6 +32,8 @@ def page_parts(summary: Mapping[str, Any], table: RequestTable, series: RunSerie
     docs/reference/metrics.md for their form.
     """
     figures = all_figures(summary, table, series)
+    if summary.get("residency"):
+        figures |= turns_figures(summary)
     return framed(Page(page_title(summary, "Run"), str(summary.get("version", "")),
                        stamp(summary), _body(summary, figures, series), FOOTER, figures))
 
@@ -42,6 +45,8 @@ FOOTER = ("TTFT is first token minus arrival; TPOT is (last token - first token)
 
 def _body(summary: Mapping[str, Any], figures: Mapping[str, Any], series: RunSeries) -> str:
     parts = [sections.hero(summary), _classes(summary), _distributions(summary)]
+    if summary.get("residency"):
+        parts.append(turns_section(summary))
     if summary.get("confidential"):
         parts.append(_confidential(summary["confidential"]))
     if summary.get("load"):

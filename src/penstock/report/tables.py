@@ -8,6 +8,7 @@ from penstock.report.cells import Line, footnote, marked, verdict_cell
 from penstock.report.fitting import Column, FittingTable
 from penstock.report.load_view import load_tables
 from penstock.report.plan_tables import short_plan_tables
+from penstock.report.turns_view import turns_tables
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,6 +26,8 @@ def run_tables(summary: Mapping[str, Any]) -> "list[RenderableType]":
         tables.append(footnote(wording.PACED_NOTE))
     if summary["overall"]["cost"]["per_hour"]:
         tables.append(cost_table(summary))
+    if summary.get("residency"):
+        tables += turns_tables(summary)
     if summary.get("confidential"):
         tables += [plain_table(confidential.TITLE, confidential.HEAD,
                                confidential.rows(summary["confidential"])),

@@ -160,6 +160,8 @@ def fleet_phrase(summary: Mapping[str, Any]) -> str:
     """The replicas in words, such as ``3 replicas of llama-3-8b on a100-80gb``."""
     if summary.get("load"):
         return str(summary["load"]["url"])
+    if summary.get("residency"):
+        return " and ".join(_pool_phrase(pool) for pool in summary["residency"])
     groups = (summary.get("fleet") or {}).get("replicas") or []
     if len(groups) > _MOST_GROUPS:
         total = sum(int(group.get("count", 1)) for group in groups)
@@ -172,6 +174,13 @@ def fleet_phrase(summary: Mapping[str, Any]) -> str:
         whose = f" ({', '.join(served)})" if served else ""
         phrases.append(f"{replicas(number)} of {group.get('model', 'a model')}{place}{whose}")
     return " and ".join(phrases) or "this fleet"
+
+
+def _pool_phrase(pool: Mapping[str, Any]) -> str:
+    """A pool in words, such as ``3 models on 1 h100-80gb``."""
+    models = len(pool["models"])
+    return (f"{models:,} model{'' if models == 1 else 's'} on {pool['num_devices']} "
+            f"{pool['accelerator']}")
 
 
 def headline(summary: Mapping[str, Any]) -> str:

@@ -122,19 +122,19 @@ def ramp(start: float, end: float, duration_s: float) -> PiecewiseRate:
 
     The mean of 1 is that of the ramp itself: the source's rate is (start + end) / 2.
     """
-    return _normalised([duration_s], [start], [end], periodic=False)
+    return piecewise([duration_s], [start], [end], periodic=False)
 
 
 def square_wave(low: float, high: float, low_s: float, high_s: float) -> PiecewiseRate:
     """``low`` for ``low_s``, then ``high`` for ``high_s``, and again."""
-    return _normalised([low_s, high_s], [low, high], [low, high])
+    return piecewise([low_s, high_s], [low, high], [low, high])
 
 
 def hourly(rates: Sequence[float], hour_s: float = 3600.0) -> PiecewiseRate:
     """One constant rate per hour, repeated; 24 of them make a day."""
     if not len(rates):
         raise InputError("an hourly profile has no rates; expected one per hour")
-    return _normalised([hour_s] * len(rates), rates, rates)
+    return piecewise([hour_s] * len(rates), rates, rates)
 
 
 def diurnal(peak_to_mean: float, period_s: float = DAY_S,
@@ -153,10 +153,10 @@ def diurnal(peak_to_mean: float, period_s: float = DAY_S,
     knots_s = np.linspace(0.0, period_s, _SINE_PIECES + 1)
     swing = np.cos(2 * np.pi * (knots_s - crest_s) / period_s)
     rates = np.maximum(1.0 + (peak_to_mean - 1.0) * swing, 0.0)
-    return _normalised([period_s / _SINE_PIECES] * _SINE_PIECES, rates[:-1], rates[1:])
+    return piecewise([period_s / _SINE_PIECES] * _SINE_PIECES, rates[:-1], rates[1:])
 
 
-def _normalised(widths_s: Sequence[float], starts: Sequence[float] | FloatColumn,
+def piecewise(widths_s: Sequence[float], starts: Sequence[float] | FloatColumn,
                 ends: Sequence[float] | FloatColumn, *, periodic: bool = True) -> PiecewiseRate:
     """The profile of mean 1 with these proportions; InputError when they are not usable."""
     widths, start, end = (np.array(column, np.float64) for column in (widths_s, starts, ends))

@@ -1,11 +1,8 @@
 """The one rule of who may take a confidential request."""
 
-from math import inf
-
 import pytest
 
 from penstock.core.attestation import (
-    ATTESTED_ALWAYS,
     EXPIRED,
     NO_ATTESTATION,
     NOT_CONFIDENTIAL,
@@ -42,10 +39,6 @@ def test_what_is_unknown_is_refused() -> None:
 def test_an_attestation_of_accelerators_that_are_not_in_the_mode_is_worth_nothing() -> None:
     assert barrier(Confidentiality(mode_on=False, attestations=(ONE,)), 15.0) == \
         Barrier(NOT_CONFIDENTIAL)
-
-
-def test_a_proposed_replica_is_taken_to_be_attested_at_any_time() -> None:
-    assert all(barrier(ATTESTED_ALWAYS, now_s) is None for now_s in (-inf, 0.0, 1e12))
 
 
 def test_it_says_what_is_wrong_and_since_when() -> None:

@@ -1,6 +1,7 @@
 """Confidential requests at the gateway: which are, who may take them, what a refusal says."""
 
 import asyncio
+from itertools import chain, repeat
 
 import orjson
 import pytest
@@ -79,6 +80,9 @@ def test_it_goes_only_where_an_attestation_is_fresh(wanted: dict) -> None:
     assert house.ask(**wanted) == FIRST
     assert house.decision.rejected == {OPEN: "does not run in confidential mode",
                                        SECOND: "has no attestation"}
+    assert house.decision.document()["attestation"] == {
+        "verifier": "test", "measured_at_s": 900.0, "expires_at_s": 1010.0, "devices": ("GPU-1",),
+        "digest": ""}
     house.attest(2, 1005.0, 1100.0)
     house.wall_s = 1012.0
     assert house.ask(**wanted) == SECOND
@@ -140,3 +144,11 @@ def test_an_attestation_does_not_outlive_a_change_of_where_evidence_is() -> None
                            evidence=PLACE._replace(devices=("GPU-9",)))
     house.engines.adopt(moved)
     assert "not looked at yet" in str(house.refusal(tenant=BANK))
+
+
+def test_an_attestation_that_ends_while_it_is_decided_is_not_relied_on() -> None:
+    house = House()
+    house.attest(1, 900.0, 1010.0)
+    times = chain((1009.0, 1009.0), repeat(1010.0))  # two engines are looked at, one is taken
+    house.chooser = Chooser(house.engines, LeastLoaded(), lambda: next(times))
+    assert "has expired (0 s ago)" in str(house.refusal(tenant=BANK))

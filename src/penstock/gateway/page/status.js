@@ -69,7 +69,7 @@ function engineRow(one) {
 }
 
 function turnRows(pool) {
-  return pool.models.map((one) => {
+  return (pool.models || []).map((one) => {
     const on = pool.devices.filter((device) => one.model in device.resident);
     const loading = pool.devices.some((device) => device.loading === one.model);
     const state = on.length ? `on device ${on.map((device) => device.device).join(", ")}`

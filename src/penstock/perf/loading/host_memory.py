@@ -27,8 +27,8 @@ class HostMemory:
     the order of their calls.
     """
 
-    __slots__ = ("_cached", "_staged", "cached_bytes", "capacity_bytes", "pinned_limit_bytes",
-                 "staged_bytes")
+    __slots__ = ("_cached", "_changes", "_staged", "cached_bytes", "capacity_bytes",
+                 "pinned_limit_bytes", "staged_bytes")
 
     def __init__(self, capacity_bytes: int, pinned_limit_bytes: int = 0) -> None:
         if not 0 <= pinned_limit_bytes <= capacity_bytes:
@@ -40,12 +40,18 @@ class HostMemory:
         self.staged_bytes = 0
         self._cached: dict[str, int] = {}  # insertion order = read longest ago first
         self._staged: dict[str, int] = {}
+        self._changes: dict[str, int] = {}
 
     def held(self, model: str, size_bytes: int) -> HostRead:
         """Where a read would find the model now. Changes nothing."""
         pinned = min(self._staged.get(model, 0), size_bytes)
         cached = min(self._cached.get(model, 0), size_bytes - pinned)
         return HostRead(size_bytes - pinned - cached, cached, pinned)
+
+    def num_changes(self, model: str) -> int:
+        """How often what is held of a model has changed: what follows from it may be remembered
+        until then."""
+        return self._changes.get(model, 0)
 
     def read(self, model: str, size_bytes: int, most_disk_bytes: int | None = None) -> HostRead:
         """Read a model's file through the page cache, or take it from pinned memory.
@@ -74,12 +80,14 @@ class HostMemory:
         self._forget(model)
         self.staged_bytes += size_bytes - before
         self._staged[model] = size_bytes
+        self._changed(model)
         self._make_room(0)
         return HostRead(0, 0, size_bytes) if from_device else found
 
     def unstage(self, model: str) -> int:
         """Give a model's pinned memory back; the bytes that were freed."""
         freed = self._staged.pop(model, 0)
+        self._changed(model)
         self.staged_bytes -= freed
         return freed
 
@@ -125,6 +133,7 @@ class HostMemory:
         if kept <= 0:
             return
         self._make_room(kept)
+        self._changed(model)
         self._cached[model] = kept
         self.cached_bytes += kept
 
@@ -133,6 +142,7 @@ class HostMemory:
         while over > 0 and self._cached:
             oldest = next(iter(self._cached))
             taken = min(over, self._cached[oldest])
+            self._changed(oldest)
             over -= taken
             self.cached_bytes -= taken
             if taken == self._cached[oldest]:
@@ -141,7 +151,10 @@ class HostMemory:
                 self._cached[oldest] -= taken
 
     def _forget(self, model: str) -> int:
+        self._changed(model)
         held = self._cached.pop(model, 0)
         self.cached_bytes -= held
         return held
 
+    def _changed(self, model: str) -> None:
+        self._changes[model] = self._changes.get(model, 0) + 1

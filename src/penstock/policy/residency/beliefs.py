@@ -73,10 +73,11 @@ class Correction:
 
     def __init__(self, num_models: int) -> None:
         self._log = [0.0] * num_models
+        self._factor = [1.0] * num_models
 
     def factor(self, model: int) -> float:
         """By how much beliefs of a model are off."""
-        return exp(self._log[model])
+        return self._factor[model]
 
     def observe(self, model: int, believed_s: float, measured_s: float) -> None:
         """``believed_s`` without the factor. Durations that are not positive teach nothing."""
@@ -84,6 +85,7 @@ class Correction:
             return
         off = min(_FURTHEST, max(-_FURTHEST, log(measured_s / believed_s)))
         self._log[model] += _LEARNING * (off - self._log[model])
+        self._factor[model] = exp(self._log[model])
 
     def scaled(self, model: int, batch: BatchTime) -> BatchTime:
         """A batch's time with the factor."""

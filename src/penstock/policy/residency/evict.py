@@ -1,6 +1,7 @@
 """Which residents make room for a model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from math import inf
 
 from penstock.policy.residency.device import Device
 
@@ -58,6 +59,11 @@ def _fits(device: Device, model: int, evict: Sequence[int], spare: int) -> bool:
 def least_recent(device: Device, model: int, _now_s: float) -> float:
     """LRU."""
     return device.residents[model].last_used_s
+
+
+def sparing(spared: Container[int], keep: Keep) -> Keep:
+    """The same, but some residents are worth more than any other."""
+    return lambda device, model, now_s: inf if model in spared else keep(device, model, now_s)
 
 
 def dear_and_recent(load_s: Callable[[Device, int], float]) -> Keep:

@@ -20,6 +20,11 @@ class Floor:
         self._since_s = 0.0
         self._most_s = most_s
 
+    @property
+    def any(self) -> bool:
+        """Whether any model has a floor."""
+        return self._any
+
     def pass_time(self, waiting: Iterable[int], now_s: float, num_devices: int) -> None:
         """Time has passed, in which somebody waited for these models."""
         if not self._any:

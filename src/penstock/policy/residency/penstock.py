@@ -2,18 +2,17 @@
 counted; load and read ahead beside compute; turn away at once who is too late whatever is done.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import NamedTuple
 
 from penstock.core.errors import InputError
 from penstock.policy.residency.beliefs import Correction, LoadBelief
 from penstock.policy.residency.device import Device
-from penstock.policy.residency.drains import Drains, share
-from penstock.policy.residency.evict import Keep, crowded, leavers, victims
+from penstock.policy.residency.evict import sparing, victims
 from penstock.policy.residency.fairness import Floor
-from penstock.policy.residency.queues import HOPELESS, Queues, Whereabouts
+from penstock.policy.residency.joining import Choice, Joining, Judgement
+from penstock.policy.residency.queues import HOPELESS, Checks, Queues, Whereabouts
 from penstock.policy.residency.values import (
     Action,
     Batch,
@@ -26,7 +25,12 @@ from penstock.policy.residency.values import (
     Shed,
     Wait,
 )
-from penstock.policy.residency.visits import Pace, Visit, first_batch, outlook, visits
+from penstock.policy.residency.visits import Pace, Visit, outlook, visits
+
+_BUSY = Wait(arrivals=False)
+_TOLD_S = 0.25  # how much later who is too late may be told so, while nothing else happens
+_LOOK_S = 1.0  # until a line is looked at again whose model may be evicted, or tried again
+_SOON_S = 1e-3  # rounding must not make it be looked at again at the same moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +52,6 @@ class ResidencyOptions:
                              f"margin {self.margin:g}: expected at least 1, 0 and 0")
 
 
-class _Choice(NamedTuple):
-    """A model and the visit to it that is worth most."""
-
-    model: int
-    visit: Visit
-    worth: float
-
-
 class ValueRate:
     """Serves ``models`` on any number of devices. ``loads`` is what loads are believed to take."""
 
@@ -70,11 +66,16 @@ class ValueRate:
         self._floor = Floor(models)
         self._batch_off = Correction(len(models))
         self._load_off = Correction(len(models))
+        self._most_of = [(0, 1e-9, 0.0)] * len(models)
+        self._carefuls = [self._careful(model) for model in range(len(models))]
         self._loading: dict[int, tuple[float, float]] = {}
         self._computing: dict[int, float] = {}
-        self._joined: dict[int, tuple[float, float]] = {}
-        self._drains = Drains()
         self._looked_ahead: set[int] = set()
+        self._checks = Checks(len(models))
+        self._longest_s = [0.0] * len(models)
+        self._joining = Joining(models, self._queues, self._where, self._floor, self._batch_off,
+                                Judgement(self._careful, self._best_absent, self._best_resident,
+                                          self._load, self._read_ahead, self._keep))
 
     @property
     def num_waiting(self) -> int:
@@ -83,6 +84,9 @@ class ValueRate:
     def add(self, request: Queued, now_s: float) -> None:
         self._queues.add(request)
         self._paces[request.model].arrived(request, now_s)
+        self._refresh(request.model, now_s)
+        if self._queues.line(request.model)[0] is request:
+            self._check(request.model)
 
     def cancel(self, request_id: int) -> bool:
         return self._queues.cancel(request_id)
@@ -90,30 +94,29 @@ class ValueRate:
     def next(self, device: Device, now_s: float) -> Action:
         self._where.see(device)
         if device.computing is not None and device.index in self._looked_ahead:
-            return Wait(arrivals=False)
-        if device.continuous:
-            return self._beside(device, now_s)
-        if (gone := self._queues.given_up() or self._hopeless(device, now_s)) is not None:
-            return gone
+            return _BUSY
+        if self._queues.may_have_news or self._checks.next_s <= now_s:
+            gone = self._queues.given_up() or self._hopeless(device, now_s)
+            if gone is not None:
+                return gone
+        if (device.loading is not None and not device.continuous
+                and not any(map(self._queues.line, device.residents))):
+            # Beside a load only residents can be served, and the hopeless be told so.
+            until_s = min(self._queues.retry_s(now_s), max(self._checks.next_s, now_s + _TOLD_S))
+            return Wait(until_s, device.computing is None and tuple(device.residents))
         waiting = list(self._queues.waiting(now_s))
         self._floor.pass_time(waiting, now_s, len(self._where))
+        if device.continuous:
+            return (self._joining.next(device, waiting, now_s)
+                    or Wait(self._queues.retry_s(now_s)))
         action = self._serve(device, waiting, now_s) if device.computing is None else None
         action = action or self._prepare(device, waiting, now_s)
         if action is not None:
             return action
         if device.computing is not None:
             self._looked_ahead.add(device.index)
-        return Wait(self._queues.retry_s(now_s), arrivals=device.computing is None)
-
-    def _beside(self, device: Device, now_s: float) -> Action:
-        """Continuous batching: requests join residents, and way is made for the next model."""
-        if (gone := self._queues.given_up() or self._hopeless(device, now_s)) is not None:
-            return gone
-        waiting = list(self._queues.waiting(now_s))
-        self._floor.pass_time(waiting, now_s, len(self._where))
-        self._drains.review(device, waiting)
-        action = self._join(device, waiting, now_s) or self._make_way(device, waiting, now_s)
-        return action or Wait(self._queues.retry_s(now_s))
+        until_s = self._queues.retry_s(now_s) if self._queues.may_have_news else inf
+        return Wait(until_s, arrivals=device.computing is None)
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
         self._looked_ahead.discard(device.index)
@@ -121,29 +124,35 @@ class ValueRate:
         if not failed:
             self._load_off.observe(model, believed_s, now_s - since_s)
             self._loads.loaded(device.index, model)
+            # After a device's first load, which may take longer, all may be shorter.
+            for one in (model,) if device.num_loads > 1 else range(len(self._models)):
+                self._refresh(one, now_s)
         self._queues.loaded(model, now_s, failed=failed)
 
     def prefetched(self, device: Device, model: int, now_s: float) -> None:
         self._looked_ahead.discard(device.index)
         self._loads.prefetched(model)
+        self._refresh(model, now_s)
 
     def ended(self, device: Device, batch: Batch, now_s: float, *, failed: bool) -> None:
         self._looked_ahead.discard(device.index)
         since_s = self._computing.pop(device.index, now_s)
-        if not failed and not device.continuous:
+        if device.continuous:
+            self._joining.ended(device, batch, now_s)
+        elif not failed:
             believed_s = self._models[batch.model].batch.seconds(len(batch.requests))
             self._batch_off.observe(batch.model, believed_s, now_s - since_s)
-        if device.continuous:
-            self._learn(batch, now_s)
         self._queues.ended(batch, failed=failed)
+        self._carefuls[batch.model] = self._careful(batch.model)
+        self._refresh(batch.model, now_s)
 
     # ---- what is worth most
 
     def _serve(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
         """What an idle device does: a batch of a resident, or a load."""
-        models = [model for model in waiting
-                  if model in device.residents or (device.loading is None
-                                                   and self._wanted(device, model))]
+        models = [model for model in waiting if model in device.residents]
+        if device.loading is None:
+            models += self._absent(device, waiting)
         choice = (self._claimed(device, models, now_s) or self._best(device, models, now_s, now_s)
                   or self._late(device, models, now_s))
         if choice is None:
@@ -164,9 +173,7 @@ class ValueRate:
         if device.loading is not None:
             return None
         free_s = device.computing_until_s if device.computing is not None else now_s
-        absent = [model for model in waiting if model not in device.residents
-                  and self._wanted(device, model)]
-        choice = self._best(device, absent, now_s, max(now_s, free_s))
+        choice = self._best(device, self._absent(device, waiting), now_s, max(now_s, free_s))
         if choice is None:
             return None
         least = [model for model in waiting if model in device.residents
@@ -179,15 +186,23 @@ class ValueRate:
             self._looked_ahead.add(device.index)
         return ahead
 
-    def _claimed(self, device: Device, models: Sequence[int], now_s: float) -> _Choice | None:
+    def _read_ahead(self, device: Device, model: int) -> Prefetch | None:
+        if (self._options.prefetch and device.prefetching is None
+                and self._loads.prefetch_s(model) > 0.0):
+            return Prefetch(model)
+        return None
+
+    def _claimed(self, device: Device, models: Sequence[int], now_s: float) -> Choice | None:
         """The best visit among models whose floor pays for a visit of one batch."""
+        if not self._floor.any:
+            return None
         claims = [model for model in models if self._floor.covers(model, (
             self._start_s(device, model, now_s, now_s) - now_s
             + self._batch(model).seconds(min(self._most(device, model),
                                              len(self._queues.line(model))))))]
         return self._best(device, claims, now_s, now_s) if claims else None
 
-    def _late(self, device: Device, models: Sequence[int], now_s: float) -> _Choice | None:
+    def _late(self, device: Device, models: Sequence[int], now_s: float) -> Choice | None:
         """Where nobody is shed, those whose deadline has passed are answered when no other is."""
         if self._options.shed or not models:
             return None
@@ -195,14 +210,14 @@ class ValueRate:
                                              -one))
         num = min(self._most(device, model), len(self._queues.line(model)))
         start_s = self._start_s(device, model, now_s, now_s)
-        return _Choice(model, Visit(start_s + self._batch(model).seconds(num), 0, 0, num), 0.0)
+        return Choice(model, Visit(start_s + self._batch(model).seconds(num), 0, 0, num), 0.0)
 
     def _best(self, device: Device, models: Sequence[int], now_s: float,
-              free_s: float) -> _Choice | None:
+              free_s: float) -> Choice | None:
         """Of these models, the one whose visit answers most in time per second from ``free_s``,
         when the device is free; loads may begin now."""
-        bounds = sorted((-self._bound(device, model, now_s, free_s), model) for model in models)
-        best: _Choice | None = None
+        bounds = sorted(self._bounds(device, models, free_s - now_s))
+        best: Choice | None = None
         for bound, model in bounds:
             if best is not None and -bound <= best.worth:
                 break
@@ -210,19 +225,44 @@ class ValueRate:
             most = self._most(device, model)
             ahead = outlook(self._queues.line(model), now_s, self._paces[model],
                             self._options.horizon_s, most * self._options.max_batches)
-            for visit in visits(ahead, start_s, self._careful(model), most,
+            for visit in visits(ahead, start_s, self._carefuls[model], most,
                                 self._options.max_batches):
                 worth = visit.rate(free_s)
                 if best is None or worth > best.worth:
-                    best = _Choice(model, visit, worth)
+                    best = Choice(model, visit, worth)
         return best
 
-    def _bound(self, device: Device, model: int, now_s: float, free_s: float) -> float:
-        """No visit can be worth more: all who wait and are expected, at once."""
+    def _best_absent(self, device: Device, waiting: Sequence[int],
+                     now_s: float) -> tuple[Choice | None, bool]:
+        """Continuous batching: what to load next, and whether its floor claims it."""
+        absent = self._absent(device, waiting)
+        claimed = self._claimed(device, absent, now_s)
+        return (claimed or self._best(device, absent, now_s, now_s)
+                or self._late(device, absent, now_s)), claimed is not None
+
+    def _best_resident(self, device: Device, model: int, now_s: float) -> float:
+        """Continuous batching: answers in time per second of those who wait for a resident."""
+        own = self._best(device, [model], now_s, now_s) if self._queues.line(model) else None
+        return 0.0 if own is None else own.worth
+
+    def _bounds(self, device: Device, models: Sequence[int],
+                ahead_s: float) -> Iterator[tuple[float, int]]:
+        """The negative of what no visit to each model can be worth more than: all who wait and are
+        expected, at once. ``ahead_s`` of a load pass while the device computes something else."""
+        residents = device.residents
+        for model in models:
+            num, batch_s, load_s = self._most_of[model]
+            if model not in residents and load_s > ahead_s:
+                batch_s += load_s - ahead_s
+            yield -num / batch_s, model
+
+    def _refresh(self, model: int, now_s: float) -> None:
+        """What a visit to a model could bring at most and would take at least, until more arrive or
+        loads become shorter."""
         num = len(self._queues.line(model)) + int(
             self._paces[model].rate_per_s(now_s) * self._options.horizon_s)
-        start_s = self._start_s(device, model, now_s, free_s)
-        return num / max(start_s - free_s + self._careful(model).seconds(num), 1e-9)
+        self._most_of[model] = (num, max(self._carefuls[model].seconds(num), 1e-9),
+                                self._loads.load_s(0, model) * self._load_off.factor(model))
 
     def _start_s(self, device: Device, model: int, now_s: float, free_s: float) -> float:
         if model in device.residents:
@@ -237,122 +277,18 @@ class ValueRate:
             return max(1, min(device.room(model), most))
         return max(1, min(device.most_beside(model, ()), most))
 
-    def _wanted(self, device: Device, model: int) -> bool:
-        """Whether more wait for a model than the other devices that hold it take at once."""
-        others = self._where.elsewhere(device, model)
-        return not others or len(self._queues.line(model)) > others * self._queues.most(model)
-
-    # ---- continuous batching
-
-    def _join(self, device: Device, waiting: Sequence[int], now_s: float) -> Batch | Drop | None:
-        """Requests for a resident that takes some, whose head is due first."""
-        leaving = self._drains.leaving(device)
-        heads = sorted((self._queues.line(model)[0].deadline_s, model) for model in waiting
-                       if model in device.residents and model not in leaving)
-        for _, model in heads:
-            if (other := crowded(device, model, now_s, self._keep)) is not None:
-                return Drop((other,))
-            if not self._drains.takes(device, model):
-                continue
-            line = self._queues.line(model)
-            most = min(device.room(model), self._queues.most(model), share(
-                device, model, len(line), self._where.devices, self._drains.takes))
-            if most > 0 and (batch := self._those_in_time(device, model, most, now_s)):
-                return batch
-        return None
-
-    def _those_in_time(self, device: Device, model: int, most: int, now_s: float) -> Batch | None:
-        """At most so many who would be in time among all that then runs on the device. With nobody
-        to wait for, whoever is due first."""
-        beside = self._among(device, model, [self._careful(one)
-                                             for one in range(len(self._models))])
-        ahead = outlook(self._queues.line(model), now_s, self._paces[model], 0.0,
-                        most * self._options.max_batches)
-        first, num = first_batch(ahead, 0, now_s, beside, most)
-        if num < 1:
-            if any(one.num_running for one in device.residents.values()):
-                return None
-            first, num = 0, 1
-        requests = self._queues.take(model, first, num)
-        self._floor.pay(model, beside.per_request_s * num)
-        believed_s = self._among(device, model, [one.batch for one in self._models]).seconds(num)
-        for request in requests:
-            self._joined[request.request_id] = now_s, believed_s
-        return Batch(model, requests)
-
-    def _among(self, device: Device, model: int, times: Sequence[BatchTime]) -> BatchTime:
-        """How long requests take that join a resident, by what batches of each model take: those
-        that run make every step longer, and the other residents' steps come between."""
-        own = times[model]
-        between_s = sum(times[other].seconds(one.num_running)
-                        for other, one in device.residents.items()
-                        if other != model and one.num_running)
-        return BatchTime(own.seconds(device.residents[model].num_running) + between_s,
-                         own.per_request_s)
-
-    def _learn(self, batch: Batch, now_s: float) -> None:
-        """Requests are over that had joined: what they took tells how good beliefs are."""
-        joined = [self._joined.pop(request.request_id) for request in batch.requests]
-        self._batch_off.observe(batch.model, sum(believed_s for _, believed_s in joined),
-                                sum(now_s - since_s for since_s, _ in joined))
-
-    def _make_way(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
-        """Load the model that is worth most, or let residents run out for it."""
-        if device.loading is not None:
-            return None
-        model = self._drains.target(device)
-        if model is not None:
-            spared = [one for one in device.residents if one not in self._drains.leaving(device)]
-            load = self._load(device, model, now_s, spared)
-            if load is not None:
-                self._drains.end(device)
-                return load
-            return self._read_ahead(device, model)
-        if device.index in self._looked_ahead:
-            return None
-        absent = [one for one in waiting if one not in device.residents
-                  and self._wanted(device, one)]
-        claimed = self._claimed(device, absent, now_s)
-        choice = claimed or self._best(device, absent, now_s, now_s)
-        if choice is None:
-            return None
-        spared = [] if claimed else [one for one in device.residents
-                                     if self._stay(device, one, now_s) >= choice.worth]
-        return (self._load(device, choice.model, now_s, spared)
-                or self._empty(device, choice.model, spared, now_s))
-
-    def _stay(self, device: Device, model: int, now_s: float) -> float:
-        """Answers in time per second of a resident: of those who wait, or as many as run over how
-        long they stay (Little's law), which is how fast they come if nobody has to wait."""
-        running = device.residents[model].num_running
-        flow = running / self._careful(model).seconds(running) if running else 0.0
-        own = self._best(device, [model], now_s, now_s) if self._queues.line(model) else None
-        return flow if own is None else max(flow, own.worth)
-
-    def _empty(self, device: Device, model: int, spared: Sequence[int],
-               now_s: float) -> Action | None:
-        """Residents that run requests take no more, so that a model can have their memory; those
-        worth more do not, and all that is done is to read the model ahead."""
-        leaving = leavers(device, model, now_s, self._sparing(spared),
-                          device.models[model].request_bytes)
-        if leaving is None or any(one in spared for one in leaving):
-            if len(device.idle) < len(device.residents):  # look again when requests have ended
-                self._looked_ahead.add(device.index)
-        else:
-            self._drains.begin(device, model, leaving)
-        return self._read_ahead(device, model)
-
-    def _read_ahead(self, device: Device, model: int) -> Prefetch | None:
-        if (self._options.prefetch and device.prefetching is None
-                and self._loads.prefetch_s(model) > 0.0):
-            return Prefetch(model)
-        return None
+    def _absent(self, device: Device, waiting: Sequence[int]) -> list[int]:
+        """Models that a device does not hold and for which more wait than those that hold them take
+        at once."""
+        held, queues = self._where.counts(), self._queues
+        return [model for model in waiting if model not in device.residents and (
+            model not in held or len(queues.line(model)) > held[model] * queues.most(model))]
 
     # ---- loads, and who is too late
 
     def _load(self, device: Device, model: int, now_s: float,
               spared: Sequence[int] = ()) -> Load | None:
-        evict = victims(device, model, now_s, self._sparing(spared),
+        evict = victims(device, model, now_s, sparing(spared, self._keep),
                         device.models[model].request_bytes)
         if evict is None or any(one in spared for one in evict):
             return None
@@ -361,28 +297,38 @@ class ValueRate:
         self._floor.pay(model, believed_s)
         return Load(model, evict)
 
-    def _sparing(self, spared: Sequence[int]) -> Keep:
-        return lambda device, one, now_s: (
-            inf if one in spared else self._keep(device, one, now_s))
-
     def _keep(self, device: Device, model: int, now_s: float) -> float:
         """Requests that would wait for a model to be loaded again, per byte that it holds."""
         return (self._paces[model].rate_per_s(now_s) * self._load_seconds(device, model)
                 / (self._models[model].size_bytes + 1))
 
     def _hopeless(self, device: Device, now_s: float) -> Shed | None:
-        if not self._options.shed:
-            return None
-        for model in self._queues.waiting(now_s):
-            start_s = now_s
-            if model not in device.residents and device.loading != model:
-                if self._where.elsewhere(device, model):
-                    continue
-                start_s += self._load_seconds(device, model)
-            late = self._queues.late(model, start_s + self._batch(model).seconds(1))
-            if late:
+        """The first who are found to be too late, of the models that are due to be looked at."""
+        while (model := self._checks.due(now_s)) is not None:
+            if not self._queues.line(model):
+                continue
+            if not self._queues.may_be_tried(model, now_s):
+                self._checks.at(model, now_s + _LOOK_S)
+                continue
+            held = model in self._where.counts()
+            start_s = now_s + (0.0 if held else self._load_seconds(device, model))
+            least_s = self._batch(model).seconds(1)
+            if late := self._queues.late(model, start_s + least_s):
+                self._checks.at(model, now_s)
                 return Shed(self._queues.take(model, 0, late), HOPELESS)
+            ends_s = self._queues.line(model)[0].deadline_s - (start_s - now_s) - least_s
+            # Who is held may be evicted at any time, which costs a load.
+            self._checks.at(model, max(now_s + _SOON_S,
+                                       min(ends_s, now_s + _LOOK_S) if held else ends_s))
         return None
+
+    def _check(self, model: int) -> None:
+        """Look at a line before its head can be too late, were the model to be loaded."""
+        if self._options.shed:
+            load_s = self._longest_s[model] = max(self._longest_s[model],
+                                                  self._loads.load_s(0, model))
+            needed_s = load_s * self._load_off.factor(model) + self._batch(model).seconds(1)
+            self._checks.at(model, self._queues.line(model)[0].deadline_s - needed_s)
 
     def _load_seconds(self, device: Device, model: int) -> float:
         return self._loads.load_s(device.index, model) * self._load_off.factor(model)

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush
 from math import inf
 
 from penstock.policy.residency.device import Device
@@ -34,6 +35,7 @@ class Queues:
         self._most = [model.max_batch for model in models]
         self._failures = [0] * len(models)
         self._retry_s = [0.0] * len(models)
+        self._failed: set[int] = set()
         self._given_up: list[Shed] = []
         self._active: dict[int, None] = {}
 
@@ -46,6 +48,10 @@ class Queues:
             if self._retry_s[model] <= now_s:
                 yield model
 
+    def may_be_tried(self, model: int, now_s: float) -> bool:
+        """Whether a model's last load did not fail a moment ago."""
+        return self._retry_s[model] <= now_s
+
     def line(self, model: int) -> Sequence[Queued]:
         """Who waits for a model, those due first at the head."""
         return self._lines[model]
@@ -56,8 +62,8 @@ class Queues:
 
     def retry_s(self, now_s: float) -> float:
         """When the next model may be tried again that somebody waits for."""
-        return min((self._retry_s[model] for model in self._active
-                    if self._retry_s[model] > now_s), default=inf)
+        return min((self._retry_s[model] for model in self._failed
+                    if model in self._active and self._retry_s[model] > now_s), default=inf)
 
     def add(self, request: Queued) -> None:
         """A request waits."""
@@ -94,6 +100,11 @@ class Queues:
             del self._active[request.model]
         return True
 
+    @property
+    def may_have_news(self) -> bool:
+        """Whether somebody has to be told, or a model is to be tried again: rarely."""
+        return bool(self._given_up or self._failed)
+
     def given_up(self) -> Shed | None:
         """Who has to be told that there will be no answer."""
         return self._given_up.pop() if self._given_up else None
@@ -102,7 +113,9 @@ class Queues:
         """A load is over."""
         if not failed:
             self._failures[model], self._retry_s[model] = 0, 0.0
+            self._failed.discard(model)
             return
+        self._failed.add(model)
         self._failures[model] += 1
         self._retry_s[model] = now_s + RETRY_S * 2.0 ** (self._failures[model] - 1)
         if self._failures[model] >= MOST_FAILURES:
@@ -124,6 +137,34 @@ class Queues:
             self.add(request)
 
 
+class Checks:
+    """When each model's line is to be looked at for requests that are too late."""
+
+    def __init__(self, num_models: int) -> None:
+        self._at_s = [inf] * num_models
+        self._heap: list[tuple[float, int]] = []
+
+    def at(self, model: int, at_s: float) -> None:
+        """Look at that moment, if not sooner anyway."""
+        if at_s < self._at_s[model]:
+            self._at_s[model] = at_s
+            heappush(self._heap, (at_s, model))
+
+    @property
+    def next_s(self) -> float:
+        """No model is due before."""
+        return self._heap[0][0] if self._heap else inf
+
+    def due(self, now_s: float) -> int | None:
+        """A model whose moment has come; it has none any more."""
+        while self._heap and self._heap[0][0] <= now_s:
+            at_s, model = heappop(self._heap)
+            if self._at_s[model] == at_s:
+                self._at_s[model] = inf
+                return model
+        return None
+
+
 class Whereabouts:
     """On which devices each model is, or is being loaded, as far as the policy has been asked."""
 
@@ -141,6 +182,16 @@ class Whereabouts:
     def devices(self) -> list[Device]:
         """Those that asked."""
         return list(self._devices.values())
+
+    def counts(self) -> dict[int, int]:
+        """How many devices have a model or are loading it; those that none has are left out."""
+        found: dict[int, int] = {}
+        for device in self._devices.values():
+            for model in device.residents:
+                found[model] = found.get(model, 0) + 1
+            if device.loading is not None:
+                found[device.loading] = found.get(device.loading, 0) + 1
+        return found
 
     def elsewhere(self, device: Device, model: int) -> int:
         """How many other devices have a model or are loading it."""

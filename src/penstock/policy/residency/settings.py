@@ -13,7 +13,8 @@ _ANY = 1e9
 _SINCERE: Mapping[str, Setting] = {
     "sla_s": Number(0, _ANY), "deviations": Number(0, 100), "overwrite": Flag(),
     "charge_resident": Flag(), "select_by": Word(("room", "sla")), "completion_s": Number(0, _ANY),
-    "least_timer_s": Number(0, _ANY), "poll_s": Number(0.001, _ANY), "stay_s": Number(0, _ANY)}
+    "least_timer_s": Number(0, _ANY), "poll_s": Number(0.001, _ANY), "stay_s": Number(0, _ANY),
+    "max_batch": Number(1, _ANY, whole=True)}
 _OWN: Mapping[str, Mapping[str, Setting]] = {
     PENSTOCK: {"max_batches": Number(1, 1000, whole=True), "horizon_s": Number(0, _ANY),
                "margin": Number(0, 100), "shed": Flag(), "prefetch": Flag()},

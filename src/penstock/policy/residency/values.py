@@ -1,5 +1,6 @@
 """What waits for a model, what a model costs to run, and what may be done next on a device."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple, TypeAlias
@@ -98,11 +99,14 @@ class Shed(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Nothing now. Ask again at ``until_s`` at the latest, sooner if anything ends on the device
-    or, unless ``arrivals`` change nothing, arrives."""
+    """Nothing now. Ask again at ``until_s`` at the latest, sooner if anything ends on the device.
+
+    ``arrivals``: whether to ask when requests arrive, or only for these models. Whom any arrival
+    concerns is also asked when something ends elsewhere.
+    """
 
     until_s: float = inf
-    arrivals: bool = True
+    arrivals: bool | Collection[int] = True
 
 
 Action: TypeAlias = Load | Batch | Drop | Prefetch | Shed | Wait

@@ -3,7 +3,10 @@
 import pytest
 
 from penstock.core.errors import InputError
+from penstock.perf.loading.host_loads import HostLoads
 from penstock.perf.loading.host_memory import HostMemory, HostRead
+from penstock.perf.loading.model import LoadingModel
+from penstock.perf.loading.values import FirstLoad, LoadEvidence
 
 
 def test_a_second_read_comes_from_the_cache() -> None:
@@ -95,3 +98,18 @@ def test_a_copy_is_its_own() -> None:
 def test_the_limit_lies_within_the_capacity() -> None:
     with pytest.raises(InputError, match="pinned_limit_bytes: 200; expected 0 to 100"):
         HostMemory(100, 200)
+
+
+def test_what_was_remembered_of_loads_is_forgotten_when_memory_changes() -> None:
+    loading = LoadingModel(1.0, 10.0, LoadEvidence("test", 0.0, 0.0), first=FirstLoad(7.0))
+    memory = HostMemory(150)
+    loads = HostLoads(("a", "b"), (100, 100), loading, memory)
+    other = HostLoads(("a", "b"), (100, 100), loading, memory)
+    assert loads.load_s(0, 0) == loads.load_s(0, 0) == 100 + 10 + 7
+    loads.loaded(0, 0)
+    assert (loads.load_s(0, 0), loads.load_s(1, 0)) == (10, 10 + 7)
+    other.loaded(0, 1)  # on the same host: takes half of the first one's place
+    assert loads.load_s(0, 0) == 50 + 10
+    assert loads.load_s(0, 1) == 10
+    memory.drop("b")
+    assert loads.load_s(0, 1) == 100 + 10

@@ -6,13 +6,14 @@ engine, and says when it is over. What is on a device is asked of the engines, n
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from functools import partial
 from itertools import count
 from math import inf
 from typing import Any, Literal
 
 from penstock.engine.live.residency.actuator import Actuator
+from penstock.engine.live.residency.alarms import Alarms
 from penstock.engine.live.residency.batches import Batches
 from penstock.engine.live.residency.counts import Counts
 from penstock.engine.live.residency.failures import Failures
@@ -59,7 +60,8 @@ class ResidencyDriver:
         self._lost: set[tuple[int, int]] = set()
         self._paused = [0] * len(devices)
         self._rests = [0.0] * len(devices)
-        self._wakes: list[tuple[float, asyncio.TimerHandle] | None] = [None] * len(devices)
+        self._listens: list[bool | Collection[int]] = [True] * len(devices)
+        self._alarms = Alarms(len(devices), loop, self._woken)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -76,7 +78,7 @@ class ResidencyDriver:
                          prompt_tokens, max_tokens)
         self.policy.add(request, now_s)
         turn = self._room.wait(request)
-        self._decide()
+        self._decide(arrived=model)
         return await self._turn(request, turn)
 
     def leave(self, ticket: Ticket, end: Literal["answered", "left", "failed"] = "answered"
@@ -153,9 +155,12 @@ class ResidencyDriver:
 
     # -- decisions ------------------------------------------------------------------------------
 
-    def _decide(self) -> None:
+    def _decide(self, arrived: int | None = None) -> None:
+        """Ask every device, or those that listen for an arrival for this model."""
         for device in self.devices:
-            if not self._is_paused(device):
+            listens = self._listens[device.index]
+            told = arrived is None or (listens if isinstance(listens, bool) else arrived in listens)
+            if told and not self._is_paused(device):
                 self._ask(device)
 
     def _is_paused(self, device: Device) -> bool:
@@ -168,22 +173,24 @@ class ResidencyDriver:
         apart = self._failures.device_apart(device.index, now_s)
         rests_until_s = max(self._rests[device.index], apart.until_s if apart else 0.0)
         if now_s < rests_until_s:
-            self._wake(device, rests_until_s)
+            self._alarms.set(device.index, rests_until_s)
             return
         try:
             for _ in range(MOST_ACTIONS):
                 action = self.policy.next(device, now_s)
                 if isinstance(action, Wait):
+                    self._listens[device.index] = action.arrivals
                     if action.until_s < inf:
-                        self._wake(device, action.until_s if action.until_s > now_s
+                        self._alarms.set(device.index, action.until_s if action.until_s > now_s
                                    else now_s + _SOON_S)
                     return
                 if not self._act(device, action, now_s):
                     return
             raise NotPossibleError(f"{MOST_ACTIONS} actions at once on device {device.index}")
-        except NotPossibleError as error:  # a fault of the policy; the others go on
-            self._note(f"the policy asked for what cannot be: {error}; it is asked again later")
-            self._wake(device, now_s + _SOON_S)
+        except Exception as error:  # a fault of the policy must not become that of a caller
+            self._note(f"the policy asked for what cannot be: {error!r}; it is asked again later")
+            self._listens[device.index] = True
+            self._alarms.set(device.index, now_s + _SOON_S)
 
     def _act(self, device: Device, action: Load | Batch | Drop | Prefetch | Shed,
              now_s: float) -> bool:
@@ -206,7 +213,7 @@ class ResidencyDriver:
             self._task(self._prefetch(device, action.model))
         elif self._failures.apart(action.model, now_s) is not None:
             self.policy.loaded(device, action.model, now_s, failed=True)
-            self._wake(device, now_s + _SOON_S)
+            self._alarms.set(device.index, now_s + _SOON_S)
             return False
         else:
             device.begin_load(action, now_s + self._rules.load_timeout_s)
@@ -220,18 +227,9 @@ class ResidencyDriver:
             self._check(ticket)
         self._decide()
 
-    def _wake(self, device: Device, at_s: float) -> None:
-        set_for = self._wakes[device.index]
-        if set_for is not None:
-            if set_for[0] <= at_s:
-                return
-            set_for[1].cancel()
-        self._wakes[device.index] = (at_s, self._loop.call_at(at_s, lambda: self._woken(device)))
-
-    def _woken(self, device: Device) -> None:
-        self._wakes[device.index] = None
-        if not self._is_paused(device):
-            self._ask(device)
+    def _woken(self, index: int) -> None:
+        if not self._is_paused(self.devices[index]):
+            self._ask(self.devices[index])
 
     # -- loads ----------------------------------------------------------------------------------
 
@@ -363,9 +361,7 @@ class ResidencyDriver:
     async def close(self) -> None:
         """Turn away who waits, stop what is under way, and close the actuators."""
         self._closed = True
-        for wake in self._wakes:
-            if wake is not None:
-                wake[1].cancel()
+        self._alarms.close()
         for request in self._room.requests():
             self.policy.cancel(request.request_id)
             self._room.turn_away(request, RefusedError("the gateway is closing", "closing", 1.0))

@@ -5,7 +5,7 @@ asked what it does; last, devices with continuous batching begin their next step
 seconds from the start of the run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import inf
@@ -59,6 +59,7 @@ class ResidencySimulation:
         self._serial = 0
         self._wakes = [inf] * len(devices)
         self._open = set(range(len(devices)))
+        self._listening: dict[int, Collection[int]] = {}
         self._now_s = 0.0
 
     def run(self, requests: Sequence[Queued], until_s: float = inf) -> ResidencyRun:
@@ -85,8 +86,10 @@ class ResidencySimulation:
             asked = self._ends()
             while following < num_requests and moments_s[following] == self._now_s:
                 self._policy.add(requests[following], self._now_s)
-                following += 1
                 asked |= self._open
+                if self._listening:
+                    asked.update(self._concerned(requests[following].model))
+                following += 1
             for index in sorted(asked):
                 self._ask(self._devices[index])
             while self._touched:
@@ -130,7 +133,7 @@ class ResidencySimulation:
             action = self._policy.next(device, self._now_s)
             if isinstance(action, Wait):
                 self._wake(device, action.until_s)
-                (self._open.add if action.arrivals else self._open.discard)(device.index)
+                self._listen(device.index, action.arrivals)
                 return
             if isinstance(action, Batch):
                 self._begin_batch(device, action)
@@ -146,6 +149,20 @@ class ResidencySimulation:
                 self._begin_prefetch(device, action)
         raise NotPossibleError(f"{MOST_ACTIONS} actions at {self._now_s} s on device "
                                f"{device.index}")
+
+    def _listen(self, index: int, arrivals: bool | Collection[int]) -> None:
+        """Which arrivals a device is asked at from now on."""
+        self._listening.pop(index, None)
+        if arrivals is True:
+            self._open.add(index)
+            return
+        self._open.discard(index)
+        if arrivals:
+            assert not isinstance(arrivals, bool)
+            self._listening[index] = arrivals
+
+    def _concerned(self, model: int) -> list[int]:
+        return [index for index, models in self._listening.items() if model in models]
 
     def _begin_batch(self, device: Device, batch: Batch) -> None:
         if self._residents:

@@ -1,0 +1,182 @@
+"""``penstock experiment sincere``: SINCERE's grid of runs, simulated."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from penstock.cli.exits import OK
+from penstock.cli.options import AsJson
+from penstock.core.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from penstock.experiment.sincere.cells import Cell, Setup
+
+Value = TypeVar("Value")
+
+CELLS, TABLE, SUMMARY, PAGE = "cells", "results.csv", "summary.json", "report.html"
+_FILES = frozenset({CELLS, TABLE, SUMMARY, PAGE})
+
+
+def sincere(
+    out: Annotated[Path, typer.Option(
+        "--out", metavar="DIR", show_default=False,
+        help="Where cells and results are kept; a folder with cells of this experiment is gone on "
+             "with.")],
+    policies: Annotated[str | None, typer.Option(
+        "--policies", "--strategies", metavar="LIST", show_default=False,
+        help="Policies, parted by commas, each with its settings after colons: "
+             "penstock,sincere-best-batch:overwrite=false:max_batch=64; default: the four "
+             "published strategies.")] = None,
+    patterns: Annotated[str, typer.Option(
+        "--patterns", metavar="LIST", help="Traffic patterns.")] = "gamma,bursty,ramp",
+    rates: Annotated[str, typer.Option(
+        "--rates", metavar="LIST", help="Nominal requests per second.")] = "4,8,12",
+    slas: Annotated[str, typer.Option(
+        "--slas", metavar="LIST", help="Seconds to an answer that counts as in time.")]
+    = "40,60,80",
+    modes: Annotated[str, typer.Option(
+        "--modes", metavar="LIST", help="With (cc) and without (noncc) confidential computing.")]
+    = "cc,noncc",
+    seeds: Annotated[int, typer.Option(
+        "--seeds", min=1, max=1000, metavar="N", help="How many seeds, from --seed on.")] = 5,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="The first seed.")] = 0,
+    duration_s: Annotated[float, typer.Option(
+        "--duration-s", min=1.0, max=1e6, metavar="SECONDS",
+        help="For how long requests come.")] = 1200.0,
+    exact: Annotated[bool, typer.Option(
+        "--exact", help="Patterns with the nominal mean rate, in place of the published ones.")]
+    = False,
+    timers: Annotated[str, typer.Option(
+        "--timers", metavar="as-run|own",
+        help="Load times that the strategies' timers look up: those of the published runs, or each "
+             "mode's own.")] = "as-run",
+    residents: Annotated[int, typer.Option(
+        "--residents", min=1, max=3, metavar="N",
+        help="Models on the device at once, for policies that can use it.")] = 1,
+    weights: Annotated[str, typer.Option(
+        "--weights", metavar="fp32|bf16",
+        help="bf16 halves weights and loads; batches take as long as measured in fp32.")] = "fp32",
+    steady: Annotated[bool, typer.Option(
+        "--steady", help="Loads and batches take their means, without the measured spread.")]
+    = False,
+    workers: Annotated[int, typer.Option(
+        "--workers", min=1, max=256, metavar="N",
+        help="Processes that run cells at the same time; the results are the same.")] = 1,
+    as_json: AsJson = False,
+) -> int:
+    """Simulate SINCERE's grid: strategies, patterns, rates and SLAs, with and without confidential
+    computing.
+
+    One H100, three models, swaps as long as in SINCERE's runs. Each cell is kept as soon as it is
+    done, so a run that was stopped goes on where it was. DIR/results.csv has a row per cell and
+    seed, DIR/summary.json means over seeds with intervals and the paired gap between the modes,
+    DIR/report.html the same as plots.
+    """
+    from penstock.cli.console import note, print_json, print_tables, progress
+    from penstock.experiment.sincere.cells import MODES, PUBLISHED, TIMERS, WEIGHTS, Setup
+    from penstock.experiment.sincere.grid import Axes, cells, documents, rows, summary
+    from penstock.report.files import write_summary
+    from penstock.report.rows import write_rows
+    from penstock.report.swap_grid import swap_grid_tables
+    from penstock.report.swap_grid_page import write_swap_grid_page
+    from penstock.workload.patterns import PATTERNS
+
+    axes = Axes(
+        _policies(policies) if policies is not None else PUBLISHED,
+        _names("--patterns", patterns, PATTERNS), _numbers("--rates", rates),
+        _numbers("--slas", slas), _names("--modes", modes, MODES), range(seed, seed + seeds))
+    setup = Setup(duration_s, exact=exact, timers=_names("--timers", timers, TIMERS)[0],
+                  residents=residents, weights=_names("--weights", weights, WEIGHTS)[0],
+                  spread=not steady)
+    every = cells(axes)
+    found = _resumed(out, every, setup)
+    if found:
+        note(f"{len(found):,} of {len(every):,} cells are in {out} already")
+    with progress("simulating", len(every)) as update:
+        for cell, document in documents(every, setup, found, workers):
+            _kept(write_summary, out / CELLS / f"{cell.name}.json", document)
+            found[cell.name] = document
+            update(f"{len(found):,} of {len(every):,} cells", len(found))
+    ordered = [found[cell.name] for cell in every]
+    document = summary(ordered, axes, setup)
+    _kept(write_rows, out / TABLE, rows(ordered))
+    _kept(write_summary, out / SUMMARY, document)
+    _kept(write_swap_grid_page, out / PAGE, document)
+    if as_json:
+        print_json(document)
+    else:
+        print_tables(swap_grid_tables(document))
+    note(f"files in {out}")
+    return OK
+
+
+def _policies(text: str) -> list[str]:
+    """Policies of a list, each checked down to the values of its settings."""
+    from penstock.experiment.reproduce.sincere.server import timer_settings
+    from penstock.experiment.residencies import contender
+
+    labels = [label.strip() for label in text.split(",")]
+    for label in labels:
+        contender(label).settings(timer_settings("noncc", 40.0))
+    return labels
+
+
+def _resumed(folder: Path, every: "Sequence[Cell]", setup: "Setup") -> dict[str, Any]:
+    """Cells that the folder has, by name. Raises InputError for one of other settings and for a
+    folder that something else is in."""
+    from penstock.cli.files import read_json
+    from penstock.experiment.sincere.grid import check_resumed
+
+    if not folder.exists():
+        return {}
+    if not folder.is_dir():
+        raise InputError(f"--out {folder}: is a file; expected a folder")
+    others = sorted(path.name for path in folder.iterdir()
+                    if path.name not in _FILES and not path.name.startswith("."))
+    if others:
+        raise InputError(f"--out {folder}: holds {others[0]}; expected a new folder, or one of "
+                         "this experiment")
+    found = {}
+    for cell in every:
+        path = folder / CELLS / f"{cell.name}.json"
+        if path.exists():
+            try:
+                found[cell.name] = check_resumed(read_json(path), cell, setup)
+            except InputError as error:
+                text = str(error)
+                raise InputError(text if str(path) in text else f"{path}: {text}") from error
+    return found
+
+
+def _kept(write: Callable[[Path, Any], None], path: Path, what: Any) -> None:
+    try:
+        write(path, what)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _names(option: str, text: str, valid: Sequence[Value]) -> list[Value]:
+    """Names of a list parted by commas."""
+    known = {str(name): name for name in valid}
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
+        if word not in known:
+            raise InputError(f"{option}: {word!r} is unknown{nearest(word, known)}")
+    return [known[word] for word in words]
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    """Positive numbers of a list parted by commas."""
+    found = []
+    for word in text.split(","):
+        try:
+            value = float(word)
+        except ValueError:
+            value = 0.0
+        if not 0.0 < value < 1e6:
+            raise InputError(f"{option}: {word.strip()!r}; expected positive numbers, parted by "
+                             "commas")
+        found.append(value)
+    return found

@@ -1,0 +1,1 @@
+"""SINCERE's grid, simulated: strategies, patterns, rates and objectives, confidential and not."""

@@ -1,0 +1,94 @@
+"""``penstock simulate`` of a fleet whose models take turns on devices."""
+
+import json
+
+import pytest
+import yaml
+
+from pages import headings_descend_by_one, outline
+from penstock.fleet.load import load_fleet
+from penstock.report.files import read_requests
+
+NAMES = ("llama-3-8b", "llama-2-7b", "mistral-7b")
+TURNS = {
+    "accelerators": [{"name": "h100-80gb", "count": 1}],
+    "models": [{"name": name} for name in NAMES],
+    "service_classes": [{"name": "chat", "slo": {"e2e_s": 15}}],
+    "traffic": [{"model": name, "rate_per_s": 20, "num_requests": 100,
+                 "lengths": {"prompt": {"fixed": 200}, "output": {"fixed": 50}}}
+                for name in NAMES],
+    "residency": [{"name": "gpu", "memory_gib": 20, "batching": "static",
+                   "host": {"memory_gib": 16, "disk_gb_per_s": 4},
+                   "models": [{"model": name, "max_batch": 16} for name in NAMES]}]}
+
+
+@pytest.fixture
+def turns(folder):
+    (folder / "turns.yaml").write_text(yaml.safe_dump(TURNS))
+
+
+@pytest.mark.usefixtures("turns")
+def test_files_tables_and_page(folder, penstock) -> None:
+    done = penstock("simulate", "turns.yaml", "--out", "run")
+    assert done.status == 1  # 99 % of them do not meet their target
+    for text in ("Served by 3 models on 1 h100-80gb: chat misses its objective.", "Models on gpu",
+                 "too late", "loading", "penstock"):
+        assert text in done.out
+    summary = json.loads((folder / "run/summary.json").read_text())
+    table = read_requests(folder / "run/requests.parquet")
+    assert summary["overall"]["received"] == len(table) == 300
+    assert summary["overall"]["met"] == int(table.met_slo.sum())
+    page = outline((folder / "run/report.html").read_text())
+    assert headings_descend_by_one(page.headings)
+    assert {"turns_time", "turns_models", "e2e"} <= set(page.figures)
+    assert "Models that take turns" in " ".join(page.text)
+    # The stored fleet file simulates to the same, and its page can be made anew.
+    again = penstock("simulate", "run/fleet.yaml", "--out", "again", "--json", "--no-report")
+    assert again.json["residency"] == summary["residency"]
+    assert load_fleet(folder / "run/fleet.yaml").residency == load_fleet(
+        folder / "turns.yaml").residency
+    assert penstock("report", "run").status == 0
+
+
+@pytest.mark.usefixtures("turns")
+def test_runs_of_two_policies_compare(penstock) -> None:
+    for policy in ("penstock", "edf"):
+        penstock("simulate", "turns.yaml", "--out", policy,
+                 "--set", f"residency[0].policy={policy}")
+    done = penstock("compare", "penstock", "edf")
+    assert done.status == 0
+    assert "attainment" in done.out
+
+
+@pytest.mark.usefixtures("turns")
+def test_policies_on_the_same_requests(penstock) -> None:
+    done = penstock("compare", "turns.yaml", "--policies", "penstock,longest-queue:shed=true",
+                    "--seeds", "2", "--json")
+    assert done.status == 0
+    first, second = done.json["policies"]
+    assert second["options"] == {"policy": "longest-queue", "shed": True}
+    assert [run["overall"]["received"] for run in first["runs"] + second["runs"]] == [300] * 4
+    assert first["figures"]["attainment"]["mean"] > second["figures"]["attainment"]["mean"]
+    assert second["figures"]["attainment"]["difference"]["mean"] < 0
+    assert first["turns"][0]["loads"]["mean"] == sum(
+        run["residency"][0]["loads"] for run in first["runs"]) / 2
+    shown = penstock("compare", "turns.yaml", "--policies", "penstock,edf")
+    assert "Devices that models take turns on" in shown.out
+    assert "Differences to penstock" in shown.out
+    wrong = penstock("compare", "turns.yaml", "--policies", "penstock,edf:quantum_s=3")
+    assert wrong.status == 2
+    assert "no setting of this name" in wrong.err
+
+
+@pytest.mark.usefixtures("turns")
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("--replicas", "2"), "take turns on devices"), (("--journal",), "--journal"),
+    (("--set", "traffic[0].model=auto"), "name one in each entry"),
+    (("--set", "residency[0].policy=fifo"), "unknown residency policy 'fifo'"),
+    (("--set", "residency[0].host.disk_gb_per_s=0"), "disk_gb_per_s"),
+    (("--set", "replicas=[{model: llama-3-8b}]"), "both replicas and residency")])
+def test_bad_input_is_one_line(folder, penstock, arguments, said) -> None:
+    done = penstock("simulate", "turns.yaml", "--out", "run", *arguments)
+    assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
+    assert said in done.err
+    assert not (folder / "run").exists()
