@@ -32,6 +32,8 @@ def test_ours_answers_more_on_the_same_arrivals(shared_data: Path) -> None:
         means = {row["policy"]: row["received_pct"] for row in rows if row["setting"] == setting}
         others = [mean for policy, mean in means.items() if not policy.startswith("penstock")]
         assert means["penstock"] > 1.05 * max(others)
+        for wrong in ("loads believed 30 % short", "loads believed 30 % long", "times vary"):
+            assert means[f"penstock, {wrong}"] > 0.97 * means["penstock"]
     assert any("one resident" in figure.name for figure in what_if_figures(outcomes, few))
 
 

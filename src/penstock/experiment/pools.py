@@ -33,9 +33,8 @@ def run_pools(fleet: Fleet, workload: Workload, seed: int,
     """Simulate the fleet's pools; ``on_progress`` is told how many requests have arrived. Raises
     InputError for a request that none of them serves."""
     result = simulate_pools(fleet, workload, seed, on_progress)
-    devices = [(one, index) for one in result.pools for index in range(one.pool.count)]
-    busy_s = [device_time(one.run, result.end_s, (index,))["computing_share"] * result.end_s
-              for one, index in devices]
+    busy_s = [times["computing_share"] * result.end_s for one in result.pools
+              for times in _times(one, result.end_s)]
     usage = Usage(np.array(busy_s), _cost_per_hour(fleet), range(len(busy_s)))
     table = counted(fleet, result.table)
     outcome = summarise(table, fleet.service_classes, usage)
@@ -55,17 +54,28 @@ def _cost_per_hour(fleet: Fleet) -> float:
                for pool in fleet.residency)
 
 
+def _times(one: PoolRun, end_s: float) -> list[dict[str, float]]:
+    """Shares of each device's time. Where batching is continuous only the sum of its steps is
+    known, so that it is idle at least for what is left beside them and loading."""
+    found = [device_time(one.run, end_s, (index,)) for index in range(one.pool.count)]
+    for times, computing_s in zip(found, one.computing_s, strict=False):
+        times["computing_share"] = computing_s / end_s
+        times["idle_share"] = max(0.0, 1.0 - times["loading_share"] - times["computing_share"])
+    return found
+
+
 def _pool(one: PoolRun, table: RequestTable, window_s: float, end_s: float) -> dict[str, Any]:
     pool, run = one.pool, one.run
     whole = figures(run, end_s, range(pool.count))
-    kept = ("loads", "failed_loads", "load_mean_s", "batches", "mean_batch", "loading_share",
-            "computing_share", "idle_share")
+    kept = ("loads", "failed_loads", "load_mean_s", "batches", "mean_batch")
+    times = _times(one, end_s)
     return {
         "name": pool.name, "accelerator": pool.accelerator.name, "num_devices": pool.count,
         "policy": pool.policy, "settings": dict(pool.settings),
         "batching": "continuous" if pool.continuous else "static",
         **{name: whole[name] for name in kept},
-        "devices": [device_time(run, end_s, (index,)) for index in range(pool.count)],
+        **{name: sum(device[name] for device in times) / len(times) for name in times[0]},
+        "devices": times,
         "models": [{"model": model.spec.name, **_model(table, model.spec.name, window_s),
                     **_turns(one, place)} for place, model in enumerate(pool.models)]}
 

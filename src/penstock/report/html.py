@@ -45,10 +45,10 @@ FOOTER = ("TTFT is first token minus arrival; TPOT is (last token - first token)
 
 def _body(summary: Mapping[str, Any], figures: Mapping[str, Any], series: RunSeries) -> str:
     parts = [sections.hero(summary), _classes(summary), _distributions(summary)]
-    if summary.get("confidential"):
-        parts.append(_confidential(summary["confidential"]))
     if summary.get("residency"):
         parts.append(turns_section(summary))
+    if summary.get("confidential"):
+        parts.append(_confidential(summary["confidential"]))
     if summary.get("load"):
         parts.append(load_section(summary))
     if summary.get("plan"):

@@ -26,12 +26,12 @@ def run_tables(summary: Mapping[str, Any]) -> "list[RenderableType]":
         tables.append(footnote(wording.PACED_NOTE))
     if summary["overall"]["cost"]["per_hour"]:
         tables.append(cost_table(summary))
+    if summary.get("residency"):
+        tables += turns_tables(summary)
     if summary.get("confidential"):
         tables += [plain_table(confidential.TITLE, confidential.HEAD,
                                confidential.rows(summary["confidential"])),
                    footnote(confidential.note(summary["confidential"]))]
-    if summary.get("residency"):
-        tables += turns_tables(summary)
     if summary.get("load"):
         tables += load_tables(summary)
     if summary.get("plan"):

@@ -59,10 +59,31 @@ def test_overload_sheds_with_a_reason() -> None:
 
 def test_answers_of_continuous_devices_begin_before_they_end() -> None:
     file = fleet({"batching": "continuous"})
-    table = simulate_pools(file, fleet_workload(file)).table
+    run = run_pools(file, fleet_workload(file), 0)
+    table = run.result.table
     served = table.finished
+    assert served.any()
     assert (table.first_token_s[served] < table.last_token_s[served]).all()
     assert (table.itl_mean_s[served] > 0).all()
+    assert (table.replica[served] == 0).all()
+    assert (table.output_tokens[served] == 11).all()
+    pool, = run.summary["residency"]
+    assert 0 < pool["computing_share"] < 1
+    assert pool["computing_share"] * run.summary["end_s"] == pytest.approx(
+        sum(run.result.pools[0].computing_s))
+
+
+def test_memory_beside_the_weights_is_the_kv_cache() -> None:
+    def preempted(size_gib: float) -> int:
+        file = fleet({"batching": "continuous", "memory_gib": 70, "models": [
+            {"model": NAMES[0], "size_gib": size_gib, "max_batch": 64}, *(
+                {"model": name} for name in NAMES[1:])]}, rate=200.0)
+        table = simulate_pools(file, fleet_workload(file)).table
+        return int(np.nanmax(table.first_token_s[table.model_index == 0]
+                             - table.arrival_s[table.model_index == 0]) * 1000)
+
+    # 14.96 GiB of weights; 0.02 GiB hold three requests at a time.
+    assert preempted(14.98) > 2 * preempted(20.0)
 
 
 def test_a_models_own_deadline_is_kept_if_sooner() -> None:

@@ -19,37 +19,24 @@ def batch(model: int, *ids: int) -> Batch:
     return Batch(model, tuple(Queued(one, model, 0.0) for one in ids))
 
 
-def machine(**more: object) -> SteppedMachine:
+def machine() -> SteppedMachine:
     lengths = Lengths([100, 200, 100, 100], [10, 20, 10, 1])
     return SteppedMachine(LoadTable([5.0, 6.0]), [BatchCost(STEPS), BatchCost(STEPS)], lengths,
-                          STEADY, **more)  # type: ignore[arg-type]
+                          STEADY)
 
 
 def test_a_static_batch_goes_on_until_its_longest_answer() -> None:
     one = machine()
     assert one.batch(0, batch(0, 0), 0.0).seconds == pytest.approx(0.110 + 10 * 0.011)
     assert one.batch(0, batch(0, 0, 1), 0.0).seconds == pytest.approx(0.310 + 20 * 0.012)
-    assert one.began[1].prefill_s == pytest.approx(0.310)
+    assert one.batch(3, batch(0, 2), 0.0).seconds == pytest.approx(0.110 + 10 * 0.011)
+    assert one.device_of == {0: 0, 1: 0, 2: 3}
 
 
 def test_a_stated_line_is_what_batches_take() -> None:
     one = SteppedMachine(LoadTable([5.0]), [BatchCost(STEPS, BatchTime(2.0, 0.5))],
                          Lengths([1] * 3, [1] * 3), STEADY)
     assert one.batch(0, batch(0, 0, 1), 0.0).seconds == 3.0
-
-
-def test_steps_are_shared_on_continuous_devices_alone() -> None:
-    alone = machine().batch(0, batch(0, 0), 0.0).seconds
-    shared = machine(continuous=True)
-    assert shared.batch(0, batch(0, 0), 0.0).seconds == pytest.approx(alone)
-    # A second of the same model joins its steps; one of another model has steps of its own.
-    joined = shared.batch(0, batch(0, 2), 0.05).seconds
-    assert joined == pytest.approx(0.110 + 10 * 0.012)
-    beside = shared.batch(0, batch(1, 3), 0.06).seconds
-    assert beside == pytest.approx(0.110 + 1 * (0.011 + 0.012))
-    # Elsewhere, and once they are over, nothing is shared.
-    assert shared.batch(1, batch(0, 0), 0.07).seconds == pytest.approx(alone)
-    assert shared.batch(0, batch(0, 0), 99.0).seconds == pytest.approx(alone)
 
 
 def test_a_load_waits_for_what_is_being_read_ahead() -> None:

@@ -71,11 +71,11 @@ class ValueRate:
         self._loading: dict[int, tuple[float, float]] = {}
         self._computing: dict[int, float] = {}
         self._looked_ahead: set[int] = set()
+        self._checks = Checks(len(models))
+        self._longest_s = [0.0] * len(models)
         self._joining = Joining(models, self._queues, self._where, self._floor, self._batch_off,
                                 Judgement(self._careful, self._best_absent, self._best_resident,
                                           self._load, self._read_ahead, self._keep))
-        self._checks = Checks(len(models))
-        self._longest_s = [0.0] * len(models)
 
     @property
     def num_waiting(self) -> int:
@@ -99,7 +99,8 @@ class ValueRate:
             gone = self._queues.given_up() or self._hopeless(device, now_s)
             if gone is not None:
                 return gone
-        if device.loading is not None and not any(map(self._queues.line, device.residents)):
+        if (device.loading is not None and not device.continuous
+                and not any(map(self._queues.line, device.residents))):
             # Beside a load only residents can be served, and the hopeless be told so.
             until_s = min(self._queues.retry_s(now_s), max(self._checks.next_s, now_s + _TOLD_S))
             return Wait(until_s, device.computing is None and tuple(device.residents))
@@ -114,9 +115,6 @@ class ValueRate:
             return action
         if device.computing is not None:
             self._looked_ahead.add(device.index)
-        return self._wait(device, now_s)
-
-    def _wait(self, device: Device, now_s: float) -> Wait:
         until_s = self._queues.retry_s(now_s) if self._queues.may_have_news else inf
         return Wait(until_s, arrivals=device.computing is None)
 
@@ -327,9 +325,9 @@ class ValueRate:
     def _check(self, model: int) -> None:
         """Look at a line before its head can be too late, were the model to be loaded."""
         if self._options.shed:
-            load_s = self._longest_s[model] = max(self._longest_s[model], self._loads.load_s(
-                0, model))
-            needed_s = (load_s * self._load_off.factor(model) + self._batch(model).seconds(1))
+            load_s = self._longest_s[model] = max(self._longest_s[model],
+                                                  self._loads.load_s(0, model))
+            needed_s = load_s * self._load_off.factor(model) + self._batch(model).seconds(1)
             self._checks.at(model, self._queues.line(model)[0].deadline_s - needed_s)
 
     def _load_seconds(self, device: Device, model: int) -> float:

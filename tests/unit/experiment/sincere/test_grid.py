@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from penstock.core.errors import InputError
 from penstock.experiment.sincere.cells import (
     PUBLISHED,
-    TIMERS,
     Cell,
+    Mode,
     Setup,
     Timers,
     requests_of,
@@ -157,16 +156,15 @@ def test_an_unknown_policy_is_named() -> None:
 
 
 def test_timers_look_up_the_table_of_the_published_run() -> None:
-    def served(timers: Timers, **where: Any) -> int:
-        cell = replace(CELL, mode="cc", policy="sincere-best-batch-timer", **where)
-        return int(simulate_cell(cell, replace(SHORT, timers=timers)).served.sum())
+    def ends(timers: Timers, mode: Mode, sla_s: float) -> list[float]:
+        cell = replace(CELL, mode=mode, policy="sincere-best-batch-timer", sla_s=sla_s)
+        run = simulate_cell(cell, replace(SHORT, duration_s=400.0, timers=timers))
+        return sorted(run.end_s[run.served].tolist())
 
-    # Own loads are longer, so timers end sooner and requests go out in smaller batches.
-    assert served("own", sla_s=40.0) != served("as-run", sla_s=40.0)
-    assert served("own", sla_s=60.0) != served("as-run", sla_s=60.0)
-    plain = replace(CELL, policy="sincere-best-batch-timer")
-    runs = [simulate_cell(plain, replace(SHORT, timers=timers)) for timers in TIMERS]
-    np.testing.assert_array_equal(runs[0].end_s, runs[1].end_s)
+    # Own loads are longer, and at 60 s two deviations were added, so timers end at other times.
+    assert ends("own", "cc", 40.0) != ends("as-run", "cc", 40.0)
+    assert ends("own", "cc", 60.0) != ends("as-run", "cc", 60.0)
+    assert ends("own", "noncc", 60.0) == ends("as-run", "noncc", 60.0)
 
 
 def test_knobs_reach_the_policy() -> None:
@@ -180,10 +178,11 @@ def test_knobs_reach_the_policy() -> None:
 
 
 def test_more_residents_load_less() -> None:
-    cell = replace(CELL, mode="cc", policy="penstock")
+    cell = replace(CELL, mode="cc", policy="penstock", rate_per_s=8.0)
     one, two, three = (run_cell(cell, setup)["loads"] for setup in (
         Setup(), Setup(residents=2), Setup(residents=3, weights="bf16")))
-    assert one > two > three == 3
+    assert one > 5 * two
+    assert (two, three) <= (4, 3)
 
 
 def test_a_steady_run_is_the_mean_of_its_spread() -> None:
@@ -196,8 +195,8 @@ def test_a_steady_run_is_the_mean_of_its_spread() -> None:
 
 
 def test_confidential_runs_answer_fewer_in_time() -> None:
-    plain = simulate_cell(CELL, Setup())
-    confidential = simulate_cell(replace(CELL, mode="cc"), Setup())
-    assert confidential.in_time.sum() < plain.in_time.sum()
-    assert 0.15 < confidential.in_time.mean() < 0.40
-    assert 0.45 < plain.in_time.mean() < 0.85
+    def in_time(mode: Mode) -> list[float]:
+        return [float(simulate_cell(replace(CELL, mode=mode, seed=seed), Setup()).in_time.mean())
+                for seed in range(3)]
+
+    assert max(in_time("cc")) < 0.6 * min(in_time("noncc"))

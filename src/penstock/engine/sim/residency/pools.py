@@ -10,6 +10,8 @@ from penstock.core.errors import InputError
 from penstock.core.request import AUTO
 from penstock.engine.parts import random_stream
 from penstock.engine.residency import deadline_after_s, devices_of, policy_of
+from penstock.engine.sim.columns import Outcomes
+from penstock.engine.sim.residency.continuous import EngineSpec, Residents
 from penstock.engine.sim.residency.driver import ResidencySimulation
 from penstock.engine.sim.residency.machine import Variation
 from penstock.engine.sim.residency.record import ResidencyRun
@@ -33,16 +35,19 @@ from penstock.perf.loading.values import LoadEvidence
 from penstock.perf.make import make_step_time
 from penstock.policy.residency.beliefs import LoadBelief, LoadTable
 from penstock.policy.residency.values import Queued
+from penstock.workload.requests import requests as requests_of
+from penstock.workload.select import select
 from penstock.workload.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
 class PoolRun:
     """What happened on one pool; ``run`` has its requests in order of arrival, and models by their
-    place in the pool."""
+    place in the pool. ``computing_s``: of each device, where batching is continuous."""
 
     pool: DevicePool
     run: ResidencyRun
+    computing_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ def simulate_pools(fleet: Fleet, workload: Workload, seed: int = 0,
         rows = np.flatnonzero(places == place)
         table, run = _simulate(fleet, pool, workload, rows, seed, on_progress)
         tables.append(table)
-        runs.append(PoolRun(pool, run))
+        runs.append(run)
     reasons: dict[str, int] = {}
     for one in runs:
         for code, reason in enumerate(one.run.reasons):
@@ -76,7 +81,7 @@ def simulate_pools(fleet: Fleet, workload: Workload, seed: int = 0,
     order = np.argsort(table.request_id)
     ends = [end for one in runs for end in (
         *(load.begin_s + load.seconds for load in one.run.loads),
-        *(batch.begin_s + batch.seconds for batch in one.run.batches))]
+        *one.run.end_s[one.run.served].tolist())]
     return PoolsResult(table.take(order), tuple(runs), max([workload.duration_s, *ends]), reasons)
 
 
@@ -96,28 +101,66 @@ def _pool_of(fleet: Fleet, workload: Workload) -> IntColumn:
 
 
 def _simulate(fleet: Fleet, pool: DevicePool, workload: Workload, rows: IntColumn, seed: int,
-              on_progress: Callable[[int], None] | None) -> tuple[RequestTable, ResidencyRun]:
-    models = {model.spec.name: place for place, model in enumerate(pool.models)}
-    asked = [models.get(name, NO_REPLICA) for name in workload.models]
-    after_s = [[deadline_after_s(model, one) for one in fleet.service_classes]
-               for model in pool.models]
-    classes = {one.name: place for place, one in enumerate(fleet.service_classes)}
-    class_of = [classes[name] for name in workload.service_classes]
-    requests = [
-        Queued(place, asked[model], at_s, at_s + after_s[asked[model]][class_of[service_class]],
-               prompt, most)
-        for place, (at_s, model, service_class, prompt, most) in enumerate(zip(
-            *(column[rows].tolist() for column in (
-                workload.arrival_s, workload.model_index, workload.class_index,
-                workload.prompt_tokens, workload.max_tokens)), strict=True))]
+              on_progress: Callable[[int], None] | None) -> tuple[RequestTable, PoolRun]:
+    mine = select(workload, np.isin(np.arange(len(workload)), rows))
     machine = SteppedMachine(
         _loads(pool), [_cost(pool, model) for model in pool.models],
-        Lengths(workload.prompt_tokens[rows].tolist(), workload.output_tokens[rows].tolist()),
-        _variation(fleet, pool, seed), continuous=pool.continuous, on_progress=on_progress)
+        Lengths(mine.prompt_tokens.tolist(), mine.output_tokens.tolist()),
+        _variation(fleet, pool, seed), on_progress)
+    residents = [_residents(fleet, pool, mine) for _ in range(pool.count)] \
+        if pool.continuous else []
     until_s = inf if fleet.run.drain_s is None else workload.duration_s + fleet.run.drain_s
     run = ResidencySimulation(policy_of(pool, fleet.service_classes, _loads(pool)),
-                              devices_of(pool), machine).run(requests, until_s)
-    return _table(fleet, pool, workload, rows, run, machine), run
+                              devices_of(pool), machine, residents).run(
+        _queued(fleet, pool, mine), until_s)
+    computing_s = tuple(sum(one.busy_s(model) for model in range(len(pool.models)))
+                        for one in residents)
+    outcomes = Outcomes(mine, [fleet.service_class(name).slo for name in mine.service_classes])
+    if residents:
+        for device, one in enumerate(residents):
+            for ended in one.answers().values():
+                outcomes.store(device, ended, {
+                    place for place in ended.request_id.tolist() if not run.served[place]})
+        table = outcomes.table()
+    else:
+        table = _answered_whole(outcomes.table(), mine, run, machine)
+    status = np.where(np.isnan(run.shed_s), table.status, SHED).astype(np.int8)
+    table = replace(table, request_id=rows, status=status).judged(
+        {one.name: one.slo for one in fleet.service_classes})
+    # A model's own deadline may be sooner than its class's.
+    return replace(table, met_slo=table.met_slo & run.in_time), PoolRun(pool, run, computing_s)
+
+
+def _queued(fleet: Fleet, pool: DevicePool, workload: Workload) -> list[Queued]:
+    """The requests as the policy sees them."""
+    models = {model.spec.name: place for place, model in enumerate(pool.models)}
+    asked = [models.get(name, NO_REPLICA) for name in workload.models]
+    due_s = [[deadline_after_s(model, fleet.service_class(name))
+              for name in workload.service_classes] for model in pool.models]
+    columns = (workload.arrival_s, workload.model_index, workload.class_index,
+               workload.prompt_tokens, workload.max_tokens)
+    return [Queued(place, asked[model], at_s, at_s + due_s[asked[model]][kind], prompt, most)
+            for place, (at_s, model, kind, prompt, most) in enumerate(
+                zip(*(column.tolist() for column in columns), strict=True))]
+
+
+def _residents(fleet: Fleet, pool: DevicePool, workload: Workload) -> Residents:
+    """What computes on one device: an iteration scheduler for each model, whose KV cache is what
+    ``size_bytes`` has beside the weights; where that holds no request, nothing limits it."""
+    longest = int((workload.prompt_tokens + workload.max_tokens).max(initial=1))
+    specs = []
+    for model in pool.models:
+        weights = model.spec.weight_bytes(model.precision)
+        tokens = (model.size_bytes - weights) // model.spec.kv_bytes_per_token("bf16")
+        most = fleet.policies.schedule.max_num_seqs
+        schedule = replace(fleet.policies.schedule, max_num_seqs=min(model.max_batch, most))
+        room = tokens if tokens >= longest else (longest + fleet.engine.block_tokens) \
+            * model.max_batch
+        specs.append(EngineSpec(
+            make_step_time(None, model.spec, pool.accelerator, precision=model.precision), room,
+            schedule, fleet.engine.block_tokens, fleet.engine.prefix_caching))
+    classes = {one.name: one for one in fleet.service_classes}
+    return Residents(specs, list(requests_of(workload, classes)), workload.output_tokens.tolist())
 
 
 def _loads(pool: DevicePool) -> LoadBelief:
@@ -148,26 +191,12 @@ def _variation(fleet: Fleet, pool: DevicePool, seed: int) -> Variation:
     return Variation(rng, noise)
 
 
-def _table(fleet: Fleet, pool: DevicePool, workload: Workload, rows: IntColumn, run: ResidencyRun,
-           machine: SteppedMachine) -> RequestTable:
-    """The rows of one pool. The answers of a static batch come when it ends, all tokens at once;
-    others begin after their prompts."""
-    served, output = run.served, workload.output_tokens[rows]
-    began = [machine.began.get(place) for place in range(len(rows))]
-    first_s, itl_s = run.end_s, np.full(len(rows), np.nan)
-    if pool.continuous:
-        prefill_s = np.array([one.prefill_s if one else 0.0 for one in began])
-        first_s = np.where(served, run.begin_s + prefill_s, np.nan)
-        itl_s = (run.end_s - first_s) / np.where(output > 1, output - 1, np.nan)
-    status = np.where(served, FINISHED, np.where(np.isnan(run.shed_s), UNFINISHED, SHED))
-    nothing = np.zeros(len(rows), np.int32)
-    table = RequestTable(
-        rows, workload.model_index[rows].astype(np.int32),
-        workload.class_index[rows].astype(np.int32), workload.tenant_index[rows].astype(np.int32),
-        np.array([one.device if one else NO_REPLICA for one in began], np.int32),
-        workload.arrival_s[rows], workload.prompt_tokens[rows], np.where(served, output, 0),
-        run.begin_s, first_s, run.end_s, itl_s, itl_s, itl_s, nothing.astype(np.int64), nothing,
-        nothing, status.astype(np.int8), served, workload.models, workload.service_classes,
-        workload.tenants).judged({one.name: one.slo for one in fleet.service_classes})
-    # A model's own deadline may be sooner than its class's.
-    return replace(table, met_slo=table.met_slo & run.in_time)
+def _answered_whole(table: RequestTable, workload: Workload, run: ResidencyRun,
+                    machine: SteppedMachine) -> RequestTable:
+    """The rows where batches are static: answers come when the batch ends, all tokens at once."""
+    devices = [machine.device_of.get(place, NO_REPLICA) for place in range(len(table))]
+    return replace(
+        table, replica=np.array(devices, np.int32), first_scheduled_s=run.begin_s,
+        first_token_s=run.end_s, last_token_s=run.end_s,
+        output_tokens=np.where(run.served, workload.output_tokens, 0),
+        status=np.where(run.served, FINISHED, UNFINISHED).astype(np.int8))

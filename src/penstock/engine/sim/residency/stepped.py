@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from typing import NamedTuple
 
 from penstock.engine.sim.residency.machine import Took, Variation
@@ -28,34 +27,23 @@ class Lengths(NamedTuple):
     output_tokens: Sequence[int]
 
 
-class Began(NamedTuple):
-    """On which device a request began, and how long the prompts of its batch took."""
-
-    device: int
-    prefill_s: float
-
-
 class SteppedMachine:
     """Devices of one host. ``loads`` says what its loads really take.
 
     A static batch computes all its prompts, then steps of all its requests until the longest answer
-    is there. On ``continuous`` devices the steps are shared with whatever runs there when the batch
-    begins, which is not looked at again until it ends. ``on_progress`` is told now and then how
-    many requests have begun.
+    is there. Where batching is continuous, only loads are asked for here. ``on_progress`` is told
+    now and then how many requests have begun.
     """
 
     def __init__(self, loads: LoadBelief, costs: Sequence[BatchCost], lengths: Lengths,
-                 variation: Variation, *, continuous: bool = False,
-                 on_progress: Callable[[int], None] | None = None) -> None:
+                 variation: Variation, on_progress: Callable[[int], None] | None = None) -> None:
         self._loads = loads
         self._costs = costs
         self._lengths = lengths
         self._variation = variation
-        self._continuous = continuous
-        self._running: dict[int, list[tuple[float, int, int, int]]] = {}
-        self._reading: dict[int, float] = {}
         self._on_progress = on_progress
-        self.began: dict[int, Began] = {}
+        self._reading: dict[int, float] = {}
+        self.device_of: dict[int, int] = {}
 
     def load(self, device: int, model: int, now_s: float) -> Took:
         """A load of a model that is being read ahead waits for what is left of that."""
@@ -72,39 +60,17 @@ class SteppedMachine:
         return Took(seconds)
 
     def batch(self, device: int, batch: Batch, now_s: float) -> Took:
-        """``began`` has it then, by request."""
+        """``device_of`` tells afterwards where each request began."""
         cost, num = self._costs[batch.model], len(batch.requests)
+        for request in batch.requests:
+            self.device_of[request.request_id] = device
+        if self._on_progress is not None and len(self.device_of) % _REPORT < num:
+            self._on_progress(len(self.device_of))
+        if cost.line is not None:
+            return Took(self._variation.load(cost.line.seconds(num)))
         prompts = [self._lengths.prompt_tokens[one.request_id] for one in batch.requests]
         longest = max(self._lengths.output_tokens[one.request_id] for one in batch.requests)
+        seconds = cost.steps.seconds(sum(prompts), sum(one * one for one in prompts) / 2, 0, 0)
         context = sum(prompts) + num * longest // 2
-        beside = self._beside(device, now_s) if self._continuous else []
-        if cost.line is not None:
-            prefill_s, seconds = 0.0, cost.line.seconds(num)
-        else:
-            prefill_s = cost.steps.seconds(sum(prompts), sum(one * one for one in prompts) / 2,
-                                           0, 0)
-            seconds = prefill_s + longest * self._step_s(batch.model, num, context, beside)
-        seconds = self._variation.load(seconds)
-        if self._continuous:
-            heappush(self._running[device], (now_s + seconds, batch.model, num, context))
-        for request in batch.requests:
-            self.began[request.request_id] = Began(device, prefill_s)
-        if self._on_progress is not None and len(self.began) % _REPORT < num:
-            self._on_progress(len(self.began))
-        return Took(seconds)
-
-    def _beside(self, device: int, now_s: float) -> list[tuple[float, int, int, int]]:
-        running = self._running.setdefault(device, [])
-        while running and running[0][0] <= now_s:
-            heappop(running)
-        return running
-
-    def _step_s(self, model: int, num: int, context: int,
-                beside: Sequence[tuple[float, int, int, int]]) -> float:
-        """A step of everything on the device: models one after the other, each all at once."""
-        together = {model: (num, context)}
-        for _, other, more, tokens in beside:
-            before = together.get(other, (0, 0))
-            together[other] = (before[0] + more, before[1] + tokens)
-        return sum(self._costs[one].steps.seconds(0, 0.0, seqs, tokens)
-                   for one, (seqs, tokens) in together.items())
+        seconds += longest * cost.steps.seconds(0, 0.0, num, context)
+        return Took(self._variation.load(seconds))

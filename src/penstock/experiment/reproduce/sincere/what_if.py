@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from penstock.engine.sim.residency.record import ResidencyRun
 from penstock.experiment.reproduce.figures import Figure, Options
 from penstock.experiment.reproduce.sincere.records import STRATEGIES, SincereRun
 from penstock.experiment.reproduce.sincere.server import STOP_S, Server, timer_settings
+from penstock.perf.loading.host_loads import HostLoads
 from penstock.policy.residency.build import NAMES, PENSTOCK, ResidencySettings, residency
 from penstock.policy.residency.penstock import ResidencyOptions
 from penstock.policy.residency.values import HostedModel
@@ -37,15 +40,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A policy under a name, and the server it has."""
+    """A policy under a name, and the server it has. Loads are believed to take ``belief`` times
+    what they do; with ``spread`` loads and batches vary as they did in the runs."""
 
     name: str
     policy: str
     settings: Callable[[SincereRun], ResidencySettings]
     num_resident: int = 1
     weights_share: float = 1.0
-    prefetch: bool = False
     floor: float = 0.0
+    belief: float = 1.0
+    spread: bool = False
 
 
 def what_if(runs: Sequence[SincereRun], options: Options) -> list[Outcome]:
@@ -117,6 +122,9 @@ def _cases() -> list[_Case]:
     cases.append(_Case(f"{PENSTOCK}, prefetch", PENSTOCK, lambda _: ahead))
     cases.append(_Case(f"{PENSTOCK}, floor of 5 % per model", PENSTOCK, lambda _: plain,
                        floor=0.05))
+    cases += [_Case(f"{PENSTOCK}, loads believed 30 % {word}", PENSTOCK, lambda _: plain,
+                    belief=factor) for word, factor in (("short", 0.7), ("long", 1.3))]
+    cases.append(_Case(f"{PENSTOCK}, times vary", PENSTOCK, lambda _: plain, spread=True))
     cases += [_Case(f"{name}, no race", name, _sincere) for name in NAMES
               if name.startswith("sincere")]
     for shed in (False, True):
@@ -135,11 +143,33 @@ def _sincere(run: SincereRun) -> ResidencySettings:
 def _outcome(run: SincereRun, case: _Case) -> Outcome:
     server = Server.of(run.setting, case.num_resident, case.weights_share)
     models = [_with_floor(model, case.floor) for model in server.models()]
-    policy = residency(case.policy, models, server.loads(), case.settings(run))
-    found = server.run(policy, run.requests, until_s=float("inf"))
+    loads = _Believed(server.loads(), case.belief)
+    policy = residency(case.policy, models, loads, case.settings(run))
+    rng = np.random.default_rng(int(run.rate)) if case.spread else None
+    found = server.run(policy, run.requests, until_s=float("inf"), rng=rng)
     return Outcome(run.setting, case.name, 100.0 * float(found.in_time.mean()),
                    float(found.in_time.sum()) / STOP_S, len(found.loads),
                    int((found.reason >= 0).sum()), _least(found))
+
+
+class _Believed:
+    """Loads by the page cache, taken to last ``factor`` times as long."""
+
+    def __init__(self, loads: HostLoads, factor: float) -> None:
+        self._loads = loads
+        self._factor = factor
+
+    def load_s(self, device: int, model: int) -> float:
+        return self._factor * self._loads.load_s(device, model)
+
+    def prefetch_s(self, model: int) -> float:
+        return self._factor * self._loads.prefetch_s(model)
+
+    def loaded(self, device: int, model: int) -> None:
+        self._loads.loaded(device, model)
+
+    def prefetched(self, model: int) -> None:
+        self._loads.prefetched(model)
 
 
 def _with_floor(model: HostedModel, floor: float) -> HostedModel:
