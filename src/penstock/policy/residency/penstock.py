@@ -107,15 +107,20 @@ class ValueRate:
         waiting = self._queues.waiting(now_s)
         self._floor.pass_time(waiting, now_s, len(self._where))
         if device.continuous:
-            return (self._joining.next(device, waiting, now_s)
-                    or Wait(self._queues.retry_s(now_s)))
+            return self._joining.next(device, waiting, now_s) or self._wait(device, now_s)
         action = self._serve(device, waiting, now_s) if device.computing is None else None
         action = action or self._prepare(device, waiting, now_s)
         if action is not None:
             return action
         if device.computing is not None:
             self._looked_ahead.add(device.index)
+        return self._wait(device, now_s)
+
+    def _wait(self, device: Device, now_s: float) -> Wait:
         until_s = self._queues.retry_s(now_s) if self._queues.may_have_news else inf
+        if device.loading is None and len(device.idle) == len(device.residents):
+            # Nothing here will end; whoever cannot be served has to be told in time all the same.
+            until_s = min(until_s, max(self._checks.next_s, now_s + _TOLD_S))
         return Wait(until_s, arrivals=device.computing is None)
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:

@@ -158,3 +158,15 @@ def test_one_line_says_what_batches_take_and_how_long_a_request_stays() -> None:
     assert line.fixed_s == pytest.approx(0.11)
     assert line.per_request_s == pytest.approx(0.015)
     assert batch_time(step, 50, 11, 1) == BatchTime(pytest.approx(0.125), 0.0)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_whoever_is_neither_in_time_with_a_margin_nor_hopeless_is_told_all_the_same(
+        continuous: bool) -> None:
+    policy, device = residency("penstock", MODELS, LOADS), Device(0, 10, MODELS,
+                                                                   continuous=continuous)
+    policy.add(Queued(0, 0, 0.0, 6.12), 0.0)  # 5 s and 1.1 s; with the margin 1.155 s
+    waits = policy.next(device, 0.0)
+    assert isinstance(waits, Wait)
+    assert 0.0 < waits.until_s < 1.0
+    assert isinstance(policy.next(device, waits.until_s), Shed)
