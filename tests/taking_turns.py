@@ -147,17 +147,20 @@ class Stage:
         try:
             ticket = await self.driver.enter(model, deadline_after_s)
             for _ in ends:
-                await self.engines[0][0]._sleep(service_s)
+                await self._served(ticket, service_s)
                 ticket = await self.driver.again(ticket)
-            try:
-                await self.engines[0][0]._sleep(service_s)
-            except asyncio.CancelledError:
-                self.driver.leave(ticket, "left")
-                raise
+            await self._served(ticket, service_s)
             self.driver.leave(ticket)
             self.answered.append((model, self.loop.time(), ticket.url))
         except RefusedError as error:
             self.refused.append((model, self.loop.time(), error.code, str(error)))
+
+    async def _served(self, ticket, service_s):
+        try:
+            await self.engines[0][0]._sleep(service_s)
+        except asyncio.CancelledError:
+            self.driver.leave(ticket, "left")
+            raise
 
     def begin(self, *args, **more):
         return asyncio.ensure_future(self.ask(*args, **more))

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 
 import aiohttp
 
@@ -39,15 +40,21 @@ def write_fleet(folder, command):
 def serve_ten(repository, folder, command):
     """Everything that the ten models must stand, against a gateway as a process."""
     write_fleet(folder, command)
-    with process(repository, folder, "serve", "ten.yaml", "--port", "0") as front:
-        word, url = front.stdout.readline().split()
-        assert word == "gateway"
-        asyncio.run(_clients(url, folder / "ten.engines"))
-        front.send_signal(signal.SIGTERM)
-        _, err = front.communicate(timeout=60)
-        assert front.returncode == 0
-        assert "bug" not in err
-    assert not list((folder / "ten.engines").glob("*.json")), "engines go with their gateway"
+    engines = folder / "ten.engines"
+    try:
+        with process(repository, folder, "serve", "ten.yaml", "--port", "0") as front:
+            word, url = front.stdout.readline().split()
+            assert word == "gateway"
+            asyncio.run(_clients(url, engines))
+            front.send_signal(signal.SIGTERM)
+            _, err = front.communicate(timeout=60)
+            assert front.returncode == 0
+            assert "bug" not in err
+        assert not list(engines.glob("*.json")), "engines go with their gateway"
+    finally:  # a gateway that is killed leaves them to the next one
+        for file in engines.glob("*.json"):
+            with suppress(ProcessLookupError):
+                os.killpg(json.loads(file.read_text())["pid"], signal.SIGKILL)
 
 
 async def _clients(url, folder):

@@ -64,12 +64,13 @@ def serve(
 ) -> int:
     """Answer OpenAI's API over the engines of a fleet file until interrupted.
 
-    Engines are the `endpoints` of `replicas`. Each request goes to the engine that the fleet's
-    routing policy chooses, streamed as it comes; /v1/penstock/decisions/ID says why, ID being the
-    answer's header X-Penstock-Decision. /metrics is for Prometheus. The header X-Penstock-Class
-    names a request's service class; left out, the fleet's first. Where the fleet file has tenants,
-    or there are keys (`penstock keys`), who asks must have one, and spending is kept in a ledger.
-    When the file changes, or at SIGHUP, it is read again.
+    Engines are the `endpoints` of `replicas`, and those of models that take turns on devices
+    (`residency`), which are loaded and unloaded as its policy says. Each request goes to the engine
+    that the fleet's routing policy chooses, streamed as it comes; /v1/penstock/decisions/ID says
+    why, ID being the answer's header X-Penstock-Decision. /metrics is for Prometheus. The header
+    X-Penstock-Class names a request's service class; left out, the fleet's first. Where the fleet
+    file has tenants, or there are keys (`penstock keys`), who asks must have one, and spending is
+    kept in a ledger. When the file changes, or at SIGHUP, it is read again.
     """
     try:
         from penstock.engine.http import run_server

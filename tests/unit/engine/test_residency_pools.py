@@ -1,154 +1,96 @@
-"""Fleets whose models take turns on devices, simulated."""
+"""From a pool of a fleet file to its devices, its policy and its actuators."""
 
-from typing import Any
+import asyncio
+from math import inf
 
-import numpy as np
 import pytest
 
-from penstock.core.errors import InputError
-from penstock.engine.sim.residency.pools import simulate_pools
-from penstock.experiment.pools import run_pools
+pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
+
+from penstock.core.slo import ServiceClass, Slo
+from penstock.engine.live.residency.llama_server import LlamaServerActuator
+from penstock.engine.live.residency.make import Surroundings, driver_of
+from penstock.engine.live.residency.ollama import OllamaActuator
+from penstock.engine.live.residency.process import ProcessActuator
+from penstock.engine.live.residency.vllm import VllmActuator
+from penstock.engine.residency import deadline_after_s, devices_of, policy_of
 from penstock.fleet.load import parse_fleet
-from penstock.fleet.sources import fleet_workload
-from penstock.fleet.values import Fleet
-from penstock.metrics.table import STATUSES
+from penstock.policy.residency.build import NAMES
+from penstock.policy.residency.device import Device
+from penstock.policy.residency.settings import RESIDENCIES, residency_settings
+from penstock.policy.residency.values import Load, Queued, Wait
 from small_fleet import FLEET
 
-LENGTHS = {"prompt": {"fixed": 40}, "output": {"fixed": 11}}
-NAMES = ("llama-3-8b", "llama-2-7b", "mistral-7b")
+URLS = ["http://127.0.0.1:1", "http://127.0.0.1:2"]
 
 
-def fleet(pool: dict[str, Any] | None = None, rate: float = 3.0, **more: Any) -> Fleet:
-    """Three models on one device that holds two of them."""
-    usual = {"name": "gpu", "memory_gib": 40, "batching": "static", "models": [
-        {"model": name, "max_batch": 16, "load_s": 3} for name in NAMES]}
+def fleet_of(**pool):
     return parse_fleet(FLEET, overrides={
-        "models": [{"name": name} for name in NAMES], "replicas": None,
-        "service_classes": [{"name": "chat", "slo": {"e2e_s": 20}}],
-        "traffic": [{"model": name, "lengths": LENGTHS, "rate_per_s": rate, "num_requests": 200}
-                    for name in NAMES],
-        "residency": [{**usual, **(pool or {})}], **more})
+        "models": [{"name": "llama-3-8b"}, {"name": "llama-2-7b"}],
+        "traffic": [{"model": "auto", "mix": {"chat": 1.0}, "rate_per_s": 1,
+                     "lengths": {"prompt": {"fixed": 4}, "output": {"fixed": 4}}}],
+        "replicas": None, "residency": [{"name": "gpu", "memory_gib": 20, "models": [
+            {"model": "llama-3-8b", "e2e_s": 9, "max_batch": 1},
+            {"model": "llama-2-7b"}], **pool}]})
 
 
-def test_every_request_has_a_row_and_one_end() -> None:
-    file = fleet()
-    workload = fleet_workload(file)
-    result = simulate_pools(file, workload)
-    table = result.table
-    assert table.request_id.tolist() == list(range(len(workload)))
-    np.testing.assert_array_equal(table.arrival_s, workload.arrival_s)
-    np.testing.assert_array_equal(table.model_index, workload.model_index)
-    served = table.finished
-    assert served.any()
-    assert (table.last_token_s[served] > table.first_scheduled_s[served]).all()
-    assert (table.replica[served] == 0).all()
-    np.testing.assert_array_equal(table.met_slo, served & (table.e2e_s < 20))
-    # A static batch answers as a whole.
-    np.testing.assert_array_equal(table.first_token_s[served], table.last_token_s[served])
-    assert result.end_s >= float(np.nanmax(table.last_token_s))
+def test_every_policy_can_be_named() -> None:
+    assert set(RESIDENCIES) == set(NAMES)
+    for name in NAMES:
+        fleet = fleet_of(policy=name)
+        pool, = fleet.residency
+        policy, device = policy_of(pool, fleet.service_classes), devices_of(pool)[0]
+        policy.add(Queued(0, 0, 0.0, 100.0), 0.0)
+        action = policy.next(device, 0.0)
+        assert isinstance(action, Load | Wait), name
+        assert policy.num_waiting == 1
 
 
-def test_overload_sheds_with_a_reason() -> None:
-    file = fleet(rate=400.0, pool={"memory_gib": 20},
-                 service_classes=[{"name": "chat", "slo": {"e2e_s": 8}}])
-    result = simulate_pools(file, fleet_workload(file))
-    shed = int((result.table.status == STATUSES.index("shed")).sum())
-    assert shed == sum(result.reasons.values()) > 0
-    assert all("too late" in reason for reason in result.reasons)
+def test_settings_reach_the_policy() -> None:
+    pool, = fleet_of(policy={"name": "penstock", "horizon_s": 5, "shed": False}).residency
+    models = [model.hosted() for model in pool.models]
+    found = residency_settings(pool.policy, pool.settings, models, [1.0, 2.0], 40.0)
+    assert (found.penstock.horizon_s, found.penstock.shed) == (5, False)
+    found = residency_settings("round-robin", {"quantum_s": 3}, models, [1.0, 2.0], 40.0)
+    assert found.quantum_s == 3
+    sincere = residency_settings("sincere-best-batch", {"overwrite": True}, models, [1.0, 2.0],
+                                 40.0).sincere
+    assert sincere is not None
+    assert (sincere.sla_s, sincere.overwrite, list(sincere.best_batch)) == (40.0, True, [1, 64])
+    assert [row.load_s for row in sincere.load_table] == [1.0, 2.0]
 
 
-def test_answers_of_continuous_devices_begin_before_they_end() -> None:
-    file = fleet({"batching": "continuous"})
-    run = run_pools(file, fleet_workload(file), 0)
-    table = run.result.table
-    served = table.finished
-    assert served.any()
-    assert (table.first_token_s[served] < table.last_token_s[served]).all()
-    assert (table.itl_mean_s[served] > 0).all()
-    assert (table.replica[served] == 0).all()
-    assert (table.output_tokens[served] == 11).all()
-    pool, = run.summary["residency"]
-    assert 0 < pool["computing_share"] < 1
-    assert pool["computing_share"] * run.summary["end_s"] == pytest.approx(
-        sum(run.result.pools[0].computing_s))
+def test_devices_hold_what_the_pool_says() -> None:
+    pool, = fleet_of(count=2, max_residents=1, batching="static").residency
+    first, second = devices_of(pool)
+    assert isinstance(first, Device)
+    assert (first.index, second.index, first.memory_bytes) == (0, 1, 20 * 2**30)
+    assert (first.continuous, first.max_residents) == (False, 1)
 
 
-def test_memory_beside_the_weights_is_the_kv_cache() -> None:
-    def preempted(size_gib: float) -> int:
-        file = fleet({"batching": "continuous", "memory_gib": 70, "models": [
-            {"model": NAMES[0], "size_gib": size_gib, "max_batch": 64}, *(
-                {"model": name} for name in NAMES[1:])]}, rate=200.0)
-        table = simulate_pools(file, fleet_workload(file)).table
-        return int(np.nanmax(table.first_token_s[table.model_index == 0]
-                             - table.arrival_s[table.model_index == 0]) * 1000)
-
-    # 14.96 GiB of weights; 0.02 GiB hold three requests at a time.
-    assert preempted(14.98) > 2 * preempted(20.0)
+def test_the_nearer_deadline_counts() -> None:
+    strict, loose = (model for model in fleet_of().residency[0].models)
+    chat, batch = ServiceClass("chat", Slo(e2e_s=5)), ServiceClass("batch", Slo())
+    assert [deadline_after_s(model, one) for model in (strict, loose)
+            for one in (chat, batch)] == [5, 9, 5, inf]
 
 
-def test_a_models_own_deadline_is_kept_if_sooner() -> None:
-    models = [{"model": name, "max_batch": 16, "load_s": 3} for name in NAMES]
-    models[0]["e2e_s"] = 2.0
-    file = fleet({"models": models, "policy": "edf"})
-    table = simulate_pools(file, fleet_workload(file)).table
-    mine = table.model_index == table.models.index(NAMES[0])
-    np.testing.assert_array_equal(table.met_slo[mine], table.e2e_s[mine] < 2.0)
-    assert 0 < table.met_slo[mine].mean() < 1
-    assert table.met_slo[~mine].mean() > table.met_slo[mine].mean()
+def test_each_engine_has_its_actuator_on_each_device(tmp_path) -> None:
+    kinds = {
+        VllmActuator: {"kind": "vllm", "endpoints": URLS},
+        OllamaActuator: {"kind": "ollama", "endpoints": URLS, "served_as": "llama3"},
+        LlamaServerActuator: {"kind": "llama-server", "endpoints": URLS},
+        ProcessActuator: {"kind": "process", "command": ["serve", "{port}"]}}
 
+    async def run():
+        for actuator, engine in kinds.items():
+            fleet = fleet_of(count=2, models=[{"model": "llama-3-8b", "engine": engine}])
+            around = Surroundings(None, tmp_path / "engines", asyncio.get_running_loop(), print)
+            driver = driver_of(fleet, fleet.residency[0], around)
+            made = [row[0] for row in driver._hands._actuators]
+            assert [type(one) for one in made] == [actuator, actuator]
+            if "endpoints" in engine:
+                assert [one._calls.url for one in made] == URLS
+            await driver.close()
 
-def test_a_host_that_remembers_makes_loads_shorter() -> None:
-    def mean(memory_gib: float) -> float:
-        host = {"memory_gib": memory_gib, "disk_gb_per_s": 5, "copy_gb_per_s": 10, "fixed_s": 1}
-        file = fleet({"memory_gib": 20, "host": host, "policy": "round-robin"})
-        run = run_pools(file, fleet_workload(file), 0)
-        return float(run.summary["residency"][0]["load_mean_s"])
-
-    # 13.5 to 16 GB over the bus in 1.3 to 1.6 s, and from disk in twice that.
-    assert 5.0 < mean(1) < 5.8
-    assert 2.3 < mean(200) < 3.0  # three of its few loads find nothing in memory
-
-
-def test_the_seed_draws_the_noise() -> None:
-    file = fleet(run={"step_time_noise": 0.2})
-    workload = fleet_workload(file)
-    first, again, other = (simulate_pools(file, workload, seed) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(first.table.last_token_s, again.table.last_token_s)
-    assert not np.array_equal(first.table.last_token_s, other.table.last_token_s)
-
-
-def test_each_pool_serves_its_own_models() -> None:
-    models = [{"model": name, "max_batch": 16, "load_s": 3} for name in NAMES]
-    file = fleet(residency=[{"name": "a", "models": models[:1]},
-                            {"name": "b", "count": 2, "models": models[1:]}])
-    result = simulate_pools(file, fleet_workload(file))
-    assert [one.pool.name for one in result.pools] == ["a", "b"]
-    assert [len(one.run.arrival_s) for one in result.pools] == [200, 400]
-    assert result.table.finished.all()
-
-
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"traffic": [{"model": "auto", "lengths": LENGTHS, "rate_per_s": 1}]},
-     "traffic: model auto leaves the choice to a gateway"),
-    ({"residency": [{"models": [{"model": NAMES[0]}]}]},
-     "traffic: llama-2-7b is on no device of residency")])
-def test_requests_that_no_pool_serves(changes: dict[str, Any], said: str) -> None:
-    file = fleet(**changes)
-    with pytest.raises(InputError, match=said):
-        simulate_pools(file, fleet_workload(file))
-
-
-def test_the_summary_counts_what_the_table_has() -> None:
-    file = fleet(rate=400.0, service_classes=[{"name": "chat", "slo": {"e2e_s": 8}}])
-    run = run_pools(file, fleet_workload(file), 0)
-    summary = run.summary
-    pool, = summary["residency"]
-    assert summary["overall"]["received"] == 600
-    assert sum(model["received"] for model in pool["models"]) == 600
-    assert sum(model["met"] for model in pool["models"]) == summary["overall"]["met"]
-    assert sum(model["shed"] for model in pool["models"]) == summary["overall"]["shed"] == sum(
-        one["num_requests"] for one in summary["refusals"])
-    assert pool["loads"] == sum(model["loads"] for model in pool["models"])
-    assert summary["overall"]["utilisation"] == pytest.approx(
-        pool["computing_share"] * summary["end_s"] / summary["window_s"])
-    assert summary["overall"]["cost"]["per_hour"] == file.accelerators[0].price_per_hour
+    asyncio.run(run())

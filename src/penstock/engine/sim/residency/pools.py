@@ -28,6 +28,7 @@ from penstock.metrics.table import (
     RequestTable,
     concat,
 )
+from penstock.perf.loading.facts import compute_penalty, confidential_terms
 from penstock.perf.loading.host_loads import HostLoads
 from penstock.perf.loading.host_memory import HostMemory
 from penstock.perf.loading.model import LoadingModel
@@ -64,8 +65,10 @@ def simulate_pools(fleet: Fleet, workload: Workload, seed: int = 0,
                    on_progress: Callable[[int], None] | None = None) -> PoolsResult:
     """Serve a workload on the fleet's pools. A model that stands in several is served by the first.
 
-    Raises InputError for requests of a model that takes turns nowhere, or of no model at all.
+    Devices in confidential mode take longer by what SINCERE's runs took. Raises InputError for
+    requests of a model that takes turns nowhere or of no model at all, and for confidential ones.
     """
+    _check_confidential(fleet, workload)
     places = _pool_of(fleet, workload)
     tables, runs = [], []
     for place, pool in enumerate(fleet.residency):
@@ -83,6 +86,16 @@ def simulate_pools(fleet: Fleet, workload: Workload, seed: int = 0,
         *(load.begin_s + load.seconds for load in one.run.loads),
         *one.run.end_s[one.run.served].tolist())]
     return PoolsResult(table.take(order), tuple(runs), max([workload.duration_s, *ends]), reasons)
+
+
+def _check_confidential(fleet: Fleet, workload: Workload) -> None:
+    """What may be told of confidential requests is little, and this simulation tells all."""
+    classes = [name for name in workload.service_classes if fleet.service_class(name).confidential]
+    tenants = [name for name in workload.tenants if name in fleet.gateway.confidential_tenants]
+    if classes or tenants:
+        raise InputError(f"traffic: {(classes or tenants)[0]} is confidential; models that take "
+                         "turns are simulated without confidential requests. Take the mark off to "
+                         "see what they would take: accelerators[].confidential is what costs time")
 
 
 def _pool_of(fleet: Fleet, workload: Workload) -> IntColumn:
@@ -169,7 +182,9 @@ def _loads(pool: DevicePool) -> LoadBelief:
     if host is None:
         return LoadTable([model.load_s for model in pool.models])
     loading = LoadingModel(host.disk_bytes_per_s, host.copy_bytes_per_s, _STATED,
-                           fixed_s=host.fixed_s, overlap=host.overlap)
+                           fixed_s=host.fixed_s, overlap=host.overlap,
+                           confidential=confidential_terms() if pool.accelerator.confidential
+                           else None)
     sizes = [model.spec.weight_bytes(model.precision) for model in pool.models]
     return HostLoads([model.spec.name for model in pool.models], sizes, loading,
                      HostMemory(host.memory_bytes))
@@ -182,7 +197,9 @@ def _cost(pool: DevicePool, model: SwappedModel) -> BatchCost:
     """By step times, unless the file states what batches take."""
     steps = make_step_time(None, model.spec, pool.accelerator, precision=model.precision)
     usual = usual_batch(model.spec, pool.accelerator, model.precision)
-    return BatchCost(steps, None if model.batch == usual else model.batch)
+    stated = None if model.batch == usual else model.batch
+    return BatchCost(steps, stated, compute_penalty().intercept_s
+                     if pool.accelerator.confidential and stated is None else 0.0)
 
 
 def _variation(fleet: Fleet, pool: DevicePool, seed: int) -> Variation:

@@ -14,10 +14,12 @@ _REPORT = 1000  # requests between two notes of progress
 
 @dataclass(frozen=True, slots=True)
 class BatchCost:
-    """What batches of a model take: ``line`` in their size where that is stated, else ``steps``."""
+    """What batches of a model take: ``line`` in their size where that is stated, else ``steps`` and
+    ``extra_s``."""
 
     steps: StepTimeModel
     line: BatchTime | None = None
+    extra_s: float = 0.0
 
 
 class Lengths(NamedTuple):
@@ -73,4 +75,4 @@ class SteppedMachine:
         seconds = cost.steps.seconds(sum(prompts), sum(one * one for one in prompts) / 2, 0, 0)
         context = sum(prompts) + num * longest // 2
         seconds += longest * cost.steps.seconds(0, 0.0, num, context)
-        return Took(self._variation.load(seconds))
+        return Took(self._variation.load(seconds + cost.extra_s))
