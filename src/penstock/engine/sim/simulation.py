@@ -1,8 +1,7 @@
 """Simulates a fleet on a workload."""
 
-import gc
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from penstock.engine.parts import (
 )
 from penstock.engine.sim.cluster import NEVER_PS, Cluster
 from penstock.engine.sim.columns import Outcomes
+from penstock.engine.sim.cycles import no_cycle_search
 from penstock.engine.sim.dispatch import Dispatcher, Seat
 from penstock.engine.sim.oracle import Oracle
 from penstock.engine.sim.recorder import ReplicaRecorder
@@ -91,7 +91,7 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
         if drain_s is not None:
             until_ps = min(NEVER_PS, to_ps(workload.duration_s + drain_s))
         classes = {c.name: c for c in fleet.service_classes}
-        with _no_cycle_search():
+        with no_cycle_search():
             requests = requests_of(workload, classes, fleet.gateway.confidential_tenants)
             parts.cluster.run(requests, watch.on_instant, until_ps)
         watch.flush()
@@ -140,19 +140,6 @@ def _outputs(fleet: Fleet, workload: Workload) -> dict[str, list[int]]:
     if workload.answers is None:
         return dict.fromkeys(models, workload.output_tokens.tolist())
     return {model: workload.answers.tokens_of(model).tolist() for model in models}
-
-
-@contextmanager
-def _no_cycle_search() -> Iterator[None]:
-    """Keep the garbage collector from searching for cycles, of which the event loop makes none: it
-    would walk every live request again and again, an eighth of the run time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class _Flusher:

@@ -104,7 +104,7 @@ class ValueRate:
             # Beside a load only residents can be served, and the hopeless be told so.
             until_s = min(self._queues.retry_s(now_s), max(self._checks.next_s, now_s + _TOLD_S))
             return Wait(until_s, device.computing is None and tuple(device.residents))
-        waiting = list(self._queues.waiting(now_s))
+        waiting = self._queues.waiting(now_s)
         self._floor.pass_time(waiting, now_s, len(self._where))
         if device.continuous:
             return self._joining.next(device, waiting, now_s) or self._wait(device, now_s)

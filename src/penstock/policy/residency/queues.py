@@ -1,7 +1,7 @@
 """Requests that wait, by model, those due first at the head; and models that cannot be had now."""
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from math import inf
 
@@ -42,11 +42,11 @@ class Queues:
     def __len__(self) -> int:
         return len(self._model_of) + sum(len(shed.requests) for shed in self._given_up)
 
-    def waiting(self, now_s: float) -> Iterator[int]:
+    def waiting(self, now_s: float) -> list[int]:
         """Models that somebody waits for and that may be tried."""
-        for model in self._active:
-            if self._retry_s[model] <= now_s:
-                yield model
+        if not self._failed:
+            return list(self._active)
+        return [model for model in self._active if self._retry_s[model] <= now_s]
 
     def may_be_tried(self, model: int, now_s: float) -> bool:
         """Whether a model's last load did not fail a moment ago."""

@@ -70,11 +70,12 @@ def outlook(line: Sequence[Queued], now_s: float, pace: Pace, horizon_s: float,
     there_s = [now_s] * len(due_s)
     rate_per_s = pace.rate_per_s(now_s)
     num = min(most - len(due_s), int(rate_per_s * horizon_s))
-    latest_s = due_s[-1] if due_s else -inf
-    for place in range(1, num + 1):
-        at_s = now_s + place / rate_per_s
-        there_s.append(at_s)
-        due_s.append(max(latest_s, at_s + pace.slack_s))
+    if num > 0:
+        latest_s, slack_s = due_s[-1] if due_s else -inf, pace.slack_s
+        expected_s = [now_s + place / rate_per_s for place in range(1, num + 1)]
+        there_s += expected_s
+        due_s += [latest_s if at_s + slack_s < latest_s else at_s + slack_s
+                  for at_s in expected_s]
     return Outlook(due_s, there_s)
 
 

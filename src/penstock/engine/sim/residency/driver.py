@@ -12,6 +12,7 @@ from math import inf
 
 from penstock.core.errors import InputError
 from penstock.core.units import PS_PER_S, to_ps
+from penstock.engine.sim.cycles import no_cycle_search
 from penstock.engine.sim.residency.continuous import Over, Residents
 from penstock.engine.sim.residency.machine import Machine
 from penstock.engine.sim.residency.record import Recorder, ResidencyRun
@@ -69,6 +70,10 @@ class ResidencySimulation:
         Raises InputError for requests out of order and NotPossibleError for a policy that asks for
         what a device cannot do.
         """
+        with no_cycle_search():
+            return self._run(requests, until_s)
+
+    def _run(self, requests: Sequence[Queued], until_s: float) -> ResidencyRun:
         self._record = Recorder(_checked(requests))
         self._requests = requests
         moments_s = [request.arrival_s for request in requests]
