@@ -192,8 +192,3 @@ class Whereabouts:
             if device.loading is not None:
                 found[device.loading] = found.get(device.loading, 0) + 1
         return found
-
-    def elsewhere(self, device: Device, model: int) -> int:
-        """How many other devices have a model or are loading it."""
-        return sum(model in other.residents or other.loading == model
-                   for index, other in self._devices.items() if index != device.index)

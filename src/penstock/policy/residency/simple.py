@@ -90,8 +90,7 @@ class InTurn:
         if device.computing is not None or (device.loading is not None
                                             and not device.continuous):
             return Wait()
-        models = sorted(model for model in self._queues.waiting(now_s)
-                        if self._wanted(device, model))
+        models = self._wanted(device, now_s)
         if device.continuous:
             self._drains.review(device, models)
         if not models:
@@ -162,11 +161,13 @@ class InTurn:
                     return Batch(model, self._queues.take(model, 0, num))
         return None
 
-    def _wanted(self, device: Device, model: int) -> bool:
-        if model in device.residents:
-            return True
-        others = self._where.elsewhere(device, model)
-        return len(self._queues.line(model)) > others * self._queues.most(model)
+    def _wanted(self, device: Device, now_s: float) -> list[int]:
+        """Models that somebody waits for, by number: residents, and those for which more wait than
+        the other devices that hold them take at once."""
+        held, queues = self._where.counts(), self._queues
+        return sorted(model for model in queues.waiting(now_s) if model in device.residents or (
+            len(queues.line(model)) > (held.get(model, 0) - (device.loading == model))
+            * queues.most(model)))
 
     def _late(self, now_s: float) -> Shed | None:
         if self._shed:
