@@ -23,7 +23,7 @@ from turning_gateway import ask, gateway, process, read
 MODEL = "llama-3-8b"
 
 
-def attested_fleet(tmp_path, *, allow=False):
+def attested_fleet(tmp_path, *, allow=False, engine=None):
     signer = Signer(tmp_path)
     evidence = tmp_path / "evidence.json"
     evidence.write_bytes(signer.sign("GPU-1", now_s=time.time()))
@@ -38,7 +38,7 @@ def attested_fleet(tmp_path, *, allow=False):
         "replicas": None,
         "residency": [{"name": "gpu", "memory_gib": 20, "policy": "first-come", "models": [
             {"model": MODEL, "size_gib": 15, "batch": {"fixed_s": 0.1, "per_request_s": 0.01},
-             "load_s": 1, "engine": process()}]}]})
+             "load_s": 1, "engine": engine or process()}]}]})
 
 
 def told(tmp_path, *, allow):
@@ -60,6 +60,20 @@ def test_an_attested_pool_answers_and_its_models_are_not_told_of(tmp_path) -> No
                                 "num_refused": 0}]
     assert "penstock:model_requests_started_total{" not in metrics
     assert "penstock:model_resident{" not in metrics
+
+
+def test_who_is_on_the_way_to_an_attested_pool_is_counted_in_buckets(tmp_path) -> None:
+    async def run():
+        slow = process()
+        slow["command"].append("30")  # seconds until its engine answers
+        async with gateway(attested_fleet(tmp_path, engine=slow), tmp_path) as client:
+            asked = asyncio.ensure_future(ask(client, MODEL, penstock={"confidential": True}))
+            while not (found := await read(client, "/v1/penstock/status"))["num_in_flight"]:
+                await asyncio.sleep(0.01)
+            asked.cancel()
+            return found
+
+    assert asyncio.run(run())["num_in_flight"] == 16
 
 
 def test_counts_by_model_are_told_where_the_operator_allows_it(tmp_path) -> None:
