@@ -220,6 +220,7 @@ FLAGS = {
     "folder without loads": (["fit", "loading", "."], "neither a profile"),
     "not loads": (["fit", "loading", "fleet.yaml"], "fleet.yaml:1"),
     "no page cache": (["fit", "loading", "loads.csv", "--page-cache", "0"], "--page-cache"),
+    "endless page cache": (["fit", "loading", "loads.csv", "--page-cache", "inf"], "--page-cache"),
     "not a run": (["report", "."], "summary.json"),
     "missing run": (["report", "nowhere"], "nowhere"),
 }

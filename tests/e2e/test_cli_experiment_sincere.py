@@ -56,6 +56,8 @@ def test_a_stopped_run_goes_on_and_ends_the_same(folder, penstock) -> None:
     (("--patterns", "gamma,burst"), "--patterns: 'burst' is unknown"),
     (("--modes", "tee"), "--modes: 'tee' is unknown"), (("--rates", "4,x"), "--rates: 'x'"),
     (("--slas", "-3"), "--slas: '-3'"), (("--timers", "mine"), "--timers: 'mine'"),
+    (("--timers", "as-run,own"), "--timers: 'as-run,own'; expected one of as-run, own"),
+    (("--weights", "bf16,fp32"), "--weights: 'bf16,fp32'; expected one of"),
     (("--rates", "4,4"), "one stands twice"), (("--out", "fleet.yaml"), "is a file"),
     (("--out", "."), "holds fleet.yaml")])
 def test_bad_input_is_one_line(folder, penstock, arguments, said) -> None:

@@ -50,6 +50,10 @@ def key(
     for path in (private, public):
         if path.exists():
             raise InputError(f"{path}: is there already; keys are not written over")
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: no such folder as {path.parent}")
+    if private.resolve() == public.resolve():
+        raise InputError(f"--public: expected another file than --key's {private}")
     with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
     public.write_text(json.dumps(keys, indent=1) + "\n")
@@ -69,7 +73,8 @@ def sign(
         show_default=False)],
     nonce: Nonce, out: OutFile,
     valid_s: Annotated[float, typer.Option(
-        "--valid-s", metavar="S", min=1, help="How long the evidence holds, seconds.")] = 3600.0,
+        "--valid-s", metavar="S", min=1, max=1e9,
+        help="How long the evidence holds, seconds.")] = 3600.0,
     mode: Annotated[str, typer.Option(
         "--mode", metavar="WORD", help="The mode that it claims.")] = "confidential",
     debug: Annotated[str, typer.Option(
@@ -195,7 +200,8 @@ def serve(
         "--device", metavar="ID", help="Identity of an accelerator, with --key; may be repeated.",
         show_default=False)] = None,
     valid_s: Annotated[float, typer.Option(
-        "--valid-s", metavar="S", min=1, help="How long test evidence holds, seconds.")] = 3600.0,
+        "--valid-s", metavar="S", min=1, max=1e9,
+        help="How long test evidence holds, seconds.")] = 3600.0,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535,
                                       help="Port; 0 takes a free one.")] = 0,

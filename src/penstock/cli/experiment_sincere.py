@@ -87,8 +87,8 @@ def sincere(
         _policies(policies) if policies is not None else PUBLISHED,
         _names("--patterns", patterns, PATTERNS), _numbers("--rates", rates),
         _numbers("--slas", slas), _names("--modes", modes, MODES), range(seed, seed + seeds))
-    setup = Setup(duration_s, exact=exact, timers=_names("--timers", timers, TIMERS)[0],
-                  residents=residents, weights=_names("--weights", weights, WEIGHTS)[0],
+    setup = Setup(duration_s, exact=exact, timers=_name("--timers", timers, TIMERS),
+                  residents=residents, weights=_name("--weights", weights, WEIGHTS),
                   spread=not steady)
     every = cells(axes)
     found = _resumed(out, every, setup)
@@ -165,6 +165,14 @@ def _names(option: str, text: str, valid: Sequence[Value]) -> list[Value]:
         if word not in known:
             raise InputError(f"{option}: {word!r} is unknown{nearest(word, known)}")
     return [known[word] for word in words]
+
+
+def _name(option: str, text: str, valid: Sequence[Value]) -> Value:
+    """One name, not a list."""
+    found = _names(option, text, valid)
+    if len(found) > 1:
+        raise InputError(f"{option}: {text!r}; expected one of {', '.join(map(str, valid))}")
+    return found[0]
 
 
 def _numbers(option: str, text: str) -> list[float]:

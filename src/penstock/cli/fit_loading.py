@@ -24,7 +24,7 @@ def loading(
         help="A profile of the same models, to see whether it says what loads in service take.")
     ] = None,
     page_cache_gb: Annotated[float | None, typer.Option(
-        "--page-cache", min=0.001, metavar="GB", show_default=False,
+        "--page-cache", min=0.001, max=1e6, metavar="GB", show_default=False,
         help="Size of the host's page cache in 10^9 bytes; default: what explains the loads best."
     )] = None,
     out: Annotated[Path | None, typer.Option(

@@ -57,6 +57,9 @@ def residency_problems(pools: "list[DevicePoolSection] | None",
             seen.add(one.model)
             if one.engine is not None:
                 yield from _engine_problems((*place, "engine"), one.engine, pool.count)
+        if (shares := sum(one.min_share for one in pool.models)) > 1.0 + 1e-9:
+            yield Problem((*path, "models"), f"their min_share come to {shares:.4g}; expected at "
+                                             "most 1 in all")
 
 
 def _engine_problems(path: Path, engine: "SwapEngineSection", count: int) -> Iterator[Problem]:

@@ -150,6 +150,7 @@ class Proxy:
         turn = await turns.enter(request, exchange.ask)
         while True:
             exchange.more, response = turn.more, None
+            exchange.decision.attestation = turn.attestation
             try:
                 response = await self._attempt(exchange, request, turn.engine)
                 if exchange.unsupported is not None:
@@ -162,7 +163,7 @@ class Proxy:
                 turns.leave(turn, "answered" if exchange.passed.error is None else "failed")
                 return response
             try:
-                turn = await turns.again(turn)
+                turn = await turns.again(turn, exchange.ask)
             except TurnedAwayError as error:
                 if error.code == "failed":
                     raise given_up(exchange) from error

@@ -195,7 +195,10 @@ class Gateway:
     async def _text(self, http: web.Request) -> web.Response:
         self._front.administrator(http.headers, http.remote)
         now_s = time.monotonic()
-        self._metrics.show(self.engines, self._proxy.room.num_waiting, now_s, time.time())
+        num_waiting = self._proxy.room.num_waiting
+        if self._turns is not None and discreet(self._turns.engines):
+            num_waiting = self._confidential.disclosure.count(num_waiting)
+        self._metrics.show(self.engines, num_waiting, now_s, time.time())
         return web.Response(body=self._metrics.text(), headers={
             "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 

@@ -21,7 +21,8 @@ def status_document(engines: Engines, room: WaitingRoom, tally: Tally,
                     now_s: float, wall_s: float) -> dict[str, Any]:
     """The document of /v1/penstock/status. Counts that may be of confidential requests are padded,
     and those requests are in no figure but the section ``confidential``."""
-    pad = confidential.disclosure.count if discreet(engines) else int
+    everywhere = [*engines, *(() if turns is None else turns.engines)]
+    pad = confidential.disclosure.count if discreet(everywhere) else int
     pools = {} if turns is None else {"pools": turns.document(confidential.disclosure)}
     return {**pools,
             "engines": [_engine(one, confidential.disclosure, now_s, wall_s) for one in engines],

@@ -5,7 +5,7 @@ from dataclasses import astuple, dataclass, replace
 from math import ceil
 from typing import Any, Literal
 
-from penstock.core.attestation import barrier, refusal
+from penstock.core.attestation import Attestation, barrier, refusal
 from penstock.core.disclosure import Disclosure
 from penstock.core.request import Request
 from penstock.engine.live.residency.driver import ResidencyDriver
@@ -31,11 +31,13 @@ class TurnedAwayError(GatewayError):
 
 @dataclass(eq=False, slots=True)
 class Turn:
-    """A request's turn on an engine."""
+    """A request's turn on an engine; ``attestation`` is the one by which a confidential request
+    may go there."""
 
     ticket: Ticket
     place: "_Place"
     engine: EngineState
+    attestation: Attestation | None = None
 
     @property
     def more(self) -> dict[str, Any]:
@@ -92,7 +94,8 @@ class Turns:
 
     async def enter(self, request: Request, ask: Ask) -> Turn:
         """Waits for a turn: of several models that may answer, for one that is there and that few
-        wait for. Raises TurnedAwayError."""
+        wait for. Raises TurnedAwayError, and GatewayError where a confidential request has no
+        attested device to go to."""
         place = min(self._trusted(ask), key=lambda one: (
             one.driver.refusal(one.model) is not None, not one.is_resident,
             one.driver.num_waiting(one.model)))
@@ -102,14 +105,15 @@ class Turns:
                 request.prompt_tokens, request.max_tokens)
         except RefusedError as error:
             raise TurnedAwayError(place.name, error) from error
-        return _turn(ticket, place)
+        return self._still_trusted(_turn(ticket, place), ask)
 
-    async def again(self, turn: Turn) -> Turn:
-        """Another turn for a request that the engine failed. Raises TurnedAwayError."""
+    async def again(self, turn: Turn, ask: Ask) -> Turn:
+        """Another turn for a request that the engine failed. Raises as ``enter`` does."""
         try:
-            return _turn(await turn.place.driver.again(turn.ticket), turn.place)
+            ticket = await turn.place.driver.again(turn.ticket)
         except RefusedError as error:
             raise TurnedAwayError(turn.place.name, error) from error
+        return self._still_trusted(_turn(ticket, turn.place), ask)
 
     def leave(self, turn: Turn, end: Literal["answered", "left", "failed"]) -> None:
         """The turn is over."""
@@ -133,6 +137,18 @@ class Turns:
         if any(place.pool.attestation is not None for place in found):
             raise GatewayError(503, reason, "no_engine", headers={"Retry-After": "1"})
         raise GatewayError(400, reason, "needs_unmet")
+
+    def _still_trusted(self, turn: Turn, ask: Ask) -> Turn:
+        """The turn, given back where its device is attested no longer: a request may have waited
+        for minutes."""
+        if not ask.needs.confidential:
+            return turn
+        now_s, known = self._wall_s(), turn.engine.confidentiality
+        if (why := barrier(known, now_s)) is not None:
+            self.leave(turn, "left")
+            raise GatewayError(503, refusal([why]), "no_engine", headers={"Retry-After": "1"})
+        turn.attestation = next(one for one in known.attestations if one.fresh(now_s))
+        return turn
 
     def told(self, disclosure: Disclosure) -> list[tuple[DevicePool, ResidencyDriver]]:
         """Pools of which everything may be told. Where a pool may hold confidential requests, which

@@ -104,3 +104,14 @@ def test_pools_and_replicas_do_not_overlap() -> None:
                                 {"model": "llama-2-7b"}])
     with pytest.raises(InputError, match="expected at least one entry, found an empty list"):
         pools()
+
+
+def test_floors_that_no_device_could_keep_are_refused() -> None:
+    def with_floors(one, other):
+        return {"models": [{"model": "llama-3-8b", "min_share": one},
+                           {"model": "llama-2-7b", "min_share": other}]}
+
+    pool, = pools(with_floors(0.3, 0.7))
+    assert [model.min_share for model in pool.models] == [0.3, 0.7]
+    with pytest.raises(InputError, match=r"residency\[0\].models: their min_share come to 1.2"):
+        pools(with_floors(0.5, 0.7))

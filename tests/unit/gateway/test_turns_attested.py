@@ -2,20 +2,28 @@
 
 import asyncio
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("jwt", reason="the extra 'attest' is not installed")
 
 from evidence import NONCE, Signer
+from penstock.core.attestation import Attestation
+from penstock.core.request import Needs
 from penstock.fleet.load import parse_fleet
+from penstock.gateway.ask import Offer, read_ask
+from penstock.gateway.errors import GatewayError
+from penstock.gateway.turns import Turns
+from penstock.policy.residency.device import Device
 from small_fleet import FLEET
 from turning_gateway import ask, gateway, process, read
 
 MODEL = "llama-3-8b"
 
 
-def attested_fleet(tmp_path, *, allow=False):
+def attested_fleet(tmp_path, *, allow=False, engine=None):
     signer = Signer(tmp_path)
     evidence = tmp_path / "evidence.json"
     evidence.write_bytes(signer.sign("GPU-1", now_s=time.time()))
@@ -30,7 +38,7 @@ def attested_fleet(tmp_path, *, allow=False):
         "replicas": None,
         "residency": [{"name": "gpu", "memory_gib": 20, "policy": "first-come", "models": [
             {"model": MODEL, "size_gib": 15, "batch": {"fixed_s": 0.1, "per_request_s": 0.01},
-             "load_s": 1, "engine": process()}]}]})
+             "load_s": 1, "engine": engine or process()}]}]})
 
 
 def told(tmp_path, *, allow):
@@ -54,7 +62,93 @@ def test_an_attested_pool_answers_and_its_models_are_not_told_of(tmp_path) -> No
     assert "penstock:model_resident{" not in metrics
 
 
+def test_who_is_on_the_way_to_an_attested_pool_is_counted_in_buckets(tmp_path) -> None:
+    async def run():
+        slow = process()
+        slow["command"].append("30")  # seconds until its engine answers
+        async with gateway(attested_fleet(tmp_path, engine=slow), tmp_path) as client:
+            asked = asyncio.ensure_future(ask(client, MODEL, penstock={"confidential": True}))
+            while not (found := await read(client, "/v1/penstock/status"))["num_in_flight"]:
+                await asyncio.sleep(0.01)
+            asked.cancel()
+            return found
+
+    assert asyncio.run(run())["num_in_flight"] == 16
+
+
 def test_counts_by_model_are_told_where_the_operator_allows_it(tmp_path) -> None:
     status, metrics = told(tmp_path, allow=True)
     assert status["pools"][0]["models"][0]["num_started"] == 1
     assert "penstock:model_requests_started_total{" in metrics
+
+
+class SlowDriver:
+    """A turn comes only after ``wait``; then ``running`` has it until it is given back."""
+
+    devices = (Device(0, 1, ()),)
+
+    def __init__(self, wait):
+        self.wait = wait
+        self.running = []
+
+    def refusal(self, model):
+        return None
+
+    def num_waiting(self, model):
+        return 0
+
+    async def enter(self, model, *_):
+        self.wait()
+        self.running.append(ticket := SimpleNamespace(device=0, model=model, url="http://a"))
+        return ticket
+
+    async def again(self, ticket):
+        self.leave(ticket, "failed")
+        return await self.enter(ticket.model)
+
+    def leave(self, ticket, end):
+        self.running.remove(ticket)
+
+
+def turns_of(tmp_path, wait):
+    """Turns at a clock that stands at ``now_s[0]``, attested from 0 to 10 s."""
+    fleet, now_s = attested_fleet(tmp_path), [0.0]
+    driver = SlowDriver(lambda: wait(now_s))
+    turns = Turns([(fleet.residency[0], driver)], lambda: now_s[0])
+    for engine in turns.engines:
+        engine.attested(Attestation("test", 0.0, 10.0, ("GPU-1",)))
+    body = f'{{"model": "{MODEL}", "prompt": "hello"}}'.encode()
+    ask = read_ask(body, {}, Offer({one.name: one for one in fleet.service_classes}, {MODEL: 100}))
+    return turns, driver, replace(ask, needs=Needs(confidential=True)), ask
+
+
+def test_an_attestation_that_ends_while_a_request_waits_sends_it_nowhere(tmp_path) -> None:
+    def wait(now_s):
+        now_s[0] += 6.0
+
+    async def run():
+        turns, driver, secret, plain = turns_of(tmp_path, wait)
+        request = SimpleNamespace(prompt_tokens=1, max_tokens=1)
+        turn = await turns.enter(request, secret)
+        assert turn.attestation.expires_at_s == 10.0
+        with pytest.raises(GatewayError, match="expired") as caught:  # its second turn, at 12 s
+            await turns.again(turn, secret)
+        assert caught.value.status == 503
+        assert driver.running == []
+        turn = await turns.enter(request, plain)
+        assert (turn.attestation, len(driver.running)) == (None, 1)
+
+    asyncio.run(run())
+
+
+def test_one_that_ends_before_the_first_turn_does_so_too(tmp_path) -> None:
+    def wait(now_s):
+        now_s[0] += 60.0
+
+    async def run():
+        turns, driver, secret, _ = turns_of(tmp_path, wait)
+        with pytest.raises(GatewayError, match="expired"):
+            await turns.enter(SimpleNamespace(prompt_tokens=1, max_tokens=1), secret)
+        assert driver.running == []
+
+    asyncio.run(run())

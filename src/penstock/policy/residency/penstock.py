@@ -150,6 +150,8 @@ class ValueRate:
         self._queues.ended(batch, failed=failed)
         self._carefuls[batch.model] = self._careful(batch.model)
         self._refresh(batch.model, now_s)
+        if failed and self._queues.line(batch.model):
+            self._check(batch.model)  # those of the batch wait again
 
     # ---- what is worth most
 

@@ -3,9 +3,12 @@
 import pytest
 
 from penstock.core.errors import InputError
+from penstock.policy.residency.beliefs import LoadTable
 from penstock.policy.residency.build import ResidencySettings
-from penstock.policy.residency.penstock import ResidencyOptions
+from penstock.policy.residency.device import Device
+from penstock.policy.residency.penstock import ResidencyOptions, ValueRate
 from penstock.policy.residency.queues import HOPELESS, NOT_LOADED, OUT_OF_MEMORY
+from penstock.policy.residency.values import Batch, Load, Shed, Wait
 from residency_cases import PlainMachine, host, models, queued
 
 PLAIN = ResidencySettings(penstock=ResidencyOptions(margin=0.0, prefetch=False))
@@ -125,3 +128,23 @@ def test_batches_are_as_large_as_memory_beside_the_weights() -> None:
 def test_options_must_make_sense() -> None:
     with pytest.raises(InputError, match="expected at least 1, 0 and 0"):
         ResidencyOptions(max_batches=0)
+
+
+def test_who_comes_back_from_a_batch_out_of_memory_is_told_when_it_is_too_late() -> None:
+    served = models(1)
+    policy = ValueRate(served, LoadTable([5.0]), PLAIN.penstock)
+    one, other = (Device(index, 10, served) for index in range(2))
+    requests = queued([(0.0, 0), (0.0, 0)], slack_s=7.0)
+    for request in requests:
+        policy.add(request, 0.0)
+    one.begin_load(load := policy.next(one, 0.0), 5.0)
+    assert load == Load(0)
+    one.end_load(5.0, loaded=True)
+    policy.loaded(one, 0, 5.0, failed=False)
+    one.begin_batch(batch := policy.next(one, 5.0), 6.4)
+    assert batch == Batch(0, tuple(requests))
+    assert isinstance(policy.next(other, 6.0), Wait)  # nobody waits at that moment
+    one.end_batch(0, 2, 6.4)
+    policy.ended(one, batch, 6.4, failed=True)
+    assert policy.next(one, 6.4) == Shed(tuple(requests), HOPELESS)
+    assert policy.num_waiting == 0
