@@ -26,7 +26,7 @@ def reproduce(
     out: OutDir = None,
     num_requests: Annotated[int | None, typer.Option(
         "--requests", min=100, metavar="N", show_default=False,
-        help="At most so many requests per simulated run (niyama, routebalance, sincere) or "
+        help="At most so many requests per simulated run (niyama, routebalance) or "
         "about so many to search plans by (maveriq-plans, 500); default: as documented.")] = None,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:

@@ -8,6 +8,8 @@ from penstock.perf.protocol import StepTimeModel
 from penstock.policy.residency.values import BatchTime
 
 _LEARNING = 0.1
+_HALF_LIFE_S = 1800.0  # long against what trying costs, short against a day of refusals
+_ONE_SPELL_S = 60.0  # refusals further apart are not one spell of them
 _FURTHEST = log(4.0)  # one load that hung must not make all others look as bad
 
 
@@ -74,6 +76,7 @@ class Correction:
     def __init__(self, num_models: int) -> None:
         self._log = [0.0] * num_models
         self._factor = [1.0] * num_models
+        self._doubted_s = [0.0] * num_models
 
     def factor(self, model: int) -> float:
         """By how much beliefs of a model are off."""
@@ -85,6 +88,14 @@ class Correction:
             return
         off = min(_FURTHEST, max(-_FURTHEST, log(measured_s / believed_s)))
         self._log[model] += _LEARNING * (off - self._log[model])
+        self._factor[model] = exp(self._log[model])
+
+    def doubt(self, model: int, now_s: float) -> None:
+        """Requests are turned away because of a belief that nothing corrects, because nothing is
+        tried. It halves every ``_HALF_LIFE_S`` of that, until something is."""
+        passed_s = min(now_s - self._doubted_s[model], _ONE_SPELL_S)
+        self._doubted_s[model] = now_s
+        self._log[model] = max(-_FURTHEST, self._log[model] - log(2.0) * passed_s / _HALF_LIFE_S)
         self._factor[model] = exp(self._log[model])
 
     def scaled(self, model: int, batch: BatchTime) -> BatchTime:

@@ -18,6 +18,7 @@ class Floor:
         self._any = any(self._shares)
         self._credit_s = [0.0] * len(models)
         self._since_s = 0.0
+        self._waiting: set[int] = set()
         self._most_s = most_s
 
     @property
@@ -26,15 +27,16 @@ class Floor:
         return self._any
 
     def pass_time(self, waiting: Iterable[int], now_s: float, num_devices: int) -> None:
-        """Time has passed, in which somebody waited for these models."""
+        """Time has passed until now, when somebody waits for these models; who did so already the
+        last time has earned it."""
         if not self._any:
             return
         earned_s = (now_s - self._since_s) * num_devices
         self._since_s = now_s
-        for model in waiting:
-            if self._shares[model]:
-                self._credit_s[model] = min(self._most_s, self._credit_s[model]
-                                            + self._shares[model] * earned_s)
+        before, self._waiting = self._waiting, {model for model in waiting if self._shares[model]}
+        for model in before & self._waiting:
+            self._credit_s[model] = min(self._most_s, self._credit_s[model]
+                                        + self._shares[model] * earned_s)
 
     def pay(self, model: int, seconds: float) -> None:
         """A load or a batch begins that takes so long."""

@@ -322,12 +322,22 @@ class ValueRate:
             least_s = self._batch(model).seconds(1)
             if late := self._queues.late(model, start_s + least_s):
                 self._checks.at(model, now_s)
+                first = self._queues.line(model)[0]
+                if first.deadline_s - first.arrival_s <= start_s - now_s + least_s:
+                    self._doubt(model, now_s)
                 return Shed(self._queues.take(model, 0, late), HOPELESS)
             ends_s = self._queues.line(model)[0].deadline_s - (start_s - now_s) - least_s
             # Who is held may be evicted at any time, which costs a load.
             self._checks.at(model, max(now_s + _SOON_S,
                                        min(ends_s, now_s + _LOOK_S) if held else ends_s))
         return None
+
+    def _doubt(self, model: int, now_s: float) -> None:
+        """Even whoever had just come was too late: perhaps beliefs are wrong."""
+        self._load_off.doubt(model, now_s)
+        self._batch_off.doubt(model, now_s)
+        self._carefuls[model] = self._careful(model)
+        self._refresh(model, now_s)
 
     def _check(self, model: int) -> None:
         """Look at a line before its head can be too late, were the model to be loaded."""

@@ -1,14 +1,17 @@
 """Penstock's residency policy: where it goes, who is shed, what is loaded beside compute."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from penstock.core.errors import InputError
+from penstock.engine.sim.residency.machine import Took
 from penstock.policy.residency.beliefs import LoadTable
 from penstock.policy.residency.build import ResidencySettings
 from penstock.policy.residency.device import Device
 from penstock.policy.residency.penstock import ResidencyOptions, ValueRate
 from penstock.policy.residency.queues import HOPELESS, NOT_LOADED, OUT_OF_MEMORY
-from penstock.policy.residency.values import Batch, Load, Shed, Wait
+from penstock.policy.residency.values import Batch, HostedModel, Load, Shed, Wait
 from residency_cases import PlainMachine, host, models, queued
 
 PLAIN = ResidencySettings(penstock=ResidencyOptions(margin=0.0, prefetch=False))
@@ -148,3 +151,31 @@ def test_who_comes_back_from_a_batch_out_of_memory_is_told_when_it_is_too_late()
     policy.ended(one, batch, 6.4, failed=True)
     assert policy.next(one, 6.4) == Shed(tuple(requests), HOPELESS)
     assert policy.num_waiting == 0
+
+
+class SlowAtFirst(PlainMachine):
+    """Loads that take 100 s until ``until_s``, and 5 s from then on."""
+
+    def __init__(self, hosted: Sequence[HostedModel], until_s: float) -> None:
+        super().__init__(hosted)
+        self._until_s = until_s
+
+    def load(self, device: int, model: int, now_s: float) -> Took:
+        return Took(100.0 if now_s < self._until_s else 5.0)
+
+
+def test_loads_that_were_slow_once_are_tried_again() -> None:
+    hosted = models(2)
+    arrivals = queued([(2.0 * place, place % 2) for place in range(6000)], slack_s=12.0)
+    run = host("penstock", hosted, arrivals, settings=PLAIN, machine=SlowAtFirst(hosted, 1500.0))
+    late = run.arrival_s > 9000.0
+    for model in (0, 1):
+        assert run.in_time[late & (run.model == model)].mean() > 0.3
+
+
+def test_a_load_that_is_believed_to_take_too_long_is_tried_all_the_same() -> None:
+    hosted = models(1)
+    arrivals = queued([(5.0 * place, 0) for place in range(2000)], slack_s=20.0)
+    run = host("penstock", hosted, arrivals, settings=PLAIN, load_s=25.0,
+               machine=PlainMachine(hosted, 5.0))
+    assert run.in_time.mean() > 0.5

@@ -34,7 +34,7 @@ class Replayed:
     def error(self, field: str) -> float:
         """Percent of what was logged."""
         logged = getattr(self.run.measured, field)
-        return 100.0 * (getattr(self.ours, field) - logged) / logged if logged else 0.0
+        return 100.0 * (getattr(self.ours, field) - logged) / (logged or 1.0)
 
 
 def measured_of(found: ResidencyRun, num_received: int) -> Measured:
