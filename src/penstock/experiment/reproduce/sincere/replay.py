@@ -33,8 +33,8 @@ class Replayed:
 
     def error(self, field: str) -> float:
         """Percent of what was logged."""
-        logged = getattr(self.run.measured, field)
-        return 100.0 * (getattr(self.ours, field) - logged) / (logged or 1.0)
+        logged = float(getattr(self.run.measured, field))
+        return 100.0 * (float(getattr(self.ours, field)) - logged) / (logged or 1.0)
 
 
 def measured_of(found: ResidencyRun, num_received: int) -> Measured:
