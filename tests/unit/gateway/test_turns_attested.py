@@ -12,6 +12,7 @@ pytest.importorskip("jwt", reason="the extra 'attest' is not installed")
 from evidence import NONCE, Signer
 from penstock.core.attestation import Attestation
 from penstock.core.request import Needs
+from penstock.engine.live.evidence import standing
 from penstock.fleet.load import parse_fleet
 from penstock.gateway.ask import Offer, read_ask
 from penstock.gateway.errors import GatewayError
@@ -152,3 +153,12 @@ def test_one_that_ends_before_the_first_turn_does_so_too(tmp_path) -> None:
         assert driver.running == []
 
     asyncio.run(run())
+
+
+def test_a_check_of_evidence_looks_at_pools(tmp_path) -> None:
+    fleet = attested_fleet(tmp_path)
+    assert asyncio.run(standing(fleet)) == [("pool gpu", None)]
+    (tmp_path / "evidence.json").unlink()
+    (name, why), = asyncio.run(standing(fleet))
+    assert name == "pool gpu"
+    assert "cannot be had" in why

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from secrets import token_hex
 
@@ -14,7 +15,7 @@ from penstock.attest.values import Challenge, EvidenceError, Rules
 from penstock.core.attestation import barrier
 from penstock.core.errors import InputError
 from penstock.engine.live.of_fleet import facts_of
-from penstock.engine.live.state import EngineState, EvidencePlace
+from penstock.engine.live.state import EngineFacts, EngineState, EvidencePlace
 from penstock.fleet.values import Fleet
 
 _LOOK_S = 1.0
@@ -121,9 +122,11 @@ def _words(error: Exception) -> str:
 
 
 async def standing(fleet: Fleet) -> list[tuple[str, str | None]]:
-    """Of every live replica on accelerators in confidential mode, its URL and why it may get no
-    confidential request now (None: it may), after asking each once. Raises InputError."""
-    engines = [EngineState(facts) for facts in facts_of(fleet) if facts.confidential]
+    """Of every live replica on accelerators in confidential mode its URL, of every pool of such
+    devices its name, and why it may get no confidential request now (None: it may), after asking
+    each once. Raises InputError."""
+    engines = [EngineState(facts) for facts in [*facts_of(fleet), *_pools(fleet)]
+               if facts.confidential]
     check_rules(fleet.attestation)
     async with aiohttp.ClientSession() as session:
         await EvidenceWatcher(engines, fleet.attestation, session, time.time, time.monotonic,
@@ -131,3 +134,12 @@ async def standing(fleet: Fleet) -> list[tuple[str, str | None]]:
     found = [(engine.facts.url, barrier(engine.confidentiality, time.time()))
              for engine in engines]
     return [(url, None if reason is None else str(reason)) for url, reason in found]
+
+
+def _pools(fleet: Fleet) -> list[EngineFacts]:
+    """Pools of devices that models take turns on: all devices of one are attested together."""
+    return [EngineFacts(-1, f"pool {pool.name}", "", None, 1, 1.0,
+                        confidential=pool.accelerator.confidential,
+                        evidence=None if pool.attestation is None
+                        else EvidencePlace(*astuple(pool.attestation)))
+            for pool in fleet.residency]
