@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from penstock.perf.loading.host_loads import HostLoads
+from penstock.policy.residency.beliefs import LoadBelief
 from penstock.policy.residency.values import Batch, BatchTime
 
 _NOTHING = BatchTime(0.0, 0.0)
@@ -77,42 +77,59 @@ class Variation:
         return min(2.5, max(-2.5, float(self._rng.standard_normal())))
 
 
+class HostReads:
+    """Loads, and models read ahead, of the devices of one host. ``loads`` says what they really
+    take, times ``share``."""
+
+    def __init__(self, loads: LoadBelief, variation: Variation, share: float = 1.0) -> None:
+        self._loads = loads
+        self._variation = variation
+        self._share = share
+        self._reading: dict[int, float] = {}
+
+    def load_s(self, device: int, model: int, now_s: float) -> float:
+        """A load that begins now; of a model that is being read ahead it waits for what is left of
+        that."""
+        rest_s = max(0.0, self._reading.pop(model, -inf) - now_s)
+        seconds = rest_s + self._variation.load(self._share * self._loads.load_s(device, model))
+        self._loads.loaded(device, model)
+        return seconds
+
+    def prefetch(self, model: int, now_s: float) -> Took:
+        """Reading a model ahead, which begins now."""
+        seconds = self._variation.load(self._loads.prefetch_s(model))
+        self._reading = {one: until_s for one, until_s in self._reading.items() if until_s > now_s}
+        self._reading[model] = now_s + seconds
+        self._loads.prefetched(model)
+        return Took(seconds)
+
+
 class HostMachine:
     """Devices of one host. Loads take what the host's memory and the loading model say, batches
     their line. ``first_load_extra_s`` and ``first_batch_extra_s`` come on top of a device's first;
     ``load_share`` scales all loads; ``after`` is what a device is still taken for after a batch."""
 
-    def __init__(self, loads: HostLoads, batches: Sequence[BatchTruth], variation: Variation, *,
+    def __init__(self, loads: LoadBelief, batches: Sequence[BatchTruth], variation: Variation, *,
                  after: BatchTime = _NOTHING, load_share: float = 1.0,
                  first_load_extra_s: float = 0.0, first_batch_extra_s: float = 0.0) -> None:
-        self._loads = loads
+        self._reads = HostReads(loads, variation, load_share)
         self._batches = batches
         self._variation = variation
         self._after = after
-        self._load_share = load_share
         self._first_load_extra_s = first_load_extra_s
         self._first_batch_extra_s = first_batch_extra_s
         self._loaded: set[int] = set()
         self._ran: set[int] = set()
-        self._reading: dict[int, float] = {}
 
     def load(self, device: int, model: int, now_s: float) -> Took:
-        """A load of a model that is being read ahead waits for what is left of that."""
-        rest_s = max(0.0, self._reading.pop(model, -inf) - now_s)
-        seconds = rest_s + self._variation.load(
-            self._load_share * self._loads.load_s(device, model))
-        self._loads.loaded(device, model)
+        seconds = self._reads.load_s(device, model, now_s)
         if device not in self._loaded:
             self._loaded.add(device)
             seconds += self._first_load_extra_s
         return Took(seconds)
 
     def prefetch(self, model: int, now_s: float) -> Took:
-        seconds = self._variation.load(self._loads.prefetch_s(model))
-        self._reading = {one: until_s for one, until_s in self._reading.items() if until_s > now_s}
-        self._reading[model] = now_s + seconds
-        self._loads.prefetched(model)
-        return Took(seconds)
+        return self._reads.prefetch(model, now_s)
 
     def batch(self, device: int, batch: Batch, now_s: float) -> Took:
         num = len(batch.requests)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from penstock.engine.sim.residency.machine import Took, Variation
+from penstock.engine.sim.residency.machine import HostReads, Took, Variation
 from penstock.perf.protocol import StepTimeModel
 from penstock.policy.residency.beliefs import LoadBelief
 from penstock.policy.residency.values import Batch, BatchTime
@@ -39,27 +39,18 @@ class SteppedMachine:
 
     def __init__(self, loads: LoadBelief, costs: Sequence[BatchCost], lengths: Lengths,
                  variation: Variation, on_progress: Callable[[int], None] | None = None) -> None:
-        self._loads = loads
+        self._reads = HostReads(loads, variation)
         self._costs = costs
         self._lengths = lengths
         self._variation = variation
         self._on_progress = on_progress
-        self._reading: dict[int, float] = {}
         self.device_of: dict[int, int] = {}
 
     def load(self, device: int, model: int, now_s: float) -> Took:
-        """A load of a model that is being read ahead waits for what is left of that."""
-        rest_s = max(0.0, self._reading.pop(model, 0.0) - now_s)
-        seconds = rest_s + self._variation.load(self._loads.load_s(device, model))
-        self._loads.loaded(device, model)
-        return Took(seconds)
+        return Took(self._reads.load_s(device, model, now_s))
 
     def prefetch(self, model: int, now_s: float) -> Took:
-        seconds = self._variation.load(self._loads.prefetch_s(model))
-        self._reading = {one: until_s for one, until_s in self._reading.items() if until_s > now_s}
-        self._reading[model] = now_s + seconds
-        self._loads.prefetched(model)
-        return Took(seconds)
+        return self._reads.prefetch(model, now_s)
 
     def batch(self, device: int, batch: Batch, now_s: float) -> Took:
         """``device_of`` tells afterwards where each request began."""
