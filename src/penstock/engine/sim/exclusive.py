@@ -12,7 +12,7 @@ from math import inf, nan
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.errors import InputError
+from penstock.engine.sim.in_order import check_in_order
 from penstock.metrics.definitions import FloatColumn
 from penstock.policy.turns.protocol import TurnQueue
 from penstock.policy.turns.values import Start, Waiting
@@ -88,12 +88,7 @@ class _Columns:
     """Entries per request, while they are made."""
 
     def __init__(self, requests: Sequence[Waiting]) -> None:
-        before_s = -inf
-        for place, request in enumerate(requests):
-            if request.request_id != place or not before_s <= request.arrival_s < inf:
-                raise InputError(f"request {request.request_id} at {request.arrival_s} s, place "
-                                 f"{place}: expected requests in order of arrival, named by it")
-            before_s = request.arrival_s
+        check_in_order((one.request_id, one.arrival_s) for one in requests)
         num = len(requests)
         self._arrival_s = [request.arrival_s for request in requests]
         self._start_s, self._end_s, self._work_s = [nan] * num, [nan] * num, [nan] * num

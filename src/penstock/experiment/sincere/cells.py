@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from penstock import __version__
 from penstock.engine.sim.residency.record import ResidencyRun
 from penstock.experiment.reproduce.sincere.records import MODELS
+from penstock.experiment.reproduce.sincere.records import STRATEGIES as RUN_STRATEGIES
 from penstock.experiment.reproduce.sincere.server import Server, timer_settings
 from penstock.experiment.residencies import contender
 from penstock.experiment.swapping import figures
@@ -28,8 +29,7 @@ used (mostly the one without confidential computing, in both modes), or the mode
 Weights = Literal["fp32", "bf16"]
 WEIGHTS: tuple[Weights, ...] = get_args(Weights)
 
-PUBLISHED = ("sincere-best-batch", "sincere-best-batch-timer", "sincere-select-batch-timer",
-             "sincere-best-batch-partial-timer")
+PUBLISHED = tuple(RUN_STRATEGIES.values())
 SHARES = (0.1, 0.3, 0.6)
 """Parts of the requests, in the order of ``MODELS``."""
 

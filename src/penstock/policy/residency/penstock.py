@@ -277,12 +277,10 @@ class ValueRate:
         return max(free_s, now_s + self._load_seconds(device, model))
 
     def _most(self, device: Device, model: int) -> int:
-        most = self._queues.most(model)
-        if device.continuous:
-            return max(1, min(device.most_beside(model, ()), most))
-        if model in device.residents and device.computing is None:
-            return max(1, min(device.room(model), most))
-        return max(1, min(device.most_beside(model, ()), most))
+        now = (model in device.residents and device.computing is None
+               and not device.continuous)
+        room = device.room(model) if now else device.most_beside(model, ())
+        return max(1, min(room, self._queues.most(model)))
 
     def _absent(self, device: Device, waiting: Sequence[int]) -> list[int]:
         """Models that a device does not hold and for which more wait than those that hold them take

@@ -13,6 +13,7 @@ from math import inf
 from penstock.core.errors import InputError
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.engine.sim.cycles import no_cycle_search
+from penstock.engine.sim.in_order import check_in_order
 from penstock.engine.sim.residency.continuous import Over, Residents
 from penstock.engine.sim.residency.machine import Machine
 from penstock.engine.sim.residency.record import Recorder, ResidencyRun
@@ -74,7 +75,8 @@ class ResidencySimulation:
             return self._run(requests, until_s)
 
     def _run(self, requests: Sequence[Queued], until_s: float) -> ResidencyRun:
-        self._record = Recorder(_checked(requests))
+        check_in_order((one.request_id, one.arrival_s) for one in requests)
+        self._record = Recorder(requests)
         self._requests = requests
         moments_s = [request.arrival_s for request in requests]
         if self._residents:  # steps end at whole picoseconds, and so requests arrive at such
@@ -250,13 +252,3 @@ class ResidencySimulation:
     def _push(self, event: _Event) -> None:
         heappush(self._events, event)
         self._serial += 1
-
-
-def _checked(requests: Sequence[Queued]) -> Sequence[Queued]:
-    before_s = -inf
-    for place, request in enumerate(requests):
-        if request.request_id != place or not before_s <= request.arrival_s < inf:
-            raise InputError(f"request {request.request_id} at {request.arrival_s} s, place "
-                             f"{place}: expected requests in order of arrival, named by it")
-        before_s = request.arrival_s
-    return requests

@@ -1,7 +1,7 @@
 """What other policies would have made of the arrivals of SINCERE's runs, on the same server."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -14,7 +14,6 @@ from penstock.experiment.reproduce.sincere.server import STOP_S, Server, timer_s
 from penstock.perf.loading.host_loads import HostLoads
 from penstock.policy.residency.build import NAMES, PENSTOCK, ResidencySettings, residency
 from penstock.policy.residency.penstock import ResidencyOptions
-from penstock.policy.residency.values import HostedModel
 
 ARRIVALS_OF = "BestBatch"
 """The runs whose arrivals are used: one per setting, traffic and SLA."""
@@ -142,7 +141,7 @@ def _sincere(run: SincereRun) -> ResidencySettings:
 
 def _outcome(run: SincereRun, case: _Case) -> Outcome:
     server = Server.of(run.setting, case.num_resident, case.weights_share)
-    models = [_with_floor(model, case.floor) for model in server.models()]
+    models = [replace(model, min_share=case.floor) for model in server.models()]
     loads = _Believed(server.loads(), case.belief)
     policy = residency(case.policy, models, loads, case.settings(run))
     rng = np.random.default_rng(int(run.rate)) if case.spread else None
@@ -170,11 +169,6 @@ class _Believed:
 
     def prefetched(self, model: int) -> None:
         self._loads.prefetched(model)
-
-
-def _with_floor(model: HostedModel, floor: float) -> HostedModel:
-    return HostedModel(model.name, model.size_bytes, model.batch, model.request_bytes,
-                       model.max_batch, floor)
 
 
 def _least(found: ResidencyRun) -> float:

@@ -1,0 +1,17 @@
+"""What event loops over given requests ask of them."""
+
+from collections.abc import Iterable
+from math import inf
+
+from penstock.core.errors import InputError
+
+
+def check_in_order(requests: Iterable[tuple[int, float]]) -> None:
+    """Requests, as pairs of name and arrival in seconds, must come in order of arrival and be named
+    by their place. Raises InputError for the first that does not."""
+    before_s = -inf
+    for place, (request_id, arrival_s) in enumerate(requests):
+        if request_id != place or not before_s <= arrival_s < inf:
+            raise InputError(f"request {request_id} at {arrival_s} s, place {place}: expected "
+                             "requests in order of arrival, named by it")
+        before_s = arrival_s
