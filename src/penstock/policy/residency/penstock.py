@@ -9,7 +9,7 @@ from math import inf
 from penstock.core.errors import InputError
 from penstock.policy.residency.beliefs import Correction, LoadBelief
 from penstock.policy.residency.device import Device
-from penstock.policy.residency.evict import sparing, victims
+from penstock.policy.residency.evict import crowded, sparing, victims
 from penstock.policy.residency.fairness import Floor
 from penstock.policy.residency.joining import Choice, Joining, Judgement
 from penstock.policy.residency.queues import HOPELESS, Checks, Queues, Whereabouts
@@ -167,10 +167,10 @@ class ValueRate:
         model, visit, _ = choice
         if model not in device.residents:
             return self._load(device, model, now_s)
+        if (other := crowded(device, model, now_s, self._keep)) is not None:
+            return Drop((other,))
         if device.room(model) < 1:
-            others = [other for other in device.idle if other != model]
-            return Drop((min(others, key=lambda one: self._keep(device, one, now_s)),)) \
-                if others else None
+            return None
         self._computing[device.index] = now_s
         self._floor.pay(model, self._batch(model).seconds(visit.num))
         return Batch(model, self._queues.take(model, visit.first, visit.num))

@@ -126,9 +126,8 @@ class InTurn:
             num = min(device.room(model), self._queues.most(model))
             if num > 0:
                 return Batch(model, self._queues.take(model, 0, num))
-            others = [other for other in device.idle if other != model]
-            return Drop((min(others, key=lambda one: self._keep(device, one, now_s)),)) \
-                if others else Wait()
+            other = crowded(device, model, now_s, self._keep)
+            return Wait() if other is None else Drop((other,))
         evict = victims(device, model, now_s, self._keep, device.models[model].request_bytes)
         return Wait() if evict is None else Load(model, evict)
 
