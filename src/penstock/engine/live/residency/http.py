@@ -53,6 +53,35 @@ class EngineCalls:
             raise ActuatorError(f"{self.url}{path} answered something that is no JSON") from error
 
 
+class ServerActuator:
+    """What actuators of one model have in common whose server runs by itself at ``url``."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._calls = EngineCalls(session, url)
+        self._loaded = False
+
+    @property
+    def url(self) -> str | None:
+        return self._calls.url if self._loaded else None
+
+    async def is_loaded(self) -> bool:
+        try:
+            self._loaded = await self._held()
+        except NobodyThereError:
+            self._loaded = False
+        return self._loaded
+
+    async def prefetch(self) -> None:
+        """What the server reads is its own affair."""
+
+    async def close(self) -> None:
+        """It goes on as it is."""
+
+    async def _held(self) -> bool:
+        """Whether the model is there and answers. Raises ActuatorError."""
+        raise NotImplementedError
+
+
 def _said(content: bytes) -> str:
     """An error's words, as the end of a sentence."""
     try:

@@ -6,22 +6,17 @@ from typing import Any
 import aiohttp
 
 from penstock.engine.live.residency.actuator import ActuatorError
-from penstock.engine.live.residency.http import EngineCalls, NobodyThereError, pause
+from penstock.engine.live.residency.http import NobodyThereError, ServerActuator, pause
 
 _HELD = ("loaded", "loading", "sleeping")
 
 
-class LlamaServerActuator:
+class LlamaServerActuator(ServerActuator):
     """The model that the router at ``url`` lists as ``name``."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, name: str) -> None:
-        self._calls = EngineCalls(session, url)
+        super().__init__(session, url)
         self._name = name
-        self._loaded = False
-
-    @property
-    def url(self) -> str | None:
-        return self._calls.url if self._loaded else None
 
     async def load(self) -> None:
         if (await self._status()).get("value") not in _HELD:
@@ -43,18 +38,8 @@ class LlamaServerActuator:
         except NobodyThereError:
             return
 
-    async def is_loaded(self) -> bool:
-        try:
-            self._loaded = (await self._status()).get("value") == "loaded"
-        except NobodyThereError:
-            self._loaded = False
-        return self._loaded
-
-    async def prefetch(self) -> None:
-        """What the server reads is its own affair."""
-
-    async def close(self) -> None:
-        """It goes on as it is."""
+    async def _held(self) -> bool:
+        return bool((await self._status()).get("value") == "loaded")
 
     async def _status(self) -> dict[str, Any]:
         """What the router says of the model. Raises ActuatorError where it does not know it."""

@@ -9,20 +9,15 @@ import aiohttp
 
 from penstock.engine.live.ollama import holds_model
 from penstock.engine.live.residency.actuator import ActuatorError
-from penstock.engine.live.residency.http import EngineCalls, NobodyThereError, pause
+from penstock.engine.live.residency.http import NobodyThereError, ServerActuator, pause
 
 
-class OllamaActuator:
+class OllamaActuator(ServerActuator):
     """The model that the server at ``url`` calls ``name``."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, name: str) -> None:
-        self._calls = EngineCalls(session, url)
+        super().__init__(session, url)
         self._name = name
-        self._loaded = False
-
-    @property
-    def url(self) -> str | None:
-        return self._calls.url if self._loaded else None
 
     async def load(self) -> None:
         await self._ask(keep_alive=-1)
@@ -39,19 +34,6 @@ class OllamaActuator:
                 await pause()
         except NobodyThereError:
             return
-
-    async def is_loaded(self) -> bool:
-        try:
-            self._loaded = await self._held()
-        except NobodyThereError:
-            self._loaded = False
-        return self._loaded
-
-    async def prefetch(self) -> None:
-        """What the server reads is its own affair."""
-
-    async def close(self) -> None:
-        """It goes on as it is."""
 
     async def _ask(self, keep_alive: int) -> None:
         await self._calls.post("/api/generate", {"model": self._name, "keep_alive": keep_alive,

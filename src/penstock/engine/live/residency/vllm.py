@@ -8,20 +8,15 @@ made (``reload_weights`` of the workers, by /collective_rpc).
 import aiohttp
 
 from penstock.engine.live.residency.actuator import ActuatorError
-from penstock.engine.live.residency.http import EngineCalls, NobodyThereError
+from penstock.engine.live.residency.http import NobodyThereError, ServerActuator
 
 
-class VllmActuator:
+class VllmActuator(ServerActuator):
     """A model of its own server at ``url``."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, sleep_level: int = 1) -> None:
-        self._calls = EngineCalls(session, url)
+        super().__init__(session, url)
         self._level = sleep_level
-        self._awake = False
-
-    @property
-    def url(self) -> str | None:
-        return self._calls.url if self._awake else None
 
     async def load(self) -> None:
         if await self._sleeps():
@@ -33,10 +28,10 @@ class VllmActuator:
                 await self._calls.post("/wake_up?tags=kv_cache")
             if await self._sleeps():
                 raise ActuatorError(f"{self._calls.url} still sleeps after it was woken")
-        self._awake = True
+        self._loaded = True
 
     async def unload(self) -> None:
-        self._awake = False
+        self._loaded = False
         try:
             if not await self._sleeps():
                 await self._calls.post(f"/sleep?level={self._level}")
@@ -45,18 +40,11 @@ class VllmActuator:
         if not await self._sleeps():
             raise ActuatorError(f"{self._calls.url} does not sleep after it was put to sleep")
 
-    async def is_loaded(self) -> bool:
-        try:
-            self._awake = not await self._sleeps()
-        except NobodyThereError:
-            self._awake = False
-        return self._awake
-
     async def prefetch(self) -> None:
         """The weights of level 1 are in host memory already; those of level 2 are the disk's."""
 
-    async def close(self) -> None:
-        """It goes on as it is."""
+    async def _held(self) -> bool:
+        return not await self._sleeps()
 
     async def _sleeps(self) -> bool:
         try:
