@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.exits import MISSED, OK
-from penstock.cli.options import AsJson
+from penstock.cli.options import (
+    AsJson,
+    MeasuredOn,
+    NumAccelerators,
+    OwnCatalog,
+    TrainDir,
+    UsedGib,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,10 +34,7 @@ def estimate(
     model: Annotated[str | None, typer.Argument(
         metavar="MODEL", show_default=False,
         help="The model to choose a configuration for; or give --configs and --out.")] = None,
-    train: Annotated[Path, typer.Option(
-        "--train", metavar="DIR", show_default=False,
-        help="Folder to learn from: profiles by penstock profile, or tables laid out as "
-        "MaverIQ's.")] = Path(),
+    train: TrainDir = Path(),
     fingerprints: Annotated[Path | None, typer.Option(
         "--fingerprints", metavar="FILE", show_default=False,
         help="Fingerprints of the models to estimate (a profile's folder, or CSV with MaverIQ's "
@@ -41,16 +45,8 @@ def estimate(
     out: Annotated[Path | None, typer.Option(
         "--out", metavar="FILE", show_default=False,
         help="Where to write the estimates of --configs (.csv).")] = None,
-    accelerator: Annotated[str, typer.Option(
-        "--accelerator", metavar="NAME", help="What everything was measured on.")] = "a6000",
-    catalog: Annotated[Path | None, typer.Option(
-        "--catalog", metavar="PATH", show_default=False,
-        help="Your own accelerators and models, beside those that ship.")] = None,
-    accelerators: Annotated[int, typer.Option(
-        "--accelerators", min=1, max=64, metavar="N", help="How many of them there are.")] = 8,
-    used_gib: Annotated[str | None, typer.Option(
-        "--used-gib", metavar="LIST", show_default=False,
-        help="Memory already used on each, such as 10,0,0,30; default: none.")] = None,
+    accelerator: MeasuredOn = "a6000", catalog: OwnCatalog = None,
+    accelerators: NumAccelerators = 8, used_gib: UsedGib = None,
     output_tokens: Annotated[int, typer.Option(
         "--output-tokens", min=1, max=_MOST, metavar="N", help="Length of an answer.")] = 100,
     prompt_tokens: Annotated[int | None, typer.Option(

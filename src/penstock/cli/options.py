@@ -34,6 +34,20 @@ OutDir = Annotated[Path | None, typer.Option(
     "--out", metavar="DIR", show_default=False,
     help="Folder of the run's files; default: runs/<fleet name>.")]
 
+TrainDir = Annotated[Path, typer.Option(
+    "--train", metavar="DIR", show_default=False,
+    help="Folder to learn from: profiles by penstock profile, or tables laid out as MaverIQ's.")]
+MeasuredOn = Annotated[str, typer.Option(
+    "--accelerator", metavar="NAME", help="What everything was measured on.")]
+OwnCatalog = Annotated[Path | None, typer.Option(
+    "--catalog", metavar="PATH", show_default=False,
+    help="Your own accelerators and models, beside those that ship.")]
+NumAccelerators = Annotated[int, typer.Option(
+    "--accelerators", min=1, max=64, metavar="N", help="How many of them there are.")]
+UsedGib = Annotated[str | None, typer.Option(
+    "--used-gib", metavar="LIST", show_default=False,
+    help="Memory already used on each, such as 10,0,0,30; default: none.")]
+
 LedgerUrl = Annotated[str | None, typer.Option(
     "--ledger", metavar="URL", envvar="PENSTOCK_LEDGER_URL", show_default=False,
     help="Where keys and spending are kept, as an SQLAlchemy URL; default: a SQLite file beside "

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.exits import MISSED, OK
-from penstock.cli.options import AsJson, Seed
+from penstock.cli.options import (
+    AsJson,
+    MeasuredOn,
+    NumAccelerators,
+    OwnCatalog,
+    Seed,
+    TrainDir,
+    UsedGib,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,23 +31,12 @@ def place(
     models: Annotated[list[str], typer.Argument(
         metavar="MODEL=RATE...", show_default=False,
         help="Each model with its requests per second; one may stand more than once.")],
-    train: Annotated[Path, typer.Option(
-        "--train", metavar="DIR", show_default=False,
-        help="Folder to learn from: profiles by penstock profile, or tables laid out as "
-        "MaverIQ's.")],
+    train: TrainDir,
     fingerprints: Annotated[Path | None, typer.Option(
         "--fingerprints", metavar="FILE", show_default=False,
         help="Fingerprints of the models; default: those in the training folder.")] = None,
-    accelerator: Annotated[str, typer.Option(
-        "--accelerator", metavar="NAME", help="What everything was measured on.")] = "a6000",
-    catalog: Annotated[Path | None, typer.Option(
-        "--catalog", metavar="PATH", show_default=False,
-        help="Your own accelerators and models, beside those that ship.")] = None,
-    accelerators: Annotated[int, typer.Option(
-        "--accelerators", min=1, max=64, metavar="N", help="How many of them there are.")] = 8,
-    used_gib: Annotated[str | None, typer.Option(
-        "--used-gib", metavar="LIST", show_default=False,
-        help="Memory already used on each, such as 10,0,0,30; default: none.")] = None,
+    accelerator: MeasuredOn = "a6000", catalog: OwnCatalog = None,
+    accelerators: NumAccelerators = 8, used_gib: UsedGib = None,
     strategies: Annotated[str, typer.Option(
         "--strategies", metavar="LIST", help="Whose plans: penstock (least mean time), alpaserve "
         "(equal groups, models added where most answers are in time).")] = "penstock,alpaserve",
