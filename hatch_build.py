@@ -17,6 +17,11 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 COMPILED = (
     "core/request.py", "core/step.py", "core/units.py",
     "perf/calibration.py", "perf/knee.py", "perf/linear.py",
+    "perf/loading/host_loads.py", "perf/loading/host_memory.py",
+    "policy/residency/beliefs.py", "policy/residency/device.py", "policy/residency/drains.py",
+    "policy/residency/evict.py", "policy/residency/fairness.py", "policy/residency/joining.py",
+    "policy/residency/penstock.py", "policy/residency/queues.py", "policy/residency/values.py",
+    "policy/residency/visits.py",
     "policy/route/accounts.py", "policy/route/affinity.py", "policy/route/joint/assign.py",
     "policy/route/joint/prospects.py", "policy/route/joint/router.py",
     "policy/route/simple.py", "policy/route/usual.py",
@@ -29,7 +34,8 @@ COMPILED = (
     "policy/schedule/pacing_penstock.py", "policy/schedule/relegation.py",
     "policy/schedule/replica.py", "policy/schedule/sequence.py",
     "engine/sim/cluster.py", "engine/sim/oracle.py", "engine/sim/recorder.py",
-    "engine/sim/replica.py", "engine/sim/timeline.py", "engine/step_clock.py",
+    "engine/sim/replica.py", "engine/sim/residency/driver.py", "engine/sim/timeline.py",
+    "engine/step_clock.py",
 )
 
 

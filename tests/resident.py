@@ -15,7 +15,7 @@ from penstock.policy.residency.build import ResidencySettings, residency
 from penstock.policy.residency.device import Device
 from penstock.policy.residency.protocol import Residency
 from penstock.policy.residency.sincere import LoadRow, SincereSettings
-from penstock.policy.residency.values import Action, Batch, HostedModel, Load, Queued, Shed
+from penstock.policy.residency.values import Action, Batch, HostedModel, Queued, Shed
 
 NO_FAULTS = Faults()
 
@@ -61,7 +61,7 @@ class ResidencyCase:
             max_batch=None if self.models[0].max_batch >= 2**31 else self.models[0].max_batch)
         settings = ResidencySettings(sincere=sincere, shed=self.shed, quantum_s=5.0)
         policy = residency(self.policy, self.models, LoadTable(self.loads_s), settings)
-        devices = [WatchedDevice(index, memory, self.models, max_residents=self.max_residents)
+        devices = [Device(index, memory, self.models, max_residents=self.max_residents)
                    for index, memory in enumerate(self.memories)]
         machine = FaultyMachine(TableMachine(self.models, self.loads_s, self.after_s), self.faults,
                                 np.random.default_rng(self.seed))
@@ -70,37 +70,22 @@ class ResidencyCase:
         return watched
 
 
-class WatchedDevice(Device):
-    """A device that looks after every change whether its memory is exceeded."""
-
-    def check(self) -> None:
-        assert self.free_bytes >= 0
-        present = len(self.residents) + (self.loading is not None)
-        assert self.max_residents is None or present <= self.max_residents
-        assert self.loading not in self.residents
-        for model, one in self.residents.items():
-            assert 0 <= one.num_running <= self.models[model].max_batch
-
-    def begin_load(self, load: Load, until_s: float) -> None:
-        super().begin_load(load, until_s)
-        self.check()
-
-    def end_load(self, now_s: float, *, loaded: bool) -> None:
-        super().end_load(now_s, loaded=loaded)
-        self.check()
-
-    def begin_batch(self, batch: Batch, until_s: float = float("inf")) -> None:
-        super().begin_batch(batch, until_s)
-        self.check()
-
-    def end_batch(self, model: int, num_requests: int, now_s: float) -> None:
-        super().end_batch(model, num_requests, now_s)
-        self.check()
+def check(device: Device) -> None:
+    """What a device holds is possible."""
+    assert device.free_bytes >= 0
+    present = len(device.residents) + (device.loading is not None)
+    assert device.max_residents is None or present <= device.max_residents
+    assert device.loading not in device.residents
+    for model, one in device.residents.items():
+        assert 0 <= one.num_running <= device.models[model].max_batch
 
 
 @dataclass(slots=True)
 class Watched:
-    """A policy, and what its calls say of every request: where it is, and how often it ended."""
+    """A policy, and what its calls say of every request: where it is, and how often it ended.
+
+    Every change of a device is followed by a call, so looking at each sees all that devices hold.
+    """
 
     policy: Residency
     requests: Sequence[Queued]
@@ -121,6 +106,7 @@ class Watched:
 
     def next(self, device: Device, now_s: float) -> Action:
         self._tick(now_s)
+        check(device)
         action = self.policy.next(device, now_s)
         if isinstance(action, Shed):
             assert action.reason
@@ -133,6 +119,7 @@ class Watched:
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
         self._tick(now_s)
+        check(device)
         self.policy.loaded(device, model, now_s, failed=failed)
 
     def prefetched(self, device: Device, model: int, now_s: float) -> None:
@@ -141,6 +128,7 @@ class Watched:
 
     def ended(self, device: Device, batch: Batch, now_s: float, *, failed: bool) -> None:
         self._tick(now_s)
+        check(device)
         self._move(batch.requests, "runs", "waits" if failed else "served")
         self.policy.ended(device, batch, now_s, failed=failed)
 
