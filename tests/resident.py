@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from penstock.core.attestation import NOT_KNOWN, Confidentiality
 from penstock.engine.sim.residency.driver import ResidencySimulation
 from penstock.engine.sim.residency.faults import Faults, FaultyMachine
 from penstock.engine.sim.residency.machine import Took
 from penstock.engine.sim.residency.record import ResidencyRun
+from penstock.policy.residency.attested import OnlyAttested
 from penstock.policy.residency.beliefs import LoadTable
 from penstock.policy.residency.build import ResidencySettings, residency
 from penstock.policy.residency.device import Device
@@ -41,7 +43,8 @@ class TableMachine:
 
 @dataclass(frozen=True, slots=True)
 class ResidencyCase:
-    """A policy by name, what it believes, what is there, what comes and what goes wrong."""
+    """A policy by name, what it believes, what is there, what comes and what goes wrong;
+    ``confidential`` requests by id, and what is known of the ``devices`` for their sake."""
 
     policy: str
     models: Sequence[HostedModel]
@@ -53,6 +56,8 @@ class ResidencyCase:
     shed: bool = False
     seed: int = 0
     after_s: float = 0.0
+    confidential: frozenset[int] = frozenset()
+    devices: Confidentiality = NOT_KNOWN
 
     def run(self) -> "Watched":
         """The case from its beginning until nothing happens any more."""
@@ -61,6 +66,8 @@ class ResidencyCase:
             max_batch=None if self.models[0].max_batch >= 2**31 else self.models[0].max_batch)
         settings = ResidencySettings(sincere=sincere, shed=self.shed, quantum_s=5.0)
         policy = residency(self.policy, self.models, LoadTable(self.loads_s), settings)
+        if self.confidential:
+            policy = OnlyAttested(policy, self.devices, self.confidential)
         devices = [Device(index, memory, self.models, max_residents=self.max_residents)
                    for index, memory in enumerate(self.memories)]
         machine = FaultyMachine(TableMachine(self.models, self.loads_s, self.after_s), self.faults,

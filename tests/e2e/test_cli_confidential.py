@@ -6,6 +6,7 @@ import re
 import pytest
 from pyarrow import parquet
 
+from penstock.experiment.pools import run_pools
 from penstock.experiment.run import run_fleet
 from penstock.fleet.load import load_fleet
 from penstock.fleet.sources import fleet_workload
@@ -66,11 +67,21 @@ def numbers(value):
         yield value
 
 
+def without_fleets(value):
+    """A JSON document without the fleet files in it, which are as the operator wrote them."""
+    if isinstance(value, dict):
+        return {key: without_fleets(one) for key, one in value.items() if key != "fleet"}
+    return [without_fleets(one) for one in value] if isinstance(value, list) else value
+
+
 @pytest.fixture
 def secrets(mixed):
     """Exact figures of the confidential requests, which no file may hold."""
     fleet = load_fleet(mixed())
-    table = run_fleet(fleet, fleet_workload(fleet), 0).result.table
+    return secrets_of(run_fleet(fleet, fleet_workload(fleet), 0).result.table)
+
+
+def secrets_of(table):
     hidden = (table.class_index == table.service_classes.index("secret")) | (
         table.tenant_index == table.tenants.index("canary-bank"))
     assert hidden.sum() == 52
@@ -121,6 +132,46 @@ def test_no_file_of_a_run_tells_of_a_confidential_request(folder, penstock, mixe
     assert section["classes"]["chat"]["received_at_most"] == 16
     assert "Confidential requests" in page
     assert "≤ 64" in page
+
+
+TURNS = """\
+residency:
+  - {name: one, accelerator: h100-80gb, batching: BATCHING, models: [{model: llama-3-8b}]}
+  - {name: two, accelerator: h100-80gb, models: [{model: qwen2.5-7b}]}
+"""
+
+
+@pytest.mark.parametrize("batching", ["static", "continuous"])
+def test_no_file_tells_of_a_confidential_request_to_models_that_take_turns(
+        folder, penstock, mixed, batching) -> None:
+    text = mixed().read_text()
+    before, after = text.index("replicas:"), text.index("policies:")
+    text = text[:before] + TURNS.replace("BATCHING", batching) + text[after:]
+    text = text.replace("confidential: true}]", "confidential: true,\n"
+                        "  attestation: {simulated: [{until_s: 5}, {from_s: 8}]}}]", 1)
+    (folder / "turns.yaml").write_text(text.replace("policies: {route: least_loaded}\n", ""))
+    fleet = load_fleet(folder / "turns.yaml")
+    run = run_pools(fleet, fleet_workload(fleet), 0)
+    # Whoever was in one batch with them had the same end, and may know it.
+    secrets = secrets_of(run.result.table) - set(run.table.last_token_s.tolist())
+    outcome = penstock("simulate", "turns.yaml", "--out", "out")
+    compared = penstock("compare", "turns.yaml", "--policies", "penstock,edf", "--json")
+    assert outcome.status == 1, "some were refused between two attestations"
+    assert parquet.read_table(folder / "out" / REQUESTS).num_rows == 61
+    summary = json.loads((folder / "out" / SUMMARY).read_bytes())
+    begun = {one.begin_s for pool in run.result.pools for one in pool.run.loads if one.begin_s}
+    told = set(numbers(without_fleets(summary))) | set(numbers(without_fleets(compared.json)))
+    leaked = told & (secrets | begun | {
+        52, 43, 9, 71317, 31, 21319, 77, 61 + 52, 61 + 43, 61 + 9})
+    assert not leaked
+    assert summary["confidential"]["classes"]["secret"]["rejected_at_most"] == 16
+    everything = [path.read_bytes() for path in (folder / "out").iterdir()]
+    everything += [one.encode() for one in (outcome.out, outcome.err, compared.out, compared.err)]
+    for secret in [one for one in secrets | begun if len(repr(one)) > 12]:
+        assert not any(repr(secret).encode() in content for content in everything)
+    for exact in (b"71317", b"21319", TENANT.encode()):
+        assert not any(re.search(rb"(?<![\d.])" + exact + rb"(?!\d)", content)
+                       for content in everything)
 
 
 def test_verdicts_are_of_all_requests(penstock, mixed) -> None:

@@ -21,9 +21,13 @@ from penstock.engine.sim.simulation import simulate
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
-from penstock.fleet.values_attestation import EvidenceSource, Window
+from penstock.fleet.values_attestation import EvidenceSource, Window, in_simulation
 from penstock.metrics.table import FINISHED, REJECTED
+from penstock.policy.residency.build import NAMES
+from penstock.policy.residency.sincere import STRATEGIES
 from penstock.workload.workload import Workload
+from resident import ResidencyCase
+from strategies import residency_cases
 
 FLEET = """\
 accelerators: [{name: a100-80gb}, {name: h100-80gb, confidential: true}]
@@ -74,6 +78,31 @@ def test_whoever_serves_a_confidential_request_was_attested_when_it_came(
             assert table.replica[row] in able
         else:
             assert table.status[row] == REJECTED
+
+
+CASES = residency_cases(NAMES)
+
+
+@settings(deadline=None)
+@given(CASES, windows(), st.frozensets(st.integers(0, 39), min_size=1))
+def test_turns_of_confidential_requests_come_and_begin_while_devices_are_attested(
+        case: ResidencyCase, attested: tuple[Window, ...], confidential: frozenset[int]) -> None:
+    devices = in_simulation(attested, mode_on=True)
+    watched = replace(case, confidential=confidential, devices=devices).run()
+    run = watched.run
+    for request in case.requests:
+        number = request.request_id
+        if number not in confidential:
+            assert run.reason[number] < 0 or "confidential" not in run.reasons[run.reason[number]]
+            continue
+        if run.begin_s[number] == run.begin_s[number]:
+            assert barrier(devices, request.arrival_s) is None
+            assert barrier(devices, run.begin_s[number]) is None
+        elif barrier(devices, request.arrival_s) is not None:
+            assert watched.place[number] == "shed"
+            assert "confidential" in run.reasons[run.reason[number]]
+    if case.policy not in STRATEGIES:
+        assert "waits" not in watched.place.values()
 
 
 # -- evidence -----------------------------------------------------------------------------------

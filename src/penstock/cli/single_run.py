@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from penstock.cli.console import note, print_json, print_tables, progress
 from penstock.cli.exits import MISSED, OK
 from penstock.core.errors import InputError
-from penstock.experiment.disclosed import confidential_rows
 from penstock.experiment.run import run_fleet
 from penstock.experiment.summary import whole_summary
+from penstock.fleet.judge import confidential_rows
 from penstock.fleet.write import to_yaml
 from penstock.report.run_files import staged, write_run_files
 
@@ -49,7 +49,7 @@ def simulate_turns(fleet: "Fleet", workload: "Workload", out: Path | None, *, as
         with progress("simulating", len(workload)) as update:
             run = run_pools(fleet, workload, fleet.run.seed,
                             on_progress=lambda done: update(f"{done:,} requests", done))
-        write_run_files(staging, run.summary, run.result.table, RunSeries(), to_yaml(fleet),
+        write_run_files(staging, run.summary, run.table, RunSeries(), to_yaml(fleet),
                         page=page)
     return _ended(run.summary, folder, as_json=as_json)
 

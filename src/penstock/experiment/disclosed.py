@@ -9,13 +9,11 @@ import numpy as np
 
 from penstock.core.disclosure import Disclosure, at_most, share_at_least
 from penstock.engine.sim.simulation import SimulationResult
-from penstock.fleet.judge import cost_per_hour, counted
+from penstock.fleet.judge import confidential_rows, cost_per_hour, counted
 from penstock.fleet.values import Fleet
-from penstock.metrics.definitions import BoolColumn
 from penstock.metrics.series import RunSeries
 from penstock.metrics.summary import Usage, summarise
 from penstock.metrics.table import NAMES, STATUSES, RequestTable
-from penstock.workload.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +23,6 @@ class Shown:
     figures: dict[str, Any]
     table: RequestTable
     series: RunSeries
-
-
-def confidential_rows(fleet: Fleet, requests: RequestTable | Workload) -> BoolColumn:
-    """Mask of the requests that are confidential, by their class or their tenant."""
-    secret = {one.name for one in fleet.service_classes if one.confidential}
-    tenants = fleet.gateway.confidential_tenants
-    of_class = np.array([name in secret for name in requests.service_classes], dtype=np.bool_)
-    of_tenant = np.array([name in tenants for name in requests.tenants], dtype=np.bool_)
-    mask: BoolColumn = np.zeros(len(requests), dtype=np.bool_)
-    if len(requests):
-        mask = of_class[requests.class_index] | of_tenant[requests.tenant_index]
-    return mask
 
 
 def told_share(fleet: Fleet, service_class: str, share: float | None) -> float | None:
@@ -60,33 +46,36 @@ def shown(fleet: Fleet, result: SimulationResult) -> Shown:
     hidden = confidential_rows(fleet, result.table)
     if not hidden.any():
         return Shown(figures, result.table, result.series)
-    return _reduced(fleet, result, figures, hidden)
-
-
-def _reduced(fleet: Fleet, result: SimulationResult, figures: dict[str, Any],
-             hidden: BoolColumn) -> Shown:
-    disclosure = fleet.disclosure
-    secret = result.table.take(hidden)
     # A replica that served one of them would show when, and how much.
-    seen = set(secret.replica.tolist())
+    seen = set(result.table.replica[hidden].tolist())
     alone = [number for number in range(len(result.busy_s)) if number not in seen]
-    table = _without_traces(result.table.take(~hidden))
     usage = Usage(result.busy_s[alone], 0.0, alone)
-    shown_figures = summarise(counted(fleet, table), fleet.service_classes, usage)
-    pairs = [(shown_figures["overall"], figures["overall"])]
-    pairs += [(entry, figures["classes"][name]) for name, entry in shown_figures["classes"].items()]
+    reduced, table = without_confidential(fleet, result.table, figures, usage)
+    series = RunSeries([one for one in result.series.replicas if one.replica in alone])
+    return Shown(reduced | {"num_steps": None, "prefix_hit_rate": None}, table, series)
+
+
+def without_confidential(fleet: Fleet, requests: RequestTable, figures: Mapping[str, Any],
+                         usage: Usage) -> tuple[dict[str, Any], RequestTable]:
+    """``figures`` of all these requests, and the requests, as they may be shown. ``usage`` is that
+    of replicas which served none that is confidential."""
+    disclosure = fleet.disclosure
+    hidden = confidential_rows(fleet, requests)
+    table = _without_traces(requests.take(~hidden))
+    found = summarise(counted(fleet, table), fleet.service_classes, usage)
+    pairs = [(found["overall"], figures["overall"])]
+    pairs += [(entry, figures["classes"][name]) for name, entry in found["classes"].items()]
     for entry, whole in pairs:
         # Verdicts are those of all requests: one word per class. What a request cost, and how busy
         # replicas were, would tell how many there were.
         entry |= {"meets_slo": whole["meets_slo"], "utilisation": None,
                   "cost": dict.fromkeys(entry["cost"])}
-    shown_figures |= {
+    found |= {
         "refusals": [{**one, "num_requests": disclosure.count(one["num_requests"])}
                      for one in figures["refusals"]],
-        "num_steps": None, "end_s": at_most(result.end_s), "prefix_hit_rate": None,
-        "confidential": _padded(fleet, counted(fleet, secret), disclosure)}
-    series = RunSeries([one for one in result.series.replicas if one.replica in alone])
-    return Shown(shown_figures, table, series)
+        "end_s": at_most(figures["end_s"]),
+        "confidential": _padded(fleet, counted(fleet, requests.take(hidden)), disclosure)}
+    return {**figures, **found}, table
 
 
 def _without_traces(table: RequestTable) -> RequestTable:

@@ -1,15 +1,17 @@
 """One run of a fleet whose models take turns on devices: simulate, then say what happened."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from penstock import __version__
 from penstock.engine.sim.residency.pools import PoolRun, PoolsResult, simulate_pools
+from penstock.experiment.disclosed import without_confidential
 from penstock.experiment.swapping import device_time, figures
-from penstock.fleet.judge import counted
+from penstock.fleet.judge import cost_per_hour, counted
 from penstock.fleet.values import Fleet
 from penstock.fleet.write import resolved
 from penstock.metrics.attainment import Attainment, per_second
@@ -20,12 +22,14 @@ from penstock.workload.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class PoolsRun:
-    """A fleet, what became of its requests, and the same as a summary."""
+    """A fleet, what became of its requests, and the same as a summary. ``summary`` and ``table``
+    are what may be shown of it."""
 
     fleet: Fleet
     seed: int
     result: PoolsResult
     summary: dict[str, Any]
+    table: RequestTable
 
 
 def run_pools(fleet: Fleet, workload: Workload, seed: int,
@@ -33,25 +37,43 @@ def run_pools(fleet: Fleet, workload: Workload, seed: int,
     """Simulate the fleet's pools; ``on_progress`` is told how many requests have arrived. Raises
     InputError for a request that none of them serves."""
     result = simulate_pools(fleet, workload, seed, on_progress)
-    busy_s = [times["computing_share"] * result.end_s for one in result.pools
-              for times in _times(one, result.end_s)]
-    usage = Usage(np.array(busy_s), _cost_per_hour(fleet), range(len(busy_s)))
+    busy_s = [[times["computing_share"] * result.end_s for times in _times(one, result.end_s)]
+              for one in result.pools]
+    every = list(chain.from_iterable(busy_s))
+    usage = Usage(np.array(every), cost_per_hour(fleet), range(len(every)))
     table = counted(fleet, result.table)
     outcome = summarise(table, fleet.service_classes, usage)
-    summary = {
-        "name": fleet.name, "version": __version__, "engine": "sim", "seed": seed, **outcome,
-        "refusals": [{"reason": reason, "num_requests": count}
-                     for reason, count in sorted(result.reasons.items())],
-        "end_s": result.end_s,
-        "residency": [_pool(one, table, outcome["window_s"], result.end_s)
-                      for one in result.pools],
-        "fleet": resolved(fleet)}
-    return PoolsRun(fleet, seed, result, summary)
+    figures = {**outcome, "refusals": [{"reason": reason, "num_requests": count}
+                                       for reason, count in sorted(result.reasons.items())],
+               "end_s": result.end_s,
+               "residency": [_pool(one, table, outcome["window_s"], result.end_s)
+                             for one in result.pools]}
+    shown = result.table
+    if any(one.is_secret for one in result.pools):
+        figures, shown = _reduced(fleet, result, figures, busy_s)
+    summary = {"name": fleet.name, "version": __version__, "engine": "sim", "seed": seed,
+               **figures, "fleet": resolved(fleet)}
+    return PoolsRun(fleet, seed, result, summary, shown)
 
 
-def _cost_per_hour(fleet: Fleet) -> float:
-    return sum(pool.count * fleet.pool(pool.accelerator.name).price_per_hour
-               for pool in fleet.residency)
+def _reduced(fleet: Fleet, result: PoolsResult, figures: Mapping[str, Any],
+             busy_s: Sequence[Sequence[float]]) -> tuple[dict[str, Any], RequestTable]:
+    """What may be shown where pools had confidential requests: of those, nothing of their models
+    and devices. Which is loaded, and how often, tells what the requests are about."""
+    numbers, first = [], 0
+    for one, busy in zip(result.pools, busy_s, strict=True):
+        if not one.is_secret:
+            numbers += list(range(first, first + len(busy)))
+        first += len(busy)
+    every = np.array(list(chain.from_iterable(busy_s)))
+    found, table = without_confidential(fleet, result.table, figures,
+                                        Usage(every[numbers], 0.0, numbers))
+    kept = ("name", "accelerator", "num_devices", "num_models", "policy", "settings", "batching")
+    pools = [whole if not one.is_secret else {
+        key: value if key in kept else ([] if isinstance(value, list) else None)
+        for key, value in whole.items()}
+        for one, whole in zip(result.pools, figures["residency"], strict=True)]
+    return found | {"residency": pools}, table
 
 
 def _times(one: PoolRun, end_s: float) -> list[dict[str, float]]:
@@ -72,6 +94,7 @@ def _pool(one: PoolRun, table: RequestTable, window_s: float, end_s: float) -> d
     return {
         "name": pool.name, "accelerator": pool.accelerator.name, "num_devices": pool.count,
         "policy": pool.policy, "settings": dict(pool.settings),
+        "num_models": len(pool.models),
         "batching": "continuous" if pool.continuous else "static",
         **{name: whole[name] for name in kept},
         **{name: sum(device[name] for device in times) / len(times) for name in times[0]},

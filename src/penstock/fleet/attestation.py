@@ -15,7 +15,12 @@ from penstock.fleet.values_attestation import NO_EVIDENCE, EvidenceSource, PoolE
 
 if TYPE_CHECKING:
     from penstock.fleet.document import AcceleratorSection, FleetDocument, ReplicaSection
-    from penstock.fleet.document_attestation import AttestationSection
+    from penstock.fleet.document_attestation import (
+        AttestationSection,
+        EvidenceSection,
+        PoolEvidenceSection,
+        WindowSection,
+    )
 
 _WEB = ("http://", "https://")
 
@@ -42,9 +47,9 @@ def attestation_problems(document: "FleetDocument", catalog: Catalog) -> Iterato
     """Modes that a chip does not have, traffic that nobody may ever take, evidence that does not
     belong to its replicas."""
     for i, section in enumerate(document.accelerators):
-        if section.attestation is not None and document.attestation is None:
-            yield Problem(("accelerators", i, "attestation"), "nothing says how to judge it; "
-                                                              "expected a section attestation")
+        if section.attestation is not None:
+            yield from _pool_problems(("accelerators", i, "attestation"), section.attestation,
+                                      judged=document.attestation is not None)
         if not section.confidential:
             continue
         try:
@@ -87,7 +92,25 @@ def _evidence_problems(path: Path, document: "FleetDocument", replica: "ReplicaS
                                 "one it was made")
         if not files and section.nonce is not None:
             yield Problem((*path, "nonce"), "is for files; a URL is sent a new one each time")
-    for i, window in enumerate(section.simulated or ()):
+    yield from _window_problems(path, section.simulated)
+
+
+def _pool_problems(path: Path, section: "PoolEvidenceSection", *,
+                   judged: bool) -> Iterator[Problem]:
+    stated = {key: getattr(section, key) is not None for key in ("evidence", "nonce", "devices")}
+    if any(stated.values()) and not judged:
+        yield Problem(path, "nothing says how to judge it; expected a section attestation")
+    if missing := [key for key, there in stated.items() if not there]:
+        if len(missing) < len(stated):
+            yield Problem((*path, missing[0]), "is missing; expected evidence, nonce and devices "
+                                               "together")
+        elif section.simulated is None:
+            yield Problem(path, "is empty; expected evidence, nonce and devices, or simulated")
+    yield from _window_problems(path, section.simulated)
+
+
+def _window_problems(path: Path, simulated: "list[WindowSection] | None") -> Iterator[Problem]:
+    for i, window in enumerate(simulated or ()):
         if window.until_s is not None and window.until_s <= window.from_s:
             yield Problem((*path, "simulated", i), f"ends at {window.until_s:g} s, not after it "
                                                    f"begins, {window.from_s:g} s")
@@ -118,15 +141,23 @@ def resolve_evidence(path: Path, replica: "ReplicaSection", files: FileFinder,
                                                      f"{num_accelerators} accelerators")
     return EvidenceSource(
         found, section.nonce, tuple(tuple(one) for one in section.devices or ()),
-        tuple(Window(one.from_s, one.until_s) for one in section.simulated or ()))
+        windows(section))
+
+
+def windows(section: "EvidenceSection | PoolEvidenceSection | None") -> tuple[Window, ...]:
+    """When a simulation takes whatever the section is of to be attested."""
+    given = section.simulated if section is not None else None
+    return tuple(Window(one.from_s, one.until_s) for one in given or ())
 
 
 def resolve_pool_evidence(path: Path, pool: "AcceleratorSection",
                           files: FileFinder) -> PoolEvidence | None:
-    """Where the evidence of a pool is found. Raises PlacedError."""
+    """Where the evidence of a pool is found, None where there is none. Raises PlacedError."""
     section = pool.attestation
-    if section is None:
+    if section is None or section.evidence is None:
         return None
+    assert section.nonce is not None, "the file is read so"
+    assert section.devices is not None, "the file is read so"
     if len(set(section.devices)) != pool.count:
         raise PlacedError((*path, "devices"), f"{len(set(section.devices))} for "
                                               f"{pool.count or 'no stated number of'} accelerators")
@@ -140,6 +171,18 @@ def rules_section(rules: Rules | None) -> dict[str, Any] | None:
         return None
     return asdict(rules) | {"reference": {claim: list(values)
                                           for claim, values in rules.reference.items()}}
+
+
+def pool_evidence_section(source: PoolEvidence | None,
+                          simulated: tuple[Window, ...]) -> dict[str, Any] | None:
+    """The section of an accelerator's entry that says this."""
+    if source is None and not simulated:
+        return None
+    found: dict[str, Any] = {"simulated": [asdict(window) for window in simulated] or None}
+    if source is not None:
+        found |= {"evidence": source.evidence, "nonce": source.nonce,
+                  "devices": list(source.devices)}
+    return found
 
 
 def evidence_section(source: EvidenceSource) -> dict[str, Any] | None:

@@ -49,8 +49,9 @@ class AcceleratorSection(Section):
     confidential: bool | None = described(
         "Whether they run in confidential-computing mode.", True)
     attestation: PoolEvidenceSection | None = described(
-        "How they show it to `penstock deployments`; left out, no confidential model is deployed "
-        "on them.", {"evidence": "evidence.json", "nonce": "5b" * 32, "devices": ["GPU-7f31"]})
+        "How they show it, to `penstock deployments` and for `residency`; left out, nothing "
+        "confidential is served there.",
+        {"evidence": "evidence.json", "nonce": "5b" * 32, "devices": ["GPU-7f31"]})
 
 
 class PriceSection(Section):

@@ -45,12 +45,13 @@ class EvidenceSection(Section):
 class PoolEvidenceSection(Section):
     """How all accelerators of a kind show that they run in confidential mode."""
 
-    evidence: FilePath = described("A file of evidence of all of them.", "evidence.json",
-                                   default=...)
-    nonce: Nonce = described("What it was asked with, 16 to 64 bytes in hexadecimal digits.",
-                             "5b" * 32, default=...)
-    devices: list[Name] = described("The identities of the accelerators.", ["GPU-7f31"],
-                                    default=...)
+    evidence: FilePath | None = described("A file of evidence of all of them.", "evidence.json")
+    nonce: Nonce | None = described(
+        "What it was asked with, 16 to 64 bytes in hexadecimal digits.", "5b" * 32)
+    devices: list[Name] | None = described("The identities of the accelerators.", ["GPU-7f31"])
+    simulated: list[WindowSection] | None = described(
+        "When a simulation takes devices that models take turns on to be attested.",
+        [{"from_s": 0, "until_s": 600}])
 
 
 class DisclosureSection(Section):

@@ -1,9 +1,14 @@
-"""What a fleet's requests came to: which count, how many met their targets, what it cost."""
+"""What a fleet's requests came to: which count, which are confidential, how many met their targets,
+what it cost."""
+
+import numpy as np
 
 from penstock.fleet.values import Fleet
 from penstock.metrics.attainment import Attainment
+from penstock.metrics.definitions import BoolColumn
 from penstock.metrics.misses import missed_targets
 from penstock.metrics.table import RequestTable
+from penstock.workload.workload import Workload
 
 
 def counted(fleet: Fleet, table: RequestTable) -> RequestTable:
@@ -13,10 +18,24 @@ def counted(fleet: Fleet, table: RequestTable) -> RequestTable:
     return table.take(table.arrival_s >= fleet.run.warmup_s)
 
 
+def confidential_rows(fleet: Fleet, requests: RequestTable | Workload) -> BoolColumn:
+    """Mask of the requests that are confidential, by their class or their tenant."""
+    secret = {one.name for one in fleet.service_classes if one.confidential}
+    tenants = fleet.gateway.confidential_tenants
+    of_class = np.array([name in secret for name in requests.service_classes], dtype=np.bool_)
+    of_tenant = np.array([name in tenants for name in requests.tenants], dtype=np.bool_)
+    mask: BoolColumn = np.zeros(len(requests), dtype=np.bool_)
+    if len(requests):
+        mask = of_class[requests.class_index] | of_tenant[requests.tenant_index]
+    return mask
+
+
 def cost_per_hour(fleet: Fleet) -> float:
-    """What all replicas cost per hour."""
-    return sum(group.num_accelerators * fleet.pool(group.accelerator.name).price_per_hour
-               for group in fleet.replicas)
+    """What all replicas cost per hour, and devices that models take turns on."""
+    held = [(group.num_accelerators, group.accelerator) for group in fleet.replicas]
+    held += [(pool.count, pool.accelerator) for pool in fleet.residency]
+    return sum(number * fleet.pool(accelerator.name).price_per_hour
+               for number, accelerator in held)
 
 
 def attainment_by_class(fleet: Fleet, table: RequestTable) -> dict[str, Attainment]:

@@ -108,7 +108,7 @@ def resolve_residency(pools: "list[DevicePoolSection] | None",
             {} if plain else dict(policy.__pydantic_extra__),  # type: ignore[union-attr]
             section.load_timeout_s, section.load_attempts, section.set_apart_s,
             section.max_wait_s, section.max_queue, pool.attestation,
-            _host(section, pool.accelerator)))
+            _host(section, pool.accelerator), pool.simulated))
     return tuple(found)
 
 

@@ -10,7 +10,7 @@ from penstock.core.errors import InputError
 from penstock.core.money import per_million
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass, Slo
-from penstock.fleet.attestation import resolve_pool_evidence, resolve_rules
+from penstock.fleet.attestation import resolve_pool_evidence, resolve_rules, windows
 from penstock.fleet.document import FleetDocument
 from penstock.fleet.fields import Named
 from penstock.fleet.files import FileFinder
@@ -68,7 +68,8 @@ def _pools(document: FleetDocument, catalog: Catalog,
         price = section.price_per_hour
         pools[section.name] = AcceleratorPool(
             accelerator, section.count, accelerator.price_per_hour if price is None else price,
-            resolve_pool_evidence(("accelerators", i, "attestation"), section, files))
+            resolve_pool_evidence(("accelerators", i, "attestation"), section, files),
+            windows(section.attestation))
     return pools
 
 

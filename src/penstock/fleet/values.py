@@ -13,7 +13,13 @@ from penstock.core.model import ModelSpec
 from penstock.core.money import Price
 from penstock.core.request import AUTO
 from penstock.core.slo import ServiceClass
-from penstock.fleet.values_attestation import NO_EVIDENCE, EvidenceSource, PoolEvidence
+from penstock.fleet.values_attestation import (
+    NO_EVIDENCE,
+    EvidenceSource,
+    PoolEvidence,
+    Window,
+    in_simulation,
+)
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
 from penstock.fleet.values_residency import DevicePool
 from penstock.perf.memory import ONE_ACCELERATOR
@@ -34,12 +40,14 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class AcceleratorPool:
     """Accelerators of one kind; ``count`` is ``None`` where as many as needed may be rented.
-    ``attestation`` is how all of them show deployments that they run in confidential mode."""
+    ``attestation`` is how all of them show that they run in confidential mode, ``simulated`` when a
+    simulation takes them to be attested."""
 
     accelerator: Accelerator
     count: int | None
     price_per_hour: float
     attestation: PoolEvidence | None = None
+    simulated: tuple[Window, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,7 @@ class ReplicaGroup:
     @property
     def confidentiality(self) -> Confidentiality:
         """What a simulation knows of each replica where confidential requests are concerned."""
-        return self.attestation.in_simulation(mode_on=self.accelerator.confidential)
+        return in_simulation(self.attestation.simulated, mode_on=self.accelerator.confidential)
 
     @property
     def num_accelerators(self) -> int:

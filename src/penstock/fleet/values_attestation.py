@@ -1,5 +1,6 @@
 """How replicas show that they run in confidential mode: values of the fleet file's sections."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 
@@ -12,6 +13,13 @@ class Window:
 
     from_s: float = 0.0
     until_s: float | None = None
+
+
+def in_simulation(windows: Iterable[Window], *, mode_on: bool) -> Confidentiality:
+    """What a simulation knows of replicas or devices that are attested in these windows."""
+    return Confidentiality(mode_on, tuple(
+        Attestation("simulated", window.from_s, inf if window.until_s is None else window.until_s)
+        for window in windows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +37,11 @@ class EvidenceSource:
     devices: tuple[tuple[str, ...], ...] = ()
     simulated: tuple[Window, ...] = ()
 
-    def in_simulation(self, *, mode_on: bool) -> Confidentiality:
-        """What a simulation knows of the group's replicas."""
-        return Confidentiality(mode_on, tuple(
-            Attestation("simulated", window.from_s,
-                        inf if window.until_s is None else window.until_s)
-            for window in self.simulated))
-
 
 @dataclass(frozen=True, slots=True)
 class PoolEvidence:
-    """The evidence of all accelerators of a pool together, for deployments: an absolute path, the
-    nonce that it was made with, and the identities of the accelerators."""
+    """The evidence of all accelerators of a pool together: an absolute path, the nonce that it was
+    made with, and the identities of the accelerators."""
 
     evidence: str
     nonce: str

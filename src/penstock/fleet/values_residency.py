@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from penstock.core.attestation import Confidentiality
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
-from penstock.fleet.values_attestation import PoolEvidence
+from penstock.fleet.values_attestation import PoolEvidence, Window, in_simulation
 from penstock.policy.residency.values import BatchTime, HostedModel
 
 SwapKind = Literal["vllm", "ollama", "llama-server", "llamacpp", "process"]
@@ -79,7 +80,8 @@ class DevicePool:
     ``policy`` is a name, ``settings`` its knobs. A load that takes longer than ``load_timeout_s``
     has failed; after ``load_attempts`` failures in a row a model is set apart for ``set_apart_s``.
     At most ``max_queue`` requests of a model wait, each for at most ``max_wait_s``. ``attestation``
-    is how the devices show that they run in confidential mode.
+    is how the devices show that they run in confidential mode, ``simulated`` when a simulation
+    takes them to be attested.
     """
 
     name: str
@@ -98,3 +100,9 @@ class DevicePool:
     max_queue: int = 1000
     attestation: PoolEvidence | None = None
     host: Host | None = None
+    simulated: tuple[Window, ...] = ()
+
+    @property
+    def confidentiality(self) -> Confidentiality:
+        """What a simulation knows of the devices where confidential requests are concerned."""
+        return in_simulation(self.simulated, mode_on=self.accelerator.confidential)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.core.disclosure import USUAL
 from penstock.core.money import Price, in_millions
-from penstock.fleet.attestation import evidence_section, rules_section
+from penstock.fleet.attestation import evidence_section, pool_evidence_section, rules_section
 from penstock.fleet.gateway import gateway_section
 from penstock.fleet.marked_yaml import is_text
 from penstock.fleet.residency import residency_section
@@ -43,7 +43,7 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
             {"name": pool.accelerator.name, "count": pool.count,
              "price_per_hour": pool.price_per_hour,
              "confidential": pool.accelerator.confidential,
-             "attestation": pool.attestation and _listing(asdict(pool.attestation))}
+             "attestation": pool_evidence_section(pool.attestation, pool.simulated)}
             for pool in fleet.accelerators],
         "models": [
             {"name": model.spec.name, "precisions": list(model.precisions),

@@ -6,7 +6,7 @@ from typing import Any
 from penstock.report import wording
 
 TITLE = "Confidential requests"
-HEAD = ("class", "received", "finished", "rejected", "attainment", "TTFT p99", "e2e p99")
+HEAD = ("class", "received", "finished", "rejected", "shed", "attainment", "TTFT p99", "e2e p99")
 NOTE = ("In no other figure of this report, verdicts apart. Counts are rounded up to "
         "{least_count} times a power of 2, latencies up to 1, 2 or 5 times a power of ten; "
         "attainment is rounded down to 5 %.")
@@ -24,11 +24,11 @@ def rows(section: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     for name, entry in section["classes"].items():
         latency = entry["latency_at_most"]
         yield (name, *(_most(wording.count(entry[f"{key}_at_most"]))
-                       for key in ("received", "finished", "rejected")),
+                       for key in ("received", "finished", "rejected", "shed")),
                _least(wording.percent(entry["attainment_at_least"], 0)),
                *(_most(wording.seconds(latency[key]["p99"])) for key in ("ttft_s", "e2e_s")))
     for model, number in section.get("models", {}).items():
-        yield (f"model {model}", _most(wording.count(number)), *[wording.ABSENT] * 5)
+        yield (f"model {model}", _most(wording.count(number)), *[wording.ABSENT] * 6)
 
 
 def _most(text: str) -> str:

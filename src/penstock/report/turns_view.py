@@ -33,7 +33,7 @@ def turns_tables(summary: Mapping[str, Any]) -> "list[RenderableType]":
     for pool in pools:
         table.add_row(*_pool_row(pool))
     tables: list[RenderableType] = [table, footnote(TIME_NOTE)]
-    for pool in pools:
+    for pool in _told(pools):
         models = FittingTable(f"Models on {pool['name']}",
                               [Column(title, _RANKS.get(title, 0)) for title in _MODEL_HEAD])
         for model in pool["models"]:
@@ -46,7 +46,8 @@ def turns_section(summary: Mapping[str, Any]) -> str:
     """The page's section."""
     pools: Sequence[Pool] = summary["residency"]
     models = [(f"<b>{escape(pool['name'])}</b>", [tuple(map(escape, _model_row(model)))
-                                                 for model in pool["models"]]) for pool in pools]
+                                                 for model in pool["models"]])
+              for pool in _told(pools)]
     return sections.section(
         "Models that take turns", TIME_NOTE,
         sections.table(_POOL_HEAD, [tuple(map(escape, _pool_row(pool))) for pool in pools]),
@@ -61,6 +62,11 @@ def turns_figures(summary: Mapping[str, Any]) -> dict[str, Figure]:
     """The section's figures by name."""
     return {"turns_time": _time(summary["residency"]),
             "turns_models": _attainment(summary["residency"])}
+
+
+def _told(pools: Sequence[Pool]) -> list[Pool]:
+    """Pools whose models may be told of: those that had no confidential requests."""
+    return [pool for pool in pools if pool["models"]]
 
 
 def _pool_row(pool: Pool) -> tuple[str, ...]:

@@ -178,7 +178,7 @@ def fleet_phrase(summary: Mapping[str, Any]) -> str:
 
 def _pool_phrase(pool: Mapping[str, Any]) -> str:
     """A pool in words, such as ``3 models on 1 h100-80gb``."""
-    models = len(pool["models"])
+    models = pool["num_models"]
     return (f"{models:,} model{'' if models == 1 else 's'} on {pool['num_devices']} "
             f"{pool['accelerator']}")
 

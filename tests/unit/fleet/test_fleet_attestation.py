@@ -8,6 +8,7 @@ from penstock.core.attestation import Attestation, barrier
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE, EvidenceSource, Window
+from penstock.fleet.write import to_yaml
 
 BASE = """\
 accelerators: [{name: a100-80gb}, {name: h100-80gb, confidential: true}]
@@ -31,6 +32,12 @@ def replicas(attestation: str, more: str = "") -> str:
             f"{more}}}]\n")
 
 
+def pools(attestation: str, more: str = "") -> str:
+    return BASE.replace("h100-80gb, confidential: true",
+                        f"h100-80gb, confidential: true, count: 1, attestation: {attestation}"
+                        ) + more
+
+
 @pytest.mark.parametrize(("text", "said"), [
     (BASE.replace("h100-80gb, conf", "l40s, conf"), "no confidential-computing mode"),
     (BASE.replace(", confidential: true}]\nm", "}]\nm"), "none is in confidential mode"),
@@ -49,6 +56,12 @@ def replicas(attestation: str, more: str = "") -> str:
     (replicas("{simulated: [{from_s: 5, until_s: 5}]}"), "not after it begins"),
     (replicas("{simulated: [{}]}").replace("accelerator: h100", "accelerator: a100"),
      "a100-80gb is not in confidential mode"),
+    (pools("{nonce: " + "ab" * 16 + "}", RULES),
+     "accelerators.1..attestation.evidence: is missing"),
+    (pools("{}"), "is empty; expected evidence, nonce and devices, or simulated"),
+    (pools("{evidence: evidence.json, devices: [a], nonce: " + "ab" * 16 + "}"),
+     "expected a section attestation"),
+    (pools("{simulated: [{from_s: 5, until_s: 5}]}"), "not after it begins"),
     (BASE + "attestation: {verifier: test, keys: lost.json}", "lost.json"),
     (BASE + "attestation: {verifier: amd, keys: keys.json}", "verifier"),
     (BASE + "variant: {accelerator: a100-80gb}", "a100-80gb is not in confidential mode, which"),
@@ -88,3 +101,13 @@ def test_evidence_is_found_beside_the_file_or_asked_for_at_its_url() -> None:
         (Window(1.0),))
     (only,) = group.confidentiality.attestations
     assert only == Attestation("simulated", 1.0, float("inf"))
+
+
+def test_devices_of_a_pool_are_attested_in_simulation_by_its_accelerators() -> None:
+    turns = "residency: [{accelerator: h100-80gb, models: [{model: llama-3-8b}]}]\n"
+    fleet = parse_fleet(pools("{simulated: [{until_s: 3}]}", turns))
+    (pool,) = fleet.residency
+    assert pool.attestation is None
+    assert barrier(pool.confidentiality, 2.0) is None
+    assert barrier(pool.confidentiality, 3.0) is not None
+    assert parse_fleet(to_yaml(fleet)) == fleet

@@ -164,7 +164,7 @@ class Sincere:
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
         self._advance(now_s)
         if failed:
-            self._lose(NOT_LOADED)
+            self._lose(self._held[2] if self._held is not None else (), NOT_LOADED)
         else:
             self._resident, self._resident_since_s = model, now_s
 
@@ -174,7 +174,7 @@ class Sincere:
         """A batch that ran out of memory is gone, as it was in SINCERE's runs."""
         self._advance(now_s)
         if failed:
-            self._lose(OUT_OF_MEMORY)
+            self._lose(batch.requests, OUT_OF_MEMORY)
             return
         self._release(reset=True)
 
@@ -214,9 +214,9 @@ class Sincere:
             self._line.append((model, None))
         self._resume(thread)
 
-    def _lose(self, why: str) -> None:
-        if self._held is not None:
-            self._lost.append(Shed(tuple(self._held[2]), why))
+    def _lose(self, requests: Sequence[Queued], why: str) -> None:
+        if requests:
+            self._lost.append(Shed(tuple(requests), why))
         self._release(reset=True)
 
     def _hand_over(self, model: int) -> None:

@@ -16,6 +16,7 @@ from penstock.engine.sim.residency.driver import ResidencySimulation
 from penstock.engine.sim.residency.machine import Variation
 from penstock.engine.sim.residency.record import ResidencyRun
 from penstock.engine.sim.residency.stepped import BatchCost, Lengths, SteppedMachine
+from penstock.fleet.judge import confidential_rows
 from penstock.fleet.residency import usual_batch
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_residency import DevicePool, SwappedModel
@@ -23,6 +24,7 @@ from penstock.metrics.definitions import IntColumn
 from penstock.metrics.table import (
     FINISHED,
     NO_REPLICA,
+    REJECTED,
     SHED,
     UNFINISHED,
     RequestTable,
@@ -34,6 +36,7 @@ from penstock.perf.loading.host_memory import HostMemory
 from penstock.perf.loading.model import LoadingModel
 from penstock.perf.loading.values import LoadEvidence
 from penstock.perf.make import make_step_time
+from penstock.policy.residency.attested import OnlyAttested
 from penstock.policy.residency.beliefs import LoadBelief, LoadTable
 from penstock.policy.residency.values import Queued
 from penstock.workload.requests import requests as requests_of
@@ -44,16 +47,19 @@ from penstock.workload.workload import Workload
 @dataclass(frozen=True, slots=True)
 class PoolRun:
     """What happened on one pool; ``run`` has its requests in order of arrival, and models by their
-    place in the pool. ``computing_s``: of each device, where batching is continuous."""
+    place in the pool. ``computing_s``: of each device, where batching is continuous. ``is_secret``:
+    whether any of the requests was confidential."""
 
     pool: DevicePool
     run: ResidencyRun
     computing_s: tuple[float, ...] = ()
+    is_secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PoolsResult:
-    """Every request and what was done for it; ``end_s`` is when the last device was done."""
+    """Every request and what was done for it; devices are numbered through all pools. ``end_s`` is
+    when the last of them was done."""
 
     table: RequestTable
     pools: tuple[PoolRun, ...]
@@ -65,16 +71,19 @@ def simulate_pools(fleet: Fleet, workload: Workload, seed: int = 0,
                    on_progress: Callable[[int], None] | None = None) -> PoolsResult:
     """Serve a workload on the fleet's pools. A model that stands in several is served by the first.
 
-    Devices in confidential mode take longer by what SINCERE's runs took. Raises InputError for
-    requests of a model that takes turns nowhere or of no model at all, and for confidential ones.
+    Devices in confidential mode take longer by what SINCERE's runs took; confidential requests run
+    on those that are attested. Raises InputError for requests of a model that takes turns nowhere
+    or of no model at all.
     """
-    _check_confidential(fleet, workload)
     places = _pool_of(fleet, workload)
-    tables, runs = [], []
+    tables, runs, num_devices = [], [], 0
     for place, pool in enumerate(fleet.residency):
         rows = np.flatnonzero(places == place)
         table, run = _simulate(fleet, pool, workload, rows, seed, on_progress)
-        tables.append(table)
+        placed = table.replica != NO_REPLICA
+        tables.append(replace(table, replica=np.where(placed, table.replica + num_devices,
+                                                      NO_REPLICA).astype(np.int32)))
+        num_devices += pool.count
         runs.append(run)
     reasons: dict[str, int] = {}
     for one in runs:
@@ -86,16 +95,6 @@ def simulate_pools(fleet: Fleet, workload: Workload, seed: int = 0,
         *(load.begin_s + load.seconds for load in one.run.loads),
         *one.run.end_s[one.run.served].tolist())]
     return PoolsResult(table.take(order), tuple(runs), max([workload.duration_s, *ends]), reasons)
-
-
-def _check_confidential(fleet: Fleet, workload: Workload) -> None:
-    """What may be told of confidential requests is little, and this simulation tells all."""
-    classes = [name for name in workload.service_classes if fleet.service_class(name).confidential]
-    tenants = [name for name in workload.tenants if name in fleet.gateway.confidential_tenants]
-    if classes or tenants:
-        raise InputError(f"traffic: {(classes or tenants)[0]} is confidential; models that take "
-                         "turns are simulated without confidential requests. Take the mark off to "
-                         "see what they would take: accelerators[].confidential is what costs time")
 
 
 def _pool_of(fleet: Fleet, workload: Workload) -> IntColumn:
@@ -123,8 +122,10 @@ def _simulate(fleet: Fleet, pool: DevicePool, workload: Workload, rows: IntColum
     residents = [_residents(fleet, pool, mine) for _ in range(pool.count)] \
         if pool.continuous else []
     until_s = inf if fleet.run.drain_s is None else workload.duration_s + fleet.run.drain_s
-    run = ResidencySimulation(policy_of(pool, fleet.service_classes, _loads(pool)),
-                              devices_of(pool), machine, residents).run(
+    confidential = frozenset(np.flatnonzero(confidential_rows(fleet, mine)).tolist())
+    policy = OnlyAttested(policy_of(pool, fleet.service_classes, _loads(pool)),
+                          pool.confidentiality, confidential)
+    run = ResidencySimulation(policy, devices_of(pool), machine, residents).run(
         _queued(fleet, pool, mine), until_s)
     computing_s = tuple(sum(one.busy_s(model) for model in range(len(pool.models)))
                         for one in residents)
@@ -138,10 +139,12 @@ def _simulate(fleet: Fleet, pool: DevicePool, workload: Workload, rows: IntColum
     else:
         table = _answered_whole(outcomes.table(), mine, run, machine)
     status = np.where(np.isnan(run.shed_s), table.status, SHED).astype(np.int8)
+    status[list(policy.refused)] = REJECTED
     table = replace(table, request_id=rows, status=status).judged(
         {one.name: one.slo for one in fleet.service_classes})
     # A model's own deadline may be sooner than its class's.
-    return replace(table, met_slo=table.met_slo & run.in_time), PoolRun(pool, run, computing_s)
+    return replace(table, met_slo=table.met_slo & run.in_time), PoolRun(
+        pool, run, computing_s, bool(confidential))
 
 
 def _queued(fleet: Fleet, pool: DevicePool, workload: Workload) -> list[Queued]:

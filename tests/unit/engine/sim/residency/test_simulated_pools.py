@@ -146,9 +146,7 @@ def test_each_pool_serves_its_own_models() -> None:
     ({"traffic": [{"model": "auto", "lengths": LENGTHS, "rate_per_s": 1}]},
      "traffic: model auto leaves the choice to a gateway"),
     ({"residency": [{"models": [{"model": NAMES[0]}]}]},
-     "traffic: llama-2-7b is on no device of residency"),
-    ({"accelerators": [{"name": "h100-80gb", "confidential": True}], "service_classes": [
-        {"name": "chat", "confidential": True}]}, "traffic: chat is confidential")])
+     "traffic: llama-2-7b is on no device of residency")])
 def test_requests_that_no_pool_serves(changes: dict[str, Any], said: str) -> None:
     file = fleet(**changes)
     with pytest.raises(InputError, match=said):
@@ -169,3 +167,58 @@ def test_the_summary_counts_what_the_table_has() -> None:
     assert summary["overall"]["utilisation"] == pytest.approx(
         pool["computing_share"] * summary["end_s"] / summary["window_s"])
     assert summary["overall"]["cost"]["per_hour"] == file.accelerators[0].price_per_hour
+
+
+def test_devices_are_numbered_through_all_pools() -> None:
+    models = [{"model": name, "max_batch": 16, "load_s": 3} for name in NAMES]
+    file = fleet(rate=40.0, residency=[{"name": "a", "count": 2, "models": models[:1]},
+                                       {"name": "b", "models": models[1:]}])
+    run = run_pools(file, fleet_workload(file), 0)
+    table = run.table
+    mine = table.model_index == table.models.index(NAMES[0])
+    assert set(table.replica[mine & table.finished].tolist()) == {0, 1}
+    assert set(table.replica[~mine & table.finished].tolist()) == {2}
+    requests = [one["requests"] for one in run.summary["replicas"]]
+    assert sum(requests) == len(table)
+    assert requests[2] == int((~mine).sum())
+
+
+@pytest.mark.parametrize("batching", ["static", "continuous"])
+def test_confidential_requests_run_while_devices_are_attested(batching: str) -> None:
+    attested = {"simulated": [{"until_s": 20}, {"from_s": 30}]}
+    classes = [{"name": "chat", "slo": {"e2e_s": 20}},
+               {"name": "secret", "slo": {"e2e_s": 20}, "confidential": True}]
+    file = fleet({"batching": batching}, service_classes=classes, traffic=[
+        {"model": name, "lengths": LENGTHS, "rate_per_s": 3, "num_requests": 200,
+         "mix": {"chat": 0.5, "secret": 0.5}} for name in NAMES], accelerators=[
+        {"name": "h100-80gb", "confidential": True, "attestation": attested}])
+    run = run_pools(file, fleet_workload(file), 0)
+    table = run.result.table
+    secret = table.class_index == table.service_classes.index("secret")
+    between = (table.arrival_s >= 20) & (table.arrival_s < 30)
+    rejected = table.status == STATUSES.index("rejected")
+    assert between.any()
+    assert rejected[secret & between].all()
+    assert not rejected[~secret].any()
+    begun = table.first_scheduled_s[secret & table.finished]
+    assert ((begun < 20) | (begun >= 30)).all()
+    assert table.finished[secret & (table.arrival_s > 30)].any()
+    # Nothing of them but what is padded, and nothing of the devices that they were on.
+    assert run.table.service_classes == ("chat",)
+    assert len(run.table) == int((~secret).sum())
+    pool, = run.summary["residency"]
+    assert (pool["loads"], pool["devices"], pool["models"]) == (None, [], [])
+    assert pool["num_models"] == 3
+    assert run.summary["replicas"] == []
+    padded = run.summary["confidential"]["classes"]["secret"]
+    assert padded["received_at_most"] == 512 > int(secret.sum()) > 256
+
+
+def test_what_never_was_attested_serves_no_confidential_request() -> None:
+    file = fleet(service_classes=[{"name": "chat", "slo": {"e2e_s": 20}, "confidential": True}],
+                 accelerators=[{"name": "h100-80gb", "confidential": True}])
+    result = simulate_pools(file, fleet_workload(file))
+    assert (result.table.status == STATUSES.index("rejected")).all()
+    (reason,) = result.reasons
+    assert "has no attestation" in reason
+    assert not result.pools[0].run.loads
