@@ -43,7 +43,7 @@ def test_what_is_left_out_follows_from_model_and_accelerator() -> None:
 
 def test_everything_said_is_kept() -> None:
     pool, = pools({"name": "gpu", "count": 2, "memory_gib": 40, "max_residents": 1,
-                   "batching": "static", "policy": {"name": "sincere-best-batch"},
+                   "batching": "static", "policy": {"name": "longest-queue"},
                    "load_attempts": 1, "models": [
                        {"model": "llama-3-8b", "precision": "int8", "size_gib": 9,
                         "request_gib": 0.5, "max_batch": 3, "e2e_s": 7, "min_share": 0.25,
@@ -51,7 +51,7 @@ def test_everything_said_is_kept() -> None:
                         "engine": {"kind": "ollama", "endpoints": ["http://a:1/", "http://b:1"],
                                    "served_as": "llama3:8b"}}]})
     assert (pool.name, pool.count, pool.max_residents, pool.continuous) == ("gpu", 2, 1, False)
-    assert pool.policy == "sincere-best-batch"
+    assert pool.policy == "longest-queue"
     model = pool.models[0]
     assert model.hosted() == HostedModel("llama-3-8b", 9 * GIB, BatchTime(1, 0.5), GIB // 2, 3,
                                          0.25)
@@ -76,6 +76,9 @@ def test_models_that_take_turns_need_no_replicas() -> None:
     (both(memory_gib=90), "90 is more than the 80 GiB of a100-80gb"),
     (both(memory_gib=10), "residency[0].models[0]: llama-3-8b needs 14.96 GiB with one request"),
     (both(count=5), "5 is more than the 4 a100-80gb"),
+    (both(policy="sincere-best-batch"), "expected it with batching: static"),
+    (both(policy={"name": "sincere-best-batch"}, batching="static", count=2),
+     "sincere-best-batch decides for one device, found 2"),
     (both(load_timeout=5), "did you mean 'load_timeout_s'?"),
     ({"models": [{"model": "llama-3-8b", "precision": "fp8"}]}, "precisions: bf16, int8"),
     ({"models": [{"model": "llama-3-8b", "engine": {"kind": "vllm"}}]}, "vllm needs endpoints"),
@@ -83,6 +86,9 @@ def test_models_that_take_turns_need_no_replicas() -> None:
      "engine.file: vllm takes no file"),
     ({"count": 2, "models": [{"model": "llama-3-8b", "engine": VLLM}]},
      "1 for 2 devices; expected one for each"),
+    ({"count": 2, "models": [{"model": "llama-3-8b", "engine": {
+        **VLLM, "endpoints": ["http://a:1", "http://a:1/"]}}]},
+     "endpoints[1]: 'http://a:1/' stands twice"),
     ({"models": [{"model": "llama-3-8b", "engine": {"kind": "process", "command": ["x"]}}]},
      "command: has no {port}"),
     ({"models": [{"model": "llama-3-8b", "engine": {"kind": "llamacpp", "file": "nowhere.gguf"}}]},
@@ -104,6 +110,13 @@ def test_pools_and_replicas_do_not_overlap() -> None:
                                 {"model": "llama-2-7b"}])
     with pytest.raises(InputError, match="expected at least one entry, found an empty list"):
         pools()
+
+
+def test_pools_share_the_accelerators_that_the_fleet_has() -> None:
+    assert len(pools(both(name="one", count=2), both(name="two", count=2))) == 2
+    with pytest.raises(InputError, match="residency\\[1\\].count: 3 beside 2 of other pools is more "
+                                         "than the 4 a100-80gb"):
+        pools(both(name="one", count=2), both(name="two", count=3))
 
 
 def test_floors_that_no_device_could_keep_are_refused() -> None:
