@@ -41,7 +41,8 @@ def sincere(
     = "cc,noncc",
     seeds: Annotated[int, typer.Option(
         "--seeds", min=1, max=1000, metavar="N", help="How many seeds, from --seed on.")] = 5,
-    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="The first seed.")] = 0,
+    seed: Annotated[int, typer.Option(
+        "--seed", min=0, max=10**9, metavar="N", help="The first seed.")] = 0,
     duration_s: Annotated[float, typer.Option(
         "--duration-s", min=1.0, max=1e6, metavar="SECONDS",
         help="For how long requests come.")] = 1200.0,
