@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 CELLS, TABLE, SUMMARY, PAGE = "cells", "results.csv", "summary.json", "report.html"
+_MOST_REQUESTS = 2_000_000
 _FILES = frozenset({CELLS, TABLE, SUMMARY, PAGE})
 
 
@@ -92,6 +93,9 @@ def sincere(
                   residents=residents, weights=_name("--weights", weights, WEIGHTS),
                   spread=not steady)
     every = cells(axes)
+    if (num := max(axes.rates_per_s) * duration_s) > _MOST_REQUESTS:
+        raise InputError(f"--rates, --duration-s: {num:,.0f} requests in a cell; expected at most "
+                         f"{_MOST_REQUESTS:,}")
     found = _resumed(out, every, setup)
     if found:
         note(f"{len(found):,} of {len(every):,} cells are in {out} already")

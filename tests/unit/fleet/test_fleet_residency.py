@@ -89,6 +89,12 @@ def test_models_that_take_turns_need_no_replicas() -> None:
     ({"count": 2, "models": [{"model": "llama-3-8b", "engine": {
         **VLLM, "endpoints": ["http://a:1", "http://a:1/"]}}]},
      "endpoints[1]: 'http://a:1/' stands twice"),
+    ({"models": [{"model": "llama-3-8b", "engine": {"kind": "vllm", "endpoints": ["ftp://a"]}}]},
+     "endpoints[0]: expected a URL such as http://127.0.0.1:8001, without ? and #, found 'ftp://a'"),
+    ({"models": [{"model": "llama-3-8b", "engine": {"kind": "process", "command": ["a\0b"]}}]},
+     "command[0]: expected text without NUL characters"),
+    ({"models": [{"model": "llama-3-8b", "engine": {"kind": "llamacpp", "file": "a\nb"}}]},
+     "file: expected a path without control characters"),
     ({"models": [{"model": "llama-3-8b", "engine": {"kind": "process", "command": ["x"]}}]},
      "command: has no {port}"),
     ({"models": [{"model": "llama-3-8b", "engine": {"kind": "llamacpp", "file": "nowhere.gguf"}}]},
