@@ -4,7 +4,7 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.core.units import GIB
-from penstock.fleet.load import parse_fleet
+from penstock.fleet.load import load_fleet, parse_fleet
 from penstock.fleet.values_residency import DevicePool
 from penstock.policy.residency.values import BatchTime, HostedModel
 from small_fleet import FLEET
@@ -133,3 +133,10 @@ def test_floors_that_no_device_could_keep_are_refused() -> None:
     assert [model.min_share for model in pool.models] == [0.3, 0.7]
     with pytest.raises(InputError, match=r"residency\[0\].models: their min_share come to 1.2"):
         pools(with_floors(0.5, 0.7))
+
+
+def test_the_example_of_ten_models_holds_three_at_a_time(repository) -> None:
+    pool, = load_fleet(repository / "examples" / "ten-models.yaml").residency
+    sizes = sorted(model.size_bytes for model in pool.models)
+    assert len(sizes) == 10
+    assert sum(sizes[-3:]) <= pool.memory_bytes < sum(sizes[:4])
