@@ -86,6 +86,15 @@ def test_the_replicas_of_a_fleet_are_checked(signed, penstock) -> None:
       "x.json", "--measurement", "vbios"), "expected NAME=VALUE"),
     (("sign", "--key", "signing.pem", "--name", "a", "--device", "a", "--nonce", NONCE, "--out",
       "x.json", "--valid-s", "inf"), "--valid-s"),
+    (("sign", "--key", "signing.pem", "--name", "a", "--device", "a", "--device", "a", "--nonce",
+      NONCE, "--out", "x.json"), "--device: 'a' stands twice"),
+    (("sign", "--key", "signing.pem", "--name", "a", "--device", "", "--nonce", NONCE, "--out",
+      "x.json"), "--device: found an empty identity"),
+    (("verify", "evidence.json", "--keys", "trusted.json", "--device", "GPU-1", "--device",
+      "GPU-1", "--nonce", NONCE), "--device: 'GPU-1' stands twice"),
+    (("verify", "evidence.json", "--keys", "deep.json", "--device", "a", "--nonce", NONCE),
+     "deep.json: is no JSON Web Key Set"),
+    (("key", " ", "--key", "x.json", "--public", "y.json"), "NAME: found an empty name"),
     (("key", "a", "--key", "x.json", "--public", "x.json"), "--public: expected another file"),
     (("key", "a", "--key", "x.json", "--public", "gone/keys.json"), "gone/keys.json: no such fol"),
     (("collect", "--nonce", NONCE, "--out", "x.json"), "penstock[attest-nvidia]"),
@@ -94,6 +103,7 @@ def test_the_replicas_of_a_fleet_are_checked(signed, penstock) -> None:
     (("serve", "--key", "trusted.json", "--name", "a", "--device", "a"), "private Ed25519 key"),
     (("check", "fleet.yaml"), "no replica with an endpoint is in confidential mode")])
 def test_what_cannot_be_is_said_in_a_line(signed, penstock, arguments, said) -> None:
+    (signed / "deep.json").write_text("[" * 100_000)
     found = penstock("attest", *arguments)
     assert found.status == 2
     assert said in found.err

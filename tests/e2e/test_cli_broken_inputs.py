@@ -187,6 +187,13 @@ FLAGS = {
     "knob out of range": (["compare", "fleet.yaml", "--policies", "sarathi:chunk_tokens=-5"],
                           "at least 1"),
     "knob without value": (["compare", "fleet.yaml", "--policies", "sarathi:512"], "key=value"),
+    "knob twice": (["compare", "fleet.yaml", "--policies", "sarathi:chunk_tokens=8:chunk_tokens=9"],
+                   "error: --policies sarathi:chunk_tokens=8:chunk_tokens=9: 'chunk_tokens' stands "
+                   "twice"),
+    "knob named once": (["compare", "fleet.yaml", "--policies", "sarathi:512"],
+                        "error: --policies sarathi:512: found '512'"),
+    "seed of no file": (["experiment", "sincere", "--out", "grid", "--seed", "1" + 30 * "0"],
+                        "--seed"),
     "empty policy": (["compare", "fleet.yaml", "--policies", "penstock,"], "empty"),
     "policy twice": (["compare", "fleet.yaml", "--policies", "edf,edf"], "stands twice"),
     "no policies": (["compare", "fleet.yaml"], "--policies"),

@@ -161,6 +161,9 @@ def test_reproduce_inferno(penstock, bundle, folder) -> None:
     assert done.status == 0, done.err
     assert "figures agree" in done.out
     assert (folder / "kept/files.csv").is_file()
+    before = penstock("reproduce", "inferno", "--data", "data", "--out", "kept/files.csv/more")
+    assert (before.status, before.out) == (2, "")
+    assert "--out kept/files.csv/more: is a file, or in one" in before.err
     answer["allocations"]["Free-small"]["numReplicas"] += 1
     (sample / "solution-data.json").write_text(json.dumps(answer))
     off = penstock("reproduce", "inferno", "--data", "data", "--json")

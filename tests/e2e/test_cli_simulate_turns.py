@@ -81,7 +81,20 @@ def test_policies_on_the_same_requests(penstock) -> None:
 
 
 @pytest.mark.usefixtures("turns")
+@pytest.mark.parametrize("command", [("bound",), ("sweep", "--set", "run.seed=1"),
+                                     ("run", "--no-report"), ("plan", "--no-report")])
+def test_commands_of_replicas_say_that_they_leave_turns_out(penstock, command) -> None:
+    done = penstock(command[0], "turns.yaml", *command[1:], "--set", "accelerators[0].count=4",
+                    "--json")
+    assert done.status in (0, 1)
+    assert done.json
+    assert "fleet turns take turns on devices (residency); here each has replicas" in done.err
+
+
+@pytest.mark.usefixtures("turns")
 @pytest.mark.parametrize(("arguments", "said"), [
+    (("--set", "residency[0].policy=sincere-best-batch", "--set",
+      "residency[0].batching=continuous"), "batching: static"),
     (("--replicas", "2"), "take turns on devices"), (("--journal",), "--journal"),
     (("--set", "traffic[0].model=auto"), "name one in each entry"),
     (("--set", "residency[0].policy=fifo"), "unknown residency policy 'fifo'"),

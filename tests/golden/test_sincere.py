@@ -63,6 +63,8 @@ def test_a_run_is_read(tmp_path: Path) -> None:
     (ROW.replace(",40,10,", ",forty,10,"), "7,3,0 5 5,012\n", "sla_s"),
     (ROW, "8,3,0 5 5,012\n", "no line in requests_packed"),
     (ROW, "7,3,0 5 5,01\n", "3 digits"),
+    (ROW + ROW, "7,3,0 5 5,012\n", "runs_summary.csv:3: run: found '7'; expected one row per run"),
+    (ROW, 2 * "7,3,0 5 5,012\n", "requests_packed.csv.gz:3: run: found '7'; expected one row"),
     (ROW, "7,3,0 5 5,019\n", "one of 012"),
     (ROW, "7,3,0 -5 5,012\n", "whole numbers"),
 ])

@@ -38,7 +38,7 @@ def read_keys(path: str | Path) -> dict[str, Any]:
         return {entry["kid"]: _key(entry) for entry in entries}
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: is no JSON Web Key Set, keys with a kid each "
@@ -83,7 +83,7 @@ def signed_claims(token: object, keys: Mapping[str, Any], algorithm: str, issuer
         raise EvidenceError(f"was not issued by {issuer}") from None
     except jwt.InvalidSignatureError:
         raise EvidenceError("has a bad signature") from None
-    except jwt.PyJWTError as error:
+    except (jwt.PyJWTError, RecursionError) as error:
         raise EvidenceError(f"is no signed token ({error})") from None
     _check_times(claims, now_s)
     return claims
@@ -134,5 +134,5 @@ def read_json(evidence: bytes) -> Any:
         raise EvidenceError(f"has more than {MOST_BYTES:,} bytes")
     try:
         return json.loads(evidence)
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets within brackets, as many as a megabyte holds
         raise EvidenceError("is not JSON") from None

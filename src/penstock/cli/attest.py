@@ -46,6 +46,8 @@ def key(
     from penstock.attest.signed import new_key
     from penstock.cli.console import note
 
+    if not name.strip():
+        raise InputError("NAME: found an empty name; expected what the key is called")
     text, keys = new_key(name)
     for path in (private, public):
         if path.exists():
@@ -89,6 +91,7 @@ def sign(
     from penstock.attest import signed
 
     _check_nonce(nonce)
+    _check_devices(device)
     measurements = dict(_pair(text) for text in measurement or ())
     devices = [signed.Device(one, mode, debug, measurements) for one in device]
     out.write_bytes(signed.sign(devices, nonce, time.time(), valid_s, _text(private), name))
@@ -125,6 +128,7 @@ def verify(
     if verifier not in ("test", "nvidia"):
         raise InputError(f"--verifier: expected test or nvidia, found {verifier[:60]!r}")
     _check_nonce(nonce)
+    _check_devices(device)
     rules = Rules("nvidia" if verifier == "nvidia" else "test", str(keys), issuer, max_age_s)
     try:
         content = evidence.read_bytes()
@@ -222,6 +226,7 @@ def serve(
     if private is not None:
         if not name or not device:
             raise InputError("--key: stands alone; expected --name and --device beside it")
+        _check_devices(device)
         key, devices = _text(private), [signed.Device(one) for one in device]
 
         def make(nonce: str) -> bytes:
@@ -248,6 +253,13 @@ async def _serve(make: "Callable[[str], bytes]", host: str, port: int) -> None:
         sys.stdout.write(f"evidence {url}\n")
         sys.stdout.flush()
         await stopped.wait()
+
+
+def _check_devices(devices: list[str]) -> None:
+    for place, one in enumerate(devices):
+        if not one.strip() or one in devices[:place]:
+            raise InputError(f"--device: {one[:60]!r} stands twice" if one.strip() else
+                             "--device: found an empty identity")
 
 
 def _check_nonce(nonce: str) -> None:

@@ -175,8 +175,10 @@ def _choice(label: str) -> dict[str, Any]:
     for knob in knobs:
         key, equals, text = knob.partition("=")
         if not equals:
-            raise InputError(f"--policies {label}: found {knob!r}; expected key=value after ':'")
-        choice[key.strip()] = parse_value(text, f"--policies {label}")
+            raise InputError(f"found {knob!r}; expected key=value after ':'")
+        if key.strip() in choice:
+            raise InputError(f"{key.strip()!r} stands twice; expected one value")
+        choice[key.strip()] = parse_value(text, key)
     return choice
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 CELLS, TABLE, SUMMARY, PAGE = "cells", "results.csv", "summary.json", "report.html"
+_MOST_REQUESTS = 2_000_000
 _FILES = frozenset({CELLS, TABLE, SUMMARY, PAGE})
 
 
@@ -41,7 +42,8 @@ def sincere(
     = "cc,noncc",
     seeds: Annotated[int, typer.Option(
         "--seeds", min=1, max=1000, metavar="N", help="How many seeds, from --seed on.")] = 5,
-    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="The first seed.")] = 0,
+    seed: Annotated[int, typer.Option(
+        "--seed", min=0, max=10**9, metavar="N", help="The first seed.")] = 0,
     duration_s: Annotated[float, typer.Option(
         "--duration-s", min=1.0, max=1e6, metavar="SECONDS",
         help="For how long requests come.")] = 1200.0,
@@ -91,6 +93,9 @@ def sincere(
                   residents=residents, weights=_name("--weights", weights, WEIGHTS),
                   spread=not steady)
     every = cells(axes)
+    if (num := max(axes.rates_per_s) * duration_s) > _MOST_REQUESTS:
+        raise InputError(f"--rates, --duration-s: {num:,.0f} requests in a cell; expected at most "
+                         f"{_MOST_REQUESTS:,}")
     found = _resumed(out, every, setup)
     if found:
         note(f"{len(found):,} of {len(every):,} cells are in {out} already")

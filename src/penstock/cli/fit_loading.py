@@ -109,6 +109,6 @@ def _terms(fit: "LoadFit") -> list[tuple[str, str]]:
                                          f"+{model.first.extra_p95_s:.1f} s)"))
     if fit.page_cache_bytes is not None:
         low, high = fit.page_cache_range or (fit.page_cache_bytes, fit.page_cache_bytes)
-        between = f" ({low / GB:.0f} to {high / GB:.0f})" if low != high else ""
+        between = f" ({low / GB:.1f} to {high / GB:.1f})" if low != high else ""
         terms.append(("page cache", f"{fit.page_cache_bytes / GB:.1f} GB{between}"))
     return terms

@@ -122,6 +122,15 @@ def check_turns(fleet: "Fleet", count: int | None, *, journal: bool = False) -> 
         raise InputError("--journal: devices that models take turns on keep none")
 
 
+def note_turns(fleet: "Fleet") -> None:
+    """Say that what follows is of replicas, where the file has models take turns on devices."""
+    if fleet.residency and not fleet.replicas:
+        from penstock.cli.console import note
+
+        note(f"models of fleet {fleet.name} take turns on devices (residency); here each has "
+             "replicas of its own. `penstock simulate` and `penstock compare` have them take turns")
+
+
 def note_kind(fleet: "Fleet", count: int | None) -> None:
     """Say of what kind the ``count`` replicas of ``--replicas`` are where the file does not.
 

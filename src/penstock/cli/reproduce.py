@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.exits import MISSED, OK
-from penstock.cli.options import AsJson, OutDir, Seed
+from penstock.cli.options import AsJson, Seed
 
 if TYPE_CHECKING:
     from penstock.experiment.reproduce.figures import Figure, Reproduction
@@ -23,7 +23,10 @@ def reproduce(
     data: Annotated[Path, typer.Option(
         "--data", metavar="DIR", show_default=False,
         help="The folder with the system's data; whichever rows it holds are used.")],
-    out: OutDir = None,
+    out: Annotated[Path | None, typer.Option(
+        "--out", metavar="DIR", show_default=False,
+        help="Folder for the figures (reproduction.json) and the tables behind them (CSV); "
+        "default: they are only printed.")] = None,
     num_requests: Annotated[int | None, typer.Option(
         "--requests", min=100, metavar="N", show_default=False,
         help="At most so many requests per simulated run (niyama, routebalance) or "
@@ -35,10 +38,12 @@ def reproduce(
     Exit status 1 when a figure deviates by more than its tolerance.
     """
     from penstock.cli.console import note, print_json, print_tables
-    from penstock.cli.reproduce_files import write_reproduction
+    from penstock.cli.reproduce_files import check_folder, write_reproduction
     from penstock.experiment.reproduce import reproduce as recompute
     from penstock.experiment.reproduce.figures import Options
 
+    if out is not None:
+        check_folder(out)
     found = recompute(system, data, Options(seed or 0, num_requests, note))
     if out is not None:
         write_reproduction(out, found)
@@ -55,7 +60,7 @@ def _tables(found: "Reproduction") -> list[Any]:
     rows = [(figure.name, _number(figure.published), _number(figure.ours), _deviation(figure),
              _allowed(figure), "✓" if figure.agrees else "✗ off") for figure in found.figures]
     table = plain_table(f"{found.system}, published and recomputed",
-                        ("figure", "published", "ours", "deviation", "allowed", ""), rows)
+                        ("figure", "published", "ours", "deviation", "allowed", "agrees"), rows)
     missed = sum(not figure.agrees for figure in found.figures)
     more = [plain_table(title, tuple(rows[0]), [tuple(map(_cell, row.values())) for row in rows])
             for title, rows in found.tables.items() if rows]

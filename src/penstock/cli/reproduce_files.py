@@ -6,8 +6,15 @@ from pathlib import Path
 
 import orjson
 
+from penstock.core.errors import InputError
 from penstock.experiment.reproduce.figures import Reproduction
 from penstock.report.files import write_text
+
+
+def check_folder(folder: Path) -> None:
+    """Raises InputError, before hours of work, for what cannot be the folder of the files."""
+    if any(path.exists() and not path.is_dir() for path in (folder, *folder.parents)):
+        raise InputError(f"--out {folder}: is a file, or in one; expected a folder")
 
 
 def write_reproduction(folder: Path, found: Reproduction) -> None:

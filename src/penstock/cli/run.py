@@ -11,6 +11,7 @@ from penstock.cli.options import (
     OutDir,
     Seed,
     Settings,
+    note_turns,
     read_fleet,
 )
 from penstock.core.errors import InputError
@@ -45,6 +46,7 @@ def run(fleet_file: FleetFile, out: OutDir = None, settings: Settings = None,
     from penstock.fleet.sources import fleet_workload
 
     fleet = read_fleet(fleet_file, settings, data, seed)
+    note_turns(fleet)
     workload = fleet_workload(fleet)
     sized = plan = None
     if not fleet.replicas and fleet.sizing.stated:

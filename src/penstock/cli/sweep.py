@@ -14,6 +14,7 @@ from penstock.cli.options import (
     NumSeeds,
     Seed,
     note_kind,
+    note_turns,
     read_fleet,
     with_replicas,
 )
@@ -64,8 +65,9 @@ def sweep(
     known = _known_rows(out, resume)
     varied = parse_axes(axes or [])
     points = grid(varied, load, seeds)
-    if replicas is not None:
-        note_kind(_first(fleet_file, varied, data), replicas)
+    first = _first(fleet_file, varied, data)
+    note_turns(first)
+    note_kind(first, replicas)
     keys = {point.key for point in points}
     rows = [row for row in known if row.get("key") in keys]
     with progress("sweeping", len(points)) as update:

@@ -40,6 +40,8 @@ def contender(label: str) -> Contender:
         if key not in RESIDENCIES[name]:
             raise InputError(f"policy {label}: {name} has no setting {key!r}"
                              f"{nearest(key, RESIDENCIES[name])}")
+        if key in given:
+            raise InputError(f"policy {label}: {key!r} stands twice; expected one value")
         given[key] = parse_value(text, f"policy {label}")
         if problem := RESIDENCIES[name][key].problem(given[key]):
             raise InputError(f"policy {label}: {key} is {given[key]!r}; {problem}")

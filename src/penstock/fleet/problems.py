@@ -15,6 +15,11 @@ _KINDS = {"int": "a whole number", "float": "a number", "string": "text", "bool"
           "list": "a list", "dict": "a mapping", "model": "a mapping",
           "finite_number": "a finite number", "too_short": "at least one entry",
           "string_pattern_mismatch": _NAME, "string_too_short": _NAME, "string_too_long": _NAME}
+_TEXTS = {"^https?://": "a URL such as http://127.0.0.1:8001, without ? and #",
+          "^([0-9a-f]{2})": "16 to 64 bytes in lower-case hexadecimal digits",
+          r"^[^\x00]*": "text without NUL characters",
+          r"^[^\x00-\x1f\x7f]": "a path without control characters"}
+"""What a text that is no name is, by how its pattern begins."""
 _BOUNDS = {"greater_than": ("gt", "more than"), "greater_than_equal": ("ge", "at least"),
            "less_than": ("lt", "less than"), "less_than_equal": ("le", "at most")}
 _MOST_SHOWN = 60
@@ -127,6 +132,9 @@ def _expected(kind: str, loc: tuple[str | int, ...], limits: Mapping[str, Any]) 
         return f"{words} {limits[name]:,}"
     if kind == "model_type" and loc and loc[-1] == SETTINGS_TAG:
         return "a name or a mapping"
+    if kind == "string_pattern_mismatch":
+        return next((words for begin, words in _TEXTS.items()
+                     if str(limits["pattern"]).startswith(begin)), _NAME)
     return _KINDS.get(kind) or _KINDS.get(kind.split("_", maxsplit=1)[0], "a plain value")
 
 

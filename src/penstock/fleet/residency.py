@@ -11,6 +11,7 @@ from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem, shown
 from penstock.fleet.values_residency import DevicePool, Host, SwapEngine, SwappedModel
 from penstock.perf.make import make_step_time
+from penstock.policy.residency.sincere import STRATEGIES
 from penstock.policy.residency.values import BatchTime
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def residency_problems(pools: "list[DevicePoolSection] | None",
         if pool.name is not None and pool.name in names:
             yield Problem((*path, "name"), f"{shown(pool.name)} stands twice")
         names.add(pool.name or "")
+        yield from _strategy_problems(path, pool)
         seen: set[str] = set()
         for j, one in enumerate(pool.models):
             place: Path = (*path, "models", j)
@@ -62,6 +64,17 @@ def residency_problems(pools: "list[DevicePoolSection] | None",
                                              "most 1 in all")
 
 
+def _strategy_problems(path: Path, pool: "DevicePoolSection") -> Iterator[Problem]:
+    """SINCERE's strategies know one lock, on one device, that one batch at a time holds."""
+    name = pool.policy if isinstance(pool.policy, str) else pool.policy.name
+    if name in STRATEGIES and pool.batching != "static":
+        yield Problem((*path, "policy"), f"{name} runs one batch at a time; expected it with "
+                                         "batching: static")
+    if name in STRATEGIES and pool.count > 1:
+        yield Problem((*path, "policy"), f"{name} decides for one device, found {pool.count}; "
+                                         "expected a pool for each, with models of its own")
+
+
 def _engine_problems(path: Path, engine: "SwapEngineSection", count: int) -> Iterator[Problem]:
     needed = _NEEDED[engine.kind]
     if not getattr(engine, needed):
@@ -70,12 +83,20 @@ def _engine_problems(path: Path, engine: "SwapEngineSection", count: int) -> Ite
         if key != needed and key not in _MAY_HAVE.get(engine.kind, ()) and \
                 key in engine.model_fields_set and getattr(engine, key) is not None:
             yield Problem((*path, key), f"{engine.kind} takes no {key}")
-    if needed == "endpoints" and engine.endpoints and len(engine.endpoints) != count:
-        yield Problem((*path, "endpoints"), f"{len(engine.endpoints)} for {count} devices; "
-                                            "expected one for each")
+    if needed == "endpoints" and engine.endpoints:
+        yield from _endpoint_problems((*path, "endpoints"), engine.endpoints, count)
     if engine.command is not None and not any("{port}" in part for part in engine.command):
         yield Problem((*path, "command"), "has no {port}; expected it where the port belongs that "
                                           "the engine is to listen on")
+
+
+def _endpoint_problems(path: Path, urls: list[str], count: int) -> Iterator[Problem]:
+    if len(urls) != count:
+        yield Problem(path, f"{len(urls)} for {count} devices; expected one for each")
+    for place, url in enumerate(urls):
+        if url.rstrip("/") in [other.rstrip("/") for other in urls[:place]]:
+            yield Problem((*path, place), f"{shown(url)} stands twice; expected a server for each "
+                                          "device")
 
 
 def resolve_residency(pools: "list[DevicePoolSection] | None",
@@ -87,9 +108,11 @@ def resolve_residency(pools: "list[DevicePoolSection] | None",
         name = section.name or pool.accelerator.name
         if any(name == other.name for other in found):
             raise PlacedError(("residency", i), f"is called {name} like another; give it a name")
-        if pool.count is not None and section.count > pool.count:
-            raise PlacedError(("residency", i, "count"), f"{section.count} is more than the "
-                              f"{pool.count} {pool.accelerator.name} that the fleet has")
+        taken = sum(other.count for other in found if other.accelerator is pool.accelerator)
+        if pool.count is not None and section.count + taken > pool.count:
+            others = f" beside {taken} of other pools" if taken else ""
+            raise PlacedError(("residency", i, "count"), f"{section.count}{others} is more than "
+                              f"the {pool.count} {pool.accelerator.name} that the fleet has")
         memory = section.memory_gib
         num_bytes = (int(pool.accelerator.memory_bytes * have.engine.memory_fraction)
                      if memory is None else round(memory * GIB))

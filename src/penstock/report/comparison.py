@@ -34,7 +34,7 @@ def _overall(policies: Sequence[Mapping[str, Any]], classes: Sequence[str],
     seeds = f"{num_seeds} seed{'' if num_seeds == 1 else 's'}"
     table = FittingTable(f"Policies on the same requests, mean of {seeds}", [
         Column("policy"), Column("attainment"), *(Column(name, 1) for name in classes),
-        Column("goodput", 2), Column("cost per request within targets", 3)])
+        Column("goodput", 2), Column("cost per request within targets", 3)], keys=1)
     for policy in policies:
         figures: Figures = policy["figures"]
         table.add_row(
@@ -52,7 +52,7 @@ def _turns(policies: Sequence[Mapping[str, Any]]) -> FittingTable:
     table = FittingTable("Devices that models take turns on", [
         Column("policy"), Column("pool", left=True), Column("loads"), Column("load mean", 2),
         Column("batches", 2), Column("mean batch", 1), Column("loading"), Column("computing"),
-        Column("idle", 1)])
+        Column("idle", 1)], keys=2)
     for policy in policies:
         for pool, entry in zip(policy["turns"], policy["runs"][0]["residency"], strict=True):
             table.add_row(
@@ -71,7 +71,8 @@ def _of_class(policies: Sequence[Mapping[str, Any]], name: str,
     pace = "late tokens" if _is_paced(slo) else "ITL p99"
     table = FittingTable(f"{name}: {wording.objective(slo)}", [
         Column("policy"), Column("attainment"), Column("TTFT p50", 2), Column("TTFT p99"),
-        Column(f"{pace} p50", 3), Column(f"{pace} p99"), Column("e2e p50", 2), Column("e2e p99")])
+        Column(f"{pace} p50", 3), Column(f"{pace} p99"), Column("e2e p50", 2), Column("e2e p99")],
+        keys=1)
     for policy in policies:
         figures: Figures = policy["figures"]
         cells = [_latency(figures, name, key, q, slo)
@@ -98,7 +99,7 @@ def _differences(policies: Sequence[Mapping[str, Any]], classes: Mapping[str, An
     table = FittingTable(f"Differences to {policies[0]['label']}: {how}", [
         Column("class"), Column("policy", left=True), Column("attainment"), Column("TTFT p99"),
         Column(" or ".join(sorted(kinds)) + (" p99" if kinds == {"late tokens"} else ""), 1),
-        Column("e2e p99", 1)])
+        Column("e2e p99", 1)], keys=2)
     for name, entry in classes.items():
         for place, policy in enumerate(policies[1:]):
             figures: Figures = policy["figures"]

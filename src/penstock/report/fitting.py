@@ -31,11 +31,13 @@ class Column(NamedTuple):
 class FittingTable:
     """Rows under headings that break at spaces, then lose columns, then stack, as width demands.
 
-    Cells are plain text, brackets and all, or ready ``rich.text.Text``.
+    Cells are plain text, brackets and all, or ready ``rich.text.Text``. Where the first ``keys``
+    columns say what a row is about, columns that do not fit stand below, beside those again.
     """
 
-    def __init__(self, title: str, columns: Sequence[Column]) -> None:
+    def __init__(self, title: str, columns: Sequence[Column], keys: int = 0) -> None:
         self.title = title
+        self.keys = keys
         self.columns = tuple(columns)
         self._rows: list[tuple[Text, ...]] = []
         self._sections: set[int] = set()
@@ -63,22 +65,42 @@ class FittingTable:
 
         yield Text(self.title, style="bold")
         found = self._fitting(options.max_width)
+        if found is None and self.keys:
+            found = self._below(range(self.keys, len(self.columns)), options.max_width)
         if found is None:
             yield from self._stacked()
             return
         shown, lines = found
         yield self._table(shown, lines)
-        left_out = [column.heading for place, column in enumerate(self.columns)
-                    if place not in shown]
+        left_out = [place for place in range(len(self.columns)) if place not in shown]
+        if self.keys:
+            while left_out and (below := self._below(left_out, options.max_width)):
+                yield self._table(*below)
+                left_out = [place for place in left_out if place not in below[0]]
         if left_out:
-            yield Text(f"  not shown at this width: {', '.join(left_out)}\n", style="dim")
+            names = ", ".join(self.columns[place].heading for place in left_out)
+            yield Text(f"  not shown at this width: {names}\n", style="dim")
 
     def _fitting(self, width: int) -> tuple[list[int], int] | None:
         """Which columns are shown, and over how many lines their headings break."""
         for shown in self._choices():
-            for lines in range(1, _MAX_HEADING_LINES + 1):
-                if sum(self._width(place, lines) + 3 for place in shown) + 1 <= width:
-                    return shown, lines
+            if lines := self._lines(shown, width):
+                return shown, lines
+        return None
+
+    def _lines(self, shown: Sequence[int], width: int) -> int | None:
+        """Over how few lines headings break for these columns to fit."""
+        for lines in range(1, _MAX_HEADING_LINES + 1):
+            if sum(self._width(place, lines) + 3 for place in shown) + 1 <= width:
+                return lines
+        return None
+
+    def _below(self, left_out: Sequence[int], width: int) -> tuple[list[int], int] | None:
+        """As many of the columns left out as fit beside the keys, and their headings' lines."""
+        keys = list(range(self.keys))
+        for num in range(len(left_out), 0, -1):
+            if lines := self._lines([*keys, *left_out[:num]], width):
+                return [*keys, *left_out[:num]], lines
         return None
 
     def _choices(self) -> Iterator[list[int]]:
@@ -119,7 +141,7 @@ class FittingTable:
         for row in self._rows:
             yield Text(f"  {row[0].plain}")
             for column, cell in zip(self.columns[1:], row[1:], strict=True):
-                if cell.plain and not column.rank:
+                if cell.plain and (self.keys or not column.rank):
                     yield Text(f"    {column.heading}: ") + cell
         yield Text()
 

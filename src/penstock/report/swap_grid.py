@@ -58,7 +58,8 @@ def overall(groups: Sequence[Document]) -> list[Document]:
 
 def _table(title: str, groups: Sequence[Document], *, signed: bool = False) -> FittingTable:
     table = FittingTable(title, [Column("policy"), *(
-        Column(heading, rank) for heading, rank in COLUMNS.values())])
+        Column(heading, rank) for heading, rank in COLUMNS.values())],
+        keys=1)
     for group in groups:
         table.add_row(group["policy"], *(shown(name, group["figures"][name], signed=signed)
                                          for name in COLUMNS))

@@ -1,6 +1,7 @@
 """Test evidence: what is signed is believed, and nothing else."""
 
 import json
+from base64 import urlsafe_b64encode
 from pathlib import Path
 
 import pytest
@@ -109,7 +110,13 @@ def test_the_token_does_not_choose_how_it_is_checked(signer: Signer, algorithm: 
         signer.verifier().verify(evidence, ASKED, NOW_S)
 
 
+NESTED = b"[" * 100_000
+"""More brackets than a parser follows; anybody may send them."""
+HEADER_OF_BRACKETS = urlsafe_b64encode(NESTED).rstrip(b"=") + b".e30.AAAA"
+
+
 @pytest.mark.parametrize("evidence", [
+    NESTED, b'{"format": "penstock-test-evidence-1", "token": "' + HEADER_OF_BRACKETS + b'"}',
     b"", b"[]", b"{}", b"\xff", b'{"format": "penstock-test-evidence-1"}',
     b'{"format": "penstock-test-evidence-1", "token": 7}',
     b'{"format": "penstock-test-evidence-1", "token": "a.b.c"}', b" " * (1 << 21)])

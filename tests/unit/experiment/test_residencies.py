@@ -32,6 +32,7 @@ def test_every_setting_is_a_field_of_its_policy(name: str) -> None:
 @pytest.mark.parametrize(("label", "said"), [
     ("pensock", "did you mean 'penstock'"), ("edf:quantum_s=3", "edf has no setting 'quantum_s'"),
     ("penstock:horizn_s=3", "did you mean 'horizon_s'"), ("edf:shed", "'shed'; expected KEY=VALUE"),
+    ("edf:shed=true:shed=false", "'shed' stands twice"),
     ("edf:shed=3", "shed is 3; expected true or false"),
     ("penstock:horizon_s=true", "horizon_s is True; expected a number"),
     ("penstock:max_batches=0", "expected a whole number from 1"),

@@ -43,6 +43,8 @@ def pools(attestation: str, more: str = "") -> str:
     (BASE.replace(", confidential: true}]\nm", "}]\nm"), "none is in confidential mode"),
     (replicas("{evidence: [evidence.json]}"), "no devices"),
     (replicas("{evidence: [evidence.json], devices: [[a]]}"), "no nonce"),
+    (replicas("{evidence: [evidence.json], devices: [[a]], nonce: xy}"),
+     "expected 16 to 64 bytes in lower-case hexadecimal digits, found 'xy'"),
     (replicas("{evidence: ['http://x/y'], devices: [[a]], nonce: " + "ab" * 16 + "}"),
      "is for files"),
     (replicas("{evidence: ['http://x/y'], devices: [[a], [b]]}"), "2 for 1 replicas"),

@@ -4,7 +4,7 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.core.units import GIB
-from penstock.fleet.load import parse_fleet
+from penstock.fleet.load import load_fleet, parse_fleet
 from penstock.fleet.values_residency import DevicePool
 from penstock.policy.residency.values import BatchTime, HostedModel
 from small_fleet import FLEET
@@ -43,7 +43,7 @@ def test_what_is_left_out_follows_from_model_and_accelerator() -> None:
 
 def test_everything_said_is_kept() -> None:
     pool, = pools({"name": "gpu", "count": 2, "memory_gib": 40, "max_residents": 1,
-                   "batching": "static", "policy": {"name": "sincere-best-batch"},
+                   "batching": "static", "policy": {"name": "longest-queue"},
                    "load_attempts": 1, "models": [
                        {"model": "llama-3-8b", "precision": "int8", "size_gib": 9,
                         "request_gib": 0.5, "max_batch": 3, "e2e_s": 7, "min_share": 0.25,
@@ -51,7 +51,7 @@ def test_everything_said_is_kept() -> None:
                         "engine": {"kind": "ollama", "endpoints": ["http://a:1/", "http://b:1"],
                                    "served_as": "llama3:8b"}}]})
     assert (pool.name, pool.count, pool.max_residents, pool.continuous) == ("gpu", 2, 1, False)
-    assert pool.policy == "sincere-best-batch"
+    assert pool.policy == "longest-queue"
     model = pool.models[0]
     assert model.hosted() == HostedModel("llama-3-8b", 9 * GIB, BatchTime(1, 0.5), GIB // 2, 3,
                                          0.25)
@@ -76,6 +76,9 @@ def test_models_that_take_turns_need_no_replicas() -> None:
     (both(memory_gib=90), "90 is more than the 80 GiB of a100-80gb"),
     (both(memory_gib=10), "residency[0].models[0]: llama-3-8b needs 14.96 GiB with one request"),
     (both(count=5), "5 is more than the 4 a100-80gb"),
+    (both(policy="sincere-best-batch"), "expected it with batching: static"),
+    (both(policy={"name": "sincere-best-batch"}, batching="static", count=2),
+     "sincere-best-batch decides for one device, found 2"),
     (both(load_timeout=5), "did you mean 'load_timeout_s'?"),
     ({"models": [{"model": "llama-3-8b", "precision": "fp8"}]}, "precisions: bf16, int8"),
     ({"models": [{"model": "llama-3-8b", "engine": {"kind": "vllm"}}]}, "vllm needs endpoints"),
@@ -83,6 +86,15 @@ def test_models_that_take_turns_need_no_replicas() -> None:
      "engine.file: vllm takes no file"),
     ({"count": 2, "models": [{"model": "llama-3-8b", "engine": VLLM}]},
      "1 for 2 devices; expected one for each"),
+    ({"count": 2, "models": [{"model": "llama-3-8b", "engine": {
+        **VLLM, "endpoints": ["http://a:1", "http://a:1/"]}}]},
+     "endpoints[1]: 'http://a:1/' stands twice"),
+    ({"models": [{"model": "llama-3-8b", "engine": {"kind": "vllm", "endpoints": ["ftp://a"]}}]},
+     "endpoints[0]: expected a URL such as http://127.0.0.1:8001, without ? and #, found 'ftp://a'"),
+    ({"models": [{"model": "llama-3-8b", "engine": {"kind": "process", "command": ["a\0b"]}}]},
+     "command[0]: expected text without NUL characters"),
+    ({"models": [{"model": "llama-3-8b", "engine": {"kind": "llamacpp", "file": "a\nb"}}]},
+     "file: expected a path without control characters"),
     ({"models": [{"model": "llama-3-8b", "engine": {"kind": "process", "command": ["x"]}}]},
      "command: has no {port}"),
     ({"models": [{"model": "llama-3-8b", "engine": {"kind": "llamacpp", "file": "nowhere.gguf"}}]},
@@ -106,6 +118,12 @@ def test_pools_and_replicas_do_not_overlap() -> None:
         pools()
 
 
+def test_pools_share_the_accelerators_that_the_fleet_has() -> None:
+    assert len(pools(both(name="one", count=2), both(name="two", count=2))) == 2
+    with pytest.raises(InputError, match="count: 3 beside 2 of other pools is more than the 4"):
+        pools(both(name="one", count=2), both(name="two", count=3))
+
+
 def test_floors_that_no_device_could_keep_are_refused() -> None:
     def with_floors(one, other):
         return {"models": [{"model": "llama-3-8b", "min_share": one},
@@ -115,3 +133,10 @@ def test_floors_that_no_device_could_keep_are_refused() -> None:
     assert [model.min_share for model in pool.models] == [0.3, 0.7]
     with pytest.raises(InputError, match=r"residency\[0\].models: their min_share come to 1.2"):
         pools(with_floors(0.5, 0.7))
+
+
+def test_the_example_of_ten_models_holds_three_at_a_time(repository) -> None:
+    pool, = load_fleet(repository / "examples" / "ten-models.yaml").residency
+    sizes = sorted(model.size_bytes for model in pool.models)
+    assert len(sizes) == 10
+    assert sum(sizes[-3:]) <= pool.memory_bytes < sum(sizes[:4])

@@ -17,8 +17,8 @@ def printed(table, width):
     return captured.get()
 
 
-def table(columns=COLUMNS, rows=(("interactive", "meets", "$0.151", "1,500"),)):
-    made = FittingTable("Outcome", columns)
+def table(columns=COLUMNS, rows=(("interactive", "meets", "$0.151", "1,500"),), keys=0):
+    made = FittingTable("Outcome", columns, keys)
     for row in rows:
         made.add_row(*row)
     return made
@@ -52,6 +52,30 @@ def test_headings_break_before_columns_go():
     assert "not shown at this width: received" in narrow
     assert "$0.151" in narrow
     assert "1,500" not in narrow
+
+
+def test_with_keys_columns_that_do_not_fit_stand_below() -> None:
+    rows = [("interactive", "meets", "$0.151", "1,500"), ("batch", "misses", "$0.2", "7")]
+    lines = [line.split() for line in printed(table(rows=rows, keys=1), 45).splitlines()]
+    assert lines.index(["interactive", "meets", "$0.151"]) < lines.index(["class", "received"])
+    below = lines.index(["class", "received"])
+    assert lines[below + 2:below + 4] == [["interactive", "1,500"], ["batch", "7"]]
+
+
+def test_with_keys_nothing_is_stacked_while_one_column_fits_beside_them() -> None:
+    columns = (Column("class"), Column("verdict"), Column("received"))
+    text = printed(table(columns, [("interactive", "meets", "1,500")], keys=1), 28)
+    lines = [line.split() for line in text.splitlines()]
+    assert lines.index(["interactive", "meets"]) < lines.index(["interactive", "1,500"])
+
+
+@pytest.mark.parametrize("width", range(30, 90))
+def test_with_keys_every_cell_is_there_at_any_width(width) -> None:
+    text = printed(table(keys=1), width)
+    assert {"interactive", "meets", "$0.151", "1,500"} <= words(text)
+    assert "not shown" not in text
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_what_matters_is_stacked_where_it_does_not_fit():

@@ -119,6 +119,7 @@ class Sincere:
         self._lost: deque[Shed] = deque()
         self._now_s = 0.0
         self._num_slept = 0
+        self._cut = False
         if strategy.timer:
             self._sleep(0.0, self._timer_thread())
         if strategy.partial:
@@ -152,7 +153,7 @@ class Sincere:
         if device.computing is not None or device.loading is not None:
             return Wait()
         if self._held is None:
-            self._take_lock()
+            self._take_lock(device)
         if self._held is None:
             return Wait(self._asleep[0][0] if self._asleep and self._may_wake() else inf)
         model, _, requests = self._held
@@ -189,15 +190,17 @@ class Sincere:
 
     # ---- the lock
 
-    def _take_lock(self) -> None:
+    def _take_lock(self, device: Device) -> None:
         """The first in line whose buffer holds something gets it; an empty buffer lets go at once,
-        and leaves its timer as it is."""
+        and leaves its timer as it is. What neither ``max_batch`` nor the device has room for waits
+        for the lock anew."""
         while self._line and self._held is None:
             model, thread = self._line.popleft()
             one = self._models[model]
-            cap = self._settings.max_batch
-            taken = one.running if cap is None else one.running[:cap]
-            one.running = [] if cap is None else one.running[cap:]
+            room = device.most_beside(model, ())
+            cap = min(room, self._settings.max_batch or room)
+            taken, one.running = one.running[:cap], one.running[cap:]
+            self._cut = bool(one.running)
             if taken:
                 self._held = (model, thread, taken)
             else:
@@ -210,7 +213,7 @@ class Sincere:
         self._held = None
         if reset:
             self._models[model].timer_s = None
-        if self._models[model].running and self._settings.max_batch is not None:
+        if self._models[model].running and (self._cut or self._settings.max_batch is not None):
             self._line.append((model, None))
         self._resume(thread)
 

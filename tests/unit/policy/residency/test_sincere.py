@@ -28,10 +28,10 @@ def settings(**changes: object) -> SincereSettings:
 
 
 def served(strategy: str, arrivals: Sequence[tuple[float, int]], *, until_s: float = 500.0,
-           **changes: object) -> ResidencyRun:
-    """Two models, loads of 10 s, batches of 1 s and 1 s per request."""
+           room: int = 64, **changes: object) -> ResidencyRun:
+    """Two models, loads of 10 s, batches of 1 s and 1 s per request, at most ``room`` of them."""
     batch = BatchTime(1.0, 1.0)
-    models = [HostedModel("a", 10, batch), HostedModel("b", 10, batch)]
+    models = [HostedModel(name, 10, batch, max_batch=room) for name in "ab"]
     machine = PlainMachine(models, load_s=10.0)
     policy = Sincere(STRATEGIES[strategy], settings(**changes))
     requests = [Queued(place, model, at_s, at_s + 40.0)
@@ -62,6 +62,14 @@ def test_a_cap_leaves_the_rest_of_a_buffer_in_line() -> None:
     arrivals = [(0, 0), (0, 0), (0, 0), (1, 1), (1, 1), (1, 1), (2, 1), (2, 1), (2, 1)]
     run = served("sincere-best-batch", arrivals, overwrite=False, max_batch=3)
     assert [one.num_requests for one in run.batches] == [3, 3, 3]
+
+
+def test_a_batch_is_never_larger_than_the_device_has_room_for() -> None:
+    arrivals = [(0, 0)] * 7 + [(1, 1)] * 3
+    run = served("sincere-best-batch", arrivals, overwrite=False, room=2, best_batch=(7, 3))
+    assert [(one.model, one.num_requests) for one in run.batches] == [
+        (0, 2), (1, 2), (0, 2), (1, 1), (0, 2), (0, 1)]
+    assert run.served.all()
 
 
 def test_the_timer_is_set_by_the_first_request_and_polled() -> None:

@@ -1,6 +1,6 @@
 """SINCERE's runs as its logs tell them: what was asked when, and what came of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -67,10 +67,21 @@ def read_runs(folder: Path) -> list[SincereRun]:
     """All runs of a folder with ``runs_summary.csv`` and ``requests_packed.csv.gz``, by setting and
     then in the order of the summary. Raises InputError for a file, row or value that is not as
     expected."""
-    packed = dict(map(_arrivals, csv_rows(folder / "requests_packed.csv.gz",
-                                          ("run", "dt_ms", "model"))))
-    runs = [_run(row, packed) for row in csv_rows(folder / "runs_summary.csv", _COLUMNS)]
+    packed = dict(map(_arrivals, _by_run(folder / "requests_packed.csv.gz",
+                                         ("run", "dt_ms", "model"))))
+    runs = [_run(row, packed) for row in _by_run(folder / "runs_summary.csv", _COLUMNS)]
     return sorted(runs, key=lambda run: run.setting)
+
+
+def _by_run(path: Path, columns: Sequence[str]) -> Iterator[CsvRow]:
+    """The rows of a table that has one per run."""
+    seen = set()
+    for row in csv_rows(path, columns):
+        run = row.text("run")
+        if run in seen:
+            row.fail("run", "one row per run, and it stands above already")
+        seen.add(run)
+        yield row
 
 
 def _run(row: CsvRow, packed: dict[str, tuple[list[float], list[int]]]) -> SincereRun:
