@@ -316,7 +316,8 @@ class ResidencyDriver:
         holds = await self._hands.holds(device.index, model)
         # What was swapped while it was asked says nothing.
         if holds is False and device.residents.get(model) is before is not None:
-            await self._lose(device, model, "its engine does not hold it any more")
+            self._begin(device, partial(self._lose, device, model,
+                                        "its engine does not hold it any more"))
 
     def _check(self, ticket: Ticket) -> None:
         """Find out whether an engine that failed a request is still there. Until that is known
@@ -338,9 +339,10 @@ class ResidencyDriver:
 
     async def _lose(self, device: Device, model: int, why: str) -> None:
         """A resident model is gone. Its engine is ended, so that whatever still runs there fails,
-        and what it left behind is freed; the device is paused until then."""
+        and what it left behind is freed; the device is paused until then, even where all that ran
+        there has failed before."""
         key = (device.index, model)
-        if key in self._lost:
+        if key in self._lost or model not in device.residents:
             return
         self._lost.add(key)
         self.counts.lost[key] += 1
@@ -348,7 +350,6 @@ class ResidencyDriver:
         await self._hands.unload(device.index, model)
         self._drop_if_lost(device, model)
         self._blame(model, device, why)
-        self._decide()
 
     def _drop_if_lost(self, device: Device, model: int) -> None:
         key, one = (device.index, model), device.residents.get(model)

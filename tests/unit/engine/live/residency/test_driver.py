@@ -309,12 +309,28 @@ def test_an_engine_that_lets_go_of_its_model_is_noticed() -> None:
         await asked_one(stage, 0)
         stage.engines[0][0].held = False
         await stage.driver.look()
+        await settle()
         assert stage.devices[0].residents == {}
         await asked_one(stage, 0)
 
     stage = play(work)
     assert stage.did("load") == ["m0", "m0"]
     assert len(stage.answered) == 2
+
+
+def test_nothing_is_loaded_while_a_lost_engine_is_being_ended() -> None:
+    async def work(stage):
+        stage.begin(0, service_s=1.5, ends=("failed",))
+        await stage.until(6.0)
+        engine = stage.engines[0][0]
+        engine.held, engine.unload_s = False, 3.0
+        looking = asyncio.ensure_future(stage.driver.look())  # its request fails at 6.5 s
+        await stage.until()
+        await looking
+
+    stage = play(work)
+    assert not stage.engines[0][0].clashes
+    assert [at_s for kind, _, at_s in stage.log if kind == "load"] == [0.0, 9.0]
 
 
 def test_an_engine_that_does_not_say_is_believed_for_now() -> None:
