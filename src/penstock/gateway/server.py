@@ -136,6 +136,7 @@ class Gateway:
         app.router.add_get("/v1/penstock/decisions/{id}", self._decision)
         app.router.add_get("/v1/penstock/spend", self._spend)
         app.router.add_get("/openapi.json", self._description)
+        app.on_shutdown.append(self._close)
         return app
 
     def adopt(self, fleet: Fleet, router: Router) -> str:
@@ -160,6 +161,12 @@ class Gateway:
         said = [*(f"{url} is new" for url in change.added),
                 *(f"{url} is being drained" for url in change.removed)]
         return "; ".join(said) or "the same engines"
+
+    async def _close(self, _: web.Application) -> None:
+        """Nobody is let in any more; answers that are under way have some time yet, in which no
+        model is loaded for those who wait."""
+        if self._turns is not None:
+            self._turns.turn_away()
 
     async def _relay(self, http: web.Request) -> web.StreamResponse:
         tenant = self._front.asker(http.headers, http.remote)

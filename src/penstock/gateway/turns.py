@@ -119,6 +119,11 @@ class Turns:
         """The turn is over."""
         turn.place.driver.leave(turn.ticket, end)
 
+    def turn_away(self) -> None:
+        """The gateway closes: who waits for a turn is told so, while somebody can hear it."""
+        for _, driver in self.pools:
+            driver.turn_away()
+
     def _fitting(self, ask: Ask) -> Iterator[_Place]:
         for place in self._places:
             if ask.models is None or place.name in ask.models:

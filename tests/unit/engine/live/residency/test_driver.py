@@ -395,6 +395,21 @@ def test_closing_turns_away_who_waits_and_closes_the_engines() -> None:
     assert stage.did("close") == ["m0", "m1", "m2"]
 
 
+def test_closing_lets_turns_end_and_gives_no_other() -> None:
+    async def work(stage):
+        stage.begin(0, service_s=4.0)
+        stage.begin(0, service_s=4.0, ends=("failed",))
+        await stage.until(6.0)
+        stage.driver.turn_away()
+        stage.begin(0)
+        await stage.until()
+
+    stage = play(work)
+    assert [(model, at_s) for model, at_s, _ in stage.answered] == [(0, 9.0)]
+    assert [(at_s, code) for _, at_s, code, _ in stage.refused] == [(6.0, "closing"),
+                                                                    (9.0, "closing")]
+
+
 def test_a_ticket_goes_back_once() -> None:
     async def work(stage):
         entering = asyncio.ensure_future(stage.driver.enter(0))
