@@ -113,7 +113,8 @@ class Gateway:
         if turns is not None:
             self._metrics.add(TurnsMetrics(turns, self._confidential))
         self._tally = Tally(front.offer.classes.values())
-        self._chooser = Chooser(self.engines, router)
+        self._chooser = Chooser(self.engines, router,
+                                disclosure=lambda: self._confidential.disclosure)
         self._proxy = Proxy(self._chooser, outlook, session, self._metrics, self._tally, tracing,
                             limits, time.monotonic, time.time, self._confidential, log, turns)
         self._on_bug = on_bug
