@@ -133,6 +133,10 @@ class Chooser:
                    and not (ask.needs.confidential and self._untrusted(engine))
                    for engine in self.engines)
 
+    def suits(self, ask: Ask) -> bool:
+        """Whether any engine may take such a request at some time."""
+        return any(_unfit(engine, ask) is None for engine in self.engines)
+
     async def choose(self, request: Request, decision: Decision, ask: Ask,
                      tried: Sequence[EngineState], now_s: float) -> EngineState:
         """The engine for a request, of those not ``tried`` yet. Raises GatewayError when none may
@@ -177,8 +181,7 @@ class Chooser:
                     and _unfit(engine, ask) is None
                     and not (secret and self._untrusted(engine)) and engine.last_resort(now_s)]
         if not able:
-            raise _nobody(decision, later=any(_unfit(engine, ask) is None
-                                              for engine in self.engines))
+            raise _nobody(decision, later=self.suits(ask))
         return able
 
     def _attested(self, engine: EngineState, decision: Decision, ask: Ask) -> bool:

@@ -87,6 +87,11 @@ class Turns:
         """Whether any model here may answer a request."""
         return any(self._fitting(ask))
 
+    def may_be_trusted(self, ask: Ask) -> bool:
+        """Whether devices here may show, now or later, what a request needs."""
+        return not ask.needs.confidential or any(
+            place.pool.attestation is not None for place in self._fitting(ask))
+
     @property
     def well(self) -> bool:
         """Whether any model may get requests now."""
