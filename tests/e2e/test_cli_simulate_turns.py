@@ -92,3 +92,24 @@ def test_bad_input_is_one_line(folder, penstock, arguments, said) -> None:
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
     assert said in done.err
     assert not (folder / "run").exists()
+
+
+@pytest.mark.usefixtures("turns")
+def test_run_simulates_the_devices_too(penstock) -> None:
+    run = penstock("run", "turns.yaml", "--out", "run", "--json", "--no-report")
+    assert run.status == 1
+    again = penstock("simulate", "turns.yaml", "--out", "again", "--json", "--no-report")
+    assert run.json["residency"] == again.json["residency"]
+
+
+@pytest.mark.usefixtures("turns")
+@pytest.mark.parametrize("command", [("sweep", "--set", "run.seed=1,2"), ("capacity",)])
+def test_who_knows_of_replicas_only_says_so(penstock, command) -> None:
+    done = penstock(command[0], "turns.yaml", *command[1:])
+    assert done.status == 2
+    assert f"take turns on devices (residency), of which penstock {command[0]} knows" in done.err
+
+
+@pytest.mark.usefixtures("turns")
+def test_a_plan_says_that_it_leaves_turns_aside(penstock) -> None:
+    assert "residency is left aside" in penstock("plan", "turns.yaml", "--out", "plan").err

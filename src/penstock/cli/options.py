@@ -122,6 +122,14 @@ def check_turns(fleet: "Fleet", count: int | None, *, journal: bool = False) -> 
         raise InputError("--journal: devices that models take turns on keep none")
 
 
+def refuse_turns(fleet: "Fleet", command: str, instead: str) -> None:
+    """Raises InputError for a fleet whose models take turns, before a ``command`` answers for
+    replicas that it does not state."""
+    if fleet.residency:
+        raise InputError(f"models of fleet {fleet.name} take turns on devices (residency), of "
+                         f"which {command} knows nothing; expected {instead}")
+
+
 def note_kind(fleet: "Fleet", count: int | None) -> None:
     """Say of what kind the ``count`` replicas of ``--replicas`` are where the file does not.
 
