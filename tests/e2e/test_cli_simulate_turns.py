@@ -113,3 +113,13 @@ def test_who_knows_of_replicas_only_says_so(penstock, command) -> None:
 @pytest.mark.usefixtures("turns")
 def test_a_plan_says_that_it_leaves_turns_aside(penstock) -> None:
     assert "residency is left aside" in penstock("plan", "turns.yaml", "--out", "plan").err
+
+
+@pytest.mark.usefixtures("turns")
+@pytest.mark.parametrize("policy", [
+    "sincere-best-batch", "sincere-select-batch-timer", "sincere-best-batch-partial-timer"])
+def test_a_strategy_of_sincere_keeps_to_the_largest_batch(penstock, policy) -> None:
+    done = penstock("simulate", "turns.yaml", "--out", "run", "--json", "--no-report",
+                    "--set", f"residency[0].policy={policy}",
+                    "--set", "residency[0].models[0].max_batch=3")
+    assert done.status in (0, 1), done.err

@@ -11,6 +11,7 @@ from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem, shown
 from penstock.fleet.values_residency import DevicePool, Host, SwapEngine, SwappedModel
 from penstock.perf.make import make_step_time
+from penstock.policy.residency.sincere import STRATEGIES
 from penstock.policy.residency.values import BatchTime
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def residency_problems(pools: "list[DevicePoolSection] | None",
         if pool.name is not None and pool.name in names:
             yield Problem((*path, "name"), f"{shown(pool.name)} stands twice")
         names.add(pool.name or "")
+        yield from _strategy_problems(path, pool)
         seen: set[str] = set()
         for j, one in enumerate(pool.models):
             place: Path = (*path, "models", j)
@@ -60,6 +62,16 @@ def residency_problems(pools: "list[DevicePoolSection] | None",
         if (shares := sum(one.min_share for one in pool.models)) > 1.0 + 1e-9:
             yield Problem((*path, "models"), f"their min_share come to {shares:.4g}; expected at "
                                              "most 1 in all")
+
+
+def _strategy_problems(path: Path, pool: "DevicePoolSection") -> Iterator[Problem]:
+    """SINCERE's strategies hold one lock around one device and whole batches."""
+    name = pool.policy if isinstance(pool.policy, str) else pool.policy.name
+    if name in STRATEGIES and pool.batching != "static":
+        yield Problem((*path, "policy"), f"{name} makes static batches; expected batching: static "
+                                         "beside it")
+    if name in STRATEGIES and pool.count > 1:
+        yield Problem((*path, "count"), f"{name} knows one device; expected 1, or a pool for each")
 
 
 def _engine_problems(path: Path, engine: "SwapEngineSection", count: int) -> Iterator[Problem]:

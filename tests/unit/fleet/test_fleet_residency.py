@@ -43,7 +43,7 @@ def test_what_is_left_out_follows_from_model_and_accelerator() -> None:
 
 def test_everything_said_is_kept() -> None:
     pool, = pools({"name": "gpu", "count": 2, "memory_gib": 40, "max_residents": 1,
-                   "batching": "static", "policy": {"name": "sincere-best-batch"},
+                   "batching": "static", "policy": {"name": "edf", "shed": True},
                    "load_attempts": 1, "models": [
                        {"model": "llama-3-8b", "precision": "int8", "size_gib": 9,
                         "request_gib": 0.5, "max_batch": 3, "e2e_s": 7, "min_share": 0.25,
@@ -51,7 +51,7 @@ def test_everything_said_is_kept() -> None:
                         "engine": {"kind": "ollama", "endpoints": ["http://a:1/", "http://b:1"],
                                    "served_as": "llama3:8b"}}]})
     assert (pool.name, pool.count, pool.max_residents, pool.continuous) == ("gpu", 2, 1, False)
-    assert pool.policy == "sincere-best-batch"
+    assert (pool.policy, pool.settings) == ("edf", {"shed": True})
     model = pool.models[0]
     assert model.hosted() == HostedModel("llama-3-8b", 9 * GIB, BatchTime(1, 0.5), GIB // 2, 3,
                                          0.25)
@@ -73,6 +73,10 @@ def test_models_that_take_turns_need_no_replicas() -> None:
     (both(accelerator="a100"), "did you mean 'a100-80gb'?"),
     (both(policy="penstok"), "did you mean 'penstock'?"),
     (both(policy={"name": "penstock", "nonsense": 1}), "no setting of this name"),
+    (both(policy="sincere-best-batch"),
+     "policy: sincere-best-batch makes static batches; expected batching: static"),
+    (both(policy={"name": "sincere-select-batch"}, batching="static", count=2),
+     "count: sincere-select-batch knows one device; expected 1"),
     (both(memory_gib=90), "90 is more than the 80 GiB of a100-80gb"),
     (both(memory_gib=10), "residency[0].models[0]: llama-3-8b needs 14.96 GiB with one request"),
     (both(count=5), "5 is more than the 4 a100-80gb"),

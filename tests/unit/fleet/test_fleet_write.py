@@ -76,7 +76,7 @@ gateway:
     - {name: guest, confidential: true}
 residency:
   - {name: gpu, accelerator: a100-80gb, count: 2, memory_gib: 70.5, max_residents: 3,
-     batching: static, policy: sincere-best-batch, load_timeout_s: 90, load_attempts: 2,
+     batching: static, policy: edf, load_timeout_s: 90, load_attempts: 2,
      set_apart_s: 5, max_queue: 7, max_wait_s: 99, models: [
        {model: llama-3-8b, precision: bf16, size_gib: 20.25, request_gib: 0.1, max_batch: 9,
         batch: {fixed_s: 1, per_request_s: 0.1}, load_s: 3, e2e_s: 40, min_share: 0.1,

@@ -114,6 +114,7 @@ class Sincere:
         self._line: deque[tuple[int, _Thread | None]] = deque()
         self._asleep: list[tuple[float, int, _Thread]] = []
         self._held: tuple[int, _Thread | None, list[Queued]] | None = None
+        self._kept_back = False
         self._resident: int | None = None
         self._resident_since_s = inf
         self._lost: deque[Shed] = deque()
@@ -159,7 +160,9 @@ class Sincere:
         if model not in device.residents:
             self._resident = None
             return Load(model, tuple(device.residents))
-        return Batch(model, tuple(requests))
+        if len(requests) > (room := max(1, device.room(model))):
+            self._keep_back(room)
+        return Batch(model, tuple(self._held[2]))
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
         self._advance(now_s)
@@ -203,6 +206,14 @@ class Sincere:
             else:
                 self._resume(thread)
 
+    def _keep_back(self, num: int) -> None:
+        """All but the first few of who holds the lock go back to their buffer, and in line."""
+        assert self._held is not None
+        model, thread, requests = self._held
+        self._models[model].running[:0] = requests[num:]
+        self._held = model, thread, requests[:num]
+        self._kept_back = True
+
     def _release(self, *, reset: bool) -> None:
         if self._held is None:
             return
@@ -210,8 +221,10 @@ class Sincere:
         self._held = None
         if reset:
             self._models[model].timer_s = None
-        if self._models[model].running and self._settings.max_batch is not None:
+        if self._models[model].running and (self._kept_back
+                                            or self._settings.max_batch is not None):
             self._line.append((model, None))
+        self._kept_back = False
         self._resume(thread)
 
     def _lose(self, why: str) -> None:

@@ -28,10 +28,10 @@ def settings(**changes: object) -> SincereSettings:
 
 
 def served(strategy: str, arrivals: Sequence[tuple[float, int]], *, until_s: float = 500.0,
-           **changes: object) -> ResidencyRun:
-    """Two models, loads of 10 s, batches of 1 s and 1 s per request."""
+           largest: int = 2**31, **changes: object) -> ResidencyRun:
+    """Two models, loads of 10 s, batches of 1 s and 1 s per request, of at most ``largest``."""
     batch = BatchTime(1.0, 1.0)
-    models = [HostedModel("a", 10, batch), HostedModel("b", 10, batch)]
+    models = [HostedModel(name, 10, batch, max_batch=largest) for name in ("a", "b")]
     machine = PlainMachine(models, load_s=10.0)
     policy = Sincere(STRATEGIES[strategy], settings(**changes))
     requests = [Queued(place, model, at_s, at_s + 40.0)
@@ -62,6 +62,22 @@ def test_a_cap_leaves_the_rest_of_a_buffer_in_line() -> None:
     arrivals = [(0, 0), (0, 0), (0, 0), (1, 1), (1, 1), (1, 1), (2, 1), (2, 1), (2, 1)]
     run = served("sincere-best-batch", arrivals, overwrite=False, max_batch=3)
     assert [one.num_requests for one in run.batches] == [3, 3, 3]
+
+
+def test_what_the_device_has_no_room_for_stays_in_line() -> None:
+    arrivals = [(0, 0), (0, 0), (0, 0), (1, 1), (1, 1), (1, 1), (2, 1), (2, 1), (2, 1), (3, 0),
+                (3, 0), (3, 0)]
+    run = served("sincere-best-batch", arrivals, overwrite=False, largest=4)
+    assert run.served.all()
+    assert [one.num_requests for one in run.batches] == [3, 4, 2, 3]
+    assert [load.model for load in run.loads] == [0, 1, 0]
+
+
+def test_the_rest_of_one_hand_over_waits_for_who_is_in_line_before_it() -> None:
+    run = served("sincere-best-batch", [(0, 0)] * 3 + [(1, 1)] * 3, largest=2)
+    assert [one.num_requests for one in run.batches] == [2, 2, 1, 1]
+    assert [load.model for load in run.loads] == [0, 1, 0, 1]
+    assert run.served.all()
 
 
 def test_the_timer_is_set_by_the_first_request_and_polled() -> None:
