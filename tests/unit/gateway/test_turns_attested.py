@@ -116,7 +116,7 @@ def turns_of(tmp_path, wait):
     fleet, now_s = attested_fleet(tmp_path), [0.0]
     driver = SlowDriver(lambda: wait(now_s))
     turns = Turns([(fleet.residency[0], driver)], lambda: now_s[0])
-    for engine in turns.engines:
+    for engine in turns.standings:
         engine.attested(Attestation("test", 0.0, 10.0, ("GPU-1",)))
     body = f'{{"model": "{MODEL}", "prompt": "hello"}}'.encode()
     ask = read_ask(body, {}, Offer({one.name: one for one in fleet.service_classes}, {MODEL: 100}))
@@ -153,6 +153,21 @@ def test_one_that_ends_before_the_first_turn_does_so_too(tmp_path) -> None:
         assert driver.running == []
 
     asyncio.run(run())
+
+
+def test_a_pool_is_judged_once_however_many_models_it_has(tmp_path) -> None:
+    notes = []
+
+    async def run():
+        fleet = attested_fleet(tmp_path)
+        pool, = fleet.residency
+        other = replace(pool.models[0], spec=replace(pool.models[0].spec, name="llama-2-7b"))
+        fleet = replace(fleet, residency=(replace(pool, models=(*pool.models, other)),))
+        async with gateway(fleet, tmp_path, notes):
+            pass
+
+    asyncio.run(run())
+    assert [note for note in notes if "attested" in note] == ["engine pool gpu: attested"]
 
 
 def test_an_engine_that_may_be_attested_yet_goes_before_a_pool_that_never_will(tmp_path) -> None:
