@@ -103,7 +103,8 @@ def test_run_simulates_the_devices_too(penstock) -> None:
 
 
 @pytest.mark.usefixtures("turns")
-@pytest.mark.parametrize("command", [("sweep", "--set", "run.seed=1,2"), ("capacity",)])
+@pytest.mark.parametrize("command", [("sweep", "--set", "run.seed=1,2"), ("capacity",),
+                                     ("bound",)])
 def test_who_knows_of_replicas_only_says_so(penstock, command) -> None:
     done = penstock(command[0], "turns.yaml", *command[1:])
     assert done.status == 2

@@ -395,6 +395,20 @@ def test_closing_turns_away_who_waits_and_closes_the_engines() -> None:
     assert stage.did("close") == ["m0", "m1", "m2"]
 
 
+def test_nothing_is_kept_of_who_leaves_while_it_waits_anew() -> None:
+    async def work(stage):
+        task = stage.begin(0, ends=("failed",))
+        await stage.until(5.5)
+        stage.engines[0][0].held = False
+        await stage.until(7.0)
+        assert stage.devices[0].loading == 0, "it waits for another turn"
+        task.cancel()
+        await stage.until()
+        assert not stage.driver._tries
+
+    play(work)
+
+
 def test_closing_lets_turns_end_and_gives_no_other() -> None:
     async def work(stage):
         stage.begin(0, service_s=4.0)
