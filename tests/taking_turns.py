@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from contextlib import contextmanager
 from math import inf
 
 from fake_time import FakeLoop, settle
@@ -72,13 +73,17 @@ class FirstCome:
 
 
 class FakeEngine:
-    """An engine whose loads take ``load_s`` of a fake loop's time, and fail or hang if told to."""
+    """An engine whose loads take ``load_s`` of a fake loop's time, and fail or hang if told to;
+    to unload takes ``unload_s``. ``clashes`` says what was asked while the other was under way."""
 
-    def __init__(self, name, loop, log, load_s=5.0):
+    def __init__(self, name, loop, log, load_s=5.0, unload_s=0.0):
         self.name = name
         self.loop = loop
         self.log = log
         self.load_s = load_s
+        self.unload_s = unload_s
+        self.under_way = None
+        self.clashes = []
         self.held = False
         self.fails = 0
         self.hangs = False
@@ -94,9 +99,20 @@ class FakeEngine:
         self.loop.call_at(self.loop.time() + seconds, lambda: done.done() or done.set_result(None))
         await done
 
+    @contextmanager
+    def _alone(self, what):
+        if self.under_way is not None:
+            self.clashes.append((what, self.under_way, self.loop.time()))
+        before, self.under_way = self.under_way, what
+        try:
+            yield
+        finally:
+            self.under_way = before
+
     async def load(self):
         self.log.append(("load", self.name, self.loop.time()))
-        await self._sleep(inf if self.hangs else self.load_s)
+        with self._alone("load"):
+            await self._sleep(inf if self.hangs else self.load_s)
         if self.fails:
             self.fails -= 1
             raise ActuatorError(f"{self.name} has no file")
@@ -104,6 +120,9 @@ class FakeEngine:
 
     async def unload(self):
         self.log.append(("unload", self.name, self.loop.time()))
+        with self._alone("unload"):
+            if self.unload_s:
+                await self._sleep(self.unload_s)
         if self.unload_fails:
             raise ActuatorError("stays")
         self.held = False

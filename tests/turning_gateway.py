@@ -42,6 +42,11 @@ async def gateway(fleet, folder, notes=None):
         yield client
 
 
+def another(client):
+    """A client of the same gateway, for the caller to close."""
+    return aiohttp.ClientSession(client._base_url)
+
+
 async def ask(client, model, prompt="hello", **more):
     async with client.post("/v1/completions", json={"model": model, "prompt": prompt,
                                                     **more}) as answer:

@@ -81,14 +81,12 @@ def test_policies_on_the_same_requests(penstock) -> None:
 
 
 @pytest.mark.usefixtures("turns")
-@pytest.mark.parametrize("command", [("bound",), ("sweep", "--set", "run.seed=1"),
-                                     ("run", "--no-report"), ("plan", "--no-report")])
-def test_commands_of_replicas_say_that_they_leave_turns_out(penstock, command) -> None:
-    done = penstock(command[0], "turns.yaml", *command[1:], "--set", "accelerators[0].count=4",
+def test_a_plan_says_that_it_leaves_turns_out(penstock) -> None:
+    done = penstock("plan", "turns.yaml", "--no-report", "--set", "accelerators[0].count=4",
                     "--json")
     assert done.status in (0, 1)
     assert done.json
-    assert "fleet turns take turns on devices (residency); here each has replicas" in done.err
+    assert "models get replicas of their own" in done.err
 
 
 @pytest.mark.usefixtures("turns")
@@ -105,3 +103,35 @@ def test_bad_input_is_one_line(folder, penstock, arguments, said) -> None:
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
     assert said in done.err
     assert not (folder / "run").exists()
+
+
+@pytest.mark.usefixtures("turns")
+def test_run_simulates_the_devices_too(penstock) -> None:
+    run = penstock("run", "turns.yaml", "--out", "run", "--json", "--no-report")
+    assert run.status == 1
+    again = penstock("simulate", "turns.yaml", "--out", "again", "--json", "--no-report")
+    assert run.json["residency"] == again.json["residency"]
+
+
+@pytest.mark.usefixtures("turns")
+@pytest.mark.parametrize("command", [("sweep", "--set", "run.seed=1,2"), ("capacity",),
+                                     ("bound",)])
+def test_who_knows_of_replicas_only_says_so(penstock, command) -> None:
+    done = penstock(command[0], "turns.yaml", *command[1:])
+    assert done.status == 2
+    assert f"take turns on devices (residency), of which penstock {command[0]} knows" in done.err
+
+
+@pytest.mark.usefixtures("turns")
+def test_a_plan_says_that_it_leaves_turns_aside(penstock) -> None:
+    assert "residency is left aside" in penstock("plan", "turns.yaml", "--out", "plan").err
+
+
+@pytest.mark.usefixtures("turns")
+@pytest.mark.parametrize("policy", [
+    "sincere-best-batch", "sincere-select-batch-timer", "sincere-best-batch-partial-timer"])
+def test_a_strategy_of_sincere_keeps_to_the_largest_batch(penstock, policy) -> None:
+    done = penstock("simulate", "turns.yaml", "--out", "run", "--json", "--no-report",
+                    "--set", f"residency[0].policy={policy}",
+                    "--set", "residency[0].models[0].max_batch=3")
+    assert done.status in (0, 1), done.err

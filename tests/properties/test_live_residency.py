@@ -20,6 +20,8 @@ EVENTS = st.lists(st.one_of(
               st.integers(1, 4)),
     st.tuples(st.just("hang"), st.integers(0, 1), st.integers(0, NUM_MODELS - 1), st.booleans()),
     st.tuples(st.just("stick"), st.integers(0, 1), st.integers(0, NUM_MODELS - 1), st.booleans()),
+    st.tuples(st.just("slow"), st.integers(0, 1), st.integers(0, NUM_MODELS - 1),
+              st.sampled_from([0.0, 3.0])),
     st.tuples(st.just("leave"), st.integers(0, 30)),
     st.tuples(st.just("look")),
     st.tuples(st.just("wait"), st.floats(0.0, 20.0))), max_size=40)
@@ -32,6 +34,15 @@ def policy_named(name):
     models = [HostedModel(f"m{index}", 10, BatchTime(1.0, 0.1), 1, 4)
               for index in range(NUM_MODELS)]
     return residency(name, models, LoadTable([5.0] * NUM_MODELS))
+
+
+def befall(engine, kind, how=None):
+    if kind == "die":
+        engine.held = False
+    elif kind == "fail":
+        engine.fails += how
+    else:
+        setattr(engine, {"hang": "hangs", "stick": "unload_fails", "slow": "unload_s"}[kind], how)
 
 
 async def happen(stage, events):
@@ -48,17 +59,9 @@ async def happen(stage, events):
             await stage.driver.look()
         elif kind == "wait":
             await stage.until(stage.loop.now_s + what[0])
-        elif kind in ("die", "fail", "hang", "stick"):
+        elif kind in ("die", "fail", "hang", "stick", "slow"):
             device, model, *more = what
-            engine = stage.engines[device][model]
-            if kind == "die":
-                engine.held = False
-            elif kind == "fail":
-                engine.fails += more[0]
-            elif kind == "hang":
-                engine.hangs = more[0]
-            else:
-                engine.unload_fails = more[0]
+            befall(stage.engines[device][model], kind, *more)
     for row in stage.engines:
         for engine in row:
             engine.hangs = engine.unload_fails = False
@@ -80,6 +83,8 @@ def test_every_request_ends_once_whatever_fails(events, name, continuous) -> Non
         assert said == sum(not task.cancelled() for task in tasks)
         assert all(reason for *_, reason in stage.refused)
         assert stage.policy.num_waiting == 0
+        for engine in (one for row in stage.engines for one in row):
+            assert not engine.clashes, "a load and an unload at once"
         for device in stage.devices:
             assert device.free_bytes >= 0
             assert not any(one.num_running for one in device.residents.values())

@@ -138,7 +138,7 @@ def _check_digests(overall: Mapping[str, Any], tokens: Mapping[str, object]) -> 
     if not isinstance(submods, dict) or submods.keys() != tokens.keys():
         raise EvidenceError("has device tokens that the overall token does not name")
     for name, token in tokens.items():
-        digest = sha256(str(token).encode()).hexdigest()
+        digest = sha256(str(token).encode(errors="replace")).hexdigest()
         if submods[name] not in (["DIGEST", ["SHA-256", digest]], ["DIGEST", ["SHA256", digest]]):
             raise EvidenceError(f"has a token of {name} whose digest is not the overall token's")
 

@@ -6,7 +6,6 @@ Extra: ``attest`` (PyJWT and cryptography).
 import json
 from base64 import b64decode
 from collections.abc import Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from penstock.core.errors import InputError, nearest, shown
 
 MOST_BYTES = 1 << 20
 """Evidence and key sets are far smaller."""
+
+_FARTHEST_S = 1e12  # from 1970: no time that anybody means
 
 
 def jwt_library() -> Any:
@@ -83,7 +84,9 @@ def signed_claims(token: object, keys: Mapping[str, Any], algorithm: str, issuer
         raise EvidenceError(f"was not issued by {issuer}") from None
     except jwt.InvalidSignatureError:
         raise EvidenceError("has a bad signature") from None
-    except (jwt.PyJWTError, RecursionError) as error:
+    except EvidenceError:
+        raise
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:  # of what is no text, or nested
         raise EvidenceError(f"is no signed token ({error})") from None
     _check_times(claims, now_s)
     return claims
@@ -92,7 +95,8 @@ def signed_claims(token: object, keys: Mapping[str, Any], algorithm: str, issuer
 def _check_times(claims: Mapping[str, Any], now_s: float) -> None:
     for name in ("iat", "exp", "nbf"):
         value = claims.get(name, 0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) \
+                or not -_FARTHEST_S < value < _FARTHEST_S:  # which neither infinity nor NaN is
             raise EvidenceError(f"has no time in {name}, found {shown(value)}")
     if now_s >= claims["exp"]:
         raise EvidenceError(f"expired {now_s - claims['exp']:.0f} s ago")
@@ -134,5 +138,5 @@ def read_json(evidence: bytes) -> Any:
         raise EvidenceError(f"has more than {MOST_BYTES:,} bytes")
     try:
         return json.loads(evidence)
-    except (ValueError, RecursionError):  # brackets within brackets, as many as a megabyte holds
+    except (ValueError, RecursionError):  # the latter of lists in lists in lists
         raise EvidenceError("is not JSON") from None

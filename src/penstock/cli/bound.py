@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson, DataDir, FleetFile, Seed, Settings, note_turns, read_fleet
+from penstock.cli.options import (
+    AsJson,
+    DataDir,
+    FleetFile,
+    Seed,
+    Settings,
+    read_fleet,
+    refuse_turns,
+)
 
 if TYPE_CHECKING:
     from penstock.experiment.fleet_bound import GroupBound
@@ -26,7 +34,7 @@ def bound(fleet_file: FleetFile, settings: Settings = None, data: DataDir = None
     from penstock.fleet.sources import fleet_workload
 
     fleet = read_fleet(fleet_file, settings, data, seed)
-    note_turns(fleet)
+    refuse_turns(fleet, "penstock bound", "penstock compare, which takes several policies")
     found = bounds_document(fleet, fleet_workload(fleet))
     if as_json:
         print_json(found)

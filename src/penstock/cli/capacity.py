@@ -15,6 +15,7 @@ from penstock.cli.options import (
     Seed,
     Settings,
     read_fleet,
+    refuse_turns,
     seed_range,
     with_replicas,
 )
@@ -51,7 +52,9 @@ def capacity(
     from penstock.cli.console import print_json, print_tables, progress
     from penstock.experiment.capacity import find_capacity
 
-    fleet = with_replicas(read_fleet(fleet_file, settings, data, seed), replicas)
+    stated = read_fleet(fleet_file, settings, data, seed)
+    refuse_turns(stated, "penstock capacity", "penstock simulate at some rates")
+    fleet = with_replicas(stated, replicas)
     with progress("searching") as update:
 
         def on_probe(probe: "Probe") -> None:

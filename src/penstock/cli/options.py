@@ -122,13 +122,12 @@ def check_turns(fleet: "Fleet", count: int | None, *, journal: bool = False) -> 
         raise InputError("--journal: devices that models take turns on keep none")
 
 
-def note_turns(fleet: "Fleet") -> None:
-    """Say that what follows is of replicas, where the file has models take turns on devices."""
-    if fleet.residency and not fleet.replicas:
-        from penstock.cli.console import note
-
-        note(f"models of fleet {fleet.name} take turns on devices (residency); here each has "
-             "replicas of its own. `penstock simulate` and `penstock compare` have them take turns")
+def refuse_turns(fleet: "Fleet", command: str, instead: str) -> None:
+    """Raises InputError for a fleet whose models take turns, before a ``command`` answers for
+    replicas that it does not state."""
+    if fleet.residency:
+        raise InputError(f"models of fleet {fleet.name} take turns on devices (residency), of "
+                         f"which {command} knows nothing; expected {instead}")
 
 
 def note_kind(fleet: "Fleet", count: int | None) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.options import AsJson, DataDir, Seed, Settings, note_turns, read_fleet
+from penstock.cli.options import AsJson, DataDir, Seed, Settings, read_fleet
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,7 +77,6 @@ def plan(fleet_file: FleetFile = None, inferno: Bundle = None, settings: Setting
 
     assert fleet_file is not None
     fleet = read_fleet(fleet_file, settings, data, seed, to_plan=True)
-    note_turns(fleet)
     other = _as_it_might_be(what_if, fleet_file, settings, data, seed) if what_if else None
     return plan_and_report(fleet, out, as_json=as_json, page=not no_report,
                            other=None if other is None else (tuple(what_if or ()), other))

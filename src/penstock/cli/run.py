@@ -11,7 +11,7 @@ from penstock.cli.options import (
     OutDir,
     Seed,
     Settings,
-    note_turns,
+    check_turns,
     read_fleet,
 )
 from penstock.core.errors import InputError
@@ -35,19 +35,23 @@ def run(fleet_file: FleetFile, out: OutDir = None, settings: Settings = None,
         no_report: NoReport = False, journal: WithJournal = False) -> int:
     """Find how many replicas meet every objective, simulate them and write the run's files.
 
-    A fleet file that states its replicas is simulated with those, one with `sizing` or `variant`
+    A fleet file that states its replicas, or devices on which models take turns, is simulated with
+    those, one with `sizing` or `variant`
     is given the fewest replicas of those kinds, any other the cheapest replicas that a plan finds.
     Files: summary.json, requests.parquet, report.html and fleet.yaml, the fleet with every default
     written out.
     Exit status 1 when a class misses its objective.
     """
     from penstock.cli.console import progress
-    from penstock.cli.single_run import simulate_and_report
+    from penstock.cli.single_run import simulate_and_report, simulate_turns
     from penstock.fleet.sources import fleet_workload
 
     fleet = read_fleet(fleet_file, settings, data, seed)
-    note_turns(fleet)
+    if fleet.residency:
+        check_turns(fleet, None, journal=journal)
     workload = fleet_workload(fleet)
+    if fleet.residency:
+        return simulate_turns(fleet, workload, out, as_json=as_json, page=not no_report)
     sized = plan = None
     if not fleet.replicas and fleet.sizing.stated:
         with progress("sizing") as update:

@@ -14,8 +14,8 @@ from penstock.cli.options import (
     NumSeeds,
     Seed,
     note_kind,
-    note_turns,
     read_fleet,
+    refuse_turns,
     with_replicas,
 )
 from penstock.core.errors import InputError
@@ -60,13 +60,13 @@ def sweep(
 
     def load(settings: dict[str, Any]) -> "Fleet":
         fleet = read_fleet(fleet_file, (), data, seed, settings)
+        refuse_turns(fleet, "penstock sweep", "penstock compare, which takes several policies")
         return fleet if replicas is None else with_replicas(fleet, replicas)
 
     known = _known_rows(out, resume)
     varied = parse_axes(axes or [])
     points = grid(varied, load, seeds)
     first = _first(fleet_file, varied, data)
-    note_turns(first)
     note_kind(first, replicas)
     keys = {point.key for point in points}
     rows = [row for row in known if row.get("key") in keys]

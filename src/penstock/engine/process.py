@@ -159,11 +159,12 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def last_words(log: Path) -> str:
-    """The last line of what a process printed, as the end of a sentence about it."""
+def last_words(log: Path, since_bytes: int = 0) -> str:
+    """The last line of what a process printed, as the end of a sentence about it. It began to print
+    when its log had ``since_bytes``: what stands before is of others."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            file.seek(max(since_bytes, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             lines = file.read().decode(errors="replace").split("\n")
     except OSError:
         return ""

@@ -10,11 +10,14 @@ from typing import Any
 
 from penstock.core.attestation import Attestation, barrier
 from penstock.core.decision import ACCEPT, Admit, Prospect, Reject, Relax, Route
+from penstock.core.disclosure import USUAL, Disclosure
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.engine.live.state import EngineState
 from penstock.gateway.ask import ANYBODY, Ask
+from penstock.gateway.confidential import discreet, padded
 from penstock.gateway.errors import GatewayError
+from penstock.policy.route.explore import PROPENSITY
 from penstock.policy.route.protocol import BatchRouter, Router
 
 MOST_KEPT = 1000
@@ -83,12 +86,15 @@ class _Waiting:
 
 class Chooser:
     """Chooses among engines and remembers each tenant's last decisions. ``wall_s`` tells the time
-    by which attestations expire."""
+    by which attestations expire, ``disclosure`` says what decisions may tell of engines in
+    confidential mode."""
 
     def __init__(self, engines: Sequence[EngineState], router: Router,
-                 wall_s: Callable[[], float] = time.time) -> None:
+                 wall_s: Callable[[], float] = time.time,
+                 disclosure: Callable[[], Disclosure] = lambda: USUAL) -> None:
         self.engines = engines
         self._wall_s = wall_s
+        self._disclosure = disclosure
         self._decisions: dict[str, Decision] = {}
         self._of_tenant: dict[str, deque[str]] = {}
         self._batch: list[_Waiting] = []
@@ -127,6 +133,10 @@ class Chooser:
                    and not (ask.needs.confidential and self._untrusted(engine))
                    for engine in self.engines)
 
+    def suits(self, ask: Ask) -> bool:
+        """Whether any engine may take such a request at some time."""
+        return any(_unfit(engine, ask) is None for engine in self.engines)
+
     async def choose(self, request: Request, decision: Decision, ask: Ask,
                      tried: Sequence[EngineState], now_s: float) -> EngineState:
         """The engine for a request, of those not ``tried`` yet. Raises GatewayError when none may
@@ -141,12 +151,12 @@ class Chooser:
             if self._batch_router is None or len(able) == 1:
                 snapshots = self._snapshots(able, now_s)
                 engine = _taken(decision, able, snapshots,
-                                router.route(request, snapshots, now_s))
+                                router.route(request, snapshots, now_s), self._disclosure())
             else:
                 found = await self._together(request, able, now_s)
                 if found is None or router is not self.router:
                     continue
-                engine = _taken(decision, able, found[1], found[0])
+                engine = _taken(decision, able, found[1], found[0], self._disclosure())
             if self._attested(engine, decision, ask):
                 return engine
 
@@ -171,8 +181,7 @@ class Chooser:
                     and _unfit(engine, ask) is None
                     and not (secret and self._untrusted(engine)) and engine.last_resort(now_s)]
         if not able:
-            raise _nobody(decision, later=any(_unfit(engine, ask) is None
-                                              for engine in self.engines))
+            raise _nobody(decision, later=self.suits(ask))
         return able
 
     def _attested(self, engine: EngineState, decision: Decision, ask: Ask) -> bool:
@@ -229,14 +238,19 @@ class Chooser:
 
 
 def _taken(decision: Decision, able: Sequence[EngineState], snapshots: Sequence[ReplicaSnapshot],
-           route: Route) -> EngineState:
-    """The engine that a route names, after the decision has taken note."""
-    decision.candidates = tuple((engine.facts.url, snapshot)
-                                for snapshot, engine in zip(snapshots, able, strict=True))
-    decision.terms = dict(route.terms)
-    decision.prospects, decision.admit = route.prospects, route.admit
-    decision.answer_tokens = route.max_tokens
+           route: Route, disclosure: Disclosure) -> EngineState:
+    """The engine that a route names, after the decision has taken note: of engines in confidential
+    mode only what may be told, and no term or prospect that their load is in."""
+    decision.candidates = tuple(
+        (engine.facts.url, padded(seen, disclosure) if engine.facts.confidential else seen)
+        for seen, engine in zip(snapshots, able, strict=True))
+    decision.terms, decision.prospects = dict(route.terms), route.prospects
+    decision.admit, decision.answer_tokens = route.admit, route.max_tokens
     by_id = {engine.facts.replica_id: engine for engine in able}
+    if discreet(able):
+        decision.terms = {name: term for name, term in route.terms.items() if name == PROPENSITY}
+        decision.prospects = tuple(one for one in route.prospects
+                                   if not by_id[one.replica_id].facts.confidential)
     for replica_id, reason in route.rejected.items():
         if replica_id in by_id:
             decision.rejected[by_id[replica_id].facts.url] = reason

@@ -8,6 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from penstock.core.disclosure import Disclosure, share_at_least
+from penstock.core.snapshot import ReplicaSnapshot
 from penstock.engine.live.state import EngineState
 
 
@@ -61,6 +62,17 @@ class ConfidentialCounts(Collector):
             for name, number in sorted(self._of_model.items()):
                 models.add_metric([name], count(number))
             yield models
+
+
+def padded(seen: ReplicaSnapshot, disclosure: Disclosure) -> ReplicaSnapshot:
+    """An engine in confidential mode as others may see it: no request one by one, and counts that
+    may be of confidential ones in buckets."""
+    count = disclosure.count
+    return seen._replace(
+        num_waiting=count(seen.num_waiting), num_running=count(seen.num_running),
+        queued_prompt_tokens=count(seen.queued_prompt_tokens),
+        kv_used_tokens=min(count(seen.kv_used_tokens), seen.kv_total_tokens),
+        pending_output_tokens=count(seen.pending_output_tokens), queue=())
 
 
 def discreet(engines: Iterable[EngineState]) -> bool:

@@ -17,6 +17,7 @@ from penstock.engine.live.dialects import Question, dialect_of
 from penstock.engine.live.ollama_ask import UnsupportedError
 from penstock.engine.live.state import EngineState, InFlight
 from penstock.gateway.answers import DECISION_HEADER, Answers
+from penstock.gateway.ask import Ask
 from penstock.gateway.choice import Chooser
 from penstock.gateway.confidential import ConfidentialCounts
 from penstock.gateway.decision_log import DecisionLog
@@ -130,10 +131,7 @@ class Proxy:
         tried: list[EngineState] = []
         request = exchange.request = await self._outlook.request(
             exchange.number, exchange.begun_s, exchange.ask)
-        turns = self._turns
-        # An engine that has its model at hand goes before those that would have to take turns.
-        if turns is not None and turns.able(exchange.ask) and not self._chooser.has_engine(
-                exchange.ask, self._clock()):
+        if (turns := self._turns) is not None and self._goes_by_turns(exchange.ask, turns):
             return await self._in_turn(exchange, request, turns)
         while True:
             if len(tried) == self._limits.attempts:
@@ -143,6 +141,13 @@ class Proxy:
             if response is not None:
                 return response
             tried.append(engine)
+
+    def _goes_by_turns(self, ask: Ask, turns: Turns) -> bool:
+        """An engine that has its model at hand goes before those that would have to take turns, and
+        one that may be attested yet before devices that never will be."""
+        if not turns.able(ask) or self._chooser.has_engine(ask, self._clock()):
+            return False
+        return turns.may_be_trusted(ask) or not self._chooser.suits(ask)
 
     async def _in_turn(self, exchange: Exchange, request: Request,
                        turns: Turns) -> web.StreamResponse:

@@ -113,7 +113,8 @@ class Gateway:
         if turns is not None:
             self._metrics.add(TurnsMetrics(turns, self._confidential))
         self._tally = Tally(front.offer.classes.values())
-        self._chooser = Chooser(self.engines, router)
+        self._chooser = Chooser(self.engines, router,
+                                disclosure=lambda: self._confidential.disclosure)
         self._proxy = Proxy(self._chooser, outlook, session, self._metrics, self._tally, tracing,
                             limits, time.monotonic, time.time, self._confidential, log, turns)
         self._on_bug = on_bug
@@ -136,6 +137,7 @@ class Gateway:
         app.router.add_get("/v1/penstock/decisions/{id}", self._decision)
         app.router.add_get("/v1/penstock/spend", self._spend)
         app.router.add_get("/openapi.json", self._description)
+        app.on_shutdown.append(self._close)
         return app
 
     def adopt(self, fleet: Fleet, router: Router) -> str:
@@ -160,6 +162,12 @@ class Gateway:
         said = [*(f"{url} is new" for url in change.added),
                 *(f"{url} is being drained" for url in change.removed)]
         return "; ".join(said) or "the same engines"
+
+    async def _close(self, _: web.Application) -> None:
+        """Nobody is let in any more; answers that are under way have some time yet, in which no
+        model is loaded for those who wait."""
+        if self._turns is not None:
+            self._turns.turn_away()
 
     async def _relay(self, http: web.Request) -> web.StreamResponse:
         tenant = self._front.asker(http.headers, http.remote)
@@ -196,7 +204,7 @@ class Gateway:
         self._front.administrator(http.headers, http.remote)
         now_s = time.monotonic()
         num_waiting = self._proxy.room.num_waiting
-        if self._turns is not None and discreet(self._turns.engines):
+        if self._turns is not None and discreet(self._turns.standings):
             num_waiting = self._confidential.disclosure.count(num_waiting)
         self._metrics.show(self.engines, num_waiting, now_s, time.time())
         return web.Response(body=self._metrics.text(), headers={
@@ -269,7 +277,7 @@ async def taking_turns(fleet: Fleet, session: aiohttp.ClientSession, folder: Pat
         for driver in drivers:
             await driver.recover()
         turns = Turns(list(zip(fleet.residency, drivers, strict=True)), time.time)
-        evidence = EvidenceWatcher(list(turns.engines), fleet.attestation, session, time.time,
+        evidence = EvidenceWatcher(turns.standings, fleet.attestation, session, time.time,
                                    time.monotonic, note)
         await evidence.look()
         async with _background([evidence.run, *(driver.watch for driver in drivers)], note):

@@ -21,7 +21,7 @@ def status_document(engines: Engines, room: WaitingRoom, tally: Tally,
                     now_s: float, wall_s: float) -> dict[str, Any]:
     """The document of /v1/penstock/status. Counts that may be of confidential requests are padded,
     and those requests are in no figure but the section ``confidential``."""
-    everywhere = [*engines, *(() if turns is None else turns.engines)]
+    everywhere = [*engines, *(() if turns is None else turns.standings)]
     pad = confidential.disclosure.count if discreet(everywhere) else int
     pools = {} if turns is None else {"pools": turns.document(confidential.disclosure)}
     return {**pools,

@@ -1,16 +1,17 @@
 """Models that take turns on devices: which pool a request goes to, and its turn there."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, Literal
 
 from penstock.core.attestation import Attestation, barrier, refusal
 from penstock.core.disclosure import Disclosure
 from penstock.core.request import Request
+from penstock.engine.live.evidence import pool_facts
 from penstock.engine.live.residency.driver import ResidencyDriver
 from penstock.engine.live.residency.turns import RefusedError, Ticket
-from penstock.engine.live.state import EngineFacts, EngineState, EvidencePlace
+from penstock.engine.live.state import EngineFacts, EngineState
 from penstock.engine.residency import deadline_after_s
 from penstock.fleet.values_residency import DevicePool
 from penstock.gateway.ask import Ask
@@ -48,12 +49,13 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A model of a pool."""
+    """A model of a pool; ``standing`` is the pool's, where confidential requests are concerned."""
 
     pool: DevicePool
     driver: ResidencyDriver
     model: int
     engines: tuple[EngineState, ...]
+    standing: EngineState
 
     @property
     def name(self) -> str:
@@ -65,27 +67,29 @@ class _Place:
 
 
 class Turns:
-    """The pools of a fleet with their drivers."""
+    """The pools of a fleet with their drivers. ``standings`` is what is known of each where
+    confidential requests are concerned."""
 
     def __init__(self, pools: Sequence[tuple[DevicePool, ResidencyDriver]],
                  wall_s: Callable[[], float]) -> None:
         self.pools = pools
         self._wall_s = wall_s
+        self.standings = [EngineState(pool_facts(pool)) for pool, _ in pools]
         numbers = iter(range(_FIRST_ID, 0))
         self._places = [
             _Place(pool, driver, index, tuple(EngineState(_facts(pool, index, next(numbers)))
-                                              for _ in driver.devices))
-            for pool, driver in pools for index in range(len(pool.models))]
-
-    @property
-    def engines(self) -> Iterator[EngineState]:
-        """Of every model on every device."""
-        for place in self._places:
-            yield from place.engines
+                                              for _ in driver.devices), standing)
+            for (pool, driver), standing in zip(pools, self.standings, strict=True)
+            for index in range(len(pool.models))]
 
     def able(self, ask: Ask) -> bool:
         """Whether any model here may answer a request."""
         return any(self._fitting(ask))
+
+    def may_be_trusted(self, ask: Ask) -> bool:
+        """Whether devices here may show, now or later, what a request needs."""
+        return not ask.needs.confidential or any(
+            place.pool.attestation is not None for place in self._fitting(ask))
 
     @property
     def well(self) -> bool:
@@ -119,6 +123,11 @@ class Turns:
         """The turn is over."""
         turn.place.driver.leave(turn.ticket, end)
 
+    def turn_away(self) -> None:
+        """The gateway closes: who waits for a turn is told so, while somebody can hear it."""
+        for _, driver in self.pools:
+            driver.turn_away()
+
     def _fitting(self, ask: Ask) -> Iterator[_Place]:
         for place in self._places:
             if ask.models is None or place.name in ask.models:
@@ -130,7 +139,7 @@ class Turns:
         found = list(self._fitting(ask))
         if not ask.needs.confidential:
             return found
-        why = [barrier(place.engines[0].confidentiality, self._wall_s()) for place in found]
+        why = [barrier(place.standing.confidentiality, self._wall_s()) for place in found]
         if trusted := [place for place, one in zip(found, why, strict=True) if one is None]:
             return trusted
         reason = refusal(one for one in why if one is not None)
@@ -143,7 +152,7 @@ class Turns:
         for minutes."""
         if not ask.needs.confidential:
             return turn
-        now_s, known = self._wall_s(), turn.engine.confidentiality
+        now_s, known = self._wall_s(), turn.place.standing.confidentiality
         if (why := barrier(known, now_s)) is not None:
             self.leave(turn, "left")
             raise GatewayError(503, refusal([why]), "no_engine", headers={"Retry-After": "1"})
@@ -168,11 +177,10 @@ class Turns:
 
 def _facts(pool: DevicePool, index: int, number: int) -> EngineFacts:
     model = pool.models[index]
-    engine, shown = model.engine, pool.attestation
+    engine = model.engine
     return EngineFacts(number, "", model.spec.name, None, model.spec.max_context_tokens, 1.0,
                        "auto" if engine is None else _KINDS.get(engine.kind, engine.kind),
-                       None if engine is None else engine.served_as, pool.accelerator.confidential,
-                       None if shown is None else EvidencePlace(*astuple(shown)))
+                       None if engine is None else engine.served_as, pool.accelerator.confidential)
 
 
 def _turn(ticket: Ticket, place: _Place) -> Turn:

@@ -1,7 +1,7 @@
 """Test evidence: what is signed is believed, and nothing else."""
 
 import json
-from base64 import urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("jwt", reason="the extra 'attest' is not installed")
 
 import jwt
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from evidence import NONCE, NOW_S, Signer
 from penstock.attest.signed import Device
@@ -119,13 +120,29 @@ HEADER_OF_BRACKETS = urlsafe_b64encode(NESTED).rstrip(b"=") + b".e30.AAAA"
     NESTED, b'{"format": "penstock-test-evidence-1", "token": "' + HEADER_OF_BRACKETS + b'"}',
     b"", b"[]", b"{}", b"\xff", b'{"format": "penstock-test-evidence-1"}',
     b'{"format": "penstock-test-evidence-1", "token": 7}',
-    b'{"format": "penstock-test-evidence-1", "token": "a.b.c"}', b" " * (1 << 21)])
+    b'{"format": "penstock-test-evidence-1", "token": "a.b.c"}', b" " * (1 << 21),
+    b"[" * 200_000, b'{"format": "penstock-test-evidence-1", "token": "\\ud800.b.c"}'])
 def test_what_is_no_evidence_is_refused(signer: Signer, evidence: bytes) -> None:
     with pytest.raises(EvidenceError):
         signer.verifier().verify(evidence, ASKED, NOW_S)
 
 
-@pytest.mark.parametrize("keys", ["", "[]", "{}", '{"keys": [{}]}', '{"keys": 3}',
+@pytest.mark.parametrize("exp", [pytest.param(10**400, id="huge"), float("inf"), float("nan"), "1",
+                                 None, True])
+def test_a_time_that_is_none_is_refused(signer: Signer, exp: object) -> None:
+    claims = jwt.decode(json.loads(signer.sign("GPU-1"))["token"],
+                        options={"verify_signature": False})
+    token = jwt.encode(claims, signer.key, algorithm="EdDSA", headers={"kid": signer.kid})
+    payload = b64encode(json.dumps({**claims, "exp": exp}).encode(), b"-_").rstrip(b"=")
+    signed = b".".join((token.split(".")[0].encode(), payload))
+    key = load_pem_private_key(signer.key.encode(), None)
+    token = b".".join((signed, b64encode(key.sign(signed), b"-_").rstrip(b"="))).decode()
+    evidence = json.dumps({"format": "penstock-test-evidence-1", "token": token}).encode()
+    with pytest.raises(EvidenceError, match="exp"):
+        signer.verifier().verify(evidence, ASKED, NOW_S)
+
+
+@pytest.mark.parametrize("keys", ["", "[]", "[" * 200_000, "{}", '{"keys": [{}]}', '{"keys": 3}',
                                   '{"keys": [{"kid": "a", "kty": "OKP", "x": "?"}]}',
                                   '{"keys": [{"kid": "a", "x5c": ["AAAA"]}]}'])
 def test_keys_that_cannot_be_read_are_the_operator_s_error_not_the_evidence_s(

@@ -9,9 +9,10 @@ import pytest
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from penstock.core.attestation import Attestation
+from penstock.core.decision import Prospect, Route
 from penstock.core.slo import ServiceClass
 from penstock.engine.live.metrics_text import EngineLoad
-from penstock.engine.live.state import EngineFacts, EngineState, EvidencePlace
+from penstock.engine.live.state import EngineFacts, EngineState, EvidencePlace, InFlight
 from penstock.fleet.values_gateway import Alias, Tenant, Wishes
 from penstock.gateway.ask import ANYBODY, Offer, read_ask
 from penstock.gateway.choice import Chooser
@@ -94,6 +95,41 @@ def test_open_requests_go_anywhere_and_may_leave_their_tenant_s_default() -> Non
     shop = Tenant("shop", defaults=Wishes(confidential=True))
     assert house.ask() == OPEN
     assert house.ask(tenant=shop, headers={HEADER: "false"}) == OPEN
+
+
+def test_an_open_request_s_decision_tells_no_load_of_engines_in_confidential_mode() -> None:
+    house = House()
+    house.engines[0].begin(1, InFlight(11, 5.0))
+    for number in (2, 3, 4):  # confidential ones, say
+        house.engines[1].begin(number, InFlight(4243, 1789.0))
+    assert house.ask() == SECOND
+    told = house.decision.document()
+    open_one, first, _ = told["candidates"]
+    assert (open_one["num_waiting"], open_one["queued_prompt_tokens"]) == (1, 11)
+    assert (first["num_waiting"], first["num_running"]) == (16, 0)
+    assert (first["queued_prompt_tokens"], first["pending_output_tokens"]) == (16384, 8192)
+    assert first["queue"] == ()
+    assert told["terms"] == {}
+
+
+def test_what_was_expected_of_engines_in_confidential_mode_is_not_told() -> None:
+    class Judging(LeastLoaded):
+        looks_into_queues = True
+
+        def route(self, request, replicas, now_s):
+            assert [len(one.queue) for one in replicas] == [1, 1, 0], "a policy sees it all"
+            return Route(0, {"load": 4243.0, "propensity": 0.5}, prospects=tuple(
+                Prospect(one.replica_id, 1.0, 1.0, 0.0, 0.5, 4.243, 8.0) for one in replicas))
+
+    house = House()
+    house.chooser.use(Judging())
+    for engine in house.engines[:2]:
+        engine.begin(1, InFlight(4243, 1789.0))
+    assert house.ask() == OPEN
+    told = house.decision.document()
+    assert [len(one["queue"]) for one in told["candidates"]] == [1, 0, 0]
+    assert [one["url"] for one in told["prospects"]] == [OPEN]
+    assert told["terms"] == {"propensity": 0.5}
 
 
 def test_where_nobody_is_attested_the_refusal_says_why_and_whether_to_come_back() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -11,7 +12,7 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 
 from penstock.core.errors import InputError
 from swapping_servers import SleepingVllm, SwappingOllama, serving
-from turning_gateway import ENGINE, MODELS, ask, fleet_of, gateway, process, read, text
+from turning_gateway import ENGINE, MODELS, another, ask, fleet_of, gateway, process, read, text
 
 
 def test_models_on_one_device_all_answer(tmp_path) -> None:
@@ -122,6 +123,24 @@ def test_a_client_who_leaves_leaves_the_line(tmp_path) -> None:
             asking.cancel()
             while (await model_status(client))["num_waiting"]:
                 await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+
+
+def test_who_waits_when_the_gateway_closes_is_told_so(tmp_path) -> None:
+    slow = {"kind": "process",
+            "command": [sys.executable, ENGINE, "{model}", "{port}", "60"]}
+
+    async def run():
+        async with AsyncExitStack() as clients:  # they outlive the gateway
+            async with gateway(fleet_of([slow], MODELS[:1]), tmp_path) as client:
+                late = await clients.enter_async_context(another(client))
+                asking = asyncio.ensure_future(ask(late, MODELS[0]))
+                while not (await model_status(client))["num_waiting"]:
+                    await asyncio.sleep(0.01)
+            status, document, headers = await asking
+            assert (status, document["error"]["code"]) == (503, "closing")
+            assert headers["Retry-After"] == "1"
 
     asyncio.run(run())
 

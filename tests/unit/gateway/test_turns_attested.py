@@ -116,7 +116,7 @@ def turns_of(tmp_path, wait):
     fleet, now_s = attested_fleet(tmp_path), [0.0]
     driver = SlowDriver(lambda: wait(now_s))
     turns = Turns([(fleet.residency[0], driver)], lambda: now_s[0])
-    for engine in turns.engines:
+    for engine in turns.standings:
         engine.attested(Attestation("test", 0.0, 10.0, ("GPU-1",)))
     body = f'{{"model": "{MODEL}", "prompt": "hello"}}'.encode()
     ask = read_ask(body, {}, Offer({one.name: one for one in fleet.service_classes}, {MODEL: 100}))
@@ -151,6 +151,51 @@ def test_one_that_ends_before_the_first_turn_does_so_too(tmp_path) -> None:
         with pytest.raises(GatewayError, match="expired"):
             await turns.enter(SimpleNamespace(prompt_tokens=1, max_tokens=1), secret)
         assert driver.running == []
+
+    asyncio.run(run())
+
+
+def test_a_pool_is_judged_once_however_many_models_it_has(tmp_path) -> None:
+    notes = []
+
+    async def run():
+        fleet = attested_fleet(tmp_path)
+        pool, = fleet.residency
+        other = replace(pool.models[0], spec=replace(pool.models[0].spec, name="llama-2-7b"))
+        fleet = replace(fleet, residency=(replace(pool, models=(*pool.models, other)),))
+        async with gateway(fleet, tmp_path, notes):
+            pass
+
+    asyncio.run(run())
+    assert [note for note in notes if "attested" in note] == ["engine pool gpu: attested"]
+
+
+def test_an_engine_that_may_be_attested_yet_goes_before_a_pool_that_never_will(tmp_path) -> None:
+    signer = Signer(tmp_path)
+    (tmp_path / "old.json").write_bytes(signer.sign("GPU-1"))
+    fleet = parse_fleet(FLEET, overrides={
+        "accelerators": [{"name": "a100-80gb"}, {"name": "h100-80gb", "confidential": True}],
+        "attestation": {"verifier": "test", "keys": str(signer.keys_path)},
+        "models": [{"name": MODEL}, {"name": "llama-2-7b"}],
+        "traffic": [{"model": "auto", "mix": {"chat": 1.0}, "rate_per_s": 1,
+                     "lengths": {"prompt": {"fixed": 4}, "output": {"fixed": 4}}}],
+        "replicas": [{"model": "llama-2-7b", "accelerator": "h100-80gb", "count": 1, "endpoints": [
+            "http://127.0.0.1:9"], "attestation": {"devices": [["GPU-1"]], "nonce": NONCE,
+                                                   "evidence": [str(tmp_path / "old.json")]}}],
+        "residency": [{"name": "gpu", "accelerator": "a100-80gb", "memory_gib": 20, "models": [
+            {"model": MODEL, "size_gib": 15, "load_s": 1, "engine": process(),
+             "batch": {"fixed_s": 0.1, "per_request_s": 0.01}}]}]})
+
+    async def run():
+        async with gateway(fleet, tmp_path) as client:
+            secret = {"penstock": {"confidential": True}}
+            status, document, headers = await ask(client, "auto", **secret)
+            assert (status, headers["Retry-After"]) == (503, "1"), document
+            assert "expired" in document["error"]["message"]
+            status, document, _ = await ask(client, MODEL, **secret)
+            assert (status, document["error"]["code"]) == (400, "needs_unmet")
+            assert "does not run in confidential mode" in document["error"]["message"]
+            assert (await ask(client, "auto"))[0] == 200
 
     asyncio.run(run())
 

@@ -17,6 +17,7 @@ from penstock.core.errors import InputError
 from penstock.engine.live.of_fleet import facts_of
 from penstock.engine.live.state import EngineFacts, EngineState, EvidencePlace
 from penstock.fleet.values import Fleet
+from penstock.fleet.values_residency import DevicePool
 
 _LOOK_S = 1.0
 _AGAIN_S = 5.0  # after evidence that was not there or not accepted
@@ -125,7 +126,7 @@ async def standing(fleet: Fleet) -> list[tuple[str, str | None]]:
     """Of every live replica on accelerators in confidential mode its URL, of every pool of such
     devices its name, and why it may get no confidential request now (None: it may), after asking
     each once. Raises InputError."""
-    engines = [EngineState(facts) for facts in [*facts_of(fleet), *_pools(fleet)]
+    engines = [EngineState(facts) for facts in [*facts_of(fleet), *map(pool_facts, fleet.residency)]
                if facts.confidential]
     check_rules(fleet.attestation)
     async with aiohttp.ClientSession() as session:
@@ -136,10 +137,10 @@ async def standing(fleet: Fleet) -> list[tuple[str, str | None]]:
     return [(url, None if reason is None else str(reason)) for url, reason in found]
 
 
-def _pools(fleet: Fleet) -> list[EngineFacts]:
-    """Pools of devices that models take turns on: all devices of one are attested together."""
-    return [EngineFacts(-1, f"pool {pool.name}", "", None, 1, 1.0,
-                        confidential=pool.accelerator.confidential,
-                        evidence=None if pool.attestation is None
-                        else EvidencePlace(*astuple(pool.attestation)))
-            for pool in fleet.residency]
+def pool_facts(pool: DevicePool) -> EngineFacts:
+    """A pool of devices that models take turns on, where evidence is concerned: all devices of one
+    are attested together, whatever model is asked for."""
+    return EngineFacts(-1, f"pool {pool.name}", "", None, 1, 1.0,
+                       confidential=pool.accelerator.confidential,
+                       evidence=None if pool.attestation is None
+                       else EvidencePlace(*astuple(pool.attestation)))

@@ -197,7 +197,7 @@ class Sincere:
         while self._line and self._held is None:
             model, thread = self._line.popleft()
             one = self._models[model]
-            room = device.most_beside(model, ())
+            room = max(1, device.most_beside(model, ()))
             cap = min(room, self._settings.max_batch or room)
             taken, one.running = one.running[:cap], one.running[cap:]
             self._cut = bool(one.running)

@@ -12,14 +12,16 @@ from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.policy.route.protocol import Router
 
+PROPENSITY = "propensity"
+"""The term with the chance that the taken replica had."""
+
 _FINE = 1 << 30
 
 
 class Exploring:
     """Takes, for a share ``epsilon`` of the requests, any eligible replica, each as likely.
 
-    The term ``propensity`` is the chance that the taken replica had. A request for which something
-    had to be given up is not experimented with.
+    A request for which something had to be given up is not experimented with.
     """
 
     def __init__(self, inner: Router, epsilon: float, draw: Callable[[int], int]) -> None:
@@ -43,7 +45,7 @@ class Exploring:
         barred.update(route.rejected)
         eligible = [r for r in replicas if r.replica_id not in barred]
         if route.replica_id == NOWHERE or not isinstance(route.admit, Accept) or len(eligible) < 2:
-            return route._replace(terms={**route.terms, "propensity": 1.0})
+            return route._replace(terms={**route.terms, PROPENSITY: 1.0})
         best, each = route.replica_id, self._epsilon / len(eligible)
         if self._draw(_FINE) < self._epsilon * _FINE:
             other = eligible[self._draw(len(eligible))]
@@ -52,7 +54,7 @@ class Exploring:
                 prospects = route.prospects
                 route = self._inner.route(request, [other], now_s)._replace(prospects=prospects)
         chance = each + (1.0 - self._epsilon) * (route.replica_id == best)
-        return route._replace(terms={**route.terms, "propensity": chance})
+        return route._replace(terms={**route.terms, PROPENSITY: chance})
 
     def ended(self, departure: Departure) -> None:
         self._inner.ended(departure)

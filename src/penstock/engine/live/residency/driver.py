@@ -19,7 +19,7 @@ from penstock.engine.live.residency.counts import Counts
 from penstock.engine.live.residency.failures import Failures
 from penstock.engine.live.residency.hands import Hands
 from penstock.engine.live.residency.room import Room
-from penstock.engine.live.residency.turns import RefusedError, Rules, Ticket
+from penstock.engine.live.residency.turns import RefusedError, Rules, Ticket, closing
 from penstock.policy.residency.device import Device, NotPossibleError, Resident
 from penstock.policy.residency.protocol import Residency
 from penstock.policy.residency.values import Batch, Drop, Load, Prefetch, Queued, Shed, Wait
@@ -72,8 +72,7 @@ class ResidencyDriver:
         """Waits for a turn. Raises RefusedError without one. Who is cancelled has left."""
         now_s = self._loop.time()
         if (refusal := self.refusal(model)) is not None:
-            self.counts.refuse(model, refusal.code, refusal.reason)
-            raise refusal
+            raise self._refused(model, refusal)
         request = Queued(next(self._numbers), model, now_s, now_s + deadline_after_s,
                          prompt_tokens, max_tokens)
         self.policy.add(request, now_s)
@@ -95,12 +94,10 @@ class ResidencyDriver:
         RefusedError where it has failed too often, or the policy does not want it back."""
         request = ticket.request
         tries = self._tries[request.request_id] = self._tries.get(request.request_id, 0) + 1
-        if tries >= self._rules.tries:
+        if self._closed or tries >= self._rules.tries:
             self.leave(ticket, "failed")
-            refusal = RefusedError(f"its engine failed it {tries} times", "failed",
-                                   self._soon_s(request.model))
-            self.counts.refuse(request.model, refusal.code, refusal.reason)
-            raise refusal
+            raise self._refused(request.model, closing() if self._closed else RefusedError(
+                f"its engine failed it {tries} times", "failed", self._soon_s(request.model)))
         turn = self._room.wait(request)
         self._ended(ticket, failed=True)
         return await self._turn(request, turn)
@@ -109,6 +106,7 @@ class ResidencyDriver:
         try:
             return await turn
         except asyncio.CancelledError:
+            self._tries.pop(request.request_id, None)
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.leave(turn.result(), "left")  # it came in the same moment
             elif self._room.forget(request.request_id) is not None:
@@ -119,11 +117,15 @@ class ResidencyDriver:
             self._tries.pop(request.request_id, None)
             raise
 
+    def _refused(self, model: int, refusal: RefusedError) -> RefusedError:
+        self.counts.refuse(model, refusal.code, refusal.reason)
+        return refusal
+
     def refusal(self, model: int) -> RefusedError | None:
         """Why a request for a model would be turned away at once, None if it would not."""
         now_s, num = self._loop.time(), self._room.num(model)
         if self._closed:
-            return RefusedError("the gateway is closing", "closing", 1.0)
+            return closing()
         apart = self._failures.apart(model, now_s)
         if apart is not None:
             return RefusedError(f"it is set apart: {apart.why}", "set_apart",
@@ -143,10 +145,13 @@ class ResidencyDriver:
         return None if found is None else found.why
 
     def _expired(self, request: Queued) -> None:
-        self.policy.cancel(request.request_id)
-        self._room.turn_away(request, RefusedError(
+        self._turn_away(request, RefusedError(
             f"it waited {self._rules.max_wait_s:g} s for its turn", "waited_too_long",
             self._soon_s(request.model)))
+
+    def _turn_away(self, request: Queued, refusal: RefusedError) -> None:
+        self.policy.cancel(request.request_id)
+        self._room.turn_away(request, refusal)
 
     def _soon_s(self, model: int) -> float:
         """When to come back: after about a batch."""
@@ -274,10 +279,8 @@ class ResidencyDriver:
         if apart is not None:
             self._note(f"{self._names[model]} is set apart: {apart.why}")
             for request in self._room.requests(model):
-                self.policy.cancel(request.request_id)
-                self._room.turn_away(request, RefusedError(
-                    f"it is set apart: {apart.why}", "set_apart",
-                    max(1.0, self._rules.set_apart_s)))
+                self._turn_away(request, RefusedError(f"it is set apart: {apart.why}", "set_apart",
+                                                      max(1.0, self._rules.set_apart_s)))
         elif self._failures.device_apart(device.index, now_s) is not None:
             self._note(f"device {device.index} is set apart: {why}")
             if idle := tuple(device.idle):  # a policy would leave their requests to this device
@@ -316,7 +319,8 @@ class ResidencyDriver:
         holds = await self._hands.holds(device.index, model)
         # What was swapped while it was asked says nothing.
         if holds is False and device.residents.get(model) is before is not None:
-            await self._lose(device, model, "its engine does not hold it any more")
+            self._begin(device, partial(self._lose, device, model,
+                                        "its engine does not hold it any more"))
 
     def _check(self, ticket: Ticket) -> None:
         """Find out whether an engine that failed a request is still there. Until that is known
@@ -338,9 +342,9 @@ class ResidencyDriver:
 
     async def _lose(self, device: Device, model: int, why: str) -> None:
         """A resident model is gone. Its engine is ended, so that whatever still runs there fails,
-        and what it left behind is freed; the device is paused until then."""
+        and what it left behind is freed. Callers have paused the device until then."""
         key = (device.index, model)
-        if key in self._lost:
+        if key in self._lost or model not in device.residents:
             return
         self._lost.add(key)
         self.counts.lost[key] += 1
@@ -348,7 +352,6 @@ class ResidencyDriver:
         await self._hands.unload(device.index, model)
         self._drop_if_lost(device, model)
         self._blame(model, device, why)
-        self._decide()
 
     def _drop_if_lost(self, device: Device, model: int) -> None:
         key, one = (device.index, model), device.residents.get(model)
@@ -358,13 +361,16 @@ class ResidencyDriver:
 
     # -- tasks ----------------------------------------------------------------------------------
 
-    async def close(self) -> None:
-        """Turn away who waits, stop what is under way, and close the actuators."""
+    def turn_away(self) -> None:
+        """Nobody gets a turn any more, and who waits is told so. Who has one may go on."""
         self._closed = True
         self._alarms.close()
         for request in self._room.requests():
-            self.policy.cancel(request.request_id)
-            self._room.turn_away(request, RefusedError("the gateway is closing", "closing", 1.0))
+            self._turn_away(request, closing())
+
+    async def close(self) -> None:
+        """Turn away who waits, stop what is under way, and close the actuators."""
+        self.turn_away()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

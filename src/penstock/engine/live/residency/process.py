@@ -67,6 +67,7 @@ class ProcessActuator:
         self._device = device
         self._file = folder / f"{name}.json"
         self._log = folder / f"{name}.log"
+        self._log_from_bytes = 0
         self._session = session
         self._instance: _Instance | None = self._found()
 
@@ -82,7 +83,8 @@ class ProcessActuator:
         instance = self._begin()
         while not await self._answers(instance.url):
             if not self._lives():
-                raise ActuatorError(f"it ended while it started{process.last_words(self._log)}")
+                raise ActuatorError(f"it ended while it started"
+                                    f"{process.last_words(self._log, self._log_from_bytes)}")
             await asyncio.sleep(_LOOK_S)
 
     async def unload(self) -> None:
@@ -117,6 +119,7 @@ class ProcessActuator:
             if self._log.exists() and self._log.stat().st_size > _MOST_LOG_BYTES:
                 self._log.replace(self._log.with_suffix(".old.log"))
             with self._log.open("ab") as log:
+                self._log_from_bytes = log.tell()
                 gated = process.begin(argv, process.environment(own), log,
                                       self._command.folder)
         except (InputError, OSError) as error:

@@ -16,6 +16,11 @@ class RefusedError(Exception):
         self.after_s = after_s
 
 
+def closing() -> RefusedError:
+    """Nobody gets a turn any more."""
+    return RefusedError("the gateway is closing", "closing", 1.0)
+
+
 @dataclass(eq=False, slots=True)
 class Running:
     """A batch that was begun: who of it still runs, and who failed."""

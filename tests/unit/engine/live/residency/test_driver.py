@@ -309,12 +309,28 @@ def test_an_engine_that_lets_go_of_its_model_is_noticed() -> None:
         await asked_one(stage, 0)
         stage.engines[0][0].held = False
         await stage.driver.look()
+        await settle()
         assert stage.devices[0].residents == {}
         await asked_one(stage, 0)
 
     stage = play(work)
     assert stage.did("load") == ["m0", "m0"]
     assert len(stage.answered) == 2
+
+
+def test_nothing_is_loaded_while_a_lost_engine_is_being_ended() -> None:
+    async def work(stage):
+        stage.begin(0, service_s=1.5, ends=("failed",))
+        await stage.until(6.0)
+        engine = stage.engines[0][0]
+        engine.held, engine.unload_s = False, 3.0
+        looking = asyncio.ensure_future(stage.driver.look())  # its request fails at 6.5 s
+        await stage.until()
+        await looking
+
+    stage = play(work)
+    assert not stage.engines[0][0].clashes
+    assert [at_s for kind, _, at_s in stage.log if kind == "load"] == [0.0, 9.0]
 
 
 def test_an_engine_that_does_not_say_is_believed_for_now() -> None:
@@ -377,6 +393,35 @@ def test_closing_turns_away_who_waits_and_closes_the_engines() -> None:
     stage = play(work)
     assert [code for *_, code, _ in stage.refused] == ["closing"]
     assert stage.did("close") == ["m0", "m1", "m2"]
+
+
+def test_nothing_is_kept_of_who_leaves_while_it_waits_anew() -> None:
+    async def work(stage):
+        task = stage.begin(0, ends=("failed",))
+        await stage.until(5.5)
+        stage.engines[0][0].held = False
+        await stage.until(7.0)
+        assert stage.devices[0].loading == 0, "it waits for another turn"
+        task.cancel()
+        await stage.until()
+        assert not stage.driver._tries
+
+    play(work)
+
+
+def test_closing_lets_turns_end_and_gives_no_other() -> None:
+    async def work(stage):
+        stage.begin(0, service_s=4.0)
+        stage.begin(0, service_s=4.0, ends=("failed",))
+        await stage.until(6.0)
+        stage.driver.turn_away()
+        stage.begin(0)
+        await stage.until()
+
+    stage = play(work)
+    assert [(model, at_s) for model, at_s, _ in stage.answered] == [(0, 9.0)]
+    assert [(at_s, code) for _, at_s, code, _ in stage.refused] == [(6.0, "closing"),
+                                                                    (9.0, "closing")]
 
 
 def test_a_ticket_goes_back_once() -> None:

@@ -104,6 +104,17 @@ def test_a_command_that_ends_says_its_last_words(tmp_path) -> None:
               "{port}")
 
 
+def test_what_an_earlier_process_said_is_none_of_its_words(tmp_path) -> None:
+    (tmp_path / "one-0.log").write_text("prompt: 'a secret of somebody'\n")
+
+    async def work(one, make, session):
+        with pytest.raises(ActuatorError, match="ended while it started") as caught:
+            await one.load()
+        assert "secret" not in str(caught.value)
+
+    work_with(tmp_path, work, sys.executable, "-c", "exit()", "{port}")
+
+
 def test_a_load_that_is_given_up_leaves_nothing(tmp_path) -> None:
     async def work(one, make, session):
         loading = asyncio.ensure_future(one.load())
