@@ -1,6 +1,7 @@
 """From a pool of a fleet file to its devices, its policy and its actuators."""
 
 import asyncio
+from dataclasses import replace
 from math import inf
 
 import pytest
@@ -9,7 +10,7 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from penstock.core.slo import ServiceClass, Slo
 from penstock.engine.live.residency.llama_server import LlamaServerActuator
-from penstock.engine.live.residency.make import Surroundings, driver_of
+from penstock.engine.live.residency.make import Surroundings, actuator_of, driver_of
 from penstock.engine.live.residency.ollama import OllamaActuator
 from penstock.engine.live.residency.process import ProcessActuator
 from penstock.engine.live.residency.vllm import VllmActuator
@@ -92,5 +93,22 @@ def test_each_engine_has_its_actuator_on_each_device(tmp_path) -> None:
             if "endpoints" in engine:
                 assert [one._calls.url for one in made] == URLS
             await driver.close()
+
+    asyncio.run(run())
+
+
+def test_engines_of_like_names_have_files_of_their_own(tmp_path) -> None:
+    engine = {"kind": "process", "command": ["serve", "{port}"]}
+
+    async def run():
+        fleet = fleet_of(models=[{"model": "llama-3-8b", "engine": engine}])
+        pool = fleet.residency[0]
+        around = Surroundings(None, tmp_path, asyncio.get_running_loop(), print)
+        model = pool.models[0]
+        named = [replace(model, spec=replace(model.spec, name=name))
+                 for name in ("my/model", "my_model", "my model")]
+        files = {actuator_of(fleet, pool, one, 0, around)._file for one in named}
+        assert len(files) == 3
+        assert all(one.parent == tmp_path for one in files)
 
     asyncio.run(run())

@@ -1,10 +1,10 @@
 """The driver of a pool, as the fleet file has it, with an actuator for each of its engines."""
 
 import asyncio
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote
 
 import aiohttp
 
@@ -62,7 +62,8 @@ def actuator_of(fleet: Fleet, pool: DevicePool, model: SwappedModel, device: int
     around.folder.mkdir(parents=True, exist_ok=True)
     command = ProcessCommand(engine.command, name, engine.environment, around.folder.parent)
     return ProcessActuator(command, device, around.folder,
-                           _file_name(f"{pool.name}-{device}-{model.spec.name}"), around.session)
+                           quote(f"{pool.name}-{device}-{model.spec.name}", safe=""),
+                           around.session)
 
 
 def _llamacpp(fleet: Fleet, model: SwappedModel, engine: SwapEngine, name: str,
@@ -80,7 +81,3 @@ def _llamacpp(fleet: Fleet, model: SwappedModel, engine: SwapEngine, name: str,
     classes = fleet.service_classes
     return LlamaCppActuator(settings, InsideOptions(fleet.policies.schedule, classes, classes[0]),
                             around.note)
-
-
-def _file_name(text: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", text)
