@@ -44,16 +44,24 @@ def figures(run: ResidencyRun, duration_s: float,
 
 def device_time(run: ResidencyRun, duration_s: float,
                 devices: Sequence[int] = (0,)) -> dict[str, float]:
-    """Shares of these devices' time up to ``duration_s``: at least one model is being loaded, at
-    least one batch runs, neither. What overlaps counts for both."""
+    """Shares of these devices' time together up to ``duration_s``."""
+    found = device_times(run, duration_s, devices)
+    return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+
+
+def device_times(run: ResidencyRun, duration_s: float,
+                 devices: Sequence[int]) -> list[dict[str, float]]:
+    """Shares of each device's time up to ``duration_s``: a model is being loaded, at least one
+    batch runs, neither. What overlaps counts for both."""
     loads, batches = _by_device(run.loads), _by_device(run.batches)
-    total_s = duration_s * len(devices)
-    loading = sum(_covered(loads.get(one, []), duration_s) for one in devices)
-    computing = sum(_covered(batches.get(one, []), duration_s) for one in devices)
-    busy = sum(_covered([*loads.get(one, []), *batches.get(one, [])], duration_s)
-               for one in devices)
-    return {"loading_share": loading / total_s, "computing_share": computing / total_s,
-            "idle_share": 1.0 - busy / total_s}
+    found = []
+    for one in devices:
+        loading, computing = loads.get(one, []), batches.get(one, [])
+        busy_s = _covered([*loading, *computing], duration_s)
+        found.append({"loading_share": _covered(loading, duration_s) / duration_s,
+                      "computing_share": _covered(computing, duration_s) / duration_s,
+                      "idle_share": 1.0 - busy_s / duration_s})
+    return found
 
 
 def _by_device(records: Iterable[LoadRecord | BatchRecord]) -> dict[int, list[tuple[float, float]]]:

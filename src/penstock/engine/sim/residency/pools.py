@@ -46,12 +46,13 @@ from penstock.workload.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class PoolRun:
-    """What happened on one pool; ``run`` has its requests in order of arrival, and models by their
-    place in the pool. ``computing_s``: of each device, where batching is continuous. ``is_secret``:
-    whether any of the requests was confidential."""
+    """What happened on one pool; ``run`` has its requests in order of arrival, which are ``rows``
+    of the fleet's table, and models by their place in the pool. ``computing_s``: of each device,
+    where batching is continuous. ``is_secret``: whether any of the requests was confidential."""
 
     pool: DevicePool
     run: ResidencyRun
+    rows: IntColumn
     computing_s: tuple[float, ...] = ()
     is_secret: bool = False
 
@@ -144,7 +145,7 @@ def _simulate(fleet: Fleet, pool: DevicePool, workload: Workload, rows: IntColum
         {one.name: one.slo for one in fleet.service_classes})
     # A model's own deadline may be sooner than its class's.
     return replace(table, met_slo=table.met_slo & run.in_time), PoolRun(
-        pool, run, computing_s, bool(confidential))
+        pool, run, rows, computing_s, bool(confidential))
 
 
 def _queued(fleet: Fleet, pool: DevicePool, workload: Workload) -> list[Queued]:

@@ -222,3 +222,15 @@ def test_what_never_was_attested_serves_no_confidential_request() -> None:
     (reason,) = result.reasons
     assert "has no attestation" in reason
     assert not result.pools[0].run.loads
+
+
+def test_a_model_in_two_pools_is_told_of_where_it_was_served() -> None:
+    model = {"model": NAMES[0], "max_batch": 16, "load_s": 3}
+    others = [{"model": name, "max_batch": 16, "load_s": 3} for name in NAMES[1:]]
+    file = fleet(residency=[{"name": "a", "models": [model]},
+                            {"name": "b", "models": [model, *others]}])
+    first, second = run_pools(file, fleet_workload(file), 0).summary["residency"]
+    assert first["models"][0]["received"] == 200
+    assert second["models"][0]["received"] == 0
+    assert second["models"][0]["e2e_mean_s"] is None
+    assert sum(one["received"] for one in second["models"]) == 400
