@@ -104,6 +104,19 @@ def test_evidence_is_asked_for_with_a_new_challenge_whenever_it_is_due(signer) -
     assert watched(work, rules) == [None] * 6
 
 
+def test_evidence_that_ends_before_it_is_due_again_is_asked_for_in_time(signer) -> None:
+    rules = Rules("test", str(signer.keys_path), renew_s=600.0)
+
+    async def work(one, agent):
+        agent.make = lambda nonce: signer.sign("GPU-1", nonce=nonce, now_s=NOW_S + one.now_s,
+                                               valid_s=60)
+        found = [await one.at(now_s) for now_s in (0, 29, 30, 59, 60, 89)]
+        assert len(agent.nonces) == 3
+        return found
+
+    assert watched(work, rules) == [None] * 6
+
+
 def test_an_old_answer_does_not_pass_for_a_new_one(signer) -> None:
     async def work(one, agent):
         old = []

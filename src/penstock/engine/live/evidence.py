@@ -32,8 +32,9 @@ def check_rules(rules: Rules | None) -> None:
 
 class EvidenceWatcher:
     """Keeps the attestations of ``engines`` fresh: evidence is asked for when an engine is new, and
-    then every ``renew_s`` of the rules. ``wall_s`` is seconds since 1970, ``clock`` any clock that
-    only goes forward. ``note`` is told when an engine's standing changes.
+    then every ``renew_s`` of the rules, or when half of its time is over. ``wall_s`` is seconds
+    since 1970, ``clock`` any clock that only goes forward. ``note`` is told when an engine's
+    standing changes.
     """
 
     def __init__(self, engines: Sequence[EngineState], rules: Rules | None,
@@ -76,12 +77,15 @@ class EvidenceWatcher:
     async def _judge(self, engine: EngineState, place: EvidencePlace, rules: Rules) -> None:
         nonce = place.nonce or token_hex(_NONCE_BYTES)
         before = engine.confidentiality
-        wait_s = min(_AGAIN_S, rules.renew_s)
+        soon_s = wait_s = min(_AGAIN_S, rules.renew_s)
         try:
             evidence = await self._fetch(place.source, nonce)
             found = await asyncio.to_thread(make_verifier(rules).verify, evidence,
                                             Challenge(nonce, place.devices), self._wall_s())
-            doubt, revoked, wait_s = "", False, rules.renew_s
+            doubt, revoked = "", False
+            # What ends before it is due again would leave a gap.
+            half_s = (found.expires_at_s - self._wall_s()) / 2
+            wait_s = min(rules.renew_s, max(soon_s, half_s))
         except EvidenceError as error:
             doubt, revoked = f"its evidence {error}", True
         except (InputError, OSError, aiohttp.ClientError, TimeoutError) as error:
