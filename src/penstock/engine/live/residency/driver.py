@@ -18,9 +18,10 @@ from penstock.engine.live.residency.batches import Batches
 from penstock.engine.live.residency.counts import Counts
 from penstock.engine.live.residency.failures import Failures
 from penstock.engine.live.residency.hands import Hands
+from penstock.engine.live.residency.holdings import Holdings
 from penstock.engine.live.residency.room import Room
 from penstock.engine.live.residency.turns import RefusedError, Rules, Ticket, closing
-from penstock.policy.residency.device import Device, NotPossibleError, Resident
+from penstock.policy.residency.device import Device, NotPossibleError
 from penstock.policy.residency.protocol import Residency
 from penstock.policy.residency.values import Batch, Drop, Load, Prefetch, Queued, Shed, Wait
 
@@ -56,8 +57,8 @@ class ResidencyDriver:
         self._failures = Failures(self._names, len(devices), rules.attempts, rules.set_apart_s)
         self._numbers = count()
         self._tries: dict[int, int] = {}
-        self._checked: set[tuple[int, int]] = set()
-        self._lost: set[tuple[int, int]] = set()
+        self._holdings = Holdings(devices, self._names, self._hands, loop, note,
+                                  pause=self._begin, lost=self._mourn)
         self._paused = [0] * len(devices)
         self._rests = [0.0] * len(devices)
         self._listens: list[bool | Collection[int]] = [True] * len(devices)
@@ -171,7 +172,7 @@ class ResidencyDriver:
     def _is_paused(self, device: Device) -> bool:
         """Whether nothing may begin on a device until more is known of what it holds."""
         return bool(self._closed or self._paused[device.index]
-                    or any((device.index, model) in self._lost for model in device.residents))
+                    or self._holdings.lacks_any(device))
 
     def _ask(self, device: Device) -> None:
         now_s = self._loop.time()
@@ -227,9 +228,9 @@ class ResidencyDriver:
 
     def _ended(self, ticket: Ticket, *, failed: bool) -> None:
         self._batches.over(ticket, failed=failed)
-        self._drop_if_lost(ticket.running.device, ticket.model)
-        if failed:
-            self._check(ticket)
+        self._holdings.drop_if_lost(ticket.running.device, ticket.model)
+        if failed and not self._closed:
+            self._holdings.check(ticket)
         self._decide()
 
     def _woken(self, index: int) -> None:
@@ -245,7 +246,7 @@ class ResidencyDriver:
         device.end_load(now_s, loaded=why is None)
         self.counts.loaded(index, load.model, now_s - began_s, failed=why is not None)
         for model in gone if why is not None else ():  # who was to make room and may not have
-            await self._keep_if_there(device, model)
+            await self._holdings.keep_if_there(device, model)
         self.policy.loaded(device, load.model, now_s, failed=why is not None)
         if why is not None:
             self._note(f"{self._names[load.model]} could not be loaded on device {index}: {why}")
@@ -257,13 +258,7 @@ class ResidencyDriver:
         """Unload what has left a device, which is paused until then."""
         for model in models:
             await self._hands.unload(device.index, model)
-            await self._keep_if_there(device, model)
-
-    async def _keep_if_there(self, device: Device, model: int) -> None:
-        """A model that was to go is resident all the same unless its engine says otherwise."""
-        if await self._hands.holds(device.index, model) is not False \
-                and model not in device.residents and device.fits(model):
-            device.residents[model] = Resident(self._loop.time())
+            await self._holdings.keep_if_there(device, model)
 
     async def _prefetch(self, device: Device, model: int) -> None:
         await self._hands.prefetch(device.index, model)
@@ -271,6 +266,11 @@ class ResidencyDriver:
         self.counts.prefetched[model] += 1
         self.policy.prefetched(device, model, self._loop.time())
         self._decide()
+
+    def _mourn(self, model: int, device: Device, why: str) -> None:
+        """A resident model is gone, and its engine has been ended."""
+        self.counts.lost[device.index, model] += 1
+        self._blame(model, device, why)
 
     def _blame(self, model: int, device: Device, why: str) -> None:
         """A model's load failed or its engine died. Whoever waits for what is set apart is told."""
@@ -292,16 +292,7 @@ class ResidencyDriver:
     async def recover(self) -> None:
         """Ask all engines what they hold. What fits is resident from now on, the rest is
         unloaded."""
-        for device in self.devices:
-            held = await asyncio.gather(*(self._hands.holds(device.index, model)
-                                          for model in range(len(self._names))))
-            for model in (model for model, holds in enumerate(held) if holds):
-                if device.fits(model):
-                    device.residents[model] = Resident(self._loop.time())
-                else:
-                    self._note(f"device {device.index} holds {self._names[model]}, for which there "
-                               "is no room; it is unloaded")
-                    await self._hands.unload(device.index, model)
+        await self._holdings.recover()
 
     async def watch(self) -> None:
         """Ask engines again and again whether they hold what they should, until cancelled."""
@@ -311,53 +302,7 @@ class ResidencyDriver:
 
     async def look(self) -> None:
         """Ask the engines of resident models once."""
-        await asyncio.gather(*(self._look_at(device, model) for device in self.devices
-                               for model in tuple(device.residents)))
-
-    async def _look_at(self, device: Device, model: int) -> None:
-        before = device.residents.get(model)
-        holds = await self._hands.holds(device.index, model)
-        # What was swapped while it was asked says nothing.
-        if holds is False and device.residents.get(model) is before is not None:
-            self._begin(device, partial(self._lose, device, model,
-                                        "its engine does not hold it any more"))
-
-    def _check(self, ticket: Ticket) -> None:
-        """Find out whether an engine that failed a request is still there. Until that is known
-        nothing new begins on the device, or the same would fail again at once."""
-        key, device = (ticket.device, ticket.model), ticket.running.device
-        known = self._closed or key in self._checked or key in self._lost
-        if not known and device.residents.get(ticket.model) is ticket.running.resident:
-            self._checked.add(key)
-            self._begin(device, partial(self._checking, device, ticket.model))
-
-    async def _checking(self, device: Device, model: int) -> None:
-        try:
-            holds = await self._hands.holds(device.index, model)
-        finally:
-            self._checked.discard((device.index, model))
-        if holds is not True and model in device.residents:
-            await self._lose(device, model, "its engine died" if holds is False
-                             else "its engine does not answer")
-
-    async def _lose(self, device: Device, model: int, why: str) -> None:
-        """A resident model is gone. Its engine is ended, so that whatever still runs there fails,
-        and what it left behind is freed. Callers have paused the device until then."""
-        key = (device.index, model)
-        if key in self._lost or model not in device.residents:
-            return
-        self._lost.add(key)
-        self.counts.lost[key] += 1
-        self._note(f"{self._names[model]} is gone from device {device.index}: {why}")
-        await self._hands.unload(device.index, model)
-        self._drop_if_lost(device, model)
-        self._blame(model, device, why)
-
-    def _drop_if_lost(self, device: Device, model: int) -> None:
-        key, one = (device.index, model), device.residents.get(model)
-        if key in self._lost and (one is None or not one.num_running):
-            device.residents.pop(model, None)
-            self._lost.discard(key)
+        await self._holdings.look()
 
     # -- tasks ----------------------------------------------------------------------------------
 
