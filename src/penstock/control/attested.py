@@ -81,8 +81,8 @@ class GatedEngines:
 
 
 def standing(site: Site, now_s: float) -> Mapping[int, Confidentiality]:
-    """The standing of every accelerator by its number, by the evidence that lies in the fleet
-    file's place for it now; ``now_s`` is seconds since 1970."""
+    """The standing of every accelerator by its number, by the file of evidence that lies in the
+    fleet file's place for it now; ``now_s`` is seconds since 1970. Nobody asks a URL here."""
     pool = site.fleet.accelerators[0]
     numbers = range(pool.count or 0)
     mode_on, source, rules = pool.accelerator.confidential, pool.attestation, site.fleet.attestation
@@ -90,6 +90,9 @@ def standing(site: Site, now_s: float) -> Mapping[int, Confidentiality]:
         return dict.fromkeys(numbers, Confidentiality(mode_on))
     attestations: tuple[Attestation, ...] = ()
     doubt = ""
+    if source.nonce is None:
+        return dict.fromkeys(numbers, Confidentiality(
+            mode_on, doubt="its evidence is at a URL; deployments go by a file"))
     try:
         with Path(source.evidence).open("rb") as file:
             evidence = file.read(MOST_BYTES + 1)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
 
 _WEB = ("http://", "https://")
+_OF_FILES = "is for files; a URL is sent a new one each time"
 
 
 def confidential_models(document: "FleetDocument",
@@ -91,7 +92,7 @@ def _evidence_problems(path: Path, document: "FleetDocument", replica: "ReplicaS
             yield Problem(path, "no nonce; a file cannot answer a challenge, so say with which "
                                 "one it was made")
         if not files and section.nonce is not None:
-            yield Problem((*path, "nonce"), "is for files; a URL is sent a new one each time")
+            yield Problem((*path, "nonce"), _OF_FILES)
     yield from _window_problems(path, section.simulated)
 
 
@@ -100,12 +101,16 @@ def _pool_problems(path: Path, section: "PoolEvidenceSection", *,
     stated = {key: getattr(section, key) is not None for key in ("evidence", "nonce", "devices")}
     if any(stated.values()) and not judged:
         yield Problem(path, "nothing says how to judge it; expected a section attestation")
+    if section.evidence is not None and section.evidence.startswith(_WEB):
+        del stated["nonce"]
+        if section.nonce is not None:
+            yield Problem((*path, "nonce"), _OF_FILES)
     if missing := [key for key, there in stated.items() if not there]:
         if len(missing) < len(stated):
-            yield Problem((*path, missing[0]), "is missing; expected evidence, nonce and devices "
-                                               "together")
+            yield Problem((*path, missing[0]), "is missing; expected evidence and devices, and of "
+                                               "a file the nonce that it was made with")
         elif section.simulated is None:
-            yield Problem(path, "is empty; expected evidence, nonce and devices, or simulated")
+            yield Problem(path, "is empty; expected evidence and devices, or simulated")
     yield from _window_problems(path, section.simulated)
 
 
@@ -156,13 +161,13 @@ def resolve_pool_evidence(path: Path, pool: "AcceleratorSection",
     section = pool.attestation
     if section is None or section.evidence is None:
         return None
-    assert section.nonce is not None, "the file is read so"
     assert section.devices is not None, "the file is read so"
     if len(set(section.devices)) != pool.count:
         raise PlacedError((*path, "devices"), f"{len(set(section.devices))} for "
                                               f"{pool.count or 'no stated number of'} accelerators")
-    return PoolEvidence(files.find(section.evidence, (*path, "evidence")), section.nonce,
-                        tuple(section.devices))
+    source = section.evidence if section.evidence.startswith(_WEB) else files.find(
+        section.evidence, (*path, "evidence"))
+    return PoolEvidence(source, section.nonce, tuple(section.devices))
 
 
 def rules_section(rules: Rules | None) -> dict[str, Any] | None:

@@ -45,9 +45,12 @@ class EvidenceSection(Section):
 class PoolEvidenceSection(Section):
     """How all accelerators of a kind show that they run in confidential mode."""
 
-    evidence: FilePath | None = described("A file of evidence of all of them.", "evidence.json")
+    evidence: FilePath | None = described(
+        "A URL that answers a challenge with evidence of all of them, which `penstock serve` asks, "
+        "or a file of it.", "evidence.json")
     nonce: Nonce | None = described(
-        "What it was asked with, 16 to 64 bytes in hexadecimal digits.", "5b" * 32)
+        "What the evidence in a file was asked with, 16 to 64 bytes in hexadecimal digits.",
+        "5b" * 32)
     devices: list[Name] | None = described("The identities of the accelerators.", ["GPU-7f31"])
     simulated: list[WindowSection] | None = described(
         "When a simulation takes devices that models take turns on to be attested.",

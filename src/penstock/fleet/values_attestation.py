@@ -40,11 +40,11 @@ class EvidenceSource:
 
 @dataclass(frozen=True, slots=True)
 class PoolEvidence:
-    """The evidence of all accelerators of a pool together: an absolute path, the nonce that it was
-    made with, and the identities of the accelerators."""
+    """The evidence of all accelerators of a pool together: a URL, or an absolute path and the nonce
+    that the file was made with; and the identities of the accelerators."""
 
     evidence: str
-    nonce: str
+    nonce: str | None
     devices: tuple[str, ...]
 
 

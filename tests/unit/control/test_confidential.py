@@ -103,6 +103,10 @@ def test_a_site_s_standing_is_what_its_evidence_shows_now(tmp_path) -> None:
     assert standing(site, 1000.0)[1].doubt == "its evidence is of another device, 'C'"
     evidence.unlink()
     assert "cannot be had" in standing(site, time.time())[0].doubt
+    text = text.replace(f"evidence.json, nonce: {NONCE}", "'http://127.0.0.1:9/attestation'")
+    (tmp_path / "fleet.yaml").write_text(text)
+    site = create_site(tmp_path / "other", tmp_path / "fleet.yaml")
+    assert "deployments go by a file" in standing(site, 1050.0)[0].doubt
 
 
 def test_a_site_that_says_nothing_of_it_has_no_standing(tmp_path) -> None:

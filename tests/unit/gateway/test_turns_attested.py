@@ -13,6 +13,7 @@ from evidence import NONCE, Signer
 from penstock.core.attestation import Attestation
 from penstock.core.request import Needs
 from penstock.engine.live.evidence import standing
+from penstock.engine.live.evidence_agent import agent
 from penstock.fleet.load import parse_fleet
 from penstock.gateway.ask import Offer, read_ask
 from penstock.gateway.errors import GatewayError
@@ -24,13 +25,14 @@ from turning_gateway import ask, gateway, process, read
 MODEL = "llama-3-8b"
 
 
-def attested_fleet(tmp_path, *, allow=False, engine=None):
-    signer = Signer(tmp_path)
+def attested_fleet(tmp_path, *, allow=False, engine=None, url=None, signer=None):
+    signer = signer or Signer(tmp_path)
     evidence = tmp_path / "evidence.json"
     evidence.write_bytes(signer.sign("GPU-1", now_s=time.time()))
+    shown = {"evidence": str(evidence), "nonce": NONCE} if url is None else {"evidence": url}
     return parse_fleet(FLEET, overrides={
-        "accelerators": [{"name": "h100-80gb", "count": 1, "confidential": True, "attestation": {
-            "evidence": str(evidence), "nonce": NONCE, "devices": ["GPU-1"]}}],
+        "accelerators": [{"name": "h100-80gb", "count": 1, "confidential": True,
+                          "attestation": {**shown, "devices": ["GPU-1"]}}],
         "attestation": {"verifier": "test", "keys": str(signer.keys_path)},
         "disclosure": {"allow_model_counts": allow},
         "models": [{"name": MODEL}],
@@ -207,3 +209,22 @@ def test_a_check_of_evidence_looks_at_pools(tmp_path) -> None:
     (name, why), = asyncio.run(standing(fleet))
     assert name == "pool gpu"
     assert "cannot be had" in why
+
+
+@pytest.mark.parametrize(("device", "status"), [("GPU-1", 200), ("GPU-2", 503)])
+def test_a_pool_answers_a_challenge_of_the_gateways_own(tmp_path, device, status) -> None:
+    signer, nonces = Signer(tmp_path), []
+
+    def make(nonce):
+        nonces.append(nonce)
+        return signer.sign(device, nonce=nonce, now_s=time.time())
+
+    async def run():
+        async with agent(make, "127.0.0.1", 0, print) as url, gateway(
+                attested_fleet(tmp_path, url=url, signer=signer), tmp_path) as client:
+            return await ask(client, MODEL, penstock={"confidential": True})
+
+    found, document, _ = asyncio.run(run())
+    assert found == status, document
+    assert nonces
+    assert len(set(nonces)) == len(nonces)
