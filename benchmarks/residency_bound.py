@@ -4,10 +4,10 @@
     python benchmarks/residency_bound.py --setting cc --rate 4
 
 One process, fp32 models unless a policy's name says otherwise, batches of at most 64, nothing drawn
-by chance; about half an hour on a quiet core, nearly all of it for the bounds. Each policy stands
-beside the bound of what it may do: with one resident model, whether models may be read ahead (the
-least that a load takes is that from the page cache) or not (the cache then has of a model at most
-what the one loaded since left there); with two; and with three in half the bytes.
+by chance; half an hour, nearly all of it for the bounds. Each policy stands beside the bound of what
+it may do: with one resident model, whether models may be read ahead (the least that a load takes is
+that from the page cache) or not (the cache then has of a model at most what the one loaded since
+left there); with two; and with three in half the bytes.
 """
 
 import argparse
@@ -34,6 +34,7 @@ DATA = SHARED / "sincere"
 SLOT_S = 4.0
 ONE, AHEAD = "one resident", "one resident, read ahead"
 VARIES = "times vary"  # what is drawn may be shorter than the bound takes it to be
+BY_CELL = ("penstock", "penstock, prefetch", "penstock, two resident")
 
 
 def least_loads_s(server: Server, *, ahead: bool) -> list[float]:
@@ -117,7 +118,7 @@ def main() -> None:
         for policy in dict.fromkeys(one["policy"] for one in own):
             mine = [one for one in own if one["policy"] == policy]
             result["policies"][f"{setting}, {policy}"] = means(mine)
-            if policy.startswith("penstock") and policy.count(",") < 2:
+            if policy in BY_CELL:
                 for cell in dict.fromkeys(one["cell"] for one in mine):
                     result["cells"][f"{setting}, {cell}, {policy}"] = means(
                         [one for one in mine if one["cell"] == cell])

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from penstock.core.errors import InputError, nearest
 from penstock.policy.residency.beliefs import LoadBelief
 from penstock.policy.residency.evict import Keep, dear_and_recent, least_recent
-from penstock.policy.residency.penstock import ResidencyOptions, ValueRate
+from penstock.policy.residency.options import ResidencyOptions
+from penstock.policy.residency.penstock import ValueRate
 from penstock.policy.residency.protocol import Residency
 from penstock.policy.residency.simple import (
     InTurn,

@@ -3,12 +3,10 @@ residents run out."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from penstock.policy.residency.beliefs import Correction
 from penstock.policy.residency.device import Device
 from penstock.policy.residency.drains import Drains, share
-from penstock.policy.residency.evict import Keep, crowded, leavers, sparing
+from penstock.policy.residency.evict import crowded, leavers, sparing
 from penstock.policy.residency.fairness import Floor
 from penstock.policy.residency.queues import Queues, Whereabouts
 from penstock.policy.residency.values import (
@@ -20,35 +18,21 @@ from penstock.policy.residency.values import (
     Load,
     Prefetch,
 )
-from penstock.policy.residency.visits import Outlook, Visit, first_batch
+from penstock.policy.residency.visits import Outlook, first_batch
+from penstock.policy.residency.worth import Choice, Worth
 
 _MOST_LOOKED_AT = 8  # times as many of a line as may join
 
 
-class Choice(NamedTuple):
-    """A model and the visit to it that is worth most."""
-
-    model: int
-    visit: Visit
-    worth: float
-
-
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """What the policy thinks of models on a device, now.
+class Moves:
+    """What the policy does beside batches: ``next_absent`` is the choice among waiting models that
+    are not resident, and whether a floor claims it; ``load`` brings a model in without evicting
+    some, if others make room; ``read_ahead`` reads one into the host's memory."""
 
-    ``careful`` is what batches of a model take, with a margin; ``absent`` the choice among waiting
-    models that are not resident, and whether a floor claims it; ``resident`` the answers in time
-    per second of those who wait for a resident; ``load`` brings a model in without evicting some,
-    if others make room; ``read_ahead`` reads one into the host's memory.
-    """
-
-    careful: Callable[[int], BatchTime]
-    absent: Callable[[Device, Sequence[int], float], tuple[Choice | None, bool]]
-    resident: Callable[[Device, int, float], float]
+    next_absent: Callable[[Device, Sequence[int], float], tuple[Choice | None, bool]]
     load: Callable[[Device, int, float, Sequence[int]], Load | None]
     read_ahead: Callable[[Device, int], Prefetch | None]
-    keep: Keep
 
 
 class Joining:
@@ -56,13 +40,13 @@ class Joining:
     all that then runs. A model that answers more per second than residents do has them run out."""
 
     def __init__(self, models: Sequence[HostedModel], queues: Queues, where: Whereabouts,
-                 floor: Floor, off: Correction, judgement: Judgement) -> None:
+                 floor: Floor, worth: Worth, moves: Moves) -> None:
         self._models = models
         self._queues = queues
         self._where = where
         self._floor = floor
-        self._off = off
-        self._judge = judgement
+        self._worth = worth
+        self._moves = moves
         self._drains = Drains()
         self._joined: dict[int, tuple[float, float]] = {}
         self._looked: set[int] = set()  # devices that have to end something before another look
@@ -76,8 +60,8 @@ class Joining:
         """Requests are over that had joined: what they took tells how good beliefs are."""
         self._looked.discard(device.index)
         joined = [self._joined.pop(request.request_id) for request in batch.requests]
-        self._off.observe(batch.model, sum(believed_s for _, believed_s in joined),
-                          sum(now_s - since_s for since_s, _ in joined))
+        self._worth.batch_took(batch.model, sum(believed_s for _, believed_s in joined),
+                               sum(now_s - since_s for since_s, _ in joined), now_s)
 
     # ---- who joins
 
@@ -87,7 +71,7 @@ class Joining:
         heads = sorted((self._queues.line(model)[0].deadline_s, model) for model in waiting
                        if model in device.residents and model not in leaving)
         for _, model in heads:
-            if (other := crowded(device, model, now_s, self._judge.keep)) is not None:
+            if (other := crowded(device, model, now_s, self._worth.keep)) is not None:
                 return Drop((other,))
             if not self._drains.takes(device, model):
                 continue
@@ -101,7 +85,7 @@ class Joining:
     def _those_in_time(self, device: Device, model: int, most: int, now_s: float) -> Batch | None:
         """At most so many who would be in time among all that then runs on the device. With nobody
         to wait for, whoever is due first."""
-        beside = self._among(device, model, self._judge.careful)
+        beside = self._among(device, model, self._worth.careful)
         line = self._queues.line(model)[:most * _MOST_LOOKED_AT]
         ahead = Outlook([request.deadline_s for request in line], [now_s] * len(line))
         first, num = first_batch(ahead, 0, now_s, beside, most)
@@ -137,21 +121,21 @@ class Joining:
             return self._follow(device, model, now_s)
         if device.index in self._looked:
             return None
-        choice, claimed = self._judge.absent(device, waiting, now_s)
+        choice, claimed = self._moves.next_absent(device, waiting, now_s)
         if choice is None:
             return None
         spared = [] if claimed else [one for one in device.residents
                                      if 0.0 < self._stay(device, one, now_s) >= choice.worth]
-        return (self._judge.load(device, choice.model, now_s, spared)
+        return (self._moves.load(device, choice.model, now_s, spared)
                 or self._empty(device, choice.model, spared, now_s))
 
     def _follow(self, device: Device, model: int, now_s: float) -> Action | None:
         """Residents run out for a model: load it as soon as they have."""
         leaving = self._drains.leaving(device)
         others = [one for one in device.residents if one not in leaving]
-        load = self._judge.load(device, model, now_s, others)
+        load = self._moves.load(device, model, now_s, others)
         if load is None:
-            return self._judge.read_ahead(device, model)
+            return self._moves.read_ahead(device, model)
         self._drains.end(device)
         return load
 
@@ -159,18 +143,18 @@ class Joining:
         """Answers in time per second of a resident: of those who wait, or as many as run over how
         long they stay (Little's law), which is how fast they come if nobody has to wait."""
         running = device.residents[model].num_running
-        flow = running / self._judge.careful(model).seconds(running) if running else 0.0
-        return max(flow, self._judge.resident(device, model, now_s))
+        flow = running / self._worth.careful(model).seconds(running) if running else 0.0
+        return max(flow, self._worth.resident(device, model, now_s))
 
     def _empty(self, device: Device, model: int, spared: Sequence[int],
                now_s: float) -> Action | None:
         """Residents that run requests take no more, so that a model can have their memory; those
         worth more do not, and all that is done is to read the model ahead."""
-        leaving = leavers(device, model, now_s, sparing(spared, self._judge.keep),
+        leaving = leavers(device, model, now_s, sparing(spared, self._worth.keep),
                           device.models[model].request_bytes)
         if leaving is None or any(one in spared for one in leaving):
             if len(device.idle) < len(device.residents):
                 self._looked.add(device.index)
         else:
             self._drains.begin(device, model, leaving)
-        return self._judge.read_ahead(device, model)
+        return self._moves.read_ahead(device, model)

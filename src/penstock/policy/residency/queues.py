@@ -2,7 +2,6 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
-from heapq import heappop, heappush
 from math import inf
 
 from penstock.policy.residency.device import Device
@@ -135,34 +134,6 @@ class Queues:
         self._most[batch.model] = max(1, min(self._most[batch.model], num // 2))
         for request in batch.requests:
             self.add(request)
-
-
-class Checks:
-    """When each model's line is to be looked at for requests that are too late."""
-
-    def __init__(self, num_models: int) -> None:
-        self._at_s = [inf] * num_models
-        self._heap: list[tuple[float, int]] = []
-
-    def at(self, model: int, at_s: float) -> None:
-        """Look at that moment, if not sooner anyway."""
-        if at_s < self._at_s[model]:
-            self._at_s[model] = at_s
-            heappush(self._heap, (at_s, model))
-
-    @property
-    def next_s(self) -> float:
-        """No model is due before."""
-        return self._heap[0][0] if self._heap else inf
-
-    def due(self, now_s: float) -> int | None:
-        """A model whose moment has come; it has none any more."""
-        while self._heap and self._heap[0][0] <= now_s:
-            at_s, model = heappop(self._heap)
-            if self._at_s[model] == at_s:
-                self._at_s[model] = inf
-                return model
-        return None
 
 
 class Whereabouts:

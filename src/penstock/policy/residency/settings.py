@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penstock.policy.residency.build import NAMES, ORDERS, PENSTOCK, ResidencySettings
-from penstock.policy.residency.penstock import ResidencyOptions
+from penstock.policy.residency.options import ResidencyOptions
 from penstock.policy.residency.sincere import LoadRow, SincereSettings
 from penstock.policy.residency.values import HostedModel
 from penstock.policy.route.settings import Flag, Number, Setting, Word

@@ -9,7 +9,8 @@ from penstock.engine.sim.residency.machine import Took
 from penstock.policy.residency.beliefs import LoadTable
 from penstock.policy.residency.build import ResidencySettings
 from penstock.policy.residency.device import Device
-from penstock.policy.residency.penstock import ResidencyOptions, ValueRate
+from penstock.policy.residency.options import ResidencyOptions
+from penstock.policy.residency.penstock import ValueRate
 from penstock.policy.residency.queues import HOPELESS, NOT_LOADED, OUT_OF_MEMORY
 from penstock.policy.residency.values import Batch, HostedModel, Load, Shed, Wait
 from residency_cases import PlainMachine, host, models, queued

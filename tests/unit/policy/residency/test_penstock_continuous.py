@@ -7,7 +7,8 @@ from penstock.perf.linear import LinearStepTime
 from penstock.policy.residency.beliefs import LoadTable, batch_time
 from penstock.policy.residency.build import residency
 from penstock.policy.residency.device import Device
-from penstock.policy.residency.penstock import ResidencyOptions, ValueRate
+from penstock.policy.residency.options import ResidencyOptions
+from penstock.policy.residency.penstock import ValueRate
 from penstock.policy.residency.protocol import Residency
 from penstock.policy.residency.values import Batch, BatchTime, HostedModel, Load, Queued, Shed, Wait
 
@@ -130,7 +131,7 @@ def test_beliefs_follow_what_requests_took() -> None:
         now_s = 5.0 + 4.4 * (turn + 1)
         one.ended(now_s, batches.pop())
         batches = one.ask(now_s, 0)
-    assert one.policy._batch_off.factor(0) == pytest.approx(4.0, rel=0.02)  # 4.4 s, not 1.1
+    assert one.policy._worth._batch_off.factor(0) == pytest.approx(4.0, rel=0.02)  # 4.4 s, not 1.1
 
 
 def test_two_devices_share_who_waits() -> None:

@@ -13,7 +13,7 @@ from penstock.experiment.reproduce.sincere.records import STRATEGIES, SincereRun
 from penstock.experiment.reproduce.sincere.server import STOP_S, Server, timer_settings
 from penstock.perf.loading.host_loads import HostLoads
 from penstock.policy.residency.build import NAMES, PENSTOCK, ResidencySettings, residency
-from penstock.policy.residency.penstock import ResidencyOptions
+from penstock.policy.residency.options import ResidencyOptions
 
 ARRIVALS_OF = "BestBatch"
 """The runs whose arrivals are used: one per setting, traffic and SLA."""

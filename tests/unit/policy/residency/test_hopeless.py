@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.policy.residency.device import Device
-from penstock.policy.residency.queues import Checks, Whereabouts
+from penstock.policy.residency.hopeless import Checks
+from penstock.policy.residency.queues import Whereabouts
 from penstock.policy.residency.values import BatchTime, HostedModel, Load
 
 MODELS = [HostedModel(name, 10, BatchTime(1.0, 0.1)) for name in "abc"]
