@@ -4,10 +4,10 @@
     python benchmarks/residency_bound.py --setting cc --rate 4
 
 One process, fp32 models unless a policy's name says otherwise, batches of at most 64, nothing drawn
-by chance; half an hour, nearly all of it for the bounds. Each policy stands beside the bound of what
-it may do: with one resident model, whether models may be read ahead (the least that a load takes is
-that from the page cache) or not (the cache then has of a model at most what the one loaded since
-left there); with two; and with three in half the bytes.
+by chance; half an hour, nearly all of it for the bounds. Each policy stands beside the bound of
+what it may do: with one resident model, whether models may be read ahead (the least that a load
+takes is that from the page cache) or not (the cache then has of a model at most what the one loaded
+since left there); with two; and with three in half the bytes.
 """
 
 import argparse
