@@ -80,6 +80,10 @@ class ResidencyCase:
 def check(device: Device) -> None:
     """What a device holds is possible."""
     assert device.free_bytes >= 0
+    held = device.held_bytes(device.residents)
+    if device.loading is not None:
+        held += device.models[device.loading].size_bytes
+    assert device.free_bytes == device.memory_bytes - held
     present = len(device.residents) + (device.loading is not None)
     assert device.max_residents is None or present <= device.max_residents
     assert device.loading not in device.residents

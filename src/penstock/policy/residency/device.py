@@ -25,8 +25,10 @@ class Resident:
 class Device:
     """One device, or a group that always holds the same models.
 
-    ``continuous``: requests may join a model that already runs some, and residents run beside each
-    other. Otherwise one batch at a time, and whoever is in it ends with it.
+    ``num_changes`` counts changes of what it holds or loads, so that what follows from it may be
+    remembered until then. ``continuous``: requests may join a model that already runs some, and
+    residents run beside each other. Otherwise one batch at a time, and whoever is in it ends with
+    it.
     """
 
     def __init__(self, index: int, memory_bytes: int, models: Sequence[HostedModel], *,
@@ -43,14 +45,9 @@ class Device:
         self.computing_until_s = inf
         self.prefetching: int | None = None
         self.num_loads = 0
-
-    @property
-    def free_bytes(self) -> int:
-        """Memory that neither weights nor running requests hold."""
-        held = self.held_bytes(self.residents)
-        if self.loading is not None:
-            held += self.models[self.loading].size_bytes
-        return self.memory_bytes - held
+        self.num_changes = 0
+        self.free_bytes = memory_bytes
+        """Memory that neither weights, nor what is being loaded, nor running requests hold."""
 
     def held_bytes(self, models: Iterable[int]) -> int:
         """Memory of residents and of the requests that they run."""
@@ -101,12 +98,26 @@ class Device:
             raise NotPossibleError(f"model {load.model} does not fit on device {self.index}")
         self.drop(load.evict)
         self.loading, self.loading_until_s = load.model, until_s
+        self.free_bytes -= self.models[load.model].size_bytes
+        self.num_changes += 1
 
     def drop(self, models: Sequence[int]) -> None:
         """Residents go. Raises NotPossibleError for those that run or are not there."""
         self._check_idle(models)
         for model in models:
-            del self.residents[model]
+            self.lose(model)
+
+    def hold(self, model: int, now_s: float) -> None:
+        """A model is there, as it turns out or after its load."""
+        self.residents[model] = Resident(now_s)
+        self.free_bytes -= self.models[model].size_bytes
+        self.num_changes += 1
+
+    def lose(self, model: int) -> None:
+        """A model is there no more, whatever it runs."""
+        self.free_bytes += self.held_bytes((model,))
+        del self.residents[model]
+        self.num_changes += 1
 
     def _check_idle(self, models: Sequence[int]) -> None:
         for model in models:
@@ -119,8 +130,10 @@ class Device:
         model, self.loading, self.loading_until_s = self.loading, None, inf
         if model is None:
             raise NotPossibleError(f"device {self.index} was not loading")
+        self.free_bytes += self.models[model].size_bytes
+        self.num_changes += 1
         if loaded:
-            self.residents[model] = Resident(now_s)
+            self.hold(model, now_s)
             self.num_loads += 1
 
     def begin_batch(self, batch: Batch, until_s: float = inf) -> None:
@@ -130,6 +143,7 @@ class Device:
             raise NotPossibleError(f"{num} requests of model {batch.model} on device {self.index}: "
                                    f"room for {self.room(batch.model)}")
         self.residents[batch.model].num_running += num
+        self.free_bytes -= num * self.models[batch.model].request_bytes
         if not self.continuous:
             self.computing, self.computing_until_s = batch.model, until_s
 
@@ -139,6 +153,7 @@ class Device:
         if one.num_running < num_requests:
             raise NotPossibleError(f"{num_requests} of {one.num_running} requests ended")
         one.num_running -= num_requests
+        self.free_bytes += num_requests * self.models[model].request_bytes
         one.last_used_s = now_s
         if not self.continuous:
             self.computing, self.computing_until_s = None, inf

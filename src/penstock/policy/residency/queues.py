@@ -61,6 +61,8 @@ class Queues:
 
     def retry_s(self, now_s: float) -> float:
         """When the next model may be tried again that somebody waits for."""
+        if not self._failed:
+            return inf
         return min((self._retry_s[model] for model in self._failed
                     if model in self._active and self._retry_s[model] > now_s), default=inf)
 
@@ -141,6 +143,8 @@ class Whereabouts:
 
     def __init__(self) -> None:
         self._devices: dict[int, Device] = {}
+        self._counts: dict[int, int] = {}
+        self._counted = -1  # changes of all devices when that was
 
     def __len__(self) -> int:
         return len(self._devices)
@@ -155,11 +159,16 @@ class Whereabouts:
         return list(self._devices.values())
 
     def counts(self) -> dict[int, int]:
-        """How many devices have a model or are loading it; those that none has are left out."""
+        """How many devices have a model or are loading it; those that none has are left out. Not to
+        be changed."""
+        num_changes = len(self._devices) + sum([one.num_changes for one in self._devices.values()])
+        if num_changes == self._counted:
+            return self._counts
         found: dict[int, int] = {}
         for device in self._devices.values():
             for model in device.residents:
                 found[model] = found.get(model, 0) + 1
             if device.loading is not None:
                 found[device.loading] = found.get(device.loading, 0) + 1
+        self._counts, self._counted = found, num_changes
         return found

@@ -1,6 +1,6 @@
 """What visits to models are worth: answers in time per second, loads counted, as believed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from penstock.policy.residency.beliefs import Correction, LoadBelief
@@ -17,6 +17,40 @@ class Choice(NamedTuple):
     model: int
     visit: Visit
     worth: float
+
+
+class _Line(NamedTuple):
+    """What bounds the worth of a visit to a model: who waits, with those expected, their pace, what
+    a batch takes, and a load."""
+
+    waiting: int
+    most: int
+    rate_per_s: float
+    fixed_s: float
+    per_request_s: float
+    load_s: float
+
+    def at_most(self, ahead_s: float, *, resident: bool) -> float:
+        """Answers per second that no visit exceeds, where ``ahead_s`` pass before it counts.
+
+        n answers take at least a load and a batch of n. The last of those expected comes when
+        (n - waiting) / rate have passed, and a batch of one at least follows. The first allows more
+        per second the larger n is, so the bound is where the two meet; or for all who are expected,
+        where the second allows more for a larger n, too.
+        """
+        load_s = 0.0 if resident else max(0.0, self.load_s - ahead_s)
+        num: float = self.most
+        least_s = 0.0
+        if num > self.waiting:
+            first_s = self.fixed_s + self.per_request_s - ahead_s
+            gap_s = 1.0 / self.rate_per_s
+            if first_s >= self.waiting * gap_s:
+                least_s = (num - self.waiting) * gap_s + first_s
+            elif gap_s > self.per_request_s:
+                meet = (load_s + ahead_s + self.waiting * gap_s - self.per_request_s) / (
+                    gap_s - self.per_request_s)
+                num = min(num, max(float(self.waiting), meet))
+        return num / max(load_s + self.fixed_s + num * self.per_request_s, least_s, 1e-9)
 
 
 class Worth:
@@ -36,7 +70,9 @@ class Worth:
         self._paces = [Pace() for _ in models]
         self._batch_off = Correction(len(models))
         self._load_off = Correction(len(models))
-        self._most_of = [(0, 1e-9, 0.0)] * len(models)
+        self._lines = [_Line(0, 0, 0.0, 0.0, 0.0, 0.0)] * len(models)
+        self._resident_at_most = [0.0] * len(models)
+        self._absent_at_most = [0.0] * len(models)
         self._carefuls = [self._with_margin(model) for model in range(len(models))]
 
     # ---- what is believed
@@ -91,12 +127,15 @@ class Worth:
         self.refresh(model, now_s)
 
     def refresh(self, model: int, now_s: float) -> None:
-        """What a visit to a model could bring at most and would take at least, until more arrive or
-        loads become shorter."""
-        num = len(self._queues.line(model)) + int(
-            self._paces[model].rate_per_s(now_s) * self._options.horizon_s)
-        self._most_of[model] = (num, max(self._carefuls[model].seconds(num), 1e-9),
-                                self.corrected(model, self._loads.load_s(0, model)))
+        """What bounds the worth of a model, until more arrive or loads become shorter."""
+        batch, rate_per_s = self._carefuls[model], self._paces[model].rate_per_s(now_s)
+        waiting = len(self._queues.line(model))
+        line = self._lines[model] = _Line(
+            waiting, waiting + int(rate_per_s * self._options.horizon_s), rate_per_s,
+            batch.fixed_s, batch.per_request_s,
+            self.corrected(model, self._loads.load_s(0, model)))
+        self._resident_at_most[model] = line.at_most(0.0, resident=True)
+        self._absent_at_most[model] = line.at_most(0.0, resident=False)
 
     def _with_margin(self, model: int) -> BatchTime:
         batch, margin = self.batch(model), 1.0 + self._options.margin
@@ -108,9 +147,8 @@ class Worth:
              free_s: float) -> Choice | None:
         """Of these models, the one whose visit answers most in time per second from ``free_s``,
         when the device is free; loads may begin now."""
-        bounds = sorted(self._bounds(device, models, free_s - now_s))
         best: Choice | None = None
-        for bound, model in bounds:
+        for bound, model in sorted(self._bounds(device, models, free_s - now_s)):
             if best is not None and -bound <= best.worth:
                 break
             start_s = self.start_s(device, model, now_s, free_s)
@@ -143,12 +181,14 @@ class Worth:
         return max(1, min(room, self._queues.most(model)))
 
     def _bounds(self, device: Device, models: Sequence[int],
-                ahead_s: float) -> Iterator[tuple[float, int]]:
-        """The negative of what no visit to each model can be worth more than: all who wait and are
-        expected, at once. ``ahead_s`` of a load pass while the device computes something else."""
+                ahead_s: float) -> list[tuple[float, int]]:
+        """The negative of what no visit to each model can be worth more than. ``ahead_s`` of a load
+        pass while the device computes something else."""
         residents = device.residents
-        for model in models:
-            num, batch_s, load_s = self._most_of[model]
-            if model not in residents and load_s > ahead_s:
-                batch_s += load_s - ahead_s
-            yield -num / batch_s, model
+        if ahead_s > 0.0:
+            lines = self._lines
+            return [(-lines[model].at_most(ahead_s, resident=model in residents), model)
+                    for model in models]
+        resident, absent = self._resident_at_most, self._absent_at_most
+        return [(-resident[model] if model in residents else -absent[model], model)
+                for model in models]

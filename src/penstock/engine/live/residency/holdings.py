@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.engine.live.residency.hands import Hands
 from penstock.engine.live.residency.turns import Ticket
-from penstock.policy.residency.device import Device, Resident
+from penstock.policy.residency.device import Device
 
 
 class Holdings:
@@ -43,7 +43,7 @@ class Holdings:
                                           for model in range(len(self._names))))
             for model in (model for model, holds in enumerate(held) if holds):
                 if device.fits(model):
-                    device.residents[model] = Resident(self._loop.time())
+                    device.hold(model, self._loop.time())
                 else:
                     self._note(f"device {device.index} holds {self._names[model]}, for which there "
                                "is no room; it is unloaded")
@@ -53,7 +53,7 @@ class Holdings:
         """A model that was to go is resident all the same unless its engine says otherwise."""
         if await self._hands.holds(device.index, model) is not False \
                 and model not in device.residents and device.fits(model):
-            device.residents[model] = Resident(self._loop.time())
+            device.hold(model, self._loop.time())
 
     async def look(self) -> None:
         """Ask the engines of resident models once."""
@@ -102,5 +102,6 @@ class Holdings:
         """A resident that is gone leaves the books with its last request."""
         key, one = (device.index, model), device.residents.get(model)
         if key in self._lost and (one is None or not one.num_running):
-            device.residents.pop(model, None)
             self._lost.discard(key)
+            if one is not None:
+                device.lose(model)

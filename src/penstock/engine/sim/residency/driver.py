@@ -6,9 +6,9 @@ seconds from the start of the run.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import inf
+from typing import NamedTuple
 
 from penstock.core.errors import InputError
 from penstock.core.units import PS_PER_S, to_ps
@@ -26,16 +26,17 @@ MOST_ACTIONS = 10_000
 """So many actions of one device at one instant are a policy that does not come to an end."""
 
 
-@dataclass(order=True, slots=True)
-class _Event:
+class _Event(NamedTuple):
+    """Compared by time and then by serial number, of which no two have the same."""
+
     at_s: float
     serial: int
-    kind: int = field(compare=False)
-    device: Device = field(compare=False)
-    batch: Batch | None = field(compare=False, default=None)
-    model: int = field(compare=False, default=-1)
-    failed: bool = field(compare=False, default=False)
-    answered_s: float = field(compare=False, default=inf)
+    kind: int
+    device: Device
+    batch: Batch | None = None
+    model: int = -1
+    failed: bool = False
+    answered_s: float = inf
 
 
 class ResidencySimulation:
