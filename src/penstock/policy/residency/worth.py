@@ -39,7 +39,7 @@ class _Line(NamedTuple):
         where the second allows more for a larger n, too.
         """
         load_s = 0.0 if resident else max(0.0, self.load_s - ahead_s)
-        num: float = self.most
+        num = float(self.most)
         least_s = 0.0
         if num > self.waiting:
             first_s = self.fixed_s + self.per_request_s - ahead_s
