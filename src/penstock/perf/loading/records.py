@@ -40,13 +40,18 @@ def read_load_records(path: Path) -> list[LoadRecord]:
     """
     found: list[LoadRecord] = []
     seen: set[tuple[str, str]] = set()
+    sizes: dict[tuple[str, str], int] = {}
     for row in csv_rows(path, COLUMNS):
         host = row.text("host") if row.has("host") else "host"
-        run = row.text("run")
-        found.append(LoadRecord(
-            host, run, row.text("model"), row.whole("size_bytes"),
-            row.number("seconds", above=True), (host, run) not in seen, _is_confidential(row),
-            row.whole("cached_bytes", 0) if row.has("cached_bytes") else None))
+        run, model, size = row.text("run"), row.text("model"), row.whole("size_bytes")
+        if size != (before := sizes.setdefault((host, model), size)):
+            row.fail("size_bytes", f"{before}, as {model} has it above; another file is another "
+                                   "model")
+        cached = row.whole("cached_bytes", 0) if row.has("cached_bytes") else None
+        if cached is not None and cached > size:
+            row.fail("cached_bytes", f"no more than its {size} bytes")
+        found.append(LoadRecord(host, run, model, size, row.number("seconds", above=True),
+                                (host, run) not in seen, _is_confidential(row), cached))
         seen.add((host, run))
     return found
 

@@ -51,6 +51,16 @@ def test_a_profile() -> None:
         records_of_profile(Profile({}, (), "here"))
 
 
+@pytest.mark.parametrize(("row", "message"), [
+    ("2,m,11,3,", "csv:3: size_bytes: found '11'; expected 10, as m has it above"),
+    ("2,m,10,3,12", "csv:3: cached_bytes: found '12'; expected no more than its 10 bytes")])
+def test_what_cannot_both_be(tmp_path: Path, row: str, message: str) -> None:
+    table = tmp_path / "loads.csv"
+    table.write_text(f"run,model,size_bytes,seconds,cached_bytes\n1,m,10,2,\n{row}\n")
+    with pytest.raises(InputError, match=message):
+        read_load_records(table)
+
+
 def write_sincere(folder: Path, batches: str) -> None:
     (folder / "model_load_times.csv").write_text(
         "model,setting,size_true_fp32_gib\nm,cc,2\nn,cc,1\nm,noncc,2\nn,noncc,1\n")
