@@ -327,7 +327,8 @@ def test_preemptions_are_counted() -> None:
                                     ignore_eos=True) for _ in range(8)))
         return await samples(session)
 
-    after = http(work, **{"engine.kv_tokens": 640, "policies.schedule": "sarathi"})
+    # Slow enough for all to be there together, however busy the machine is.
+    after = http(work, 5.0, **{"engine.kv_tokens": 640, "policies.schedule": "sarathi"})
     assert after["vllm:num_preemptions_total", ""] > 0
     assert after["vllm:generation_tokens_total", ""] == 800
 
