@@ -36,8 +36,8 @@ def run(fleet_file: FleetFile, out: OutDir = None, settings: Settings = None,
     """Find how many replicas meet every objective, simulate them and write the run's files.
 
     A fleet file that states its replicas, or devices on which models take turns, is simulated with
-    those, one with `sizing` or `variant`
-    is given the fewest replicas of those kinds, any other the cheapest replicas that a plan finds.
+    those, one with `sizing` or `variant` is given the fewest replicas of those kinds, any other the
+    cheapest replicas that a plan finds.
     Files: summary.json, requests.parquet, report.html and fleet.yaml, the fleet with every default
     written out.
     Exit status 1 when a class misses its objective.
@@ -49,9 +49,9 @@ def run(fleet_file: FleetFile, out: OutDir = None, settings: Settings = None,
     fleet = read_fleet(fleet_file, settings, data, seed)
     if fleet.residency:
         check_turns(fleet, None, journal=journal)
+        return simulate_turns(fleet, fleet_workload(fleet), out, as_json=as_json,
+                              page=not no_report)
     workload = fleet_workload(fleet)
-    if fleet.residency:
-        return simulate_turns(fleet, workload, out, as_json=as_json, page=not no_report)
     sized = plan = None
     if not fleet.replicas and fleet.sizing.stated:
         with progress("sizing") as update:

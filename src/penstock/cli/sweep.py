@@ -66,8 +66,8 @@ def sweep(
     known = _known_rows(out, resume)
     varied = parse_axes(axes or [])
     points = grid(varied, load, seeds)
-    first = _first(fleet_file, varied, data)
-    note_kind(first, replicas)
+    if replicas is not None:
+        note_kind(_first(fleet_file, varied, data), replicas)
     keys = {point.key for point in points}
     rows = [row for row in known if row.get("key") in keys]
     with progress("sweeping", len(points)) as update:

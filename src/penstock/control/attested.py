@@ -88,11 +88,11 @@ def standing(site: Site, now_s: float) -> Mapping[int, Confidentiality]:
     mode_on, source, rules = pool.accelerator.confidential, pool.attestation, site.fleet.attestation
     if not mode_on or source is None or rules is None:
         return dict.fromkeys(numbers, Confidentiality(mode_on))
-    attestations: tuple[Attestation, ...] = ()
-    doubt = ""
     if source.nonce is None:
         return dict.fromkeys(numbers, Confidentiality(
             mode_on, doubt="its evidence is at a URL; deployments go by a file"))
+    attestations: tuple[Attestation, ...] = ()
+    doubt = ""
     try:
         with Path(source.evidence).open("rb") as file:
             evidence = file.read(MOST_BYTES + 1)

@@ -10,7 +10,7 @@ import numpy as np
 from penstock import __version__
 from penstock.engine.sim.residency.pools import PoolRun, PoolsResult, simulate_pools
 from penstock.experiment.disclosed import without_confidential
-from penstock.experiment.swapping import device_times
+from penstock.experiment.swapping import device_times, together
 from penstock.fleet.judge import cost_per_hour, counted
 from penstock.fleet.values import Fleet
 from penstock.fleet.write import resolved
@@ -105,7 +105,7 @@ def _pool(one: PoolRun, times: Sequence[Mapping[str, float]], table: RequestTabl
         "loads": len(run.loads), "failed_loads": sum(load.failed for load in run.loads),
         "load_mean_s": _mean([load.seconds for load in run.loads]), "batches": len(run.batches),
         "mean_batch": _mean([batch.num_requests for batch in run.batches]),
-        **{name: sum(device[name] for device in times) / len(times) for name in times[0]},
+        **together(times),
         "devices": list(times),
         "models": [{"model": model.spec.name, **outcome, "loads": len(loads[place]),
                     "load_mean_s": _mean(loads[place]), "mean_batch": _mean(batches[place])}

@@ -1,6 +1,6 @@
 """Figures of a run in which models take turns on devices."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,8 +45,12 @@ def figures(run: ResidencyRun, duration_s: float,
 def device_time(run: ResidencyRun, duration_s: float,
                 devices: Sequence[int] = (0,)) -> dict[str, float]:
     """Shares of these devices' time together up to ``duration_s``."""
-    found = device_times(run, duration_s, devices)
-    return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+    return together(device_times(run, duration_s, devices))
+
+
+def together(times: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The means of several devices' shares."""
+    return {name: sum(one[name] for one in times) / len(times) for name in times[0]}
 
 
 def device_times(run: ResidencyRun, duration_s: float,

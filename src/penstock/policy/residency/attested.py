@@ -31,8 +31,8 @@ class OnlyAttested:
                 + sum(len(one.requests) for one in self._rest.values()))
 
     def add(self, request: Queued, now_s: float) -> None:
-        why = self._why(request, now_s)
-        if why is None:
+        why = self._why(now_s)
+        if why is None or request.request_id not in self._confidential:
             self._policy.add(request, now_s)
         else:
             self._turned_away.append(self._refuse((request,), why))
@@ -59,23 +59,19 @@ class OnlyAttested:
 
     def _allowed(self, device: Device, batch: Batch, now_s: float) -> Batch | Shed:
         """The batch, if all of it may run. If not, who may not is turned away first."""
-        barred = tuple(one for one in batch.requests if self._why(one, now_s) is not None)
-        if not barred:
+        why = self._why(now_s)
+        barred = tuple(one for one in batch.requests if one.request_id in self._confidential)
+        if why is None or not barred:
             return batch
-        why = self._why(barred[0], now_s)
-        assert why is not None
-        gone = {one.request_id for one in barred}
-        rest = tuple(one for one in batch.requests if one.request_id not in gone)
+        rest = tuple(one for one in batch.requests if one.request_id not in self._confidential)
         if rest:
             self._rest[device.index] = Batch(batch.model, rest)
         if device.continuous or not rest:  # for the policy they are over; of a static batch, all
             self._policy.ended(device, Batch(batch.model, barred), now_s, failed=False)
         return self._refuse(barred, why)
 
-    def _why(self, request: Queued, now_s: float) -> str | None:
-        """Why a request may not run now, None if it may."""
-        if request.request_id not in self._confidential:
-            return None
+    def _why(self, now_s: float) -> str | None:
+        """Why confidential requests may not run now, None if they may."""
         found = barrier(self._devices, now_s)
         return None if found is None else refusal([found])
 

@@ -124,9 +124,9 @@ def _simulate(fleet: Fleet, pool: DevicePool, workload: Workload, rows: IntColum
         if pool.continuous else []
     until_s = inf if fleet.run.drain_s is None else workload.duration_s + fleet.run.drain_s
     confidential = frozenset(np.flatnonzero(confidential_rows(fleet, mine)).tolist())
-    policy = OnlyAttested(policy_of(pool, fleet.service_classes, _loads(pool)),
-                          pool.confidentiality, confidential)
-    run = ResidencySimulation(policy, devices_of(pool), machine, residents).run(
+    policy = policy_of(pool, fleet.service_classes, _loads(pool))
+    gate = OnlyAttested(policy, pool.confidentiality, confidential) if confidential else None
+    run = ResidencySimulation(gate or policy, devices_of(pool), machine, residents).run(
         _queued(fleet, pool, mine), until_s)
     computing_s = tuple(sum(one.busy_s(model) for model in range(len(pool.models)))
                         for one in residents)
@@ -140,7 +140,8 @@ def _simulate(fleet: Fleet, pool: DevicePool, workload: Workload, rows: IntColum
     else:
         table = _answered_whole(outcomes.table(), mine, run, machine)
     status = np.where(np.isnan(run.shed_s), table.status, SHED).astype(np.int8)
-    status[list(policy.refused)] = REJECTED
+    if gate is not None:
+        status[list(gate.refused)] = REJECTED
     table = replace(table, request_id=rows, status=status).judged(
         {one.name: one.slo for one in fleet.service_classes})
     # A model's own deadline may be sooner than its class's.
