@@ -18,6 +18,7 @@ from penstock.gateway.ask import ANYBODY, Ask
 from penstock.gateway.confidential import discreet, padded
 from penstock.gateway.errors import GatewayError
 from penstock.policy.route.explore import PROPENSITY
+from penstock.policy.route.pools import Availability
 from penstock.policy.route.protocol import BatchRouter, Router
 
 MOST_KEPT = 1000
@@ -132,6 +133,11 @@ class Chooser:
         return any(_unfit(engine, ask) is None and engine.unavailable(now_s) is None
                    and not (ask.needs.confidential and self._untrusted(engine))
                    for engine in self.engines)
+
+    def availability(self, ask: Ask, now_s: float) -> Availability:
+        """Whether any engine may take a request, now and at some time."""
+        now = self.has_engine(ask, now_s)
+        return Availability(now, now or self.suits(ask))
 
     def suits(self, ask: Ask) -> bool:
         """Whether any engine may take such a request at some time."""

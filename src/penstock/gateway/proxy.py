@@ -39,6 +39,7 @@ from penstock.gateway.tenants.lease import Lease, sensible
 from penstock.gateway.traces import NO_TRACING, Tracing
 from penstock.gateway.turns import TurnedAwayError, Turns
 from penstock.gateway.waiting import WaitingRoom
+from penstock.policy.route.pools import goes_to_pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +144,10 @@ class Proxy:
             tried.append(engine)
 
     def _goes_by_turns(self, ask: Ask, turns: Turns) -> bool:
-        """An engine that has its model at hand goes before those that would have to take turns, and
-        one that may be attested yet before devices that never will be."""
-        if not turns.able(ask) or self._chooser.has_engine(ask, self._clock()):
-            return False
-        return turns.may_be_trusted(ask) or not self._chooser.suits(ask)
+        """Whether a request goes to a pool rather than to an engine of its own."""
+        return turns.able(ask) and goes_to_pool(
+            self._chooser.availability(ask, self._clock()), confidential=ask.needs.confidential,
+            attestable=turns.attestable(ask))
 
     async def _in_turn(self, exchange: Exchange, request: Request,
                        turns: Turns) -> web.StreamResponse:
