@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.engine.live.answer import (
+from penstock.engines.client.answer import (
     BROKEN,
     FAILED,
     OUTCOMES,

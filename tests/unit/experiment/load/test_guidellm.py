@@ -210,7 +210,7 @@ def test_a_newer_release_is_noted(tmp_path) -> None:
     ({"first_token_iteration": SENT_S - 1}, "first_token_iteration is 1 s before"),
     ({"last_token_iteration": SENT_S + 0.2}, "last_token_iteration is 0.3 s before"),
     ({"targeted_start": SENT_S + 1}, "request_start is 1 s before info.timings.targeted_start"),
-    ({"targeted_start": SENT_S - 90_000}, "request_start is 90000 s after .* expected less than a day"),
+    ({"targeted_start": SENT_S - 90_000}, "request_start is 90000 s after .* less than a day"),
     ({"request_end": SENT_S + 90_000}, "request_end is 90000.2 s after .* less than a day"),
     ({"request_start": "soon"}, "request_start: expected a moment in seconds, found 'soon'"),
     ({"request_start": True}, "request_start: expected a moment in seconds, found True"),
