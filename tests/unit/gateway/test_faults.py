@@ -181,6 +181,30 @@ def test_clients_who_leave_leave_nothing_behind() -> None:
     assert set(ended) == {"cancelled"}
 
 
+def test_who_hangs_up_with_the_whole_answer_in_hand_has_not_left() -> None:
+    async def work(session, engines):
+        async with session.post("/v1/completions", json={**ASK, "stream": True}) as answer:
+            text = b""
+            while b"data: [DONE]" not in text:
+                text += await answer.content.readany()
+            answer.close()  # as OpenAI's own client does
+        while not (ended := await outcomes(session)):
+            pass
+        name = answer.headers[DECISION_HEADER]
+        async with session.get(f"/v1/penstock/decisions/{name}") as answer:
+            decision = await answer.json()
+        async with session.get("/v1/penstock/status") as answer:
+            (of_class, *_) = (await answer.json())["classes"]
+        return ended, decision, of_class, engines[0]
+
+    ended, decision, of_class, engine = odd.before([odd.lingers], work, limits=Limits())
+    assert ended == {"finished": 1}
+    assert decision["outcome"]["outcome"] == "finished"
+    assert decision["attempts"][0]["outcome"] == "answered 200"
+    assert (of_class["num_judged"], of_class["outcomes"]) == (1, {"finished": 1})
+    assert (engine.num_served, engine.num_failed, len(engine.in_flight)) == (1, 0, 0)
+
+
 def test_a_storm_of_everything_at_once() -> None:
     faults = (*odd.BEFORE_THE_FIRST_BYTE, *odd.IN_THE_MIDDLE, odd.well, odd.well)
 
