@@ -17,7 +17,7 @@ from penstock.control.controller import UnknownDeploymentError
 from penstock.control.deployments import RefusedError
 from penstock.control.verbs import VERBS, Deployments, Verb
 from penstock.core.errors import InputError
-from penstock.engine.http import Handler, HttpError, errors_told, json_response
+from penstock.engine.http import Handler, HttpError, errors_told, json_response, read_body
 
 MAX_BODY_BYTES = 4 * 2**20
 STATUSES: Mapping[str, int] = {
@@ -77,7 +77,7 @@ def _handler(verb: Verb, deployments: Deployments) -> Handler:
 
 
 async def _order(request: web.Request) -> dict[str, Any]:
-    body = await request.read()
+    body = await read_body(request)
     if request.content_type != "application/json" and (body or request.content_type !=
                                                        "application/octet-stream"):
         raise ApiError(415, "input", f"body: found {request.content_type[:60]!r}; expected "

@@ -18,7 +18,7 @@ from penstock.api.jobs import Jobs, Limits
 from penstock.api.openapi import docs_page, openapi_document
 from penstock.api.operation import JSON, Answer, Operation, failure
 from penstock.core.errors import InputError
-from penstock.engine.http import stop_signal
+from penstock.engine.http import read_body, stop_signal
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_BODY_BYTES = 16 * 2**20
@@ -56,7 +56,7 @@ def make_app(operations: Sequence[Operation], max_body_bytes: int = MAX_BODY_BYT
 
 def _handler(operation: Operation, free: asyncio.Semaphore) -> Handler:
     async def handle(request: web.Request) -> web.Response:
-        body = await request.read()
+        body = await read_body(request)
         try:
             document = orjson.loads(body)
         except orjson.JSONDecodeError as error:
@@ -72,7 +72,7 @@ def _plan_handler(jobs: Jobs) -> Handler:
         if request.content_type not in (JSON, *fleet_plan.YAML):
             return _response(failure(415, fleet_plan.unsupported(request.content_type)))
         try:
-            order = fleet_plan.order_of(await request.read(), request.content_type,
+            order = fleet_plan.order_of(await read_body(request), request.content_type,
                                         list(request.query.items()))
         except InputError as error:
             return _response(failure(400, str(error)))

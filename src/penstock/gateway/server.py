@@ -16,7 +16,7 @@ import orjson
 from aiohttp import web
 
 from penstock.core.errors import InputError, nearest
-from penstock.engine.http import errors_told, json_response, listening
+from penstock.engine.http import errors_told, json_response, listening, read_body
 from penstock.engine.live.evidence import EvidenceWatcher, check_rules
 from penstock.engine.live.of_fleet import facts_of
 from penstock.engine.live.residency.make import Surroundings, driver_of
@@ -178,10 +178,10 @@ class Gateway:
     async def _body(self, http: web.Request) -> bytes:
         """A request's body, which must not dribble in for ever."""
         if http.content.is_eof():
-            return await http.read()
+            return await read_body(http)
         try:
             async with asyncio.timeout(self._limits.body_s):
-                return await http.read()
+                return await read_body(http)
         except TimeoutError:
             raise GatewayError(408, f"the body was not there after {self._limits.body_s:g} s",
                                "slow_body", headers={"Connection": "close"}) from None

@@ -1,8 +1,10 @@
 """Whatever engines and clients do: each request ends once, with a reason; the gateway lives."""
 
 import asyncio
+import gzip
 import re
 import time
+import tracemalloc
 from itertools import cycle
 
 import pytest
@@ -252,6 +254,23 @@ def test_a_body_beyond_the_limit_is_refused() -> None:
 
     assert odd.before([odd.well], work, limits=Limits(max_body_bytes=1000)) == (
         413, "invalid_request_error", 200)
+
+
+def test_a_packed_body_is_never_unpacked_far_beyond_the_limit() -> None:
+    limit, bomb = 4 * 2**20, gzip.compress(bytes(64 * 2**20))
+
+    async def work(session, engines):
+        tracemalloc.start()
+        try:
+            async with session.post("/v1/completions", data=bomb,
+                                    headers={"Content-Encoding": "gzip"}) as answer:
+                return answer.status, tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    status, peak_bytes = odd.before([odd.well], work, limits=Limits(max_body_bytes=limit))
+    assert status == 413
+    assert peak_bytes < 2 * limit
 
 
 def test_a_clock_on_the_wall_that_jumps_changes_nothing(monkeypatch) -> None:
