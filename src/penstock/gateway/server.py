@@ -254,7 +254,8 @@ class Gateway:
         if found is None or own not in (None, found.tenant) or (
                 found.confidential and own != found.tenant):
             raise GatewayError(404, "no such decision among the last ones", "not_found")
-        return json_response(found.document(for_tenant=own is not None))
+        return json_response(found.document() if own is None
+                             else found.document_for_tenant(self._chooser.names()))
 
     async def _spend(self, http: web.Request) -> web.Response:
         own = self._front.own(http.headers, http.remote)
