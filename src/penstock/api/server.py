@@ -18,7 +18,7 @@ from penstock.api.jobs import Jobs, Limits
 from penstock.api.openapi import docs_page, openapi_document
 from penstock.api.operation import JSON, Answer, Operation, failure
 from penstock.core.errors import InputError
-from penstock.engine.http import read_body, stop_signal
+from penstock.engine.http import read_body, server_logger, stop_signal
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_BODY_BYTES = 16 * 2**20
@@ -131,7 +131,7 @@ async def serve(app: web.Application, host: str, port: int,
     """Listen until SIGINT or SIGTERM; ``on_ready`` gets the address, which port 0 leaves open."""
     # With handler_cancellation, a caller who hangs up stops the plan that was made for them.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True,
-                           shutdown_timeout=_GOODBYE_S)
+                           logger=server_logger(), shutdown_timeout=_GOODBYE_S)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
