@@ -20,7 +20,13 @@ from penstock.engine.live.residency.failures import Failures
 from penstock.engine.live.residency.hands import Hands
 from penstock.engine.live.residency.holdings import Holdings
 from penstock.engine.live.residency.room import Room
-from penstock.engine.live.residency.turns import RefusedError, Rules, Ticket, closing
+from penstock.engine.live.residency.turns import (
+    RefusedError,
+    Rules,
+    Running,
+    Ticket,
+    closing,
+)
 from penstock.policy.residency.device import Device, NotPossibleError
 from penstock.policy.residency.protocol import Residency
 from penstock.policy.residency.values import Batch, Drop, Load, Prefetch, Queued, Shed, Wait
@@ -227,11 +233,18 @@ class ResidencyDriver:
         return True
 
     def _ended(self, ticket: Ticket, *, failed: bool) -> None:
-        self._batches.over(ticket, failed=failed)
-        self._holdings.drop_if_lost(ticket.running.device, ticket.model)
+        running = ticket.running
+        whole = self._batches.over(ticket, failed=failed)
+        self._holdings.drop_if_lost(running.device, ticket.model)
         if failed and not self._closed:
-            self._holdings.check(ticket)
+            is_there = self._holdings.check(ticket)
+            if whole:
+                self._begin(running.device, partial(self._explain, running, is_there))
         self._decide()
+
+    async def _explain(self, running: Running, is_there: "asyncio.Future[bool]") -> None:
+        """Tell the policy why a whole batch failed, once it is known whether its engine died."""
+        self._batches.explain(running, engine_died=not await is_there)
 
     def _woken(self, index: int) -> None:
         if not self._is_paused(self.devices[index]):
