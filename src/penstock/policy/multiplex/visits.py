@@ -56,15 +56,15 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class ExpectedDeadlines:
     """Deadlines of those that wait and that are expected, and when they are there; both ascend."""
 
     due_s: Sequence[float]
     there_s: Sequence[float]
 
 
-def outlook(line: Sequence[Queued], now_s: float, pace: Pace, horizon_s: float,
-            most: int) -> Outlook:
+def expected_deadlines(line: Sequence[Queued], now_s: float, pace: Pace, horizon_s: float,
+            most: int) -> ExpectedDeadlines:
     """The first ``most`` who wait, and who is expected behind them within ``horizon_s``."""
     due_s = [request.deadline_s for request in line[:most]]
     there_s = [now_s] * len(due_s)
@@ -76,10 +76,10 @@ def outlook(line: Sequence[Queued], now_s: float, pace: Pace, horizon_s: float,
         there_s += expected_s
         due_s += [latest_s if at_s + slack_s < latest_s else at_s + slack_s
                   for at_s in expected_s]
-    return Outlook(due_s, there_s)
+    return ExpectedDeadlines(due_s, there_s)
 
 
-def first_batch(ahead: Outlook, position: int, start_s: float, batch: BatchTime,
+def first_batch(ahead: ExpectedDeadlines, position: int, start_s: float, batch: BatchTime,
                 most: int) -> tuple[int, int]:
     """Return the batch that would start at ``start_s``: the place of its first request, and its
     size.
@@ -122,7 +122,7 @@ def _first_in_time(due_s: Sequence[float], first: int, there: int, start_s: floa
     return low
 
 
-def visits(ahead: Outlook, start_s: float, batch: BatchTime, most: int,
+def visits(ahead: ExpectedDeadlines, start_s: float, batch: BatchTime, most: int,
            max_batches: int) -> list[Visit]:
     """Visits of one batch, two, up to ``max_batches``, from ``start_s`` until nobody is there."""
     found: list[Visit] = []
