@@ -24,8 +24,7 @@ def test_no_visit_is_worth_more_than_its_bound(
     model = HostedModel("m", 10, BatchTime(fixed_s, per_request_s), max_batch=max_batch)
     queues, options, now_s = Queues([model]), ResidencyOptions(), 0.0
     worth = Worth([model], LoadTable([load_s]), queues, options)
-    # Not all at one moment: a pace is only known once two came apart.
-    for number, gap_s in enumerate([0.0, 0.05, *gaps_s]):
+    for number, gap_s in enumerate([0.0, *gaps_s]):
         now_s += gap_s
         request = Queued(number, 0, now_s, now_s + slack_s)
         queues.add(request)
