@@ -1,4 +1,4 @@
-"""What takes turns on the devices of a pool, for simulated and for real engines."""
+"""Builds the policy and the devices of a pool, for simulated and for real engines."""
 
 from collections.abc import Iterable
 from math import inf
