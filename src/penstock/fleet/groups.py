@@ -20,7 +20,6 @@ from penstock.fleet.document_schedule import ScheduleSection
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem
-from penstock.fleet.references import swapped_models
 from penstock.fleet.values import (
     AcceleratorPool,
     EngineOptions,
@@ -89,7 +88,7 @@ def _default_groups(document: FleetDocument,
     """A plain group for every model with traffic, and why one has none."""
     only = next(iter(have.models))
     groups, lacks = [], None
-    swapped = swapped_models(document)
+    swapped = document.multiplexed_models()
     for model in dict.fromkeys(entry.model or only for entry in document.traffic):
         if model in swapped or (model == AUTO and swapped):
             continue

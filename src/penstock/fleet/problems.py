@@ -40,16 +40,15 @@ class PlacedError(Exception):
         self.problem = Problem(path, text)
 
 
-def raise_first(problems: Iterable[Problem], marked: MarkedData) -> None:
-    """Raise InputError for the problem that stands first in the file, with the others' number."""
+def first_of(problems: Iterable[Problem], marked: MarkedData) -> InputError:
+    """The error of the problem that stands first in the file, with the others' number. Expects at
+    least one."""
     found = sorted(problems, key=lambda problem: marked.line(problem.path))
-    if not found:
-        return
     path, text = found[0]
     where = f"{dotted(path)}: " if path else ""
     others = len(found) - 1
     more = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
-    raise InputError(f"{marked.place(path)}: {where}{text}{more}")
+    return InputError(f"{marked.place(path)}: {where}{text}{more}")
 
 
 def dotted(path: Path) -> str:
