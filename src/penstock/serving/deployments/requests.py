@@ -8,6 +8,7 @@ from itertools import count
 from penstock.serving.deployments.deployments import Deployment, RefusedError
 from penstock.serving.deployments.engines import Reply
 from penstock.serving.deployments.line import Line, Ticket
+from penstock.serving.waiting_list import WaitingList
 
 
 class Requests:
@@ -17,7 +18,7 @@ class Requests:
         self._line = line
         self._clock = clock
         self._numbers = count()
-        self._turns: dict[int, asyncio.Future[None]] = {}
+        self._waiting: WaitingList[int, None] = WaitingList()
         self._tasks: defaultdict[str, set[asyncio.Task[Reply]]] = defaultdict(set)
 
     def of(self, name: str) -> tuple[int, int]:
@@ -59,21 +60,17 @@ class Requests:
         slots = one.wish.batch if one.wish is not None else 1
         ticket = Ticket(next(self._numbers), one.name, frozenset(one.devices), slots,
                         self._clock())
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._turns[ticket.number] = turn
+        turn = self._waiting.add(ticket.number)
         self._line.add(ticket, head=head)
         try:
             self._call()
-            await turn
+            await self._waiting.wait(ticket.number, turn)
             return await work()
         finally:
-            del self._turns[ticket.number]
             self._line.ended(ticket.number)
             self._call()
 
     def _call(self) -> None:
         """Tell everybody whose turn it is."""
         while (ticket := self._line.next(self._clock())) is not None:
-            turn = self._turns[ticket.number]
-            if not turn.done():
-                turn.set_result(None)
+            self._waiting.serve(ticket.number, None)  # who has left hears of it in ``_turn``
