@@ -177,14 +177,14 @@ class ResidencySimulation:
             self._join(device, batch)
             return
         seconds, failed, after_s = self._machine.batch(device.index, batch, self._now_s)
-        device.begin_batch(batch, self._now_s + seconds + after_s)
+        device.begin_batch(batch)
         self._record.began(device.index, batch, self._now_s, seconds)
         self._push(_Event(self._now_s + seconds + after_s, self._serial, _ENDED, device, batch,
                           failed=failed, answered_s=self._now_s + seconds))
 
     def _begin_load(self, device: Device, load: Load) -> None:
         seconds, failed, _ = self._machine.load(device.index, load.model, self._now_s)
-        device.begin_load(load, self._now_s + seconds)
+        device.begin_load(load)
         if self._residents:
             self._residents[device.index].drop(load.evict)
         self._record.loading(device.index, load.model, self._now_s, seconds, failed=failed)
