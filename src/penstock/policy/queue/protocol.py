@@ -1,11 +1,11 @@
-"""The queue before accelerators that deployments share, as its drivers see it."""
+"""The contract of a queue before shared accelerators."""
 
 from typing import Protocol
 
 from penstock.policy.queue.values import Shared, Start, Waiting
 
 
-class DeviceQueue(Protocol):
+class ExclusiveDeviceQueue(Protocol):
     """Requests that wait, and the devices that are taken.
 
     A driver adds what arrives, asks ``next`` until it answers None, and says when a start has
@@ -27,7 +27,7 @@ class DeviceQueue(Protocol):
         ...
 
     def next(self, now_s: float) -> Start | None:
-        """What starts now, if anything may."""
+        """Return the requests that start now, if any may."""
         ...
 
     def ended(self, start: Start) -> None:

@@ -1,4 +1,4 @@
-"""Requests that wait for devices, and starts on them."""
+"""Values of device queues: a waiting request, and a start."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ from penstock.core.errors import InputError, nearest
 from penstock.engines import process
 from penstock.policy.place.reservations import Holding, Reservations
 from penstock.policy.place.values import Device, Infeasible
-from penstock.policy.queue.protocol import DeviceQueue
+from penstock.policy.queue.protocol import ExclusiveDeviceQueue
 from penstock.serving.deployments.choice import Decision
 from penstock.serving.deployments.commands import checked_options
 from penstock.serving.deployments.deployments import (
@@ -48,8 +48,8 @@ class Controller:
     """The deployments of a site. One object belongs to one event loop; call ``recover`` first and
     ``close`` at the end. Engines go on after it."""
 
-    def __init__(self, site: Site, store: Store, means: Means, queue: DeviceQueue | None = None,
-                 care: Care = USUAL) -> None:
+    def __init__(self, site: Site, store: Store, means: Means,
+                 queue: ExclusiveDeviceQueue | None = None, care: Care = USUAL) -> None:
         self._site = site
         self._store = store
         self._means = means

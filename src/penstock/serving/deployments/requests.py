@@ -8,7 +8,7 @@ from itertools import count
 from penstock.core.errors import InputError, nearest
 from penstock.policy.queue.by_set import DeviceSetQueue, Fairness
 from penstock.policy.queue.fifo import GlobalFifo
-from penstock.policy.queue.protocol import DeviceQueue
+from penstock.policy.queue.protocol import ExclusiveDeviceQueue
 from penstock.policy.queue.values import Shared, Start, Waiting
 from penstock.serving.deployments.deployments import Deployment, RefusedError
 from penstock.serving.deployments.engines import Reply
@@ -18,7 +18,7 @@ KINDS = ("penstock", "maveriq")
 _PATIENCE_S = 2.0
 
 
-def make_queue(kind: str, patience_s: float = _PATIENCE_S) -> DeviceQueue:
+def make_queue(kind: str, patience_s: float = _PATIENCE_S) -> ExclusiveDeviceQueue:
     """The queue of that name before accelerators that deployments share. Raises InputError."""
     if kind not in KINDS:
         raise InputError(f"queue: {kind!r} is unknown{nearest(kind, KINDS)}")
@@ -33,7 +33,7 @@ class RequestQueue:
     Requests of one deployment run together, as many as its estimate was made for.
     """
 
-    def __init__(self, queue: DeviceQueue, clock: Callable[[], float]) -> None:
+    def __init__(self, queue: ExclusiveDeviceQueue, clock: Callable[[], float]) -> None:
         self._queue = queue
         self._clock = clock
         self._numbers = count()
