@@ -7,9 +7,9 @@ import aiohttp
 from aiohttp import web
 
 from penstock.fleet.load import parse_fleet
-from penstock.gateway.proxy import Limits
-from penstock.gateway.server import NO_KEYS, NO_TRACING, running
 from penstock.policy.route.simple import LeastLoaded
+from penstock.serving.gateway.proxy import Limits
+from penstock.serving.gateway.server import NO_KEYS, NO_TRACING, running
 from small_fleet import FLEET
 
 TOKENS = [b'data: {"choices":[{"index":0,"text":"t%d"}]}\n\n' % n for n in range(5)]
@@ -67,6 +67,14 @@ async def half_closed(request):
     response = await begun(request)
     await response.write(TOKENS[0] + TOKENS[1][:20])
     await asyncio.sleep(0.005)
+    return response
+
+
+async def lingers(request):
+    """A whole answer whose connection stays open after its last word."""
+    response = await begun(request)
+    await response.write(b"".join(TOKENS) + END)
+    await asyncio.sleep(600)
     return response
 
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from penstock.core.decision import Accept, Reject
 from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
-from penstock.engine.sim.reference import Trace
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import PRESETS
 from penstock.policy.schedule.replica import ReplicaScheduler
+from penstock.sim.reference import Trace
 from runs import make_kv, step_by_step
 from scaled import examples
 from strategies import Case, cases

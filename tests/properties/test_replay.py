@@ -2,7 +2,7 @@
 
 from hypothesis import given
 
-from penstock.engine.replay import replay, scheduler_of
+from penstock.journal.replay import replay, scheduler_of
 from runs import Journaled, jump, step_by_step
 from scaled import examples
 from strategies import Case, cases

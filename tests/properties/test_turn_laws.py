@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.engine.sim.exclusive import Dispatch, Served, serve
-from penstock.policy.turns.by_set import Fairness, SetQueues
-from penstock.policy.turns.fifo import GlobalFifo
-from penstock.policy.turns.protocol import TurnQueue
-from penstock.policy.turns.values import Shared, Start, Waiting
+from penstock.policy.queue.by_set import Fairness, SetQueues
+from penstock.policy.queue.fifo import GlobalFifo
+from penstock.policy.queue.protocol import ExclusiveDeviceQueue
+from penstock.policy.queue.values import Shared, Start, Waiting
+from penstock.sim.exclusive import Dispatch, Served, serve
 from scaled import examples
 
 Case = tuple[list[Shared], list[Waiting], list[float]]
@@ -38,7 +38,8 @@ def cases(draw: st.DrawFn, *, replicas: int = 2, classes: int = 3, batches: int 
     return shared, requests, work_s
 
 
-def run(case: Case, queue: TurnQueue, overhead_s: float = 0.0) -> tuple[Served, list[Start]]:
+def run(case: Case, queue: ExclusiveDeviceQueue,
+        overhead_s: float = 0.0) -> tuple[Served, list[Start]]:
     shared, requests, work_s = case
     starts: list[Start] = []
 

@@ -1,11 +1,11 @@
-"""What is to be measured: points, each a batch of equal requests in one configuration."""
+"""Points to measure: each a batch of equal requests in one configuration."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from penstock.perf.profiles.points import ModelConfiguration, point_key
-from penstock.profile.engine import Room
+from penstock.perf.profiling.protocol import Room
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Protocol
 from penstock.core.request import Request
 from penstock.core.slo import Slo
 from penstock.core.step import StepPlan
-from penstock.perf.protocol import StepTimeModel
+from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.sequence import Sequence
 
@@ -14,7 +14,7 @@ UNBOUNDED = 1 << 60
 
 
 class Decodes(Protocol):
-    """What pacing may see and do of a scheduler's decodes."""
+    """View of a scheduler's decodes for pacing."""
 
     groups: list[DecodeGroup]
 

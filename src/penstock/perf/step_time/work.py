@@ -1,0 +1,107 @@
+"""Operations and bytes of one step, and their time at the vendor's peaks."""
+
+from dataclasses import dataclass
+
+from penstock.core.hardware import Parallelism
+from penstock.core.model import BYTES_PER_VALUE, ModelSpec
+from penstock.core.step import StepFeatures
+from penstock.core.units import ceil_div
+from penstock.perf.memory import kv_tensor_share, tensor_share
+
+_ACTIVATION_BYTES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class StepWork:
+    """Work of one accelerator of each stage per step: operations and bytes, summed over stages.
+
+    ``*_flops`` are per token (``body_flops`` without routed experts), ``pair_flops`` per (query,
+    key) pair and ``decode_pair_flops`` per context token of a decode; ``expert_bytes`` per distinct
+    expert, ``context_bytes`` per context token.
+    """
+
+    weight_bytes: float
+    expert_bytes: float
+    num_experts: int
+    idle_expert_share: float
+    body_flops: float
+    expert_flops: float
+    head_flops: float
+    pair_flops: float
+    decode_pair_flops: float
+    context_bytes: float
+
+    def touched_bytes(self, tokens: int) -> float:
+        """Bytes of the weights that a step of ``tokens`` tokens reads, in expectation."""
+        experts = self.num_experts * (1.0 - self.idle_expert_share**tokens)
+        return self.weight_bytes + self.expert_bytes * experts
+
+
+@dataclass(frozen=True, slots=True)
+class PeakRates:
+    """Peaks that the vendor states: operations/s in the body and in 16 bits, bytes/s."""
+
+    flops: float
+    flops_16bit: float
+    bandwidth: float
+
+
+def bound_seconds(work: StepWork, peak: PeakRates, features: StepFeatures) -> float:
+    """No step can be faster: operations over peak rate, or bytes over peak bandwidth.
+
+    Bytes are the weights touched and the keys and values that decodes read.
+    """
+    prefill, attention, decodes, context = features
+    sampled = decodes + 1 if prefill else decodes
+    compute_s = ((work.body_flops + work.expert_flops) * (prefill + decodes) / peak.flops
+                 + (work.head_flops * sampled + work.pair_flops * attention
+                    + work.decode_pair_flops * context) / peak.flops_16bit)
+    num_bytes = work.touched_bytes(prefill + decodes) + work.context_bytes * context
+    return max(compute_s, num_bytes / peak.bandwidth)
+
+
+def step_work(model: ModelSpec, parallelism: Parallelism, precision: str,
+              kv_precision: str) -> StepWork:
+    """Operations and bytes per accelerator; the pipeline's stages are summed, not divided."""
+    tensor = parallelism.tensor
+    width = BYTES_PER_VALUE[precision]
+    head_params = model.vocab_size * model.hidden_size
+    moe = model.num_moe_layers
+    per_expert = moe * (3 if model.gated_mlp else 2) * (model.hidden_size
+                                                        * model.expert_intermediate_size)
+    routed = per_expert * model.experts_per_token
+    body_params = model.active_params - head_params
+    layers = model.kv_layers or model.num_layers
+    heads = tensor_share(model.num_heads, tensor) * model.num_heads
+    value_dim = model.v_head_dim or model.head_dim
+    pair_flops = 2.0 * layers * heads * (model.head_dim + value_dim)
+    # With a latent cache, decodes attend in the latent space: keys of the whole cached width and
+    # values of it without the rotary part.
+    latent = model.kv_latent_size
+    decode_pair_flops = (2.0 * layers * heads * (2 * latent - model.rope_head_dim)
+                         if latent else pair_flops)
+    experts = model.num_experts if moe else 0
+    return StepWork(
+        weight_bytes=((body_params - routed) * width + head_params * max(width, 2.0)) / tensor,
+        expert_bytes=per_expert * width / tensor, num_experts=experts,
+        idle_expert_share=1.0 - model.experts_per_token / experts if experts else 1.0,
+        body_flops=2.0 * (body_params - routed) / tensor,
+        expert_flops=2.0 * routed / tensor, head_flops=2.0 * head_params / tensor,
+        pair_flops=pair_flops, decode_pair_flops=decode_pair_flops,
+        context_bytes=(model.kv_bytes_per_token(kv_precision) * kv_tensor_share(model, tensor)))
+
+
+def elementwise_bytes_per_token(model: ModelSpec, tensor: int) -> float:
+    """Memory traffic of norms, residual adds, rotary embedding and the activation function."""
+    width = model.expert_intermediate_size * model.experts_per_token \
+        + model.shared_intermediate_size
+    moe = model.num_moe_layers
+    mlp = moe * width + (model.num_layers - moe) * model.intermediate_size
+    # Values moved per layer: two norms read and write (4 h), two adds (6 h); the activation reads
+    # gate and up and writes one (3 f); queries and keys are read and written once. A mixture
+    # writes and reads each token once per expert.
+    heads = 2 * (ceil_div(model.num_heads, tensor) + ceil_div(model.num_kv_heads, tensor))
+    attention = heads * model.head_dim
+    spread = 2 * moe * model.experts_per_token * model.hidden_size
+    values = model.num_layers * (10 * model.hidden_size + attention) + 3 * mlp / tensor + spread
+    return float(values * _ACTIVATION_BYTES)

@@ -1,0 +1,62 @@
+"""Values of device queues: a waiting request, and a start."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
+
+from penstock.core.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A deployment whose accelerators others may use, too.
+
+    Each of ``device_sets`` holds one replica, and a start takes all devices of one set, those
+    listed first if several are idle. ``expected_s`` is about what a start takes (0 if unknown); up
+    to ``max_batch`` requests may start together.
+    """
+
+    device_sets: tuple[frozenset[int], ...]
+    expected_s: float = 0.0
+    max_batch: int = 1
+
+
+class Waiting(NamedTuple):
+    """A request for the deployment with this index.
+
+    Priority 0 is the most urgent. ``ahead`` asks for the head of the queue, where there is one
+    queue for all. ``deadline_s`` is when the answer should be there.
+    """
+
+    request_id: int
+    deployment: int
+    arrival_s: float
+    priority: int = 0
+    deadline_s: float = inf
+    ahead: bool = False
+
+
+class Start(NamedTuple):
+    """Requests of a deployment that start now, together, on its set with this index."""
+
+    deployment: int
+    set_index: int
+    request_ids: tuple[int, ...]
+
+
+def masks_of(deployments: Sequence[Shared]) -> list[tuple[int, ...]]:
+    """The device sets as bits. Raises InputError for a deployment without devices."""
+    for index, deployment in enumerate(deployments):
+        if not deployment.device_sets or not all(deployment.device_sets):
+            raise InputError(f"deployment {index}: has no devices to start on")
+        if deployment.max_batch < 1:
+            raise InputError(f"deployment {index}: max_batch is {deployment.max_batch}, expected "
+                             "at least 1")
+    return [tuple(mask_of(devices) for devices in deployment.device_sets)
+            for deployment in deployments]
+
+
+def mask_of(devices: Iterable[int]) -> int:
+    """Serial numbers as bits."""
+    return sum(1 << device for device in set(devices))
