@@ -15,9 +15,9 @@ from penstock.core.decision import Accept, Reject
 from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
 from penstock.policy.kv.protocol import KvAllocator
-from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import PRESETS
 from penstock.policy.schedule.replica import ReplicaScheduler
+from penstock.registry.make import build_scheduler
 from penstock.sim.reference import Trace
 from runs import make_kv, step_by_step
 from scaled import examples
