@@ -15,6 +15,7 @@ from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.engines.client.state import EngineState
 from penstock.policy.route.explore import PROPENSITY
+from penstock.policy.route.pools import Availability
 from penstock.policy.route.protocol import BatchRouter, Router
 from penstock.serving.gateway.ask import ANYBODY, Ask
 from penstock.serving.gateway.confidential import discreet, padded
@@ -132,6 +133,11 @@ class Chooser:
         return any(_unfit(engine, ask) is None and engine.unavailable(now_s) is None
                    and not (ask.needs.confidential and self._untrusted(engine))
                    for engine in self.engines)
+
+    def availability(self, ask: Ask, now_s: float) -> Availability:
+        """Whether any engine may take a request, now and at some time."""
+        now = self.has_engine(ask, now_s)
+        return Availability(now, now or self.suits(ask))
 
     def suits(self, ask: Ask) -> bool:
         """Whether any engine may take such a request at some time."""

@@ -16,6 +16,7 @@ from penstock.core.request import Request
 from penstock.engines.client.dialects import Question, dialect_of
 from penstock.engines.client.state import EngineState, InFlight
 from penstock.engines.ollama.ask import UnsupportedError
+from penstock.policy.route.pools import goes_to_pool
 from penstock.serving.gateway.answers import DECISION_HEADER, Answers
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.choice import Chooser
@@ -143,11 +144,10 @@ class Proxy:
             tried.append(engine)
 
     def _goes_by_turns(self, ask: Ask, turns: Turns) -> bool:
-        """An engine that has its model at hand goes before those that would have to take turns, and
-        one that may be attested yet before devices that never will be."""
-        if not turns.able(ask) or self._chooser.has_engine(ask, self._clock()):
-            return False
-        return turns.may_be_trusted(ask) or not self._chooser.suits(ask)
+        """Whether a request goes to a pool rather than to an engine of its own."""
+        return turns.able(ask) and goes_to_pool(
+            self._chooser.availability(ask, self._clock()), confidential=ask.needs.confidential,
+            attestable=turns.attestable(ask))
 
     async def _in_turn(self, exchange: Exchange, request: Request,
                        turns: Turns) -> web.StreamResponse:

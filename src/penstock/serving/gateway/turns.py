@@ -11,6 +11,7 @@ from penstock.core.request import Request
 from penstock.engines.client.state import EngineFacts, EngineState
 from penstock.fleet.multiplex_factory import deadline_after_s
 from penstock.fleet.values_residency import DevicePool
+from penstock.policy.route.pools import PooledModel, choose_pooled
 from penstock.serving.attest.evidence import pool_facts
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.errors import GatewayError
@@ -61,9 +62,11 @@ class _Place:
     def name(self) -> str:
         return self.pool.models[self.model].spec.name
 
-    @property
-    def is_resident(self) -> bool:
-        return any(self.model in device.residents for device in self.driver.devices)
+    def seen(self, number: int) -> PooledModel:
+        """The model as it stands, under the caller's number."""
+        resident = any(self.model in device.residents for device in self.driver.devices)
+        return PooledModel(number, resident, self.driver.num_waiting(self.model),
+                           self.driver.refusal(self.model) is not None)
 
 
 class Turns:
@@ -86,10 +89,9 @@ class Turns:
         """Whether any model here may answer a request."""
         return any(self._fitting(ask))
 
-    def may_be_trusted(self, ask: Ask) -> bool:
-        """Whether devices here may show, now or later, what a request needs."""
-        return not ask.needs.confidential or any(
-            place.pool.attestation is not None for place in self._fitting(ask))
+    def attestable(self, ask: Ask) -> bool:
+        """Whether devices that may answer a request may be attested, now or later."""
+        return any(place.pool.attestation is not None for place in self._fitting(ask))
 
     @property
     def well(self) -> bool:
@@ -100,9 +102,8 @@ class Turns:
         """Waits for a turn: of several models that may answer, for one that is there and that few
         wait for. Raises TurnedAwayError, and GatewayError where a confidential request has no
         attested device to go to."""
-        place = min(self._trusted(ask), key=lambda one: (
-            one.driver.refusal(one.model) is not None, not one.is_resident,
-            one.driver.num_waiting(one.model)))
+        places = self._trusted(ask)
+        place = places[choose_pooled([one.seen(number) for number, one in enumerate(places)]).place]
         try:
             ticket = await place.driver.enter(
                 place.model, deadline_after_s(place.pool.models[place.model], ask.service_class),
