@@ -1,5 +1,6 @@
 """The one error a user can cause, and how it helps them mend their input."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import SequenceMatcher, get_close_matches
@@ -27,7 +28,7 @@ def fields_called(names: Mapping[str, str]) -> Iterator[None]:
 
 
 def kind_of(value: Any) -> str:
-    """What kind of JSON value this is, in words."""
+    """Return the kind of a JSON value in words."""
     names: dict[type, str] = {dict: "an object", list: "a list", str: "a text", bool: "true/false",
                               int: "a number", float: "a number", type(None): "null"}
     return names.get(type(value), type(value).__name__)
@@ -50,6 +51,12 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if likely is not None:
         return f"; did you mean {likely!r}?"
     return one_of(names)
+
+
+def suggested(message: str) -> str | None:
+    """The name that ``nearest`` put into a message, where it found one."""
+    found = re.search(r"; did you mean '([^']+)'\?", message)
+    return found and found[1]
 
 
 def one_of(names: Iterable[str]) -> str:

@@ -13,8 +13,8 @@ from penstock.core.errors import InputError, nearest
 from penstock.estimate.choosing import footprint_of
 from penstock.estimate.configurations import possible
 from penstock.perf.fingerprint.estimator import Estimates
+from penstock.plan.place.options import Forecast, PlacedReplicas, PlacementOption, best_ways
 from penstock.plan.place.outcome import Outcome, outcome_of
-from penstock.plan.place.seats import Forecast, Seat, Way, best_ways
 from penstock.plan.place.shared import Goal, NoRoomError, plan_shared
 from penstock.plan.place.simulated_groups import plan_groups
 from penstock.policy.place.balanced import BalancedPlacer
@@ -34,8 +34,8 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is asked: tokens by request, how many requests are drawn, how unevenly they come (see
-    ``ArrivalProcess.gap_cv``), and from what seed."""
+    """Load of one model: tokens by request, how many requests are drawn, how unevenly they come
+    (see ``ArrivalProcess.gap_cv``), and from what seed."""
 
     output_tokens: int
     prompt_tokens: int | None
@@ -46,7 +46,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is wanted and allowed. A request is in time within ``slo_s``, else within
+    """Goals and limits. A request is in time within ``slo_s``, else within
     ``slo_factor`` times its model's quickest answer; ``max_batch`` of them may start together;
     ``precisions`` limits the weights' number formats (None: any)."""
 
@@ -60,12 +60,12 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What a strategy planned (None: a model is left out) and what came of it on arrivals that it
+    """Plan of a strategy (None: a model is left out) and its outcome on arrivals that the strategy
     did not see; ``complete`` is False where the search was ended by its limit. Without seats,
     ``reason`` says why."""
 
     strategy: str
-    seats: tuple[Seat | None, ...] = ()
+    seats: tuple[PlacedReplicas | None, ...] = ()
     outcome: Outcome | None = None
     num_simulated: int = 0
     reason: str = ""
@@ -92,7 +92,7 @@ def together(estimator: Estimates, guests: Sequence[Guest], devices: Sequence[De
     return found, limits_s
 
 
-def _own(ways: Sequence[Sequence[Way]], devices: Sequence[Device], forecast: Forecast,
+def _own(ways: Sequence[Sequence[PlacementOption]], devices: Sequence[Device], forecast: Forecast,
          _: Sequence[float], terms: Terms) -> Shared:
     try:
         plan = plan_shared([best_ways(each) for each in ways], devices, forecast, terms.goal,
@@ -102,8 +102,8 @@ def _own(ways: Sequence[Sequence[Way]], devices: Sequence[Device], forecast: For
     return Shared("penstock", plan.seats, num_simulated=plan.num_simulated)
 
 
-def _groups(ways: Sequence[Sequence[Way]], devices: Sequence[Device], forecast: Forecast,
-            limits_s: Sequence[float], terms: Terms) -> Shared:
+def _groups(ways: Sequence[Sequence[PlacementOption]], devices: Sequence[Device],
+            forecast: Forecast, limits_s: Sequence[float], terms: Terms) -> Shared:
     plan = plan_groups(ways, devices, forecast, limits_s, max_simulated=terms.max_simulated)
     if not any(plan.seats):
         return Shared("alpaserve", reason=f"none of the {len(ways)} models has room in any group")
@@ -111,7 +111,7 @@ def _groups(ways: Sequence[Sequence[Way]], devices: Sequence[Device], forecast: 
 
 
 def _ways(estimator: Estimates, model: str, devices: Sequence[Device], load: Load,
-          terms: Terms) -> list[Way]:
+          terms: Terms) -> list[PlacementOption]:
     """Every configuration that a device's whole memory could hold, as estimated."""
     subject = estimator.subjects.get(model)
     if subject is None or model not in estimator.cuts.models:
@@ -130,7 +130,7 @@ def _ways(estimator: Estimates, model: str, devices: Sequence[Device], load: Loa
         if isinstance(placed, Placement):
             growth = 1.0 if terms.max_batch == 1 else max(
                 0.0, full.latency_s.value / alone.latency_s.value - 1.0) / (terms.max_batch - 1)
-            found.append(Way(configuration, alone.latency_s.value,
+            found.append(PlacementOption(configuration, alone.latency_s.value,
                              max(placed.bytes_by_device.values()), growth, terms.max_batch))
     if not found:
         raise InputError(f"model {model!r}: no configuration that is allowed fits on "

@@ -20,7 +20,6 @@ from penstock.fleet.document_schedule import ScheduleSection
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem
-from penstock.fleet.references import swapped_models
 from penstock.fleet.values import (
     AcceleratorPool,
     EngineOptions,
@@ -39,7 +38,7 @@ _STEP_TIME_FILES = (".yaml", ".yml", ".json")
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What groups may be made of, and where their files may lie."""
+    """Building blocks of groups, and the folders of their files."""
 
     pools: Mapping[str, AcceleratorPool]
     models: Mapping[str, ModelChoice]
@@ -57,7 +56,8 @@ def resolve_replicas(document: FleetDocument, have: Resources) -> tuple[ReplicaG
 
 
 def resolve_sizing(document: FleetDocument, have: Resources) -> Sizing:
-    """What to size with: the groups of the file, its variant, or one default group per model.
+    """Return the groups to size with: those of the file, its variant, or one default group per
+    model.
 
     A model of which no plain replica fits has no default group; a plan may know better.
     """
@@ -87,7 +87,7 @@ def _default_groups(document: FleetDocument,
     """A plain group for every model with traffic, and why one has none."""
     only = next(iter(have.models))
     groups, lacks = [], None
-    swapped = swapped_models(document)
+    swapped = document.multiplexed_models()
     for model in dict.fromkeys(entry.model or only for entry in document.traffic):
         if model in swapped or (model == AUTO and swapped):
             continue

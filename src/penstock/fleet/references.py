@@ -224,7 +224,7 @@ def _variant_problems(path: Path, variant: VariantSection, names: Names) -> Iter
 def _unserved(path: Path, groups: Iterable[VariantSection],
               document: FleetDocument, names: Names) -> Iterator[Problem]:
     """Classes of traffic that no group takes, of models that do not take turns on devices."""
-    groups, swapped = list(groups), swapped_models(document)
+    groups, swapped = list(groups), document.multiplexed_models()
     only_model = next(iter(names.models))
     for entry in document.traffic if groups else ():
         model = entry.model or only_model
@@ -236,11 +236,6 @@ def _unserved(path: Path, groups: Iterable[VariantSection],
             if not any(classes is None or name in classes for classes in serving):
                 yield Problem(path, f"no entry serves class {shown(name)} of model {shown(model)}, "
                                     "which has traffic")
-
-
-def swapped_models(document: FleetDocument) -> set[str]:
-    """Names of models that take turns on devices."""
-    return {model.model for pool in document.residency or () for model in pool.models}
 
 
 def _classes_of(group: VariantSection) -> list[str] | None:

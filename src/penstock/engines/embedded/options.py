@@ -1,4 +1,4 @@
-"""What Penstock's scheduler inside an engine is told when the engine starts."""
+"""Options of Penstock's scheduler inside an engine, read when the engine starts."""
 
 import os
 from collections.abc import Mapping

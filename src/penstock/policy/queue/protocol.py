@@ -1,11 +1,11 @@
-"""What the drivers of accelerators in shares ask for."""
+"""The contract of a queue before shared accelerators."""
 
 from typing import Protocol
 
 from penstock.policy.queue.values import Start, Waiting
 
 
-class TurnQueue(Protocol):
+class ExclusiveDeviceQueue(Protocol):
     """Requests that wait, and the devices that are taken.
 
     A driver adds what arrives, asks ``next`` until it answers None, and says when a start has
@@ -23,7 +23,7 @@ class TurnQueue(Protocol):
         ...
 
     def next(self, now_s: float) -> Start | None:
-        """What starts now, if anything may."""
+        """Return the requests that start now, if any may."""
         ...
 
     def ended(self, start: Start) -> None:

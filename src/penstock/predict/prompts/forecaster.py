@@ -23,13 +23,13 @@ _NUM_TYPICAL = 33
 
 
 class Prior(NamedTuple):
-    """What is believed of a model before anything is seen of it."""
+    """Belief about a model before any observation of it."""
 
     output_tokens: float = 256.0
     quality: float = 0.5
 
 
-class Outlook(NamedTuple):
+class PromptForecast(NamedTuple):
     """A forecast, and the distribution of lengths that it sums up."""
 
     forecast: Forecast
@@ -102,7 +102,7 @@ class PromptForecaster:
 
     @property
     def source(self) -> str:
-        """Who predicts: the form and the embedder."""
+        """The form of the forecaster and its embedder, in words."""
         if not len(self.memory):
             return "prior"
         share = self.settings.linear_share if self.linear else 0.0
@@ -110,14 +110,14 @@ class PromptForecaster:
         return f"{form}/{self.embedder.name}"
 
     def forecast(self, prompt: str) -> Mapping[str, Forecast]:
-        """What to expect of the prompt on each model, by model."""
+        """Return the forecast for the prompt, by model."""
         return {model: outlook.forecast for model, outlook in self.outlook(prompt).items()}
 
-    def outlook(self, prompt: str) -> Mapping[str, Outlook]:
+    def outlook(self, prompt: str) -> Mapping[str, PromptForecast]:
         """As ``forecast``, each with its distribution of lengths."""
         return self.outlook_of(self.embedder.embed([prompt])[0])
 
-    def outlook_of(self, vector: NDArray[np.float32]) -> Mapping[str, Outlook]:
+    def outlook_of(self, vector: NDArray[np.float32]) -> Mapping[str, PromptForecast]:
         """The outlook of a prompt that is embedded already."""
         nearby = self._nearby(vector)
         linear = self.linear.predict(vector[None, :])[0] if self.linear else None
@@ -129,7 +129,8 @@ class PromptForecaster:
             high = self.high_factors[model].corrected(lengths.quantile(HIGH_SHARE))
             quality, sd = self._quality(model, place, nearby,
                                         None if linear is None else float(linear[place]))
-            found[model] = Outlook(Forecast(mean, max(high, mean), quality, sd, source), lengths)
+            found[model] = PromptForecast(Forecast(mean, max(high, mean), quality, sd, source),
+                                          lengths)
         return found
 
     def _nearby(self, vector: NDArray[np.float32]) -> Nearby:

@@ -1,6 +1,7 @@
 """Asks engines again and again to show that they run in confidential mode (aiohttp)."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
@@ -12,7 +13,7 @@ import aiohttp
 from penstock.attest.make import make_verifier
 from penstock.attest.tokens import MOST_BYTES, read_keys
 from penstock.attest.values import Challenge, EvidenceError, Rules
-from penstock.core.attestation import barrier
+from penstock.core.attestation import attestation_violation
 from penstock.core.errors import InputError
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.state import EngineFacts, EngineState, EvidencePlace
@@ -107,7 +108,7 @@ class EvidenceWatcher:
         async with self._session.get(source, params={"nonce": nonce}, timeout=self._timeout,
                                      allow_redirects=False) as answer:
             if answer.status != 200:
-                raise InputError(f"{source} answered with status {answer.status}")
+                raise InputError(f"its source answered with status {answer.status}")
             found = b""
             while len(found) <= MOST_BYTES and (part := await answer.content.readany()):
                 found += part
@@ -120,10 +121,13 @@ def _read(path: str) -> bytes:
 
 
 def _words(error: Exception) -> str:
+    """Says what went wrong without saying where, since tenants read it."""
     if isinstance(error, InputError):
         return str(error)
-    return "it was silent for too long" if isinstance(error, TimeoutError) else \
-        f"{type(error).__name__}: {error}"
+    if isinstance(error, TimeoutError):
+        return "it was silent for too long"
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number is not None and number > 0 else type(error).__name__
 
 
 async def standing(fleet: Fleet) -> list[tuple[str, str | None]]:
@@ -136,7 +140,7 @@ async def standing(fleet: Fleet) -> list[tuple[str, str | None]]:
     async with aiohttp.ClientSession() as session:
         await EvidenceWatcher(engines, fleet.attestation, session, time.time, time.monotonic,
                               lambda _: None).look()
-    found = [(engine.facts.url, barrier(engine.confidentiality, time.time()))
+    found = [(engine.facts.url, attestation_violation(engine.confidentiality, time.time()))
              for engine in engines]
     return [(url, None if reason is None else str(reason)) for url, reason in found]
 

@@ -12,7 +12,7 @@ import pytest
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.engines.embedded.calibrate import GUESS
-from penstock.engines.embedded.pilot import Pilot
+from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.engines.llamacpp.backend import Speech
 from penstock.engines.llamacpp.device import Row
 from penstock.engines.llamacpp.engine import SteppedEngine, Wish
@@ -67,7 +67,7 @@ def engine_on(device: CheckedDevice, *, blocks: int = 64, seqs: int = 4,
     options = scheduler_options("penstock", **{"max_num_seqs": seqs, "max_step_tokens": 20,
                                                "kv_watermark": 0.0, **knobs})
     ticks = count()
-    pilot = Pilot(build_scheduler(options, GUESS, CountingKv(blocks, 4)),
+    pilot = EmbeddedScheduler(build_scheduler(options, GUESS, CountingKv(blocks, 4)),
                   lambda: next(ticks) / 1000)
     return SteppedEngine(pilot, PlanExecutor(device, seqs))  # type: ignore[arg-type]
 

@@ -16,7 +16,7 @@ from penstock.policy.route.joint.prospects import (
     BUDGET,
     CHANCE,
     QUALITY,
-    Valuer,
+    Scorer,
     affordable_tokens,
     retry_after_s,
     told,
@@ -43,7 +43,7 @@ class JointRouter:
         self._dual_price = dual_price
         predictors = {fact.kind: LatencyPredictor(fact.prior) for fact in facts}
         self._memory = PrefixMemory()
-        self._valuer = Valuer(self._facts, predictors, options, self._memory)
+        self._valuer = Scorer(self._facts, predictors, options, self._memory)
         self._accounts = LatencyAccounts(self._facts, predictors, self._valuer.paces)
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:
@@ -136,8 +136,9 @@ class JointRouter:
 
     def _surcharges(self, ids: Sequence[int], requests: Sequence[Request],
                     replicas: Sequence[Sequence[ReplicaSnapshot]]) -> list[float]:
-        """What a request of this batch adds to the next one on the same replica: its prompt is in
-        the way, and its sequence makes every step longer. Both are delayed, so it counts twice."""
+        """Return the cost that a request of this batch adds to the next one on the same replica.
+        Its prompt delays the next, and its sequence lengthens every step. Both requests are
+        delayed, so the cost counts twice."""
         seen = {r.replica_id: r for many in replicas for r in many}
         prompt = sum(request.prompt_tokens for request in requests) / len(requests)
         outputs = [forecast.output_tokens for request in requests

@@ -1,4 +1,4 @@
-"""Who holds how much of the KV cache, and who gives it up when it runs out."""
+"""Accounting of the KV cache by sequence, and the choice of victims when the cache runs out."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from penstock.policy.schedule.prompts import PromptQueue
 from penstock.policy.schedule.sequence import Sequence
 
 
-class Holdings:
+class KvAccounting:
     """The KV blocks of a replica's sequences.
 
     Blocks follow from counters; only those of sequences that ended with a step still in flight are
