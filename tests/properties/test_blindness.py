@@ -37,7 +37,7 @@ from penstock.policy.place.reservations import Reservations
 from penstock.policy.place.values import Device as Accelerator
 from penstock.policy.place.values import Footprint, Placement
 from penstock.policy.queue.by_set import SetQueues
-from penstock.policy.queue.protocol import TurnQueue
+from penstock.policy.queue.protocol import ExclusiveDeviceQueue
 from penstock.policy.queue.values import Shared, Start, Waiting
 from penstock.policy.route.protocol import Router
 from penstock.policy.route.settings import ROUTERS, Flag, Word
@@ -68,6 +68,10 @@ from worlds import (
     fails,
     implementations,
 )
+
+# A low quantile follows from the first answers on, so that an answer seen too early shows.
+CASES = cases(tuple(PRESETS)).map(
+    lambda case: replace(case, options=replace(case.options, length_quantile=0.1)))
 
 
 @st.composite
@@ -118,7 +122,7 @@ def scheduled(case: Case, lengths: dict[int, int], twist: Twist,
     return world
 
 
-@given(st.data(), cases(tuple(PRESETS)), st.one_of(LENGTHS_ONLY, TWISTS))
+@given(st.data(), CASES, st.one_of(LENGTHS_ONLY, TWISTS))
 def test_schedules_are_blind(data: st.DataObject, case: Case, twist: Twist) -> None:
     lengths = data.draw(other_lengths(case))
     assert_blind(scheduled(case, case.output_tokens, AS_BELIEVED),
@@ -126,10 +130,10 @@ def test_schedules_are_blind(data: st.DataObject, case: Case, twist: Twist) -> N
 
 
 def test_a_schedule_that_knows_how_long_steps_really_take_is_caught() -> None:
-    @given(cases(tuple(PRESETS)))
+    @given(cases(("penstock",)))
     def law(case: Case) -> None:
         assert_blind(scheduled(case, case.output_tokens, AS_BELIEVED),
-                     scheduled(case, case.output_tokens, Twist(6, 4.0), believed_factor=4.0))
+                     scheduled(case, case.output_tokens, Twist(20, 4.0), believed_factor=4.0))
 
     assert fails(law)
 
@@ -173,7 +177,7 @@ def routers(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
 @st.composite
 def routed_cases(draw: st.DrawFn) -> Case:
     """Requests for one model or for any, some with forecasts."""
-    case = draw(cases(tuple(PRESETS)))
+    case = draw(CASES)
     requests = [one._replace(model=draw(st.sampled_from(("", "", "small", "large"))),
                              forecasts=expected(tokens=draw(st.sampled_from((3.0, 40.0)))))
                 if draw(st.booleans()) else one for one in case.requests]
@@ -229,7 +233,7 @@ QUEUES = implementations([import_module(f"{penstock.policy.queue.__name__}.{foun
 class SeenQueue:
     """A queue whose starts are noted."""
 
-    def __init__(self, queue: TurnQueue, world: World) -> None:
+    def __init__(self, queue: ExclusiveDeviceQueue, world: World) -> None:
         self._queue = queue
         self._world = world
 
@@ -254,7 +258,7 @@ def shared_cases(draw: st.DrawFn) -> tuple[list[Shared], list[Waiting]]:
                             draw(st.booleans())) for place, at in enumerate(arrivals)]
 
 
-def shared_out(queue: TurnQueue, shared: Sequence[Shared], requests: Sequence[Waiting],
+def shared_out(queue: ExclusiveDeviceQueue, shared: Sequence[Shared], requests: Sequence[Waiting],
                twist: Twist) -> World:
     world, factor = World(), twist.factors()
 
@@ -270,7 +274,7 @@ def shared_out(queue: TurnQueue, shared: Sequence[Shared], requests: Sequence[Wa
 @pytest.mark.parametrize("queue", QUEUES)
 @given(case=shared_cases(), twist=TWISTS)
 def test_queues_before_shared_devices_are_blind(
-        queue: Callable[[Sequence[Shared]], TurnQueue],
+        queue: Callable[[Sequence[Shared]], ExclusiveDeviceQueue],
         case: tuple[list[Shared], list[Waiting]], twist: Twist) -> None:
     shared, requests = case
     assert_blind(shared_out(queue(shared), shared, requests, AS_BELIEVED),
