@@ -14,7 +14,7 @@ from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.journal.journal import Journal
 from penstock.journal.replay import replay, scheduler_of
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.schedule.build import build_scheduler
+from penstock.registry.make import build_scheduler
 from runs import header
 from strategies import Case, cases
 

@@ -22,11 +22,10 @@ from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_attestation import EvidenceSource, Window, in_simulation
 from penstock.metrics.table import FINISHED, REJECTED
-from penstock.policy.multiplex.build import NAMES
 from penstock.policy.multiplex.sincere import STRATEGIES
 from penstock.sim.simulation import simulate
 from penstock.workload.workload import Workload
-from resident import ResidencyCase
+from resident import ALL_POLICIES, ResidencyCase
 from strategies import residency_cases
 
 FLEET = """\
@@ -80,7 +79,7 @@ def test_whoever_serves_a_confidential_request_was_attested_when_it_came(
             assert table.status[row] == REJECTED
 
 
-CASES = residency_cases(NAMES)
+CASES = residency_cases(ALL_POLICIES)
 
 
 @settings(deadline=None)

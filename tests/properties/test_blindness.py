@@ -26,24 +26,25 @@ from hypothesis import strategies as st
 import penstock.policy.queue
 from penstock.core.decision import Route
 from penstock.core.request import Request
+from penstock.core.settings import Flag, Word
 from penstock.core.snapshot import ReplicaSnapshot
 from penstock.core.units import to_ps
 from penstock.journal.journal import Journal
 from penstock.perf.step_time.calibration import BiasedStepTime
 from penstock.perf.step_time.clock import StepClock
-from penstock.policy.build import ADMISSIONS, make_dispatch
-from penstock.policy.place.build import PLACERS, placer
 from penstock.policy.place.reservations import Reservations
 from penstock.policy.place.values import Device as Accelerator
 from penstock.policy.place.values import Footprint, Placement
 from penstock.policy.queue.by_set import SetQueues
 from penstock.policy.queue.protocol import ExclusiveDeviceQueue
 from penstock.policy.queue.values import Shared, Start, Waiting
+from penstock.policy.route.context import RouterContext
 from penstock.policy.route.protocol import Router
-from penstock.policy.route.settings import ROUTERS, Flag, Word
 from penstock.policy.route.simple import RoundRobin
-from penstock.policy.schedule.build import build_scheduler
-from penstock.policy.schedule.options import PRESETS
+from penstock.predict.length import HistoryLengths
+from penstock.registry.axis import Axis
+from penstock.registry.make import build_scheduler, make_dispatch, make_placer
+from penstock.registry.policies import ADMISSIONS, PLACERS, ROUTERS, SCHEDULES
 from penstock.sim.cluster import Cluster
 from penstock.sim.dispatch import Dispatcher, Seat
 from penstock.sim.exclusive import Dispatch, serve
@@ -70,7 +71,7 @@ from worlds import (
 )
 
 # A low quantile follows from the first answers on, so that an answer seen too early shows.
-CASES = cases(tuple(PRESETS)).map(
+CASES = cases(SCHEDULES.names()).map(
     lambda case: replace(case, options=replace(case.options, length_quantile=0.1)))
 
 
@@ -90,10 +91,22 @@ def hidden(case: Case, lengths: dict[int, int]) -> list[int]:
 # -- schedule: a request ends, or a step that takes longer or shorter -----------------------------
 
 
+class SeenLengths(HistoryLengths):
+    """Notes in a replica's journal of which answers the scheduler learns."""
+
+    def __init__(self, stream: BytesIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def observe(self, key: str, output_tokens: int) -> None:
+        self._stream.write(orjson.dumps({"kind": "observe", "tokens": output_tokens}) + b"\n")
+        super().observe(key, output_tokens)
+
+
 def replica_of(case: Case, number: int, lengths: dict[int, int], twist: Twist, stream: BytesIO,
                believed_factor: float = 1.0, *, jumps: bool = False) -> SimReplica:
     believed = BiasedStepTime(case.step_time, believed_factor)
-    scheduler = build_scheduler(case.options, believed, make_kv(case))
+    scheduler = build_scheduler(case.options, believed, make_kv(case), SeenLengths(stream))
     clock = StepClock(case.step_time, None if jumps else twist.factors())
     return SimReplica(number, scheduler, clock, Oracle(lengths), ReplicaRecorder(to_ps(1.0)),
                       Journal(stream, header(case)))
@@ -115,9 +128,13 @@ def scheduled(case: Case, lengths: dict[int, int], twist: Twist,
     replica = replica_of(case, 0, lengths, twist, stream, believed_factor)
     dispatcher = Dispatcher(RoundRobin(), [replica], [Seat("m")], lambda *_: None)
     Cluster([replica], dispatcher, lambda *_: None).run(case.requests)
+    learnt: list[int] = []
     for record in map(orjson.loads, stream.getvalue().splitlines()):
-        if record["kind"] in ("add", "plan"):
-            world.decided(record["now_s"], record.get("plan") or record["request"])
+        if record["kind"] == "observe":
+            learnt.append(record["tokens"])
+        elif record["kind"] != "header":
+            told = record.get("plan") or record.get("request")
+            world.decided(record["now_s"], (told, tuple(learnt)))
     read(world, 0, stream, steps=True)
     return world
 
@@ -165,13 +182,12 @@ class SeenRouter:
 
 
 @st.composite
-def routers(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
-    """A router by name, with words and flags among its settings."""
-    name = draw(st.sampled_from(tuple(ROUTERS)))
-    given = {key: draw(st.sampled_from(setting.words)) if isinstance(setting, Word)
-             else draw(st.booleans()) for key, setting in ROUTERS[name].items()
-             if isinstance(setting, Word | Flag) and draw(st.booleans())}
-    return name, given
+def chosen(draw: st.DrawFn, axis: Axis) -> tuple[str, dict[str, Any]]:
+    """A policy by name, with words and flags among its settings."""
+    name = draw(st.sampled_from(axis.names()))
+    return name, {key: draw(st.sampled_from(setting.words)) if isinstance(setting, Word)
+                  else draw(st.booleans()) for key, setting in axis.entry(name).settings.items()
+                  if isinstance(setting, Word | Flag) and draw(st.booleans())}
 
 
 @st.composite
@@ -191,8 +207,8 @@ def routed(case: Case, lengths: dict[int, int], twist: Twist, router: tuple[str,
     jumps = twist.factor == 1.0
     replicas = [replica_of(case, number, lengths, twist, stream, jumps=jumps)
                 for number, stream in enumerate(streams)]
-    chosen = make_dispatch(router, (admit, {}), FACTS, Random(0).randrange, explore=explore)
-    dispatcher = Dispatcher(SeenRouter(chosen, world, lengths if peeks else None), replicas,
+    made = make_dispatch(router, (admit, {}), RouterContext(FACTS, Random(0).randrange), explore)
+    dispatcher = Dispatcher(SeenRouter(made, world, lengths if peeks else None), replicas,
                             [Seat(offer.model) for offer in SEATS], lambda *_: None)
     Cluster(replicas, dispatcher, lambda *_: None).run(case.requests)
     for number, stream in enumerate(streams):
@@ -200,8 +216,8 @@ def routed(case: Case, lengths: dict[int, int], twist: Twist, router: tuple[str,
     return world
 
 
-@pytest.mark.parametrize("admit", tuple(ADMISSIONS))
-@given(data=st.data(), case=routed_cases(), router=routers(),
+@pytest.mark.parametrize("admit", ADMISSIONS.names())
+@given(data=st.data(), case=routed_cases(), router=chosen(ROUTERS),
        twist=st.one_of(LENGTHS_ONLY, TWISTS), explore=st.sampled_from((0.0, 0.0, 0.3)))
 def test_routers_and_admission_are_blind(admit: str, data: st.DataObject, case: Case,
                                          router: tuple[str, dict[str, Any]], twist: Twist,
@@ -213,7 +229,7 @@ def test_routers_and_admission_are_blind(admit: str, data: st.DataObject, case: 
 
 
 def test_a_router_that_knows_true_lengths_is_caught() -> None:
-    @given(st.data(), routed_cases(), routers())
+    @given(st.data(), routed_cases(), chosen(ROUTERS))
     def law(data: st.DataObject, case: Case, router: tuple[str, dict[str, Any]]) -> None:
         lengths = data.draw(other_lengths(case))
         one, other = (routed(case, each, AS_BELIEVED, router, "all", 0.0, peeks=True)
@@ -250,8 +266,9 @@ class SeenQueue:
 def shared_cases(draw: st.DrawFn) -> tuple[list[Shared], list[Waiting]]:
     """Deployments on up to 4 devices, and requests in order of arrival."""
     device_sets = st.lists(st.frozensets(st.integers(0, 3), min_size=1), min_size=1, max_size=2)
-    shared = draw(st.lists(st.builds(Shared, device_sets.map(tuple), st.sampled_from((0.5, 2.0)),
-                                     st.integers(1, 3)), min_size=2, max_size=4))
+    shared = draw(st.lists(st.builds(
+        Shared, device_sets.map(tuple), st.sampled_from((0.5, 2.0, 30.0)), st.integers(1, 3)),
+        min_size=2, max_size=4))
     arrivals = sorted(draw(st.lists(st.integers(0, 80), min_size=2, max_size=25)))
     return shared, [Waiting(place, draw(st.integers(0, len(shared) - 1)), at / 8.0,
                             draw(st.integers(0, 2)), draw(st.sampled_from((inf, at / 8.0 + 9.0))),
@@ -295,11 +312,12 @@ def test_a_queue_that_knows_how_long_starts_really_take_is_caught() -> None:
 # -- placement: the devices are read on which an engine takes more --------------------------------
 
 
-def placed(name: str, devices: Sequence[Accelerator], wanted: Sequence[Footprint], sample: int,
-           extra_bytes: int, *, peeks: bool = False) -> World:
+def placed(policy: tuple[str, dict[str, Any]], devices: Sequence[Accelerator],
+           wanted: Sequence[Footprint], sample: int, extra_bytes: int, *,
+           peeks: bool = False) -> World:
     """Replicas start one after another, and hold what was reserved. Their engines take
     ``extra_bytes`` more on each device, which a monitor reads before the start of ``sample``."""
-    world, chosen, ledger = World(), placer(name), Reservations(devices)
+    world, placer, ledger = World(), make_placer(*policy), Reservations(devices)
     taken = {device.device_id: 0 for device in devices}
     for number, footprint in enumerate(wanted):
         if number == sample or peeks:
@@ -308,7 +326,7 @@ def placed(name: str, devices: Sequence[Accelerator], wanted: Sequence[Footprint
                 world.took("monitor", float(sample), used)
                 ledger.observe(replace(device, used_bytes=used))
         free = ledger.devices()
-        found = chosen.place(footprint, free)
+        found = placer.place(footprint, free)
         world.decided(float(number), (free, found))
         if isinstance(found, Placement) and not hasattr(
                 ledger.reserve(str(number), found), "reason"):
@@ -317,23 +335,22 @@ def placed(name: str, devices: Sequence[Accelerator], wanted: Sequence[Footprint
     return world
 
 
-PLACED = (st.sampled_from(PLACERS), fragmented_devices(), st.lists(footprints(), min_size=2,
-                                                                 max_size=5),
+PLACED = (chosen(PLACERS), fragmented_devices(), st.lists(footprints(), min_size=2, max_size=5),
           st.integers(1, 5), st.integers(1, 4))
 
 
 @given(*PLACED)
-def test_placers_are_blind(name: str, devices: list[Accelerator], wanted: list[Footprint],
-                           sample: int, extra_bytes: int) -> None:
-    assert_blind(placed(name, devices, wanted, sample, 0),
-                 placed(name, devices, wanted, sample, extra_bytes))
+def test_placers_are_blind(policy: tuple[str, dict[str, Any]], devices: list[Accelerator],
+                           wanted: list[Footprint], sample: int, extra_bytes: int) -> None:
+    assert_blind(placed(policy, devices, wanted, sample, 0),
+                 placed(policy, devices, wanted, sample, extra_bytes))
 
 
 def test_a_placer_that_knows_what_engines_will_take_is_caught() -> None:
     @given(*PLACED)
-    def law(name: str, devices: list[Accelerator], wanted: list[Footprint], sample: int,
-            extra_bytes: int) -> None:
-        assert_blind(placed(name, devices, wanted, sample, 0, peeks=True),
-                     placed(name, devices, wanted, sample, extra_bytes, peeks=True))
+    def law(policy: tuple[str, dict[str, Any]], devices: list[Accelerator],
+            wanted: list[Footprint], sample: int, extra_bytes: int) -> None:
+        assert_blind(placed(policy, devices, wanted, sample, 0, peeks=True),
+                     placed(policy, devices, wanted, sample, extra_bytes, peeks=True))
 
     assert fails(law)

@@ -15,15 +15,13 @@ from hypothesis import strategies as st
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.policy.multiplex.beliefs import LoadTable
-from penstock.policy.multiplex.build import NAMES, PENSTOCK, ResidencySettings, residency
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.options import ResidencyOptions
-from penstock.policy.multiplex.sincere import STRATEGIES
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.policy.schedule.options import PRESETS
+from penstock.registry.policies import MULTIPLEXERS
 from penstock.sim.multiplex.continuous import EngineSpec, Residents
 from penstock.sim.multiplex.driver import ResidencySimulation
-from resident import ResidencyCase, TableMachine
+from resident import ALL_POLICIES, PENSTOCK, ResidencyCase, TableMachine, residency
 from strategies import (
     residency_cases,
     step_times,
@@ -68,7 +66,7 @@ def multiplexed(case: ResidencyCase, twist: Twist, believed_factor: float = 1.0)
     return world
 
 
-@given(residency_cases(NAMES), TWISTS)
+@given(residency_cases(ALL_POLICIES), TWISTS)
 def test_multiplexing_of_static_batches_is_blind(case: ResidencyCase, twist: Twist) -> None:
     assert_blind(multiplexed(case, AS_BELIEVED), multiplexed(case, twist))
 
@@ -82,6 +80,10 @@ def test_a_multiplexer_that_knows_how_long_loads_really_take_is_caught() -> None
 
 
 # -- requests that join what runs -----------------------------------------------------------------
+
+
+CONTINUOUS = [name for name in MULTIPLEXERS.names()
+              if "static" not in MULTIPLEXERS.entry(name).limits]
 
 
 @st.composite
@@ -103,7 +105,7 @@ def joining_cases(draw: st.DrawFn) -> JoiningCase:
                                draw(st.integers(1, 20)), 12))
     outputs = [draw(st.integers(1, 12)) for _ in requests]
     return JoiningCase(
-        draw(st.sampled_from([name for name in NAMES if name not in STRATEGIES])), models, specs,
+        draw(st.sampled_from(CONTINUOUS)), models, specs,
         least + draw(st.sampled_from((0, 5, 12))), draw(st.integers(1, 2)),
         draw(st.sampled_from((0.25, 2.0))), tuple(requests), tuple(outputs))
 
@@ -122,7 +124,7 @@ def joined(case: JoiningCase, lengths: Sequence[int], twist: Twist,
     residents = [Residents(specs, requests, lengths) for _ in devices]
     loads_s = [case.load_s] * len(case.models)
     believed = LoadTable([believed_factor * each for each in loads_s])
-    policy = residency(case.policy, case.models, believed, ResidencySettings(ResidencyOptions()))
+    policy = residency(case.policy, case.models, believed)
     machine = TwistedMachine(TableMachine(case.models, loads_s), twist, world)
     ResidencySimulation(SeenMultiplexer(policy, world), devices, machine, residents).run(
         case.requests)

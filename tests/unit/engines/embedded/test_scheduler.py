@@ -12,8 +12,8 @@ from penstock.engines.embedded.calibrate import GUESS, Calibrator
 from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.journal.journal import Journal
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options
+from penstock.registry.make import build_scheduler
 
 LATE = ServiceClass("late", Slo(ttft_s=0.001))
 

@@ -19,8 +19,8 @@ from penstock.engines.llamacpp.engine import SteppedEngine, Wish
 from penstock.engines.llamacpp.executor import PlanExecutor, chosen
 from penstock.engines.server.stream import RefusedError, Token
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options
+from penstock.registry.make import build_scheduler
 
 VOCABULARY = 97
 URGENT = ServiceClass("urgent", Slo(ttft_s=0.01, itl_s=0.02))
