@@ -13,8 +13,8 @@ from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.journal.journal import Journal
 from penstock.perf.step_time.store import step_time_document
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options
+from penstock.registry.make import build_scheduler
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")

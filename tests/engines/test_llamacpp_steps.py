@@ -18,8 +18,8 @@ from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.engines.llamacpp.device import LlamaDevice, Row
 from penstock.engines.llamacpp.executor import PlanExecutor
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options
+from penstock.registry.make import build_scheduler
 
 SEQS, STEP = 6, 48
 CLASSES = (ServiceClass("interactive", Slo(ttft_s=0.05, itl_s=0.02)), ServiceClass("calm"))

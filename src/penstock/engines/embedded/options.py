@@ -11,7 +11,8 @@ from penstock.core.slo import ServiceClass, Slo
 from penstock.engines.embedded.calibrate import GUESS
 from penstock.journal.journal import Journal
 from penstock.perf.step_time.protocol import StepTimeModel
-from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
+from penstock.policy.schedule.options import SchedulerOptions
+from penstock.registry.make import schedule_options
 
 ENVIRONMENT = "PENSTOCK_INSIDE"
 """Names a file with the options, where the engine's own configuration has none."""
@@ -100,7 +101,7 @@ def _of_mapping(document: Mapping[str, Any]) -> InsideOptions:
     knobs = document.get("schedule", {})
     if not isinstance(knobs, Mapping):
         raise InputError(f"penstock: schedule is {knobs!r}; expected a mapping of knobs")
-    schedule = scheduler_options(str(document.get("policy", "penstock")), **dict(knobs))
+    schedule = schedule_options(str(document.get("policy", "penstock")), **dict(knobs))
     classes = _classes(document.get("service_classes", []))
     if "default_class" in document:
         default = _default(classes, document["default_class"])
@@ -139,8 +140,9 @@ def _classes(documents: Any) -> tuple[ServiceClass, ...]:
 
 
 def _step_time(spec: Any) -> StepTimeModel:
-    from penstock.perf.step_time.store import load_step_time, published_names, published_step_time
-    from penstock.perf.step_time.store import step_time_from as from_document
+    from penstock.perf.step_time.store import published_names
+    from penstock.registry.step_times import load_step_time, published_step_time
+    from penstock.registry.step_times import step_time_from as from_document
 
     if spec is None:
         return GUESS

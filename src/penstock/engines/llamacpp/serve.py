@@ -28,7 +28,7 @@ from penstock.engines.server.metrics import EngineMetrics
 from penstock.engines.server.server import EngineServer, Service
 from penstock.perf.step_time.store import has_document, step_time_document
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.schedule.build import build_scheduler
+from penstock.registry.make import build_scheduler
 
 BLOCK_TOKENS = 16
 _GOODBYE_S = 2.0

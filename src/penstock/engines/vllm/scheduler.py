@@ -39,7 +39,7 @@ from penstock.engines.embedded.options import (
 from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.perf.step_time.store import has_document, step_time_document
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.schedule.build import build_scheduler
+from penstock.registry.make import build_scheduler
 
 if TYPE_CHECKING:  # the mixin stands before one of vLLM's schedulers and uses what that has
     from typing import Any as Base

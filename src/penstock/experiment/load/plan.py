@@ -14,6 +14,7 @@ from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.fleet.write import resolved
 from penstock.metrics.table import RequestTable
+from penstock.registry.sources import read_trace
 from penstock.workload.arrivals import ArrivalProcess, constant, gamma, poisson
 from penstock.workload.conversations import Conversation
 from penstock.workload.length_tables import length_table, length_table_names
@@ -27,7 +28,6 @@ from penstock.workload.lengths import (
 )
 from penstock.workload.mixing import generate, scale_rate
 from penstock.workload.profile import ramp
-from penstock.workload.readers import read_trace
 from penstock.workload.source import TrafficSource
 from penstock.workload.workload import Workload
 
