@@ -34,8 +34,9 @@ COMPILED = (
     "policy/schedule/pacing.py", "policy/schedule/pacing_niyama.py",
     "policy/schedule/pacing_penstock.py", "policy/schedule/relegation.py",
     "policy/schedule/replica.py", "policy/schedule/sequence.py",
-    "engine/sim/cluster.py", "engine/sim/oracle.py", "engine/sim/recorder.py",
-    "engine/sim/replica.py", "engine/sim/residency/driver.py", "engine/sim/timeline.py",
+    "engine/sim/cluster.py", "engine/sim/kernel.py", "engine/sim/oracle.py",
+    "engine/sim/recorder.py", "engine/sim/replica.py", "engine/sim/residency/driver.py",
+    "engine/sim/residency/pool.py", "engine/sim/timeline.py",
     "engine/step_clock.py",
 )
 

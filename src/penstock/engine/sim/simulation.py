@@ -18,10 +18,11 @@ from penstock.engine.parts import (
     step_noise,
     step_time,
 )
-from penstock.engine.sim.cluster import NEVER_PS, Cluster
+from penstock.engine.sim.cluster import Cluster
 from penstock.engine.sim.columns import Outcomes
 from penstock.engine.sim.cycles import no_cycle_search
 from penstock.engine.sim.dispatch import Dispatcher, Seat
+from penstock.engine.sim.kernel import NEVER_PS
 from penstock.engine.sim.oracle import Oracle
 from penstock.engine.sim.recorder import ReplicaRecorder
 from penstock.engine.sim.replica import SimReplica
