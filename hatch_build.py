@@ -16,13 +16,13 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 COMPILED = (
     "core/request.py", "core/step.py", "core/units.py",
-    "perf/calibration.py", "perf/knee.py", "perf/linear.py",
+    "perf/step_time/calibration.py", "perf/step_time/knee.py", "perf/step_time/linear.py",
     "perf/loading/host_loads.py", "perf/loading/host_memory.py",
-    "policy/residency/beliefs.py", "policy/residency/device.py", "policy/residency/drains.py",
-    "policy/residency/evict.py", "policy/residency/fairness.py", "policy/residency/hopeless.py",
-    "policy/residency/joining.py", "policy/residency/options.py", "policy/residency/penstock.py",
-    "policy/residency/queues.py", "policy/residency/values.py", "policy/residency/visits.py",
-    "policy/residency/worth.py",
+    "policy/multiplex/beliefs.py", "policy/multiplex/device.py", "policy/multiplex/drains.py",
+    "policy/multiplex/evict.py", "policy/multiplex/fairness.py", "policy/multiplex/hopeless.py",
+    "policy/multiplex/joining.py", "policy/multiplex/options.py", "policy/multiplex/penstock.py",
+    "policy/multiplex/queues.py", "policy/multiplex/values.py", "policy/multiplex/visits.py",
+    "policy/multiplex/worth.py",
     "policy/route/accounts.py", "policy/route/affinity.py", "policy/route/joint/assign.py",
     "policy/route/joint/prospects.py", "policy/route/joint/router.py",
     "policy/route/simple.py", "policy/route/usual.py",
@@ -34,10 +34,10 @@ COMPILED = (
     "policy/schedule/pacing.py", "policy/schedule/pacing_niyama.py",
     "policy/schedule/pacing_penstock.py", "policy/schedule/relegation.py",
     "policy/schedule/replica.py", "policy/schedule/sequence.py",
-    "engine/sim/cluster.py", "engine/sim/kernel.py", "engine/sim/oracle.py",
-    "engine/sim/recorder.py", "engine/sim/replica.py", "engine/sim/residency/driver.py",
-    "engine/sim/residency/pool.py", "engine/sim/timeline.py",
-    "engine/step_clock.py",
+    "sim/cluster.py", "sim/kernel.py", "sim/oracle.py",
+    "sim/recorder.py", "sim/replica.py", "sim/multiplex/driver.py",
+    "sim/multiplex/pool.py", "sim/timeline.py",
+    "perf/step_time/clock.py",
 )
 
 

@@ -18,7 +18,7 @@ def decision_us(policy: str, prompts: bool) -> dict[str, float]:
     from penstock.core.request import Request
     from penstock.core.slo import ServiceClass, Slo
     from penstock.core.step import StepResult
-    from penstock.perf.store import published_step_time
+    from penstock.perf.step_time.store import published_step_time
     from penstock.policy.kv.counting import CountingKv
     from penstock.policy.schedule.build import build_scheduler
     from penstock.policy.schedule.options import scheduler_options

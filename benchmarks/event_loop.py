@@ -20,7 +20,7 @@ RUNS = 7
 
 def cluster(fleet: Any, workload: Any) -> Any:
     """A cluster ready to run, and its requests as a list."""
-    from penstock.engine.sim.simulation import build_cluster
+    from penstock.sim.simulation import build_cluster
     from penstock.workload.requests import requests
 
     classes = {c.name: c for c in fleet.service_classes}
@@ -82,9 +82,9 @@ def bare_loop(rows: list[tuple[float, int, int]], chunk: int, seconds_of: Any) -
 
 def vidur() -> dict[str, Any]:
     """The 5,000-request file, per policy."""
-    from penstock.engine.parts import step_time
     from penstock.experiment.compare import with_schedule
     from penstock.fleet.load import load_fleet
+    from penstock.fleet.replica_factory import step_time
     from penstock.fleet.sources import fleet_workload
     from penstock.policy.schedule.options import PRESETS, scheduler_options
 

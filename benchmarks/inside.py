@@ -15,7 +15,7 @@ sys.path.insert(0, str(REPOSITORY / "tests"))
 import fake_vllm
 
 sys.modules.update(fake_vllm.modules())
-from penstock.engine.live.vllm_plugin import PenstockMixin  # noqa: E402 - after the stand-in
+from penstock.engines.vllm.scheduler import PenstockMixin  # noqa: E402 - after the stand-in
 
 STEPS = 400
 OPTIONS = {"service_classes": [{"name": "chat", "slo": {"ttft_s": 9, "itl_s": 5}}]}

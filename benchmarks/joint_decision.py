@@ -21,7 +21,7 @@ def deciding_us(num_requests: int, num_replicas: int, *, targets: bool) -> dict[
     from penstock.core.slo import ServiceClass, Slo
     from penstock.core.snapshot import ReplicaSnapshot
     from penstock.perf.evidence import Evidence
-    from penstock.perf.linear import LinearStepTime
+    from penstock.perf.step_time.linear import LinearStepTime
     from penstock.policy.route.build import make_router
     from penstock.policy.route.facts import Offer, ReplicaFacts
     from penstock.predict.latency import LatencyPrior

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 from common import show
 
-from penstock.engine.sim.simulation import simulate
 from penstock.experiment.load.bench import Target, bench
 from penstock.experiment.load.manner import Manner
 from penstock.experiment.load.plan import fleet_plan
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.write import to_yaml
+from penstock.sim.simulation import simulate
 from penstock.workload.mixing import scale_rate
 from penstock.workload.select import select
 

@@ -27,8 +27,8 @@ from penstock.experiment.reproduce.sincere.what_if import (
     Outcome,
     what_if,
 )
-from penstock.plan.residency.bound import in_time_bound
-from penstock.plan.residency.values import Bound, BoundOptions, DeviceLimits
+from penstock.plan.multiplex.bound import in_time_bound
+from penstock.plan.multiplex.values import Bound, BoundOptions, DeviceLimits
 
 DATA = SHARED / "sincere"
 SLOT_S = 4.0

@@ -20,20 +20,20 @@ from common import SHARED, show
 from penstock.catalog.catalog import load_catalog
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
-from penstock.engine.sim.residency.continuous import EngineSpec, Residents
-from penstock.engine.sim.residency.driver import ResidencySimulation
-from penstock.engine.sim.residency.machine import HostMachine, Took
-from penstock.engine.sim.residency.record import ResidencyRun
 from penstock.experiment.reproduce.sincere.records import SincereRun, read_runs
 from penstock.experiment.reproduce.sincere.server import DEVICE_BYTES, Server
 from penstock.perf.memory import ONE_ACCELERATOR, kv_bytes_per_accelerator
-from penstock.perf.protocol import StepTimeModel
-from penstock.perf.roofline import roofline_step_time
-from penstock.policy.residency.beliefs import batch_time
-from penstock.policy.residency.build import residency
-from penstock.policy.residency.device import Device
-from penstock.policy.residency.values import Batch, HostedModel, Queued
+from penstock.perf.step_time.protocol import StepTimeModel
+from penstock.perf.step_time.roofline import roofline_step_time
+from penstock.policy.multiplex.beliefs import batch_time
+from penstock.policy.multiplex.build import residency
+from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.values import Batch, HostedModel, Queued
 from penstock.policy.schedule.options import scheduler_options
+from penstock.sim.multiplex.continuous import EngineSpec, Residents
+from penstock.sim.multiplex.driver import ResidencySimulation
+from penstock.sim.multiplex.machine import HostMachine, Took
+from penstock.sim.multiplex.record import ResidencyRun
 
 MODELS = ("granite-7b", "gemma-7b", "llama-3.1-8b")
 KV_TOKENS, MAX_BATCH, SLA_S = 8192, 64, 40.0

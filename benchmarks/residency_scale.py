@@ -20,18 +20,18 @@ import numpy as np
 from common import show
 
 from penstock.core.units import GB, GIB
-from penstock.engine.sim.residency.driver import ResidencySimulation
-from penstock.engine.sim.residency.machine import BatchTruth, HostMachine, Variation
-from penstock.engine.sim.residency.record import ResidencyRun
 from penstock.experiment.swapping import figures
 from penstock.perf.loading.host_loads import HostLoads
 from penstock.perf.loading.host_memory import HostMemory
 from penstock.perf.loading.model import LoadingModel
 from penstock.perf.loading.values import LoadEvidence
-from penstock.policy.residency.build import residency
-from penstock.policy.residency.device import Device
-from penstock.policy.residency.settings import residency_settings
-from penstock.policy.residency.values import BatchTime, HostedModel, Queued
+from penstock.policy.multiplex.build import residency
+from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.settings import residency_settings
+from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
+from penstock.sim.multiplex.driver import ResidencySimulation
+from penstock.sim.multiplex.machine import BatchTruth, HostMachine, Variation
+from penstock.sim.multiplex.record import ResidencyRun
 from penstock.workload.arrivals import ArrivalProcess
 from penstock.workload.patterns import mixed
 from penstock.workload.profile import DAY_S, diurnal

@@ -36,17 +36,17 @@ from common import SHARED, show
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.core.step import StepFeatures
-from penstock.engine.inside.calibrate import GUESS
-from penstock.engine.sim.reference import run_reference
-from penstock.engine.step_clock import StepClock
-from penstock.perf.calibration import BiasedStepTime
-from penstock.perf.fitting import FitReport, fit_step_time
-from penstock.perf.protocol import StepTimeModel
-from penstock.perf.steps import StepTable
-from penstock.perf.store import step_time_document
+from penstock.engines.embedded.calibrate import GUESS
+from penstock.perf.step_time.calibration import BiasedStepTime
+from penstock.perf.step_time.clock import StepClock
+from penstock.perf.step_time.fitting import FitReport, fit_step_time
+from penstock.perf.step_time.protocol import StepTimeModel
+from penstock.perf.step_time.steps import StepTable
+from penstock.perf.step_time.store import step_time_document
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
+from penstock.sim.reference import run_reference
 from penstock.workload.readers import read_trace
 
 TRACE = SHARED / "traces" / "azure2023_conv_first_half.csv.gz"
@@ -122,7 +122,7 @@ def options(policy: str) -> SchedulerOptions:
 
 def install(engine: Any, policy: str, model: StepTimeModel, clock: Clock) -> Any:
     """Give the idle engine a fresh scheduler of ours that believes in a step-time model."""
-    from penstock.engine.live.vllm_plugin import PenstockScheduler
+    from penstock.engines.vllm.scheduler import PenstockScheduler
 
     core = engine.engine_core.engine_core
     old = core.scheduler

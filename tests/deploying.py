@@ -4,19 +4,25 @@ import asyncio
 from contextlib import asynccontextmanager
 from functools import wraps
 
-from penstock.control.choice import Decision
-from penstock.control.controller import Controller
-from penstock.control.deployments import Backoff, Deployment, Expected, RefusedError, Wish
-from penstock.control.engines import EngineError, SimulatedEngines
-from penstock.control.line import Line
-from penstock.control.means import Care, Means
-from penstock.control.site import create_site
-from penstock.control.store import open_store
 from penstock.core.configuration import Configuration
 from penstock.core.hardware import Parallelism
 from penstock.core.prediction import Prediction
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.values import Footprint, Infeasible, Placement, Stage
+from penstock.serving.deployments.choice import Decision
+from penstock.serving.deployments.controller import Controller
+from penstock.serving.deployments.deployments import (
+    Backoff,
+    Deployment,
+    Expected,
+    RefusedError,
+    Wish,
+)
+from penstock.serving.deployments.engines import EngineError, SimulatedEngines
+from penstock.serving.deployments.line import Line
+from penstock.serving.deployments.means import Care, Means
+from penstock.serving.deployments.site import create_site
+from penstock.serving.deployments.store import open_store
 
 GIB = 1 << 30
 PLACEMENT = Placement(Footprint("llama-2-7b", 4, 1, 2, GIB), (Stage(3, (0,)), Stage(1, (1,))))

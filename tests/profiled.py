@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from penstock.core.model import ModelSpec
+from penstock.engines.emulated.profiled import VirtualClock
 from penstock.perf.profiles.points import ModelConfiguration
-from penstock.profile.architecture import Architecture, llama_config
-from penstock.profile.counters import Gpus
-from penstock.profile.engine import BatchTimes, Memory, OutOfMemoryError, Room
-from penstock.profile.engines.simulated import VirtualClock
+from penstock.perf.profiling.architecture import Architecture, llama_config
+from penstock.perf.profiling.counters import Gpus
+from penstock.perf.profiling.protocol import BatchTimes, Memory, OutOfMemoryError, Room
 from penstock.profile.measure import Clocks, Effort, Profiler
 from penstock.profile.points import Point
 from penstock.profile.record import Record, open_record

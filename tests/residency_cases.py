@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 
-from penstock.engine.sim.residency.driver import ResidencySimulation
-from penstock.engine.sim.residency.machine import Took
-from penstock.engine.sim.residency.record import ResidencyRun
-from penstock.policy.residency.beliefs import LoadTable
-from penstock.policy.residency.build import ResidencySettings, residency
-from penstock.policy.residency.device import Device
-from penstock.policy.residency.protocol import Residency
-from penstock.policy.residency.values import Batch, BatchTime, HostedModel, Queued
+from penstock.policy.multiplex.beliefs import LoadTable
+from penstock.policy.multiplex.build import ResidencySettings, residency
+from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Queued
+from penstock.sim.multiplex.driver import ResidencySimulation
+from penstock.sim.multiplex.machine import Took
+from penstock.sim.multiplex.record import ResidencyRun
 
 USUAL = ResidencySettings()
 LINE = BatchTime(1.0, 0.1)

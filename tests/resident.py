@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from penstock.core.attestation import NOT_KNOWN, Confidentiality
-from penstock.engine.sim.residency.driver import ResidencySimulation
-from penstock.engine.sim.residency.faults import Faults, FaultyMachine
-from penstock.engine.sim.residency.machine import Took
-from penstock.engine.sim.residency.record import ResidencyRun
-from penstock.policy.residency.attested import OnlyAttested
-from penstock.policy.residency.beliefs import LoadTable
-from penstock.policy.residency.build import ResidencySettings, residency
-from penstock.policy.residency.device import Device
-from penstock.policy.residency.protocol import Residency
-from penstock.policy.residency.sincere import LoadRow, SincereSettings
-from penstock.policy.residency.values import Action, Batch, HostedModel, Queued, Shed
+from penstock.policy.multiplex.attested import OnlyAttested
+from penstock.policy.multiplex.beliefs import LoadTable
+from penstock.policy.multiplex.build import ResidencySettings, residency
+from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.sincere import LoadRow, SincereSettings
+from penstock.policy.multiplex.values import Action, Batch, HostedModel, Queued, Shed
+from penstock.sim.multiplex.driver import ResidencySimulation
+from penstock.sim.multiplex.faults import Faults, FaultyMachine
+from penstock.sim.multiplex.machine import Took
+from penstock.sim.multiplex.record import ResidencyRun
 
 NO_FAULTS = Faults()
 

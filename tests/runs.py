@@ -11,20 +11,20 @@ from penstock.core.decision import Accept, Reject
 from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
 from penstock.core.units import to_ps
-from penstock.engine.journal import Journal, read_plan
-from penstock.engine.sim.cluster import Cluster
-from penstock.engine.sim.dispatch import Dispatcher, Seat
-from penstock.engine.sim.oracle import Oracle
-from penstock.engine.sim.recorder import Ended, ReplicaRecorder
-from penstock.engine.sim.reference import Trace, run_reference
-from penstock.engine.sim.replica import SimReplica
-from penstock.engine.step_clock import StepClock
+from penstock.journal.journal import Journal, read_plan
+from penstock.perf.step_time.clock import StepClock
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.route.simple import RoundRobin
 from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.replica import ReplicaScheduler
+from penstock.sim.cluster import Cluster
+from penstock.sim.dispatch import Dispatcher, Seat
+from penstock.sim.oracle import Oracle
+from penstock.sim.recorder import Ended, ReplicaRecorder
+from penstock.sim.reference import Trace, run_reference
+from penstock.sim.replica import SimReplica
 from strategies import Case
 
 

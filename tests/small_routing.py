@@ -10,7 +10,7 @@ from penstock.core.request import NO_FORECASTS, NO_NEEDS, Needs, Request
 from penstock.core.slo import ServiceClass
 from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.perf.evidence import Evidence
-from penstock.perf.linear import LinearStepTime
+from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.route.facts import Offer, ReplicaFacts
 from penstock.policy.route.protocol import Router
 from penstock.policy.route.usual import UsualForecasts

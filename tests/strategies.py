@@ -13,12 +13,8 @@ from inferno_bundle import document, rows
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
-from penstock.engine.sim.residency.faults import Faults
 from penstock.perf.evidence import Evidence
-from penstock.perf.knee import KneeStepTime
-from penstock.perf.linear import LinearStepTime
 from penstock.perf.niyama import NiyamaRange, NiyamaStepTime
-from penstock.perf.protocol import StepTimeModel
 from penstock.perf.queueing.batch import QueueBatch
 from penstock.perf.queueing.build import from_spec
 from penstock.perf.queueing.parameters import (
@@ -28,11 +24,15 @@ from penstock.perf.queueing.parameters import (
     RequestSize,
     Variability,
 )
+from penstock.perf.step_time.knee import KneeStepTime
+from penstock.perf.step_time.linear import LinearStepTime
+from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.plan.assign.problem import Demand, Limits, Option, Pool, Problem, Supply, Switching
+from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.policy.place.values import Device, Footprint
-from penstock.policy.residency.values import BatchTime, HostedModel, Queued
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions, scheduler_options
 from penstock.predict.latency import LatencyPrior
+from penstock.sim.multiplex.faults import Faults
 from resident import ResidencyCase
 
 POLICIES = tuple(PRESETS)

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from math import inf
 
 from fake_time import FakeLoop, settle
-from penstock.engine.live.residency.actuator import ActuatorError
-from penstock.engine.live.residency.driver import ResidencyDriver
-from penstock.engine.live.residency.turns import RefusedError, Rules
-from penstock.policy.residency.device import Device
-from penstock.policy.residency.values import Batch, BatchTime, HostedModel, Load, Wait
+from penstock.engines.actuators.protocol import ActuatorError
+from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Load, Wait
+from penstock.serving.multiplex.driver import ResidencyDriver
+from penstock.serving.multiplex.turns import RefusedError, Rules
 
 MOST_EVENTS = 20_000
 

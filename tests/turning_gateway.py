@@ -7,9 +7,9 @@ from pathlib import Path
 import aiohttp
 
 from penstock.fleet.load import parse_fleet
-from penstock.gateway.proxy import Limits
-from penstock.gateway.server import running
 from penstock.policy.route.simple import LeastLoaded
+from penstock.serving.gateway.proxy import Limits
+from penstock.serving.gateway.server import running
 from small_fleet import FLEET
 
 ENGINE = str(Path(__file__).resolve().parent / "small_engine.py")

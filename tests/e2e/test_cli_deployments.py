@@ -16,7 +16,7 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
 from deploying import FLEET
-from penstock.engine.process import started_mark
+from penstock.engines.process import started_mark
 
 posix = pytest.mark.skipif(os.name != "posix", reason="process groups of POSIX")
 
@@ -237,7 +237,8 @@ def test_without_the_extra_it_is_named(penstock, folder, monkeypatch):
     (folder / "four.yaml").write_text(FLEET)
     assert penstock("deployments", "init", "four.yaml").status == 0
     for module in [name for name in sys.modules
-                   if name.startswith(("penstock.control", "penstock.engine.live.client"))]:
+                   if name.startswith(("penstock.serving.deployments",
+                                       "penstock.engines.client.client"))]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     done = penstock("deployments", "list")

@@ -100,7 +100,7 @@ def test_a_fleet_without_replicas(penstock) -> None:
 def test_without_the_extra_it_is_named(penstock, monkeypatch, missing) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
     for module in [name for name in sys.modules
-                   if name.startswith(("penstock.engine.emulate", "penstock.engine.openai"))]:
+                   if name.startswith(("penstock.engines.emulated", "penstock.engines.server"))]:
         monkeypatch.delitem(sys.modules, module)
     done = penstock("emulate", "fleet.yaml")
     assert done.status == 2

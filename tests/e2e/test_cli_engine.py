@@ -7,11 +7,11 @@ import pytest
 
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
-from penstock.engine.inside.calibrate import GUESS, Calibrator
-from penstock.engine.inside.options import schedule_document
-from penstock.engine.inside.pilot import Pilot
-from penstock.engine.journal import Journal
-from penstock.perf.store import step_time_document
+from penstock.engines.embedded.calibrate import GUESS, Calibrator
+from penstock.engines.embedded.options import schedule_document
+from penstock.engines.embedded.pilot import Pilot
+from penstock.journal.journal import Journal
+from penstock.perf.step_time.store import step_time_document
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options

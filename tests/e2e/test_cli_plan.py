@@ -276,7 +276,7 @@ def test_a_host_that_is_none_of_ours(penstock, host) -> None:
 
 def test_without_aiohttp_the_extra_is_named(penstock, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "aiohttp", None)
-    monkeypatch.delitem(sys.modules, "penstock.api.server", raising=False)
+    monkeypatch.delitem(sys.modules, "penstock.serving.planning.server", raising=False)
     done = penstock("plan-server")
     assert done.status == 2
     assert "pip install 'penstock[serve]'" in done.err

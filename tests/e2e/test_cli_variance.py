@@ -10,7 +10,7 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 
 import asyncio
 
-from penstock.engine.emulate.cluster import EmulatorOptions, emulated_cluster
+from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.fleet.load import parse_fleet
 from small_fleet import FLEET
 

@@ -19,9 +19,9 @@ from penstock.core.errors import InputError
 from penstock.perf.profiles.folder import read_profile
 from penstock.perf.profiles.points import ModelConfiguration
 from penstock.perf.profiles.summary import profiled_runs
-from penstock.profile.architecture import find_architecture
-from penstock.profile.engine import Room
-from penstock.profile.engines.gguf_file import gguf_shape, write_random_gguf
+from penstock.perf.profiling.architecture import find_architecture
+from penstock.perf.profiling.gguf_file import gguf_shape, write_random_gguf
+from penstock.perf.profiling.protocol import Room
 from penstock.profile.run import profile_model
 
 pytestmark = pytest.mark.skipif(

@@ -13,10 +13,10 @@ from tiny_gguf import VOCABULARY
 from penstock.core.errors import InputError
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
-from penstock.engine.inside.calibrate import GUESS
-from penstock.engine.inside.pilot import Pilot
-from penstock.engine.live.llamacpp.device import LlamaDevice, Row
-from penstock.engine.live.llamacpp.executor import PlanExecutor
+from penstock.engines.embedded.calibrate import GUESS
+from penstock.engines.embedded.pilot import Pilot
+from penstock.engines.llamacpp.device import LlamaDevice, Row
+from penstock.engines.llamacpp.executor import PlanExecutor
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options

@@ -12,15 +12,15 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 import aiohttp
 
 from penstock.core.slo import ServiceClass, Slo
-from penstock.engine.inside.options import InsideOptions
-from penstock.engine.live.llamacpp.serve import LlamaSettings
-from penstock.engine.live.residency.actuator import ActuatorError
-from penstock.engine.live.residency.llamacpp import LlamaCppActuator
+from penstock.engines.actuators.protocol import ActuatorError
+from penstock.engines.embedded.options import InsideOptions
+from penstock.engines.llamacpp.actuator import LlamaCppActuator
+from penstock.engines.llamacpp.serve import LlamaSettings
 from penstock.fleet.load import parse_fleet
-from penstock.gateway.proxy import Limits
-from penstock.gateway.server import running
 from penstock.policy.route.simple import LeastLoaded
 from penstock.policy.schedule.options import PRESETS
+from penstock.serving.gateway.proxy import Limits
+from penstock.serving.gateway.server import running
 from ten_models import CONFIG, NAMES, PENSTOCK, ask, loads, serve_ten
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from vllm_server import Server, gateway, with_tokenizer
 
-from penstock.engine.journal import read_journal
+from penstock.journal.journal import read_journal
 
 pytestmark = pytest.mark.filterwarnings("default")
 

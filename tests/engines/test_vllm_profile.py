@@ -18,7 +18,7 @@ from vllm_engine import prepare
 
 from penstock.core.errors import InputError
 from penstock.perf.profiles.points import ModelConfiguration
-from penstock.profile.engine import OutOfMemoryError, Room
+from penstock.perf.profiling.protocol import OutOfMemoryError, Room
 
 pytestmark = [
     pytest.mark.skipif(find_spec("vllm") is None,

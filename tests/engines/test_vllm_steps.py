@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from vllm_engine import Engine, prompt, scheduler_class
 
-from penstock.engine.journal import read_journal
-from penstock.engine.replay import ReplayReport, replay, scheduler_of
-from penstock.perf.store import step_time_from
+from penstock.journal.journal import read_journal
+from penstock.journal.replay import ReplayReport, replay, scheduler_of
+from penstock.perf.step_time.store import step_time_from
 
 pytestmark = pytest.mark.filterwarnings("default")  # vLLM and torch have warnings of their own
 

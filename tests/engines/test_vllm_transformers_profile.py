@@ -16,10 +16,10 @@ from profiling import (
 )
 
 from penstock.core.errors import InputError
+from penstock.engines.transformers import profiled as torch_model
 from penstock.perf.profiles.points import ModelConfiguration
-from penstock.profile.engine import OutOfMemoryError, Room
-from penstock.profile.engines import torch_model
-from penstock.profile.engines.checkpoint import random_checkpoint
+from penstock.perf.profiling.checkpoint import random_checkpoint
+from penstock.perf.profiling.protocol import OutOfMemoryError, Room
 
 pytestmark = [
     pytest.mark.skipif(find_spec("transformers") is None or find_spec("torch") is None,

@@ -15,7 +15,7 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 import aiohttp
 from vllm_server import MODEL, Server, with_tokenizer
 
-from penstock.engine.live.residency.vllm import VllmActuator
+from penstock.engines.vllm.actuator import VllmActuator
 
 
 @pytest.fixture(scope="module")

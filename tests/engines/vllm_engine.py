@@ -42,7 +42,7 @@ class Ticks:
 
 def scheduler_class(base: str = "PenstockScheduler") -> type:
     """One of Penstock's classes, with clocks that make runs repeatable."""
-    from penstock.engine.live import vllm_plugin
+    from penstock.engines.vllm import scheduler as vllm_plugin
 
     return type("Timed", (getattr(vllm_plugin, base),), {"clock": Ticks(), "wall": lambda: 0.0})
 

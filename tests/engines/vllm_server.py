@@ -53,7 +53,7 @@ class Server:
                  "--max-model-len", "2048", "--max-num-batched-tokens", "256",
                  "--max-num-seqs", "16", "--block-size", "32", "--num-gpu-blocks-override", "512",
                  "--no-enable-prefix-caching", "--scheduler-cls",
-                 "penstock.engine.live.vllm_plugin.PenstockScheduler",
+                 "penstock.engines.vllm.scheduler.PenstockScheduler",
                  "--additional-config", json.dumps({"penstock": dict(penstock)})],
                 env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
 

@@ -15,15 +15,15 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
 from penstock.core.units import PS_PER_S
-from penstock.engine.emulate.cluster import EmulatorOptions, emulated_cluster
-from penstock.engine.live.client import EngineClient, client_session
-from penstock.engine.parts import step_time
-from penstock.engine.step_clock import StepClock
+from penstock.engines.client.client import EngineClient, client_session
+from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.experiment.load.bench import Target, bench
 from penstock.experiment.load.manner import Manner, Probed
 from penstock.experiment.load.plan import LoadOptions, option_plan
 from penstock.experiment.load.prompts import Scale
 from penstock.fleet.load import parse_fleet
+from penstock.fleet.replica_factory import step_time
+from penstock.perf.step_time.clock import StepClock
 from runs import watch
 from small_fleet import FLEET
 

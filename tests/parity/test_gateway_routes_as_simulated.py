@@ -13,13 +13,13 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
-from penstock.engine.live.state import EngineFacts, EngineState
-from penstock.engine.parts import dispatch_of
-from penstock.engine.sim import simulation
+from penstock.engines.client.state import EngineFacts, EngineState
 from penstock.fleet.load import parse_fleet
+from penstock.fleet.replica_factory import dispatch_of
 from penstock.fleet.sources import fleet_workload
-from penstock.gateway.ask import CLASS_HEADER, Offer, read_ask
-from penstock.gateway.choice import Chooser
+from penstock.serving.gateway.ask import CLASS_HEADER, Offer, read_ask
+from penstock.serving.gateway.choice import Chooser
+from penstock.sim import simulation
 from small_fleet import FLEET
 
 ROUTERS = ["round_robin", "random", "least_loaded", "two_choices", "shortest_queue",

@@ -8,14 +8,14 @@ import json
 import numpy as np
 import pytest
 
-from penstock.engine.sim.simulation import simulate
 from penstock.fleet.load import load_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.perf.evidence import Evidence
-from penstock.perf.linear import LinearStepTime
 from penstock.perf.queueing.analysis import analyze
 from penstock.perf.queueing.build import from_step_model
 from penstock.perf.queueing.parameters import RequestSize, Variability
+from penstock.perf.step_time.linear import LinearStepTime
+from penstock.sim.simulation import simulate
 
 FLEET = """\
 name: one-replica

@@ -8,7 +8,7 @@ import pytest
 
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
-from penstock.perf.store import published_step_time
+from penstock.perf.step_time.store import published_step_time
 from penstock.policy.schedule.options import scheduler_options
 from runs import jump, step_by_step
 from strategies import POLICIES, Case

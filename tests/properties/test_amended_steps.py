@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from penstock.core.decision import Reject
 from penstock.core.step import StepPlan
-from penstock.engine.inside.pilot import Pilot
-from penstock.engine.journal import Journal
-from penstock.engine.replay import replay, scheduler_of
+from penstock.engines.embedded.pilot import Pilot
+from penstock.journal.journal import Journal
+from penstock.journal.replay import replay, scheduler_of
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.schedule.build import build_scheduler
 from runs import header

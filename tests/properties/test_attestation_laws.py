@@ -17,14 +17,14 @@ from evidence import NONCE, NOW_S, UEID, Nras, Signer
 from penstock.attest.values import Challenge, EvidenceError
 from penstock.core.attestation import barrier
 from penstock.core.errors import InputError
-from penstock.engine.sim.simulation import simulate
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_attestation import EvidenceSource, Window, in_simulation
 from penstock.metrics.table import FINISHED, REJECTED
-from penstock.policy.residency.build import NAMES
-from penstock.policy.residency.sincere import STRATEGIES
+from penstock.policy.multiplex.build import NAMES
+from penstock.policy.multiplex.sincere import STRATEGIES
+from penstock.sim.simulation import simulate
 from penstock.workload.workload import Workload
 from resident import ResidencyCase
 from strategies import residency_cases

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
-from penstock.engine.sim.residency.continuous import EngineSpec, Residents
-from penstock.engine.sim.residency.driver import ResidencySimulation
-from penstock.engine.sim.residency.machine import Took
-from penstock.engine.sim.residency.record import ResidencyRun
-from penstock.policy.residency.beliefs import LoadTable
-from penstock.policy.residency.build import ORDERS, PENSTOCK, ResidencySettings, residency
-from penstock.policy.residency.device import Device
-from penstock.policy.residency.penstock import ResidencyOptions
-from penstock.policy.residency.values import Batch, BatchTime, HostedModel, Queued
+from penstock.policy.multiplex.beliefs import LoadTable
+from penstock.policy.multiplex.build import ORDERS, PENSTOCK, ResidencySettings, residency
+from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.penstock import ResidencyOptions
+from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Queued
 from penstock.policy.schedule.options import PRESETS
+from penstock.sim.multiplex.continuous import EngineSpec, Residents
+from penstock.sim.multiplex.driver import ResidencySimulation
+from penstock.sim.multiplex.machine import Took
+from penstock.sim.multiplex.record import ResidencyRun
 from strategies import step_times
 
 POLICIES = (PENSTOCK, *ORDERS)

@@ -12,13 +12,13 @@ from pathlib import Path
 from hypothesis import given, settings
 
 from deploying import GIB, World, deployment, site_in
-from penstock.control.controller import Controller
-from penstock.control.deployments import FOLLOWING, Backoff, RefusedError, State, Wish
-from penstock.control.engines import EngineError
-from penstock.control.line import Line
-from penstock.control.means import Care, Means
-from penstock.control.store import open_store
 from penstock.core.errors import InputError
+from penstock.serving.deployments.controller import Controller
+from penstock.serving.deployments.deployments import FOLLOWING, Backoff, RefusedError, State, Wish
+from penstock.serving.deployments.engines import EngineError
+from penstock.serving.deployments.line import Line
+from penstock.serving.deployments.means import Care, Means
+from penstock.serving.deployments.store import open_store
 from strategies import deployment_scripts
 
 NAMES = ("a", "b", "c")

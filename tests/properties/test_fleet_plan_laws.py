@@ -6,7 +6,6 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from penstock.engine.sim.simulation import simulate
 from penstock.fleet.judge import attainment_by_class, cost_per_hour
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
@@ -20,6 +19,7 @@ from penstock.plan.estimate import Candidate, estimate
 from penstock.plan.plan import FleetPlan, plan_fleet
 from penstock.plan.propose import Choice, problem_of
 from penstock.plan.variants import variants_of
+from penstock.sim.simulation import simulate
 from small_plans import cards, document_of, fleet, lengths, traffic
 
 _EXAMPLES = settings(max_examples=8)

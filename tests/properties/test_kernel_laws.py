@@ -25,7 +25,7 @@ from penstock.core.step import StepFeatures
 from penstock.perf.kernels.attention import decode_plane, prefill_plane
 from penstock.perf.kernels.compose import kernel_step_time
 from penstock.perf.kernels.dense import all_reduce_curve, gemm_curve
-from penstock.perf.work import bound_seconds, step_work
+from penstock.perf.step_time.work import bound_seconds, step_work
 
 # Sums of the same curves in another order differ by a rounding.
 CLOSE = 1.0 + 1e-12

@@ -6,9 +6,9 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.policy.residency.beliefs import LoadTable
-from penstock.policy.residency.build import ORDERS, PENSTOCK, residency
-from penstock.policy.residency.values import BatchTime, HostedModel
+from penstock.policy.multiplex.beliefs import LoadTable
+from penstock.policy.multiplex.build import ORDERS, PENSTOCK, residency
+from penstock.policy.multiplex.values import BatchTime, HostedModel
 from taking_turns import FirstCome, Stage
 
 NUM_MODELS = 4

@@ -7,12 +7,12 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.engines.emulated.profiled import VirtualClock
 from penstock.perf.profiles.folder import read_profile, write_profile
 from penstock.perf.profiles.points import KINDS, OUTCOMES, Measurement, ModelConfiguration
 from penstock.perf.profiles.stability import median_interval
 from penstock.perf.profiles.summary import PointSummary, summaries, summary
-from penstock.profile.engine import batch_times
-from penstock.profile.engines.simulated import VirtualClock
+from penstock.perf.profiling.protocol import batch_times
 from penstock.profile.measure import Effort, OutOfTimeError
 from penstock.profile.sweep import sweep
 from profiled import WHOLE, ScriptedEngine, point, profiler

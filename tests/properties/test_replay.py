@@ -2,7 +2,7 @@
 
 from hypothesis import given, settings
 
-from penstock.engine.replay import replay, scheduler_of
+from penstock.journal.replay import replay, scheduler_of
 from runs import Journaled, jump, step_by_step
 from strategies import Case, cases
 

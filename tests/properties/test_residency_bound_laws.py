@@ -6,10 +6,10 @@ from math import inf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.plan.residency.bound import in_time_bound
-from penstock.plan.residency.values import BoundOptions, DeviceLimits
-from penstock.policy.residency.build import NAMES, PENSTOCK
-from penstock.policy.residency.values import BatchTime
+from penstock.plan.multiplex.bound import in_time_bound
+from penstock.plan.multiplex.values import BoundOptions, DeviceLimits
+from penstock.policy.multiplex.build import NAMES, PENSTOCK
+from penstock.policy.multiplex.values import BatchTime
 from resident import ResidencyCase
 from strategies import residency_cases
 

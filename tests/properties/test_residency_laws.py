@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.policy.residency.build import NAMES, PENSTOCK
-from penstock.policy.residency.sincere import STRATEGIES
-from penstock.policy.residency.values import BatchTime, HostedModel, Queued
+from penstock.policy.multiplex.build import NAMES, PENSTOCK
+from penstock.policy.multiplex.sincere import STRATEGIES
+from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from resident import ResidencyCase, Watched
 from strategies import residency_cases
 

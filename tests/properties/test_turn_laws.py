@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.engine.sim.exclusive import Dispatch, Served, serve
-from penstock.policy.turns.by_set import Fairness, SetQueues
-from penstock.policy.turns.fifo import GlobalFifo
-from penstock.policy.turns.protocol import TurnQueue
-from penstock.policy.turns.values import Shared, Start, Waiting
+from penstock.policy.queue.by_set import Fairness, SetQueues
+from penstock.policy.queue.fifo import GlobalFifo
+from penstock.policy.queue.protocol import TurnQueue
+from penstock.policy.queue.values import Shared, Start, Waiting
+from penstock.sim.exclusive import Dispatch, Served, serve
 
 Case = tuple[list[Shared], list[Waiting], list[float]]
 

@@ -10,8 +10,8 @@ import pytest
 
 MODULES = {"bisect", "collections", "collections.abc", "dataclasses", "enum", "functools", "heapq",
            "itertools", "math", "operator", "typing"}
-PACKAGES = ("penstock.core", "penstock.policy", "penstock.predict", "penstock.perf.protocol",
-            "penstock.perf.calibration")
+PACKAGES = ("penstock.core", "penstock.policy", "penstock.predict",
+            "penstock.perf.step_time.protocol", "penstock.perf.step_time.calibration")
 # id() and hash() differ from run to run, so no tie may break by them.
 BUILTINS = {"__import__", "breakpoint", "compile", "eval", "exec", "globals", "hash", "id", "input",
             "open", "print"}
@@ -46,7 +46,8 @@ def test_decisions_are_pure(repository: Path) -> None:
                     package / "predict" / "length.py",
                     package / "predict" / "length_distribution.py",
                     package / "predict" / "prompts" / "conformal.py",
-                    package / "perf" / "protocol.py", package / "perf" / "calibration.py"])
+                    package / "perf" / "step_time" / "protocol.py",
+                    package / "perf" / "step_time" / "calibration.py"])
     assert package / "policy" / "schedule" / "replica.py" in files
     assert package / "predict" / "length.py" in files
     found = {str(path.relative_to(package)): impurities(path.read_text()) for path in files}
@@ -59,7 +60,8 @@ def test_decisions_are_pure(repository: Path) -> None:
     "import secrets", "import uuid", "import os", "from pathlib import Path", "import socket",
     "import logging", "import threading", "import asyncio", "import subprocess", "import warnings",
     "from . import clock",
-    "from penstock.workload.workload import Workload", "from penstock.perf.store import load",
+    "from penstock.workload.workload import Workload",
+    "from penstock.perf.step_time.store import load",
     "def plan():\n    import time\n    return time.time()",
     "def plan(path):\n    with open(path) as file:\n        return file.read()",
     "print('planned')", "key = id(object())", "order = hash('a')",
@@ -71,7 +73,8 @@ def test_an_impure_line_is_noticed(snippet: str) -> None:
 
 @pytest.mark.parametrize("snippet", [
     "import heapq", "from collections.abc import Callable", "from math import inf",
-    "from penstock.core.step import StepPlan", "from penstock.perf.protocol import StepTimeModel",
+    "from penstock.core.step import StepPlan",
+    "from penstock.perf.step_time.protocol import StepTimeModel",
     "def plan(now_s):\n    return now_s + 1.0",
 ])
 def test_a_pure_line_is_not(snippet: str) -> None:

@@ -161,7 +161,7 @@ def check(fleet_file: FleetFile, as_json: AsJson = False) -> int:
     from penstock.cli.console import print_json
 
     try:
-        from penstock.engine.live.evidence import standing
+        from penstock.serving.attest.evidence import standing
     except ImportError as error:
         raise InputError("check needs aiohttp, which the extra 'serve' brings: pip install "
                          "'penstock[serve]'") from error
@@ -245,8 +245,8 @@ async def _serve(make: "Callable[[str], bytes]", host: str, port: int) -> None:
     import sys
 
     from penstock.cli.console import note
-    from penstock.engine.http import stop_signal
-    from penstock.engine.live.evidence_agent import agent
+    from penstock.engines.http import stop_signal
+    from penstock.serving.attest.agent import agent
 
     stopped = stop_signal()
     async with agent(make, host, port, note) as url:

@@ -37,7 +37,7 @@ def allow_connections() -> None:
 def run_once(target: "Target", plan: "LoadPlan", out: Path | None, guidellm_out: Path | None, *,
              as_json: bool, page: bool) -> int:
     """The exit status: 0 when no class misses its objective."""
-    from penstock.engine.http import stop_signal
+    from penstock.engines.http import stop_signal
     from penstock.experiment.load.bench import bench
 
     allow_connections()
@@ -67,7 +67,7 @@ def run_levels(target: "Target", plan_at: "Callable[[float], LoadPlan]", variabl
                levels: Sequence[float], out: Path | None, guidellm_out: Path | None, *,
                as_json: bool, page: bool) -> int:
     """Run after run into folders beside each other. 0 when any level met every objective."""
-    from penstock.engine.http import stop_signal
+    from penstock.engines.http import stop_signal
     from penstock.experiment.load.sweep import level_row, sweep
     from penstock.report.load_view import levels_table
     from penstock.report.rows import write_rows

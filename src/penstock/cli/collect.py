@@ -67,8 +67,8 @@ def collect(
     from penstock.experiment.collect.prompts import read_prompts
 
     try:
-        from penstock.engine.live.address import api_key
-        from penstock.engine.live.client import Patience
+        from penstock.engines.client.address import api_key
+        from penstock.engines.client.client import Patience
         from penstock.experiment.collect.broadcast import CollectOptions, check_metric
         from penstock.experiment.collect.run import Sources
         from penstock.experiment.collect.run import collect as run
@@ -98,7 +98,7 @@ def collect(
 
 
 def _judge(url: str | None, model: str | None, key_file: Path | None) -> "JudgeAt | None":
-    from penstock.engine.live.address import api_key, base_url
+    from penstock.engines.client.address import api_key, base_url
     from penstock.experiment.collect.run import JudgeAt
 
     if url is None:

@@ -29,7 +29,7 @@ def ask(folder: Path, verb: str, name: str, order: Mapping[str, Any], show: Show
         as_json: bool, title: str = "") -> int:
     """One verb, with its answer shown; the exit status: 1 where it was refused."""
     from penstock.cli.console import note, print_json, progress
-    from penstock.control.deployments import RefusedError
+    from penstock.serving.deployments.deployments import RefusedError
 
     try:
         if title:
@@ -54,7 +54,7 @@ def ask(folder: Path, verb: str, name: str, order: Mapping[str, Any], show: Show
 
 async def _asked(folder: Path, verb: str, name: str, order: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        from penstock.control.remote import deployments_in
+        from penstock.serving.deployments.remote import deployments_in
     except ImportError as error:
         raise InputError("deployments need aiohttp and prometheus-client, which the extra 'serve' "
                          "brings: pip install 'penstock[serve]'") from error

@@ -13,13 +13,13 @@ _GOODBYE_S = 2.0
 def run_here(folder: Path, host: str, port: int, queue: str, period_s: float,
              start_s: float) -> None:
     """Serve until interrupted. Raises InputError."""
-    from penstock.control.line import Line
+    from penstock.serving.deployments.line import Line
 
     Line(queue)
     if not host.strip():  # which would be every address there is
         raise InputError("--host: found nothing; expected an address, such as 127.0.0.1")
     try:
-        import penstock.api.deployments  # noqa: F401
+        import penstock.serving.planning.deployments  # noqa: F401
     except ImportError as error:
         raise InputError("deployments need aiohttp and prometheus-client, which the extra 'serve' "
                          "brings: pip install 'penstock[serve]'") from error
@@ -30,13 +30,13 @@ async def _serve(folder: Path, host: str, port: int, queue: str, period_s: float
                  start_s: float) -> None:
     import typer
 
-    from penstock.api.deployments import make_app
     from penstock.cli.console import note
-    from penstock.control.opening import Opening, opened, watch
-    from penstock.control.site import SERVER
-    from penstock.control.store import InUseError
-    from penstock.control.verbs import LocalDeployments
-    from penstock.engine.http import listening, stop_signal
+    from penstock.engines.http import listening, stop_signal
+    from penstock.serving.deployments.opening import Opening, opened, watch
+    from penstock.serving.deployments.site import SERVER
+    from penstock.serving.deployments.store import InUseError
+    from penstock.serving.deployments.verbs import LocalDeployments
+    from penstock.serving.planning.deployments import make_app
 
     try:
         async with opened(folder, Opening(queue, start_s, patience_s=1.0), note) as control:

@@ -10,7 +10,7 @@ from penstock.cli.options import AsJson, DataDir, FleetFile, Seed, Settings, rea
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
-    from penstock.engine.emulate.cluster import EmulatedCluster, EmulatorOptions
+    from penstock.engines.emulated.cluster import EmulatedCluster, EmulatorOptions
     from penstock.fleet.values import Fleet
 
 app = typer.Typer(add_completion=False)
@@ -52,7 +52,7 @@ def emulate(
     import asyncio
 
     try:
-        from penstock.engine.emulate.cluster import EmulatorOptions
+        from penstock.engines.emulated.cluster import EmulatorOptions
     except ImportError as error:
         raise InputError("emulate needs aiohttp and prometheus-client, which the extra 'serve' "
                          "brings: pip install 'penstock[serve]'") from error
@@ -83,8 +83,8 @@ async def _serve(fleet: "Fleet", options: "EmulatorOptions", *, as_json: bool) -
     import sys
 
     from penstock.cli.console import note
-    from penstock.engine.emulate.cluster import emulated_cluster
-    from penstock.engine.http import stop_signal
+    from penstock.engines.emulated.cluster import emulated_cluster
+    from penstock.engines.http import stop_signal
 
     stopped = stop_signal()
     async with emulated_cluster(fleet, options, note) as cluster:

@@ -10,8 +10,8 @@ from penstock.cli.options import AsJson
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
-    from penstock.engine.inside.options import InsideOptions
-    from penstock.engine.live.llamacpp.serve import LlamaSettings
+    from penstock.engines.embedded.options import InsideOptions
+    from penstock.engines.llamacpp.serve import LlamaSettings
 
 app = typer.Typer(add_completion=False)
 
@@ -65,11 +65,11 @@ def engine(
     import asyncio
 
     try:
-        from penstock.engine.live.llamacpp.serve import LlamaSettings
+        from penstock.engines.llamacpp.serve import LlamaSettings
     except ImportError as error:
         raise InputError("engine needs aiohttp and prometheus-client, which the extra 'llamacpp' "
                          "brings: pip install 'penstock[llamacpp]'") from error
-    from penstock.engine.inside.options import inside_options
+    from penstock.engines.embedded.options import inside_options
 
     if fleet_file is not None and policy is not None:
         raise InputError("--fleet and --policy exclude each other; the fleet file names a policy")
@@ -92,8 +92,8 @@ async def _serve(settings: "LlamaSettings", options: "InsideOptions", *, as_json
     import sys
 
     from penstock.cli.console import note, print_json
-    from penstock.engine.http import stop_signal
-    from penstock.engine.live.llamacpp.serve import llama_engine
+    from penstock.engines.http import stop_signal
+    from penstock.engines.llamacpp.serve import llama_engine
 
     stopped = stop_signal()
     async with llama_engine(settings, options, note) as (url, _, running):

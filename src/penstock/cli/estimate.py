@@ -20,7 +20,7 @@ from penstock.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from penstock.experiment.estimate.choosing import Ask, Options
+    from penstock.estimate.choosing import Ask, Options
     from penstock.perf.fingerprint.estimator import Estimates
     from penstock.policy.place.intent import Wishes
 
@@ -101,7 +101,7 @@ def estimate(
     if configs is not None and out is not None:
         return _write(found, configs, out, as_json=as_json)
     assert model is not None
-    from penstock.experiment.estimate.choosing import Ask
+    from penstock.estimate.choosing import Ask
     answered = _options(found, Ask(model, output_tokens, batch, prompt_tokens), accelerators,
                         used_gib, placer, accuracy)
     from penstock.cli.estimate_answers import choice_document, choice_tables, measure_next
@@ -119,10 +119,10 @@ def estimate(
 def _estimator(mode: str) -> "Callable[..., Estimates]":
     from penstock.core.errors import InputError, nearest
     if mode == "penstock":
-        from penstock.experiment.estimate.training import trained
+        from penstock.estimate.training import trained
         return trained
     if mode == "maveriq":
-        from penstock.experiment.estimate.published import published
+        from penstock.estimate.published import published
         return published
     raise InputError(f"--mode: {mode!r} is unknown{nearest(mode, ('penstock', 'maveriq'))}")
 
@@ -148,7 +148,7 @@ def _wishes(intent: str, slo_s: float | None, least_accuracy: float | None,
 def _write(found: "Estimates", configs: Path, out: Path, *, as_json: bool) -> int:
     from penstock.cli.console import note, print_json
     from penstock.cli.files import write_whole
-    from penstock.experiment.estimate.configurations import (
+    from penstock.estimate.configurations import (
         answered,
         read_questions,
         write_answers,
@@ -168,7 +168,7 @@ def _write(found: "Estimates", configs: Path, out: Path, *, as_json: bool) -> in
 def _options(found: "Estimates", ask: "Ask", accelerators: int, used_gib: str | None,
              placer_name: str, accuracy: Path | None) -> "Options":
     from penstock.cli.estimate_input import free_devices
-    from penstock.experiment.estimate.choosing import options
+    from penstock.estimate.choosing import options
     from penstock.policy.place.build import placer
 
     table = {} if accuracy is None else _accuracies(accuracy)
@@ -179,7 +179,7 @@ def _options(found: "Estimates", ask: "Ask", accelerators: int, used_gib: str | 
 def _accuracies(path: Path) -> dict[tuple[str, str, str], float]:
     from penstock.cli.files import read_json
     from penstock.core.errors import InputError
-    from penstock.experiment.estimate.training import accuracies
+    from penstock.estimate.training import accuracies
     table = read_json(path)
     if not isinstance(table, dict):
         raise InputError(f"{path}: expected an object of numbers by configuration")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from penstock.experiment.estimate.choosing import Options
+    from penstock.estimate.choosing import Options
     from penstock.perf.fingerprint.estimator import Estimates
     from penstock.policy.place.intent import Choice, Scored, Wishes
 
@@ -77,7 +77,7 @@ def _range(value: float, low: float, high: float) -> str:
 def choice_document(model: str, choice: "Choice", answered: "Options",
                     found: "Estimates") -> dict[str, Any]:
     """All of it for programs."""
-    from penstock.experiment.estimate.documents import rejected_document
+    from penstock.estimate.documents import rejected_document
 
     best = [one for one in (choice.chosen, *choice.alternatives) if one is not None]
     return {
@@ -90,7 +90,7 @@ def choice_document(model: str, choice: "Choice", answered: "Options",
 
 
 def _entry(scored: "Scored", answered: "Options") -> dict[str, Any]:
-    from penstock.experiment.estimate.documents import scored_document, stages_document
+    from penstock.estimate.documents import scored_document, stages_document
 
     placed = answered.placements[scored.candidate.configuration]
     return {**scored_document(scored), **stages_document(placed)}

@@ -11,7 +11,7 @@ from penstock.cli.fit_loading import loading
 from penstock.cli.options import AsJson, Seed
 
 if TYPE_CHECKING:
-    from penstock.perf.fitting import FitReport
+    from penstock.perf.step_time.fitting import FitReport
 
 app = typer.Typer(add_completion=False)
 
@@ -48,9 +48,9 @@ def step_time(
     """Fit how long a step takes to measured steps, and say how far off the fit is."""
     from penstock.cli.console import print_json, print_tables
     from penstock.cli.files import write_whole
-    from penstock.perf.fitting import fit_step_time
-    from penstock.perf.steps import read_steps
-    from penstock.perf.store import save_step_time
+    from penstock.perf.step_time.fitting import fit_step_time
+    from penstock.perf.step_time.steps import read_steps
+    from penstock.perf.step_time.store import save_step_time
 
     steps = read_steps(table, duration)
     # The form is checked where it is used, with the nearest valid name.
@@ -67,7 +67,7 @@ def step_time(
 def _document(report: "FitReport") -> dict[str, Any]:
     from dataclasses import asdict
 
-    from penstock.perf.store import step_time_document
+    from penstock.perf.step_time.store import step_time_document
 
     return {**step_time_document(report.model), "form": report.form,
             "num_steps": report.num_steps, "blocked": asdict(report.blocked),

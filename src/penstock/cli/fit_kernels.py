@@ -58,7 +58,7 @@ def kernels(
         composed_step_time,
         kernel_choice,
     )
-    from penstock.perf.store import save_step_time
+    from penstock.perf.step_time.store import save_step_time
 
     choice = kernel_choice(
         folder, load_catalog().model(model), _accelerator(folder, accelerator, system),
@@ -91,7 +91,7 @@ def _accelerator(folder: Path, name: str | None, system: str | None) -> "Acceler
 def _document(composed: "KernelStepTime", found: "CompactFit") -> dict[str, Any]:
     from dataclasses import asdict
 
-    from penstock.perf.store import step_time_document
+    from penstock.perf.step_time.store import step_time_document
 
     return {**step_time_document(found.model), "errors": asdict(found.errors),
             "errors_by_kind": {kind: asdict(own) for kind, own in found.by_kind.items()},

@@ -17,8 +17,8 @@ from penstock.cli.options import (
 from penstock.core.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from penstock.gateway.tenants.keys import Key
-    from penstock.gateway.tenants.store import Store
+    from penstock.serving.tenants.keys import Key
+    from penstock.serving.tenants.store import Store
 
 app = typer.Typer(add_completion=False)
 _LONGEST = 200
@@ -51,7 +51,7 @@ def create(
     from dataclasses import asdict
 
     from penstock.cli.console import note, print_json
-    from penstock.gateway.tenants.keys import new_key
+    from penstock.serving.tenants.keys import new_key
 
     known = [one.name for one in read_fleet(fleet_file).gateway.tenants]
     _check(fleet_file, tenant, known, label, admin=admin)
@@ -117,7 +117,7 @@ def _check(fleet_file: Path, tenant: str | None, known: list[str], label: str, *
 
 def _open(fleet_file: Path, url: str | None, *, known: bool = False) -> "Store":
     try:
-        from penstock.gateway.tenants.store import open_store
+        from penstock.serving.tenants.store import open_store
     except ImportError as error:
         raise InputError("keys need sqlalchemy, which the extra 'serve' brings: pip install "
                          "'penstock[serve]'") from error

@@ -20,8 +20,8 @@ def target_of(url: str, *, api: str, model: str | None, prompts: str, stream: bo
               shared_prompt_tokens: int = 0, headers: Sequence[str] = (),
               tenant_key_file: Path | None = None) -> "Target":
     """Whom to ask and how. Raises InputError."""
-    from penstock.engine.live.address import api_key, base_url, header, tenant_keys
-    from penstock.engine.live.client import Patience
+    from penstock.engines.client.address import api_key, base_url, header, tenant_keys
+    from penstock.engines.client.client import Patience
     from penstock.experiment.load.bench import Target
     from penstock.experiment.load.manner import Manner
 

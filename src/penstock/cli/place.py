@@ -20,7 +20,7 @@ from penstock.cli.options import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from penstock.experiment.estimate.together import Guest, Shared
+    from penstock.estimate.together import Guest, Shared
 
 app = typer.Typer(add_completion=False)
 
@@ -77,8 +77,8 @@ def place(
     from penstock.cli.console import print_json, print_tables
     from penstock.cli.estimate_input import allowed_precisions, free_devices
     from penstock.core.errors import InputError
-    from penstock.experiment.estimate.together import Load, Terms, together
-    from penstock.experiment.estimate.training import trained
+    from penstock.estimate.together import Load, Terms, together
+    from penstock.estimate.training import trained
     from penstock.plan.place.shared import Goal
 
     guests = [_guest(word) for word in models]
@@ -106,7 +106,7 @@ def place(
 
 def _guest(word: str) -> "Guest":
     from penstock.core.errors import InputError
-    from penstock.experiment.estimate.together import Guest
+    from penstock.estimate.together import Guest
 
     model, _, rate = word.rpartition("=")
     try:
@@ -125,7 +125,7 @@ def _guest_document(guest: "Guest", limit_s: float) -> dict[str, Any]:
 
 def _document(one: "Shared", guests: "Sequence[Guest]",
               limits_s: "Sequence[float]") -> dict[str, Any]:
-    from penstock.experiment.estimate.documents import configuration_document
+    from penstock.estimate.documents import configuration_document
 
     if one.outcome is None:
         return {"strategy": one.strategy, "reason": one.reason, "seats": []}

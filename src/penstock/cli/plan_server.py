@@ -47,13 +47,13 @@ def plan_server(
     from penstock.cli.console import note
 
     try:
-        from penstock.api.jobs import Limits
-        from penstock.api.server import make_app, serve
-        from penstock.engine.http import url_of
+        from penstock.engines.http import url_of
+        from penstock.serving.planning.jobs import Limits
+        from penstock.serving.planning.server import make_app, serve
     except ImportError as error:
         raise InputError("plan-server needs aiohttp, which the extra 'serve' brings: "
                          "pip install 'penstock[serve]'") from error
-    from penstock.api.operations import OPERATIONS
+    from penstock.serving.planning.operations import OPERATIONS
 
     def ready(address: str, chosen: int) -> None:
         note(f"listening on {url_of(address, chosen)} (operations: /docs); Ctrl-C stops")

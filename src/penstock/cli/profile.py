@@ -196,7 +196,7 @@ def import_(
     from penstock.catalog.catalog import load_catalog
     from penstock.cli.console import note, print_json
     from penstock.cli.profile_import import read_any
-    from penstock.experiment.estimate.units import unit_problems
+    from penstock.estimate.units import unit_problems
     from penstock.perf.profiles.folder import Profile
     from penstock.perf.profiles.imported import write_imported
     from penstock.perf.profiles.summary import profiled_runs, summaries

@@ -136,8 +136,8 @@ def session_of(given: Given, title: str, *, from_files: bool = False) -> "Iterat
     from penstock.catalog.catalog import load_catalog
     from penstock.cli.console import note, progress
     from penstock.cli.profile_tables import said
-    from penstock.profile.architecture import find_architecture
-    from penstock.profile.engines.simulated import VirtualClock
+    from penstock.engines.emulated.profiled import VirtualClock
+    from penstock.perf.profiling.architecture import find_architecture
     from penstock.profile.make import ENGINES, make_engine
     from penstock.profile.measure import Clocks, Effort
     from penstock.profile.run import REAL_CLOCKS, Session

@@ -10,9 +10,9 @@ from penstock.cli.options import AsJson
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
-    from penstock.engine.replay import ReplayReport
     from penstock.fleet.values import Fleet, ReplicaGroup
-    from penstock.perf.protocol import StepTimeModel
+    from penstock.journal.replay import ReplayReport
+    from penstock.perf.step_time.protocol import StepTimeModel
 
 app = typer.Typer(add_completion=False)
 
@@ -33,9 +33,9 @@ def replay(
     Exit status 1 at the first plan that differs.
     """
     from penstock.cli.console import print_json
-    from penstock.engine.journal import read_journal
-    from penstock.engine.replay import replay as replay_records
-    from penstock.engine.replay import scheduler_of
+    from penstock.journal.journal import read_journal
+    from penstock.journal.replay import replay as replay_records
+    from penstock.journal.replay import scheduler_of
 
     records = read_journal(journal)
     header = next(records)
@@ -49,9 +49,9 @@ def replay(
 
 def _believed(header: dict[str, Any], journal: Path, fleet_file: Path | None) -> "StepTimeModel":
     """The step time that the journaled scheduler expected at first."""
-    from penstock.engine.parts import step_time
     from penstock.fleet.load import load_fleet
-    from penstock.perf.store import step_time_from
+    from penstock.fleet.replica_factory import step_time
+    from penstock.perf.step_time.store import step_time_from
 
     if fleet_file is None and "step_time" in header:
         return step_time_from(header["step_time"], f"{journal}:1: step_time")

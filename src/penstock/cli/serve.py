@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.fleet.values import Fleet
-    from penstock.gateway.proxy import Limits
-    from penstock.gateway.server import Access
-    from penstock.gateway.traces import Tracing
     from penstock.policy.route.protocol import Router
+    from penstock.serving.gateway.proxy import Limits
+    from penstock.serving.gateway.server import Access
+    from penstock.serving.gateway.traces import Tracing
 
 app = typer.Typer(add_completion=False)
 
@@ -73,10 +73,10 @@ def serve(
     kept in a ledger. When the file changes, or at SIGHUP, it is read again.
     """
     try:
-        from penstock.engine.http import run_server
-        from penstock.gateway.proxy import Limits
-        from penstock.gateway.server import Access
-        from penstock.gateway.traces import NoTracing, otlp_tracing
+        from penstock.engines.http import run_server
+        from penstock.serving.gateway.proxy import Limits
+        from penstock.serving.gateway.server import Access
+        from penstock.serving.gateway.traces import NoTracing, otlp_tracing
     except ImportError as error:
         raise InputError("serve needs aiohttp and prometheus-client, which the extra 'serve' "
                          "brings: pip install 'penstock[serve]'") from error
@@ -105,12 +105,12 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     import numpy as np
 
     from penstock.cli.console import note, print_json
-    from penstock.engine.http import stop_signal
-    from penstock.engine.parts import dispatch_of
-    from penstock.gateway.decision_log import DecisionLog
-    from penstock.gateway.outlook import BudgetPrices
-    from penstock.gateway.reload import Reload
-    from penstock.gateway.server import running
+    from penstock.engines.http import stop_signal
+    from penstock.fleet.replica_factory import dispatch_of
+    from penstock.serving.gateway.decision_log import DecisionLog
+    from penstock.serving.gateway.outlook import BudgetPrices
+    from penstock.serving.gateway.reload import Reload
+    from penstock.serving.gateway.server import running
 
     rng = np.random.default_rng(fleet.run.seed)
     prices = BudgetPrices()

@@ -1,1 +1,1 @@
-"""Drivers: they own the clock and execute what the policies decide."""
+"""Old path of the scheduler plug-in, kept for one release."""

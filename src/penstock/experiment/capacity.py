@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.engine.sim.simulation import Beliefs
 from penstock.experiment.fleet_bound import fleet_bound_per_s
 from penstock.experiment.run import AS_THEY_ARE, run_fleet
 from penstock.fleet.judge import attainment_by_class
@@ -15,6 +14,7 @@ from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.metrics.attainment import Attainment
 from penstock.metrics.seeds import half_width
+from penstock.sim.simulation import Beliefs
 from penstock.workload.mixing import scale_rate
 from penstock.workload.workload import Workload
 

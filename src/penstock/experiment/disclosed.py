@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from penstock.core.disclosure import Disclosure, at_most, share_at_least
-from penstock.engine.sim.simulation import SimulationResult
 from penstock.fleet.judge import confidential_rows, cost_per_hour, counted
 from penstock.fleet.values import Fleet
 from penstock.metrics.series import RunSeries
 from penstock.metrics.summary import Usage, summarise
 from penstock.metrics.table import NAMES, STATUSES, RequestTable
+from penstock.sim.simulation import SimulationResult
 
 
 @dataclass(frozen=True, slots=True)

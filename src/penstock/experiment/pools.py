@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from penstock import __version__
-from penstock.engine.sim.residency.pools import PoolRun, PoolsResult, simulate_pools
 from penstock.experiment.disclosed import without_confidential
 from penstock.experiment.swapping import device_times, together
 from penstock.fleet.judge import cost_per_hour, counted
@@ -18,6 +17,7 @@ from penstock.metrics.attainment import Attainment, per_second
 from penstock.metrics.definitions import BoolColumn, FloatColumn
 from penstock.metrics.summary import Usage, summarise
 from penstock.metrics.table import FINISHED, REJECTED, SHED, UNFINISHED, RequestTable
+from penstock.sim.multiplex.pools import PoolRun, PoolsResult, simulate_pools
 from penstock.workload.workload import Workload
 
 

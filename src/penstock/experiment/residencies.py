@@ -6,9 +6,9 @@ from typing import Any
 
 from penstock.core.errors import InputError, nearest
 from penstock.fleet.settings import parse_value
-from penstock.policy.residency.build import ResidencySettings
-from penstock.policy.residency.settings import RESIDENCIES, residency_settings
-from penstock.policy.residency.sincere import STRATEGIES, SincereSettings
+from penstock.policy.multiplex.build import ResidencySettings
+from penstock.policy.multiplex.settings import RESIDENCIES, residency_settings
+from penstock.policy.multiplex.sincere import STRATEGIES, SincereSettings
 
 
 @dataclass(frozen=True, slots=True)

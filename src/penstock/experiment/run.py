@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from penstock import __version__
-from penstock.engine.sim.simulation import Beliefs, SimulationResult, simulate
 from penstock.experiment.disclosed import shown
 from penstock.fleet.values import Fleet
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
+from penstock.sim.simulation import Beliefs, SimulationResult, simulate
 from penstock.workload.workload import Workload
 
 Progress = Callable[[int], None]

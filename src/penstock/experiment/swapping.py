@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from penstock.engine.sim.residency.record import BatchRecord, LoadRecord, ResidencyRun
-from penstock.policy.residency.sincere import OVERWRITTEN
+from penstock.policy.multiplex.sincere import OVERWRITTEN
+from penstock.sim.multiplex.record import BatchRecord, LoadRecord, ResidencyRun
 
 
 def figures(run: ResidencyRun, duration_s: float,

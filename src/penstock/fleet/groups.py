@@ -30,8 +30,8 @@ from penstock.fleet.values import (
     StepTimeSpec,
 )
 from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE
-from penstock.perf.make import make_step_time
 from penstock.perf.memory import kv_capacity_tokens
+from penstock.perf.step_time.make import make_step_time
 from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
 
 _STEP_TIME_FILES = (".yaml", ".yml", ".json")

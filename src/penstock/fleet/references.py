@@ -24,7 +24,7 @@ from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import Problem, shown
 from penstock.fleet.residency import residency_problems
 from penstock.policy.build import ADMISSIONS
-from penstock.policy.residency.settings import RESIDENCIES
+from penstock.policy.multiplex.settings import RESIDENCIES
 from penstock.policy.route.settings import ROUTERS, Setting
 from penstock.policy.schedule.options import PRESETS
 

@@ -8,7 +8,7 @@ from penstock.core.attestation import Confidentiality
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
 from penstock.fleet.values_attestation import PoolEvidence, Window, in_simulation
-from penstock.policy.residency.values import BatchTime, HostedModel
+from penstock.policy.multiplex.values import BatchTime, HostedModel
 
 SwapKind = Literal["vllm", "ollama", "llama-server", "llamacpp", "process"]
 

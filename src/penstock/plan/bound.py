@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.engine.parts import step_time
+from penstock.fleet.replica_factory import step_time
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet, ReplicaGroup
-from penstock.perf.protocol import StepTimeModel
+from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.workload.workload import Workload
 
 MAX_STEP_TOKENS = 65_536

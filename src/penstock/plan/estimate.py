@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from penstock.core.errors import InputError
 from penstock.core.slo import ServiceClass
-from penstock.engine.parts import step_time
+from penstock.fleet.replica_factory import step_time
 from penstock.fleet.values import Fleet
 from penstock.perf.queueing.replicas import (
     ClassTargets,

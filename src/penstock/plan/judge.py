@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from penstock.engine.sim.simulation import simulate
 from penstock.fleet.judge import attainment_by_class, counted
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.metrics.attainment import Attainment
 from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.table import RequestTable
 from penstock.plan.demands import Demand
+from penstock.sim.simulation import simulate
 from penstock.workload.mixing import scale_rate
 from penstock.workload.select import select
 from penstock.workload.workload import Workload

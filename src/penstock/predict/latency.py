@@ -13,7 +13,7 @@ from math import ceil, exp, inf, log
 from typing import ClassVar, NamedTuple
 
 from penstock.core.snapshot import ReplicaSnapshot
-from penstock.perf.protocol import StepTimeModel
+from penstock.perf.step_time.protocol import StepTimeModel
 
 TTFT, TPOT, E2E = range(3)
 _LEAST_S = 1e-9  # a step's time: ratios to a prediction need one

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from penstock.core.errors import InputError
 from penstock.perf.profiles.points import Measurement, ModelConfiguration
-from penstock.profile.engine import OutOfMemoryError, Room
-from penstock.profile.machine import load_average, process_read_bytes, release_memory
+from penstock.perf.profiling.machine import load_average, process_read_bytes, release_memory
+from penstock.perf.profiling.protocol import OutOfMemoryError, Room
 from penstock.profile.measure import Profiler, one_line
 from penstock.profile.page_cache import cached_share, evict, state, total_bytes, warm
 

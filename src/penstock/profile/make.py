@@ -7,9 +7,9 @@ from random import Random
 
 from penstock.core.errors import InputError, nearest
 from penstock.core.hardware import Accelerator
-from penstock.profile.architecture import Architecture
-from penstock.profile.engine import ProfiledEngine
-from penstock.profile.engines.simulated import SimulatedEngine, VirtualClock
+from penstock.engines.emulated.profiled import SimulatedEngine, VirtualClock
+from penstock.perf.profiling.architecture import Architecture
+from penstock.perf.profiling.protocol import ProfiledEngine
 
 ENGINES = ("vllm", "transformers", "llamacpp", "sim")
 
@@ -41,21 +41,21 @@ def make_engine(name: str, architecture: Architecture, clock: Callable[[], float
                 options: EngineOptions) -> ProfiledEngine:
     """The engine of that name. Raises InputError for another name and without its extra."""
     if name == "transformers":
-        from penstock.profile.engines.torch_model import TorchEngine
+        from penstock.engines.transformers.profiled import TorchEngine
 
         return TorchEngine(architecture, clock, device=options.device,
                            num_threads=options.num_threads, seed=options.seed,
                            scratch=options.scratch if options.from_files else None,
                            memory_bytes=options.memory_bytes)
     if name == "llamacpp":
-        from penstock.profile.engines.llamacpp import LlamaCppEngine
+        from penstock.engines.llamacpp.profiled import LlamaCppEngine
 
         return LlamaCppEngine(architecture, clock, scratch=options.scratch,
                               num_threads=options.num_threads or 2,
                               max_step_tokens=options.max_step_tokens, seed=options.seed,
                               memory_bytes=options.memory_bytes)
     if name == "vllm":
-        from penstock.profile.engines.vllm_steps import VllmEngine
+        from penstock.engines.vllm.profiled import VllmEngine
 
         return VllmEngine(architecture, clock, scratch=options.scratch,
                           from_files=options.from_files,

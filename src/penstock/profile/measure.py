@@ -8,9 +8,9 @@ from penstock.core.units import ceil_div
 from penstock.perf.profiles.points import Measurement, ModelConfiguration, Outcome
 from penstock.perf.profiles.stability import median_interval
 from penstock.perf.profiles.summary import PointSummary, summary
-from penstock.profile.counters import Gpus
-from penstock.profile.engine import BatchTimes, OutOfMemoryError, ProfiledEngine, Room
-from penstock.profile.machine import load_average, release_memory
+from penstock.perf.profiling.counters import Gpus
+from penstock.perf.profiling.machine import load_average, release_memory
+from penstock.perf.profiling.protocol import BatchTimes, OutOfMemoryError, ProfiledEngine, Room
 from penstock.profile.points import Point, room_for
 from penstock.profile.record import Record
 

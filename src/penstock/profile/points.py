@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 from penstock.perf.profiles.points import ModelConfiguration, point_key
-from penstock.profile.engine import Room
+from penstock.perf.profiling.protocol import Room
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from penstock.perf.profiles.folder import (
     write_profile,
 )
 from penstock.perf.profiles.points import Measurement
-from penstock.profile.machine import same_subject
+from penstock.perf.profiling.machine import same_subject
 
 _MOST_DEATHS = 2
 

@@ -11,12 +11,12 @@ from typing import Any
 from penstock.core.errors import InputError
 from penstock.perf.profiles.points import ModelConfiguration
 from penstock.perf.profiles.summary import PointSummary
+from penstock.perf.profiling.architecture import Architecture
+from penstock.perf.profiling.counters import Gpus
+from penstock.perf.profiling.machine import circumstances, describe_machine
+from penstock.perf.profiling.protocol import ProfiledEngine, Room
 from penstock.profile import design as designs
-from penstock.profile.architecture import Architecture
-from penstock.profile.counters import Gpus
-from penstock.profile.engine import ProfiledEngine, Room
 from penstock.profile.loading import measure_loads
-from penstock.profile.machine import circumstances, describe_machine
 from penstock.profile.measure import Clocks, Effort, OnRow, OutOfTimeError, Profiler
 from penstock.profile.points import Point, by_configuration, room_for
 from penstock.profile.record import Record, open_record

@@ -16,8 +16,8 @@ from aiohttp import web
 
 from fake_engines import http_engine
 from penstock.core.errors import InputError
-from penstock.engine.emulate.cluster import EmulatorOptions, emulated_cluster
-from penstock.engine.live.client import Patience
+from penstock.engines.client.client import Patience
+from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.experiment.collect.broadcast import CollectOptions, check_metric
 from penstock.experiment.collect.log import open_log
 from penstock.experiment.collect.prompts import Prompt, read_prompts

@@ -5,7 +5,7 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.core.slo import Slo
-from penstock.engine.live.answer import Answer, TokenEvent
+from penstock.engines.client.answer import Answer, TokenEvent
 from penstock.experiment.compare_runs import compare_runs
 from penstock.experiment.load.outcomes import Outcomes
 from penstock.experiment.load.plan import LoadOptions, option_plan

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from penstock.engine.live.answer import FAILED, Answer, TokenEvent
+from penstock.engines.client.answer import FAILED, Answer, TokenEvent
 from penstock.experiment.collect.judge import Judge, read_score
 
 

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.engine.sim.exclusive import Dispatch
 from penstock.experiment.reproduce.figures import Options
 from penstock.experiment.reproduce.maveriq.calibrate import (
     admission_lag_s,
@@ -19,8 +18,9 @@ from penstock.experiment.reproduce.maveriq.calibrate import (
 )
 from penstock.experiment.reproduce.maveriq.records import Cell, Records, RunKey, grown_devices
 from penstock.experiment.reproduce.maveriq.replay import JUDGED, replay, replay_figures
-from penstock.policy.turns.by_set import SetQueues
-from penstock.policy.turns.fifo import GlobalFifo
+from penstock.policy.queue.by_set import SetQueues
+from penstock.policy.queue.fifo import GlobalFifo
+from penstock.sim.exclusive import Dispatch
 
 CELL = Cell("large", "code", "0.4")
 KEY = RunKey("MaverIQ", "min_lat", CELL)

@@ -5,8 +5,8 @@ import pytest
 from penstock.core.errors import InputError
 from penstock.experiment.reproduce.sincere.server import timer_settings
 from penstock.experiment.residencies import contender
-from penstock.policy.residency.build import NAMES
-from penstock.policy.residency.settings import RESIDENCIES
+from penstock.policy.multiplex.build import NAMES
+from penstock.policy.multiplex.settings import RESIDENCIES
 
 SINCERE = timer_settings("noncc", 40.0)
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from penstock.engine.sim.residency.record import BatchRecord, LoadRecord, ResidencyRun
 from penstock.experiment.swapping import device_time, figures
-from penstock.policy.residency.sincere import OVERWRITTEN
+from penstock.policy.multiplex.sincere import OVERWRITTEN
+from penstock.sim.multiplex.record import BatchRecord, LoadRecord, ResidencyRun
 
 NAN = float("nan")
 

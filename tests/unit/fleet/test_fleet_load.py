@@ -11,7 +11,7 @@ from penstock.fleet.load import load_fleet, parse_fleet
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Choice, TraceFile
 from penstock.fleet.write import to_yaml
-from penstock.perf.store import published_step_time, save_step_time
+from penstock.perf.step_time.store import published_step_time, save_step_time
 from penstock.policy.schedule.options import scheduler_options
 from penstock.workload.lengths import Fixed, LengthDistribution, QuantileTable
 

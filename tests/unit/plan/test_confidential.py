@@ -4,11 +4,11 @@ import pytest
 import yaml
 
 from penstock.core.attestation import barrier
-from penstock.engine.sim.simulation import simulate
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE
 from penstock.fleet.write import replicas_section, to_yaml
+from penstock.sim.simulation import simulate
 from small_plans import BATCH, CHAT, planned, traffic
 
 # The open accelerator is far cheaper, so that nothing but the mark speaks for the other.

@@ -6,13 +6,13 @@ from math import isnan
 import numpy as np
 import pytest
 
-from penstock.engine.sim.simulation import simulate
 from penstock.fleet.judge import attainment_by_class
 from penstock.fleet.sources import fleet_workload
 from penstock.plan import judge as module
 from penstock.plan.demands import demands_of
 from penstock.plan.judge import distinct, judge, quantile, thinned
 from penstock.plan.variants import variants_of
+from penstock.sim.simulation import simulate
 from small_plans import BATCH, cards, fleet, lengths, traffic
 
 

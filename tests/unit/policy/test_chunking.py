@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
-from penstock.perf.linear import LinearStepTime
-from penstock.perf.store import published_step_time
+from penstock.perf.step_time.linear import LinearStepTime
+from penstock.perf.step_time.store import published_step_time
 from penstock.policy.schedule.chunking import (
     GRID,
     GRID_LOW_MEMORY,

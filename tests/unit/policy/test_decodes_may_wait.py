@@ -4,12 +4,12 @@ import pytest
 
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
-from penstock.engine.sim.reference import Trace, run_reference
-from penstock.engine.step_clock import StepClock
-from penstock.perf.store import published_step_time
+from penstock.perf.step_time.clock import StepClock
+from penstock.perf.step_time.store import published_step_time
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options
+from penstock.sim.reference import Trace, run_reference
 
 MODEL = published_step_time("vidur-a100-llama-3-8b")
 LAX = ServiceClass("lax", Slo(e2e_s=1800.0))

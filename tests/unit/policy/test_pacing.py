@@ -5,7 +5,7 @@ import pytest
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.perf.evidence import Evidence
-from penstock.perf.linear import LinearStepTime
+from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.options import scheduler_options
 from penstock.policy.schedule.pacing import NO_DEADLINE_S, PlainPacing, all_groups

@@ -5,7 +5,7 @@ import pytest
 from penstock.core.decision import Accept, Reject
 from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
-from penstock.perf.linear import LinearStepTime
+from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.schedule.build import build_scheduler

@@ -7,13 +7,13 @@ from typing import ClassVar
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.engine.live.llamacpp.device import Row
+from penstock.engines.emulated.profiled import VirtualClock
+from penstock.engines.llamacpp import profiled as llamacpp
+from penstock.engines.llamacpp.device import Row
+from penstock.engines.llamacpp.profiled import LlamaCppEngine
 from penstock.perf.profiles.points import ModelConfiguration
-from penstock.profile.architecture import Architecture
-from penstock.profile.engine import OutOfMemoryError, Room
-from penstock.profile.engines import llamacpp
-from penstock.profile.engines.llamacpp import LlamaCppEngine
-from penstock.profile.engines.simulated import VirtualClock
+from penstock.perf.profiling.architecture import Architecture
+from penstock.perf.profiling.protocol import OutOfMemoryError, Room
 from profiled import ARCHITECTURE, SPEC
 
 WHOLE = ModelConfiguration("small", (8,), "fp32", "fp16")

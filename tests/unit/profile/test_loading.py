@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from penstock.engines.emulated.profiled import VirtualClock
 from penstock.perf.profiles.folder import read_profile
+from penstock.perf.profiling.protocol import Room
 from penstock.profile import loading
-from penstock.profile.engine import Room
-from penstock.profile.engines.simulated import VirtualClock
 from penstock.profile.loading import measure_loads
 from penstock.profile.measure import Effort, OutOfTimeError
 from penstock.profile.page_cache import cached_share

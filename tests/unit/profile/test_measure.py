@@ -9,10 +9,10 @@ from random import Random
 import pytest
 
 from penstock.core.errors import InputError
+from penstock.engines.emulated.profiled import VirtualClock
 from penstock.perf.profiles.folder import read_profile
 from penstock.perf.profiles.points import Measurement, ModelConfiguration
-from penstock.profile.engine import Room
-from penstock.profile.engines.simulated import VirtualClock
+from penstock.perf.profiling.protocol import Room
 from penstock.profile.measure import Effort, OutOfTimeError
 from profiled import WHOLE, ScriptedEngine, point, profiler, record
 

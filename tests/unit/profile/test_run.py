@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from penstock.core.errors import InputError
+from penstock.engines.emulated.profiled import VirtualClock
 from penstock.perf.profiles.folder import read_profile
 from penstock.perf.profiles.points import ModelConfiguration
 from penstock.perf.profiles.summary import profiled_runs, summaries
-from penstock.profile.engines.simulated import VirtualClock
 from penstock.profile.measure import Effort
 from penstock.profile.run import (
     profile_batch,

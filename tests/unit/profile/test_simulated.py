@@ -8,11 +8,11 @@ import pytest
 
 from penstock.catalog.catalog import load_catalog
 from penstock.core.errors import InputError
+from penstock.engines.emulated.profiled import SimulatedEngine, VirtualClock
 from penstock.perf.profiles.points import ModelConfiguration
-from penstock.perf.roofline import roofline_step_time
-from penstock.profile.architecture import find_architecture
-from penstock.profile.engine import OutOfMemoryError, Room
-from penstock.profile.engines.simulated import SimulatedEngine, VirtualClock
+from penstock.perf.profiling.architecture import find_architecture
+from penstock.perf.profiling.protocol import OutOfMemoryError, Room
+from penstock.perf.step_time.roofline import roofline_step_time
 from penstock.profile.make import EngineOptions, make_engine
 from profiled import ARCHITECTURE
 

@@ -12,11 +12,11 @@ import orjson
 import pytest
 
 from penstock.core.errors import InputError
+from penstock.engines.emulated.profiled import VirtualClock
+from penstock.engines.vllm.profiled import VllmEngine
 from penstock.perf.profiles.points import ModelConfiguration
-from penstock.profile.architecture import Architecture
-from penstock.profile.engine import OutOfMemoryError, Room
-from penstock.profile.engines.simulated import VirtualClock
-from penstock.profile.engines.vllm_steps import VllmEngine
+from penstock.perf.profiling.architecture import Architecture
+from penstock.perf.profiling.protocol import OutOfMemoryError, Room
 from profiled import ARCHITECTURE, WHOLE
 
 ROOM = Room(4, 40, 160)

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from penstock.core.slo import Slo
-from penstock.engine.live.answer import Answer, TokenEvent
+from penstock.engines.client.answer import Answer, TokenEvent
 from penstock.experiment.load.bench import finished_run
 from penstock.experiment.load.outcomes import Outcomes
 from penstock.experiment.load.plan import LoadOptions, option_plan

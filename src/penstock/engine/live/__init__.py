@@ -1,1 +1,1 @@
-"""Real engines behind HTTP: their streams, their metrics, and what is known of their state."""
+"""Old path of the scheduler plug-in, kept for one release."""

@@ -7,9 +7,9 @@ from itertools import count
 from typing import Any
 
 from penstock.core.errors import InputError
-from penstock.engine.live.answer import REFUSED, UNREACHABLE, Answer
-from penstock.engine.live.client import CHAT, COMPLETIONS, EngineClient, streamed
-from penstock.engine.live.state import EngineState, InFlight
+from penstock.engines.client.answer import REFUSED, UNREACHABLE, Answer
+from penstock.engines.client.client import CHAT, COMPLETIONS, EngineClient, streamed
+from penstock.engines.client.state import EngineState, InFlight
 from penstock.experiment.collect.grade import METRICS
 from penstock.experiment.collect.judge import Judge
 from penstock.experiment.collect.log import CollectLog

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from penstock.engine.live.answer import Answer
-from penstock.engine.live.client import CHAT, streamed
+from penstock.engines.client.answer import Answer
+from penstock.engines.client.client import CHAT, streamed
 
 _HIGHEST = 10
 _SCORE = re.compile(r"score\W{0,8}(\d{1,3}(?:\.\d+)?)(?:\s*/\s*(\d{1,3}))?", re.IGNORECASE)

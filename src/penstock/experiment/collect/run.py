@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from penstock.core.errors import InputError, nearest
-from penstock.engine.live.client import EngineClient, Patience, client_session
-from penstock.engine.live.of_fleet import facts_of
-from penstock.engine.live.state import EngineState
-from penstock.engine.live.watch import Watcher
+from penstock.engines.client.client import EngineClient, Patience, client_session
+from penstock.engines.client.of_fleet import facts_of
+from penstock.engines.client.state import EngineState
+from penstock.engines.client.watch import Watcher
 from penstock.experiment.collect.broadcast import CollectOptions, Collector, Replica
 from penstock.experiment.collect.judge import Judge
 from penstock.experiment.collect.log import CollectLog, open_log

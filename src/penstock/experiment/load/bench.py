@@ -12,8 +12,8 @@ import numpy as np
 
 from penstock import __version__
 from penstock.core.errors import InputError, one_of
-from penstock.engine.live.answer import Answer
-from penstock.engine.live.client import EngineClient, Patience, client_session
+from penstock.engines.client.answer import Answer
+from penstock.engines.client.client import EngineClient, Patience, client_session
 from penstock.experiment.load.drive import Send, closed_loop, open_loop
 from penstock.experiment.load.manner import CLASS_HEADER, Manner, Probed, probe
 from penstock.experiment.load.outcomes import Outcomes

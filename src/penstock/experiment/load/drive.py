@@ -5,7 +5,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 
-from penstock.engine.live.answer import Answer
+from penstock.engines.client.answer import Answer
 
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]

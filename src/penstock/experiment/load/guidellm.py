@@ -15,7 +15,7 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.core.slo import ServiceClass, Slo
-from penstock.engine.live.answer import (
+from penstock.engines.client.answer import (
     BROKEN,
     FAILED,
     OUTCOMES,

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from penstock.core.errors import InputError
-from penstock.engine.live.answer import INVALID, UNREACHABLE, Answer
-from penstock.engine.live.client import CHAT, COMPLETIONS, EngineClient, streamed
+from penstock.engines.client.answer import INVALID, UNREACHABLE, Answer
+from penstock.engines.client.client import CHAT, COMPLETIONS, EngineClient, streamed
 from penstock.experiment.load.prompts import WORDS, Form, Scale
 
 Api = Literal["completions", "chat"]

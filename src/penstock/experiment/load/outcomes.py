@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from penstock.core.slo import ServiceClass
-from penstock.engine.live.answer import (
+from penstock.engines.client.answer import (
     CUT_OFF,
     FINISHED,
     INVALID,

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Literal
 
-from penstock.engine.live.client import EngineClient, client_session
+from penstock.engines.client.client import EngineClient, client_session
 from penstock.experiment.load.bench import BenchRun, Progress, Target, bench, probed_server
 from penstock.experiment.load.plan import LoadPlan
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from penstock import __version__
 from penstock.core.slo import Slo
-from penstock.engine.live.client import EngineClient, client_session
-from penstock.engine.live.metrics_text import read_load
+from penstock.engines.client.client import EngineClient, client_session
+from penstock.engines.client.metrics_text import read_load
 from penstock.experiment.load.bench import Target, with_model
 from penstock.experiment.load.manner import Probed, probe
 from penstock.experiment.load.plan import LoadOptions, option_plan

@@ -16,9 +16,9 @@ from penstock.experiment.run import run_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.metrics.table import RequestTable
-from penstock.perf.fitting import fit_step_time
-from penstock.perf.steps import read_steps
-from penstock.perf.store import published_step_time
+from penstock.perf.step_time.fitting import fit_step_time
+from penstock.perf.step_time.steps import read_steps
+from penstock.perf.step_time.store import published_step_time
 from penstock.policy.schedule.chunking import DecodeLoad, GridChunks
 from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
 from penstock.workload.mixing import scale_rate

@@ -5,15 +5,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from penstock import __version__
-from penstock.engine.sim.residency.record import ResidencyRun
 from penstock.experiment.reproduce.sincere.records import MODELS
 from penstock.experiment.reproduce.sincere.records import STRATEGIES as RUN_STRATEGIES
 from penstock.experiment.reproduce.sincere.server import Server, timer_settings
 from penstock.experiment.residencies import contender
 from penstock.experiment.swapping import figures
-from penstock.policy.residency.build import residency
-from penstock.policy.residency.sincere import STRATEGIES, SincereSettings
-from penstock.policy.residency.values import Queued
+from penstock.policy.multiplex.build import residency
+from penstock.policy.multiplex.sincere import STRATEGIES, SincereSettings
+from penstock.policy.multiplex.values import Queued
+from penstock.sim.multiplex.record import ResidencyRun
 from penstock.workload.patterns import Pattern, exact, mixed, published
 from penstock.workload.streams import stream
 

@@ -13,10 +13,10 @@ import numpy as np
 
 from penstock.core.step import StepFeatures
 from penstock.perf.evidence import Evidence
-from penstock.perf.fitting import FitErrors, errors_of, fit_tabulated
 from penstock.perf.kernels.compose import KernelStepTime
-from penstock.perf.steps import StepTable
-from penstock.perf.tabulated import TabulatedStepTime
+from penstock.perf.step_time.fitting import FitErrors, errors_of, fit_tabulated
+from penstock.perf.step_time.steps import StepTable
+from penstock.perf.step_time.tabulated import TabulatedStepTime
 
 KINDS = ("prefill", "decode", "mixed")
 Steps = Mapping[str, tuple[StepFeatures, ...]]

@@ -23,16 +23,16 @@ from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.step import StepFeatures, StepTime
 from penstock.core.units import ceil_div
-from penstock.perf.efficiency import efficiency_for
 from penstock.perf.evidence import Evidence
 from penstock.perf.kernels.attention import decode_plane, prefill_plane
 from penstock.perf.kernels.curves import NOTHING, BatchPlane, Curve, Plane, total_curve
 from penstock.perf.kernels.dense import all_reduce_curve, gemm_curve, moe_curve
 from penstock.perf.kernels.tables import KernelTables
 from penstock.perf.memory import ONE_ACCELERATOR, check_precision
-from penstock.perf.protocol import Slopes
-from penstock.perf.roofline import ELEMENTWISE_PER_LAYER, HOST_OVERHEAD_S, SEND_S
-from penstock.perf.work import (
+from penstock.perf.step_time.efficiency import efficiency_for
+from penstock.perf.step_time.protocol import Slopes
+from penstock.perf.step_time.roofline import ELEMENTWISE_PER_LAYER, HOST_OVERHEAD_S, SEND_S
+from penstock.perf.step_time.work import (
     PeakRates,
     StepWork,
     bound_seconds,

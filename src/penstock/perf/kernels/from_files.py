@@ -15,7 +15,7 @@ from penstock.perf.kernels.compose import KernelStepTime, kernel_step_time
 from penstock.perf.kernels.layout import TableFile, chosen_files, systems_in, table_files
 from penstock.perf.kernels.tables import KernelTables, read_files
 from penstock.perf.memory import ONE_ACCELERATOR
-from penstock.perf.roofline import HOST_OVERHEAD_S
+from penstock.perf.step_time.roofline import HOST_OVERHEAD_S
 
 
 @dataclass(frozen=True, slots=True)

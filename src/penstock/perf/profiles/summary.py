@@ -14,7 +14,7 @@ from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.points import Measurement
 from penstock.perf.profiles.rows import ProfiledRun
 from penstock.perf.profiles.stability import MedianInterval, median_interval
-from penstock.perf.steps import StepTable
+from penstock.perf.step_time.steps import StepTable
 
 
 @dataclass(frozen=True, slots=True)

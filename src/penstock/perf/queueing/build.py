@@ -6,7 +6,6 @@ from collections.abc import Callable
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.perf.protocol import StepTimeModel
 from penstock.perf.queueing.batch import QueueBatch
 from penstock.perf.queueing.chunks import Array
 from penstock.perf.queueing.parameters import (
@@ -16,6 +15,7 @@ from penstock.perf.queueing.parameters import (
     RequestSize,
     Variability,
 )
+from penstock.perf.step_time.protocol import StepTimeModel
 
 # Curves are exact at this many numbers in service, and linear between.
 _NUM_POINTS = 33

@@ -20,7 +20,6 @@ from math import ceil, inf, isinf, nan
 
 import numpy as np
 
-from penstock.perf.protocol import StepTimeModel
 from penstock.perf.queueing.steps import (
     Array,
     EngineLimits,
@@ -30,6 +29,7 @@ from penstock.perf.queueing.steps import (
     StepCurves,
 )
 from penstock.perf.queueing.waits import Presence, num_others, overtaken_s, queue_wait_s
+from penstock.perf.step_time.protocol import StepTimeModel
 
 __all__ = ["ClassTargets", "EngineLimits", "Operation", "ReplicaQueue", "RequestMix"]
 

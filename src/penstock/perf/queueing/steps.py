@@ -14,7 +14,7 @@ from math import inf, isinf
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.perf.protocol import StepTimeModel
+from penstock.perf.step_time.protocol import StepTimeModel
 
 Array = NDArray[np.float64]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.engine.sim.exclusive import Dispatch, Served, serve
 from penstock.metrics.definitions import FloatColumn
 from penstock.plan.place.seats import Forecast, Seat, shared_of
-from penstock.policy.turns.by_set import SetQueues
-from penstock.policy.turns.values import Start, Waiting
+from penstock.policy.queue.by_set import SetQueues
+from penstock.policy.queue.values import Start, Waiting
+from penstock.sim.exclusive import Dispatch, Served, serve
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from penstock.core.configuration import Configuration
-from penstock.policy.turns.values import Shared
+from penstock.policy.queue.values import Shared
 
 
 @dataclass(frozen=True, slots=True)

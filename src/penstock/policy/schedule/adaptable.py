@@ -8,7 +8,7 @@ plan, so that counters stay true.
 from collections.abc import Container, Mapping
 
 from penstock.core.step import Chunk, StepFeatures, StepPlan
-from penstock.perf.protocol import StepTimeModel
+from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.schedule.replica import ReplicaScheduler
 from penstock.policy.schedule.sequence import Sequence
 

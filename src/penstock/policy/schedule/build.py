@@ -1,6 +1,6 @@
 """Builds a replica's scheduler from its options."""
 
-from penstock.perf.protocol import StepTimeModel
+from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.schedule.adaptable import AdaptableScheduler
 from penstock.policy.schedule.chunking import (

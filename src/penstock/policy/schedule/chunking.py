@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, Protocol
 
-from penstock.perf.protocol import StepTimeModel
+from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.schedule.options import SchedulerOptions
 from penstock.policy.schedule.sequence import Sequence
 

@@ -5,7 +5,7 @@ from typing import Protocol
 from penstock.core.request import Request
 from penstock.core.slo import Slo
 from penstock.core.step import StepPlan
-from penstock.perf.protocol import StepTimeModel
+from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.schedule.groups import DecodeGroup
 from penstock.policy.schedule.sequence import Sequence
 

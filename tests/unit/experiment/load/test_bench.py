@@ -25,14 +25,14 @@ from fake_engines import (
 )
 from penstock.core.errors import InputError
 from penstock.core.slo import Slo
-from penstock.engine.emulate.cluster import EmulatorOptions, emulated_cluster
-from penstock.engine.live.client import Patience
+from penstock.engines.client.client import Patience
+from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.experiment.load.bench import Target, bench
 from penstock.experiment.load.manner import CLASS_HEADER, Manner
 from penstock.experiment.load.plan import LoadOptions, fleet_plan, option_plan
 from penstock.experiment.load.sweep import level_row, sweep
 from penstock.fleet.load import parse_fleet
-from penstock.gateway import ask
+from penstock.serving.gateway import ask
 from small_fleet import FLEET
 
 QUICK = LoadOptions(2000.0, 30, prompt="20", output="3", slo=Slo(ttft_s=60.0))

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from fake_time import FakeLoop, play, settle
-from penstock.engine.live.answer import Answer
+from penstock.engines.client.answer import Answer
 from penstock.experiment.load.drive import closed_loop, open_loop
 
 

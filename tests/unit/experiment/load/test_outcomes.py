@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.slo import Slo
-from penstock.engine.live.answer import OUTCOMES, Answer, TokenEvent
+from penstock.engines.client.answer import OUTCOMES, Answer, TokenEvent
 from penstock.experiment.load.outcomes import Outcomes
 from penstock.experiment.load.plan import LoadOptions, option_plan
 from penstock.metrics.table import FINISHED, REJECTED, SHED, UNFINISHED

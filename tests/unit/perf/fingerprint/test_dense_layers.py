@@ -11,7 +11,7 @@ from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
 from penstock.core.units import GIB
-from penstock.experiment.estimate.published import PublishedEstimator
+from penstock.estimate.published import PublishedEstimator
 from penstock.perf.fingerprint.advice import advice
 from penstock.perf.fingerprint.cuts import Cuts
 from penstock.perf.fingerprint.estimator import Estimator, usual_estimator

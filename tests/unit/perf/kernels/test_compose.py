@@ -30,7 +30,7 @@ from penstock.perf.kernels.compact import check_steps, compact, designed_steps, 
 from penstock.perf.kernels.compose import kernel_step_time
 from penstock.perf.kernels.dense import all_reduce_curve, best_share, gemm_curve, moe_curve
 from penstock.perf.kernels.tables import KernelTable, KernelTables, read_kernel_tables
-from penstock.perf.roofline import roofline_step_time
+from penstock.perf.step_time.roofline import roofline_step_time
 
 
 @pytest.fixture(scope="module")

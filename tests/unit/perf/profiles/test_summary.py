@@ -16,7 +16,7 @@ from penstock.perf.profiles.summary import (
     same_prompts,
     summaries,
 )
-from penstock.perf.steps import read_steps
+from penstock.perf.step_time.steps import read_steps
 
 CUT = ModelConfiguration("llama", (1, 1), "fp16", "fp16", 2)
 

@@ -7,8 +7,6 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.perf.evidence import Evidence
-from penstock.perf.knee import KneeStepTime
-from penstock.perf.linear import LinearStepTime
 from penstock.perf.queueing.analysis import analyze
 from penstock.perf.queueing.batch import stack
 from penstock.perf.queueing.build import (
@@ -26,6 +24,8 @@ from penstock.perf.queueing.parameters import (
     Variability,
 )
 from penstock.perf.queueing.sizing import PercentileTargets, best_concurrency, size
+from penstock.perf.step_time.knee import KneeStepTime
+from penstock.perf.step_time.linear import LinearStepTime
 
 EVIDENCE = Evidence("made up", 0.0, 0.0)
 SIZE = RequestSize(256, 256)

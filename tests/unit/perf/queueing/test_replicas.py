@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.perf.evidence import Evidence
-from penstock.perf.linear import LinearStepTime
 from penstock.perf.queueing.mixes import drawn_gaps, drawn_mix
 from penstock.perf.queueing.parameters import RequestSize, Variability
 from penstock.perf.queueing.replicas import (
@@ -18,6 +17,7 @@ from penstock.perf.queueing.replicas import (
     ReplicaQueue,
     RequestMix,
 )
+from penstock.perf.step_time.linear import LinearStepTime
 
 EVIDENCE = Evidence("made up for tests", 0.0, 0.0)
 STEP = LinearStepTime(0.01, 1e-4, 0.0, 1e-4, 1e-7, EVIDENCE)

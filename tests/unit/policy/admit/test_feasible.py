@@ -6,7 +6,7 @@ from penstock.core.decision import NOWHERE, Reject
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.core.snapshot import ReplicaSnapshot
-from penstock.perf.linear import LinearStepTime
+from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.admit.feasible import FeasibleOnly
 from penstock.policy.route.facts import Offer, ReplicaFacts
 from penstock.policy.route.simple import RoundRobin

@@ -20,7 +20,7 @@ from penstock.perf.kernels.holdout import HeldOut, held_out_errors, thinned
 from penstock.perf.kernels.layout import backend_of, table_files
 from penstock.perf.kernels.system import system_accelerator
 from penstock.perf.kernels.tables import KernelTables, read_kernel_tables
-from penstock.perf.roofline import roofline_step_time
+from penstock.perf.step_time.roofline import roofline_step_time
 
 MODELS = (("llama-3-8b", 1), ("llama-3-8b", 2), ("llama-3-70b", 4), ("llama-3-70b", 8))
 

@@ -28,7 +28,7 @@ from penstock.metrics.definitions import FloatColumn
 from penstock.perf.kernels.compose import elementwise_curve, kernel_step_time, layer_matrices
 from penstock.perf.kernels.curves import total_curve
 from penstock.perf.kernels.dense import gemm_curve
-from penstock.perf.roofline import roofline_step_time
+from penstock.perf.step_time.roofline import roofline_step_time
 
 POINTS = "dense_time_points.csv.gz"
 OPERATIONS = "op_medians.csv.gz"

@@ -8,8 +8,8 @@ import numpy as np
 
 from penstock.catalog.catalog import load_catalog
 from penstock.core.errors import InputError
-from penstock.experiment.estimate.published import read_exponents
-from penstock.experiment.estimate.training import (
+from penstock.estimate.published import read_exponents
+from penstock.estimate.training import (
     FINGERPRINTS,
     WHOLE,
     read_sessions,

@@ -11,7 +11,6 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.core.units import GIB
-from penstock.engine.sim.exclusive import Dispatch, serve
 from penstock.experiment.reproduce.maveriq.records import (
     DEVICE_GIB,
     NUM_DEVICES,
@@ -24,8 +23,9 @@ from penstock.plan.place.outcome import device_s
 from penstock.plan.place.seats import Forecast, Seat, best_ways, shared_of
 from penstock.plan.place.shared import Goal, NoRoomError, SharedPlan, plan_shared
 from penstock.policy.place.values import Device
-from penstock.policy.turns.by_set import SetQueues
-from penstock.policy.turns.values import Start, Waiting
+from penstock.policy.queue.by_set import SetQueues
+from penstock.policy.queue.values import Start, Waiting
+from penstock.sim.exclusive import Dispatch, serve
 
 ANY, FP16 = ("fp16", "int8", "int4", "int4_gptq"), ("fp16",)
 OVERHEAD_S = 0.0075

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.engine.sim.exclusive import Dispatch, Served, serve
 from penstock.experiment.reproduce.figures import Figure, Options, Reproduction
 from penstock.experiment.reproduce.maveriq.calibrate import (
     admission_lag_s,
@@ -22,10 +21,11 @@ from penstock.experiment.reproduce.maveriq.calibrate import (
 )
 from penstock.experiment.reproduce.maveriq.records import Cell, Records, Run, RunKey
 from penstock.metrics.definitions import FloatColumn
-from penstock.policy.turns.by_set import SetQueues
-from penstock.policy.turns.fifo import GlobalFifo
-from penstock.policy.turns.protocol import TurnQueue
-from penstock.policy.turns.values import Shared, Start, Waiting
+from penstock.policy.queue.by_set import SetQueues
+from penstock.policy.queue.fifo import GlobalFifo
+from penstock.policy.queue.protocol import TurnQueue
+from penstock.policy.queue.values import Shared, Start, Waiting
+from penstock.sim.exclusive import Dispatch, Served, serve
 
 TOLERANCE = 0.1
 MIN_GPU_COST_MEDIAN_S = 5.0

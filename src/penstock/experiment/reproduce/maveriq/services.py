@@ -9,7 +9,7 @@ from penstock.catalog.catalog import Catalog
 from penstock.core.configuration import Configuration
 from penstock.core.hardware import Parallelism
 from penstock.core.units import GIB
-from penstock.experiment.estimate.training import WHOLE, trained
+from penstock.estimate.training import WHOLE, trained
 from penstock.experiment.reproduce.maveriq.records import NUM_DEVICES, Cell, Run
 from penstock.perf.fingerprint.cuts import Key, configuration_of, key_of
 from penstock.perf.fingerprint.estimator import Estimator

@@ -103,7 +103,7 @@ def _tier_figures(data: Path, fleet: Fleet) -> list[Figure]:
         tiers = orjson.loads(path.read_bytes())["tiers"]
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(f"{path}: cannot be read as RouteBalance's tiers ({error})") from None
-    from penstock.engine.parts import step_time
+    from penstock.fleet.replica_factory import step_time
 
     figures: list[Figure] = []
     for group in fleet.replicas:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from penstock.core.errors import InputError
 from penstock.perf.profiles.csv_rows import CsvRow, csv_rows
-from penstock.policy.residency.values import Queued
+from penstock.policy.multiplex.values import Queued
 
 MODELS = ("granite-7b", "gemma-7b", "llama3-8b")
 """In the order of the digits by which the log of requests names them."""

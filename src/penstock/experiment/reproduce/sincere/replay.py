@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from penstock.engine.sim.residency.record import ResidencyRun
 from penstock.experiment.reproduce.figures import Figure, Options
 from penstock.experiment.reproduce.sincere.records import STRATEGIES, Measured, SincereRun
 from penstock.experiment.reproduce.sincere.server import STOP_S, Server, timer_settings
-from penstock.policy.residency.sincere import STRATEGIES as POLICIES
-from penstock.policy.residency.sincere import Sincere
+from penstock.policy.multiplex.sincere import STRATEGIES as POLICIES
+from penstock.policy.multiplex.sincere import Sincere
+from penstock.sim.multiplex.record import ResidencyRun
 
 TOLERANCES = {"served": 5.0, "latency_mean_s": 5.0, "sla_served_pct": 8.0, "swaps": 5.0}
 """Mean absolute error per run that is allowed, in percent of what was logged."""

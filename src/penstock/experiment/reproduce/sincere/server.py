@@ -8,16 +8,16 @@ from statistics import fmean
 import numpy as np
 
 from penstock.core.units import GIB
-from penstock.engine.sim.residency.driver import ResidencySimulation
-from penstock.engine.sim.residency.machine import BatchTruth, HostMachine, Variation
-from penstock.engine.sim.residency.record import ResidencyRun
 from penstock.experiment.reproduce.sincere.records import MODELS, SETTINGS
 from penstock.perf.loading.facts import ServingFacts, published_serving
 from penstock.perf.loading.host_loads import HostLoads
-from penstock.policy.residency.device import Device
-from penstock.policy.residency.protocol import Residency
-from penstock.policy.residency.sincere import LoadRow, SincereSettings
-from penstock.policy.residency.values import BatchTime, HostedModel, Queued
+from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.sincere import LoadRow, SincereSettings
+from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
+from penstock.sim.multiplex.driver import ResidencySimulation
+from penstock.sim.multiplex.machine import BatchTruth, HostMachine, Variation
+from penstock.sim.multiplex.record import ResidencyRun
 
 DEVICE_BYTES = 80 * GIB
 BEST_BATCH = (48, 64, 64)

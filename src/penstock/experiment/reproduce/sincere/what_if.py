@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from penstock.engine.sim.residency.record import ResidencyRun
 from penstock.experiment.reproduce.figures import Figure, Options
 from penstock.experiment.reproduce.sincere.records import STRATEGIES, SincereRun
 from penstock.experiment.reproduce.sincere.server import STOP_S, Server, timer_settings
 from penstock.perf.loading.host_loads import HostLoads
-from penstock.policy.residency.build import NAMES, PENSTOCK, ResidencySettings, residency
-from penstock.policy.residency.options import ResidencyOptions
+from penstock.policy.multiplex.build import NAMES, PENSTOCK, ResidencySettings, residency
+from penstock.policy.multiplex.options import ResidencyOptions
+from penstock.sim.multiplex.record import ResidencyRun
 
 ARRIVALS_OF = "BestBatch"
 """The runs whose arrivals are used: one per setting, traffic and SLA."""

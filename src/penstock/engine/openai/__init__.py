@@ -1,1 +1,0 @@
-"""What engines that Penstock drives have in common over HTTP: OpenAI's API, vLLM's /metrics."""

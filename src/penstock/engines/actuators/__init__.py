@@ -1,0 +1,1 @@
+"""Loading and unloading one model on one device, whatever the engine."""

@@ -1,0 +1,32 @@
+"""The real engines that a fleet file names."""
+
+from penstock.engines.client.state import EngineFacts, EvidencePlace
+from penstock.fleet.replica_factory import relative_speeds
+from penstock.fleet.resolve import kv_tokens
+from penstock.fleet.values import Fleet
+from penstock.fleet.values_attestation import EvidenceSource
+
+
+def facts_of(fleet: Fleet) -> list[EngineFacts]:
+    """The engines of a fleet that have an endpoint, numbered as the fleet's replicas are."""
+    found: list[EngineFacts] = []
+    speeds = iter(relative_speeds(fleet))
+    replica_id = 0
+    for group in fleet.replicas:
+        for number in range(group.count):
+            speed = next(speeds)
+            if group.endpoints:
+                classes = group.service_classes
+                found.append(EngineFacts(
+                    replica_id, group.endpoints[number], group.model.name,
+                    None if classes is None else frozenset(classes), kv_tokens(fleet, group),
+                    speed, group.engine, group.served_as, group.accelerator.confidential,
+                    _evidence(group.attestation, number)))
+            replica_id += 1
+    return found
+
+
+def _evidence(source: EvidenceSource, number: int) -> EvidencePlace | None:
+    if not source.evidence:
+        return None
+    return EvidencePlace(source.evidence[number], source.nonce, source.devices[number])

@@ -1,0 +1,86 @@
+"""Asks engines again and again whether they are well and how busy they are (aiohttp)."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import aiohttp
+import orjson
+
+from penstock.engines.client.metrics_text import EngineLoad, read_load
+from penstock.engines.client.state import EngineState
+from penstock.engines.ollama.dialect import holds_model
+
+_MOST_BYTES = 4 * 2**20
+
+
+class Watcher:
+    """Keeps ``EngineState`` up to date, every ``period_s``; an answer may take ``timeout_s``."""
+
+    def __init__(self, engines: Sequence[EngineState], session: aiohttp.ClientSession,
+                 clock: Callable[[], float], period_s: float = 0.5,
+                 timeout_s: float = 2.0) -> None:
+        self._engines = engines
+        self._session = session
+        self._clock = clock
+        self._period_s = period_s
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+
+    async def look(self) -> None:
+        """Ask every engine once."""
+        await asyncio.gather(*(self._look_at(engine) for engine in self._engines))
+
+    async def run(self) -> None:
+        """Ask until cancelled; a slow engine holds up no other, and new ones are asked as well."""
+        asked: dict[EngineState, asyncio.Task[None]] = {}
+        try:
+            while True:
+                for engine in self._engines:
+                    if engine not in asked:
+                        asked[engine] = asyncio.create_task(self._look_at(engine))
+                await asyncio.sleep(self._period_s)
+                asked = {engine: task for engine, task in asked.items() if not task.done()}
+        finally:
+            for task in asked.values():
+                task.cancel()
+            await asyncio.gather(*asked.values(), return_exceptions=True)
+
+    async def _look_at(self, engine: EngineState) -> None:
+        try:
+            if engine.kind == "ollama":
+                well, load = await self._of_ollama(engine)
+            else:
+                well, load = await self._of_openai(engine)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            well, load = False, EngineLoad()
+        if well:
+            engine.observe(load, self._clock())
+        else:
+            engine.lost()
+
+    async def _of_openai(self, engine: EngineState) -> tuple[bool, EngineLoad]:
+        url = engine.facts.url
+        status, _ = await self._get(f"{url}/health")
+        if status in (404, 405, 501):  # some know of no health, but all tell their models
+            status, _ = await self._get(f"{url}/v1/models")
+        if status != 200:
+            return False, EngineLoad()
+        status, text = await self._get(f"{url}/metrics")
+        return True, read_load(text) if status == 200 else EngineLoad()
+
+    async def _of_ollama(self, engine: EngineState) -> tuple[bool, EngineLoad]:
+        url, facts = engine.facts.url, engine.facts
+        status, _ = await self._get(f"{url}/api/version")
+        if status != 200:
+            return False, EngineLoad()
+        status, text = await self._get(f"{url}/api/ps")
+        loaded = holds_model(orjson.loads(text), facts.served_as or facts.model) \
+            if status == 200 else None
+        return True, EngineLoad(kind="ollama", loaded=loaded)
+
+    async def _get(self, url: str) -> tuple[int, bytes]:
+        """Status and body, of which the beginning will do."""
+        async with self._session.get(url, timeout=self._timeout) as answer:
+            found = b""
+            while len(found) < _MOST_BYTES and (part := await answer.content.readany()):
+                found += part
+            return answer.status, found

@@ -1,0 +1,33 @@
+"""An emulated engine as a server sees it: it reads bytes as tokens and says made-up words."""
+
+from penstock.core.request import Request
+from penstock.engines.emulated.answers import Answers
+from penstock.engines.emulated.engine import EmulatedEngine
+from penstock.engines.server.ask import Ask
+from penstock.engines.server.server import Answer, Prompt
+
+
+class EmulatedBackend:
+    """``hash_block_tokens`` is 0 where no prefixes are cached."""
+
+    def __init__(self, engine: EmulatedEngine, answers: Answers, hash_block_tokens: int = 0
+                 ) -> None:
+        self._engine = engine
+        self._answers = answers
+        self._hash_block_tokens = hash_block_tokens
+
+    def read(self, ask: Ask) -> Prompt:
+        size = self._hash_block_tokens
+        hashes = ask.prefix_hashes(size) if size else ()
+        return Prompt(ask.prompt_tokens, (), hashes, size if hashes else 0)
+
+    async def begin(self, ask: Ask, prompt: Prompt, request: Request) -> Answer:
+        answers = self._answers
+        key = answers.key(ask.prompt)
+        output_tokens = (request.max_tokens if ask.ignore_eos
+                         else answers.output_tokens(key, request.max_tokens))
+        tokens = await self._engine.submit(request, output_tokens)
+        return Answer(tokens, lambda token: answers.text(key, token.number))
+
+    def cancel(self, request_id: int) -> None:
+        self._engine.cancel(request_id)

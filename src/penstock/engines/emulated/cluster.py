@@ -1,0 +1,171 @@
+"""A fleet of emulated engines in one process, each on a port of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock import __version__
+from penstock.core.errors import InputError
+from penstock.engines.emulated.answers import Answers, answers
+from penstock.engines.emulated.backend import EmulatedBackend
+from penstock.engines.emulated.clock import EngineClock
+from penstock.engines.emulated.engine import EmulatedEngine
+from penstock.engines.http import listening
+from penstock.engines.server.metrics import EngineMetrics
+from penstock.engines.server.server import EngineServer, Service
+from penstock.fleet.replica_factory import (
+    journal_header,
+    kv_cache,
+    random_stream,
+    step_noise,
+    step_time,
+)
+from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.journal.journal import Journal
+from penstock.perf.step_time.clock import StepClock
+from penstock.policy.schedule.build import build_scheduler
+
+_LAST_PORT = 65535
+_GOODBYE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatorOptions:
+    """How a cluster is emulated.
+
+    ``port`` is the first replica's, the others take the next ones; 0 gives each a free one.
+    ``indexes`` are the replicas to serve, numbered in the fleet file's order; None is all of them.
+    ``speed`` engine seconds pass per second. ``seed`` draws answers and noise.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    indexes: Sequence[int] | None = None
+    speed: float = 1.0
+    seed: int = 0
+    journal_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatedReplica:
+    """One replica that listens at ``url``."""
+
+    index: int
+    url: str
+    group: ReplicaGroup
+    engine: EmulatedEngine
+    server: EngineServer
+
+    @property
+    def name(self) -> str:
+        """``replica-0`` and so on."""
+        return f"replica-{self.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatedCluster:
+    """Replicas that all listen, and the tasks that run their engines."""
+
+    replicas: tuple[EmulatedReplica, ...]
+    tasks: "tuple[asyncio.Task[None], ...]"
+
+    async def watch(self) -> None:
+        """Wait until an engine fails, and raise what it failed of."""
+        done, _ = await asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def drain(self, patience_s: float) -> None:
+        """Turn new requests away and wait, at most ``patience_s``, until the others have ended."""
+        for replica in self.replicas:
+            replica.server.draining = True
+        deadline_s = asyncio.get_running_loop().time() + patience_s
+        while (any(replica.engine.num_live for replica in self.replicas)
+               and asyncio.get_running_loop().time() < deadline_s):
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def emulated_cluster(fleet: Fleet, options: EmulatorOptions = EmulatorOptions(),
+                           on_bug: Callable[[str], None] = lambda _: None
+                           ) -> AsyncIterator[EmulatedCluster]:
+    """The fleet's replicas, listening for as long as the context lasts.
+
+    ``on_bug`` is told the trace of an error that is not the client's. Raises InputError for a fleet
+    without replicas, an unknown index and a port that cannot be had.
+    """
+    numbered = [group for group in fleet.replicas for _ in range(group.count)]
+    indexes = range(len(numbered)) if options.indexes is None else options.indexes
+    _check(fleet, options, indexes, len(numbered))
+    clock = EngineClock(asyncio.get_running_loop(), options.speed)
+    said = {model: answers(fleet, model, options.seed)
+            for model in {numbered[index].model.name for index in indexes}}
+    async with AsyncExitStack() as stack:
+        replicas = []
+        for place, index in enumerate(indexes):
+            group = numbered[index]
+            engine, server = _replica(fleet, group, index, clock, said[group.model.name], options,
+                                      on_bug, stack)
+            port = options.port + place if options.port else 0
+            url = await stack.enter_async_context(
+                listening(server.app(), options.host, port, _GOODBYE_S))
+            replicas.append(EmulatedReplica(index, url, group, engine, server))
+        tasks = tuple(asyncio.create_task(replica.engine.run()) for replica in replicas)
+        stack.push_async_callback(_stop, tasks)
+        yield EmulatedCluster(tuple(replicas), tasks)
+
+
+def _check(fleet: Fleet, options: EmulatorOptions, indexes: Sequence[int], num: int) -> None:
+    if not num:
+        raise InputError(f"fleet {fleet.name} states no replicas; state them, or find their number "
+                         "with `penstock plan`")
+    for index in indexes:
+        if not 0 <= index < num:
+            raise InputError(f"no replica {index}: fleet {fleet.name} has {num}, counted from 0")
+    if options.port and options.port + len(indexes) - 1 > _LAST_PORT:
+        raise InputError(f"{len(indexes)} replicas from port {options.port} on go beyond port "
+                         f"{_LAST_PORT}; start lower, or with port 0")
+
+
+def _replica(fleet: Fleet, group: ReplicaGroup, index: int, clock: EngineClock, said: Answers,
+             options: EmulatorOptions, on_bug: Callable[[str], None],
+             stack: AsyncExitStack) -> tuple[EmulatedEngine, EngineServer]:
+    truth, kv, schedule = step_time(group), kv_cache(fleet, group), fleet.schedule_of(group)
+    scheduler = build_scheduler(schedule, truth, kv)
+    metrics = EngineMetrics(group.model.name, speed=clock.speed)
+    noise = step_noise(fleet, random_stream(options.seed, "step-time", index))
+    engine = EmulatedEngine(scheduler, StepClock(truth, noise), clock, metrics,
+                            _journal(fleet, group, index, options.journal_dir, stack))
+    metrics.watch("vllm:num_requests_running", "Requests that hold KV.",
+                  lambda: scheduler.num_running)
+    metrics.watch("vllm:num_requests_waiting", "Requests that hold none.",
+                  lambda: scheduler.num_waiting)
+    metrics.watch("vllm:kv_cache_usage_perc", "KV in use, 0 to 1.",
+                  lambda: scheduler.kv_used_tokens / scheduler.kv_total_tokens)
+    metrics.watch("penstock:emulator_lag_seconds", "How late the end of a step was noticed.",
+                  lambda: engine.lag_s / clock.speed)
+    # No request may need more KV than the scheduler would ever give it.
+    usable = (kv.total_blocks - int(schedule.kv_watermark * kv.total_blocks)) * kv.block_tokens
+    classes = group.service_classes or [one.name for one in fleet.service_classes]
+    service = Service(
+        group.model.name, min(group.model.max_context_tokens, usable), fleet.service_classes,
+        fleet.service_class(classes[0]), f"penstock {__version__}")
+    backend = EmulatedBackend(engine, said, fleet.engine.block_tokens
+                              if fleet.engine.prefix_caching else 0)
+    return engine, EngineServer(backend, service, metrics, on_bug)
+
+
+def _journal(fleet: Fleet, group: ReplicaGroup, index: int, folder: Path | None,
+             stack: AsyncExitStack) -> Journal | None:
+    if folder is None:
+        return None
+    stream = stack.enter_context((folder / f"journal-{index}.jsonl").open("wb"))
+    return Journal(stream, journal_header(fleet, group, index))
+
+
+async def _stop(tasks: "Sequence[asyncio.Task[None]]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

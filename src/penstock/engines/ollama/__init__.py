@@ -1,0 +1,1 @@
+"""Ollama: its dialect, and how its models are loaded and unloaded."""

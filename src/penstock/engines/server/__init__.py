@@ -1,0 +1,1 @@
+"""HTTP server of the engines that Penstock drives: OpenAI's API and vLLM's /metrics."""

@@ -1,0 +1,180 @@
+"""What a client asks an engine for: the bodies of /v1/completions and /v1/chat/completions.
+
+Fields that are not read here are ignored, whatever they hold, as vLLM ignores unknown ones.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from penstock.core.units import ceil_div
+from penstock.engines.server.errors import ApiError
+
+BYTES_PER_TOKEN = 4
+"""A prompt of text has as many tokens as its UTF-8 form has bytes, divided by this, rounded up."""
+_DEFAULT_COMPLETION_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A body that makes sense. ``prompt`` has four bytes per token, token ids included.
+
+    ``max_tokens`` is None where the body leaves it to the context. ``service_class`` and
+    ``priority`` are what the body says of them, if anything. ``token_ids`` is a prompt that came as
+    such, ``messages`` (role, text) a conversation, ``said`` all of ``vllm_xargs``. ``temperature``
+    and ``seed`` are what the body has there, whatever that is.
+    """
+
+    model: str | None
+    prompt: bytes
+    max_tokens: int | None
+    ignore_eos: bool = False
+    stream: bool = False
+    include_usage: bool = False
+    continuous_usage: bool = False
+    service_class: str | None = None
+    priority: int | None = None
+    temperature: Any = None
+    seed: Any = None
+    token_ids: tuple[int, ...] | None = None
+    messages: tuple[tuple[str, str], ...] = ()
+    said: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Length of the prompt, at least 1."""
+        return max(1, ceil_div(len(self.prompt), BYTES_PER_TOKEN))
+
+    def prefix_hashes(self, block_tokens: int) -> tuple[int, ...]:
+        """Chained hashes of the prompt's whole blocks: equal ones mean equal beginnings."""
+        size = block_tokens * BYTES_PER_TOKEN
+        hashes, last = [], b""
+        for start in range(0, len(self.prompt) - size + 1, size):
+            last = blake2b(last + self.prompt[start:start + size], digest_size=8).digest()
+            hashes.append(int.from_bytes(last, "big") >> 1)  # journals keep 63 bits and a sign
+        return tuple(hashes)
+
+
+def read_completion(body: bytes) -> Ask:
+    """The ask of a body of /v1/completions. Raises ApiError."""
+    document = _document(body)
+    prompt, token_ids = _prompt(document)
+    ask = _ask(document, prompt, _count(document, "max_tokens") or _DEFAULT_COMPLETION_TOKENS)
+    return replace(ask, token_ids=token_ids)
+
+
+def read_chat(body: bytes) -> Ask:
+    """The ask of a body of /v1/chat/completions. Raises ApiError."""
+    document = _document(body)
+    limit = _count(document, "max_completion_tokens") or _count(document, "max_tokens")
+    messages = _conversation(document)
+    ask = _ask(document, b"\n".join([_utf8(text, "messages") for _, text in messages]), limit)
+    return replace(ask, messages=messages)
+
+
+def _document(body: bytes) -> Mapping[str, Any]:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise ApiError(400, f"the body is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise ApiError(400, "the body is not a JSON object")
+    return document
+
+
+def _ask(document: Mapping[str, Any], prompt: bytes, max_tokens: int | None) -> Ask:
+    if document.get("n") not in (None, 1):
+        raise ApiError(400, "n must be 1: this engine gives one answer", "n")
+    options = _object(document, "stream_options")
+    extra = _object(document, "vllm_xargs")
+    return Ask(
+        _text(document, "model"), prompt, max_tokens, _flag(document, "ignore_eos"),
+        _flag(document, "stream"), _flag(options, "include_usage"),
+        _flag(options, "continuous_usage_stats"), _text(extra, "service_class"),
+        _whole(document, "priority"), document.get("temperature"), document.get("seed"),
+        said=extra)
+
+
+def _prompt(document: Mapping[str, Any]) -> tuple[bytes, tuple[int, ...] | None]:
+    prompt = document.get("prompt")
+    if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int):
+        prompt = prompt[0]  # a batch of one
+    if isinstance(prompt, str):
+        return _utf8(prompt, "prompt"), None
+    if isinstance(prompt, list) and prompt and all(type(token) is int for token in prompt):
+        if not all(0 <= token < 1 << 32 for token in prompt):
+            raise ApiError(400, "prompt has a token id that no vocabulary has", "prompt")
+        return b"".join(token.to_bytes(BYTES_PER_TOKEN, "big") for token in prompt), tuple(prompt)
+    raise ApiError(400, "prompt must be one text (a string, or a list of one) or a list of token "
+                        "ids", "prompt")
+
+
+def _conversation(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    messages = document.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise ApiError(400, "messages must be a list of at least one message", "messages")
+    texts = [_content(message) for message in messages]
+    return tuple((message["role"], text) for message, text in zip(messages, texts, strict=True))
+
+
+def _content(message: Any) -> str:
+    """The text of a message; parts that are no text, such as images, count as nothing."""
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        raise ApiError(400, "every message must be an object with a role", "messages")
+    content = message.get("content")
+    if content is None:  # a message that only calls tools
+        return ""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        texts = [part.get("text", "") for part in content if part.get("type") == "text"]
+        if all(isinstance(text, str) for text in texts):
+            return "".join(texts)
+    raise ApiError(400, "the content of a message must be a string or a list of parts", "messages")
+
+
+def _utf8(text: str, param: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ApiError(400, f"{param} holds half of a surrogate pair", param) from None
+
+
+def _object(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = document.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ApiError(400, f"{name} must be an object", name)
+    return value
+
+
+def _flag(document: Mapping[str, Any], name: str) -> bool:
+    value = document.get(name)
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise ApiError(400, f"{name} must be true or false", name)
+
+
+def _text(document: Mapping[str, Any], name: str) -> str | None:
+    value = document.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    raise ApiError(400, f"{name} must be a string", name)
+
+
+def _whole(document: Mapping[str, Any], name: str) -> int | None:
+    value = document.get(name)
+    if value is None or type(value) is int:
+        return value
+    raise ApiError(400, f"{name} must be a whole number", name)
+
+
+def _count(document: Mapping[str, Any], name: str) -> int | None:
+    value = _whole(document, name)
+    if value is not None and value < 1:
+        raise ApiError(400, f"{name} is {value}; it must be at least 1", name)
+    return value

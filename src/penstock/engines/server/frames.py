@@ -1,0 +1,83 @@
+"""Answers in OpenAI's shapes, whole or as server-sent events."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from penstock.engines.server.ask import Ask
+
+DONE = b"data: [DONE]\n\n"
+
+
+def frame(document: Any) -> bytes:
+    """One server-sent event."""
+    return b"data: " + orjson.dumps(document) + b"\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """The answer to one ask. ``answer_id`` is without the prefix that says of which kind it is."""
+
+    ask: Ask
+    chat: bool
+    answer_id: str
+    model: str
+    created: int
+    prompt_tokens: int
+
+    def first(self) -> bytes:
+        """What comes before the first token: a chat says who speaks."""
+        if not self.chat:
+            return b""
+        return frame(self._chunk(self._delta({"role": "assistant", "content": ""}, None), 0))
+
+    def token(self, index: int, text: str, finish_reason: str | None) -> bytes:
+        """One token."""
+        choice = (self._delta({"content": text}, finish_reason) if self.chat
+                  else self._completion(text, finish_reason))
+        return frame(self._chunk(choice, index + 1))
+
+    def last(self, output_tokens: int) -> bytes:
+        """What comes after the last token: the usage if it was asked for, and the end mark."""
+        if not self.ask.include_usage:
+            return DONE
+        document = self._head(streamed=True)
+        document |= {"choices": [], "usage": self._usage(output_tokens)}
+        return frame(document) + DONE
+
+    def whole(self, text: str, output_tokens: int, finish_reason: str) -> bytes:
+        """The answer in one piece."""
+        if self.chat:
+            choice: dict[str, Any] = {"index": 0, "logprobs": None, "finish_reason": finish_reason,
+                                      "message": {"role": "assistant", "content": text}}
+        else:
+            choice = self._completion(text, finish_reason)
+        document = self._head(streamed=False)
+        return orjson.dumps(document | {"choices": [choice], "usage": self._usage(output_tokens)})
+
+    def _head(self, *, streamed: bool) -> dict[str, Any]:
+        if self.chat:
+            prefix, kind = "chatcmpl-", "chat.completion.chunk" if streamed else "chat.completion"
+        else:
+            prefix, kind = "cmpl-", "text_completion"
+        return {"id": prefix + self.answer_id, "object": kind, "created": self.created,
+                "model": self.model}
+
+    def _chunk(self, choice: dict[str, Any], output_tokens: int) -> dict[str, Any]:
+        document = self._head(streamed=True) | {"choices": [choice]}
+        if self.ask.include_usage:
+            document["usage"] = (self._usage(output_tokens) if self.ask.continuous_usage else None)
+        return document
+
+    def _usage(self, output_tokens: int) -> dict[str, int]:
+        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": output_tokens,
+                "total_tokens": self.prompt_tokens + output_tokens}
+
+    @staticmethod
+    def _delta(delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
+        return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+
+    @staticmethod
+    def _completion(text: str, finish_reason: str | None) -> dict[str, Any]:
+        return {"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}

@@ -1,0 +1,204 @@
+"""The HTTP side of an engine that Penstock drives: OpenAI's API and vLLM's /metrics (aiohttp)."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import NamedTuple, Protocol
+from uuid import uuid4
+
+from aiohttp import web
+
+from penstock.core.errors import nearest
+from penstock.core.request import Request
+from penstock.core.slo import ServiceClass
+from penstock.engines.http import errors_told, json_response
+from penstock.engines.server.ask import Ask, read_chat, read_completion
+from penstock.engines.server.errors import ApiError
+from penstock.engines.server.frames import DONE, Frames, frame
+from penstock.engines.server.metrics import EngineMetrics
+from penstock.engines.server.stream import RefusedError, Token, TokenStream
+
+MAX_BODY_BYTES = 16 * 2**20
+_JSON = "application/json"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Prompt(NamedTuple):
+    """A prompt as the engine reads it. ``hash_block_tokens`` is 0 where no prefixes are cached."""
+
+    num_tokens: int
+    token_ids: tuple[int, ...] = ()
+    prefix_hashes: tuple[int, ...] = ()
+    hash_block_tokens: int = 0
+
+
+class Answer(NamedTuple):
+    """An answer under way: its tokens as they come, and the text of each."""
+
+    tokens: TokenStream
+    text: Callable[[Token], str]
+
+
+class Backend(Protocol):
+    """The engine behind a server."""
+
+    def read(self, ask: Ask) -> Prompt:
+        """The ask's prompt in tokens. Raises ApiError for one that cannot be read."""
+
+    async def begin(self, ask: Ask, prompt: Prompt, request: Request) -> Answer:
+        """Hand the request in; its ``arrival_s`` is for the engine to set. Raises RefusedError."""
+
+    def cancel(self, request_id: int) -> None:
+        """The client left. Nothing happens if the request has ended already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What a server offers.
+
+    ``classes`` are those that a request may name; ``default_class`` has one that names none.
+    """
+
+    model: str
+    context_tokens: int
+    classes: tuple[ServiceClass, ...]
+    default_class: ServiceClass
+    version: str
+
+    def service_class(self, ask: Ask) -> ServiceClass:
+        """The class of an ask: by name, else by priority, else the default. Raises ApiError."""
+        if ask.service_class is not None:
+            known = {one.name: one for one in self.classes}
+            if ask.service_class not in known:
+                name = ask.service_class[:60]
+                raise ApiError(400, f"no service class {name!r}{nearest(name, known)}",
+                               "vllm_xargs.service_class")
+            return known[ask.service_class]
+        return next((one for one in self.classes if one.priority == ask.priority),
+                    self.default_class)
+
+
+class EngineServer:
+    """Answers for one engine; ``draining`` turns new requests away."""
+
+    def __init__(self, engine: Backend, service: Service, metrics: EngineMetrics,
+                 on_bug: Callable[[str], None]) -> None:
+        self.draining = False
+        self._engine = engine
+        self._service = service
+        self._metrics = metrics
+        self._on_bug = on_bug
+        self._ids = count()
+        self._started = int(time.time())
+
+    def app(self, max_body_bytes: int = MAX_BODY_BYTES) -> web.Application:
+        """The application. Its runner must cancel handlers whose client has gone."""
+        app = web.Application(client_max_size=max_body_bytes,
+                              middlewares=[errors_told(ApiError, self._on_bug)])
+        app.router.add_post("/v1/completions", self._completions)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/version", self._version)
+        app.router.add_get("/metrics", self._text)
+        return app
+
+    # -- what is asked of the engine itself -----------------------------------------------------
+
+    async def _models(self, _: web.Request) -> web.Response:
+        card = {"id": self._service.model, "object": "model", "created": self._started,
+                "owned_by": "penstock", "root": self._service.model, "parent": None,
+                "max_model_len": self._service.context_tokens}
+        return json_response({"object": "list", "data": [card]})
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.Response(status=503 if self.draining else 200)
+
+    async def _version(self, _: web.Request) -> web.Response:
+        return json_response({"version": self._service.version})
+
+    async def _text(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.text(), headers={
+            "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    # -- completions ----------------------------------------------------------------------------
+
+    async def _completions(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, read_completion(await request.read()), chat=False)
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, read_chat(await request.read()), chat=True)
+
+    async def _answer(self, http: web.Request, ask: Ask, *, chat: bool) -> web.StreamResponse:
+        prompt = self._engine.read(ask)
+        request = self._request(ask, prompt)
+        answer_id = http.headers.get("X-Request-Id", "")[:128] or uuid4().hex
+        frames = Frames(ask, chat, answer_id, self._service.model, int(time.time()),
+                        prompt.num_tokens)
+        try:
+            answer = await self._engine.begin(ask, prompt, request)
+        except RefusedError as error:
+            raise _refusal(error) from None
+        try:
+            if ask.stream:
+                return await self._stream(http, answer, frames)
+            return await self._whole(answer, frames)
+        finally:
+            self._engine.cancel(request.request_id)  # of an ended request this does nothing
+
+    def _request(self, ask: Ask, prompt: Prompt) -> Request:
+        service = self._service
+        if self.draining:
+            raise ApiError(503, "the engine is shutting down")
+        if ask.model not in (None, service.model):
+            raise ApiError(404, f"no model {str(ask.model)[:80]!r}; this engine serves "
+                                f"{service.model!r}", "model")
+        room = service.context_tokens - prompt.num_tokens
+        if room < 1:
+            raise ApiError(400, f"the prompt has {prompt.num_tokens:,} tokens, which leaves no "
+                                f"room in the context of {service.context_tokens:,}", "prompt")
+        if ask.max_tokens is not None and ask.max_tokens > room:
+            raise ApiError(400, f"{prompt.num_tokens:,} prompt tokens and {ask.max_tokens:,} "
+                                f"output tokens exceed the context of {service.context_tokens:,}",
+                           "max_tokens")
+        return Request(next(self._ids), 0.0, prompt.num_tokens, ask.max_tokens or room,
+                       service.service_class(ask), service.model,
+                       prefix_hashes=prompt.prefix_hashes,
+                       hash_block_tokens=prompt.hash_block_tokens)
+
+    async def _whole(self, answer: Answer, frames: Frames) -> web.Response:
+        text, reason, num = [], "", 0
+        try:
+            async for token in answer.tokens:
+                text.append(answer.text(token))
+                num, reason = token.number + 1, token.finish_reason or ""
+        except RefusedError as error:
+            raise _refusal(error) from None
+        return web.Response(body=frames.whole("".join(text), num, reason), content_type=_JSON)
+
+    async def _stream(self, http: web.Request, answer: Answer,
+                      frames: Frames) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8",
+                                               "Cache-Control": "no-cache"})
+        await response.prepare(http)
+        before, finished = frames.first(), False
+        while not finished:
+            try:
+                some = await answer.tokens.some()
+            except RefusedError as error:
+                await response.write(frame(_refusal(error).document()) + DONE)
+                break
+            parts = [frames.token(token.number, answer.text(token), token.finish_reason)
+                     for token in some]
+            finished = some[-1].finish_reason is not None
+            if finished:
+                parts.append(frames.last(some[-1].number + 1))
+            await response.write(before + b"".join(parts))
+            before = b""
+        await response.write_eof()
+        return response
+
+
+def _refusal(error: RefusedError) -> ApiError:
+    return ApiError(400 if error.final else 503, str(error))

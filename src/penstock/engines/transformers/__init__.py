@@ -1,0 +1,1 @@
+"""Hugging Face transformers (extra ``transformers``): profiled, not served."""

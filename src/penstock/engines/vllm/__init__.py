@@ -1,0 +1,1 @@
+"""vLLM: the scheduler plug-in, sleep and wake, and profiling (extra ``vllm``)."""

@@ -1,0 +1,322 @@
+"""Penstock's scheduler inside vLLM (V1 engine, 0.32); ``--scheduler-cls`` names a class from here.
+
+Penstock's own scheduler plans every step; vLLM's then has nothing left to choose. Before its
+``schedule`` runs it is shown only the requests of the plan, in the plan's order, with the plan's
+token budget, and a prompt that gets a part is held to that part. All others are out of its sight
+and keep their KV cache: a decode that may wait, or a long prompt that an urgent one displaced.
+What vLLM does otherwise all the same (a cached prefix, a preemption of its own) is told to the
+scheduler before the next plan. Options: ``--additional-config '{"penstock": {...}}'``, see
+``penstock.engines.embedded.options``.
+
+This is the only module that imports vLLM.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.request_queue import FCFSRequestQueue
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason
+from vllm.v1.request import RequestStatus
+
+from penstock.core.decision import Reject
+from penstock.core.errors import InputError
+from penstock.core.request import Request
+from penstock.core.step import StepPlan
+from penstock.core.units import ceil_div
+from penstock.engines.embedded.calibrate import Calibrator
+from penstock.engines.embedded.fields import ServiceClasses
+from penstock.engines.embedded.options import (
+    InsideOptions,
+    inside_options,
+    limited,
+    new_journal,
+    schedule_document,
+)
+from penstock.engines.embedded.pilot import Pilot
+from penstock.perf.step_time.store import has_document, step_time_document
+from penstock.policy.kv.counting import CountingKv
+from penstock.policy.schedule.build import build_scheduler
+
+if TYPE_CHECKING:  # the mixin stands before one of vLLM's schedulers and uses what that has
+    from typing import Any as Base
+else:
+    Base = object
+
+_LONGEST_WAIT_S = 600.0  # clocks of two machines may differ: no request came earlier than this
+
+
+class PenstockMixin(Base):
+    """What is the same for vLLM's two schedulers.
+
+    ``clock`` gives seconds that only grow, ``wall`` the time of day by which vLLM stamps arrivals.
+    """
+
+    clock: ClassVar[Callable[[], float]] = time.monotonic
+    wall: ClassVar[Callable[[], float]] = time.time
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _check_supported(self)
+        extra = self.vllm_config.additional_config
+        options = inside_options(extra.get("penstock") if isinstance(extra, dict) else None)
+        self.scheduler_config.long_prefill_token_threshold = 0  # plans say how much of a prompt
+        self._most_step_tokens: int = self.max_num_scheduled_tokens
+        self.pilot = _pilot(self, options)
+        self._classes = ServiceClasses(options.classes, options.default_class)
+        self._serials = count()
+        self._numbers: dict[str, int] = {}
+        self._live: dict[int, Any] = {}
+        self._blocked: list[Any] = []  # cannot start yet: a grammar is being compiled
+        self._in_flight: dict[int, tuple[Any, StepPlan]] = {}
+        self._capped: list[tuple[Any, int]] = []
+        self._endings: list[tuple[int, EngineCoreOutput]] = []
+
+    # -- requests come and go -------------------------------------------------------------------
+
+    def add_request(self, request: Any) -> None:
+        """A request arrives; one that Penstock refuses is answered at the end of the next step."""
+        super().add_request(request)
+        if request.resumable:
+            self._refuse(request, "sessions with streamed input are not scheduled by Penstock")
+        elif request.status == RequestStatus.WAITING:
+            self._hand_in(request)
+        else:
+            self._blocked.append(request)
+
+    def _hand_in(self, request: Any) -> None:
+        number = next(self._serials)
+        waited_s = min(max(0.0, type(self).wall() - request.arrival_time), _LONGEST_WAIT_S)
+        room = self.max_model_len - request.num_prompt_tokens
+        said = request.sampling_params.extra_args if request.sampling_params else None
+        self._numbers[request.request_id] = number
+        self._live[number] = request
+        answer = self.pilot.add(Request(
+            number, self.pilot.now_s() - waited_s, request.num_prompt_tokens,
+            max(1, min(request.max_tokens, room)),
+            self._classes.of(said, request.priority)))
+        if isinstance(answer, Reject):
+            self._refuse(request, answer.reason)
+
+    def _hand_in_unblocked(self) -> None:
+        blocked, self._blocked = self._blocked, []
+        for request in blocked:
+            if request.is_finished():
+                continue
+            if self._handle_blocked_waiting_request(request):
+                self.deferred_waiting.discard(request)
+                self._hand_in(request)
+            else:
+                self._blocked.append(request)
+
+    def finish_requests(self, request_ids: str | Iterable[str] | None,
+                        finished_status: Any) -> list[Any]:
+        """Requests end from outside: a client left, a stop string was met."""
+        ended: list[Any] = super().finish_requests(request_ids, finished_status)
+        for request in ended:
+            number = self._forget(request.request_id)
+            if number is not None:
+                self.pilot.abort(number)
+        return ended
+
+    def _forget(self, request_id: str) -> int | None:
+        number = self._numbers.pop(request_id, None)
+        if number is not None:
+            del self._live[number]
+        return number
+
+    def _refuse(self, request: Any, reason: str) -> None:
+        """End a request for a reason that its client will see as ``stop_reason``."""
+        self.finish_requests(request.request_id, RequestStatus.FINISHED_ABORTED)
+        self._endings.append((request.client_index, EngineCoreOutput(
+            request_id=request.request_id, new_token_ids=[], finish_reason=FinishReason.ABORT,
+            stop_reason=reason)))
+
+    # -- steps ----------------------------------------------------------------------------------
+
+    def schedule(self, throttle_prefills: bool = False) -> Any:
+        """The next step: Penstock's plan, carried out by vLLM's scheduler."""
+        if self._blocked:
+            self._hand_in_unblocked()
+        plan = None if self.get_num_unfinished_requests() == 0 else self.pilot.plan()
+        for number in self.pilot.take_preempted():
+            request = self._live[number]
+            self.running.remove(request)
+            self._preempt_request(request, time.monotonic())
+        for number, reason in self.pilot.take_shed():
+            self._refuse(self._live[number], reason)
+        output = self._carry_out(plan, throttle_prefills)
+        if plan is not None:
+            self._in_flight[id(output)] = (output, self._as_run(plan, output))
+        return output
+
+    def _carry_out(self, plan: StepPlan | None, throttle_prefills: bool) -> Any:
+        """Run vLLM's scheduler with only the plan's requests in sight."""
+        running, unstarted = self._shown(plan)
+        shown = {id(request) for request in running}
+        parked = [request for request in self.running if id(request) not in shown]
+        waiting = self.waiting
+        self.running: list[Any] = running
+        self.waiting: Any = FCFSRequestQueue(unstarted)
+        self.max_num_scheduled_tokens: int = max(1, plan.num_tokens if plan else 0)
+        try:
+            return super().schedule(throttle_prefills)
+        finally:
+            self._uncap()
+            self.max_num_scheduled_tokens = self._most_step_tokens
+            left, self.waiting = self.waiting, waiting
+            self.running = [*self.running, *parked]
+            started = [r for r in unstarted if r.status == RequestStatus.RUNNING]
+            if started:
+                waiting.remove_requests(started)
+            offered = {id(request) for request in unstarted}
+            for request in left:
+                if id(request) not in offered:  # vLLM took its KV away
+                    waiting.prepend_request(request)
+
+    def _shown(self, plan: StepPlan | None) -> tuple[list[Any], list[Any]]:
+        """The plan's requests that hold KV and those that start, each in order."""
+        if plan is None:
+            return [], []
+        running = [self._live[number] for number in plan.decode_ids]
+        unstarted = []
+        for chunk in plan.chunks:
+            request = self._live[chunk.request_id]
+            if request.status != RequestStatus.RUNNING:
+                unstarted.append(request)
+                continue
+            running.append(request)
+            if not chunk.last:
+                self._cap(request, chunk.tokens)
+        return running, unstarted
+
+    def _cap(self, request: Any, tokens: int) -> None:
+        """Hold a started prompt to a part: vLLM gives those that hold KV all they can use first.
+
+        It takes what a request lacks as its tokens + placeholders - computed tokens, so that
+        placeholders below zero, for as long as it chooses, make a request lack less.
+        """
+        self._capped.append((request, request.num_output_placeholders))
+        lacking = request.num_tokens_with_spec - request.num_computed_tokens
+        request.num_output_placeholders = min(0, tokens - lacking)
+
+    def _uncap(self) -> None:
+        for request, placeholders in self._capped:
+            request.num_output_placeholders = placeholders
+        self._capped.clear()
+
+    def _make_cached_request_data(self, *args: Any, **kwargs: Any) -> Any:
+        """VLLM has chosen, and reads placeholders for what they are from here on."""
+        self._uncap()
+        return super()._make_cached_request_data(*args, **kwargs)
+
+    def _as_run(self, plan: StepPlan, output: Any) -> StepPlan:
+        """The plan as vLLM runs it."""
+        tokens = output.num_scheduled_tokens
+        ran: dict[int, tuple[int, int]] = {}
+        for chunk in plan.chunks:
+            request = self._live[chunk.request_id]
+            num = tokens.get(request.request_id, 0)
+            if num:
+                ran[chunk.request_id] = (num, request.num_computed_tokens - num)
+        if (len(tokens) == len(plan.decode_ids) + len(plan.chunks)
+                and all(ran[chunk.request_id] == (chunk.tokens, chunk.past)
+                        for chunk in plan.chunks)):
+            return plan
+        for number in plan.decode_ids:
+            request = self._live[number]
+            if request.request_id in tokens:
+                ran[number] = (1, request.num_computed_tokens - 1)
+        lost = [number for number in plan.tokens_by_request
+                if self._live[number].status == RequestStatus.PREEMPTED and number not in ran]
+        return self.pilot.amend(plan, ran, lost)
+
+    def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
+        """The step has run: tokens go out, and the scheduler hears who ended."""
+        outputs = super().update_from_output(scheduler_output, model_runner_output)
+        _, plan = self._in_flight.pop(id(scheduler_output), (None, None))
+        if plan is not None:
+            self.pilot.commit(plan, self._finished(plan))
+        for client_index, ending in self._endings:
+            if client_index in outputs:
+                outputs[client_index].outputs.append(ending)
+            else:
+                outputs[client_index] = EngineCoreOutputs(outputs=[ending])
+        self._endings.clear()
+        return outputs
+
+    def _finished(self, plan: StepPlan) -> tuple[int, ...]:
+        """Which of the plan's requests have ended with this step."""
+        ended = [number for number in plan.tokens_by_request
+                 if number in self._live and self._live[number].is_finished()]
+        for number in ended:
+            self._forget(self._live[number].request_id)
+        return tuple(ended)
+
+    def reset_prefix_cache(self, reset_running_requests: bool = False, *args: Any,
+                           **kwargs: Any) -> bool:
+        """VLLM empties its cache of prefixes; taking KV from running requests is not supported."""
+        if reset_running_requests and self.running:
+            return False
+        return bool(super().reset_prefix_cache(False, *args, **kwargs))
+
+    def shutdown(self) -> None:
+        """The engine stops."""
+        self.pilot.close()
+        super().shutdown()
+
+
+class PenstockScheduler(PenstockMixin, Scheduler):
+    """For engines that wait for a step's tokens before they plan the next."""
+
+
+class PenstockAsyncScheduler(PenstockMixin, AsyncScheduler):
+    """For engines that plan a step while the one before it runs (vLLM's default on GPUs)."""
+
+
+def _check_supported(scheduler: Any) -> None:
+    config = scheduler.vllm_config
+    unsupported = {
+        "speculative decoding": config.speculative_config is not None,
+        "a KV connector": config.kv_transfer_config is not None,
+        "pipeline parallelism": config.parallel_config.pipeline_parallel_size > 1,
+        "pooling models": config.model_config.runner_type != "generate",
+        "encoder-decoder models": config.model_config.is_encoder_decoder,
+        "prompts in one piece (--no-enable-chunked-prefill)":
+            not config.scheduler_config.enable_chunked_prefill,
+    }
+    for feature, used in unsupported.items():
+        if used:
+            raise InputError(f"Penstock's scheduler inside vLLM does not go with {feature}; leave "
+                             "out --scheduler-cls or that feature")
+
+
+def _pilot(scheduler: Any, options: InsideOptions) -> Pilot:
+    """The scheduler that plans for this engine, with its journal."""
+    groups = len(scheduler.kv_cache_config.kv_cache_groups)
+    # One block is never handed out; layers that cache otherwise than others share the rest.
+    kv_blocks = (scheduler.cache_config.num_gpu_blocks - 1) // groups
+    longest = min(kv_blocks, ceil_div(scheduler.max_model_len, scheduler.block_size))
+    schedule = limited(options.schedule, min(scheduler.max_num_running_reqs,
+                                             scheduler.max_num_active_reqs),
+                       scheduler.max_num_scheduled_tokens, kv_blocks, longest)
+    max_in_flight = scheduler.vllm_config.max_concurrent_batches
+    planner = build_scheduler(schedule, options.step_time,
+                              CountingKv(kv_blocks, scheduler.block_size),
+                              max_in_flight=max_in_flight)
+    journal = None
+    if options.journal is not None:
+        rank = scheduler.parallel_config.data_parallel_index
+        header = {"replica": options.replica, "schedule": schedule_document(schedule),
+                  "kv_tokens": kv_blocks * scheduler.block_size,
+                  "block_tokens": scheduler.block_size, "prefix_caching": False,
+                  "max_in_flight": max_in_flight}
+        if has_document(options.step_time):  # others come from the fleet file on replay
+            header["step_time"] = step_time_document(options.step_time)
+        journal = new_journal(options.journal, rank, header)
+    return Pilot(planner, type(scheduler).clock, journal,
+                 Calibrator() if options.calibrate else None)
+

@@ -1,0 +1,42 @@
+"""What takes turns on the devices of a pool, for simulated and for real engines."""
+
+from collections.abc import Iterable
+from math import inf
+
+from penstock.core.slo import ServiceClass
+from penstock.fleet.values_residency import DevicePool, SwappedModel
+from penstock.policy.multiplex.beliefs import LoadBelief, LoadTable
+from penstock.policy.multiplex.build import residency
+from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.settings import residency_settings
+
+USUAL_SLA_S = 60.0
+"""What SINCERE's strategies go by where no request has a deadline."""
+
+
+def devices_of(pool: DevicePool) -> list[Device]:
+    """The pool's devices, with nothing on them."""
+    models = [model.hosted() for model in pool.models]
+    return [Device(index, pool.memory_bytes, models, continuous=pool.continuous,
+                   max_residents=pool.max_residents) for index in range(pool.count)]
+
+
+def policy_of(pool: DevicePool, classes: Iterable[ServiceClass],
+              loads: LoadBelief | None = None) -> Residency:
+    """The pool's policy. ``loads`` is what loads are believed to take; left out, what the file says
+    of each model."""
+    models = [model.hosted() for model in pool.models]
+    load_s = [model.load_s for model in pool.models]
+    classes = tuple(classes)
+    sla_s = min((e2e_s for one in classes for model in pool.models
+                 if (e2e_s := deadline_after_s(model, one)) < inf), default=USUAL_SLA_S)
+    settings = residency_settings(pool.policy, pool.settings, models, load_s, sla_s)
+    return residency(pool.policy, models, loads or LoadTable(load_s), settings)
+
+
+def deadline_after_s(model: SwappedModel, service_class: ServiceClass) -> float:
+    """Seconds from a request's arrival until its last token is due; infinite where nothing says."""
+    own = inf if model.e2e_s is None else model.e2e_s
+    e2e_s = service_class.slo.e2e_s
+    return own if e2e_s is None else min(own, e2e_s)

@@ -1,0 +1,108 @@
+"""What a replica of a fleet is made of, whoever drives it."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from penstock.core.money import Price
+from penstock.fleet.resolve import kv_tokens
+from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.perf.step_time.make import make_step_time
+from penstock.perf.step_time.protocol import StepTimeModel
+from penstock.policy.build import make_dispatch
+from penstock.policy.kv.counting import CountingKv
+from penstock.policy.kv.prefix import PrefixKv
+from penstock.policy.kv.protocol import KvAllocator
+from penstock.policy.route.build import free_of_charge
+from penstock.policy.route.facts import Offer, ReplicaFacts
+from penstock.policy.route.protocol import Router
+from penstock.predict.latency import LatencyPrior
+
+
+def step_time(group: ReplicaGroup) -> StepTimeModel:
+    """The step-time model of a group's replicas."""
+    return make_step_time(group.step_time, group.model, group.accelerator, group.parallelism,
+                          group.precision, group.kv_precision)
+
+
+def step_noise(fleet: Fleet, rng: np.random.Generator) -> Callable[[], float] | None:
+    """Draws a factor on a step's duration; None where steps take what the model says."""
+    noise = fleet.run.step_time_noise
+    if noise <= 0:
+        return None
+    # Mean 1, so that noise alone makes a replica neither faster nor slower.
+    return lambda: float(rng.lognormal(-noise * noise / 2, noise))
+
+
+def random_stream(seed: int, purpose: str, number: int) -> np.random.Generator:
+    """The random stream of one purpose, independent of all others."""
+    return np.random.default_rng(np.random.SeedSequence((seed, crc32(purpose.encode()), number)))
+
+
+def kv_cache(fleet: Fleet, group: ReplicaGroup) -> KvAllocator:
+    """The empty KV cache of one replica."""
+    block_tokens = fleet.engine.block_tokens
+    total_blocks = kv_tokens(fleet, group) // block_tokens
+    if fleet.engine.prefix_caching:
+        return PrefixKv(total_blocks, block_tokens)
+    return CountingKv(total_blocks, block_tokens)
+
+
+def journal_header(fleet: Fleet, group: ReplicaGroup, replica_id: int) -> dict[str, Any]:
+    """What a replica's journal must say so that ``engine.replay`` can make its scheduler again."""
+    return {"replica": replica_id, "schedule": asdict(fleet.schedule_of(group)),
+            "kv_tokens": kv_tokens(fleet, group), "block_tokens": fleet.engine.block_tokens,
+            "prefix_caching": fleet.engine.prefix_caching, "max_in_flight": 1}
+
+
+def replica_facts(fleet: Fleet) -> list[ReplicaFacts]:
+    """What a router may know of every replica beforehand, in order of their numbers."""
+    choices = {choice.spec.name: choice for choice in fleet.models}
+    facts: list[ReplicaFacts] = []
+    for group in fleet.replicas:
+        choice = choices[group.model.name]
+        step = step_time(group)
+        price = choice.price or _running_cost(fleet, group, step)
+        offer = Offer(group.model.name, price, float(choice.spec.active_params), choice.quality)
+        options = fleet.schedule_of(group)
+        kind = (f"{group.model.name} {group.precision} on {group.accelerator.name} "
+                f"{group.parallelism.tensor}x{group.parallelism.pipeline}")
+        prior = LatencyPrior(step, options.max_num_seqs, options.chunk_tokens)
+        facts += [ReplicaFacts(len(facts) + i, offer, kind, prior) for i in range(group.count)]
+    return facts
+
+
+def dispatch_of(fleet: Fleet, draw: Callable[[int], int],
+                dual_price: Callable[[str], float] = free_of_charge) -> Router:
+    """The fleet's router with its admission; ``draw(n)`` gives a random whole number below n,
+    ``dual_price`` a tenant's markup on prices."""
+    route, admit = fleet.policies.route, fleet.policies.admit
+    return make_dispatch((route.name, route.options), (admit.name, admit.options),
+                         replica_facts(fleet), draw, dual_price, fleet.policies.explore)
+
+
+def _running_cost(fleet: Fleet, group: ReplicaGroup, step: StepTimeModel) -> Price:
+    """What a token costs on own accelerators: its share of a step, at the hourly price.
+
+    A prompt token's share is that of a step of 1,024; an output token's that of a step of 32
+    sequences with 1,024 tokens of context each, a moderate load.
+    """
+    hourly = fleet.pool(group.accelerator.name).price_per_hour
+    per_s = hourly * group.parallelism.num_accelerators / 3600.0
+    return Price(per_s * step.seconds(1024, 2.0**19, 0, 0) / 1024,
+                 per_s * step.seconds(0, 0.0, 32, 32 * 1024) / 32)
+
+
+def relative_speeds(fleet: Fleet) -> list[float]:
+    """Of every replica, how fast it takes a step of 1,024 prompt tokens and 64 decodes, relative to
+    the fastest of its model: what a router may know of machines that differ."""
+    groups = [(group, 1.0 / max(1e-9, step_time(group).seconds(1024, 2.0**19, 64, 2**16)))
+              for group in fleet.replicas]
+    fastest: dict[str, float] = {}
+    for group, speed in groups:
+        fastest[group.model.name] = max(speed, fastest.get(group.model.name, 0.0))
+    return [speed / fastest[group.model.name] for group, speed in groups
+            for _ in range(group.count)]

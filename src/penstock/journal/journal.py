@@ -1,0 +1,140 @@
+"""A record of everything a scheduler was told and everything it decided."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from penstock.core.errors import InputError
+from penstock.core.request import Request
+from penstock.core.slo import ServiceClass, Slo
+from penstock.core.step import Chunk, StepFeatures, StepPlan, StepResult
+from penstock.perf.step_time.protocol import StepTimeModel
+from penstock.perf.step_time.store import step_time_document
+
+VERSION = 1
+_OF_THE_ROUTER = ("needs", "forecasts", "session")  # a scheduler does not look at these
+
+
+class Journal:
+    """Writes one replica's calls as JSON lines: add, abort, plan, commit, in the order made.
+
+    Inside an engine with a will of its own there are two more: amend, where it ran a plan otherwise
+    than asked, and believe, where the step-time model was fitted anew.
+
+    A plan that changed nothing (None) is not written: a scheduler that is asked again without it
+    answers the same.
+    """
+
+    def __init__(self, stream: IO[bytes], header: dict[str, Any]) -> None:
+        self._stream = stream
+        self._planned_s: dict[int, float] = {}
+        self._last_commit_s = 0.0
+        self._write({"kind": "header", "version": VERSION, **header})
+
+    def _write(self, record: dict[str, Any]) -> None:
+        # orjson takes plain tuples only; ``default`` unwraps the named ones.
+        self._stream.write(orjson.dumps(record, default=list, option=orjson.OPT_APPEND_NEWLINE))
+
+    def add(self, request: Request, now_s: float) -> None:
+        """A request was handed in."""
+        fields = request._asdict()
+        for name in _OF_THE_ROUTER:
+            del fields[name]
+        service_class = request.service_class
+        slo = service_class.slo
+        fields["service_class"] = {
+            "name": service_class.name, "priority": service_class.priority,
+            "weight": service_class.weight,
+            "slo": {name: getattr(slo, name) for name in Slo.__slots__}}
+        self._write({"kind": "add", "now_s": now_s, "request": fields})
+
+    def abort(self, request_id: int, now_s: float) -> None:
+        """A request was withdrawn."""
+        self._write({"kind": "abort", "now_s": now_s, "request_id": request_id})
+
+    def plan(self, plan: StepPlan, now_s: float) -> None:
+        """A step was planned."""
+        self._planned_s[plan.step] = now_s
+        self._write({"kind": "plan", "now_s": now_s, "plan": plan._asdict()})
+
+    def amend(self, plan: StepPlan, ran: Mapping[int, tuple[int, int]],
+              lost: Iterable[int]) -> None:
+        """The engine ran the latest plan otherwise; arguments as of the scheduler's ``amend``."""
+        rows = [(request_id, tokens, past) for request_id, (tokens, past) in ran.items()]
+        self._write({"kind": "amend", "step": plan.step, "ran": rows, "lost": sorted(lost)})
+
+    def believe(self, step_time: StepTimeModel) -> None:
+        """The scheduler was given another step-time model."""
+        self._write({"kind": "believe", "step_time": step_time_document(step_time)})
+
+    def flush(self) -> None:
+        """Hand everything written to the operating system."""
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Nothing more will be written."""
+        self._stream.close()
+
+    def commit(self, plan: StepPlan, result: StepResult, now_s: float) -> None:
+        """A planned step has run."""
+        started_s = max(self._planned_s.pop(plan.step, now_s), self._last_commit_s)
+        self._last_commit_s = now_s
+        # A run of several steps tells the duration of none of them.
+        duration_s = now_s - started_s if result.num_steps == 1 and plan.num_tokens else None
+        self._write({"kind": "commit", "now_s": now_s, "duration_s": duration_s, "step": plan.step,
+                     "features": plan.features, "finished": result.finished,
+                     "num_steps": result.num_steps})
+
+
+def read_journal(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a journal file, the header first.
+
+    Raises InputError with the line number for anything that is not a journal of this version.
+    """
+    try:
+        with path.open("rb") as stream:
+            yield from _records(stream, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the journal: {error.strerror}") from error
+
+
+def _records(lines: Iterable[bytes], path: Path) -> Iterator[dict[str, Any]]:
+    kinds = {"header", "add", "abort", "plan", "commit", "amend", "believe"}
+    number = 0
+    for number, line in enumerate(lines, 1):
+        try:
+            record = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise InputError(f"{path}:{number}: not a JSON record: {error}") from error
+        if not isinstance(record, dict) or record.get("kind") not in kinds:
+            raise InputError(f"{path}:{number}: expected a record of kind {sorted(kinds)}")
+        if (number == 1) != (record["kind"] == "header"):
+            raise InputError(f"{path}:{number}: expected the header on the first line only")
+        if number == 1 and record.get("version") != VERSION:
+            raise InputError(f"{path}:1: journal version {record.get('version')!r}, "
+                             f"expected {VERSION}")
+        yield record
+    if not number:
+        raise InputError(f"{path}: the journal is empty")
+
+
+def read_plan(fields: dict[str, Any]) -> StepPlan:
+    """A plan from its journal form."""
+    return StepPlan(
+        step=fields["step"], chunks=tuple(Chunk(*chunk) for chunk in fields["chunks"]),
+        decode_ids=tuple(fields["decode_ids"]), features=StepFeatures(*fields["features"]),
+        groups=tuple(fields["groups"]), joined=tuple((i, g) for i, g in fields["joined"]),
+        left=tuple(fields["left"]), preempted=tuple(fields["preempted"]),
+        relegated=tuple(fields["relegated"]), restored=tuple(fields["restored"]),
+        shed=tuple((i, reason) for i, reason in fields["shed"]))
+
+
+def read_request(fields: dict[str, Any]) -> Request:
+    """A request from its journal form."""
+    service_class = dict(fields["service_class"])
+    slo = Slo(**service_class.pop("slo"))
+    values = {**fields, "service_class": ServiceClass(slo=slo, **service_class),
+              "prefix_hashes": tuple(fields["prefix_hashes"])}
+    return Request(**values)

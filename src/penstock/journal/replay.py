@@ -1,0 +1,142 @@
+"""Feeds a journal to a fresh scheduler: the same calls must bring the same plans."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from penstock.core.errors import InputError
+from penstock.core.request import Request
+from penstock.core.step import StepPlan, StepResult
+from penstock.journal.journal import read_plan, read_request
+from penstock.perf.step_time.protocol import StepTimeModel
+from penstock.perf.step_time.store import step_time_from
+from penstock.policy.kv.counting import CountingKv
+from penstock.policy.kv.prefix import PrefixKv
+from penstock.policy.kv.protocol import KvAllocator
+from penstock.policy.schedule.adaptable import AdaptableScheduler
+from penstock.policy.schedule.build import build_scheduler
+from penstock.policy.schedule.options import scheduler_options
+from penstock.predict.length import LengthPredictor
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayReport:
+    """How many plans agreed, and the first that did not: (step, journaled plan, plan got)."""
+
+    num_plans: int
+    mismatch: tuple[int, StepPlan, StepPlan | None] | None = None
+
+
+class Amendment(NamedTuple):
+    """What an engine did with the latest plan; see ``AdaptableScheduler.amend``."""
+
+    step: int
+    ran: dict[int, tuple[int, int]]
+    lost: frozenset[int]
+
+
+Call = Request | int | StepPlan | StepResult | Amendment | StepTimeModel
+
+
+def replay(records: Iterable[Mapping[str, Any]], scheduler: AdaptableScheduler) -> ReplayReport:
+    """Make the journaled calls, header ignored, and stop at the first plan that differs.
+
+    ``scheduler`` must be fresh and made as the journaled one was. Raises InputError for a commit
+    whose step was never planned or is committed already.
+    """
+    num_plans = 0
+    in_flight: dict[int, StepPlan] = {}
+    for number, record in enumerate(records, 1):
+        call = _read(record, number)
+        now_s = record.get("now_s", 0.0)
+        if isinstance(call, Request):
+            scheduler.add(call, now_s)
+        elif isinstance(call, int):
+            scheduler.abort(call, now_s)
+        elif isinstance(call, StepPlan):
+            got = scheduler.plan(now_s)
+            if got is None or got != call:
+                return ReplayReport(num_plans, (call.step, call, got))
+            num_plans += 1
+            in_flight[call.step] = got
+        elif isinstance(call, Amendment):
+            plan = _taken(in_flight, call.step, number, "amends")
+            in_flight[call.step] = scheduler.amend(plan, call.ran, call.lost)
+        elif isinstance(call, StepResult):
+            scheduler.commit(_taken(in_flight, record["step"], number, "commits"), call, now_s)
+        elif call is not None:
+            scheduler.believe(call)
+    return ReplayReport(num_plans)
+
+
+def _taken(in_flight: dict[int, StepPlan], step: int, number: int, does: str) -> StepPlan:
+    plan = in_flight.pop(step, None)
+    if plan is None:
+        raise InputError(f"journal record {number}: {does} step {step}, which is not in flight")
+    return plan
+
+
+def _read(record: Mapping[str, Any], number: int) -> Call | None:
+    """The argument of a journaled call, plan's answer for plan; None for other records."""
+    kind = record["kind"]
+    try:
+        if kind in _READERS:
+            return _READERS[kind](record)
+    except InputError as error:
+        raise InputError(f"journal record {number}: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"journal record {number}: broken {kind} record ({error!r})") from error
+    return None
+
+
+def _read_amendment(record: Mapping[str, Any]) -> Amendment:
+    ran = {request_id: (tokens, past) for request_id, tokens, past in record["ran"]}
+    return Amendment(record["step"], ran, frozenset(record["lost"]))
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], Call]] = {
+    "add": lambda record: read_request(record["request"]),
+    "abort": lambda record: int(record["request_id"]),
+    "plan": lambda record: read_plan(record["plan"]),
+    "commit": lambda record: StepResult(tuple(record["finished"]), record["num_steps"]),
+    "amend": _read_amendment,
+    "believe": lambda record: step_time_from(record["step_time"], "step_time"),
+}
+
+
+def scheduler_of(header: Mapping[str, Any], step_time: StepTimeModel,
+                 lengths: LengthPredictor | None = None) -> AdaptableScheduler:
+    """The fresh scheduler that a journal's header describes.
+
+    ``step_time`` and ``lengths`` are the beliefs that the journaled scheduler had. Raises
+    InputError when the header lacks something.
+    """
+    try:
+        schedule = header["schedule"]
+        block_tokens = _count(header, "block_tokens")
+        total_blocks = _count(header, "kv_tokens") // block_tokens
+        prefix_caching = bool(header["prefix_caching"])
+        max_in_flight = _count(header, "max_in_flight")
+        schedule = dict(schedule)
+        policy = str(schedule.pop("policy"))
+    except KeyError as error:
+        raise InputError(f"journal header has no {error.args[0]!r}") from error
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError("journal header: schedule is not a mapping of options") from error
+    # JSON has no tuples, and the options are compared and hashed as values.
+    options = scheduler_options(policy, **{k: _tuples(v) for k, v in schedule.items()})
+    kv: KvAllocator = (PrefixKv if prefix_caching else CountingKv)(total_blocks, block_tokens)
+    return build_scheduler(options, step_time, kv, lengths, max_in_flight)
+
+
+def _count(header: Mapping[str, Any], name: str) -> int:
+    value = header[name]
+    if type(value) is not int or value < 1:
+        raise InputError(f"journal header: {name} is {value!r}; expected a whole number from 1")
+    return value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""Parts that all profiled engines share: the contract, counters, model and machine."""

@@ -1,0 +1,1 @@
+"""Step-time models: how long one forward pass takes."""

@@ -1,0 +1,159 @@
+"""What is on a device: resident models, what runs, what is being loaded. One state machine for the
+simulator and for live engines, so that neither can do what memory does not allow."""
+
+from collections.abc import Iterable, Sequence
+from math import inf
+
+from penstock.policy.multiplex.values import Batch, HostedModel, Load
+
+
+class NotPossibleError(Exception):
+    """A policy asked for what the device cannot do: a fault of the policy, not of the input."""
+
+
+class Resident:
+    """A model on a device: since when, when it last ended a batch, how many requests it runs."""
+
+    __slots__ = ("last_used_s", "num_running", "since_s")
+
+    def __init__(self, since_s: float) -> None:
+        self.since_s = since_s
+        self.last_used_s = since_s
+        self.num_running = 0
+
+
+class Device:
+    """One device, or a group that always holds the same models.
+
+    ``num_changes`` counts changes of what it holds or loads, so that what follows from it may be
+    remembered until then. ``continuous``: requests may join a model that already runs some, and
+    residents run beside each other. Otherwise one batch at a time, and whoever is in it ends with
+    it.
+    """
+
+    def __init__(self, index: int, memory_bytes: int, models: Sequence[HostedModel], *,
+                 continuous: bool = False, max_residents: int | None = None) -> None:
+        self.index = index
+        self.memory_bytes = memory_bytes
+        self.models = models
+        self.continuous = continuous
+        self.max_residents = max_residents
+        self.residents: dict[int, Resident] = {}
+        self.loading: int | None = None
+        self.loading_until_s = inf
+        self.computing: int | None = None
+        self.computing_until_s = inf
+        self.prefetching: int | None = None
+        self.num_loads = 0
+        self.num_changes = 0
+        self.free_bytes = memory_bytes
+        """Memory that neither weights, nor what is being loaded, nor running requests hold."""
+
+    def held_bytes(self, models: Iterable[int]) -> int:
+        """Memory of residents and of the requests that they run."""
+        return sum([self.models[model].size_bytes
+                    + self.residents[model].num_running * self.models[model].request_bytes
+                    for model in models])
+
+    def room(self, model: int) -> int:
+        """How many requests of a resident model may start now."""
+        one = self.residents.get(model)
+        if one is None or (not self.continuous and self.computing is not None):
+            return 0
+        return min(self.models[model].max_batch - one.num_running, self._fitting(model,
+                                                                                 self.free_bytes))
+
+    def most_beside(self, model: int, others: Sequence[int]) -> int:
+        """The largest batch of a model, were it resident together with ``others``."""
+        held = sum(self.models[other].size_bytes for other in others)
+        free = self.memory_bytes - held - self.models[model].size_bytes
+        return min(self.models[model].max_batch, self._fitting(model, free))
+
+    @property
+    def idle(self) -> list[int]:
+        """Residents that run nothing."""
+        return [model for model, one in self.residents.items() if not one.num_running]
+
+    def _fitting(self, model: int, free_bytes: int) -> int:
+        each = self.models[model].request_bytes
+        if free_bytes < 0:
+            return 0
+        return free_bytes // each if each else 2**31
+
+    def fits(self, model: int, evict: Sequence[int] = ()) -> bool:
+        """Whether a model could be loaded, were ``evict`` dropped."""
+        freed = self.held_bytes(evict)
+        slots = inf if self.max_residents is None else self.max_residents
+        return (self.models[model].size_bytes <= self.free_bytes + freed
+                and len(self.residents) - len(evict) + 1 <= slots)
+
+    def begin_load(self, load: Load, until_s: float) -> None:
+        """Drop what is evicted and take the memory of what is loaded. Raises NotPossibleError."""
+        if self.loading is not None:
+            raise NotPossibleError(f"device {self.index} is already loading {self.loading}")
+        if load.model in self.residents:
+            raise NotPossibleError(f"model {load.model} is resident on device {self.index}")
+        self._check_idle(load.evict)
+        if not self.fits(load.model, load.evict):
+            raise NotPossibleError(f"model {load.model} does not fit on device {self.index}")
+        self.drop(load.evict)
+        self.loading, self.loading_until_s = load.model, until_s
+        self.free_bytes -= self.models[load.model].size_bytes
+        self.num_changes += 1
+
+    def drop(self, models: Sequence[int]) -> None:
+        """Residents go. Raises NotPossibleError for those that run or are not there."""
+        self._check_idle(models)
+        for model in models:
+            self.lose(model)
+
+    def hold(self, model: int, now_s: float) -> None:
+        """A model is there, as it turns out or after its load."""
+        self.residents[model] = Resident(now_s)
+        self.free_bytes -= self.models[model].size_bytes
+        self.num_changes += 1
+
+    def lose(self, model: int) -> None:
+        """A model is there no more, whatever it runs."""
+        self.free_bytes += self.held_bytes((model,))
+        del self.residents[model]
+        self.num_changes += 1
+
+    def _check_idle(self, models: Sequence[int]) -> None:
+        for model in models:
+            one = self.residents.get(model)
+            if one is None or one.num_running:
+                raise NotPossibleError(f"model {model} runs, or is not on device {self.index}")
+
+    def end_load(self, now_s: float, *, loaded: bool) -> None:
+        """The load is over; a failed one leaves its memory free."""
+        model, self.loading, self.loading_until_s = self.loading, None, inf
+        if model is None:
+            raise NotPossibleError(f"device {self.index} was not loading")
+        self.free_bytes += self.models[model].size_bytes
+        self.num_changes += 1
+        if loaded:
+            self.hold(model, now_s)
+            self.num_loads += 1
+
+    def begin_batch(self, batch: Batch, until_s: float = inf) -> None:
+        """Requests start. Raises NotPossibleError where the device has no room for them."""
+        num = len(batch.requests)
+        if not num or num > self.room(batch.model):
+            raise NotPossibleError(f"{num} requests of model {batch.model} on device {self.index}: "
+                                   f"room for {self.room(batch.model)}")
+        self.residents[batch.model].num_running += num
+        self.free_bytes -= num * self.models[batch.model].request_bytes
+        if not self.continuous:
+            self.computing, self.computing_until_s = batch.model, until_s
+
+    def end_batch(self, model: int, num_requests: int, now_s: float) -> None:
+        """So many requests of a model are over."""
+        one = self.residents[model]
+        if one.num_running < num_requests:
+            raise NotPossibleError(f"{num_requests} of {one.num_running} requests ended")
+        one.num_running -= num_requests
+        self.free_bytes += num_requests * self.models[model].request_bytes
+        one.last_used_s = now_s
+        if not self.continuous:
+            self.computing, self.computing_until_s = None, inf

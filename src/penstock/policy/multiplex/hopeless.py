@@ -1,0 +1,90 @@
+"""Who is too late whatever is done."""
+
+from heapq import heappop, heappush
+from math import inf
+
+from penstock.policy.multiplex.beliefs import LoadBelief
+from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.queues import HOPELESS, Queues, Whereabouts
+from penstock.policy.multiplex.values import Shed
+from penstock.policy.multiplex.worth import Worth
+
+_LOOK_S = 1.0  # until a line is looked at again whose model may be evicted, or tried again
+_SOON_S = 1e-3  # rounding must not make it be looked at again at the same moment
+
+
+class Checks:
+    """When each model's line is to be looked at for requests that are too late."""
+
+    def __init__(self, num_models: int) -> None:
+        self._at_s = [inf] * num_models
+        self._heap: list[tuple[float, int]] = []
+
+    def at(self, model: int, at_s: float) -> None:
+        """Look at that moment, if not sooner anyway."""
+        if at_s < self._at_s[model]:
+            self._at_s[model] = at_s
+            heappush(self._heap, (at_s, model))
+
+    @property
+    def next_s(self) -> float:
+        """No model is due before."""
+        return self._heap[0][0] if self._heap else inf
+
+    def due(self, now_s: float) -> int | None:
+        """A model whose moment has come; it has none any more."""
+        while self._heap and self._heap[0][0] <= now_s:
+            at_s, model = heappop(self._heap)
+            if self._at_s[model] == at_s:
+                self._at_s[model] = inf
+                return model
+        return None
+
+
+class Hopeless:
+    """Finds those whose answer could no longer be there before their deadline, were their model
+    loaded at once. A line is looked at when its head may be too late, not at every moment."""
+
+    def __init__(self, num_models: int, queues: Queues, where: Whereabouts, loads: LoadBelief,
+                 worth: Worth) -> None:
+        self._queues = queues
+        self._where = where
+        self._loads = loads
+        self._worth = worth
+        self._checks = Checks(num_models)
+        self._longest_s = [0.0] * num_models
+
+    @property
+    def next_s(self) -> float:
+        """Nobody is found before."""
+        return self._checks.next_s
+
+    def watch(self, model: int) -> None:
+        """Look at a line before its head can be too late, were the model to be loaded."""
+        load_s = self._longest_s[model] = max(self._longest_s[model],
+                                              self._loads.load_s(0, model))
+        needed_s = self._worth.corrected(model, load_s) + self._worth.batch(model).seconds(1)
+        self._checks.at(model, self._queues.line(model)[0].deadline_s - needed_s)
+
+    def find(self, device: Device, now_s: float) -> Shed | None:
+        """The first who are found to be too late, of the models that are due to be looked at."""
+        while (model := self._checks.due(now_s)) is not None:
+            if not self._queues.line(model):
+                continue
+            if not self._queues.may_be_tried(model, now_s):
+                self._checks.at(model, now_s + _LOOK_S)
+                continue
+            held = model in self._where.counts()
+            start_s = now_s + (0.0 if held else self._worth.load_s(device, model))
+            least_s = self._worth.batch(model).seconds(1)
+            if late := self._queues.late(model, start_s + least_s):
+                self._checks.at(model, now_s)
+                first = self._queues.line(model)[0]
+                if first.deadline_s - first.arrival_s <= start_s - now_s + least_s:
+                    self._worth.doubt(model, now_s)
+                return Shed(self._queues.take(model, 0, late), HOPELESS)
+            ends_s = self._queues.line(model)[0].deadline_s - (start_s - now_s) - least_s
+            # Who is held may be evicted at any time, which costs a load.
+            self._checks.at(model, max(now_s + _SOON_S,
+                                       min(ends_s, now_s + _LOOK_S) if held else ends_s))
+        return None

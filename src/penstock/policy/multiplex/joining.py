@@ -1,0 +1,160 @@
+"""Penstock's residency policy under continuous batching: who joins which resident, and for whom
+residents run out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.drains import Drains, share
+from penstock.policy.multiplex.evict import crowded, leavers, sparing
+from penstock.policy.multiplex.fairness import Floor
+from penstock.policy.multiplex.queues import Queues, Whereabouts
+from penstock.policy.multiplex.values import (
+    Action,
+    Batch,
+    BatchTime,
+    Drop,
+    HostedModel,
+    Load,
+    Prefetch,
+)
+from penstock.policy.multiplex.visits import Outlook, first_batch
+from penstock.policy.multiplex.worth import Choice, Worth
+
+_MOST_LOOKED_AT = 8  # times as many of a line as may join
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """What the policy does beside batches: ``next_absent`` is the choice among waiting models that
+    are not resident, and whether a floor claims it; ``load`` brings a model in without evicting
+    some, if others make room; ``read_ahead`` reads one into the host's memory."""
+
+    next_absent: Callable[[Device, Sequence[int], float], tuple[Choice | None, bool]]
+    load: Callable[[Device, int, float, Sequence[int]], Load | None]
+    read_ahead: Callable[[Device, int], Prefetch | None]
+
+
+class Joining:
+    """Requests join residents that have room, those due first, as long as they are in time among
+    all that then runs. A model that answers more per second than residents do has them run out."""
+
+    def __init__(self, models: Sequence[HostedModel], queues: Queues, where: Whereabouts,
+                 floor: Floor, worth: Worth, moves: Moves) -> None:
+        self._models = models
+        self._queues = queues
+        self._where = where
+        self._floor = floor
+        self._worth = worth
+        self._moves = moves
+        self._drains = Drains()
+        self._joined: dict[int, tuple[float, float]] = {}
+        self._looked: set[int] = set()  # devices that have to end something before another look
+
+    def next(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
+        """What a device does, while somebody waits for these models."""
+        self._drains.review(device, waiting)
+        return self._join(device, waiting, now_s) or self._make_way(device, waiting, now_s)
+
+    def ended(self, device: Device, batch: Batch, now_s: float) -> None:
+        """Requests are over that had joined: what they took tells how good beliefs are."""
+        self._looked.discard(device.index)
+        joined = [self._joined.pop(request.request_id) for request in batch.requests]
+        self._worth.batch_took(batch.model, sum(believed_s for _, believed_s in joined),
+                               sum(now_s - since_s for since_s, _ in joined), now_s)
+
+    # ---- who joins
+
+    def _join(self, device: Device, waiting: Sequence[int], now_s: float) -> Batch | Drop | None:
+        """Requests for a resident that takes some; first for whom somebody is due first."""
+        leaving = self._drains.leaving(device)
+        heads = sorted((self._queues.line(model)[0].deadline_s, model) for model in waiting
+                       if model in device.residents and model not in leaving)
+        for _, model in heads:
+            if (other := crowded(device, model, now_s, self._worth.keep)) is not None:
+                return Drop((other,))
+            if not self._drains.takes(device, model):
+                continue
+            most = min(device.room(model), self._queues.most(model), share(
+                device, model, len(self._queues.line(model)), self._where.devices,
+                self._drains.takes))
+            if most > 0 and (batch := self._those_in_time(device, model, most, now_s)):
+                return batch
+        return None
+
+    def _those_in_time(self, device: Device, model: int, most: int, now_s: float) -> Batch | None:
+        """At most so many who would be in time among all that then runs on the device. With nobody
+        to wait for, whoever is due first."""
+        beside = self._among(device, model, self._worth.careful)
+        line = self._queues.line(model)[:most * _MOST_LOOKED_AT]
+        ahead = Outlook([request.deadline_s for request in line], [now_s] * len(line))
+        first, num = first_batch(ahead, 0, now_s, beside, most)
+        if num < 1:
+            if any(one.num_running for one in device.residents.values()):
+                return None
+            first, num = 0, 1
+        requests = self._queues.take(model, first, num)
+        self._floor.pay(model, beside.per_request_s * num)
+        believed_s = self._among(device, model, lambda one: self._models[one].batch).seconds(num)
+        for request in requests:
+            self._joined[request.request_id] = now_s, believed_s
+        return Batch(model, requests)
+
+    def _among(self, device: Device, model: int, time: Callable[[int], BatchTime]) -> BatchTime:
+        """How long requests take that join a resident, by what batches of each model take: those
+        that run make every step longer, and the other residents' steps come between."""
+        own = time(model)
+        between_s = sum(time(other).seconds(one.num_running)
+                        for other, one in device.residents.items()
+                        if other != model and one.num_running)
+        return BatchTime(own.seconds(device.residents[model].num_running) + between_s,
+                         own.per_request_s)
+
+    # ---- who is next
+
+    def _make_way(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
+        """Load the model that is worth most, or let residents run out for it."""
+        if device.loading is not None:
+            return None
+        model = self._drains.target(device)
+        if model is not None:
+            return self._follow(device, model, now_s)
+        if device.index in self._looked:
+            return None
+        choice, claimed = self._moves.next_absent(device, waiting, now_s)
+        if choice is None:
+            return None
+        spared = [] if claimed else [one for one in device.residents
+                                     if 0.0 < self._stay(device, one, now_s) >= choice.worth]
+        return (self._moves.load(device, choice.model, now_s, spared)
+                or self._empty(device, choice.model, spared, now_s))
+
+    def _follow(self, device: Device, model: int, now_s: float) -> Action | None:
+        """Residents run out for a model: load it as soon as they have."""
+        leaving = self._drains.leaving(device)
+        others = [one for one in device.residents if one not in leaving]
+        load = self._moves.load(device, model, now_s, others)
+        if load is None:
+            return self._moves.read_ahead(device, model)
+        self._drains.end(device)
+        return load
+
+    def _stay(self, device: Device, model: int, now_s: float) -> float:
+        """Answers in time per second of a resident: of those who wait, or as many as run over how
+        long they stay (Little's law), which is how fast they come if nobody has to wait."""
+        running = device.residents[model].num_running
+        flow = running / self._worth.careful(model).seconds(running) if running else 0.0
+        return max(flow, self._worth.resident(device, model, now_s))
+
+    def _empty(self, device: Device, model: int, spared: Sequence[int],
+               now_s: float) -> Action | None:
+        """Residents that run requests take no more, so that a model can have their memory; those
+        worth more do not, and all that is done is to read the model ahead."""
+        leaving = leavers(device, model, now_s, sparing(spared, self._worth.keep),
+                          device.models[model].request_bytes)
+        if leaving is None or any(one in spared for one in leaving):
+            if len(device.idle) < len(device.residents):
+                self._looked.add(device.index)
+        else:
+            self._drains.begin(device, model, leaving)
+        return self._moves.read_ahead(device, model)

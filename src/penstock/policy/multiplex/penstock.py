@@ -1,0 +1,224 @@
+"""Penstock's residency policy: go where a visit answers most requests in time per second, loads
+counted; load and read ahead beside compute; turn away at once who is too late whatever is done.
+"""
+
+from collections.abc import Sequence
+from math import inf
+
+from penstock.policy.multiplex.beliefs import LoadBelief
+from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.evict import crowded, sparing, victims
+from penstock.policy.multiplex.fairness import Floor
+from penstock.policy.multiplex.hopeless import Hopeless
+from penstock.policy.multiplex.joining import Joining, Moves
+from penstock.policy.multiplex.options import USUAL, ResidencyOptions
+from penstock.policy.multiplex.queues import Queues, Whereabouts
+from penstock.policy.multiplex.values import (
+    Action,
+    Batch,
+    Drop,
+    HostedModel,
+    Load,
+    Prefetch,
+    Queued,
+    Wait,
+)
+from penstock.policy.multiplex.visits import Visit
+from penstock.policy.multiplex.worth import Choice, Worth
+
+_BUSY = Wait(arrivals=False)
+_TOLD_S = 0.25  # how much later who is too late may be told so, while nothing else happens
+
+
+class ValueRate:
+    """Serves ``models`` on any number of devices. ``loads`` is what loads are believed to take."""
+
+    def __init__(self, models: Sequence[HostedModel], loads: LoadBelief,
+                 options: ResidencyOptions = USUAL) -> None:
+        self._models = models
+        self._loads = loads
+        self._options = options
+        self._queues = Queues(models)
+        self._where = Whereabouts()
+        self._floor = Floor(models)
+        self._worth = Worth(models, loads, self._queues, options)
+        self._hopeless = Hopeless(len(models), self._queues, self._where, loads, self._worth)
+        self._loading: dict[int, tuple[float, float]] = {}
+        self._computing: dict[int, float] = {}
+        self._looked_ahead: set[int] = set()
+        self._joining = Joining(models, self._queues, self._where, self._floor, self._worth,
+                                Moves(self._next_absent, self._load, self._read_ahead))
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._queues)
+
+    def add(self, request: Queued, now_s: float) -> None:
+        self._queues.add(request)
+        self._worth.arrived(request, now_s)
+        if self._queues.line(request.model)[0] is request:
+            self._watch(request.model)
+
+    def cancel(self, request_id: int) -> bool:
+        return self._queues.cancel(request_id)
+
+    def next(self, device: Device, now_s: float) -> Action:
+        self._where.see(device)
+        if device.computing is not None and device.index in self._looked_ahead:
+            return _BUSY
+        if self._queues.may_have_news or self._hopeless.next_s <= now_s:
+            gone = self._queues.given_up() or self._hopeless.find(device, now_s)
+            if gone is not None:
+                return gone
+        if (device.loading is not None and not device.continuous
+                and not any(map(self._queues.line, device.residents))):
+            # Beside a load only residents can be served, and the hopeless be told so.
+            until_s = min(self._queues.retry_s(now_s), max(self._hopeless.next_s, now_s + _TOLD_S))
+            return Wait(until_s, device.computing is None and tuple(device.residents))
+        waiting = self._queues.waiting(now_s)
+        self._floor.pass_time(waiting, now_s, len(self._where))
+        if device.continuous:
+            return self._joining.next(device, waiting, now_s) or self._wait(device, now_s)
+        action = self._serve(device, waiting, now_s) if device.computing is None else None
+        action = action or self._prepare(device, waiting, now_s)
+        if action is not None:
+            return action
+        if device.computing is not None:
+            self._looked_ahead.add(device.index)
+        return self._wait(device, now_s)
+
+    def _wait(self, device: Device, now_s: float) -> Wait:
+        until_s = self._queues.retry_s(now_s) if self._queues.may_have_news else inf
+        if device.loading is None and len(device.idle) == len(device.residents):
+            # Nothing here will end; whoever cannot be served has to be told in time all the same.
+            until_s = min(until_s, max(self._hopeless.next_s, now_s + _TOLD_S))
+        return Wait(until_s, arrivals=device.computing is None)
+
+    def _watch(self, model: int) -> None:
+        if self._options.shed:
+            self._hopeless.watch(model)
+
+    def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
+        self._looked_ahead.discard(device.index)
+        since_s, believed_s = self._loading.pop(device.index)
+        if not failed:
+            self._loads.loaded(device.index, model)
+            self._worth.load_took(device, model, believed_s, now_s - since_s, now_s)
+        self._queues.loaded(model, now_s, failed=failed)
+
+    def prefetched(self, device: Device, model: int, now_s: float) -> None:
+        self._looked_ahead.discard(device.index)
+        self._loads.prefetched(model)
+        self._worth.refresh(model, now_s)
+
+    def ended(self, device: Device, batch: Batch, now_s: float, *, failed: bool) -> None:
+        self._looked_ahead.discard(device.index)
+        since_s = self._computing.pop(device.index, now_s)
+        self._queues.ended(batch, failed=failed)
+        if device.continuous:
+            self._joining.ended(device, batch, now_s)
+        elif not failed:
+            believed_s = self._models[batch.model].batch.seconds(len(batch.requests))
+            self._worth.batch_took(batch.model, believed_s, now_s - since_s, now_s)
+        else:
+            self._worth.refresh(batch.model, now_s)
+            if self._queues.line(batch.model):
+                self._watch(batch.model)  # those of the batch wait again
+
+    # ---- what an idle device does
+
+    def _serve(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
+        """A batch of a resident, or a load."""
+        models = [model for model in waiting if model in device.residents]
+        if device.loading is None:
+            models += self._absent(device, waiting)
+        choice = (self._claimed(device, models, now_s)
+                  or self._worth.best(device, models, now_s, now_s)
+                  or self._late(device, models, now_s))
+        if choice is None:
+            return None
+        model, visit, _ = choice
+        if model not in device.residents:
+            return self._load(device, model, now_s)
+        if (other := crowded(device, model, now_s, self._worth.keep)) is not None:
+            return Drop((other,))
+        if device.room(model) < 1:
+            return None
+        self._computing[device.index] = now_s
+        self._floor.pay(model, self._worth.batch(model).seconds(visit.num))
+        return Batch(model, self._queues.take(model, visit.first, visit.num))
+
+    def _claimed(self, device: Device, models: Sequence[int], now_s: float) -> Choice | None:
+        """The best visit among models whose floor pays for a visit of one batch."""
+        if not self._floor.any:
+            return None
+        worth = self._worth
+        claims = [model for model in models if self._floor.covers(model, (
+            worth.start_s(device, model, now_s, now_s) - now_s
+            + worth.batch(model).seconds(min(worth.most(device, model),
+                                             len(self._queues.line(model))))))]
+        return worth.best(device, claims, now_s, now_s) if claims else None
+
+    def _late(self, device: Device, models: Sequence[int], now_s: float) -> Choice | None:
+        """Where nobody is shed, those whose deadline has passed are answered when no other is."""
+        if self._options.shed or not models:
+            return None
+        model = max(models, key=lambda one: (one in device.residents, len(self._queues.line(one)),
+                                             -one))
+        num = min(self._worth.most(device, model), len(self._queues.line(model)))
+        start_s = self._worth.start_s(device, model, now_s, now_s)
+        end_s = start_s + self._worth.batch(model).seconds(num)
+        return Choice(model, Visit(end_s, 0, 0, num), 0.0)
+
+    def _next_absent(self, device: Device, waiting: Sequence[int],
+                     now_s: float) -> tuple[Choice | None, bool]:
+        """Continuous batching: what to load next, and whether its floor claims it."""
+        absent = self._absent(device, waiting)
+        claimed = self._claimed(device, absent, now_s)
+        return (claimed or self._worth.best(device, absent, now_s, now_s)
+                or self._late(device, absent, now_s)), claimed is not None
+
+    def _absent(self, device: Device, waiting: Sequence[int]) -> list[int]:
+        """Models that a device does not hold and for which more wait than those that hold them take
+        at once."""
+        held, queues = self._where.counts(), self._queues
+        return [model for model in waiting if model not in device.residents and (
+            model not in held or len(queues.line(model)) > held[model] * queues.most(model))]
+
+    # ---- loads, and what is done beside compute
+
+    def _prepare(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
+        """The next model is loaded beside compute if memory allows, or read ahead."""
+        if device.loading is not None:
+            return None
+        free_s = device.computing_until_s if device.computing is not None else now_s
+        free_s = max(now_s, free_s)
+        choice = self._worth.best(device, self._absent(device, waiting), now_s, free_s)
+        if choice is None:
+            return None
+        least = [model for model in waiting if model in device.residents
+                 and (own := self._worth.best(device, [model], now_s, free_s))
+                 and own.worth >= choice.worth]
+        if device.computing is not None and (
+                load := self._load(device, choice.model, now_s, spared=least)) is not None:
+            return load
+        if (ahead := self._read_ahead(device, choice.model)) is not None:
+            self._looked_ahead.add(device.index)
+        return ahead
+
+    def _load(self, device: Device, model: int, now_s: float,
+              spared: Sequence[int] = ()) -> Load | None:
+        evict = victims(device, model, now_s, sparing(spared, self._worth.keep),
+                        device.models[model].request_bytes)
+        if evict is None or any(one in spared for one in evict):
+            return None
+        believed_s = self._loads.load_s(device.index, model)
+        self._loading[device.index] = (now_s, believed_s)
+        self._floor.pay(model, believed_s)
+        return Load(model, evict)
+
+    def _read_ahead(self, device: Device, model: int) -> Prefetch | None:
+        if (self._options.prefetch and device.prefetching is None
+                and self._loads.prefetch_s(model) > 0.0):
+            return Prefetch(model)
+        return None

@@ -1,0 +1,174 @@
+"""Requests that wait, by model, those due first at the head; and models that cannot be had now."""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
+from math import inf
+
+from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.values import Batch, HostedModel, Queued, Shed
+
+OUT_OF_MEMORY = "its batch of one ran out of memory on the device"
+NOT_LOADED = "its model could not be loaded"
+HOPELESS = "too late: its answer could no longer be there before its deadline"
+
+MOST_FAILURES = 3
+RETRY_S = 5.0
+
+
+def _due(request: Queued) -> tuple[float, int]:
+    return request.deadline_s, request.request_id
+
+
+class Queues:
+    """A line per model in order of deadline, and what loads and batches that failed have taught.
+
+    A model whose load fails is tried again after a pause that doubles; after ``MOST_FAILURES`` in a
+    row all that wait for it are shed, and the next that arrive try again. A batch that runs out of
+    memory comes back, and batches of its model stay at half its size from then on.
+    """
+
+    def __init__(self, models: Sequence[HostedModel]) -> None:
+        self.models = models
+        self._lines: list[list[Queued]] = [[] for _ in models]
+        self._model_of: dict[int, Queued] = {}
+        self._most = [model.max_batch for model in models]
+        self._failures = [0] * len(models)
+        self._retry_s = [0.0] * len(models)
+        self._failed: set[int] = set()
+        self._given_up: list[Shed] = []
+        self._active: dict[int, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._model_of) + sum(len(shed.requests) for shed in self._given_up)
+
+    def waiting(self, now_s: float) -> list[int]:
+        """Models that somebody waits for and that may be tried."""
+        if not self._failed:
+            return list(self._active)
+        return [model for model in self._active if self._retry_s[model] <= now_s]
+
+    def may_be_tried(self, model: int, now_s: float) -> bool:
+        """Whether a model's last load did not fail a moment ago."""
+        return self._retry_s[model] <= now_s
+
+    def line(self, model: int) -> Sequence[Queued]:
+        """Who waits for a model, those due first at the head."""
+        return self._lines[model]
+
+    def most(self, model: int) -> int:
+        """The largest batch that is known to fit in memory, or not known not to."""
+        return self._most[model]
+
+    def retry_s(self, now_s: float) -> float:
+        """When the next model may be tried again that somebody waits for."""
+        if not self._failed:
+            return inf
+        return min((self._retry_s[model] for model in self._failed
+                    if model in self._active and self._retry_s[model] > now_s), default=inf)
+
+    def add(self, request: Queued) -> None:
+        """A request waits."""
+        insort(self._lines[request.model], request, key=_due)
+        self._active[request.model] = None
+        self._model_of[request.request_id] = request
+
+    def take(self, model: int, first: int, num: int) -> tuple[Queued, ...]:
+        """Who waits in a line from ``first`` on, ``num`` of them, and no longer does."""
+        line = self._lines[model]
+        taken = tuple(line[first:first + num])
+        del line[first:first + num]
+        for request in taken:
+            del self._model_of[request.request_id]
+        if not line:
+            self._active.pop(model, None)
+        return taken
+
+    def late(self, model: int, by_s: float) -> int:
+        """How many of a line an answer at a moment would be too late for."""
+        line = self._lines[model]
+        if not line or line[0].deadline_s > by_s:
+            return 0
+        return bisect_right(line, by_s, key=lambda request: request.deadline_s)
+
+    def cancel(self, request_id: int) -> bool:
+        """Take back who waits; False where none of that name does."""
+        request = self._model_of.pop(request_id, None)
+        if request is None:
+            return False
+        line = self._lines[request.model]
+        del line[bisect_left(line, _due(request), key=_due)]
+        if not line:
+            del self._active[request.model]
+        return True
+
+    @property
+    def may_have_news(self) -> bool:
+        """Whether somebody has to be told, or a model is to be tried again: rarely."""
+        return bool(self._given_up or self._failed)
+
+    def given_up(self) -> Shed | None:
+        """Who has to be told that there will be no answer."""
+        return self._given_up.pop() if self._given_up else None
+
+    def loaded(self, model: int, now_s: float, *, failed: bool) -> None:
+        """A load is over."""
+        if not failed:
+            self._failures[model], self._retry_s[model] = 0, 0.0
+            self._failed.discard(model)
+            return
+        self._failed.add(model)
+        self._failures[model] += 1
+        self._retry_s[model] = now_s + RETRY_S * 2.0 ** (self._failures[model] - 1)
+        if self._failures[model] >= MOST_FAILURES:
+            everyone = self.take(model, 0, len(self._lines[model]))
+            self._failures[model] = 0
+            if everyone:
+                self._given_up.append(Shed(everyone, NOT_LOADED))
+
+    def ended(self, batch: Batch, *, failed: bool) -> None:
+        """A batch is over; out of memory if it failed."""
+        if not failed:
+            return
+        num = len(batch.requests)
+        if num == 1:
+            self._given_up.append(Shed(batch.requests, OUT_OF_MEMORY))
+            return
+        self._most[batch.model] = max(1, min(self._most[batch.model], num // 2))
+        for request in batch.requests:
+            self.add(request)
+
+
+class Whereabouts:
+    """On which devices each model is, or is being loaded, as far as the policy has been asked."""
+
+    def __init__(self) -> None:
+        self._devices: dict[int, Device] = {}
+        self._counts: dict[int, int] = {}
+        self._counted = -1  # changes of all devices when that was
+
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    def see(self, device: Device) -> None:
+        """A device that asked."""
+        self._devices[device.index] = device
+
+    @property
+    def devices(self) -> list[Device]:
+        """Those that asked."""
+        return list(self._devices.values())
+
+    def counts(self) -> dict[int, int]:
+        """How many devices have a model or are loading it; those that none has are left out. Not to
+        be changed."""
+        num_changes = len(self._devices) + sum([one.num_changes for one in self._devices.values()])
+        if num_changes == self._counted:
+            return self._counts
+        found: dict[int, int] = {}
+        for device in self._devices.values():
+            for model in device.residents:
+                found[model] = found.get(model, 0) + 1
+            if device.loading is not None:
+                found[device.loading] = found.get(device.loading, 0) + 1
+        self._counts, self._counted = found, num_changes
+        return found

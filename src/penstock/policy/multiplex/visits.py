@@ -1,0 +1,138 @@
+"""What a visit to a model would bring: batches one after another, and who is answered in time.
+
+The future of a line is what waits in it and, at the pace of late, what will: both are deadlines,
+each with the moment from which it can be served.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import NamedTuple
+
+from penstock.policy.multiplex.values import BatchTime, Queued
+
+_STRICTLY_S = 1e-6  # an answer at its deadline is late
+_LEARNING = 0.02  # about the last fifty arrivals
+
+
+class Visit(NamedTuple):
+    """Batches of a model, over at ``end_s`` with ``num_in_time`` answers in time; ``first`` and
+    ``num`` say who is in the first batch: so many from that place of the line on."""
+
+    end_s: float
+    num_in_time: int
+    first: int
+    num: int
+
+    def rate(self, since_s: float) -> float:
+        """Answers in time per second since a moment."""
+        return self.num_in_time / max(self.end_s - since_s, 1e-9)
+
+
+class Pace:
+    """How fast requests for a model came of late, and how long they leave for an answer."""
+
+    __slots__ = ("_gap_s", "_last_s", "slack_s")
+
+    def __init__(self) -> None:
+        self._gap_s = inf
+        self._last_s = -inf
+        self.slack_s = inf
+
+    def arrived(self, request: Queued, now_s: float) -> None:
+        """One more."""
+        gap_s, self._last_s = now_s - self._last_s, now_s
+        if gap_s < inf:
+            self._gap_s = gap_s if self._gap_s == inf else (
+                self._gap_s + _LEARNING * (gap_s - self._gap_s))
+        self.slack_s = request.deadline_s - request.arrival_s
+
+    def rate_per_s(self, now_s: float) -> float:
+        """Requests per second; falls as nobody comes."""
+        silent_s = _LEARNING * 10.0 * (now_s - self._last_s)
+        gap_s = max(self._gap_s, silent_s)
+        return 1.0 / gap_s if gap_s > 0.0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Deadlines of those that wait and that are expected, and when they are there; both ascend."""
+
+    due_s: Sequence[float]
+    there_s: Sequence[float]
+
+
+def outlook(line: Sequence[Queued], now_s: float, pace: Pace, horizon_s: float,
+            most: int) -> Outlook:
+    """The first ``most`` who wait, and who is expected behind them within ``horizon_s``."""
+    due_s = [request.deadline_s for request in line[:most]]
+    there_s = [now_s] * len(due_s)
+    rate_per_s = pace.rate_per_s(now_s)
+    num = min(most - len(due_s), int(rate_per_s * horizon_s))
+    if num > 0:
+        latest_s, slack_s = due_s[-1] if due_s else -inf, pace.slack_s
+        expected_s = [now_s + place / rate_per_s for place in range(1, num + 1)]
+        there_s += expected_s
+        due_s += [latest_s if at_s + slack_s < latest_s else at_s + slack_s
+                  for at_s in expected_s]
+    return Outlook(due_s, there_s)
+
+
+def first_batch(ahead: Outlook, position: int, start_s: float, batch: BatchTime,
+                most: int) -> tuple[int, int]:
+    """Who would be in a batch that starts at ``start_s``: the place of the first, and how many.
+
+    A batch ends for all at once. Those at the head that a full batch would be too late for are
+    either left out, or the batch is made so small that they are in time: whichever answers more
+    requests, the others in the batch behind the small one counted.
+    """
+    there = max(position, bisect_right(ahead.there_s, start_s))
+    first = bisect_right(ahead.due_s, start_s + batch.seconds(1), position, there)
+    num = min(most, there - first)
+    if num < 1:
+        return first, 0
+    end_s = start_s + batch.seconds(num)
+    if ahead.due_s[first] > end_s:
+        return first, num
+    small = min(num, batch.most_within(ahead.due_s[first] - start_s - _STRICTLY_S))
+    skip = _first_in_time(ahead.due_s, first, there, start_s, batch, most)
+    large = min(most, there - skip)
+    second = first + small
+    behind = min(most, there - second)
+    second_end_s = start_s + batch.seconds(small) + batch.seconds(behind)
+    late = bisect_right(ahead.due_s, second_end_s, second, second + behind) - second
+    if small > 0 and small + behind - late >= large:
+        return first, small
+    return (skip, large) if large > 0 else (first, small)
+
+
+def _first_in_time(due_s: Sequence[float], first: int, there: int, start_s: float,
+                   batch: BatchTime, most: int) -> int:
+    """The first place from which on a batch of all who are there is in time for its first. Further
+    back deadlines are later and batches no larger, so halving finds it."""
+    low, high = first, there
+    while low < high:
+        middle = (low + high) // 2
+        if due_s[middle] > start_s + batch.seconds(min(most, there - middle)):
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def visits(ahead: Outlook, start_s: float, batch: BatchTime, most: int,
+           max_batches: int) -> list[Visit]:
+    """Visits of one batch, two, up to ``max_batches``, from ``start_s`` until nobody is there."""
+    found: list[Visit] = []
+    at_s, in_time, position = start_s, 0, 0
+    for _ in range(max_batches):
+        first, num = first_batch(ahead, position, at_s, batch, most)
+        if num < 1:
+            break
+        at_s += batch.seconds(num)
+        in_time += num
+        position = first + num
+        head = (found[0].first, found[0].num) if found else (first, num)
+        found.append(Visit(at_s, in_time, *head))
+    return found

@@ -1,0 +1,194 @@
+"""What visits to models are worth: answers in time per second, loads counted, as believed."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from penstock.policy.multiplex.beliefs import Correction, LoadBelief
+from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.options import ResidencyOptions
+from penstock.policy.multiplex.queues import Queues
+from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
+from penstock.policy.multiplex.visits import Pace, Visit, outlook, visits
+
+
+class Choice(NamedTuple):
+    """A model and the visit to it that is worth most."""
+
+    model: int
+    visit: Visit
+    worth: float
+
+
+class _Line(NamedTuple):
+    """What bounds the worth of a visit to a model: who waits, with those expected, their pace, what
+    a batch takes, and a load."""
+
+    waiting: int
+    most: int
+    rate_per_s: float
+    fixed_s: float
+    per_request_s: float
+    load_s: float
+
+    def at_most(self, ahead_s: float, *, resident: bool) -> float:
+        """Answers per second that no visit exceeds, where ``ahead_s`` pass before it counts.
+
+        n answers take at least a load and a batch of n. The last of those expected comes when
+        (n - waiting) / rate have passed, and a batch of one at least follows. The first allows more
+        per second the larger n is, so the bound is where the two meet; or for all who are expected,
+        where the second allows more for a larger n, too.
+        """
+        load_s = 0.0 if resident else max(0.0, self.load_s - ahead_s)
+        num = float(self.most)
+        least_s = 0.0
+        if num > self.waiting:
+            first_s = self.fixed_s + self.per_request_s - ahead_s
+            gap_s = 1.0 / self.rate_per_s
+            if first_s >= self.waiting * gap_s:
+                least_s = (num - self.waiting) * gap_s + first_s
+            elif gap_s > self.per_request_s:
+                meet = (load_s + ahead_s + self.waiting * gap_s - self.per_request_s) / (
+                    gap_s - self.per_request_s)
+                num = min(num, max(float(self.waiting), meet))
+        return num / max(load_s + self.fixed_s + num * self.per_request_s, least_s, 1e-9)
+
+
+class Worth:
+    """Judges models by who waits in ``queues``, by the pace at which they are asked for, and by
+    what loads and batches take: as believed, corrected by what they took.
+
+    What bounds a visit's worth, and what batches take with a margin, is kept until something
+    changes it: with many models nearly all are ruled out by their bound.
+    """
+
+    def __init__(self, models: Sequence[HostedModel], loads: LoadBelief, queues: Queues,
+                 options: ResidencyOptions) -> None:
+        self._models = models
+        self._loads = loads
+        self._queues = queues
+        self._options = options
+        self._paces = [Pace() for _ in models]
+        self._batch_off = Correction(len(models))
+        self._load_off = Correction(len(models))
+        self._lines = [_Line(0, 0, 0.0, 0.0, 0.0, 0.0)] * len(models)
+        self._resident_at_most = [0.0] * len(models)
+        self._absent_at_most = [0.0] * len(models)
+        self._carefuls = [self._with_margin(model) for model in range(len(models))]
+
+    # ---- what is believed
+
+    def batch(self, model: int) -> BatchTime:
+        """What batches of a model take."""
+        return self._batch_off.scaled(model, self._models[model].batch)
+
+    def careful(self, model: int) -> BatchTime:
+        """The same with a margin."""
+        return self._carefuls[model]
+
+    def load_s(self, device: Device, model: int) -> float:
+        """What a load that begins now takes."""
+        return self.corrected(model, self._loads.load_s(device.index, model))
+
+    def corrected(self, model: int, load_s: float) -> float:
+        """A load's seconds by what loads of that model took."""
+        return load_s * self._load_off.factor(model)
+
+    def keep(self, device: Device, model: int, now_s: float) -> float:
+        """Requests that would wait for a model to be loaded again, per byte that it holds."""
+        return (self._paces[model].rate_per_s(now_s) * self.load_s(device, model)
+                / (self._models[model].size_bytes + 1))
+
+    # ---- what is learnt
+
+    def arrived(self, request: Queued, now_s: float) -> None:
+        """One more waits."""
+        self._paces[request.model].arrived(request, now_s)
+        self.refresh(request.model, now_s)
+
+    def load_took(self, device: Device, model: int, believed_s: float, seconds: float,
+                  now_s: float) -> None:
+        """A load is over, which was believed to take ``believed_s`` without any correction."""
+        self._load_off.observe(model, believed_s, seconds)
+        # After a device's first load, which may take longer, all may be shorter.
+        for one in (model,) if device.num_loads > 1 else range(len(self._models)):
+            self.refresh(one, now_s)
+
+    def batch_took(self, model: int, believed_s: float, seconds: float, now_s: float) -> None:
+        """A batch is over, or requests that had joined one. Nothing is learnt from 0 s."""
+        self._batch_off.observe(model, believed_s, seconds)
+        self._carefuls[model] = self._with_margin(model)
+        self.refresh(model, now_s)
+
+    def doubt(self, model: int, now_s: float) -> None:
+        """Even whoever had just come was too late: perhaps beliefs are wrong."""
+        self._load_off.doubt(model, now_s)
+        self._batch_off.doubt(model, now_s)
+        self._carefuls[model] = self._with_margin(model)
+        self.refresh(model, now_s)
+
+    def refresh(self, model: int, now_s: float) -> None:
+        """What bounds the worth of a model, until more arrive or loads become shorter."""
+        batch, rate_per_s = self._carefuls[model], self._paces[model].rate_per_s(now_s)
+        waiting = len(self._queues.line(model))
+        line = self._lines[model] = _Line(
+            waiting, waiting + int(rate_per_s * self._options.horizon_s), rate_per_s,
+            batch.fixed_s, batch.per_request_s,
+            self.corrected(model, self._loads.load_s(0, model)))
+        self._resident_at_most[model] = line.at_most(0.0, resident=True)
+        self._absent_at_most[model] = line.at_most(0.0, resident=False)
+
+    def _with_margin(self, model: int) -> BatchTime:
+        batch, margin = self.batch(model), 1.0 + self._options.margin
+        return BatchTime(batch.fixed_s * margin, batch.per_request_s * margin)
+
+    # ---- what is worth most
+
+    def best(self, device: Device, models: Sequence[int], now_s: float,
+             free_s: float) -> Choice | None:
+        """Of these models, the one whose visit answers most in time per second from ``free_s``,
+        when the device is free; loads may begin now."""
+        best: Choice | None = None
+        for bound, model in sorted(self._bounds(device, models, free_s - now_s)):
+            if best is not None and -bound <= best.worth:
+                break
+            start_s = self.start_s(device, model, now_s, free_s)
+            most = self.most(device, model)
+            ahead = outlook(self._queues.line(model), now_s, self._paces[model],
+                            self._options.horizon_s, most * self._options.max_batches)
+            for visit in visits(ahead, start_s, self._carefuls[model], most,
+                                self._options.max_batches):
+                worth = visit.rate(free_s)
+                if best is None or worth > best.worth:
+                    best = Choice(model, visit, worth)
+        return best
+
+    def resident(self, device: Device, model: int, now_s: float) -> float:
+        """Answers in time per second of those who wait for a resident."""
+        own = self.best(device, [model], now_s, now_s) if self._queues.line(model) else None
+        return 0.0 if own is None else own.worth
+
+    def start_s(self, device: Device, model: int, now_s: float, free_s: float) -> float:
+        """When a model's first batch could begin on a device that is free at ``free_s``."""
+        if model in device.residents:
+            return free_s
+        return max(free_s, now_s + self.load_s(device, model))
+
+    def most(self, device: Device, model: int) -> int:
+        """The largest batch that there is room for, now if the model is resident and idle."""
+        now = (model in device.residents and device.computing is None
+               and not device.continuous)
+        room = device.room(model) if now else device.most_beside(model, ())
+        return max(1, min(room, self._queues.most(model)))
+
+    def _bounds(self, device: Device, models: Sequence[int],
+                ahead_s: float) -> list[tuple[float, int]]:
+        """The negative of what no visit to each model can be worth more than. ``ahead_s`` of a load
+        pass while the device computes something else."""
+        residents = device.residents
+        if ahead_s > 0.0:
+            lines = self._lines
+            return [(-lines[model].at_most(ahead_s, resident=model in residents), model)
+                    for model in models]
+        resident, absent = self._resident_at_most, self._absent_at_most
+        return [(-resident[model] if model in residents else -absent[model], model)
+                for model in models]

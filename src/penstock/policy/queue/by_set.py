@@ -1,0 +1,105 @@
+"""A queue per deployment, and nobody waits for devices that are not theirs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from math import inf
+
+from penstock.core.errors import InputError
+from penstock.policy.queue.values import Shared, Start, Waiting, masks_of
+
+
+@dataclass(frozen=True, slots=True)
+class Fairness:
+    """Each class of priority counts as having arrived ``aging_s`` after the one before it, so that
+    it goes first in the end. Who has waited ``patience_s`` keeps devices free for itself: short
+    enough for a deployment over all devices to get them, long enough for others to use what is idle
+    meanwhile."""
+
+    aging_s: float = 30.0
+    patience_s: float = 5.0
+
+
+class SetQueues:
+    """The most urgent request whose devices are idle starts, with as many of its deployment behind
+    it as may start together.
+
+    Urgency is arrival, later by ``aging_s`` per class. A deadline that can be met counts as an
+    arrival so early that patience ends in time for devices to fall idle. So an order once given
+    never changes, and nobody waits for more than those whose urgency is before theirs: whoever has
+    waited ``patience_s`` holds the devices of one set, and none that is less urgent starts there.
+    With patience without end, small deployments could keep a large one waiting for ever.
+    """
+
+    def __init__(self, deployments: Sequence[Shared], fairness: Fairness = Fairness()) -> None:
+        if not (fairness.aging_s >= 0.0 and fairness.patience_s >= 0.0):
+            raise InputError(f"aging_s {fairness.aging_s}, patience_s {fairness.patience_s}: "
+                             "expected both to be at least 0")
+        self._deployments = deployments
+        self._masks = masks_of(deployments)
+        self._fairness = fairness
+        self._drain_s = [_longest_beside(deployments, self._masks, index)
+                         for index in range(len(deployments))]
+        self._lines: list[list[tuple[float, int, int]]] = [[] for _ in deployments]
+        self._busy = 0
+        self._num_added = 0
+
+    @property
+    def num_waiting(self) -> int:
+        return sum(len(line) for line in self._lines)
+
+    def add(self, request: Waiting) -> None:
+        heappush(self._lines[request.deployment],
+                 (self._urgency_s(request), self._num_added, request.request_id))
+        self._num_added += 1
+
+    def next(self, now_s: float) -> Start | None:
+        held = self._busy
+        heads = [(line[0], index) for index, line in enumerate(self._lines) if line]
+        heads.sort()
+        for (urgency_s, _, _), deployment in heads:
+            masks = self._masks[deployment]
+            for index, mask in enumerate(masks):
+                if not mask & held:
+                    self._busy |= mask
+                    return Start(deployment, index, self._batch(deployment))
+            if now_s - urgency_s >= self._fairness.patience_s:
+                held |= _nearest(masks, held)
+        return None
+
+    def ended(self, start: Start) -> None:
+        self._busy &= ~self._masks[start.deployment][start.set_index]
+
+    def cancel(self, request_id: int) -> bool:
+        for line in self._lines:
+            for index, entry in enumerate(line):
+                if entry[2] == request_id:
+                    line[index] = line[-1]
+                    line.pop()
+                    heapify(line)
+                    return True
+        return False
+
+    def _batch(self, deployment: int) -> tuple[int, ...]:
+        line = self._lines[deployment]
+        size = min(len(line), self._deployments[deployment].max_batch)
+        return tuple(heappop(line)[2] for _ in range(size))
+
+    def _urgency_s(self, request: Waiting) -> float:
+        usual = request.arrival_s + request.priority * self._fairness.aging_s
+        latest = request.deadline_s - self._deployments[request.deployment].expected_s
+        if latest == inf or latest < request.arrival_s:
+            return usual
+        return min(usual, latest - self._fairness.patience_s - self._drain_s[request.deployment])
+
+
+def _nearest(masks: Sequence[int], held: int) -> int:
+    """The set with the fewest devices that are taken."""
+    return min(masks, key=lambda mask: (mask & held).bit_count())
+
+
+def _longest_beside(deployments: Sequence[Shared], masks: Sequence[tuple[int, ...]],
+                    index: int) -> float:
+    """The longest start that may be under way on devices of a deployment."""
+    return max(other.expected_s for other, theirs in zip(deployments, masks, strict=True)
+               if any(own & their for own in masks[index] for their in theirs))

@@ -1,0 +1,1 @@
+"""Evidence of live engines: asked for, judged and renewed."""

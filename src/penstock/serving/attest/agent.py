@@ -1,0 +1,65 @@
+"""Stands beside an engine and answers challenges with evidence (aiohttp)."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from penstock.attest.values import MOST_NONCE_BYTES, check_nonce_text
+from penstock.core.errors import InputError
+from penstock.engines.http import HttpError, errors_told, json_response, listening
+
+PATH = "/attestation"
+_GOODBYE_S = 2.0
+
+
+class AgentError(HttpError):
+    """An answer without evidence."""
+
+    def document(self) -> dict[str, object]:
+        return {"error": {"message": str(self)}}
+
+
+class EvidenceAgent:
+    """Answers ``GET /attestation?nonce=HEX`` with what ``make`` gives for a nonce.
+
+    Evidence is made one at a time, away from the event loop: asking hardware takes a while.
+    """
+
+    def __init__(self, make: Callable[[str], bytes], on_bug: Callable[[str], None]) -> None:
+        self._make = make
+        self._on_bug = on_bug
+        self._turn = asyncio.Lock()
+
+    def app(self) -> web.Application:
+        """The application."""
+        app = web.Application(middlewares=[errors_told(AgentError, self._on_bug)])
+        app.router.add_get(PATH, self._answer)
+        app.router.add_get("/health", self._health)
+        return app
+
+    async def _answer(self, http: web.Request) -> web.Response:
+        nonce = http.query.get("nonce", "")
+        try:
+            check_nonce_text(nonce[:2 * MOST_NONCE_BYTES + 1])
+        except InputError as error:
+            raise AgentError(400, f"nonce: {error}") from None
+        async with self._turn:
+            try:
+                evidence = await asyncio.to_thread(self._make, nonce)
+            except InputError as error:
+                raise AgentError(503, str(error)) from None
+        return web.Response(body=evidence, content_type="application/json")
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return json_response({"status": "ok"})
+
+
+@asynccontextmanager
+async def agent(make: Callable[[str], bytes], host: str, port: int,
+                on_bug: Callable[[str], None]) -> AsyncIterator[str]:
+    """The URL at which evidence is given, for as long as the context lasts. Raises InputError where
+    nobody can listen."""
+    async with listening(EvidenceAgent(make, on_bug).app(), host, port, _GOODBYE_S) as url:
+        yield f"{url}{PATH}"

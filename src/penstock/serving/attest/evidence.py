@@ -1,0 +1,150 @@
+"""Asks engines again and again to show that they run in confidential mode (aiohttp)."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from secrets import token_hex
+
+import aiohttp
+
+from penstock.attest.make import make_verifier
+from penstock.attest.tokens import MOST_BYTES, read_keys
+from penstock.attest.values import Challenge, EvidenceError, Rules
+from penstock.core.attestation import barrier
+from penstock.core.errors import InputError
+from penstock.engines.client.of_fleet import facts_of
+from penstock.engines.client.state import EngineFacts, EngineState, EvidencePlace
+from penstock.fleet.values import Fleet
+from penstock.fleet.values_residency import DevicePool
+
+_LOOK_S = 1.0
+_AGAIN_S = 5.0  # after evidence that was not there or not accepted
+_NONCE_BYTES = 32
+
+
+def check_rules(rules: Rules | None) -> None:
+    """Raises InputError where nothing could be judged: keys or libraries that are not there."""
+    if rules is not None:
+        read_keys(rules.keys)
+
+
+class EvidenceWatcher:
+    """Keeps the attestations of ``engines`` fresh: evidence is asked for when an engine is new, and
+    then every ``renew_s`` of the rules, or when half of its time is over. ``wall_s`` is seconds
+    since 1970, ``clock`` any clock that only goes forward. ``note`` is told when an engine's
+    standing changes.
+    """
+
+    def __init__(self, engines: Sequence[EngineState], rules: Rules | None,
+                 session: aiohttp.ClientSession, wall_s: Callable[[], float],
+                 clock: Callable[[], float], note: Callable[[str], None],
+                 timeout_s: float = 10.0) -> None:
+        self._engines = engines
+        self._session = session
+        self._wall_s = wall_s
+        self._clock = clock
+        self._note = note
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._due_s: dict[tuple[EngineState, EvidencePlace], float] = {}
+        self._rules = rules
+
+    def adopt(self, rules: Rules | None) -> None:
+        """Goes by other rules from now on: what the old ones accepted counts no more."""
+        if rules != self._rules:
+            self._rules = rules
+            for engine in self._engines:
+                engine.doubted("its evidence was not judged by the rules of now", revoked=True)
+        self._due_s.clear()
+
+    async def look(self) -> None:
+        """Ask every engine whose evidence is due."""
+        now_s, rules = self._clock(), self._rules
+        places = {(engine, engine.facts.evidence) for engine in self._engines
+                  if engine.facts.evidence is not None}
+        self._due_s = {key: due_s for key, due_s in self._due_s.items() if key in places}
+        if rules is not None:
+            await asyncio.gather(*(self._judge(engine, place, rules) for engine, place in places
+                                   if self._due_s.get((engine, place), now_s) <= now_s))
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            await self.look()
+
+    async def _judge(self, engine: EngineState, place: EvidencePlace, rules: Rules) -> None:
+        nonce = place.nonce or token_hex(_NONCE_BYTES)
+        before = engine.confidentiality
+        soon_s = wait_s = min(_AGAIN_S, rules.renew_s)
+        try:
+            evidence = await self._fetch(place.source, nonce)
+            found = await asyncio.to_thread(make_verifier(rules).verify, evidence,
+                                            Challenge(nonce, place.devices), self._wall_s())
+            doubt, revoked = "", False
+            # What ends before it is due again would leave a gap.
+            half_s = (found.expires_at_s - self._wall_s()) / 2
+            wait_s = min(rules.renew_s, max(soon_s, half_s))
+        except EvidenceError as error:
+            doubt, revoked = f"its evidence {error}", True
+        except (InputError, OSError, aiohttp.ClientError, TimeoutError) as error:
+            doubt, revoked = f"its evidence cannot be had: {_words(error)}", False
+        if engine.facts.evidence != place or rules is not self._rules:
+            return  # the fleet file changed meanwhile
+        self._due_s[(engine, place)] = self._clock() + wait_s
+        if doubt:
+            engine.doubted(doubt, revoked=revoked)
+        else:
+            engine.attested(found)
+        after = engine.confidentiality
+        if after.doubt != before.doubt or bool(after.attestations) != bool(before.attestations):
+            self._note(f"engine {engine.facts.url}: {doubt or 'attested'}")
+
+    async def _fetch(self, source: str, nonce: str) -> bytes:
+        if not source.startswith(("http://", "https://")):
+            return await asyncio.to_thread(_read, source)
+        async with self._session.get(source, params={"nonce": nonce}, timeout=self._timeout,
+                                     allow_redirects=False) as answer:
+            if answer.status != 200:
+                raise InputError(f"{source} answered with status {answer.status}")
+            found = b""
+            while len(found) <= MOST_BYTES and (part := await answer.content.readany()):
+                found += part
+            return found
+
+
+def _read(path: str) -> bytes:
+    with Path(path).open("rb") as file:
+        return file.read(MOST_BYTES + 1)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    return "it was silent for too long" if isinstance(error, TimeoutError) else \
+        f"{type(error).__name__}: {error}"
+
+
+async def standing(fleet: Fleet) -> list[tuple[str, str | None]]:
+    """Of every live replica on accelerators in confidential mode its URL, of every pool of such
+    devices its name, and why it may get no confidential request now (None: it may), after asking
+    each once. Raises InputError."""
+    engines = [EngineState(facts) for facts in [*facts_of(fleet), *map(pool_facts, fleet.residency)]
+               if facts.confidential]
+    check_rules(fleet.attestation)
+    async with aiohttp.ClientSession() as session:
+        await EvidenceWatcher(engines, fleet.attestation, session, time.time, time.monotonic,
+                              lambda _: None).look()
+    found = [(engine.facts.url, barrier(engine.confidentiality, time.time()))
+             for engine in engines]
+    return [(url, None if reason is None else str(reason)) for url, reason in found]
+
+
+def pool_facts(pool: DevicePool) -> EngineFacts:
+    """A pool of devices that models take turns on, where evidence is concerned: all devices of one
+    are attested together, whatever model is asked for."""
+    return EngineFacts(-1, f"pool {pool.name}", "", None, 1, 1.0,
+                       confidential=pool.accelerator.confidential,
+                       evidence=None if pool.attestation is None
+                       else EvidencePlace(*astuple(pool.attestation)))

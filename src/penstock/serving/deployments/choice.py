@@ -1,0 +1,241 @@
+"""Which configuration a deployment gets and where its layers lie, or why it gets none."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from penstock.catalog.catalog import load_catalog
+from penstock.core.configuration import Configuration
+from penstock.core.errors import InputError, nearest
+from penstock.core.model import ModelSpec
+from penstock.core.prediction import Prediction
+from penstock.estimate.choosing import Ask, Options, footprint_of, options
+from penstock.estimate.documents import (
+    configuration_document,
+    rejected_document,
+    scored_document,
+)
+from penstock.estimate.training import accuracies, cuts_of, read_sessions, subjects_of
+from penstock.perf.fingerprint.advice import advice
+from penstock.perf.fingerprint.cuts import Cuts, Session
+from penstock.perf.fingerprint.estimator import (
+    Estimator,
+    check_possible,
+    fit_estimator,
+    usual_estimator,
+)
+from penstock.perf.fingerprint.physics import (
+    PRECISIONS,
+    Subject,
+    width_of,
+)
+from penstock.perf.fingerprint.plausible import implausible
+from penstock.perf.profiles.folder import read_profile
+from penstock.perf.profiles.maveriq import read_maveriq
+from penstock.perf.profiles.rows import ProfiledRun
+from penstock.perf.profiles.summary import profiled_runs, same_prompts
+from penstock.policy.place.beside import Neighbour, place_beside
+from penstock.policy.place.build import placer
+from penstock.policy.place.intent import Choice, Scored, choose
+from penstock.policy.place.values import Device, Footprint, Infeasible, Placement
+from penstock.serving.deployments.commands import ONE_ACCELERATOR
+from penstock.serving.deployments.deployments import Deployment, Expected, RefusedError, Wish
+from penstock.serving.deployments.documents import (
+    beside_document,
+    expected_document,
+    placement_document,
+)
+from penstock.serving.deployments.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a deployment shall be. ``document`` is the whole answer for programs: the chosen
+    configuration with what is expected of it, alternatives, and why others were rejected."""
+
+    configuration: Configuration
+    placement: Placement
+    expected: Expected
+    document: Mapping[str, Any]
+
+
+class Chooser:
+    """Decides by what was measured of a model and, if the site has some, of whole other models.
+
+    May be called from several threads, one call at a time for one model.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._learnt: tuple[list[Session], Estimator] | None = None
+
+    def decide(self, one: Deployment, wish: Wish, devices: Sequence[Device],
+               neighbours: Sequence[Neighbour] = ()) -> Decision:
+        """The decision for these devices; what ``neighbours`` on them are asked is waited for, but
+        by MaverIQ's placer, which knows of none. Raises RefusedError where nothing will do,
+        InputError for a wish that means nothing."""
+        if wish.placer == "maveriq":
+            neighbours = ()
+        if wish.configuration is not None:
+            return self._exactly(one, wish, wish.configuration, devices, neighbours)
+        if one.profile is None:
+            raise RefusedError("not_profiled", f"{one.name} is not profiled, so nothing is known "
+                               "to choose by; profile it, or state a configuration")
+        estimator = self.estimator(one)
+        wishes = wish.wishes
+        if one.engine in ONE_ACCELERATOR:
+            wishes = replace(wishes, most_accelerators=1)
+        found = options(estimator, Ask(one.model, wish.output_tokens, wish.batch), devices,
+                        placer(wish.placer), _table(wish.accuracy), neighbours,
+                        wishes.own_rate_per_s)
+        choice = choose(found.candidates, wishes)
+        document = _document(one, wish, choice, found, estimator)
+        if choice.chosen is None:
+            raise _refusal(one, choice, document)
+        candidate = choice.chosen.candidate
+        return Decision(candidate.configuration, found.placements[candidate.configuration],
+                        Expected(candidate.latency_s, candidate.memory_bytes), document)
+
+    def estimator(self, one: Deployment) -> Estimator:
+        """What estimates a deployment's model. Raises InputError where its profile cannot serve."""
+        assert one.profile is not None
+        subject = Subject(self._site.model(one.model).spec, self._site.accelerator)
+        runs = profile_runs(Path(one.profile), one.model, subject.model)
+        if self._site.train is None:
+            return own_estimator(subject, one.model, runs)
+        if self._learnt is None:
+            self._learnt = self._learn(self._site.train)
+        sessions, learnt = self._learnt
+        cuts, batch_cuts = cuts_of(sessions, runs)
+        return replace(learnt, subjects={**learnt.subjects, one.model: subject}).with_cuts(
+            cuts, batch_cuts)
+
+    def _learn(self, folder: Path) -> tuple[list[Session], Estimator]:
+        catalog = load_catalog(self._site.fleet.catalog)
+        sessions = read_sessions(folder, catalog)
+        names = [run.model for session in sessions for run in session.whole]
+        names += [name for session in sessions for name in sorted(session.cuts.models)]
+        subjects = subjects_of(names, catalog, self._site.accelerator)
+        return sessions, fit_estimator(sessions, subjects, sessions[0].cuts)
+
+    def _exactly(self, one: Deployment, wish: Wish, configuration: Configuration,
+                 devices: Sequence[Device], neighbours: Sequence[Neighbour]) -> Decision:
+        """A configuration that was asked for, where there is room for it and least is waited."""
+        subject = Subject(self._site.model(one.model).spec, self._site.accelerator)
+        if configuration.precision not in PRECISIONS:
+            raise InputError(f"configuration: precision {configuration.precision!r} is unknown"
+                             f"{nearest(configuration.precision, PRECISIONS)}")
+        width_of(configuration.kv_precision)
+        check_possible(subject, configuration)
+        if one.profile is None:
+            expected = Expected(None, _bare_memory(subject.model, configuration, wish))
+            footprint = _bare_footprint(one.model, subject, configuration, expected)
+        else:
+            estimate = self.estimator(one).estimate(one.model, configuration, wish.output_tokens,
+                                                    wish.batch)
+            expected = Expected(estimate.latency_s, estimate.memory_bytes)
+            footprint = footprint_of(subject, one.model, configuration, estimate)
+        alone_s = 0.0 if expected.latency_s is None else expected.latency_s.value
+        placed = place_beside(placer(wish.placer), footprint, devices, neighbours, alone_s,
+                              wish.wishes.own_rate_per_s)
+        entry = {**configuration_document(configuration), **expected_document(expected)}
+        document: dict[str, Any] = {
+            "name": one.name, "model": one.model, "intent": None, "chosen": None,
+            "alternatives": [], "rejected": [], "measure_next": []}
+        if isinstance(placed, Infeasible):
+            why = f"no room: {placed.reason}"
+            raise RefusedError("no_room", f"{one.name}: {configuration.name}: {why}", {
+                **document, "rejected": [{"configuration": configuration.name, "reason": why}]})
+        return Decision(configuration, placed.placement, expected, {
+            **document, "chosen": {**entry, "beside": beside_document(placed.beside),
+                                   **placement_document(placed.placement)}})
+
+
+def profile_runs(path: Path, model: str, spec: ModelSpec) -> list[ProfiledRun]:
+    """The runs of a model in a profile's folder, or in a table with MaverIQ's columns.
+
+    Raises InputError where there are none, or where they are of another architecture.
+    """
+    if path.is_file():
+        known = read_maveriq(path)
+        runs = [run for run in known if run.model == model]
+        if not runs:
+            raise InputError(f"{path}: no fingerprints of {model}"
+                             f"{nearest(model, {run.model for run in known})}")
+        problem = implausible(runs, spec, list(load_catalog().accelerators.values()))
+        if problem:
+            raise InputError(problem)
+        return runs
+    profile = read_profile(path)
+    measured = profile.document.get("subject", {}).get("architecture", {})
+    for name in ("num_layers", "hidden_size", "num_heads"):
+        if measured.get(name) not in (None, getattr(spec, name)):
+            raise InputError(f"{path}: {name} is {measured[name]} there; {model} has "
+                             f"{getattr(spec, name)}")
+    runs = [replace(run, model=model) for run in profiled_runs(profile)]
+    if not runs:
+        raise InputError(f"{path}: no batches were measured there; penstock profile fingerprint "
+                         "makes such a profile")
+    return same_prompts(runs)
+
+
+def own_estimator(subject: Subject, model: str, runs: Sequence[ProfiledRun]) -> Estimator:
+    """An estimator from a model's own runs alone: fitted where some are of the whole model, with
+    the usual weights where all are cuts."""
+    whole = [run for run in runs if run.num_layers == subject.model.num_layers]
+    cuts = [run for run in runs if run.num_layers < subject.model.num_layers]
+    subjects = {model: subject}
+    if len({run.output_tokens for run in whole if run.latency_s is not None}) > 1:
+        return fit_estimator([Session(whole, Cuts(cuts))], subjects, Cuts(cuts))
+    return usual_estimator(subjects, cuts or runs)
+
+
+def _table(accuracy: Mapping[str, float]) -> Mapping[tuple[str, str, str], float]:
+    return accuracies(accuracy) if accuracy else {}
+
+
+def _refusal(one: Deployment, choice: Choice, document: Mapping[str, Any]) -> RefusedError:
+    full = choice.rejected and all(why.startswith("no room") for _, why in choice.rejected)
+    return RefusedError("no_room" if full else "no_configuration",
+                        f"{one.name}: {choice.reason}", document)
+
+
+def _bare_memory(spec: ModelSpec, configuration: Configuration, wish: Wish) -> Prediction:
+    """Weights, and the cache of the longest answers at once: less than it will take, and all that
+    is known before anything was measured."""
+    weights = (spec.num_params - spec.embedding_params) * width_of(configuration.precision) \
+        + spec.embedding_params * max(2.0, width_of(configuration.precision))
+    kv_bytes = spec.kv_bytes_per_token("fp16") * width_of(configuration.kv_precision) / 2.0
+    value = weights + wish.batch * spec.max_context_tokens * kv_bytes
+    return Prediction(value, value, value, 0.0, "weights and cache alone; nothing was measured")
+
+
+def _bare_footprint(model: str, subject: Subject, configuration: Configuration,
+                    expected: Expected) -> Footprint:
+    assert expected.memory_bytes is not None
+    spread, layers = configuration.parallelism, subject.model.num_layers
+    layer_bytes = subject.layer_params * width_of(configuration.precision) / spread.tensor
+    rest = expected.memory_bytes.value / spread.num_accelerators \
+        - layer_bytes * layers / spread.pipeline
+    return Footprint(model, layers, spread.tensor, spread.pipeline, max(1, round(layer_bytes)),
+                     fixed_bytes=max(0, round(rest)))
+
+
+def _document(one: Deployment, wish: Wish, choice: Choice, found: Options,
+              estimator: Estimator) -> dict[str, Any]:
+    def entry(scored: Scored | None) -> dict[str, Any] | None:
+        if scored is None:
+            return None
+        return {**scored_document(scored),
+                "wait_s": scored.response_s - scored.candidate.latency_s.value,
+                "beside": beside_document(scored.candidate.beside),
+                **placement_document(found.placements[scored.candidate.configuration])}
+
+    spec = estimator.subjects[one.model].model
+    return {"name": one.name, "model": one.model, "intent": wish.wishes.intent,
+            "chosen": entry(choice.chosen), "nearest": entry(choice.nearest),
+            "alternatives": [entry(other) for other in choice.alternatives],
+            "rejected": rejected_document(choice),
+            "measure_next": advice(one.model, spec.num_layers, found.estimates,
+                                   spec.leading_dense_layers)}

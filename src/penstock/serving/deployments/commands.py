@@ -1,0 +1,165 @@
+"""How each kind of engine is called from a command line."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from penstock.core.errors import InputError, nearest
+from penstock.fleet.values import ReplicaGroup
+from penstock.fleet.write import to_yaml
+from penstock.serving.deployments.deployments import Deployment
+from penstock.serving.deployments.site import Site
+
+SIMULATED = "sim"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run, in which environment beside our own, and the model's name in its API."""
+
+    argv: tuple[str, ...]
+    served_as: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+# Kind of engine -> its options -> kind of value.
+OPTIONS: Mapping[str, Mapping[str, type]] = MappingProxyType({
+    SIMULATED: {"load_s": float},
+    "emulate": {"speed": float},
+    "llamacpp": {"model": str, "kv_tokens": int, "max_num_seqs": int, "threads": int},
+    "vllm": {"model": str, "max_model_len": int, "max_num_seqs": int, "eager": bool},
+})
+"""Kinds of engines and what can be said of each with ``--with``."""
+
+_NEEDED = {"llamacpp": ("model",), "vllm": ("model",)}
+_OF_FILES = {"llamacpp"}
+ONE_ACCELERATOR = frozenset({"llamacpp"})
+"""Kinds of engines that do not spread a model."""
+ON_GPUS = frozenset({"vllm"})
+"""Kinds of engines that take the memory of this machine's accelerators."""
+
+
+def checked_options(engine: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an engine as it takes them. Raises InputError for an engine or option that is
+    unknown or missing, a value of another kind, and a file that is not there."""
+    if engine not in OPTIONS:
+        raise InputError(f"engine: {engine[:40]!r} is unknown{nearest(engine[:40], OPTIONS)}")
+    kinds = OPTIONS[engine]
+    found = {}
+    for key, value in options.items():
+        if key not in kinds:
+            raise InputError(f"options: {engine} has no option {key[:40]!r}"
+                             f"{nearest(key[:40], kinds)}")
+        found[key] = _value(key, kinds[key], value)
+    for key in _NEEDED.get(engine, ()):
+        if key not in found:
+            raise InputError(f"options: {engine} needs {key}, the model's "
+                             f"{'file' if engine in _OF_FILES else 'folder or name'}")
+    if engine in _OF_FILES and not Path(found["model"]).is_file():
+        raise InputError(f"options: model {found['model'][:200]!r}: no such file")
+    if "model" in found and Path(found["model"]).exists():  # engines run in folders of their own
+        found["model"] = str(Path(found["model"]).resolve())
+    return found
+
+
+def _value(key: str, kind: type, value: Any) -> Any:
+    words = {"true": True, "false": False}
+    try:
+        if kind is bool:
+            return words[str(value).lower()]
+        if kind is str and isinstance(value, str) and value and not value.startswith("-"):
+            return value
+        number = kind(value) if kind is not str and not isinstance(value, bool) else None
+        if number is not None and 0 <= number < float("inf"):
+            return number
+    except (KeyError, TypeError, ValueError):
+        pass
+    expected = {bool: "true or false", str: "a text"}.get(kind, "a number of 0 or more")
+    raise InputError(f"options: {key}: found {str(value)[:60]!r}; expected {expected}")
+
+
+def command_of(site: Site, one: Deployment, port: int) -> Command:
+    """The command line of a deployment's engine, which listens on a loopback port.
+
+    Raises InputError for a configuration that this kind of engine cannot have.
+    """
+    makers: Mapping[str, Callable[[Site, Deployment, int], Command]] = {
+        "emulate": _emulate, "llamacpp": _llamacpp, "vllm": _vllm}
+    return makers[one.engine](site, one, port)
+
+
+def check_runnable(one: Deployment) -> None:
+    """Raises InputError for a configuration that the deployment's kind of engine cannot have."""
+    assert one.configuration is not None
+    spread = one.configuration.parallelism
+    if one.engine in ONE_ACCELERATOR and spread.num_accelerators > 1:
+        raise InputError(f"configuration: {one.configuration.name}: {one.engine} runs on "
+                         "one accelerator; expected tp1 pp1")
+
+
+def penstock_command(*arguments: str) -> tuple[str, ...]:
+    """A command line of this program."""
+    # -P: nothing is imported from the folder that the engine happens to run in.
+    return (sys.executable, "-P", "-m", "penstock", *arguments)
+
+
+def _emulate(site: Site, one: Deployment, port: int) -> Command:
+    assert one.configuration is not None
+    spread, precision = one.configuration.parallelism, one.configuration.precision
+    group = ReplicaGroup(site.model(one.model).spec, site.accelerator, 1, spread,
+                         precision.partition("_")[0], one.configuration.kv_precision)
+    folder = site.run_folder(one.name)
+    fleet = folder / "fleet.yaml"
+    # An engine answers as long as its traffic says, and takes that of its model alone.
+    traffic = [spec for spec in site.fleet.traffic if spec.model == one.model] \
+        or site.fleet.traffic[:1]
+    own = replace(site.fleet, replicas=(group,), traffic=tuple(
+        replace(spec, model=one.model) for spec in traffic))
+    fleet.write_text(to_yaml(own), encoding="utf-8")
+    return Command(penstock_command("emulate", str(fleet), "--port", str(port), "--speed",
+                             str(one.options.get("speed", 1.0))), one.model)
+
+
+def _llamacpp(_: Site, one: Deployment, port: int) -> Command:
+    more = [part for key, option in (("kv_tokens", "--kv-tokens"), ("threads", "--threads"),
+                                     ("max_num_seqs", "--max-num-seqs"))
+            if key in one.options for part in (option, str(one.options[key]))]
+    return Command(penstock_command("engine", one.options["model"], "--name", one.name, "--port",
+                             str(port), *more), one.name)
+
+
+def _vllm(site: Site, one: Deployment, port: int) -> Command:
+    assert one.configuration is not None
+    assert one.placement is not None
+    spread = one.configuration.parallelism
+    share = max(one.placement.bytes_by_device.values()) / site.accelerator.memory_bytes
+    argv = ["vllm", "serve", one.options["model"], "--served-model-name", one.name, "--host",
+            "127.0.0.1", "--port", str(port), "--tensor-parallel-size", str(spread.tensor),
+            "--pipeline-parallel-size", str(spread.pipeline), "--gpu-memory-utilization",
+            f"{min(1.0, share):.3f}", *_vllm_formats(one.configuration.precision,
+                                                     one.configuration.kv_precision)]
+    for key, option in (("max_model_len", "--max-model-len"), ("max_num_seqs", "--max-num-seqs")):
+        if key in one.options:
+            argv += [option, str(one.options[key])]
+    if one.options.get("eager"):
+        argv.append("--enforce-eager")
+    visible = ",".join(str(site.ordinal(device)) for device in one.placement.device_ids)
+    # Numbers as NVML has them, by place on the bus; CUDA's own order would be by speed.
+    environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": visible}
+    if spread.pipeline > 1:
+        environment["VLLM_PP_LAYER_PARTITION"] = ",".join(map(str, one.placement.layer_map))
+    return Command(tuple(argv), one.name, environment)
+
+
+def _vllm_formats(precision: str, kv_precision: str) -> list[str]:
+    """Number formats as vLLM calls them; what is quantised already says so itself."""
+    plain = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
+    argv = ["--dtype", plain.get(precision, "auto")]
+    if precision == "fp8":
+        argv += ["--quantization", "fp8"]
+    if kv_precision in ("fp8", "int8"):
+        argv += ["--kv-cache-dtype", "fp8"]
+    return argv

@@ -1,0 +1,70 @@
+"""Deployments, and what was decided about them, as programs read them: JSON."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from penstock.estimate.documents import configuration_document, stages_document
+from penstock.policy.place.beside import Neighbour
+from penstock.policy.place.values import Device, Placement
+from penstock.serving.deployments.deployments import Deployment, Expected
+from penstock.serving.deployments.engines import Reply
+from penstock.serving.deployments.seen import Seen
+from penstock.serving.deployments.store import Event
+
+
+def deployment_document(one: Deployment, load: tuple[int, int] = (0, 0),
+                        seen: Seen | None = None) -> dict[str, Any]:
+    """A deployment; ``load`` is how many requests wait and run, ``seen`` what answers took."""
+    instance = one.instance
+    return {
+        "name": one.name, "model": one.model, "engine": one.engine, "options": dict(one.options),
+        "state": str(one.state), "reason": one.reason or None, "since_s": one.since_s,
+        "registered_s": one.registered_s, "profile": one.profile,
+        "intent": one.wish.wishes.intent if one.wish and not one.wish.configuration else None,
+        **(configuration_document(one.configuration) if one.configuration
+           else {"configuration": None}),
+        **expected_document(one.expected),
+        "placement": placement_document(one.placement) if one.placement else None,
+        "url": instance.url if instance else None, "pid": instance.pid if instance else None,
+        "log": instance.log if instance else None,
+        "num_failures": one.num_failures, "num_waiting": load[0], "num_running": load[1],
+        "seen": None if seen is None else asdict(seen)}
+
+
+def reply_document(name: str, reply: Reply, e2e_s: float) -> dict[str, Any]:
+    """An answer; ``e2e_s`` is its time with waiting."""
+    return {"name": name, **asdict(reply), "e2e_s": e2e_s}
+
+
+def event_document(event: Event) -> dict[str, Any]:
+    """A state that a deployment came into."""
+    return {**asdict(event), "reason": event.reason or None}
+
+
+def device_document(device: Device) -> dict[str, Any]:
+    """An accelerator, with all that is held on it."""
+    return {"device": device.device_id, "node": device.node, "total_bytes": device.total_bytes,
+            "used_bytes": device.used_bytes, "free_bytes": device.free_bytes}
+
+
+def placement_document(placed: Placement) -> dict[str, Any]:
+    """Where layers lie, and what each accelerator gives."""
+    return {**stages_document(placed),
+            "bytes_by_device": {str(device): taken
+                                for device, taken in sorted(placed.bytes_by_device.items())}}
+
+
+def beside_document(beside: Iterable[Neighbour]) -> list[dict[str, Any]]:
+    """Who is on the same accelerators, and what they are asked; nulls where that is not known, and
+    nothing is waited for then."""
+    return [{"name": one.name, **(asdict(one.traffic) if one.traffic is not None
+                                  else {"rate_per_s": None, "service_s": None})} for one in beside]
+
+
+def expected_document(expected: Expected | None) -> dict[str, Any]:
+    """Predictions with their intervals."""
+    if expected is None:
+        return {"latency_s": None, "memory_bytes": None}
+    return {name: None if one is None else asdict(one) for name, one in
+            (("latency_s", expected.latency_s), ("memory_bytes", expected.memory_bytes))}

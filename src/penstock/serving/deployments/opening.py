@@ -1,0 +1,108 @@
+"""The deployments of a folder, opened in this process with all that they take."""
+
+import asyncio
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.core.attestation import Confidentiality
+from penstock.core.errors import InputError
+from penstock.policy.place.beside import Neighbour
+from penstock.policy.place.values import Device
+from penstock.serving.deployments.attested import Gate, standing
+from penstock.serving.deployments.choice import Chooser, Decision
+from penstock.serving.deployments.commands import OPTIONS, SIMULATED
+from penstock.serving.deployments.controller import Controller
+from penstock.serving.deployments.deployments import Deployment, Wish
+from penstock.serving.deployments.engines import Engines, SimulatedEngines
+from penstock.serving.deployments.line import Line
+from penstock.serving.deployments.means import USUAL, Care, Means
+from penstock.serving.deployments.monitor import used_bytes
+from penstock.serving.deployments.profiling import Profiler
+from penstock.serving.deployments.site import FLEET, SERVER, Site, open_site
+from penstock.serving.deployments.store import Store, open_store
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How to open a folder: ``queue`` as in ``line.KINDS``, how long an engine may take to start
+    and to answer, how long to wait for another process that has the folder."""
+
+    queue: str = "penstock"
+    start_s: float = 600.0
+    answer_s: float = 600.0
+    patience_s: float = 10.0
+    care: Care = USUAL
+
+
+@asynccontextmanager
+async def opened(folder: Path, opening: Opening = Opening(),
+                 on_bug: Callable[[str], None] = lambda _: None) -> AsyncIterator[Controller]:
+    """The controller of a folder, for as long as the context lasts; engines go on after it.
+
+    Raises InputError for a folder without deployments and a missing extra, InUseError where another
+    process has them.
+    """
+    try:
+        from penstock.serving.deployments.processes import process_engines
+    except ImportError as error:
+        raise InputError("deployments need aiohttp and prometheus-client, which the extra 'serve' "
+                         "brings: pip install 'penstock[serve]'") from error
+    site = open_site(folder)
+    store = open_store(site.state_file, opening.patience_s)
+    try:
+        # Who has the store is who answers: an address that is still there is of a killed server.
+        (site.folder / SERVER).unlink(missing_ok=True)
+        _check_devices(site, store)
+        async with process_engines(site, start_s=opening.start_s,
+                                   answer_s=opening.answer_s) as processes:
+            engines: dict[str, Engines] = dict.fromkeys(OPTIONS, processes)
+            engines[SIMULATED] = SimulatedEngines(asyncio.sleep, lasting=True)
+            chooser = Chooser(site)
+
+            async def choose(one: Deployment, wish: Wish, devices: list[Device],
+                             neighbours: list[Neighbour]) -> Decision:
+                # Learning from tables takes seconds: others go on meanwhile.
+                return await asyncio.to_thread(chooser.decide, one, wish, devices, neighbours)
+
+            async def read_used(one: Deployment) -> Mapping[int, int]:
+                return await asyncio.to_thread(used_bytes, site, one)
+
+            async def known(now_s: float) -> Mapping[int, Confidentiality]:
+                return await asyncio.to_thread(standing, site, now_s)
+
+            gate = Gate(known, time.time)
+            devices = {device.device_id: device for device in site.devices()}
+            means = Means({kind: gate.before(one, devices) for kind, one in engines.items()},
+                          gate.choosing(choose), Profiler(site).profile, time.time, read_used,
+                          on_bug)
+            control = Controller(site, store, means, Line(opening.queue), opening.care)
+            await control.recover()
+            try:
+                yield control
+            finally:
+                await control.close()
+    finally:
+        store.close()
+
+
+def _check_devices(site: Site, store: Store) -> None:
+    known = {device.device_id for device in site.devices()}
+    for one in store.deployments():
+        for device_id in one.devices:
+            if device_id not in known:
+                raise InputError(f"{site.folder / FLEET}: deployment {one.name} is on accelerator "
+                                 f"{device_id}; the fleet has {len(known)}, counted from 0")
+
+
+async def watch(control: Controller, period_s: float, on_bug: Callable[[str], None]) -> None:
+    """Look after the deployments again and again, until cancelled, whatever goes wrong with one."""
+    while True:
+        try:
+            await control.tend()
+        except Exception:
+            on_bug(traceback.format_exc())
+        await asyncio.sleep(period_s)

@@ -1,0 +1,140 @@
+"""Deployments on disk: a SQLite file that belongs to one process at a time.
+
+Every change is one transaction that is flushed to the disk before anybody hears of it. Whoever
+opened the file has it until they close it or die, however they die: the lock is the system's.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from penstock.core.errors import InputError
+from penstock.serving.deployments.deployments import Deployment
+
+_VERSION = 1
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS deployments (name TEXT PRIMARY KEY, document TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS events (serial INTEGER PRIMARY KEY AUTOINCREMENT, "
+    "at_s REAL NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL)")
+
+
+class InUseError(Exception):
+    """Another process has the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A deployment came into a state."""
+
+    at_s: float
+    name: str
+    state: str
+    reason: str
+
+
+class Store:
+    """The deployments and their events. Call ``close`` at the end."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._connection.close()
+
+    def deployments(self) -> list[Deployment]:
+        """All of them by name. Raises InputError for what no version of ours wrote."""
+        rows = self._connection.execute("SELECT name, document FROM deployments ORDER BY name")
+        return [_read(name, document) for name, document in rows]
+
+    def write(self, changed: Iterable[Deployment]) -> None:
+        """Replaces deployments, all or none, and notes the states that are new."""
+        with self._connection:
+            for one in changed:
+                old = self._connection.execute(
+                    "SELECT document FROM deployments WHERE name = ?", (one.name,)).fetchone()
+                if old is None or _moment(_read(one.name, old[0])) != _moment(one):
+                    self._connection.execute(
+                        "INSERT INTO events (at_s, name, state, reason) VALUES (?, ?, ?, ?)",
+                        (one.since_s, one.name, str(one.state), one.reason))
+                self._connection.execute(
+                    "INSERT INTO deployments VALUES (?, ?) ON CONFLICT (name) DO UPDATE "
+                    "SET document = excluded.document",
+                    (one.name, _text(one)))
+
+    def events(self, name: str | None = None) -> list[Event]:
+        """What happened, the oldest first; to one deployment or to all."""
+        rows = self._connection.execute(
+            "SELECT at_s, name, state, reason FROM events WHERE ?1 IS NULL OR name = ?1 "
+            "ORDER BY serial", (name,))
+        return [Event(*row) for row in rows]
+
+
+def open_store(path: Path, patience_s: float = 0.0) -> Store:
+    """The store in a file, which is made if there is none. Raises InUseError where another process
+    has it for longer than ``patience_s``, InputError where it cannot be read."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=patience_s)
+    except (OSError, sqlite3.Error) as error:
+        raise InputError(f"{path}: cannot be opened ({error})") from error
+    try:
+        for setting in ("locking_mode=EXCLUSIVE", "synchronous=FULL"):
+            connection.execute(f"PRAGMA {setting}").fetchall()
+        connection.execute("BEGIN EXCLUSIVE")  # and the lock stays
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, _VERSION):
+            raise InputError(f"{path}: version {version}; expected {_VERSION}")
+        for statement in _TABLES:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.commit()
+        path.chmod(0o600)
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if "locked" in str(error):
+            raise InUseError(str(path)) from None
+        raise InputError(f"{path}: cannot be opened ({error})") from error
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise InputError(f"{path}: is no state of deployments ({error})") from error
+    except InputError:
+        connection.close()
+        raise
+    return Store(connection)
+
+
+def document(one: Deployment) -> dict[str, Any]:
+    """A deployment as JSON has it."""
+    found: dict[str, Any] = _adapter().dump_python(one, mode="json")
+    return found
+
+
+@cache
+def _adapter() -> Any:
+    # Pydantic takes a tenth of a second to import.
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Deployment)
+
+
+def _text(one: Deployment) -> str:
+    from pydantic_core import to_json
+
+    return to_json(one, inf_nan_mode="constants").decode()
+
+
+def _moment(one: Deployment) -> tuple[str, float]:
+    return one.state, one.since_s
+
+
+def _read(name: str, text: str) -> Deployment:
+    try:
+        found: Deployment = _adapter().validate_json(text)
+    except ValueError as error:
+        raise InputError(f"deployment {name}: its record cannot be read "
+                         f"({' '.join(str(error).split())[:200]})") from None
+    return found

@@ -1,0 +1,168 @@
+"""An engine's answer on its way to the client, in one piece or streamed."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+from penstock.engines.client.dialects import Dialect, Question
+from penstock.engines.client.state import EngineState, InFlight
+from penstock.engines.ollama.dialect import OllamaStream
+from penstock.serving.gateway.errors import GatewayError
+from penstock.serving.gateway.exchange import (
+    FAULTS,
+    ClientLeftError,
+    EngineFailedError,
+    Exchange,
+    failure_of,
+)
+from penstock.serving.gateway.relay import Relay
+
+DECISION_HEADER = "X-Penstock-Decision"
+RELAXED_HEADER = "X-Penstock-Relaxed"
+MOST_ANSWER_BYTES = 256 * 2**20
+_LINGER_S = 1.0  # after an answer's last word, until the engine's stream is over
+
+
+class _Stream(web.StreamResponse):
+    """Its headers leave with the first bytes, in one piece: there is no answer before those."""
+
+    _send_headers_immediately = False
+
+
+class Answers:
+    """Hands answers on. ``clock`` gives seconds and only goes forward."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+
+    async def whole(self, exchange: Exchange, answer: aiohttp.ClientResponse, engine: EngineState,
+                    dialect: Dialect, question: Question) -> web.Response:
+        """The answer in one piece. Raises EngineFailedError."""
+        whole, kind = await _read(answer), answer.content_type
+        try:
+            document = orjson.loads(whole)
+            if not isinstance(document, dict):
+                raise ValueError("no JSON object")
+            translated = dialect.whole(question, document, answer.status)
+            if translated is not None:
+                document, load_s = translated
+                whole, kind = orjson.dumps(document), "application/json"
+                engine.loaded_in(load_s or 0.0)
+        except ValueError as error:
+            document = {}
+            if answer.status < 400:
+                raise EngineFailedError("answered something that is no JSON object") from error
+        now_s = self._clock()
+        engine.succeeded(now_s, now_s - exchange.asked_s)
+        if answer.status < 400:
+            exchange.passed.take_whole(document, now_s)
+            await _charged(exchange)
+        return web.Response(body=whole, status=answer.status, content_type=kind,
+                            headers=_headers(exchange))
+
+    async def streamed(self, exchange: Exchange, answer: aiohttp.ClientResponse,
+                       engine: EngineState, in_flight: InFlight,
+                       translator: OllamaStream | None) -> web.StreamResponse:
+        """The answer as it comes. Raises EngineFailedError while nothing was sent."""
+        passed, content = exchange.passed, answer.content
+        relay = Relay(passed, exchange.pace, translator, keep_usage=exchange.ask.wants_usage)
+        response: web.StreamResponse | None = None
+        while True:
+            try:
+                reading = content.readany()
+                chunk = await (asyncio.wait_for(reading, _LINGER_S) if passed.done else reading)
+                at_end = content.at_eof()
+            except FAULTS as error:
+                if not passed.done:
+                    return await self._broken(exchange, engine, response, failure_of(error))
+                chunk, at_end = b"", True
+            out = relay.feed(chunk, self._clock(), at_end=at_end)
+            fault = relay.fault
+            if fault is None and at_end and not passed.whole and passed.error is None:
+                fault = EngineFailedError("ended its stream in the middle")
+            if fault is not None:
+                return await self._broken(exchange, engine, response, failure_of(fault), out)
+            if passed.num_tokens > in_flight.output_tokens:
+                engine.ledger.advance(in_flight, passed.num_tokens)
+            if response is None and passed.error is not None and not passed.num_tokens:
+                raise EngineFailedError(f"said {str(passed.error.get('message'))[:200]!r}")
+            if at_end or passed.done:
+                await _charged(exchange)
+            if at_end:
+                break
+            if out:
+                response = response or await _begun(exchange)
+                await _sent(response.write(out))
+        if passed.error is not None:
+            engine.failed(self._clock())
+        else:
+            engine.succeeded(self._clock(), None if passed.first_token_s is None
+                             else passed.first_token_s - exchange.asked_s)
+        engine.loaded_in((translator and translator.load_s) or 0.0)
+        response = response or await _begun(exchange)
+        await _sent(response.write_eof(out))
+        return response
+
+    async def _broken(self, exchange: Exchange, engine: EngineState,
+                      response: web.StreamResponse | None, failure: EngineFailedError,
+                      last: bytes = b"") -> web.StreamResponse:
+        """The end of a stream whose engine failed, after the ``last`` of what it said."""
+        if response is None:
+            raise failure
+        # Too late for another try: the client must hear that this is not the end it seems.
+        engine.failed(self._clock())
+        told = GatewayError(502, f"the engine failed in the middle of its answer: it {failure}",
+                            "engine_failed").document()
+        exchange.passed.error = told["error"]
+        await _charged(exchange)
+        await _sent(response.write_eof(last + b"data: " + orjson.dumps(told) + b"\n\n"))
+        return response
+
+
+async def _charged(exchange: Exchange) -> None:
+    """Nobody sees the end of an answer before it is written down what it cost."""
+    exchange.lease.settle(*exchange.passed.delivered)
+    await exchange.lease.written()
+
+
+async def _begun(exchange: Exchange) -> web.StreamResponse:
+    """The client's answer, with its headers on their way."""
+    response = _Stream(headers={
+        "Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache",
+        **_headers(exchange)})
+    await _sent(response.prepare(exchange.http))
+    return response
+
+
+def _headers(exchange: Exchange) -> dict[str, str]:
+    """What the answer says of its decision."""
+    decision = exchange.decision
+    headers = {DECISION_HEADER: decision.decision_id}
+    if decision.relaxed is not None:
+        headers[RELAXED_HEADER] = decision.relaxed.encode("ascii", "replace").decode()
+    return headers
+
+
+async def _sent(sending: Any) -> None:
+    try:
+        await sending
+    except (ConnectionError, aiohttp.ClientError) as error:
+        raise ClientLeftError from error
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """The whole of an answer. Raises EngineFailedError."""
+    parts, num_bytes = [], 0
+    try:
+        while part := await answer.content.readany():
+            parts.append(part)
+            num_bytes += len(part)
+            if num_bytes > MOST_ANSWER_BYTES:
+                raise EngineFailedError("answered more than anybody could mean")
+    except FAULTS as error:
+        raise failure_of(error) from error
+    return b"".join(parts)

@@ -1,0 +1,240 @@
+"""What a client asks for, as far as the gateway must understand it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from penstock.core.errors import nearest, one_of, shown
+from penstock.core.request import AUTO, NO_NEEDS, Needs
+from penstock.core.slo import ServiceClass
+from penstock.fleet.values_gateway import Alias, Tenant
+from penstock.serving.gateway.errors import GatewayError
+from penstock.serving.gateway.wishes import KINDS, Found, wishes_of
+
+CLASS_HEADER = KINDS["service_class"].header
+ANYBODY = Tenant("default")
+"""Who asks where nobody needs a key."""
+
+_BYTES_PER_TOKEN = 4
+_DEFAULT_MAX_TOKENS = 1024  # for what a request may become, where neither it nor the model says
+_TEMPLATE_TOKENS = 64       # what a chat template may add to the text
+_MOST_ANSWERS = 10_000      # of one request, as far as anyone counts on
+_EVERY_MODEL = Alias()
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What may be asked for: classes, the longest context of each model served, aliases."""
+
+    classes: Mapping[str, ServiceClass]
+    models: Mapping[str, int]
+    aliases: Mapping[str, Alias] = field(default_factory=dict)
+
+    def names(self, tenant: Tenant = ANYBODY) -> list[str]:
+        """Model names that a tenant may ask for; ``auto`` where it has a choice."""
+        own = [name for name in self.models if tenant.models is None or name in tenant.models]
+        aliases = [name for name, alias in self.aliases.items() if alias.models is None
+                   or any(model in own for model in alias.models)]
+        auto = [AUTO] if len(own) > 1 and AUTO not in aliases else []
+        return [*own, *auto, *aliases] if own else []
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request: its own ``body`` with every field, and what was understood of it.
+
+    ``models`` are those that may answer, None where any may. ``service_class`` has the request's
+    own deadline in its objective. ``prompt_tokens`` is an estimate from the prompt's bytes (exact
+    for token ids), ``max_tokens`` of one answer of ``num_answers`` (0 where texts are embedded);
+    ``most_prompt_tokens`` and ``most_output_tokens``, of all together, are what it cannot exceed.
+    """
+
+    body: dict[str, Any]
+    models: tuple[str, ...] | None
+    service_class: ServiceClass
+    stream: bool
+    wants_usage: bool
+    prompt_tokens: int
+    max_tokens: int
+    num_answers: int = 1
+    most_prompt_tokens: int = 0
+    most_output_tokens: int = 0
+    needs: Needs = NO_NEEDS
+    session: str = ""
+    tenant: str = ANYBODY.name
+
+    @property
+    def model(self) -> str | None:
+        """The one model that may answer, None where there is a choice."""
+        return self.models[0] if self.models is not None and len(self.models) == 1 else None
+
+
+def read_ask(content: bytes, headers: Mapping[str, str], offer: Offer,
+             tenant: Tenant = ANYBODY) -> Ask:
+    """The request in a body. Raises GatewayError.
+
+    Which of several places counts is said in ``penstock.serving.gateway.wishes``.
+    """
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise GatewayError(400, f"the body is not JSON ({error})", "invalid_json") from None
+    if not isinstance(body, dict):
+        raise GatewayError(400, "the body is not a JSON object", "invalid_json")
+    models, alias = _models(body.get("model"), offer, tenant)
+    wishes = wishes_of(headers, body, alias.wishes, tenant.defaults)
+    stream = body.get("stream") or False
+    if not isinstance(stream, bool):
+        raise GatewayError(400, f"stream: expected true or false, found {shown(stream)}",
+                           "invalid_value", "stream")
+    options = body.get("stream_options")
+    service_class = _service_class(wishes, offer, tenant)
+    asked, prompts = _limit(body), _num_prompts(body)
+    answers = prompts * _answers_each(body)
+    prompt_tokens = _prompt_tokens(body)
+    context = max(offer.models[name] for name in models or offer.models)
+    expected = min(asked, context) if asked is not None else \
+        max(1, min(context - prompt_tokens, _DEFAULT_MAX_TOKENS))
+    return Ask(
+        body, models, service_class, stream,
+        isinstance(options, dict) and bool(options.get("include_usage")), prompt_tokens, expected,
+        answers,
+        # A token has at least one byte, and prompt and answer share the context.
+        min(len(content) + _TEMPLATE_TOKENS, context * max(prompts, answers)),
+        min(context if asked is None else asked, context) * answers,
+        _needs(wishes, service_class, tenant), wishes.get("session") or "", tenant.name)
+
+
+def _models(name: object, offer: Offer,
+            tenant: Tenant) -> tuple[tuple[str, ...] | None, Alias]:
+    """Models that may answer (None: any), and the alias that stands for them."""
+    name = tenant.model or AUTO if name is None else name
+    if not isinstance(name, str):
+        raise GatewayError(400, f"model: expected a name, found {shown(name)}", "invalid_value",
+                           "model")
+    own = tenant.models
+    if name in offer.models:
+        if own is not None and name not in own:
+            raise _not_allowed(f"model {name!r}", offer, tenant)
+        return (name,), _EVERY_MODEL
+    alias = offer.aliases.get(name, _EVERY_MODEL if name == AUTO else None)
+    if alias is None:
+        raise GatewayError(404, f"no model {name[:80]!r}{nearest(name[:80], offer.names(tenant))}",
+                           "model_not_found", "model")
+    able = tuple(model for model in offer.models
+                 if (own is None or model in own)
+                 and (alias.models is None or model in alias.models))
+    if not able:
+        raise _not_allowed(f"any model of {name!r}", offer, tenant)
+    return (None if 1 < len(able) == len(offer.models) else able), alias
+
+
+def _not_allowed(what: str, offer: Offer, tenant: Tenant) -> GatewayError:
+    return GatewayError(403, f"tenant {tenant.name!r} may not use {what}"
+                             f"{one_of(offer.names(tenant))}", "model_not_allowed", "model")
+
+
+def _service_class(wishes: Found, offer: Offer, tenant: Tenant) -> ServiceClass:
+    name, allowed = wishes.get("service_class"), tenant.service_classes
+    if name is None:
+        found = next(one for one in offer.classes.values()
+                     if allowed is None or one.name in allowed)
+    elif name not in offer.classes:
+        place = wishes.places["service_class"]
+        raise GatewayError(400, f"{place}: no service class {name[:60]!r}"
+                                f"{nearest(name[:60], allowed or offer.classes)}",
+                           "unknown_class", place)
+    elif allowed is not None and name not in allowed:
+        place = wishes.places["service_class"]
+        raise GatewayError(403, f"{place}: tenant {tenant.name!r} may not use class {name!r}"
+                                f"{one_of(allowed)}", "class_not_allowed", place)
+    else:
+        found = offer.classes[name]
+    deadline_s = wishes.get("deadline_s")
+    return found if deadline_s is None else _narrowed(found, deadline_s)
+
+
+def _narrowed(service_class: ServiceClass, deadline_s: float) -> ServiceClass:
+    """The class with its last token due by then, and the first no later than the last."""
+    slo = service_class.slo
+    e2e_s = deadline_s if slo.e2e_s is None else min(slo.e2e_s, deadline_s)
+    ttft_s = None if slo.ttft_s is None else min(slo.ttft_s, e2e_s)
+    return replace(service_class, slo=replace(slo, e2e_s=e2e_s, ttft_s=ttft_s))
+
+
+def _needs(wishes: Found, service_class: ServiceClass, tenant: Tenant) -> Needs:
+    min_quality, max_cost = wishes.get("min_quality"), wishes.get("max_cost")
+    # A request may ask for more than its class and its tenant demand, not for less.
+    confidential = (wishes.get("confidential") or service_class.confidential
+                    or tenant.confidential)
+    if min_quality is None and max_cost is None and not confidential:
+        return NO_NEEDS
+    return Needs(min_quality, max_cost, bool(confidential))
+
+
+def _limit(body: Mapping[str, Any]) -> int | None:
+    """The most tokens of one answer; of two limits the higher, since engines differ in which one
+    counts. Completions know ``max_tokens`` alone, so the other one by itself limits nothing."""
+    found: list[int] = []
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = body.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise GatewayError(400, f"{name}: expected a whole number of at least 1, found "
+                                    f"{shown(value)}", "invalid_value", name)
+        found.append(value)
+    if "messages" not in body and body.get("max_tokens") is None:
+        return None
+    return max(found, default=None)
+
+
+def _num_prompts(body: Mapping[str, Any]) -> int:
+    """How many prompts are in one request: a text or token ids are one."""
+    prompt = body.get("prompt", body.get("input"))
+    several = isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list)
+    return min(len(prompt), _MOST_ANSWERS) if several and isinstance(prompt, list) else 1
+
+
+def _answers_each(body: Mapping[str, Any]) -> int:
+    """How many answers to a prompt are asked for, as far as it is said; the engine knows what it
+    will take. Nothing is written where texts are embedded."""
+    asked = [1]
+    for name in ("n", "best_of"):
+        value = body.get(name)
+        if value is None:
+            continue
+        # Some engines take "3" or 3.0 for 3: money would be held for one answer.
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise GatewayError(400, f"{name}: expected a whole number, found {shown(value)}",
+                               "invalid_value", name)
+        asked.append(value)
+    if "input" in body and "prompt" not in body and "messages" not in body:
+        return 0
+    return min(max(asked), _MOST_ANSWERS)
+
+
+def prompt_parts(body: Mapping[str, Any]) -> Iterator[str | list[Any]]:
+    """The texts of a prompt and of messages, in order, and lists of token ids as they are."""
+    waiting = [body.get("messages"), body.get("prompt", body.get("input"))]
+    while waiting:  # no recursion: how deep a body goes is up to the client
+        value = waiting.pop()
+        if isinstance(value, str) or (isinstance(value, list) and value
+                                      and isinstance(value[0], int)):
+            yield value
+        elif isinstance(value, dict):
+            waiting += value.get("text"), value.get("content")
+        elif isinstance(value, list):
+            waiting += reversed(value)
+
+
+def _prompt_tokens(body: Mapping[str, Any]) -> int:
+    num_bytes = num_tokens = 0
+    for part in prompt_parts(body):
+        if isinstance(part, str):
+            num_bytes += len(part.encode())
+        else:
+            num_tokens += len(part)
+    return max(1, num_tokens - (-num_bytes // _BYTES_PER_TOKEN))

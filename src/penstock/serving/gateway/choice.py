@@ -1,0 +1,308 @@
+"""Which engine gets a request: the fleet's own routing policy over what is known of each."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from math import ceil
+from typing import Any
+
+from penstock.core.attestation import Attestation, barrier
+from penstock.core.decision import ACCEPT, Admit, Prospect, Reject, Relax, Route
+from penstock.core.disclosure import USUAL, Disclosure
+from penstock.core.request import Request
+from penstock.core.snapshot import ReplicaSnapshot
+from penstock.engines.client.state import EngineState
+from penstock.policy.route.explore import PROPENSITY
+from penstock.policy.route.pools import Availability
+from penstock.policy.route.protocol import BatchRouter, Router
+from penstock.serving.gateway.ask import ANYBODY, Ask
+from penstock.serving.gateway.confidential import discreet, padded
+from penstock.serving.gateway.errors import GatewayError
+
+MOST_KEPT = 1000
+"""Decisions of a tenant that are remembered."""
+
+
+@dataclass(slots=True)
+class Decision:
+    """Why a request went where it went, and what came of it.
+
+    ``candidates`` are the engines as they were seen, each with its URL (at one of which several
+    models may be served), ``rejected`` by URL those that could not take it with the reason;
+    ``prospects`` are what a policy that judges expected of each; ``admit`` says whether the request
+    was let in as it was. ``attempts`` names every engine that was tried, in order, with how that
+    ended. A ``confidential`` one is for its tenant alone;
+    ``attestation`` is the one that its engine had then.
+    """
+
+    decision_id: str
+    at_s: float
+    model: str | None
+    service_class: str
+    prompt_tokens: int
+    max_tokens: int
+    tenant: str = ANYBODY.name
+    confidential: bool = False
+    attestation: Attestation | None = None
+    candidates: tuple[tuple[str, ReplicaSnapshot], ...] = ()
+    rejected: dict[str, str] = field(default_factory=dict)
+    terms: dict[str, float] = field(default_factory=dict)
+    prospects: tuple[Prospect, ...] = ()
+    admit: Admit = ACCEPT
+    answer_tokens: int | None = None
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    outcome: dict[str, Any] = field(default_factory=dict)
+
+    def document(self, *, for_tenant: bool = False) -> dict[str, Any]:
+        """As plain data. What is ``for_tenant`` tells of nobody else's single requests."""
+        hidden = {"queue": ()} if for_tenant else {}
+        seen = [snapshot._asdict() | {"service_classes": None, "url": url, **hidden}
+                for url, snapshot in self.candidates]
+        url_of = {snapshot.replica_id: url for url, snapshot in self.candidates}
+        prospects = [one._asdict() | {"url": url_of.get(one.replica_id)} for one in self.prospects]
+        return {name: getattr(self, name) for name in self.__slots__} | {
+            "candidates": seen, "prospects": prospects, "admit": _told(self.admit),
+            "attestation": None if self.attestation is None else asdict(self.attestation)}
+
+    @property
+    def relaxed(self) -> str | None:
+        """What was given up to serve the request, None where nothing was."""
+        return self.admit.reason if isinstance(self.admit, Relax) else None
+
+
+_Found = tuple[Route, list[ReplicaSnapshot]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A request that is decided together with others of its moment; nothing is found where the
+    fleet changes in that moment."""
+
+    request: Request
+    able: Sequence[EngineState]
+    found: "asyncio.Future[_Found | None]"
+
+
+class Chooser:
+    """Chooses among engines and remembers each tenant's last decisions. ``wall_s`` tells the time
+    by which attestations expire, ``disclosure`` says what decisions may tell of engines in
+    confidential mode."""
+
+    def __init__(self, engines: Sequence[EngineState], router: Router,
+                 wall_s: Callable[[], float] = time.time,
+                 disclosure: Callable[[], Disclosure] = lambda: USUAL) -> None:
+        self.engines = engines
+        self._wall_s = wall_s
+        self._disclosure = disclosure
+        self._decisions: dict[str, Decision] = {}
+        self._of_tenant: dict[str, deque[str]] = {}
+        self._batch: list[_Waiting] = []
+        self.use(router)
+
+    def use(self, router: Router) -> None:
+        """Choose by this router from now on, to which the engines are known as they are now."""
+        batch, self._batch = self._batch, []
+        for one in batch:  # they were to be decided among the engines of before
+            if not one.found.done():
+                one.found.set_result(None)
+        self.router = router
+        # Asked once: to see whether an object fulfils a protocol takes as long as a choice.
+        self._batch_router = router if isinstance(router, BatchRouter) else None
+
+    def open(self, decision_id: str, ask: Ask, now_s: float) -> Decision:
+        """A new decision, which is remembered from now on."""
+        decision = Decision(decision_id, now_s, ask.model, ask.service_class.name,
+                            ask.prompt_tokens, ask.max_tokens, ask.tenant,
+                            ask.needs.confidential)
+        self._decisions[decision_id] = decision
+        # By tenant, so that a busy one does not push out another's.
+        own = self._of_tenant.setdefault(ask.tenant, deque())
+        own.append(decision_id)
+        if len(own) > MOST_KEPT:
+            del self._decisions[own.popleft()]
+        return decision
+
+    def find(self, decision_id: str) -> Decision | None:
+        """One of the last decisions."""
+        return self._decisions.get(decision_id)
+
+    def has_engine(self, ask: Ask, now_s: float) -> bool:
+        """Whether any engine may take a request now."""
+        return any(_unfit(engine, ask) is None and engine.unavailable(now_s) is None
+                   and not (ask.needs.confidential and self._untrusted(engine))
+                   for engine in self.engines)
+
+    def availability(self, ask: Ask, now_s: float) -> Availability:
+        """Whether any engine may take a request, now and at some time."""
+        now = self.has_engine(ask, now_s)
+        return Availability(now, now or self.suits(ask))
+
+    def suits(self, ask: Ask) -> bool:
+        """Whether any engine may take such a request at some time."""
+        return any(_unfit(engine, ask) is None for engine in self.engines)
+
+    async def choose(self, request: Request, decision: Decision, ask: Ask,
+                     tried: Sequence[EngineState], now_s: float) -> EngineState:
+        """The engine for a request, of those not ``tried`` yet. Raises GatewayError when none may
+        take it.
+
+        A router that decides better about several is asked once for all requests of a turn of the
+        event loop; there is no window in which anybody waits.
+        """
+        while True:
+            router, able = self.router, self._able(decision, ask, tried, now_s)
+            # Where only one engine may take it, there is nothing to decide together.
+            if self._batch_router is None or len(able) == 1:
+                snapshots = self._snapshots(able, now_s)
+                engine = _taken(decision, able, snapshots,
+                                router.route(request, snapshots, now_s), self._disclosure())
+            else:
+                found = await self._together(request, able, now_s)
+                if found is None or router is not self.router:
+                    continue
+                engine = _taken(decision, able, found[1], found[0], self._disclosure())
+            if self._attested(engine, decision, ask):
+                return engine
+
+    def _able(self, decision: Decision, ask: Ask, tried: Sequence[EngineState],
+              now_s: float) -> list[EngineState]:
+        able: list[EngineState] = []
+        secret = ask.needs.confidential
+        for engine in self.engines:
+            reason = (_unfit(engine, ask) or (self._untrusted(engine) if secret else None)
+                      or engine.unavailable(now_s))
+            if engine in tried:
+                reason = "was tried"
+            url = engine.facts.url
+            if reason is None:
+                able.append(engine)
+            elif _serves(engine, ask):
+                decision.rejected[url] = reason
+            else:  # what may be said of the right model at the same URL says more
+                decision.rejected.setdefault(url, reason)
+        if not able:  # an engine that does worse than its peers is better than none
+            able = [engine for engine in self.engines if engine not in tried
+                    and _unfit(engine, ask) is None
+                    and not (secret and self._untrusted(engine)) and engine.last_resort(now_s)]
+        if not able:
+            raise _nobody(decision, later=self.suits(ask))
+        return able
+
+    def _attested(self, engine: EngineState, decision: Decision, ask: Ask) -> bool:
+        """Whether a confidential request may still go where it was just decided to go; notes by
+        which attestation."""
+        if not ask.needs.confidential:
+            return True
+        now_s = self._wall_s()
+        decision.attestation = next((one for one in engine.confidentiality.attestations
+                                     if one.fresh(now_s)), None)
+        return decision.attestation is not None
+
+    def _untrusted(self, engine: EngineState) -> str | None:
+        """Why a confidential request may not go to an engine, None if it may."""
+        found = barrier(engine.confidentiality, self._wall_s())
+        return None if found is None else str(found)
+
+    def _snapshots(self, able: Sequence[EngineState], now_s: float) -> list[ReplicaSnapshot]:
+        with_queue = self.router.looks_into_queues
+        return [engine.snapshot(now_s, with_queue=with_queue) for engine in able]
+
+    async def _together(self, request: Request, able: Sequence[EngineState],
+                        now_s: float) -> _Found | None:
+        loop = asyncio.get_running_loop()
+        if not self._batch:
+            loop.call_soon(self._decide, now_s)
+        found: asyncio.Future[_Found | None] = loop.create_future()
+        self._batch.append(_Waiting(request, able, found))
+        return await found
+
+    def _decide(self, now_s: float) -> None:
+        batch, self._batch = [one for one in self._batch if not one.found.done()], []
+        if not batch:
+            return
+        try:
+            seen: dict[int, ReplicaSnapshot] = {}
+            shown = []
+            for one in batch:
+                new = [engine for engine in one.able if engine.facts.replica_id not in seen]
+                seen.update((s.replica_id, s) for s in self._snapshots(new, now_s))
+                shown.append([seen[engine.facts.replica_id] for engine in one.able])
+            router, together = self.router, self._batch_router
+            if len(batch) > 1 and together is not None:
+                routes = together.route_many([one.request for one in batch], shown, now_s)
+            else:
+                routes = [router.route(one.request, snapshots, now_s)
+                          for one, snapshots in zip(batch, shown, strict=True)]
+        except Exception as error:  # whoever waits must hear of it
+            for one in batch:
+                one.found.set_exception(error)
+            return
+        for one, route, snapshots in zip(batch, routes, shown, strict=True):
+            one.found.set_result((route, snapshots))
+
+
+def _taken(decision: Decision, able: Sequence[EngineState], snapshots: Sequence[ReplicaSnapshot],
+           route: Route, disclosure: Disclosure) -> EngineState:
+    """The engine that a route names, after the decision has taken note: of engines in confidential
+    mode only what may be told, and no term or prospect that their load is in."""
+    decision.candidates = tuple(
+        (engine.facts.url, padded(seen, disclosure) if engine.facts.confidential else seen)
+        for seen, engine in zip(snapshots, able, strict=True))
+    decision.terms, decision.prospects = dict(route.terms), route.prospects
+    decision.admit, decision.answer_tokens = route.admit, route.max_tokens
+    by_id = {engine.facts.replica_id: engine for engine in able}
+    if discreet(able):
+        decision.terms = {name: term for name, term in route.terms.items() if name == PROPENSITY}
+        decision.prospects = tuple(one for one in route.prospects
+                                   if not by_id[one.replica_id].facts.confidential)
+    for replica_id, reason in route.rejected.items():
+        if replica_id in by_id:
+            decision.rejected[by_id[replica_id].facts.url] = reason
+    if isinstance(route.admit, Reject):
+        raise _refused(route.admit)
+    return by_id[route.replica_id]
+
+
+def _serves(engine: EngineState, ask: Ask) -> bool:
+    return ask.models is None or engine.facts.model in ask.models
+
+
+def _unfit(engine: EngineState, ask: Ask) -> str | None:
+    facts = engine.facts
+    if not _serves(engine, ask):
+        return f"serves {facts.model}"
+    if facts.service_classes is not None and ask.service_class.name not in facts.service_classes:
+        return f"does not serve class {ask.service_class.name}"
+    if ask.needs.confidential and not (facts.confidential and facts.evidence):
+        # Nothing that may change with time: it will never be attested.
+        return str(barrier(engine.confidentiality, 0.0))
+    if ask.prompt_tokens + 1 > facts.kv_total_tokens:
+        return "the prompt is longer than its KV cache"
+    return None
+
+
+def _told(admit: Admit) -> dict[str, Any]:
+    if isinstance(admit, Reject):
+        return {"verdict": "reject", "reason": admit.reason, "retry_after_s": admit.retry_after_s}
+    if isinstance(admit, Relax):
+        return {"verdict": "relax", "reason": admit.reason}
+    return {"verdict": "accept"}
+
+
+def _refused(admit: Reject) -> GatewayError:
+    """What the client is told: to come back where time may help, otherwise what to change."""
+    if admit.retry_after_s is None:
+        return GatewayError(400, admit.reason, "needs_unmet")
+    return GatewayError(429, f"{admit.reason}; try again in {admit.retry_after_s:g} s",
+                        "not_in_time", headers={"Retry-After": str(ceil(admit.retry_after_s))})
+
+
+def _nobody(decision: Decision, *, later: bool) -> GatewayError:
+    """What the client is told where no engine may take it now, or none ever will."""
+    reasons = "; ".join(f"{url} {reason}" for url, reason in decision.rejected.items())
+    if not later:
+        return GatewayError(400, f"no engine can serve the request: {reasons}", "needs_unmet")
+    return GatewayError(503, f"no engine may take the request: {reasons}", "no_engine",
+                        headers={"Retry-After": "1"})

@@ -1,0 +1,80 @@
+"""What a gateway says of confidential requests: how many ended how, in padded counts."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from penstock.core.disclosure import Disclosure, share_at_least
+from penstock.core.snapshot import ReplicaSnapshot
+from penstock.engines.client.state import EngineState
+
+
+class ConfidentialCounts(Collector):
+    """Exact counts that stay here, and what may be told of them."""
+
+    def __init__(self, disclosure: Disclosure) -> None:
+        self.disclosure = disclosure
+        self._ended: Counter[tuple[str, str]] = Counter()  # by class and outcome
+        self._met: Counter[tuple[str, bool]] = Counter()
+        self._of_model: Counter[str] = Counter()
+
+    def add(self, service_class: str, outcome: str, model: str | None, *,
+            is_met: bool | None) -> None:
+        """A request ended; ``model`` is that of the engine that was asked last, if any was."""
+        self._ended[service_class, outcome] += 1
+        if is_met is not None:
+            self._met[service_class, is_met] += 1
+        if model is not None:
+            self._of_model[model] += 1
+
+    def document(self) -> dict[str, Any]:
+        """As plain data."""
+        count, names = self.disclosure.count, sorted({name for name, _ in self._ended})
+        found: dict[str, Any] = {
+            "least_count": self.disclosure.least_count,
+            "classes": [{"name": name, "outcomes_at_most": {
+                outcome: count(number) for (of, outcome), number in sorted(self._ended.items())
+                if of == name}, "attainment_at_least": self._attainment(name)} for name in names]}
+        if self.disclosure.allow_model_counts:
+            found["models"] = {name: count(number)
+                               for name, number in sorted(self._of_model.items())}
+        return found
+
+    def _attainment(self, name: str) -> float | None:
+        judged = self._met[name, True] + self._met[name, False]
+        return share_at_least(self._met[name, True] / judged) if judged else None
+
+    def collect(self) -> Iterator[Metric]:
+        """For Prometheus: gauges, since a padded count jumps."""
+        count = self.disclosure.count
+        ended = GaugeMetricFamily("penstock:confidential_requests_at_most", "Confidential requests "
+                                  "by how they ended, rounded up", labels=("service_class",
+                                                                           "outcome"))
+        for (name, outcome), number in sorted(self._ended.items()):
+            ended.add_metric([name, outcome], count(number))
+        yield ended
+        if self.disclosure.allow_model_counts:
+            models = GaugeMetricFamily("penstock:confidential_requests_of_model_at_most",
+                                       "The same by model", labels=("model_name",))
+            for name, number in sorted(self._of_model.items()):
+                models.add_metric([name], count(number))
+            yield models
+
+
+def padded(seen: ReplicaSnapshot, disclosure: Disclosure) -> ReplicaSnapshot:
+    """An engine in confidential mode as others may see it: no request one by one, and counts that
+    may be of confidential ones in buckets."""
+    count = disclosure.count
+    return seen._replace(
+        num_waiting=count(seen.num_waiting), num_running=count(seen.num_running),
+        queued_prompt_tokens=count(seen.queued_prompt_tokens),
+        kv_used_tokens=min(count(seen.kv_used_tokens), seen.kv_total_tokens),
+        pending_output_tokens=count(seen.pending_output_tokens), queue=())
+
+
+def discreet(engines: Iterable[EngineState]) -> bool:
+    """Whether figures of all engines together may be of confidential requests."""
+    return any(engine.facts.confidential for engine in engines)

@@ -1,0 +1,96 @@
+"""The engines of a fleet: who they are, what becomes of them when the file changes, and which of
+them are left alone for a while."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from penstock.engines.client.outliers import outliers
+from penstock.engines.client.state import EngineFacts, EngineState
+
+_LOOK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """URLs of engines that came and went."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+class Engines(Sequence[EngineState]):
+    """Engines in the fleet's order; those that leave are there until their last request is over."""
+
+    def __init__(self, facts: Sequence[EngineFacts]) -> None:
+        self._states = [EngineState(one) for one in facts]
+        self._leaving: set[EngineState] = set()
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # both of Sequence's forms
+        return self._states[index]
+
+    def __iter__(self) -> Iterator[EngineState]:
+        return iter(self._states)
+
+    def adopt(self, facts: Sequence[EngineFacts]) -> Change:
+        """Engines as a changed file has them. What is known of those that stay is kept, and so are
+        their requests; those that go finish what they have."""
+        left = {(e.facts.url, e.facts.model, e.facts.kind): e for e in self._states
+                if e not in self._leaving}
+        states, added = [], []
+        for one in facts:
+            state = left.pop((one.url, one.model, one.kind), None)
+            if state is None:
+                state = EngineState(one)
+                added.append(one.url)
+            if state.facts.evidence != one.evidence:  # what was shown elsewhere shows nothing here
+                state.doubted("its evidence was not looked at yet", revoked=True)
+            state.facts = one
+            states.append(state)
+        for gone in left.values():
+            gone.draining = True
+            self._leaving.add(gone)
+        leaving = [e for e in self._states if e in self._leaving]
+        for number, state in enumerate(leaving):
+            state.facts = replace(state.facts, replica_id=-1 - number)  # no router knows it now
+        self._states = states + leaving
+        self.forget()
+        return Change(tuple(added), tuple(state.facts.url for state in left.values()))
+
+    def forget(self) -> None:
+        """Lets go of engines that left and have nothing to do any more."""
+        done = {state for state in self._leaving if not state.in_flight}
+        if done:
+            self._leaving -= done
+            self._states = [state for state in self._states if state not in done]
+
+    def leaving(self, state: EngineState) -> bool:
+        """Whether an engine is there only for what it has begun."""
+        return state in self._leaving
+
+    def eject(self, now_s: float) -> list[tuple[str, str]]:
+        """Leaves engines alone that do much worse than their peers; their URLs, with reasons."""
+        found: list[tuple[str, str]] = []
+        by_model: dict[str, list[EngineState]] = {}
+        for state in self._states:
+            if not state.draining:
+                by_model.setdefault(state.facts.model, []).append(state)
+        for peers in by_model.values():
+            able = [peer for peer in peers if peer.unavailable(now_s) is None]
+            num_ejected = sum(1 for peer in peers if peer.ejected(now_s) is not None)
+            for i, why in outliers([peer.track.aged(now_s) for peer in able], num_ejected).items():
+                able[i].eject(why, now_s)
+                found.append((able[i].facts.url, why))
+        return found
+
+
+async def keep(engines: Engines, clock: Callable[[], float], note: Callable[[str], None]) -> None:
+    """Ejects outliers and forgets who has left, until cancelled."""
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        engines.forget()
+        for url, why in engines.eject(clock()):
+            note(f"engine {url} is left alone for a while: it {why}")

@@ -1,0 +1,91 @@
+"""One accepted request on its way, and how it may go wrong."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from penstock.core.request import Request
+from penstock.engines.client.state import EngineState
+from penstock.serving.gateway.ask import Ask
+from penstock.serving.gateway.choice import Decision
+from penstock.serving.gateway.errors import GatewayError
+from penstock.serving.gateway.relay import Passed
+from penstock.serving.gateway.tally import Pace
+from penstock.serving.gateway.traces import Trace
+from penstock.serving.tenants.lease import Lease
+
+FAULTS = (aiohttp.ClientError, TimeoutError, ConnectionError)
+"""What an engine that does not answer as it should makes the HTTP client raise."""
+
+
+class EngineFailedError(Exception):
+    """An engine failed before anything was sent to the client."""
+
+
+class EngineBusyError(Exception):
+    """An engine has no room now; ``retry_after`` is what it said of when it will."""
+
+    def __init__(self, message: str, retry_after: str | None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ClientLeftError(Exception):
+    """There is nobody to send to any more."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One accepted request on its way: what is asked, by whom, why it goes where, what came.
+
+    ``request`` is what routers see of it, ``engine`` who was asked last. ``more`` takes the place
+    of what the body says.
+    """
+
+    http: web.Request
+    path: str
+    lease: Lease
+    ask: Ask
+    decision: Decision
+    number: int
+    begun_s: float
+    passed: Passed
+    pace: Pace
+    trace: Trace
+    request: Request | None = None
+    engine: EngineState | None = None
+    asked_s: float = 0.0
+    retry_after: str | None = None
+    unsupported: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def afresh(self) -> None:
+        """Forgets what passed: nobody has seen it."""
+        self.passed = Passed()
+        self.pace = Pace(self.ask.service_class.slo, self.begun_s)
+
+
+def failure_of(error: Exception) -> EngineFailedError:
+    """What an engine did wrong, in words."""
+    if isinstance(error, EngineFailedError):
+        return error
+    if isinstance(error, TimeoutError):
+        return EngineFailedError("was silent for too long")
+    if isinstance(error, ValueError | TypeError | AttributeError) and not isinstance(
+            error, aiohttp.ClientError):
+        return EngineFailedError("answered something that is no stream of events")
+    return EngineFailedError(f"failed ({type(error).__name__})")
+
+
+def given_up(exchange: Exchange) -> GatewayError:
+    """What the client is told when no engine is left to try."""
+    faults = "; ".join(f"{a['url']} {a['outcome']}" for a in exchange.decision.attempts)
+    if exchange.retry_after is not None:
+        return GatewayError(429, f"the engines have no room: {faults}", "engines_busy",
+                            headers={"Retry-After": exchange.retry_after})
+    if exchange.unsupported is not None:
+        return GatewayError(400, f"no engine can serve this: {faults}", "unsupported")
+    return GatewayError(502, f"no engine could answer: {faults}", "engines_failed")

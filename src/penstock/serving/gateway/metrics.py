@@ -1,0 +1,105 @@
+"""What Prometheus may read of the gateway."""
+
+from collections import Counter as Counts
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.registry import Collector
+
+from penstock.core.attestation import barrier
+from penstock.engines.client.state import EngineState
+from penstock.serving.gateway.confidential import ConfidentialCounts, discreet
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+OUTCOMES = ("finished", "refused", "failed", "broken", "cancelled", "shed")
+"""How a request that was understood may end: the engine's answer came to its end; the engine said
+no; no engine could answer; the answer broke off after its first byte; the client left; there was no
+place for it in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMetrics:
+    """The series of one model and class, looked up once."""
+
+    outcomes: dict[str, Counter]
+    prompt_tokens: Counter
+    output_tokens: Counter
+    met: Counter
+    ttft: Histogram
+    e2e: Histogram
+
+
+class GatewayMetrics:
+    """Counters with a registry of their own, so that two gateways in one process do not mix."""
+
+    def __init__(self, confidential: ConfidentialCounts) -> None:
+        self._confidential = confidential
+        self._registry = CollectorRegistry()
+        names = ("model_name", "service_class")
+        self._classes: dict[tuple[str, str], ClassMetrics] = {}
+        self.requests = Counter("penstock:requests", "Requests by how they ended",
+                                (*names, "outcome"), registry=self._registry)
+        self.prompt_tokens = Counter("penstock:prompt_tokens", "Prompt tokens of answered requests",
+                                     names, registry=self._registry)
+        self.output_tokens = Counter("penstock:generation_tokens", "Output tokens passed on", names,
+                                     registry=self._registry)
+        self.met = Counter("penstock:requests_in_time", "Requests that met every target of their "
+                           "class", names, registry=self._registry)
+        self.retries = Counter("penstock:retries", "Attempts that failed before the first byte",
+                               ("url",), registry=self._registry)
+        self.ttft = Histogram("penstock:time_to_first_token_seconds", "At the gateway", names,
+                              buckets=_SECONDS, registry=self._registry)
+        self.e2e = Histogram("penstock:e2e_request_latency_seconds", "At the gateway", names,
+                             buckets=_SECONDS, registry=self._registry)
+        self.in_flight = Gauge("penstock:num_requests_in_flight", "Requests on an engine",
+                               ("url",), registry=self._registry)
+        self.waiting = Gauge("penstock:num_requests_waiting", "Requests that wait for a place",
+                             registry=self._registry)
+        self.attested = Gauge("penstock:engine_attested", "1 where an engine may get confidential "
+                              "requests", ("url",), registry=self._registry)
+        self._registry.register(confidential)
+        self.available = Gauge("penstock:engine_available", "1 where an engine may get requests",
+                               ("url",), registry=self._registry)
+
+    def of(self, model: str, service_class: str) -> ClassMetrics:
+        """The series of a model and a class."""
+        found = self._classes.get((model, service_class))
+        if found is None:
+            labels = (model, service_class)
+            found = self._classes[labels] = ClassMetrics(
+                {outcome: self.requests.labels(*labels, outcome) for outcome in OUTCOMES},
+                self.prompt_tokens.labels(*labels), self.output_tokens.labels(*labels),
+                self.met.labels(*labels), self.ttft.labels(*labels), self.e2e.labels(*labels))
+        return found
+
+    def show(self, engines: Sequence[EngineState], num_waiting: int, now_s: float,
+             wall_s: float) -> None:
+        """The engines as they are now, and none that has gone. At one URL several models may be
+        served. Counts that may be of confidential requests are padded."""
+        pad = self._confidential.disclosure.count
+        self.in_flight.clear()
+        self.available.clear()
+        self.attested.clear()
+        self.waiting.set(pad(num_waiting) if discreet(engines) else num_waiting)
+        in_flight: Counts[str] = Counts()
+        for engine in engines:
+            in_flight[engine.facts.url] += len(engine.in_flight)
+        for engine in engines:
+            url, number = engine.facts.url, in_flight[engine.facts.url]
+            if engine.facts.confidential:
+                number = pad(number)
+                self.attested.labels(url).set(barrier(engine.confidentiality, wall_s) is None)
+            self.in_flight.labels(url).set(number)
+            if engine.unavailable(now_s) is None:
+                self.available.labels(url).set(1.0)
+            else:
+                self.available.labels(url)  # 0, unless another model of it may get requests
+
+    def add(self, collector: Collector) -> None:
+        """Series that somebody else keeps."""
+        self._registry.register(collector)
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,112 @@
+"""The gateway's API described for programs (OpenAPI 3.1)."""
+
+from typing import Any
+
+from penstock import __version__
+from penstock.serving.gateway.ask import Offer
+from penstock.serving.gateway.wishes import BODY_FIELD, KINDS
+
+JSON = "application/json"
+_ERROR = {"type": "object", "required": ["error"], "properties": {"error": {
+    "type": "object", "required": ["message", "type", "param", "code"], "properties": {
+        "message": {"type": "string"}, "type": {"type": "string"},
+        "param": {"type": ["string", "null"]},
+        # The gateway's own codes are words; what an engine says of a refusal is passed on.
+        "code": {"type": ["string", "integer", "null"]}}}}}
+_MEANINGS = {
+    400: "the request says something that makes no sense; the message names the field",
+    401: "no key, or one that is not valid", 403: "the key may not do this",
+    404: "there is no such thing", 405: "not with this method",
+    408: "the body did not come in time", 413: "the body is larger than the gateway takes",
+    415: "a body that cannot be unpacked",
+    422: "an engine refused it", 429: "not now; code and message say why, Retry-After when",
+    500: "a bug in Penstock", 501: "an engine cannot do this", 502: "the engines failed",
+    503: "nobody can serve it now; the message says why"}
+_WHOLE = {"type": "integer", "minimum": 1}
+_SCHEMAS: dict[str, dict[str, Any]] = {
+    "deadline_s": {"type": "number", "exclusiveMinimum": 0},
+    "min_quality": {"type": "number", "minimum": 0, "maximum": 1},
+    "max_cost": {"type": "number", "minimum": 0},
+    "confidential": {"type": "boolean"},
+    "session": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"}}
+
+
+def openapi(offer: Offer) -> dict[str, Any]:
+    """The OpenAPI document of a gateway with this offer."""
+    messages = {"type": "array", "items": {"type": "object"}}
+    texts = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}},
+                       {"type": "array", "items": {"type": "integer", "minimum": 0}}]}
+    paths: dict[str, Any] = {
+        "/v1/chat/completions": {"post": _ask(offer, "Answer a chat", {"messages": messages},
+                                              "messages")},
+        "/v1/completions": {"post": _ask(offer, "Continue a text", {"prompt": texts}, "prompt")},
+        "/v1/embeddings": {"post": _ask(offer, "Embed texts", {"input": texts}, "input")},
+        "/v1/models": {"get": _read("Models and aliases that the asker may use")},
+        "/v1/penstock/spend": {"get": _read("What was spent: one's own, or everybody's with a key "
+                                            "that administers", 503)},
+        "/v1/penstock/decisions/{id}": {"get": {
+            **_read("Why a request went where it went", 404), "parameters": [{
+                "name": "id", "in": "path", "required": True, "schema": {
+                    "type": "string", "minLength": 1, "pattern": "^[-A-Za-z0-9]+$"},
+                "description": "The answer's header X-Penstock-Decision."}]}},
+        "/v1/penstock/status": {"get": _read("The engines, for who administers", 403)},
+        "/v1/penstock/engines/drain": {"post": {
+            **_read("Let an engine finish and give it nothing new, for who administers", 400, 403,
+                    404, 408, 413, 415),
+            "requestBody": {"required": True, "content": {JSON: {"schema": {
+                "type": "object", "required": ["url"], "properties": {
+                    "url": {"type": "string"}, "drain": {"type": "boolean"}}}}}}}},
+        "/metrics": {"get": {**_read("For Prometheus, for who administers", 403),
+                             "responses": {"200": {"description": "Prometheus' text format"},
+                                           **_errors(401, 403)}}},
+        "/health": {"get": {"summary": "Whether any engine may get requests", "security": [],
+                            "responses": {"200": {"description": "yes"},
+                                          "503": {"description": "no"}}}},
+        "/openapi.json": {"get": {"summary": "This document", "security": [],
+                                  "responses": {"200": {"description": "it", "content": {
+                                      JSON: {"schema": {"type": "object"}}}}}}},
+    }
+    return {"openapi": "3.1.0", "info": {"title": "Penstock gateway", "version": __version__},
+            "security": [{"key": []}, {}],
+            "components": {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+            "paths": paths}
+
+
+def _ask(offer: Offer, summary: str, fields: dict[str, Any], required: str) -> dict[str, Any]:
+    names = offer.names()
+    return {
+        "summary": summary,
+        "parameters": [{"name": kind.header, "in": "header", "required": False,
+                        "description": f"{kind.expected}; counts more than {BODY_FIELD}.{name}",
+                        "schema": _schema(name, offer)} for name, kind in KINDS.items()],
+        "requestBody": {"required": True, "content": {JSON: {"schema": {
+            "type": "object", "required": [required], "additionalProperties": True,
+            "properties": {
+                **fields, "model": {"type": ["string", "null"], "examples": names[:1]},
+                "stream": {"type": ["boolean", "null"]}, "max_tokens": _WHOLE,
+                "max_completion_tokens": _WHOLE,
+                BODY_FIELD: {"type": "object", "additionalProperties": False, "properties": {
+                    name: _schema(name, offer) for name in KINDS}}}}}}},
+        "responses": {"200": {
+            "description": "the engine's answer: one document, or events where stream is true",
+            "headers": {"X-Penstock-Decision": {"schema": {"type": "string"}}},
+            "content": {JSON: {"schema": {"type": "object"}},
+                        "text/event-stream": {"schema": {}}}},
+            **_errors(*_MEANINGS)}}
+
+
+def _schema(name: str, offer: Offer) -> dict[str, Any]:
+    if name == "service_class":
+        return {"type": "string", "enum": list(offer.classes)}
+    return _SCHEMAS[name]
+
+
+def _read(summary: str, *statuses: int) -> dict[str, Any]:
+    return {"summary": summary, "responses": {
+        "200": {"description": "it", "content": {JSON: {"schema": {"type": "object"}}}},
+        **_errors(401, *statuses)}}
+
+
+def _errors(*statuses: int) -> dict[str, Any]:
+    return {str(status): {"description": _MEANINGS[status], "content": {
+        JSON: {"schema": _ERROR}}} for status in statuses}

@@ -1,0 +1,338 @@
+"""One request from a client to an engine and back, with another try where nothing was sent yet."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp import web
+from yarl import URL
+
+from penstock.core.departure import Departure
+from penstock.core.request import Request
+from penstock.engines.client.dialects import Question, dialect_of
+from penstock.engines.client.state import EngineState, InFlight
+from penstock.engines.ollama.ask import UnsupportedError
+from penstock.policy.route.pools import goes_to_pool
+from penstock.serving.gateway.answers import DECISION_HEADER, Answers
+from penstock.serving.gateway.ask import Ask
+from penstock.serving.gateway.choice import Chooser
+from penstock.serving.gateway.confidential import ConfidentialCounts
+from penstock.serving.gateway.decision_log import DecisionLog
+from penstock.serving.gateway.errors import GatewayError
+from penstock.serving.gateway.exchange import (
+    FAULTS,
+    ClientLeftError,
+    EngineBusyError,
+    EngineFailedError,
+    Exchange,
+    failure_of,
+    given_up,
+)
+from penstock.serving.gateway.metrics import GatewayMetrics
+from penstock.serving.gateway.outlook import Outlook
+from penstock.serving.gateway.relay import Passed
+from penstock.serving.gateway.tally import End, Pace, Tally, judged
+from penstock.serving.gateway.traces import NO_TRACING, Tracing
+from penstock.serving.gateway.turns import TurnedAwayError, Turns
+from penstock.serving.gateway.waiting import WaitingRoom
+from penstock.serving.tenants.lease import Lease, sensible
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``max_in_flight`` requests are on engines at once and ``max_queue`` wait for a place;
+    ``attempts`` engines are tried before the first byte; an engine may be silent for ``silence_s``.
+    A client has ``head_s`` to send a request's head (and as long between two requests) and
+    ``body_s`` for its body of at most ``max_body_bytes``."""
+
+    max_in_flight: int = 4096
+    max_queue: int = 0
+    attempts: int = 3
+    connect_s: float = 3.0
+    silence_s: float = 300.0
+    head_s: float = 75.0
+    body_s: float = 60.0
+    max_body_bytes: int = 32 * 2**20
+
+
+class Proxy:
+    """Relays requests to engines. One object belongs to one event loop."""
+
+    def __init__(self, chooser: Chooser, outlook: Outlook, session: aiohttp.ClientSession,
+                 metrics: GatewayMetrics, tally: Tally, tracing: Tracing, limits: Limits,
+                 clock: Callable[[], float], time_of_day: Callable[[], float],
+                 confidential: ConfidentialCounts, log: DecisionLog | None = None,
+                 turns: Turns | None = None) -> None:
+        self._chooser = chooser
+        self._confidential = confidential
+        self._turns = turns
+        self._outlook = outlook
+        self._session = session
+        self._metrics = metrics
+        self._limits = limits
+        self.tally = tally
+        self._tracing = tracing
+        self.room = WaitingRoom(limits.max_in_flight, limits.max_queue, clock)
+        self._clock = clock
+        self._time_of_day = time_of_day
+        self._answers = Answers(clock)
+        self._log = log
+        self._numbers = count()
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s,
+                                              sock_read=limits.silence_s)
+        self._urls: dict[tuple[str, str], URL] = {}
+
+    async def answer(self, http: web.Request, path: str, lease: Lease) -> web.StreamResponse:
+        """The engine's answer for the client. Raises GatewayError. The lease is settled then."""
+        begun_s = self._clock()
+        # A trace says when, how long, by which model: nothing of it leaves where that is secret.
+        tracing = NO_TRACING if lease.ask.needs.confidential else self._tracing
+        exchange = Exchange(http, path, lease, lease.ask,
+                            self._chooser.open(lease.decision_id, lease.ask, begun_s),
+                            next(self._numbers), begun_s, Passed(),
+                            Pace(lease.ask.service_class.slo, begun_s), tracing.begin(
+                                http.headers, lease.decision_id, {
+                                    "url.path": path, "penstock.tenant": lease.ask.tenant,
+                                    "penstock.service_class": lease.ask.service_class.name,
+                                    "gen_ai.request.model": lease.ask.model}))
+        outcome, service_class = "cancelled", lease.ask.service_class
+        try:
+            try:
+                await self.room.enter(service_class.priority, service_class.slo)
+            except GatewayError as error:
+                outcome, exchange.decision.rejected["the gateway"] = "shed", str(error)
+                raise
+            try:
+                response = await self._tried(exchange)
+            finally:
+                self.room.leave()
+            outcome = "finished" if response.status < 400 else "refused"
+            return response
+        except TurnedAwayError as error:
+            outcome, exchange.decision.rejected["the gateway"] = "shed", str(error)
+            error.headers[DECISION_HEADER] = lease.decision_id
+            raise
+        except ClientLeftError as error:
+            raise asyncio.CancelledError from error
+        except Exception as error:  # said by an engine or by us, or a bug: not the client's leave
+            outcome = "failed" if outcome == "cancelled" else outcome
+            if isinstance(error, GatewayError):
+                error.headers[DECISION_HEADER] = lease.decision_id
+            raise
+        finally:
+            self._settle(exchange, outcome)
+
+    # -- attempts -------------------------------------------------------------------------------
+
+    async def _tried(self, exchange: Exchange) -> web.StreamResponse:
+        tried: list[EngineState] = []
+        request = exchange.request = await self._outlook.request(
+            exchange.number, exchange.begun_s, exchange.ask)
+        if (turns := self._turns) is not None and self._goes_by_turns(exchange.ask, turns):
+            return await self._in_turn(exchange, request, turns)
+        while True:
+            if len(tried) == self._limits.attempts:
+                raise given_up(exchange)
+            engine = await self._chosen(exchange, request, tried)
+            response = await self._attempt(exchange, request, engine)
+            if response is not None:
+                return response
+            tried.append(engine)
+
+    def _goes_by_turns(self, ask: Ask, turns: Turns) -> bool:
+        """Whether a request goes to a pool rather than to an engine of its own."""
+        return turns.able(ask) and goes_to_pool(
+            self._chooser.availability(ask, self._clock()), confidential=ask.needs.confidential,
+            attestable=turns.attestable(ask))
+
+    async def _in_turn(self, exchange: Exchange, request: Request,
+                       turns: Turns) -> web.StreamResponse:
+        """An answer of an engine that takes turns, once it is this request's."""
+        turn = await turns.enter(request, exchange.ask)
+        while True:
+            exchange.more, response = turn.more, None
+            exchange.decision.attestation = turn.attestation
+            try:
+                response = await self._attempt(exchange, request, turn.engine)
+                if exchange.unsupported is not None:
+                    raise given_up(exchange)
+            except BaseException:
+                turns.leave(turn, "left")
+                raise
+            if response is not None:
+                # One that broke off after its first byte has failed as much as one that never came.
+                turns.leave(turn, "answered" if exchange.passed.error is None else "failed")
+                return response
+            try:
+                turn = await turns.again(turn, exchange.ask)
+            except TurnedAwayError as error:
+                if error.code == "failed":
+                    raise given_up(exchange) from error
+                raise
+
+    async def _attempt(self, exchange: Exchange, request: Request,
+                       engine: EngineState) -> web.StreamResponse | None:
+        """The answer of an engine; None where it failed before anything was sent."""
+        exchange.engine, url = engine, engine.facts.url
+        attempt: dict[str, Any] = {"url": url, "at_s": self._clock(), "outcome": "is under way"}
+        exchange.decision.attempts.append(attempt)
+        in_flight = InFlight(request.prompt_tokens,
+                             self._outlook.expected_tokens(request, engine.facts.model))
+        engine.begin(exchange.number, in_flight)
+        exchange.lease.follow(engine.facts.model, in_flight)
+        failed = False
+        try:
+            response = await self._asked(exchange, engine, in_flight, exchange.trace.attempt(url))
+        except (EngineFailedError, EngineBusyError, UnsupportedError) as error:
+            if isinstance(error, EngineFailedError):
+                engine.failed(self._clock())
+            elif isinstance(error, EngineBusyError):
+                exchange.retry_after = error.retry_after or "1"
+            else:
+                exchange.unsupported = str(error)
+            attempt["outcome"], failed = str(error), True
+            exchange.afresh()
+            if not exchange.ask.needs.confidential:
+                self._metrics.retries.labels(url).inc()
+            return None
+        except (asyncio.CancelledError, ClientLeftError):
+            attempt["outcome"] = "the client left"
+            raise
+        else:
+            attempt["outcome"] = f"answered {response.status}"
+            return response
+        finally:
+            engine.end(exchange.number)
+            exchange.trace.attempted(attempt["outcome"], failed=failed)
+
+    async def _chosen(self, exchange: Exchange, request: Request,
+                      tried: list[EngineState]) -> EngineState:
+        exchange.trace.choosing()
+        try:
+            engine = await self._chooser.choose(request, exchange.decision, exchange.ask, tried,
+                                                self._clock())
+            exchange.trace.chosen(engine.facts.url, exchange.decision.terms)
+            return engine
+        except GatewayError:
+            exchange.trace.chosen(None, {})
+            if tried:
+                raise given_up(exchange) from None
+            raise
+
+    async def _asked(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
+                     trace_headers: Mapping[str, str]) -> web.StreamResponse:
+        ask, facts, dialect = exchange.ask, engine.facts, dialect_of(engine.kind)
+        question = Question(exchange.path, {**_within_budget(exchange), **exchange.more},
+                            facts.served_as or facts.model, ask.service_class, ask.stream,
+                            exchange.decision.decision_id, ask.prompt_tokens,
+                            int(self._time_of_day()))
+        path, body = dialect.call(question)
+        headers = {"Content-Type": "application/json",
+                   "X-Request-Id": exchange.decision.decision_id, **trace_headers}
+        exchange.asked_s = self._clock()
+        try:
+            answer = await self._session.post(self._url(engine, path), data=_encoded(body),
+                                              headers=headers, timeout=self._timeout)
+        except FAULTS as error:
+            raise failure_of(error) from error
+        try:
+            later = answer.headers.get("Retry-After")
+            if dialect.is_busy(answer.status, later):
+                raise EngineBusyError(f"answered {answer.status}", later)
+            if answer.status >= 500:
+                raise EngineFailedError(f"answered {answer.status}")
+            if ask.stream and answer.status < 400:
+                return await self._answers.streamed(exchange, answer, engine, in_flight,
+                                                    dialect.stream(question))
+            return await self._answers.whole(exchange, answer, engine, dialect, question)
+        finally:
+            # An answer that was not read to its end takes its connection with it: that is how the
+            # engine hears that nobody listens any more.
+            answer.release() if answer.content.at_eof() else answer.close()
+
+    def _url(self, engine: EngineState, path: str) -> URL:
+        key = (engine.facts.url, path)
+        found = self._urls.get(key)
+        if found is None:
+            found = self._urls[key] = URL(f"{engine.facts.url}{path}", encoded=True)
+        return found
+
+    # -- what came of it ------------------------------------------------------------------------
+
+    def _settle(self, exchange: Exchange, outcome: str) -> None:
+        ask, passed, now_s = exchange.ask, exchange.passed, self._clock()
+        exchange.lease.settle(*passed.delivered)
+        prompt_tokens = sensible((passed.usage or {}).get("prompt_tokens"), None)
+        output_tokens = sensible(passed.delivered[1], passed.num_tokens)
+        if passed.error is not None and outcome == "finished":
+            outcome = "broken"
+        ttft_s = None if passed.first_token_s is None else passed.first_token_s - exchange.begun_s
+        exchange.decision.outcome = {
+            "outcome": outcome, "e2e_s": now_s - exchange.begun_s,
+            "finish_reason": passed.finish_reason, "ttft_s": ttft_s,
+            "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
+        end = End(ask.service_class, outcome, output_tokens, passed.num_tokens,
+                  exchange.pace.num_late, ttft_s, now_s - exchange.begun_s)
+        if ask.needs.confidential:
+            is_met = exchange.decision.outcome["met_targets"] = judged(end)
+            model = None if exchange.engine is None else exchange.engine.facts.model
+            self._confidential.add(ask.service_class.name, outcome, model, is_met=is_met)
+            self._learn(exchange, outcome, output_tokens, ttft_s, now_s)
+            return
+        metrics = self._metrics.of(ask.model or "", ask.service_class.name)
+        metrics.outcomes[outcome].inc()
+        metrics.output_tokens.inc(output_tokens)
+        metrics.prompt_tokens.inc(prompt_tokens or 0)
+        if ttft_s is not None:
+            metrics.ttft.observe(ttft_s)
+        if outcome == "finished":
+            metrics.e2e.observe(now_s - exchange.begun_s)
+        is_met = self.tally.add(end, now_s)
+        exchange.decision.outcome["met_targets"] = is_met
+        exchange.trace.ended(outcome, {
+            "penstock.ttft_s": ttft_s, "penstock.met_targets": is_met,
+            "gen_ai.usage.input_tokens": prompt_tokens,
+            "gen_ai.usage.output_tokens": output_tokens,
+            "gen_ai.response.finish_reasons": passed.finish_reason and [passed.finish_reason]})
+        if is_met:
+            metrics.met.inc()
+        self._learn(exchange, outcome, output_tokens, ttft_s, now_s)
+        if self._log is not None:
+            self._log.add(exchange.decision.document())
+
+    def _learn(self, exchange: Exchange, outcome: str, tokens: int,
+               ttft_s: float | None, now_s: float) -> None:
+        """Tell the router and the forecasts how it went."""
+        engine = exchange.engine
+        if engine is None:
+            return
+        finished = outcome == "finished" and tokens > 0
+        if finished:
+            self._outlook.ended(exchange.ask, engine.facts.model, tokens)
+        router = self._chooser.router
+        if router.learns:
+            router.ended(Departure(exchange.number, engine.facts.replica_id, finished, tokens,
+                                   ttft_s if exchange.ask.stream else None,
+                                   now_s - exchange.begun_s))
+
+
+def _within_budget(exchange: Exchange) -> dict[str, Any]:
+    """The client's body, with an answer no longer than its own budget pays for."""
+    body, most = exchange.ask.body, exchange.decision.answer_tokens
+    if most is None:
+        return body
+    names = [name for name in ("max_completion_tokens", "max_tokens") if name in body]
+    if not names or exchange.path == "/v1/completions":  # which knows the older name only
+        names.append("max_tokens")
+    return {**body, **dict.fromkeys(names, most)}
+
+
+def _encoded(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError as error:  # it reads deeper than it writes
+        raise GatewayError(400, "the body is nested too deeply", "invalid_json") from error

@@ -1,0 +1,366 @@
+"""The HTTP side of the gateway (aiohttp, extra ``serve``)."""
+
+import asyncio
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp import web
+
+from penstock.core.errors import InputError, nearest
+from penstock.engines.client.of_fleet import facts_of
+from penstock.engines.client.watch import Watcher
+from penstock.engines.http import errors_told, json_response, listening
+from penstock.fleet.values import Fleet
+from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
+from penstock.policy.route.protocol import Router
+from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
+from penstock.serving.gateway.ask import Offer
+from penstock.serving.gateway.choice import Chooser
+from penstock.serving.gateway.confidential import ConfidentialCounts, discreet
+from penstock.serving.gateway.decision_log import DecisionLog
+from penstock.serving.gateway.engines import Engines, keep
+from penstock.serving.gateway.errors import GatewayError
+from penstock.serving.gateway.metrics import GatewayMetrics
+from penstock.serving.gateway.openapi import openapi
+from penstock.serving.gateway.outlook import BudgetPrices, Outlook
+from penstock.serving.gateway.page import status_page
+from penstock.serving.gateway.proxy import Limits, Proxy
+from penstock.serving.gateway.reload import FleetWatch, Reload
+from penstock.serving.gateway.status import status_document
+from penstock.serving.gateway.tally import Tally
+from penstock.serving.gateway.traces import NO_TRACING, Tracing
+from penstock.serving.gateway.turns import Turns
+from penstock.serving.gateway.turns_metrics import TurnsMetrics
+from penstock.serving.multiplex.make import Surroundings, driver_of
+from penstock.serving.tenants.front import Front, House, is_loopback
+from penstock.serving.tenants.metrics import TenantMetrics
+from penstock.serving.tenants.opening import front_desk
+from penstock.serving.tenants.report import spending_document
+
+_GOODBYE_S = 60.0  # for answers that are under way
+_AFTER_A_BUG_S = 1.0
+_NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")  # of what goes to engines
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+def offer_of(fleet: Fleet) -> Offer:
+    """What may be asked of a fleet: of its models, those that an engine serves."""
+    served = {group.model.name for group in fleet.replicas if group.endpoints}
+    served |= {model.spec.name for pool in fleet.residency for model in pool.models}
+    return Offer({c.name: c for c in fleet.service_classes},
+                 {m.spec.name: m.spec.max_context_tokens for m in fleet.models
+                  if m.spec.name in served}, fleet.gateway.aliases)
+
+
+def house_of(fleet: Fleet, limits: Limits) -> House:
+    """Who may ask a fleet for what, as its file says."""
+    return House(offer_of(fleet), fleet.gateway,
+                 {m.spec.name: m.price for m in fleet.models if m.price is not None},
+                 limits.max_in_flight + limits.max_queue, fleet.disclosure)
+
+
+def outlook_of(fleet: Fleet) -> Outlook:
+    """What forecasts are made of: the fleet's forecaster, if it names one. Raises InputError for a
+    file that holds none."""
+    if fleet.gateway.forecasts is None:
+        return Outlook()
+    from penstock.predict.prompts.store import load_forecaster
+    forecaster = load_forecaster(Path(fleet.gateway.forecasts))
+    return Outlook(forecaster, {
+        model.spec.name: model.quality for model in fleet.models
+        if model.spec.name in forecaster.models and not forecaster.judges(model.spec.name)})
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where keys and spending are kept (an SQLAlchemy URL; nowhere where it is None), and whether
+    anybody may ask from anywhere while there are no keys."""
+
+    ledger_url: str | None = None
+    open_to_all: bool = False
+
+
+NO_KEYS = Access()
+
+
+class Gateway:
+    """OpenAI's API over a fleet's ``engines``."""
+
+    def __init__(self, fleet: Fleet, front: Front, router: Router, outlook: Outlook,
+                 session: aiohttp.ClientSession, tracing: Tracing, limits: Limits,
+                 on_bug: Callable[[str], None], log: DecisionLog | None = None,
+                 turns: Turns | None = None) -> None:
+        self._routed = _routed(fleet)
+        self._residency = (fleet.residency, fleet.residency and fleet.attestation)
+        self._turns = turns
+        self._front = front
+        self.engines = Engines(facts_of(fleet))
+        self.evidence = EvidenceWatcher(self.engines, fleet.attestation, session, time.time,
+                                        time.monotonic, on_bug)
+        self._limits = limits
+        self._confidential = ConfidentialCounts(fleet.disclosure)
+        self._metrics = GatewayMetrics(self._confidential)
+        self._metrics.add(TenantMetrics(front))
+        if turns is not None:
+            self._metrics.add(TurnsMetrics(turns, self._confidential))
+        self._tally = Tally(front.offer.classes.values())
+        self._chooser = Chooser(self.engines, router,
+                                disclosure=lambda: self._confidential.disclosure)
+        self._proxy = Proxy(self._chooser, outlook, session, self._metrics, self._tally, tracing,
+                            limits, time.monotonic, time.time, self._confidential, log, turns)
+        self._on_bug = on_bug
+        self._page = status_page()
+        self._started = int(time.time())
+
+    def app(self) -> web.Application:
+        """The application. Its runner must cancel handlers whose client has gone."""
+        app = web.Application(client_max_size=self._limits.max_body_bytes,
+                              middlewares=[errors_told(_wrong, self._on_bug)])
+        for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
+            app.router.add_post(path, self._relay)
+        for path in ("/", "/status"):
+            app.router.add_get(path, self._show)
+        app.router.add_get("/v1/models", self._list)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/metrics", self._text)
+        app.router.add_get("/v1/penstock/status", self._status)
+        app.router.add_post("/v1/penstock/engines/drain", self._drain)
+        app.router.add_get("/v1/penstock/decisions/{id}", self._decision)
+        app.router.add_get("/v1/penstock/spend", self._spend)
+        app.router.add_get("/openapi.json", self._description)
+        app.on_shutdown.append(self._close)
+        return app
+
+    def adopt(self, fleet: Fleet, router: Router) -> str:
+        """Goes by another fleet from now on; what is under way ends as it began. Says what is
+        different. Raises InputError, and then nothing is."""
+        facts = facts_of(fleet)
+        if not facts and self._turns is None:
+            raise InputError("replicas: none has endpoints any more")
+        if (fleet.residency, fleet.residency and fleet.attestation) != self._residency:
+            raise InputError("residency, or how its devices are attested, is different; that takes "
+                             "a restart of the gateway")
+        house = house_of(fleet, self._limits)
+        check_rules(fleet.attestation)
+        self._front.adopt(house)
+        self.evidence.adopt(fleet.attestation)
+        self._confidential.disclosure = fleet.disclosure
+        change = self.engines.adopt(facts)
+        self._tally.adopt(house.offer.classes.values())
+        if (routed := _routed(fleet)) != self._routed:  # otherwise it keeps what it has learnt
+            self._routed = routed
+            self._chooser.use(router)
+        said = [*(f"{url} is new" for url in change.added),
+                *(f"{url} is being drained" for url in change.removed)]
+        return "; ".join(said) or "the same engines"
+
+    async def _close(self, _: web.Application) -> None:
+        """Nobody is let in any more; answers that are under way have some time yet, in which no
+        model is loaded for those who wait."""
+        if self._turns is not None:
+            self._turns.turn_away()
+
+    async def _relay(self, http: web.Request) -> web.StreamResponse:
+        tenant = self._front.asker(http.headers, http.remote)
+        lease = self._front.admit(tenant, await self._body(http), http.headers,
+                                  f"dec-{token_hex(16)}")
+        return await self._proxy.answer(http, http.path, lease)
+
+    async def _body(self, http: web.Request) -> bytes:
+        """A request's body, which must not dribble in for ever."""
+        if http.content.is_eof():
+            return await http.read()
+        try:
+            async with asyncio.timeout(self._limits.body_s):
+                return await http.read()
+        except TimeoutError:
+            raise GatewayError(408, f"the body was not there after {self._limits.body_s:g} s",
+                               "slow_body", headers={"Connection": "close"}) from None
+
+    async def _list(self, http: web.Request) -> web.Response:
+        offer, asker = self._front.offer, self._front.identify(http.headers, http.remote)
+        models = offer.models
+        return json_response({"object": "list", "data": [
+            {"id": name, "object": "model", "created": self._started, "owned_by": "penstock",
+             **({"max_model_len": models[name]} if name in models else {})}
+            for name in (offer.names(asker.tenant) if asker.tenant else offer.names())]})
+
+    async def _health(self, _: web.Request) -> web.Response:
+        now_s = time.monotonic()
+        able = any(engine.unavailable(now_s) is None for engine in self._chooser.engines) or (
+            self._turns is not None and self._turns.well)
+        return web.Response(status=200 if able else 503)
+
+    async def _text(self, http: web.Request) -> web.Response:
+        self._front.administrator(http.headers, http.remote)
+        now_s = time.monotonic()
+        num_waiting = self._proxy.room.num_waiting
+        if self._turns is not None and discreet(self._turns.standings):
+            num_waiting = self._confidential.disclosure.count(num_waiting)
+        self._metrics.show(self.engines, num_waiting, now_s, time.time())
+        return web.Response(body=self._metrics.text(), headers={
+            "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def _status(self, http: web.Request) -> web.Response:
+        self._front.administrator(http.headers, http.remote)
+        return json_response(status_document(
+            self.engines, self._proxy.room, self._tally, self._confidential, self._front,
+            self._turns, time.monotonic(), time.time()))
+
+    async def _show(self, _: web.Request) -> web.Response:
+        """The status for people; the page holds nothing, it asks for what it shows."""
+        return web.Response(text=self._page.html, content_type="text/html", headers={
+            "Content-Security-Policy": self._page.policy, "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"})
+
+    async def _drain(self, http: web.Request) -> web.Response:
+        """Lets an engine finish what it has and gives it nothing new, or ends that."""
+        self._front.administrator(http.headers, http.remote)
+        if http.content_type != "application/json":  # what no page of another site can send
+            raise GatewayError(415, "expected Content-Type: application/json", "invalid_type")
+        try:
+            wanted = orjson.loads(await self._body(http))
+            url, drain = wanted["url"].rstrip("/"), wanted.get("drain", True)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            url = drain = None
+        if not isinstance(drain, bool):
+            raise GatewayError(400, 'expected {"url": ENGINE, "drain": true or false}',
+                               "invalid_value")
+        found = [one for one in self.engines
+                 if one.facts.url == url and not self.engines.leaving(one)]
+        if not found:
+            urls = [one.facts.url for one in self.engines]
+            raise GatewayError(404, f"no engine {str(url)[:200]!r}{nearest(str(url)[:200], urls)}",
+                               "not_found", "url")
+        for engine in found:
+            engine.draining = drain
+        number = sum(len(one.in_flight) for one in found)
+        if discreet(found):
+            number = self._confidential.disclosure.count(number)
+        return json_response({"url": url, "draining": drain, "num_in_flight": number})
+
+    async def _decision(self, http: web.Request) -> web.Response:
+        own = self._front.own(http.headers, http.remote)
+        found = self._chooser.find(http.match_info["id"])
+        if found is None or own not in (None, found.tenant) or (
+                found.confidential and own != found.tenant):
+            raise GatewayError(404, "no such decision among the last ones", "not_found")
+        return json_response(found.document(for_tenant=own is not None))
+
+    async def _spend(self, http: web.Request) -> web.Response:
+        own = self._front.own(http.headers, http.remote)
+        return json_response(await spending_document(self._front, own))
+
+    async def _description(self, _: web.Request) -> web.Response:
+        return json_response(openapi(self._front.offer))
+
+
+@asynccontextmanager
+async def taking_turns(fleet: Fleet, session: aiohttp.ClientSession, folder: Path,
+                       note: Callable[[str], None]) -> AsyncIterator[Turns | None]:
+    """The fleet's pools of devices, with what their engines hold now; None where it has none."""
+    if not fleet.residency:
+        yield None
+        return
+    around = Surroundings(session, folder, asyncio.get_running_loop(), note)
+    drivers = [driver_of(fleet, pool, around) for pool in fleet.residency]
+    try:
+        for driver in drivers:
+            await driver.recover()
+        turns = Turns(list(zip(fleet.residency, drivers, strict=True)), time.time)
+        evidence = EvidenceWatcher(turns.standings, fleet.attestation, session, time.time,
+                                   time.monotonic, note)
+        await evidence.look()
+        async with _background([evidence.run, *(driver.watch for driver in drivers)], note):
+            yield turns
+    finally:
+        await asyncio.gather(*(driver.close() for driver in drivers))
+
+
+@asynccontextmanager
+async def running(fleet: Fleet, router: Router, host: str, port: int, *,
+                  limits: Limits, access: Access = NO_KEYS, reload: Reload | None = None,
+                  engines_folder: Path = Path("engines"),
+                  tracing: Tracing = NO_TRACING, prices: BudgetPrices | None = None,
+                  log: DecisionLog | None = None,
+                  on_bug: Callable[[str], None] = lambda _: None
+                  ) -> AsyncIterator[tuple[str, Engines]]:
+    """A gateway that listens: its URL and its engines. Stops on leaving. Logs of processes that it
+    starts are in ``engines_folder``. Raises InputError where nobody can listen, or anybody could
+    ask."""
+    outlook = outlook_of(fleet)
+    check_rules(fleet.attestation)
+    # Answers go on as they came: nothing is unpacked, no cookie is kept.
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
+                                     cookie_jar=aiohttp.DummyCookieJar(),
+                                     skip_auto_headers=_NOT_NEEDED) as session, front_desk(
+            house_of(fleet, limits), access.ledger_url, on_bug) as front, taking_turns(
+            fleet, session, engines_folder, on_bug) as turns:
+        _check_door(front, host, access, on_bug)
+        gateway = Gateway(fleet, front, router, outlook, session, tracing, limits, on_bug, log,
+                          turns)
+        engines = gateway.engines
+        watcher = Watcher(engines, session, time.monotonic)
+        await asyncio.gather(watcher.look(), gateway.evidence.look())
+        if prices is not None:
+            prices.state_of = front.budget_state
+        work: list[Work] = [watcher.run, gateway.evidence.run,
+                            partial(keep, engines, time.monotonic, on_bug)]
+        if reload is not None:
+            work.append(FleetWatch(reload, gateway.adopt, on_bug).run)
+        with closing(outlook):
+            async with _background(work, on_bug), listening(gateway.app(), host, port, _GOODBYE_S,
+                                                    limits.head_s) as url:
+                yield url, engines
+
+
+@asynccontextmanager
+async def _background(work: Iterable[Work], on_bug: Callable[[str], None]) -> AsyncIterator[None]:
+    """Work that goes on for as long as the context lasts, also after an error in it."""
+    async def on_and_on(one: Work) -> None:
+        while True:
+            try:
+                await one()
+            except Exception:
+                on_bug(traceback.format_exc())
+                await asyncio.sleep(_AFTER_A_BUG_S)
+
+    tasks = [asyncio.create_task(on_and_on(one)) for one in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+def _routed(fleet: Fleet) -> Fleet:
+    """What of a fleet its router goes by."""
+    return replace(fleet, gateway=NO_GATEWAY_OPTIONS, attestation=None)
+
+
+def _check_door(front: Front, host: str, access: Access, note: Callable[[str], None]) -> None:
+    """Nobody is let in by oversight."""
+    if front.needs_keys:
+        if not front.num_keys:
+            note("no key opens anything yet, so nobody can ask; penstock keys create makes one")
+    elif not is_loopback(host) and not access.open_to_all:
+        raise InputError(f"--host {host}: beyond the loopback interface a gateway needs keys "
+                         "(penstock keys create makes one), or --open to let anybody ask")
+
+
+def _wrong(status: int, message: str) -> GatewayError:
+    if status == 500:
+        return GatewayError(status, f"{message}; please report it", "bug")
+    return GatewayError(status, message, "http_error")

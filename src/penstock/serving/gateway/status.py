@@ -1,0 +1,59 @@
+"""What the gateway does now, as plain data: engines, waiting requests, classes, spending."""
+
+from math import ceil
+from typing import Any
+
+from penstock.core.attestation import barrier
+from penstock.core.disclosure import Disclosure
+from penstock.core.money import to_money
+from penstock.engines.client.state import NEVER_S, EngineState
+from penstock.serving.gateway.confidential import ConfidentialCounts, discreet
+from penstock.serving.gateway.engines import Engines
+from penstock.serving.gateway.tally import Tally
+from penstock.serving.gateway.turns import Turns
+from penstock.serving.gateway.waiting import WaitingRoom
+from penstock.serving.tenants.desk import Spending
+from penstock.serving.tenants.front import Front
+
+
+def status_document(engines: Engines, room: WaitingRoom, tally: Tally,
+                    confidential: ConfidentialCounts, front: Front, turns: Turns | None,
+                    now_s: float, wall_s: float) -> dict[str, Any]:
+    """The document of /v1/penstock/status. Counts that may be of confidential requests are padded,
+    and those requests are in no figure but the section ``confidential``."""
+    everywhere = [*engines, *(() if turns is None else turns.standings)]
+    pad = confidential.disclosure.count if discreet(everywhere) else int
+    pools = {} if turns is None else {"pools": turns.document(confidential.disclosure)}
+    return {**pools,
+            "engines": [_engine(one, confidential.disclosure, now_s, wall_s) for one in engines],
+            "num_in_flight": pad(room.num_in_flight), "num_waiting": pad(room.num_waiting),
+            **tally.document(now_s), "confidential": confidential.document(),
+            "tenants": [_spending(one) for one in front.shown_spending()]}
+
+
+def _engine(engine: EngineState, disclosure: Disclosure, now_s: float,
+            wall_s: float) -> dict[str, Any]:
+    seen = engine.snapshot(now_s)
+    figures = {"num_in_flight": len(engine.in_flight), "num_running": seen.num_running,
+               "num_waiting": seen.num_waiting, "num_served": engine.num_served,
+               "num_failed": engine.num_failed,
+               "pending_output_tokens": seen.pending_output_tokens}
+    kv_used_share = seen.kv_used_tokens / seen.kv_total_tokens
+    found = barrier(engine.confidentiality, wall_s)
+    if engine.facts.confidential:
+        figures = {name: disclosure.count(number) for name, number in figures.items()}
+        kv_used_share = ceil(kv_used_share * 20) / 20
+    return {"url": engine.facts.url, "model": engine.facts.model, "kind": engine.kind,
+            "unavailable": engine.unavailable(now_s), "draining": engine.draining,
+            "seen_s_ago": None if engine.observed_at_s == NEVER_S
+            else now_s - engine.observed_at_s,
+            **figures, "kv_used_share": kv_used_share,
+            "confidential": None if found is None else str(found),
+            "speed_share": seen.speed / engine.facts.speed}
+
+
+def _spending(one: Spending) -> dict[str, Any]:
+    return {"tenant": one.tenant, "num_in_flight": one.num_in_flight,
+            "spent": to_money(one.spent_nanos),
+            "budget": None if one.budget is None else one.budget.amount,
+            "refused": dict(one.refused)}

@@ -1,0 +1,102 @@
+"""Where requests wait while engines have as many as they may: by urgency, then by arrival."""
+
+import asyncio
+import heapq
+import math
+from collections.abc import Callable
+from itertools import count
+
+from penstock.core.slo import Slo
+from penstock.serving.gateway.errors import GatewayError
+
+MOST_WAIT_S = 60.0
+_NEWEST = 0.1  # share that the newest has in the mean time between departures
+
+
+class WaitingRoom:
+    """Lets ``max_in_flight`` requests in at once, and ``max_queue`` wait for a place.
+
+    A lower priority number is more urgent. Who cannot be there in time is told at once, with how
+    long it would have been; so is who finds the room full. One object belongs to one event loop.
+    """
+
+    def __init__(self, max_in_flight: int, max_queue: int, clock: Callable[[], float]) -> None:
+        self.num_in_flight = 0
+        self._max_in_flight = max_in_flight
+        self._max_queue = max_queue
+        self._clock = clock
+        self._numbers = count()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._num_gone = 0
+        self._between_s: float | None = None
+        self._left_s = 0.0
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that wait for a place."""
+        return len(self._waiting) - self._num_gone
+
+    async def enter(self, priority: int, slo: Slo) -> None:
+        """Returns with a place, to be given back by ``leave``. Raises GatewayError without one."""
+        if self.num_in_flight < self._max_in_flight and not self.num_waiting:
+            self.num_in_flight += 1
+        else:
+            await self._wait(priority, slo)
+
+    async def _wait(self, priority: int, slo: Slo) -> None:
+        """Waits for a place, which is taken when this returns."""
+        most_s = min(MOST_WAIT_S, slo.ttft_s or MOST_WAIT_S, slo.e2e_s or MOST_WAIT_S)
+        ahead = sum(1 for other, _, one in self._waiting if other <= priority and not one.done())
+        expected_s = None if self._between_s is None else self._between_s * (ahead + 1)
+        if self.num_waiting >= self._max_queue:
+            raise _refused(f"{self.num_in_flight} requests are under way and {self.num_waiting} "
+                           "wait, as many as this gateway takes", "too_many_requests", expected_s)
+        if expected_s is not None and expected_s > most_s:
+            raise _refused(f"it would wait about {expected_s:.1f} s for its turn, which leaves no "
+                           f"time: its first token is due in {most_s:g} s", "deadline", expected_s)
+        if not self.num_waiting:
+            self._left_s = self._clock()
+        loop = asyncio.get_running_loop()
+        place: asyncio.Future[None] = loop.create_future()
+        heapq.heappush(self._waiting, (priority, next(self._numbers), place))
+        timer = loop.call_later(most_s, _expire, place)
+        try:
+            await place
+        except TimeoutError:
+            self._num_gone += 1
+            raise _refused(f"it waited {most_s:g} s for its turn", "deadline", expected_s) from None
+        except asyncio.CancelledError:
+            if place.cancelled() or place.exception() is not None:
+                self._num_gone += 1
+            else:
+                self.leave()  # the place came in the same moment; another may have it
+            raise
+        finally:
+            timer.cancel()
+
+    def leave(self) -> None:
+        """Gives a place back: whoever is most urgent takes it."""
+        if self.num_waiting:  # only then does it tell how fast places come free
+            now_s = self._clock()
+            gap_s, self._left_s = now_s - self._left_s, now_s
+            before_s = gap_s if self._between_s is None else self._between_s
+            self._between_s = before_s + _NEWEST * (gap_s - before_s)
+        while self._waiting:
+            _, _, place = heapq.heappop(self._waiting)
+            if place.done():
+                self._num_gone -= 1
+                continue
+            place.set_result(None)
+            return
+        self.num_in_flight -= 1
+
+
+def _expire(place: asyncio.Future[None]) -> None:
+    if not place.done():
+        place.set_exception(TimeoutError())
+
+
+def _refused(why: str, code: str, expected_s: float | None) -> GatewayError:
+    after_s = max(1, math.ceil(min(expected_s or 1.0, MOST_WAIT_S)))
+    return GatewayError(429, f"{why}; try again in {after_s} s", code,
+                        headers={"Retry-After": str(after_s)})

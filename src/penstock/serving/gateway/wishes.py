@@ -1,0 +1,160 @@
+"""What a request wants beside its text: by header, by body, by alias, by key, in this order.
+
+Each wish is looked for in these places, and the first place that says something counts:
+
+1. a header, ``X-Penstock-...``;
+2. the body's own object ``penstock``, which no engine gets to see;
+3. the alias that the request names as its model;
+4. the defaults of the tenant whose key it bears;
+5. the fleet: its first service class, and no other wish.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from math import isfinite
+from typing import Any
+
+from penstock.core.errors import nearest, one_of, shown
+from penstock.fleet.values_gateway import NO_WISHES, Wishes
+from penstock.serving.gateway.errors import GatewayError
+
+BODY_FIELD = "penstock"
+_PREFIX = "x-penstock-"
+_LONGEST_TEXT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A wish: its header, what is expected of a value in words, and how a value is read.
+
+    ``read`` gets a header's text or a body's JSON value and returns None where it makes no sense.
+    """
+
+    header: str
+    expected: str
+    read: Callable[[Any], Any]
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if isfinite(value) else None
+
+
+def _positive(value: object) -> float | None:
+    number = _number(value)
+    return number if number is not None and number > 0 else None
+
+
+def _not_negative(value: object) -> float | None:
+    number = _number(value)
+    return number if number is not None and number >= 0 else None
+
+
+def _share(value: object) -> float | None:
+    number = _number(value)
+    return number if number is not None and 0 <= number <= 1 else None
+
+
+def _switch(value: object) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "1": True, "false": False, "0": False}
+    return words.get(value.strip().lower()) if isinstance(value, str) else None
+
+
+def _text(value: object) -> str | None:
+    if not isinstance(value, str) or not value.isprintable():
+        return None
+    return value if 0 < len(value) <= _LONGEST_TEXT else None
+
+
+KINDS: Mapping[str, Kind] = {
+    "service_class": Kind("X-Penstock-Class", "a service class", _text),
+    "deadline_s": Kind("X-Penstock-Deadline-S", "seconds above 0", _positive),
+    "min_quality": Kind("X-Penstock-Min-Quality", "a number from 0 to 1", _share),
+    "max_cost": Kind("X-Penstock-Max-Cost", "an amount of money, 0 or more", _not_negative),
+    "confidential": Kind("X-Penstock-Confidential", "true or false", _switch),
+    "session": Kind("X-Penstock-Session", f"a printable text of 1 to {_LONGEST_TEXT} characters",
+                    _text),
+}
+"""Wishes by their name in the body."""
+
+_BY_HEADER = {kind.header.lower(): name for name, kind in KINDS.items()}
+_SHARED = tuple(field.name for field in fields(Wishes))  # what aliases and tenants may say, too
+
+
+class Found:
+    """Wishes by name, each with the place that it came from, for errors."""
+
+    __slots__ = ("places", "values")
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.places: dict[str, str] = {}
+
+    def get(self, name: str) -> Any:
+        """A wish's value, None where nobody said anything."""
+        return self.values.get(name)
+
+    def add(self, name: str, value: object, place: str) -> None:
+        """A request's own wish, unless one that counts more is there. Raises GatewayError."""
+        kind = KINDS[name]
+        read = kind.read(value)
+        if read is None:
+            raise GatewayError(400, f"{place}: expected {kind.expected}, found {shown(value)}",
+                               "invalid_value", place)
+        if name not in self.values:
+            self.values[name], self.places[name] = read, place
+
+
+def wishes_of(headers: Mapping[str, str], body: dict[str, Any], alias: Wishes,
+              tenant: Wishes) -> Found:
+    """All wishes; takes ``penstock`` out of the ``body``. Raises GatewayError."""
+    found = Found()
+    _from_headers(headers, found)
+    if BODY_FIELD in body:
+        _from_body(body.pop(BODY_FIELD), found)
+    for wishes, place in ((alias, "the alias"), (tenant, "the tenant's defaults")):
+        if wishes is not NO_WISHES and wishes != NO_WISHES:
+            for name in _SHARED:
+                value = getattr(wishes, name)
+                if value is not None and name not in found.values:
+                    found.values[name], found.places[name] = value, place
+    return found
+
+
+def _from_headers(headers: Mapping[str, str], found: Found) -> None:
+    for header, value in headers.items():
+        if header[:11].lower() != _PREFIX:
+            continue
+        name = _BY_HEADER.get(header.lower())
+        if name is None:
+            hint = nearest(header[:60], [kind.header for kind in KINDS.values()])
+            raise GatewayError(400, f"{header[:60]}: unknown header{hint}", "unknown_header",
+                               header[:60])
+        place = KINDS[name].header
+        if name in found.values:
+            raise GatewayError(400, f"{place}: stands twice", "invalid_value", place)
+        found.add(name, value, place)
+
+
+def _from_body(section: object, found: Found) -> None:
+    if section is None:
+        return
+    if not isinstance(section, dict):
+        raise GatewayError(400, f"{BODY_FIELD}: expected an object, found {shown(section)}"
+                                f"{one_of(KINDS).replace('expected one of', 'its fields')}",
+                           "invalid_value", BODY_FIELD)
+    for name, value in section.items():
+        place = f"{BODY_FIELD}.{name[:60]}"
+        if name not in KINDS:
+            raise GatewayError(400, f"{place}: unknown field{nearest(name[:60], KINDS)}",
+                               "unknown_field", place)
+        if value is not None:
+            found.add(name, value, place)

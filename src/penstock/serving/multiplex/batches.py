@@ -1,0 +1,62 @@
+"""Requests that run on real engines, and what the policy hears when they are over."""
+
+import asyncio
+
+from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.values import Batch
+from penstock.serving.multiplex.hands import Hands
+from penstock.serving.multiplex.room import Room
+from penstock.serving.multiplex.turns import Running, Ticket
+
+
+class Batches:
+    """Begins what a policy batches, as turns of those who wait in ``room``."""
+
+    def __init__(self, policy: Residency, room: Room, hands: Hands,
+                 loop: asyncio.AbstractEventLoop) -> None:
+        self._policy = policy
+        self._room = room
+        self._hands = hands
+        self._loop = loop
+
+    def begin(self, device: Device, batch: Batch) -> None:
+        """Call everyone of a batch. Raises NotPossibleError."""
+        seconds = device.models[batch.model].batch.seconds(len(batch.requests))
+        device.begin_batch(batch, self._loop.time() + seconds)
+        running = Running(device, batch, {one.request_id for one in batch.requests},
+                          device.residents[batch.model])
+        url = self._hands.url(device.index, batch.model)
+        for request in batch.requests:
+            ticket = Ticket(request, device.index, batch.model, url, running)
+            if not self._room.call(ticket):  # its caller left while the policy had it in hand
+                self.over(ticket, failed=False)
+
+    def over(self, ticket: Ticket, *, failed: bool) -> None:
+        """A request has ended. Those that failed are the policy's again, as far as somebody still
+        waits for them. Raises ValueError for a ticket that was given back before."""
+        running, request_id, now_s = ticket.running, ticket.request.request_id, self._loop.time()
+        device = running.device
+        if request_id not in running.left:
+            raise ValueError("the ticket was given back before")
+        running.left.discard(request_id)
+        if failed:
+            running.failed.add(request_id)
+        if device.continuous:
+            device.end_batch(ticket.model, 1, now_s)
+            self._tell(device, Batch(ticket.model, (ticket.request,)), running.failed, now_s)
+        elif not running.left:
+            device.end_batch(ticket.model, len(running.batch.requests), now_s)
+            self._tell(device, running.batch, running.failed, now_s)
+
+    def _tell(self, device: Device, batch: Batch, failed: set[int], now_s: float) -> None:
+        """Where all of several failed together, there were too many of them; otherwise the batch
+        has ended, and who failed arrives anew."""
+        whole = 1 < len(batch.requests) == len(failed)
+        self._policy.ended(device, batch, now_s, failed=whole)
+        for request in batch.requests:
+            waits = request.request_id in failed and request.request_id in self._room
+            if whole and not waits:
+                self._policy.cancel(request.request_id)
+            elif not whole and waits:
+                self._policy.add(request, now_s)

@@ -1,0 +1,344 @@
+"""The clock of real devices that models take turns on: what the simulator's driver does, done.
+
+After every arrival, end and wake the policy is asked, device by device, what to do. Loads are
+tasks; requests are their callers' own: a caller waits for its turn, sends its request to the
+engine, and says when it is over. What is on a device is asked of the engines, never assumed.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from functools import partial
+from itertools import count
+from math import inf
+from typing import Any, Literal
+
+from penstock.engines.actuators.protocol import Actuator
+from penstock.policy.multiplex.device import Device, NotPossibleError
+from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.values import Batch, Drop, Load, Prefetch, Queued, Shed, Wait
+from penstock.serving.multiplex.alarms import Alarms
+from penstock.serving.multiplex.batches import Batches
+from penstock.serving.multiplex.counts import Counts
+from penstock.serving.multiplex.failures import Failures
+from penstock.serving.multiplex.hands import Hands
+from penstock.serving.multiplex.holdings import Holdings
+from penstock.serving.multiplex.room import Room
+from penstock.serving.multiplex.turns import RefusedError, Rules, Ticket, closing
+
+MOST_ACTIONS = 10_000
+"""So many actions of one device at one instant are a policy that does not come to an end."""
+
+_SOON_S = 0.5  # until a device is asked again after what failed, or could not be
+_LATEST_S = 60.0  # that anybody is told to come back after, but for a model set apart for longer
+
+
+class ResidencyDriver:
+    """Carries out what a policy decides for ``devices``; ``actuators[device][model]`` do it.
+
+    ``loop`` gives the time, in seconds that only go forward, and calls back. ``note`` is told what
+    an operator should know, a line at a time. One object belongs to one event loop. ``recover`` is
+    to be called before all else.
+    """
+
+    def __init__(self, policy: Residency, devices: Sequence[Device],
+                 actuators: Sequence[Sequence[Actuator]], rules: Rules,
+                 loop: asyncio.AbstractEventLoop,
+                 note: Callable[[str], None] = lambda _: None) -> None:
+        self.policy = policy
+        self.devices = devices
+        self.counts = Counts()
+        self._names = [model.name for model in devices[0].models]
+        self._rules = rules
+        self._loop = loop
+        self._note = note
+        self._hands = Hands(actuators, rules, loop)
+        self._room = Room(len(self._names), rules.max_wait_s, loop, self.counts, self._expired)
+        self._batches = Batches(policy, self._room, self._hands, loop)
+        self._failures = Failures(self._names, len(devices), rules.attempts, rules.set_apart_s)
+        self._numbers = count()
+        self._tries: dict[int, int] = {}
+        self._holdings = Holdings(devices, self._names, self._hands, loop, note,
+                                  pause=self._begin, lost=self._mourn)
+        self._paused = [0] * len(devices)
+        self._rests = [0.0] * len(devices)
+        self._listens: list[bool | Collection[int]] = [True] * len(devices)
+        self._alarms = Alarms(len(devices), loop, self._woken)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    # -- callers --------------------------------------------------------------------------------
+
+    async def enter(self, model: int, deadline_after_s: float = inf, prompt_tokens: int = 0,
+                    max_tokens: int = 0) -> Ticket:
+        """Waits for a turn. Raises RefusedError without one. Who is cancelled has left."""
+        now_s = self._loop.time()
+        if (refusal := self.refusal(model)) is not None:
+            raise self._refused(model, refusal)
+        request = Queued(next(self._numbers), model, now_s, now_s + deadline_after_s,
+                         prompt_tokens, max_tokens)
+        self.policy.add(request, now_s)
+        turn = self._room.wait(request)
+        self._decide(arrived=model)
+        return await self._turn(request, turn)
+
+    def leave(self, ticket: Ticket, end: Literal["answered", "left", "failed"] = "answered"
+              ) -> None:
+        """The request of a ticket is over: answered, left by its client, or failed by the engine,
+        after which nobody wants it any more."""
+        self._tries.pop(ticket.request.request_id, None)
+        if end == "answered":
+            self._failures.succeeded(ticket.model, ticket.device)
+        self._ended(ticket, failed=end == "failed")
+
+    async def again(self, ticket: Ticket) -> Ticket:
+        """The engine failed the request, and it may be tried anew: waits for another turn. Raises
+        RefusedError where it has failed too often, or the policy does not want it back."""
+        request = ticket.request
+        tries = self._tries[request.request_id] = self._tries.get(request.request_id, 0) + 1
+        if self._closed or tries >= self._rules.tries:
+            self.leave(ticket, "failed")
+            raise self._refused(request.model, closing() if self._closed else RefusedError(
+                f"its engine failed it {tries} times", "failed", self._soon_s(request.model)))
+        turn = self._room.wait(request)
+        self._ended(ticket, failed=True)
+        return await self._turn(request, turn)
+
+    async def _turn(self, request: Queued, turn: "asyncio.Future[Ticket]") -> Ticket:
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            self._tries.pop(request.request_id, None)
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.leave(turn.result(), "left")  # it came in the same moment
+            elif self._room.forget(request.request_id) is not None:
+                self.policy.cancel(request.request_id)
+                self._decide()
+            raise
+        except RefusedError:
+            self._tries.pop(request.request_id, None)
+            raise
+
+    def _refused(self, model: int, refusal: RefusedError) -> RefusedError:
+        self.counts.refuse(model, refusal.code, refusal.reason)
+        return refusal
+
+    def refusal(self, model: int) -> RefusedError | None:
+        """Why a request for a model would be turned away at once, None if it would not."""
+        now_s, num = self._loop.time(), self._room.num(model)
+        if self._closed:
+            return closing()
+        apart = self._failures.apart(model, now_s)
+        if apart is not None:
+            return RefusedError(f"it is set apart: {apart.why}", "set_apart",
+                                max(1.0, apart.until_s - now_s))
+        if num >= self._rules.max_queue:
+            return RefusedError(f"{num} requests wait for {self._names[model]}, as many as may",
+                                "queue_full", self._soon_s(model))
+        return None
+
+    def num_waiting(self, model: int) -> int:
+        """Requests of a model that wait for their turn."""
+        return self._room.num(model)
+
+    def apart(self, model: int) -> str | None:
+        """Why a model is set apart, None if it is not."""
+        found = self._failures.apart(model, self._loop.time())
+        return None if found is None else found.why
+
+    def _expired(self, request: Queued) -> None:
+        self._turn_away(request, RefusedError(
+            f"it waited {self._rules.max_wait_s:g} s for its turn", "waited_too_long",
+            self._soon_s(request.model)))
+
+    def _turn_away(self, request: Queued, refusal: RefusedError) -> None:
+        self.policy.cancel(request.request_id)
+        self._room.turn_away(request, refusal)
+
+    def _soon_s(self, model: int) -> float:
+        """When to come back: after about a batch."""
+        hosted = self.devices[0].models[model]
+        return min(_LATEST_S, max(1.0, hosted.batch.seconds(hosted.max_batch)))
+
+    # -- decisions ------------------------------------------------------------------------------
+
+    def _decide(self, arrived: int | None = None) -> None:
+        """Ask every device, or those that listen for an arrival for this model."""
+        for device in self.devices:
+            listens = self._listens[device.index]
+            told = arrived is None or (listens if isinstance(listens, bool) else arrived in listens)
+            if told and not self._is_paused(device):
+                self._ask(device)
+
+    def _is_paused(self, device: Device) -> bool:
+        """Whether nothing may begin on a device until more is known of what it holds."""
+        return bool(self._closed or self._paused[device.index]
+                    or self._holdings.lacks_any(device))
+
+    def _ask(self, device: Device) -> None:
+        now_s = self._loop.time()
+        apart = self._failures.device_apart(device.index, now_s)
+        rests_until_s = max(self._rests[device.index], apart.until_s if apart else 0.0)
+        if now_s < rests_until_s:
+            self._alarms.set(device.index, rests_until_s)
+            return
+        try:
+            for _ in range(MOST_ACTIONS):
+                action = self.policy.next(device, now_s)
+                if isinstance(action, Wait):
+                    self._listens[device.index] = action.arrivals
+                    if action.until_s < inf:
+                        self._alarms.set(device.index, action.until_s if action.until_s > now_s
+                                   else now_s + _SOON_S)
+                    return
+                if not self._act(device, action, now_s):
+                    return
+            raise NotPossibleError(f"{MOST_ACTIONS} actions at once on device {device.index}")
+        except Exception as error:  # a fault of the policy must not become that of a caller
+            self._note(f"the policy asked for what cannot be: {error!r}; it is asked again later")
+            self._listens[device.index] = True
+            self._alarms.set(device.index, now_s + _SOON_S)
+
+    def _act(self, device: Device, action: Load | Batch | Drop | Prefetch | Shed,
+             now_s: float) -> bool:
+        """Begin what the policy wants; False where it is not to be asked again before that has
+        come to an end."""
+        if isinstance(action, Batch):
+            self._batches.begin(device, action)
+        elif isinstance(action, Shed):
+            for request in action.requests:
+                self._room.turn_away(request, RefusedError(action.reason, "shed",
+                                                           self._soon_s(request.model)))
+        elif isinstance(action, Drop):
+            device.drop(action.models)
+            self._begin(device, partial(self._drop, device, action.models))
+            return False  # memory is free when the engines say so
+        elif isinstance(action, Prefetch):
+            if device.prefetching is not None:
+                raise NotPossibleError(f"device {device.index} already reads {device.prefetching}")
+            device.prefetching = action.model
+            self._task(self._prefetch(device, action.model))
+        elif self._failures.apart(action.model, now_s) is not None:
+            self.policy.loaded(device, action.model, now_s, failed=True)
+            self._alarms.set(device.index, now_s + _SOON_S)
+            return False
+        else:
+            device.begin_load(action, now_s + self._rules.load_timeout_s)
+            self._task(self._load(device, action))
+        return True
+
+    def _ended(self, ticket: Ticket, *, failed: bool) -> None:
+        self._batches.over(ticket, failed=failed)
+        self._holdings.drop_if_lost(ticket.running.device, ticket.model)
+        if failed and not self._closed:
+            self._holdings.check(ticket)
+        self._decide()
+
+    def _woken(self, index: int) -> None:
+        if not self._is_paused(self.devices[index]):
+            self._ask(self.devices[index])
+
+    # -- loads ----------------------------------------------------------------------------------
+
+    async def _load(self, device: Device, load: Load) -> None:
+        began_s, index, gone = self._loop.time(), device.index, list(load.evict)
+        why = await self._hands.swap(index, load, gone)
+        now_s = self._loop.time()
+        device.end_load(now_s, loaded=why is None)
+        self.counts.loaded(index, load.model, now_s - began_s, failed=why is not None)
+        for model in gone if why is not None else ():  # who was to make room and may not have
+            await self._holdings.keep_if_there(device, model)
+        self.policy.loaded(device, load.model, now_s, failed=why is not None)
+        if why is not None:
+            self._note(f"{self._names[load.model]} could not be loaded on device {index}: {why}")
+            self._rests[index] = now_s + _SOON_S  # what fails at once must not be tried for ever
+            self._blame(load.model, device, why)
+        self._decide()
+
+    async def _drop(self, device: Device, models: Sequence[int]) -> None:
+        """Unload what has left a device, which is paused until then."""
+        for model in models:
+            await self._hands.unload(device.index, model)
+            await self._holdings.keep_if_there(device, model)
+
+    async def _prefetch(self, device: Device, model: int) -> None:
+        await self._hands.prefetch(device.index, model)
+        device.prefetching = None
+        self.counts.prefetched[model] += 1
+        self.policy.prefetched(device, model, self._loop.time())
+        self._decide()
+
+    def _mourn(self, model: int, device: Device, why: str) -> None:
+        """A resident model is gone, and its engine has been ended."""
+        self.counts.lost[device.index, model] += 1
+        self._blame(model, device, why)
+
+    def _blame(self, model: int, device: Device, why: str) -> None:
+        """A model's load failed or its engine died. Whoever waits for what is set apart is told."""
+        now_s = self._loop.time()
+        apart = self._failures.failed(model, device.index, why, now_s)
+        if apart is not None:
+            self._note(f"{self._names[model]} is set apart: {apart.why}")
+            for request in self._room.requests(model):
+                self._turn_away(request, RefusedError(f"it is set apart: {apart.why}", "set_apart",
+                                                      max(1.0, self._rules.set_apart_s)))
+        elif self._failures.device_apart(device.index, now_s) is not None:
+            self._note(f"device {device.index} is set apart: {why}")
+            if idle := tuple(device.idle):  # a policy would leave their requests to this device
+                device.drop(idle)
+                self._begin(device, partial(self._drop, device, idle))
+
+    # -- what engines really hold ---------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Ask all engines what they hold. What fits is resident from now on, the rest is
+        unloaded."""
+        await self._holdings.recover()
+
+    async def watch(self) -> None:
+        """Ask engines again and again whether they hold what they should, until cancelled."""
+        while True:
+            await asyncio.sleep(self._rules.look_s)
+            await self.look()
+
+    async def look(self) -> None:
+        """Ask the engines of resident models once."""
+        await self._holdings.look()
+
+    # -- tasks ----------------------------------------------------------------------------------
+
+    def turn_away(self) -> None:
+        """Nobody gets a turn any more, and who waits is told so. Who has one may go on."""
+        self._closed = True
+        self._alarms.close()
+        for request in self._room.requests():
+            self._turn_away(request, closing())
+
+    async def close(self) -> None:
+        """Turn away who waits, stop what is under way, and close the actuators."""
+        self.turn_away()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._hands.close()
+
+    def _begin(self, device: Device, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do something during which a device is paused."""
+        async def paused() -> None:
+            try:
+                await work()
+            finally:
+                self._paused[device.index] -= 1
+            self._decide()
+
+        self._paused[device.index] += 1
+        self._task(paused())
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._note(f"a bug in Penstock: {task.exception()!r}")

@@ -1,0 +1,77 @@
+"""The REST API of deployments described for programs (OpenAPI 3.1)."""
+
+from typing import Any
+
+from penstock import __version__
+from penstock.serving.deployments.deployments import State
+from penstock.serving.deployments.verbs import VERBS, Verb
+
+JSON = "application/json"
+_ERRORS = {400: "the order cannot be read or says something impossible; the message names what",
+           403: "the server was called by a name that is not its own",
+           404: "no such deployment", 409: "its state, or what is held, does not allow it now",
+           413: "the body is larger than the server takes", 415: "the body is not JSON",
+           422: "no configuration keeps the wishes; details has the reason for each",
+           500: "a bug in Penstock", 502: "its engine failed or does not answer"}
+_OF_POST = (413, 415)
+_NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI document of all verbs."""
+    paths: dict[str, Any] = {}
+    for verb in VERBS.values():
+        paths.setdefault(verb.path, {})[verb.method.lower()] = _entry(verb)
+    number, text = {"type": "number"}, {"type": "string"}
+    return {
+        "openapi": "3.1.0", "info": {"title": "Penstock deployments", "version": __version__},
+        "paths": paths,
+        "components": {"schemas": {
+            "Deployment": {"type": "object", "required": ["name", "model", "state"], "properties": {
+                "name": text, "model": text, "engine": text,
+                "state": {"type": "string", "enum": [str(state) for state in State]},
+                "reason": {"type": ["string", "null"]}, "since_s": number}},
+            "Error": {"type": "object", "required": ["error"], "properties": {"error": {
+                "type": "object", "required": ["code", "message", "details"], "properties": {
+                    "code": text, "message": text, "details": {"type": "object"}}}}}}}}
+
+
+def _entry(verb: Verb) -> dict[str, Any]:
+    about_one = "{name}" in verb.path
+    answer: dict[str, Any] = {"type": "object"}
+    if verb.name in ("register", "show", "profile", "restart", "remove"):
+        answer = {"$ref": "#/components/schemas/Deployment"}
+    responses = {str(status): {"description": meaning, "content": {JSON: {"schema": answer}}}
+                 for status, meaning in ((200, "done"), (verb.begun, "the answer"
+                                                         if verb.begun == 200 else "begun"))}
+    for status, meaning in _ERRORS.items():
+        if (status == 404 and not about_one) or (status in _OF_POST and verb.method != "POST"):
+            continue
+        responses[str(status)] = {"description": meaning, "content": {
+            JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}}
+    entry: dict[str, Any] = {"summary": verb.summary, "operationId": verb.name,
+                             "responses": responses}
+    if about_one:
+        entry["parameters"] = [_NAME]
+    if verb.method == "POST":
+        schema = verb.order.model_json_schema()
+        entry["requestBody"] = {"required": bool(schema.get("required")),
+                                "content": {JSON: {"schema": _inlined(schema)}}}
+    return entry
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema without definitions of its own: each stands where it is used."""
+    definitions = schema.pop("$defs", {})
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, list):
+            return [walk(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if "$ref" in value:
+            return walk(definitions[value["$ref"].rpartition("/")[2]])
+        return {key: walk(item) for key, item in value.items()}
+
+    found: dict[str, Any] = walk(schema)
+    return found

@@ -1,0 +1,177 @@
+"""``/v1/plan``: a fleet file in, the document of its plan out.
+
+A request names no file of the server: traffic is drawn from built-in lengths, or from a table that
+stands in the fleet file itself.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from penstock.core.errors import InputError, nearest, one_of
+from penstock.fleet.files import decoded
+from penstock.fleet.load import parse_fleet
+from penstock.fleet.settings import parse_settings
+from penstock.fleet.values import Fleet
+from penstock.serving.planning.operation import (
+    JSON,
+    Answer,
+    Operation,
+    number_schema,
+    object_schema,
+)
+
+PATH = "/v1/plan"
+SOURCE = "body"
+YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
+PARAMETERS: Mapping[str, Mapping[str, Any]] = {
+    "seed": {"type": "integer", "minimum": 0,
+             "description": "seed of every random choice, in place of the file's"},
+    "what_if": {"type": "array", "items": {"type": "string"},
+                "description": "KEY=VALUE: plan once more with this setting too and say what "
+                               "changes, such as accelerators[0].count=8; repeatable, all at once"},
+    "time_limit_s": {"type": "number", "exclusiveMinimum": 0,
+                     "description": "give the plan up after this time, counted from when it is "
+                                    "begun; at most, and by default, the server's own limit"}}
+EXAMPLE = {
+    "name": "chat", "accelerators": [{"name": "a100-80gb", "count": 4, "price_per_hour": 4.1}],
+    "models": [{"name": "llama-3.1-8b"}],
+    "service_classes": [{"name": "chat", "slo": {"ttft_s": 2, "itl_s": 0.05}}],
+    "traffic": [{"trace": "azure-2023-conv", "rate_per_s": 5, "num_requests": 100}]}
+
+# JSON writes what lies beyond 16 bits as two halves, which YAML has no notation for.
+_HALVES = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+_ESCAPE = re.compile(r"\\\\|" + _HALVES.pattern)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A fleet file's text and what stood in the query; ``what_if`` are ``KEY=VALUE`` texts."""
+
+    text: str
+    seed: int | None = None
+    what_if: tuple[str, ...] = ()
+    time_limit_s: float | None = None
+
+
+def order_of(content: bytes, media_type: str, query: Sequence[tuple[str, str]]) -> Order:
+    """The order that a request makes. Raises InputError that names what is wrong."""
+    for name, _ in query:
+        if name not in PARAMETERS:
+            raise InputError(f"query: unknown parameter {name[:60]!r}{nearest(name, PARAMETERS)}")
+    given = dict(query)
+    for name in ("seed", "time_limit_s"):
+        if sum(key == name for key, _ in query) > 1:
+            raise InputError(f"query: {name}: stands twice")
+    text = decoded(content, SOURCE)
+    return Order(_as_yaml(text) if media_type == JSON else text, _seed(given.get("seed")),
+                 tuple(value for name, value in query if name == "what_if"),
+                 _limit(given.get("time_limit_s")))
+
+
+def _as_yaml(text: str) -> str:
+    """JSON as the YAML that it nearly is, with every line where it was."""
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InputError(f"{SOURCE}: is not JSON ({error})") from None
+    return _ESCAPE.sub(_whole, text)
+
+
+def _whole(found: re.Match[str]) -> str:
+    if found[1] is None:  # a backslash for itself
+        return found[0]
+    high, low = int(found[1], 16), int(found[2], 16)
+    return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
+
+
+def _seed(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise InputError(f"query: seed: found {text[:60]!r}; expected a whole number")
+    return int(text)
+
+
+def _limit(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < 1e9:
+        raise InputError(f"query: time_limit_s: found {text[:60]!r}; expected seconds above 0")
+    return value
+
+
+def answer(order: Order) -> Answer:
+    """The plan of an order as ``penstock plan --json`` prints it. Raises InputError."""
+    from penstock.plan.document import full_document
+
+    fleet = _fleet(order, ())
+    other = _fleet(order, order.what_if) if order.what_if else None
+    plan = _planned(fleet)
+    return Answer(full_document(plan, None if other is None else (order.what_if, _planned(other))))
+
+
+def _fleet(order: Order, what_if: Sequence[str]) -> Fleet:
+    overrides = parse_settings(what_if, "what_if")
+    if order.seed is not None:
+        overrides["run.seed"] = order.seed
+    return parse_fleet(order.text, SOURCE, overrides, base=None, to_plan=True)
+
+
+def _planned(fleet: Fleet) -> Any:
+    from penstock.plan.assign.solve import solve
+    from penstock.plan.plan import plan_fleet
+
+    return plan_fleet(fleet, solve)
+
+
+def plan(body: Any) -> Answer:
+    """The plan of a fleet file that has been parsed already."""
+    if not isinstance(body, Mapping):
+        raise InputError(f"{SOURCE}: found {type(body).__name__}; expected a fleet file's sections")
+    return answer(Order(orjson.dumps(body).decode()))
+
+
+def unsupported(media_type: str) -> str:
+    """Why a body in another form is refused."""
+    return (f"Content-Type: found {media_type[:60]}{one_of((JSON, YAML[0]))} "
+            "(curl: -H 'Content-Type: application/yaml' --data-binary @fleet.yaml)")
+
+
+def _sections() -> dict[str, Any]:
+    """The fleet file's sections; `penstock schema` prints their own schemas."""
+    from penstock.fleet.document import FleetDocument
+
+    return {name: {"description": found.description or ""}
+            for name, found in FleetDocument.model_fields.items() if name != "catalog"}
+
+
+def operation() -> Operation:
+    """The endpoint, described. Reads the fleet file's schema, which takes a moment."""
+    return Operation(
+        PATH, "The least-cost replicas for a fleet file, checked by simulation: what plan.json "
+        "holds (docs/reference/plan-json.md). Sections are those of a fleet file; none may name "
+        "a file. Exit status 1 of the command line is served_in_full: false here", plan,
+        object_schema(_sections(), ("accelerators", "models", "service_classes", "traffic")),
+        object_schema({
+            "name": {"type": "string"}, "version": {"type": "string"},
+            "served_in_full": {"type": "boolean"}, "holds": {"type": "boolean"},
+            "cost_per_hour": number_schema("of all replicas"),
+            "replicas": {"type": "array", "description": "the fleet file's section of that name"},
+            "optimum": object_schema({name: {"type": "number"}
+                                      for name in ("objective", "bound", "gap")}),
+            "demands": {"type": "array"}}),
+        EXAMPLE,
+        {415: "the body is neither JSON nor YAML by its Content-Type",
+         422: "the plan needs more memory than the server gives it",
+         429: "as many plans as the server takes are under way or wait; Retry-After says when to "
+              "ask again",
+         504: "the plan was not made within the time limit, and is given up"},
+        (JSON, YAML[0]), PARAMETERS)

@@ -1,0 +1,80 @@
+"""Penstock's own queue endpoints: ``/v1/queue/solve``, ``size`` and ``optimize``.
+
+Unlike the endpoints that follow Inferno, names carry units, both generations of parameters are
+taken, and an unknown key is an error that names the nearest valid one. Without ``mode`` they answer
+what ``penstock queue --json`` prints.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from penstock.perf.queueing import answers
+from penstock.perf.queueing.concurrency import optimal_concurrency
+from penstock.perf.queueing.inferno import analyze
+from penstock.perf.queueing.inferno_sizing import size_one
+from penstock.serving.planning.operation import Answer, Operation, number_schema, object_schema
+from penstock.serving.planning.queue_body import PENSTOCK, QUEUE, REQUIRED, TARGETS, QueueBody
+
+EXAMPLE = {"mode": "inferno", "times": {"alpha_ms": 8, "beta_ms": 0.033, "gamma_ms": 0.000333},
+           "input_tokens": 256, "output_tokens": 1024, "max_batch": 64, "max_queue": 128}
+
+
+def solve(body: Any) -> Answer:
+    """One replica at a rate."""
+    given = QueueBody(body, ("rate_per_s",))
+    with given.fields_called():
+        if given.mode == PENSTOCK:
+            return Answer(answers.solve(given.batch(), given.rate_per_s))
+        return Answer(asdict(analyze(given.spec(), given.rate_per_s)))
+
+
+def size(body: Any) -> Answer:
+    """The highest rate at which the targets hold; not feasible is an answer, not an error."""
+    given = QueueBody(body, ("targets",))
+    with given.fields_called():
+        if given.mode == PENSTOCK:
+            return Answer(answers.size(given.batch(), given.percentile_targets()))
+        sizing = size_one(given.spec(), given.targets())
+    return Answer({"feasible": sizing.feasible, "reason": sizing.error,
+                   "rate_per_s": sizing.rate_per_s, "rate_ttft_per_s": sizing.rate_ttft_per_s,
+                   "rate_itl_per_s": sizing.rate_itl_per_s,
+                   "rate_tokens_per_s": sizing.rate_tps_per_s,
+                   "max_rate_per_s": sizing.max_rate_per_s, "tokens_per_s": sizing.tokens_per_s,
+                   "means": asdict(sizing.metrics) if sizing.metrics else None})
+
+
+def optimize(body: Any) -> Answer:
+    """The least batch limit up to ``max_batch`` near the best throughput within the targets."""
+    given = QueueBody(body, ("targets",))
+    with given.fields_called():
+        if given.mode == PENSTOCK:
+            return Answer(answers.optimize(given.batch(), given.percentile_targets()))
+        queue = given.spec()
+        onset = optimal_concurrency(queue, given.targets(), queue.max_batch)
+    return Answer({"feasible": onset.feasible, "max_batch": onset.max_batch,
+                   "throughput_per_s": onset.throughput_per_s, "itl_batch": onset.itl_batch,
+                   "prefill_batch": onset.prefill_batch, "calls": onset.calls,
+                   "probes": list(onset.probes),
+                   "means": asdict(onset.metrics) if onset.metrics else None})
+
+
+_MEANS = {"type": ["object", "null"],
+          "description": "mode inferno: means at that rate, times in ms"}
+_MS = {"type": ["number", "null"]}
+OPERATIONS = (
+    Operation("/v1/queue/solve", "One replica at a rate: throughput, waiting and latencies", solve,
+              object_schema(QUEUE | {"rate_per_s": number_schema("arrivals")},
+                            (*REQUIRED, "rate_per_s"), more=False),
+              object_schema({"ttft_ms": _MS, "itl_ms": _MS}), EXAMPLE | {"rate_per_s": 1.5}, {}),
+    Operation("/v1/queue/size", "The highest rate at which targets hold", size,
+              object_schema(QUEUE | {"targets": object_schema(TARGETS, more=False)},
+                            (*REQUIRED, "targets"), more=False),
+              object_schema({"feasible": {"type": "boolean"}, "rate_per_s": {"type": "number"},
+                             "means": _MEANS}),
+              EXAMPLE | {"targets": {"ttft_ms": 60, "itl_ms": 20}}, {}),
+    Operation("/v1/queue/optimize", "The least batch limit near the best throughput", optimize,
+              object_schema(QUEUE | {"targets": object_schema(TARGETS, more=False)},
+                            (*REQUIRED, "targets"), more=False),
+              object_schema({"feasible": {"type": "boolean"}, "max_batch": {"type": "integer"},
+                             "means": _MEANS}),
+              EXAMPLE | {"max_batch": 256, "targets": {"ttft_ms": 60, "itl_ms": 20}}, {}))

@@ -1,0 +1,165 @@
+"""What a queue endpoint is asked: its schema, and its values, which errors name as it does."""
+
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from penstock.core.errors import InputError, fields_called, kind_of, nearest, shown
+from penstock.perf.queueing.answers import replica, targets_of
+from penstock.perf.queueing.batch import QueueBatch
+from penstock.perf.queueing.parameters import (
+    DEFAULT_STEP_TOKENS,
+    MAX_BATCH,
+    MAX_NUMBER,
+    MAX_QUEUE,
+    DecodePrefillTimes,
+    IterationTimes,
+    QueueSpec,
+    RequestSize,
+    Targets,
+    Variability,
+)
+from penstock.perf.queueing.sizing import PercentileTargets
+from penstock.serving.planning.operation import number_schema, object_schema
+
+PENSTOCK, INFERNO = "penstock", "inferno"
+MODES = (PENSTOCK, INFERNO)
+TIMES = {"alpha_ms": number_schema("per iteration, or per decode step"),
+         "beta_ms": number_schema("per computed token, or per request in the batch"),
+         "gamma_ms": number_schema("per KV token touched, or per prefill"),
+         "delta_ms": number_schema("per prompt token and request in the batch; stating it selects "
+                                   "the first generation of parameters"),
+         "max_step_tokens": {"type": "integer", "minimum": 1,
+                             "description": f"token budget of a step; {DEFAULT_STEP_TOKENS}"}}
+TARGETS = {"ttft_ms": number_schema("TTFT; without it, none"),
+           "itl_ms": number_schema("ITL; without it, none"),
+           "tokens_per_s": number_schema("of a whole replica"),
+           "percentile": number_schema("mode penstock: what ttft_ms and itl_ms bind, such as 99; "
+                                       "without it, means", exclusiveMaximum=100)}
+QUEUE = {"mode": {"enum": list(MODES), "default": PENSTOCK, "description":
+                  "penstock (default): percentiles, KV memory, no losses; inferno: as published"},
+         "times": object_schema(TIMES, ("alpha_ms", "beta_ms"), more=False),
+         "input_tokens": number_schema("mean prompt"),
+         "output_tokens": number_schema("mean answer", minimum=1),
+         "max_batch": {"type": "integer", "minimum": 1, "maximum": MAX_BATCH,
+                       "description": "most requests in service"},
+         "max_queue": {"type": "integer", "minimum": 0, "maximum": MAX_QUEUE,
+                       "description": "mode inferno: most requests waiting"},
+         "kv_tokens": number_schema("mode penstock: room of the KV cache"),
+         "arrivals_scv": number_schema("mode penstock: squared coefficient of variation of gaps "
+                                       "between arrivals; 1"),
+         "prompt_scv": number_schema("mode penstock: the same of prompts; 0"),
+         "output_scv": number_schema("mode penstock: the same of answers; 0")}
+REQUIRED = ("times", "input_tokens", "output_tokens", "max_batch")
+_OF_PENSTOCK = ("kv_tokens", "arrivals_scv", "prompt_scv", "output_scv")
+
+
+class QueueBody:
+    """The body of a request. ``more`` are the keys that the operation needs beside the queue's.
+
+    Raises InputError for keys that are unknown, missing or of another mode.
+    """
+
+    def __init__(self, body: Any, more: tuple[str, ...]) -> None:
+        required = (*REQUIRED, *more)
+        self._values = _object(body, "body", (*QUEUE, *more), required)
+        self.mode = self._values.get("mode", PENSTOCK)
+        if self.mode not in MODES:
+            raise InputError(f"body: mode: found {shown(self.mode)}"
+                             f"{nearest(str(self.mode)[:60], MODES)}")
+        self._targets = _object(self._values.get("targets", {}), "targets", tuple(TARGETS))
+        strange = ("max_queue",) if self.mode == PENSTOCK else _OF_PENSTOCK
+        _refuse(self._values, strange, "body", self.mode)
+        _refuse(self._targets, () if self.mode == PENSTOCK else ("percentile",), "targets",
+                self.mode)
+
+    def fields_called(self) -> AbstractContextManager[None]:
+        """Errors about fields say where in the body they stand."""
+        return fields_called({
+            "rate": "body: rate_per_s", "optimal concurrency": "times: delta_ms",
+            **{name: f"body: {name}" for name in QUEUE if name != "times"},
+            **{name: f"times: {name}" for name in TIMES},
+            **{name: f"targets: {name}" for name in TARGETS}})
+
+    @property
+    def rate_per_s(self) -> float:
+        return _number(self._values, "rate_per_s", "body")
+
+    def spec(self) -> QueueSpec:
+        """The queue with its published parameters."""
+        values = self._values
+        size = RequestSize(_number(values, "input_tokens", "body"),
+                           _number(values, "output_tokens", "body"))
+        return QueueSpec(_times(values["times"]), size,
+                         _whole(values, "max_batch", "body", MAX_BATCH),
+                         _whole(values, "max_queue", "body", MAX_QUEUE, 0))
+
+    def batch(self) -> QueueBatch:
+        """The replica in mode penstock."""
+        given = {name: _number(self._values, name, "body") for name in _OF_PENSTOCK
+                 if name in self._values}
+        kv_tokens = given.pop("kv_tokens", None)
+        return replica(self.spec(), kv_tokens=kv_tokens, variability=Variability(**given))
+
+    def targets(self) -> Targets:
+        """Targets for means, mode inferno: 0 is none, as published."""
+        return Targets(**{name: _number(self._targets, name, "targets") for name in self._targets})
+
+    def percentile_targets(self) -> PercentileTargets:
+        """Targets of mode penstock."""
+        given = {name: _number(self._targets, name, "targets") for name in self._targets}
+        return targets_of(given.get("ttft_ms"), given.get("itl_ms"), given.get("tokens_per_s"),
+                          given.get("percentile"))
+
+
+def _refuse(values: Mapping[str, Any], names: tuple[str, ...], where: str, mode: str) -> None:
+    other = INFERNO if mode == PENSTOCK else PENSTOCK
+    for name in names:
+        if name in values:
+            raise InputError(f"{where}: {name}: only mode {other} has it; leave it out")
+
+
+def _times(value: Any) -> DecodePrefillTimes | IterationTimes:
+    values = _object(value, "times", tuple(TIMES), ("alpha_ms", "beta_ms"))
+    alpha, beta, gamma, delta = (_number(values, name, "times", 0.0) for name in (
+        "alpha_ms", "beta_ms", "gamma_ms", "delta_ms"))
+    if "delta_ms" not in values:
+        budget = _whole(values, "max_step_tokens", "times", int(MAX_NUMBER), DEFAULT_STEP_TOKENS)
+        return IterationTimes(alpha, beta, gamma, budget)
+    if "max_step_tokens" in values:
+        raise InputError("times: max_step_tokens beside delta_ms; expected one of them")
+    return DecodePrefillTimes(alpha, beta, gamma, delta)
+
+
+def _object(value: Any, where: str, names: tuple[str, ...],
+            required: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{where}: found {kind_of(value)}; expected an object with "
+                         f"{', '.join(required or names)}")
+    for name in value:
+        if name not in names:
+            raise InputError(f"{where}: unknown key {str(name)[:60]!r}"
+                             f"{nearest(str(name)[:60], names)}")
+    for name in required:
+        if name not in value:
+            raise InputError(f"{where}: {name!r} is missing")
+    return value
+
+
+def _number(values: Mapping[str, Any], name: str, where: str,
+            default: float | None = None) -> float:
+    value = values.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{where}: {name}: found {shown(value)}; expected a number")
+    if not math.isfinite(value) or value > MAX_NUMBER:
+        raise InputError(f"{where}: {name}: found {value:g}; expected at most {MAX_NUMBER:g}")
+    return float(value)
+
+
+def _whole(values: Mapping[str, Any], name: str, where: str, most: int,
+           default: int | None = None) -> int:
+    value = _number(values, name, where, default)
+    if abs(value) > most or value != int(value):
+        raise InputError(f"{where}: {name}: found {value:g}; expected a whole number up to {most}")
+    return int(value)

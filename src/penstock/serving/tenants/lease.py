@@ -1,0 +1,152 @@
+"""One request that was let in, and what is held for it until it is settled."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from penstock.core.disclosure import Disclosure
+from penstock.core.money import FREE, Price
+from penstock.core.units import SECONDS_PER_HOUR
+from penstock.engines.client.state import InFlight
+from penstock.serving.gateway.ask import Ask
+from penstock.serving.tenants.desk import Desk
+from penstock.serving.tenants.records import Opening, Progress, Record, Settlement
+
+if TYPE_CHECKING:  # a gateway without a ledger needs no SQLAlchemy
+    from penstock.serving.tenants.ledger import Ledger
+
+HIDDEN_MODEL = "confidential"
+"""What stands for the model of a confidential request where that may not be told."""
+
+MOST_NANOS = 2**62  # fits what databases call a big integer
+_MOST_TOKENS = 10**9  # in one answer: what an engine says beyond this is not believed
+
+
+Otherwise = TypeVar("Otherwise", int, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a request may come to cost, in nanos, and how many tokens were taken for it."""
+
+    nanos: int
+    tokens: int
+
+
+class Lease:
+    """Must be settled once the request has ended, however it ended.
+
+    ``clock`` only goes forward, ``wall`` is the time of day, both in seconds; ``closed`` is told
+    of the settlement. ``disclosure`` is how much of a confidential request may be written down
+    beside what it costs, None where all may.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_closed",
+        "_delivered",
+        "_desk",
+        "_disclosure",
+        "_held",
+        "_ledger",
+        "_opened",
+        "_prices",
+        "_settled",
+        "_shown",
+        "_wall",
+        "ask",
+        "decision_id",
+    )
+
+    def __init__(self, ask: Ask, decision_id: str, desk: Desk, held: Held,
+                 prices: Mapping[str, Price], ledger: "Ledger | None", clock: Callable[[], float],
+                 wall: Callable[[], float], closed: Callable[[Settlement], None],
+                 disclosure: Disclosure | None = None) -> None:
+        self.ask = ask
+        self.decision_id = decision_id
+        self._desk = desk
+        self._held = held
+        self._prices = prices
+        self._ledger = ledger
+        self._clock = clock
+        self._wall = wall
+        self._closed = closed
+        self._disclosure = disclosure
+        self._delivered: tuple[str, InFlight] | None = None
+        self._opened = self._settled = False
+        self._shown = -1
+
+    def follow(self, model: str, delivered: InFlight) -> None:
+        """``model`` answers, and ``delivered`` counts its tokens as they pass."""
+        self._delivered = (model, delivered)
+
+    def settle(self, prompt_tokens: object, output_tokens: object) -> None:
+        """Charges what was delivered by the model that was followed last, and lets go of the rest;
+        only the first call does anything.
+
+        What is not a sensible number of tokens counts as what was expected of the prompt, or as
+        what was seen of the answer. Nothing delivered (0 and 0) costs nothing.
+        """
+        if self._settled:
+            return
+        self._settled = True
+        model, seen = self._so_far()
+        prompt = sensible(prompt_tokens, self.ask.prompt_tokens)
+        output = sensible(output_tokens, seen)
+        charged = min(self._price(model).nanos(prompt, output), MOST_NANOS)
+        desk = self._desk
+        desk.charged += charged
+        desk.give_back(self._held.nanos, self._held.tokens - prompt - output, self._clock())
+        self._closed(Settlement(
+            self.decision_id, desk.tenant.name, self._label(model), self._at_s(),
+            self._padded(prompt), self._padded(output), charged, self._opened))
+
+    async def written(self) -> bool:
+        """Waits until the charge is in the ledger, so that no client sees the end of an answer
+        whose charge may be lost. False after a while, where the ledger is in trouble: the charge
+        is kept in memory and written as soon as it can be."""
+        return self._ledger is None or await self._ledger.written()
+
+    def record(self) -> Record | None:
+        """What the ledger should hear of it now, None where there is nothing new."""
+        model, output = self._so_far()
+        if output == self._shown:
+            return None
+        self._shown = output
+        prompt = self.ask.prompt_tokens if output else 0
+        charged = min(self._price(model).nanos(prompt, output), MOST_NANOS)
+        if self._opened:
+            return Progress(self.decision_id, self._label(model), self._padded(prompt),
+                            self._padded(output), charged)
+        self._opened = True
+        return Opening(self.decision_id, self._desk.tenant.name, self._at_s(), self._held.nanos,
+                       self._label(model), self._padded(prompt), self._padded(output), charged)
+
+    def _label(self, model: str) -> str:
+        """The model's name as it may be written down."""
+        hidden = self._disclosure is not None and not self._disclosure.allow_model_counts
+        return HIDDEN_MODEL if hidden and model else model
+
+    def _padded(self, tokens: int) -> int:
+        return tokens if self._disclosure is None else self._disclosure.count(tokens)
+
+    def _at_s(self) -> float:
+        """The time of day, of what is confidential the hour alone."""
+        now_s = self._wall()
+        return now_s if self._disclosure is None else now_s - now_s % SECONDS_PER_HOUR
+
+    def _so_far(self) -> tuple[str, int]:
+        """The model that answers, none yet where it is empty, and its tokens."""
+        if self._delivered is None:
+            return "", 0
+        return self._delivered[0], self._delivered[1].output_tokens
+
+    def _price(self, model: str) -> Price:
+        return self._prices.get(model, FREE)
+
+
+def sensible(value: object, otherwise: Otherwise) -> int | Otherwise:
+    """The tokens that an engine counted, unless that is no number that can be."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
+        return value
+    return otherwise

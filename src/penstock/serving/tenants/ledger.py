@@ -1,0 +1,306 @@
+"""Group commit: requests leave records here, one thread writes many of them per transaction."""
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from penstock.serving.tenants.budgets import day_of
+from penstock.serving.tenants.keys import Keyring
+from penstock.serving.tenants.records import Batch, Record
+from penstock.serving.tenants.store import Store, StoreError
+
+KEPT_DAYS = 40
+"""For how long single requests stay in the ledger; sums stay for good."""
+
+_MOST_UNWRITTEN = 200_000
+_MOST_PRUNED = 10_000  # at each look: nobody should wait for it
+_GOODBYE_S = 5.0
+_OWN_QUIET_S = 10.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the database says of all gateways together; nanos by tenant, spent since each day."""
+
+    keyring: Keyring
+    spent_since: Mapping[int, Mapping[str, int]]
+    reserved_elsewhere: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerTimes:
+    """Seconds: between two commits at least, for each request that is under way and at most;
+    between looks at the database; before a first try again; for which an answer's end waits for
+    its charge."""
+
+    gather_each_s: float = 0.0002
+    gather_s: float = 0.005
+    look_s: float = 2.0
+    retry_s: float = 0.05
+    patience_s: float = 2.0
+
+
+class _Call:
+    """Work for the thread, and who waits for it."""
+
+    def __init__(self, work: Callable[[Store], Any], done: "asyncio.Future[Any]") -> None:
+        self.work = work
+        self.done = done
+
+
+class Ledger:
+    """Belongs to one event loop; only the thread touches the store.
+
+    ``put`` never waits and never fails. Records are kept in memory until they are written,
+    whatever happens to the database; ``trouble`` says why they cannot be written now, and ``note``
+    is told when that begins and ends.
+    """
+
+    def __init__(self, store: Store, times: LedgerTimes | None = None,
+                 wall_s: Callable[[], float] = time.time,
+                 note: Callable[[str], None] = lambda _: None) -> None:
+        self.gateway = uuid4().hex
+        self.note = note
+        self.on_written: Callable[[list[Record]], None] = lambda _: None
+        self.on_standing: Callable[[Standing], None] = lambda _: None
+        self.days: frozenset[int] = frozenset()  # whose sums a look brings
+        self.num_open = 0  # requests under way, whose records may come soon
+        self._store = store
+        self._times = LedgerTimes() if times is None else times
+        self._wall_s = wall_s
+        self._queue: SimpleQueue[Record | _Call | None] = SimpleQueue()
+        self._num_put = self._num_written = 0
+        self._waiting: deque[tuple[int, float, asyncio.Future[bool]]] = deque()
+        self._busy_since_s: float | None = None
+        self._failure: str | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+        self._pruned_day = -1
+
+    # -- on the event loop ----------------------------------------------------------------------
+
+    async def start(self) -> int:
+        """Resolves what dead gateways left, takes a first look at the database, and begins to
+        write. How many requests were resolved. Raises StoreError."""
+        self._loop = asyncio.get_running_loop()
+        resolved, standing = await asyncio.to_thread(self._begin)
+        self.on_standing(standing)
+        self._thread.start()
+        return resolved
+
+    async def stop(self) -> int:
+        """Writes what is left and ends the thread; how many records the database did not take."""
+        self._queue.put(None)
+        await asyncio.to_thread(self._thread.join, 2 * _GOODBYE_S)
+        await asyncio.sleep(0)  # for confirmations that the thread left
+        self._store.close()
+        return self._num_put - self._num_written
+
+    def put(self, record: Record) -> None:
+        """A record to write, in order."""
+        self._num_put += 1
+        self._queue.put(record)
+
+    async def written(self) -> bool:
+        """Waits until all that was put is written, as long as an answer's end may wait for it;
+        whether it is."""
+        if self._num_written >= self._num_put:
+            return True
+        assert self._loop is not None
+        done: asyncio.Future[bool] = self._loop.create_future()
+        if not self._waiting:  # one timer for all: they wait in order
+            self._loop.call_later(self._times.patience_s, self._give_up)
+        self._waiting.append((self._num_put, time.monotonic(), done))
+        return await done
+
+    def _give_up(self) -> None:
+        """Lets those go who have waited long enough."""
+        latest_s = time.monotonic() - self._times.patience_s
+        while self._waiting and self._waiting[0][1] <= latest_s:
+            _give(self._waiting.popleft()[2], False)
+        if self._waiting and self._loop is not None:
+            self._loop.call_later(self._waiting[0][1] - latest_s, self._give_up)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why records cannot be written now, None while they can."""
+        if self._failure is not None:
+            return self._failure
+        since_s = self._busy_since_s  # the database's time, not that of a busy event loop
+        if since_s is not None and time.monotonic() - since_s > self._times.patience_s:
+            return "it does not answer"
+        return None if self._thread.is_alive() else "nobody writes any more"
+
+    @property
+    def full(self) -> bool:
+        """Whether so many records wait that no more should be caused."""
+        return self._num_put - self._num_written >= _MOST_UNWRITTEN
+
+    async def ask(self, work: Callable[[Store], T]) -> T:
+        """What ``work`` makes of the store, in the thread, after all that was put. Raises
+        StoreError."""
+        assert self._loop is not None
+        done: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put(_Call(work, done))
+        try:
+            async with asyncio.timeout(2 * self._times.patience_s):
+                return await done
+        except TimeoutError:
+            raise StoreError("it does not answer") from None
+
+    def _confirm(self, records: list[Record]) -> None:
+        self._num_written += len(records)
+        while self._waiting and self._waiting[0][0] <= self._num_written:
+            _give(self._waiting.popleft()[2], True)
+        self.on_written(records)
+
+    # -- in the thread --------------------------------------------------------------------------
+
+    def _begin(self) -> tuple[int, Standing]:
+        resolved = self._resolve()
+        self._store.beat(self.gateway, socket.gethostname(), os.getpid(), self._wall_s())
+        return resolved, self._standing()
+
+    def _run(self) -> None:
+        records: list[Record] = []
+        retry_s, looked_s, committed_s = self._times.retry_s, time.monotonic(), 0.0
+        ending_s: float | None = None
+        while True:
+            calls, ended = self._gather(records, committed_s, looked_s)
+            if ended:
+                ending_s = time.monotonic() + _GOODBYE_S
+            if records:
+                self._judge(self._attempt(self._write, records))
+                if self._failure is None:
+                    self._tell(self._confirm, records)
+                    records, retry_s, committed_s = [], self._times.retry_s, time.monotonic()
+                else:
+                    time.sleep(retry_s)
+                    retry_s = min(2 * retry_s, 1.0)
+            for call in calls:
+                self._answer(call)
+            if ending_s is not None and (not records or time.monotonic() > ending_s):
+                if not records:
+                    self._attempt(self._store.leave, self.gateway)
+                return
+            if time.monotonic() - looked_s >= self._times.look_s and ending_s is None:
+                looked_s = time.monotonic()
+                failure = self._attempt(self._look)
+                if not records:
+                    self._judge(failure)
+
+    def _gather(self, records: list[Record], committed_s: float,
+                looked_s: float) -> tuple[list[_Call], bool]:
+        """Adds to ``records`` what has been put; also calls, and whether this is the end."""
+        calls: list[_Call] = []
+        wait_s = 0.0 if records else max(
+            0.0, looked_s + self._times.look_s - time.monotonic())
+        try:
+            item = self._queue.get(timeout=wait_s) if wait_s else self._queue.get_nowait()
+            # Who comes right after a commit waits for others, but not where there are none.
+            gather_s = min(self.num_open * self._times.gather_each_s, self._times.gather_s)
+            if (wait_s := committed_s + gather_s - time.monotonic()) > 0:
+                time.sleep(wait_s)
+            while True:
+                if item is None:
+                    return calls, True
+                if isinstance(item, _Call):
+                    calls.append(item)
+                else:
+                    records.append(item)
+                item = self._queue.get_nowait()
+        except Empty:
+            return calls, False
+
+    def _write(self, records: list[Record]) -> None:
+        batch = Batch()
+        for record in records:
+            batch.add(record)
+        self._store.write(batch, self.gateway)
+
+    def _look(self) -> None:
+        now_s = self._wall_s()
+        self._store.beat(self.gateway, socket.gethostname(), os.getpid(), now_s)
+        self._resolve()
+        self._tell(self.on_standing, self._standing())
+        today = day_of(now_s)
+        if today != self._pruned_day and not self._store.prune(today - KEPT_DAYS, _MOST_PRUNED):
+            self._pruned_day = today
+
+    def _resolve(self) -> int:
+        now_s = self._wall_s()
+        dead = self._store.dead(self.gateway, socket.gethostname(), _alive, now_s)
+        return self._store.resolve(dead, now_s)
+
+    def _standing(self) -> Standing:
+        return Standing(Keyring(self._store.list_keys()),
+                        {day: self._store.spent_since(day) for day in self.days},
+                        self._store.reserved_elsewhere(self.gateway))
+
+    def _attempt(self, work: Callable[..., None], *arguments: Any) -> str | None:
+        """Why it failed, None where it did not. The thread outlives whatever a driver raises."""
+        self._busy_since_s = time.monotonic()
+        try:
+            work(*arguments)
+        except StoreError as error:
+            return str(error)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"[:200]
+        finally:
+            self._busy_since_s = None
+        return None
+
+    def _judge(self, failure: str | None) -> None:
+        """Takes notice of what an attempt came to, and tells when that is something else."""
+        if (failure is None) != (self._failure is None):
+            self._tell(self.note, "ledger: spending is written again" if failure is None else
+                       f"ledger: spending cannot be written now: {failure}")
+        self._failure = failure
+
+    def _answer(self, call: _Call) -> None:
+        try:
+            result = call.work(self._store)
+        except Exception as error:
+            self._tell(_fail, call.done, error)
+        else:
+            self._tell(_give, call.done, result)
+
+    def _tell(self, what: Callable[..., None], *arguments: Any) -> None:
+        assert self._loop is not None
+        with suppress(RuntimeError):  # the loop is closed: there is nobody to tell
+            self._loop.call_soon_threadsafe(what, *arguments)
+
+
+def _alive(pid: int, quiet_s: float) -> bool:
+    """Whether a gateway of this host that was last heard of so long ago still runs."""
+    if pid == os.getpid():
+        return quiet_s < _OWN_QUIET_S  # another one in this process, or one before a restart
+    if os.name != "posix":
+        return True  # there is no asking
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # of another user
+    return True
+
+
+def _give(done: "asyncio.Future[Any]", result: object) -> None:
+    if not done.done():
+        done.set_result(result)
+
+
+def _fail(done: "asyncio.Future[Any]", error: Exception) -> None:
+    if not done.done():
+        done.set_exception(error)

@@ -1,0 +1,42 @@
+"""What Prometheus may read of tenants and of the ledger."""
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from penstock.serving.tenants.front import Front
+
+
+class TenantMetrics(Collector):
+    """Reads the front desk whenever it is asked. Money is in the unit of the models' prices."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+
+    def collect(self) -> Iterator[Metric]:
+        """The series of every tenant."""
+        label = ("tenant",)
+        charged = CounterMetricFamily("penstock:tenant_charged", "Money charged", labels=label)
+        refused = CounterMetricFamily("penstock:tenant_refused", "Requests that were not let in",
+                                      labels=("tenant", "reason"))
+        in_flight = GaugeMetricFamily("penstock:tenant_requests_in_flight", "Requests under way",
+                                      labels=label)
+        amount = GaugeMetricFamily("penstock:tenant_budget", "Money for the present period",
+                                   labels=label)
+        spent = GaugeMetricFamily("penstock:tenant_budget_spent", "Money spent in it", labels=label)
+        held = GaugeMetricFamily("penstock:tenant_budget_reserved", "Money held for answers under "
+                                 "way", labels=label)
+        for one in self._front.shown_spending():
+            charged.add_metric([one.tenant], one.charged)
+            in_flight.add_metric([one.tenant], one.num_in_flight)
+            for reason, number in one.refused.items():
+                refused.add_metric([one.tenant, reason], number)
+            if one.budget is not None:
+                amount.add_metric([one.tenant], one.budget.amount)
+                spent.add_metric([one.tenant], one.budget.spent)
+                held.add_metric([one.tenant], one.budget.reserved)
+        yield from (charged, refused, in_flight, amount, spent, held)
+        if self._front.ledger is not None:
+            yield GaugeMetricFamily("penstock:ledger_available", "1 while spending can be written",
+                                    value=self._front.ledger.trouble is None)

@@ -1,0 +1,54 @@
+"""What was spent, as plain data."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.money import to_money
+from penstock.serving.gateway.errors import GatewayError
+from penstock.serving.tenants.budgets import day_of
+from penstock.serving.tenants.desk import Spending
+from penstock.serving.tenants.front import Front
+
+if TYPE_CHECKING:
+    from penstock.serving.tenants.store import Spent
+
+
+async def spending_document(front: Front, tenant: str | None) -> dict[str, Any]:
+    """Spending of one tenant, or of all, each in the present period of its budget (the month where
+    it has none); by model where there is a ledger. Raises GatewayError."""
+    seen = front.shown_spending() if tenant is None else front.spending()
+    figures = {one.tenant: one for one in seen if tenant is None or one.tenant == tenant}
+    rows: dict[str, Sequence[Spent]] = {}
+    if front.ledger is not None:
+        from penstock.serving.tenants.store import StoreError
+
+        try:
+            rows = await front.ledger.ask(lambda store: {
+                name: store.report(day_of(one.period.start_s), name)
+                for name, one in figures.items()})
+        except StoreError as error:
+            raise GatewayError(503, "the ledger cannot be read now", "ledger_unavailable",
+                               headers={"Retry-After": "1"}) from error
+    return {"tenants": [
+        _one(figure, None if tenant is None and figure.discreet else rows.get(name))
+        for name, figure in sorted(figures.items())]}
+
+
+def _one(figure: Spending, rows: "Sequence[Spent] | None") -> dict[str, Any]:
+    budget, period = figure.budget, figure.period
+    return {
+        "tenant": figure.tenant, "num_in_flight": figure.num_in_flight,
+        "period": {"start": _moment(period.start_s), "end": _moment(period.end_s)},
+        "spent": to_money(figure.spent_nanos),
+        "budget": None if budget is None else {
+            "amount": budget.amount, "reserved": budget.reserved,
+            "left": max(0.0, budget.amount - budget.spent - budget.reserved)},
+        "models": None if rows is None else [
+            {"model": row.model, "num_requests": row.num_requests,
+             "prompt_tokens": row.prompt_tokens, "output_tokens": row.output_tokens,
+             "spent": to_money(row.charged_nanos)} for row in rows]}
+
+
+def _moment(at_s: float | None) -> str | None:
+    return None if at_s is None else datetime.fromtimestamp(at_s, UTC).isoformat()

@@ -1,0 +1,379 @@
+"""The ledger in a database: SQLite in WAL mode, or whatever SQLAlchemy reaches."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    Connection,
+    Engine,
+    bindparam,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+
+from penstock.core.errors import InputError
+from penstock.serving.tenants.budgets import day_of
+from penstock.serving.tenants.keys import Key
+from penstock.serving.tenants.records import Batch, Opening, Progress, Settlement
+from penstock.serving.tenants.tables import CHARGES, GATEWAYS, KEYS, METADATA, OPEN, SPEND
+
+DEAD_AFTER_S = 60.0
+"""A gateway that was not heard of for so long is taken for dead."""
+
+_BUSY_S = 2.0
+_SUMS = ("num_requests", "prompt_tokens", "output_tokens", "charged_nanos")
+
+
+class StoreError(Exception):
+    """The database refused or failed; the message has no password in it."""
+
+
+class Spent(NamedTuple):
+    """What was delivered to a tenant by a model and what it cost."""
+
+    tenant: str
+    model: str
+    num_requests: int
+    prompt_tokens: int
+    output_tokens: int
+    charged_nanos: int
+
+
+class Store:
+    """Transactions of the ledger. Raises StoreError where one fails; nothing of it is kept then.
+
+    ``file`` is that of a database that is one. SQLite writes on to a file that was deleted, and
+    all of that would be lost.
+    """
+
+    def __init__(self, engine: Engine, name: str, file: Path | None = None) -> None:
+        self._engine = engine
+        self.name = name
+        self._file = file
+        self._identity = _identity(file)
+
+    def close(self) -> None:
+        """Lets go of the database."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        self._check_file()
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise StoreError(_why(error)) from error
+
+    def _check_file(self) -> None:
+        if _identity(self._file) != self._identity:
+            raise StoreError("its file is not the one that was opened; start the gateway anew")
+
+    def create(self) -> None:
+        """Makes the tables that are not there yet."""
+        try:
+            METADATA.create_all(self._engine)
+        except SQLAlchemyError as error:
+            raise StoreError(_why(error)) from error
+
+    # -- keys -----------------------------------------------------------------------------------
+
+    def list_keys(self) -> list[Key]:
+        """All keys, the oldest first."""
+        with self._transaction() as connection:
+            rows = connection.execute(select(KEYS).order_by(KEYS.c.created_s, KEYS.c.key_id))
+            return [Key(**row) for row in rows.mappings()]
+
+    def add_key(self, key: Key) -> None:
+        """A new key."""
+        with self._transaction() as connection:
+            connection.execute(insert(KEYS), asdict(key))
+
+    def revoke_key(self, key_id: str, now_s: float) -> bool:
+        """Whether there was such a key, which opens nothing from now on."""
+        with self._transaction() as connection:
+            known = connection.execute(select(KEYS.c.key_id).where(KEYS.c.key_id == key_id))
+            if known.first() is None:
+                return False
+            connection.execute(update(KEYS).where(
+                KEYS.c.key_id == key_id, KEYS.c.revoked_s.is_(None)).values(revoked_s=now_s))
+            return True
+
+    # -- requests -------------------------------------------------------------------------------
+
+    def write(self, batch: Batch, gateway: str) -> None:
+        """Writes a batch, all of it or nothing. What is there already is not written twice."""
+        self._check_file()
+        try:
+            with self._engine.begin() as connection:
+                _write_new(connection, batch, gateway)
+        except IntegrityError:
+            # Some of it is there: a commit whose answer was lost, or requests that another gateway
+            # resolved because it took this one for dead. One by one, then.
+            with self._transaction() as connection:
+                _write_each(connection, batch, gateway)
+        except SQLAlchemyError as error:
+            raise StoreError(_why(error)) from error
+
+    def resolve(self, gateways: Iterable[str], now_s: float) -> int:
+        """Charges what dead gateways had under way for what was last known to be delivered; how
+        many requests that were."""
+        found = 0
+        for gateway in gateways:
+            with self._transaction() as connection:
+                rows = connection.execute(select(OPEN).where(OPEN.c.gateway == gateway)).all()
+                for row in rows:
+                    _charge(connection, Settlement(
+                        row.decision_id, row.tenant, row.model, now_s, row.prompt_tokens,
+                        row.output_tokens, row.charged_nanos), resolved=True)
+                connection.execute(delete(OPEN).where(OPEN.c.gateway == gateway))
+                connection.execute(delete(GATEWAYS).where(GATEWAYS.c.gateway == gateway))
+                found += len(rows)
+        return found
+
+    def dead(self, own: str, host: str, alive: Callable[[int, float], bool],
+             now_s: float) -> list[str]:
+        """Gateways that are no more: not heard of for a minute, or a process of this ``host`` that
+        is not ``alive`` (given its id and the seconds since it was heard of). One with requests
+        under way that is not in the list at all is dead too."""
+        with self._transaction() as connection:
+            known = {row.gateway: row for row in connection.execute(select(GATEWAYS))}
+            holding = connection.execute(select(OPEN.c.gateway).distinct()).scalars().all()
+        return [name for name in {*known, *holding} - {own} if name not in known
+                or now_s - known[name].seen_s > DEAD_AFTER_S
+                or (known[name].host == host
+                    and not alive(known[name].pid, now_s - known[name].seen_s))]
+
+    def beat(self, gateway: str, host: str, pid: int, now_s: float) -> None:
+        """Notes that a gateway is alive."""
+        with self._transaction() as connection:
+            done = connection.execute(update(GATEWAYS).where(
+                GATEWAYS.c.gateway == gateway).values(seen_s=now_s))
+            if done.rowcount == 0:
+                connection.execute(insert(GATEWAYS), {
+                    "gateway": gateway, "host": host, "pid": pid, "seen_s": now_s})
+
+    def leave(self, gateway: str) -> None:
+        """Notes that a gateway is gone, with nothing under way."""
+        with self._transaction() as connection:
+            connection.execute(delete(GATEWAYS).where(GATEWAYS.c.gateway == gateway))
+
+    # -- sums -----------------------------------------------------------------------------------
+
+    def spent_since(self, day: int) -> dict[str, int]:
+        """Nanos that each tenant spent on a day and after it."""
+        with self._transaction() as connection:
+            rows = connection.execute(select(SPEND.c.tenant, func.sum(SPEND.c.charged_nanos))
+                                      .where(SPEND.c.day >= day).group_by(SPEND.c.tenant))
+            return {tenant: int(nanos) for tenant, nanos in rows}
+
+    def reserved_elsewhere(self, gateway: str) -> dict[str, int]:
+        """Nanos that other gateways hold for answers under way, by tenant."""
+        with self._transaction() as connection:
+            rows = connection.execute(select(OPEN.c.tenant, func.sum(OPEN.c.reserved_nanos))
+                                      .where(OPEN.c.gateway != gateway).group_by(OPEN.c.tenant))
+            return {tenant: int(nanos) for tenant, nanos in rows}
+
+    def report(self, since_day: int, tenant: str | None = None) -> list[Spent]:
+        """What each tenant, or one, spent by model on a day and after it."""
+        sums = [func.sum(SPEND.c[name]).label(name) for name in _SUMS]
+        query = select(SPEND.c.tenant, SPEND.c.model, *sums).where(SPEND.c.day >= since_day)
+        if tenant is not None:
+            query = query.where(SPEND.c.tenant == tenant)
+        with self._transaction() as connection:
+            rows = connection.execute(query.group_by(SPEND.c.tenant, SPEND.c.model)
+                                      .order_by(SPEND.c.tenant, SPEND.c.model)).all()
+        return [Spent(row.tenant, row.model, *(int(getattr(row, name)) for name in _SUMS))
+                for row in rows]
+
+    def prune(self, before_day: int, most: int) -> bool:
+        """Forgets single requests that ended before a day, so many at once; sums stay. Whether
+        there may be more."""
+        old = select(CHARGES.c.decision_id).where(CHARGES.c.day < before_day).limit(most)
+        with self._transaction() as connection:
+            names = connection.execute(old).scalars().all()
+            if names:
+                connection.execute(_FORGET, [{"name": name} for name in names])
+        return len(names) == most
+
+
+# Made once: SQLAlchemy keeps what it compiled of a statement by what the statement is.
+_CLOSE = delete(OPEN).where(OPEN.c.decision_id == bindparam("name"))
+_FORGET = delete(CHARGES).where(CHARGES.c.decision_id == bindparam("name"))
+_ADVANCE = update(OPEN).where(OPEN.c.decision_id == bindparam("name")).values(
+    {column: bindparam(f"new_{column}") for column in
+     ("model", "prompt_tokens", "output_tokens", "charged_nanos")})
+_ADD = update(SPEND).where(
+    SPEND.c.tenant == bindparam("t"), SPEND.c.day == bindparam("d"),
+    SPEND.c.model == bindparam("m")).values(
+        {name: SPEND.c[name] + bindparam(f"more_{name}") for name in _SUMS})
+
+
+def _write_new(connection: Connection, batch: Batch, gateway: str) -> None:
+    settled = batch.settlements
+    if openings := [_open_row(one, gateway) for one in batch.openings.values()]:
+        connection.execute(insert(OPEN), openings)
+    if batch.progresses:
+        connection.execute(_ADVANCE, [_advance(one) for one in batch.progresses.values()])
+    if closing := [{"name": name} for name, one in settled.items() if one.opened]:
+        connection.execute(_CLOSE, closing)
+    if charges := [_charge_row(one) for one in settled.values() if _counts(one)]:
+        connection.execute(insert(CHARGES), charges)
+    sums: defaultdict[tuple[str, int, str], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for one in settled.values():
+        if _counts(one):
+            total = sums[one.tenant, day_of(one.at_s), one.model]
+            total[0] += 1
+            total[1] += one.prompt_tokens
+            total[2] += one.output_tokens
+            total[3] += one.charged_nanos
+    _add(connection, sums)
+
+
+def _write_each(connection: Connection, batch: Batch, gateway: str) -> None:
+    for name, opening in batch.openings.items():
+        known = connection.execute(select(OPEN.c.decision_id).where(OPEN.c.decision_id == name))
+        if known.first() is None and _charge_of(connection, name) is None:
+            connection.execute(insert(OPEN), _open_row(opening, gateway))
+    for progress in batch.progresses.values():
+        connection.execute(_ADVANCE, _advance(progress))
+    for name, settlement in batch.settlements.items():
+        connection.execute(_CLOSE, {"name": name})
+        _charge(connection, settlement, resolved=False)
+
+
+def _charge(connection: Connection, one: Settlement, *, resolved: bool) -> None:
+    """Charges a request unless that was done; the word of its own gateway replaces what was
+    resolved for it."""
+    before = _charge_of(connection, one.decision_id)
+    counts = _counts(one)
+    if before is None:
+        if counts or resolved:
+            connection.execute(insert(CHARGES), {**_charge_row(one), "resolved": resolved})
+        if counts:
+            _add(connection, {(one.tenant, day_of(one.at_s), one.model): [
+                1, one.prompt_tokens, one.output_tokens, one.charged_nanos]})
+        return
+    if resolved or not before.resolved:
+        return
+    connection.execute(update(CHARGES).where(CHARGES.c.decision_id == one.decision_id),
+                       {**_charge_row(one), "resolved": False})
+    old = (before.tenant, before.day, before.model)
+    if before.prompt_tokens or before.output_tokens or before.charged_nanos:
+        _add(connection, {old: [-1, -before.prompt_tokens, -before.output_tokens,
+                                -before.charged_nanos]})
+    if counts:
+        _add(connection, {(one.tenant, day_of(one.at_s), one.model): [
+            1, one.prompt_tokens, one.output_tokens, one.charged_nanos]})
+
+
+def _charge_of(connection: Connection, name: str) -> Any:
+    return connection.execute(select(CHARGES).where(CHARGES.c.decision_id == name)).first()
+
+
+def _add(connection: Connection, sums: Mapping[tuple[str, int, str], list[int]]) -> None:
+    for (tenant, day, model), more in sums.items():
+        done = connection.execute(_ADD, {"t": tenant, "d": day, "m": model, **{
+            f"more_{name}": number for name, number in zip(_SUMS, more, strict=True)}})
+        if done.rowcount == 0:
+            connection.execute(insert(SPEND), {"tenant": tenant, "day": day, "model": model,
+                                               **dict(zip(_SUMS, more, strict=True))})
+
+
+def _counts(one: Settlement) -> bool:
+    """Whether anything was delivered: a request that failed leaves no trace."""
+    return bool(one.prompt_tokens or one.output_tokens or one.charged_nanos)
+
+
+def _open_row(one: Opening, gateway: str) -> dict[str, Any]:
+    return {"decision_id": one.decision_id, "gateway": gateway, "tenant": one.tenant,
+            "model": one.model, "opened_s": one.at_s, "reserved_nanos": one.reserved_nanos,
+            "prompt_tokens": one.prompt_tokens, "output_tokens": one.output_tokens,
+            "charged_nanos": one.charged_nanos}
+
+
+def _advance(one: Progress) -> dict[str, Any]:
+    return {"name": one.decision_id, "new_model": one.model, "new_prompt_tokens": one.prompt_tokens,
+            "new_output_tokens": one.output_tokens, "new_charged_nanos": one.charged_nanos}
+
+
+def _charge_row(one: Settlement) -> dict[str, Any]:
+    return {"decision_id": one.decision_id, "tenant": one.tenant, "model": one.model,
+            "day": day_of(one.at_s), "at_s": one.at_s, "prompt_tokens": one.prompt_tokens,
+            "output_tokens": one.output_tokens, "charged_nanos": one.charged_nanos,
+            "resolved": False}
+
+
+# -- opening ------------------------------------------------------------------------------------
+
+
+def open_store(url: str) -> Store:
+    """The ledger behind an SQLAlchemy URL, with its tables made. Raises InputError."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        # What could not be understood may hold a password: it is not repeated.
+        raise InputError("--ledger: expected an SQLAlchemy URL such as sqlite:///ledger.db or "
+                         "postgresql+psycopg://user@host/database") from None
+    name = parsed.set(query={}).render_as_string(hide_password=True)
+    try:
+        engine = create_engine(parsed, hide_parameters=True)
+    except NoSuchModuleError:
+        raise InputError(f"--ledger {name}: SQLAlchemy knows no database of this kind") from None
+    except ModuleNotFoundError as error:
+        raise InputError(f"--ledger {name}: needs the package {error.name}") from None
+    except (SQLAlchemyError, TypeError, ValueError) as error:
+        raise InputError(f"--ledger {name}: {_why(error)}") from None
+    file = None
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database in (None, "", ":memory:"):
+            raise InputError(f"--ledger {name}: it would forget; expected a file, such as "
+                             "sqlite:///ledger.db")
+        event.listen(engine, "connect", _set_up_sqlite)
+        with suppress(OSError):  # what is wrong with the place is told below
+            file = Path(parsed.database)
+            file.touch(mode=0o600)  # spending is nobody else's business
+    store = Store(engine, name, file)
+    try:
+        store.create()
+    except StoreError as error:
+        store.close()
+        raise InputError(f"--ledger {name}: {error}") from None
+    return store
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    """What tells a file from another one of its name; None where there is none."""
+    if file is None:
+        return None
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _set_up_sqlite(connection: Any, _: object) -> None:
+    cursor = connection.cursor()
+    # NORMAL: what is committed outlives the process however it ends. A loss of power may cost the
+    # last moments, never the file; a flush of the disk for every batch would hold up answers.
+    for setting in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={_BUSY_S * 1000:.0f}"):
+        cursor.execute(f"PRAGMA {setting}")
+    cursor.close()
+
+
+def _why(error: Exception) -> str:
+    """A database's complaint in one line, without statements, parameters or where it is."""
+    cause = getattr(error, "orig", None) or error
+    return " ".join(str(cause).split())[:200] or type(cause).__name__

@@ -1,0 +1,74 @@
+"""The outcome of every request of a workload, filled in as requests end."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence, Set
+
+import numpy as np
+
+from penstock.core.request import Request
+from penstock.core.slo import Slo
+from penstock.metrics.table import FINISHED, NO_REPLICA, REJECTED, SHED, UNFINISHED, RequestTable
+from penstock.sim.recorder import Ended
+from penstock.workload.workload import Workload
+
+
+class Outcomes:
+    """One row per request received. A row not filled in by the end is an unfinished request."""
+
+    def __init__(self, workload: Workload, slos: Sequence[Slo]) -> None:
+        self._workload = workload
+        self._slos = dict(zip(workload.service_classes, slos, strict=True))
+        count = len(workload)
+        self.num_stored = 0
+        self.reasons: Counter[str] = Counter()
+        self._status = np.full(count, UNFINISHED, dtype=np.int8)
+        self._replica = np.full(count, NO_REPLICA, dtype=np.int32)
+        self._moments = {name: np.full(count, np.nan) for name in (
+            "first_scheduled_s", "first_token_s", "last_token_s", "itl_mean_s", "itl_p99_s",
+            "itl_max_s")}
+        self._counts = {name: np.zeros(count, dtype=np.int64) for name in (
+            "output_tokens", "num_late_tokens", "num_preemptions", "num_relegations")}
+
+    def store(self, replica_id: int, ended: Ended, unfinished: Set[int]) -> None:
+        """Requests that ended on a replica, or were cut off by the end of the run."""
+        rows = ended.request_id
+        for name, column in self._moments.items():
+            column[rows] = getattr(ended, name)
+        for name, counts in self._counts.items():
+            counts[rows] = getattr(ended, name)
+        self._status[rows] = FINISHED
+        self._status[list(unfinished)] = UNFINISHED
+        self._replica[rows] = replica_id
+        self.num_stored += len(rows)
+
+    def refuse(self, request: Request, reason: str) -> None:
+        """A request was turned away on arrival."""
+        self._status[request.request_id] = REJECTED
+        self.reasons[reason] += 1
+
+    def shed(self, replica_id: int, requests: Iterable[tuple[Request, str, int]]) -> None:
+        """Requests that were let in and given up later, with reason and relegations."""
+        for request, reason, num_relegations in requests:
+            row = request.request_id
+            self._status[row] = SHED
+            self._replica[row] = replica_id
+            self._counts["num_relegations"][row] += num_relegations
+            self.reasons[reason] += 1
+
+    def table(self) -> RequestTable:
+        """All rows, in order of arrival, with the targets judged."""
+        workload = self._workload
+        count = len(workload)
+        table = RequestTable(
+            request_id=np.arange(count, dtype=np.int64),
+            model_index=workload.model_index.astype(np.int32),
+            class_index=workload.class_index.astype(np.int32),
+            tenant_index=workload.tenant_index.astype(np.int32), replica=self._replica,
+            arrival_s=workload.arrival_s, prompt_tokens=workload.prompt_tokens,
+            output_tokens=self._counts["output_tokens"],
+            num_late_tokens=self._counts["num_late_tokens"],
+            num_preemptions=self._counts["num_preemptions"].astype(np.int32),
+            num_relegations=self._counts["num_relegations"].astype(np.int32),
+            status=self._status, met_slo=np.zeros(count, dtype=np.bool_), models=workload.models,
+            service_classes=workload.service_classes, tenants=workload.tenants, **self._moments)
+        return table.judged(self._slos)

@@ -1,0 +1,175 @@
+"""Between arrivals and replicas: what the router is shown, and what it learns afterwards."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from penstock.core.attestation import NOT_KNOWN, Confidentiality, barrier, refusal
+from penstock.core.decision import Reject
+from penstock.core.departure import Departure
+from penstock.core.request import Request
+from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
+from penstock.core.units import PS_PER_S
+from penstock.policy.route.protocol import Router
+from penstock.predict.length import HistoryLengths
+from penstock.sim.replica import SimReplica
+
+NO_REPLICA = "no replica serves this model and class"
+_LEAST_LEFT = 0.25  # of a mean answer, of each request that has outlived its prediction
+
+
+class Seat(NamedTuple):
+    """What a replica serves, how fast it is relative to the fastest of its model, and when it may
+    take confidential requests."""
+
+    model: str
+    service_classes: frozenset[str] | None = None
+    speed: float = 1.0
+    confidentiality: Confidentiality = NOT_KNOWN
+
+    def serves(self, model: str, service_class: str) -> bool:
+        """Whether it takes such requests; an empty model is any."""
+        return (not model or model == self.model) and (
+            self.service_classes is None or service_class in self.service_classes)
+
+
+class Dispatcher:
+    """Asks the router, and for routers that learn keeps the accounts that they need.
+
+    Expected lengths are those of the request's forecast, else the mean of its class so far: what a
+    gateway would know, too.
+    """
+
+    def __init__(self, router: Router, replicas: Sequence[SimReplica], seats: Sequence[Seat],
+                 on_refused: Callable[[Request, str], None]) -> None:
+        self._router = router
+        self._replicas = replicas
+        self._seats = seats
+        self._on_refused = on_refused
+        self._keeps_accounts = router.learns or router.looks_into_queues
+        self._candidates: dict[tuple[str, str], list[int]] = {}
+        self._seen: list[ReplicaSnapshot | None] = [None] * len(seats)
+        self._lengths = HistoryLengths()
+        self._expected: dict[int, tuple[int, float]] = {}
+        self._expected_sum = [0.0] * len(seats)
+        self._num_known = [0] * len(seats)  # ended requests of each replica that are known
+        self._num_shed_known = [0] * len(seats)
+
+    def choose(self, request: Request, now_ps: int) -> int:
+        """The replica for a request, -1 when it is refused (which has been told)."""
+        key = (request.model, request.service_class.name)
+        candidates = self._candidates.get(key)
+        if candidates is None:
+            candidates = [i for i, seat in enumerate(self._seats) if seat.serves(*key)]
+            self._candidates[key] = candidates
+        if not candidates:
+            self._on_refused(request, NO_REPLICA)
+            return -1
+        if request.needs.confidential:
+            barriers = {i: barrier(self._seats[i].confidentiality, now_ps / PS_PER_S)
+                        for i in candidates}
+            candidates = [i for i in candidates if barriers[i] is None]
+            if not candidates:
+                self._on_refused(request, refusal(one for one in barriers.values() if one))
+                return -1
+        if len(candidates) == 1 and not self._keeps_accounts:
+            return candidates[0]
+        snapshots = [self._snapshot(index, now_ps) for index in candidates]
+        route = self._router.route(request, snapshots, now_ps / PS_PER_S)
+        if route.replica_id < 0:
+            reason = route.admit.reason if isinstance(route.admit, Reject) else "was refused"
+            self._on_refused(request, reason)
+        elif self._keeps_accounts:
+            self._book(request, route.replica_id)
+        return route.replica_id
+
+    def changed(self, index: int) -> None:
+        """A replica is not as it was seen."""
+        self._seen[index] = None
+
+    def turned_away(self, request: Request) -> None:
+        """The chosen replica did not let the request in."""
+        booked = self._expected.get(request.request_id)
+        if booked is not None:
+            self._unbook(request.request_id)
+            self._router.ended(Departure(request.request_id, booked[0], False, 0, None, 0.0))
+
+    def learn(self, index: int) -> None:
+        """Tell the router which requests have left a replica since the last time."""
+        if not self._keeps_accounts:
+            return
+        replica = self._replicas[index]
+        for request, tokens, first_ps, end_ps in replica.recorder.ended_since(
+                self._num_known[index]):
+            # A request that was given up after some steps also stands among the shed.
+            shed = any(given_up[0].request_id == request.request_id
+                       for given_up in replica.shed[self._num_shed_known[index]:])
+            if not shed:
+                self._depart(index, request, tokens, first_ps, end_ps)
+        self._num_known[index] = replica.recorder.num_ended
+        for request, _, _ in replica.shed[self._num_shed_known[index]:]:
+            self._unbook(request.request_id)
+            self._router.ended(Departure(request.request_id, index, False, 0, None, 0.0))
+        self._num_shed_known[index] = len(replica.shed)
+
+    def flushed(self, index: int) -> None:
+        """The replica's recorder has been emptied."""
+        self._num_known[index] = 0
+
+    # -- accounts -------------------------------------------------------------------------------
+
+    def _book(self, request: Request, index: int) -> None:
+        forecast = request.forecasts.get(self._seats[index].model)
+        mean = (self._lengths.mean(request.service_class.name) if forecast is None
+                else forecast.output_tokens)
+        expected = min(mean, float(request.max_tokens))
+        self._expected[request.request_id] = (index, expected)
+        self._expected_sum[index] += expected
+
+    def _unbook(self, request_id: int) -> None:
+        booked = self._expected.pop(request_id, None)
+        if booked is not None:
+            index, expected = booked
+            self._expected_sum[index] -= expected
+
+    def _depart(self, index: int, request: Request, tokens: int, first_ps: int,
+                end_ps: int) -> None:
+        self._unbook(request.request_id)
+        self._lengths.observe(request.service_class.name, tokens)
+        first_s = None if first_ps < 0 else first_ps / PS_PER_S - request.arrival_s
+        self._router.ended(Departure(request.request_id, index, True, tokens, first_s,
+                                     end_ps / PS_PER_S - request.arrival_s))
+
+    # -- what the router is shown ---------------------------------------------------------------
+
+    def _snapshot(self, index: int, now_ps: int) -> ReplicaSnapshot:
+        """A replica as it stands; kept until it changes, which it does all through a jump."""
+        replica = self._replicas[index]
+        seen = self._seen[index]
+        if seen is None or replica.jumping:
+            scheduler = replica.scheduler
+            seat = self._seats[index]
+            prompt_tokens, kv_tokens, generated = replica.load(now_ps)
+            seen = self._seen[index] = ReplicaSnapshot(
+                index, seat.model, now_ps / PS_PER_S, scheduler.num_waiting,
+                scheduler.num_running, prompt_tokens, kv_tokens, scheduler.kv_total_tokens, None,
+                seat.speed, self._pending(index, generated),
+                self._queue(index, now_ps) if self._router.looks_into_queues else ())
+        return seen
+
+    def _pending(self, index: int, generated: int) -> float:
+        """Output tokens still to come: what was expected, less what has come already."""
+        if not self._keeps_accounts:
+            return 0.0
+        scheduler = self._replicas[index].scheduler
+        num = scheduler.num_running + scheduler.num_waiting
+        expected = self._expected_sum[index]
+        return max(expected - generated, _LEAST_LEFT * expected if num else 0.0)
+
+    def _queue(self, index: int, now_ps: int) -> tuple[QueuedWork, ...]:
+        works: list[QueuedWork] = []
+        for one in self._replicas[index].progress(now_ps):
+            booked = self._expected.get(one.request_id)
+            expected = booked[1] if booked else 1.0
+            works.append(QueuedWork(one.prompt_tokens_left, one.context_tokens,
+                                    max(expected - one.output_tokens, _LEAST_LEFT * expected)))
+        return tuple(works)

@@ -1,0 +1,69 @@
+"""Batches from step times and the requests' own lengths, for models of which no line is known."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from penstock.perf.step_time.protocol import StepTimeModel
+from penstock.policy.multiplex.beliefs import LoadBelief
+from penstock.policy.multiplex.values import Batch, BatchTime
+from penstock.sim.multiplex.machine import HostReads, Took, Variation
+
+_REPORT = 1000  # requests between two notes of progress
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCost:
+    """What batches of a model take: ``line`` in their size where that is stated, else ``steps`` and
+    ``extra_s``."""
+
+    steps: StepTimeModel
+    line: BatchTime | None = None
+    extra_s: float = 0.0
+
+
+class Lengths(NamedTuple):
+    """Tokens of prompt and of answer by request: known here, never to a policy."""
+
+    prompt_tokens: Sequence[int]
+    output_tokens: Sequence[int]
+
+
+class SteppedMachine:
+    """Devices of one host. ``loads`` says what its loads really take.
+
+    A static batch computes all its prompts, then steps of all its requests until the longest answer
+    is there. Where batching is continuous, only loads are asked for here. ``on_progress`` is told
+    now and then how many requests have begun.
+    """
+
+    def __init__(self, loads: LoadBelief, costs: Sequence[BatchCost], lengths: Lengths,
+                 variation: Variation, on_progress: Callable[[int], None] | None = None) -> None:
+        self._reads = HostReads(loads, variation)
+        self._costs = costs
+        self._lengths = lengths
+        self._variation = variation
+        self._on_progress = on_progress
+        self.device_of: dict[int, int] = {}
+
+    def load(self, device: int, model: int, now_s: float) -> Took:
+        return Took(self._reads.load_s(device, model, now_s))
+
+    def prefetch(self, model: int, now_s: float) -> Took:
+        return self._reads.prefetch(model, now_s)
+
+    def batch(self, device: int, batch: Batch, now_s: float) -> Took:
+        """``device_of`` tells afterwards where each request began."""
+        cost, num = self._costs[batch.model], len(batch.requests)
+        for request in batch.requests:
+            self.device_of[request.request_id] = device
+        if self._on_progress is not None and len(self.device_of) % _REPORT < num:
+            self._on_progress(len(self.device_of))
+        if cost.line is not None:
+            return Took(self._variation.load(cost.line.seconds(num)))
+        prompts = [self._lengths.prompt_tokens[one.request_id] for one in batch.requests]
+        longest = max(self._lengths.output_tokens[one.request_id] for one in batch.requests)
+        seconds = cost.steps.seconds(sum(prompts), sum(one * one for one in prompts) / 2, 0, 0)
+        context = sum(prompts) + num * longest // 2
+        seconds += longest * cost.steps.seconds(0, 0.0, num, context)
+        return Took(self._variation.load(seconds + cost.extra_s))

@@ -1,0 +1,253 @@
+"""What happened to each request of one replica, ready for the metrics."""
+
+from array import array
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from penstock.core.request import Request
+from penstock.core.slo import Slo
+from penstock.core.step import StepPlan
+from penstock.core.units import PS_PER_S
+from penstock.metrics.definitions import FloatColumn, IntColumn
+from penstock.metrics.windows import token_list_statistics, window_statistics
+from penstock.sim.timeline import StepSamples, TurnLog
+
+
+class _Life:
+    """A request between its first step and its end."""
+
+    __slots__ = (
+        "first_scheduled_ps",
+        "first_token_ps",
+        "group",
+        "num_preemptions",
+        "pieces",
+        "request",
+        "start_turn",
+        "token_ps",
+        "tokens",
+    )
+
+    def __init__(self, request: Request, now_ps: int) -> None:
+        self.request = request
+        self.first_scheduled_ps = now_ps
+        self.first_token_ps = -1
+        self.token_ps = -1  # end of the step whose prompt chunk gave a token, for this piece
+        self.group = -1
+        self.start_turn = 0
+        self.tokens = 0  # of earlier pieces
+        self.pieces: list[tuple[int, int, int, int]] | None = None
+        self.num_preemptions = 0
+
+
+class Ended(NamedTuple):
+    """Columns of requests that ended, in seconds; one entry per request."""
+
+    request_id: IntColumn
+    output_tokens: IntColumn
+    first_scheduled_s: FloatColumn
+    first_token_s: FloatColumn
+    last_token_s: FloatColumn
+    itl_mean_s: FloatColumn
+    itl_p99_s: FloatColumn
+    itl_max_s: FloatColumn
+    num_late_tokens: IntColumn
+    num_preemptions: IntColumn
+    num_relegations: IntColumn
+
+
+_COLUMNS = 8
+_NONE = -1
+
+
+class ReplicaRecorder:
+    """Follows a replica's plans and keeps, per request, moments and where its tokens lie.
+
+    Tokens are windows of turn logs: a piece is (first token's time or -1, group, first turn, number
+    of turns). Nearly every request has one piece; preempted and benched ones have more.
+    """
+
+    def __init__(self, sample_period_ps: int, busy_from_ps: int = 0) -> None:
+        self.samples = StepSamples(sample_period_ps)
+        self.busy_ps = 0  # computing, from ``busy_from_ps`` on
+        self.unfinished: set[int] = set()  # cut off by the end of the run, since the last flush
+        self._busy_from_ps = busy_from_ps
+        self._last_end_ps = 0
+        self.num_steps = 0
+        self._logs: list[TurnLog] = []
+        self._live: dict[int, _Life] = {}
+        self._relegations: dict[int, int] = {}
+        self._ended = array("q")  # rows of _COLUMNS
+        self._ended_requests: list[Request] = []
+        self._odd: dict[int, list[tuple[int, int, int, int]]] = {}  # row -> its pieces
+
+    @property
+    def num_ended(self) -> int:
+        """Requests that ended since the last flush."""
+        return len(self._ended_requests)
+
+    def ended_since(self, count: int) -> list[tuple[Request, int, int, int]]:
+        """Requests that ended after the first ``count`` since the last flush: (request, tokens,
+        first token, last token), moments in picoseconds, -1 for none."""
+        rows, columns = self._ended, _COLUMNS
+        return [(request, rows[at * columns], rows[at * columns + 2], rows[at * columns + 3])
+                for at, request in enumerate(self._ended_requests[count:], count)]
+
+    def run(self, plan: StepPlan, num_steps: int, start_ps: int, duration_ps: int, growth_ps: int,
+            end_ps: int, finished: tuple[int, ...], requests: Mapping[int, Request]) -> None:
+        """``num_steps`` copies of a plan ran from ``start_ps`` to ``end_ps``."""
+        self.busy_ps += max(0, end_ps - max(start_ps, self._busy_from_ps))
+        self._last_end_ps = end_ps
+        self.num_steps += num_steps
+        live = self._live
+        if plan.left or plan.preempted or plan.relegated:
+            self._disturbed(plan)
+        for group in plan.groups:
+            self._log(group).extend(num_steps, start_ps, duration_ps, growth_ps)
+        for chunk in plan.chunks:
+            life = live.get(chunk.request_id)
+            if life is None:
+                life = live[chunk.request_id] = _Life(requests[chunk.request_id], start_ps)
+            if chunk.last:
+                life.token_ps = end_ps
+                if life.first_token_ps < 0:
+                    life.first_token_ps = end_ps
+        for request_id, group in plan.joined:
+            self._open(request_id, group, plan.groups, num_steps)
+        for request_id in finished:
+            self.end(request_id, end_ps)
+
+    def _log(self, group: int) -> TurnLog:
+        while group >= len(self._logs):
+            self._logs.append(TurnLog())
+        return self._logs[group]
+
+    def _open(self, request_id: int, group: int, ran: tuple[int, ...], num_steps: int) -> None:
+        log = self._log(group)
+        life = self._live.get(request_id)
+        if life is None:
+            return
+        life.group = group
+        life.start_turn = log.turns
+        if life.token_ps < 0 and group in ran:
+            life.start_turn -= num_steps  # seated before the step: the step's turn is its own
+
+    def _disturbed(self, plan: StepPlan) -> None:
+        for request_id in plan.relegated:
+            self._relegations[request_id] = self._relegations.get(request_id, 0) + 1
+        for request_id in plan.left:
+            if request_id in self._live:
+                self._close(self._live[request_id])
+        for request_id in plan.preempted:
+            if request_id in self._live:
+                self._live[request_id].num_preemptions += 1
+
+    def _close(self, life: _Life) -> None:
+        if life.group < 0:
+            return
+        turns = self._logs[life.group].turns - life.start_turn
+        piece = (life.token_ps, life.group, life.start_turn, turns)
+        life.pieces = [piece] if life.pieces is None else [*life.pieces, piece]
+        life.tokens += turns + (life.token_ps >= 0)
+        life.group = -1
+        life.token_ps = -1
+
+    def end(self, request_id: int, now_ps: int) -> None:
+        """A request finished, or was given up, at ``now_ps``."""
+        life = self._live.pop(request_id, None)
+        if life is None:
+            return
+        group, start_turn, tokens = life.group, life.start_turn, life.tokens
+        if life.pieces is not None:
+            self._close(life)
+            tokens = life.tokens
+            group = _NONE
+            self._odd[len(self._ended_requests)] = life.pieces
+        elif group >= 0:
+            tokens = self._logs[group].turns - start_turn + 1
+        elif life.token_ps >= 0:
+            tokens = 1
+        self._ended.extend((tokens, life.first_scheduled_ps, life.first_token_ps,
+                            now_ps if tokens else -1, group, start_turn, life.num_preemptions,
+                            self._relegations.pop(request_id, 0)))
+        self._ended_requests.append(life.request)
+
+    def cut(self) -> None:
+        """The run stops: whatever is live stays unfinished, with the tokens it has."""
+        self.unfinished.update(self._live)
+        for request_id in list(self._live):
+            self.end(request_id, self._last_end_ps)
+
+    def num_relegations(self, request_id: int) -> int:
+        """Relegations of a request that never reached a step."""
+        return self._relegations.pop(request_id, 0)
+
+    def flush(self) -> Ended:
+        """The requests that ended since the last flush; what they needed is forgotten."""
+        rows = np.frombuffer(self._ended, dtype=np.int64).reshape(-1, _COLUMNS).copy()
+        requests = self._ended_requests
+        due_s, itl_s, strict = _targets(requests)
+        first_s = _seconds(rows[:, 2])
+        mean, p99, largest = (np.full(len(rows), np.nan) for _ in range(3))
+        late = np.zeros(len(rows), dtype=np.int64)
+        for group in np.unique(rows[:, 4]).tolist():
+            chosen = np.flatnonzero(rows[:, 4] == group)
+            if group == _NONE:
+                chosen = chosen[rows[chosen, 0] > 0]
+                tokens = [self._token_times(int(row), rows) for row in chosen]
+                stats = token_list_statistics(tokens, due_s[chosen], itl_s[chosen], strict[chosen])
+            else:
+                base, ends_s = self._logs[group].ends_s(int(rows[chosen, 5].min()))
+                stats = window_statistics(ends_s, rows[chosen, 5] - base, first_s[chosen],
+                                          rows[chosen, 0], due_s[chosen], itl_s[chosen],
+                                          strict[chosen])
+            mean[chosen], p99[chosen] = stats.itl_mean_s, stats.itl_p99_s
+            largest[chosen], late[chosen] = stats.itl_max_s, stats.num_late_tokens
+        ids = np.fromiter((r.request_id for r in requests), dtype=np.int64, count=len(requests))
+        self._forget()
+        return Ended(ids, rows[:, 0], _seconds(rows[:, 1]), first_s, _seconds(rows[:, 3]), mean,
+                     p99, largest, late, rows[:, 6], rows[:, 7])
+
+    def _token_times(self, row: int, rows: IntColumn) -> FloatColumn:
+        pieces = self._odd.get(row)
+        if pieces is None:
+            return np.array([rows[row, 2] / PS_PER_S])
+        parts: list[FloatColumn] = []
+        for token_ps, group, start_turn, turns in pieces:
+            if token_ps >= 0:
+                parts.append(np.array([token_ps / PS_PER_S]))
+            if turns:
+                base, ends_s = self._logs[group].ends_s(start_turn, turns)
+                parts.append(ends_s[start_turn - base:start_turn - base + turns])
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def _forget(self) -> None:
+        self._ended = array("q")
+        self._ended_requests = []
+        self._odd = {}
+        self.unfinished = set()
+        oldest = [log.turns for log in self._logs]
+        for life in self._live.values():
+            for piece in life.pieces or ():
+                oldest[piece[1]] = min(oldest[piece[1]], piece[2])
+            if life.group >= 0:
+                oldest[life.group] = min(oldest[life.group], life.start_turn)
+        for log, turn in zip(self._logs, oldest, strict=True):
+            log.forget_before(turn)
+
+
+def _seconds(column_ps: IntColumn) -> FloatColumn:
+    return np.where(column_ps < 0, np.nan, column_ps / PS_PER_S)
+
+
+def _targets(requests: list[Request]) -> tuple[FloatColumn, FloatColumn,
+                                               np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+    """Due time of the first token, pace, and whether gaps are judged, per request."""
+    slos: list[Slo] = [request.service_class.slo for request in requests]
+    due = [np.nan if slo.ttft_s is None else request.arrival_s + slo.ttft_s
+           for request, slo in zip(requests, slos, strict=True)]
+    pace = [np.nan if slo.itl_s is None else slo.itl_s for slo in slos]
+    return (np.array(due, dtype=np.float64), np.array(pace, dtype=np.float64),
+            np.array([slo.itl == "strict" for slo in slos], dtype=np.bool_))

@@ -1,0 +1,220 @@
+"""Simulates a fleet on a workload."""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from penstock.core.units import PS_PER_S, to_ps
+from penstock.fleet.replica_factory import (
+    dispatch_of,
+    journal_header,
+    kv_cache,
+    random_stream,
+    relative_speeds,
+    step_noise,
+    step_time,
+)
+from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.journal.journal import Journal
+from penstock.metrics.definitions import FloatColumn
+from penstock.metrics.series import ReplicaSeries, RunSeries
+from penstock.metrics.table import RequestTable
+from penstock.perf.step_time.calibration import BiasedStepTime
+from penstock.perf.step_time.clock import StepClock
+from penstock.policy.kv.prefix import PrefixKv
+from penstock.policy.kv.protocol import KvAllocator
+from penstock.policy.schedule.build import build_scheduler
+from penstock.predict.length import HistoryLengths, LengthPredictor, ScaledLengths
+from penstock.sim.cluster import Cluster
+from penstock.sim.columns import Outcomes
+from penstock.sim.cycles import no_cycle_search
+from penstock.sim.dispatch import Dispatcher, Seat
+from penstock.sim.kernel import NEVER_PS
+from penstock.sim.oracle import Oracle
+from penstock.sim.recorder import ReplicaRecorder
+from penstock.sim.replica import SimReplica
+from penstock.workload.requests import requests as requests_of
+from penstock.workload.workload import Workload
+
+_FLUSH_REQUESTS = 50_000
+_NUM_SAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Beliefs:
+    """How wrong the policies are about the world, for experiments on robustness: factors on the
+    step times and the output lengths that they predict. The world itself does not change."""
+
+    step_time_factor: float = 1.0
+    length_factor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationResult:
+    """What a simulation leaves: every request, when replicas worked, and why some were refused."""
+
+    table: RequestTable
+    series: RunSeries
+    busy_s: FloatColumn
+    num_steps: int
+    end_s: float
+    reasons: Mapping[str, int]
+    prefix_hit_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A cluster ready to run, with what is asked of its parts afterwards."""
+
+    cluster: Cluster
+    dispatcher: Dispatcher
+    replicas: list[SimReplica]
+    kvs: list[KvAllocator]
+    outcomes: Outcomes
+
+
+def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
+             journal_dir: Path | None = None, seed: int = 0,
+             on_progress: Callable[[int], None] | None = None) -> SimulationResult:
+    """Run ``workload`` on the replicas of ``fleet``.
+
+    ``journal_dir`` gets one journal per replica. ``on_progress`` is told now and then how many
+    requests have ended.
+    """
+    with ExitStack() as stack:
+        parts = _assemble(fleet, workload, beliefs, journal_dir, seed, stack)
+        watch = _Flusher(parts, on_progress)
+        drain_s = fleet.run.drain_s
+        until_ps = NEVER_PS
+        if drain_s is not None:
+            until_ps = min(NEVER_PS, to_ps(workload.duration_s + drain_s))
+        classes = {c.name: c for c in fleet.service_classes}
+        with no_cycle_search():
+            requests = requests_of(workload, classes, fleet.gateway.confidential_tenants)
+            parts.cluster.run(requests, watch.on_instant, until_ps)
+        watch.flush()
+    replicas = parts.replicas
+    for replica in replicas:
+        parts.outcomes.shed(replica.replica_id, replica.shed)
+    return SimulationResult(
+        parts.outcomes.table(), RunSeries([_series(replica) for replica in replicas]),
+        np.array([replica.recorder.busy_ps / PS_PER_S for replica in replicas]),
+        sum(replica.recorder.num_steps for replica in replicas), parts.cluster.now_ps / PS_PER_S,
+        parts.outcomes.reasons, _hit_rate(parts.kvs))
+
+
+def build_cluster(fleet: Fleet, workload: Workload) -> Cluster:
+    """The event loop alone, for measuring it: nothing is collected and nothing written."""
+    with ExitStack() as stack:
+        return _assemble(fleet, workload, Beliefs(), None, 0, stack).cluster
+
+
+def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: Path | None,
+              seed: int, stack: ExitStack) -> _Parts:
+    outcomes = Outcomes(workload, [fleet.service_class(name).slo
+                                   for name in workload.service_classes])
+    outputs = _outputs(fleet, workload)
+    period_ps = max(1, to_ps(workload.duration_s / _NUM_SAMPLES))
+    replicas: list[SimReplica] = []
+    kvs: list[KvAllocator] = []
+    for group in fleet.replicas:
+        for _ in range(group.count):
+            journal = _journal(fleet, group, journal_dir, len(replicas), stack)
+            kv = kv_cache(fleet, group)
+            replicas.append(_replica(fleet, group, len(replicas), kv, outputs[group.model.name],
+                                     period_ps, beliefs, journal, random_stream(
+                                         seed, "step-time", len(replicas))))
+            kvs.append(kv)
+    rng = random_stream(seed, "routing", 0)
+    router = dispatch_of(fleet, lambda n: int(rng.integers(n)))
+    dispatcher = Dispatcher(router, replicas, _seats(fleet), outcomes.refuse)
+    cluster = Cluster(replicas, dispatcher, outcomes.refuse)
+    return _Parts(cluster, dispatcher, replicas, kvs, outcomes)
+
+
+def _outputs(fleet: Fleet, workload: Workload) -> dict[str, list[int]]:
+    """True output tokens of all requests, by model."""
+    models = {group.model.name for group in fleet.replicas}
+    if workload.answers is None:
+        return dict.fromkeys(models, workload.output_tokens.tolist())
+    return {model: workload.answers.tokens_of(model).tolist() for model in models}
+
+
+class _Flusher:
+    """Moves ended requests from the recorders to the columns before they pile up."""
+
+    def __init__(self, parts: _Parts, on_progress: Callable[[int], None] | None) -> None:
+        self._dispatcher = parts.dispatcher
+        self._replicas = parts.replicas
+        self._outcomes = parts.outcomes
+        self._on_progress = on_progress
+        self._instants = 0
+
+    def on_instant(self, now_ps: int) -> None:
+        self._instants += 1
+        if self._instants & 0xFFF:
+            return
+        for replica in self._replicas:
+            if replica.recorder.num_ended >= _FLUSH_REQUESTS:
+                self._store(replica)
+        if self._on_progress is not None:
+            pending = sum(replica.recorder.num_ended for replica in self._replicas)
+            self._on_progress(self._outcomes.num_stored + pending)
+
+    def flush(self) -> None:
+        for replica in self._replicas:
+            self._store(replica)
+
+    def _store(self, replica: SimReplica) -> None:
+        unfinished = replica.recorder.unfinished
+        self._outcomes.store(replica.replica_id, replica.recorder.flush(), unfinished)
+        self._dispatcher.flushed(replica.replica_id)
+
+
+def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, kv: KvAllocator,
+             outputs: list[int], period_ps: int, beliefs: Beliefs,
+             journal: Journal | None, rng: np.random.Generator) -> SimReplica:
+    truth = step_time(group)
+    believed = truth
+    if beliefs.step_time_factor != 1.0:
+        believed = BiasedStepTime(truth, beliefs.step_time_factor)
+    lengths: LengthPredictor = HistoryLengths()
+    if beliefs.length_factor != 1.0:
+        lengths = ScaledLengths(lengths, beliefs.length_factor)
+    options = fleet.schedule_of(group)
+    scheduler = build_scheduler(options, believed, kv, lengths)
+    clock = StepClock(truth, step_noise(fleet, rng))
+    return SimReplica(replica_id, scheduler, clock, Oracle(outputs),
+                      ReplicaRecorder(period_ps, to_ps(fleet.run.warmup_s)), journal)
+
+
+def _seats(fleet: Fleet) -> list[Seat]:
+    speeds = iter(relative_speeds(fleet))
+    return [Seat(group.model.name,
+                 None if group.service_classes is None else frozenset(group.service_classes),
+                 next(speeds), group.confidentiality)
+            for group in fleet.replicas for _ in range(group.count)]
+
+
+def _journal(fleet: Fleet, group: ReplicaGroup, folder: Path | None, replica_id: int,
+             stack: ExitStack) -> Journal | None:
+    if folder is None:
+        return None
+    stream = stack.enter_context((folder / f"journal-{replica_id}.jsonl").open("wb"))
+    return Journal(stream, journal_header(fleet, group, replica_id))
+
+
+def _hit_rate(kvs: list[KvAllocator]) -> float | None:
+    rates = [kv.hit_rate for kv in kvs if isinstance(kv, PrefixKv)]
+    return float(np.mean(rates)) if rates else None
+
+
+def _series(replica: SimReplica) -> ReplicaSeries:
+    columns = replica.recorder.samples.columns()
+    return ReplicaSeries(
+        replica.replica_id, columns[:, 0] / PS_PER_S, columns[:, 1] / PS_PER_S, columns[:, 2],
+        columns[:, 3], columns[:, 4], columns[:, 5], replica.scheduler.kv_total_tokens,
+        replica.recorder.samples.every_step)

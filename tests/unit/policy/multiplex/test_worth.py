@@ -1,0 +1,46 @@
+"""What visits are worth, and what bounds that."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from penstock.policy.multiplex.beliefs import LoadTable
+from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.options import ResidencyOptions
+from penstock.policy.multiplex.queues import Queues
+from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
+from penstock.policy.multiplex.visits import outlook, visits
+from penstock.policy.multiplex.worth import Worth
+
+SECONDS = st.sampled_from((0.0, 0.01, 0.1, 0.5, 2.0, 7.0, 30.0))
+
+
+@settings(max_examples=500)
+@given(st.lists(st.sampled_from((0.0, 0.0, 0.05, 0.3, 1.0, 6.0)), max_size=30),
+       st.sampled_from((0.5, 5.0, 40.0)), SECONDS, SECONDS, SECONDS, SECONDS, SECONDS,
+       st.integers(1, 12), st.booleans(), st.integers(1, 8))
+def test_no_visit_is_worth_more_than_its_bound(
+        gaps_s: list[float], slack_s: float, fixed_s: float, per_request_s: float, load_s: float,
+        ahead_s: float, later_s: float, max_batch: int, resident: bool, num_left: int) -> None:
+    model = HostedModel("m", 10, BatchTime(fixed_s, per_request_s), max_batch=max_batch)
+    queues, options, now_s = Queues([model]), ResidencyOptions(), 0.0
+    worth = Worth([model], LoadTable([load_s]), queues, options)
+    # Not all at one moment: a pace is only known once two came apart.
+    for number, gap_s in enumerate([0.0, 0.05, *gaps_s]):
+        now_s += gap_s
+        request = Queued(number, 0, now_s, now_s + slack_s)
+        queues.add(request)
+        worth.arrived(request, now_s)
+    queues.take(0, 0, max(0, len(queues.line(0)) - num_left))
+    worth.refresh(0, now_s)
+    now_s += later_s
+    device = Device(0, 100, [model])
+    if resident:
+        device.hold(0, 0.0)
+    free_s = now_s + ahead_s
+    (bound, _), = worth._bounds(device, [0], free_s - now_s)
+    most = worth.most(device, 0)
+    ahead = outlook(queues.line(0), now_s, worth._paces[0], options.horizon_s,
+                    most * options.max_batches)
+    for visit in visits(ahead, worth.start_s(device, 0, now_s, free_s), worth.careful(0), most,
+                        options.max_batches):
+        assert visit.rate(free_s) <= -bound * (1 + 1e-9)

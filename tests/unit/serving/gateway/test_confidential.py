@@ -1,0 +1,190 @@
+"""Confidential requests at the gateway: which are, who may take them, what a refusal says."""
+
+import asyncio
+from itertools import chain, repeat
+
+import orjson
+import pytest
+
+pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
+
+from penstock.core.attestation import Attestation
+from penstock.core.decision import Prospect, Route
+from penstock.core.slo import ServiceClass
+from penstock.engines.client.metrics_text import EngineLoad
+from penstock.engines.client.state import EngineFacts, EngineState, EvidencePlace, InFlight
+from penstock.fleet.values_gateway import Alias, Tenant, Wishes
+from penstock.policy.route.simple import LeastLoaded
+from penstock.serving.gateway.ask import ANYBODY, Offer, read_ask
+from penstock.serving.gateway.choice import Chooser
+from penstock.serving.gateway.engines import Engines
+from penstock.serving.gateway.errors import GatewayError
+from penstock.serving.gateway.outlook import Outlook
+
+OPEN, FIRST, SECOND = "http://open", "http://first", "http://second"
+PLACE = EvidencePlace("http://first/attestation", None, ("GPU-1",))
+OFFER = Offer({"chat": ServiceClass("chat"), "secret": ServiceClass("secret", confidential=True)},
+              {"m": 1000}, {"sealed": Alias(wishes=Wishes(confidential=True))})
+BANK = Tenant("bank", confidential=True)
+HEADER = "X-Penstock-Confidential"
+
+
+def facts() -> list[EngineFacts]:
+    return [EngineFacts(0, OPEN, "m", None, 1000, 1.0),
+            EngineFacts(1, FIRST, "m", None, 1000, 1.0, confidential=True, evidence=PLACE),
+            EngineFacts(2, SECOND, "m", None, 1000, 1.0, confidential=True,
+                        evidence=PLACE._replace(source="http://second/attestation"))]
+
+
+class House:
+    """Engines that are well, and a chooser whose clock on the wall is moved by hand."""
+
+    def __init__(self, known: list[EngineFacts] | None = None) -> None:
+        self.engines = Engines(known or facts())
+        self.wall_s = 1000.0
+        self.chooser = Chooser(self.engines, LeastLoaded(), lambda: self.wall_s)
+        for engine in self.engines:
+            engine.observe(EngineLoad(), 0.0)
+
+    def attest(self, number: int, from_s: float, until_s: float) -> None:
+        self.engines[number].attested(Attestation("test", from_s, until_s, ("GPU-1",)))
+
+    def ask(self, headers: dict[str, str] | None = None, tenant: Tenant = ANYBODY,
+            **body: object) -> str:
+        """The URL of the engine that gets such a request. Raises GatewayError."""
+        ask = read_ask(orjson.dumps({"prompt": "x", "max_tokens": 5, **body}), headers or {},
+                       OFFER, tenant)
+        self.decision = self.chooser.open("d", ask, 0.0)
+
+        async def run() -> EngineState:
+            request = await Outlook().request(0, 0.0, ask)
+            return await self.chooser.choose(request, self.decision, ask, [], 0.0)
+
+        return asyncio.run(run()).facts.url
+
+    def refusal(self, **wanted: object) -> GatewayError:
+        with pytest.raises(GatewayError) as caught:
+            self.ask(**wanted)
+        return caught.value
+
+
+@pytest.mark.parametrize("wanted", [
+    {"headers": {HEADER: "true"}}, {"penstock": {"confidential": True}}, {"model": "sealed"},
+    {"headers": {"X-Penstock-Class": "secret"}}, {"tenant": BANK},
+    {"tenant": Tenant("shop", defaults=Wishes(confidential=True))},
+    # Class and tenant demand it whatever the request says.
+    {"tenant": BANK, "headers": {HEADER: "false"}},
+    {"headers": {HEADER: "false", "X-Penstock-Class": "secret"}}])
+def test_it_goes_only_where_an_attestation_is_fresh(wanted: dict) -> None:
+    house = House()
+    house.attest(1, 900.0, 1010.0)
+    assert house.ask(**wanted) == FIRST
+    assert house.decision.rejected == {OPEN: "does not run in confidential mode",
+                                       SECOND: "has no attestation"}
+    assert house.decision.document()["attestation"] == {
+        "verifier": "test", "measured_at_s": 900.0, "expires_at_s": 1010.0, "devices": ("GPU-1",),
+        "digest": ""}
+    house.attest(2, 1005.0, 1100.0)
+    house.wall_s = 1012.0
+    assert house.ask(**wanted) == SECOND
+    assert house.decision.rejected[FIRST] == "has an attestation that has expired (2 s ago)"
+
+
+def test_open_requests_go_anywhere_and_may_leave_their_tenant_s_default() -> None:
+    house = House()
+    shop = Tenant("shop", defaults=Wishes(confidential=True))
+    assert house.ask() == OPEN
+    assert house.ask(tenant=shop, headers={HEADER: "false"}) == OPEN
+
+
+def test_an_open_request_s_decision_tells_no_load_of_engines_in_confidential_mode() -> None:
+    house = House()
+    house.engines[0].begin(1, InFlight(11, 5.0))
+    for number in (2, 3, 4):  # confidential ones, say
+        house.engines[1].begin(number, InFlight(4243, 1789.0))
+    assert house.ask() == SECOND
+    told = house.decision.document()
+    open_one, first, _ = told["candidates"]
+    assert (open_one["num_waiting"], open_one["queued_prompt_tokens"]) == (1, 11)
+    assert (first["num_waiting"], first["num_running"]) == (16, 0)
+    assert (first["queued_prompt_tokens"], first["pending_output_tokens"]) == (16384, 8192)
+    assert first["queue"] == ()
+    assert told["terms"] == {}
+
+
+def test_what_was_expected_of_engines_in_confidential_mode_is_not_told() -> None:
+    class Judging(LeastLoaded):
+        looks_into_queues = True
+
+        def route(self, request, replicas, now_s):
+            assert [len(one.queue) for one in replicas] == [1, 1, 0], "a policy sees it all"
+            return Route(0, {"load": 4243.0, "propensity": 0.5}, prospects=tuple(
+                Prospect(one.replica_id, 1.0, 1.0, 0.0, 0.5, 4.243, 8.0) for one in replicas))
+
+    house = House()
+    house.chooser.use(Judging())
+    for engine in house.engines[:2]:
+        engine.begin(1, InFlight(4243, 1789.0))
+    assert house.ask() == OPEN
+    told = house.decision.document()
+    assert [len(one["queue"]) for one in told["candidates"]] == [1, 0, 0]
+    assert [one["url"] for one in told["prospects"]] == [OPEN]
+    assert told["terms"] == {"propensity": 0.5}
+
+
+def test_where_nobody_is_attested_the_refusal_says_why_and_whether_to_come_back() -> None:
+    house = House()
+    house.attest(1, 900.0, 990.0)
+    house.engines[2].doubted("its evidence says that debug mode is on", revoked=True)
+    error = house.refusal(headers={HEADER: "true"})
+    assert (error.status, error.code, error.headers["Retry-After"]) == (503, "no_engine", "1")
+    for said in (f"{OPEN} does not run in confidential mode",
+                 f"{FIRST} has an attestation that has expired (10 s ago)",
+                 f"{SECOND} has no attestation (its evidence says that debug mode is on)"):
+        assert said in str(error)
+    never = House([facts()[0], EngineFacts(1, FIRST, "m", None, 1000, 1.0, confidential=True)])
+    error = never.refusal(headers={HEADER: "true"})
+    assert (error.status, error.code) == (400, "needs_unmet"), "coming back is no use"
+    assert f"{FIRST} has no attestation" in str(error)
+
+
+def test_evidence_that_cannot_be_had_leaves_what_was_shown_before() -> None:
+    house = House()
+    house.attest(1, 900.0, 1010.0)
+    house.engines[1].doubted("it did not answer", revoked=False)
+    assert house.ask(tenant=BANK) == FIRST
+    house.wall_s = 1011.0
+    assert "expired (1 s ago; it did not answer)" in str(house.refusal(tenant=BANK))
+    house.attest(1, 1011.0, 1100.0)
+    assert house.ask(tenant=BANK) == FIRST
+    house.engines[1].doubted("it is of another device", revoked=True)
+    assert "no attestation (it is of another device)" in str(house.refusal(tenant=BANK))
+
+
+def test_an_engine_that_is_only_left_alone_for_a_while_is_no_way_round() -> None:
+    house = House()
+    house.engines[1].eject("fails too often", 0.0)
+    house.engines[2].lost()
+    house.refusal(tenant=BANK)
+    house.attest(1, 900.0, 1010.0)
+    assert house.ask(tenant=BANK) == FIRST
+
+
+def test_an_attestation_does_not_outlive_a_change_of_where_evidence_is() -> None:
+    house = House()
+    house.attest(1, 900.0, 1010.0)
+    house.engines.adopt(facts())
+    assert house.ask(tenant=BANK) == FIRST
+    moved = facts()
+    moved[1] = EngineFacts(1, FIRST, "m", None, 1000, 1.0, confidential=True,
+                           evidence=PLACE._replace(devices=("GPU-9",)))
+    house.engines.adopt(moved)
+    assert "not looked at yet" in str(house.refusal(tenant=BANK))
+
+
+def test_an_attestation_that_ends_while_it_is_decided_is_not_relied_on() -> None:
+    house = House()
+    house.attest(1, 900.0, 1010.0)
+    times = chain((1009.0, 1009.0), repeat(1010.0))  # two engines are looked at, one is taken
+    house.chooser = Chooser(house.engines, LeastLoaded(), lambda: next(times))
+    assert "has expired (0 s ago)" in str(house.refusal(tenant=BANK))
