@@ -32,7 +32,7 @@ ALGORITHM = "EdDSA"
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What test evidence says of one device; ``debug`` is ``disabled`` where it should be."""
+    """Claims of test evidence about one device; ``debug`` should be ``disabled``."""
 
     ueid: str
     mode: str = "confidential"

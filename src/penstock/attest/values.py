@@ -1,4 +1,4 @@
-"""What is asked of evidence, and by which rules it is judged."""
+"""Requirements on evidence, and the rules by which evidence is judged."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,8 +38,8 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """What evidence must answer: the ``nonce`` (hexadecimal digits) that it was asked with, and the
-    identities of exactly the accelerators that it must be of."""
+    """Demand on evidence: the ``nonce`` (hexadecimal digits) of the request, and the identities of
+    exactly the accelerators that the evidence must cover."""
 
     nonce: str
     devices: tuple[str, ...]
@@ -59,5 +59,7 @@ class Verifier(Protocol):
     """Judges evidence of one format."""
 
     def verify(self, evidence: bytes, challenge: Challenge, now_s: float) -> Attestation:
-        """What the evidence shows; ``now_s`` is seconds since 1970. Raises EvidenceError for
-        anything that it does not show, InputError for keys that cannot be read."""
+        """Return the attestation that the evidence supports; ``now_s`` is seconds since 1970.
+
+        Raises EvidenceError for a claim that the evidence does not support, InputError for keys
+        that cannot be read."""

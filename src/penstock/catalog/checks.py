@@ -1,4 +1,4 @@
-"""What a value in a catalog file or a model's config may be."""
+"""Checks of single values in catalog files and model configs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

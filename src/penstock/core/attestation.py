@@ -1,4 +1,4 @@
-"""Who may take a confidential request: the one rule, for simulation, plans, placement, gateway."""
+"""The rule for confidential requests, shared by simulation, plans, placement and gateway."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ NOT_YET = "has an attestation that is not valid yet"
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """What a verifier vouched for, and for how long that is believed.
+    """Statement of a verifier about accelerators, and its period of validity.
 
     ``devices`` are the identities of all accelerators that the evidence is of. It is valid from
     ``measured_at_s`` until just before ``expires_at_s``, both in seconds of the clock of whoever
@@ -33,7 +33,7 @@ class Attestation:
 
 @dataclass(frozen=True, slots=True)
 class Confidentiality:
-    """What is known of one replica where confidential requests are concerned.
+    """State of one replica with regard to confidential requests.
 
     ``mode_on`` says that its accelerators are meant to run in confidential mode, ``attestations``
     that they were found to do so; ``doubt`` is why its latest evidence was not accepted, empty
@@ -60,7 +60,7 @@ class Barrier(NamedTuple):
 
 
 def barrier(replica: Confidentiality, now_s: float) -> Barrier | None:
-    """What keeps confidential requests from a replica at a time, None where nothing does."""
+    """Return why a replica may not take confidential requests at a time, or None."""
     if not replica.mode_on:
         return Barrier(NOT_CONFIDENTIAL)
     if any(one.fresh(now_s) for one in replica.attestations):

@@ -32,7 +32,7 @@ NOWHERE = -1
 
 
 class Prospect(NamedTuple):
-    """What a router expected of one request on one replica: money, seconds, chances.
+    """Expectation of a router for one request on one replica: money, seconds, chances.
 
     ``chance`` is of keeping every target of its class, ``others_s`` how long all other requests of
     the replica together would wait for it. ``reason`` says why the replica was not eligible.

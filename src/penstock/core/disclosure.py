@@ -1,4 +1,4 @@
-"""What whoever operates a fleet may be shown of confidential requests: counts and buckets.
+"""Figures about confidential requests that operators may see: padded counts and buckets.
 
 Rounding hides single requests, not trends: see docs/howto/confidential-requests.md.
 """

@@ -27,7 +27,7 @@ def fields_called(names: Mapping[str, str]) -> Iterator[None]:
 
 
 def kind_of(value: Any) -> str:
-    """What kind of JSON value this is, in words."""
+    """Return the kind of a JSON value in words."""
     names: dict[type, str] = {dict: "an object", list: "a list", str: "a text", bool: "true/false",
                               int: "a number", float: "a number", type(None): "null"}
     return names.get(type(value), type(value).__name__)

@@ -1,4 +1,4 @@
-"""What is expected of one request on one model, before it has run there."""
+"""Forecast for one request on one model, made before the request runs."""
 
 from typing import NamedTuple
 

@@ -30,7 +30,7 @@ class Price(NamedTuple):
     output_per_token: float = 0.0
 
     def nanos(self, prompt_tokens: int, output_tokens: int) -> int:
-        """What so many tokens cost, rounded to the nearest nano, a half upwards."""
+        """Return the cost of some tokens, rounded to the nearest nano, a half upwards."""
         picos = (round(self.input_per_token * _PICOS) * prompt_tokens
                  + round(self.output_per_token * _PICOS) * output_tokens)
         return (picos + PICOS_PER_NANO // 2) // PICOS_PER_NANO

@@ -14,8 +14,8 @@ NO_FORECASTS: Mapping[str, Forecast] = MappingProxyType({})
 
 
 class Needs(NamedTuple):
-    """What a client asks beyond its class: a floor under the expected quality (0 to 1), a ceiling
-    on the price of the answer (money), replicas that are attested to run in confidential mode."""
+    """Demands of a client beyond the service class: a floor under the expected quality (0 to 1), a
+    ceiling on the price of the answer (money), replicas attested to run in confidential mode."""
 
     min_quality: float | None = None
     max_cost: float | None = None

@@ -1,10 +1,10 @@
-"""What one replica looks like from outside, and when that was true."""
+"""State of one replica as seen from outside, with the time of observation."""
 
 from typing import NamedTuple
 
 
 class QueuedWork(NamedTuple):
-    """What is left to do for one request on a replica; ``output_tokens_left`` is a prediction."""
+    """Work left for one request on a replica; ``output_tokens_left`` is a prediction."""
 
     prompt_tokens_left: int
     context_tokens: int

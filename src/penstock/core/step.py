@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class StepFeatures(NamedTuple):
-    """What the duration of a step depends on.
+    """Features of a step that determine its duration.
 
     ``prefill_attention_work`` is the sum over prompt chunks of chunk * (past + chunk / 2), in
     tokens^2: the number of (query, key) pairs under a causal mask. ``decode_context_tokens`` is the
@@ -73,7 +73,7 @@ class StepPlan(NamedTuple):
 
 
 class StepResult(NamedTuple):
-    """What the device returned for a plan: which requests ended with this step's token.
+    """Result of a plan on the device: the requests that ended with this step's token.
 
     ``num_steps`` > 1 says that the same plan ran that many times in a row (a simulator's jump).
     """

@@ -28,7 +28,7 @@ class ReplayReport:
 
 
 class Amendment(NamedTuple):
-    """What an engine did with the latest plan; see ``AdaptableScheduler.amend``."""
+    """Changes that an engine made to the latest plan; see ``AdaptableScheduler.amend``."""
 
     step: int
     ran: dict[int, tuple[int, int]]

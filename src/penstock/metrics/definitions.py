@@ -72,7 +72,7 @@ def first_due_s(slo: Slo, arrival_s: FloatColumn, first_token_s: FloatColumn) ->
 
 def late_by_pace(token_s: FloatColumn, due_first_s: FloatColumn,
                  itl_s: FloatColumn) -> BoolColumn:
-    """Which tokens came after their due time: token n is due at ``due_first_s + n * itl_s``.
+    """Return a mask of the tokens that came late: token n is due at ``due_first_s + n * itl_s``.
 
     ``token_s`` has shape (requests, tokens), the others (requests,). Early tokens bank slack.
     """
@@ -82,7 +82,10 @@ def late_by_pace(token_s: FloatColumn, due_first_s: FloatColumn,
 
 
 def late_by_gap(gaps: FloatColumn, itl_s: FloatColumn) -> BoolColumn:
-    """Which gaps exceed ``itl_s``; shapes (requests, gaps) and (requests,). Nothing is banked."""
+    """Return a mask of the gaps above ``itl_s``; shapes (requests, gaps) and (requests,).
+
+    No slack is banked.
+    """
     return gaps > (itl_s + TOLERANCE_S)[:, None]
 
 
@@ -115,7 +118,7 @@ def met_slo(slo: Slo, finished: BoolColumn, ttft: FloatColumn, e2e: FloatColumn,
 
 
 class GapStatistics(NamedTuple):
-    """What remains of the gaps once the token times are forgotten, one value per request.
+    """Summary of token gaps that outlives the token times, one value per request.
 
     The first three are NaN for requests with fewer than two tokens. ``num_late_tokens`` counts
     late tokens (paced) or late gaps (strict), 0 without a pace target.

@@ -1,4 +1,4 @@
-"""Which targets requests missed: what stands between a class and its objective."""
+"""Counts of missed targets by class: the reasons why an objective is not met."""
 
 import numpy as np
 

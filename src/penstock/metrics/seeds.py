@@ -1,4 +1,4 @@
-"""What several seeds say together: means with intervals, and how many had a value at all."""
+"""Means over several seeds with intervals, and the number of seeds that had a value."""
 
 import math
 from collections.abc import Iterable, Sequence

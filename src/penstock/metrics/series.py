@@ -1,4 +1,4 @@
-"""What is kept of each replica's steps, for curves over time."""
+"""Samples of each replica's steps, for curves over time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

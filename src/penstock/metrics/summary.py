@@ -23,7 +23,7 @@ MILLION = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the fleet took to serve a run: time computing per replica, and the bill per hour.
+    """Resources that a run used: computing time per replica, and the bill per hour.
 
     ``busy_s[i]`` is the total duration of replica i's steps, ``replicas[i]`` its number.
     """
@@ -118,7 +118,8 @@ def _outcome(table: RequestTable, window_s: float, usage: Usage, share: float) -
 
 
 def _latencies(table: RequestTable) -> dict[str, dict[str, float | None]]:
-    """Of first tokens wherever one came; of the rest only where the request finished."""
+    """Return latencies: of first tokens for every request that got one, others for finished
+    ones."""
     finished = table.take(table.finished)
     return {
         "ttft_s": percentiles(table.ttft_s),

@@ -1,4 +1,4 @@
-"""What became of every request: the columns of ``requests.parquet``."""
+"""Outcome of every request: the columns of ``requests.parquet``."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -56,7 +56,7 @@ class RequestTable:
 
     @property
     def finished(self) -> BoolColumn:
-        """Which requests came to their natural end."""
+        """Return a mask of the requests that came to their natural end."""
         return np.equal(self.status, FINISHED)
 
     @property

@@ -45,7 +45,7 @@ class BetweenGroups:
 
 
 def spread(values: FloatColumn) -> Spread:
-    """Of the values that exist (NaN is none); quantiles by nearest rank."""
+    """Return the spread of the values that are not NaN; quantiles by nearest rank."""
     known = values[~np.isnan(values)]
     if not len(known):
         return Spread(0, None, None, None, None, None, dict.fromkeys(QUANTILES))

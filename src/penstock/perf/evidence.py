@@ -1,4 +1,4 @@
-"""What a step-time model rests on: its source, its measured error and the inputs it was seen at."""
+"""Evidence behind a step-time model: source, measured error, range of measured inputs."""
 
 from dataclasses import dataclass, field
 

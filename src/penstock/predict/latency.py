@@ -20,7 +20,7 @@ _LEAST_S = 1e-9  # a step's time: ratios to a prediction need one
 
 
 class Pace(NamedTuple):
-    """What a replica's present load makes of any request's latency.
+    """Latency terms that follow from a replica's present load, for any request.
 
     ``wait_s`` passes before its prompt gets its first share of a step; each started chunk of
     ``chunk_tokens`` costs ``chunk_s``, each prompt token ``token_s``; an output token ``tpot_s``.
@@ -245,7 +245,8 @@ class LatencyPredictor:
         return self._residuals[what].chance(log(limit_s / predicted_s))
 
     def upper_s(self, what: int, predicted_s: float, share: float) -> float:
-        """What the latency stays below with at least that chance, seconds (may be inf)."""
+        """Return the latency that is not exceeded with at least that chance, seconds (may be
+        inf)."""
         return predicted_s * exp(self._residuals[what].quantile(share))
 
     def asked(self, replica: ReplicaSnapshot, pace: Pace, prompt_tokens: int,

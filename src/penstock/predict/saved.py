@@ -1,4 +1,4 @@
-"""What was learnt as a file: one ``.npz`` of arrays, with the rest as JSON in one of them.
+"""Learnt models as files: one ``.npz`` of arrays, with the rest as JSON in one of them.
 
 Nothing in a file is ever executed: arrays of objects are refused.
 """
@@ -27,7 +27,7 @@ def save_arrays(path: Path, head: Mapping[str, Any], arrays: Arrays) -> None:
 
 def load_arrays(path: Path, form: str, what: str, expected: str,
                 make: Callable[[Mapping[str, Any], Arrays], Found]) -> Found:
-    """What ``make`` makes of a file of format ``form``.
+    """Return the object that ``make`` builds from a file of format ``form``.
 
     Raises InputError for a file that cannot be read, is no ``what`` or of another format, and for
     whatever ``make`` stumbles over.

@@ -1,4 +1,4 @@
-"""What each of several models would answer to each request, and what is predicted of that."""
+"""Answers of several models to each request, and their forecasts."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ class Answers:
         return self.output_tokens[:, self.models.index(model)]
 
     def forecasts(self, rows: slice) -> Iterator[Mapping[str, Forecast]]:
-        """What is predicted of those requests, by model."""
+        """Return the forecasts for those requests, by model."""
         predicted = self.predictions
         columns = [matrix[rows].tolist() for matrix in (
             predicted.output_tokens, predicted.output_high_tokens, predicted.quality,

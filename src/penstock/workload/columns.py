@@ -1,4 +1,4 @@
-"""Which column of a file means what, and what its values may be."""
+"""Meaning of each column of a trace file, and its valid values."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches

@@ -14,14 +14,14 @@ _EXPECTED = ("expected an object with messages, or system and user, or prompt, q
 
 
 class Message(NamedTuple):
-    """Who says what."""
+    """One message: its role and its text."""
 
     role: str
     text: str
 
 
 class Conversation(NamedTuple):
-    """What is said before the answer that is asked for."""
+    """Messages before the requested answer."""
 
     messages: tuple[Message, ...]
 
@@ -37,7 +37,7 @@ class Conversation(NamedTuple):
 
 
 class _FaultError(Exception):
-    """What is wrong with one record."""
+    """Fault of one record."""
 
 
 def read_conversations(path: Path) -> tuple[Conversation, ...]:

@@ -30,7 +30,7 @@ def length_table_names() -> tuple[str, ...]:
 
 
 def length_table_source(name: str) -> str:
-    """Where the numbers of a shipped table come from."""
+    """Return the source of a shipped table's numbers."""
     return str(_tables()[name]["source"])
 
 

@@ -57,7 +57,7 @@ def spread(times: FloatColumn) -> FloatColumn:
 
 
 class _Rows:
-    """What was read so far, in compact arrays: hash lists would cost 30 bytes a value."""
+    """Rows read so far, in compact arrays: hash lists would cost 30 bytes a value."""
 
     def __init__(self) -> None:
         self.stamps_ms = array("d")

@@ -25,15 +25,15 @@ PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 down."""
 
 SEND_S = 0.0014
-"""What a request adds to the gap after it: the gaps of the logged gamma runs exceed the drawn ones
-by 1.3 to 1.6 ms in the mean."""
+"""Seconds that a request adds to the gap after it: the gaps of the logged gamma runs exceed the
+drawn gaps by 1.3 to 1.6 ms in the mean."""
 
 RAMP_S = 20.0
 LEAST_RAMP_RATE = 1.0
 
 
 class Between(NamedTuple):
-    """Where a uniform draw lies."""
+    """Bounds of a uniform draw."""
 
     low: float
     high: float
@@ -49,7 +49,7 @@ class Between(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What ``bursty`` and ``ramp`` draw at one nominal rate. Lengths are seconds, rates requests
+    """Draws of ``bursty`` and ``ramp`` at one nominal rate. Lengths are seconds, rates requests
     per second; each is drawn anew for every phase."""
 
     burst_s: Between
@@ -124,7 +124,7 @@ def exact(pattern: Pattern, rate_per_s: float, duration_s: float,
 
 
 def mixed(shares: Sequence[float], num_requests: int, rng: np.random.Generator) -> IntColumn:
-    """Which model each request asks for, drawn independently in proportion to ``shares``.
+    """Return the model of each request, drawn independently in proportion to ``shares``.
 
     Raises InputError for shares that are negative or all zero.
     """

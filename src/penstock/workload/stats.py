@@ -1,4 +1,4 @@
-"""What a trace looks like: rate, burstiness, lengths, and how much its prompts share."""
+"""Statistics of a trace: rate, burstiness, lengths, and shared prompt prefixes."""
 
 from dataclasses import dataclass
 

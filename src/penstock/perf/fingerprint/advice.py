@@ -1,4 +1,4 @@
-"""What to measure next, to know better where least is known."""
+"""Advice on the next measurement: the one that narrows the widest interval."""
 
 from collections.abc import Iterable, Mapping
 from math import log

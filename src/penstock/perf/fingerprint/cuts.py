@@ -16,7 +16,7 @@ from penstock.perf.profiles.rows import ProfiledRun
 
 
 class Key(NamedTuple):
-    """What cuts must share to be on one line."""
+    """Key that cuts must share to lie on one line."""
 
     model: str
     tensor: int
@@ -47,7 +47,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What was measured in one go: runs of whole models, and cuts of them on the same machine with
+    """One measuring session: runs of whole models, and cuts of them on the same machine with
     prompts of one length. Latencies of two sessions may differ by a quarter."""
 
     whole: Sequence[ProfiledRun]
@@ -90,7 +90,7 @@ class Cuts:
 
     @property
     def keys(self) -> list[Key]:
-        """What was run, in the order of the rows."""
+        """Keys of the runs, in the order of the rows."""
         return list(dict.fromkeys((*self._seconds, *self._bytes)))
 
     def seconds(self, key: Key) -> Mapping[int, Mapping[int, float]]:
@@ -151,12 +151,12 @@ def unlike_layers(model: ModelSpec) -> str:
 
 
 def key_of(run: ProfiledRun) -> Key:
-    """What a run must share with others."""
+    """Return the key that a run shares with others on its line."""
     return Key(run.model, run.tensor, run.pipeline, run.precision, run.kv_precision, run.batch)
 
 
 def key_for(model: str, configuration: Configuration) -> Key:
-    """What single requests of a model in a configuration share."""
+    """Return the key of single requests of a model in a configuration."""
     spread = configuration.parallelism
     return Key(model, spread.tensor, spread.pipeline, configuration.precision,
                configuration.kv_precision)
@@ -176,8 +176,8 @@ def straight_line(points: Mapping[int, float]) -> tuple[float, float]:
 
 
 def _prompt_seconds(seconds: Mapping[Key, Mapping[int, Mapping[int, float]]]) -> dict[str, float]:
-    """What one layer took beside its output tokens, by model, as if on one accelerator: the median
-    over runs of single requests on one or two."""
+    """Return the seconds of one layer beside its output tokens, by model, as if on one accelerator:
+    the median over runs of single requests on one or two."""
     found: dict[str, list[float]] = {}
     for key, by_output in seconds.items():
         if key.batch != 1 or key.pipeline != 1 or key.tensor > 2:

@@ -36,7 +36,7 @@ class Estimate:
 
 
 class Estimates(Protocol):
-    """What estimates models in configurations: ours, or a published system's rule."""
+    """Estimator of models in configurations: ours, or a published system's rule."""
 
     @property
     def subjects(self) -> Mapping[str, Subject]:
@@ -64,7 +64,7 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What was learnt from whole models, for all models."""
+    """Weights learnt from whole models, for use on all models."""
 
     latency: LatencyWeights
     memory: MemoryWeights

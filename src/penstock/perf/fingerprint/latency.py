@@ -97,8 +97,8 @@ def usual_latency() -> LatencyWeights:
 
 
 def bound_s(subject: Subject, configuration: Configuration, output_tokens: int) -> float:
-    """What no run can be faster than: reading the weights once per token at full bandwidth, of a
-    mixture those of one token's experts."""
+    """Return the lower bound of a run: the time to read the weights once per token at full
+    bandwidth; of a mixture, the weights of one token's experts."""
     weights = (subject.model.num_layers * subject.token_params
                * width_of(configuration.precision))
     return 1e-3 * output_tokens * subject.read_ms(weights) / configuration.parallelism.tensor
@@ -168,7 +168,7 @@ def fit_latency(sessions: Iterable[Session], subjects: Mapping[str, Subject]) ->
 
 
 def _prompts(sessions: Iterable[Session], subjects: Mapping[str, Subject]) -> Rows:
-    """What longer prompts add to the same cuts in another session."""
+    """Return the seconds that longer prompts add to the same cuts in another session."""
     found: dict[tuple[Key, int, int], dict[float, float]] = {}
     for cuts in (session.cuts for session in sessions):
         for key in cuts.keys:

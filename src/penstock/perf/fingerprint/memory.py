@@ -58,8 +58,8 @@ class MemoryWeights:
                                                         first=first))
 
     def spread_bytes(self, tensor: int, pipeline: int) -> float:
-        """What ranks and stages add. For a spread that nobody measured, as much per accelerator as
-        in the one with the nearest number of them."""
+        """Return the bytes that ranks and stages add. A spread that was not measured adds as much
+        per accelerator as the measured spread with the nearest number of accelerators."""
         found = self.spread.get((tensor, pipeline))
         if found is not None or not self.spread:
             return found or 0.0

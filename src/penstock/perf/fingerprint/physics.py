@@ -1,4 +1,4 @@
-"""What a run's latency is made of: terms in units of what hardware could do, with usual weights.
+"""Terms of a run's latency, in units of the hardware's peaks, with usual weights.
 
 A decode token costs, layer by layer, reading the weights of a rank (bytes / bandwidth), starting
 kernels, and, beyond one rank, two all-reduces; then the head, and what is done once per token and
@@ -107,7 +107,7 @@ DECODE = (
       for ranks, usual in zip(_RANKS, (0.05, 0.12, 0.4, 0.8), strict=True)),
     *(Term(f"all-reduce over {ranks}", 0.02) for ranks in _RANKS),
 )
-"""Of one more output token of a single request."""
+"""Terms of one more output token of a single request."""
 
 
 def decode_terms(subject: Subject, configuration: Configuration,
@@ -134,7 +134,7 @@ def decode_terms(subject: Subject, configuration: Configuration,
 ANCHOR = (Term("layers as in cuts", 1.03), Term("the rest as in cuts", 1.0),
           Term("layers", 0.1), Term("two ranks", 5.0), Term("stages, one rank", 0.2),
           Term("four ranks", 5.0), Term("eight ranks and more", 5.0))
-"""Of a whole answer as long as the cuts' longest."""
+"""Terms of a whole answer as long as the cuts' longest."""
 
 
 def anchor_terms(subject: Subject, configuration: Configuration, layer_s: float,
@@ -148,7 +148,7 @@ def anchor_terms(subject: Subject, configuration: Configuration, layer_s: float,
 
 
 PROMPT = (Term("computing 100 tokens of prompt", 1.4), Term("attention among the prompt", 2.0))
-"""Of a prompt, beside what its length does to each output token."""
+"""Terms of a prompt, apart from the effect of its length on each output token."""
 
 
 def prompt_terms(subject: Subject, configuration: Configuration,
@@ -171,8 +171,8 @@ BATCH = (
     *(Term(f"all-reduce of prompts over {ranks}", usual)
       for ranks, usual in zip(_RANKS, (0.01, 0.01, 0.1, 0.1), strict=True)),
 )
-"""Of each further sequence in a batch; reading its weights was paid for by the first, but for
-experts that only the others are sent to."""
+"""Terms of each further sequence in a batch. The first sequence pays for reading the weights,
+except for experts that only the others are sent to."""
 
 _FULL_ROWS = 15
 """So many more rows make a matrix product of few rows as slow as it gets for that reason."""
@@ -239,7 +239,10 @@ def batch_memory_terms(subject: Subject, configuration: Configuration, output_to
 
 
 def kind_of(precision: str) -> int:
-    """Which kernels read weights of a precision. Raises InputError for one that is unknown."""
+    """Return the kind of kernels that read weights of a precision.
+
+    Raises InputError for an unknown precision.
+    """
     if precision not in PRECISIONS:
         raise InputError(f"precision: {precision!r} is unknown{nearest(precision, PRECISIONS)}")
     return PRECISIONS[precision]

@@ -22,8 +22,8 @@ _MOST_MEMORY = 1.05
 
 def implausible(runs: Iterable[ProfiledRun], model: ModelSpec,
                 accelerators: Sequence[Accelerator]) -> str:
-    """What cannot be about runs of a model or cuts of it, with the first row and the unit that it
-    looks like; empty where everything can. They may have been made on any of the accelerators: one
+    """Return why runs of a model or its cuts are impossible, with the first such row and its likely
+    unit; empty where all are possible. They may have been made on any of the accelerators: one
     is enough on which they could be.
 
     Medians of the smallest batches count, so that one odd row says nothing of a column.

@@ -10,8 +10,8 @@ from penstock.perf.fingerprint.physics import Term
 Floats = NDArray[np.float64]
 
 PULL = 0.0005
-"""What being off a usual weight by all of it counts, as a share of the rows, beside a relative
-error of 1 in all of them."""
+"""Cost of a weight that is off its usual value by all of that value, as a share of the cost of a
+relative error of 1 in all rows."""
 
 _HUBER = 1.345
 _ROUNDS = 20

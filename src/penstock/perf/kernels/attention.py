@@ -191,7 +191,7 @@ def _decodes_s(line: Curve, batch: float, context: float, beyond_s: float,
 
 
 def _per_sequence(sequences: Floats, seconds: Floats) -> float:
-    """What each sequence beyond the table adds to the bytes it reads.
+    """Return the seconds that each sequence beyond the table adds, apart from the bytes it reads.
 
     A table that ends at a few sequences measured a launch and no throughput: nothing then.
     """

@@ -106,7 +106,7 @@ class KernelStepTime:
                                        ", ".join(self.left_tables(features)))
 
     def left_tables(self, features: StepFeatures) -> Iterator[str]:
-        """Which kernels the step takes outside what was measured."""
+        """Return the kernels that the step takes beyond their measured range."""
         prefill, attention, decodes, context = features
         for name, curve in (("GEMM", self.matrices), ("all-reduce", self.communication)):
             if curve is not NOTHING and not curve.covers(prefill + decodes):

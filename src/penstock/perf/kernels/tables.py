@@ -60,7 +60,7 @@ class KernelTables:
 
     @property
     def source(self) -> str:
-        """Of which system and versions these are."""
+        """The system and versions of the tables, in words."""
         return f"{self.system} kernel tables ({', '.join(self.versions)})"
 
 

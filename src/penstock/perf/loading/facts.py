@@ -1,4 +1,4 @@
-"""What was measured on a server that swaps models; ships with Penstock (data/sincere.yaml)."""
+"""Measurements of a server that swaps models; they ship with Penstock (data/sincere.yaml)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -71,7 +71,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class StrategyFacts:
-    """What runs of a kind of strategy have of their own. ``load`` is the first of a run, its extra
+    """Figures of one kind of strategy. ``load`` is the first of a run, its extra
     beyond the loading model, with the page cache of ``ServingFacts.memory``; the first batch's
     extra is beyond the fit of later ones. Later loads take ``later_load_share`` of the loading
     model, later batches ``later_batch_extra_s`` beyond their model's fit."""
@@ -114,8 +114,8 @@ class ServingFacts:
 
 @dataclass(frozen=True, slots=True)
 class ComputePenalty:
-    """What confidential mode adds to a batch, the mean over models: by the fits in service, as a
-    constant and per request, and the profile's difference by batch size."""
+    """Seconds that confidential mode adds to a batch, the mean over models: by the fits in
+    service, as a constant and per request, and the profile's difference by batch size."""
 
     intercept_s: float
     per_request_s: float
@@ -154,14 +154,14 @@ def published_serving(name: str) -> ServingFacts:
 
 
 def confidential_terms() -> ConfidentialTerms:
-    """What confidential mode adds to a load, by the published fit."""
+    """Return the terms that confidential mode adds to a load, by the published fit."""
     loading, _ = loading_from(_document()["loading"], "data/sincere.yaml: loading")
     assert loading.confidential is not None
     return loading.confidential
 
 
 def compute_penalty() -> ComputePenalty:
-    """What confidential mode adds to a batch."""
+    """Return the penalty of confidential mode on a batch."""
     found = _document()["compute_penalty"]
     return ComputePenalty(found["intercept_s"], found["per_request_s"], found["profile_s"])
 

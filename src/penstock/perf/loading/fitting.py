@@ -113,7 +113,8 @@ class _Table:
         self._missing: dict[int, Floats] = {}
 
     def missing_gb(self, page_cache_bytes: int) -> Floats:
-        """What each load reads from disk; worked out once per size of the page cache."""
+        """Return the gigabytes that each load reads from disk; computed once per size of page
+        cache."""
         if page_cache_bytes not in self._missing:
             self._missing[page_cache_bytes] = np.array(
                 missing_bytes(self.records, page_cache_bytes)) / GB
@@ -156,8 +157,8 @@ def _best_capacity(table: _Table, capacities: Sequence[int], rows: NDArray[np.bo
 
 
 def _held_out(table: _Table, capacities: Sequence[int]) -> tuple[Floats, Floats]:
-    """What each load would have been said to take from the other folds' runs; by the model, whose
-    page cache is sized anew each time, and by the mean of its model's loads."""
+    """Return each load's prediction from the other folds' runs: by the model, whose page cache is
+    sized anew each time, and by the mean of its model's loads."""
     predicted, by_mean = np.zeros_like(table.seconds), np.zeros_like(table.seconds)
     names = [(one.model, one.confidential) for one in table.records]
     for fold in sorted(set(table.fold.tolist())):
@@ -191,7 +192,8 @@ def _rate(seconds_per_gb: float) -> float:
 
 
 def _first_load(table: _Table, model: LoadingModel, page_cache_bytes: int) -> FirstLoad:
-    """What first loads took beyond the model, which knows that nothing was cached then."""
+    """Return the seconds that first loads took beyond the model, which starts with an empty
+    cache."""
     if not table.first.any():
         return FirstLoad()
     missing = table.missing_gb(page_cache_bytes) * GB

@@ -1,4 +1,4 @@
-"""What the next load of each model would take on a host, by what went through its memory before."""
+"""Expected time of the next load of each model on a host, given the reads before it."""
 
 from collections.abc import Sequence
 

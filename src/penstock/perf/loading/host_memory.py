@@ -1,4 +1,4 @@
-"""What host memory holds of models' files: the page cache, and weights staged in pinned memory."""
+"""Models' files in host memory: the page cache, and weights staged in pinned memory."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from penstock.core.errors import InputError
 
 
 class HostRead(NamedTuple):
-    """Where the bytes of a read came from; of a whole one, their sum is the model's size."""
+    """Sources of the bytes of a read; a whole read's bytes add up to the model's size."""
 
     disk_bytes: int
     cached_bytes: int
@@ -43,7 +43,7 @@ class HostMemory:
         self._changes: dict[str, int] = {}
 
     def held(self, model: str, size_bytes: int) -> HostRead:
-        """Where a read would find the model now. Changes nothing."""
+        """Return the sources that a read of the model would have now. Changes nothing."""
         pinned = min(self._staged.get(model, 0), size_bytes)
         cached = min(self._cached.get(model, 0), size_bytes - pinned)
         return HostRead(size_bytes - pinned - cached, cached, pinned)

@@ -48,7 +48,7 @@ class LoadEvidence:
 
 @dataclass(frozen=True, slots=True)
 class ConfidentialTerms:
-    """What confidential computing adds to a load: seconds, and seconds per 10^9 bytes.
+    """Terms that confidential computing adds to a load: seconds, and seconds per 10^9 bytes.
 
     The driver encrypts what goes to the device through a bounce buffer (``copy_s_per_gb``). The
     virtual machine's own disk goes through shared pages, too (``disk_s_per_gb``).
@@ -61,7 +61,7 @@ class ConfidentialTerms:
 
 @dataclass(frozen=True, slots=True)
 class FirstLoad:
-    """What the first load of a run takes beyond later ones: mean, and 95th percentile."""
+    """Seconds that the first load of a run takes beyond later ones: mean, and 95th percentile."""
 
     extra_s: float = 0.0
     extra_p95_s: float = 0.0

@@ -1,1 +1,1 @@
-"""What was measured of a model on an engine: our own profile files, and other tools'."""
+"""Measurements of a model on an engine: Penstock's own profile files, and other tools'."""

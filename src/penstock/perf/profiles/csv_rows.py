@@ -33,7 +33,7 @@ class CsvRow:
         return self._cells.get(column, "").strip().lower() not in _ABSENT
 
     def text(self, column: str) -> str:
-        """What the cell holds, which must be something."""
+        """Return the cell's text, which must not be empty."""
         found = self._cells[column].strip()
         return found if found else self.fail(column, "a name")
 
@@ -65,7 +65,7 @@ class CsvRow:
         return tuple(map(int, words))
 
     def choice(self, column: str, values: Mapping[str, _T]) -> _T:
-        """What the cell's word, in whatever case, stands for."""
+        """Return the value that the cell's word stands for, in any case."""
         word = self._cells[column].strip()
         if word.lower() not in values:
             raise InputError(f"{self.where}: {column}: found {word[:60]!r}"

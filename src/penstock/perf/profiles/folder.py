@@ -18,7 +18,7 @@ _PARTIAL = ".partial-"
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What was measured, and under which circumstances (``document``, see profile.json)."""
+    """Measurements, and the circumstances of measuring (``document``, see profile.json)."""
 
     document: Mapping[str, Any]
     measurements: tuple[Measurement, ...]

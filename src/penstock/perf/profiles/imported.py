@@ -1,4 +1,4 @@
-"""What an importer hands back: rows of ours, and what is to be known of where they are from."""
+"""Result of an importer: rows in Penstock's form, with notes on their origin."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

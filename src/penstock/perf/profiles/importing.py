@@ -16,7 +16,10 @@ READERS: Mapping[str, Callable[[Path], Imported]] = {
 
 
 def read_foreign(path: Path, tool: str) -> Imported:
-    """What a tool's file holds. Raises InputError for an unknown tool and for a broken file."""
+    """Return the contents of a tool's file.
+
+    Raises InputError for an unknown tool and for a broken file.
+    """
     if tool not in READERS:
         raise InputError(f"--from {tool[:40]!r} is unknown{nearest(tool, READERS)}")
     return READERS[tool](path)

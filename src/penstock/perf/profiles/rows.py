@@ -1,4 +1,4 @@
-"""What estimators learn from: one whole run of a model, measured in one configuration."""
+"""Rows that estimators learn from: one whole run of a model, measured in one configuration."""
 
 from dataclasses import dataclass
 

@@ -51,7 +51,8 @@ def _configuration(model: str) -> ModelConfiguration:
 
 
 def _setting(row: CsvRow) -> str:
-    """What tells its runs with confidential computing from those without, where the table does."""
+    """Return the setting that separates runs with confidential computing, where the table has
+    it."""
     return f'{{"setting":"{row.text("setting")}"}}' if row.has("setting") else ""
 
 

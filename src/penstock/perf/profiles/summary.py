@@ -103,9 +103,10 @@ def read_runs(path: Path | str) -> list[ProfiledRun]:
 
 
 def same_prompts(runs: Iterable[ProfiledRun]) -> list[ProfiledRun]:
-    """Of each model the runs with the prompts that most of its runs had (of equally many, the
-    shorter ones): what a line through cuts may be drawn from. Runs whose prompts nobody wrote down
-    count as one length."""
+    """Return, for each model, the runs with its most frequent prompt length (the shorter one of a
+    tie).
+    A line through cuts may be drawn from these runs. Runs without a recorded prompt length count as
+    one length."""
     found = list(runs)
     counts: dict[str, Counter[int]] = {}
     for run in found:

@@ -1,4 +1,4 @@
-"""Which model is profiled: a shape by name or config.json, or a checkpoint, whole or cut."""
+"""The profiled model: a shape by name or config.json, or a checkpoint, whole or cut."""
 
 import json
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ class Architecture:
         return Architecture(spec, config)
 
     def without_experts(self) -> str:
-        """What to say of a mixture that was cut to leading dense layers; empty for all others."""
+        """Return a note on a mixture that was cut to leading dense layers; empty for all others."""
         if not self.spec.num_experts or self.spec.num_moe_layers:
             return ""
         return (f"the {self.spec.num_layers} layers of this cut of {self.name} are dense: none of "

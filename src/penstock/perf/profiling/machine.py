@@ -1,4 +1,4 @@
-"""Where measurements are made: processor, memory, versions, and what else is running."""
+"""The measuring machine: processor, memory, versions, and other load."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def describe_machine(packages: Sequence[str] = ()) -> dict[str, Any]:
-    """What stays the same while a profile is made; another one's times are not to be mixed in.
+    """Return the facts that must stay the same throughout a profile.
 
     ``packages`` are the distributions whose versions matter; absent ones are left out.
     """
@@ -32,7 +32,7 @@ def package_versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def circumstances() -> dict[str, Any]:
-    """What changes from session to session: load, memory that is free, clock rates."""
+    """Return the facts that change between sessions: load, free memory, clock rates."""
     return {"load_average": list(load_average() or ()),
             "memory_available_bytes": available_memory_bytes(),
             "cpu_mhz": _cpu_mhz(), "governor": _text(
@@ -48,7 +48,8 @@ def load_average() -> tuple[float, float, float] | None:
 
 
 def available_memory_bytes() -> float | None:
-    """What this process could still get without swapping: the machine's, or its group's limit."""
+    """Return the bytes that this process could still get without swapping: of the machine, or up to
+    the limit of its control group."""
     found = [value for value in (_memory_line("MemAvailable"), _group_room()) if value is not None]
     return min(found) if found else None
 
@@ -133,7 +134,7 @@ def _cpu_mhz() -> float | None:
 
 
 def _text(path: Path) -> str:
-    """What a file of the kernel says, stripped; nothing where there is none."""
+    """Return the stripped text of a kernel file; empty where there is none."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""What can be profiled: an engine that holds one model at a time and runs one batch at a time."""
+"""The contract of a profiled engine: one model at a time, one batch at a time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ class OutOfMemoryError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What an engine is to have room for: sequences at once, tokens of the longest one (prompt and
-    answer), and tokens of all at once; None leaves the last to the engine."""
+    """Room that an engine must provide: sequences at once, tokens of the longest sequence (prompt
+    and answer), and tokens of all sequences at once; None leaves the last to the engine."""
 
     max_batch: int
     max_sequence_tokens: int
@@ -83,7 +83,7 @@ class ProfiledEngine(Protocol):
         OutOfMemoryError, after which the engine must be loaded anew."""
 
     def memory(self) -> Memory:
-        """What is held now."""
+        """Return the memory in use now."""
 
 
 def batch_times(steps: Sequence[tuple[float, Sequence[int]]], batch: int,

@@ -139,7 +139,8 @@ class _Steps:
         return per_step / (self._decode_s(decodes) + per_step * prompt_s)
 
     def _decodes(self, number: float) -> float:
-        """Of those in service, how many decode: the others are in their prompt's steps."""
+        """Return how many of the requests in service decode; the others are in their prompt's
+        steps."""
         answer = self.size.output_tokens - 1.0
         room = max(self.budget_tokens - number, 1.0)
         steps = max(1.0, self.size.input_tokens / room)
@@ -156,7 +157,7 @@ class _Steps:
         return at_low + (decodes - low) * (at_high - at_low)
 
     def _prompt(self, decodes: float, room: float) -> tuple[float, float]:
-        """What a mean prompt adds to the steps that carry it, and their number."""
+        """Return the seconds that a mean prompt adds to its steps, and their number."""
         tokens = round(self.size.input_tokens)
         if tokens == 0:
             return 0.0, 1.0

@@ -16,7 +16,7 @@ _MAX_PROBES = 6
 
 @dataclass(frozen=True, slots=True)
 class Onset:
-    """Where throughput under the targets stops growing with the batch limit.
+    """Batch limit at which throughput under the targets stops growing.
 
     ``calls`` counts evaluations that found a feasible rate, ``probes`` every batch tried, in
     order. Infeasible: the least batch, throughput 0, no metrics.

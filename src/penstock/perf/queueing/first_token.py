@@ -65,7 +65,7 @@ def _found_step(batch: QueueBatch, states: States) -> tuple[Array, Array]:
 
 
 def _step_under_way(batch: QueueBatch, states: States) -> tuple[Array, Array]:
-    """What is left of the step that runs: a uniform part of it; nothing when all is idle."""
+    """Return the rest of the running step: a uniform part of it; zero when the replica is idle."""
     mean, variance = _found_step(batch, states)
     runs = np.where(states.in_service > 0.0, 1.0, 0.0)
     return runs * mean / 2.0, runs * (mean**2 / 12.0 + variance / 3.0)

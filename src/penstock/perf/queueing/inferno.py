@@ -80,7 +80,7 @@ class InfernoQueues:
 
     @property
     def min_rate_per_s(self) -> Array:
-        """Where sizing begins to look, shape (B,)."""
+        """Lowest rate that sizing tries, shape (B,)."""
         return self.min_rate_per_ms.astype(float) * 1000.0
 
     @property

@@ -1,4 +1,4 @@
-"""What describes one replica as a queue: step times, request size, room, and targets."""
+"""Parameters of one replica as a queue: step times, request size, room, and targets."""
 
 import math
 from dataclasses import dataclass, fields

@@ -1,4 +1,4 @@
-"""What equal replicas sustain: requests of all sizes and classes before engines with a step budget.
+"""Load that equal replicas sustain: requests of all sizes and classes, engines with a step budget.
 
 Requests are followed in order of arrival, each with its own size and gap: first they wait for room
 in the KV cache, then for their turn to be processed, in each case for the work that came before
@@ -118,7 +118,8 @@ class ReplicaQueue:
     # -- the path of requests ----------------------------------------------------------------------
 
     def _path(self, rate_per_s: float, num_replicas: int) -> _Path | None:
-        """What every request meets at a rate per replica; all classes ask for the same one."""
+        """Return the waits and steps of every request at a rate per replica, alike for all
+        classes."""
         if self._last[:2] != (rate_per_s, num_replicas):
             state = self.operation(max(rate_per_s, _LEAST_RATE))
             found = None if state is None else self._followed(
@@ -218,8 +219,9 @@ class ReplicaQueue:
         return delay_s, float(work_s.sum()) / (num_replicas * span_s)
 
     def _step_ends_s(self, state: Operation) -> Array:
-        """What whole steps add: the rest of the step that runs, and of the last one with the
-        prompt. Full steps go on with other prompts; else the last chunk takes a step's own time."""
+        """Return the seconds that whole steps add: the rest of the running step, and of the last
+        step with the prompt. Full steps go on with other prompts; else the last chunk takes a
+        step's own time."""
         steps = self._mix.prompt_tokens / max(state.chunk_tokens, 1e-9)
         running = 0.5 * (1.0 - np.exp(-state.decode_seqs))
         alone_s = state.decode_step_s * (running + np.ceil(steps) - steps)
@@ -247,7 +249,7 @@ class ReplicaQueue:
         return float(first_s[min(max(ceil(level * len(rows) - 1e-9), 1), len(rows)) - 1])
 
     def _still_late(self, late: float, load: float) -> float:
-        """Of a part that would be late in order, what is where the late go behind all others."""
+        """Return the part that is still late once late requests go behind all others."""
         if not self._engine.relegates or late <= 0.0 or late >= 1.0:
             return late
         load = min(load, _MOST_RELIEF)

@@ -25,7 +25,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class PercentileTargets:
-    """What must hold; ``None`` is no constraint. Times in seconds.
+    """Constraints on a size; ``None`` is no constraint. Times in seconds.
 
     ``percentile`` % of the requests have a TTFT, and as many of the gaps between tokens an ITL, of
     at most the targets; ``None`` asks for the means instead. ``tokens_per_s`` is what the replica
@@ -97,7 +97,7 @@ class Concurrency:
 
 def best_concurrency(batch: QueueBatch, targets: PercentileTargets, *,
                      max_utilisation: float = 0.999, tolerated_loss: float = 0.01) -> Concurrency:
-    """Of 1..slots requests in service, the fewest within ``tolerated_loss`` of the best rate.
+    """Return the fewest requests in service (1..slots) within ``tolerated_loss`` of the best rate.
 
     Every number up to 64 is tried and dozens above, in one call, so that no shape of the curve
     misleads the search. ``batch`` has one row.

@@ -1,4 +1,4 @@
-"""What a few representative states of each replica look like at a given rate."""
+"""Representative states of each replica at a given rate."""
 
 from dataclasses import dataclass
 

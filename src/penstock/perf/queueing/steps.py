@@ -70,8 +70,8 @@ class EngineLimits:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What decodes of a class allow: a mean gap of ``mean_gap_s`` in the long run, of ``itl_s``
-    without spending any of the ``bank_s`` by which a request may be ahead."""
+    """Gaps that decodes of a class allow: ``mean_gap_s`` in the long run, ``itl_s`` without
+    spending any of the ``bank_s`` by which a request may be ahead."""
 
     itl_s: float
     mean_gap_s: float

@@ -85,5 +85,5 @@ class Presence:
         return np.cumsum(come - gone).astype(np.float64)
 
     def accumulated(self, cell: NDArray[np.intp], amount: Array) -> Array:
-        """What has come up to the end of each interval."""
+        """Return the work that has arrived by the end of each interval."""
         return np.cumsum(np.bincount(cell, weights=amount, minlength=self._cells))

@@ -1,4 +1,4 @@
-"""What kernels reach of an accelerator's peaks: measured where there are tables, else assumed."""
+"""Share of an accelerator's peaks that kernels reach: measured where tables exist, else assumed."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What one step must compute and read, and the time that this takes at the vendor's peaks."""
+"""Operations and bytes of one step, and their time at the vendor's peaks."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ _ACTIVATION_BYTES = 2
 
 @dataclass(frozen=True, slots=True)
 class StepWork:
-    """What one accelerator of each stage must do per step: operations and bytes, stages summed.
+    """Work of one accelerator of each stage per step: operations and bytes, summed over stages.
 
     ``*_flops`` are per token (``body_flops`` without routed experts), ``pair_flops`` per (query,
     key) pair and ``decode_pair_flops`` per context token of a decode; ``expert_bytes`` per distinct
@@ -39,7 +39,7 @@ class StepWork:
 
 @dataclass(frozen=True, slots=True)
 class PeakRates:
-    """What the vendor promises: operations/s in the body and in 16 bits, bytes/s."""
+    """Peaks that the vendor states: operations/s in the body and in 16 bits, bytes/s."""
 
     flops: float
     flops_16bit: float

@@ -40,9 +40,7 @@ class Device:
         self.max_residents = max_residents
         self.residents: dict[int, Resident] = {}
         self.loading: int | None = None
-        self.loading_until_s = inf
         self.computing: int | None = None
-        self.computing_until_s = inf
         self.prefetching: int | None = None
         self.num_loads = 0
         self.num_changes = 0
@@ -87,7 +85,7 @@ class Device:
         return (self.models[model].size_bytes <= self.free_bytes + freed
                 and len(self.residents) - len(evict) + 1 <= slots)
 
-    def begin_load(self, load: Load, until_s: float) -> None:
+    def begin_load(self, load: Load) -> None:
         """Drop what is evicted and take the memory of what is loaded. Raises NotPossibleError."""
         if self.loading is not None:
             raise NotPossibleError(f"device {self.index} is already loading {self.loading}")
@@ -97,7 +95,7 @@ class Device:
         if not self.fits(load.model, load.evict):
             raise NotPossibleError(f"model {load.model} does not fit on device {self.index}")
         self.drop(load.evict)
-        self.loading, self.loading_until_s = load.model, until_s
+        self.loading = load.model
         self.free_bytes -= self.models[load.model].size_bytes
         self.num_changes += 1
 
@@ -127,7 +125,7 @@ class Device:
 
     def end_load(self, now_s: float, *, loaded: bool) -> None:
         """The load is over; a failed one leaves its memory free."""
-        model, self.loading, self.loading_until_s = self.loading, None, inf
+        model, self.loading = self.loading, None
         if model is None:
             raise NotPossibleError(f"device {self.index} was not loading")
         self.free_bytes += self.models[model].size_bytes
@@ -136,7 +134,7 @@ class Device:
             self.hold(model, now_s)
             self.num_loads += 1
 
-    def begin_batch(self, batch: Batch, until_s: float = inf) -> None:
+    def begin_batch(self, batch: Batch) -> None:
         """Requests start. Raises NotPossibleError where the device has no room for them."""
         num = len(batch.requests)
         if not num or num > self.room(batch.model):
@@ -145,7 +143,7 @@ class Device:
         self.residents[batch.model].num_running += num
         self.free_bytes -= num * self.models[batch.model].request_bytes
         if not self.continuous:
-            self.computing, self.computing_until_s = batch.model, until_s
+            self.computing = batch.model
 
     def end_batch(self, model: int, num_requests: int, now_s: float) -> None:
         """So many requests of a model are over."""
@@ -156,4 +154,4 @@ class Device:
         self.free_bytes += num_requests * self.models[model].request_bytes
         one.last_used_s = now_s
         if not self.continuous:
-            self.computing, self.computing_until_s = None, inf
+            self.computing = None

@@ -44,7 +44,7 @@ class ValueRate:
         self._worth = Worth(models, loads, self._queues, options)
         self._hopeless = Hopeless(len(models), self._queues, self._where, loads, self._worth)
         self._loading: dict[int, tuple[float, float]] = {}
-        self._computing: dict[int, float] = {}
+        self._computing: dict[int, tuple[float, float]] = {}
         self._looked_ahead: set[int] = set()
         self._joining = Joining(models, self._queues, self._where, self._floor, self._worth,
                                 Moves(self._next_absent, self._load, self._read_ahead))
@@ -113,7 +113,7 @@ class ValueRate:
 
     def ended(self, device: Device, batch: Batch, now_s: float, *, failed: bool) -> None:
         self._looked_ahead.discard(device.index)
-        since_s = self._computing.pop(device.index, now_s)
+        since_s, _ = self._computing.pop(device.index, (now_s, now_s))
         self._queues.ended(batch, failed=failed)
         if device.continuous:
             self._joining.ended(device, batch, now_s)
@@ -144,8 +144,9 @@ class ValueRate:
             return Drop((other,))
         if device.room(model) < 1:
             return None
-        self._computing[device.index] = now_s
-        self._floor.pay(model, self._worth.batch(model).seconds(visit.num))
+        believed_s = self._worth.batch(model).seconds(visit.num)
+        self._computing[device.index] = (now_s, now_s + believed_s)
+        self._floor.pay(model, believed_s)
         return Batch(model, self._queues.take(model, visit.first, visit.num))
 
     def _claimed(self, device: Device, models: Sequence[int], now_s: float) -> Choice | None:
@@ -191,8 +192,8 @@ class ValueRate:
         """The next model is loaded beside compute if memory allows, or read ahead."""
         if device.loading is not None:
             return None
-        free_s = device.computing_until_s if device.computing is not None else now_s
-        free_s = max(now_s, free_s)
+        _, free_s = self._computing.get(device.index, (now_s, now_s))
+        free_s = max(now_s, free_s)  # a batch may outlast what was believed
         choice = self._worth.best(device, self._absent(device, waiting), now_s, free_s)
         if choice is None:
             return None

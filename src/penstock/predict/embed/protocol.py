@@ -1,4 +1,4 @@
-"""What turns a prompt into a vector."""
+"""The contract of an embedder: prompts to vectors."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -14,7 +14,7 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """What a saved forecaster calls it."""
+        """Name of the embedder in a saved forecaster."""
 
     @property
     def num_dimensions(self) -> int:

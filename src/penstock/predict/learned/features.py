@@ -1,4 +1,4 @@
-"""What a latency model sees: the replica's state when a request was sent, and the request.
+"""Features of a latency model: the replica's state when a request was sent, and the request.
 
 RouteBalance's 25 features (its XGBoost predictor, in our names): 17 of state, the prompt, the
 *predicted* answer, and six that follow from these. An engine that does not say some of them gives a

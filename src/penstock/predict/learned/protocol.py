@@ -1,4 +1,4 @@
-"""What a model learnt from collected rows is."""
+"""The contract of a model learnt from collected rows."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
@@ -35,4 +35,4 @@ class LatencyModel(Protocol):
         0 or more. A model with a window of 1 uses the last place of any window."""
 
     def state(self) -> tuple[Mapping[str, Any], Mapping[str, NDArray[np.generic]]]:
-        """What to save beside features and targets: numbers and texts; arrays."""
+        """Return the values to save beside features and targets: numbers and texts; arrays."""

@@ -1,1 +1,1 @@
-"""What is expected of a prompt on each model: answer length and quality, from prompts before it."""
+"""Forecasts for a prompt on each model: answer length and quality, learnt from earlier prompts."""

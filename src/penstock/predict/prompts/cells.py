@@ -34,7 +34,7 @@ def cells(vectors: Vectors, max_rows: int = CELL_ROWS) -> list[NDArray[np.intp]]
 
 
 def spread_scale(errors: Values, spreads: Values, groups: Sequence[NDArray[np.intp]]) -> float:
-    """What to multiply ``spreads`` (rows) by, so that groups' mean errors are as wide as they say.
+    """Return the factor on ``spreads`` (rows) that makes groups' mean errors as wide as stated.
 
     Method of moments: the mean squared error of the groups, less what chance within each leaves in
     its mean, over the mean squared spread. At least 0.1.

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 
 class ConformalFactor:
-    """What to multiply an expected quantile by, so that ``share`` of the values stay below it.
+    """Factor on an expected quantile that keeps ``share`` of the values below the product.
 
     Split conformal prediction (Vovk, Gammerman and Shafer, 2005) on the logarithm of (value + 1)
     over (quantile + 1): the k-th smallest of n scores with ``k = ceil(share * (n + 1))``, over a

@@ -19,15 +19,15 @@ PENALTIES = (1.0, 3.0, 10.0, 30.0, 100.0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NearRows:
-    """Of each row, the places and cosines of its nearest rows outside its fold that have the
-    column, (rows, columns, k), the nearest first."""
+    """Places and cosines of each row's nearest rows outside its fold that have the column, shape
+    (rows, columns, k), the nearest first."""
 
     places: NDArray[np.intp]
     cosines: NDArray[np.float32]
     folds: NDArray[np.intp]
 
     def weighed(self, values: Values, settings: NeighbourSettings) -> Neighbours:
-        """What neighbours say of ``values`` (rows, columns)."""
+        """Return the neighbours' weighted means of ``values`` (rows, columns)."""
         count = settings.num_neighbours
         cosines = self.cosines[:, :, :count]
         columns = np.arange(values.shape[1])[None, :, None]

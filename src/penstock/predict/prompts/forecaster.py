@@ -23,7 +23,7 @@ _NUM_TYPICAL = 33
 
 
 class Prior(NamedTuple):
-    """What is believed of a model before anything is seen of it."""
+    """Belief about a model before any observation of it."""
 
     output_tokens: float = 256.0
     quality: float = 0.5
@@ -102,7 +102,7 @@ class PromptForecaster:
 
     @property
     def source(self) -> str:
-        """Who predicts: the form and the embedder."""
+        """The form of the forecaster and its embedder, in words."""
         if not len(self.memory):
             return "prior"
         share = self.settings.linear_share if self.linear else 0.0
@@ -110,7 +110,7 @@ class PromptForecaster:
         return f"{form}/{self.embedder.name}"
 
     def forecast(self, prompt: str) -> Mapping[str, Forecast]:
-        """What to expect of the prompt on each model, by model."""
+        """Return the forecast for the prompt, by model."""
         return {model: outlook.forecast for model, outlook in self.outlook(prompt).items()}
 
     def outlook(self, prompt: str) -> Mapping[str, Outlook]:

@@ -25,7 +25,7 @@ class NeighbourSettings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Neighbours:
-    """What the nearest rows say of one model, for one prompt or for many.
+    """Nearest rows of one model, for one prompt or for many.
 
     ``values`` and ``weights`` are (..., neighbours). ``trust`` (...) is the share of the neighbours
     against the model's mean, 0 to 1; ``evidence`` (...) the number of equally weighted neighbours

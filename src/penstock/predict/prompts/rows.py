@@ -1,4 +1,4 @@
-"""What was seen of prompts: answer length and quality of each prompt on each model."""
+"""Observations of prompts: answer length and quality of each prompt on each model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

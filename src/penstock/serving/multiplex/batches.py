@@ -22,8 +22,7 @@ class Batches:
 
     def begin(self, device: Device, batch: Batch) -> None:
         """Call everyone of a batch. Raises NotPossibleError."""
-        seconds = device.models[batch.model].batch.seconds(len(batch.requests))
-        device.begin_batch(batch, self._loop.time() + seconds)
+        device.begin_batch(batch)
         running = Running(device, batch, {one.request_id for one in batch.requests},
                           device.residents[batch.model])
         url = self._hands.url(device.index, batch.model)

@@ -222,7 +222,7 @@ class ResidencyDriver:
             self._alarms.set(device.index, now_s + _SOON_S)
             return False
         else:
-            device.begin_load(action, now_s + self._rules.load_timeout_s)
+            device.begin_load(action)
             self._task(self._load(device, action))
         return True
 

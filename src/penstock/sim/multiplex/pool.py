@@ -191,16 +191,15 @@ class MultiplexedPool(EventSource):
             return
         seconds, failed, after_s = self._machine.batch(device.index, batch, self._now_s)
         answered_ps = self._now_ps + to_ps(seconds)
-        end_ps = answered_ps + to_ps(after_s)
-        device.begin_batch(batch, end_ps / PS_PER_S)
+        device.begin_batch(batch)
         self._record.began(device.index, batch, self._now_s, seconds)
-        self._push(_Event(end_ps, self._serial, _ENDED, device, batch, failed=failed,
-                          answered_ps=answered_ps))
+        self._push(_Event(answered_ps + to_ps(after_s), self._serial, _ENDED, device, batch,
+                          failed=failed, answered_ps=answered_ps))
 
     def _begin_load(self, device: Device, load: Load) -> None:
         seconds, failed, _ = self._machine.load(device.index, load.model, self._now_s)
         end_ps = self._now_ps + to_ps(seconds)
-        device.begin_load(load, end_ps / PS_PER_S)
+        device.begin_load(load)
         if self._residents:
             self._residents[device.index].drop(load.evict)
         self._record.loading(device.index, load.model, self._now_s, seconds, failed=failed)

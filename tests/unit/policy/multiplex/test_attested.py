@@ -42,7 +42,7 @@ def loaded(one: OnlyAttested, device: Device, num: int) -> None:
         one.add(Queued(request_id, 0, 0.0), 0.0)
     load = one.next(device, 0.0)
     assert isinstance(load, Load)
-    device.begin_load(load, 5.0)
+    device.begin_load(load)
     device.end_load(5.0, loaded=True)
     one.loaded(device, 0, 5.0, failed=False)
 

@@ -13,7 +13,7 @@ def holding(running: dict[int, int], memory_bytes: int = 40, index: int = 0) -> 
     """A device whose residents run so many requests; they were used in this order."""
     device = Device(index, memory_bytes, MODELS, continuous=True)
     for at_s, (model, num) in enumerate(running.items()):
-        device.begin_load(Load(model), 0.0)
+        device.begin_load(Load(model))
         device.end_load(float(at_s), loaded=True)
         if num:
             device.begin_batch(Batch(model, tuple(Queued(one, model, 0.0) for one in range(num))))

@@ -45,8 +45,8 @@ def test_who_loads_a_model_counts_as_having_it():
     for device in devices:
         where.see(device)
     assert where.counts() == {}
-    devices[0].begin_load(Load(1), 5.0)
-    devices[1].begin_load(Load(1), 5.0)
+    devices[0].begin_load(Load(1))
+    devices[1].begin_load(Load(1))
     devices[1].end_load(5.0, loaded=True)
-    devices[1].begin_load(Load(2), 9.0)
+    devices[1].begin_load(Load(2))
     assert where.counts() == {1: 2, 2: 1}

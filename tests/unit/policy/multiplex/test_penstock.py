@@ -72,6 +72,32 @@ def test_the_next_model_is_loaded_beside_compute_where_memory_allows() -> None:
     assert run.batches[0].begin_s == 5.0
 
 
+class StretchedMachine(PlainMachine):
+    """Batches take ``times`` as long as their line says."""
+
+    def __init__(self, hosted: Sequence[HostedModel], times: float) -> None:
+        super().__init__(hosted)
+        self._times = times
+
+    def batch(self, device: int, batch: Batch, now_s: float) -> Took:
+        took = super().batch(device, batch, now_s)
+        return took._replace(seconds=took.seconds * self._times)
+
+
+@pytest.mark.parametrize("times", [1.0, 15.0])
+def test_what_is_loaded_beside_a_batch_follows_from_its_believed_end(times: float) -> None:
+    hosted = models(3)
+    arrivals = queued([*[(0.0, 0)] * 8, *[(4.0, 1)] * 3, *[(4.0, 2)] * 2], 100.0)
+    arrivals = [one._replace(deadline_s=13.0) if one.model == 1 else one for one in arrivals]
+    nobody_expected = ResidencySettings(
+        penstock=ResidencyOptions(horizon_s=0.0, margin=0.0, prefetch=False))
+    run = host("penstock", hosted, arrivals, memory_bytes=25, settings=nobody_expected,
+               machine=StretchedMachine(hosted, times))
+    # The batch that begins at 5 s is believed to end at 6.8 s: three answers of model 1 are then
+    # worth more than two of model 2. Who knew that it ends at 32 s would load model 2.
+    assert [(load.begin_s, load.model) for load in run.loads[:2]] == [(0.0, 0), (5.0, 1)]
+
+
 def test_a_model_that_pays_less_gets_its_floor() -> None:
     busy = [(0.2 * place, 0) for place in range(1500)]
     rare = [(10.0 * place, 1) for place in range(30)]
@@ -141,11 +167,11 @@ def test_who_comes_back_from_a_batch_out_of_memory_is_told_when_it_is_too_late()
     requests = queued([(0.0, 0), (0.0, 0)], slack_s=7.0)
     for request in requests:
         policy.add(request, 0.0)
-    one.begin_load(load := policy.next(one, 0.0), 5.0)
+    one.begin_load(load := policy.next(one, 0.0))
     assert load == Load(0)
     one.end_load(5.0, loaded=True)
     policy.loaded(one, 0, 5.0, failed=False)
-    one.begin_batch(batch := policy.next(one, 5.0), 6.4)
+    one.begin_batch(batch := policy.next(one, 5.0))
     assert batch == Batch(0, tuple(requests))
     assert isinstance(policy.next(other, 6.0), Wait)  # nobody waits at that moment
     one.end_batch(0, 2, 6.4)

@@ -34,7 +34,7 @@ class Desk:
         while not isinstance(action := self.policy.next(self.device, now_s), Wait):
             done.append(action)
             if isinstance(action, Load):
-                self.device.begin_load(action, now_s + 5.0)
+                self.device.begin_load(action)
             elif isinstance(action, Batch):
                 self.device.begin_batch(action)
         return done
@@ -139,7 +139,7 @@ def test_two_devices_share_who_waits() -> None:
     devices = [Device(index, 10, MODELS, continuous=True) for index in range(2)]
     for device in devices:
         policy.next(device, 0.0)
-        device.begin_load(Load(0), 0.0)
+        device.begin_load(Load(0))
         policy._loading[device.index] = 0.0, 5.0  # type: ignore[attr-defined]
         device.end_load(5.0, loaded=True)
         policy.loaded(device, 0, 5.0, failed=False)

@@ -15,7 +15,7 @@ from penstock.serving.gateway.wishes import KINDS
 # Where each kind of refusal has its code among its arguments.
 CODE_AT = {"GatewayError": 2, "come_back": 1, "_refused": 1, "_unknown": 1, "_come_back": 1,
            "RefusedError": 1}
-FOLDERS = ("gateway", "engines/client/residency")
+FOLDERS = ("serving/gateway", "serving/tenants", "serving/multiplex")
 INSIDE = {"failed"}  # told as engines_failed
 
 
@@ -55,7 +55,7 @@ def test_every_wish_is_told(page: str) -> None:
 
 
 def test_every_path_is_told_and_described(repository: Path, page: str) -> None:
-    source = (repository / "src" / "penstock" / "gateway" / "server.py").read_text()
+    source = (repository / "src/penstock/serving/gateway/server.py").read_text()
     paths = {path for path in re.findall(r'"(/[^"\s]*)"', source) if path.startswith(("/v1", "/m",
                                                                                     "/h", "/o"))}
     assert len(paths) >= 9
