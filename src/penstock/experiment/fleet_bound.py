@@ -41,8 +41,11 @@ def fleet_bound_per_s(fleet: Fleet, workload: Workload) -> float | None:
     """Requests per second of all traffic that the stated replicas could compute.
 
     Groups that serve the very same requests add up; the slowest of groups that share none decides.
-    None where groups overlap in part, which no formula this simple covers.
+    None where groups overlap in part, which no formula this simple covers, and where models share
+    devices: loads take time that depends on the policy.
     """
+    if fleet.residency:
+        return None
     totals: dict[bytes, float] = {}
     covered = np.zeros(len(workload), dtype=np.int64)
     for found in group_bounds(fleet, workload):

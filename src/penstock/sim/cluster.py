@@ -1,4 +1,4 @@
-"""Replicas behind a router, as sources of the event kernel."""
+"""Replicas behind a router, as sources of the event kernel, and pools beside them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -6,6 +6,7 @@ from penstock.core.request import Request
 from penstock.core.units import to_ps
 from penstock.sim.dispatch import Dispatcher
 from penstock.sim.kernel import NEVER_PS, Arrivals, EventSource, Kernel
+from penstock.sim.multiplex.routing import PoolDoor
 from penstock.sim.replica import SimReplica
 
 OnRefused = Callable[[Request, str], None]
@@ -48,14 +49,16 @@ class RoutedReplica(EventSource):
 
 
 class RoutedRequests(Arrivals):
-    """Requests of a stream, each to the replica that the dispatcher chooses."""
+    """Requests of a stream, each to a pool that ``door`` chooses, if any, or else to the replica
+    that the dispatcher chooses."""
 
     def __init__(self, requests: Iterator[Request], dispatcher: Dispatcher,
-                 replicas: Sequence[RoutedReplica]) -> None:
+                 replicas: Sequence[RoutedReplica], door: PoolDoor | None = None) -> None:
         super().__init__()
         self._requests = requests
         self._dispatcher = dispatcher
         self._replicas = replicas
+        self._door = door
         self._upcoming: Request | None = None
         self._advance()
 
@@ -63,10 +66,20 @@ class RoutedRequests(Arrivals):
         request = self._upcoming
         assert request is not None
         self._advance()
+        if self._door is not None:
+            number = self._door.deliver(request, now_ps)
+            if number >= 0:
+                return number
         number = self._dispatcher.choose(request, now_ps)
         if number >= 0:
             self._replicas[number].arrive(request, now_ps)
         return number
+
+    def close(self) -> None:
+        """The run is over: pools count what comes after its end."""
+        while self._door is not None and self._upcoming is not None:
+            self._door.missed(self._upcoming)
+            self._advance()
 
     def _advance(self) -> None:
         upcoming = self._upcoming = next(self._requests, None)
@@ -74,19 +87,24 @@ class RoutedRequests(Arrivals):
 
 
 class Cluster:
-    """Runs requests through routed replicas."""
+    """Runs requests through routed replicas and, where ``pools`` are given, the pools beside them,
+    whose numbers follow on those of the replicas."""
 
     def __init__(self, replicas: Sequence[SimReplica], dispatcher: Dispatcher,
-                 on_refused: OnRefused) -> None:
+                 on_refused: OnRefused, pools: Sequence[EventSource] = (),
+                 door: PoolDoor | None = None) -> None:
         self._replicas = [RoutedReplica(number, replica, dispatcher, on_refused)
                           for number, replica in enumerate(replicas)]
         self._dispatcher = dispatcher
+        self._pools = pools
+        self._door = door
         self.now_ps = 0
 
     def run(self, requests: Iterable[Request], on_instant: Callable[[int], None] | None = None,
             until_ps: int = NEVER_PS) -> None:
         """Simulate until all requests have ended, or the clock passes ``until_ps``."""
-        kernel = Kernel(self._replicas, RoutedRequests(iter(requests), self._dispatcher,
-                                                       self._replicas))
+        arrivals = RoutedRequests(iter(requests), self._dispatcher, self._replicas, self._door)
+        kernel = Kernel([*self._replicas, *self._pools], arrivals)
         kernel.run(on_instant, until_ps)
+        arrivals.close()
         self.now_ps = kernel.now_ps

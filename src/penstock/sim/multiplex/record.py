@@ -71,6 +71,7 @@ class Recorder:
     arrived here are left out in the end."""
 
     def __init__(self, num: int) -> None:
+        self.num_ended = 0
         self._arrived: list[Queued] = []
         self._begin_s, self._end_s, self._shed_s = [nan] * num, [nan] * num, [nan] * num
         self._reason = [-1] * num
@@ -106,11 +107,13 @@ class Recorder:
     def ended(self, batch: Batch, now_s: float, *, failed: bool) -> None:
         """A batch is over; of a failed one nobody was answered."""
         if not failed:
+            self.num_ended += len(batch.requests)
             for request in batch.requests:
                 self._end_s[request.request_id] = now_s
 
     def shed(self, shed: Shed, now_s: float) -> None:
         """Requests were turned away."""
+        self.num_ended += len(shed.requests)
         reason = self._reasons.setdefault(shed.reason, len(self._reasons))
         for request in shed.requests:
             self._shed_s[request.request_id] = now_s
