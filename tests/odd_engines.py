@@ -70,6 +70,14 @@ async def half_closed(request):
     return response
 
 
+async def lingers(request):
+    """A whole answer whose connection stays open after its last word."""
+    response = await begun(request)
+    await response.write(b"".join(TOKENS) + END)
+    await asyncio.sleep(600)
+    return response
+
+
 async def garbage(request):
     return web.Response(body=b"\x00\xff<html>" * 50, content_type="text/html")
 

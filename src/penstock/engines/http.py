@@ -1,8 +1,10 @@
 """What servers of OpenAI's API have in common: their errors, and how they listen (aiohttp)."""
 
 import asyncio
+import logging
 import os
 import signal
+import time
 import traceback
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -11,11 +13,13 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from penstock.core.errors import InputError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _JSON = "application/json"
+_SAID_EACH_S = 60.0
 
 
 class HttpError(Exception):
@@ -36,6 +40,52 @@ def json_response(document: Any, status: int = 200,
     """A document as an answer."""
     return web.Response(body=orjson.dumps(document), status=status, content_type=_JSON,
                         headers=headers)
+
+
+async def read_body(http: web.Request) -> bytes:
+    """A request's body, unpacked where it came packed. Raises HTTPRequestEntityTooLarge before
+    much more than the application's limit is in memory."""
+    if "Content-Encoding" not in http.headers:
+        return await http.read()
+    # aiohttp's own read() lets whole chunks of several times the limit be unpacked at once.
+    body = bytearray()
+    while chunk := await http.content.readany():
+        body += chunk
+        if len(body) > http.client_max_size:
+            raise web.HTTPRequestEntityTooLarge(http.client_max_size, len(body))
+    return bytes(body)
+
+
+class MalformedHttp(logging.Filter):
+    """Makes one line a minute of all requests that are no HTTP, without any byte of them: aiohttp
+    would print a trace of each. Other records pass as they are."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._number = 0
+        self._silent_until_s = float("-inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is to be printed."""
+        if record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError):
+            return True
+        self._number += 1
+        now_s = self._clock()
+        if now_s < self._silent_until_s:
+            return False
+        record.msg, record.args = "malformed HTTP was answered 400 (requests: %d)", (self._number,)
+        record.exc_info = record.exc_text = None
+        self._number, self._silent_until_s = 0, now_s + _SAID_EACH_S
+        return True
+
+
+def server_logger() -> logging.Logger:
+    """A logger for one server, to be handed to its runner."""
+    logger = logging.Logger("penstock.http")
+    logger.parent = logging.root
+    logger.addFilter(MalformedHttp())
+    return logger
 
 
 def errors_told(wrong: Callable[[int, str], HttpError], on_bug: Callable[[str], None]) -> Any:
@@ -72,7 +122,8 @@ async def listening(app: web.Application, host: str, port: int,
     closed. Raises InputError where nobody can listen."""
     # With handler_cancellation, a client who hangs up stops the work that was done for it.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True,
-                           shutdown_timeout=goodbye_s, keepalive_timeout=head_s)
+                           logger=server_logger(), shutdown_timeout=goodbye_s,
+                           keepalive_timeout=head_s)
     await runner.setup()
     try:
         try:

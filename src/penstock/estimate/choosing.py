@@ -42,7 +42,7 @@ class Options:
 def options(estimator: Estimates, ask: Ask, devices: Iterable[Device], placer: Placer,
             accuracy: Mapping[tuple[str, str, str], float],
             neighbours: Sequence[Neighbour] = (), own_rate_per_s: float = 0.0) -> Options:
-    """What could be chosen on these devices; each configuration goes where its requests wait least
+    """Return the options on these devices. Each configuration goes where its requests wait least
     for each other and for those of ``neighbours``. Raises InputError for a model that has no
     fingerprints."""
     subject = estimator.subjects.get(ask.model)

@@ -1,4 +1,4 @@
-"""What was estimated and chosen, as programs read it: JSON."""
+"""Estimates and choices as JSON documents."""
 
 from dataclasses import asdict
 from typing import Any
@@ -17,7 +17,7 @@ def configuration_document(configuration: Configuration) -> dict[str, Any]:
 
 
 def stages_document(placed: Placement) -> dict[str, Any]:
-    """Where layers lie."""
+    """Return the devices of each stage's layers."""
     return {"layers_by_stage": list(placed.layer_map),
             "devices_by_stage": [list(stage.device_ids) for stage in placed.stages]}
 
@@ -32,6 +32,6 @@ def scored_document(scored: Scored) -> dict[str, Any]:
 
 
 def rejected_document(choice: Choice) -> list[dict[str, Any]]:
-    """Who was rejected, and why."""
+    """Return the rejected configurations with their reasons."""
     return [{"configuration": candidate.configuration.name, "reason": why}
             for candidate, why in choice.rejected]

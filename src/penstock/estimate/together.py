@@ -34,8 +34,8 @@ class Guest:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is asked: tokens by request, how many requests are drawn, how unevenly they come (see
-    ``ArrivalProcess.gap_cv``), and from what seed."""
+    """Load of one model: tokens by request, how many requests are drawn, how unevenly they come
+    (see ``ArrivalProcess.gap_cv``), and from what seed."""
 
     output_tokens: int
     prompt_tokens: int | None
@@ -46,7 +46,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What is wanted and allowed. A request is in time within ``slo_s``, else within
+    """Goals and limits. A request is in time within ``slo_s``, else within
     ``slo_factor`` times its model's quickest answer; ``max_batch`` of them may start together;
     ``precisions`` limits the weights' number formats (None: any)."""
 
@@ -60,7 +60,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What a strategy planned (None: a model is left out) and what came of it on arrivals that it
+    """Plan of a strategy (None: a model is left out) and its outcome on arrivals that the strategy
     did not see; ``complete`` is False where the search was ended by its limit. Without seats,
     ``reason`` says why."""
 

@@ -106,7 +106,8 @@ def _as_maveriq(folder: Path, catalog: Catalog) -> list[Session]:
 
 def subjects_of(names: Iterable[str], catalog: Catalog,
                 accelerator: Accelerator) -> dict[str, Subject]:
-    """What is known of models by their catalog entries. Raises InputError with the nearest name."""
+    """Return the facts about models from their catalog entries. Raises InputError with the nearest
+    name."""
     return {name: Subject(catalog.model(name), accelerator) for name in dict.fromkeys(names)}
 
 
@@ -154,7 +155,7 @@ def cuts_of(sessions: Sequence[Session],
 
 
 def identity(run: ProfiledRun) -> tuple[object, ...]:
-    """What makes a run of cuts the same run in another file."""
+    """Return the key by which a run of cuts is the same run in another file."""
     return (key_of(run), run.num_layers, run.output_tokens, run.latency_s)
 
 

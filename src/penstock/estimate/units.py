@@ -11,8 +11,8 @@ from penstock.perf.profiles.rows import ProfiledRun
 
 
 def unit_problems(runs: Iterable[ProfiledRun], catalog: Catalog) -> list[str]:
-    """What cannot be, a line for each model that the catalog has; on any of its accelerators,
-    because tables do not say on which they were measured."""
+    """Return one line for each catalog model with impossible values. Values must be impossible on
+    all accelerators, because tables do not say where they were measured."""
     by_model: dict[str, list[ProfiledRun]] = {}
     for run in runs:
         by_model.setdefault(run.model, []).append(run)

@@ -134,7 +134,7 @@ def resolve_rules(section: "AttestationSection | None",
 
 def resolve_evidence(path: Path, replica: "ReplicaSection", files: FileFinder,
                      num_accelerators: int) -> EvidenceSource:
-    """Where a group's evidence is found. Raises PlacedError."""
+    """Return the source of a group's evidence. Raises PlacedError."""
     section = replica.attestation
     if section is None:
         return NO_EVIDENCE
@@ -157,7 +157,7 @@ def windows(section: "EvidenceSection | PoolEvidenceSection | None") -> tuple[Wi
 
 def resolve_pool_evidence(path: Path, pool: "AcceleratorSection",
                           files: FileFinder) -> PoolEvidence | None:
-    """Where the evidence of a pool is found, None where there is none. Raises PlacedError."""
+    """Return the source of a pool's evidence, or None. Raises PlacedError."""
     section = pool.attestation
     if section is None or section.evidence is None:
         return None

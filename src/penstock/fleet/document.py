@@ -55,7 +55,7 @@ class AcceleratorSection(Section):
 
 
 class PriceSection(Section):
-    """What a model's tokens cost those who ask for them."""
+    """Price of a model's tokens for tenants."""
 
     input_per_million: NotNegative = described("Price of a million prompt tokens.", 0.15,
                                                default=...)
@@ -211,7 +211,7 @@ class SizingSection(Section):
 
 
 class PoliciesSection(Section):
-    """Who decides what. Each is a name, or a name with its settings."""
+    """Policies of the fleet. Each is a name, or a name with its settings."""
 
     schedule: ScheduleChoice = described("Which tokens a replica computes next.", "penstock",
                                          {"name": "sarathi", "chunk_tokens": 512},
@@ -257,7 +257,7 @@ class RunSection(Section):
 
 
 class FleetDocument(Section):
-    """What there is, what is asked of it, and who decides: one fleet."""
+    """One fleet: its resources, its traffic and objectives, and its policies."""
 
     name: Name | None = described("Name in reports; left out, the file's.", "quickstart")
     catalog: FilePath | None = described(

@@ -58,7 +58,7 @@ class PoolEvidenceSection(Section):
 
 
 class DisclosureSection(Section):
-    """What run files and metrics say of confidential requests."""
+    """Figures about confidential requests in run files and metrics."""
 
     allow_model_counts: bool = described("Whether counts are told by model.", True, default=False)
     least_count: Count = described(

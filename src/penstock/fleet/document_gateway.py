@@ -1,4 +1,4 @@
-"""Who may ask a gateway, for what and at what cost, in the fleet file."""
+"""The section `gateway` of the fleet file: tenants, their rights and their prices."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ from penstock.fleet.fields import (
 
 
 class WishesSection(Section):
-    """What a request wants where it does not say so itself."""
+    """Defaults for a request that does not state its own."""
 
     service_class: Name | None = described("Service class.", "interactive")
     deadline_s: Positive | None = described(
@@ -35,7 +35,7 @@ class AliasSection(WishesSection):
 
 
 class DefaultsSection(WishesSection):
-    """What a tenant's requests want where neither they nor the alias say so."""
+    """Defaults for a tenant's requests where neither the request nor the alias states a value."""
 
     model: Name | None = described("Model or alias, for requests that name none.", "auto")
 
@@ -74,7 +74,7 @@ class TenantSection(Section):
 
 
 class GatewaySection(Section):
-    """Who may ask `penstock serve`, and by which names."""
+    """Tenants of `penstock serve`, and the model names that they may use."""
 
     aliases: dict[Name, AliasSection] = described(
         "Model names that stand for a choice; `auto` (any model) is always there.",

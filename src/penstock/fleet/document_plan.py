@@ -1,4 +1,4 @@
-"""What a plan may choose from and must respect, in the fleet file."""
+"""The section `plan` of the fleet file: choices and limits of a plan."""
 
 from typing import Annotated, Literal
 

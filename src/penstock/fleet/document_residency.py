@@ -51,7 +51,7 @@ class SwapEngineSection(Section):
 
 
 class BatchTimeSection(Section):
-    """What a batch of n requests is believed to take: `fixed_s` + n * `per_request_s`."""
+    """Believed duration of a batch of n requests: `fixed_s` + n * `per_request_s`."""
 
     fixed_s: NotNegative = described("Seconds of any batch.", 0.9, default=...)
     per_request_s: NotNegative = described("Seconds that each request adds.", 0.09, default=...)
@@ -86,8 +86,8 @@ class HostedModelSection(Section):
 
 
 class HostSection(Section):
-    """Where models are loaded from. What passes through the host's memory stays there until others
-    take its place, so a load reads from disk only what is not in memory any more."""
+    """Source of loads. Files that pass through the host's memory stay there until others take their
+    place, so a load reads from disk only the parts that have left memory."""
 
     memory_gib: NotNegative = described("Host memory that files of models may take, GiB.", 200,
                                         default=...)

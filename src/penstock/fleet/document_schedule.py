@@ -22,7 +22,7 @@ from penstock.policy.schedule.options import ChunkingName, OrderName, Relegation
 
 
 class ScheduleSection(Section):
-    """Which requests and how many of their tokens a replica computes next.
+    """Scheduling policy of a replica: the requests of its next step, and how many of their tokens.
 
     Knobs that are left out keep the value of the named policy.
     """

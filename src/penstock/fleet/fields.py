@@ -1,4 +1,4 @@
-"""What the fleet file's sections are made of: strict numbers, names, described fields."""
+"""Field types of the fleet file's sections: strict numbers, names, described fields."""
 
 from typing import Annotated, Any
 

@@ -1,4 +1,4 @@
-"""Where a fleet file's other files lie."""
+"""Paths of the files that a fleet file names."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -39,7 +39,7 @@ _STEP_TIME_FILES = (".yaml", ".yml", ".json")
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What groups may be made of, and where their files may lie."""
+    """Building blocks of groups, and the folders of their files."""
 
     pools: Mapping[str, AcceleratorPool]
     models: Mapping[str, ModelChoice]
@@ -57,7 +57,8 @@ def resolve_replicas(document: FleetDocument, have: Resources) -> tuple[ReplicaG
 
 
 def resolve_sizing(document: FleetDocument, have: Resources) -> Sizing:
-    """What to size with: the groups of the file, its variant, or one default group per model.
+    """Return the groups to size with: those of the file, its variant, or one default group per
+    model.
 
     A model of which no plain replica fits has no default group; a plan may know better.
     """

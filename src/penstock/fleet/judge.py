@@ -1,5 +1,5 @@
-"""What a fleet's requests came to: which count, which are confidential, how many met their targets,
-what it cost."""
+"""Judgement of a fleet's requests: which count, which are confidential, how many met their targets,
+and the cost."""
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def confidential_rows(fleet: Fleet, requests: RequestTable | Workload) -> BoolCo
 
 
 def cost_per_hour(fleet: Fleet) -> float:
-    """What all replicas cost per hour, and devices that models take turns on."""
+    """Return the cost per hour of all replicas and of all devices that models take turns on."""
     held = [(group.num_accelerators, group.accelerator) for group in fleet.replicas]
     held += [(pool.count, pool.accelerator) for pool in fleet.residency]
     return sum(number * fleet.pool(accelerator.name).price_per_hour

@@ -1,4 +1,4 @@
-"""What takes turns on the devices of a pool, for simulated and for real engines."""
+"""Builds the policy and the devices of a pool, for simulated and for real engines."""
 
 from collections.abc import Iterable
 from math import inf
@@ -12,7 +12,7 @@ from penstock.policy.multiplex.protocol import Residency
 from penstock.policy.multiplex.settings import residency_settings
 
 USUAL_SLA_S = 60.0
-"""What SINCERE's strategies go by where no request has a deadline."""
+"""SLA of SINCERE's strategies where no request has a deadline, seconds."""
 
 
 def devices_of(pool: DevicePool) -> list[Device]:

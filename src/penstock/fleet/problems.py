@@ -1,4 +1,4 @@
-"""What is wrong with a fleet file, told in one line with its place and the nearest valid name."""
+"""Problems of a fleet file: one line each, with the place and the nearest valid name."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +19,7 @@ _TEXTS = {"^https?://": "a URL such as http://127.0.0.1:8001, without ? and #",
           "^([0-9a-f]{2})": "16 to 64 bytes in lower-case hexadecimal digits",
           r"^[^\x00]*": "text without NUL characters",
           r"^[^\x00-\x1f\x7f]": "a path without control characters"}
-"""What a text that is no name is, by how its pattern begins."""
+"""Expected form of a text, by the beginning of its pattern."""
 _BOUNDS = {"greater_than": ("gt", "more than"), "greater_than_equal": ("ge", "at least"),
            "less_than": ("lt", "less than"), "less_than_equal": ("le", "at most")}
 _MOST_SHOWN = 60

@@ -1,4 +1,4 @@
-"""What a replica of a fleet is made of, whoever drives it."""
+"""Builds the parts of a replica, for every driver."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -52,14 +52,16 @@ def kv_cache(fleet: Fleet, group: ReplicaGroup) -> KvAllocator:
 
 
 def journal_header(fleet: Fleet, group: ReplicaGroup, replica_id: int) -> dict[str, Any]:
-    """What a replica's journal must say so that ``engine.replay`` can make its scheduler again."""
+    """Return the header of a replica's journal, from which ``journal.replay`` can make its
+    scheduler again."""
     return {"replica": replica_id, "schedule": asdict(fleet.schedule_of(group)),
             "kv_tokens": kv_tokens(fleet, group), "block_tokens": fleet.engine.block_tokens,
             "prefix_caching": fleet.engine.prefix_caching, "max_in_flight": 1}
 
 
 def replica_facts(fleet: Fleet) -> list[ReplicaFacts]:
-    """What a router may know of every replica beforehand, in order of their numbers."""
+    """Return the facts about every replica that a router may know beforehand, in order of
+    number."""
     choices = {choice.spec.name: choice for choice in fleet.models}
     facts: list[ReplicaFacts] = []
     for group in fleet.replicas:
@@ -85,7 +87,7 @@ def dispatch_of(fleet: Fleet, draw: Callable[[int], int],
 
 
 def _running_cost(fleet: Fleet, group: ReplicaGroup, step: StepTimeModel) -> Price:
-    """What a token costs on own accelerators: its share of a step, at the hourly price.
+    """Return the cost of a token on own accelerators: its share of a step, at the hourly price.
 
     A prompt token's share is that of a step of 1,024; an output token's that of a step of 32
     sequences with 1,024 tokens of context each, a moderate load.
@@ -97,8 +99,8 @@ def _running_cost(fleet: Fleet, group: ReplicaGroup, step: StepTimeModel) -> Pri
 
 
 def relative_speeds(fleet: Fleet) -> list[float]:
-    """Of every replica, how fast it takes a step of 1,024 prompt tokens and 64 decodes, relative to
-    the fastest of its model: what a router may know of machines that differ."""
+    """Return the speed of every replica at a step of 1,024 prompt tokens and 64 decodes, relative
+    to the fastest replica of its model."""
     groups = [(group, 1.0 / max(1e-9, step_time(group).seconds(1024, 2.0**19, 64, 2**16)))
               for group in fleet.replicas]
     fastest: dict[str, float] = {}

@@ -37,7 +37,7 @@ _OWN = ("endpoints", "file", "command", "sleep_level", "environment", "kv_tokens
 
 def residency_problems(pools: "list[DevicePoolSection] | None",
                        elsewhere: Iterable[str]) -> Iterator[Problem]:
-    """What is wrong between a section's own parts; models ``elsewhere`` have replicas with
+    """Yield problems between a section's own parts; models ``elsewhere`` have replicas with
     endpoints."""
     elsewhere = set(elsewhere)
     if pools == []:

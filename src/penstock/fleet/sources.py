@@ -35,7 +35,7 @@ def fleet_workload(fleet: Fleet, seed: int | None = None) -> Workload:
 
 
 def traffic_sources(fleet: Fleet) -> tuple[TrafficSource, ...]:
-    """What the workload room generates requests from. Reads trace files, each once."""
+    """Return the sources of generated requests. Reads each trace file once."""
     traces: dict[tuple[str, str], Trace] = {}
     return tuple(_source(spec, fleet.run, traces) for spec in fleet.traffic)
 

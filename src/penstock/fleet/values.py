@@ -1,4 +1,4 @@
-"""What a fleet is, once its file has been read and every name in it resolved."""
+"""A resolved fleet: the fleet file with every name replaced by its value."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -93,7 +93,7 @@ class ReplicaGroup:
 
     @property
     def confidentiality(self) -> Confidentiality:
-        """What a simulation knows of each replica where confidential requests are concerned."""
+        """State of each simulated replica with regard to confidential requests."""
         return in_simulation(self.attestation.simulated, mode_on=self.accelerator.confidential)
 
     @property
@@ -141,7 +141,7 @@ class TrafficSpec:
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """What kinds of replica to size the fleet with, each group's count being the fewest to try.
+    """Kinds of replica to size the fleet with; each group's count is the fewest to try.
 
     ``stated`` says that the file asks for it; otherwise the groups are one default per model, and
     ``lacks`` says why a model has none.
@@ -161,7 +161,7 @@ class Sizing:
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """What a plan may choose from, and what it must respect.
+    """Choices and limits of a plan.
 
     ``tensor`` and ``step_tokens`` are empty where accelerators and the scheduling policy decide.
     Costs are money: per hour, and once per replica that is started or stopped.
@@ -184,8 +184,8 @@ class PlanOptions:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """Who decides what: the next step, the replica, the entry, the number of replicas; and the
-    share of requests that go to any eligible replica, to learn from."""
+    """Policies for the next step, the replica, admission and the number of replicas; and the share
+    of requests that explores: they go to any eligible replica, to learn from."""
 
     schedule: SchedulerOptions = PRESETS["penstock"]
     route: Choice = Choice("least_loaded")

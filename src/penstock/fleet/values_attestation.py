@@ -16,7 +16,7 @@ class Window:
 
 
 def in_simulation(windows: Iterable[Window], *, mode_on: bool) -> Confidentiality:
-    """What a simulation knows of replicas or devices that are attested in these windows."""
+    """Return the state of simulated replicas or devices that are attested in these windows."""
     return Confidentiality(mode_on, tuple(
         Attestation("simulated", window.from_s, inf if window.until_s is None else window.until_s)
         for window in windows))
@@ -24,7 +24,7 @@ def in_simulation(windows: Iterable[Window], *, mode_on: bool) -> Confidentialit
 
 @dataclass(frozen=True, slots=True)
 class EvidenceSource:
-    """Where the evidence of a group's replicas is found, and what it must be of.
+    """Source of the evidence of a group's replicas, and the identities that it must cover.
 
     ``evidence`` has a URL or the absolute path of a file for every replica; ``nonce`` is the one
     that files hold, in hexadecimal digits (a URL is given a new one each time). ``devices`` are the
@@ -50,5 +50,5 @@ class PoolEvidence:
 
 NO_EVIDENCE = EvidenceSource()
 ASSUMED = EvidenceSource(simulated=(Window(),))
-"""Of replicas that are only proposed."""
+"""State of replicas that are only proposed."""
 

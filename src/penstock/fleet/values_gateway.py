@@ -1,4 +1,4 @@
-"""Who may ask a gateway, for what and at what cost: values of the fleet file's section."""
+"""Values of the section `gateway`: tenants, their rights and their prices."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ Span = Literal["day", "month", "total"]
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What is wanted of an answer; None where nothing is said.
+    """Demands on an answer; None where none is stated.
 
     ``deadline_s`` is seconds from arrival to the last token, ``min_quality`` from 0 to 1,
     ``max_cost`` money for the whole answer.

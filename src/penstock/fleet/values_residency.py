@@ -60,7 +60,7 @@ class SwappedModel:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Where the models of a pool are loaded from: a disk, through memory for their files.
+    """Source of a pool's loads: a disk, read through the host's page cache.
 
     ``fixed_s`` is what every load takes beside reading and copying, ``overlap`` the part of these
     that is done at the same time.
@@ -104,5 +104,5 @@ class DevicePool:
 
     @property
     def confidentiality(self) -> Confidentiality:
-        """What a simulation knows of the devices where confidential requests are concerned."""
+        """State of the simulated devices with regard to confidential requests."""
         return in_simulation(self.simulated, mode_on=self.accelerator.confidential)

@@ -1,4 +1,4 @@
-"""Which points to measure: for step times, and for fingerprints of a few layers."""
+"""Designs of measurements: for step times, and for fingerprints of a few layers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product

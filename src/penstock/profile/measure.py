@@ -39,7 +39,7 @@ class Effort:
     passes: int = 1
 
     def of_pass(self, number: int) -> "Effort":
-        """What is enough at the end of a pass, counted from 0."""
+        """Return the precision that is enough at the end of a pass, counted from 0."""
         if number >= self.passes - 1:
             return self
         least = ceil_div(self.min_repeats * (number + 1), self.passes)
@@ -90,7 +90,7 @@ class Profiler:
 
     @property
     def left_s(self) -> float:
-        """What is left of the budget."""
+        """Seconds that are left of the budget."""
         budget_s = self.effort.budget_s
         return float("inf") if budget_s is None else \
             budget_s - (self.clocks.now() - self._started_s)

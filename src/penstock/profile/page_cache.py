@@ -51,7 +51,7 @@ def cached_share(files: Sequence[Path]) -> float | None:
 
 
 def state(share: float | None) -> str:
-    """What a share means for the load that follows: ``cold``, ``warm``, ``partly`` or
+    """Return the meaning of a cached share for the next load: ``cold``, ``warm``, ``partly`` or
     ``unknown``."""
     if share is None:
         return "unknown"

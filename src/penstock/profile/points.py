@@ -1,4 +1,4 @@
-"""What is to be measured: points, each a batch of equal requests in one configuration."""
+"""Points to measure: each a batch of equal requests in one configuration."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -28,7 +28,7 @@ _PACKAGES = ("numpy",)
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What a command measures: which model on which engine into which folder, and how well.
+    """One measuring command: model, engine, folder, and precision.
 
     ``clock`` names what the engine's times are read from: ``wall``, the process's ``cpu`` seconds,
     or ``simulated``. ``kv_tokens`` is the room of the KV cache; None makes it as large as the
@@ -48,7 +48,7 @@ class Session:
 
     @property
     def subject(self) -> dict[str, Any]:
-        """What the measurements are of."""
+        """Subject of the measurements."""
         weights = self.architecture.weights
         shape = asdict(self.architecture.spec)
         del shape["source"]  # a path, which may be told in more than one way
@@ -58,7 +58,7 @@ class Session:
                 else str(weights.resolve())}
 
     def machine(self, gpus: Gpus) -> dict[str, Any]:
-        """Where they are made; nowhere when they are simulated."""
+        """Machine of the measurements; empty for simulated ones."""
         if self.subject["simulated"]:
             return {"host": "none: simulated"}
         return {**describe_machine(_PACKAGES), "gpus": gpus.describe()}

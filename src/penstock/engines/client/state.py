@@ -69,6 +69,12 @@ class EngineFacts:
     confidential: bool = False
     evidence: EvidencePlace | None = None
 
+    @property
+    def name(self) -> str:
+        """The engine's name for tenants, who are not told where engines are."""
+        number = self.replica_id
+        return f"replica {number}" if number >= 0 else f"an engine of {self.model}"
+
 
 @dataclass(slots=True)
 class Ledger:

@@ -12,7 +12,7 @@ from aiohttp import web
 from penstock.core.errors import nearest
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
-from penstock.engines.http import errors_told, json_response
+from penstock.engines.http import errors_told, json_response, read_body
 from penstock.engines.server.ask import Ask, read_chat, read_completion
 from penstock.engines.server.errors import ApiError
 from penstock.engines.server.frames import DONE, Frames, frame
@@ -125,10 +125,10 @@ class EngineServer:
     # -- completions ----------------------------------------------------------------------------
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
-        return await self._answer(request, read_completion(await request.read()), chat=False)
+        return await self._answer(request, read_completion(await read_body(request)), chat=False)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        return await self._answer(request, read_chat(await request.read()), chat=True)
+        return await self._answer(request, read_chat(await read_body(request)), chat=True)
 
     async def _answer(self, http: web.Request, ask: Ask, *, chat: bool) -> web.StreamResponse:
         prompt = self._engine.read(ask)

@@ -1,12 +1,11 @@
 """Reads what GuideLLM measured (github.com/vllm-project/guidellm).
 
-The layout is that of its releases 0.3 to 0.7, whose ``requests`` hold the moments of every request
-under ``info.timings``; the flat moments of 0.2 are understood as well.
+Two layouts of a request are read. Releases 0.4 to 0.8 nest its moments under ``info.timings``.
+Releases 0.2 and 0.3 write them flat beside the numbers of tokens.
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,31 +14,17 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.core.slo import ServiceClass, Slo
-from penstock.engines.client.answer import (
-    BROKEN,
-    FAILED,
-    OUTCOMES,
-    TIMED_OUT,
-    UNREACHABLE,
-    Answer,
-    TokenEvent,
-    refusal,
-)
 from penstock.experiment.load.bench import BenchRun, finished_run
+from penstock.experiment.load.guidellm_request import MeasuredRequest, read_request
 from penstock.experiment.load.outcomes import Outcomes
 from penstock.experiment.load.plan import UNNAMED_CLASS, LoadPlan
 from penstock.workload.workload import Workload
 
 _MOST_BYTES = 2 << 30
+_LAYOUTS = (None, 1, 2)  # releases before 0.4 state none
+_NEWEST = (0, 8)
 # Strategies that appoint a time for every request, whatever the server does.
 _OPEN = ("constant", "poisson", "async", "trace", "replay")
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    due_s: float
-    answer: Answer
-    prompt_tokens: int
 
 
 def read_guidellm(path: Path, slo: Slo, class_name: str = UNNAMED_CLASS) -> list[BenchRun]:
@@ -49,6 +34,7 @@ def read_guidellm(path: Path, slo: Slo, class_name: str = UNNAMED_CLASS) -> list
     is judged as if tokens had come evenly. Raises InputError for what is no such file.
     """
     document = _document(path)
+    notes = _version_notes(path, document)
     benchmarks = document.get("benchmarks")
     if not isinstance(benchmarks, list) or not benchmarks:
         raise InputError(f"{path}: not GuideLLM's JSON; expected a list of benchmarks")
@@ -56,7 +42,7 @@ def read_guidellm(path: Path, slo: Slo, class_name: str = UNNAMED_CLASS) -> list
     for number, benchmark in enumerate(benchmarks):
         where = f"{path}: benchmarks[{number}]"
         try:
-            runs.append(_run(where, path.stem, document, benchmark, slo, class_name))
+            runs.append(_run(where, path.stem, document, benchmark, slo, class_name, notes))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
@@ -81,13 +67,28 @@ def _document(path: Path) -> dict[str, Any]:
     return document
 
 
+def _version_notes(path: Path, document: Mapping[str, Any]) -> list[str]:
+    """Notes on the version of the file. Raises InputError for an unknown layout."""
+    layout = _at(document, "metadata", "version")
+    if layout not in _LAYOUTS:
+        raise InputError(f"{path}: metadata.version: {layout!r} is an unknown layout of GuideLLM's "
+                         "reports; expected 1 or 2, which releases up to 0.8 write")
+    release = _at(document, "metadata", "guidellm_version")
+    numbers = re.match(r"(\d+)\.(\d+)", str(release))
+    if numbers and (int(numbers[1]), int(numbers[2])) > _NEWEST:
+        return [f"written by GuideLLM {release}, which is newer than {_NEWEST[0]}.{_NEWEST[1]}, "
+                "the newest release that this reader was tested with"]
+    return []
+
+
 def _run(where: str, name: str, document: Mapping[str, Any], benchmark: Mapping[str, Any],
-         slo: Slo, class_name: str) -> BenchRun:
+         slo: Slo, class_name: str, notes: Sequence[str]) -> BenchRun:
     strategy = _strategy(benchmark)
     is_open = strategy.get("type_") in _OPEN
     groups = benchmark["requests"]
-    found = [_request(entry, kind, is_open) for kind in ("successful", "errored", "incomplete")
-             for entry in groups.get(kind) or []]
+    found = [read_request(f"{where}.requests.{kind}[{row}]", entry, kind, is_open=is_open)
+             for kind in ("successful", "errored", "incomplete")
+             for row, entry in enumerate(groups.get(kind) or [])]
     if not found:
         raise InputError(f"{where}: holds no requests; GuideLLM keeps them unless told otherwise "
                          "by sample_size")
@@ -99,9 +100,14 @@ def _run(where: str, name: str, document: Mapping[str, Any], benchmark: Mapping[
     for number, one in zip(count(), found, strict=False):
         outcomes.take(number, one.due_s, one.answer)
     total = _at(benchmark, "metrics", "request_totals", "total")
-    notes = ["read from GuideLLM's file: of the gaps between tokens only the means are known"]
+    notes = [*notes, "read from GuideLLM's file: of the gaps between tokens only the means are "
+             "known"]
     if isinstance(total, int) and total != len(found):
         notes.append(f"the file holds {len(found)} of {total} requests")
+    lost = sum(one.lost_target for one in found)
+    if lost:
+        notes.append(f"{lost} of {len(found)} requests have a targeted_start that is no moment of "
+                     "the run; they count from when they were sent")
     plan = LoadPlan(name, workload, classes, 0, {})
     return finished_run(plan, outcomes, {
         "url": _at(document, "config", "spec", "backend", "target")
@@ -122,51 +128,7 @@ def _strategy(benchmark: Mapping[str, Any]) -> Mapping[str, Any]:
     return {}
 
 
-def _request(entry: Mapping[str, Any], kind: str, is_open: bool) -> _Request:
-    info = entry.get("info") or entry.get("scheduler_info") or {}
-    timings = info.get("timings") or {}
-    sent_s = _first(timings.get("request_start"), timings.get("resolve_start"),
-                    entry.get("start_time"), timings.get("targeted_start"))
-    end_s = _first(timings.get("request_end"), timings.get("resolve_end"), entry.get("end_time"),
-                   sent_s)
-    if sent_s is None or end_s is None:
-        raise ValueError("a request without a beginning")
-    due_s = _first(timings.get("targeted_start") if is_open else None, sent_s)
-    first_s = _first(timings.get("first_token_iteration"), entry.get("first_token_time"))
-    last_s = _first(timings.get("last_token_iteration"), entry.get("last_token_time"), first_s)
-    prompt = _tokens(entry, "prompt_tokens", "input_metrics")
-    output = _tokens(entry, "output_tokens", "output_metrics")
-    answer = Answer(sent_s, end_s, prompt_tokens=prompt, output_tokens=output)
-    if first_s is None and output and kind == "successful":
-        answer.streamed = False
-        first_s = last_s = end_s
-    if first_s is not None and last_s is not None:
-        num = output if output else max(1, int(timings.get("token_iterations") or 1))
-        answer.events = [TokenEvent(float(at_s), "") for at_s in np.linspace(first_s, last_s, num)]
-    if kind != "successful":
-        answer.output_tokens = len(answer.events)
-        answer.end(*_failure(str(info.get("error") or entry.get("error") or ""), kind))
-    return _Request(sent_s if due_s is None else due_s, answer, prompt or 1)
-
-
-def _failure(error: str, kind: str) -> tuple[str, str]:
-    outcome, colon, reason = error.partition(": ")
-    if colon and outcome in OUTCOMES:  # written by Penstock
-        return outcome, reason
-    status = re.search(r"'([345]\d\d) ", error)
-    if status:
-        return refusal(int(status[1]), error)
-    if kind == "incomplete" and not error:
-        return BROKEN, "cut off by the end of the benchmark"
-    lower = error.lower()
-    if "timeout" in lower or "timed out" in lower:
-        return TIMED_OUT, error
-    if "connect" in lower:
-        return UNREACHABLE, error
-    return FAILED, error or "an error that the file does not tell"
-
-
-def _workload(found: Sequence[_Request], origin_s: float, class_name: str) -> Workload:
+def _workload(found: Sequence[MeasuredRequest], origin_s: float, class_name: str) -> Workload:
     num = len(found)
     none = np.zeros(num, dtype=np.int64)
     outputs = np.array([max(1, one.answer.num_tokens) for one in found], dtype=np.int64)
@@ -175,18 +137,6 @@ def _workload(found: Sequence[_Request], origin_s: float, class_name: str) -> Wo
         np.array([max(1, one.prompt_tokens) for one in found], dtype=np.int64), outputs, outputs,
         ("",), none, (class_name,), none, ("default",), none, np.zeros(0, dtype=np.int64),
         np.zeros(0, dtype=np.int64))
-
-
-def _tokens(entry: Mapping[str, Any], name: str, metrics: str) -> int | None:
-    value = entry.get(name)
-    if value is None:
-        usage = entry.get(metrics) or {}
-        value = usage.get("total_tokens") or usage.get("text_tokens")
-    return int(value) if isinstance(value, int | float) and value >= 0 else None
-
-
-def _first(*values: Any) -> float | None:
-    return next((float(value) for value in values if isinstance(value, int | float)), None)
 
 
 def _at(document: Any, *path: str) -> Any:

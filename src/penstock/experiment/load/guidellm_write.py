@@ -1,4 +1,4 @@
-"""Writes runs in GuideLLM's layout: version 2 of its reports, as release 0.7.2 writes them."""
+"""Writes runs in GuideLLM's layout: version 2 of its reports, as release 0.8.1 reads them."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from penstock.experiment.load.bench import BenchRun
 from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.table import RequestTable
 
-_RELEASE = "0.7.2"
+_RELEASE = "0.8.1"
 _GROUPS = ("successful", "errored", "incomplete")
 _SHARES = {"p001": 0.1, "p01": 1, "p05": 5, "p10": 10, "p25": 25, "p50": 50, "p75": 75, "p90": 90,
            "p95": 95, "p99": 99, "p999": 99.9}
@@ -167,6 +167,7 @@ def _metrics(entries: Mapping[str, list[dict[str, Any]]], counts: Mapping[str, i
         return {name: _distribution(np.array([total / duration_s] if total and duration_s > 0
                                              else [])) for name, total in totals.items()}
 
+    none: dict[str, list[float]] = {name: [] for name in entries}
     ones = _by_group({name: [1.0] * len(group) for name, group in entries.items()})
     return {
         "request_totals": dict(counts), "requests_per_second": mean(None),
@@ -179,6 +180,8 @@ def _metrics(entries: Mapping[str, list[dict[str, Any]]], counts: Mapping[str, i
         "time_to_first_output_token_ms": spread("time_to_first_token_ms"),
         "time_per_output_token_ms": spread("time_per_output_token_ms"),
         "inter_token_latency_ms": spread("inter_token_latency_ms"),
+        # Round trips of a websocket. Release 0.8 reads no report without these fields.
+        "time_to_last_round_trip_ms": _by_group(none), "avg_round_trip_time_ms": _by_group(none),
         "prompt_tokens_per_second": mean("prompt_tokens"),
         "output_tokens_per_second": mean("output_tokens"),
         "tokens_per_second": mean("total_tokens"),

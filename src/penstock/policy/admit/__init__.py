@@ -1,1 +1,1 @@
-"""Who may enter: refusals before any work is spent."""
+"""Admission: refusals before any work is spent."""

@@ -1,1 +1,1 @@
-"""Which models are on which devices, what runs next there, and who is turned away."""
+"""Model multiplexing: the models on each device, the next batch there, and the shed requests."""

@@ -1,4 +1,4 @@
-"""What loads and batches are believed to take, corrected by what they took."""
+"""Believed durations of loads and batches, corrected by observed ones."""
 
 from collections.abc import Sequence
 from math import exp, log

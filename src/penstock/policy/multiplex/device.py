@@ -1,5 +1,5 @@
-"""What is on a device: resident models, what runs, what is being loaded. One state machine for the
-simulator and for live engines, so that neither can do what memory does not allow."""
+"""State of a device: resident models, the running batch, the current load. The simulator and live
+engines share this state machine, so neither can exceed the device's memory."""
 
 from collections.abc import Iterable, Sequence
 from math import inf

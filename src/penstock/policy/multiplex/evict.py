@@ -1,4 +1,4 @@
-"""Which residents make room for a model."""
+"""Choice of the residents that make room for a model."""
 
 from collections.abc import Callable, Container, Sequence
 from math import inf

@@ -1,4 +1,4 @@
-"""Who is too late whatever is done."""
+"""Requests that no order of work can answer in time."""
 
 from heapq import heappop, heappush
 from math import inf

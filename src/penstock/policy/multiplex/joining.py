@@ -26,7 +26,7 @@ _MOST_LOOKED_AT = 8  # times as many of a line as may join
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """What the policy does beside batches: ``next_absent`` is the choice among waiting models that
+    """Actions of the policy beside batches: ``next_absent`` is the choice among waiting models that
     are not resident, and whether a floor claims it; ``load`` brings a model in without evicting
     some, if others make room; ``read_ahead`` reads one into the host's memory."""
 
@@ -52,7 +52,7 @@ class Joining:
         self._looked: set[int] = set()  # devices that have to end something before another look
 
     def next(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
-        """What a device does, while somebody waits for these models."""
+        """Return the next action of a device while requests wait for these models."""
         self._drains.review(device, waiting)
         return self._join(device, waiting, now_s) or self._make_way(device, waiting, now_s)
 

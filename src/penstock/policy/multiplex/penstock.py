@@ -161,7 +161,8 @@ class ValueRate:
         return worth.best(device, claims, now_s, now_s) if claims else None
 
     def _late(self, device: Device, models: Sequence[int], now_s: float) -> Choice | None:
-        """Where nobody is shed, those whose deadline has passed are answered when no other is."""
+        """Return a batch of late requests, for a policy that sheds none, when no other batch is
+        left."""
         if self._options.shed or not models:
             return None
         model = max(models, key=lambda one: (one in device.residents, len(self._queues.line(one)),

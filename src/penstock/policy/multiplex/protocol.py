@@ -1,4 +1,4 @@
-"""What drivers ask of a residency policy."""
+"""The contract of a multiplexing policy."""
 
 from typing import Protocol
 
@@ -20,7 +20,7 @@ class Residency(Protocol):
         ...
 
     def next(self, device: Device, now_s: float) -> Action:
-        """What the device does now."""
+        """Return the next action of the device."""
         ...
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:

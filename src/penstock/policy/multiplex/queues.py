@@ -52,7 +52,7 @@ class Queues:
         return self._retry_s[model] <= now_s
 
     def line(self, model: int) -> Sequence[Queued]:
-        """Who waits for a model, those due first at the head."""
+        """Return the requests that wait for a model, the earliest deadline first."""
         return self._lines[model]
 
     def most(self, model: int) -> int:
@@ -73,7 +73,7 @@ class Queues:
         self._model_of[request.request_id] = request
 
     def take(self, model: int, first: int, num: int) -> tuple[Queued, ...]:
-        """Who waits in a line from ``first`` on, ``num`` of them, and no longer does."""
+        """Remove and return ``num`` waiting requests of a model from place ``first`` on."""
         line = self._lines[model]
         taken = tuple(line[first:first + num])
         del line[first:first + num]
@@ -107,7 +107,7 @@ class Queues:
         return bool(self._given_up or self._failed)
 
     def given_up(self) -> Shed | None:
-        """Who has to be told that there will be no answer."""
+        """Return and forget the requests that must be told that no answer will come."""
         return self._given_up.pop() if self._given_up else None
 
     def loaded(self, model: int, now_s: float, *, failed: bool) -> None:

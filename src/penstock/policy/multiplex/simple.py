@@ -18,7 +18,7 @@ from penstock.policy.multiplex.values import (
 )
 
 Order = Callable[[Device, Queues, Sequence[int], float], int]
-"""Which of the models that somebody waits for is next on a device."""
+"""Function that picks the next model of a device among those with waiting requests."""
 
 
 def longest(device: Device, queues: Queues, models: Sequence[int], _now_s: float) -> int:
@@ -29,12 +29,12 @@ def longest(device: Device, queues: Queues, models: Sequence[int], _now_s: float
 
 def earliest_deadline(_device: Device, queues: Queues, models: Sequence[int],
                       _now_s: float) -> int:
-    """Whose head is due first."""
+    """Pick the model whose first request is due first."""
     return min(models, key=lambda model: (queues.line(model)[0].deadline_s, model))
 
 
 def first_come(_device: Device, queues: Queues, models: Sequence[int], _now_s: float) -> int:
-    """Whose head came first."""
+    """Pick the model whose first request arrived first."""
     return min(models, key=lambda model: (queues.line(model)[0].arrival_s, model))
 
 
@@ -115,7 +115,7 @@ class InTurn:
         return self._queues.cancel(request_id)
 
     def _turn(self, device: Device, models: Sequence[int], now_s: float) -> int:
-        """Whose turn it is: a model that was loaded runs before another is."""
+        """Pick the next model: a loaded model runs before another one is loaded."""
         model = self._came_for.pop(device.index, -1)
         if model in models and model in device.residents:
             return model

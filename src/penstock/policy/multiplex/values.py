@@ -1,4 +1,4 @@
-"""What waits for a model, what a model costs to run, and what may be done next on a device."""
+"""Values of model multiplexing: waiting requests, costs of models, actions of a device."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class BatchTime:
     per_request_s: float
 
     def seconds(self, num_requests: int) -> float:
-        """Of a batch of so many."""
+        """Return the duration of a batch of so many requests."""
         return self.fixed_s + self.per_request_s * num_requests
 
     def most_within(self, seconds: float) -> int:

@@ -1,4 +1,4 @@
-"""What a visit to a model would bring: batches one after another, and who is answered in time.
+"""Value of a visit to a model: batches one after another, and the requests answered in time.
 
 The future of a line is what waits in it and, at the pace of late, what will: both are deadlines,
 each with the moment from which it can be served.
@@ -81,7 +81,8 @@ def outlook(line: Sequence[Queued], now_s: float, pace: Pace, horizon_s: float,
 
 def first_batch(ahead: Outlook, position: int, start_s: float, batch: BatchTime,
                 most: int) -> tuple[int, int]:
-    """Who would be in a batch that starts at ``start_s``: the place of the first, and how many.
+    """Return the batch that would start at ``start_s``: the place of its first request, and its
+    size.
 
     A batch ends for all at once. Those at the head that a full batch would be too late for are
     either left out, or the batch is made so small that they are in time: whichever answers more

@@ -1,4 +1,4 @@
-"""What visits to models are worth: answers in time per second, loads counted, as believed."""
+"""Worth of visits to models: believed answers in time per second, loads counted."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,8 +20,8 @@ class Choice(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """What bounds the worth of a visit to a model: who waits, with those expected, their pace, what
-    a batch takes, and a load."""
+    """Terms that bound the worth of a visit to a model: waiting and expected requests, their pace,
+    the durations of a batch and of a load."""
 
     waiting: int
     most: int
@@ -78,7 +78,7 @@ class Worth:
     # ---- what is believed
 
     def batch(self, model: int) -> BatchTime:
-        """What batches of a model take."""
+        """Return the believed batch time of a model."""
         return self._batch_off.scaled(model, self._models[model].batch)
 
     def careful(self, model: int) -> BatchTime:
@@ -86,7 +86,7 @@ class Worth:
         return self._carefuls[model]
 
     def load_s(self, device: Device, model: int) -> float:
-        """What a load that begins now takes."""
+        """Return the believed duration of a load that begins now."""
         return self.corrected(model, self._loads.load_s(device.index, model))
 
     def corrected(self, model: int, load_s: float) -> float:
@@ -127,7 +127,8 @@ class Worth:
         self.refresh(model, now_s)
 
     def refresh(self, model: int, now_s: float) -> None:
-        """What bounds the worth of a model, until more arrive or loads become shorter."""
+        """Return the terms that bound a model's worth until more requests arrive or loads become
+        shorter."""
         batch, rate_per_s = self._carefuls[model], self._paces[model].rate_per_s(now_s)
         waiting = len(self._queues.line(model))
         line = self._lines[model] = _Line(
@@ -145,8 +146,8 @@ class Worth:
 
     def best(self, device: Device, models: Sequence[int], now_s: float,
              free_s: float) -> Choice | None:
-        """Of these models, the one whose visit answers most in time per second from ``free_s``,
-        when the device is free; loads may begin now."""
+        """Return the model whose visit answers most in time per second from ``free_s``, when the
+        device is free; loads may begin now."""
         best: Choice | None = None
         for bound, model in sorted(self._bounds(device, models, free_s - now_s)):
             if best is not None and -bound <= best.worth:

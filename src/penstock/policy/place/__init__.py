@@ -1,1 +1,1 @@
-"""Which layers of a model lie on which devices, and who holds how much of their memory."""
+"""Placement of a model's layers on devices, and reservations of their memory."""

@@ -53,15 +53,15 @@ def waiting_s(service_s: float, own_rate_per_s: float, others: Iterable[Traffic]
 
 
 def known_traffic(neighbours: Iterable[Neighbour]) -> tuple[Traffic, ...]:
-    """What the neighbours are asked, as far as it is known."""
+    """Return the known traffic of the neighbours."""
     return tuple(one.traffic for one in neighbours if one.traffic is not None)
 
 
 def place_beside(placer: Placer, footprint: Footprint, devices: Sequence[Device],
                  neighbours: Sequence[Neighbour], service_s: float,
                  own_rate_per_s: float = 0.0) -> Placed | Infeasible:
-    """Of what the placer finds, the placement on which requests wait least; the first of equal
-    ones, so that without traffic it is the placer's own.
+    """Return the placement on which requests wait least; the first of equal ones, so that without
+    traffic the placer's own choice stands.
 
     The placer is asked for all devices, then for those that neighbours keep busy less and less.
     Waiting is for all who are on any of a placement's devices: a start needs all of them.

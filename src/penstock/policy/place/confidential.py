@@ -1,4 +1,4 @@
-"""Which devices a confidential model may be placed on."""
+"""Devices that a confidential model may be placed on."""
 
 from collections.abc import Mapping, Sequence
 

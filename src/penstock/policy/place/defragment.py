@@ -17,7 +17,7 @@ from penstock.policy.place.values import (
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """What runs; ``movable`` says whether it may be stopped for a moment."""
+    """A running deployment; ``movable`` says whether it may be stopped for a moment."""
 
     name: str
     placement: Placement

@@ -1,4 +1,4 @@
-"""Which configuration serves an intent best, what came close, and why the others may not."""
+"""Choice of a configuration by intent, with the runners-up and the reasons against the others."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What is wanted, and what must hold.
+    """Goal and constraints of an intent.
 
     ``slo_s`` bounds a whole answer from its arrival; with ``sure`` the high end of the interval
     must keep it, otherwise the point estimate. ``least_accuracy`` is in the user's own units,
@@ -122,8 +122,8 @@ OBJECTIVES: Mapping[str, Callable[[Response], float]] = {
     "money": lambda one: one.hours * one.candidate.price_per_hour,
     "energy": lambda one: one.hours * _SECONDS_PER_HOUR * one.candidate.power_w,
 }
-"""What an intent makes small: seconds; bytes; byte seconds; accelerator seconds; money and joules
-of an answer. The first four are MaverIQ's, with waiting where traffic is told."""
+"""Quantity that an intent minimizes: seconds; bytes; byte seconds; accelerator seconds; money and
+joules of an answer. The first four are MaverIQ's, with waiting where traffic is stated."""
 
 
 def choose(candidates: Sequence[Candidate], wishes: Wishes) -> Choice:

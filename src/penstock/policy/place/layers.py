@@ -38,7 +38,7 @@ def spread(num_layers: int, rooms: Sequence[int]) -> tuple[int, ...] | None:
 
 
 def shortfall(footprint: Footprint, devices: Iterable[Device]) -> Infeasible:
-    """What is short for a replica, by the devices with most free memory; topology is not looked at.
+    """Return the shortfall of a replica on the devices with most free memory, topology ignored.
 
     Counts with the roomiest devices for the first and last stage.
     """

@@ -1,4 +1,4 @@
-"""Who holds how much of which device: all of a placement or nothing."""
+"""Reservations of device memory: all of a placement or nothing."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -99,7 +99,8 @@ class Reservations:
         return lost
 
     def observe(self, device: Device) -> None:
-        """What a monitor reads now. Its ``used_bytes`` include what ours have loaded so far.
+        """Take in a monitor's reading. Its ``used_bytes`` include the memory of our own
+        deployments.
 
         Others are taken to use what is read where we hold nothing; elsewhere at least what they
         used before, because what is reserved may be loaded in part, and more if the reading says

@@ -1,4 +1,4 @@
-"""What is placed, on what, and the answer."""
+"""Values of placement: the footprint, the devices, and the answer."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Device:
 
     @property
     def free_bytes(self) -> int:
-        """What may still be placed here."""
+        """Bytes that may still be placed here."""
         kept = int(self.total_bytes * self.buffer_share)
         return max(0, self.total_bytes - kept - self.used_bytes)
 

@@ -1,1 +1,1 @@
-"""Whose turn it is on accelerators that several deployments share, one start at a time on each."""
+"""Queues before accelerators that several deployments share, one start at a time on each."""

@@ -1,4 +1,4 @@
-"""What the drivers of accelerators in shares ask for."""
+"""The contract of a queue before shared accelerators."""
 
 from typing import Protocol
 
@@ -23,7 +23,7 @@ class TurnQueue(Protocol):
         ...
 
     def next(self, now_s: float) -> Start | None:
-        """What starts now, if anything may."""
+        """Return the requests that start now, if any may."""
         ...
 
     def ended(self, start: Start) -> None:

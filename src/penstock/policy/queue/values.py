@@ -1,4 +1,4 @@
-"""What waits for a turn, and what a turn is."""
+"""Values of device queues: a waiting request, and a start."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
-"""What was predicted of each request that was sent, until it ends and is learned from."""
+"""Predictions for each routed request, kept until the request ends and the router learns from
+it."""
 
 from collections import OrderedDict
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Which replicas have seen the beginning of a prompt, as far as the one who sent it there knows."""
+"""Memory of the replicas that prompts with a given prefix were sent to."""
 
 from collections import OrderedDict
 from collections.abc import Sequence

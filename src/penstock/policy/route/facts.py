@@ -1,4 +1,4 @@
-"""What a router may know of models and replicas that does not change while they run."""
+"""Constant facts about models and replicas that a router may know."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

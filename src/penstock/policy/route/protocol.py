@@ -38,11 +38,12 @@ class BatchRouter(Router, Protocol):
 
     def route_many(self, requests: Sequence[Request],
                    replicas: Sequence[Sequence[ReplicaSnapshot]], now_s: float) -> list[Route]:
-        """Of requests that wait at the same moment, each with its own candidates, in order."""
+        """Return routes of requests that wait at the same moment, each with its own candidates, in
+        order."""
 
 
 class PlainRouter:
-    """What routers are that keep no account of requests."""
+    """Base of routers that keep no account of requests."""
 
     looks_into_queues = False
     learns = False

@@ -1,4 +1,4 @@
-"""What is expected of a request that nobody made a forecast for."""
+"""Default forecast of a request without a forecast of its own."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence

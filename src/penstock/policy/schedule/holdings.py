@@ -1,4 +1,4 @@
-"""Who holds how much of the KV cache, and who gives it up when it runs out."""
+"""Accounting of the KV cache by sequence, and the choice of victims when the cache runs out."""
 
 from collections.abc import Iterable
 

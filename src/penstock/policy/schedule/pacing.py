@@ -14,7 +14,7 @@ UNBOUNDED = 1 << 60
 
 
 class Decodes(Protocol):
-    """What pacing may see and do of a scheduler's decodes."""
+    """View of a scheduler's decodes for pacing."""
 
     groups: list[DecodeGroup]
 

@@ -17,7 +17,7 @@ class Progress(NamedTuple):
 
 
 def progress(scheduler: ReplicaScheduler) -> list[Progress]:
-    """Of every live request, in order of arrival."""
+    """Return the progress of every live request, in order of arrival."""
     found: list[Progress] = []
     for sequence in scheduler.live():
         if sequence.join_turn >= 0:

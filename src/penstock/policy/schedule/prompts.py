@@ -24,7 +24,8 @@ class PromptQueue:
         self._started: list[Rank] = []
 
     def rank(self, sequence: Sequence) -> Rank:
-        """What sequences are compared by: relegated ones last, then the order, then age."""
+        """Return the sort key of a sequence: relegated ones last, then the order's key, then
+        age."""
         return sequence.relegated, self._order(sequence), sequence.serial, sequence
 
     def wait(self, sequence: Sequence) -> None:

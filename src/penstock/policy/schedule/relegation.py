@@ -1,4 +1,4 @@
-"""Which waiting requests go behind all others because they can no longer be in time."""
+"""Relegation of waiting requests that can no longer be in time: they go behind all others."""
 
 import heapq
 from bisect import bisect_right, insort

@@ -1,6 +1,7 @@
 """Asks engines again and again to show that they run in confidential mode (aiohttp)."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple
@@ -107,7 +108,7 @@ class EvidenceWatcher:
         async with self._session.get(source, params={"nonce": nonce}, timeout=self._timeout,
                                      allow_redirects=False) as answer:
             if answer.status != 200:
-                raise InputError(f"{source} answered with status {answer.status}")
+                raise InputError(f"its source answered with status {answer.status}")
             found = b""
             while len(found) <= MOST_BYTES and (part := await answer.content.readany()):
                 found += part
@@ -120,10 +121,13 @@ def _read(path: str) -> bytes:
 
 
 def _words(error: Exception) -> str:
+    """Says what went wrong without saying where, since tenants read it."""
     if isinstance(error, InputError):
         return str(error)
-    return "it was silent for too long" if isinstance(error, TimeoutError) else \
-        f"{type(error).__name__}: {error}"
+    if isinstance(error, TimeoutError):
+        return "it was silent for too long"
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number is not None and number > 0 else type(error).__name__
 
 
 async def standing(fleet: Fleet) -> list[tuple[str, str | None]]:

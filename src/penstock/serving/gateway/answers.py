@@ -19,7 +19,7 @@ from penstock.serving.gateway.exchange import (
     Exchange,
     failure_of,
 )
-from penstock.serving.gateway.relay import Relay
+from penstock.serving.gateway.relay import Passed, Relay
 
 DECISION_HEADER = "X-Penstock-Decision"
 RELAXED_HEADER = "X-Penstock-Relaxed"
@@ -71,15 +71,12 @@ class Answers:
         passed, content = exchange.passed, answer.content
         relay = Relay(passed, exchange.pace, translator, keep_usage=exchange.ask.wants_usage)
         response: web.StreamResponse | None = None
+        has_all = False
         while True:
             try:
-                reading = content.readany()
-                chunk = await (asyncio.wait_for(reading, _LINGER_S) if passed.done else reading)
-                at_end = content.at_eof()
+                chunk, at_end = await _more(content, passed, has_all=has_all)
             except FAULTS as error:
-                if not passed.done:
-                    return await self._broken(exchange, engine, response, failure_of(error))
-                chunk, at_end = b"", True
+                return await self._broken(exchange, engine, response, failure_of(error))
             out = relay.feed(chunk, self._clock(), at_end=at_end)
             fault = relay.fault
             if fault is None and at_end and not passed.whole and passed.error is None:
@@ -97,6 +94,7 @@ class Answers:
             if out:
                 response = response or await _begun(exchange)
                 await _sent(response.write(out))
+                has_all = passed.done
         if passed.error is not None:
             engine.failed(self._clock())
         else:
@@ -104,7 +102,7 @@ class Answers:
                              else passed.first_token_s - exchange.asked_s)
         engine.loaded_in((translator and translator.load_s) or 0.0)
         response = response or await _begun(exchange)
-        await _sent(response.write_eof(out))
+        await _sent(response.write_eof(out), needed=not has_all)
         return response
 
     async def _broken(self, exchange: Exchange, engine: EngineState,
@@ -147,11 +145,30 @@ def _headers(exchange: Exchange) -> dict[str, str]:
     return headers
 
 
-async def _sent(sending: Any) -> None:
+async def _sent(sending: Any, *, needed: bool = True) -> None:
     try:
         await sending
     except (ConnectionError, aiohttp.ClientError) as error:
-        raise ClientLeftError from error
+        if needed:
+            raise ClientLeftError from error
+
+
+async def _more(content: aiohttp.StreamReader, passed: Passed, *,
+                has_all: bool) -> tuple[bytes, bool]:
+    """The next bytes of an engine's stream, and whether they are the last. After the answer's last
+    word neither an engine that fails nor a client that ``has_all`` and hangs up changes anything.
+    """
+    try:
+        reading = content.readany()
+        chunk = await (asyncio.wait_for(reading, _LINGER_S) if passed.done else reading)
+        return chunk, content.at_eof()
+    except FAULTS:
+        if not passed.done:
+            raise
+    except asyncio.CancelledError:
+        if not has_all:
+            raise
+    return b"", True
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import ceil
 from typing import Any
@@ -55,16 +55,28 @@ class Decision:
     attempts: list[dict[str, Any]] = field(default_factory=list)
     outcome: dict[str, Any] = field(default_factory=dict)
 
-    def document(self, *, for_tenant: bool = False) -> dict[str, Any]:
-        """As plain data. What is ``for_tenant`` tells of nobody else's single requests."""
-        hidden = {"queue": ()} if for_tenant else {}
-        seen = [snapshot._asdict() | {"service_classes": None, "url": url, **hidden}
+    def document(self) -> dict[str, Any]:
+        """The decision as plain data, for operators."""
+        seen = [snapshot._asdict() | {"service_classes": None, "url": url}
                 for url, snapshot in self.candidates]
         url_of = {snapshot.replica_id: url for url, snapshot in self.candidates}
         prospects = [one._asdict() | {"url": url_of.get(one.replica_id)} for one in self.prospects]
         return {name: getattr(self, name) for name in self.__slots__} | {
             "candidates": seen, "prospects": prospects, "admit": _told(self.admit),
             "attestation": None if self.attestation is None else asdict(self.attestation)}
+
+    def document_for_tenant(self, names: Mapping[str, str]) -> dict[str, Any]:
+        """The decision as plain data for its tenant: no single request of anybody else, and
+        engines by their ``names`` (by URL) in place of their URLs."""
+        found = self.document()
+        for one in (*found["candidates"], *found["prospects"]):
+            del one["url"]
+        for one in found["candidates"]:
+            one["queue"] = ()
+        found["attempts"] = [{name: value for name, value in one.items() if name != "url"}
+                             for one in self.attempts]
+        found["rejected"] = {names.get(url, url): why for url, why in self.rejected.items()}
+        return found
 
     @property
     def relaxed(self) -> str | None:
@@ -128,6 +140,14 @@ class Chooser:
         """One of the last decisions."""
         return self._decisions.get(decision_id)
 
+    def names(self) -> dict[str, str]:
+        """The names by which tenants know engines, by URL."""
+        found: dict[str, str] = {}
+        for engine in self.engines:
+            url, name = engine.facts.url, engine.facts.name
+            found[url] = f"{found[url]}, {name}" if url in found else name
+        return found
+
     def has_engine(self, ask: Ask, now_s: float) -> bool:
         """Whether any engine may take a request now."""
         return any(_unfit(engine, ask) is None and engine.unavailable(now_s) is None
@@ -169,25 +189,28 @@ class Chooser:
     def _able(self, decision: Decision, ask: Ask, tried: Sequence[EngineState],
               now_s: float) -> list[EngineState]:
         able: list[EngineState] = []
+        why: dict[EngineState, str] = {}
         secret = ask.needs.confidential
         for engine in self.engines:
             reason = (_unfit(engine, ask) or (self._untrusted(engine) if secret else None)
                       or engine.unavailable(now_s))
             if engine in tried:
                 reason = "was tried"
-            url = engine.facts.url
             if reason is None:
                 able.append(engine)
-            elif _serves(engine, ask):
-                decision.rejected[url] = reason
+                continue
+            why[engine] = reason
+            if _serves(engine, ask):
+                decision.rejected[engine.facts.url] = reason
             else:  # what may be said of the right model at the same URL says more
-                decision.rejected.setdefault(url, reason)
+                decision.rejected.setdefault(engine.facts.url, reason)
         if not able:  # an engine that does worse than its peers is better than none
             able = [engine for engine in self.engines if engine not in tried
                     and _unfit(engine, ask) is None
                     and not (secret and self._untrusted(engine)) and engine.last_resort(now_s)]
         if not able:
-            raise _nobody(decision, later=self.suits(ask))
+            raise _nobody({engine: reason for engine, reason in why.items()
+                           if _serves(engine, ask)} or why, later=self.suits(ask))
         return able
 
     def _attested(self, engine: EngineState, decision: Decision, ask: Ask) -> bool:
@@ -299,9 +322,9 @@ def _refused(admit: Reject) -> GatewayError:
                         "not_in_time", headers={"Retry-After": str(ceil(admit.retry_after_s))})
 
 
-def _nobody(decision: Decision, *, later: bool) -> GatewayError:
-    """What the client is told where no engine may take it now, or none ever will."""
-    reasons = "; ".join(f"{url} {reason}" for url, reason in decision.rejected.items())
+def _nobody(why: Mapping[EngineState, str], *, later: bool) -> GatewayError:
+    """The refusal of a request that no engine may take now, or none ever will."""
+    reasons = "; ".join(f"{engine.facts.name} {reason}" for engine, reason in why.items())
     if not later:
         return GatewayError(400, f"no engine can serve the request: {reasons}", "needs_unmet")
     return GatewayError(503, f"no engine may take the request: {reasons}", "no_engine",

@@ -82,7 +82,7 @@ def failure_of(error: Exception) -> EngineFailedError:
 
 def given_up(exchange: Exchange) -> GatewayError:
     """What the client is told when no engine is left to try."""
-    faults = "; ".join(f"{a['url']} {a['outcome']}" for a in exchange.decision.attempts)
+    faults = "; ".join(f"{a['replica']} {a['outcome']}" for a in exchange.decision.attempts)
     if exchange.retry_after is not None:
         return GatewayError(429, f"the engines have no room: {faults}", "engines_busy",
                             headers={"Retry-After": exchange.retry_after})

@@ -178,7 +178,8 @@ class Proxy:
                        engine: EngineState) -> web.StreamResponse | None:
         """The answer of an engine; None where it failed before anything was sent."""
         exchange.engine, url = engine, engine.facts.url
-        attempt: dict[str, Any] = {"url": url, "at_s": self._clock(), "outcome": "is under way"}
+        attempt: dict[str, Any] = {"url": url, "replica": engine.facts.name,
+                                   "at_s": self._clock(), "outcome": "is under way"}
         exchange.decision.attempts.append(attempt)
         in_flight = InFlight(request.prompt_tokens,
                              self._outlook.expected_tokens(request, engine.facts.model))

@@ -18,7 +18,7 @@ from aiohttp import web
 from penstock.core.errors import InputError, nearest
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.watch import Watcher
-from penstock.engines.http import errors_told, json_response, listening
+from penstock.engines.http import errors_told, json_response, listening, read_body
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
 from penstock.policy.route.protocol import Router
@@ -178,10 +178,10 @@ class Gateway:
     async def _body(self, http: web.Request) -> bytes:
         """A request's body, which must not dribble in for ever."""
         if http.content.is_eof():
-            return await http.read()
+            return await read_body(http)
         try:
             async with asyncio.timeout(self._limits.body_s):
-                return await http.read()
+                return await read_body(http)
         except TimeoutError:
             raise GatewayError(408, f"the body was not there after {self._limits.body_s:g} s",
                                "slow_body", headers={"Connection": "close"}) from None
@@ -254,7 +254,8 @@ class Gateway:
         if found is None or own not in (None, found.tenant) or (
                 found.confidential and own != found.tenant):
             raise GatewayError(404, "no such decision among the last ones", "not_found")
-        return json_response(found.document(for_tenant=own is not None))
+        return json_response(found.document() if own is None
+                             else found.document_for_tenant(self._chooser.names()))
 
     async def _spend(self, http: web.Request) -> web.Response:
         own = self._front.own(http.headers, http.remote)

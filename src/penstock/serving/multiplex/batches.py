@@ -31,9 +31,10 @@ class Batches:
             if not self._room.call(ticket):  # its caller left while the policy had it in hand
                 self.over(ticket, failed=False)
 
-    def over(self, ticket: Ticket, *, failed: bool) -> None:
+    def over(self, ticket: Ticket, *, failed: bool) -> bool:
         """A request has ended. Those that failed are the policy's again, as far as somebody still
-        waits for them. Raises ValueError for a ticket that was given back before."""
+        waits for them. True where the whole of a batch has failed: then the policy is told by
+        ``explain``, once it is known why. Raises ValueError for a ticket given back before."""
         running, request_id, now_s = ticket.running, ticket.request.request_id, self._loop.time()
         device = running.device
         if request_id not in running.left:
@@ -43,19 +44,28 @@ class Batches:
             running.failed.add(request_id)
         if device.continuous:
             device.end_batch(ticket.model, 1, now_s)
-            self._tell(device, Batch(ticket.model, (ticket.request,)), running.failed, now_s)
+            self._tell(device, Batch(ticket.model, (ticket.request,)), running.failed)
         elif not running.left:
             device.end_batch(ticket.model, len(running.batch.requests), now_s)
-            self._tell(device, running.batch, running.failed, now_s)
+            if 1 < len(running.batch.requests) == len(running.failed):
+                return True
+            self._tell(device, running.batch, running.failed)
+        return False
 
-    def _tell(self, device: Device, batch: Batch, failed: set[int], now_s: float) -> None:
-        """Where all of several failed together, there were too many of them; otherwise the batch
-        has ended, and who failed arrives anew."""
-        whole = 1 < len(batch.requests) == len(failed)
-        self._policy.ended(device, batch, now_s, failed=whole)
+    def explain(self, running: Running, *, engine_died: bool) -> None:
+        """Why the whole of a batch failed: its engine died, or else there were too many requests
+        for the device's memory."""
+        self._tell(running.device, running.batch, running.failed, out_of_memory=not engine_died)
+
+    def _tell(self, device: Device, batch: Batch, failed: set[int], *,
+              out_of_memory: bool = False) -> None:
+        """The policy hears that a batch has ended. Requests that failed arrive anew, but for those
+        of a batch that was too large: these the policy keeps."""
+        now_s = self._loop.time()
+        self._policy.ended(device, batch, now_s, failed=out_of_memory)
         for request in batch.requests:
             waits = request.request_id in failed and request.request_id in self._room
-            if whole and not waits:
+            if out_of_memory and not waits:
                 self._policy.cancel(request.request_id)
-            elif not whole and waits:
+            elif waits and not out_of_memory:
                 self._policy.add(request, now_s)

@@ -23,7 +23,7 @@ from penstock.serving.multiplex.failures import Failures
 from penstock.serving.multiplex.hands import Hands
 from penstock.serving.multiplex.holdings import Holdings
 from penstock.serving.multiplex.room import Room
-from penstock.serving.multiplex.turns import RefusedError, Rules, Ticket, closing
+from penstock.serving.multiplex.turns import RefusedError, Rules, Running, Ticket, closing
 
 MOST_ACTIONS = 10_000
 """So many actions of one device at one instant are a policy that does not come to an end."""
@@ -227,11 +227,18 @@ class ResidencyDriver:
         return True
 
     def _ended(self, ticket: Ticket, *, failed: bool) -> None:
-        self._batches.over(ticket, failed=failed)
-        self._holdings.drop_if_lost(ticket.running.device, ticket.model)
+        running = ticket.running
+        whole = self._batches.over(ticket, failed=failed)
+        self._holdings.drop_if_lost(running.device, ticket.model)
         if failed and not self._closed:
-            self._holdings.check(ticket)
+            is_there = self._holdings.check(ticket)
+            if whole:
+                self._begin(running.device, partial(self._explain, running, is_there))
         self._decide()
+
+    async def _explain(self, running: Running, is_there: "asyncio.Future[bool]") -> None:
+        """Tell the policy why a whole batch failed, once it is known whether its engine died."""
+        self._batches.explain(running, engine_died=not await is_there)
 
     def _woken(self, index: int) -> None:
         if not self._is_paused(self.devices[index]):

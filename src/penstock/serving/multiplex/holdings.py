@@ -29,7 +29,7 @@ class Holdings:
         self._note = note
         self._pause = pause
         self._tell_lost = lost
-        self._checked: set[tuple[int, int]] = set()
+        self._checked: dict[tuple[int, int], asyncio.Future[bool]] = {}
         self._lost: set[tuple[int, int]] = set()
 
     def lacks_any(self, device: Device) -> bool:
@@ -68,20 +68,29 @@ class Holdings:
             self._pause(device, partial(self._lose, device, model,
                                         "its engine does not hold it any more"))
 
-    def check(self, ticket: Ticket) -> None:
+    def check(self, ticket: Ticket) -> "asyncio.Future[bool]":
         """Find out whether an engine that failed a request is still there. Until that is known
         nothing new begins on the device, or the same would fail again at once."""
         key, device = (ticket.device, ticket.model), ticket.running.device
-        known = key in self._checked or key in self._lost
-        if not known and device.residents.get(ticket.model) is ticket.running.resident:
-            self._checked.add(key)
-            self._pause(device, partial(self._checking, device, ticket.model))
+        if (found := self._checked.get(key)) is not None:
+            return found
+        found = asyncio.get_running_loop().create_future()
+        if key in self._lost or device.residents.get(ticket.model) is not ticket.running.resident:
+            found.set_result(False)
+        else:
+            self._checked[key] = found
+            self._pause(device, partial(self._checking, device, ticket.model, found))
+        return found
 
-    async def _checking(self, device: Device, model: int) -> None:
+    async def _checking(self, device: Device, model: int, found: "asyncio.Future[bool]") -> None:
         try:
             holds = await self._hands.holds(device.index, model)
+        except BaseException:
+            found.cancel()
+            raise
         finally:
-            self._checked.discard((device.index, model))
+            del self._checked[device.index, model]
+        found.set_result(holds is True)
         if holds is not True and model in device.residents:
             await self._lose(device, model, "its engine died" if holds is False
                              else "its engine does not answer")

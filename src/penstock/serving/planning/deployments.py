@@ -13,7 +13,7 @@ import orjson
 from aiohttp import web
 
 from penstock.core.errors import InputError
-from penstock.engines.http import Handler, HttpError, errors_told, json_response
+from penstock.engines.http import Handler, HttpError, errors_told, json_response, read_body
 from penstock.serving.deployments.controller import UnknownDeploymentError
 from penstock.serving.deployments.deployments import RefusedError
 from penstock.serving.deployments.verbs import VERBS, Deployments, Verb
@@ -77,7 +77,7 @@ def _handler(verb: Verb, deployments: Deployments) -> Handler:
 
 
 async def _order(request: web.Request) -> dict[str, Any]:
-    body = await request.read()
+    body = await read_body(request)
     if request.content_type != "application/json" and (body or request.content_type !=
                                                        "application/octet-stream"):
         raise ApiError(415, "input", f"body: found {request.content_type[:60]!r}; expected "

@@ -14,7 +14,7 @@ import orjson
 from aiohttp import web
 
 from penstock.core.errors import InputError
-from penstock.engines.http import stop_signal
+from penstock.engines.http import read_body, server_logger, stop_signal
 from penstock.serving.planning import fleet_plan
 from penstock.serving.planning.jobs import Jobs, Limits
 from penstock.serving.planning.openapi import docs_page, openapi_document
@@ -56,7 +56,7 @@ def make_app(operations: Sequence[Operation], max_body_bytes: int = MAX_BODY_BYT
 
 def _handler(operation: Operation, free: asyncio.Semaphore) -> Handler:
     async def handle(request: web.Request) -> web.Response:
-        body = await request.read()
+        body = await read_body(request)
         try:
             document = orjson.loads(body)
         except orjson.JSONDecodeError as error:
@@ -72,7 +72,7 @@ def _plan_handler(jobs: Jobs) -> Handler:
         if request.content_type not in (JSON, *fleet_plan.YAML):
             return _response(failure(415, fleet_plan.unsupported(request.content_type)))
         try:
-            order = fleet_plan.order_of(await request.read(), request.content_type,
+            order = fleet_plan.order_of(await read_body(request), request.content_type,
                                         list(request.query.items()))
         except InputError as error:
             return _response(failure(400, str(error)))
@@ -131,7 +131,7 @@ async def serve(app: web.Application, host: str, port: int,
     """Listen until SIGINT or SIGTERM; ``on_ready`` gets the address, which port 0 leaves open."""
     # With handler_cancellation, a caller who hangs up stops the plan that was made for them.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True,
-                           shutdown_timeout=_GOODBYE_S)
+                           logger=server_logger(), shutdown_timeout=_GOODBYE_S)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

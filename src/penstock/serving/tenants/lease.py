@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from penstock.core.disclosure import Disclosure
-from penstock.core.money import FREE, Price
+from penstock.core.disclosure import Disclosure, at_most
+from penstock.core.money import FREE, Price, to_money, to_nanos
 from penstock.core.units import SECONDS_PER_HOUR
 from penstock.engines.client.state import InFlight
 from penstock.serving.gateway.ask import Ask
@@ -119,8 +119,15 @@ class Lease:
             return Progress(self.decision_id, self._label(model), self._padded(prompt),
                             self._padded(output), charged)
         self._opened = True
-        return Opening(self.decision_id, self._desk.tenant.name, self._at_s(), self._held.nanos,
+        return Opening(self.decision_id, self._desk.tenant.name, self._at_s(), self._reserved(),
                        self._label(model), self._padded(prompt), self._padded(output), charged)
+
+    def _reserved(self) -> int:
+        """The nanos held, rounded up where the exact amount would tell the prompt's length."""
+        held = self._held.nanos
+        if self._disclosure is None:
+            return held
+        return min(to_nanos(at_most(to_money(held)) or 0.0), MOST_NANOS)
 
     def _label(self, model: str) -> str:
         """The model's name as it may be written down."""

@@ -17,7 +17,7 @@ from penstock.policy.place.intent import Traffic, Wishes
 from penstock.serving.deployments.deployments import Expected, Instance, State, Wish, moved
 from penstock.serving.deployments.store import InUseError, document, open_store
 
-TESTS = Path(__file__).resolve().parents[2]
+TESTS = Path(__file__).resolve().parents[3]
 FULL = deployment(
     "full", options={"speed": 10.0, "model": "x.gguf"}, state=State.UNHEALTHY, reason="gone",
     profile="/p", placement=PLACEMENT, instance=Instance("http://127.0.0.1:1", 4711, "99", "a.log"),

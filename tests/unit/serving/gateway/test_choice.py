@@ -35,7 +35,7 @@ def test_a_tenant_is_not_told_of_single_requests_of_others() -> None:
     seen = ReplicaSnapshot(0, "m", 0.0, 1, 0, 9, 0, 100, None, queue=(QueuedWork(9, 9, 5.0),))
     decision = Decision("d", 0.0, "m", "chat", 3, 5, candidates=((A, seen),))
     assert decision.document()["candidates"][0]["queue"] == seen.queue
-    assert decision.document(for_tenant=True)["candidates"][0]["queue"] == ()
+    assert decision.document_for_tenant({A: "replica 0"})["candidates"][0]["queue"] == ()
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -58,7 +58,7 @@ def test_several_models_at_one_address_are_told_apart(order) -> None:
         except GatewayError as error:
             return str(error)
 
-    assert choose(model="small").endswith(f"{A} was never seen")
+    assert choose(model="small").endswith(": replica 0 was never seen")
     metrics.show(engines, 0, 0.0, 0.0)
     assert b'engine_available{url="http://a"} 0.0' in metrics.text()
     for engine in engines:

@@ -1,8 +1,10 @@
 """Whatever engines and clients do: each request ends once, with a reason; the gateway lives."""
 
 import asyncio
+import gzip
 import re
 import time
+import tracemalloc
 from itertools import cycle
 
 import pytest
@@ -181,6 +183,30 @@ def test_clients_who_leave_leave_nothing_behind() -> None:
     assert set(ended) == {"cancelled"}
 
 
+def test_who_hangs_up_with_the_whole_answer_in_hand_has_not_left() -> None:
+    async def work(session, engines):
+        async with session.post("/v1/completions", json={**ASK, "stream": True}) as answer:
+            text = b""
+            while b"data: [DONE]" not in text:
+                text += await answer.content.readany()
+            answer.close()  # as OpenAI's own client does
+        while not (ended := await outcomes(session)):
+            pass
+        name = answer.headers[DECISION_HEADER]
+        async with session.get(f"/v1/penstock/decisions/{name}") as answer:
+            decision = await answer.json()
+        async with session.get("/v1/penstock/status") as answer:
+            (of_class, *_) = (await answer.json())["classes"]
+        return ended, decision, of_class, engines[0]
+
+    ended, decision, of_class, engine = odd.before([odd.lingers], work, limits=Limits())
+    assert ended == {"finished": 1}
+    assert decision["outcome"]["outcome"] == "finished"
+    assert decision["attempts"][0]["outcome"] == "answered 200"
+    assert (of_class["num_judged"], of_class["outcomes"]) == (1, {"finished": 1})
+    assert (engine.num_served, engine.num_failed, len(engine.in_flight)) == (1, 0, 0)
+
+
 def test_a_storm_of_everything_at_once() -> None:
     faults = (*odd.BEFORE_THE_FIRST_BYTE, *odd.IN_THE_MIDDLE, odd.well, odd.well)
 
@@ -228,6 +254,23 @@ def test_a_body_beyond_the_limit_is_refused() -> None:
 
     assert odd.before([odd.well], work, limits=Limits(max_body_bytes=1000)) == (
         413, "invalid_request_error", 200)
+
+
+def test_a_packed_body_is_never_unpacked_far_beyond_the_limit() -> None:
+    limit, bomb = 4 * 2**20, gzip.compress(bytes(64 * 2**20))
+
+    async def work(session, engines):
+        tracemalloc.start()
+        try:
+            async with session.post("/v1/completions", data=bomb,
+                                    headers={"Content-Encoding": "gzip"}) as answer:
+                return answer.status, tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    status, peak_bytes = odd.before([odd.well], work, limits=Limits(max_body_bytes=limit))
+    assert status == 413
+    assert peak_bytes < 2 * limit
 
 
 def test_a_clock_on_the_wall_that_jumps_changes_nothing(monkeypatch) -> None:

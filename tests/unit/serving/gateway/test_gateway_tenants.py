@@ -14,6 +14,7 @@ pytest.importorskip("sqlalchemy", reason="the extra 'serve' is not installed")
 
 import aiohttp
 
+import odd_engines as odd
 from penstock.core.errors import InputError
 from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.fleet.load import parse_fleet
@@ -50,7 +51,7 @@ class Home:
 
 
 @asynccontextmanager
-async def home(tmp_path, tenants=TENANTS, speed=2000.0, **more):
+async def home(tmp_path, tenants=TENANTS, speed=2000.0, urls=None, **more):
     url = f"sqlite:///{tmp_path}/ledger.db"
     store, texts = open_store(url), {}
     for name, admin in (("shop", False), ("bar", False), ("", True)):
@@ -60,7 +61,7 @@ async def home(tmp_path, tenants=TENANTS, speed=2000.0, **more):
     overrides = {"models": [{"name": "llama-3-8b", "price": PRICE}]}
     async with emulated_cluster(parse_fleet(FLEET), EmulatorOptions(speed=speed)) as found:
         fleet = parse_fleet(FLEET, overrides={
-            **overrides, "replicas": [{"count": 1, "endpoints": [found.replicas[0].url]}],
+            **overrides, "replicas": [{"count": 1, "endpoints": urls or [found.replicas[0].url]}],
             "gateway": {"tenants": tenants, **more}})
         async with running(fleet, LeastLoaded(), "127.0.0.1", 0, limits=Limits(),
                            access=Access(url)) as (url, _):
@@ -313,3 +314,23 @@ def test_where_there_are_keys_any_address_will_do(tmp_path) -> None:
 
     assert asyncio.run(run()) == ["no key opens anything yet, so nobody can ask; penstock keys "
                                   "create makes one"]
+
+
+@pytest.mark.parametrize("way", ["nobody is well", "everybody fails", "it breaks off"])
+def test_no_tenant_is_told_where_engines_are(tmp_path, way) -> None:
+    faults = {"nobody is well": (odd.well, 503), "everybody fails": (odd.internal, 200),
+              "it breaks off": (odd.killed, 200)}
+
+    async def run():
+        handler, health = faults[way]
+        async with odd.engine(handler, health) as engine, home(tmp_path, urls=[engine]) as one:
+            answer, said = await one.ask("shop", prompt="x")
+            path = f"/v1/penstock/decisions/{answer.headers[DECISION_HEADER]}"
+            return engine, said, await one.get("shop", path), await one.get("admin", path)
+
+    engine, said, own, operators = asyncio.run(run())
+    assert engine.encode() not in said
+    assert engine not in str(own)
+    assert b"replica 0" in said or way == "it breaks off"
+    assert "replica 0" in str(own)
+    assert engine in str(operators)

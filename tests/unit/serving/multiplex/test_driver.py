@@ -304,6 +304,22 @@ def test_a_batch_that_fails_as_a_whole_is_the_policy_s_to_cut() -> None:
     assert [at_s for _, at_s, _ in stage.answered] == [7.0, 7.0, 8.0, 8.0]  # halves
 
 
+def test_a_batch_whose_engine_died_is_not_taken_for_one_that_was_too_large() -> None:
+    models = [HostedModel(f"m{index}", 10, BatchTime(1.0, 0.1), 0, 4) for index in range(3)]
+    policy = residency("first-come", models, LoadTable([5.0] * 3))
+
+    async def work(stage):
+        for _ in range(4):
+            stage.begin(0, ends=("failed",))
+        await stage.until(5.5)
+        stage.engines[0][0].held = False  # while the batch runs, which fails at 6 s
+        await stage.until()
+
+    stage = play(work, policy=policy, continuous=False)
+    assert stage.did("load") == ["m0", "m0"]
+    assert [at_s for _, at_s, _ in stage.answered] == [12.0] * 4, "all four together again"
+
+
 def test_an_engine_that_lets_go_of_its_model_is_noticed() -> None:
     async def work(stage):
         await asked_one(stage, 0)

@@ -361,6 +361,15 @@ def test_the_ledger_hears_of_long_answers_while_they_last() -> None:
                     Settlement("d1", "shop", "small", 1_000_000.0, 12, 5, 22_000, True)]
 
 
+def test_what_is_held_for_a_confidential_request_is_rounded_up_in_the_ledger() -> None:
+    desk = Desk(shop(confidential=True, budget=Budget(1.0)), ledger=Ledger())
+    for prompt in ("x" * 40, "x" * 41):
+        desk.ask(prompt=prompt)
+    desk.front.journal()
+    first, second = (one.reserved_nanos for one in desk.ledger.records)
+    assert first == second == 500_000, "exactly it is 350,000 and 351,000"
+
+
 @pytest.mark.parametrize(("budget", "served"), [
     (Budget(1.0), False), (Budget(1.0, when_ledger_fails="serve"), True), (None, True)])
 def test_who_is_served_while_nothing_can_be_written(budget, served) -> None:

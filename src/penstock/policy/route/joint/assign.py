@@ -10,7 +10,7 @@ from math import inf
 
 
 def assign(costs: Sequence[Sequence[float]], surcharges: Sequence[float]) -> list[int]:
-    """Of every request its replica, so that all costs together are least; -1 where none may.
+    """Return the replica of every request at the least total cost; -1 where none may serve it.
 
     ``costs[r][i]`` is what request r costs on replica i (inf: may not), ``surcharges[i]`` >= 0 what
     every request that replica i has been given already adds to the next. Takes

@@ -1,4 +1,4 @@
-"""What an answer is worth, in money: the only knobs of joint routing."""
+"""Worth of an answer in money: the only knobs of joint routing."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a request is worth on each replica."""
+"""Worth of a request on each replica."""
 
 from collections.abc import Mapping, Sequence
 
@@ -29,7 +29,7 @@ class Paces:
         self._num_learned = 0
 
     def learned(self) -> None:
-        """What is known of latency has changed."""
+        """Note that the latency predictor has changed."""
         self._num_learned += 1
 
     def of(self, replica: ReplicaSnapshot) -> Pace:
@@ -139,7 +139,7 @@ def _others_s(replica: ReplicaSnapshot, pace: Pace, prompt_tokens: int, output: 
 
 def _barrier(request: Request, fact: ReplicaFacts, quality: float, chance: float,
              options: JointOptions) -> str:
-    """What keeps the replica from serving the request, empty where nothing does."""
+    """Return why the replica may not serve the request; empty where it may."""
     needs = request.needs
     if needs is not NO_NEEDS:
         if needs.max_cost is not None and affordable_tokens(request, fact) < 1:

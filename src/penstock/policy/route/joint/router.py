@@ -136,8 +136,9 @@ class JointRouter:
 
     def _surcharges(self, ids: Sequence[int], requests: Sequence[Request],
                     replicas: Sequence[Sequence[ReplicaSnapshot]]) -> list[float]:
-        """What a request of this batch adds to the next one on the same replica: its prompt is in
-        the way, and its sequence makes every step longer. Both are delayed, so it counts twice."""
+        """Return the cost that a request of this batch adds to the next one on the same replica.
+        Its prompt delays the next, and its sequence lengthens every step. Both requests are
+        delayed, so the cost counts twice."""
         seen = {r.replica_id: r for many in replicas for r in many}
         prompt = sum(request.prompt_tokens for request in requests) / len(requests)
         outputs = [forecast.output_tokens for request in requests

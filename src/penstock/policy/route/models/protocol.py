@@ -19,7 +19,7 @@ class ModelRouter(Protocol):
 
 
 class Forgetful:
-    """What model routers are that learn nothing."""
+    """Base of model routers that learn nothing."""
 
     def ended(self, departure: Departure, model: str, prompt_tokens: int) -> None:
         """Nothing is learned."""
@@ -32,7 +32,8 @@ def quality(request: Request, offer: Offer) -> float:
 
 
 def cost(request: Request, offer: Offer, output_tokens: float) -> float:
-    """What a request should cost on a model; ``output_tokens`` where there is no forecast."""
+    """Return the expected cost of a request on a model; ``output_tokens`` stands in for a
+    forecast."""
     forecast = request.forecasts.get(offer.model)
     output = output_tokens if forecast is None else forecast.output_tokens
     return (request.prompt_tokens * offer.price.input_per_token

@@ -1,0 +1,59 @@
+"""What every server of ours does with requests that are no HTTP."""
+
+import asyncio
+import logging
+import sys
+
+import pytest
+
+pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
+
+from aiohttp import web
+from aiohttp.http_exceptions import BadStatusLine
+
+from penstock.engines.http import MalformedHttp, listening
+
+SECRET = b"sk-a-key-that-was-sent-by-mistake"
+
+
+@pytest.mark.parametrize("content", [
+    b"GET / HTTP/1.1\r\nX-Key %b\r\n\r\n" % SECRET,
+    b"POST / HTTP/1.1\r\nContent-Length: %b\r\n\r\n" % SECRET,
+    b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: %b\r\n\r\n" % SECRET])
+def test_malformed_http_is_answered_400_without_a_trace(content, caplog) -> None:
+    async def run():
+        async with listening(web.Application(), "127.0.0.1", 0, 0.1) as url:
+            heard = []
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection("127.0.0.1",
+                                                               int(url.rpartition(":")[2]))
+                writer.write(content)
+                heard.append(await reader.read())
+                writer.close()
+            return heard
+
+    heard = asyncio.run(run())
+    assert all(b" 400 " in answer for answer in heard)
+    assert [record.getMessage() for record in caplog.records] == [
+        "malformed HTTP was answered 400 (requests: 1)"]
+    assert SECRET.decode() not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_what_was_not_said_is_counted_in_the_next_line() -> None:
+    now_s = 0.0
+    said = MalformedHttp(lambda: now_s)
+
+    def record(error):
+        try:
+            raise error
+        except type(error):
+            return logging.LogRecord("x", logging.ERROR, "", 0, "seen", (), sys.exc_info())
+
+    assert said.filter(record(BadStatusLine("x")))
+    assert not said.filter(record(BadStatusLine("x")))
+    assert said.filter(record(ValueError("a bug"))), "of a bug everything is said"
+    now_s = 61.0
+    last = record(BadStatusLine("x"))
+    assert said.filter(last)
+    assert last.getMessage().endswith("(requests: 2)")
