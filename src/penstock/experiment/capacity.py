@@ -122,7 +122,7 @@ def find_capacity(fleet: Fleet, seeds: Sequence[int], *, share: float = 0.99,
 
 
 def _bound_per_s(fleet: Fleet, workload: Workload) -> float:
-    """The fleet's throughput bound, infinite where no formula gives it, as with pools."""
+    """The fleet's throughput bound, infinite where no formula gives it."""
     try:
         return fleet_bound_per_s(fleet, workload) or math.inf
     except InputError:

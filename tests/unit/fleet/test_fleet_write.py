@@ -117,7 +117,7 @@ def test_an_example_loads_and_round_trips(path: Path) -> None:
 
 def test_the_examples_are_the_ones_promised() -> None:
     assert [path.stem for path in EXAMPLES] == [
-        "confidential", "niyama-code", "niyama-conv", "niyama-sharegpt", "plan", "quickstart",
+        "confidential", "mixed", "niyama-code", "niyama-conv", "niyama-sharegpt", "plan", "quickstart",
         "routebalance", "shared", "silo", "ten-models", "vidur-a100"]
 
 
