@@ -97,6 +97,19 @@ def test_a_broken_fleet_file_is_named_with_what_was_expected(name, fails, folder
         assert word in line
 
 
+@pytest.mark.parametrize("name", FLEETS)
+def test_check_finds_what_is_broken(name, penstock, folder):
+    old, new, words = FLEETS[name]
+    (folder / "fleet.yaml").write_text(FLEET.replace(old, new))
+    outcome = penstock("check", "fleet.yaml")
+    assert outcome.status == 2
+    number = 2 if name == "class twice" else 1
+    assert outcome.err.startswith(f"error: fleet.yaml: {number} problem")
+    assert outcome.out.startswith("fleet.yaml")
+    for word in words:
+        assert word in outcome.out
+
+
 TRACES = {
     "empty": (b"", "is empty"),
     "header only": (CSV.encode(), "no requests"),

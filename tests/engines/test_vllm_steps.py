@@ -165,8 +165,8 @@ def test_cached_prefixes_are_told_to_the_scheduler(engine: Engine, tmp_path: Pat
 
 
 def test_a_request_that_waited_too_long_is_shed_with_a_reason(engine: Engine) -> None:
-    engine.begin(scheduler_class(), options(schedule={"max_step_tokens": 20, "patience_s": 0.01,
-                                                      "review_s": 0.001}))
+    engine.begin(scheduler_class(), options(schedule={"max_step_tokens": 20,
+                                                      "queue_timeout_s": 0.01, "review_s": 0.001}))
     engine.add("first", prompt(1500, 1), 3, service_class="interactive")
     for number in range(4):
         engine.add(f"late{number}", prompt(1500, number), 3, service_class="interactive")

@@ -5,17 +5,18 @@ from random import Random
 from typing import Any
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.decision import Reject
 from penstock.core.step import StepPlan
-from penstock.engines.embedded.pilot import Pilot
+from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.journal.journal import Journal
 from penstock.journal.replay import replay, scheduler_of
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.schedule.build import build_scheduler
+from penstock.registry.make import build_scheduler
 from runs import header
+from scaled import examples
 from strategies import Case, cases
 
 
@@ -29,7 +30,8 @@ class Wilful:
         scheduler = build_scheduler(case.options, case.step_time,
                                     CountingKv(case.total_blocks, case.block_tokens),
                                     max_in_flight=case.max_in_flight)
-        self.pilot = Pilot(scheduler, lambda: self.now_s, Journal(self.stream, header(case)))
+        self.pilot = EmbeddedScheduler(scheduler, lambda: self.now_s,
+                                       Journal(self.stream, header(case)))
         self.rng = Random(seed)
         self.wilful = wilful
         self.computed: dict[int, int] = {}
@@ -130,7 +132,7 @@ def without_prefixes(case: Case) -> Case:
     return replace(case, prefix_caching=False)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(cases().map(without_prefixes), st.integers(0, 2**32))
 def test_books_stay_true_whatever_the_engine_does(case: Case, seed: int) -> None:
     engine = Wilful(case, seed)
@@ -141,7 +143,7 @@ def test_books_stay_true_whatever_the_engine_does(case: Case, seed: int) -> None
     assert replay(records, scheduler_of(records[0], case.step_time)).mismatch is None
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(cases().map(without_prefixes))
 def test_an_obedient_engine_amends_nothing(case: Case) -> None:
     engine = Wilful(case, 0, wilful=False)

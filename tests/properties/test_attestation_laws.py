@@ -8,25 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("jwt", reason="the extra 'attest' is not installed")
 
 from evidence import NONCE, NOW_S, UEID, Nras, Signer
 from penstock.attest.values import Challenge, EvidenceError
-from penstock.core.attestation import barrier
+from penstock.core.attestation import attestation_violation
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_attestation import EvidenceSource, Window, in_simulation
 from penstock.metrics.table import FINISHED, REJECTED
-from penstock.policy.multiplex.build import NAMES
 from penstock.policy.multiplex.sincere import STRATEGIES
 from penstock.sim.simulation import simulate
 from penstock.workload.workload import Workload
-from resident import ResidencyCase
+from resident import ALL_POLICIES, ResidencyCase
+from scaled import examples
 from strategies import residency_cases
 
 FLEET = """\
@@ -58,7 +58,7 @@ def windows(draw: st.DrawFn) -> tuple[Window, ...]:
     return tuple(found)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.sampled_from(ROUTES), st.tuples(windows(), windows(), windows()))
 def test_whoever_serves_a_confidential_request_was_attested_when_it_came(
         route: str, schedules: tuple[tuple[Window, ...], ...]) -> None:
@@ -69,7 +69,7 @@ def test_whoever_serves_a_confidential_request_was_attested_when_it_came(
     secret = table.class_index == table.service_classes.index("secret")
     for row in range(len(table)):
         able = [number for number, group in enumerate(groups)
-                if barrier(group.confidentiality, table.arrival_s[row]) is None]
+                if attestation_violation(group.confidentiality, table.arrival_s[row]) is None]
         assert 0 not in able, "its accelerator is in no such mode, whatever is said of it"
         if not secret[row]:
             assert table.status[row] == FINISHED
@@ -80,10 +80,9 @@ def test_whoever_serves_a_confidential_request_was_attested_when_it_came(
             assert table.status[row] == REJECTED
 
 
-CASES = residency_cases(NAMES)
+CASES = residency_cases(ALL_POLICIES)
 
 
-@settings(deadline=None)
 @given(CASES, windows(), st.frozensets(st.integers(0, 39), min_size=1))
 def test_turns_of_confidential_requests_come_and_begin_while_devices_are_attested(
         case: ResidencyCase, attested: tuple[Window, ...], confidential: frozenset[int]) -> None:
@@ -96,9 +95,9 @@ def test_turns_of_confidential_requests_come_and_begin_while_devices_are_atteste
             assert run.reason[number] < 0 or "confidential" not in run.reasons[run.reason[number]]
             continue
         if run.begin_s[number] == run.begin_s[number]:
-            assert barrier(devices, request.arrival_s) is None
-            assert barrier(devices, run.begin_s[number]) is None
-        elif barrier(devices, request.arrival_s) is not None:
+            assert attestation_violation(devices, request.arrival_s) is None
+            assert attestation_violation(devices, run.begin_s[number]) is None
+        elif attestation_violation(devices, request.arrival_s) is not None:
             assert watched.place[number] == "shed"
             assert "confidential" in run.reasons[run.reason[number]]
     if case.policy not in STRATEGIES:
@@ -126,7 +125,6 @@ def refused(verifier: Any, document: bytes, devices: tuple[str, ...]) -> bool:
     return False
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_claim_that_is_anything_else_is_refused_and_nothing_breaks(data: st.DataObject) -> None:
     nras, _ = signers()
@@ -141,7 +139,6 @@ def test_a_claim_that_is_anything_else_is_refused_and_nothing_breaks(data: st.Da
     assert refused(nras.verifier(), json.dumps(nras.bundle(device)).encode(), (UEID,))
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_whatever_is_sent_is_refused_in_words(data: st.DataObject) -> None:
     nras, signer = signers()
@@ -157,14 +154,12 @@ def test_whatever_is_sent_is_refused_in_words(data: st.DataObject) -> None:
     assert refused(signer.verifier(), document, ("GPU-1",))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_are_no_evidence(content: bytes) -> None:
     for verifier in (one.verifier() for one in signers()):
         assert refused(verifier, content, ("GPU-1",))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200) | st.recursive(_ODD, lambda inner: st.dictionaries(
     st.sampled_from(("keys", "kid", "x", "y", "kty", "crv", "x5c", "alg")), inner)).map(
         lambda value: json.dumps(value).encode()))

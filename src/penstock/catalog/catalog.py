@@ -48,7 +48,7 @@ class Catalog:
 
         Raises InputError with the nearest name, or with what is wrong with the config.
         """
-        if _named(name, self.models, self.model_aliases) is None and _is_path(name):
+        if _named(name, self.models, self.model_aliases) is None and is_config_path(name):
             return model_from_hf_config(Path(name).expanduser())
         return self.listed_model(name)
 
@@ -136,7 +136,8 @@ def _unknown(what: str, name: str, names: Iterable[str], aliases: Iterable[str])
     return InputError(f"unknown {what} {shown(name)}{hint}")
 
 
-def _is_path(name: str) -> bool:
+def is_config_path(name: str) -> bool:
+    """Whether a model's name is rather the path of a config.json or of its folder."""
     if not name:
         return False
     if name.endswith(".json") or name.startswith(("./", "../", "/", "~")):

@@ -124,16 +124,15 @@ def _with_policy(label: str, fleet: "Fleet",
     """The fleet under a policy: that of its pools and, where it has replicas, of scheduling,
     whichever bears the name and takes the settings. Raises InputError."""
     from penstock.experiment.compare import with_schedule
-    from penstock.policy.multiplex.settings import RESIDENCIES
-    from penstock.policy.schedule.options import PRESETS
+    from penstock.registry.policies import MULTIPLEXERS, SCHEDULES
 
     choice = _choice(label)
     pools = {f"residency[{place}].policy": choice for place in range(len(fleet.residency))}
     if not fleet.replicas:
         return load(pools)
     schedule = {"policies.schedule": choice}
-    tries = [schedule] if choice["name"] in PRESETS else []
-    if choice["name"] in RESIDENCIES:
+    tries = [schedule] if SCHEDULES.knows(choice["name"]) else []
+    if MULTIPLEXERS.knows(choice["name"]):
         tries = [{**schedule, **pools}, *tries, pools] if tries else [pools]
     fault: InputError | None = None
     for changes in tries or [schedule]:

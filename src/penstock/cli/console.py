@@ -44,6 +44,11 @@ def print_json(document: Any) -> None:
     sys.stdout.write(orjson.dumps(document, default=list, option=options).decode())
 
 
+def print_line(text: str) -> None:
+    """A line of the result that is never broken, for other programs to read."""
+    sys.stdout.write(f"{text}\n")
+
+
 def note(text: str) -> None:
     """A line beside the result: on stderr, so that stdout can be piped."""
     sys.stderr.write(f"{text}\n")

@@ -10,6 +10,8 @@ from penstock.core.errors import InputError, nearest
 
 # Command -> module with its Typer app, in the order of the help page.
 COMMANDS = {
+    "init": "penstock.cli.init",
+    "check": "penstock.cli.check",
     "run": "penstock.cli.run",
     "plan": "penstock.cli.plan",
     "simulate": "penstock.cli.simulate",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.command import field_option
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,6 +55,47 @@ LedgerUrl = Annotated[str | None, typer.Option(
          "the fleet file, FLEET.ledger.db.")]
 
 
+# A fleet without a file: options that answer what a fleet file would.
+ModelName = Annotated[str | None, typer.Option(
+    "--model", metavar="NAME", show_default=False,
+    help="Model of the catalog, or the path of a Hugging Face config.json.")]
+Gpus = Annotated[list[str] | None, typer.Option(
+    "--gpu", metavar="NAME[:COUNT]", show_default=False,
+    help="GPUs that may be used, such as h100-80gb:4; without a count, as many as needed. "
+         "Repeatable.")]
+Rate = Annotated[float | None, field_option("--rate", "traffic.rate_per_s", "R")]
+Ttft = Annotated[float | None, field_option("--ttft", "service_classes.slo.ttft_s", "S")]
+Itl = Annotated[float | None, field_option("--itl", "service_classes.slo.itl_s", "S")]
+E2e = Annotated[float | None, field_option("--e2e", "service_classes.slo.e2e_s", "S")]
+SloPercentile = Annotated[float | None, field_option(
+    "--percentile", "service_classes.slo.percentile", "P")]
+Classes = Annotated[list[str] | None, typer.Option(
+    "--class", metavar="NAME[:KEY=VALUE...]", show_default=False,
+    help="A service class, such as chat, batch or code:share=0.3:ttft=5. Keys: share, rate, "
+         "priority, ttft, itl, e2e, percentile, trace, prompt, output. Repeatable.")]
+Engine = Annotated[str | None, typer.Option(
+    "--engine", metavar="NAME", show_default=False,
+    help="Whose scheduler the replicas have: vllm, sglang, or penstock.")]
+Prices = Annotated[list[str] | None, typer.Option(
+    "--price", metavar="[GPU=]USD", show_default=False,
+    help="Price of one GPU for one hour; default: the catalog's. Repeatable.")]
+TraceName = Annotated[str | None, typer.Option(
+    "--trace", metavar="NAME|FILE", show_default=False,
+    help="Lengths that ship with Penstock, such as azure-2023-conv, or a trace file.")]
+PromptTokens = Annotated[str | None, typer.Option(
+    "--prompt-tokens", metavar="N|DIST", show_default=False,
+    help="Prompt length: always 512, or quantiles of a lognormal such as "
+         "p50=400,p99=6000,max=8000.")]
+OutputTokens = Annotated[str | None, typer.Option(
+    "--output-tokens", metavar="N|DIST", show_default=False, help="Output length, likewise.")]
+Precisions = Annotated[str | None, typer.Option(
+    "--precision", metavar="LIST", show_default=False,
+    help="Formats that the weights may have, such as bf16,fp8.")]
+MaxContext = Annotated[int | None, field_option(
+    "--max-context", "models.max_context_tokens", "N")]
+NumRequests = Annotated[int | None, field_option("--requests", "run.num_requests", "N")]
+
+
 def ledger_file(fleet_file: Path) -> Path:
     """The ledger that belongs to a fleet file where no other is named."""
     return fleet_file.resolve().with_suffix(".ledger.db")
@@ -70,6 +112,15 @@ def read_fleet(path: Path, settings: Sequence[str] | None = None, data_dir: Path
     """The fleet file with the command line's changes; ``to_plan`` as for ``load_fleet``. Raises
     InputError."""
     from penstock.fleet.load import load_fleet
+
+    return load_fleet(path, overrides_of(settings, data_dir, seed, more), data_dir,
+                      to_plan=to_plan)
+
+
+def overrides_of(settings: Sequence[str] | None = None, data_dir: Path | None = None,
+                 seed: int | None = None, more: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The command line's changes to a fleet file. Raises InputError, also for a ``data_dir`` that
+    is not there."""
     from penstock.fleet.settings import parse_settings
 
     overrides = {**parse_settings(settings or ()), **(more or {})}
@@ -77,7 +128,7 @@ def read_fleet(path: Path, settings: Sequence[str] | None = None, data_dir: Path
         overrides["run.seed"] = seed
     if data_dir is not None and not data_dir.is_dir():
         raise InputError(f"--data {data_dir}: no such folder")
-    return load_fleet(path, overrides, data_dir, to_plan=to_plan)
+    return overrides
 
 
 def seed_range(fleet: "Fleet", num_seeds: int) -> range:

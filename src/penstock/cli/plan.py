@@ -5,10 +5,36 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.options import AsJson, DataDir, Seed, Settings, read_fleet
+from penstock.cli.command import App
+from penstock.cli.options import (
+    AsJson,
+    Classes,
+    DataDir,
+    E2e,
+    Engine,
+    Gpus,
+    Itl,
+    MaxContext,
+    ModelName,
+    NumRequests,
+    OutputTokens,
+    OwnCatalog,
+    Precisions,
+    Prices,
+    PromptTokens,
+    Rate,
+    Seed,
+    Settings,
+    SloPercentile,
+    TraceName,
+    Ttft,
+    overrides_of,
+    read_fleet,
+)
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
+    from penstock.fleet.draft import Draft
     from penstock.fleet.values import Fleet
 
 FleetFile = Annotated[Path | None, typer.Argument(
@@ -41,27 +67,40 @@ TimeLimit = Annotated[float | None, typer.Option(
     "--time-limit", min=0.0, max=1e6, metavar="SECONDS", show_default=False,
     help="Inferno: stop a MILP then and take its best plan; default: until it is proven.")]
 
-app = typer.Typer(add_completion=False)
+app = App()
 
 
-@app.command(epilog="Example: penstock plan examples/quickstart.yaml --out plans/first\n\n"
+@app.command(epilog="Example: penstock plan --model llama-3.3-70b --gpu h100-80gb:4 --rate 5 "
+                    "--ttft 1 --itl 0.05\n\n"
+                    "Example: penstock plan examples/quickstart.yaml --out plans/first\n\n"
                     "Example: penstock plan --inferno examples/inferno-bundle.json "
                     "--solver milp-single")
-def plan(fleet_file: FleetFile = None, inferno: Bundle = None, settings: Settings = None,
+def plan(fleet_file: FleetFile = None, model: ModelName = None, gpu: Gpus = None,
+         rate: Rate = None, ttft: Ttft = None, itl: Itl = None, classes: Classes = None,
+         engine: Engine = None, e2e: E2e = None, percentile: SloPercentile = None,
+         trace: TraceName = None, prompt_tokens: PromptTokens = None,
+         output_tokens: OutputTokens = None, price: Prices = None, precision: Precisions = None,
+         max_context: MaxContext = None, requests: NumRequests = None, catalog: OwnCatalog = None,
+         inferno: Bundle = None, settings: Settings = None,
          data: DataDir = None, seed: Seed = None, out: PlanDir = None, as_json: AsJson = False,
          what_if: WhatIf = None, no_report: NoReport = False, solver: Solver = None,
          saturation: Saturation = None, delayed: Delayed = None,
          capacity_factor: CapacityFactor = 1.0, time_limit_s: TimeLimit = None) -> int:
     """Choose accelerators, parallelism, precision and replicas at the least cost, and check them.
 
-    The proposal is simulated on the fleet's own traffic and corrected until all objectives hold.
-    Changes are counted from what runs now (`replicas`); `plan` bounds the choice. Files: plan.json,
-    report.html and fleet.yaml with the replicas proposed. Exit status 1 when something cannot be
-    served, or does not hold.
+    Of a fleet file, or of --model, --gpu, --rate and targets; what these leave open is assumed and
+    printed. The proposal is simulated on the fleet's own traffic and corrected until all objectives
+    hold. Changes are counted from what runs now (`replicas`); `plan` bounds the choice. Files:
+    plan.json, report.html and fleet.yaml with the replicas proposed. Exit status 1 when something
+    cannot be served, or does not hold.
     """
-    if (fleet_file is None) == (inferno is None):
-        raise InputError("plan: expected a fleet file or --inferno DIR"
-                         + ("" if inferno is None else ", not both"))
+    given: dict[str, Any] = {
+        "model": model, "gpu": gpu, "rate": rate, "ttft": ttft, "itl": itl, "classes": classes,
+        "engine": engine, "e2e": e2e, "percentile": percentile, "trace": trace,
+        "prompt_tokens": prompt_tokens, "output_tokens": output_tokens, "price": price,
+        "precision": precision, "max_context": max_context, "requests": requests,
+        "catalog": catalog}
+    _refuse_mixtures(fleet_file, inferno, given)
     _refuse_others({"--solver": solver, "--saturation": saturation, "--time-limit": time_limit_s,
                     "--capacity-factor": None if capacity_factor == 1.0 else capacity_factor,
                     "--[no-]delayed-best-effort": delayed} if inferno is None else
@@ -75,14 +114,47 @@ def plan(fleet_file: FleetFile = None, inferno: Bundle = None, settings: Setting
         return plan_bundle(inferno, request, out, as_json)
     from penstock.cli.plan_fleet import plan_and_report
 
-    assert fleet_file is not None
-    fleet = read_fleet(fleet_file, settings, data, seed, to_plan=True)
-    other = _as_it_might_be(what_if, fleet_file, settings, data, seed) if what_if else None
+    source = fleet_file or _draft(given)
+    fleet = _read(source, settings, data, seed)
+    other = _as_it_might_be(what_if, source, settings, data, seed) if what_if else None
     return plan_and_report(fleet, out, as_json=as_json, page=not no_report,
-                           other=None if other is None else (tuple(what_if or ()), other))
+                           other=None if other is None else (tuple(what_if or ()), other),
+                           assumed=() if isinstance(source, Path) else source.assumed)
 
 
-def _as_it_might_be(what_if: list[str], fleet_file: Path, settings: list[str] | None,
+def _draft(given: dict[str, Any]) -> "Draft":
+    from penstock.cli.answers import draft_of
+
+    return draft_of(given)
+
+
+def _read(source: "Path | Draft", settings: list[str] | None, data: Path | None,
+          seed: int | None, more: dict[str, Any] | None = None) -> "Fleet":
+    """The fleet of a file or of a draft, with the command line's changes."""
+    if isinstance(source, Path):
+        return read_fleet(source, settings, data, seed, more, to_plan=True)
+    from penstock.cli.answers import fleet_of
+
+    return fleet_of(source, overrides_of(settings, data, seed, more), data_dir=data)
+
+
+def _refuse_mixtures(fleet_file: Path | None, inferno: Path | None, given: dict[str, Any]) -> None:
+    """Raise InputError unless exactly one thing is to be planned: a file, options or a bundle."""
+    stated = [f"--{'class' if name == 'classes' else name.replace('_', '-')}"
+              for name, value in given.items() if value not in (None, [])]
+    if fleet_file is not None and inferno is not None:
+        raise InputError("plan: expected a fleet file or --inferno DIR, not both")
+    if fleet_file is not None and stated:
+        raise InputError(f"{stated[0]}: has no meaning beside a fleet file; change the file's "
+                         "value with --set")
+    if inferno is not None and stated:
+        raise InputError(f"{stated[0]}: has no meaning beside --inferno; leave it out")
+    if fleet_file is None and inferno is None and not (given["model"] and given["gpu"]):
+        raise InputError("plan: expected a fleet file or --inferno DIR, or --model, --gpu and "
+                         "--rate, such as --model llama-3.3-70b --gpu h100-80gb:4 --rate 5")
+
+
+def _as_it_might_be(what_if: list[str], source: "Path | Draft", settings: list[str] | None,
                     data: Path | None, seed: int | None) -> "Fleet":
     """The fleet with the settings of --what-if; it is sound without them."""
     from penstock.fleet.settings import parse_value, split_setting
@@ -93,7 +165,7 @@ def _as_it_might_be(what_if: list[str], fleet_file: Path, settings: list[str] | 
             raise InputError(f"--what-if {key[:60]}: stands twice; expected one value")
         changes[key] = parse_value(text, f"--what-if {key}")
     try:
-        return read_fleet(fleet_file, settings, data, seed, changes, to_plan=True)
+        return _read(source, settings, data, seed, changes)
     except InputError as error:
         place, override, rest = str(error).partition("override")
         fault = f" {rest.removeprefix(':').strip()}" if override and not place else f": {error}"

@@ -1,5 +1,6 @@
 """A plan of a fleet file on the command line: progress, files, tables, exit status."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from penstock.cli.exits import MISSED, OK
 from penstock.report.run_files import staged, write_plan_files
 
 if TYPE_CHECKING:
+    from penstock.fleet.draft import Assumption
     from penstock.fleet.values import Fleet
     from penstock.plan.plan import FleetPlan
     from penstock.workload.workload import Workload
@@ -23,10 +25,12 @@ def planned(fleet: "Fleet", workload: "Workload | None" = None) -> "FleetPlan":
 
 
 def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bool,
-                    other: "tuple[tuple[str, ...], Fleet] | None" = None) -> int:
+                    other: "tuple[tuple[str, ...], Fleet] | None" = None,
+                    assumed: "Sequence[Assumption]" = ()) -> int:
     """The exit status: 0 when everything is served and every objective holds in simulation.
 
-    ``other`` is the fleet as it might be, with the settings that make it so.
+    ``other`` is the fleet as it might be, with the settings that make it so; ``assumed`` is what
+    nobody stated of the fleet.
     """
     from penstock.cli.single_run import default_folder
     from penstock.plan.document import full_document
@@ -38,12 +42,16 @@ def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bo
     with staged(folder) as staging:
         plan = planned(fleet)
         document = full_document(plan, None if other is None else (other[0], planned(other[1])))
+        if assumed:
+            document["assumed"] = [found._asdict() for found in assumed]
         write_plan_files(staging, document, planned_yaml(plan), page=page)
     if as_json:
         print_json(document)
     else:
+        from penstock.report.draft_text import assumed_lines
         from penstock.report.plan_tables import plan_tables
 
-        print_tables(plan_tables(document))
+        block = assumed_lines(assumed)
+        print_tables([*(["\n".join(block) + "\n"] if block else []), *plan_tables(document)])
     note(f"files in {folder}")
     return OK if plan.served_in_full else MISSED

@@ -1,5 +1,6 @@
 """The one error a user can cause, and how it helps them mend their input."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import SequenceMatcher, get_close_matches
@@ -50,6 +51,12 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if likely is not None:
         return f"; did you mean {likely!r}?"
     return one_of(names)
+
+
+def suggested(message: str) -> str | None:
+    """The name that ``nearest`` put into a message, where it found one."""
+    found = re.search(r"; did you mean '([^']+)'\?", message)
+    return found and found[1]
 
 
 def one_of(names: Iterable[str]) -> str:

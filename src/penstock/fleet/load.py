@@ -3,13 +3,17 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.core.errors import InputError
 from penstock.fleet.files import FileFinder, decoded, read_text
 from penstock.fleet.marked_yaml import MarkedData, read_yaml
 from penstock.fleet.overrides import overridden
+from penstock.fleet.renamed import current_keys
 from penstock.fleet.values import Fleet
+
+if TYPE_CHECKING:
+    from penstock.fleet.problems import Problem
 
 
 def load_fleet(path: Path | str, overrides: Mapping[str, Any] | None = None,
@@ -35,6 +39,18 @@ def parse_fleet(text: str | bytes, source: str = "fleet.yaml",
     With a ``base`` of None, text that names a file is an error and no such file is looked for.
     ``to_plan`` as for ``load_fleet``.
     """
+    marked = read_marked(text, source, overrides)
+    found = examined(marked, fleet_name(source), finder(base, data_dir), to_plan=to_plan)
+    if isinstance(found, Fleet):
+        return found
+    from penstock.fleet.problems import first_of
+
+    raise first_of(found, marked)
+
+
+def read_marked(text: str | bytes, source: str,
+                overrides: Mapping[str, Any] | None = None) -> MarkedData:
+    """The text's data with the overrides. Raises InputError unless the data is a mapping."""
     if isinstance(text, bytes):
         text = decoded(text, source)
     marked = read_yaml(text, source)
@@ -42,20 +58,29 @@ def parse_fleet(text: str | bytes, source: str = "fleet.yaml",
         raise InputError(f"{source}: expected a mapping with a fleet's sections (accelerators, "
                          "models, service_classes, traffic), found "
                          + ("a list" if isinstance(marked.data, list) else "a single value"))
-    if overrides:
-        marked = overridden(marked, overrides)
-    name = re.sub(r"[\s\x00-\x1f\x7f]+", "-", Path(source).stem)[:200] or "fleet"
-    files = FileFinder(None if base is None else Path(base), Path(data_dir) if data_dir else None)
-    return _resolved(marked, name, files, to_plan=to_plan)
+    marked = current_keys(marked)
+    return overridden(marked, overrides) if overrides else marked
 
 
-def _resolved(marked: MarkedData, name: str, files: FileFinder, *, to_plan: bool) -> Fleet:
+def fleet_name(source: str) -> str:
+    """The name of a fleet whose file states none."""
+    return re.sub(r"[\s\x00-\x1f\x7f]+", "-", Path(source).stem)[:200] or "fleet"
+
+
+def finder(base: Path | str | None, data_dir: Path | str | None) -> FileFinder:
+    """Where the files that a fleet file names are looked for."""
+    return FileFinder(None if base is None else Path(base), Path(data_dir) if data_dir else None)
+
+
+def examined(marked: MarkedData, name: str, files: FileFinder, *,
+             to_plan: bool) -> "Fleet | list[Problem]":
+    """The fleet, or the problems of the first check that finds any: shape, references, values."""
     # Pydantic takes a tenth of a second to import: only what reads a fleet pays for it.
     from pydantic import ValidationError
 
     from penstock.catalog import load_catalog
     from penstock.fleet.document import FleetDocument
-    from penstock.fleet.problems import PlacedError, raise_first, shape_problems
+    from penstock.fleet.problems import PlacedError, shape_problems
     from penstock.fleet.references import reference_problems
     from penstock.fleet.resolve import resolve
     from penstock.fleet.schema import fleet_schema
@@ -63,13 +88,11 @@ def _resolved(marked: MarkedData, name: str, files: FileFinder, *, to_plan: bool
     try:
         document = FleetDocument.model_validate(marked.data)
     except ValidationError as error:
-        raise_first(shape_problems(error, fleet_schema()), marked)
-        raise  # not reached: a validation error has at least one finding
+        return shape_problems(error, fleet_schema())
     try:
         extra = document.catalog and files.find(document.catalog, ("catalog",))
         catalog = load_catalog(extra)
-        raise_first(reference_problems(document, catalog, to_plan=to_plan), marked)
-        return resolve(document, name, catalog, files)
+        problems = list(reference_problems(document, catalog, to_plan=to_plan))
+        return problems or resolve(document, name, catalog, files)
     except PlacedError as error:
-        raise_first([error.problem], marked)
-        raise
+        return [error.problem]

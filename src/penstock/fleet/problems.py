@@ -40,16 +40,15 @@ class PlacedError(Exception):
         self.problem = Problem(path, text)
 
 
-def raise_first(problems: Iterable[Problem], marked: MarkedData) -> None:
-    """Raise InputError for the problem that stands first in the file, with the others' number."""
+def first_of(problems: Iterable[Problem], marked: MarkedData) -> InputError:
+    """The error of the problem that stands first in the file, with the others' number. Expects at
+    least one."""
     found = sorted(problems, key=lambda problem: marked.line(problem.path))
-    if not found:
-        return
     path, text = found[0]
     where = f"{dotted(path)}: " if path else ""
     others = len(found) - 1
     more = f" (and {others} more problem{'s' if others > 1 else ''})" if others else ""
-    raise InputError(f"{marked.place(path)}: {where}{text}{more}")
+    return InputError(f"{marked.place(path)}: {where}{text}{more}")
 
 
 def dotted(path: Path) -> str:
@@ -95,7 +94,7 @@ def _path(loc: Iterable[str | int]) -> Path:
 def _reworded(item: dict[str, Any], schema: Mapping[str, Any]) -> str:
     kind, loc, found, limits = item["type"], item["loc"], item["input"], item.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key{_nearest_key(str(loc[-1])[:200], _keys_at(loc, schema))}"
+        return f"unknown key{nearest_key(str(loc[-1])[:200], _keys_at(loc, schema))}"
     if kind == "missing":
         return "missing; this key is required"
     if kind == "literal_error":
@@ -106,7 +105,7 @@ def _reworded(item: dict[str, Any], schema: Mapping[str, Any]) -> str:
             f"{one_of(keys).replace('expected one of', 'its keys')}")
 
 
-def _nearest_key(name: str, keys: Iterable[str]) -> str:
+def nearest_key(name: str, keys: Iterable[str]) -> str:
     """A key without its unit (``rate`` for ``rate_per_s``) is the likeliest slip of all."""
     key, colon, _ = name.partition(":")
     if colon:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from penstock.core.attestation import NOT_KNOWN, Confidentiality, barrier, refusal
+from penstock.core.attestation import NOT_KNOWN, Confidentiality, attestation_violation, refusal
 from penstock.core.decision import Reject
 from penstock.core.departure import Departure
 from penstock.core.request import Request
@@ -63,7 +63,8 @@ class Dispatcher:
             return Availability(bool(able), bool(able))
         known = [seat.confidentiality for seat in able
                  if seat.confidentiality.mode_on and seat.confidentiality.attestations]
-        return Availability(any(barrier(one, now_s) is None for one in known), bool(known))
+        now = any(attestation_violation(one, now_s) is None for one in known)
+        return Availability(now, bool(known))
 
     def _serving(self, request: Request) -> list[int]:
         """Replicas that serve such requests."""
@@ -81,11 +82,12 @@ class Dispatcher:
             self._on_refused(request, NO_REPLICA)
             return -1
         if request.needs.confidential:
-            barriers = {i: barrier(self._seats[i].confidentiality, now_ps / PS_PER_S)
+            violations = {i: attestation_violation(self._seats[i].confidentiality,
+                                                   now_ps / PS_PER_S)
                         for i in candidates}
-            candidates = [i for i in candidates if barriers[i] is None]
+            candidates = [i for i in candidates if violations[i] is None]
             if not candidates:
-                self._on_refused(request, refusal(one for one in barriers.values() if one))
+                self._on_refused(request, refusal(one for one in violations.values() if one))
                 return -1
         if len(candidates) == 1 and not self._keeps_accounts:
             return candidates[0]

@@ -57,7 +57,7 @@ replicas:
 variant: {accelerator: h100-80gb, step_time: {name: vidur-a100-llama-3-8b}}
 sizing: {max_replicas: 5}
 policies:
-  schedule: {name: sarathi, chunk_tokens: 100, max_num_seqs: 512, bank_share: 0.5}
+  schedule: {name: sarathi, chunk_tokens: 100, max_num_seqs: 512, slack_spend_fraction: 0.5}
   route: {name: two_choices}
   admit: all
 engine: {block_tokens: 32, memory_fraction: 0.8, max_num_seqs: 99, prefix_caching: true,
@@ -117,8 +117,8 @@ def test_an_example_loads_and_round_trips(path: Path) -> None:
 
 def test_the_examples_are_the_ones_promised() -> None:
     assert [path.stem for path in EXAMPLES] == [
-        "confidential", "mixed", "niyama-code", "niyama-conv", "niyama-sharegpt", "plan", "quickstart",
-        "routebalance", "shared", "silo", "ten-models", "vidur-a100"]
+        "confidential", "mixed", "niyama-code", "niyama-conv", "niyama-sharegpt", "plan",
+        "quickstart", "routebalance", "shared", "silo", "ten-models", "vidur-a100"]
 
 
 def test_the_vidur_example_replays_its_trace(shared_data: Path, repository: Path) -> None:
@@ -175,7 +175,7 @@ def test_every_example_of_the_schema_is_valid_where_it_stands() -> None:
 
 
 def test_schedule_knobs_are_those_of_the_scheduler() -> None:
-    knobs = {field.name for field in fields(SchedulerOptions)} - {"policy"}
+    knobs = {field.name for field in fields(SchedulerOptions)} - {"policy", "settings"}
     assert set(ScheduleSection.model_fields) == knobs | {"name"}
 
 

@@ -1,7 +1,7 @@
 """Step budgets: Sarathi's, Orca's, Niyama's published table, and Penstock's solved ones."""
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from penstock.core.request import Request
@@ -19,6 +19,7 @@ from penstock.policy.schedule.chunking import (
 )
 from penstock.policy.schedule.options import scheduler_options
 from penstock.policy.schedule.sequence import Sequence
+from scaled import examples
 from strategies import linear_step_times
 
 NIYAMA = published_step_time("niyama-a100-llama-3-8b")
@@ -82,7 +83,7 @@ def solved(step_time: LinearStepTime, most: int) -> SolvedChunks:
     return SolvedChunks(step_time, scheduler_options("penstock", max_step_tokens=most))
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(linear_step_times(), st.integers(1, 120), st.integers(0, 60), st.integers(1, 100),
        st.integers(0, 8), st.integers(0, 20), st.floats(0.0, 0.05))
 def test_solved_chunk_is_the_largest_that_fits(

@@ -3,7 +3,7 @@
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.request import Request
@@ -15,6 +15,7 @@ from penstock.policy.schedule.relegation import (
     Review,
 )
 from penstock.policy.schedule.sequence import Sequence
+from scaled import examples
 
 
 def waiting(number: int, deadline_s: float, work_s: float = 0.0, tokens: int = 100,
@@ -27,7 +28,7 @@ def waiting(number: int, deadline_s: float, work_s: float = 0.0, tokens: int = 1
 
 def test_never_means_never() -> None:
     rule = NeverRelegate()
-    assert not rule.hopeless(waiting(0, -5.0), 100.0)
+    assert not rule.infeasible(waiting(0, -5.0), 100.0)
     assert rule.next_review_s == float("inf")
     assert rule.review(5.0, 1.0) == Review([], [], [])
 
@@ -35,10 +36,10 @@ def test_never_means_never() -> None:
 def test_eager_relegates_what_would_miss_even_alone() -> None:
     rule = EagerRelegation(8500.0)
     request = waiting(0, deadline_s=6.0, tokens=8500)
-    assert not rule.hopeless(request, 4.999)
-    assert rule.hopeless(request, 5.001)
+    assert not rule.infeasible(request, 4.999)
+    assert rule.infeasible(request, 5.001)
     request.computed = 4250
-    assert not rule.hopeless(request, 5.001)
+    assert not rule.infeasible(request, 5.001)
 
 
 def test_eager_throughput_is_a_running_mean_of_prompt_steps() -> None:
@@ -46,16 +47,16 @@ def test_eager_throughput_is_a_running_mean_of_prompt_steps() -> None:
     rule.learn_throughput(0, 1.0)  # a step without prompts says nothing
     rule.learn_throughput(100, 0.0)  # nor does one without duration
     request = waiting(0, deadline_s=1.0, tokens=8500)
-    assert not rule.hopeless(request, 0.0)
+    assert not rule.infeasible(request, 0.0)
     rule.learn_throughput(500, 1.0)
     expected = 0.995 * 8500 + 0.005 * 500
-    assert rule.hopeless(request, 0.0)
-    assert not rule.hopeless(waiting(1, deadline_s=1.0, tokens=int(expected)), 0.0)
-    assert rule.hopeless(waiting(2, deadline_s=1.0, tokens=int(expected) + 1), 0.0)
+    assert rule.infeasible(request, 0.0)
+    assert not rule.infeasible(waiting(1, deadline_s=1.0, tokens=int(expected)), 0.0)
+    assert rule.infeasible(waiting(2, deadline_s=1.0, tokens=int(expected) + 1), 0.0)
 
 
-def feasible(requests: list[Sequence], patience_s: float = 60.0) -> FeasibleRelegation:
-    rule = FeasibleRelegation(0.25, patience_s)
+def feasible(requests: list[Sequence], queue_timeout_s: float = 60.0) -> FeasibleRelegation:
+    rule = FeasibleRelegation(0.25, queue_timeout_s)
     for request in requests:
         rule.admitted(request)
     return rule
@@ -78,7 +79,7 @@ def in_time(requests: list[Sequence]) -> bool:
     return True
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 20)), min_size=1, max_size=7))
 def test_feasible_keeps_as_many_as_any_choice(rows: list[tuple[int, int]]) -> None:
     requests = [waiting(i, float(deadline), float(work)) for i, (work, deadline) in enumerate(rows)]
@@ -118,7 +119,7 @@ def test_what_fits_again_comes_back() -> None:
 def test_what_waits_too_long_is_shed_with_a_reason() -> None:
     request = waiting(0, 10.0, 5.0)
     request.relegated = True
-    rule = feasible([request], patience_s=2.0)
+    rule = feasible([request], queue_timeout_s=2.0)
     assert rule.review(12.0, 1.0) == Review([], [], [])
     ((shed, reason),) = rule.review(12.1, 1.0).shed
     assert shed is request
@@ -135,4 +136,4 @@ def test_requests_without_a_deadline_are_never_set_aside() -> None:
     request = waiting(0, 2e9, 5.0, arrival_s=1e9)
     rule = feasible([request])
     assert rule.review(1e9 + 1e6, 1.0) == Review([], [], [])
-    assert not rule.hopeless(request, 1e9)
+    assert not rule.infeasible(request, 1e9)

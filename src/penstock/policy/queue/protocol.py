@@ -2,10 +2,10 @@
 
 from typing import Protocol
 
-from penstock.policy.queue.values import Start, Waiting
+from penstock.policy.queue.values import Shared, Start, Waiting
 
 
-class TurnQueue(Protocol):
+class ExclusiveDeviceQueue(Protocol):
     """Requests that wait, and the devices that are taken.
 
     A driver adds what arrives, asks ``next`` until it answers None, and says when a start has
@@ -15,6 +15,10 @@ class TurnQueue(Protocol):
     @property
     def num_waiting(self) -> int:
         """Requests that have not started."""
+        ...
+
+    def deploy(self, shared: Shared) -> int:
+        """Another deployment from now on; its index. Raises InputError for one without devices."""
         ...
 
     def add(self, request: Waiting) -> None:

@@ -1,5 +1,6 @@
 """The knobs of a replica's scheduler, and the named policies as settings of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -17,7 +18,9 @@ class SchedulerOptions:
 
     ``chunk_tokens`` is the fixed step budget, decodes included; ``max_step_tokens`` bounds a step
     whose budget is not fixed. ``kv_reserve`` says how much KV a request must find free before it
-    starts. ``prefill_first`` lets decodes wait while any prompt can be processed.
+    starts. ``prefill_first`` lets decodes wait while any prompt can be processed. ``settings`` are
+    those that a plugged-in policy declares itself: pairs of name and value, so that options are
+    compared and hashed as values.
     """
 
     policy: str = "penstock"
@@ -42,13 +45,18 @@ class SchedulerOptions:
     # Penstock: share of a request's banked slack that one step may spend, margin on predicted
     # step time, quantile of output length that plans rest on, how often feasibility is reviewed,
     # and how long past its deadline a request may wait before it is shed.
-    bank_share: float = 0.125
+    slack_spend_fraction: float = 0.125
     time_margin: float = 0.05
     length_quantile: float = 0.98
     review_s: float = 0.25
-    patience_s: float = 60.0
+    queue_timeout_s: float = 60.0
     decodes_may_wait: bool = True
+    settings: tuple[tuple[str, Any], ...] = ()
 
+
+OLD_KNOBS: Mapping[str, str] = {"bank_share": "slack_spend_fraction",
+                                "patience_s": "queue_timeout_s"}
+"""Knobs of release 0.1 under their current names; journals of that release have the old ones."""
 
 PRESETS: dict[str, SchedulerOptions] = {
     "fcfs": SchedulerOptions("fcfs", "arrival", "whole", "never", max_step_tokens=8192,
@@ -71,7 +79,8 @@ def scheduler_options(policy: str, **changes: Any) -> SchedulerOptions:
     """
     if policy not in PRESETS:
         raise InputError(f"unknown scheduling policy {policy!r}{nearest(policy, PRESETS)}")
-    known = {field.name for field in fields(SchedulerOptions)} - {"policy"}
+    known = {field.name for field in fields(SchedulerOptions)} - {"policy", "settings"}
+    changes = {OLD_KNOBS.get(name, name): value for name, value in changes.items()}
     for name in changes:
         if name not in known:
             raise InputError(f"policy {policy!r} has no option {name!r}{nearest(name, known)}")

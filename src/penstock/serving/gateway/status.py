@@ -3,30 +3,31 @@
 from math import ceil
 from typing import Any
 
-from penstock.core.attestation import barrier
+from penstock.core.attestation import attestation_violation
 from penstock.core.disclosure import Disclosure
 from penstock.core.money import to_money
 from penstock.engines.client.state import NEVER_S, EngineState
+from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.confidential import ConfidentialCounts, discreet
 from penstock.serving.gateway.engines import Engines
 from penstock.serving.gateway.tally import Tally
 from penstock.serving.gateway.turns import Turns
-from penstock.serving.gateway.waiting import WaitingRoom
 from penstock.serving.tenants.desk import Spending
 from penstock.serving.tenants.front import Front
 
 
-def status_document(engines: Engines, room: WaitingRoom, tally: Tally,
+def status_document(engines: Engines, admission: AdmissionQueue, tally: Tally,
                     confidential: ConfidentialCounts, front: Front, turns: Turns | None,
                     now_s: float, wall_s: float) -> dict[str, Any]:
     """The document of /v1/penstock/status. Counts that may be of confidential requests are padded,
     and those requests are in no figure but the section ``confidential``."""
-    everywhere = [*engines, *(() if turns is None else turns.standings)]
+    everywhere = [*engines, *(() if turns is None else turns.attestation_status)]
     pad = confidential.disclosure.count if discreet(everywhere) else int
     pools = {} if turns is None else {"pools": turns.document(confidential.disclosure)}
     return {**pools,
             "engines": [_engine(one, confidential.disclosure, now_s, wall_s) for one in engines],
-            "num_in_flight": pad(room.num_in_flight), "num_waiting": pad(room.num_waiting),
+            "num_in_flight": pad(admission.num_in_flight),
+            "num_waiting": pad(admission.num_waiting),
             **tally.document(now_s), "confidential": confidential.document(),
             "tenants": [_spending(one) for one in front.shown_spending()]}
 
@@ -39,7 +40,7 @@ def _engine(engine: EngineState, disclosure: Disclosure, now_s: float,
                "num_failed": engine.num_failed,
                "pending_output_tokens": seen.pending_output_tokens}
     kv_used_share = seen.kv_used_tokens / seen.kv_total_tokens
-    found = barrier(engine.confidentiality, wall_s)
+    found = attestation_violation(engine.confidentiality, wall_s)
     if engine.facts.confidential:
         figures = {name: disclosure.count(number) for name, number in figures.items()}
         kv_used_share = ceil(kv_used_share * 20) / 20

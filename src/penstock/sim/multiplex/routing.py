@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from penstock.core.attestation import barrier
+from penstock.core.attestation import attestation_violation
 from penstock.core.request import Request
 from penstock.core.units import PS_PER_S
 from penstock.policy.route.pools import PooledModel, choose_pooled, goes_to_pool
@@ -51,8 +51,8 @@ class PoolDoor:
                 attestable=any(place.attestable for place in places)):
             return NO_SOURCE
         if confidential:  # where none may take it, a pool says why
-            places = [place for place in places
-                      if barrier(place.pool.pool.confidentiality, now_s) is None] or places
+            places = [place for place in places if attestation_violation(
+                place.pool.pool.confidentiality, now_s) is None] or places
         chosen = places[0] if len(places) == 1 else places[
             choose_pooled([one.seen(place) for place, one in enumerate(places)]).place]
         chosen.pool.arrive(request, chosen.model, now_ps)

@@ -6,14 +6,13 @@ from math import inf
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from penstock.core.errors import InputError
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
 from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.multiplex.beliefs import LoadTable
-from penstock.policy.multiplex.build import residency
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.protocol import Residency
 from penstock.policy.multiplex.simple import InTurn, first_come
@@ -23,7 +22,9 @@ from penstock.sim.multiplex.continuous import EngineSpec, Residents
 from penstock.sim.multiplex.driver import ResidencySimulation
 from penstock.sim.multiplex.machine import Took
 from penstock.sim.multiplex.record import ResidencyRun
+from resident import residency
 from runs import jump
+from scaled import examples
 from strategies import EVIDENCE, Case, cases
 
 ANY = ServiceClass("any")
@@ -67,7 +68,7 @@ def served(arrivals: Sequence[tuple[float, int]], *, num_models: int = 1, slots:
     return run, residents
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(cases())
 def test_one_model_with_a_device_to_itself_does_what_a_replica_does(case: Case) -> None:
     alone = jump(case)

@@ -9,22 +9,22 @@ import pytest
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.engines.embedded.calibrate import GUESS, Calibrator
-from penstock.engines.embedded.pilot import Pilot
+from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.journal.journal import Journal
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options
+from penstock.registry.make import build_scheduler
 
 LATE = ServiceClass("late", Slo(ttft_s=0.001))
 
 
 def pilot(stream: BytesIO | None = None, calibrator: Calibrator | None = None, *,
-          max_in_flight: int = 1, **knobs: object) -> Pilot:
+          max_in_flight: int = 1, **knobs: object) -> EmbeddedScheduler:
     scheduler = build_scheduler(scheduler_options("penstock", **knobs), GUESS,
                                 CountingKv(100, 16), max_in_flight=max_in_flight)
     ticks = count()
     journal = Journal(stream, {}) if stream is not None else None
-    return Pilot(scheduler, lambda: next(ticks) / 10, journal, calibrator)
+    return EmbeddedScheduler(scheduler, lambda: next(ticks) / 10, journal, calibrator)
 
 
 def kinds(stream: BytesIO) -> list[str]:
@@ -46,7 +46,7 @@ def test_calls_are_journaled_in_the_order_made() -> None:
 
 def test_what_is_shed_is_told_and_takes_no_step() -> None:
     stream = BytesIO()
-    one = pilot(stream, patience_s=0.0, review_s=0.0)
+    one = pilot(stream, queue_timeout_s=0.0, review_s=0.0)
     one.add(Request(0, 0.0, 20, 2, LATE))
     assert one.plan() is None
     assert [number for number, _ in one.take_shed()] == [0]
@@ -56,7 +56,7 @@ def test_what_is_shed_is_told_and_takes_no_step() -> None:
 
 def test_a_plan_without_work_waits_for_those_before_it() -> None:
     stream = BytesIO()
-    one = pilot(stream, max_in_flight=3, patience_s=0.0, review_s=0.0)
+    one = pilot(stream, max_in_flight=3, queue_timeout_s=0.0, review_s=0.0)
     one.add(Request(0, 0.0, 20, 9, ServiceClass("any")))
     first = one.plan()
     assert first is not None

@@ -1,0 +1,84 @@
+"""``penstock init``: write a fleet file from options or from a short dialogue."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from penstock.cli.command import App
+from penstock.cli.exits import OK
+from penstock.cli.options import (
+    Classes,
+    E2e,
+    Engine,
+    Gpus,
+    Itl,
+    MaxContext,
+    ModelName,
+    NumRequests,
+    OutputTokens,
+    OwnCatalog,
+    Precisions,
+    Prices,
+    PromptTokens,
+    Rate,
+    SloPercentile,
+    TraceName,
+    Ttft,
+)
+from penstock.core.errors import InputError
+
+Target = Annotated[Path, typer.Argument(
+    metavar="FLEET", help="The fleet file to write (YAML).")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")]
+
+app = App()
+
+_EXAMPLE = ("penstock init --model llama-3.3-70b --gpu h100-80gb:4 --rate 5 --class chat "
+            "--class batch")
+
+
+@app.command(epilog=f"Example: {_EXAMPLE}")
+def init(
+    file: Target = Path("fleet.yaml"), model: ModelName = None, gpu: Gpus = None,
+    rate: Rate = None, classes: Classes = None, engine: Engine = None, ttft: Ttft = None,
+    itl: Itl = None, e2e: E2e = None, percentile: SloPercentile = None, trace: TraceName = None,
+    prompt_tokens: PromptTokens = None, output_tokens: OutputTokens = None, price: Prices = None,
+    precision: Precisions = None, max_context: MaxContext = None, requests: NumRequests = None,
+    catalog: OwnCatalog = None, force: Force = False,
+) -> int:
+    """Write a fleet file: the model, GPUs, rate, lengths, targets and engine that you state.
+
+    On a terminal, asks for what no option states. Elsewhere --model, --gpu and --rate are needed.
+    """
+    from penstock.cli.answers import draft_of, fleet_of
+    from penstock.cli.console import note
+    from penstock.cli.files import write_whole
+    from penstock.report.draft_text import assumed_lines, draft_text
+
+    given: dict[str, Any] = {key: value for key, value in locals().items()
+                             if key not in ("file", "force")}
+    if file.exists() and not force:
+        raise InputError(f"{file}: is there already; --force replaces it")
+    missing = [name for name in ("model", "gpu", "rate") if not given[name]]
+    if missing and sys.stdin.isatty() and sys.stderr.isatty():
+        from penstock.cli.dialogue import ask
+
+        ask(given)
+    elif not given["model"] or not given["gpu"]:
+        raise InputError(f"init: no {' and no '.join(f'--{name}' for name in missing)}; "
+                         f"for example {_EXAMPLE}")
+    draft = draft_of(given, file.parent)
+    fleet_of(draft, {}, file.parent)
+    text = draft_text(draft.data, draft.assumed,
+                      f"Written by penstock init; `penstock plan {file}` sizes it.")
+    write_whole(file, lambda path: _write(path, text))
+    for line in assumed_lines(draft.assumed):
+        note(line)
+    note(f"{file} is written; next: penstock plan {file}")
+    return OK
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,285 @@
+"""A fleet file drafted from a few answers: a model, accelerators, traffic and its targets.
+
+A question that nobody answered gets a usual value, and the draft says so: each ``Assumption`` names
+the value and the option that states another.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from penstock.catalog import Catalog, is_config_path, model_from_hf_config
+from penstock.core.errors import InputError, nearest
+from penstock.core.hardware import Accelerator
+from penstock.core.model import ModelSpec
+from penstock.core.units import GIB
+from penstock.workload.length_tables import length_table
+
+USUAL_CLASSES: Mapping[str, tuple[int, Mapping[str, float]]] = {
+    "chat": (1, {"ttft_s": 1.0, "itl_s": 0.05}),
+    "interactive": (1, {"ttft_s": 1.0, "itl_s": 0.05}),
+    "code": (2, {"ttft_s": 5.0, "itl_s": 0.1}),
+    "batch": (3, {"e2e_s": 300.0}),
+}
+"""Service classes that need no targets: their priority and usual targets."""
+
+ENGINES = ("penstock", "sglang", "vllm")
+_USUAL_ENGINE = "vllm"
+_USUAL_LENGTHS = ("azure-2023-conv", "sharegpt-8k", "azure-2023-code")
+_FEWEST_REQUESTS, _MOST_REQUESTS = 1000, 20_000
+
+
+class Assumption(NamedTuple):
+    """A value that nobody stated, and the option that states another."""
+
+    what: str
+    value: str
+    option: str
+
+
+@dataclass(frozen=True, slots=True)
+class GpuAnswer:
+    """Accelerators of one kind; without a count, as many as needed may be rented."""
+
+    name: str
+    count: int | None = None
+    price_per_hour: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAnswer:
+    """A service class. ``lengths`` is part of a traffic entry: ``trace`` or ``lengths``."""
+
+    name: str
+    share: float | None = None
+    rate_per_s: float | None = None
+    priority: int | None = None
+    slo: Mapping[str, float] = field(default_factory=dict)
+    lengths: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The answers that a fleet is drafted from. Only ``model`` and ``gpus`` must be there.
+
+    A ``model`` that is a path stands in the file as ``config``, seen from the file's folder.
+    """
+
+    model: str
+    gpus: tuple[GpuAnswer, ...]
+    rate_per_s: float | None = None
+    slo: Mapping[str, float] = field(default_factory=dict)
+    classes: tuple[ClassAnswer, ...] = ()
+    lengths: Mapping[str, Any] = field(default_factory=dict)
+    engine: str | None = None
+    precisions: tuple[str, ...] = ()
+    max_context_tokens: int | None = None
+    num_requests: int | None = None
+    catalog: str | None = None
+    config: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The data of a fleet file, and the values in the file that nobody stated."""
+
+    data: dict[str, Any]
+    assumed: tuple[Assumption, ...]
+
+
+def drafted(answers: Answers, catalog: Catalog) -> Draft:
+    """The fleet file of these answers. Raises InputError for an unknown name, and for a rate,
+    targets or lengths that are missing and have no usual value."""
+    assumed: list[Assumption] = []
+    accelerators = [_named(catalog.accelerator, gpu.name, "--gpu") for gpu in answers.gpus]
+    model, entry = _model(answers, catalog)
+    if not answers.precisions:
+        assumed.append(Assumption("weights", "bf16", "--precision"))
+    classes = [_service_class(c, answers, assumed) for c in answers.classes or _usual(answers)]
+    traffic = _traffic(answers, model, assumed)
+    data: dict[str, Any] = {
+        "name": entry["name"],
+        **({"catalog": answers.catalog} if answers.catalog else {}),
+        "accelerators": [_pool(gpu, found, assumed)
+                         for gpu, found in zip(answers.gpus, accelerators, strict=True)],
+        "models": [entry], "service_classes": classes, "traffic": traffic,
+        "policies": {"schedule": _schedule(answers.engine, accelerators, assumed)}}
+    number = answers.num_requests or _num_requests(classes, traffic)
+    if number is not None:
+        data["run"] = {"num_requests": number}
+    order = ("engine", "price", "count", "weights")
+    assumed.sort(key=lambda found: (*order, found.what).index(found.what))
+    return Draft(data, tuple(assumed))
+
+
+def _named(lookup: Any, name: str, option: str) -> Any:
+    try:
+        return lookup(name)
+    except InputError as error:
+        raise InputError(f"{option}: {error}") from None
+
+
+def _model(answers: Answers, catalog: Catalog) -> tuple[ModelSpec, dict[str, Any]]:
+    """The model and its entry in the file; a path to a config.json gives a model of its own."""
+    entry: dict[str, Any] = {}
+    if is_config_path(answers.model):
+        path = Path(answers.model).expanduser()
+        spec = _named(model_from_hf_config, str(path), "--model")
+        folder = path.parent if path.suffix == ".json" else path
+        entry |= {"name": "-".join(folder.resolve().name.split()) or "model",
+                  "config": answers.config or answers.model}
+    else:
+        spec = _named(catalog.listed_model, answers.model, "--model")
+        entry["name"] = spec.name
+    if answers.precisions:
+        entry["precisions"] = list(answers.precisions)
+    if answers.max_context_tokens:
+        entry["max_context_tokens"] = answers.max_context_tokens
+    return spec, entry
+
+
+def _pool(gpu: GpuAnswer, found: Accelerator, assumed: list[Assumption]) -> dict[str, Any]:
+    """The entry of one kind of accelerator."""
+    price = gpu.price_per_hour
+    if price is None:
+        price = found.price_per_hour
+        since = f"catalog, {found.price_date}" if found.price_date else "catalog"
+        assumed.append(Assumption("price", f"{found.name} ${price:.2f} an hour each ({since})",
+                                  "--price"))
+    entry: dict[str, Any] = {"name": found.name}
+    if gpu.count is None:
+        assumed.append(Assumption("count", f"as many {found.name} as needed", "--gpu NAME:COUNT"))
+    else:
+        entry["count"] = gpu.count
+    return {**entry, "price_per_hour": price}
+
+
+def _usual(answers: Answers) -> tuple[ClassAnswer, ...]:
+    """The one class of traffic whose classes nobody named, by the targets that it has."""
+    return (ClassAnswer("batch" if {*answers.slo} - {"percentile"} == {"e2e_s"} else "chat"),)
+
+
+def _service_class(answer: ClassAnswer, answers: Answers,
+                   assumed: list[Assumption]) -> dict[str, Any]:
+    """A class with its own targets, else the general ones that its kind has, else the usual."""
+    priority, usual = USUAL_CLASSES.get(answer.name, (1, {}))
+    general = dict(answers.slo)
+    percentile = general.pop("percentile", None)
+    slo = dict(answer.slo)
+    if not {*slo} - {"percentile"}:
+        several = len(answers.classes) > 1
+        fitting = {key: value for key, value in general.items()
+                   if not several or not usual or key in usual}
+        if not fitting and not usual:
+            raise InputError(f"--class {answer.name}: no target; state {answer.name}:ttft=SECONDS, "
+                             "itl=SECONDS or e2e=SECONDS after it, or --ttft, --itl or --e2e")
+        slo |= fitting or usual
+        if not fitting:
+            targets = ", ".join(f"{key.partition('_')[0]} {value:g} s" for key, value in
+                                usual.items())
+            assumed.append(Assumption(f"targets of {answer.name}", targets,
+                                      "--ttft, --itl, --e2e"))
+    if percentile is not None:
+        slo.setdefault("percentile", percentile)
+    if answer.priority is not None:
+        priority = answer.priority
+    return {"name": answer.name, "priority": priority, "slo": slo}
+
+
+def _traffic(answers: Answers, model: ModelSpec, assumed: list[Assumption]) -> list[dict[str, Any]]:
+    """One entry with a mix of the classes; one each where a class has lengths or a rate."""
+    classes = answers.classes or _usual(answers)
+    apart = any(c.lengths or c.rate_per_s is not None for c in classes)
+    lengths = answers.lengths
+    if not lengths and not all(c.lengths for c in classes):
+        context = answers.max_context_tokens or model.max_context_tokens
+        lengths = {"trace": _usual_table(context)}
+        assumed.append(Assumption("prompts and outputs", f"as in {lengths['trace']}",
+                                  "--trace or --prompt-tokens and --output-tokens"))
+    own_rate = isinstance(lengths.get("trace"), Mapping) and not apart
+    if answers.rate_per_s is None and not own_rate and not all(
+            c.rate_per_s is not None for c in classes):
+        raise InputError("no --rate; expected the mean number of requests per second")
+    if not apart:
+        entry = {**lengths, **({} if answers.rate_per_s is None
+                               else {"rate_per_s": answers.rate_per_s})}
+        stated = len(classes) == 1 or not own_rate or any(c.share is not None for c in classes)
+        return [{**({"mix": _shares(classes, assumed)} if stated else {}), **entry}]
+    shares = {} if all(c.rate_per_s is not None for c in classes) else _shares(classes, assumed)
+    return [{"name": c.name, "mix": {c.name: 1}, **(c.lengths or lengths),
+             "rate_per_s": c.rate_per_s if c.rate_per_s is not None
+             else round((answers.rate_per_s or 0.0) * shares[c.name], 6)} for c in classes]
+
+
+def _usual_table(context_tokens: int) -> str:
+    """The first table of lengths whose longest prompt is within the model's context."""
+    for name in _USUAL_LENGTHS:
+        prompt: Any = length_table(name).prompt
+        if prompt.tokens[-1] <= context_tokens:
+            return name
+    raise InputError(f"no table of lengths fits a context of {context_tokens:,} tokens; state "
+                     "--prompt-tokens and --output-tokens")
+
+
+def _shares(classes: Sequence[ClassAnswer], assumed: list[Assumption]) -> dict[str, float]:
+    """The share of every class; those that state none get equal parts of the rest."""
+    stated = {c.name: c.share for c in classes if c.share is not None}
+    silent = [c.name for c in classes if c.share is None]
+    rest = 1.0 - math.fsum(stated.values())
+    if silent and rest <= 0:
+        raise InputError(f"--class: shares of {', '.join(stated)} sum to {1 - rest:g}; nothing is "
+                         f"left for {', '.join(silent)}")
+    if silent and len(classes) > 1:
+        assumed.append(Assumption("shares", ", ".join(
+            f"{name} {rest / len(silent):.0%}" for name in silent), "--class NAME:share=0.5"))
+    return {c.name: round(rest / len(silent), 6) if c.share is None else c.share for c in classes}
+
+
+def _schedule(engine: str | None, accelerators: Sequence[Accelerator],
+              assumed: list[Assumption]) -> str | dict[str, Any]:
+    """The scheduling policy that imitates an engine with its default settings."""
+    name = engine or _USUAL_ENGINE
+    if name not in ENGINES:
+        raise InputError(f"--engine {name[:60]!r}{nearest(name, ENGINES)}")
+    smallest = min(accelerators, key=lambda found: found.memory_bytes)
+    schedule: str | dict[str, Any] = "penstock"
+    if name != "penstock":
+        schedule = (_vllm if name == "vllm" else _sglang)(smallest)
+    if engine is None and isinstance(schedule, dict):
+        assumed.append(Assumption(
+            "engine", f"vLLM's defaults: {schedule['chunk_tokens']:,} tokens a step, "
+            f"{schedule['max_num_seqs']:,} sequences", "--engine"))
+    return schedule
+
+
+def _vllm(accelerator: Accelerator) -> dict[str, Any]:
+    """As vLLM V1 (0.33): decodes first, the rest of the token budget to prompts by arrival.
+
+    Its defaults go by the device: ``arg_utils.py``, API server.
+    """
+    gib = accelerator.memory_bytes / GIB
+    large = gib >= 70 and "a100" not in accelerator.name
+    budget, seqs = (16_384, 1024) if gib >= 160 else (8192, 1024) if large else (2048, 256)
+    return {"name": "sarathi", "chunk_tokens": budget, "max_num_seqs": seqs}
+
+
+def _sglang(accelerator: Accelerator) -> dict[str, Any]:
+    """As SGLang (0.5): prompts first, in chunks; all decodes wait meanwhile."""
+    gib = accelerator.memory_bytes / GIB
+    chunk = 2048 if gib < 35 else 4096 if gib < 60 else 8192 if gib < 160 else 16_384
+    return {"name": "sarathi", "prefill_first": True, "chunk_tokens": chunk, "max_num_seqs": 2048}
+
+
+def _num_requests(classes: Sequence[Mapping[str, Any]],
+                  traffic: Sequence[Mapping[str, Any]]) -> int | None:
+    """Enough drawn requests that arrivals outlast the longest target; None for trace files."""
+    if any(isinstance(entry.get("trace"), Mapping) for entry in traffic):
+        return None
+    longest_s: float = max(value for c in classes for key, value in c["slo"].items()
+                           if key != "percentile")
+    rate = math.fsum(entry["rate_per_s"] for entry in traffic)
+    number = min(max(1.5 * longest_s * rate, _FEWEST_REQUESTS), _MOST_REQUESTS)
+    return math.ceil(number / 100) * 100
+

@@ -1,0 +1,172 @@
+"""From nothing to a fleet file, and to a plan without one."""
+
+import json
+
+import orjson
+import pytest
+import typer
+
+from penstock.cli.dialogue import ask
+
+BASIC = ("--model", "llama-3.2-1b", "--gpu", "l4:2", "--rate", "2")
+SMALL = (*BASIC, "--requests", "60", "--prompt-tokens", "200", "--output-tokens", "20")
+CONFIG = {"model_type": "llama", "num_hidden_layers": 16, "hidden_size": 2048,
+          "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 8192,
+          "vocab_size": 128256, "max_position_embeddings": 32768, "tie_word_embeddings": True}
+CHIP = """\
+accelerators:
+  my-chip:
+    {vendor: acme, memory_gib: 48, bandwidth_gb_per_s: 900, peak_tflops: {fp16: 200, bf16: 200},
+     power_w: 150, pcie_gb_per_s: 32, price_per_hour: 0.70, source: datasheet}
+"""
+
+
+def test_init_writes_a_file_that_check_passes_and_plan_takes(penstock, folder):
+    done = penstock("init", "mine/first.yaml", *SMALL, "--class", "chat", "--class", "batch")
+    assert (done.status, done.out) == (0, "")
+    assert "engine: vLLM's defaults" in done.err
+    assert "next: penstock plan mine/first.yaml" in done.err
+    checked = penstock("check", "mine/first.yaml")
+    assert (checked.status, checked.err) == (0, "")
+    assert checked.out == "mine/first.yaml: no problems; llama-3.2-1b on l4\n"
+    planned = penstock("plan", "mine/first.yaml", "--no-report", "--json")
+    assert planned.status == 0
+    assert "assumed" not in planned.json
+
+
+def test_init_never_replaces_a_file_unasked(penstock, folder):
+    before = (folder / "fleet.yaml").read_text()
+    done = penstock("init", *BASIC)
+    assert done.status == 2
+    assert done.err == "error: fleet.yaml: is there already; --force replaces it\n"
+    assert (folder / "fleet.yaml").read_text() == before
+    assert penstock("init", *BASIC, "--force").status == 0
+    assert (folder / "fleet.yaml").read_text() != before
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    ([], "no --model and no --gpu and no --rate"),
+    (["--model", "llama-3.2-1b", "--gpu", "l4"], "no --rate"),
+    ([*BASIC, "--gpu", "l4:x"], "expected NAME:COUNT"),
+    ([*BASIC, "--gpu", "l4"], "stands twice"),
+    ([*BASIC, "--price", "l40s=1"], "--price l40s: no --gpu of this name"),
+    ([*BASIC, "--price", "free"], "--price: expected a number"),
+    ([*BASIC, "--ttft", "0"], "expected more than 0"),
+    ([*BASIC, "--class", "chat:share=2"], "--class chat:share: found '2'"),
+    ([*BASIC, "--class", "chat:shar=0.2"], "did you mean 'share'?"),
+    ([*BASIC, "--class", "chat:0.2"], "expected KEY=VALUE"),
+    ([*BASIC, "--class", "chat", "--class", "chat"], "stands twice"),
+    ([*BASIC, "--trace", "azure-2023-cod"], "did you mean 'azure-2023-code'?"),
+    ([*BASIC, "--trace", "nowhere.csv"], "--trace: no file 'nowhere.csv'"),
+    ([*BASIC, "--trace", "azure-2023-code", "--prompt-tokens", "5"], "states lengths too"),
+    ([*BASIC, "--prompt-tokens", "5"], "--output-tokens: missing"),
+    ([*BASIC, "--prompt-tokens", "p50=9,p40=3", "--output-tokens", "5"], "expected the median"),
+    ([*BASIC, "--engine", "vlm"], "did you mean 'vllm'?"),
+    ([*BASIC, "--precision", "bf61"], "did you mean 'bf16'?"),
+    (["--model", "nowhere/config.json", *BASIC[2:]], "nowhere/config.json"),
+])
+def test_a_bad_answer_is_one_line_and_nothing_is_written(arguments, words, penstock, folder):
+    before = sorted(folder.rglob("*"))
+    for command in (["init", "new.yaml"], ["plan"]):
+        if command == ["plan"] and "no --model" in words:
+            continue
+        done = penstock(*command, *arguments)
+        assert done.status == 2, done
+        assert words in done.err
+        assert done.err.count("\n") == 1
+        assert done.out == ""
+        assert sorted(folder.rglob("*")) == before
+
+
+def test_plan_needs_no_file(penstock, folder):
+    done = penstock("plan", *SMALL, "--ttft", "2", "--itl", "0.1")
+    assert done.status == 0, done
+    assert done.out.startswith("Assumed, since no option states it:\n  engine: vLLM's defaults")
+    document = orjson.loads((folder / "runs/llama-3.2-1b-plan/plan.json").read_bytes())
+    assert {entry["what"] for entry in document["assumed"]} == {"engine", "price", "weights"}
+    assert penstock("check", "runs/llama-3.2-1b-plan/fleet.yaml").status == 0
+    again = penstock("plan", *SMALL, "--ttft", "2", "--itl", "0.1", "--json", "--seed", "1",
+                     "--what-if", "accelerators[0].count=1")
+    assert again.json["seed"] == 1
+    assert again.json["what_if"]
+    assert again.json["assumed"] == document["assumed"]
+
+
+def test_plan_takes_a_file_or_answers(penstock):
+    done = penstock("plan", "unsized.yaml", "--rate", "5")
+    assert done.err == ("error: --rate: has no meaning beside a fleet file; change the file's "
+                        "value with --set\n")
+    assert "--class: has no meaning beside --inferno" in penstock(
+        "plan", "--inferno", ".", "--class", "chat").err
+
+
+def test_a_model_and_an_accelerator_of_ones_own(penstock, folder):
+    (folder / "my model").mkdir()
+    (folder / "my model/config.json").write_text(json.dumps(CONFIG))
+    (folder / "chips.yaml").write_text(CHIP)
+    arguments = ("--model", "my model", "--gpu", "my-chip:2", "--catalog", "chips.yaml", "--rate",
+                 "1", "--requests", "50", "--prompt-tokens", "200", "--output-tokens", "20")
+    done = penstock("plan", *arguments, "--json")
+    assert done.status == 0, done
+    assert done.json["demands"][0]["name"] == "my-model"
+    (folder / "deep").mkdir()
+    assert penstock("init", "deep/fleet.yaml", *arguments).status == 0
+    assert penstock("check", "deep/fleet.yaml").status == 0
+
+
+def test_a_trace_file_is_found_from_the_fleet_files_folder(penstock, folder):
+    (folder / "log.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,50,5\n1,60,6\n")
+    (folder / "deep").mkdir()
+    arguments = ("--model", "llama-3.2-1b", "--gpu", "l4:2", "--trace", "log.csv")
+    assert penstock("init", "deep/fleet.yaml", *arguments).status == 0
+    assert penstock("check", "deep/fleet.yaml").status == 0
+
+
+def test_check_tells_all_as_json(penstock, folder):
+    path = folder / "fleet.yaml"
+    path.write_text(path.read_text().replace("a100-80gb", "a100-80g").replace("chat: 0.6",
+                                                                              "chat: 0.5"))
+    done = penstock("check", "fleet.yaml", "--json")
+    assert done.status == 2
+    assert done.err == "error: fleet.yaml: 2 problems\n"
+    assert not done.json["ok"]
+    assert [entry["fix"] for entry in done.json["problems"]] == [
+        "name: a100-80gb", "mix: {chat: 0.5556, batch: 0.4444}"]
+    assert penstock("check", "unsized.yaml", "--json").json == {
+        "file": "unsized.yaml", "ok": True, "problems": []}
+
+
+def test_check_counts_what_set_changes(penstock):
+    done = penstock("check", "fleet.yaml", "--set", "run.seed=-1", "--set", "policies.rout=x")
+    assert done.out.splitlines() == [
+        "fleet.yaml: policies.rout: unknown key; did you mean 'route'?", "    fix: route: x",
+        "fleet.yaml: run.seed: expected at least 0, found -1", "    fix: for example seed: 7"]
+
+
+def test_the_dialogue_asks_again_until_an_answer_is_sound(monkeypatch, capsys):
+    answers = iter(["lama-3.3-70b", "llama-3.3-70b", "h100:x", "h100:4 l40s", "-1", "5", "", "vlm",
+                    ""])
+    asked = []
+
+    def prompt(question: str, default: str | None = None, *, err: bool) -> str | None:
+        assert err
+        asked.append(question)
+        return next(answers) or default
+
+    monkeypatch.setattr(typer, "prompt", prompt)
+    given = dict.fromkeys(("model", "gpu", "rate", "classes", "engine", "ttft", "itl", "e2e",
+                           "trace", "catalog"))
+    ask(given)
+    assert next(answers, None) is None
+    assert (given["model"], given["gpu"], given["rate"]) == (
+        "llama-3.3-70b", ["h100:4", "l40s"], 5.0)
+    assert (given["classes"], given["engine"]) == (["chat"], "vllm")
+    err = capsys.readouterr().err
+    assert "did you mean 'llama-3.3-70b'?" in err
+    assert "did you mean 'vllm'?" in err
+
+
+def test_help_takes_its_words_from_the_fields(penstock):
+    page = " ".join(penstock("init", "--help").out.replace("│", " ").split())
+    assert "Time between output tokens, seconds." in page
+    assert "{" not in page.replace("[:KEY=VALUE...]", "")
