@@ -21,6 +21,7 @@ def run_tables(summary: Mapping[str, Any]) -> "list[RenderableType]":
 
     facts = [f"{fact.label.lower()} {fact.value}" for fact in wording.facts(summary)]
     tables: list[RenderableType] = [Text(wording.headline(summary), style="bold"), Line(facts),
+                                    Text(f"{wording.arrivals(summary)}.\n", style="dim"),
                                     classes_table(summary), latency_table(summary)]
     if wording.is_paced(summary["classes"]):
         tables.append(footnote(wording.PACED_NOTE))
