@@ -65,7 +65,7 @@ class FleetWatch:
             self._note(f"{error}; the gateway goes on with the fleet that it had")
 
     def _look(self) -> tuple[int, int, int] | None:
-        """What tells one state of the file from another; None where there is no file now."""
+        """Return the identity of the file's state; None where the file is absent."""
         try:
             status = self._reload.path.stat()
         except OSError:

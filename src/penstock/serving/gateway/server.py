@@ -53,7 +53,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 def offer_of(fleet: Fleet) -> Offer:
-    """What may be asked of a fleet: of its models, those that an engine serves."""
+    """Return the offer of a fleet: the models that an engine serves, and the classes."""
     served = {group.model.name for group in fleet.replicas if group.endpoints}
     served |= {model.spec.name for pool in fleet.residency for model in pool.models}
     return Offer({c.name: c for c in fleet.service_classes},
@@ -62,7 +62,7 @@ def offer_of(fleet: Fleet) -> Offer:
 
 
 def house_of(fleet: Fleet, limits: Limits) -> House:
-    """Who may ask a fleet for what, as its file says."""
+    """Return the tenants' configuration from the fleet file."""
     return House(offer_of(fleet), fleet.gateway,
                  {m.spec.name: m.price for m in fleet.models if m.price is not None},
                  limits.max_in_flight + limits.max_queue, fleet.disclosure)
@@ -347,7 +347,7 @@ async def _background(work: Iterable[Work], on_bug: Callable[[str], None]) -> As
 
 
 def _routed(fleet: Fleet) -> Fleet:
-    """What of a fleet its router goes by."""
+    """Return the parts of a fleet that its router depends on."""
     return replace(fleet, gateway=NO_GATEWAY_OPTIONS, attestation=None)
 
 
