@@ -296,8 +296,8 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                   on_bug: Callable[[str], None] = lambda _: None
                   ) -> AsyncIterator[tuple[str, Engines]]:
     """A gateway that listens: its URL and its engines. Stops on leaving. Logs of processes that it
-    starts are in ``engines_folder``; ``work`` goes on beside it. Raises InputError where nobody can listen, or anybody could
-    ask."""
+    starts are in ``engines_folder``; ``work`` goes on beside it. Raises InputError where nobody can
+    listen, or anybody could ask."""
     outlook = outlook_of(fleet)
     check_rules(fleet.attestation)
     # Answers go on as they came: nothing is unpacked, no cookie is kept.
