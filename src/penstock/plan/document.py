@@ -72,7 +72,7 @@ def full_document(plan: FleetPlan,
 
 
 def _around(plan: FleetPlan, around: Insight) -> dict[str, Any]:
-    """What ``insight`` found, as lists of plain data."""
+    """Return the findings of ``insight`` as lists of plain data."""
     return {
         "explanations": [{"demand": s.demand, "text": told(s, around.with_cards.get(s.demand))}
                          for s in around.shortfalls],
@@ -138,7 +138,8 @@ def replicas_told(replicas: Mapping[str, Mapping[str, int]]) -> str:
 
 def compared(document: Mapping[str, Any], other: Mapping[str, Any],
              settings: Sequence[str]) -> dict[str, Any]:
-    """What another plan's document would change: cost, power, service and replicas by demand."""
+    """Return the differences to another plan's document: cost, power, service and replicas by
+    demand."""
     before, after = ({(d["name"], variant): count for d in one["demands"]
                       for variant, count in d["replicas"].items()} for one in (document, other))
     return {

@@ -19,7 +19,7 @@ from penstock.workload.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class ClassOutcome:
-    """What one class got, over all seeds that were simulated. ``itl_p99_s`` is the median over
+    """Outcome of one class over all simulated seeds. ``itl_p99_s`` is the median over
     requests of the gap that 99 % of a request's gaps do not exceed."""
 
     name: str

@@ -187,7 +187,7 @@ def meter(share: float | None, text: str) -> str:
 
 
 def legend(colours: Mapping[str, str], extra: Iterable[tuple[str, str]] = ()) -> str:
-    """Which colour is which name, and what other line styles mean."""
+    """Return the legend: colours of names, and meanings of line styles."""
     items = [(f"border-color:{colour}", "", name) for name, colour in colours.items()]
     items += [("border-color:var(--soft)", style, text) for style, text in extra]
     listed = "".join(f'<li><span class="swatch {style}" style="{colour}"></span>{escape(text)}</li>'
@@ -257,7 +257,7 @@ def headed_table(head: Row, groups: Iterable[tuple[str, Iterable[Row]]], caption
 
 
 def folded(title: str, content: str) -> str:
-    """What only some readers want, closed at first."""
+    """Return a section that is closed at first."""
     return f"<details><summary>{escape(title)}</summary>{content}</details>"
 
 

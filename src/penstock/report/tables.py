@@ -66,7 +66,8 @@ def classes_table(summary: Mapping[str, Any]) -> FittingTable:
 
 
 def _missed_by(entry: Mapping[str, Any]) -> str:
-    """Of a class that misses its objective; runs of earlier versions do not say."""
+    """Return the misses of a class that misses its objective; runs of earlier versions lack
+    them."""
     return wording.missed_by(entry.get("missed", {})) if entry["meets_slo"] is False else ""
 
 

@@ -108,7 +108,7 @@ _TARGETS = {"unserved": "not served", "ttft_s": "TTFT", "itl_s": "ITL", "e2e_s":
 
 
 def missed_by(missed: Mapping[str, int]) -> str:
-    """Which targets were missed by how many requests, most first."""
+    """Return the missed targets with their numbers of requests, most first."""
     counts = sorted(((number, key) for key, number in missed.items() if number),
                     key=lambda pair: -pair[0])
     return ", ".join(f"{_TARGETS.get(key, key)} {count(number)}" for number, key in counts)
@@ -269,14 +269,14 @@ def arrivals(summary: Mapping[str, Any]) -> str:
 
 
 def sizing_variable(sizing: Mapping[str, Any]) -> str:
-    """What the sizing search varied."""
+    """Return the name of the quantity that the sizing search varied."""
     names = {"num_replicas": "replicas", "rate_per_s": "requests per second"}
     variable = str(sizing.get("variable", "num_replicas"))
     return names.get(variable, variable)
 
 
 def trial_missed(trial: Mapping[str, Any]) -> str:
-    """Which classes a trial failed, and by which targets."""
+    """Return the classes that a trial failed, with the missed targets."""
     return "; ".join(f"{name}: {missed_by(missed)}"
                      for name, missed in trial.get("missed", {}).items())
 
