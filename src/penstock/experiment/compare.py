@@ -103,7 +103,7 @@ def _policies(fleet: Fleet) -> dict[str, Any]:
 
 
 def turns(contender: Contender) -> list[dict[str, dict[str, Any]]]:
-    """Of each pool in turn, by name, the mean over seeds of what its devices did."""
+    """Yield each pool's name and the mean over seeds of its devices' figures."""
     return [{name: asdict(seed_mean(summary["residency"][place][name]
                                     for summary in contender.summaries)) for name in TURNS}
             for place in range(len(contender.summaries[0]["residency"]))]
