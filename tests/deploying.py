@@ -19,8 +19,8 @@ from penstock.serving.deployments.deployments import (
     Wish,
 )
 from penstock.serving.deployments.engines import EngineError, SimulatedEngines
-from penstock.serving.deployments.line import Line
 from penstock.serving.deployments.means import Care, Means
+from penstock.serving.deployments.requests import make_queue
 from penstock.serving.deployments.site import create_site
 from penstock.serving.deployments.store import open_store
 
@@ -101,16 +101,16 @@ class World:
             raise EngineError("nothing could be measured")
         return f"/profiles/{one.name}"
 
-    def controller(self, line=None):
+    def controller(self, queue=None):
         care = Care(patience_s=1.0, misses=2, backoff=Backoff(first_s=1.0, most=2))
         return Controller(self.site, open_store(self.site.state_file),
                           Means({"sim": Starter(self), "emulate": Starter(self)}, self.choose,
                                 self.profile, lambda: self.now_s, self.read_used, self.bugs.append),
-                          line or Line(), care)
+                          queue or make_queue("penstock"), care)
 
     @asynccontextmanager
-    async def open(self, line=None):
-        found = self.controller(line)
+    async def open(self, queue=None):
+        found = self.controller(queue)
         await found.recover()
         try:
             yield found

@@ -109,16 +109,16 @@ _KNOBS: dict[str, st.SearchStrategy[object]] = {
     "initial_tokens_per_s": st.sampled_from((100.0, 8500.0)),
     "max_decodes": st.sampled_from((0, 1, 2, 3)),
     "most_slack_first": st.booleans(),
-    "bank_share": st.sampled_from((0.0, 0.125, 1.0)),
+    "slack_spend_fraction": st.sampled_from((0.0, 0.125, 1.0)),
     "time_margin": st.sampled_from((0.0, 0.05, 0.5)),
     "review_s": st.sampled_from((0.0, 0.05, 0.25)),
-    "patience_s": st.sampled_from((0.0, 0.02, 60.0)),
+    "queue_timeout_s": st.sampled_from((0.0, 0.02, 60.0)),
 }
 
 
 # Knobs without which a policy's own machinery seldom shows at this size.
 _OWN_KNOBS = {"niyama": ("max_decodes", "most_slack_first"),
-              "penstock": ("patience_s", "review_s", "max_num_seqs", "max_step_tokens"),
+              "penstock": ("queue_timeout_s", "review_s", "max_num_seqs", "max_step_tokens"),
               "sarathi": ("chunk_tokens",), "edf": ("chunk_tokens",), "srpf": ("chunk_tokens",)}
 
 

@@ -16,8 +16,8 @@ from penstock.core.errors import InputError
 from penstock.serving.deployments.controller import Controller
 from penstock.serving.deployments.deployments import FOLLOWING, Backoff, RefusedError, State, Wish
 from penstock.serving.deployments.engines import EngineError
-from penstock.serving.deployments.line import Line
 from penstock.serving.deployments.means import Care, Means
+from penstock.serving.deployments.requests import make_queue
 from penstock.serving.deployments.store import open_store
 from scaled import examples
 from strategies import deployment_scripts
@@ -101,7 +101,7 @@ class Run:
 
         means = Means({"sim": Starter()}, world.choose, world.profile, lambda: world.now_s,
                       world.read_used, self.bug)
-        self.control = Controller(world.site, self.store, means, Line(patience_s=1.0),
+        self.control = Controller(world.site, self.store, means, make_queue("penstock", 1.0),
                                   Care(patience_s=1.0, misses=1, backoff=Backoff(1.0, 4.0, 2)))
         await self.control.recover()
         self.check()

@@ -96,7 +96,7 @@ def compare_turns(fleets: Mapping[str, Fleet], seeds: Sequence[int],
 
 
 def turns(contender: Contender) -> list[dict[str, dict[str, Any]]]:
-    """Of each pool in turn, by name, the mean over seeds of what its devices did."""
+    """Yield each pool's name and the mean over seeds of its devices' figures."""
     return [{name: asdict(seed_mean(summary["residency"][place][name]
                                     for summary in contender.summaries)) for name in TURNS}
             for place in range(len(contender.summaries[0]["residency"]))]

@@ -18,7 +18,7 @@ from penstock.sim.simulation import SimulationResult
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What may leave a run: figures, requests, replicas over time."""
+    """Disclosed results of a run: figures, requests, replicas over time."""
 
     figures: dict[str, Any]
     table: RequestTable

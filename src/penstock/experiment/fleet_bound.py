@@ -13,7 +13,7 @@ from penstock.workload.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class GroupBound:
-    """What one replica of a group could take of the requests that the group serves.
+    """Throughput bound of one replica of a group for the requests that the group serves.
 
     ``share`` is the part of all requests that the group serves.
     """

@@ -59,8 +59,8 @@ def run_pools(fleet: Fleet, workload: Workload, seed: int,
 
 def _reduced(fleet: Fleet, result: PoolsResult, figures: Mapping[str, Any],
              busy_s: Sequence[Sequence[float]]) -> tuple[dict[str, Any], RequestTable]:
-    """What may be shown where pools had confidential requests: of those, nothing of their models
-    and devices. Which is loaded, and how often, tells what the requests are about."""
+    """Return the disclosed results where pools had confidential requests, without figures by model
+    or device. The loaded models and the number of loads would reveal the subject of requests."""
     numbers, first = [], 0
     for one, busy in zip(result.pools, busy_s, strict=True):
         if not one.is_secret:
@@ -114,7 +114,7 @@ def _pool(one: PoolRun, times: Sequence[Mapping[str, float]], table: RequestTabl
 
 
 def _outcomes(one: PoolRun, table: RequestTable, window_s: float) -> Iterator[dict[str, Any]]:
-    """What became of each model's requests, by counts over all models at once."""
+    """Return the outcomes of each model's requests, by counts over all models at once."""
     names = [model.spec.name for model in one.pool.models]
 
     def of(rows: BoolColumn, weights: FloatColumn | None = None) -> list[float]:

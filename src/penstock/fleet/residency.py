@@ -10,9 +10,9 @@ from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem, shown
 from penstock.fleet.values_residency import DevicePool, Host, SwapEngine, SwappedModel
-from penstock.perf.step_time.make import make_step_time
 from penstock.policy.multiplex.values import BatchTime
 from penstock.registry.policies import MULTIPLEXERS
+from penstock.registry.step_times import make_step_time
 
 if TYPE_CHECKING:
     from penstock.fleet.document_residency import (

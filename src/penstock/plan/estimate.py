@@ -128,7 +128,8 @@ def replica_queue(fleet: Fleet, demand: Demand, variant: Variant) -> ReplicaQueu
         step_tokens=step_tokens(schedule), kv_tokens=variant.kv_tokens,
         max_num_seqs=schedule.max_num_seqs, by_pace=schedule.chunking in ("solved", "grid"),
         by_deadline=schedule.order != "arrival", relegates=schedule.relegation != "never",
-        bank_share=schedule.bank_share if schedule.chunking == "solved" else 0.0)
+        slack_spend_fraction=(
+            schedule.slack_spend_fraction if schedule.chunking == "solved" else 0.0))
     return ReplicaQueue(step_time(variant.group), engine, request_mix(demand),
                         [class_targets(c) for c in demand.classes])
 

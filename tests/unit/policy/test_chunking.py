@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
 from penstock.perf.step_time.linear import LinearStepTime
-from penstock.perf.step_time.store import published_step_time
 from penstock.policy.schedule.chunking import (
     GRID,
     GRID_LOW_MEMORY,
@@ -19,6 +18,7 @@ from penstock.policy.schedule.chunking import (
 )
 from penstock.policy.schedule.options import scheduler_options
 from penstock.policy.schedule.sequence import Sequence
+from penstock.registry.step_times import published_step_time
 from scaled import examples
 from strategies import linear_step_times
 

@@ -55,8 +55,8 @@ def test_eager_throughput_is_a_running_mean_of_prompt_steps() -> None:
     assert rule.infeasible(waiting(2, deadline_s=1.0, tokens=int(expected) + 1), 0.0)
 
 
-def feasible(requests: list[Sequence], patience_s: float = 60.0) -> FeasibleRelegation:
-    rule = FeasibleRelegation(0.25, patience_s)
+def feasible(requests: list[Sequence], queue_timeout_s: float = 60.0) -> FeasibleRelegation:
+    rule = FeasibleRelegation(0.25, queue_timeout_s)
     for request in requests:
         rule.admitted(request)
     return rule
@@ -119,7 +119,7 @@ def test_what_fits_again_comes_back() -> None:
 def test_what_waits_too_long_is_shed_with_a_reason() -> None:
     request = waiting(0, 10.0, 5.0)
     request.relegated = True
-    rule = feasible([request], patience_s=2.0)
+    rule = feasible([request], queue_timeout_s=2.0)
     assert rule.review(12.0, 1.0) == Review([], [], [])
     ((shed, reason),) = rule.review(12.1, 1.0).shed
     assert shed is request

@@ -15,6 +15,7 @@ from penstock.core.errors import InputError, nearest
 from penstock.engines import process
 from penstock.policy.place.reservations import Holding, Reservations
 from penstock.policy.place.values import Device, Infeasible
+from penstock.policy.queue.protocol import ExclusiveDeviceQueue
 from penstock.serving.deployments.choice import Decision
 from penstock.serving.deployments.commands import checked_options
 from penstock.serving.deployments.deployments import (
@@ -31,9 +32,8 @@ from penstock.serving.deployments.deployments import (
     moved,
 )
 from penstock.serving.deployments.engines import EngineError, Engines, Reply
-from penstock.serving.deployments.line import Line
 from penstock.serving.deployments.means import USUAL, Care, Means
-from penstock.serving.deployments.requests import Requests
+from penstock.serving.deployments.requests import RequestQueue, make_queue
 from penstock.serving.deployments.seen import Observations, Seen
 from penstock.serving.deployments.site import Site
 from penstock.serving.deployments.store import Event, Store
@@ -48,8 +48,8 @@ class Controller:
     """The deployments of a site. One object belongs to one event loop; call ``recover`` first and
     ``close`` at the end. Engines go on after it."""
 
-    def __init__(self, site: Site, store: Store, means: Means, line: Line | None = None,
-                 care: Care = USUAL) -> None:
+    def __init__(self, site: Site, store: Store, means: Means,
+                 queue: ExclusiveDeviceQueue | None = None, care: Care = USUAL) -> None:
         self._site = site
         self._store = store
         self._means = means
@@ -59,7 +59,7 @@ class Controller:
         self._memory = Reservations(self._own.values(), [
             Holding(one.name, one.placement, committed=one.state != State.DEPLOYING)
             for one in self._all.values() if one.placement is not None])
-        self._requests = Requests(line or Line(), means.clock)
+        self._requests = RequestQueue(queue or make_queue("penstock"), means.clock)
         self._observations = Observations()
         self._locks: dict[str, asyncio.Lock] = {}
         self._work: dict[str, asyncio.Task[None]] = {}
@@ -87,7 +87,7 @@ class Controller:
         return self._requests.of(name)
 
     def seen(self, name: str) -> Seen | None:
-        """What a deployment's answers took, None where none was measured."""
+        """Return the observed latency of a deployment's answers, None where none was measured."""
         return self._observations.of(self.show(name))
 
     def devices(self) -> list[Device]:

@@ -18,10 +18,10 @@ from penstock.serving.deployments.commands import OPTIONS, SIMULATED
 from penstock.serving.deployments.controller import Controller
 from penstock.serving.deployments.deployments import Deployment, Wish
 from penstock.serving.deployments.engines import Engines, SimulatedEngines
-from penstock.serving.deployments.line import Line
 from penstock.serving.deployments.means import USUAL, Care, Means
 from penstock.serving.deployments.monitor import used_bytes
 from penstock.serving.deployments.profiling import Profiler
+from penstock.serving.deployments.requests import make_queue
 from penstock.serving.deployments.site import FLEET, SERVER, Site, open_site
 from penstock.serving.deployments.store import Store, open_store
 
@@ -79,7 +79,7 @@ async def opened(folder: Path, opening: Opening = Opening(),
             means = Means({kind: gate.before(one, devices) for kind, one in engines.items()},
                           gate.choosing(choose), Profiler(site).profile, time.time, read_used,
                           on_bug)
-            control = Controller(site, store, means, Line(opening.queue), opening.care)
+            control = Controller(site, store, means, make_queue(opening.queue), opening.care)
             await control.recover()
             try:
                 yield control

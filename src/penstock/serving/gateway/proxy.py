@@ -17,6 +17,7 @@ from penstock.engines.client.dialects import Question, dialect_of
 from penstock.engines.client.state import EngineState, InFlight
 from penstock.engines.ollama.ask import UnsupportedError
 from penstock.policy.route.pools import goes_to_pool
+from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.answers import DECISION_HEADER, Answers
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.choice import Chooser
@@ -38,7 +39,6 @@ from penstock.serving.gateway.relay import Passed
 from penstock.serving.gateway.tally import End, Pace, Tally, judged
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
 from penstock.serving.gateway.turns import TurnedAwayError, Turns
-from penstock.serving.gateway.waiting import WaitingRoom
 from penstock.serving.tenants.lease import Lease, sensible
 
 
@@ -76,7 +76,7 @@ class Proxy:
         self._limits = limits
         self.tally = tally
         self._tracing = tracing
-        self.room = WaitingRoom(limits.max_in_flight, limits.max_queue, clock)
+        self.admission = AdmissionQueue(limits.max_in_flight, limits.max_queue, clock)
         self._clock = clock
         self._time_of_day = time_of_day
         self._answers = Answers(clock)
@@ -102,14 +102,14 @@ class Proxy:
         outcome, service_class = "cancelled", lease.ask.service_class
         try:
             try:
-                await self.room.enter(service_class.priority, service_class.slo)
+                await self.admission.enter(service_class.priority, service_class.slo)
             except GatewayError as error:
                 outcome, exchange.decision.rejected["the gateway"] = "shed", str(error)
                 raise
             try:
                 response = await self._tried(exchange)
             finally:
-                self.room.leave()
+                self.admission.leave()
             outcome = "finished" if response.status < 400 else "refused"
             return response
         except TurnedAwayError as error:

@@ -203,7 +203,7 @@ class Gateway:
     async def _text(self, http: web.Request) -> web.Response:
         self._front.administrator(http.headers, http.remote)
         now_s = time.monotonic()
-        num_waiting = self._proxy.room.num_waiting
+        num_waiting = self._proxy.admission.num_waiting
         if self._turns is not None and discreet(self._turns.attestation_status):
             num_waiting = self._confidential.disclosure.count(num_waiting)
         self._metrics.show(self.engines, num_waiting, now_s, time.time())
@@ -213,7 +213,7 @@ class Gateway:
     async def _status(self, http: web.Request) -> web.Response:
         self._front.administrator(http.headers, http.remote)
         return json_response(status_document(
-            self.engines, self._proxy.room, self._tally, self._confidential, self._front,
+            self.engines, self._proxy.admission, self._tally, self._confidential, self._front,
             self._turns, time.monotonic(), time.time()))
 
     async def _show(self, _: web.Request) -> web.Response:

@@ -7,16 +7,16 @@ from penstock.core.attestation import attestation_violation
 from penstock.core.disclosure import Disclosure
 from penstock.core.money import to_money
 from penstock.engines.client.state import NEVER_S, EngineState
+from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.confidential import ConfidentialCounts, discreet
 from penstock.serving.gateway.engines import Engines
 from penstock.serving.gateway.tally import Tally
 from penstock.serving.gateway.turns import Turns
-from penstock.serving.gateway.waiting import WaitingRoom
 from penstock.serving.tenants.desk import Spending
 from penstock.serving.tenants.front import Front
 
 
-def status_document(engines: Engines, room: WaitingRoom, tally: Tally,
+def status_document(engines: Engines, admission: AdmissionQueue, tally: Tally,
                     confidential: ConfidentialCounts, front: Front, turns: Turns | None,
                     now_s: float, wall_s: float) -> dict[str, Any]:
     """The document of /v1/penstock/status. Counts that may be of confidential requests are padded,
@@ -26,7 +26,8 @@ def status_document(engines: Engines, room: WaitingRoom, tally: Tally,
     pools = {} if turns is None else {"pools": turns.document(confidential.disclosure)}
     return {**pools,
             "engines": [_engine(one, confidential.disclosure, now_s, wall_s) for one in engines],
-            "num_in_flight": pad(room.num_in_flight), "num_waiting": pad(room.num_waiting),
+            "num_in_flight": pad(admission.num_in_flight),
+            "num_waiting": pad(admission.num_waiting),
             **tally.document(now_s), "confidential": confidential.document(),
             "tenants": [_spending(one) for one in front.shown_spending()]}
 

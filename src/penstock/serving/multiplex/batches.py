@@ -6,17 +6,17 @@ from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.protocol import Residency
 from penstock.policy.multiplex.values import Batch
 from penstock.serving.multiplex.hands import Hands
-from penstock.serving.multiplex.room import Room
+from penstock.serving.multiplex.pending import PendingRequests
 from penstock.serving.multiplex.turns import Running, Ticket
 
 
 class Batches:
-    """Begins what a policy batches, as turns of those who wait in ``room``."""
+    """Begins what a policy batches, as turns of ``pending`` requests."""
 
-    def __init__(self, policy: Residency, room: Room, hands: Hands,
+    def __init__(self, policy: Residency, pending: PendingRequests, hands: Hands,
                  loop: asyncio.AbstractEventLoop) -> None:
         self._policy = policy
-        self._room = room
+        self._pending = pending
         self._hands = hands
         self._loop = loop
 
@@ -28,7 +28,7 @@ class Batches:
         url = self._hands.url(device.index, batch.model)
         for request in batch.requests:
             ticket = Ticket(request, device.index, batch.model, url, running)
-            if not self._room.call(ticket):  # its caller left while the policy had it in hand
+            if not self._pending.call(ticket):  # its caller left while the policy had it in hand
                 self.over(ticket, failed=False)
 
     def over(self, ticket: Ticket, *, failed: bool) -> bool:
@@ -64,7 +64,7 @@ class Batches:
         now_s = self._loop.time()
         self._policy.ended(device, batch, now_s, failed=out_of_memory)
         for request in batch.requests:
-            waits = request.request_id in failed and request.request_id in self._room
+            waits = request.request_id in failed and request.request_id in self._pending
             if out_of_memory and not waits:
                 self._policy.cancel(request.request_id)
             elif waits and not out_of_memory:

@@ -22,7 +22,7 @@ from penstock.serving.multiplex.counts import Counts
 from penstock.serving.multiplex.failures import Failures
 from penstock.serving.multiplex.hands import Hands
 from penstock.serving.multiplex.holdings import Holdings
-from penstock.serving.multiplex.room import Room
+from penstock.serving.multiplex.pending import PendingRequests
 from penstock.serving.multiplex.turns import RefusedError, Rules, Running, Ticket, closing
 
 MOST_ACTIONS = 10_000
@@ -52,8 +52,10 @@ class ResidencyDriver:
         self._loop = loop
         self._note = note
         self._hands = Hands(actuators, rules, loop)
-        self._room = Room(len(self._names), rules.max_wait_s, loop, self.counts, self._expired)
-        self._batches = Batches(policy, self._room, self._hands, loop)
+        self._pending = PendingRequests(
+            len(self._names), rules.max_wait_s, loop, self.counts, self._expired,
+            left=self._left, unused=lambda ticket: self.leave(ticket, "left"))
+        self._batches = Batches(policy, self._pending, self._hands, loop)
         self._failures = Failures(self._names, len(devices), rules.attempts, rules.set_apart_s)
         self._numbers = count()
         self._tries: dict[int, int] = {}
@@ -77,7 +79,7 @@ class ResidencyDriver:
         request = Queued(next(self._numbers), model, now_s, now_s + deadline_after_s,
                          prompt_tokens, max_tokens)
         self.policy.add(request, now_s)
-        turn = self._room.wait(request)
+        turn = self._pending.add(request)
         self._decide(arrived=model)
         return await self._turn(request, turn)
 
@@ -99,24 +101,20 @@ class ResidencyDriver:
             self.leave(ticket, "failed")
             raise self._refused(request.model, closing() if self._closed else RefusedError(
                 f"its engine failed it {tries} times", "failed", self._soon_s(request.model)))
-        turn = self._room.wait(request)
+        turn = self._pending.add(request)
         self._ended(ticket, failed=True)
         return await self._turn(request, turn)
 
     async def _turn(self, request: Queued, turn: "asyncio.Future[Ticket]") -> Ticket:
         try:
-            return await turn
-        except asyncio.CancelledError:
-            self._tries.pop(request.request_id, None)
-            if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.leave(turn.result(), "left")  # it came in the same moment
-            elif self._room.forget(request.request_id) is not None:
-                self.policy.cancel(request.request_id)
-                self._decide()
-            raise
-        except RefusedError:
+            return await self._pending.turn(request, turn)
+        except (asyncio.CancelledError, RefusedError):
             self._tries.pop(request.request_id, None)
             raise
+
+    def _left(self, request: Queued) -> None:
+        self.policy.cancel(request.request_id)
+        self._decide()
 
     def _refused(self, model: int, refusal: RefusedError) -> RefusedError:
         self.counts.refuse(model, refusal.code, refusal.reason)
@@ -124,7 +122,7 @@ class ResidencyDriver:
 
     def refusal(self, model: int) -> RefusedError | None:
         """Why a request for a model would be turned away at once, None if it would not."""
-        now_s, num = self._loop.time(), self._room.num(model)
+        now_s, num = self._loop.time(), self._pending.num(model)
         if self._closed:
             return closing()
         apart = self._failures.apart(model, now_s)
@@ -138,7 +136,7 @@ class ResidencyDriver:
 
     def num_waiting(self, model: int) -> int:
         """Requests of a model that wait for their turn."""
-        return self._room.num(model)
+        return self._pending.num(model)
 
     def apart(self, model: int) -> str | None:
         """Why a model is set apart, None if it is not."""
@@ -152,7 +150,7 @@ class ResidencyDriver:
 
     def _turn_away(self, request: Queued, refusal: RefusedError) -> None:
         self.policy.cancel(request.request_id)
-        self._room.turn_away(request, refusal)
+        self._pending.turn_away(request, refusal)
 
     def _soon_s(self, model: int) -> float:
         """When to come back: after about a batch."""
@@ -206,7 +204,7 @@ class ResidencyDriver:
             self._batches.begin(device, action)
         elif isinstance(action, Shed):
             for request in action.requests:
-                self._room.turn_away(request, RefusedError(action.reason, "shed",
+                self._pending.turn_away(request, RefusedError(action.reason, "shed",
                                                            self._soon_s(request.model)))
         elif isinstance(action, Drop):
             device.drop(action.models)
@@ -285,7 +283,7 @@ class ResidencyDriver:
         apart = self._failures.failed(model, device.index, why, now_s)
         if apart is not None:
             self._note(f"{self._names[model]} is set apart: {apart.why}")
-            for request in self._room.requests(model):
+            for request in self._pending.requests(model):
                 self._turn_away(request, RefusedError(f"it is set apart: {apart.why}", "set_apart",
                                                       max(1.0, self._rules.set_apart_s)))
         elif self._failures.device_apart(device.index, now_s) is not None:
@@ -317,7 +315,7 @@ class ResidencyDriver:
         """Nobody gets a turn any more, and who waits is told so. Who has one may go on."""
         self._closed = True
         self._alarms.close()
-        for request in self._room.requests():
+        for request in self._pending.requests():
             self._turn_away(request, closing())
 
     async def close(self) -> None:

@@ -29,10 +29,10 @@ from penstock.perf.loading.host_loads import HostLoads
 from penstock.perf.loading.host_memory import HostMemory
 from penstock.perf.loading.model import LoadingModel
 from penstock.perf.loading.values import LoadEvidence
-from penstock.perf.step_time.make import make_step_time
 from penstock.policy.multiplex.attested import OnlyAttested
 from penstock.policy.multiplex.beliefs import LoadBelief, LoadTable
 from penstock.policy.multiplex.values import Queued
+from penstock.registry.step_times import make_step_time
 from penstock.sim.columns import Outcomes
 from penstock.sim.multiplex.continuous import EngineSpec, Residents
 from penstock.sim.multiplex.driver import ResidencySimulation

@@ -25,8 +25,8 @@ class Gated(World):
     async def _standing(self, _):
         return self.known
 
-    def controller(self, line=None):
-        found = super().controller(line)
+    def controller(self, queue=None):
+        found = super().controller(queue)
         devices = {device.device_id: device for device in self.site.devices()}
         means = found._means
         found._means = replace(means, engines={

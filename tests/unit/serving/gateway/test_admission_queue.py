@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from penstock.core.slo import Slo
+from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.errors import GatewayError
-from penstock.serving.gateway.waiting import WaitingRoom
 
 NO_HURRY = Slo()
 
@@ -32,35 +32,35 @@ async def settled():
 
 def test_the_most_urgent_first_then_by_arrival() -> None:
     async def work():
-        room, order = WaitingRoom(1, 10, Clock()), []
-        await room.enter(1, NO_HURRY)
+        queue, order = AdmissionQueue(1, 10, Clock()), []
+        await queue.enter(1, NO_HURRY)
 
         async def one(name, priority):
-            await room.enter(priority, NO_HURRY)
+            await queue.enter(priority, NO_HURRY)
             order.append(name)
-            room.leave()
+            queue.leave()
 
         tasks = []
         for name, priority in (("late", 3), ("first", 1), ("second", 1), ("third", 2)):
             tasks.append(asyncio.create_task(one(name, priority)))
             await settled()
-        assert room.num_waiting == 4
-        room.leave()
+        assert queue.num_waiting == 4
+        queue.leave()
         await asyncio.gather(*tasks)
-        return order, room.num_in_flight, room.num_waiting
+        return order, queue.num_in_flight, queue.num_waiting
 
     assert run(work) == (["first", "second", "third", "late"], 0, 0)
 
 
-def test_a_full_room_says_so() -> None:
+def test_a_full_queue_says_so() -> None:
     async def work():
-        room = WaitingRoom(1, 1, Clock())
-        await room.enter(1, NO_HURRY)
-        waiting = asyncio.create_task(room.enter(1, NO_HURRY))
+        queue = AdmissionQueue(1, 1, Clock())
+        await queue.enter(1, NO_HURRY)
+        waiting = asyncio.create_task(queue.enter(1, NO_HURRY))
         await settled()
         with pytest.raises(GatewayError, match="as many as this gateway takes") as caught:
-            await room.enter(0, NO_HURRY)
-        room.leave()
+            await queue.enter(0, NO_HURRY)
+        queue.leave()
         await waiting
         return caught.value
 
@@ -73,21 +73,21 @@ def test_who_cannot_be_there_in_time_is_told_at_once() -> None:
     clock = Clock()
 
     async def work():
-        room = WaitingRoom(1, 100, clock)
-        await room.enter(1, NO_HURRY)
-        tasks = [asyncio.create_task(room.enter(1, NO_HURRY)) for _ in range(12)]
+        queue = AdmissionQueue(1, 100, clock)
+        await queue.enter(1, NO_HURRY)
+        tasks = [asyncio.create_task(queue.enter(1, NO_HURRY)) for _ in range(12)]
         await settled()
         for _ in range(4):
             clock.now_s += 3.0
-            room.leave()
+            queue.leave()
             await settled()
         with pytest.raises(GatewayError, match="its first token is due in 5 s") as caught:
-            await room.enter(1, Slo(ttft_s=5.0))
-        urgent = asyncio.create_task(room.enter(0, Slo(ttft_s=5.0)))
+            await queue.enter(1, Slo(ttft_s=5.0))
+        urgent = asyncio.create_task(queue.enter(0, Slo(ttft_s=5.0)))
         await settled()
-        assert room.num_waiting == 9, "who is more urgent has nobody before it"
+        assert queue.num_waiting == 9, "who is more urgent has nobody before it"
         for _ in range(10):
-            room.leave()
+            queue.leave()
         await asyncio.gather(urgent, *tasks)
         return caught.value
 
@@ -100,21 +100,21 @@ def test_an_idle_hour_is_no_slow_hour() -> None:
     clock = Clock()
 
     async def work():
-        room = WaitingRoom(1, 100, clock)
+        queue = AdmissionQueue(1, 100, clock)
         for _ in range(3):
-            await room.enter(1, NO_HURRY)
-            waiting = asyncio.create_task(room.enter(1, NO_HURRY))
+            await queue.enter(1, NO_HURRY)
+            waiting = asyncio.create_task(queue.enter(1, NO_HURRY))
             await settled()
             clock.now_s += 0.5
-            room.leave()
+            queue.leave()
             await waiting
-            room.leave()
+            queue.leave()
             clock.now_s += 3600.0
-        await room.enter(1, NO_HURRY)
-        soon = asyncio.create_task(room.enter(1, Slo(ttft_s=1.0)))
+        await queue.enter(1, NO_HURRY)
+        soon = asyncio.create_task(queue.enter(1, Slo(ttft_s=1.0)))
         await settled()
-        assert room.num_waiting == 1
-        room.leave()
+        assert queue.num_waiting == 1
+        queue.leave()
         await soon
 
     run(work)
@@ -122,52 +122,52 @@ def test_an_idle_hour_is_no_slow_hour() -> None:
 
 def test_who_waited_too_long_is_told_so() -> None:
     async def work():
-        room = WaitingRoom(1, 5, Clock())
-        await room.enter(1, NO_HURRY)
+        queue = AdmissionQueue(1, 5, Clock())
+        await queue.enter(1, NO_HURRY)
         with pytest.raises(GatewayError, match=r"waited 0.01 s for its turn"):
-            await room.enter(1, Slo(ttft_s=0.01))
-        room.leave()
-        return room.num_in_flight, room.num_waiting
+            await queue.enter(1, Slo(ttft_s=0.01))
+        queue.leave()
+        return queue.num_in_flight, queue.num_waiting
 
     assert run(work) == (0, 0)
 
 
-def test_who_leaves_the_room_leaves_no_hole() -> None:
+def test_who_leaves_the_queue_leaves_no_hole() -> None:
     async def work():
-        room = WaitingRoom(1, 5, Clock())
-        await room.enter(1, NO_HURRY)
-        gone, stays = (asyncio.create_task(room.enter(1, NO_HURRY)) for _ in range(2))
+        queue = AdmissionQueue(1, 5, Clock())
+        await queue.enter(1, NO_HURRY)
+        gone, stays = (asyncio.create_task(queue.enter(1, NO_HURRY)) for _ in range(2))
         await settled()
         gone.cancel()
         await settled()
-        assert room.num_waiting == 1
-        room.leave()
+        assert queue.num_waiting == 1
+        queue.leave()
         await stays
         # A place that comes in the moment in which its taker leaves goes on to the next.
-        last, next_one = (asyncio.create_task(room.enter(1, NO_HURRY)) for _ in range(2))
+        last, next_one = (asyncio.create_task(queue.enter(1, NO_HURRY)) for _ in range(2))
         await settled()
-        room.leave()
+        queue.leave()
         last.cancel()
         await next_one
-        room.leave()
-        return room.num_in_flight, room.num_waiting
+        queue.leave()
+        return queue.num_in_flight, queue.num_waiting
 
     assert run(work) == (0, 0)
 
 
 def test_who_leaves_when_its_time_is_over_gives_back_no_place_it_never_had() -> None:
     async def work():
-        room = WaitingRoom(1, 5, Clock())
-        await room.enter(1, NO_HURRY)
-        late = asyncio.create_task(room.enter(1, Slo(ttft_s=0.01)))
+        queue = AdmissionQueue(1, 5, Clock())
+        await queue.enter(1, NO_HURRY)
+        late = asyncio.create_task(queue.enter(1, Slo(ttft_s=0.01)))
         await settled()
         # In the same turn of the loop, and behind it: the task has not heard of its time's end.
         asyncio.get_running_loop().call_later(0.01, late.cancel)
         time.sleep(0.02)
         with pytest.raises((asyncio.CancelledError, GatewayError)):
             await late
-        assert (room.num_in_flight, room.num_waiting) == (1, 0)
-        room.leave()
-        return room.num_in_flight
+        assert (queue.num_in_flight, queue.num_waiting) == (1, 0)
+        queue.leave()
+        return queue.num_in_flight
 
     assert run(work) == 0
