@@ -45,6 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("process")
         if item.get_closest_marker("browser") and shutil.which("chromium") is None:
             item.add_marker(no_browser)
+    # Pages take longest. They come first, so that no worker is left with one at the end.
+    items.sort(key=lambda item: item.path.name != "test_public_docs.py")
 
 
 @pytest.fixture(scope="session")
