@@ -10,10 +10,10 @@ from penstock.core.errors import InputError
 from penstock.core.request import AUTO
 from penstock.fleet.judge import confidential_rows
 from penstock.fleet.multiplex_factory import deadline_after_s, devices_of, policy_of
-from penstock.fleet.replica_factory import random_stream
+from penstock.fleet.replica_factory import random_stream, true_step_time
 from penstock.fleet.residency import usual_batch
 from penstock.fleet.values import Fleet
-from penstock.fleet.values_residency import DevicePool, SwappedModel
+from penstock.fleet.values_residency import DevicePool
 from penstock.metrics.definitions import IntColumn
 from penstock.metrics.table import (
     FINISHED,
@@ -117,10 +117,10 @@ def _simulate(fleet: Fleet, pool: DevicePool, workload: Workload, rows: IntColum
               on_progress: Callable[[int], None] | None) -> tuple[RequestTable, PoolRun]:
     mine = select(workload, np.isin(np.arange(len(workload)), rows))
     machine = SteppedMachine(
-        _loads(pool), [_cost(pool, model) for model in pool.models],
+        _loads(pool), [_costs(fleet, pool, device, seed) for device in range(pool.count)],
         Lengths(mine.prompt_tokens.tolist(), mine.output_tokens.tolist()),
         _variation(fleet, pool, seed), on_progress)
-    residents = [_residents(fleet, pool, mine) for _ in range(pool.count)] \
+    residents = [_residents(fleet, pool, mine, device, seed) for device in range(pool.count)] \
         if pool.continuous else []
     until_s = inf if fleet.run.drain_s is None else workload.duration_s + fleet.run.drain_s
     confidential = frozenset(np.flatnonzero(confidential_rows(fleet, mine)).tolist())
@@ -162,11 +162,13 @@ def _queued(fleet: Fleet, pool: DevicePool, workload: Workload) -> list[Queued]:
                 zip(*(column.tolist() for column in columns), strict=True))]
 
 
-def _residents(fleet: Fleet, pool: DevicePool, workload: Workload) -> Residents:
+def _residents(fleet: Fleet, pool: DevicePool, workload: Workload, device: int,
+               seed: int) -> Residents:
     """What computes on one device: an iteration scheduler for each model, whose KV cache is what
     ``size_bytes`` has beside the weights; where that holds no request, nothing limits it."""
     longest = int((workload.prompt_tokens + workload.max_tokens).max(initial=1))
     specs = []
+    rng = _truth(pool, device, seed)
     for model in pool.models:
         weights = model.spec.weight_bytes(model.precision)
         tokens = (model.size_bytes - weights) // model.spec.kv_bytes_per_token("bf16")
@@ -174,9 +176,10 @@ def _residents(fleet: Fleet, pool: DevicePool, workload: Workload) -> Residents:
         schedule = replace(fleet.policies.schedule, max_num_seqs=min(model.max_batch, most))
         room = tokens if tokens >= longest else (longest + fleet.engine.block_tokens) \
             * model.max_batch
+        believed = make_step_time(None, model.spec, pool.accelerator, precision=model.precision)
         specs.append(EngineSpec(
-            make_step_time(None, model.spec, pool.accelerator, precision=model.precision), room,
-            schedule, fleet.engine.block_tokens, fleet.engine.prefix_caching))
+            true_step_time(fleet, believed, rng), room, schedule, fleet.engine.block_tokens,
+            fleet.engine.prefix_caching, believed))
     classes = {one.name: one for one in fleet.service_classes}
     return Residents(specs, list(requests_of(workload, classes)), workload.output_tokens.tolist())
 
@@ -198,13 +201,22 @@ def _loads(pool: DevicePool) -> LoadBelief:
 _STATED = LoadEvidence("the fleet file", 0.0, 0.0)
 
 
-def _cost(pool: DevicePool, model: SwappedModel) -> BatchCost:
-    """By step times, unless the file states what batches take."""
-    steps = make_step_time(None, model.spec, pool.accelerator, precision=model.precision)
-    usual = usual_batch(model.spec, pool.accelerator, model.precision)
-    stated = None if model.batch == usual else model.batch
-    return BatchCost(steps, stated, compute_penalty().intercept_s
-                     if pool.accelerator.confidential and stated is None else 0.0)
+def _truth(pool: DevicePool, device: int, seed: int) -> np.random.Generator:
+    """The stream that a device's true step times are drawn from, for one model after another."""
+    return random_stream(seed, f"truth {pool.name}", device)
+
+
+def _costs(fleet: Fleet, pool: DevicePool, device: int, seed: int) -> list[BatchCost]:
+    """Batches of each model on a device: by step times, unless the file states what they take."""
+    costs, rng = [], _truth(pool, device, seed)
+    for model in pool.models:
+        believed = make_step_time(None, model.spec, pool.accelerator, precision=model.precision)
+        usual = usual_batch(model.spec, pool.accelerator, model.precision)
+        stated = None if model.batch == usual else model.batch
+        extra_s = (compute_penalty().intercept_s
+                   if pool.accelerator.confidential and stated is None else 0.0)
+        costs.append(BatchCost(true_step_time(fleet, believed, rng), stated, extra_s))
+    return costs
 
 
 def _variation(fleet: Fleet, pool: DevicePool, seed: int) -> Variation:
