@@ -30,9 +30,9 @@ from penstock.fleet.values import (
 )
 from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE
 from penstock.perf.memory import kv_capacity_tokens
-from penstock.perf.step_time.make import make_step_time
 from penstock.policy.schedule.options import SchedulerOptions
 from penstock.registry.make import schedule_options
+from penstock.registry.step_times import make_step_time
 
 _STEP_TIME_FILES = (".yaml", ".yml", ".json")
 

@@ -15,8 +15,7 @@ from penstock.journal.journal import read_journal
 from penstock.journal.replay import replay, scheduler_of
 from penstock.metrics.table import RequestTable
 from penstock.registry.policies import ROUTERS
-from penstock.sim.multiplex.pools import PoolsResult, simulate_pools
-from penstock.sim.simulation import simulate
+from penstock.sim.simulation import SimulationResult, simulate
 from small_fleet import FLEET
 
 LENGTHS = {"prompt": {"fixed": 400}, "output": {"fixed": 40}}
@@ -93,7 +92,7 @@ def test_routers_know_only_the_model(route: str) -> None:
 # -- pools -----------------------------------------------------------------------------------------
 
 
-def pools(beliefs: str, batching: str, seed: int = 0) -> PoolsResult:
+def pools(beliefs: str, batching: str, seed: int = 0) -> SimulationResult:
     """Three models on two devices of two residents each, all requests at the start."""
     file = parse_fleet(FLEET, overrides={
         "models": [{"name": name} for name in NAMES], "replicas": None,
@@ -104,7 +103,7 @@ def pools(beliefs: str, batching: str, seed: int = 0) -> PoolsResult:
         "residency": [{"name": "gpu", "count": 2, "memory_gib": 40, "batching": batching,
                        "models": [{"model": name, "max_batch": 16, "load_s": 3}
                                   for name in NAMES]}]})
-    return simulate_pools(file, fleet_workload(file), seed)
+    return simulate(file, fleet_workload(file), seed=seed)
 
 
 @pytest.mark.parametrize("batching", ["static", "continuous"])
@@ -129,7 +128,7 @@ def test_a_stated_batch_takes_what_is_stated() -> None:
         "replicas": None, "run": {"beliefs": "model"}, "models": [{"name": NAMES[0]}],
         "traffic": [{"mix": MIX, "lengths": LENGTHS, "rate_per_s": 1, "num_requests": 3}],
         "residency": [{"name": "gpu", "batching": "static", "models": [model]}]})
-    run = simulate_pools(file, fleet_workload(file)).pools[0].run
+    run = simulate(file, fleet_workload(file)).pools[0].run
     assert {round(batch.seconds, 9) for batch in run.batches} == {1.5}
 
 
