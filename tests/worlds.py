@@ -170,7 +170,7 @@ def implementations(modules: Iterable[Any], *methods: str) -> list[type]:
 
 def fails(law: Callable[[], None]) -> bool:
     """Whether a law finds an example against it; not made smaller, which takes its time."""
-    quick = settings(phases=[Phase.generate], report_multiple_bugs=False)
+    quick = settings(max_examples=500, phases=[Phase.generate], report_multiple_bugs=False)
     try:
         quick(law)()
     except AssertionError:

@@ -35,7 +35,7 @@ from penstock.perf.step_time.clock import StepClock
 from penstock.policy.place.reservations import Reservations
 from penstock.policy.place.values import Device as Accelerator
 from penstock.policy.place.values import Footprint, Placement
-from penstock.policy.queue.by_set import SetQueues
+from penstock.policy.queue.by_set import DeviceSetQueue
 from penstock.policy.queue.protocol import ExclusiveDeviceQueue
 from penstock.policy.queue.values import Shared, Start, Waiting
 from penstock.policy.route.context import RouterContext
@@ -303,8 +303,8 @@ def test_a_queue_that_knows_how_long_starts_really_take_is_caught() -> None:
     def law(case: tuple[list[Shared], list[Waiting]]) -> None:
         shared, requests = case
         true = [replace(one, expected_s=4.0 * one.expected_s) for one in shared]
-        assert_blind(shared_out(SetQueues(shared), shared, requests, AS_BELIEVED),
-                     shared_out(SetQueues(true), shared, requests, Twist(0, 4.0)))
+        assert_blind(shared_out(DeviceSetQueue(shared), shared, requests, AS_BELIEVED),
+                     shared_out(DeviceSetQueue(true), shared, requests, Twist(3, 4.0)))
 
     assert fails(law)
 

@@ -37,7 +37,7 @@ class Run:
 
 def run_fleet(fleet: Fleet, workload: Workload, seed: int, *, beliefs: Beliefs = AS_THEY_ARE,
               journal_dir: Path | None = None, on_progress: Progress | None = None) -> Run:
-    """Simulate a fleet whose replicas are known."""
+    """Simulate a fleet whose replicas and pools are known."""
     result = simulate(fleet, workload, beliefs=beliefs, journal_dir=journal_dir, seed=seed,
                       on_progress=on_progress)
     found = shown(fleet, result)

@@ -124,7 +124,7 @@ def _most(fleet: Fleet, group: ReplicaGroup, others: Sequence[ReplicaGroup]) -> 
 
 def _limit(fleet: Fleet, group: ReplicaGroup, index: int, workload: Workload,
            most: int) -> Limit:
-    """Where the search of a group begins.
+    """Return the count at which the search of a group begins.
 
     Where all traffic states a rate, which is meant to go on, fewer replicas than the bound asks for
     are never tried: a short run might meet distant deadlines with them while its queue only grows.

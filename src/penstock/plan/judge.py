@@ -51,7 +51,7 @@ def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, see
     Drawn traffic must hold once more a little faster, by what its rate may be off by chance: else
     replicas at the edge would pass with these seeds and fail with the next.
     """
-    alone = replace(fleet, replicas=groups)
+    alone = replace(fleet, replicas=groups, residency=())
     goals = {c.name: c.slo.percentile for c in demand.classes}
     workloads = [thinned(workload, share) for workload in _to_simulate(fleet, demand.workloads)]
     tables: list[RequestTable] = []

@@ -1,6 +1,6 @@
 """Numbers and verdicts in words, alike in the terminal and on the page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil, floor, log10
 from typing import Any, NamedTuple
 
@@ -157,15 +157,18 @@ _MOST_GROUPS = 3  # in a sentence
 
 
 def fleet_phrase(summary: Mapping[str, Any]) -> str:
-    """The replicas in words, such as ``3 replicas of llama-3-8b on a100-80gb``."""
+    """The replicas and pools in words, such as ``3 replicas of llama-3-8b on a100-80gb``."""
     if summary.get("load"):
         return str(summary["load"]["url"])
-    if summary.get("residency"):
-        return " and ".join(_pool_phrase(pool) for pool in summary["residency"])
-    groups = (summary.get("fleet") or {}).get("replicas") or []
+    phrases = _group_phrases((summary.get("fleet") or {}).get("replicas") or [])
+    phrases += [_pool_phrase(pool) for pool in summary.get("residency") or ()]
+    return " and ".join(phrases) or "this fleet"
+
+
+def _group_phrases(groups: Sequence[Mapping[str, Any]]) -> list[str]:
     if len(groups) > _MOST_GROUPS:
         total = sum(int(group.get("count", 1)) for group in groups)
-        return f"{replicas(total)} in {len(groups):,} groups"
+        return [f"{replicas(total)} in {len(groups):,} groups"]
     phrases = []
     for group in groups:
         number = int(group.get("count", 1))
@@ -173,7 +176,7 @@ def fleet_phrase(summary: Mapping[str, Any]) -> str:
         served = group.get("service_classes")
         whose = f" ({', '.join(served)})" if served else ""
         phrases.append(f"{replicas(number)} of {group.get('model', 'a model')}{place}{whose}")
-    return " and ".join(phrases) or "this fleet"
+    return phrases
 
 
 def _pool_phrase(pool: Mapping[str, Any]) -> str:

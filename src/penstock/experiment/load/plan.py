@@ -1,4 +1,4 @@
-"""What a run sends: from a fleet file's traffic, or from a few options."""
+"""Requests that a run sends: from a fleet file's traffic, or from a few options."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ from penstock.workload.source import TrafficSource
 from penstock.workload.workload import Workload
 
 UNNAMED_CLASS = "default"
-"""What the class is called in results where nobody named it."""
+"""Name of the class in results where none was given."""
 
 NUM_DRAWN = 4096
 """Requests that are made up for a closed loop, which begins again after the last of them."""
@@ -65,7 +65,7 @@ class LoadPlan:
 
     @property
     def cost_per_hour(self) -> float:
-        """What the fleet's replicas cost, 0 where they are not known."""
+        """Cost of the fleet's replicas per hour, 0 where the replicas are unknown."""
         return cost_per_hour(self.fleet) if self.fleet is not None else 0.0
 
     def counted(self, table: RequestTable) -> RequestTable:

@@ -18,7 +18,7 @@ SIMULATED = "sim"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run, in which environment beside our own, and the model's name in its API."""
+    """Command of an engine: arguments, extra environment, and the model's name in its API."""
 
     argv: tuple[str, ...]
     served_as: str
