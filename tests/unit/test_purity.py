@@ -41,7 +41,7 @@ def guests_of(repository: Path) -> list[Path]:
 
 
 def own_folder(path: Path, package: Path) -> tuple[str, ...]:
-    """The guest's own package, whose policy modules are held to the same."""
+    """The guest's own package, whose policies are held to the same."""
     guests = package / "published"
     return (GUESTS + path.relative_to(guests).parts[0],) if path.is_relative_to(guests) else ()
 
@@ -56,7 +56,7 @@ def impurities(source: str, own: tuple[str, ...] = ()) -> list[str]:
     found: list[tuple[int, str]] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found += [(node.lineno, alias.name) for alias in node.names if not pure(alias.name, own)]
+            found += [(node.lineno, name.name) for name in node.names if not pure(name.name, own)]
         elif isinstance(node, ast.ImportFrom):
             module = "." * node.level + (node.module or "")
             found += [] if pure(module, own) else [(node.lineno, module)]
@@ -81,8 +81,8 @@ def test_decisions_are_pure(repository: Path) -> None:
     assert package / "predict" / "length.py" in files
     assert package / "published" / "sincere" / "policy.py" in files
     assert package / "published" / "routebalance" / "filters.py" in files
-    found = {str(path.relative_to(package)): impurities(path.read_text(), own_folder(path, package))
-             for path in files}
+    found = {str(path.relative_to(package)):
+             impurities(path.read_text(), own_folder(path, package)) for path in files}
     assert not {name: reasons for name, reasons in found.items() if reasons}
 
 
