@@ -10,7 +10,7 @@ from vllm_engine import Engine, prompt, scheduler_class
 
 from penstock.journal.journal import read_journal
 from penstock.journal.replay import ReplayReport, replay, scheduler_of
-from penstock.perf.step_time.store import step_time_from
+from penstock.registry.step_times import step_time_from
 
 pytestmark = pytest.mark.filterwarnings("default")  # vLLM and torch have warnings of their own
 

@@ -9,7 +9,7 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 
 from deploying import GIB, World, deployment, site_in
 from penstock.core.errors import InputError
@@ -19,6 +19,7 @@ from penstock.serving.deployments.engines import EngineError
 from penstock.serving.deployments.means import Care, Means
 from penstock.serving.deployments.requests import make_queue
 from penstock.serving.deployments.store import open_store
+from scaled import examples
 from strategies import deployment_scripts
 
 NAMES = ("a", "b", "c")
@@ -198,7 +199,7 @@ class Run:
         await self.control.close()
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(deployment_scripts(NAMES))
 def test_whatever_happens(script):
     async def work(folder):

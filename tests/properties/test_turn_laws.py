@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.policy.queue.by_set import DeviceSetQueue, Fairness
@@ -13,6 +13,7 @@ from penstock.policy.queue.fifo import GlobalFifo
 from penstock.policy.queue.protocol import ExclusiveDeviceQueue
 from penstock.policy.queue.values import Shared, Start, Waiting
 from penstock.sim.exclusive import Dispatch, Served, serve
+from scaled import examples
 
 Case = tuple[list[Shared], list[Waiting], list[float]]
 
@@ -111,7 +112,7 @@ def test_nothing_idles_beside_work_when_nobody_is_patient(case: Case) -> None:
             assert all(working & devices for devices in shared[request.deployment].device_sets)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(case=cases(), patience_s=st.sampled_from((0.0, 0.5, 2.0)))
 def test_nobody_starves(case: Case, patience_s: float) -> None:
     """After its patience, a request waits for its own devices to be drained once, and once for each

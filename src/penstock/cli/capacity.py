@@ -15,7 +15,6 @@ from penstock.cli.options import (
     Seed,
     Settings,
     read_fleet,
-    refuse_turns,
     seed_range,
     with_replicas,
 )
@@ -53,7 +52,6 @@ def capacity(
     from penstock.experiment.capacity import find_capacity
 
     stated = read_fleet(fleet_file, settings, data, seed)
-    refuse_turns(stated, "penstock capacity", "penstock simulate at some rates")
     fleet = with_replicas(stated, replicas)
     with progress("searching") as update:
 

@@ -45,7 +45,7 @@ COMMANDS = {
 
 
 class ReaderGoneError(Exception):
-    """Whoever read our output has closed the pipe."""
+    """Error for a pipe whose reader has closed it."""
 
 
 class LazyGroup(TyperGroup):

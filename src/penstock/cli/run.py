@@ -11,7 +11,7 @@ from penstock.cli.options import (
     OutDir,
     Seed,
     Settings,
-    check_turns,
+    check_journal,
     read_fleet,
 )
 from penstock.core.errors import InputError
@@ -43,21 +43,19 @@ def run(fleet_file: FleetFile, out: OutDir = None, settings: Settings = None,
     Exit status 1 when a class misses its objective.
     """
     from penstock.cli.console import progress
-    from penstock.cli.single_run import simulate_and_report, simulate_turns
+    from penstock.cli.single_run import simulate_and_report
     from penstock.fleet.sources import fleet_workload
 
     fleet = read_fleet(fleet_file, settings, data, seed)
-    if fleet.residency:
-        check_turns(fleet, None, journal=journal)
-        return simulate_turns(fleet, fleet_workload(fleet), out, as_json=as_json,
-                              page=not no_report)
+    check_journal(fleet, journal=journal)
     workload = fleet_workload(fleet)
     sized = plan = None
-    if not fleet.replicas and fleet.sizing.stated:
+    is_stated = bool(fleet.replicas or fleet.residency)
+    if not is_stated and fleet.sizing.stated:
         with progress("sizing") as update:
             sized = _sized(fleet, workload, update)
         fleet = sized.fleet
-    elif not fleet.replicas:
+    elif not is_stated:
         from penstock.cli.plan_fleet import planned
 
         plan = planned(fleet, workload)

@@ -15,7 +15,6 @@ from penstock.cli.options import (
     Seed,
     note_kind,
     read_fleet,
-    refuse_turns,
     with_replicas,
 )
 from penstock.core.errors import InputError
@@ -60,7 +59,6 @@ def sweep(
 
     def load(settings: dict[str, Any]) -> "Fleet":
         fleet = read_fleet(fleet_file, (), data, seed, settings)
-        refuse_turns(fleet, "penstock sweep", "penstock compare, which takes several policies")
         return fleet if replicas is None else with_replicas(fleet, replicas)
 
     known = _known_rows(out, resume)

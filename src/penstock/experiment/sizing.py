@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from penstock.core.errors import InputError
+from penstock.experiment.fleet_bound import rows_served
 from penstock.experiment.run import run_fleet
 from penstock.fleet.judge import attainment_by_class, missed_by_class
 from penstock.fleet.values import Fleet, ReplicaGroup
@@ -99,18 +100,6 @@ def size_fleet(fleet: Fleet, workload: Workload, seed: int,
                  tuple(limits))
 
 
-def rows_served(group: ReplicaGroup,
-                workload: Workload) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Mask of the requests that the group's replicas may take."""
-    models = [index for index, name in enumerate(workload.models) if name == group.model.name]
-    rows = np.isin(workload.model_index, models)
-    if group.service_classes is not None:
-        classes = [index for index, name in enumerate(workload.service_classes)
-                   if name in group.service_classes]
-        rows &= np.isin(workload.class_index, classes)
-    return rows
-
-
 def _most(fleet: Fleet, group: ReplicaGroup, others: Sequence[ReplicaGroup]) -> int:
     """Replicas that the group may have beside the others' counts, and never less than its own."""
     most = fleet.sizing.max_replicas - sum(other.count for other in others)
@@ -124,7 +113,7 @@ def _most(fleet: Fleet, group: ReplicaGroup, others: Sequence[ReplicaGroup]) -> 
 
 def _limit(fleet: Fleet, group: ReplicaGroup, index: int, workload: Workload,
            most: int) -> Limit:
-    """Where the search of a group begins.
+    """Return the count at which the search of a group begins.
 
     Where all traffic states a rate, which is meant to go on, fewer replicas than the bound asks for
     are never tried: a short run might meet distant deadlines with them while its queue only grows.

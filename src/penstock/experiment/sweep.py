@@ -90,9 +90,10 @@ def run_point(point: Point) -> Run:
     Raises InputError where no accelerator holds a model."""
     fleet = replace(point.fleet, run=replace(point.fleet.run, seed=point.seed))
     workload = fleet_workload(fleet, point.seed)
-    if not fleet.replicas and fleet.sizing.stated:
+    is_stated = bool(fleet.replicas or fleet.residency)
+    if not is_stated and fleet.sizing.stated:
         fleet = size_fleet(fleet, workload, point.seed).fleet
-    elif not fleet.replicas:
+    elif not is_stated:
         plan = plan_fleet(fleet, solve, workload=workload)
         if plan.fits_nowhere:
             raise InputError(plan.fits_nowhere)
@@ -105,10 +106,13 @@ def figures(run: Run) -> dict[str, Any]:
     overall = run.summary["overall"]
     row = {
         "num_replicas": sum(group.count for group in run.fleet.replicas),
+        **({"num_devices": sum(pool.count for pool in run.fleet.residency)}
+           if run.fleet.residency else {}),
         "meets_slo": overall["meets_slo"], "attainment": overall["attainment"],
         "goodput_requests_per_s": overall["goodput_requests_per_s"],
         "output_tokens_per_s": overall["output_tokens_per_s"],
-        "utilisation": overall["utilisation"], "cost_per_hour": overall["cost"]["per_hour"],
+        "busy": overall["busy"], "utilisation": overall["busy"],  # its former name
+        "bound_share": overall.get("bound_share"), "cost_per_hour": overall["cost"]["per_hour"],
         "cost_per_met_request": overall["cost"]["per_met_request"],
     }
     for name, entry in run.summary["classes"].items():

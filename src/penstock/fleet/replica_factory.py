@@ -10,7 +10,6 @@ import numpy as np
 from penstock.core.money import Price
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet, ReplicaGroup
-from penstock.perf.step_time.make import make_step_time
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.kv.prefix import PrefixKv
@@ -20,6 +19,7 @@ from penstock.policy.route.facts import Offer, ReplicaFacts
 from penstock.policy.route.protocol import Router
 from penstock.predict.latency import LatencyPrior
 from penstock.registry.make import make_dispatch
+from penstock.registry.step_times import make_step_time
 
 
 def step_time(group: ReplicaGroup) -> StepTimeModel:

@@ -117,8 +117,8 @@ def test_an_example_loads_and_round_trips(path: Path) -> None:
 
 def test_the_examples_are_the_ones_promised() -> None:
     assert [path.stem for path in EXAMPLES] == [
-        "confidential", "niyama-code", "niyama-conv", "niyama-sharegpt", "plan", "quickstart",
-        "routebalance", "shared", "silo", "ten-models", "vidur-a100"]
+        "confidential", "mixed", "niyama-code", "niyama-conv", "niyama-sharegpt", "plan",
+        "quickstart", "routebalance", "shared", "silo", "ten-models", "vidur-a100"]
 
 
 def test_the_vidur_example_replays_its_trace(shared_data: Path, repository: Path) -> None:

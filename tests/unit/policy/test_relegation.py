@@ -3,7 +3,7 @@
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.request import Request
@@ -15,6 +15,7 @@ from penstock.policy.schedule.relegation import (
     Review,
 )
 from penstock.policy.schedule.sequence import Sequence
+from scaled import examples
 
 
 def waiting(number: int, deadline_s: float, work_s: float = 0.0, tokens: int = 100,
@@ -78,7 +79,7 @@ def in_time(requests: list[Sequence]) -> bool:
     return True
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 20)), min_size=1, max_size=7))
 def test_feasible_keeps_as_many_as_any_choice(rows: list[tuple[int, int]]) -> None:
     requests = [waiting(i, float(deadline), float(work)) for i, (work, deadline) in enumerate(rows)]

@@ -18,9 +18,9 @@ from penstock.fleet.values import Fleet
 from penstock.metrics.table import RequestTable
 from penstock.perf.profiles.step_tables import read_steps
 from penstock.perf.step_time.fitting import fit_step_time
-from penstock.perf.step_time.store import published_step_time
 from penstock.policy.schedule.chunking import DecodeLoad, GridChunks
 from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
+from penstock.registry.step_times import published_step_time
 from penstock.workload.mixing import scale_rate
 from penstock.workload.workload import Workload
 

@@ -11,7 +11,7 @@ from penstock.experiment.reproduce.figures import Figure, Options, Reproduction
 from penstock.experiment.run import run_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.metrics.definitions import FloatColumn
-from penstock.perf.step_time.store import published_step_time
+from penstock.registry.step_times import published_step_time
 
 FLEET = "vidur-a100.yaml"
 TTFT_TOLERANCE = 0.06

@@ -1,4 +1,4 @@
-"""Which configuration a deployment gets and where its layers lie, or why it gets none."""
+"""Choice of a deployment's configuration and placement, or the reason why there is none."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -51,8 +51,9 @@ from penstock.serving.deployments.site import Site
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a deployment shall be. ``document`` is the whole answer for programs: the chosen
-    configuration with what is expected of it, alternatives, and why others were rejected."""
+    """Decision on a deployment. ``document`` is the whole answer for programs: the chosen
+    configuration with its expected figures, the alternatives, and the reasons against the
+    others."""
 
     configuration: Configuration
     placement: Placement
@@ -98,7 +99,8 @@ class Chooser:
                         Expected(candidate.latency_s, candidate.memory_bytes), document)
 
     def estimator(self, one: Deployment) -> Estimator:
-        """What estimates a deployment's model. Raises InputError where its profile cannot serve."""
+        """Return the estimator of a deployment's model. Raises InputError for an unusable
+        profile."""
         assert one.profile is not None
         subject = Subject(self._site.model(one.model).spec, self._site.accelerator)
         runs = profile_runs(Path(one.profile), one.model, subject.model)

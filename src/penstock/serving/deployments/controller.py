@@ -87,7 +87,7 @@ class Controller:
         return self._requests.of(name)
 
     def seen(self, name: str) -> Seen | None:
-        """What a deployment's answers took, None where none was measured."""
+        """Return the observed latency of a deployment's answers, None where none was measured."""
         return self._observations.of(self.show(name))
 
     def devices(self) -> list[Device]:

@@ -1,4 +1,4 @@
-"""What a controller of deployments works with, and how it looks after them."""
+"""Dependencies of the controller of deployments, and its rules of care."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ async def unread(_: Deployment) -> Mapping[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a controller works with.
+    """Dependencies of a controller.
 
     ``engines`` by kind; ``choose`` decides for devices and who is on them (raises RefusedError,
     InputError);

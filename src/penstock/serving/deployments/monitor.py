@@ -1,4 +1,4 @@
-"""What this machine's accelerators hold, whoever holds it (NVIDIA's, by NVML)."""
+"""Memory in use on this machine's accelerators, by any process (NVIDIA's, by NVML)."""
 
 from collections.abc import Mapping
 from contextlib import suppress

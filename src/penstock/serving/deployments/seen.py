@@ -1,4 +1,4 @@
-"""What answers of deployments are seen to take, beside what was expected of them."""
+"""Observed latencies of deployments' answers beside the expected ones."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Observations:
         known[1].observe(expected * reply.output_tokens / one.wish.output_tokens, reply.service_s)
 
     def of(self, one: Deployment) -> Seen | None:
-        """What was seen of a deployment, None where nothing was."""
+        """Return the observations of a deployment, None where there are none."""
         expected, known = _expected_s(one), self._known.get(one.name)
         if expected is None or known is None or known[0] != one.placement:
             return None

@@ -1,4 +1,4 @@
-"""What there is to deploy on: a folder of state, and the fleet file that it was made with."""
+"""Cluster to deploy on: a folder of state, and the fleet file that the folder was made with."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,13 +26,13 @@ class Site:
 
     @property
     def accelerator(self) -> Accelerator:
-        """What everything here runs on, at the fleet's price."""
+        """Accelerator of all deployments, at the fleet's price."""
         pool = self.fleet.accelerators[0]
         return replace(pool.accelerator, price_per_hour=pool.price_per_hour)
 
     @property
     def state_file(self) -> Path:
-        """Where deployments are kept."""
+        """File of the deployments' state."""
         return self.folder / STATE
 
     def devices(self) -> list[Device]:
@@ -55,16 +55,16 @@ class Site:
         return choices[name]
 
     def run_folder(self, name: str) -> Path:
-        """Where a deployment's engine keeps what is its own."""
+        """Folder of a deployment's engine."""
         return _made(self.folder / "engines" / name)
 
     def profile_folder(self, name: str) -> Path:
-        """Where a deployment's profile is made."""
+        """Folder of a deployment's profile."""
         _made(self.folder / "profiles")
         return self.folder / "profiles" / name
 
     def log_file(self, name: str) -> Path:
-        """What a deployment's engine prints."""
+        """Log file of a deployment's engine."""
         return _made(self.folder / "logs") / f"{name}.log"
 
 

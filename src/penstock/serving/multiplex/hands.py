@@ -22,7 +22,7 @@ class Hands:
         self._loop = loop
 
     def url(self, device: int, model: int) -> str:
-        """Where a model answers; empty where it does not."""
+        """Return the URL of a model; empty where the model is not loaded."""
         return self._actuators[device][model].url or ""
 
     async def swap(self, device: int, load: Load, gone: list[int]) -> str | None:

@@ -1,5 +1,5 @@
-"""What real engines hold, asked of themselves: after a restart, again and again, and whenever one
-fails a request."""
+"""Synchronization with the models that real engines hold: the engines are asked after a restart, at
+intervals, and whenever an engine fails a request."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence

@@ -1,4 +1,4 @@
-"""What callers hold while they wait for their turn on a device, and while they have it."""
+"""Tickets of callers that wait for a device or use one."""
 
 from dataclasses import dataclass, field
 

@@ -44,7 +44,7 @@ def _most(money: float) -> float:
 
 
 class Desk:
-    """Who is known by a tenant's name, with what it has under way, used up and spent.
+    """Quota of one tenant: requests in flight, used rate limits, and spending.
 
     The checks raise GatewayError: status 429 with a reason as its code, and Retry-After where
     coming back may help. They take nothing; ``take`` does.

@@ -29,7 +29,7 @@ _REMEMBERED_S = 5.0
 
 
 class Identity(NamedTuple):
-    """Who asks: a tenant, somebody who may administer, or both."""
+    """Identity of a client: a tenant, an administrator, or both."""
 
     tenant: Tenant | None
     admin: bool
@@ -37,8 +37,8 @@ class Identity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What the front desk goes by: who may ask for what, at which prices by model, how many
-    requests may be under way in all, and what may be told of confidential ones."""
+    """Configuration of the gate: offered models and classes, prices by model, the limit of
+    requests in flight, and the disclosure of confidential requests."""
 
     offer: Offer
     options: GatewayOptions
@@ -74,7 +74,7 @@ class Front:
 
     @property
     def offer(self) -> Offer:
-        """What may be asked for."""
+        """Models and classes on offer."""
         return self._house.offer
 
     @property
@@ -104,7 +104,7 @@ class Front:
     # -- who ------------------------------------------------------------------------------------
 
     def identify(self, headers: Mapping[str, str], peer: str | None) -> Identity:
-        """Who asks from the address ``peer``. Raises GatewayError."""
+        """Return the identity of a client at the address ``peer``. Raises GatewayError."""
         if not self.needs_keys:
             return Identity(ANYBODY, is_loopback(peer))
         scheme, _, text = headers.get("Authorization", "").partition(" ")
@@ -132,7 +132,7 @@ class Front:
             raise GatewayError(403, f"this needs {what}", "not_admin")
 
     def own(self, headers: Mapping[str, str], peer: str | None) -> str | None:
-        """Whose affairs the asker may see: a tenant's, None for everybody's."""
+        """Return the tenant whose records the client may see, None for all tenants."""
         found = self.identify(headers, peer)
         if found.admin or found.tenant is None:
             return None
@@ -203,8 +203,8 @@ class Front:
             self._ask_for_days()
 
     def _check_crowd(self, desk: Desk, now_s: float) -> None:
-        """Where places are scarce, tenants get equal shares of them: those that have some, and
-        those that were turned away a moment ago."""
+        """Share scarce places equally among the tenants that hold some and those that were turned
+        away a moment ago."""
         most = self._house.max_in_flight
         if len(self._open) < _CROWDED_SHARE * most:
             return

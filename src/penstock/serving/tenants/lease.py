@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # a gateway without a ledger needs no SQLAlchemy
     from penstock.serving.tenants.ledger import Ledger
 
 HIDDEN_MODEL = "confidential"
-"""What stands for the model of a confidential request where that may not be told."""
+"""Placeholder for the model of a confidential request where the name may not be told."""
 
 MOST_NANOS = 2**62  # fits what databases call a big integer
 _MOST_TOKENS = 10**9  # in one answer: what an engine says beyond this is not believed
@@ -27,7 +27,7 @@ Otherwise = TypeVar("Otherwise", int, None)
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a request may come to cost, in nanos, and how many tokens were taken for it."""
+    """Amount held for a request: the most it may cost, in nanos, and the tokens assumed for it."""
 
     nanos: int
     tokens: int
@@ -108,7 +108,7 @@ class Lease:
         return self._ledger is None or await self._ledger.written()
 
     def record(self) -> Record | None:
-        """What the ledger should hear of it now, None where there is nothing new."""
+        """Return the next record for the ledger, None where nothing is new."""
         model, output = self._so_far()
         if output == self._shown:
             return None

@@ -1,4 +1,4 @@
-"""What Prometheus may read of tenants and of the ledger."""
+"""Prometheus metrics of tenants and of the ledger."""
 
 from collections.abc import Iterator
 

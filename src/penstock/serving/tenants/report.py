@@ -1,4 +1,4 @@
-"""What was spent, as plain data."""
+"""Spending as plain data."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -17,15 +17,10 @@ from penstock.perf.niyama import NiyamaStepTime
 from penstock.perf.step_time.calibration import BiasedStepTime
 from penstock.perf.step_time.knee import KneeStepTime
 from penstock.perf.step_time.linear import LinearStepTime
-from penstock.perf.step_time.make import make_step_time
 from penstock.perf.step_time.roofline import RooflineStepTime, roofline_step_time
-from penstock.perf.step_time.store import (
-    load_step_time,
-    published_names,
-    published_step_time,
-    save_step_time,
-)
+from penstock.perf.step_time.store import published_names, save_step_time
 from penstock.perf.step_time.tabulated import TabulatedStepTime
+from penstock.registry.step_times import load_step_time, make_step_time, published_step_time
 
 A100 = Accelerator("a100-80gb", "nvidia", 80 << 30, 2.039e12, {"bf16": 312e12}, 400.0, 300e9,
                    32e9, 1.0)
