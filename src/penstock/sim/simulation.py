@@ -18,6 +18,7 @@ from penstock.fleet.replica_factory import (
     relative_speeds,
     step_noise,
     step_time,
+    true_step_time,
 )
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.journal.journal import Journal
@@ -33,7 +34,7 @@ from penstock.registry.make import build_scheduler
 from penstock.sim.cluster import Cluster
 from penstock.sim.columns import Outcomes
 from penstock.sim.cycles import no_cycle_search
-from penstock.sim.dispatch import Dispatcher, Seat
+from penstock.sim.dispatch import Dispatcher, ReplicaSpec
 from penstock.sim.kernel import NEVER_PS
 from penstock.sim.multiplex.pools import PoolRun, SimulatedPool, simulated_pools
 from penstock.sim.multiplex.routing import PoolDoor
@@ -58,8 +59,8 @@ class Beliefs:
 
 @dataclass(frozen=True, slots=True)
 class SimulationResult:
-    """What a simulation leaves: every request, when replicas worked, what pools did, and why some
-    requests were refused.
+    """Result of a simulation: every request, the busy time of replicas, the runs of pools, and the
+    reasons of refusals.
 
     Devices of pools are numbered after the replicas. ``series``, ``busy_s`` and ``num_steps`` are
     of the replicas.
@@ -164,12 +165,11 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
             journal = _journal(fleet, group, journal_dir, len(replicas), stack)
             kv = kv_cache(fleet, group)
             replicas.append(_replica(fleet, group, len(replicas), kv, outputs[group.model.name],
-                                     period_ps, beliefs, journal, random_stream(
-                                         seed, "step-time", len(replicas))))
+                                     period_ps, beliefs, journal, seed))
             kvs.append(kv)
     rng = random_stream(seed, "routing", 0)
     router = dispatch_of(fleet, lambda n: int(rng.integers(n)))
-    dispatcher = Dispatcher(router, replicas, _seats(fleet), outcomes.refuse)
+    dispatcher = Dispatcher(router, replicas, _replica_specs(fleet), outcomes.refuse)
     pools = simulated_pools(fleet, workload, seed, len(replicas))
     cluster = Cluster(replicas, dispatcher, outcomes.refuse, [pool.source for pool in pools],
                       PoolDoor(pools, dispatcher) if pools else None)
@@ -219,24 +219,24 @@ class _Flusher:
 
 def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, kv: KvAllocator,
              outputs: list[int], period_ps: int, beliefs: Beliefs,
-             journal: Journal | None, rng: np.random.Generator) -> SimReplica:
-    truth = step_time(group)
-    believed = truth
+             journal: Journal | None, seed: int) -> SimReplica:
+    believed = step_time(group)
+    truth = true_step_time(fleet, believed, random_stream(seed, "truth", replica_id))
     if beliefs.step_time_factor != 1.0:
-        believed = BiasedStepTime(truth, beliefs.step_time_factor)
+        believed = BiasedStepTime(believed, beliefs.step_time_factor)
     lengths: LengthPredictor = HistoryLengths()
     if beliefs.length_factor != 1.0:
         lengths = ScaledLengths(lengths, beliefs.length_factor)
     options = fleet.schedule_of(group)
     scheduler = build_scheduler(options, believed, kv, lengths)
-    clock = StepClock(truth, step_noise(fleet, rng))
+    clock = StepClock(truth, step_noise(fleet, random_stream(seed, "step-time", replica_id)))
     return SimReplica(replica_id, scheduler, clock, Oracle(outputs),
                       ReplicaRecorder(period_ps, to_ps(fleet.run.warmup_s)), journal)
 
 
-def _seats(fleet: Fleet) -> list[Seat]:
+def _replica_specs(fleet: Fleet) -> list[ReplicaSpec]:
     speeds = iter(relative_speeds(fleet))
-    return [Seat(group.model.name,
+    return [ReplicaSpec(group.model.name,
                  None if group.service_classes is None else frozenset(group.service_classes),
                  next(speeds), group.confidentiality)
             for group in fleet.replicas for _ in range(group.count)]
