@@ -1,9 +1,11 @@
 """Shared parts of servers of OpenAI's API: errors, and listening (aiohttp)."""
 
 import asyncio
+import errno
 import logging
 import os
 import signal
+import socket
 import time
 import traceback
 from abc import abstractmethod
@@ -163,7 +165,11 @@ async def listening(app: web.Application, host: str, port: int,
     try:
         try:
             await web.TCPSite(runner, host, port).start()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            if isinstance(error, UnicodeError | socket.gaierror) or \
+                    error.errno == errno.EADDRNOTAVAIL:
+                raise InputError(f"--host: cannot listen on {host[:60]} port {port}: it is no "
+                                 "address of this machine") from error
             # What asyncio says of a failed bind repeats the address; a name's error has no errno.
             number = error.errno or 0
             why = os.strerror(number) if number > 0 else error.strerror
