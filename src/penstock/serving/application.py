@@ -1,6 +1,6 @@
 """The one way to make an HTTP application of services: limits, errors, description, who may call.
 
-Engine servers and the evidence agent are apart (ADR 15).
+Engine servers and the evidence agent are apart (ADR 16).
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
