@@ -47,7 +47,7 @@ def test_files_tables_and_page(folder, penstock) -> None:
     assert again.json["residency"] == summary["residency"]
     assert load_fleet(folder / "run/fleet.yaml").residency == load_fleet(
         folder / "turns.yaml").residency
-    assert penstock("report", "run").status == 0
+    assert penstock("lab", "report", "run").status == 0
 
 
 @pytest.mark.usefixtures("turns")
@@ -114,12 +114,12 @@ def test_run_simulates_the_devices_too(penstock) -> None:
 
 
 @pytest.mark.usefixtures("turns")
-@pytest.mark.parametrize("command", [("sweep", "--set", "run.seed=1,2"), ("capacity",),
-                                     ("bound",)])
+@pytest.mark.parametrize("command", [("compare", "--grid", "run.seed=1,2"), ("capacity",),
+                                     ("capacity", "--method", "bound")])
 def test_who_knows_of_replicas_only_says_so(penstock, command) -> None:
     done = penstock(command[0], "turns.yaml", *command[1:])
     assert done.status == 2
-    assert f"take turns on devices (residency), of which penstock {command[0]} knows" in done.err
+    assert f"take turns on devices (residency), of which penstock {command[0]}" in done.err
 
 
 @pytest.mark.usefixtures("turns")

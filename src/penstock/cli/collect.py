@@ -1,4 +1,4 @@
-"""``penstock collect``: rows to train predictors on."""
+"""``penstock lab collect``: rows to train predictors on."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: penstock collect gateway.yaml --prompts prompts.jsonl --metric f1 "
-                    "--out rows")
+@app.command(epilog="Example: penstock lab collect gateway.yaml --prompts prompts.jsonl "
+                    "--metric f1 --out rows")
 def collect(
     fleet_file: FleetFile,
     prompts: Annotated[Path, typer.Option(
@@ -58,8 +58,8 @@ def collect(
 ) -> int:
     """Ask one replica of every model each prompt, and keep states, answers, latencies, quality.
 
-    The rows (rows.parquet) are what `penstock train` learns from. A run that was cut off goes on
-    when it is called again: no answer is lost, and none is asked twice.
+    The rows (rows.parquet) are what `penstock lab train` learns from. A run that was cut off goes
+    on when it is called again: no answer is lost, and none is asked twice.
     """
     import os
 

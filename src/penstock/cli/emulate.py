@@ -69,7 +69,7 @@ def emulate(
 
 
 def _prepare(folder: Path, fleet: "Fleet") -> None:
-    """A folder from which ``penstock replay`` can start."""
+    """A folder from which ``penstock lab replay`` can start."""
     from penstock.fleet.write import to_yaml
 
     if folder.is_dir() and any(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""``penstock engine``: a real engine whose every step Penstock's scheduler plans."""
+"""``penstock lab engine``: a real engine whose every step Penstock's scheduler plans."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: penstock engine model.gguf --fleet gateway.yaml --port 8001")
+@app.command(epilog="Example: penstock lab engine model.gguf --fleet gateway.yaml --port 8001")
 def engine(
     model: Annotated[Path, typer.Argument(
         metavar="MODEL", help="A model in GGUF format.", show_default=False)],

@@ -1,4 +1,4 @@
-"""``penstock estimate``: latency and memory of a model in every configuration."""
+"""``penstock profile estimate``: latency and memory of a model in every configuration."""
 
 from dataclasses import replace
 from math import isfinite
@@ -24,12 +24,9 @@ if TYPE_CHECKING:
     from penstock.perf.fingerprint.estimator import Estimates
     from penstock.policy.place.intent import Wishes
 
-app = typer.Typer(add_completion=False)
 _MOST = 1_000_000_000  # tokens, or requests
 
 
-@app.command(epilog="Example: penstock estimate llama-2-7b --train ../shared/data/maveriq "
-                    "--accelerators 8 --intent min_lat")
 def estimate(
     model: Annotated[str | None, typer.Argument(
         metavar="MODEL", show_default=False,

@@ -1,4 +1,4 @@
-"""What ``penstock estimate`` says of a choice, to people and to programs."""
+"""What ``penstock profile estimate`` says of a choice, to people and to programs."""
 
 from typing import TYPE_CHECKING, Any
 

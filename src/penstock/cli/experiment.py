@@ -1,4 +1,4 @@
-"""``penstock experiment``: measurements that answer one question."""
+"""``penstock lab experiment``: measurements that answer one question."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,14 +13,16 @@ from penstock.core.errors import InputError
 app = typer.Typer(add_completion=False)
 
 
-@app.callback(epilog="Example: penstock experiment variance http://127.0.0.1:8001")
+@app.callback(epilog="Example: penstock lab experiment variance http://127.0.0.1:8001")
 def _experiment() -> None:
     """Measurements that answer one question each."""
 
 
-app.command(epilog="Example: penstock experiment sincere --out grid --seeds 5 --workers 2")(sincere)
+app.command(epilog="Example: penstock lab experiment sincere --out grid --seeds 5 "
+            "--workers 2")(sincere)
 
-@app.command(epilog="Example: penstock experiment variance http://127.0.0.1:8001 "
+
+@app.command(epilog="Example: penstock lab experiment variance http://127.0.0.1:8001 "
                     "http://127.0.0.1:8002 --repeats 30 --out variance")
 def variance(
     urls: Annotated[list[str], typer.Argument(

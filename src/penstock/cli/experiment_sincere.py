@@ -1,4 +1,4 @@
-"""``penstock experiment sincere``: SINCERE's grid of runs, simulated."""
+"""``penstock lab experiment sincere``: SINCERE's grid of runs, simulated."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``penstock fit``: models from measurements."""
+"""``penstock profile fit``: models from measurements."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 
-@app.callback(epilog="Example: penstock fit step-time steps.csv --out a100.yaml")
+@app.callback(epilog="Example: penstock profile fit step-time steps.csv --out a100.yaml")
 def _fit() -> None:
     """Fit models to measurements."""
 
 
-app.command("kernels", epilog="Example: penstock fit kernels tables/ --model llama-3-8b "
+app.command("kernels", epilog="Example: penstock profile fit kernels tables/ --model llama-3-8b "
             "--accelerator h100-80gb --out h100.yaml")(kernels)
-app.command("loading", epilog="Example: penstock fit loading swaps.csv --profile profiles/mine "
-            "--out loading.yaml")(loading)
+app.command("loading", epilog="Example: penstock profile fit loading swaps.csv "
+            "--profile profiles/mine --out loading.yaml")(loading)
 
 
-@app.command("step-time", epilog="Example: penstock fit step-time steps.csv --out a100.yaml")
+@app.command("step-time",
+             epilog="Example: penstock profile fit step-time steps.csv --out a100.yaml")
 def step_time(
     table: Annotated[Path, typer.Argument(
         metavar="TABLE", show_default=False,

@@ -1,4 +1,4 @@
-"""``penstock fit kernels``: a step-time file from a folder of kernel tables."""
+"""``penstock profile fit kernels``: a step-time file from a folder of kernel tables."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any

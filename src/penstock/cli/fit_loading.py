@@ -1,4 +1,4 @@
-"""``penstock fit loading``: how long a load takes, from loads that were timed."""
+"""``penstock profile fit loading``: how long a load takes, from loads that were timed."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any

@@ -1,4 +1,4 @@
-"""``penstock place``: several models that share a node's accelerators."""
+"""``penstock lab place``: several models that share a node's accelerators."""
 
 from math import isfinite
 from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: penstock place llama-2-7b=1.5 llama-2-70b=0.2 "
+@app.command(epilog="Example: penstock lab place llama-2-7b=1.5 llama-2-70b=0.2 "
                     "--train ../shared/data/maveriq --accelerators 8")
 def place(
     models: Annotated[list[str], typer.Argument(

@@ -1,4 +1,4 @@
-"""``penstock plan-server``: planning over HTTP."""
+"""``penstock lab plan-server``: planning over HTTP."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from penstock.core.errors import InputError
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: penstock plan-server --port 8080")
+@app.command(epilog="Example: penstock lab plan-server --port 8080")
 def plan_server(
     host: Annotated[str, typer.Option(
         "--host", metavar="ADDRESS",

@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
+from penstock.cli.command import App
+from penstock.cli.estimate import estimate
 from penstock.cli.exits import OK
+from penstock.cli.fit import app as fit
 from penstock.cli.options import AsJson
 from penstock.cli.profile_input import (
     Budget,
@@ -33,7 +36,8 @@ from penstock.cli.profile_input import (
 )
 from penstock.core.errors import InputError
 
-app = typer.Typer(add_completion=False)
+app = App()
+app.add_typer(fit, name="fit")
 _MODEL = "penstock profile model llama-3-8b --engine vllm --out profiles/llama"
 _BATCH = "penstock profile batch config.json --engine transformers --out profiles/batch"
 _LOAD = "penstock profile load model.gguf --engine llamacpp --out profiles/load"
@@ -44,6 +48,10 @@ _IMPORT = "penstock profile import full_model.csv --from maveriq --out profiles/
 @app.callback(epilog=f"Example: {_MODEL}")
 def _profile() -> None:
     """Measure a model on a real engine: times, memory, loading, fingerprints of a few layers."""
+
+
+app.command("estimate", epilog="Example: penstock profile estimate llama-2-7b --train "
+            "../shared/data/maveriq --accelerators 8 --intent min_lat")(estimate)
 
 
 @app.command(epilog=f"Example: {_MODEL}")
@@ -63,7 +71,7 @@ def model(
 ) -> int:
     """Time prefills and decodes over prompt lengths, batches and contexts.
 
-    `penstock fit step-time DIR` turns the folder into a step-time model.
+    `penstock profile fit step-time DIR` turns the folder into a step-time model.
     """
     from penstock.cli.profile_input import session_of, whole_numbers
     from penstock.cli.profile_tables import show
@@ -165,7 +173,7 @@ def fingerprint(
 ) -> int:
     """Time cuts of the model to one layer and two (per pipeline stage) in many settings.
 
-    `penstock estimate` makes the whole model's latency and memory of it.
+    `penstock profile estimate` makes the whole model's latency and memory of it.
     """
     from penstock.cli.profile_input import session_of, whole_numbers
     from penstock.cli.profile_tables import show

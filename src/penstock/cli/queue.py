@@ -1,4 +1,4 @@
-"""``penstock queue``: one replica as a queue."""
+"""``penstock lab queue``: one replica as a queue."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,8 +50,8 @@ Tps = Annotated[float | None, _option("--tokens-per-s", "X", "Output tokens per 
 Percentile = Annotated[float | None, _option(
     "--percentile", "P", "Percentile that targets bind, such as 99; default: means.")]
 
-_EXAMPLE = ("Example: penstock queue {} --alpha 12 --beta 0.05 --gamma 0.0005 --input-tokens 128 "
-            "--output-tokens 512 --max-batch 48 {}")
+_EXAMPLE = ("Example: penstock lab queue {} --alpha 12 --beta 0.05 --gamma 0.0005 "
+            "--input-tokens 128 --output-tokens 512 --max-batch 48 {}")
 
 
 @app.callback(epilog=_EXAMPLE.format("solve", "--rate 2"))

@@ -1,4 +1,4 @@
-"""``penstock replay``: a journal fed to a fresh scheduler, which must decide the same."""
+"""``penstock lab replay``: a journal fed to a fresh scheduler, which must decide the same."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: penstock replay runs/first/journal-0.jsonl")
+@app.command(epilog="Example: penstock lab replay runs/first/journal-0.jsonl")
 def replay(
     journal: Annotated[Path, typer.Argument(
         metavar="JOURNAL", show_default=False,

@@ -1,4 +1,4 @@
-"""``penstock reproduce``: a published system's figures beside ours."""
+"""``penstock lab reproduce``: a published system's figures beside ours."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog="Example: penstock reproduce vidur --data ../shared/data/vidur")
+@app.command(epilog="Example: penstock lab reproduce vidur --data ../shared/data/vidur")
 def reproduce(
     system: Annotated[str, typer.Argument(
         metavar="SYSTEM", show_default=False,

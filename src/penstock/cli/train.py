@@ -1,4 +1,4 @@
-"""``penstock train``: predictors from collected rows."""
+"""``penstock lab train``: predictors from collected rows."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,7 @@ app = typer.Typer(add_completion=False)
 
 Rows = Annotated[Path, typer.Argument(
     metavar="ROWS", show_default=False,
-    help="Rows that `penstock collect` wrote: the folder or its rows.parquet.")]
+    help="Rows that `penstock lab collect` wrote: the folder or its rows.parquet.")]
 Out = Annotated[Path | None, typer.Option(
     "--out", metavar="FILE", show_default=False,
     help="Where to write what was learnt (.npz); without it only the errors are told.")]
@@ -36,12 +36,12 @@ Model = Annotated[str | None, typer.Option(
     help="The model whose rows to learn from, where they are of several.")]
 
 
-@app.callback(epilog="Example: penstock train quality rows.parquet --out forecaster.npz")
+@app.callback(epilog="Example: penstock lab train quality rows.parquet --out forecaster.npz")
 def _train() -> None:
     """Train predictors on collected rows, and say how far off they are on rows held out."""
 
 
-@app.command(epilog="Example: penstock train latency rows.parquet --kind boosting --out "
+@app.command(epilog="Example: penstock lab train latency rows.parquet --kind boosting --out "
                     "latency.npz")
 def latency(rows: Rows, kind: Kind = "linear", model: Model = None, out: Out = None,
             seed: Seed = 0, as_json: AsJson = False) -> int:
@@ -49,21 +49,23 @@ def latency(rows: Rows, kind: Kind = "linear", model: Model = None, out: Out = N
     return _learn("latency", rows, model, kind, out, seed, as_json=as_json)
 
 
-@app.command(epilog="Example: penstock train memory rows.parquet --kind boosting --out memory.npz")
+@app.command(epilog="Example: penstock lab train memory rows.parquet --kind boosting --out "
+                    "memory.npz")
 def memory(rows: Rows, kind: Kind = "linear", model: Model = None, out: Out = None,
            seed: Seed = 0, as_json: AsJson = False) -> int:
     """Train the mean share of a replica's KV cache in use while a request is there."""
     return _learn("memory", rows, model, kind, out, seed, as_json=as_json)
 
 
-@app.command(epilog="Example: penstock train length rows.parquet --out forecaster.npz")
+@app.command(epilog="Example: penstock lab train length rows.parquet --out forecaster.npz")
 def length(rows: Rows, embedder: Embedder = "hashed",
            out: Out = None, seed: Seed = 0, as_json: AsJson = False) -> int:
     """Train output lengths per prompt and model; quality as well where rows have it."""
     return _forecast(rows, "auto", embedder, out, seed, needs_quality=False, as_json=as_json)
 
 
-@app.command(epilog="Example: penstock train quality rows.parquet --kind auto --out forecaster.npz")
+@app.command(epilog="Example: penstock lab train quality rows.parquet --kind auto --out "
+                    "forecaster.npz")
 def quality(
     rows: Rows,
     kind: Annotated[str, typer.Option(
