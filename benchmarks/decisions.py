@@ -20,8 +20,8 @@ def decision_us(policy: str, prompts: bool) -> dict[str, float]:
     from penstock.core.step import StepResult
     from penstock.perf.step_time.store import published_step_time
     from penstock.policy.kv.counting import CountingKv
-    from penstock.policy.schedule.build import build_scheduler
     from penstock.policy.schedule.options import scheduler_options
+    from penstock.registry.make import build_scheduler
 
     classes = (ServiceClass("q1", Slo(6.0, 0.05)), ServiceClass("q2", Slo(e2e_s=600.0)),
                ServiceClass("q3", Slo(e2e_s=1800.0)))

@@ -22,9 +22,10 @@ def deciding_us(num_requests: int, num_replicas: int, *, targets: bool) -> dict[
     from penstock.core.snapshot import ReplicaSnapshot
     from penstock.perf.evidence import Evidence
     from penstock.perf.step_time.linear import LinearStepTime
-    from penstock.policy.route.build import make_router
+    from penstock.policy.route.context import RouterContext
     from penstock.policy.route.facts import Offer, ReplicaFacts
     from penstock.predict.latency import LatencyPrior
+    from penstock.registry.make import make_router
 
     rng = Random(1)
     evidence = Evidence("made up", 0.0, 0.0)
@@ -33,7 +34,7 @@ def deciding_us(num_requests: int, num_replicas: int, *, targets: bool) -> dict[
     facts = [ReplicaFacts(i, offers[i % 4], offers[i % 4].model, LatencyPrior(
         LinearStepTime(0.01 * (1 + i % 4), 3e-4, 0.0, 1e-4, 5e-8, evidence), 256))
         for i in range(num_replicas)]
-    router = make_router("joint", {}, facts, rng.randrange)
+    router = make_router("joint", {}, RouterContext(facts, rng.randrange))
     slo = Slo(1.0, 0.05, 10.0) if targets else Slo()
     chat = ServiceClass("chat", slo)
 

@@ -25,8 +25,8 @@ import numpy as np
 from common import show
 
 from penstock.experiment.load.bench import Target, bench
-from penstock.experiment.load.manner import Manner
 from penstock.experiment.load.plan import fleet_plan
+from penstock.experiment.load.template import RequestTemplate
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.write import to_yaml
 from penstock.sim.simulation import simulate
@@ -120,7 +120,7 @@ def main() -> None:
         urls = json.dumps([one["url"] for one in engines["replicas"]])
         gateway = stack.enter_context(penstock(
             folder, "serve", "fleet.yaml", "--port", "0", "--set", f"replicas[0].endpoints={urls}"))
-        target = Target(gateway["url"], Manner(model="llama-3.1-8b"))
+        target = Target(gateway["url"], RequestTemplate(model="llama-3.1-8b"))
         singles = replace(plan, workload=alone).at_concurrency(1, NUM_SINGLE, None)
         first = asyncio.run(bench(target, singles)).table
         before = latencies(simulated["alone"])

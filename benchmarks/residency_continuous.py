@@ -26,10 +26,11 @@ from penstock.perf.memory import ONE_ACCELERATOR, kv_bytes_per_accelerator
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.roofline import roofline_step_time
 from penstock.policy.multiplex.beliefs import batch_time
-from penstock.policy.multiplex.build import residency
+from penstock.policy.multiplex.build import MultiplexContext
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.values import Batch, HostedModel, Queued
 from penstock.policy.schedule.options import scheduler_options
+from penstock.registry.make import make_multiplexer
 from penstock.sim.multiplex.continuous import EngineSpec, Residents
 from penstock.sim.multiplex.driver import ResidencySimulation
 from penstock.sim.multiplex.machine import HostMachine, Took
@@ -103,7 +104,8 @@ def simulated(case: Case, queued: Sequence[Queued], *, continuous: bool) -> Resi
     machine = StaticSteps(server.machine(), steps, requests, outputs)
     residents = [Residents([EngineSpec(step, KV_TOKENS, scheduler_options("sarathi"))
                             for step in steps], requests, outputs)] if continuous else []
-    return ResidencySimulation(residency("penstock", models, server.loads()), [device], machine,
+    policy = make_multiplexer("penstock", {}, MultiplexContext(models, server.loads()))
+    return ResidencySimulation(policy, [device], machine,
                                residents).run(queued)
 
 

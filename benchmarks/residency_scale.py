@@ -25,10 +25,10 @@ from penstock.perf.loading.host_loads import HostLoads
 from penstock.perf.loading.host_memory import HostMemory
 from penstock.perf.loading.model import LoadingModel
 from penstock.perf.loading.values import LoadEvidence
-from penstock.policy.multiplex.build import residency
+from penstock.policy.multiplex.build import MultiplexContext
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.settings import residency_settings
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
+from penstock.registry.make import make_multiplexer
 from penstock.sim.multiplex.driver import ResidencySimulation
 from penstock.sim.multiplex.machine import BatchTruth, HostMachine, Variation
 from penstock.sim.multiplex.record import ResidencyRun
@@ -77,8 +77,8 @@ def simulate(options: argparse.Namespace) -> tuple[ResidencyRun, float]:
     def loads() -> HostLoads:
         return HostLoads(names, sizes, LOADING, HostMemory(1024 * GIB))
 
-    settings = residency_settings(options.policy, {}, hosted, [10.0] * len(hosted), options.sla)
-    policy = residency(options.policy, hosted, loads(), settings)
+    context = MultiplexContext(hosted, loads(), [10.0] * len(hosted), options.sla)
+    policy = make_multiplexer(options.policy, {}, context)
     devices = [Device(index, 80 * GIB, hosted) for index in range(options.gpus)]
     machine = HostMachine(loads(), [BatchTruth(one.batch) for one in hosted], Variation(None))
     return ResidencySimulation(policy, devices, machine).run(queued), end_s - begin_s

@@ -44,8 +44,8 @@ from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.steps import StepTable
 from penstock.perf.step_time.store import step_time_document
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
+from penstock.registry.make import build_scheduler
 from penstock.sim.reference import run_reference
 from penstock.workload.readers import read_trace
 

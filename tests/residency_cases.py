@@ -1,19 +1,20 @@
 """Small hosts for tests of residency: models of 10 bytes, loads and batches of round seconds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
+from typing import Any
 
 from penstock.policy.multiplex.beliefs import LoadTable
-from penstock.policy.multiplex.build import ResidencySettings, residency
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.protocol import Residency
 from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Queued
 from penstock.sim.multiplex.driver import ResidencySimulation
 from penstock.sim.multiplex.machine import Took
 from penstock.sim.multiplex.record import ResidencyRun
+from resident import residency
 
-USUAL = ResidencySettings()
+USUAL: Mapping[str, Any] = {}
 LINE = BatchTime(1.0, 0.1)
 
 
@@ -53,7 +54,7 @@ class PlainMachine:
 
 def host(name: str, hosted: Sequence[HostedModel], arrivals: Sequence[Queued], *,
          memory_bytes: int = 15, num_devices: int = 1, machine: PlainMachine | None = None,
-         settings: ResidencySettings = USUAL, max_residents: int | None = None,
+         settings: Mapping[str, Any] = USUAL, max_residents: int | None = None,
          load_s: float = 5.0) -> ResidencyRun:
     """A run of a policy by name."""
     policy: Residency = residency(name, hosted, LoadTable([load_s] * len(hosted)), settings)

@@ -1,25 +1,40 @@
 """Many models on few devices, as tests have them: a machine by table, a drawn case, and a policy
 and devices that are watched at every call."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from penstock.core.attestation import NOT_KNOWN, Confidentiality
 from penstock.policy.multiplex.attested import OnlyAttested
-from penstock.policy.multiplex.beliefs import LoadTable
-from penstock.policy.multiplex.build import ResidencySettings, residency
+from penstock.policy.multiplex.beliefs import LoadBelief, LoadTable
+from penstock.policy.multiplex.build import ORDERS, MultiplexContext
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.protocol import Residency
-from penstock.policy.multiplex.sincere import LoadRow, SincereSettings
+from penstock.policy.multiplex.sincere import STRATEGIES, LoadRow, Sincere, SincereSettings
 from penstock.policy.multiplex.values import Action, Batch, HostedModel, Queued, Shed
+from penstock.registry.make import make_multiplexer
+from penstock.registry.policies import MULTIPLEXERS
 from penstock.sim.multiplex.driver import ResidencySimulation
 from penstock.sim.multiplex.faults import Faults, FaultyMachine
 from penstock.sim.multiplex.machine import Took
 from penstock.sim.multiplex.record import ResidencyRun
 
 NO_FAULTS = Faults()
+
+
+PENSTOCK = "penstock"
+POLICIES = (PENSTOCK, *ORDERS)
+"""Policies for any number of devices and models."""
+ALL_POLICIES = MULTIPLEXERS.names()
+
+
+def residency(name: str, models: Sequence[HostedModel], loads: LoadBelief,
+              settings: Mapping[str, Any] | None = None) -> Residency:
+    """A policy by name."""
+    return make_multiplexer(name, settings or {}, MultiplexContext(models, loads))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +79,11 @@ class ResidencyCase:
         sincere = SincereSettings(
             20.0, [3] * len(self.models), [LoadRow(4.0, 1.0, 0.1, 0.0)] * len(self.models),
             max_batch=None if self.models[0].max_batch >= 2**31 else self.models[0].max_batch)
-        settings = ResidencySettings(sincere=sincere, shed=self.shed, quantum_s=5.0)
-        policy = residency(self.policy, self.models, LoadTable(self.loads_s), settings)
+        if self.policy in STRATEGIES:
+            policy: Residency = Sincere(STRATEGIES[self.policy], sincere)
+        else:
+            settings = {} if self.policy == PENSTOCK else {"shed": self.shed, "quantum_s": 5.0}
+            policy = residency(self.policy, self.models, LoadTable(self.loads_s), settings)
         if self.confidential:
             policy = OnlyAttested(policy, self.devices, self.confidential)
         devices = [Device(index, memory, self.models, max_residents=self.max_residents)

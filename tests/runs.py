@@ -17,8 +17,8 @@ from penstock.policy.kv.counting import CountingKv
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.route.simple import RoundRobin
-from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.replica import ReplicaScheduler
+from penstock.registry.make import build_scheduler
 from penstock.sim.cluster import Cluster
 from penstock.sim.dispatch import Dispatcher, Seat
 from penstock.sim.oracle import Oracle

@@ -9,12 +9,12 @@ from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
 from penstock.engines.embedded.calibrate import GUESS, Calibrator
 from penstock.engines.embedded.options import schedule_document
-from penstock.engines.embedded.pilot import Pilot
+from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.journal.journal import Journal
 from penstock.perf.step_time.store import step_time_document
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options
+from penstock.registry.make import build_scheduler
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
@@ -32,7 +32,7 @@ def engine_journal(*, amended: bool) -> bytes:
         moment[0] += 0.003
         return moment[0]
 
-    pilot = Pilot(build_scheduler(options, GUESS, CountingKv(100, 16)), clock,
+    pilot = EmbeddedScheduler(build_scheduler(options, GUESS, CountingKv(100, 16)), clock,
                   Journal(stream, header), Calibrator())
     pilot.add(Request(0, 0.0, 200, 100, ServiceClass("any")))
     for number in range(50):

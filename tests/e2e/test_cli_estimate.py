@@ -203,7 +203,7 @@ def test_accuracy_by_a_table(penstock, folder, data):
     ((HELD_OUT, "--train", "data", "--accuracy", "nan.json"), "nan; expected a number"),
     ((HELD_OUT, "--train", "data", "--used-gib", "1,2"), "--used-gib: '1,2'; expected 8 numbers"),
     ((HELD_OUT, "--train", "data", "--used-gib", "a"), "expected numbers parted by commas"),
-    ((HELD_OUT, "--train", "data", "--placer", "best"), "placer: unknown name 'best'"),
+    ((HELD_OUT, "--train", "data", "--placer", "best"), "unknown placer 'best'"),
     ((HELD_OUT, "--train", "data", "--accelerator", "a6001"), "a6000"),
     ((HELD_OUT, "--train", "data", "--accuracy", "configs.csv"), "cannot be read as JSON"),
     ((HELD_OUT, "--train", "data", "--accuracy", "odd.json"), "odd.json: accuracy: key 'x'"),

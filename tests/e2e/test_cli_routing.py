@@ -3,7 +3,7 @@
 import pytest
 
 import penstock.experiment.reproduce.routebalance.run as routebalance
-from penstock.policy.route.settings import ROUTERS
+from penstock.registry.policies import ROUTERS
 
 MODELS = """\
 name: choice
@@ -33,7 +33,7 @@ def fleet(folder) -> str:
 
 
 def test_every_policy_serves_requests_that_leave_the_model_open(penstock, fleet) -> None:
-    for name in ROUTERS:
+    for name in ROUTERS.names():
         done = penstock("run", fleet, "--set", f"policies.route.name={name}",
                         *NEEDED.get(name, ()), "--json")
         assert done.status == 0, (name, done.err)

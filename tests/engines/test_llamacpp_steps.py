@@ -14,12 +14,12 @@ from penstock.core.errors import InputError
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.engines.embedded.calibrate import GUESS
-from penstock.engines.embedded.pilot import Pilot
+from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.engines.llamacpp.device import LlamaDevice, Row
 from penstock.engines.llamacpp.executor import PlanExecutor
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options
+from penstock.registry.make import build_scheduler
 
 SEQS, STEP = 6, 48
 CLASSES = (ServiceClass("interactive", Slo(ttft_s=0.05, itl_s=0.02)), ServiceClass("calm"))
@@ -52,7 +52,7 @@ def together(device: LlamaDevice, asked: list[tuple[list[int], int]], kv_blocks:
     options = scheduler_options(policy, max_num_seqs=SEQS, max_step_tokens=STEP,
                                 chunk_tokens=STEP, kv_watermark=0.0)
     ticks = count()
-    pilot = Pilot(build_scheduler(options, GUESS, CountingKv(kv_blocks, 16)),
+    pilot = EmbeddedScheduler(build_scheduler(options, GUESS, CountingKv(kv_blocks, 16)),
                   lambda: next(ticks) / 1000)
     executor = PlanExecutor(device, SEQS)
     tokens: dict[int, list[int]] = {}

@@ -18,9 +18,9 @@ from penstock.core.units import PS_PER_S
 from penstock.engines.client.client import EngineClient, client_session
 from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.experiment.load.bench import Target, bench
-from penstock.experiment.load.manner import Manner, Probed
 from penstock.experiment.load.plan import LoadOptions, option_plan
 from penstock.experiment.load.prompts import Scale
+from penstock.experiment.load.template import Probed, RequestTemplate
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.replica_factory import step_time
 from penstock.perf.step_time.clock import StepClock
@@ -45,7 +45,7 @@ def both(tmp_path_factory):
         options = EmulatorOptions(speed=SPEED, journal_dir=folder)
         async with emulated_cluster(fleet, options) as found:
             (one,) = found.replicas
-            target = Target(one.url, Manner(model="llama-3-8b"))
+            target = Target(one.url, RequestTemplate(model="llama-3-8b"))
             result = await bench(target, option_plan(LoadOptions(trace=trace)),
                                  Probed(target.manner, Scale()))
             async with client_session() as session:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from penstock.core.decision import Reject
 from penstock.core.step import StepPlan
-from penstock.engines.embedded.pilot import Pilot
+from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.journal.journal import Journal
 from penstock.journal.replay import replay, scheduler_of
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.schedule.build import build_scheduler
+from penstock.registry.make import build_scheduler
 from runs import header
 from strategies import Case, cases
 
@@ -29,7 +29,8 @@ class Wilful:
         scheduler = build_scheduler(case.options, case.step_time,
                                     CountingKv(case.total_blocks, case.block_tokens),
                                     max_in_flight=case.max_in_flight)
-        self.pilot = Pilot(scheduler, lambda: self.now_s, Journal(self.stream, header(case)))
+        self.pilot = EmbeddedScheduler(scheduler, lambda: self.now_s,
+                                       Journal(self.stream, header(case)))
         self.rng = Random(seed)
         self.wilful = wilful
         self.computed: dict[int, int] = {}

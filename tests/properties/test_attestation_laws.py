@@ -15,18 +15,17 @@ pytest.importorskip("jwt", reason="the extra 'attest' is not installed")
 
 from evidence import NONCE, NOW_S, UEID, Nras, Signer
 from penstock.attest.values import Challenge, EvidenceError
-from penstock.core.attestation import barrier
+from penstock.core.attestation import attestation_violation
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_attestation import EvidenceSource, Window, in_simulation
 from penstock.metrics.table import FINISHED, REJECTED
-from penstock.policy.multiplex.build import NAMES
 from penstock.policy.multiplex.sincere import STRATEGIES
 from penstock.sim.simulation import simulate
 from penstock.workload.workload import Workload
-from resident import ResidencyCase
+from resident import ALL_POLICIES, ResidencyCase
 from strategies import residency_cases
 
 FLEET = """\
@@ -69,7 +68,7 @@ def test_whoever_serves_a_confidential_request_was_attested_when_it_came(
     secret = table.class_index == table.service_classes.index("secret")
     for row in range(len(table)):
         able = [number for number, group in enumerate(groups)
-                if barrier(group.confidentiality, table.arrival_s[row]) is None]
+                if attestation_violation(group.confidentiality, table.arrival_s[row]) is None]
         assert 0 not in able, "its accelerator is in no such mode, whatever is said of it"
         if not secret[row]:
             assert table.status[row] == FINISHED
@@ -80,7 +79,7 @@ def test_whoever_serves_a_confidential_request_was_attested_when_it_came(
             assert table.status[row] == REJECTED
 
 
-CASES = residency_cases(NAMES)
+CASES = residency_cases(ALL_POLICIES)
 
 
 @settings(deadline=None)
@@ -96,9 +95,9 @@ def test_turns_of_confidential_requests_come_and_begin_while_devices_are_atteste
             assert run.reason[number] < 0 or "confidential" not in run.reasons[run.reason[number]]
             continue
         if run.begin_s[number] == run.begin_s[number]:
-            assert barrier(devices, request.arrival_s) is None
-            assert barrier(devices, run.begin_s[number]) is None
-        elif barrier(devices, request.arrival_s) is not None:
+            assert attestation_violation(devices, request.arrival_s) is None
+            assert attestation_violation(devices, run.begin_s[number]) is None
+        elif attestation_violation(devices, request.arrival_s) is not None:
             assert watched.place[number] == "shed"
             assert "confidential" in run.reasons[run.reason[number]]
     if case.policy not in STRATEGIES:

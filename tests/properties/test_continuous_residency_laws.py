@@ -11,18 +11,15 @@ from hypothesis import strategies as st
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.policy.multiplex.beliefs import LoadTable
-from penstock.policy.multiplex.build import ORDERS, PENSTOCK, ResidencySettings, residency
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.penstock import ResidencyOptions
 from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Queued
 from penstock.policy.schedule.options import PRESETS
 from penstock.sim.multiplex.continuous import EngineSpec, Residents
 from penstock.sim.multiplex.driver import ResidencySimulation
 from penstock.sim.multiplex.machine import Took
 from penstock.sim.multiplex.record import ResidencyRun
+from resident import POLICIES, residency
 from strategies import step_times
-
-POLICIES = (PENSTOCK, *ORDERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +122,7 @@ def simulated(case: Instance) -> tuple[ResidencyRun, list[Residents]]:
     residents = [Residents(case.specs, requests, case.output_tokens, turn_steps=case.turn_steps)
                  for _ in devices]
     policy = residency(case.policy, case.models, LoadTable([case.load_s] * len(case.models)),
-                       ResidencySettings(ResidencyOptions(shed=case.shed), shed=case.shed))
+                       {"shed": case.shed})
     run = ResidencySimulation(Watched(policy, devices, residents), devices,
                               Loads(case.load_s, case.failing), residents).run(case.requests)
     return run, residents

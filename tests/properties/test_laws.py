@@ -5,9 +5,9 @@ from itertools import pairwise
 from hypothesis import given, settings
 
 from penstock.core.step import StepPlan
-from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import PRESETS
 from penstock.policy.schedule.replica import ReplicaScheduler
+from penstock.registry.make import build_scheduler
 from penstock.sim.reference import Trace
 from runs import Journaled, jump, make_kv, make_scheduler, step_by_step
 from strategies import Case, cases

@@ -6,8 +6,8 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
+import resident
 from penstock.policy.multiplex.beliefs import LoadTable
-from penstock.policy.multiplex.build import ORDERS, PENSTOCK, residency
 from penstock.policy.multiplex.values import BatchTime, HostedModel
 from taking_turns import FirstCome, Stage
 
@@ -25,7 +25,7 @@ EVENTS = st.lists(st.one_of(
     st.tuples(st.just("leave"), st.integers(0, 30)),
     st.tuples(st.just("look")),
     st.tuples(st.just("wait"), st.floats(0.0, 20.0))), max_size=40)
-POLICIES = st.sampled_from([None, PENSTOCK, *ORDERS])
+POLICIES = st.sampled_from([None, *resident.POLICIES])
 
 
 def policy_named(name):
@@ -33,7 +33,7 @@ def policy_named(name):
         return FirstCome(NUM_MODELS)
     models = [HostedModel(f"m{index}", 10, BatchTime(1.0, 0.1), 1, 4)
               for index in range(NUM_MODELS)]
-    return residency(name, models, LoadTable([5.0] * NUM_MODELS))
+    return resident.residency(name, models, LoadTable([5.0] * NUM_MODELS))
 
 
 def befall(engine, kind, how=None):

@@ -8,13 +8,12 @@ from hypothesis import strategies as st
 
 from penstock.plan.multiplex.bound import in_time_bound
 from penstock.plan.multiplex.values import BoundOptions, DeviceLimits
-from penstock.policy.multiplex.build import NAMES, PENSTOCK
 from penstock.policy.multiplex.values import BatchTime
-from resident import ResidencyCase
+from resident import ALL_POLICIES, PENSTOCK, ResidencyCase
 from strategies import residency_cases
 
 # Loads and batches take at least what the bound is told.
-SLOW_OR_TRUE = residency_cases((PENSTOCK, *NAMES), max_requests=25).filter(
+SLOW_OR_TRUE = residency_cases((PENSTOCK, *ALL_POLICIES), max_requests=25).filter(
     lambda case: case.faults.load_share >= 1.0 and case.faults.batch_share >= 1.0)
 
 

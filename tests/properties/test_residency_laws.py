@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.policy.multiplex.build import NAMES, PENSTOCK
 from penstock.policy.multiplex.sincere import STRATEGIES
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
-from resident import ResidencyCase, Watched
+from resident import ALL_POLICIES, PENSTOCK, ResidencyCase, Watched
 from strategies import residency_cases
 
-CASES = residency_cases(NAMES)
+CASES = residency_cases(ALL_POLICIES)
 
 
 def left(watched: Watched) -> int:

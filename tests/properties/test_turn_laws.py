@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from penstock.policy.queue.by_set import Fairness, SetQueues
 from penstock.policy.queue.fifo import GlobalFifo
-from penstock.policy.queue.protocol import TurnQueue
+from penstock.policy.queue.protocol import ExclusiveDeviceQueue
 from penstock.policy.queue.values import Shared, Start, Waiting
 from penstock.sim.exclusive import Dispatch, Served, serve
 
@@ -37,7 +37,8 @@ def cases(draw: st.DrawFn, *, replicas: int = 2, classes: int = 3, batches: int 
     return shared, requests, work_s
 
 
-def run(case: Case, queue: TurnQueue, overhead_s: float = 0.0) -> tuple[Served, list[Start]]:
+def run(case: Case, queue: ExclusiveDeviceQueue,
+        overhead_s: float = 0.0) -> tuple[Served, list[Start]]:
     shared, requests, work_s = case
     starts: list[Start] = []
 

@@ -64,6 +64,25 @@ def show(name: Annotated[str, typer.Argument(
     return OK
 
 
+@app.command("choices", epilog="Example: penstock catalog choices --json")
+def choices(as_json: AsJson = False) -> int:
+    """List every policy, engine and format that can be chosen by name, plug-ins marked."""
+    from penstock.cli.console import print_json, print_tables
+    from penstock.registry.listing import listed
+    from penstock.report.fitting import Column
+    from penstock.report.tables import plain_table
+
+    found = list(listed())
+    if as_json:
+        print_json([{**one._asdict(), "settings": list(one.settings)} for one in found])
+        return OK
+    rows = [(one.axis, one.name, ", ".join(one.settings), one.problem or one.plug_in)
+            for one in found]
+    print_tables([plain_table("Names that can be chosen", (
+        "kind", "name", Column("settings", prose=True), Column("plug-in", prose=True)), rows)])
+    return OK
+
+
 def _find(catalog: "Catalog", name: str) -> tuple[str, Any]:
     """What bears the name. Raises InputError with the nearest name of either kind."""
     from penstock.core.errors import InputError, nearest

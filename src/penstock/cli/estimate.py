@@ -166,11 +166,11 @@ def _options(found: "Estimates", ask: "Ask", accelerators: int, used_gib: str | 
              placer_name: str, accuracy: Path | None) -> "Options":
     from penstock.cli.estimate_input import free_devices
     from penstock.estimate.choosing import options
-    from penstock.policy.place.build import placer
+    from penstock.registry.make import make_placer
 
     table = {} if accuracy is None else _accuracies(accuracy)
     devices = free_devices(found, ask.model, accelerators, used_gib)
-    return options(found, ask, devices, placer(placer_name), table)
+    return options(found, ask, devices, make_placer(placer_name), table)
 
 
 def _accuracies(path: Path) -> dict[tuple[str, str, str], float]:

@@ -119,12 +119,11 @@ def sincere(
 
 def _policies(text: str) -> list[str]:
     """Policies of a list, each checked down to the values of its settings."""
-    from penstock.experiment.reproduce.sincere.server import timer_settings
     from penstock.experiment.residencies import contender
 
     labels = [label.strip() for label in text.split(",")]
     for label in labels:
-        contender(label).settings(timer_settings("noncc", 40.0))
+        contender(label)
     return labels
 
 

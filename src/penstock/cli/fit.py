@@ -49,8 +49,8 @@ def step_time(
     """Fit how long a step takes to measured steps, and say how far off the fit is."""
     from penstock.cli.console import print_json, print_tables
     from penstock.cli.files import write_whole
+    from penstock.perf.profiles.step_tables import read_steps
     from penstock.perf.step_time.fitting import fit_step_time
-    from penstock.perf.step_time.steps import read_steps
     from penstock.perf.step_time.store import save_step_time
 
     steps = read_steps(table, duration)

@@ -23,7 +23,7 @@ def target_of(url: str, *, api: str, model: str | None, prompts: str, stream: bo
     from penstock.engines.client.address import api_key, base_url, header, tenant_keys
     from penstock.engines.client.client import Patience
     from penstock.experiment.load.bench import Target
-    from penstock.experiment.load.manner import Manner
+    from penstock.experiment.load.template import RequestTemplate
 
     if api not in ("completions", "chat"):
         raise InputError(f"--api {api[:40]!r}: expected completions or chat")
@@ -31,7 +31,7 @@ def target_of(url: str, *, api: str, model: str | None, prompts: str, stream: bo
         raise InputError(f"--prompts {prompts[:40]!r}: expected text or ids")
     if api == "chat" and prompts == "ids":
         raise InputError("--prompts ids: a chat takes text; expected --api completions")
-    manner = Manner(
+    manner = RequestTemplate(
         "chat" if api == "chat" else "completions", model, "ids" if prompts == "ids" else "text",
         stream=stream, exact=exact, class_to_engine=class_to_engine, extra=_fields(body))
     patience = Patience(first_token_s=first_token_timeout_s, total_s=timeout_s)

@@ -48,7 +48,7 @@ class Confidentiality:
 NOT_KNOWN = Confidentiality()
 
 
-class Barrier(NamedTuple):
+class AttestationViolation(NamedTuple):
     """Why a replica may not take confidential requests: one of this module's reasons, and what
     else there is to say of this replica at this time."""
 
@@ -59,24 +59,24 @@ class Barrier(NamedTuple):
         return f"{self.reason} ({self.detail})" if self.detail else self.reason
 
 
-def barrier(replica: Confidentiality, now_s: float) -> Barrier | None:
+def attestation_violation(replica: Confidentiality, now_s: float) -> AttestationViolation | None:
     """Return why a replica may not take confidential requests at a time, or None."""
     if not replica.mode_on:
-        return Barrier(NOT_CONFIDENTIAL)
+        return AttestationViolation(NOT_CONFIDENTIAL)
     if any(one.fresh(now_s) for one in replica.attestations):
         return None
     ended = [one.expires_at_s for one in replica.attestations if one.expires_at_s <= now_s]
     if ended:
         ago = f"{now_s - max(ended):.0f} s ago"
-        return Barrier(EXPIRED, f"{ago}; {replica.doubt}" if replica.doubt else ago)
+        return AttestationViolation(EXPIRED, f"{ago}; {replica.doubt}" if replica.doubt else ago)
     if replica.attestations:
         begins_s = min(one.measured_at_s for one in replica.attestations)
-        return Barrier(NOT_YET, f"in {begins_s - now_s:.0f} s")
-    return Barrier(NO_ATTESTATION, replica.doubt)
+        return AttestationViolation(NOT_YET, f"in {begins_s - now_s:.0f} s")
+    return AttestationViolation(NO_ATTESTATION, replica.doubt)
 
 
-def refusal(barriers: Iterable[Barrier]) -> str:
+def refusal(violations: Iterable[AttestationViolation]) -> str:
     """Why a confidential request is refused where every replica has a barrier: each reason once, so
     that equal refusals read alike."""
-    reasons = " or ".join(sorted({one.reason for one in barriers}))
+    reasons = " or ".join(sorted({one.reason for one in violations}))
     return f"no replica may take a confidential request: every one that could serve it {reasons}"

@@ -1,4 +1,4 @@
-"""What servers of OpenAI's API have in common: their errors, and how they listen (aiohttp)."""
+"""Shared parts of servers of OpenAI's API: errors, and listening (aiohttp)."""
 
 import asyncio
 import logging

@@ -102,7 +102,7 @@ def _boot() -> str:
 
 
 def _asked_mark(pid: int) -> str:
-    """Where there is no /proc (macOS)."""
+    """Return the mark of a process by asking ``ps``, where there is no /proc (macOS)."""
     done = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True,
                           text=True, check=False)
     state, _, began = done.stdout.strip().partition(" ")

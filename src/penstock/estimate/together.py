@@ -13,8 +13,8 @@ from penstock.core.errors import InputError, nearest
 from penstock.estimate.choosing import footprint_of
 from penstock.estimate.configurations import possible
 from penstock.perf.fingerprint.estimator import Estimates
+from penstock.plan.place.options import Forecast, PlacedReplicas, PlacementOption, best_ways
 from penstock.plan.place.outcome import Outcome, outcome_of
-from penstock.plan.place.seats import Forecast, Seat, Way, best_ways
 from penstock.plan.place.shared import Goal, NoRoomError, plan_shared
 from penstock.plan.place.simulated_groups import plan_groups
 from penstock.policy.place.balanced import BalancedPlacer
@@ -65,7 +65,7 @@ class Shared:
     ``reason`` says why."""
 
     strategy: str
-    seats: tuple[Seat | None, ...] = ()
+    seats: tuple[PlacedReplicas | None, ...] = ()
     outcome: Outcome | None = None
     num_simulated: int = 0
     reason: str = ""
@@ -92,7 +92,7 @@ def together(estimator: Estimates, guests: Sequence[Guest], devices: Sequence[De
     return found, limits_s
 
 
-def _own(ways: Sequence[Sequence[Way]], devices: Sequence[Device], forecast: Forecast,
+def _own(ways: Sequence[Sequence[PlacementOption]], devices: Sequence[Device], forecast: Forecast,
          _: Sequence[float], terms: Terms) -> Shared:
     try:
         plan = plan_shared([best_ways(each) for each in ways], devices, forecast, terms.goal,
@@ -102,8 +102,8 @@ def _own(ways: Sequence[Sequence[Way]], devices: Sequence[Device], forecast: For
     return Shared("penstock", plan.seats, num_simulated=plan.num_simulated)
 
 
-def _groups(ways: Sequence[Sequence[Way]], devices: Sequence[Device], forecast: Forecast,
-            limits_s: Sequence[float], terms: Terms) -> Shared:
+def _groups(ways: Sequence[Sequence[PlacementOption]], devices: Sequence[Device],
+            forecast: Forecast, limits_s: Sequence[float], terms: Terms) -> Shared:
     plan = plan_groups(ways, devices, forecast, limits_s, max_simulated=terms.max_simulated)
     if not any(plan.seats):
         return Shared("alpaserve", reason=f"none of the {len(ways)} models has room in any group")
@@ -111,7 +111,7 @@ def _groups(ways: Sequence[Sequence[Way]], devices: Sequence[Device], forecast: 
 
 
 def _ways(estimator: Estimates, model: str, devices: Sequence[Device], load: Load,
-          terms: Terms) -> list[Way]:
+          terms: Terms) -> list[PlacementOption]:
     """Every configuration that a device's whole memory could hold, as estimated."""
     subject = estimator.subjects.get(model)
     if subject is None or model not in estimator.cuts.models:
@@ -130,7 +130,7 @@ def _ways(estimator: Estimates, model: str, devices: Sequence[Device], load: Loa
         if isinstance(placed, Placement):
             growth = 1.0 if terms.max_batch == 1 else max(
                 0.0, full.latency_s.value / alone.latency_s.value - 1.0) / (terms.max_batch - 1)
-            found.append(Way(configuration, alone.latency_s.value,
+            found.append(PlacementOption(configuration, alone.latency_s.value,
                              max(placed.bytes_by_device.values()), growth, terms.max_batch))
     if not found:
         raise InputError(f"model {model!r}: no configuration that is allowed fits on "

@@ -1,14 +1,19 @@
 """Residency policies as the command line names them: ``longest-queue:shed=true``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from penstock.core.errors import InputError, nearest
+from penstock.core.errors import InputError
+from penstock.core.settings import unknown_setting
 from penstock.fleet.settings import parse_value
-from penstock.policy.multiplex.build import ResidencySettings
-from penstock.policy.multiplex.settings import RESIDENCIES, residency_settings
-from penstock.policy.multiplex.sincere import STRATEGIES, SincereSettings
+from penstock.policy.multiplex.beliefs import LoadBelief
+from penstock.policy.multiplex.build import MultiplexContext
+from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.sincere import STRATEGIES, Sincere, SincereSettings
+from penstock.policy.multiplex.values import HostedModel
+from penstock.registry.make import make_multiplexer
+from penstock.registry.policies import MULTIPLEXERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,30 +24,33 @@ class Contender:
     name: str
     given: Mapping[str, Any]
 
-    def settings(self, sincere: SincereSettings) -> ResidencySettings:
-        """What the policy is built with; ``sincere`` are the usual ones of SINCERE's strategies."""
+    def policy(self, models: Sequence[HostedModel], loads: LoadBelief,
+               sincere: SincereSettings) -> Residency:
+        """The policy; ``sincere`` are the usual settings of SINCERE's strategies."""
         if self.name in STRATEGIES:
-            return ResidencySettings(sincere=replace(sincere, **self.given))
-        return residency_settings(self.name, self.given, (), (), sincere.sla_s)
+            return Sincere(STRATEGIES[self.name], replace(sincere, **self.given))
+        context = MultiplexContext(models, loads, sla_s=sincere.sla_s)
+        return make_multiplexer(self.name, self.given, context)
 
 
 def contender(label: str) -> Contender:
     """A policy from its text. Raises InputError for what is unknown, and for a value that the
     setting does not take."""
     name, *parts = label.split(":")
-    if name not in RESIDENCIES:
-        raise InputError(f"policy {name!r} is unknown{nearest(name, RESIDENCIES)}")
+    if not MULTIPLEXERS.knows(name):
+        raise InputError(f"policy {name!r} is unknown{MULTIPLEXERS.nearest(name)}")
+    known = MULTIPLEXERS.entry(name).settings
     given: dict[str, Any] = {}
     for part in parts:
         key, equals, text = part.partition("=")
         if not equals:
             raise InputError(f"policy {label}: found {part!r}; expected KEY=VALUE")
-        if key not in RESIDENCIES[name]:
+        if key not in known:
             raise InputError(f"policy {label}: {name} has no setting {key!r}"
-                             f"{nearest(key, RESIDENCIES[name])}")
+                             f"{unknown_setting(key, known)}")
         if key in given:
             raise InputError(f"policy {label}: {key!r} stands twice; expected one value")
         given[key] = parse_value(text, f"policy {label}")
-        if problem := RESIDENCIES[name][key].problem(given[key]):
+        if problem := known[key].problem(given[key]):
             raise InputError(f"policy {label}: {key} is {given[key]!r}; {problem}")
     return Contender(label, name, given)

@@ -299,3 +299,7 @@ class FleetDocument(Section):
     disclosure: DisclosureSection = described(
         "How far figures of confidential requests are rounded.", {"least_count": 100},
         default=DisclosureSection.model_construct())
+
+    def multiplexed_models(self) -> set[str]:
+        """Names of the models that take turns on devices."""
+        return {model.model for pool in self.residency or () for model in pool.models}

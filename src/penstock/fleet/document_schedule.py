@@ -1,8 +1,8 @@
 """A scheduling policy in the fleet file: a preset's name and the knobs to change."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Tag
+from pydantic import ConfigDict, Tag
 
 from penstock.fleet.fields import (
     NAME_OR_SETTINGS,
@@ -24,8 +24,13 @@ from penstock.policy.schedule.options import ChunkingName, OrderName, Relegation
 class ScheduleSection(Section):
     """Scheduling policy of a replica: the requests of its next step, and how many of their tokens.
 
-    Knobs that are left out keep the value of the named policy.
+    Knobs that are left out keep the value of the named policy. A plugged-in policy may have
+    settings of its own beside them.
     """
+
+    model_config = ConfigDict(extra="allow")
+
+    __pydantic_extra__: dict[str, Any]
 
     name: Name = described("Policy to start from: penstock, niyama, sarathi, edf, srpf, fcfs or "
                            "orca.", "sarathi", default="penstock")

@@ -20,7 +20,6 @@ from penstock.fleet.document_schedule import ScheduleSection
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem
-from penstock.fleet.references import swapped_models
 from penstock.fleet.values import (
     AcceleratorPool,
     EngineOptions,
@@ -32,7 +31,8 @@ from penstock.fleet.values import (
 from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE
 from penstock.perf.memory import kv_capacity_tokens
 from penstock.perf.step_time.make import make_step_time
-from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
+from penstock.policy.schedule.options import SchedulerOptions
+from penstock.registry.make import schedule_options
 
 _STEP_TIME_FILES = (".yaml", ".yml", ".json")
 
@@ -88,7 +88,7 @@ def _default_groups(document: FleetDocument,
     """A plain group for every model with traffic, and why one has none."""
     only = next(iter(have.models))
     groups, lacks = [], None
-    swapped = swapped_models(document)
+    swapped = document.multiplexed_models()
     for model in dict.fromkeys(entry.model or only for entry in document.traffic):
         if model in swapped or (model == AUTO and swapped):
             continue
@@ -232,7 +232,7 @@ def resolve_schedule(path: Path, choice: str | ScheduleSection,
         changes |= choice.given()
         del changes["name"]
     try:
-        return scheduler_options(str(name), **changes)
+        return schedule_options(str(name), **changes)
     except InputError as error:
         raise PlacedError(path, str(error)) from None
 

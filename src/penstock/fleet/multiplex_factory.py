@@ -6,13 +6,10 @@ from math import inf
 from penstock.core.slo import ServiceClass
 from penstock.fleet.values_residency import DevicePool, SwappedModel
 from penstock.policy.multiplex.beliefs import LoadBelief, LoadTable
-from penstock.policy.multiplex.build import residency
+from penstock.policy.multiplex.build import USUAL_SLA_S, MultiplexContext
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.protocol import Residency
-from penstock.policy.multiplex.settings import residency_settings
-
-USUAL_SLA_S = 60.0
-"""SLA of SINCERE's strategies where no request has a deadline, seconds."""
+from penstock.registry.make import make_multiplexer
 
 
 def devices_of(pool: DevicePool) -> list[Device]:
@@ -31,8 +28,8 @@ def policy_of(pool: DevicePool, classes: Iterable[ServiceClass],
     classes = tuple(classes)
     sla_s = min((e2e_s for one in classes for model in pool.models
                  if (e2e_s := deadline_after_s(model, one)) < inf), default=USUAL_SLA_S)
-    settings = residency_settings(pool.policy, pool.settings, models, load_s, sla_s)
-    return residency(pool.policy, models, loads or LoadTable(load_s), settings)
+    context = MultiplexContext(models, loads or LoadTable(load_s), load_s, sla_s)
+    return make_multiplexer(pool.policy, pool.settings, context)
 
 
 def deadline_after_s(model: SwappedModel, service_class: ServiceClass) -> float:

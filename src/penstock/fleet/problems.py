@@ -94,7 +94,7 @@ def _path(loc: Iterable[str | int]) -> Path:
 def _reworded(item: dict[str, Any], schema: Mapping[str, Any]) -> str:
     kind, loc, found, limits = item["type"], item["loc"], item["input"], item.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key{_nearest_key(str(loc[-1])[:200], _keys_at(loc, schema))}"
+        return f"unknown key{nearest_key(str(loc[-1])[:200], _keys_at(loc, schema))}"
     if kind == "missing":
         return "missing; this key is required"
     if kind == "literal_error":
@@ -105,7 +105,7 @@ def _reworded(item: dict[str, Any], schema: Mapping[str, Any]) -> str:
             f"{one_of(keys).replace('expected one of', 'its keys')}")
 
 
-def _nearest_key(name: str, keys: Iterable[str]) -> str:
+def nearest_key(name: str, keys: Iterable[str]) -> str:
     """A key without its unit (``rate`` for ``rate_per_s``) is the likeliest slip of all."""
     key, colon, _ = name.partition(":")
     if colon:

@@ -9,6 +9,7 @@ from penstock.core.errors import InputError, nearest
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
 from penstock.core.request import AUTO
+from penstock.core.settings import refused, unknown_setting
 from penstock.fleet.attestation import attestation_problems
 from penstock.fleet.document import (
     FleetDocument,
@@ -18,18 +19,15 @@ from penstock.fleet.document import (
     VariantSection,
 )
 from penstock.fleet.document_gateway import GatewaySection, WishesSection
+from penstock.fleet.document_schedule import ScheduleSection
 from penstock.fleet.document_traffic import TraceSection
 from penstock.fleet.fields import Named
 from penstock.fleet.marked_yaml import Path
-from penstock.fleet.problems import Problem, shown
+from penstock.fleet.problems import Problem, nearest_key, shown
 from penstock.fleet.residency import residency_problems
-from penstock.policy.build import ADMISSIONS
-from penstock.policy.multiplex.settings import RESIDENCIES
-from penstock.policy.route.settings import ROUTERS, Setting
-from penstock.policy.schedule.options import PRESETS
+from penstock.registry.axis import Axis
+from penstock.registry.policies import ADMISSIONS, MULTIPLEXERS, ROUTERS, SCALERS, SCHEDULES
 
-# Names of each kind of policy, with the settings that it takes.
-SCALE_POLICIES: Mapping[str, Mapping[str, Setting]] = {"none": {}}
 _SHARE_TOLERANCE = 0.005
 
 
@@ -192,8 +190,7 @@ def _residency_problems(document: FleetDocument, names: Names) -> Iterator[Probl
         if pool.accelerator is not None and pool.accelerator not in names.accelerators:
             yield unknown((*path, "accelerator"), "accelerator", pool.accelerator,
                           names.accelerators)
-        yield from _choice_problems((*path, "policy"), "residency policy", pool.policy,
-                                    RESIDENCIES)
+        yield from _choice_problems((*path, "policy"), pool.policy, MULTIPLEXERS)
         for j, model in enumerate(pool.models):
             yield from _model_problems((*path, "models", j), model.model, names)
 
@@ -224,7 +221,7 @@ def _variant_problems(path: Path, variant: VariantSection, names: Names) -> Iter
 def _unserved(path: Path, groups: Iterable[VariantSection],
               document: FleetDocument, names: Names) -> Iterator[Problem]:
     """Classes of traffic that no group takes, of models that do not take turns on devices."""
-    groups, swapped = list(groups), swapped_models(document)
+    groups, swapped = list(groups), document.multiplexed_models()
     only_model = next(iter(names.models))
     for entry in document.traffic if groups else ():
         model = entry.model or only_model
@@ -236,11 +233,6 @@ def _unserved(path: Path, groups: Iterable[VariantSection],
             if not any(classes is None or name in classes for classes in serving):
                 yield Problem(path, f"no entry serves class {shown(name)} of model {shown(model)}, "
                                     "which has traffic")
-
-
-def swapped_models(document: FleetDocument) -> set[str]:
-    """Names of models that take turns on devices."""
-    return {model.model for pool in document.residency or () for model in pool.models}
 
 
 def _classes_of(group: VariantSection) -> list[str] | None:
@@ -301,32 +293,43 @@ def _name_list_problems(path: Path, what: str, found: list[str] | None,
 def _policy_problems(document: FleetDocument) -> Iterator[Problem]:
     policies = document.policies
     yield from _schedule_problems(("policies", "schedule"), policies.schedule)
-    for kind, choice, valid in (("route", policies.route, ROUTERS),
-                                ("admit", policies.admit, ADMISSIONS),
-                                ("scale", policies.scale, SCALE_POLICIES)):
-        if choice is None:
-            continue
-        yield from _choice_problems(("policies", kind), f"{kind} policy", choice, valid)
+    for kind, choice, axis in (("route", policies.route, ROUTERS),
+                               ("admit", policies.admit, ADMISSIONS),
+                               ("scale", policies.scale, SCALERS)):
+        if choice is not None:
+            yield from _choice_problems(("policies", kind), choice, axis)
 
 
-def _choice_problems(path: Path, what: str, choice: str | Named,
-                     valid: Mapping[str, Mapping[str, Setting]]) -> Iterator[Problem]:
+def _choice_problems(path: Path, choice: str | Named, axis: Axis) -> Iterator[Problem]:
     name = choice if isinstance(choice, str) else choice.name
-    if name not in valid:
-        yield unknown(path, what, name, valid)
-    elif isinstance(choice, Named):
-        for key in choice.__pydantic_extra__:
-            if key not in valid[name]:
-                hint = nearest(key, valid[name]) or "; it takes none"
-                yield Problem((*path, key), f"{what} {shown(name)} has no setting of this name"
-                                            f"{hint}")
-                continue
-            found = choice.__pydantic_extra__[key]
-            if problem := valid[name][key].problem(found):
-                yield Problem((*path, key), f"{problem}, found {shown(found)}")
+    given = {} if isinstance(choice, str) else choice.__pydantic_extra__
+    try:
+        known = axis.entry(name).settings
+    except InputError as error:
+        yield Problem(path, str(error))
+        return
+    for key in given:
+        if key not in known:
+            yield Problem((*path, key), f"{axis.kind} {shown(name)} has no setting of this name"
+                                        f"{unknown_setting(key, known)}")
+    for key, problem in refused(given, known):
+        yield Problem((*path, key), f"{problem}, found {shown(given[key])}")
 
 
-def _schedule_problems(path: Path, choice: object) -> Iterator[Problem]:
-    name = choice if isinstance(choice, str) else getattr(choice, "name", None)
-    if name is not None and name not in PRESETS:
-        yield unknown(path, "scheduling policy", name, PRESETS)
+def _schedule_problems(path: Path, choice: str | ScheduleSection | None) -> Iterator[Problem]:
+    """A scheduling policy has the knobs of the section, and settings of its own if plugged in."""
+    if choice is None or isinstance(choice, str):
+        yield from _choice_problems(path, choice or "penstock", SCHEDULES)
+        return
+    knobs = {*ScheduleSection.model_fields} - {"name"}
+    extra = choice.__pydantic_extra__ or {}
+    try:
+        known = SCHEDULES.entry(choice.name).settings
+    except InputError as error:
+        yield Problem(path, str(error))
+        return
+    for key in extra:
+        if key not in known:
+            yield Problem((*path, key), f"unknown key{nearest_key(key[:200], {*knobs, *known})}")
+    for key, problem in refused(extra, known):
+        yield Problem((*path, key), f"{problem}, found {shown(extra[key])}")

@@ -12,14 +12,14 @@ from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.perf.step_time.make import make_step_time
 from penstock.perf.step_time.protocol import StepTimeModel
-from penstock.policy.build import make_dispatch
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
-from penstock.policy.route.build import free_of_charge
+from penstock.policy.route.context import RouterContext, free_of_charge
 from penstock.policy.route.facts import Offer, ReplicaFacts
 from penstock.policy.route.protocol import Router
 from penstock.predict.latency import LatencyPrior
+from penstock.registry.make import make_dispatch
 
 
 def step_time(group: ReplicaGroup) -> StepTimeModel:
@@ -83,7 +83,8 @@ def dispatch_of(fleet: Fleet, draw: Callable[[int], int],
     ``dual_price`` a tenant's markup on prices."""
     route, admit = fleet.policies.route, fleet.policies.admit
     return make_dispatch((route.name, route.options), (admit.name, admit.options),
-                         replica_facts(fleet), draw, dual_price, fleet.policies.explore)
+                         RouterContext(replica_facts(fleet), draw, dual_price),
+                         fleet.policies.explore)
 
 
 def _running_cost(fleet: Fleet, group: ReplicaGroup, step: StepTimeModel) -> Price:

@@ -11,8 +11,8 @@ from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem, shown
 from penstock.fleet.values_residency import DevicePool, Host, SwapEngine, SwappedModel
 from penstock.perf.step_time.make import make_step_time
-from penstock.policy.multiplex.sincere import STRATEGIES
 from penstock.policy.multiplex.values import BatchTime
+from penstock.registry.policies import MULTIPLEXERS
 
 if TYPE_CHECKING:
     from penstock.fleet.document_residency import (
@@ -65,12 +65,14 @@ def residency_problems(pools: "list[DevicePoolSection] | None",
 
 
 def _strategy_problems(path: Path, pool: "DevicePoolSection") -> Iterator[Problem]:
-    """SINCERE's strategies know one lock, on one device, that one batch at a time holds."""
+    """Limits of the policy: SINCERE's strategies know one lock, on one device, that one batch at a
+    time holds."""
     name = pool.policy if isinstance(pool.policy, str) else pool.policy.name
-    if name in STRATEGIES and pool.batching != "static":
+    limits = MULTIPLEXERS.entry(name).limits if MULTIPLEXERS.knows(name) else ()
+    if "static" in limits and pool.batching != "static":
         yield Problem((*path, "policy"), f"{name} runs one batch at a time; expected it with "
                                          "batching: static")
-    if name in STRATEGIES and pool.count > 1:
+    if "one_device" in limits and pool.count > 1:
         yield Problem((*path, "policy"), f"{name} decides for one device, found {pool.count}; "
                                          "expected a pool for each, with models of its own")
 

@@ -20,7 +20,8 @@ from penstock.fleet.values import (
     TrafficSpec,
 )
 from penstock.perf.memory import ONE_ACCELERATOR
-from penstock.policy.schedule.options import PRESETS, SchedulerOptions
+from penstock.policy.schedule.options import SchedulerOptions
+from penstock.registry.make import schedule_options
 from penstock.workload.lengths import (
     Fixed,
     LengthDistribution,
@@ -176,11 +177,11 @@ def _choice(choice: Choice) -> str | dict[str, Any]:
 
 
 def _schedule(options: SchedulerOptions, engine: EngineOptions) -> dict[str, Any]:
-    """The preset's name and what differs from it."""
-    preset = PRESETS[options.policy]
+    """The policy's name and what differs from it."""
+    preset = schedule_options(options.policy)
     changed = {field.name: getattr(options, field.name) for field in fields(SchedulerOptions)
                if getattr(options, field.name) != getattr(preset, field.name)}
     if engine.max_num_seqs is not None:  # else the engine's limit would take the preset's place
         changed["max_num_seqs"] = options.max_num_seqs
-    changed.pop("policy", None)
-    return {"name": options.policy, **changed}
+    changed.pop("settings", None)
+    return {"name": options.policy, **changed, **dict(options.settings)}

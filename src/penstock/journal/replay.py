@@ -14,9 +14,8 @@ from penstock.policy.kv.counting import CountingKv
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.schedule.adaptable import AdaptableScheduler
-from penstock.policy.schedule.build import build_scheduler
-from penstock.policy.schedule.options import scheduler_options
 from penstock.predict.length import LengthPredictor
+from penstock.registry.make import build_scheduler, schedule_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +125,7 @@ def scheduler_of(header: Mapping[str, Any], step_time: StepTimeModel,
     except (TypeError, ValueError) as error:
         raise InputError("journal header: schedule is not a mapping of options") from error
     # JSON has no tuples, and the options are compared and hashed as values.
-    options = scheduler_options(policy, **{k: _tuples(v) for k, v in schedule.items()})
+    options = schedule_options(policy, **{k: _tuples(v) for k, v in schedule.items()})
     kv: KvAllocator = (PrefixKv if prefix_caching else CountingKv)(total_blocks, block_tokens)
     return build_scheduler(options, step_time, kv, lengths, max_in_flight)
 

@@ -171,12 +171,12 @@ class _Loop:
 
     def _rule_out(self, choice: Choice, counts: Counts) -> bool:
         """Believe nothing of variants of which no number will do; whether there are such."""
-        hopeless = [variant for variant, _ in counts
+        infeasible = [variant for variant, _ in counts
                     if not self._trials.meets_idle(choice, variant)]
-        for variant in hopeless:
+        for variant in infeasible:
             self._beliefs.rule_out(choice.demand.name, variant)
             self._hopes.rule_out(choice.demand.name, variant)
-        return bool(hopeless)
+        return bool(infeasible)
 
     def _lean(self, proposal: _Proposal) -> bool:
         """Believe more of replicas that carry their demands although some of them are left out.

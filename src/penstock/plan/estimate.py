@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,10 @@ _DOMINANCE_MARGIN = 1.05  # rates are not sure enough to drop a variant for less
 _MOST_REPLICAS = 100_000
 _SAMPLE_ROWS = 12_000
 _NUM_RUNS = 6
+_MOST_OF_MESSAGE = 200
+
+FAILED = "its estimate failed, which is a bug in Penstock"
+"""How the reason begins of a variant that is left out because its estimate raised an exception."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,30 @@ class Candidate:
 
 
 def estimate(fleet: Fleet, demand: Demand, variant: Variant) -> Candidate | LeftOut:
-    """What the analytic model expects, or why the variant cannot meet the targets at all."""
+    """What the analytic model expects, or why the variant cannot meet the targets at all.
+
+    A variant whose estimate fails is left out with the failure as its reason, so that one variant
+    does not take the plan of all others down.
+    """
+    try:
+        return _estimated(fleet, demand, variant)
+    except InputError as error:
+        return LeftOut(variant.name, str(error))
+    except Exception as error:
+        return LeftOut(variant.name, f"{FAILED}: {_failure(error)}; please report it")
+
+
+def _failure(error: Exception) -> str:
+    """An exception in one line, with the place that raised it."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = "" if place is None else (
+        f" ({Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno})")
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:_MOST_OF_MESSAGE]}{where}"
+
+
+def _estimated(fleet: Fleet, demand: Demand, variant: Variant) -> Candidate | LeftOut:
     queue = replica_queue(fleet, demand, variant)
     rate_per_s = demand.rate_per_s
     idle_misses = queue.first_miss(1e-9)

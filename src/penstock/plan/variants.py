@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from penstock.core.attestation import barrier
+from penstock.core.attestation import attestation_violation
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
 from penstock.fleet.resolve import kv_tokens
@@ -66,7 +66,7 @@ def _proposed(group: ReplicaGroup) -> ReplicaGroup:
 def _variant(fleet: Fleet, name: str, group: ReplicaGroup, longest_tokens: int, *,
              confidential: bool) -> Variant:
     """The variant; raises InputError with the reason why it is none."""
-    found = barrier(group.confidentiality, 0.0) if confidential else None
+    found = attestation_violation(group.confidentiality, 0.0) if confidential else None
     if found is not None:
         raise InputError(f"{found}, and some of the requests are confidential")
     pool = fleet.pool(group.accelerator.name)

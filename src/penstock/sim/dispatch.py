@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from penstock.core.attestation import NOT_KNOWN, Confidentiality, barrier, refusal
+from penstock.core.attestation import NOT_KNOWN, Confidentiality, attestation_violation, refusal
 from penstock.core.decision import Reject
 from penstock.core.departure import Departure
 from penstock.core.request import Request
@@ -65,11 +65,12 @@ class Dispatcher:
             self._on_refused(request, NO_REPLICA)
             return -1
         if request.needs.confidential:
-            barriers = {i: barrier(self._seats[i].confidentiality, now_ps / PS_PER_S)
+            violations = {i: attestation_violation(self._seats[i].confidentiality,
+                                                   now_ps / PS_PER_S)
                         for i in candidates}
-            candidates = [i for i in candidates if barriers[i] is None]
+            candidates = [i for i in candidates if violations[i] is None]
             if not candidates:
-                self._on_refused(request, refusal(one for one in barriers.values() if one))
+                self._on_refused(request, refusal(one for one in violations.values() if one))
                 return -1
         if len(candidates) == 1 and not self._keeps_accounts:
             return candidates[0]

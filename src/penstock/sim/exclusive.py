@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.metrics.definitions import FloatColumn
-from penstock.policy.queue.protocol import TurnQueue
+from penstock.policy.queue.protocol import ExclusiveDeviceQueue
 from penstock.policy.queue.values import Start, Waiting
 from penstock.sim.in_order import check_in_order
 
@@ -46,8 +46,8 @@ class Served:
         return np.asarray(self.end_s - self.arrival_s)
 
 
-def serve(requests: Sequence[Waiting], queue: TurnQueue, work_s: Callable[[Start], float],
-          dispatch: Dispatch) -> Served:
+def serve(requests: Sequence[Waiting], queue: ExclusiveDeviceQueue,
+          work_s: Callable[[Start], float], dispatch: Dispatch) -> Served:
     """Serve requests, whose ``request_id`` must be their place in the sequence, which is in order
     of arrival. ``work_s`` says how long the engine computes for a start.
 

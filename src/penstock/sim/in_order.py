@@ -1,4 +1,4 @@
-"""What event loops over given requests ask of them."""
+"""Checks of the requests that an event loop is given."""
 
 from collections.abc import Iterable
 from math import inf

@@ -1,4 +1,4 @@
-"""What happened to each request of one replica, ready for the metrics."""
+"""Records of each request of one replica, ready for the metrics."""
 
 from array import array
 from collections.abc import Mapping

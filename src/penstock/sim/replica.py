@@ -106,7 +106,7 @@ class SimReplica:
         return prompt_tokens, kv_tokens, generated
 
     def progress(self, now_ps: int) -> list[Progress]:
-        """Of every live request, steps that ended within a run included."""
+        """Return the progress of every live request, steps that ended within a run included."""
         done = self._steps_done(now_ps) if self._num_steps > 1 else 0
         found = progress(self.scheduler)
         if not done or self._plan is None:

@@ -26,8 +26,8 @@ from penstock.perf.step_time.calibration import BiasedStepTime
 from penstock.perf.step_time.clock import StepClock
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
-from penstock.policy.schedule.build import build_scheduler
 from penstock.predict.length import HistoryLengths, LengthPredictor, ScaledLengths
+from penstock.registry.make import build_scheduler
 from penstock.sim.cluster import NEVER_PS, Cluster
 from penstock.sim.columns import Outcomes
 from penstock.sim.cycles import no_cycle_search

@@ -9,9 +9,9 @@ from penstock.core.attestation import (
     NOT_KNOWN,
     NOT_YET,
     Attestation,
-    Barrier,
+    AttestationViolation,
     Confidentiality,
-    barrier,
+    attestation_violation,
     refusal,
 )
 
@@ -27,31 +27,33 @@ def replica(*attestations: Attestation, doubt: str = "") -> Confidentiality:
     (30.0, EXPIRED)])
 def test_it_holds_from_its_beginning_until_just_before_its_end(now_s: float,
                                                                reason: str | None) -> None:
-    found = barrier(replica(ONE, NEXT), now_s)
+    found = attestation_violation(replica(ONE, NEXT), now_s)
     assert (found and found.reason) == reason
 
 
 def test_what_is_unknown_is_refused() -> None:
-    assert barrier(NOT_KNOWN, 0.0) == Barrier(NOT_CONFIDENTIAL)
-    assert barrier(replica(), 0.0) == Barrier(NO_ATTESTATION)
+    assert attestation_violation(NOT_KNOWN, 0.0) == AttestationViolation(NOT_CONFIDENTIAL)
+    assert attestation_violation(replica(), 0.0) == AttestationViolation(NO_ATTESTATION)
 
 
 def test_an_attestation_of_accelerators_that_are_not_in_the_mode_is_worth_nothing() -> None:
-    assert barrier(Confidentiality(mode_on=False, attestations=(ONE,)), 15.0) == \
-        Barrier(NOT_CONFIDENTIAL)
+    assert attestation_violation(Confidentiality(mode_on=False, attestations=(ONE,)), 15.0) == \
+        AttestationViolation(NOT_CONFIDENTIAL)
 
 
 def test_it_says_what_is_wrong_and_since_when() -> None:
-    assert str(barrier(replica(ONE), 32.4)) == f"{EXPIRED} (12 s ago)"
-    assert str(barrier(replica(ONE), 3.0)) == f"{NOT_YET} (in 7 s)"
-    assert str(barrier(replica(doubt="debug mode is on"), 0.0)) == \
+    assert str(attestation_violation(replica(ONE), 32.4)) == f"{EXPIRED} (12 s ago)"
+    assert str(attestation_violation(replica(ONE), 3.0)) == f"{NOT_YET} (in 7 s)"
+    assert str(attestation_violation(replica(doubt="debug mode is on"), 0.0)) == \
         f"{NO_ATTESTATION} (debug mode is on)"
-    assert str(barrier(replica(ONE, doubt="no answer"), 21.0)) == f"{EXPIRED} (1 s ago; no answer)"
+    assert str(attestation_violation(replica(ONE, doubt="no answer"), 21.0)) == \
+        f"{EXPIRED} (1 s ago; no answer)"
 
 
 def test_a_refusal_names_every_reason_once_and_no_time() -> None:
-    barriers = [barrier(replica(ONE), 32.4), barrier(replica(ONE), 99.0), barrier(NOT_KNOWN, 0.0)]
-    said = refusal(one for one in barriers if one)
+    violations = [attestation_violation(replica(ONE), 32.4),
+                  attestation_violation(replica(ONE), 99.0), attestation_violation(NOT_KNOWN, 0.0)]
+    said = refusal(one for one in violations if one)
     assert said.count(EXPIRED) == 1
     assert NOT_CONFIDENTIAL in said
     assert "12 s" not in said

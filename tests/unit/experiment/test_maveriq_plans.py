@@ -29,7 +29,7 @@ from penstock.experiment.reproduce.maveriq.own_plan import (
 )
 from penstock.experiment.reproduce.maveriq.records import Cell, Records, RunKey
 from penstock.experiment.reproduce.maveriq.services import Profiles, Services, aligned, cautious
-from penstock.plan.place.seats import Forecast
+from penstock.plan.place.options import Forecast
 from penstock.plan.place.shared import SharedPlan
 
 CELL = Cell("large", "code", "0.4")

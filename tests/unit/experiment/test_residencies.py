@@ -1,32 +1,29 @@
 """Residency policies from their texts."""
 
+from dataclasses import replace
+
 import pytest
 
 from penstock.core.errors import InputError
 from penstock.experiment.reproduce.sincere.server import timer_settings
 from penstock.experiment.residencies import contender
-from penstock.policy.multiplex.build import NAMES
-from penstock.policy.multiplex.settings import RESIDENCIES
+from penstock.policy.multiplex.beliefs import LoadTable
+from penstock.policy.multiplex.sincere import Sincere
 
 SINCERE = timer_settings("noncc", 40.0)
 
 
 def test_settings_are_those_of_the_policy() -> None:
-    given = contender("penstock:horizon_s=12.5:shed=false").settings(SINCERE).penstock
-    assert (given.horizon_s, given.shed) == (12.5, False)
-    assert contender("round-robin:quantum_s=60:shed=true").settings(SINCERE).quantum_s == 60
-    changed = contender("sincere-best-batch:overwrite=false:max_batch=64:select_by=sla").settings(
-        SINCERE).sincere
-    assert changed is not None
-    assert (changed.overwrite, changed.max_batch, changed.select_by) == (False, 64, "sla")
-    assert changed.load_table == SINCERE.load_table
+    assert contender("penstock:horizon_s=12.5:shed=false").given == {"horizon_s": 12.5,
+                                                                     "shed": False}
+    assert contender("round-robin:quantum_s=60:shed=true").given == {"quantum_s": 60, "shed": True}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_setting_is_a_field_of_its_policy(name: str) -> None:
-    settings = contender(name).settings(SINCERE)
-    where = settings.penstock if name == "penstock" else settings.sincere or settings
-    assert all(hasattr(where, key) for key in RESIDENCIES[name])
+def test_the_strategies_of_sincere_take_its_usual_settings() -> None:
+    label = "sincere-best-batch:overwrite=false:max_batch=64:select_by=sla"
+    policy = contender(label).policy((), LoadTable([]), SINCERE)
+    assert isinstance(policy, Sincere)
+    assert policy._settings == replace(SINCERE, overwrite=False, max_batch=64, select_by="sla")
 
 
 @pytest.mark.parametrize(("label", "said"), [

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.core.attestation import Attestation, barrier
+from penstock.core.attestation import Attestation, attestation_violation
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE, EvidenceSource, Window
@@ -89,7 +89,7 @@ def test_traffic_that_may_never_be_served_is_named_at_its_accelerators() -> None
 def test_replicas_are_sized_where_their_traffic_may_go() -> None:
     (group,) = parse_fleet(BASE).sizing.groups
     assert (group.accelerator.name, group.attestation) == ("h100-80gb", ASSUMED)
-    assert barrier(group.confidentiality, 7.0) is None
+    assert attestation_violation(group.confidentiality, 7.0) is None
     groups = parse_fleet(BASE + "sizing: {groups: [{classes: [open]}, {classes: [chat]}]}"
                          ).sizing.groups
     assert [(one.accelerator.name, one.attestation) for one in groups] == [
@@ -113,6 +113,6 @@ def test_devices_of_a_pool_are_attested_in_simulation_by_its_accelerators() -> N
     fleet = parse_fleet(pools("{simulated: [{until_s: 3}]}", turns))
     (pool,) = fleet.residency
     assert pool.attestation is None
-    assert barrier(pool.confidentiality, 2.0) is None
-    assert barrier(pool.confidentiality, 3.0) is not None
+    assert attestation_violation(pool.confidentiality, 2.0) is None
+    assert attestation_violation(pool.confidentiality, 3.0) is not None
     assert parse_fleet(to_yaml(fleet)) == fleet

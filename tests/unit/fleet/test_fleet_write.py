@@ -175,7 +175,7 @@ def test_every_example_of_the_schema_is_valid_where_it_stands() -> None:
 
 
 def test_schedule_knobs_are_those_of_the_scheduler() -> None:
-    knobs = {field.name for field in fields(SchedulerOptions)} - {"policy"}
+    knobs = {field.name for field in fields(SchedulerOptions)} - {"policy", "settings"}
     assert set(ScheduleSection.model_fields) == knobs | {"name"}
 
 

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from penstock.core.attestation import barrier
+from penstock.core.attestation import attestation_violation
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE
@@ -51,8 +51,8 @@ def test_replicas_that_run_without_an_attestation_are_planned_as_if_they_will_ha
     now = [{"accelerator": "h100-80gb", "count": 1}]
     plan = planned(accelerators=BOTH, service_classes=[SECRET, BATCH], replicas=now)
     (before,), (group,) = plan.before.replicas, plan.fleet.replicas
-    assert barrier(before.confidentiality, 0.0) is not None
-    assert barrier(group.confidentiality, 0.0) is None
+    assert attestation_violation(before.confidentiality, 0.0) is not None
+    assert attestation_violation(group.confidentiality, 0.0) is None
 
 
 def test_the_fleet_that_a_plan_writes_serves_what_was_planned():

@@ -13,6 +13,7 @@ from penstock.plan import propose
 from penstock.plan.assign.solve import solve
 from penstock.plan.demands import demands_of
 from penstock.plan.estimate import (
+    FAILED,
     Candidate,
     class_targets,
     estimate,
@@ -53,6 +54,18 @@ def test_a_candidate_carries_the_demand_with_its_replicas():
             assert 0 < row.ttft_p50_s <= row.ttft_p99_s
             assert 0 < row.itl_p50_s <= row.itl_p99_s
     assert found["a100-80gb-bf16"].num_replicas > found["a100-80gb-tp4-bf16"].num_replicas
+
+
+@pytest.mark.parametrize(("accelerator", "model", "precision", "slo", "rate_per_s"), [
+    ("mi325x", "llama-3.3-70b", "bf16", {"ttft_s": 1, "itl_s": 0.05}, 5),
+    ("l40s", "qwen3-30b-a3b", "fp8", {"ttft_s": 1, "itl_s": 0.02}, 10)])
+def test_no_estimate_fails_near_the_edge(accelerator, model, precision, slo, rate_per_s):
+    found = estimates({"trace": "azure-2023-conv", "rate_per_s": rate_per_s,
+                       "num_requests": 1000, "mix": {"chat": 1}},
+                      accelerators=[{"name": accelerator}],
+                      models=[{"name": model, "precisions": [precision]}],
+                      service_classes=[{"name": "chat", "slo": slo}])[2]
+    assert not [e for e in found.values() if isinstance(e, LeftOut) and e.reason.startswith(FAILED)]
 
 
 @pytest.mark.parametrize(("slo", "reason"), [

@@ -5,15 +5,21 @@ import pytest
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
-from penstock.plan.place.seats import Forecast, Seat, Way, best_ways, shared_of
+from penstock.plan.place.options import (
+    Forecast,
+    PlacedReplicas,
+    PlacementOption,
+    best_ways,
+    shared_of,
+)
 from penstock.plan.place.shared import Goal, NoRoomError, SharedPlan, plan_shared
 from penstock.policy.place.values import Device
 
 
 def way(num_devices: int, work_s: float, device_bytes: int = 10, *, growth: float = 1.0,
-        max_batch: int = 1, precision: str = "int4") -> Way:
-    return Way(Configuration(Parallelism(num_devices, 1), precision, "fp16"), work_s, device_bytes,
-               growth, max_batch)
+        max_batch: int = 1, precision: str = "int4") -> PlacementOption:
+    return PlacementOption(Configuration(Parallelism(num_devices, 1), precision, "fp16"), work_s,
+                           device_bytes, growth, max_batch)
 
 
 def node(num_devices: int = 4, num_bytes: int = 100) -> list[Device]:
@@ -114,7 +120,8 @@ def test_of_ways_about_as_quick_the_smallest() -> None:
 
 def test_sets_that_others_want_least_come_first() -> None:
     one = way(1, 1.0)
-    seats = [Seat(one, (frozenset({0}), frozenset({1}))), Seat(one, (frozenset({0}),))]
+    seats = [PlacedReplicas(one, (frozenset({0}), frozenset({1}))),
+             PlacedReplicas(one, (frozenset({0}),))]
     assert shared_of(seats)[0].device_sets == (frozenset({1}), frozenset({0}))
 
 

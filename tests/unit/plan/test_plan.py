@@ -1,11 +1,14 @@
 """Whole plans of small fleets, their oddities included."""
 
+import re
+
 import pytest
 import yaml
 
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
+from penstock.plan import estimate, expected
 from penstock.plan.assign.solve import solve
 from penstock.plan.plan import plan_fleet
 from small_plans import (
@@ -299,3 +302,50 @@ def test_every_kind_has_as_many_replicas_as_asked(least):
     plan = planned(plan={"min_replicas": least})
     assert counts(plan) == {"llama-3-8b": {"a100-80gb-bf16": least}}
     assert plan.served_in_full
+
+
+def failing_on(name, monkeypatch, error):
+    """Makes the analytic model of one kind of accelerator fail."""
+    made = estimate.replica_queue
+
+    def replica_queue(fleet, demand, variant):
+        if variant.group.accelerator.name == name:
+            raise error
+        return made(fleet, demand, variant)
+
+    monkeypatch.setattr(estimate, "replica_queue", replica_queue)
+
+
+@pytest.mark.parametrize(("error", "reason"), [
+    (ValueError("no negative\nelements"),
+     r"its estimate failed, which is a bug in Penstock: ValueError: no negative elements "
+     r"\(test_plan\.py:\d+\); please report it"),
+    (InputError("no step times of an l4"), "no step times of an l4")])
+def test_a_candidate_whose_estimate_fails_is_set_apart(monkeypatch, error, reason):
+    failing_on("l4", monkeypatch, error)
+    plan = planned(accelerators=cards(a100_80gb=4, l4=None))
+    assert plan.served_in_full
+    assert counts(plan) == {"llama-3-8b": {"a100-80gb-bf16": 1}}
+    document = document_of(plan)
+    reasons = {row["variant"]: row["reason"] for row in document["not_considered"]}
+    assert re.fullmatch(reason, reasons["l4-bf16"])
+
+
+def test_a_plan_of_candidates_that_all_fail_serves_nothing_and_says_why(monkeypatch):
+    failing_on("a100-80gb", monkeypatch, ZeroDivisionError("float division by zero"))
+    plan = planned()
+    assert counts(plan) == {"llama-3-8b": {}}
+    assert not plan.served_in_full
+    assert all("ZeroDivisionError" in dropped.reason for dropped in plan.dropped
+               if dropped.variant == "a100-80gb-bf16")
+
+
+def test_a_prediction_that_fails_later_is_left_out(monkeypatch):
+    """The estimate of one number of replicas may fail where that of another does not."""
+    def failing(*arguments):
+        raise ValueError
+
+    monkeypatch.setattr(expected, "replica_queue", failing)
+    document = document_of(planned())
+    assert document["served_in_full"]
+    assert "predicted" not in document["demands"][0]["classes"][0]

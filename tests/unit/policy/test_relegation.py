@@ -27,7 +27,7 @@ def waiting(number: int, deadline_s: float, work_s: float = 0.0, tokens: int = 1
 
 def test_never_means_never() -> None:
     rule = NeverRelegate()
-    assert not rule.hopeless(waiting(0, -5.0), 100.0)
+    assert not rule.infeasible(waiting(0, -5.0), 100.0)
     assert rule.next_review_s == float("inf")
     assert rule.review(5.0, 1.0) == Review([], [], [])
 
@@ -35,10 +35,10 @@ def test_never_means_never() -> None:
 def test_eager_relegates_what_would_miss_even_alone() -> None:
     rule = EagerRelegation(8500.0)
     request = waiting(0, deadline_s=6.0, tokens=8500)
-    assert not rule.hopeless(request, 4.999)
-    assert rule.hopeless(request, 5.001)
+    assert not rule.infeasible(request, 4.999)
+    assert rule.infeasible(request, 5.001)
     request.computed = 4250
-    assert not rule.hopeless(request, 5.001)
+    assert not rule.infeasible(request, 5.001)
 
 
 def test_eager_throughput_is_a_running_mean_of_prompt_steps() -> None:
@@ -46,12 +46,12 @@ def test_eager_throughput_is_a_running_mean_of_prompt_steps() -> None:
     rule.learn_throughput(0, 1.0)  # a step without prompts says nothing
     rule.learn_throughput(100, 0.0)  # nor does one without duration
     request = waiting(0, deadline_s=1.0, tokens=8500)
-    assert not rule.hopeless(request, 0.0)
+    assert not rule.infeasible(request, 0.0)
     rule.learn_throughput(500, 1.0)
     expected = 0.995 * 8500 + 0.005 * 500
-    assert rule.hopeless(request, 0.0)
-    assert not rule.hopeless(waiting(1, deadline_s=1.0, tokens=int(expected)), 0.0)
-    assert rule.hopeless(waiting(2, deadline_s=1.0, tokens=int(expected) + 1), 0.0)
+    assert rule.infeasible(request, 0.0)
+    assert not rule.infeasible(waiting(1, deadline_s=1.0, tokens=int(expected)), 0.0)
+    assert rule.infeasible(waiting(2, deadline_s=1.0, tokens=int(expected) + 1), 0.0)
 
 
 def feasible(requests: list[Sequence], patience_s: float = 60.0) -> FeasibleRelegation:
@@ -135,4 +135,4 @@ def test_requests_without_a_deadline_are_never_set_aside() -> None:
     request = waiting(0, 2e9, 5.0, arrival_s=1e9)
     rule = feasible([request])
     assert rule.review(1e9 + 1e6, 1.0) == Review([], [], [])
-    assert not rule.hopeless(request, 1e9)
+    assert not rule.infeasible(request, 1e9)

@@ -8,9 +8,9 @@ from penstock.core.step import StepPlan, StepResult
 from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.kv.prefix import PrefixKv
-from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options
 from penstock.policy.schedule.replica import ReplicaScheduler
+from penstock.registry.make import build_scheduler
 from strategies import EVIDENCE, SERVICE_CLASSES
 
 STEP_TIME = LinearStepTime(0.01, 1e-4, 0.0, 0.0, 0.0, EVIDENCE)

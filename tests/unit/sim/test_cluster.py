@@ -18,8 +18,8 @@ from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.route.protocol import PlainRouter, Router
 from penstock.policy.route.simple import LeastLoaded, RoundRobin
-from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options
+from penstock.registry.make import build_scheduler
 from penstock.sim.cluster import Cluster
 from penstock.sim.dispatch import Dispatcher, Seat
 from penstock.sim.oracle import Oracle

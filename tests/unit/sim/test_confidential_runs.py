@@ -8,7 +8,7 @@ from penstock.core.attestation import EXPIRED, NO_ATTESTATION, NOT_CONFIDENTIAL,
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.metrics.table import FINISHED, REJECTED
-from penstock.policy.route.settings import ROUTERS
+from penstock.registry.policies import ROUTERS
 from penstock.sim.simulation import SimulationResult, simulate
 
 FLEET = """\
@@ -37,7 +37,7 @@ def is_secret(result: SimulationResult) -> np.ndarray:
     return result.table.class_index == result.table.service_classes.index("secret")
 
 
-@pytest.mark.parametrize("route", [name for name in ROUTERS if name != "fixed_model"])
+@pytest.mark.parametrize("route", [name for name in ROUTERS.names() if name != "fixed_model"])
 def test_every_router_keeps_them_where_an_attestation_is_valid(route: str) -> None:
     result = run(FLEET.replace("ROUTE", "{name: fixed_mix, shares: {llama-3-8b: 1}}"
                                if route == "fixed_mix" else route))

@@ -17,13 +17,13 @@ from penstock.core.units import to_ps
 from penstock.perf.step_time.clock import StepClock
 from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.route.build import make_router
+from penstock.policy.route.context import RouterContext
 from penstock.policy.route.facts import Offer, ReplicaFacts
 from penstock.policy.route.protocol import Router
-from penstock.policy.route.settings import ROUTERS
-from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options
 from penstock.predict.latency import LatencyPrior
+from penstock.registry.make import build_scheduler, make_router
+from penstock.registry.policies import ROUTERS
 from penstock.sim.cluster import Cluster
 from penstock.sim.dispatch import NO_REPLICA, Dispatcher, Seat
 from penstock.sim.oracle import Oracle
@@ -203,7 +203,7 @@ def facts() -> list[ReplicaFacts]:
 
 def made(name: str) -> Router:
     rng = Random(5)
-    return make_router(name, SETTINGS.get(name, {}), facts(), rng.randrange)
+    return make_router(name, SETTINGS.get(name, {}), RouterContext(facts(), rng.randrange))
 
 
 def traffic(num: int = 120) -> list[Request]:
@@ -215,7 +215,7 @@ def traffic(num: int = 120) -> list[Request]:
     return found
 
 
-@pytest.mark.parametrize("name", ROUTERS)
+@pytest.mark.parametrize("name", ROUTERS.names())
 def test_every_request_has_one_end_under_every_router(name: str) -> None:
     spy, requests = Spy(made(name)), traffic()
     replicas = [replica(i, policy="penstock") for i in range(3)]
@@ -234,7 +234,7 @@ def test_every_request_has_one_end_under_every_router(name: str) -> None:
         assert {d.request_id for _, d in spy.told if d.finished} == set(ids)
 
 
-@pytest.mark.parametrize("name", ROUTERS)
+@pytest.mark.parametrize("name", ROUTERS.names())
 def test_a_run_repeats_itself_under_every_router(name: str) -> None:
     ends = []
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""What actuators of engines that run by themselves have in common: they are asked over HTTP."""
+"""Shared parts of actuators for engines that run by themselves: requests over HTTP."""
 
 import asyncio
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ class EngineCalls:
 
 
 class ServerActuator:
-    """What actuators of one model have in common whose server runs by itself at ``url``."""
+    """Base of actuators of one model whose server runs by itself at ``url``."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._calls = EngineCalls(session, url)
@@ -72,7 +72,7 @@ class ServerActuator:
         return self._loaded
 
     async def prefetch(self) -> None:
-        """What the server reads is its own affair."""
+        """Do nothing: the server reads files by itself."""
 
     async def close(self) -> None:
         """It goes on as it is."""

@@ -33,7 +33,7 @@ class ProcessCommand:
     folder: Path
 
     def at(self, port: int, device: int) -> tuple[list[str], dict[str, str]]:
-        """What to run for a device and a port."""
+        """Return the command for a device and a port."""
         words = {"{port}": str(port), "{device}": str(device), "{model}": self.served_as}
         return ([_filled(part, words) for part in self.argv],
                 {name: _filled(value, words) for name, value in self.environment.items()})
@@ -105,7 +105,7 @@ class ProcessActuator:
         return True
 
     async def prefetch(self) -> None:
-        """What a process reads is its own affair."""
+        """Do nothing: a process reads files by itself."""
 
     async def close(self) -> None:
         await self.unload()
@@ -138,7 +138,7 @@ class ProcessActuator:
         return instance
 
     def _found(self) -> _Instance | None:
-        """What somebody before us began and left running."""
+        """Return a running process that an earlier gateway left behind."""
         try:
             found = _Instance(**orjson.loads(self._file.read_bytes()))
         except (OSError, ValueError, TypeError):

@@ -19,7 +19,8 @@ class Actuator(Protocol):
 
     @property
     def url(self) -> str | None:
-        """Where the model answers OpenAI's API, without ``/v1``; None while it does not."""
+        """Base URL of the model's OpenAI API, without ``/v1``; None while the model is not
+        loaded."""
         ...
 
     async def load(self) -> None:

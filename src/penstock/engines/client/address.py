@@ -1,4 +1,4 @@
-"""Where an engine or gateway is, and by what key it may be asked."""
+"""Address of an engine or gateway, with its API key."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a client heard of one request: moments, tokens, and how it ended."""
+"""Answer to one request as the client saw it: moments, tokens, and outcome."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple

@@ -40,7 +40,8 @@ class Dialect(Protocol):
         """Whether the engine says that it has no room now, rather than that something is wrong."""
 
     def stream(self, question: Question) -> OllamaStream | None:
-        """What makes OpenAI's events of its stream; None where they are that already."""
+        """Translator of the engine's stream to OpenAI's events; None where the stream has that
+        form."""
 
     def whole(self, question: Question, document: dict[str, Any],
               status: int) -> tuple[dict[str, Any], float | None] | None:

@@ -11,7 +11,7 @@ _TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 
 
 class GarbageError(Exception):
-    """What came is no answer; the message says why."""
+    """Error for bytes that are no answer; the message says why."""
 
 
 class StreamError(Exception):
@@ -132,7 +132,8 @@ def _usages(document: dict[str, Any], choices: list[dict[str, Any]]) -> list[dic
 
 
 def _text(choice: dict[str, Any]) -> str:
-    """What a choice says, in a stream or whole; calls of tools count as what they are made of."""
+    """Return the text of a choice, streamed or whole; a tool call counts as its name and
+    arguments."""
     said = choice.get("delta") or choice.get("message")
     if not isinstance(said, dict):
         text = choice.get("text")

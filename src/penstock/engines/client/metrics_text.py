@@ -1,4 +1,4 @@
-"""What an engine's /metrics say of its load, under the names of today and of yesterday."""
+"""Load of an engine from its /metrics, under current and older names."""
 
 import re
 from collections.abc import Mapping

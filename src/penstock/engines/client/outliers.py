@@ -1,4 +1,5 @@
-"""Which engines do so much worse than their peers that they should be left alone for a while.
+"""Detection of engines that do so much worse than their peers that they get no requests for a
+while.
 
 Peers serve the same model, so what differs for long is the engine. A breaker sees failures in a
 row; this sees an engine that fails every third request, or answers them all, but ten times as late.
@@ -54,7 +55,7 @@ class Track:
         return self.latency_s / self.num_timed if self.num_timed >= LEAST_SEEN else None
 
     def aged(self, now_s: float) -> "Track":
-        """What counts by now."""
+        """Return the counts, aged to this moment."""
         self._age(now_s)
         return self
 

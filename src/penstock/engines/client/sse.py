@@ -36,7 +36,7 @@ class EventSplitter:
 
     @property
     def rest(self) -> bytes:
-        """What was not taken yet."""
+        """Bytes that were not taken yet."""
         return self._buffer[self._at:]
 
     def take(self, num_bytes: int) -> bytes:
@@ -53,13 +53,13 @@ class EventSplitter:
         return events
 
     def close(self) -> bytes:
-        """What came after the last whole event."""
+        """Return the bytes after the last whole event."""
         rest, self._buffer, self._at = self._buffer[self._at:], b"", 0
         return rest
 
 
 def _end_of_event(buffer: bytes, start: int, *, plain: bool) -> int | None:
-    """Where the next event is over; ``plain`` where all its lines end with LF alone."""
+    """Return the end of the next event; ``plain`` where all its lines end with LF alone."""
     lines = buffer.find(b"\n\n", start)
     windows = -1 if plain else buffer.find(b"\n\r\n", start)
     if windows >= 0 and (lines < 0 or windows < lines):

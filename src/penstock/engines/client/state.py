@@ -1,4 +1,4 @@
-"""What is known of one real engine: own requests on the way to it, and what it says of itself."""
+"""State of one real engine: requests in flight to the engine, and the engine's own metrics."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from penstock.engines.client.metrics_text import EngineLoad
 from penstock.engines.client.outliers import MOST_EJECTION_S, Track, ejection_s
 
 LEAST_PENDING_TOKENS = 8.0
-"""What an answer is taken to have before it while it goes on past its expected length."""
+"""Output tokens assumed to be left while an answer goes on past its expected length."""
 
 SLOW_START_S = 10.0
 LEAST_SPEED_SHARE = 0.1
@@ -40,8 +40,8 @@ class InFlight:
 
 
 class EvidencePlace(NamedTuple):
-    """Where one engine's evidence is found, a URL or a file (which was made with ``nonce``), and
-    the identities of the accelerators that it must be of."""
+    """Source of one engine's evidence, a URL or a file (made with ``nonce``), and the identities of
+    the accelerators that the evidence must cover."""
 
     source: str
     nonce: str | None
@@ -50,7 +50,7 @@ class EvidencePlace(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What does not change: where it is, what it serves, how large and how fast it is.
+    """Constant facts about an engine: address, model, size and speed.
 
     ``kind`` names the software that answers there (``auto``: it is known by its metrics), and
     ``served_as`` is what it calls the model, where that is not the model's name. ``confidential``
@@ -121,7 +121,7 @@ class Ledger:
             self.pending_output_tokens = 0.0  # no rounding is left behind
 
     def queue(self) -> tuple[QueuedWork, ...]:
-        """What is left to do for each request, the oldest first."""
+        """Work left for each request, the oldest first."""
         return tuple(QueuedWork(0 if one.output_tokens else one.prompt_tokens,
                                 one.prompt_tokens + one.output_tokens, one.pending_output_tokens)
                      for one in self.requests.values())
@@ -162,7 +162,7 @@ class EngineState:
 
     @property
     def kind(self) -> str:
-        """What software answers."""
+        """Kind of software that answers."""
         if self.facts.kind != "auto":
             return self.facts.kind
         return self._seen_kind
@@ -232,8 +232,8 @@ class EngineState:
 
     @property
     def confidentiality(self) -> Confidentiality:
-        """What is known of it where confidential requests are concerned; its attestations' times
-        are of the clock on the wall."""
+        """State of the engine with regard to confidential requests; times of attestations are
+        seconds since 1970."""
         return Confidentiality(self.facts.confidential, self._attestations, self._doubt)
 
     def unavailable(self, now_s: float) -> str | None:

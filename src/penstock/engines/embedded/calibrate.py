@@ -11,7 +11,7 @@ from penstock.perf.step_time.protocol import StepTimeModel
 
 GUESS = LinearStepTime(0.01, 5e-5, 0.0, 5e-5, 1e-8,
                        Evidence("a guess, until steps are measured", 1.0, 3.0, NO_LIMIT))
-"""What is believed of an engine of which nothing is known."""
+"""Believed step time of an engine without measurements."""
 
 
 class Calibrator:

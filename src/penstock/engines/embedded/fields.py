@@ -1,4 +1,4 @@
-"""What a client's request says of its objectives, inside the engine that serves it.
+"""Objectives that a client states in its request, read inside the engine.
 
 Engines hand on a mapping of plain values (vLLM's ``vllm_xargs``). Nobody can be told of a mistake
 there any more, so what makes no sense counts as not said.
@@ -63,7 +63,8 @@ class ServiceClasses:
 
 
 def _kind(slo: Slo) -> tuple[float | None, bool]:
-    """What members of one decode group must share: the pace, and whether only the end is due."""
+    """Return the key that members of one decode group share: the pace, and whether only the end is
+    due."""
     return slo.itl_s, slo.itl_s is None and slo.e2e_s is not None
 
 

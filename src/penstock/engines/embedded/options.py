@@ -1,4 +1,4 @@
-"""What Penstock's scheduler inside an engine is told when the engine starts."""
+"""Options of Penstock's scheduler inside an engine, read when the engine starts."""
 
 import os
 from collections.abc import Mapping
@@ -11,7 +11,8 @@ from penstock.core.slo import ServiceClass, Slo
 from penstock.engines.embedded.calibrate import GUESS
 from penstock.journal.journal import Journal
 from penstock.perf.step_time.protocol import StepTimeModel
-from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
+from penstock.policy.schedule.options import SchedulerOptions
+from penstock.registry.make import schedule_options
 
 ENVIRONMENT = "PENSTOCK_INSIDE"
 """Names a file with the options, where the engine's own configuration has none."""
@@ -100,7 +101,7 @@ def _of_mapping(document: Mapping[str, Any]) -> InsideOptions:
     knobs = document.get("schedule", {})
     if not isinstance(knobs, Mapping):
         raise InputError(f"penstock: schedule is {knobs!r}; expected a mapping of knobs")
-    schedule = scheduler_options(str(document.get("policy", "penstock")), **dict(knobs))
+    schedule = schedule_options(str(document.get("policy", "penstock")), **dict(knobs))
     classes = _classes(document.get("service_classes", []))
     if "default_class" in document:
         default = _default(classes, document["default_class"])

@@ -1,4 +1,4 @@
-"""What an emulated model says, and how long: the same prompt always gets the same answer."""
+"""Answers of an emulated model, text and length: the same prompt always gets the same answer."""
 
 from dataclasses import replace
 from zlib import crc32

@@ -25,7 +25,7 @@ from penstock.fleet.replica_factory import (
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.journal.journal import Journal
 from penstock.perf.step_time.clock import StepClock
-from penstock.policy.schedule.build import build_scheduler
+from penstock.registry.make import build_scheduler
 
 _LAST_PORT = 65535
 _GOODBYE_S = 2.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from penstock.core.decision import Reject
 from penstock.core.request import Request
 from penstock.core.step import StepPlan
-from penstock.engines.embedded.pilot import Pilot
+from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.engines.llamacpp.executor import PlanExecutor
 from penstock.engines.server.stream import RefusedError, Token, TokenStream
 
@@ -46,7 +46,7 @@ class SteppedEngine:
     What clients do while a step is computed is heard when it has ended.
     """
 
-    def __init__(self, pilot: Pilot, executor: PlanExecutor,
+    def __init__(self, pilot: EmbeddedScheduler, executor: PlanExecutor,
                  metrics: "EngineMetrics | None" = None) -> None:
         self.pilot = pilot
         self.num_steps = 0

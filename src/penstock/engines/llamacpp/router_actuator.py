@@ -42,7 +42,7 @@ class LlamaServerActuator(ServerActuator):
         return bool((await self._status()).get("value") == "loaded")
 
     async def _status(self) -> dict[str, Any]:
-        """What the router says of the model. Raises ActuatorError where it does not know it."""
+        """Return the router's status of the model. Raises ActuatorError for an unknown model."""
         answer = await self._calls.get("/models")
         models = answer.get("data") if isinstance(answer, dict) else None
         for one in models if isinstance(models, list) else ():

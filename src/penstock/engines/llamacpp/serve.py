@@ -18,7 +18,7 @@ from penstock.engines.embedded.options import (
     new_journal,
     schedule_document,
 )
-from penstock.engines.embedded.pilot import Pilot
+from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.engines.http import listening
 from penstock.engines.llamacpp.backend import LlamaBackend
 from penstock.engines.llamacpp.device import KvPrecision, LlamaDevice
@@ -28,7 +28,7 @@ from penstock.engines.server.metrics import EngineMetrics
 from penstock.engines.server.server import EngineServer, Service
 from penstock.perf.step_time.store import has_document, step_time_document
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.schedule.build import build_scheduler
+from penstock.registry.make import build_scheduler
 
 BLOCK_TOKENS = 16
 _GOODBYE_S = 2.0
@@ -86,7 +86,8 @@ def _longest(device: LlamaDevice) -> int:
     return min(device.context_tokens, device.kv_tokens // BLOCK_TOKENS * BLOCK_TOKENS)
 
 
-def _pilot(settings: LlamaSettings, options: InsideOptions, device: LlamaDevice) -> Pilot:
+def _pilot(settings: LlamaSettings, options: InsideOptions,
+           device: LlamaDevice) -> EmbeddedScheduler:
     kv_blocks = device.kv_tokens // BLOCK_TOKENS
     schedule = limited(options.schedule, settings.max_num_seqs, settings.max_step_tokens, kv_blocks,
                        ceil_div(_longest(device), BLOCK_TOKENS))
@@ -98,10 +99,11 @@ def _pilot(settings: LlamaSettings, options: InsideOptions, device: LlamaDevice)
     if has_document(options.step_time):  # others come from the fleet file on replay
         header["step_time"] = step_time_document(options.step_time)
     journal = None if options.journal is None else new_journal(options.journal, 0, header)
-    return Pilot(scheduler, monotonic, journal, Calibrator() if options.calibrate else None)
+    return EmbeddedScheduler(scheduler, monotonic, journal, Calibrator() if options.calibrate
+                             else None)
 
 
-def _watch(metrics: EngineMetrics, pilot: Pilot) -> None:
+def _watch(metrics: EngineMetrics, pilot: EmbeddedScheduler) -> None:
     scheduler = pilot.scheduler
     metrics.watch("vllm:num_requests_running", "Requests that hold KV.",
                   lambda: scheduler.num_running)

@@ -43,7 +43,7 @@ class OllamaStream:
         return b"".join(self._events(line) for line in lines if line.strip())
 
     def close(self) -> bytes:
-        """What there is to say at the end. Raises ValueError in the middle of a line."""
+        """Return the last events of the stream. Raises ValueError in the middle of a line."""
         rest, self._rest = self._rest, b""
         return self._events(rest) if rest.strip() else b""
 
@@ -170,7 +170,7 @@ def _finish_reason(document: Mapping[str, Any], num_tool_calls: int) -> str:
 
 def _said(message: Mapping[str, Any], answer_id: str, first: int, *,
           indexed: bool) -> dict[str, Any]:
-    """What a message says, in OpenAI's fields; tool calls are numbered from ``first``."""
+    """Return a message in OpenAI's fields; tool calls are numbered from ``first``."""
     found: dict[str, Any] = {}
     if message.get("content"):
         found["content"] = message["content"]

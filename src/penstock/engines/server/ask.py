@@ -1,4 +1,4 @@
-"""What a client asks an engine for: the bodies of /v1/completions and /v1/chat/completions.
+"""Requests to an engine: the bodies of /v1/completions and /v1/chat/completions.
 
 Fields that are not read here are ignored, whatever they hold, as vLLM ignores unknown ones.
 """

@@ -27,7 +27,7 @@ class Frames:
     prompt_tokens: int
 
     def first(self) -> bytes:
-        """What comes before the first token: a chat says who speaks."""
+        """Return the frame before the first token: a chat states the role."""
         if not self.chat:
             return b""
         return frame(self._chunk(self._delta({"role": "assistant", "content": ""}, None), 0))
@@ -39,7 +39,7 @@ class Frames:
         return frame(self._chunk(choice, index + 1))
 
     def last(self, output_tokens: int) -> bytes:
-        """What comes after the last token: the usage if it was asked for, and the end mark."""
+        """Return the frames after the last token: the usage if requested, and the end mark."""
         if not self.ask.include_usage:
             return DONE
         document = self._head(streamed=True)

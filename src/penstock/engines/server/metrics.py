@@ -1,4 +1,4 @@
-"""What vLLM tells Prometheus of an engine, told of an engine that Penstock drives.
+"""vLLM's Prometheus metrics, for an engine that Penstock drives.
 
 Names and labels are those of vLLM's V1 engine (docs.vllm.ai, "Production Metrics"). Durations are
 seconds of a client's clock: engine time divided by the emulator's speed.

@@ -55,7 +55,7 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What a server offers.
+    """Models and classes that a server offers.
 
     ``classes`` are those that a request may name; ``default_class`` has one that names none.
     """

@@ -246,7 +246,8 @@ class VllmEngine:
 
 
 def _set_environment(num_threads: int) -> None:
-    """What vLLM reads when it is imported: the engine in this process, no network, no reports."""
+    """Set the variables that vLLM reads on import: engine in this process, no network, no
+    reports."""
     defaults = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "HF_HUB_OFFLINE": "1",
                 "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR",
                 "VLLM_CPU_OMP_THREADS_BIND": "nobind"}

@@ -36,10 +36,10 @@ from penstock.engines.embedded.options import (
     new_journal,
     schedule_document,
 )
-from penstock.engines.embedded.pilot import Pilot
+from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.perf.step_time.store import has_document, step_time_document
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.schedule.build import build_scheduler
+from penstock.registry.make import build_scheduler
 
 if TYPE_CHECKING:  # the mixin stands before one of vLLM's schedulers and uses what that has
     from typing import Any as Base
@@ -50,7 +50,7 @@ _LONGEST_WAIT_S = 600.0  # clocks of two machines may differ: no request came ea
 
 
 class PenstockMixin(Base):
-    """What is the same for vLLM's two schedulers.
+    """Shared part of vLLM's two schedulers.
 
     ``clock`` gives seconds that only grow, ``wall`` the time of day by which vLLM stamps arrivals.
     """
@@ -249,7 +249,7 @@ class PenstockMixin(Base):
         return outputs
 
     def _finished(self, plan: StepPlan) -> tuple[int, ...]:
-        """Which of the plan's requests have ended with this step."""
+        """Return the requests of the plan that have ended with this step."""
         ended = [number for number in plan.tokens_by_request
                  if number in self._live and self._live[number].is_finished()]
         for number in ended:
@@ -294,7 +294,7 @@ def _check_supported(scheduler: Any) -> None:
                              "out --scheduler-cls or that feature")
 
 
-def _pilot(scheduler: Any, options: InsideOptions) -> Pilot:
+def _pilot(scheduler: Any, options: InsideOptions) -> EmbeddedScheduler:
     """The scheduler that plans for this engine, with its journal."""
     groups = len(scheduler.kv_cache_config.kv_cache_groups)
     # One block is never handed out; layers that cache otherwise than others share the rest.
@@ -317,6 +317,6 @@ def _pilot(scheduler: Any, options: InsideOptions) -> Pilot:
         if has_document(options.step_time):  # others come from the fleet file on replay
             header["step_time"] = step_time_document(options.step_time)
         journal = new_journal(options.journal, rank, header)
-    return Pilot(planner, type(scheduler).clock, journal,
+    return EmbeddedScheduler(planner, type(scheduler).clock, journal,
                  Calibrator() if options.calibrate else None)
 

@@ -15,10 +15,10 @@ from penstock.core.errors import InputError, one_of
 from penstock.engines.client.answer import Answer
 from penstock.engines.client.client import EngineClient, Patience, client_session
 from penstock.experiment.load.drive import Send, closed_loop, open_loop
-from penstock.experiment.load.manner import CLASS_HEADER, Manner, Probed, probe
 from penstock.experiment.load.outcomes import Outcomes
 from penstock.experiment.load.plan import LoadPlan
 from penstock.experiment.load.prompts import GivenPrompts, Prompts
+from penstock.experiment.load.template import CLASS_HEADER, Probed, RequestTemplate, probe
 from penstock.metrics.definitions import FloatColumn
 from penstock.metrics.summary import Usage, summarise
 from penstock.metrics.table import RequestTable
@@ -26,7 +26,7 @@ from penstock.metrics.table import RequestTable
 _SEEDS_APART = 1_000_003
 _LEAD_S = 0.05  # between the decision to start and the first arrival
 Progress = Callable[[int], None]
-_MANNER, _PATIENCE = Manner(), Patience()
+_MANNER, _PATIENCE = RequestTemplate(), Patience()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Target:
     """
 
     url: str
-    manner: Manner = _MANNER
+    manner: RequestTemplate = _MANNER
     patience: Patience = _PATIENCE
     api_key: str | None = field(default=None, repr=False)
     shared_prompt_tokens: int = 0
@@ -137,7 +137,7 @@ async def probed_server(client: EngineClient, target: Target, plan: LoadPlan) ->
     return await probe(client, manner, name, target.headers_of(told, tenant))
 
 
-async def with_model(client: EngineClient, manner: Manner) -> Manner:
+async def with_model(client: EngineClient, manner: RequestTemplate) -> RequestTemplate:
     """The manner with the model that the server offers, where it offers one only."""
     names = [card.name for card in await client.models()]
     if len(names) != 1:
@@ -146,7 +146,7 @@ async def with_model(client: EngineClient, manner: Manner) -> Manner:
     return replace(manner, model=names[0])
 
 
-async def _drive(client: EngineClient, target: Target, plan: LoadPlan, manner: Manner,
+async def _drive(client: EngineClient, target: Target, plan: LoadPlan, manner: RequestTemplate,
                  prompts: Prompts | GivenPrompts, outcomes: Outcomes, start_s: float,
                  on_progress: Progress) -> None:
     workload, clock = plan.workload, time.monotonic

@@ -17,9 +17,9 @@ from penstock.core.slo import Slo
 from penstock.engines.client.client import EngineClient, client_session
 from penstock.engines.client.metrics_text import read_load
 from penstock.experiment.load.bench import Target, with_model
-from penstock.experiment.load.manner import Probed, probe
 from penstock.experiment.load.plan import LoadOptions, option_plan
 from penstock.experiment.load.prompts import Prompts
+from penstock.experiment.load.template import Probed, probe
 from penstock.metrics.definitions import request_latencies
 from penstock.metrics.variance import between_groups, spread
 

@@ -16,8 +16,8 @@ from penstock.experiment.run import run_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.metrics.table import RequestTable
+from penstock.perf.profiles.step_tables import read_steps
 from penstock.perf.step_time.fitting import fit_step_time
-from penstock.perf.step_time.steps import read_steps
 from penstock.perf.step_time.store import published_step_time
 from penstock.policy.schedule.chunking import DecodeLoad, GridChunks
 from penstock.policy.schedule.options import SchedulerOptions, scheduler_options

@@ -10,7 +10,6 @@ from penstock.experiment.reproduce.sincere.records import STRATEGIES as RUN_STRA
 from penstock.experiment.reproduce.sincere.server import Server, timer_settings
 from penstock.experiment.residencies import contender
 from penstock.experiment.swapping import figures
-from penstock.policy.multiplex.build import residency
 from penstock.policy.multiplex.sincere import STRATEGIES, SincereSettings
 from penstock.policy.multiplex.values import Queued
 from penstock.sim.multiplex.record import ResidencyRun
@@ -101,8 +100,8 @@ def simulate_cell(cell: Cell, setup: Setup) -> ResidencyRun:
     of_sincere = known.name in STRATEGIES
     server = Server.of(cell.mode, 1 if of_sincere else setup.residents,
                        0.5 if setup.weights == "bf16" else 1.0)
-    policy = residency(known.name, server.models(unbounded=of_sincere), server.loads(),
-                       known.settings(_timers(cell, setup.timers)))
+    policy = known.policy(server.models(unbounded=of_sincere), server.loads(),
+                          _timers(cell, setup.timers))
     rng = stream(cell.seed, _source(cell), "times") if setup.spread else None
     partial = of_sincere and STRATEGIES[known.name].partial
     return server.run(policy, requests_of(cell, setup), unbounded=of_sincere, rng=rng,

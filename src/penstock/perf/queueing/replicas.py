@@ -133,20 +133,24 @@ class ReplicaQueue:
         token_s = curves.token_s(np.array(state.decode_seqs), state.ahead)
         prefill_s = self._mix.prompt_tokens * token_s + self._attention_s
         rest_s = self._decodes * state.gap_s
-        first_s = queue_wait_s(at_s, prefill_s, num_replicas) + prefill_s
+        wait_s = queue_wait_s(at_s, prefill_s, num_replicas)
+        first_s = wait_s + prefill_s
         room_s = np.zeros_like(at_s)
         for _ in range(_ROUNDS):
             seqs, gap_s = self._beside(at_s + first_s, rest_s, prefill_s, num_replicas)
             token_s = curves.token_s(seqs, state.ahead * self._early_share(first_s))
             prefill_s = self._mix.prompt_tokens * token_s + self._attention_s
             rest_s = self._decodes * gap_s
-            wants_room = self._wants_room(
-                at_s + first_s - prefill_s, at_s + first_s + rest_s, num_replicas)
+            # The wait is the last round's, the stay this round's: the last round's first token
+            # less this round's prompt would be a start before the arrival.
+            start_s = at_s + wait_s
+            wants_room = self._wants_room(start_s, start_s + prefill_s + rest_s, num_replicas)
             if wants_room:
                 room_s = self._room_wait_s(at_s, prefill_s + rest_s, self._places_each,
                                            num_replicas)
-            first_s = room_s + prefill_s + self._turn_wait_s(
+            wait_s = room_s + self._turn_wait_s(
                 at_s + room_s, at_s + first_s, prefill_s, num_replicas)
+            first_s = wait_s + prefill_s
         load = [rate_per_s * float(prefill_s.mean())] * len(self._targets)
         if self._engine.by_deadline and len(self._targets) > 1:
             for index in range(len(self._targets)):

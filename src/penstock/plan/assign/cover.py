@@ -79,7 +79,7 @@ class CoverSearch:
             if left <= _COVERED:
                 self._record(spent)
                 continue
-            if self._hopeless(spent + left * after):
+            if self._infeasible(spent + left * after):
                 if ordered:
                     break  # fewer of this kind leave more to kinds that are no cheaper per share
                 continue
@@ -88,11 +88,11 @@ class CoverSearch:
             self._visit(depth + 1, left, spent)
         self._counts[number] = 0
 
-    def _hopeless(self, bound: float) -> bool:
+    def _infeasible(self, bound: float) -> bool:
         return bound > self.best + self.slack or (not self.slack and bound >= self.best)
 
     def _record(self, cost: float) -> None:
-        if self._hopeless(cost) or cost == float("inf"):
+        if self._infeasible(cost) or cost == float("inf"):
             return
         if cost < self.best:
             self.best = cost

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penstock.metrics.definitions import FloatColumn
-from penstock.plan.place.seats import Forecast, Seat, shared_of
+from penstock.plan.place.options import Forecast, PlacedReplicas, shared_of
 from penstock.policy.queue.by_set import SetQueues
 from penstock.policy.queue.values import Start, Waiting
 from penstock.sim.exclusive import Dispatch, Served, serve
@@ -33,7 +33,7 @@ class Outcome:
         return float((self.e2e_s <= np.array(limits_s)[self.deployment]).mean())
 
 
-def outcome_of(seats: Sequence[Seat | None], forecast: Forecast,
+def outcome_of(seats: Sequence[PlacedReplicas | None], forecast: Forecast,
                overhead_s: float = 0.0) -> Outcome:
     """Serves the arrivals by a queue per device set; None is a deployment that is left out."""
     deployment = np.array(forecast.deployment, dtype=np.int64)
@@ -57,7 +57,7 @@ def outcome_of(seats: Sequence[Seat | None], forecast: Forecast,
 
 
 def device_s(served: Served, deployment: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
-             seats: Sequence[Seat]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+             seats: Sequence[PlacedReplicas]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Device-seconds by request: work times devices, shared by those that started together."""
     devices = np.array([seat.way.num_devices for seat in seats], dtype=np.float64)
     return np.asarray(served.work_s * devices[deployment] / served.batch)

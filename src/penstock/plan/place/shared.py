@@ -14,8 +14,8 @@ from itertools import permutations
 import numpy as np
 
 from penstock.core.errors import InputError
+from penstock.plan.place.options import Forecast, PlacedReplicas, PlacementOption
 from penstock.plan.place.outcome import outcome_of
-from penstock.plan.place.seats import Forecast, Seat, Way
 from penstock.policy.place.values import Device
 
 _FIRST_COMBINATIONS = 2000
@@ -46,13 +46,13 @@ class SharedPlan:
     """Seats in the order of the deployments, what requests of the forecast take on average from
     arrival to end and in device-seconds, and how many proposals were simulated."""
 
-    seats: tuple[Seat, ...]
+    seats: tuple[PlacedReplicas, ...]
     e2e_s: float
     device_s: float
     num_simulated: int
 
 
-def plan_shared(deployments: Sequence[Sequence[Way]], devices: Sequence[Device],
+def plan_shared(deployments: Sequence[Sequence[PlacementOption]], devices: Sequence[Device],
                 forecast: Forecast, goal: Goal, overhead_s: float = 0.0, *,
                 max_simulated: int = 1000) -> SharedPlan:
     """The best seats found with so many simulations. ``devices`` are in the order of their links:
@@ -88,21 +88,21 @@ class Trial:
         self._forecast, self._overhead_s = forecast, overhead_s
         counts = np.bincount(forecast.deployment, minlength=num_deployments)
         self._shares: list[float] = (counts / len(forecast.deployment)).tolist()
-        self._known: dict[tuple[Seat, ...], tuple[float, float]] = {}
+        self._known: dict[tuple[PlacedReplicas, ...], tuple[float, float]] = {}
 
     @property
     def num_simulated(self) -> int:
         """Different seats so far."""
         return len(self._known)
 
-    def means(self, seats: tuple[Seat, ...]) -> tuple[float, float]:
+    def means(self, seats: tuple[PlacedReplicas, ...]) -> tuple[float, float]:
         """End-to-end seconds and device-seconds per request."""
         if seats not in self._known:
             found = outcome_of(seats, self._forecast, self._overhead_s)
             self._known[seats] = float(found.e2e_s.mean()), float(found.device_s.mean())
         return self._known[seats]
 
-    def least(self, seats: Sequence[Seat]) -> tuple[float, float]:
+    def least(self, seats: Sequence[PlacedReplicas]) -> tuple[float, float]:
         """What ``means`` cannot be below."""
         each = list(zip(self._shares, seats, strict=True))
         return (sum(share * seat.way.work_s for share, seat in each),
@@ -112,16 +112,16 @@ class Trial:
 class _Search:
     """The best seats so far and what they cost."""
 
-    def __init__(self, deployments: Sequence[Sequence[Way]], devices: Sequence[Device],
+    def __init__(self, deployments: Sequence[Sequence[PlacementOption]], devices: Sequence[Device],
                  trial: Trial, goal: Goal, max_simulated: int) -> None:
         self._goal, self._trial, self._max_simulated = goal, trial, max_simulated
         self._free = {device.device_id: device.free_bytes for device in devices}
         ids = [device.device_id for device in devices]
         self._options = [sorted(_seats(ways, ids), key=_thrift) for ways in deployments]
-        self.best: tuple[Seat, ...] | None = None
+        self.best: tuple[PlacedReplicas, ...] | None = None
         self._best_cost = float("inf")
 
-    def start(self, size: int, *, spread: bool) -> tuple[Seat, ...] | None:
+    def start(self, size: int, *, spread: bool) -> tuple[PlacedReplicas, ...] | None:
         """Everybody on sets of about this size, on as many as fit (``spread``) or on one; None
         where none of the first combinations fits in memory."""
         order = sorted(range(len(self._options)), key=lambda place: (
@@ -129,12 +129,12 @@ class _Search:
         ranked = [sorted(self._options[place], key=lambda seat: (
             abs(seat.way.num_devices - size), len(seat.device_sets) * (-1 if spread else 1),
             seat.way.device_s)) for place in order]
-        chosen: list[Seat] = []
+        chosen: list[PlacedReplicas] = []
         if not self._complete(ranked, chosen, [_FIRST_COMBINATIONS]):
             return None
         return tuple(chosen[order.index(place)] for place in range(len(order)))
 
-    def descend(self, seats: tuple[Seat, ...]) -> None:
+    def descend(self, seats: tuple[PlacedReplicas, ...]) -> None:
         """Change one deployment at a time as long as that is better, then two at once."""
         cost, changed = self._goal.cost(*self._trial.means(seats)), True
         while changed:
@@ -144,8 +144,9 @@ class _Search:
         if cost < self._best_cost:
             self.best, self._best_cost = seats, cost
 
-    def _improve(self, seats: tuple[Seat, ...], cost: float,
-                 moves: Iterable[dict[int, Seat]]) -> tuple[tuple[Seat, ...], float, bool]:
+    def _improve(self, seats: tuple[PlacedReplicas, ...], cost: float,
+                 moves: Iterable[dict[int, PlacedReplicas]],
+                 ) -> tuple[tuple[PlacedReplicas, ...], float, bool]:
         """Each move that is better is made at once."""
         changed = False
         for move in moves:
@@ -160,19 +161,19 @@ class _Search:
                 seats, cost, changed = proposal, found, True
         return seats, cost, changed
 
-    def _singles(self, num: int) -> Iterator[dict[int, Seat]]:
+    def _singles(self, num: int) -> Iterator[dict[int, PlacedReplicas]]:
         for place in range(num):
             for option in self._options[place]:
                 yield {place: option}
 
-    def _pairs(self, seats: tuple[Seat, ...]) -> Iterator[dict[int, Seat]]:
+    def _pairs(self, seats: tuple[PlacedReplicas, ...]) -> Iterator[dict[int, PlacedReplicas]]:
         """Moves for which memory has room only if another deployment moves, too."""
         for one, other in permutations(range(len(seats)), 2):
             for first in self._options[one]:
                 if not self._fits((*seats[:one], first, *seats[one + 1:])):
                     yield from ({one: first, other: second} for second in self._options[other])
 
-    def _complete(self, ranked: Sequence[Sequence[Seat]], chosen: list[Seat],
+    def _complete(self, ranked: Sequence[Sequence[PlacedReplicas]], chosen: list[PlacedReplicas],
                   left: list[int]) -> bool:
         """Depth first, those first that crowd others least; ``left`` counts how many more may be
         looked at."""
@@ -190,7 +191,7 @@ class _Search:
             chosen.pop()
         return False
 
-    def _fits(self, seats: Sequence[Seat]) -> bool:
+    def _fits(self, seats: Sequence[PlacedReplicas]) -> bool:
         left = dict(self._free)
         for seat in seats:
             for device in seat.devices:
@@ -200,12 +201,12 @@ class _Search:
         return True
 
 
-def _crowd(chosen: Sequence[Seat], seat: Seat) -> int:
+def _crowd(chosen: Sequence[PlacedReplicas], seat: PlacedReplicas) -> int:
     own = seat.devices
     return sum(len(own & other.devices) for other in chosen)
 
 
-def _seats(ways: Sequence[Way], ids: Sequence[int]) -> Iterator[Seat]:
+def _seats(ways: Sequence[PlacementOption], ids: Sequence[int]) -> Iterator[PlacedReplicas]:
     """Every way on every block of sets: one set, two neighbours, four, up to all."""
     for way in ways:
         size = way.num_devices
@@ -213,14 +214,14 @@ def _seats(ways: Sequence[Way], ids: Sequence[int]) -> Iterator[Seat]:
                 for start in range(0, len(ids) - size + 1, size)]
         for count in _sizes(len(sets)):
             for start in range(0, len(sets) - count + 1, count):
-                yield Seat(way, tuple(sets[start:start + count]))
+                yield PlacedReplicas(way, tuple(sets[start:start + count]))
 
 
-def _thrift(seat: Seat) -> tuple[float, int]:
+def _thrift(seat: PlacedReplicas) -> tuple[float, int]:
     return seat.way.device_s, -len(seat.device_sets)
 
 
-def _held_bytes(seat: Seat) -> int:
+def _held_bytes(seat: PlacedReplicas) -> int:
     """Memory that a seat takes on all devices together."""
     return seat.way.device_bytes * seat.way.num_devices * len(seat.device_sets)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from penstock.core.errors import InputError
 from penstock.plan.place.groups import DeviceGroup, Footprints, place_groups
+from penstock.plan.place.options import Forecast, PlacedReplicas, PlacementOption
 from penstock.plan.place.outcome import outcome_of
-from penstock.plan.place.seats import Forecast, Seat, Way
 from penstock.policy.place.values import Device, Footprint
 
 
@@ -20,13 +20,13 @@ class GroupSeats:
     more; the share of the forecast within its limits, and how many proposals were simulated.
     ``complete`` is False where that many ended the search."""
 
-    seats: tuple[Seat | None, ...]
+    seats: tuple[PlacedReplicas | None, ...]
     attainment: float
     num_simulated: int
     complete: bool
 
 
-def plan_groups(deployments: Sequence[Sequence[Way]], devices: Sequence[Device],
+def plan_groups(deployments: Sequence[Sequence[PlacementOption]], devices: Sequence[Device],
                 forecast: Forecast, limits_s: Sequence[float], overhead_s: float = 0.0, *,
                 beam: int = 1, max_simulated: int = 1000) -> GroupSeats:
     """Equal groups of one configuration with the models that keep most requests of the forecast
@@ -42,7 +42,7 @@ def plan_groups(deployments: Sequence[Sequence[Way]], devices: Sequence[Device],
     names = [f"{place:06d}" for place in range(len(deployments))]
     quickest = {name: _quickest(ways) for name, ways in zip(names, deployments, strict=True)}
 
-    def seats_of(groups: Sequence[DeviceGroup]) -> list[Seat | None]:
+    def seats_of(groups: Sequence[DeviceGroup]) -> list[PlacedReplicas | None]:
         return [_seat(name, quickest[name], groups) for name in names]
 
     def judge(groups: Sequence[DeviceGroup]) -> float:
@@ -54,24 +54,24 @@ def plan_groups(deployments: Sequence[Sequence[Way]], devices: Sequence[Device],
                       found.complete)
 
 
-def _quickest(ways: Sequence[Way]) -> dict[tuple[int, int], Way]:
-    found: dict[tuple[int, int], Way] = {}
+def _quickest(ways: Sequence[PlacementOption]) -> dict[tuple[int, int], PlacementOption]:
+    found: dict[tuple[int, int], PlacementOption] = {}
     for way in sorted(ways, key=lambda way: (way.work_s, way.device_bytes)):
         spread = way.configuration.parallelism
         found.setdefault((spread.tensor, spread.pipeline), way)
     return found
 
 
-def _footprints(name: str, ways: dict[tuple[int, int], Way]) -> Footprints:
+def _footprints(name: str, ways: dict[tuple[int, int], PlacementOption]) -> Footprints:
     """A way knows bytes per device alone, so that a stage counts as one layer of as many."""
     return {(tensor, pipeline): Footprint(name, pipeline, tensor, pipeline, way.device_bytes)
             for (tensor, pipeline), way in ways.items()}
 
 
-def _seat(name: str, ways: dict[tuple[int, int], Way],
-          groups: Sequence[DeviceGroup]) -> Seat | None:
+def _seat(name: str, ways: dict[tuple[int, int], PlacementOption],
+          groups: Sequence[DeviceGroup]) -> PlacedReplicas | None:
     holding = [group for group in groups if name in group.models]
     if not holding:
         return None
-    return Seat(ways[holding[0].tensor, holding[0].pipeline],
+    return PlacedReplicas(ways[holding[0].tensor, holding[0].pipeline],
                 tuple(frozenset(group.device_ids) for group in holding))

@@ -10,7 +10,7 @@ from penstock.policy.route.accounts import LatencyAccounts
 from penstock.policy.route.affinity import PrefixMemory
 from penstock.policy.route.facts import ReplicaFacts
 from penstock.policy.route.joint.options import JointOptions
-from penstock.policy.route.joint.prospects import Valuer, retry_after_s, told
+from penstock.policy.route.joint.prospects import Scorer, retry_after_s, told
 from penstock.policy.route.protocol import Router
 from penstock.policy.route.usual import UsualForecasts
 from penstock.predict.latency import LatencyPredictor
@@ -29,7 +29,7 @@ class FeasibleOnly:
         self._facts: Mapping[int, ReplicaFacts] = {fact.replica_id: fact for fact in facts}
         self._usual = usual
         predictors = {fact.kind: LatencyPredictor(fact.prior) for fact in facts}
-        self._valuer = Valuer(self._facts, predictors, JointOptions(min_chance=min_chance),
+        self._valuer = Scorer(self._facts, predictors, JointOptions(min_chance=min_chance),
                               PrefixMemory())
         self._accounts = LatencyAccounts(self._facts, predictors, self._valuer.paces)
 

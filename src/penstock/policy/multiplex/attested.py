@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Collection
 
-from penstock.core.attestation import Confidentiality, barrier, refusal
+from penstock.core.attestation import Confidentiality, attestation_violation, refusal
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.protocol import Residency
 from penstock.policy.multiplex.values import Action, Batch, Queued, Shed
@@ -72,7 +72,7 @@ class OnlyAttested:
 
     def _why(self, now_s: float) -> str | None:
         """Why confidential requests may not run now, None if they may."""
-        found = barrier(self._devices, now_s)
+        found = attestation_violation(self._devices, now_s)
         return None if found is None else refusal([found])
 
     def _refuse(self, requests: tuple[Queued, ...], why: str) -> Shed:

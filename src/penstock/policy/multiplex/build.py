@@ -1,9 +1,9 @@
-"""Residency policies by name."""
+"""Factories of multiplexing policies: each takes the settings that the registry declares for it,
+and the context."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from penstock.core.errors import InputError, nearest
 from penstock.policy.multiplex.beliefs import LoadBelief
 from penstock.policy.multiplex.evict import Keep, dear_and_recent, least_recent
 from penstock.policy.multiplex.options import ResidencyOptions
@@ -17,50 +17,49 @@ from penstock.policy.multiplex.simple import (
     first_come,
     longest,
 )
-from penstock.policy.multiplex.sincere import STRATEGIES, Sincere, SincereSettings
 from penstock.policy.multiplex.values import HostedModel
 
-PENSTOCK = "penstock"
+USUAL_SLA_S = 60.0
+"""The deadline after arrival that policies go by where no request has one."""
+USUAL_QUANTUM_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class ResidencySettings:
-    """Knobs of all policies; each takes its own. ``sincere`` is needed by SINCERE's strategies,
-    which know one SLA for all. ``shed`` and ``cost_aware`` (eviction) are those of the simple
-    ones."""
+class MultiplexContext(NamedTuple):
+    """The models that share devices, and beliefs about their loads.
 
-    penstock: ResidencyOptions = field(default_factory=ResidencyOptions)
-    sincere: SincereSettings | None = None
-    quantum_s: float = 30.0
-    shed: bool = False
-    cost_aware: bool = True
+    ``load_s`` has each model's load on a device that holds nothing, where ``loads`` changes with
+    what devices and the host hold. ``sla_s`` is the tightest end-to-end objective of any request.
+    """
+
+    models: Sequence[HostedModel]
+    loads: LoadBelief
+    load_s: Sequence[float] = ()
+    sla_s: float = USUAL_SLA_S
 
 
-ORDERS: dict[str, Callable[[ResidencySettings], Order]] = {
-    "longest-queue": lambda _: longest,
-    "edf": lambda _: earliest_deadline,
-    "round-robin": lambda settings: RoundRobin(settings.quantum_s),
-    "first-come": lambda _: first_come,
+def value_rate(settings: Mapping[str, Any], context: MultiplexContext) -> Residency:
+    """Penstock's own policy."""
+    return ValueRate(context.models, context.loads, ResidencyOptions(**settings))
+
+
+def _in_turn(make_order: Callable[[float], Order]) -> Callable[..., Residency]:
+    """A policy that takes models one after the other; ``make_order`` is given the quantum."""
+
+    def factory(settings: Mapping[str, Any], context: MultiplexContext) -> Residency:
+        keep: Keep = least_recent
+        if settings.get("cost_aware", True):
+            loads = context.loads
+            keep = dear_and_recent(lambda device, model: loads.load_s(device.index, model))
+        order = make_order(settings.get("quantum_s", USUAL_QUANTUM_S))
+        return InTurn(context.models, order, keep, shed=settings.get("shed", False))
+
+    return factory
+
+
+ORDERS: Mapping[str, Callable[..., Residency]] = {
+    "longest-queue": _in_turn(lambda _: longest),
+    "edf": _in_turn(lambda _: earliest_deadline),
+    "round-robin": _in_turn(RoundRobin),
+    "first-come": _in_turn(lambda _: first_come),
 }
 """First come with cost-aware eviction is a cache of models: each request is served in its turn."""
-
-NAMES = (PENSTOCK, *ORDERS, *STRATEGIES)
-
-
-def residency(name: str, models: Sequence[HostedModel], loads: LoadBelief,
-              settings: ResidencySettings = ResidencySettings()) -> Residency:
-    """A policy for these models. Raises InputError with the nearest name for an unknown one, and
-    for one of SINCERE's without its settings."""
-    if name == PENSTOCK:
-        return ValueRate(models, loads, settings.penstock)
-    if name in ORDERS:
-        keep: Keep = least_recent
-        if settings.cost_aware:
-            keep = dear_and_recent(lambda device, model: loads.load_s(device.index, model))
-        return InTurn(models, ORDERS[name](settings), keep, shed=settings.shed)
-    if name in STRATEGIES:
-        if settings.sincere is None:
-            raise InputError(f"residency policy {name!r}: needs one SLA for all requests and a "
-                             "table of load times")
-        return Sincere(STRATEGIES[name], settings.sincere)
-    raise InputError(f"residency policy {name!r} is not known{nearest(name, NAMES)}")

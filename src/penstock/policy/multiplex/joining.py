@@ -8,7 +8,7 @@ from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.drains import Drains, share
 from penstock.policy.multiplex.evict import crowded, leavers, sparing
 from penstock.policy.multiplex.fairness import Floor
-from penstock.policy.multiplex.queues import Queues, Whereabouts
+from penstock.policy.multiplex.queues import ModelLocations, Queues
 from penstock.policy.multiplex.values import (
     Action,
     Batch,
@@ -18,7 +18,7 @@ from penstock.policy.multiplex.values import (
     Load,
     Prefetch,
 )
-from penstock.policy.multiplex.visits import Outlook, first_batch
+from penstock.policy.multiplex.visits import ExpectedDeadlines, first_batch
 from penstock.policy.multiplex.worth import Choice, Worth
 
 _MOST_LOOKED_AT = 8  # times as many of a line as may join
@@ -39,7 +39,7 @@ class Joining:
     """Requests join residents that have room, those due first, as long as they are in time among
     all that then runs. A model that answers more per second than residents do has them run out."""
 
-    def __init__(self, models: Sequence[HostedModel], queues: Queues, where: Whereabouts,
+    def __init__(self, models: Sequence[HostedModel], queues: Queues, where: ModelLocations,
                  floor: Floor, worth: Worth, moves: Moves) -> None:
         self._models = models
         self._queues = queues
@@ -87,7 +87,7 @@ class Joining:
         to wait for, whoever is due first."""
         beside = self._among(device, model, self._worth.careful)
         line = self._queues.line(model)[:most * _MOST_LOOKED_AT]
-        ahead = Outlook([request.deadline_s for request in line], [now_s] * len(line))
+        ahead = ExpectedDeadlines([request.deadline_s for request in line], [now_s] * len(line))
         first, num = first_batch(ahead, 0, now_s, beside, most)
         if num < 1:
             if any(one.num_running for one in device.residents.values()):

@@ -9,10 +9,10 @@ from penstock.policy.multiplex.beliefs import LoadBelief
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.evict import crowded, sparing, victims
 from penstock.policy.multiplex.fairness import Floor
-from penstock.policy.multiplex.hopeless import Hopeless
+from penstock.policy.multiplex.infeasible import InfeasibleRequests
 from penstock.policy.multiplex.joining import Joining, Moves
 from penstock.policy.multiplex.options import USUAL, ResidencyOptions
-from penstock.policy.multiplex.queues import Queues, Whereabouts
+from penstock.policy.multiplex.queues import ModelLocations, Queues
 from penstock.policy.multiplex.values import (
     Action,
     Batch,
@@ -39,10 +39,11 @@ class ValueRate:
         self._loads = loads
         self._options = options
         self._queues = Queues(models)
-        self._where = Whereabouts()
+        self._where = ModelLocations()
         self._floor = Floor(models)
         self._worth = Worth(models, loads, self._queues, options)
-        self._hopeless = Hopeless(len(models), self._queues, self._where, loads, self._worth)
+        self._infeasible = InfeasibleRequests(len(models), self._queues, self._where, loads,
+                                              self._worth)
         self._loading: dict[int, tuple[float, float]] = {}
         self._computing: dict[int, tuple[float, float]] = {}
         self._looked_ahead: set[int] = set()
@@ -66,14 +67,15 @@ class ValueRate:
         self._where.see(device)
         if device.computing is not None and device.index in self._looked_ahead:
             return _BUSY
-        if self._queues.may_have_news or self._hopeless.next_s <= now_s:
-            gone = self._queues.given_up() or self._hopeless.find(device, now_s)
+        if self._queues.may_have_news or self._infeasible.next_s <= now_s:
+            gone = self._queues.given_up() or self._infeasible.find(device, now_s)
             if gone is not None:
                 return gone
         if (device.loading is not None and not device.continuous
                 and not any(map(self._queues.line, device.residents))):
             # Beside a load only residents can be served, and the hopeless be told so.
-            until_s = min(self._queues.retry_s(now_s), max(self._hopeless.next_s, now_s + _TOLD_S))
+            until_s = min(self._queues.retry_s(now_s), max(self._infeasible.next_s,
+                                                           now_s + _TOLD_S))
             return Wait(until_s, device.computing is None and tuple(device.residents))
         waiting = self._queues.waiting(now_s)
         self._floor.pass_time(waiting, now_s, len(self._where))
@@ -91,12 +93,12 @@ class ValueRate:
         until_s = self._queues.retry_s(now_s) if self._queues.may_have_news else inf
         if device.loading is None and len(device.idle) == len(device.residents):
             # Nothing here will end; whoever cannot be served has to be told in time all the same.
-            until_s = min(until_s, max(self._hopeless.next_s, now_s + _TOLD_S))
+            until_s = min(until_s, max(self._infeasible.next_s, now_s + _TOLD_S))
         return Wait(until_s, arrivals=device.computing is None)
 
     def _watch(self, model: int) -> None:
         if self._options.shed:
-            self._hopeless.watch(model)
+            self._infeasible.watch(model)
 
     def loaded(self, device: Device, model: int, now_s: float, *, failed: bool) -> None:
         self._looked_ahead.discard(device.index)

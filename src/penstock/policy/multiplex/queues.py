@@ -138,7 +138,7 @@ class Queues:
             self.add(request)
 
 
-class Whereabouts:
+class ModelLocations:
     """On which devices each model is, or is being loaded, as far as the policy has been asked."""
 
     def __init__(self) -> None:

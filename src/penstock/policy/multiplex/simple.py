@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.drains import Drains, share
 from penstock.policy.multiplex.evict import Keep, crowded, least_recent, leavers, victims
-from penstock.policy.multiplex.queues import HOPELESS, Queues, Whereabouts
+from penstock.policy.multiplex.queues import HOPELESS, ModelLocations, Queues
 from penstock.policy.multiplex.values import (
     Action,
     Batch,
@@ -71,7 +71,7 @@ class InTurn:
         self._order = order
         self._keep = keep
         self._shed = shed
-        self._where = Whereabouts()
+        self._where = ModelLocations()
         self._came_for: dict[int, int] = {}  # what a device loaded runs before anything else
         self._drains = Drains()
 

@@ -8,14 +8,16 @@ the buffer still holds: those requests are never answered. ``overwrite=False`` a
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from penstock.core.errors import InputError
+from penstock.policy.multiplex.build import MultiplexContext
 from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.protocol import Residency
 from penstock.policy.multiplex.values import Action, Batch, Load, Queued, Shed, Wait
 
 OVERWRITTEN = "overwritten: the buffer was handed new requests before it ran"
@@ -97,6 +99,28 @@ class _Model:
         self.timer_s: float | None = None
         self.limit_s: float | None = None
         self.arrivals: deque[float] = deque(maxlen=num_gaps + 1)
+
+
+def sincere_settings(given: Mapping[str, Any], context: MultiplexContext) -> SincereSettings:
+    """The settings of the strategies with what was given.
+
+    Each model's largest batch is taken for its best one, its load without deviation for the table
+    of loads, and nothing is overwritten unless that is asked for.
+    """
+    load_s = context.load_s or [context.loads.load_s(0, model)
+                                for model in range(len(context.models))]
+    return SincereSettings(**{
+        "sla_s": context.sla_s, "overwrite": False,
+        "best_batch": [model.max_batch for model in context.models],
+        "load_table": [LoadRow(seconds, 0.0, 0.0, 0.0) for seconds in load_s], **given})
+
+
+def _factory(strategy: Strategy) -> Callable[[Mapping[str, Any], MultiplexContext], Residency]:
+    return lambda given, context: Sincere(strategy, sincere_settings(given, context))
+
+
+FACTORIES: Mapping[str, Callable[[Mapping[str, Any], MultiplexContext], Residency]] = {
+    name: _factory(strategy) for name, strategy in STRATEGIES.items()}
 
 
 class Sincere:

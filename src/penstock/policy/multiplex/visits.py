@@ -14,6 +14,7 @@ from penstock.policy.multiplex.values import BatchTime, Queued
 
 _STRICTLY_S = 1e-6  # an answer at its deadline is late
 _LEARNING = 0.02  # about the last fifty arrivals
+_LEAST_GAP_S = 1e-9  # keeps the pace finite after thousands of arrivals at one moment
 
 
 class Visit(NamedTuple):
@@ -31,7 +32,10 @@ class Visit(NamedTuple):
 
 
 class Pace:
-    """How fast requests for a model came of late, and how long they leave for an answer."""
+    """How fast requests for a model came of late, and how long they leave for an answer.
+
+    The pace is unknown, and 0, until two requests came at different moments.
+    """
 
     __slots__ = ("_gap_s", "_last_s", "slack_s")
 
@@ -43,28 +47,28 @@ class Pace:
     def arrived(self, request: Queued, now_s: float) -> None:
         """One more."""
         gap_s, self._last_s = now_s - self._last_s, now_s
-        if gap_s < inf:
-            self._gap_s = gap_s if self._gap_s == inf else (
-                self._gap_s + _LEARNING * (gap_s - self._gap_s))
+        if self._gap_s < inf:
+            self._gap_s += _LEARNING * (gap_s - self._gap_s)
+        elif gap_s > 0.0:
+            self._gap_s = gap_s
         self.slack_s = request.deadline_s - request.arrival_s
 
     def rate_per_s(self, now_s: float) -> float:
         """Requests per second; falls as nobody comes."""
         silent_s = _LEARNING * 10.0 * (now_s - self._last_s)
-        gap_s = max(self._gap_s, silent_s)
-        return 1.0 / gap_s if gap_s > 0.0 else 0.0
+        return 1.0 / max(self._gap_s, silent_s, _LEAST_GAP_S)
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class ExpectedDeadlines:
     """Deadlines of those that wait and that are expected, and when they are there; both ascend."""
 
     due_s: Sequence[float]
     there_s: Sequence[float]
 
 
-def outlook(line: Sequence[Queued], now_s: float, pace: Pace, horizon_s: float,
-            most: int) -> Outlook:
+def expected_deadlines(line: Sequence[Queued], now_s: float, pace: Pace, horizon_s: float,
+            most: int) -> ExpectedDeadlines:
     """The first ``most`` who wait, and who is expected behind them within ``horizon_s``."""
     due_s = [request.deadline_s for request in line[:most]]
     there_s = [now_s] * len(due_s)
@@ -76,10 +80,10 @@ def outlook(line: Sequence[Queued], now_s: float, pace: Pace, horizon_s: float,
         there_s += expected_s
         due_s += [latest_s if at_s + slack_s < latest_s else at_s + slack_s
                   for at_s in expected_s]
-    return Outlook(due_s, there_s)
+    return ExpectedDeadlines(due_s, there_s)
 
 
-def first_batch(ahead: Outlook, position: int, start_s: float, batch: BatchTime,
+def first_batch(ahead: ExpectedDeadlines, position: int, start_s: float, batch: BatchTime,
                 most: int) -> tuple[int, int]:
     """Return the batch that would start at ``start_s``: the place of its first request, and its
     size.
@@ -122,7 +126,7 @@ def _first_in_time(due_s: Sequence[float], first: int, there: int, start_s: floa
     return low
 
 
-def visits(ahead: Outlook, start_s: float, batch: BatchTime, most: int,
+def visits(ahead: ExpectedDeadlines, start_s: float, batch: BatchTime, most: int,
            max_batches: int) -> list[Visit]:
     """Visits of one batch, two, up to ``max_batches``, from ``start_s`` until nobody is there."""
     found: list[Visit] = []

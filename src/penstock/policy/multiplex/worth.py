@@ -8,7 +8,7 @@ from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.options import ResidencyOptions
 from penstock.policy.multiplex.queues import Queues
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
-from penstock.policy.multiplex.visits import Pace, Visit, outlook, visits
+from penstock.policy.multiplex.visits import Pace, Visit, expected_deadlines, visits
 
 
 class Choice(NamedTuple):
@@ -154,7 +154,7 @@ class Worth:
                 break
             start_s = self.start_s(device, model, now_s, free_s)
             most = self.most(device, model)
-            ahead = outlook(self._queues.line(model), now_s, self._paces[model],
+            ahead = expected_deadlines(self._queues.line(model), now_s, self._paces[model],
                             self._options.horizon_s, most * self._options.max_batches)
             for visit in visits(ahead, start_s, self._carefuls[model], most,
                                 self._options.max_batches):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from penstock.core.attestation import NOT_KNOWN, Confidentiality, barrier
+from penstock.core.attestation import NOT_KNOWN, Confidentiality, attestation_violation
 from penstock.policy.place.values import Device, Infeasible
 
 
@@ -11,7 +11,7 @@ def attested(devices: Sequence[Device], known: Mapping[int, Confidentiality],
     """The devices that may take it, or why none may; one of which nothing is ``known`` may not."""
     found, reasons = [], set()
     for device in devices:
-        why = barrier(known.get(device.device_id, NOT_KNOWN), now_s)
+        why = attestation_violation(known.get(device.device_id, NOT_KNOWN), now_s)
         if why is None:
             found.append(device)
         else:

@@ -5,7 +5,7 @@ from typing import Protocol
 from penstock.policy.queue.values import Start, Waiting
 
 
-class TurnQueue(Protocol):
+class ExclusiveDeviceQueue(Protocol):
     """Requests that wait, and the devices that are taken.
 
     A driver adds what arrives, asks ``next`` until it answers None, and says when a start has

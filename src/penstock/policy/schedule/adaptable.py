@@ -84,14 +84,14 @@ class AdaptableScheduler(ReplicaScheduler):
 
     def _skip_turn(self, sequence: Sequence) -> int:
         """A decode did not get its token; the context that it would have read."""
-        blocks = self._holdings.blocks(sequence)
+        blocks = self._kv_accounting.blocks(sequence)
         group = self.groups[sequence.group]
         group.leave(sequence)
         sequence.generated -= 1
         group.join(sequence)
         if group.itl_s is not None and sequence.first_token_s >= 0:
             group.watch(sequence, self._pacing.next_due_s(sequence, group))
-        freed = blocks - self._holdings.blocks(sequence)
+        freed = blocks - self._kv_accounting.blocks(sequence)
         if freed:
             self._kv.free(sequence.request_id, freed)
         return group.stored_tokens(sequence) + 1

@@ -1,4 +1,4 @@
-"""Builds a replica's scheduler from its options."""
+"""Puts a replica's scheduler together from its parts and its options."""
 
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.protocol import KvAllocator
@@ -15,26 +15,25 @@ from penstock.policy.schedule.order import order_key
 from penstock.policy.schedule.pacing import Pacing, PlainPacing
 from penstock.policy.schedule.pacing_niyama import NiyamaPacing
 from penstock.policy.schedule.pacing_penstock import PenstockPacing
+from penstock.policy.schedule.parts import SchedulerContext, SchedulerParts
 from penstock.policy.schedule.relegation import (
     EagerRelegation,
     FeasibleRelegation,
     NeverRelegate,
     Relegation,
 )
-from penstock.predict.length import HistoryLengths, LengthPredictor
 
 
-def build_scheduler(options: SchedulerOptions, step_time: StepTimeModel, kv: KvAllocator,
-                    lengths: LengthPredictor | None = None,
-                    max_in_flight: int = 1) -> AdaptableScheduler:
-    """A fresh scheduler.
-
-    ``step_time`` is what the policy believes about the device, which need not be what a simulator
-    charges; ``lengths`` is what it believes about outputs (default: learnt from finished ones).
-    """
+def assemble(parts: SchedulerParts, context: SchedulerContext, kv: KvAllocator,
+             max_in_flight: int = 1) -> AdaptableScheduler:
+    """A fresh scheduler of these parts; what is left out is built as the options say."""
+    options = context.options
+    order, chunking, relegation, pacing = parts
     return AdaptableScheduler(
-        order=order_key(options), chunking=_chunking(options, step_time),
-        relegation=_relegation(options), pacing=_pacing(options, step_time, lengths), kv=kv,
+        order=order_key(options) if order is None else order,
+        chunking=_chunking(options, context.step_time) if chunking is None else chunking,
+        relegation=_relegation(options) if relegation is None else relegation,
+        pacing=_pacing(context) if pacing is None else pacing, kv=kv,
         max_num_seqs=options.max_num_seqs, max_in_flight=max_in_flight,
         prefill_first=options.prefill_first,
         reserve_max_tokens=options.kv_reserve == "max_tokens",
@@ -59,10 +58,10 @@ def _relegation(options: SchedulerOptions) -> Relegation:
     return NeverRelegate()
 
 
-def _pacing(options: SchedulerOptions, step_time: StepTimeModel,
-            lengths: LengthPredictor | None) -> Pacing:
+def _pacing(context: SchedulerContext) -> Pacing:
+    options = context.options
     if options.chunking == "solved":
-        return PenstockPacing(options, step_time, lengths or HistoryLengths())
+        return PenstockPacing(options, context.step_time, context.lengths)
     if options.chunking == "grid":
         return NiyamaPacing(options)
     return PlainPacing()

@@ -17,7 +17,9 @@ class SchedulerOptions:
 
     ``chunk_tokens`` is the fixed step budget, decodes included; ``max_step_tokens`` bounds a step
     whose budget is not fixed. ``kv_reserve`` says how much KV a request must find free before it
-    starts. ``prefill_first`` lets decodes wait while any prompt can be processed.
+    starts. ``prefill_first`` lets decodes wait while any prompt can be processed. ``settings`` are
+    those that a plugged-in policy declares itself: pairs of name and value, so that options are
+    compared and hashed as values.
     """
 
     policy: str = "penstock"
@@ -48,6 +50,7 @@ class SchedulerOptions:
     review_s: float = 0.25
     patience_s: float = 60.0
     decodes_may_wait: bool = True
+    settings: tuple[tuple[str, Any], ...] = ()
 
 
 PRESETS: dict[str, SchedulerOptions] = {
@@ -71,7 +74,7 @@ def scheduler_options(policy: str, **changes: Any) -> SchedulerOptions:
     """
     if policy not in PRESETS:
         raise InputError(f"unknown scheduling policy {policy!r}{nearest(policy, PRESETS)}")
-    known = {field.name for field in fields(SchedulerOptions)} - {"policy"}
+    known = {field.name for field in fields(SchedulerOptions)} - {"policy", "settings"}
     for name in changes:
         if name not in known:
             raise InputError(f"policy {policy!r} has no option {name!r}{nearest(name, known)}")

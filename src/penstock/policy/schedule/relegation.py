@@ -29,7 +29,7 @@ class Relegation(Protocol):
     def admitted(self, sequence: Sequence) -> None:
         """A request was added."""
 
-    def hopeless(self, sequence: Sequence, now_s: float) -> bool:
+    def infeasible(self, sequence: Sequence, now_s: float) -> bool:
         """Asked of the best waiting request each time it is considered."""
 
     def review(self, now_s: float, prefill_share: float) -> Review:
@@ -51,7 +51,7 @@ class NeverRelegate:
     def admitted(self, sequence: Sequence) -> None:
         """Nothing to note."""
 
-    def hopeless(self, sequence: Sequence, now_s: float) -> bool:
+    def infeasible(self, sequence: Sequence, now_s: float) -> bool:
         return False
 
     def review(self, now_s: float, prefill_share: float) -> Review:
@@ -75,7 +75,7 @@ class EagerRelegation(NeverRelegate):
         super().__init__()
         self._tokens_per_s = initial_tokens_per_s
 
-    def hopeless(self, sequence: Sequence, now_s: float) -> bool:
+    def infeasible(self, sequence: Sequence, now_s: float) -> bool:
         needed_s = (sequence.prompt_target - sequence.computed) / self._tokens_per_s
         return now_s + needed_s > sequence.deadline_s
 
@@ -133,7 +133,7 @@ class FeasibleRelegation(NeverRelegate):
         if sequence.deadline_s < NO_DEADLINE_S:  # others are never due, so never looked over
             insort(self._by_deadline, (sequence.deadline_s, sequence.serial, sequence))
 
-    def hopeless(self, sequence: Sequence, now_s: float) -> bool:
+    def infeasible(self, sequence: Sequence, now_s: float) -> bool:
         # One that lost its KV while it decoded has had its first token: its deadline is another.
         return not sequence.generated and now_s + sequence.work_s > sequence.deadline_s
 

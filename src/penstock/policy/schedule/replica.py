@@ -16,7 +16,7 @@ from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.schedule.chunking import Chunking, DecodeLoad
 from penstock.policy.schedule.draft import StepDraft
 from penstock.policy.schedule.groups import DecodeGroup
-from penstock.policy.schedule.holdings import Holdings
+from penstock.policy.schedule.kv_accounting import KvAccounting
 from penstock.policy.schedule.order import OrderKey
 from penstock.policy.schedule.pacing import UNBOUNDED, Pacing
 from penstock.policy.schedule.prompts import PromptQueue
@@ -52,7 +52,7 @@ class ReplicaScheduler:
         self._group_of_class: dict[str, int] = {}
         self._sequences: dict[int, Sequence] = {}
         self._prompts = PromptQueue(order)
-        self._holdings = Holdings(kv, self.groups, self._prompts)
+        self._kv_accounting = KvAccounting(kv, self.groups, self._prompts)
         self._num_waiting = 0
         self._num_started = 0
         self._num_decoding = 0
@@ -180,11 +180,11 @@ class ReplicaScheduler:
         """Whether a plan made now could go through, whatever it decides."""
         if self._in_flight:
             groups = tuple(range(len(self.groups)))
-            if (self._holdings.growth(groups) > self._kv.free_blocks
-                    and self._holdings.victims(self._sequences.values(), groups) is None):
+            if (self._kv_accounting.growth(groups) > self._kv.free_blocks
+                    and self._kv_accounting.victims(self._sequences.values(), groups) is None):
                 return False
         # A prompt may lack the room that ended sequences give back; nothing runs before that.
-        return self.num_running > 0 or not self._holdings.any_ending
+        return self.num_running > 0 or not self._kv_accounting.any_ending
 
     def _emit(self, now_s: float, draft: StepDraft) -> StepPlan:
         step = self._step
@@ -286,7 +286,7 @@ class ReplicaScheduler:
         while True:
             best = self._prompts.best_started() if self._closed else self._prompts.best()
             if (best is None or best.started or best.relegated
-                    or not self._relegation.hopeless(best, now_s)):
+                    or not self._relegation.infeasible(best, now_s)):
                 return best
             self._relegate(best, draft)
 
@@ -319,7 +319,7 @@ class ReplicaScheduler:
     def move(self, sequence: Sequence, group: int, joined: list[tuple[int, int]],
              left: list[int]) -> None:
         """Let a decoding sequence decode in another group; a group that is not run is a bench."""
-        sequence.last_step = self._holdings.last_step(sequence)
+        sequence.last_step = self._kv_accounting.last_step(sequence)
         self.groups[sequence.group].leave(sequence)
         sequence.group = group
         self.groups[group].join(sequence)
@@ -333,9 +333,9 @@ class ReplicaScheduler:
 
     def _make_room(self, draft: StepDraft) -> None:
         """Book the KV growth of one turn, preempting the worst-ranked if need be."""
-        if not draft.groups or self._kv.grow(self._holdings.growth(draft.groups)):
+        if not draft.groups or self._kv.grow(self._kv_accounting.growth(draft.groups)):
             return
-        victims = self._holdings.victims(self._sequences.values(), draft.groups)
+        victims = self._kv_accounting.victims(self._sequences.values(), draft.groups)
         assert victims is not None, "room was checked before planning"
         self._closed = True  # what was just preempted must not start again in the same step
         for sequence in victims:
@@ -346,12 +346,12 @@ class ReplicaScheduler:
         # What was just moved may have lost its KV all the same.
         draft.joined = [pair for pair in draft.joined if pair[0] not in draft.preempted]
         draft.groups = tuple([g for g in draft.groups if self.groups[g].members])
-        booked = self._kv.grow(self._holdings.growth(draft.groups))
+        booked = self._kv.grow(self._kv_accounting.growth(draft.groups))
         assert booked, "preemption must have made room"
 
     def _preempt(self, sequence: Sequence) -> None:
         """Take a sequence's KV away; it computes its prompt and its output so far again."""
-        blocks = self._holdings.blocks(sequence)
+        blocks = self._kv_accounting.blocks(sequence)
         if sequence.join_turn >= 0:
             self.groups[sequence.group].leave(sequence)
             self._num_decoding -= 1
@@ -372,7 +372,7 @@ class ReplicaScheduler:
 
     def commit(self, plan: StepPlan, result: StepResult, now_s: float) -> None:
         """Take note that a planned step (or ``result.num_steps`` copies of it) has run."""
-        holdings = self._holdings
+        holdings = self._kv_accounting
         assert plan.step == holdings.committed + 1, (plan.step, holdings.committed)
         holdings.committed = plan.step
         self._in_flight -= 1
@@ -475,8 +475,8 @@ class ReplicaScheduler:
     def _end(self, sequence: Sequence) -> None:
         """Drop a request; its blocks return now, or after its last step in flight."""
         del self._sequences[sequence.request.request_id]
-        sequence.last_step = self._holdings.last_step(sequence)
-        blocks = self._holdings.blocks(sequence)
+        sequence.last_step = self._kv_accounting.last_step(sequence)
+        blocks = self._kv_accounting.blocks(sequence)
         if sequence.join_turn >= 0:
             self.groups[sequence.group].leave(sequence)
             self._num_decoding -= 1
@@ -486,8 +486,8 @@ class ReplicaScheduler:
             self._num_waiting -= 1
         self._pending_prompt_tokens -= sequence.remaining
         sequence.ended = True
-        in_flight = sequence.last_step > self._holdings.committed
-        self._holdings.free(sequence, blocks, in_flight=in_flight)
+        in_flight = sequence.last_step > self._kv_accounting.committed
+        self._kv_accounting.free(sequence, blocks, in_flight=in_flight)
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless all counters agree with the sequences they summarise."""
@@ -503,4 +503,4 @@ class ReplicaScheduler:
         for group in self.groups:
             context = sum(group.stored_tokens(s) + 1 for s in group.members.values())
             assert group.context_tokens == context, (group.context_tokens, context)
-        self._holdings.check_integrity(live)
+        self._kv_accounting.check_integrity(live)

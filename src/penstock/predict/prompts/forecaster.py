@@ -29,7 +29,7 @@ class Prior(NamedTuple):
     quality: float = 0.5
 
 
-class Outlook(NamedTuple):
+class PromptForecast(NamedTuple):
     """A forecast, and the distribution of lengths that it sums up."""
 
     forecast: Forecast
@@ -113,11 +113,11 @@ class PromptForecaster:
         """Return the forecast for the prompt, by model."""
         return {model: outlook.forecast for model, outlook in self.outlook(prompt).items()}
 
-    def outlook(self, prompt: str) -> Mapping[str, Outlook]:
+    def outlook(self, prompt: str) -> Mapping[str, PromptForecast]:
         """As ``forecast``, each with its distribution of lengths."""
         return self.outlook_of(self.embedder.embed([prompt])[0])
 
-    def outlook_of(self, vector: NDArray[np.float32]) -> Mapping[str, Outlook]:
+    def outlook_of(self, vector: NDArray[np.float32]) -> Mapping[str, PromptForecast]:
         """The outlook of a prompt that is embedded already."""
         nearby = self._nearby(vector)
         linear = self.linear.predict(vector[None, :])[0] if self.linear else None
@@ -129,7 +129,8 @@ class PromptForecaster:
             high = self.high_factors[model].corrected(lengths.quantile(HIGH_SHARE))
             quality, sd = self._quality(model, place, nearby,
                                         None if linear is None else float(linear[place]))
-            found[model] = Outlook(Forecast(mean, max(high, mean), quality, sd, source), lengths)
+            found[model] = PromptForecast(Forecast(mean, max(high, mean), quality, sd, source),
+                                          lengths)
         return found
 
     def _nearby(self, vector: NDArray[np.float32]) -> Nearby:

@@ -13,7 +13,7 @@ import aiohttp
 from penstock.attest.make import make_verifier
 from penstock.attest.tokens import MOST_BYTES, read_keys
 from penstock.attest.values import Challenge, EvidenceError, Rules
-from penstock.core.attestation import barrier
+from penstock.core.attestation import attestation_violation
 from penstock.core.errors import InputError
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.state import EngineFacts, EngineState, EvidencePlace
@@ -140,7 +140,7 @@ async def standing(fleet: Fleet) -> list[tuple[str, str | None]]:
     async with aiohttp.ClientSession() as session:
         await EvidenceWatcher(engines, fleet.attestation, session, time.time, time.monotonic,
                               lambda _: None).look()
-    found = [(engine.facts.url, barrier(engine.confidentiality, time.time()))
+    found = [(engine.facts.url, attestation_violation(engine.confidentiality, time.time()))
              for engine in engines]
     return [(url, None if reason is None else str(reason)) for url, reason in found]
 

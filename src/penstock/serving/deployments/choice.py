@@ -36,9 +36,9 @@ from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
 from penstock.perf.profiles.summary import profiled_runs, same_prompts
 from penstock.policy.place.beside import Neighbour, place_beside
-from penstock.policy.place.build import placer
 from penstock.policy.place.intent import Choice, Scored, choose
 from penstock.policy.place.values import Device, Footprint, Infeasible, Placement
+from penstock.registry.make import make_placer
 from penstock.serving.deployments.commands import ONE_ACCELERATOR
 from penstock.serving.deployments.deployments import Deployment, Expected, RefusedError, Wish
 from penstock.serving.deployments.documents import (
@@ -87,7 +87,7 @@ class Chooser:
         if one.engine in ONE_ACCELERATOR:
             wishes = replace(wishes, most_accelerators=1)
         found = options(estimator, Ask(one.model, wish.output_tokens, wish.batch), devices,
-                        placer(wish.placer), _table(wish.accuracy), neighbours,
+                        make_placer(wish.placer), _table(wish.accuracy), neighbours,
                         wishes.own_rate_per_s)
         choice = choose(found.candidates, wishes)
         document = _document(one, wish, choice, found, estimator)
@@ -137,7 +137,7 @@ class Chooser:
             expected = Expected(estimate.latency_s, estimate.memory_bytes)
             footprint = footprint_of(subject, one.model, configuration, estimate)
         alone_s = 0.0 if expected.latency_s is None else expected.latency_s.value
-        placed = place_beside(placer(wish.placer), footprint, devices, neighbours, alone_s,
+        placed = place_beside(make_placer(wish.placer), footprint, devices, neighbours, alone_s,
                               wish.wishes.own_rate_per_s)
         entry = {**configuration_document(configuration), **expected_document(expected)}
         document: dict[str, Any] = {

@@ -12,8 +12,8 @@ from penstock.core.hardware import Parallelism
 from penstock.core.model import BYTES_PER_VALUE
 from penstock.fleet.problems import dotted, shape_problems
 from penstock.perf.fingerprint.physics import PRECISIONS
-from penstock.policy.place.build import PLACERS
 from penstock.policy.place.intent import OBJECTIVES, Wishes
+from penstock.registry.policies import PLACERS
 from penstock.serving.deployments.deployments import Wish
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -140,7 +140,8 @@ def wish_of(order: DeployOrder) -> Wish:
         raise InputError("configuration: is given beside an intent; give one of them")
     intent = order.intent or "min_cost"
     _check("intent", intent, OBJECTIVES)
-    _check("placer", order.placer, PLACERS)
+    if not PLACERS.knows(order.placer):
+        raise InputError(f"placer: {order.placer[:60]!r} is unknown{PLACERS.nearest(order.placer)}")
     for precision in order.precisions or ():
         _check("precisions", precision, PRECISIONS)
     for name in ("slo_s", "least_accuracy", "rate_per_s"):

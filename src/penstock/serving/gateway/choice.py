@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from math import ceil
 from typing import Any
 
-from penstock.core.attestation import Attestation, barrier
+from penstock.core.attestation import Attestation, attestation_violation
 from penstock.core.decision import ACCEPT, Admit, Prospect, Reject, Relax, Route
 from penstock.core.disclosure import USUAL, Disclosure
 from penstock.core.request import Request
@@ -225,7 +225,7 @@ class Chooser:
 
     def _untrusted(self, engine: EngineState) -> str | None:
         """Why a confidential request may not go to an engine, None if it may."""
-        found = barrier(engine.confidentiality, self._wall_s())
+        found = attestation_violation(engine.confidentiality, self._wall_s())
         return None if found is None else str(found)
 
     def _snapshots(self, able: Sequence[EngineState], now_s: float) -> list[ReplicaSnapshot]:
@@ -300,7 +300,7 @@ def _unfit(engine: EngineState, ask: Ask) -> str | None:
         return f"does not serve class {ask.service_class.name}"
     if ask.needs.confidential and not (facts.confidential and facts.evidence):
         # Nothing that may change with time: it will never be attested.
-        return str(barrier(engine.confidentiality, 0.0))
+        return str(attestation_violation(engine.confidentiality, 0.0))
     if ask.prompt_tokens + 1 > facts.kv_total_tokens:
         return "the prompt is longer than its KV cache"
     return None

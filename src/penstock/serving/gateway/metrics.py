@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.registry import Collector
 
-from penstock.core.attestation import barrier
+from penstock.core.attestation import attestation_violation
 from penstock.engines.client.state import EngineState
 from penstock.serving.gateway.confidential import ConfidentialCounts, discreet
 
@@ -89,7 +89,8 @@ class GatewayMetrics:
             url, number = engine.facts.url, in_flight[engine.facts.url]
             if engine.facts.confidential:
                 number = pad(number)
-                self.attested.labels(url).set(barrier(engine.confidentiality, wall_s) is None)
+                violation = attestation_violation(engine.confidentiality, wall_s)
+                self.attested.labels(url).set(violation is None)
             self.in_flight.labels(url).set(number)
             if engine.unavailable(now_s) is None:
                 self.available.labels(url).set(1.0)

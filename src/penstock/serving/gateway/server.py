@@ -204,7 +204,7 @@ class Gateway:
         self._front.administrator(http.headers, http.remote)
         now_s = time.monotonic()
         num_waiting = self._proxy.room.num_waiting
-        if self._turns is not None and discreet(self._turns.standings):
+        if self._turns is not None and discreet(self._turns.attestation_status):
             num_waiting = self._confidential.disclosure.count(num_waiting)
         self._metrics.show(self.engines, num_waiting, now_s, time.time())
         return web.Response(body=self._metrics.text(), headers={
@@ -278,7 +278,7 @@ async def taking_turns(fleet: Fleet, session: aiohttp.ClientSession, folder: Pat
         for driver in drivers:
             await driver.recover()
         turns = Turns(list(zip(fleet.residency, drivers, strict=True)), time.time)
-        evidence = EvidenceWatcher(turns.standings, fleet.attestation, session, time.time,
+        evidence = EvidenceWatcher(turns.attestation_status, fleet.attestation, session, time.time,
                                    time.monotonic, note)
         await evidence.look()
         async with _background([evidence.run, *(driver.watch for driver in drivers)], note):

@@ -3,7 +3,7 @@
 from math import ceil
 from typing import Any
 
-from penstock.core.attestation import barrier
+from penstock.core.attestation import attestation_violation
 from penstock.core.disclosure import Disclosure
 from penstock.core.money import to_money
 from penstock.engines.client.state import NEVER_S, EngineState
@@ -21,7 +21,7 @@ def status_document(engines: Engines, room: WaitingRoom, tally: Tally,
                     now_s: float, wall_s: float) -> dict[str, Any]:
     """The document of /v1/penstock/status. Counts that may be of confidential requests are padded,
     and those requests are in no figure but the section ``confidential``."""
-    everywhere = [*engines, *(() if turns is None else turns.standings)]
+    everywhere = [*engines, *(() if turns is None else turns.attestation_status)]
     pad = confidential.disclosure.count if discreet(everywhere) else int
     pools = {} if turns is None else {"pools": turns.document(confidential.disclosure)}
     return {**pools,
@@ -39,7 +39,7 @@ def _engine(engine: EngineState, disclosure: Disclosure, now_s: float,
                "num_failed": engine.num_failed,
                "pending_output_tokens": seen.pending_output_tokens}
     kv_used_share = seen.kv_used_tokens / seen.kv_total_tokens
-    found = barrier(engine.confidentiality, wall_s)
+    found = attestation_violation(engine.confidentiality, wall_s)
     if engine.facts.confidential:
         figures = {name: disclosure.count(number) for name, number in figures.items()}
         kv_used_share = ceil(kv_used_share * 20) / 20

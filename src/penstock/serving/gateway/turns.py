@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, Literal
 
-from penstock.core.attestation import Attestation, barrier, refusal
+from penstock.core.attestation import Attestation, attestation_violation, refusal
 from penstock.core.disclosure import Disclosure
 from penstock.core.request import Request
 from penstock.engines.client.state import EngineFacts, EngineState
@@ -70,19 +70,19 @@ class _Place:
 
 
 class Turns:
-    """The pools of a fleet with their drivers. ``standings`` is what is known of each where
-    confidential requests are concerned."""
+    """The pools of a fleet with their drivers. ``attestation_status`` is what is known of each
+    where confidential requests are concerned."""
 
     def __init__(self, pools: Sequence[tuple[DevicePool, ResidencyDriver]],
                  wall_s: Callable[[], float]) -> None:
         self.pools = pools
         self._wall_s = wall_s
-        self.standings = [EngineState(pool_facts(pool)) for pool, _ in pools]
+        self.attestation_status = [EngineState(pool_facts(pool)) for pool, _ in pools]
         numbers = iter(range(_FIRST_ID, 0))
         self._places = [
             _Place(pool, driver, index, tuple(EngineState(_facts(pool, index, next(numbers)))
                                               for _ in driver.devices), standing)
-            for (pool, driver), standing in zip(pools, self.standings, strict=True)
+            for (pool, driver), standing in zip(pools, self.attestation_status, strict=True)
             for index in range(len(pool.models))]
 
     def able(self, ask: Ask) -> bool:
@@ -140,7 +140,8 @@ class Turns:
         found = list(self._fitting(ask))
         if not ask.needs.confidential:
             return found
-        why = [barrier(place.standing.confidentiality, self._wall_s()) for place in found]
+        why = [attestation_violation(place.standing.confidentiality, self._wall_s()) for place
+               in found]
         if trusted := [place for place, one in zip(found, why, strict=True) if one is None]:
             return trusted
         reason = refusal(one for one in why if one is not None)
@@ -154,7 +155,7 @@ class Turns:
         if not ask.needs.confidential:
             return turn
         now_s, known = self._wall_s(), turn.place.standing.confidentiality
-        if (why := barrier(known, now_s)) is not None:
+        if (why := attestation_violation(known, now_s)) is not None:
             self.leave(turn, "left")
             raise GatewayError(503, refusal([why]), "no_engine", headers={"Retry-After": "1"})
         turn.attestation = next(one for one in known.attestations if one.fresh(now_s))

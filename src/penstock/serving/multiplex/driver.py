@@ -58,7 +58,7 @@ class ResidencyDriver:
         self._numbers = count()
         self._tries: dict[int, int] = {}
         self._holdings = Holdings(devices, self._names, self._hands, loop, note,
-                                  pause=self._begin, lost=self._mourn)
+                                  pause=self._begin, lost=self._on_engine_lost)
         self._paused = [0] * len(devices)
         self._rests = [0.0] * len(devices)
         self._listens: list[bool | Collection[int]] = [True] * len(devices)
@@ -274,7 +274,7 @@ class ResidencyDriver:
         self.policy.prefetched(device, model, self._loop.time())
         self._decide()
 
-    def _mourn(self, model: int, device: Device, why: str) -> None:
+    def _on_engine_lost(self, model: int, device: Device, why: str) -> None:
         """A resident model is gone, and its engine has been ended."""
         self.counts.lost[device.index, model] += 1
         self._blame(model, device, why)

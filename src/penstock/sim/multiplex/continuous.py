@@ -17,10 +17,10 @@ from penstock.perf.step_time.clock import StepClock
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.kv.prefix import PrefixKv
-from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 from penstock.policy.schedule.pacing import UNBOUNDED
 from penstock.predict.length import HistoryLengths
+from penstock.registry.make import build_scheduler
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import Ended, ReplicaRecorder
 from penstock.sim.replica import SimReplica

@@ -16,6 +16,7 @@ from penstock.engines.embedded.options import (
 )
 from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.schedule.options import scheduler_options
+from penstock.registry.make import schedule_options
 
 FLEET = """
 accelerators: [{name: a100-80gb, count: 2}]
@@ -110,4 +111,4 @@ def test_the_engines_limits_bind() -> None:
 def test_a_journal_can_hold_the_schedule() -> None:
     schedule = scheduler_options("niyama", chunk_tokens=3)
     document = schedule_document(schedule)
-    assert scheduler_options(document.pop("policy"), **document) == schedule
+    assert schedule_options(document.pop("policy"), **document) == schedule

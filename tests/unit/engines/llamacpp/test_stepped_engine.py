@@ -12,15 +12,15 @@ import pytest
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.engines.embedded.calibrate import GUESS
-from penstock.engines.embedded.pilot import Pilot
+from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.engines.llamacpp.backend import Speech
 from penstock.engines.llamacpp.device import Row
 from penstock.engines.llamacpp.engine import SteppedEngine, Wish
 from penstock.engines.llamacpp.executor import PlanExecutor, chosen
 from penstock.engines.server.stream import RefusedError, Token
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options
+from penstock.registry.make import build_scheduler
 
 VOCABULARY = 97
 URGENT = ServiceClass("urgent", Slo(ttft_s=0.01, itl_s=0.02))
@@ -67,7 +67,7 @@ def engine_on(device: CheckedDevice, *, blocks: int = 64, seqs: int = 4,
     options = scheduler_options("penstock", **{"max_num_seqs": seqs, "max_step_tokens": 20,
                                                "kv_watermark": 0.0, **knobs})
     ticks = count()
-    pilot = Pilot(build_scheduler(options, GUESS, CountingKv(blocks, 4)),
+    pilot = EmbeddedScheduler(build_scheduler(options, GUESS, CountingKv(blocks, 4)),
                   lambda: next(ticks) / 1000)
     return SteppedEngine(pilot, PlanExecutor(device, seqs))  # type: ignore[arg-type]
 

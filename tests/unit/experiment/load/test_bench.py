@@ -28,9 +28,9 @@ from penstock.core.slo import Slo
 from penstock.engines.client.client import Patience
 from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.experiment.load.bench import Target, bench
-from penstock.experiment.load.manner import CLASS_HEADER, Manner
 from penstock.experiment.load.plan import LoadOptions, fleet_plan, option_plan
 from penstock.experiment.load.sweep import level_row, sweep
+from penstock.experiment.load.template import CLASS_HEADER, RequestTemplate
 from penstock.fleet.load import parse_fleet
 from penstock.serving.gateway import ask
 from small_fleet import FLEET
@@ -81,7 +81,7 @@ def test_every_request_of_a_fleet_is_sent_as_planned() -> None:
         fleet = parse_fleet(FLEET, overrides={"traffic[0].rate_per_s": 2000})
         async with emulated_cluster(fleet, EmulatorOptions(speed=1000)) as cluster:
             (one,) = cluster.replicas
-            manner = Manner(class_to_engine=True)
+            manner = RequestTemplate(class_to_engine=True)
             return await bench(Target(one.url, manner), fleet_plan(fleet)), one.server
 
     found, _ = asyncio.run(run())
@@ -158,7 +158,7 @@ def test_what_a_server_does_not_take_is_left_out_and_said() -> None:
             event({"choices": [{"delta": {"content": "hi"}, "finish_reason": "stop"}],
                    "usage": usage(20, 1)}), DONE)(request)
 
-    found = ran(http_engine(strict), manner=Manner("chat"))
+    found = ran(http_engine(strict), manner=RequestTemplate("chat"))
     assert found.summary["outcomes"]["finished"] == 30
     assert found.summary["load"]["exact_outputs"] is False
     assert any("ignore_eos" in note for note in found.summary["load"]["notes"])
@@ -277,7 +277,8 @@ def test_connections_that_end_in_the_middle(cut) -> None:
         return response
 
     found = ran(http_engine(answer), option_plan(
-        LoadOptions(2000.0, 20, prompt="20", output="3")), manner=Manner(model="fake", exact=False))
+        LoadOptions(2000.0, 20, prompt="20", output="3")),
+        manner=RequestTemplate(model="fake", exact=False))
     outcomes = found.summary["outcomes"]
     assert outcomes["finished"] == 10
     assert outcomes["failed"] == {"broken": {"before_first_token": 0, "after_first_token": 10}}
@@ -299,7 +300,7 @@ def test_a_run_that_is_stopped_keeps_what_came() -> None:
         stop = asyncio.Event()
         plan = option_plan(replace(QUICK, arrivals="constant", rate_per_s=20.0, num_requests=2000))
         async with http_engine(after(2 + 5, hang)) as url:
-            return await bench(Target(url, Manner(model="fake")), plan, stop=stop)
+            return await bench(Target(url, RequestTemplate(model="fake")), plan, stop=stop)
 
     found = asyncio.run(run())
     outcomes = found.summary["outcomes"]
@@ -314,7 +315,7 @@ def test_a_run_that_is_stopped_at_once_is_no_run() -> None:
         stop = asyncio.Event()
         stop.set()
         async with http_engine(streaming(*ANSWER)) as url:
-            await bench(Target(url, Manner(model="fake")), option_plan(QUICK), stop=stop)
+            await bench(Target(url, RequestTemplate(model="fake")), option_plan(QUICK), stop=stop)
 
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(run())

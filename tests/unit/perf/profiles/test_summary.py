@@ -9,6 +9,7 @@ import pytest
 from penstock.core.errors import InputError
 from penstock.perf.profiles.folder import Profile, write_profile
 from penstock.perf.profiles.points import Measurement, ModelConfiguration, Outcome
+from penstock.perf.profiles.step_tables import read_steps
 from penstock.perf.profiles.summary import (
     profile_steps,
     profiled_runs,
@@ -16,7 +17,6 @@ from penstock.perf.profiles.summary import (
     same_prompts,
     summaries,
 )
-from penstock.perf.step_time.steps import read_steps
 
 CUT = ModelConfiguration("llama", (1, 1), "fp16", "fp16", 2)
 

@@ -379,3 +379,15 @@ def test_capacity_is_where_the_first_miss_is(parts, count):
 def test_more_replicas_never_carry_less_each(parts, count):
     one = built(*parts)
     assert one.capacity_per_s(count + 1)[0] * _TOLERANCE + 1e-5 >= one.capacity_per_s(count)[0]
+
+
+def test_no_prompt_starts_before_its_request_arrives():
+    """The longer gaps of the second round must not move the starts that the first round found."""
+    targets = (ClassTargets("chat", 1.0, 0.05),)
+    engine = replace(PACED, kv_tokens=2_000_000, bank_share=0.125)
+    one = queue(engine=engine, requests=mix([6000.0, 500.0], 200), targets=targets)
+    for share in (0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
+        rate_per_s = share * one.saturation_per_s()
+        for count in (1, 30, 130, 1000):
+            missed, _ = one.misses(rate_per_s, count)[0]
+            assert 0.0 <= missed <= 1.0

@@ -8,10 +8,11 @@ import pytest
 from penstock.core.errors import InputError
 from penstock.core.step import StepFeatures
 from penstock.perf.evidence import Evidence
+from penstock.perf.profiles.step_tables import read_steps
 from penstock.perf.step_time.fitting import blocked_split, errors_of, fit_step_time
 from penstock.perf.step_time.knee import KneeStepTime
 from penstock.perf.step_time.linear import LinearStepTime
-from penstock.perf.step_time.steps import StepTable, read_steps
+from penstock.perf.step_time.steps import StepTable
 
 EXACT = Evidence("truth", 0.0, 0.0)
 LINEAR = LinearStepTime(0.010, 6e-5, 2.5e-9, 2e-5, 9e-8, EXACT)

@@ -7,7 +7,7 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.core.step import StepFeatures
-from penstock.perf.step_time.steps import read_steps
+from penstock.perf.profiles.step_tables import read_steps
 
 HEADER = "prefill_tokens,decode_tokens,prefill_ctx_sum,decode_ctx_sum,step_wall_s,step_cpu_s\n"
 ROWS = "64,0,128,0,0.2,0.1\n0,3,0,900,0.02,0.01\n"

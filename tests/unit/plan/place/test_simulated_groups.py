@@ -6,15 +6,15 @@ import pytest
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
+from penstock.plan.place.options import Forecast, PlacedReplicas, PlacementOption
 from penstock.plan.place.outcome import outcome_of
-from penstock.plan.place.seats import Forecast, Seat, Way
 from penstock.plan.place.simulated_groups import plan_groups
 from penstock.policy.place.values import Device
 
 
 def way(tensor: int, work_s: float, device_bytes: int = 10, pipeline: int = 1,
-        precision: str = "int4") -> Way:
-    return Way(Configuration(Parallelism(tensor, pipeline), precision, "fp16"), work_s,
+        precision: str = "int4") -> PlacementOption:
+    return PlacementOption(Configuration(Parallelism(tensor, pipeline), precision, "fp16"), work_s,
                device_bytes)
 
 
@@ -33,7 +33,8 @@ def bursts(*deployments: int, each: int = 4, gap_s: float = 20.0) -> Forecast:
 
 def test_requests_of_who_is_left_out_are_never_answered() -> None:
     forecast = Forecast((0.0, 0.0, 1.0, 2.0), (0, 1, 2, 0))
-    ones = [Seat(way(1, 1.0), (frozenset({0}),)), None, Seat(way(2, 4.0), (frozenset({0, 1}),))]
+    ones = [PlacedReplicas(way(1, 1.0), (frozenset({0}),)), None,
+            PlacedReplicas(way(2, 4.0), (frozenset({0, 1}),))]
     found = outcome_of(ones, forecast)
     # The third starts at 1 s, when device 0 is free, and the fourth waits for its end.
     assert found.e2e_s.tolist() == [1.0, np.inf, 4.0, 4.0]
@@ -56,14 +57,14 @@ def test_bursts_are_better_served_by_both_devices_together() -> None:
     ways = [way(1, 1.0, 20), way(2, 0.5, 10)]
     found = plan_groups([ways, ways], node(), bursts(0, 1), [2.0, 2.0])
     assert (found.attainment, found.complete) == (1.0, True)
-    assert found.seats == (Seat(ways[1], (frozenset({0, 1}),)),) * 2
+    assert found.seats == (PlacedReplicas(ways[1], (frozenset({0, 1}),)),) * 2
 
 
 def test_replicas_where_they_pay_and_who_does_not_pay_is_left_out() -> None:
     """Memory for one model each: the one that is asked often gets both devices."""
     often, seldom = [way(1, 1.0, 20)], [way(1, 1.0, 20)]
     found = plan_groups([often, seldom], node(), bursts(0, 0, 0, 1, each=2), [1.0, 1.0])
-    assert found.seats == (Seat(often[0], (frozenset({0}), frozenset({1}))), None)
+    assert found.seats == (PlacedReplicas(often[0], (frozenset({0}), frozenset({1}))), None)
     assert found.attainment == 0.75
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.policy.multiplex.beliefs import LoadTable
-from penstock.policy.multiplex.build import ResidencySettings
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.options import ResidencyOptions
 from penstock.policy.multiplex.penstock import ValueRate
@@ -15,7 +14,7 @@ from penstock.policy.multiplex.values import Batch, HostedModel, Load, Shed, Wai
 from penstock.sim.multiplex.machine import Took
 from residency_cases import PlainMachine, host, models, queued
 
-PLAIN = ResidencySettings(penstock=ResidencyOptions(margin=0.0, prefetch=False))
+PLAIN = {"margin": 0.0, "prefetch": False}
 
 
 def test_it_goes_where_most_are_answered_per_second() -> None:
@@ -32,7 +31,7 @@ def test_who_is_too_late_whatever_is_done_is_shed_at_once_and_told_why() -> None
 
 
 def test_nobody_is_shed_where_that_is_switched_off() -> None:
-    keep = ResidencySettings(penstock=ResidencyOptions(shed=False))
+    keep = {"shed": False}
     run = host("penstock", models(1), queued([(0.0, 0), (0.0, 0)], slack_s=6.0), settings=keep)
     assert run.reasons == ()
     assert run.served.all()
@@ -89,8 +88,7 @@ def test_what_is_loaded_beside_a_batch_follows_from_its_believed_end(times: floa
     hosted = models(3)
     arrivals = queued([*[(0.0, 0)] * 8, *[(4.0, 1)] * 3, *[(4.0, 2)] * 2], 100.0)
     arrivals = [one._replace(deadline_s=13.0) if one.model == 1 else one for one in arrivals]
-    nobody_expected = ResidencySettings(
-        penstock=ResidencyOptions(horizon_s=0.0, margin=0.0, prefetch=False))
+    nobody_expected = {"horizon_s": 0.0, "margin": 0.0, "prefetch": False}
     run = host("penstock", hosted, arrivals, memory_bytes=25, settings=nobody_expected,
                machine=StretchedMachine(hosted, times))
     # The batch that begins at 5 s is believed to end at 6.8 s: three answers of model 1 are then
@@ -162,7 +160,7 @@ def test_options_must_make_sense() -> None:
 
 def test_who_comes_back_from_a_batch_out_of_memory_is_told_when_it_is_too_late() -> None:
     served = models(1)
-    policy = ValueRate(served, LoadTable([5.0]), PLAIN.penstock)
+    policy = ValueRate(served, LoadTable([5.0]), ResidencyOptions(margin=0.0, prefetch=False))
     one, other = (Device(index, 10, served) for index in range(2))
     requests = queued([(0.0, 0), (0.0, 0)], slack_s=7.0)
     for request in requests:

@@ -5,12 +5,12 @@ import pytest
 from penstock.perf.evidence import Evidence
 from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.multiplex.beliefs import LoadTable, batch_time
-from penstock.policy.multiplex.build import residency
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.options import ResidencyOptions
 from penstock.policy.multiplex.penstock import ValueRate
 from penstock.policy.multiplex.protocol import Residency
 from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Load, Queued, Shed, Wait
+from resident import residency
 
 MODELS = [HostedModel(f"m{one}", 10, BatchTime(1.0, 0.1), max_batch=8) for one in range(3)]
 LOADS = LoadTable([5.0] * 3)

@@ -8,7 +8,7 @@ from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.options import ResidencyOptions
 from penstock.policy.multiplex.queues import Queues
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
-from penstock.policy.multiplex.visits import outlook, visits
+from penstock.policy.multiplex.visits import expected_deadlines, visits
 from penstock.policy.multiplex.worth import Worth
 
 SECONDS = st.sampled_from((0.0, 0.01, 0.1, 0.5, 2.0, 7.0, 30.0))
@@ -24,8 +24,7 @@ def test_no_visit_is_worth_more_than_its_bound(
     model = HostedModel("m", 10, BatchTime(fixed_s, per_request_s), max_batch=max_batch)
     queues, options, now_s = Queues([model]), ResidencyOptions(), 0.0
     worth = Worth([model], LoadTable([load_s]), queues, options)
-    # Not all at one moment: a pace is only known once two came apart.
-    for number, gap_s in enumerate([0.0, 0.05, *gaps_s]):
+    for number, gap_s in enumerate([0.0, *gaps_s]):
         now_s += gap_s
         request = Queued(number, 0, now_s, now_s + slack_s)
         queues.add(request)
@@ -39,7 +38,7 @@ def test_no_visit_is_worth_more_than_its_bound(
     free_s = now_s + ahead_s
     (bound, _), = worth._bounds(device, [0], free_s - now_s)
     most = worth.most(device, 0)
-    ahead = outlook(queues.line(0), now_s, worth._paces[0], options.horizon_s,
+    ahead = expected_deadlines(queues.line(0), now_s, worth._paces[0], options.horizon_s,
                     most * options.max_batches)
     for visit in visits(ahead, worth.start_s(device, 0, now_s, free_s), worth.careful(0), most,
                         options.max_batches):

@@ -4,10 +4,11 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.policy.place.balanced import BalancedPlacer
-from penstock.policy.place.build import PLACERS, placer
 from penstock.policy.place.maveriq import MaveriqPlacer
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.values import Infeasible, Placement
+from penstock.registry.make import make_placer
+from penstock.registry.policies import PLACERS
 from placing import footprint, node
 
 
@@ -32,9 +33,9 @@ def test_too_few_devices_or_layers() -> None:
 
 
 def test_placers_have_names() -> None:
-    made = [placer(name) for name in PLACERS]
+    made = [make_placer(name) for name in PLACERS.names()]
     assert made == [PenstockPlacer(), BalancedPlacer(), MaveriqPlacer()]
-    assert placer("maveriq", strategy="hybrid", threshold=0.5, as_published=True) == MaveriqPlacer(
-        "hybrid", 0.5, True)
-    with pytest.raises(InputError, match="unknown name 'maverik'; did you mean 'maveriq'"):
-        placer("maverik")
+    settings = {"strategy": "hybrid", "threshold": 0.5, "as_published": True}
+    assert make_placer("maveriq", settings) == MaveriqPlacer("hybrid", 0.5, True)
+    with pytest.raises(InputError, match="unknown placer 'maverik'; did you mean 'maveriq'"):
+        make_placer("maverik")

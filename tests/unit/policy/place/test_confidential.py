@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.attestation import Attestation, Confidentiality, barrier
+from penstock.core.attestation import Attestation, Confidentiality, attestation_violation
 from penstock.policy.place.confidential import attested
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.values import Device, Footprint, Infeasible
@@ -19,11 +19,11 @@ BARE = Confidentiality(mode_on=True)
 @given(st.lists(st.sampled_from((SOUND, ENDED, OPEN, BARE, None)), min_size=4, max_size=4),
        st.sampled_from((10.0, 49.0, 50.0, 99.0, 100.0)))
 def test_exactly_the_attested_ones_may_and_unknown_ones_may_not(
-        standings: list[Confidentiality | None], now_s: float) -> None:
-    known = {number: one for number, one in enumerate(standings) if one is not None}
+        attestation_status: list[Confidentiality | None], now_s: float) -> None:
+    known = {number: one for number, one in enumerate(attestation_status) if one is not None}
     found = attested(DEVICES, known, now_s)
     may = [device for device in DEVICES if device.device_id in known
-           and barrier(known[device.device_id], now_s) is None]
+           and attestation_violation(known[device.device_id], now_s) is None]
     assert found == may if may else isinstance(found, Infeasible)
 
 

@@ -9,7 +9,7 @@ from penstock.core.decision import ACCEPT, NOWHERE, Reject, Relax, Route
 from penstock.core.forecast import Forecast
 from penstock.core.request import Needs
 from penstock.core.slo import ServiceClass, Slo
-from penstock.policy.route.build import free_of_charge
+from penstock.policy.route.context import free_of_charge
 from penstock.policy.route.facts import ReplicaFacts
 from penstock.policy.route.joint.options import JointOptions
 from penstock.policy.route.joint.prospects import affordable_tokens

@@ -6,18 +6,22 @@ from typing import Any
 import pytest
 
 from penstock.core.errors import InputError
+from penstock.core.settings import refused
 from penstock.policy.route.budget_price import STEP, markup
-from penstock.policy.route.build import make_router
+from penstock.policy.route.build import PLAIN, joint_options
+from penstock.policy.route.context import RouterContext
 from penstock.policy.route.joint.options import JointOptions
 from penstock.policy.route.models.content import DualPool
 from penstock.policy.route.models.fixed import FixedModel
-from penstock.policy.route.settings import MODEL_FIRST, PLAIN, ROUTERS, TOGETHER, joint_options
 from penstock.policy.route.simple import RoundRobin, ShortestQueue
 from penstock.policy.route.two_stage import TwoStage
+from penstock.registry.make import make_router
+from penstock.registry.policies import ROUTERS
 from small_routing import LARGE, SMALL, departure, expected, fact, request, snapshot, usual
 
 FACTS = [fact(0), fact(1), fact(2, LARGE), fact(3, LARGE)]
 SEEN = [snapshot(0), snapshot(1), snapshot(2, "large"), snapshot(3, "large")]
+CONTEXT = RouterContext(FACTS, lambda n: 0)
 OFFERS = {"small": SMALL, "large": LARGE}
 
 EXAMPLES: Mapping[str, Mapping[str, Any]] = {
@@ -31,26 +35,23 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", ROUTERS)
+@pytest.mark.parametrize("name", ROUTERS.names())
 def test_every_router_can_be_made_and_routes(name: str) -> None:
     for settings in ({}, EXAMPLES.get(name, {})):
         if name == "fixed_mix" and not settings:
             continue  # which needs to be told its shares
-        assert all(ROUTERS[name][key].problem(value) == "" for key, value in settings.items())
-        router = make_router(name, settings, FACTS, lambda n: n - 1)
+        assert not list(refused(settings, ROUTERS.entry(name).settings))
+        assert set(settings) <= set(ROUTERS.entry(name).settings)
+        router = make_router(name, settings, RouterContext(FACTS, lambda n: n - 1))
         for number in range(3):
             route = router.route(request(number, forecasts=expected()), SEEN, float(number))
             assert route.replica_id in range(4)
             router.ended(departure(number, route.replica_id, 0.1, 1.0))
 
 
-def test_the_groups_of_routers_do_not_overlap() -> None:
-    assert len(ROUTERS) == len(PLAIN) + len(MODEL_FIRST) + len(TOGETHER)
-
-
 def test_an_unknown_router_is_named_with_the_nearest() -> None:
     with pytest.raises(InputError, match=r"unknown routing policy 'joints'.*joint"):
-        make_router("joints", {}, FACTS, lambda n: 0)
+        make_router("joints", {}, CONTEXT)
 
 
 @pytest.mark.parametrize(("name", "key", "value", "problem"), [
@@ -71,7 +72,7 @@ def test_an_unknown_router_is_named_with_the_nearest() -> None:
     ("best_route", "dispatcher", "joint", f"expected one of {', '.join(PLAIN)}"),
 ])
 def test_wrong_settings_are_told(name: str, key: str, value: object, problem: str) -> None:
-    assert ROUTERS[name][key].problem(value) == problem
+    assert ROUTERS.entry(name).settings[key].problem(value) == problem
 
 
 def test_joint_options_from_settings() -> None:
@@ -107,7 +108,7 @@ def test_the_router_of_models_hears_how_its_requests_went() -> None:
 
 def test_a_dispatcher_that_looks_into_queues_gets_them() -> None:
     for dispatcher, looks in (("predictive", True), ("round_robin", False)):
-        router = make_router("best_route", {"dispatcher": dispatcher}, FACTS, lambda n: 0)
+        router = make_router("best_route", {"dispatcher": dispatcher}, CONTEXT)
         assert router.looks_into_queues is looks
         assert router.learns
 

@@ -18,7 +18,7 @@ import odd_engines as odd
 from evidence import NONCE, NOW_S, Nras, Signer
 from penstock.attest.signed import Device
 from penstock.attest.values import Challenge, Rules
-from penstock.core.attestation import barrier
+from penstock.core.attestation import attestation_violation
 from penstock.core.errors import InputError
 from penstock.engines.client.state import EngineFacts, EngineState, EvidencePlace
 from penstock.fleet.load import parse_fleet
@@ -70,7 +70,7 @@ class Watched:
         """Why no confidential request may go there at that time, after evidence was asked for."""
         self.now_s = now_s
         await self.watcher.look()
-        found = barrier(self.engine.confidentiality, NOW_S + now_s)
+        found = attestation_violation(self.engine.confidentiality, NOW_S + now_s)
         return None if found is None else str(found)
 
 
@@ -205,9 +205,10 @@ def test_other_rules_judge_anew(signer, tmp_path) -> None:
         agent.make = lambda nonce: signer.sign("GPU-1", nonce=nonce)
         assert await one.at(0) is None
         one.watcher.adopt(rules)
-        assert barrier(one.engine.confidentiality, NOW_S) is None
+        assert attestation_violation(one.engine.confidentiality, NOW_S) is None
         one.watcher.adopt(strict)
-        assert "not judged by the rules of now" in str(barrier(one.engine.confidentiality, NOW_S))
+        assert "not judged by the rules of now" in str(
+            attestation_violation(one.engine.confidentiality, NOW_S))
         assert "vbios is null" in await one.at(1)
         one.watcher.adopt(None)
         return await one.at(2)

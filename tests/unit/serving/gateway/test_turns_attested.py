@@ -118,7 +118,7 @@ def turns_of(tmp_path, wait):
     fleet, now_s = attested_fleet(tmp_path), [0.0]
     driver = SlowDriver(lambda: wait(now_s))
     turns = Turns([(fleet.residency[0], driver)], lambda: now_s[0])
-    for engine in turns.standings:
+    for engine in turns.attestation_status:
         engine.attested(Attestation("test", 0.0, 10.0, ("GPU-1",)))
     body = f'{{"model": "{MODEL}", "prompt": "hello"}}'.encode()
     ask = read_ask(body, {}, Offer({one.name: one for one in fleet.service_classes}, {MODEL: 100}))

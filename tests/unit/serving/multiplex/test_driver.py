@@ -6,9 +6,9 @@ import pytest
 
 from fake_time import settle
 from penstock.policy.multiplex.beliefs import LoadTable
-from penstock.policy.multiplex.build import residency
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Load, Prefetch, Shed, Wait
 from penstock.serving.multiplex.turns import RefusedError
+from resident import residency
 from taking_turns import FirstCome, Stage
 
 

@@ -13,7 +13,6 @@ from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
 from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.multiplex.beliefs import LoadTable
-from penstock.policy.multiplex.build import residency
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.protocol import Residency
 from penstock.policy.multiplex.simple import InTurn, first_come
@@ -23,6 +22,7 @@ from penstock.sim.multiplex.continuous import EngineSpec, Residents
 from penstock.sim.multiplex.driver import ResidencySimulation
 from penstock.sim.multiplex.machine import Took
 from penstock.sim.multiplex.record import ResidencyRun
+from resident import residency
 from runs import jump
 from strategies import EVIDENCE, Case, cases
 

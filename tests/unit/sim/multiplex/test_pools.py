@@ -15,10 +15,12 @@ from penstock.engines.ollama.actuator import OllamaActuator
 from penstock.engines.vllm.actuator import VllmActuator
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.multiplex_factory import deadline_after_s, devices_of, policy_of
-from penstock.policy.multiplex.build import NAMES
+from penstock.policy.multiplex.beliefs import LoadTable
+from penstock.policy.multiplex.build import MultiplexContext
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.settings import RESIDENCIES, residency_settings
-from penstock.policy.multiplex.values import Load, Queued, Wait
+from penstock.policy.multiplex.sincere import sincere_settings
+from penstock.policy.multiplex.values import Load, Queued, Shed, Wait
+from penstock.registry.policies import MULTIPLEXERS
 from penstock.serving.multiplex.make import Surroundings, actuator_of, driver_of
 from small_fleet import FLEET
 
@@ -36,8 +38,7 @@ def fleet_of(**pool):
 
 
 def test_every_policy_can_be_named() -> None:
-    assert set(RESIDENCIES) == set(NAMES)
-    for name in NAMES:
+    for name in MULTIPLEXERS.names():
         fleet = fleet_of(policy=name, batching="static")
         pool, = fleet.residency
         policy, device = policy_of(pool, fleet.service_classes), devices_of(pool)[0]
@@ -48,17 +49,23 @@ def test_every_policy_can_be_named() -> None:
 
 
 def test_settings_reach_the_policy() -> None:
-    pool, = fleet_of(policy={"name": "penstock", "horizon_s": 5, "shed": False}).residency
+    for shed in (True, False):
+        pool, = fleet_of(policy={"name": "penstock", "shed": shed}).residency
+        policy = policy_of(pool, [ServiceClass("any")])
+        policy.add(Queued(0, 0, 0.0, 0.001), 1.0)
+        assert isinstance(policy.next(devices_of(pool)[0], 1.0), Shed) == shed
+
+
+def test_sincere_goes_by_the_files_batches_and_loads() -> None:
+    pool, = fleet_of(policy={"name": "sincere-best-batch", "overwrite": True}, batching="static"
+                     ).residency
     models = [model.hosted() for model in pool.models]
-    found = residency_settings(pool.policy, pool.settings, models, [1.0, 2.0], 40.0)
-    assert (found.penstock.horizon_s, found.penstock.shed) == (5, False)
-    found = residency_settings("round-robin", {"quantum_s": 3}, models, [1.0, 2.0], 40.0)
-    assert found.quantum_s == 3
-    sincere = residency_settings("sincere-best-batch", {"overwrite": True}, models, [1.0, 2.0],
-                                 40.0).sincere
-    assert sincere is not None
-    assert (sincere.sla_s, sincere.overwrite, list(sincere.best_batch)) == (40.0, True, [1, 64])
-    assert [row.load_s for row in sincere.load_table] == [1.0, 2.0]
+    context = MultiplexContext(models, LoadTable([9.0, 9.0]), [1.0, 2.0], 40.0)
+    found = sincere_settings(pool.settings, context)
+    assert (found.sla_s, found.overwrite, list(found.best_batch)) == (40.0, True, [1, 64])
+    assert [row.load_s for row in found.load_table] == [1.0, 2.0]
+    assert [row.load_s for row in sincere_settings({}, context._replace(load_s=())).load_table
+            ] == [9.0, 9.0]
 
 
 def test_devices_hold_what_the_pool_says() -> None:

@@ -34,7 +34,7 @@ from penstock.experiment.reproduce.maveriq.own_plan import (
 )
 from penstock.experiment.reproduce.maveriq.records import Cell, Records, Run
 from penstock.experiment.reproduce.maveriq.services import Profiles, Services
-from penstock.plan.place.seats import Forecast
+from penstock.plan.place.options import Forecast
 
 SEEN = {"0.1": "0.2"}
 """From which scale of the same trace the mean rate is known; 0.1 for others than 0.1."""

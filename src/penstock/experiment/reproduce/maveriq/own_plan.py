@@ -19,8 +19,8 @@ from penstock.experiment.reproduce.maveriq.records import (
 )
 from penstock.experiment.reproduce.maveriq.services import Services
 from penstock.metrics.definitions import FloatColumn
+from penstock.plan.place.options import Forecast, PlacedReplicas, best_ways, shared_of
 from penstock.plan.place.outcome import device_s
-from penstock.plan.place.seats import Forecast, Seat, best_ways, shared_of
 from penstock.plan.place.shared import Goal, NoRoomError, SharedPlan, plan_shared
 from penstock.policy.place.values import Device
 from penstock.policy.queue.by_set import SetQueues
@@ -167,12 +167,12 @@ def judge(arrivals: Arrivals, intent: Intent, plan: SharedPlan, services: Servic
                   device_s(served, np.array(arrivals.client), plan.seats))
 
 
-def described(seats: Iterable[Seat], models: Sequence[str]) -> str:
+def described(seats: Iterable[PlacedReplicas], models: Sequence[str]) -> str:
     """For tables: every deployment's configuration and number of replicas."""
     return "; ".join(f"{model} {seat.way.configuration.name} x{len(seat.device_sets)}"
                      for model, seat in zip(models, seats, strict=True))
 
 
-def _truth_s(services: Services, model: str, seat: Seat, cell: Cell) -> float:
+def _truth_s(services: Services, model: str, seat: PlacedReplicas, cell: Cell) -> float:
     found = services.truth_s(model, seat.way.configuration, cell)
     return seat.way.work_s if found is None else found

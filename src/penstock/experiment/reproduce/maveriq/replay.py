@@ -23,7 +23,7 @@ from penstock.experiment.reproduce.maveriq.records import Cell, Records, Run, Ru
 from penstock.metrics.definitions import FloatColumn
 from penstock.policy.queue.by_set import SetQueues
 from penstock.policy.queue.fifo import GlobalFifo
-from penstock.policy.queue.protocol import TurnQueue
+from penstock.policy.queue.protocol import ExclusiveDeviceQueue
 from penstock.policy.queue.values import Shared, Start, Waiting
 from penstock.sim.exclusive import Dispatch, Served, serve
 
@@ -99,7 +99,7 @@ def replay(run: Run, queue: type[GlobalFifo] | type[SetQueues], dispatch: Dispat
     def work_s(start: Start) -> float:
         return seconds[start.request_ids[0]]
 
-    turns: TurnQueue = queue(deployments)
+    turns: ExclusiveDeviceQueue = queue(deployments)
     return serve(requests, turns, work_s, dispatch)
 
 

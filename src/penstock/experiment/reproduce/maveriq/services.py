@@ -15,7 +15,7 @@ from penstock.perf.fingerprint.cuts import Key, configuration_of, key_of
 from penstock.perf.fingerprint.estimator import Estimator
 from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
-from penstock.plan.place.seats import Way
+from penstock.plan.place.options import PlacementOption
 
 OUTPUT_TOKENS = 20
 """What every request of the runs asks for."""
@@ -125,7 +125,7 @@ class Services:
                     self._seen.setdefault(key, {}).setdefault(run.key.cell, []).append(mean_s)
 
     def ways(self, model: str, precisions: Sequence[str], apart_from: Cell,
-             max_batch: int = 1) -> list[Way]:
+             max_batch: int = 1) -> list[PlacementOption]:
         """Every configuration with what may be known of it without the cell that is judged."""
         found = []
         for configuration in self._profiles.configurations(model, precisions):
@@ -137,7 +137,7 @@ class Services:
                 size = configuration.parallelism.num_accelerators
                 taken_gib = self._taken_gib.get((model, configuration))
                 num_bytes = profiled.num_bytes / size if taken_gib is None else taken_gib * GIB
-                found.append(Way(configuration, seconds, round(num_bytes),
+                found.append(PlacementOption(configuration, seconds, round(num_bytes),
                                  self._profiles.growth(model, configuration, max_batch),
                                  max_batch))
         return found

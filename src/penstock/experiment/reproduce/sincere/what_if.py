@@ -1,6 +1,6 @@
 """What other policies would have made of the arrivals of SINCERE's runs, on the same server."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -10,11 +10,12 @@ import numpy as np
 from penstock.experiment.reproduce.figures import Figure, Options
 from penstock.experiment.reproduce.sincere.records import STRATEGIES, SincereRun
 from penstock.experiment.reproduce.sincere.server import STOP_S, Server, timer_settings
+from penstock.experiment.residencies import Contender
 from penstock.perf.loading.host_loads import HostLoads
-from penstock.policy.multiplex.build import NAMES, PENSTOCK, ResidencySettings, residency
-from penstock.policy.multiplex.options import ResidencyOptions
+from penstock.policy.multiplex.sincere import STRATEGIES as POLICIES
 from penstock.sim.multiplex.record import ResidencyRun
 
+PENSTOCK = "penstock"
 ARRIVALS_OF = "BestBatch"
 """The runs whose arrivals are used: one per setting, traffic and SLA."""
 
@@ -44,7 +45,7 @@ class _Case:
 
     name: str
     policy: str
-    settings: Callable[[SincereRun], ResidencySettings]
+    settings: Mapping[str, Any]
     num_resident: int = 1
     weights_share: float = 1.0
     floor: float = 0.0
@@ -113,37 +114,30 @@ def _mean(outcomes: Sequence[Outcome], setting: str, policy: str) -> float:
 
 
 def _cases() -> list[_Case]:
-    plain = ResidencySettings(penstock=ResidencyOptions(prefetch=False))
-    cases = [_Case(PENSTOCK, PENSTOCK, lambda _: plain)]
-    cases += [_Case(f"{PENSTOCK}, {name}", PENSTOCK, lambda _: plain, num, share)
+    plain = {"prefetch": False}
+    cases = [_Case(PENSTOCK, PENSTOCK, plain)]
+    cases += [_Case(f"{PENSTOCK}, {name}", PENSTOCK, plain, num, share)
               for name, (num, share) in MANY_RESIDENTS.items()]
-    ahead = ResidencySettings()
-    cases.append(_Case(f"{PENSTOCK}, prefetch", PENSTOCK, lambda _: ahead))
-    cases.append(_Case(f"{PENSTOCK}, floor of 5 % per model", PENSTOCK, lambda _: plain,
+    cases.append(_Case(f"{PENSTOCK}, prefetch", PENSTOCK, {}))
+    cases.append(_Case(f"{PENSTOCK}, floor of 5 % per model", PENSTOCK, plain,
                        floor=0.05))
-    cases += [_Case(f"{PENSTOCK}, loads believed 30 % {word}", PENSTOCK, lambda _: plain,
+    cases += [_Case(f"{PENSTOCK}, loads believed 30 % {word}", PENSTOCK, plain,
                     belief=factor) for word, factor in (("short", 0.7), ("long", 1.3))]
-    cases.append(_Case(f"{PENSTOCK}, times vary", PENSTOCK, lambda _: plain, spread=True))
-    cases += [_Case(f"{name}, no race", name, _sincere) for name in NAMES
-              if name.startswith("sincere")]
+    cases.append(_Case(f"{PENSTOCK}, times vary", PENSTOCK, plain, spread=True))
+    cases += [_Case(f"{name}, no race", name, {}) for name in POLICIES]
     for shed in (False, True):
-        settings = ResidencySettings(shed=shed)
         cases += [_Case(f"{name}, {'late ones shed' if shed else 'nobody shed'}", name,
-                        lambda _, settings=settings: settings)  # type: ignore[misc]
+                        {"shed": shed})
                   for name in ("longest-queue", "edf", "round-robin")]
     return cases
-
-
-def _sincere(run: SincereRun) -> ResidencySettings:
-    known = timer_settings("noncc", run.sla_s, overwrite=False, max_batch=64)
-    return ResidencySettings(sincere=known)
 
 
 def _outcome(run: SincereRun, case: _Case) -> Outcome:
     server = Server.of(run.setting, case.num_resident, case.weights_share)
     models = [replace(model, min_share=case.floor) for model in server.models()]
     loads = _Believed(server.loads(), case.belief)
-    policy = residency(case.policy, models, loads, case.settings(run))
+    timers = timer_settings("noncc", run.sla_s, overwrite=False, max_batch=64)
+    policy = Contender(case.name, case.policy, case.settings).policy(models, loads, timers)
     rng = np.random.default_rng(int(run.rate)) if case.spread else None
     found = server.run(policy, run.requests, until_s=float("inf"), rng=rng)
     return Outcome(run.setting, case.name, 100.0 * float(found.in_time.mean()),

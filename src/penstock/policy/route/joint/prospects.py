@@ -42,7 +42,7 @@ class Paces:
         return pace
 
 
-class Valuer:
+class Scorer:
     """Values pairs of request and replica by one utility, in money."""
 
     def __init__(self, facts: Mapping[int, ReplicaFacts],

@@ -16,7 +16,7 @@ from penstock.policy.route.joint.prospects import (
     BUDGET,
     CHANCE,
     QUALITY,
-    Valuer,
+    Scorer,
     affordable_tokens,
     retry_after_s,
     told,
@@ -43,7 +43,7 @@ class JointRouter:
         self._dual_price = dual_price
         predictors = {fact.kind: LatencyPredictor(fact.prior) for fact in facts}
         self._memory = PrefixMemory()
-        self._valuer = Valuer(self._facts, predictors, options, self._memory)
+        self._valuer = Scorer(self._facts, predictors, options, self._memory)
         self._accounts = LatencyAccounts(self._facts, predictors, self._valuer.paces)
 
     def route(self, request: Request, replicas: Sequence[ReplicaSnapshot], now_s: float) -> Route:

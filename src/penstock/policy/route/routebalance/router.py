@@ -2,20 +2,39 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from penstock.core.decision import Relax, Route
 from penstock.core.departure import Departure
 from penstock.core.money import Price
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
+from penstock.policy.route.context import RouterContext
 from penstock.policy.route.facts import ReplicaFacts
+from penstock.policy.route.protocol import Router
 from penstock.policy.route.routebalance import filters
 from penstock.policy.route.routebalance.filters import FilterName, ResidualCdf, targets_of
-from penstock.policy.route.routebalance.score import Pair, QualityNorm, Weights, pair, scores
+from penstock.policy.route.routebalance.score import (
+    PRESETS,
+    Pair,
+    QualityNorm,
+    Weights,
+    pair,
+    scores,
+)
 from penstock.policy.route.usual import UsualForecasts
 
 _MOST_SENT = 1 << 17
 _DEVIATION_S = (0.5, 0.02)  # of TTFT and TPOT, for the qlm filter
+
+
+def routebalance(settings: Mapping[str, Any], context: RouterContext) -> Router:
+    """RouteBalance with a preset's weights, each of which the settings may replace."""
+    weights = PRESETS[settings.get("preset", "balance")]
+    own = {key: float(settings[key]) for key in weights._fields if key in settings}
+    return RouteBalance({fact.replica_id: fact for fact in context.facts}, weights._replace(**own),
+                        context.usual(), settings.get("norm", "minmax"),
+                        settings.get("filter", "none"))
 
 
 class RouteBalance:

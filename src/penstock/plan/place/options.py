@@ -8,7 +8,7 @@ from penstock.policy.queue.values import Shared
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class PlacementOption:
     """One way to run a deployment: seconds that a request takes alone, and bytes on each device of
     a replica. Up to ``max_batch`` requests may start together, each beyond the first for a share
     ``growth`` of the time of one."""
@@ -40,10 +40,10 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class PlacedReplicas:
     """A deployment's way and the device sets of its replicas."""
 
-    way: Way
+    way: PlacementOption
     device_sets: tuple[frozenset[int], ...]
 
     @property
@@ -60,7 +60,7 @@ class Forecast:
     deployment: tuple[int, ...]
 
 
-def shared_of(seats: Sequence[Seat]) -> list[Shared]:
+def shared_of(seats: Sequence[PlacedReplicas]) -> list[Shared]:
     """Seats as queues know them: of a deployment's sets, those first that fewest others want."""
     wanted: dict[int, int] = {}
     for seat in seats:
@@ -70,14 +70,14 @@ def shared_of(seats: Sequence[Seat]) -> list[Shared]:
             for seat in seats]
 
 
-def _by_demand(seat: Seat, wanted: dict[int, int]) -> tuple[frozenset[int], ...]:
+def _by_demand(seat: PlacedReplicas, wanted: dict[int, int]) -> tuple[frozenset[int], ...]:
     return tuple(sorted(seat.device_sets, key=lambda devices: (
         sum(wanted[device] for device in devices), sorted(devices))))
 
 
-def best_ways(ways: Iterable[Way], close: float = 0.02) -> list[Way]:
+def best_ways(ways: Iterable[PlacementOption], close: float = 0.02) -> list[PlacementOption]:
     """Of ways with equally many devices the quickest; of those about as quick the smallest."""
-    by_size: dict[int, list[Way]] = {}
+    by_size: dict[int, list[PlacementOption]] = {}
     for way in ways:
         by_size.setdefault(way.num_devices, []).append(way)
     found = []

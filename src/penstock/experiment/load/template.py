@@ -15,7 +15,7 @@ _PROBE_WORDS = (64, 192)
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class RequestTemplate:
     """How every request of a run is put.
 
     ``model`` replaces the workload's own names. ``exact`` asks for answers that go on until
@@ -66,12 +66,12 @@ class Probed:
     ``notes`` say in a sentence each what will not be as asked for.
     """
 
-    manner: Manner
+    manner: RequestTemplate
     scale: Scale
     notes: tuple[str, ...] = ()
 
 
-async def probe(client: EngineClient, manner: Manner, model: str = "",
+async def probe(client: EngineClient, manner: RequestTemplate, model: str = "",
                 headers: Mapping[str, str] | None = None) -> Probed:
     """Find out which of the manner's fields the server takes and how it counts words.
 
@@ -104,7 +104,7 @@ async def probe(client: EngineClient, manner: Manner, model: str = "",
     return Probed(tried, scale, tuple(notes))
 
 
-def _manners(manner: Manner) -> list[Manner]:
+def _manners(manner: RequestTemplate) -> list[RequestTemplate]:
     """The manner, then without what some servers refuse."""
     plain = replace(manner, exact=False)
     found = [manner, *([plain] if manner.exact else [])]
@@ -114,7 +114,7 @@ def _manners(manner: Manner) -> list[Manner]:
     return found
 
 
-async def _ask(client: EngineClient, manner: Manner, model: str, num_words: int,
+async def _ask(client: EngineClient, manner: RequestTemplate, model: str, num_words: int,
                headers: Mapping[str, str] | None) -> Answer:
     prompt: str | list[int] = " ".join(WORDS[i % len(WORDS)] for i in range(num_words))
     if manner.form == "ids":

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.hopeless import Checks
-from penstock.policy.multiplex.queues import Whereabouts
+from penstock.policy.multiplex.infeasible import Checks
+from penstock.policy.multiplex.queues import ModelLocations
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Load
 
 MODELS = [HostedModel(name, 10, BatchTime(1.0, 0.1)) for name in "abc"]
@@ -40,7 +40,7 @@ def test_a_model_that_was_looked_at_may_be_asked_for_again():
 
 
 def test_who_loads_a_model_counts_as_having_it():
-    where = Whereabouts()
+    where = ModelLocations()
     devices = [Device(index, 20, MODELS) for index in range(3)]
     for device in devices:
         where.see(device)

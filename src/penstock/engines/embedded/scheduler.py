@@ -15,7 +15,7 @@ from penstock.journal.journal import Journal
 from penstock.policy.schedule.adaptable import AdaptableScheduler
 
 
-class Pilot:
+class EmbeddedScheduler:
     """One scheduler, a clock in seconds, and optionally a journal and a calibrator.
 
     Steps end in the order in which they were planned.

@@ -9,22 +9,22 @@ import pytest
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.engines.embedded.calibrate import GUESS, Calibrator
-from penstock.engines.embedded.pilot import Pilot
+from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.journal.journal import Journal
 from penstock.policy.kv.counting import CountingKv
-from penstock.policy.schedule.build import build_scheduler
 from penstock.policy.schedule.options import scheduler_options
+from penstock.registry.make import build_scheduler
 
 LATE = ServiceClass("late", Slo(ttft_s=0.001))
 
 
 def pilot(stream: BytesIO | None = None, calibrator: Calibrator | None = None, *,
-          max_in_flight: int = 1, **knobs: object) -> Pilot:
+          max_in_flight: int = 1, **knobs: object) -> EmbeddedScheduler:
     scheduler = build_scheduler(scheduler_options("penstock", **knobs), GUESS,
                                 CountingKv(100, 16), max_in_flight=max_in_flight)
     ticks = count()
     journal = Journal(stream, {}) if stream is not None else None
-    return Pilot(scheduler, lambda: next(ticks) / 10, journal, calibrator)
+    return EmbeddedScheduler(scheduler, lambda: next(ticks) / 10, journal, calibrator)
 
 
 def kinds(stream: BytesIO) -> list[str]:

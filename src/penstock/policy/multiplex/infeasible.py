@@ -5,7 +5,7 @@ from math import inf
 
 from penstock.policy.multiplex.beliefs import LoadBelief
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.queues import HOPELESS, Queues, Whereabouts
+from penstock.policy.multiplex.queues import HOPELESS, ModelLocations, Queues
 from penstock.policy.multiplex.values import Shed
 from penstock.policy.multiplex.worth import Worth
 
@@ -41,11 +41,11 @@ class Checks:
         return None
 
 
-class Hopeless:
+class InfeasibleRequests:
     """Finds those whose answer could no longer be there before their deadline, were their model
     loaded at once. A line is looked at when its head may be too late, not at every moment."""
 
-    def __init__(self, num_models: int, queues: Queues, where: Whereabouts, loads: LoadBelief,
+    def __init__(self, num_models: int, queues: Queues, where: ModelLocations, loads: LoadBelief,
                  worth: Worth) -> None:
         self._queues = queues
         self._where = where

@@ -9,7 +9,7 @@ from penstock.policy.schedule.prompts import PromptQueue
 from penstock.policy.schedule.sequence import Sequence
 
 
-class Holdings:
+class KvAccounting:
     """The KV blocks of a replica's sequences.
 
     Blocks follow from counters; only those of sequences that ended with a step still in flight are

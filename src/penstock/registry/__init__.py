@@ -1,0 +1,8 @@
+"""Names of everything that can be chosen, built in and plugged in.
+
+A plug-in needs this package and ``penstock.core.settings``; see docs/howto/write-a-plugin.md.
+"""
+
+from penstock.registry.axis import PlugIn
+
+__all__ = ["PlugIn"]

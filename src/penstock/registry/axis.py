@@ -1,0 +1,136 @@
+"""One axis of choice: names, where each name's implementation is, and the settings it accepts."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.errors import InputError, nearest
+from penstock.core.settings import Settings
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+NO_SETTINGS: Settings = {}
+
+
+@dataclass(frozen=True, slots=True)
+class PlugIn:
+    """The object that a plug-in's entry point names.
+
+    ``factory`` makes the implementation; docs/howto/write-a-plugin.md has the arguments for each
+    axis. ``settings`` are the settings that users may give. ``base`` is for scheduling policies
+    only: the built-in policy that supplies the knobs and parts which the plug-in leaves out.
+    ``limits`` say where the implementation cannot be used: a multiplexing policy may be
+    ``static`` (no continuous batching) and for ``one_device``.
+    """
+
+    factory: Callable[..., Any]
+    settings: Settings = field(default_factory=dict)
+    base: str = ""
+    limits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name's implementation: ``target`` is ``module:attribute``, imported only when it is loaded.
+
+    Where the attribute is a mapping, the implementation stands in it under its name. ``plug_in`` is
+    the distribution that brought the entry, empty for a built-in one. ``base`` and ``limits`` are
+    as in ``PlugIn``.
+    """
+
+    target: str
+    settings: Settings = field(default_factory=dict)
+    base: str = ""
+    limits: tuple[str, ...] = ()
+    plug_in: str = ""
+
+
+class Axis:
+    """Everything that can be chosen in one place of the system.
+
+    ``kind`` is what messages call an implementation, such as ``routing policy``; ``group`` is the
+    entry-point group of its plug-ins. Reading the metadata of installed packages costs about 45 ms,
+    so it happens only for listings and for names that are not built in.
+    """
+
+    def __init__(self, kind: str, group: str, built_in: Mapping[str, Entry]) -> None:
+        self.kind = kind
+        self.group = group
+        self._built_in = built_in
+
+    def names(self) -> tuple[str, ...]:
+        """Names that are built in."""
+        return tuple(self._built_in)
+
+    def all_names(self) -> tuple[str, ...]:
+        """Names that are built in, then those of plug-ins."""
+        return tuple(dict.fromkeys((*self._built_in, *sorted(_plug_ins(self.group)))))
+
+    def knows(self, name: str) -> bool:
+        """Whether a name is built in or plugged in."""
+        return name in self._built_in or name in _plug_ins(self.group)
+
+    def entry(self, name: str) -> Entry:
+        """The entry of that name.
+
+        Raises InputError with the nearest name for an unknown one, and for a plug-in that cannot be
+        imported.
+        """
+        if name in self._built_in:
+            return self._built_in[name]
+        found = _plug_ins(self.group).get(name)
+        if found is None:
+            raise InputError(f"unknown {self.kind} {name[:60]!r}{self.nearest(name)}")
+        made = self._plug_in(found)
+        return Entry(found.value, made.settings, made.base, made.limits, plug_in=_origin(found))
+
+    def load(self, name: str) -> Any:
+        """The implementation of that name: a built-in entry's target, a plug-in's factory."""
+        if name not in self._built_in and self.entry(name).plug_in:
+            return self._plug_in(_plug_ins(self.group)[name]).factory
+        module, _, attribute = self.entry(name).target.partition(":")
+        found = getattr(import_module(module), attribute)
+        return found[name] if isinstance(found, Mapping) else found
+
+    def nearest(self, name: str) -> str:
+        """The end of a message about an unknown name, plug-ins' names included."""
+        return nearest(name[:60], self.all_names())
+
+    def _plug_in(self, found: "EntryPoint") -> PlugIn:
+        where = f"{self.kind} {found.name!r} of plug-in {_origin(found)}"
+        try:
+            made = found.load()
+        except Exception as error:  # a plug-in's own code runs here
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(f"{where}: {found.value} cannot be imported "
+                             f"({' '.join(reason.split())})") from error
+        if not isinstance(made, PlugIn):
+            raise InputError(f"{where}: {found.value} is of type {type(made).__name__}; expected a "
+                             "penstock.registry.PlugIn")
+        return made
+
+
+def _plug_ins(group: str) -> Mapping[str, "EntryPoint"]:
+    return _entry_points(group, tuple(sys.path))
+
+
+@cache
+def _entry_points(group: str, _path: tuple[str, ...]) -> Mapping[str, "EntryPoint"]:
+    """Entry points of a group by name; ``_path`` is where packages are looked for."""
+    from importlib.metadata import entry_points
+
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=group):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise InputError(f"plug-ins {_origin(other)} and {_origin(point)} both bring "
+                             f"{point.name!r} in {group}; expected one of them to be installed")
+    return found
+
+
+def _origin(point: "EntryPoint") -> str:
+    return point.dist.name if point.dist is not None else point.module

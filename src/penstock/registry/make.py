@@ -1,0 +1,85 @@
+"""Builds policies from their names and settings."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from penstock.core.errors import InputError
+from penstock.core.settings import refused
+from penstock.perf.step_time.protocol import StepTimeModel
+from penstock.policy.kv.protocol import KvAllocator
+from penstock.policy.multiplex.build import MultiplexContext
+from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.place.protocol import Placer
+from penstock.policy.route.context import RouterContext
+from penstock.policy.route.explore import Exploring
+from penstock.policy.route.protocol import Router
+from penstock.policy.schedule.adaptable import AdaptableScheduler
+from penstock.policy.schedule.build import assemble
+from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
+from penstock.policy.schedule.parts import SchedulerContext, SchedulerParts
+from penstock.predict.length import HistoryLengths, LengthPredictor
+from penstock.registry.policies import ADMISSIONS, MULTIPLEXERS, PLACERS, ROUTERS, SCHEDULES
+
+Named = tuple[str, Mapping[str, Any]]
+"""A policy's name and its settings, which are known to be right."""
+
+
+def schedule_options(policy: str, **changes: Any) -> SchedulerOptions:
+    """The options of the named scheduling policy with some knobs or settings of its own changed.
+
+    Raises InputError for an unknown policy or knob, naming the nearest valid one.
+    """
+    entry = SCHEDULES.entry(policy)
+    own = {**dict(changes.pop("settings", ())),
+           **{key: changes.pop(key) for key in entry.settings if key in changes}}
+    if not entry.plug_in:
+        return scheduler_options(policy, **changes)
+    for key, problem in refused(own, entry.settings):
+        raise InputError(f"policy {policy!r}: {key}: {problem}, found {own[key]!r}")
+    return replace(scheduler_options(entry.base or "penstock", **changes), policy=policy,
+                   settings=tuple(sorted(own.items())))
+
+
+def build_scheduler(options: SchedulerOptions, step_time: StepTimeModel, kv: KvAllocator,
+                    lengths: LengthPredictor | None = None,
+                    max_in_flight: int = 1) -> AdaptableScheduler:
+    """A fresh scheduler.
+
+    ``step_time`` is what the policy believes about the device, which need not be what a simulator
+    charges; ``lengths`` is what it believes about outputs (default: learnt from finished ones).
+    """
+    context = SchedulerContext(options, step_time, lengths or HistoryLengths())
+    parts: SchedulerParts = SCHEDULES.load(options.policy)(dict(options.settings), context)
+    return assemble(parts, context, kv, max_in_flight)
+
+
+def make_router(name: str, settings: Mapping[str, Any], context: RouterContext) -> Router:
+    """The named router over the context's replicas.
+
+    Raises InputError for an unknown name; settings are known to be right (``ROUTERS.entry``).
+    """
+    router: Router = ROUTERS.load(name)(settings, context)
+    return router
+
+
+def make_dispatch(route: Named, admit: Named, context: RouterContext,
+                  explore: float = 0.0) -> Router:
+    """The router, which also refuses where admission says so, and explores with a share of the
+    requests."""
+    name, settings = admit
+    router: Router = ADMISSIONS.load(name)(settings, make_router(*route, context), context)
+    return Exploring(router, explore, context.draw) if explore > 0.0 else router
+
+
+def make_multiplexer(name: str, settings: Mapping[str, Any],
+                     context: MultiplexContext) -> Residency:
+    """The named policy for devices that models share. Raises InputError for an unknown name."""
+    policy: Residency = MULTIPLEXERS.load(name)(settings, context)
+    return policy
+
+
+def make_placer(name: str, settings: Mapping[str, Any] | None = None) -> Placer:
+    """The named placer. Raises InputError for an unknown name."""
+    placer: Placer = PLACERS.load(name)(settings or {})
+    return placer

@@ -1,0 +1,92 @@
+"""The policies that can be chosen, with their settings: a new policy is added here by one entry."""
+
+from collections.abc import Mapping
+
+from penstock.core.settings import (
+    LARGEST,
+    Flag,
+    Number,
+    Setting,
+    Settings,
+    Shares,
+    Text,
+    Word,
+    Words,
+)
+from penstock.policy.schedule.options import PRESETS
+from penstock.registry.axis import Axis, Entry
+
+MIN_CHANCE = Number(0, 0.95)
+"""No higher: as long as little was seen, nobody can promise more, and refusals teach nothing."""
+
+SCHEDULES = Axis("scheduling policy", "penstock.schedule", {
+    name: Entry("penstock.policy.schedule.parts:preset_parts", base=name) for name in PRESETS})
+
+_PLAIN: Mapping[str, Settings] = {
+    "least_loaded": {}, "round_robin": {}, "random": {}, "shortest_queue": {},
+    "fewest_waiting": {}, "two_choices": {}, "free_kv": {},
+    "prefix_aware": {"imbalance": Number(1, 1000), "slack_tokens": Number(0, LARGEST)},
+    "predictive": {"target": Word(("e2e", "ttft")), "sample": Number(0, 1000, whole=True)},
+}
+_DISPATCHER: Mapping[str, Setting] = {"dispatcher": Word(tuple(_PLAIN))}
+_MODEL_FIRST: Mapping[str, Settings] = {
+    "fixed_model": {"model": Text()}, "fixed_mix": {"shares": Shares()}, "best_route": {},
+    "routellm": {"share": Number(0, 1), "threshold": Number(-1, 1)},
+    "avengers": {"alpha": Number(0, 1)},
+    "omnirouter": {"floor": Number(0, 1), "step": Number(0, 100)},
+    "dual_pool": {}, "qlm": {},
+}
+ROUTERS = Axis("routing policy", "penstock.route", {
+    **{name: Entry("penstock.policy.route.build:PLAIN", settings)
+       for name, settings in _PLAIN.items()},
+    **{name: Entry("penstock.policy.route.build:MODEL_FIRST", {**settings, **_DISPATCHER})
+       for name, settings in _MODEL_FIRST.items()},
+    "joint": Entry("penstock.policy.route.build:joint", {
+        "answer_value": Number(0, LARGEST), "second_value": Number(0, LARGEST),
+        "late_share": Number(0, 1), "min_chance": MIN_CHANCE,
+        "relax": Words(("chance", "quality")), "caution": Number(0, 100), "affinity": Flag()}),
+    "routebalance": Entry("penstock.policy.route.routebalance.router:routebalance", {
+        "preset": Word(("balance", "latency", "price", "relevance", "code")),
+        "norm": Word(("raw", "minmax", "scaled")),
+        "filter": Word(("none", "slos_serve", "polyserve", "qlm", "cdf")),
+        "latency": Number(0, 1), "cost": Number(0, 1), "quality": Number(0, 1),
+        "balance": Number(0, 1)}),
+})
+
+ADMISSIONS = Axis("admit policy", "penstock.admit", {
+    "all": Entry("penstock.policy.admit.build:admit_all"),
+    "feasible": Entry("penstock.policy.admit.build:feasible", {"min_chance": MIN_CHANCE})})
+
+SCALERS = Axis("scale policy", "penstock.scale", {"none": Entry("")})
+"""No policy changes the number of replicas yet."""
+
+_IN_TURN: Settings = {"shed": Flag(), "cost_aware": Flag()}
+_SINCERE: Settings = {
+    "sla_s": Number(0, LARGEST), "deviations": Number(0, 100), "overwrite": Flag(),
+    "charge_resident": Flag(), "select_by": Word(("room", "sla")),
+    "completion_s": Number(0, LARGEST), "least_timer_s": Number(0, LARGEST),
+    "poll_s": Number(0.001, LARGEST), "stay_s": Number(0, LARGEST),
+    "max_batch": Number(1, LARGEST, whole=True)}
+MULTIPLEXERS = Axis("residency policy", "penstock.multiplex", {
+    "penstock": Entry("penstock.policy.multiplex.build:value_rate", {
+        "max_batches": Number(1, 1000, whole=True), "horizon_s": Number(0, LARGEST),
+        "margin": Number(0, 100), "shed": Flag(), "prefetch": Flag()}),
+    **{name: Entry("penstock.policy.multiplex.build:ORDERS", _IN_TURN)
+       for name in ("longest-queue", "edf")},
+    "round-robin": Entry("penstock.policy.multiplex.build:ORDERS",
+                         {**_IN_TURN, "quantum_s": Number(0, LARGEST)}),
+    "first-come": Entry("penstock.policy.multiplex.build:ORDERS", _IN_TURN),
+    **{name: Entry("penstock.policy.multiplex.sincere:FACTORIES", _SINCERE,
+                   limits=("static", "one_device"))
+       for name in ("sincere-best-batch", "sincere-best-batch-timer", "sincere-select-batch-timer",
+                    "sincere-best-batch-partial-timer", "sincere-best-batch-partial",
+                    "sincere-select-batch")},
+})
+
+PLACERS = Axis("placer", "penstock.place", {
+    "penstock": Entry("penstock.policy.place.build:FACTORIES"),
+    "balanced": Entry("penstock.policy.place.build:FACTORIES"),
+    "maveriq": Entry("penstock.policy.place.build:FACTORIES", {
+        "strategy": Word(("none", "llf", "packing", "hybrid")), "threshold": Number(0, 1),
+        "as_published": Flag()}),
+})

@@ -1,0 +1,81 @@
+"""Every policy that can be chosen is built, with each of its settings."""
+
+from typing import Any
+
+import pytest
+
+from penstock.core.errors import InputError
+from penstock.core.settings import Flag, Number, Setting, Shares, Text, Word, Words
+from penstock.policy.kv.counting import CountingKv
+from penstock.policy.multiplex.beliefs import LoadTable
+from penstock.policy.multiplex.build import MultiplexContext
+from penstock.policy.route.context import RouterContext
+from penstock.policy.schedule.options import PRESETS, scheduler_options
+from penstock.registry.axis import Axis
+from penstock.registry.make import build_scheduler, schedule_options
+from penstock.registry.policies import (
+    ADMISSIONS,
+    MULTIPLEXERS,
+    PLACERS,
+    ROUTERS,
+    SCALERS,
+    SCHEDULES,
+)
+from residency_cases import models
+from small_routing import STEP, fact
+
+ROUTING = RouterContext([fact(0), fact(1)], lambda n: 0)
+MULTIPLEXING = MultiplexContext(models(2), LoadTable([1.0, 1.0]))
+ARGUMENTS: dict[Axis, tuple[Any, ...]] = {
+    ROUTERS: (ROUTING,), ADMISSIONS: (ROUTERS.load("random")({}, ROUTING), ROUTING),
+    MULTIPLEXERS: (MULTIPLEXING,), PLACERS: ()}
+EVERY = [(axis, name) for axis in ARGUMENTS for name in axis.names()]
+
+
+def accepted(setting: Setting) -> object:
+    """A value that the setting takes."""
+    match setting:
+        case Number():
+            return max(setting.low, 1) if setting.whole else (setting.low + setting.high) / 2
+        case Word():
+            return setting.words[-1]
+        case Words():
+            return [setting.words[-1]]
+        case Flag():
+            return True
+        case Text():
+            return "largest"
+        case Shares():
+            return {"small": 1.0}
+
+
+@pytest.mark.parametrize(("axis", "name"), EVERY,
+                         ids=[f"{axis.kind}-{name}" for axis, name in EVERY])
+def test_every_policy_takes_each_setting_that_is_declared(axis: Axis, name: str) -> None:
+    for key, setting in axis.entry(name).settings.items():
+        given = {key: accepted(setting)}
+        assert setting.problem(given[key]) == ""
+        assert axis.load(name)(given, *ARGUMENTS[axis]) is not None
+    if name != "fixed_mix":
+        assert axis.load(name)({}, *ARGUMENTS[axis]) is not None
+
+
+@pytest.mark.parametrize("axis", [SCHEDULES, ROUTERS, ADMISSIONS, SCALERS, MULTIPLEXERS, PLACERS],
+                         ids=lambda axis: axis.group)
+def test_an_unknown_policy_is_named_with_the_nearest(axis: Axis) -> None:
+    name = axis.names()[0]
+    with pytest.raises(InputError, match=f"unknown {axis.kind} '{name}x'.*{name}"):
+        axis.entry(name + "x")
+
+
+def test_presets_of_the_scheduler_are_the_registered_ones() -> None:
+    assert SCHEDULES.names() == tuple(PRESETS)
+    for name in PRESETS:
+        assert schedule_options(name) == scheduler_options(name)
+        assert build_scheduler(schedule_options(name), STEP, CountingKv(100, 16)) is not None
+
+
+def test_a_preset_has_no_settings_of_its_own() -> None:
+    assert schedule_options("edf", settings=()) == scheduler_options("edf")
+    with pytest.raises(InputError, match="has no option 'half_life_s'"):
+        schedule_options("edf", half_life_s=1.0)
