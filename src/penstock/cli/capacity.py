@@ -7,6 +7,7 @@ import typer
 
 from penstock.cli.command import App
 from penstock.cli.exits import MISSED, OK
+from penstock.cli.fleets import read_fleet, refuse_turns, seed_range, with_replicas
 from penstock.cli.options import (
     AsJson,
     DataDir,
@@ -15,10 +16,7 @@ from penstock.cli.options import (
     NumSeeds,
     Seed,
     Settings,
-    read_fleet,
-    refuse_turns,
-    seed_range,
-    with_replicas,
+    Tolerance,
 )
 from penstock.core.errors import InputError, nearest
 
@@ -34,9 +32,6 @@ Method = Annotated[str, typer.Option(
 Attainment = Annotated[float, typer.Option(
     "--attainment", metavar="SHARE",
     help="Share of each class's requests that must meet every target.")]
-SearchTolerance = Annotated[float, typer.Option(
-    "--tolerance", metavar="SHARE",
-    help="Stop when the bracket is this narrow, relative to the rate.")]
 Low = Annotated[float | None, typer.Option(
     "--low", metavar="RATE", show_default=False,
     help="Rate to start from; default: the file's own.")]
@@ -50,9 +45,9 @@ app = App()
                     "Example: penstock capacity examples/silo.yaml --method bound")
 def capacity(
     fleet_file: FleetFile, method: Method = SIMULATE, replicas: NumReplicas = None,
-    attainment: Attainment = 0.99, tolerance: SearchTolerance = 0.01, seeds: NumSeeds = 1,
-    low: Low = None, high: High = None, settings: Settings = None, data: DataDir = None,
-    seed: Seed = None, as_json: AsJson = False,
+    attainment: Attainment = 0.99, seeds: NumSeeds = 1, low: Low = None,
+    tolerance: Tolerance = 0.01, high: High = None, settings: Settings = None,
+    data: DataDir = None, seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Find the highest request rate that the fleet's replicas sustain.
 

@@ -7,18 +7,17 @@ import typer
 
 from penstock.cli.command import App
 from penstock.cli.exits import OK
+from penstock.cli.fleets import check_turns, note_kind, read_fleet, seed_range, with_replicas
 from penstock.cli.options import (
     AsJson,
     DataDir,
     NumReplicas,
     NumSeeds,
+    OutFile,
+    Policies,
     Seed,
     Settings,
-    check_turns,
-    note_kind,
-    read_fleet,
-    seed_range,
-    with_replicas,
+    Workers,
 )
 from penstock.core.errors import InputError
 
@@ -32,21 +31,11 @@ if TYPE_CHECKING:
 
 app = App()
 
-Policies = Annotated[str | None, typer.Option(
-    "--policies", metavar="LIST", show_default=False,
-    help="Policies, parted by commas, each with its settings after colons: "
-         "penstock,sarathi:chunk_tokens=256:max_num_seqs=128.")]
 Grid = Annotated[list[str] | None, typer.Option(
     "--grid", metavar="KEY=V1,V2,...", show_default=False,
     help="Values of one setting; every combination of all settings is run. Repeatable.")]
-GridFile = Annotated[Path | None, typer.Option(
-    "--out", metavar="FILE", show_default=False,
-    help="Where to keep a grid's rows (.csv or .json), written anew after every run.")]
 Resume = Annotated[bool, typer.Option(
     "--resume", help="Keep the rows that --out already holds, run the others.")]
-Workers = Annotated[int, typer.Option(
-    "--workers", min=1, max=256, metavar="N",
-    help="Processes that run points at the same time; the rows are the same.")]
 
 
 @app.command(epilog="Example: penstock compare examples/niyama-code.yaml "
@@ -60,7 +49,7 @@ def compare(
         help="A fleet file, or the folders of runs, simulated or measured.")],
     policies: Policies = None, grid: Grid = None, replicas: NumReplicas = None,
     seeds: NumSeeds = 1, settings: Settings = None, data: DataDir = None, seed: Seed = None,
-    out: GridFile = None, resume: Resume = False, workers: Workers = 1, as_json: AsJson = False,
+    out: OutFile = None, resume: Resume = False, workers: Workers = 1, as_json: AsJson = False,
 ) -> int:
     """Run several scheduling policies on the same requests and print them side by side.
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.cli.exits import OK
-from penstock.cli.options import note_kind, read_fleet, refuse_turns, with_replicas
+from penstock.cli.fleets import note_kind, read_fleet, refuse_turns, with_replicas
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import OK
 from penstock.cli.options import AsJson
 
-app = typer.Typer(add_completion=False)
+app = App()
 
 
 @app.command(epilog="Example: penstock lab report runs/quickstart --html quickstart.html")

@@ -1,10 +1,10 @@
 """``penstock lab schema``: the fleet file's JSON Schema."""
 
-import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import OK
 
-app = typer.Typer(add_completion=False)
+app = App()
 
 
 @app.command(epilog="Example: penstock lab schema > fleet.schema.json")

@@ -96,7 +96,7 @@ def drafted(answers: Answers, catalog: Catalog) -> Draft:
     accelerators = [_named(catalog.accelerator, gpu.name, "--gpu") for gpu in answers.gpus]
     model, entry = _model(answers, catalog)
     if not answers.precisions:
-        assumed.append(Assumption("weights", "bf16", "--precision"))
+        assumed.append(Assumption("weights", "bf16", "--precisions"))
     classes = [_service_class(c, answers, assumed) for c in answers.classes or _usual(answers)]
     traffic = _traffic(answers, model, assumed)
     data: dict[str, Any] = {
