@@ -76,6 +76,8 @@ class Command(TyperCommand):
                 option.help = _FIELD.sub(_described, option.help)
             if len(options) > _FEW:
                 option.rich_help_panel = "Common options" if option in common else "Other options"
+        if self.help:  # a paragraph is one line, for the terminal to break
+            self.help = re.sub(r"(?<!\n)\n(?!\n)", " ", self.help)
         super().format_help(ctx, formatter)
 
 
