@@ -91,7 +91,8 @@ def _meets(fleet: Fleet, workload: Workload, seed: int) -> bool:
 
 def _to_simulate(fleet: Fleet, workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:
     """All of them where the seed decides more than the requests, else each once."""
-    draws = fleet.run.step_time_noise > 0.0 or fleet.policies.route.name == "two_choices"
+    draws = (fleet.run.step_time_noise > 0.0 or fleet.run.beliefs == "model"
+             or fleet.policies.route.name == "two_choices")
     return workloads if draws else distinct(workloads)
 
 
