@@ -18,10 +18,10 @@ def decision_us(policy: str, prompts: bool) -> dict[str, float]:
     from penstock.core.request import Request
     from penstock.core.slo import ServiceClass, Slo
     from penstock.core.step import StepResult
-    from penstock.perf.step_time.store import published_step_time
     from penstock.policy.kv.counting import CountingKv
     from penstock.policy.schedule.options import scheduler_options
     from penstock.registry.make import build_scheduler
+    from penstock.registry.step_times import published_step_time
 
     classes = (ServiceClass("q1", Slo(6.0, 0.05)), ServiceClass("q2", Slo(e2e_s=600.0)),
                ServiceClass("q3", Slo(e2e_s=1800.0)))

@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,15 +12,41 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Tests share strategies.py and runs.py; importlib mode puts no folder on the path by itself.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from scaled import EXAMPLES  # noqa: E402  (it lies beside this file)
+
+# Matrices are small here, and threads of several test processes would wait for each other's cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tables go by it, and what runs the tests may set it.
 os.environ.pop("COLUMNS", None)
-# The same examples on every run; `--hypothesis-profile=explore` draws fresh ones.
-settings.register_profile("ci", derandomize=True, database=None, deadline=None,
+# The same examples on every run. `--hypothesis-profile=explore` draws fresh ones; with `unshrunk`
+# the first example that fails is shown instead of the smallest.
+settings.register_profile("ci", max_examples=round(100 * EXAMPLES), derandomize=True,
+                          database=None, deadline=None,
                           suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("explore", settings.get_profile("ci"), derandomize=False,
+settings.register_profile("unshrunk", settings.get_profile("ci"),
                           phases=[Phase.explicit, Phase.generate])
+settings.register_profile("explore", settings.get_profile("unshrunk"), derandomize=False)
 settings.load_profile("ci")
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+# A file that uses one of these starts processes.
+STARTERS = {"subprocess", "process", "run_on_terminal", "serve_ten"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks that follow from what a test uses, so that nobody forgets them."""
+    no_browser = pytest.mark.skip(reason="chromium is not installed")
+    for item in items:
+        if "shared_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("data")
+        if item.path.is_relative_to(REPOSITORY / "tests" / "engines"):
+            item.add_marker("engine")
+        if STARTERS & vars(getattr(item, "module", item)).keys():
+            item.add_marker("process")
+        if item.get_closest_marker("browser") and shutil.which("chromium") is None:
+            item.add_marker(no_browser)
+    # Pages take longest. They come first, so that no worker is left with one at the end.
+    items.sort(key=lambda item: item.path.name != "test_public_docs.py")
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,12 @@
 """Reading the report's pages: their outline, and what a real browser makes of them."""
 
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
-import pytest
-
 VOID = {"meta", "line", "rect", "path", "input"}
-
-needs_browser = pytest.mark.skipif(shutil.which("chromium") is None,
-                                   reason="chromium is not installed")
-
 
 class Outline(HTMLParser):
     """Open elements, headings, figures and text of a page."""

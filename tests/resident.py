@@ -1,11 +1,12 @@
 """Many models on few devices, as tests have them: a machine by table, a drawn case, and a policy
 and devices that are watched at every call."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from penstock.published.sincere.policy import STRATEGIES, LoadRow, Sincere, SincereSettings
 
 from penstock.core.attestation import NOT_KNOWN, Confidentiality
 from penstock.policy.multiplex.attested import OnlyAttested
@@ -13,13 +14,12 @@ from penstock.policy.multiplex.beliefs import LoadBelief, LoadTable
 from penstock.policy.multiplex.build import ORDERS, MultiplexContext
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.protocol import Residency
-from penstock.policy.multiplex.sincere import STRATEGIES, LoadRow, Sincere, SincereSettings
 from penstock.policy.multiplex.values import Action, Batch, HostedModel, Queued, Shed
 from penstock.registry.make import make_multiplexer
 from penstock.registry.policies import MULTIPLEXERS
 from penstock.sim.multiplex.driver import ResidencySimulation
 from penstock.sim.multiplex.faults import Faults, FaultyMachine
-from penstock.sim.multiplex.machine import Took
+from penstock.sim.multiplex.machine import Machine, Took
 from penstock.sim.multiplex.record import ResidencyRun
 
 NO_FAULTS = Faults()
@@ -74,8 +74,15 @@ class ResidencyCase:
     confidential: frozenset[int] = frozenset()
     devices: Confidentiality = NOT_KNOWN
 
-    def run(self) -> "Watched":
-        """The case from its beginning until nothing happens any more."""
+    def machine(self) -> FaultyMachine:
+        """What loads and batches really take, and what goes wrong."""
+        return FaultyMachine(TableMachine(self.models, self.loads_s, self.after_s), self.faults,
+                             np.random.default_rng(self.seed))
+
+    def run(self, machine: Machine | None = None,
+            see: Callable[[Residency], Residency] = lambda policy: policy) -> "Watched":
+        """The case from its beginning until nothing happens any more; on another machine, and with
+        the policy behind another that sees its calls, where these are given."""
         sincere = SincereSettings(
             20.0, [3] * len(self.models), [LoadRow(4.0, 1.0, 0.1, 0.0)] * len(self.models),
             max_batch=None if self.models[0].max_batch >= 2**31 else self.models[0].max_batch)
@@ -88,10 +95,9 @@ class ResidencyCase:
             policy = OnlyAttested(policy, self.devices, self.confidential)
         devices = [Device(index, memory, self.models, max_residents=self.max_residents)
                    for index, memory in enumerate(self.memories)]
-        machine = FaultyMachine(TableMachine(self.models, self.loads_s, self.after_s), self.faults,
-                                np.random.default_rng(self.seed))
-        watched = Watched(policy, self.requests)
-        watched.run = ResidencySimulation(watched, devices, machine).run(self.requests)
+        watched = Watched(see(policy), self.requests)
+        watched.run = ResidencySimulation(watched, devices, machine or self.machine()).run(
+            self.requests)
         return watched
 
 

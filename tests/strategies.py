@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
+from penstock.published.niyama.step_time import NiyamaRange, NiyamaStepTime
 
 from inferno_bundle import document, rows
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.perf.evidence import Evidence
-from penstock.perf.niyama import NiyamaRange, NiyamaStepTime
 from penstock.perf.queueing.batch import QueueBatch
 from penstock.perf.queueing.build import from_spec
 from penstock.perf.queueing.parameters import (
@@ -98,7 +98,7 @@ _ANY_STEP_TIME = step_times()
 
 _KNOBS: dict[str, st.SearchStrategy[object]] = {
     "chunk_tokens": st.sampled_from((1, 2, 7, 16, 33, 64)),
-    "max_step_tokens": st.sampled_from((8, 20, 64, 256)),
+    "max_step_tokens": st.sampled_from((8, 20, 64, 256, 2048)),
     "max_num_seqs": st.sampled_from((1, 2, 3, 8)),
     "prefill_first": st.booleans(),
     "kv_reserve": st.sampled_from(("prompt", "max_tokens")),
@@ -109,16 +109,16 @@ _KNOBS: dict[str, st.SearchStrategy[object]] = {
     "initial_tokens_per_s": st.sampled_from((100.0, 8500.0)),
     "max_decodes": st.sampled_from((0, 1, 2, 3)),
     "most_slack_first": st.booleans(),
-    "bank_share": st.sampled_from((0.0, 0.125, 1.0)),
+    "slack_spend_fraction": st.sampled_from((0.0, 0.125, 1.0)),
     "time_margin": st.sampled_from((0.0, 0.05, 0.5)),
     "review_s": st.sampled_from((0.0, 0.05, 0.25)),
-    "patience_s": st.sampled_from((0.0, 0.02, 60.0)),
+    "queue_timeout_s": st.sampled_from((0.0, 0.02, 60.0)),
 }
 
 
 # Knobs without which a policy's own machinery seldom shows at this size.
 _OWN_KNOBS = {"niyama": ("max_decodes", "most_slack_first"),
-              "penstock": ("patience_s", "review_s", "max_num_seqs"),
+              "penstock": ("queue_timeout_s", "review_s", "max_num_seqs", "max_step_tokens"),
               "sarathi": ("chunk_tokens",), "edf": ("chunk_tokens",), "srpf": ("chunk_tokens",)}
 
 

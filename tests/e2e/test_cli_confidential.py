@@ -6,7 +6,6 @@ import re
 import pytest
 from pyarrow import parquet
 
-from penstock.experiment.pools import run_pools
 from penstock.experiment.run import run_fleet
 from penstock.fleet.load import load_fleet
 from penstock.fleet.sources import fleet_workload
@@ -151,7 +150,7 @@ def test_no_file_tells_of_a_confidential_request_to_models_that_take_turns(
                         "  attestation: {simulated: [{until_s: 5}, {from_s: 8}]}}]", 1)
     (folder / "turns.yaml").write_text(text.replace("policies: {route: least_loaded}\n", ""))
     fleet = load_fleet(folder / "turns.yaml")
-    run = run_pools(fleet, fleet_workload(fleet), 0)
+    run = run_fleet(fleet, fleet_workload(fleet), 0)
     # Whoever was in one batch with them had the same end, and may know it.
     secrets = secrets_of(run.result.table) - set(run.table.last_token_s.tolist())
     outcome = penstock("simulate", "turns.yaml", "--out", "out")

@@ -94,10 +94,9 @@ def test_a_plan_says_that_it_leaves_turns_out(penstock) -> None:
     (("--set", "residency[0].policy=sincere-best-batch", "--set",
       "residency[0].batching=continuous"), "batching: static"),
     (("--replicas", "2"), "take turns on devices"), (("--journal",), "--journal"),
-    (("--set", "traffic[0].model=auto"), "name one in each entry"),
     (("--set", "residency[0].policy=fifo"), "unknown residency policy 'fifo'"),
     (("--set", "residency[0].host.disk_gb_per_s=0"), "disk_gb_per_s"),
-    (("--set", "replicas=[{model: llama-3-8b}]"), "both replicas and residency")])
+    (("--set", "replicas=[{model: llama-3-8b}]"), "1 beside 1 of replicas and other pools")])
 def test_bad_input_is_one_line(folder, penstock, arguments, said) -> None:
     done = penstock("simulate", "turns.yaml", "--out", "run", *arguments)
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
@@ -114,12 +113,29 @@ def test_run_simulates_the_devices_too(penstock) -> None:
 
 
 @pytest.mark.usefixtures("turns")
-@pytest.mark.parametrize("command", [("compare", "--grid", "run.seed=1,2"), ("capacity",),
-                                     ("capacity", "--method", "bound")])
-def test_who_knows_of_replicas_only_says_so(penstock, command) -> None:
-    done = penstock(command[0], "turns.yaml", *command[1:])
+def test_the_bound_knows_of_replicas_only_and_says_so(penstock) -> None:
+    done = penstock("capacity", "turns.yaml", "--method", "bound")
     assert done.status == 2
-    assert f"take turns on devices (residency), of which penstock {command[0]}" in done.err
+    assert "take turns on devices (residency), of which penstock capacity --method bound" in done.err
+
+
+@pytest.mark.usefixtures("turns")
+def test_settings_of_devices_are_swept(penstock) -> None:
+    done = penstock("compare", "turns.yaml", "--grid", "residency[0].memory_gib=20,60", "--json")
+    assert done.status == 0
+    small, large = done.json
+    assert (small["num_replicas"], small["num_devices"]) == (0, 1)
+    assert small["attainment"] < large["attainment"]
+
+
+@pytest.mark.usefixtures("turns")
+def test_devices_have_a_capacity(penstock) -> None:
+    done = penstock("capacity", "turns.yaml", "--attainment", "0.9", "--tolerance", "0.2", "--json")
+    assert done.status == 0
+    assert done.json["rate_per_s"] < done.json["bound_per_s"]  # which counts no load
+    met = [probe["rate_per_s"] for probe in done.json["probes"] if probe["meets"]]
+    missed = [probe["rate_per_s"] for probe in done.json["probes"] if not probe["meets"]]
+    assert done.json["rate_per_s"] == max(met) < min(missed)
 
 
 @pytest.mark.usefixtures("turns")

@@ -27,7 +27,8 @@ def plugged(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-m", "penstock", *map(str, arguments)],
                               capture_output=True, text=True, cwd=folder, check=False,
-                              env={**os.environ, "PYTHONPATH": str(folder / "installed")})
+                              env={**os.environ, "PYTHONPATH": os.pathsep.join(
+                                  [str(folder / "installed"), os.environ.get("PYTHONPATH", "")])})
 
     return run
 

@@ -10,7 +10,7 @@ from vllm_engine import Engine, prompt, scheduler_class
 
 from penstock.journal.journal import read_journal
 from penstock.journal.replay import ReplayReport, replay, scheduler_of
-from penstock.perf.step_time.store import step_time_from
+from penstock.registry.step_times import step_time_from
 
 pytestmark = pytest.mark.filterwarnings("default")  # vLLM and torch have warnings of their own
 
@@ -165,8 +165,8 @@ def test_cached_prefixes_are_told_to_the_scheduler(engine: Engine, tmp_path: Pat
 
 
 def test_a_request_that_waited_too_long_is_shed_with_a_reason(engine: Engine) -> None:
-    engine.begin(scheduler_class(), options(schedule={"max_step_tokens": 20, "patience_s": 0.01,
-                                                      "review_s": 0.001}))
+    engine.begin(scheduler_class(), options(schedule={"max_step_tokens": 20,
+                                                      "queue_timeout_s": 0.01, "review_s": 0.001}))
     engine.add("first", prompt(1500, 1), 3, service_class="interactive")
     for number in range(4):
         engine.add(f"late{number}", prompt(1500, number), 3, service_class="interactive")

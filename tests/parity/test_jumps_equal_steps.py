@@ -1,10 +1,11 @@
 """The jumping driver gives every token at the very picosecond of the plain one."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from runs import jump, step_by_step
+from runs import Jumps, jump, step_by_step
+from scaled import examples
 from strategies import POLICIES, Case, cases, knee_step_times, linear_step_times, niyama_step_times
 
 
@@ -14,25 +15,37 @@ def assert_same(case: Case) -> int:
     assert jumps.recorder.first_scheduled_ps == trace.first_scheduled_ps
     assert jumps.refused == trace.refused
     assert jumps.shed == trace.shed
-    jumps.scheduler.check_integrity()
+    assert_all_ended(case, jumps)
     return jumps.recorder.largest_jump
 
 
+def assert_all_ended(case: Case, jumps: Jumps) -> None:
+    jumps.scheduler.check_integrity()
+    assert not jumps.scheduler.has_work()
+    assert jumps.scheduler.kv_used_tokens == 0
+    ended = set(jumps.ended.request_id.tolist())
+    everyone = {request.request_id for request in case.requests}
+    assert ended | jumps.shed.keys() | jumps.refused.keys() == everyone
+    for request_id, tokens in zip(jumps.ended.request_id, jumps.ended.output_tokens, strict=True):
+        if request_id not in jumps.shed:
+            assert tokens == case.output_tokens[request_id]
+
+
 @pytest.mark.parametrize("policy", POLICIES)
-@settings(max_examples=150)
+@examples(150)
 @given(data=st.data())
 def test_affine_step_time(policy: str, data: st.DataObject) -> None:
     assert_same(data.draw(cases((policy,), linear_step_times())))
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings(max_examples=60)
+@examples(60)
 @given(data=st.data())
 def test_knee_step_time(policy: str, data: st.DataObject) -> None:
     assert_same(data.draw(cases((policy,), knee_step_times())))
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(cases(step_times=niyama_step_times()))
 def test_without_a_closed_form_nothing_is_jumped(case: Case) -> None:
     assert assert_same(case) <= 1

@@ -8,8 +8,8 @@ import pytest
 
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
-from penstock.perf.step_time.store import published_step_time
 from penstock.policy.schedule.options import scheduler_options
+from penstock.registry.step_times import published_step_time
 from runs import jump, step_by_step
 from strategies import POLICIES, Case
 

@@ -5,7 +5,7 @@ from random import Random
 from typing import Any
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.decision import Reject
@@ -16,6 +16,7 @@ from penstock.journal.replay import replay, scheduler_of
 from penstock.policy.kv.counting import CountingKv
 from penstock.registry.make import build_scheduler
 from runs import header
+from scaled import examples
 from strategies import Case, cases
 
 
@@ -131,7 +132,7 @@ def without_prefixes(case: Case) -> Case:
     return replace(case, prefix_caching=False)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(cases().map(without_prefixes), st.integers(0, 2**32))
 def test_books_stay_true_whatever_the_engine_does(case: Case, seed: int) -> None:
     engine = Wilful(case, seed)
@@ -142,7 +143,7 @@ def test_books_stay_true_whatever_the_engine_does(case: Case, seed: int) -> None
     assert replay(records, scheduler_of(records[0], case.step_time)).mismatch is None
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(cases().map(without_prefixes))
 def test_an_obedient_engine_amends_nothing(case: Case) -> None:
     engine = Wilful(case, 0, wilful=False)

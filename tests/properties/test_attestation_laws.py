@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("jwt", reason="the extra 'attest' is not installed")
+
+from penstock.published.sincere.policy import STRATEGIES
 
 from evidence import NONCE, NOW_S, UEID, Nras, Signer
 from penstock.attest.values import Challenge, EvidenceError
@@ -22,10 +24,10 @@ from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_attestation import EvidenceSource, Window, in_simulation
 from penstock.metrics.table import FINISHED, REJECTED
-from penstock.policy.multiplex.sincere import STRATEGIES
 from penstock.sim.simulation import simulate
 from penstock.workload.workload import Workload
 from resident import ALL_POLICIES, ResidencyCase
+from scaled import examples
 from strategies import residency_cases
 
 FLEET = """\
@@ -57,7 +59,7 @@ def windows(draw: st.DrawFn) -> tuple[Window, ...]:
     return tuple(found)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.sampled_from(ROUTES), st.tuples(windows(), windows(), windows()))
 def test_whoever_serves_a_confidential_request_was_attested_when_it_came(
         route: str, schedules: tuple[tuple[Window, ...], ...]) -> None:
@@ -82,7 +84,6 @@ def test_whoever_serves_a_confidential_request_was_attested_when_it_came(
 CASES = residency_cases(ALL_POLICIES)
 
 
-@settings(deadline=None)
 @given(CASES, windows(), st.frozensets(st.integers(0, 39), min_size=1))
 def test_turns_of_confidential_requests_come_and_begin_while_devices_are_attested(
         case: ResidencyCase, attested: tuple[Window, ...], confidential: frozenset[int]) -> None:
@@ -125,7 +126,6 @@ def refused(verifier: Any, document: bytes, devices: tuple[str, ...]) -> bool:
     return False
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_claim_that_is_anything_else_is_refused_and_nothing_breaks(data: st.DataObject) -> None:
     nras, _ = signers()
@@ -140,7 +140,6 @@ def test_a_claim_that_is_anything_else_is_refused_and_nothing_breaks(data: st.Da
     assert refused(nras.verifier(), json.dumps(nras.bundle(device)).encode(), (UEID,))
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_whatever_is_sent_is_refused_in_words(data: st.DataObject) -> None:
     nras, signer = signers()
@@ -156,14 +155,12 @@ def test_whatever_is_sent_is_refused_in_words(data: st.DataObject) -> None:
     assert refused(signer.verifier(), document, ("GPU-1",))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_are_no_evidence(content: bytes) -> None:
     for verifier in (one.verifier() for one in signers()):
         assert refused(verifier, content, ("GPU-1",))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200) | st.recursive(_ODD, lambda inner: st.dictionaries(
     st.sampled_from(("keys", "kid", "x", "y", "kty", "crv", "x5c", "alg")), inner)).map(
         lambda value: json.dumps(value).encode()))

@@ -5,7 +5,7 @@ from math import inf
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.request import Request
@@ -19,6 +19,7 @@ from penstock.sim.multiplex.driver import ResidencySimulation
 from penstock.sim.multiplex.machine import Took
 from penstock.sim.multiplex.record import ResidencyRun
 from resident import POLICIES, residency
+from scaled import examples
 from strategies import step_times
 
 
@@ -128,7 +129,7 @@ def simulated(case: Instance) -> tuple[ResidencyRun, list[Residents]]:
     return run, residents
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(instances())
 def test_every_request_ends_once_and_no_book_is_ever_wrong(case: Instance) -> None:
     run, residents = simulated(case)
@@ -149,19 +150,18 @@ def test_every_request_ends_once_and_no_book_is_ever_wrong(case: Instance) -> No
                     assert ended.last_token_s[row] == run.end_s[request_id]
                     # Loads end at any moment, steps at whole picoseconds.
                     assert run.begin_s[request_id] - 1e-12 <= ended.first_scheduled_s[row]
+    a_device_runs_one_step_at_a_time(case, run, residents)
 
 
-@settings(max_examples=60)
-@given(instances())
-def test_a_device_runs_one_step_at_a_time(case: Instance) -> None:
-    run, residents = simulated(case)
+def a_device_runs_one_step_at_a_time(case: Instance, run: ResidencyRun,
+                                     residents: list[Residents]) -> None:
     ends_s = np.concatenate([run.end_s[run.served], run.shed_s[~np.isnan(run.shed_s)]])
     for one in residents:
         busy_s = sum(one.busy_s(model) for model in range(len(case.models)))
         assert busy_s <= ends_s.max() - run.arrival_s[0] + 1e-9
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(instances())
 def test_same_instance_same_run(case: Instance) -> None:
     first, second = simulated(case)[0], simulated(case)[0]

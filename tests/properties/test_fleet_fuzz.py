@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.values import Fleet
 from penstock.fleet.write import to_yaml
+from scaled import examples
 
 EXAMPLES = [path.read_text() for path in
             sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yaml"))
@@ -120,7 +121,7 @@ def written(document: Any) -> str:
     return yaml.safe_dump(document, allow_unicode=True)
 
 
-COMMON = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+COMMON = examples(60)
 
 
 @COMMON

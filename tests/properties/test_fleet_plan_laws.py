@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from penstock.fleet.judge import attainment_by_class, cost_per_hour
@@ -20,9 +20,10 @@ from penstock.plan.plan import FleetPlan, plan_fleet
 from penstock.plan.propose import Choice, problem_of
 from penstock.plan.variants import variants_of
 from penstock.sim.simulation import simulate
+from scaled import examples
 from small_plans import cards, document_of, fleet, lengths, traffic
 
-_EXAMPLES = settings(max_examples=8)
+_EXAMPLES = examples(8)
 
 _SLOS = st.fixed_dictionaries({}, optional={
     "ttft_s": st.sampled_from((0.15, 0.5, 2)), "itl_s": st.sampled_from((0.02, 0.05)),
@@ -92,7 +93,7 @@ def with_pools(found: Fleet, **changes) -> Fleet:
         key: change(p) for key, change in changes.items()}) for p in found.accelerators))
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(fleets((1, 2, 3)))
 def test_more_supply_never_raises_the_cost(found: Fleet) -> None:
     before = Believed.of(found)
@@ -100,7 +101,7 @@ def test_more_supply_never_raises_the_cost(found: Fleet) -> None:
     never_worse(Believed.of(more).solved(), before.solved(), rates_of(before))
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(fleets(), st.floats(0.2, 0.95))
 def test_lower_prices_never_raise_the_cost(found: Fleet, part: float) -> None:
     first = found.accelerators[0].accelerator.name
@@ -112,7 +113,7 @@ def test_lower_prices_never_raise_the_cost(found: Fleet, part: float) -> None:
         assert other.cost_per_hour <= one.cost_per_hour + 1e-6
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(fleets(), st.sampled_from((0.01, 7.0, 300.0)))
 def test_scaled_prices_scale_the_objective(found: Fleet, factor: float) -> None:
     scaled = with_pools(found, price_per_hour=lambda p: p.price_per_hour * factor)
@@ -122,7 +123,7 @@ def test_scaled_prices_scale_the_objective(found: Fleet, factor: float) -> None:
         assert other.cost_per_hour == pytest.approx(one.cost_per_hour * factor, rel=1e-5, abs=1e-5)
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(fleets(), st.sampled_from(("ttft_s", "itl_s", "e2e_s")))
 def test_looser_targets_never_raise_the_cost(found: Fleet, name: str) -> None:
     """By arrival, since a tighter target may rightly let its class go first."""
@@ -133,7 +134,7 @@ def test_looser_targets_never_raise_the_cost(found: Fleet, name: str) -> None:
     never_worse(Believed.of(looser).solved(), believed.solved(), rates_of(believed))
 
 
-@settings(max_examples=12)
+@examples(12)
 @given(fleets())
 def test_less_traffic_never_needs_more(found: Fleet) -> None:
     half = replace(found, traffic=tuple(replace(spec, rate_per_s=spec.rate_per_s / 2)
@@ -190,7 +191,7 @@ def test_the_whole_fleet_meets_what_its_plan_promised(found: Fleet) -> None:
             assert attainment.meets(found.service_class(name).slo.percentile)
 
 
-@settings(max_examples=6)
+@examples(6)
 @given(fleets(), st.booleans())
 def test_the_order_of_the_input_changes_nothing(found: Fleet, pools_too: bool) -> None:
     turned = replace(found, models=found.models[::-1],
@@ -200,7 +201,7 @@ def test_the_order_of_the_input_changes_nothing(found: Fleet, pools_too: bool) -
     assert document_of(one)["cost_per_hour"] == document_of(other)["cost_per_hour"]
 
 
-@settings(max_examples=6)
+@examples(6)
 @given(fleets())
 def test_what_was_planned_is_not_changed_again(found: Fleet) -> None:
     """Replicas that a plan proposed stay when it is made again from them."""
@@ -212,7 +213,7 @@ def test_what_was_planned_is_not_changed_again(found: Fleet) -> None:
     assert again.checked.solution.switching_cost == 0.0
 
 
-@settings(max_examples=6)
+@examples(6)
 @given(fleets((None, 2)), st.sampled_from((0.1, 9.0)))
 def test_checked_plans_scale_with_prices(found: Fleet, factor: float) -> None:
     scaled = with_pools(found, price_per_hour=lambda p: p.price_per_hour * factor)

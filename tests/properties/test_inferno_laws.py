@@ -3,18 +3,19 @@
 import copy
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
+from penstock.published.inferno.change import scale_capacity, scale_load
+from penstock.published.inferno.export import plan_document
+from penstock.published.inferno.read import parse_bundle
+from penstock.published.inferno.solve import SOLVERS, Settings, solve
 
 from inferno_bundle import rows
 from penstock.core.errors import InputError
-from penstock.plan.inferno.change import scale_capacity, scale_load
-from penstock.plan.inferno.export import plan_document
-from penstock.plan.inferno.read import parse_bundle
-from penstock.plan.inferno.solve import SOLVERS, Settings, solve
+from scaled import examples
 from strategies import broken_bundles, inferno_bundles
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(inferno_bundles())
 def test_plans_are_sound(made) -> None:
     system = parse_bundle(made, "body")
@@ -30,7 +31,7 @@ def test_plans_are_sound(made) -> None:
             plan_document(plan)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(inferno_bundles())
 def test_exact_is_at_most_greedy_and_more_supply_never_dearer(made) -> None:
     system = parse_bundle(made, "body")
@@ -47,7 +48,7 @@ def test_exact_is_at_most_greedy_and_more_supply_never_dearer(made) -> None:
             assert plan.objective <= greedy.total_cost * (1 + 1e-6) + 1e-6
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(inferno_bundles())
 def test_permuting_the_input_changes_nothing(made) -> None:
     other = copy.deepcopy(made)
@@ -60,7 +61,7 @@ def test_permuting_the_input_changes_nothing(made) -> None:
         assert ours.objective == theirs.objective
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(inferno_bundles())
 def test_prices_scale_the_objective(made) -> None:
     dearer = copy.deepcopy(made)
@@ -74,7 +75,7 @@ def test_prices_scale_the_objective(made) -> None:
             assert abs(scaled.objective - 4.0 * plan.objective) <= 1e-6 * abs(scaled.objective)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(inferno_bundles())
 def test_less_traffic_never_needs_more_where_supply_is_unlimited(made) -> None:
     system = replace(parse_bundle(made, "body"), capacity=None)

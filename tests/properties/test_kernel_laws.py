@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel_tables import (
@@ -26,6 +26,7 @@ from penstock.perf.kernels.attention import decode_plane, prefill_plane
 from penstock.perf.kernels.compose import kernel_step_time
 from penstock.perf.kernels.dense import all_reduce_curve, gemm_curve
 from penstock.perf.step_time.work import bound_seconds, step_work
+from scaled import examples
 
 # Sums of the same curves in another order differ by a rounding.
 CLOSE = 1.0 + 1e-12
@@ -52,7 +53,7 @@ steps = st.lists(st.builds(
     min_size=1, max_size=20)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(tables=rough, model=models, parallelism=parallelisms, features=steps)
 def test_no_step_is_faster_than_the_physical_bound(tables, model, parallelism, features):
     composed = kernel_step_time(tables, model, CHIP, parallelism, host_overhead_s=0.0)
@@ -65,7 +66,7 @@ def test_no_step_is_faster_than_the_physical_bound(tables, model, parallelism, f
         assert sum(found.parts.values()) == pytest.approx(seconds)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(tables=rough, parallelism=parallelisms, features=steps)
 def test_a_dense_model_keeps_the_bound_of_the_roofline(tables, parallelism, features):
     composed = kernel_step_time(tables, MODEL, CHIP, parallelism, host_overhead_s=0.0)
@@ -74,7 +75,7 @@ def test_a_dense_model_keeps_the_bound_of_the_roofline(tables, parallelism, feat
         assert composed.seconds(*step) * CLOSE >= bound_seconds(work, composed.peak, step)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(tables=rough, model=models, features=steps, more=st.integers(1, 60) | st.integers(1, 3000))
 def test_more_never_takes_less(tables, model, features, more):
     composed = kernel_step_time(tables, model, CHIP)
@@ -96,7 +97,7 @@ def test_more_never_takes_less(tables, model, features, more):
             assert grown * CLOSE >= seconds
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(tables=rough, n=st.integers(300, 9000), k=st.integers(300, 9000), ranks=st.sampled_from(
     [2, 4, 8]))
 def test_curves_rise_and_keep_their_bound(tables, n, k, ranks):
@@ -111,7 +112,7 @@ def test_curves_rise_and_keep_their_bound(tables, n, k, ranks):
         assert reduce.at(1024 * m) * CLOSE >= sent / LINK
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(scale=st.sampled_from([1.0, 1.7, 4.0]))
 def test_rising_tables_are_met_at_every_point(scale):
     tables = made_tables(lambda _, ms: ms * scale)
@@ -133,7 +134,7 @@ def test_rising_tables_are_met_at_every_point(scale):
                 float(generation.where(step=step).seconds[0]), rel=1e-12)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(tables=rough, model=models, features=steps)
 def test_one_rank_communicates_nothing_and_ranks_do(tables, model, features):
     alone = kernel_step_time(tables, model, CHIP, Parallelism(1))

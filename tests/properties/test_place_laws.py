@@ -5,22 +5,23 @@ from dataclasses import replace
 from math import inf
 from random import Random
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from penstock.published.maveriq.placer import MaveriqPlacer
 
 from penstock.plan.place.exact import ExactPlan, place_exact, quick
 from penstock.plan.place.objective import objective
 from penstock.policy.place.balanced import BalancedPlacer
 from penstock.policy.place.defragment import Defragmenter, Deployed, Migration, MoveRates
 from penstock.policy.place.layers import spread
-from penstock.policy.place.maveriq import MaveriqPlacer
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.protocol import Placer
 from penstock.policy.place.reservations import Holding, Reservations
 from penstock.policy.place.score import score
 from penstock.policy.place.values import Device, Footprint, Infeasible, Placement, by_id, faults
 from placing import best_by_trying_all
+from scaled import examples
 from strategies import footprints, fragmented_devices
 
 HEURISTICS: tuple[Placer, ...] = (
@@ -45,7 +46,7 @@ def test_layers_are_spread_whole_and_evenly(rooms: list[int], num_layers: int) -
                for count, most in zip(layers, rooms, strict=True))
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(footprints(), fragmented_devices(), st.sampled_from(HEURISTICS), st.randoms())
 def test_every_placement_is_sound_and_independent_of_order(
         wanted: Footprint, devices: list[Device], placer: Placer,
@@ -62,7 +63,7 @@ def test_every_placement_is_sound_and_independent_of_order(
     assert placer.place(wanted, shuffled) == found
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(footprints(), fragmented_devices())
 def test_exact_is_never_worse_than_a_heuristic(wanted: Footprint, devices: list[Device]) -> None:
     known = by_id(devices)
@@ -80,7 +81,7 @@ def test_exact_is_never_worse_than_a_heuristic(wanted: Footprint, devices: list[
             assert score(exact.placements[0], known) <= score(found, known)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(footprints(), fragmented_devices(max_per_node=3))
 def test_exact_finds_what_trying_everything_finds(wanted: Footprint,
                                                   devices: list[Device]) -> None:
@@ -102,7 +103,7 @@ def beside(devices: Sequence[Device], placements: Sequence[Placement]) -> list[D
             for device in devices]
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(footprints(max_layers=9, max_tensor=2, max_pipeline=2), min_size=2, max_size=3),
        fragmented_devices(max_nodes=1))
 def test_together_is_never_worse_than_one_after_another(wanted: list[Footprint],
@@ -121,7 +122,7 @@ def test_together_is_never_worse_than_one_after_another(wanted: list[Footprint],
         assert objective(exact.placements, by_id(devices)) <= objective(one_by_one, by_id(devices))
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(footprints(), fragmented_devices())
 def test_without_extras_the_quick_placer_finds_a_placement_if_there_is_one(
         wanted: Footprint, devices: list[Device]) -> None:
@@ -223,10 +224,10 @@ class Deploying(RuleBasedStateMachine):
 PLACED_ON = [Device(0, "a", 12, 2, link_group="x"), Device(1, "a", 12, 2, link_group="x"),
              Device(2, "a", 22, 2, buffer_share=0.25), Device(3, "a", 7, 2)]
 TestDeploying = Deploying.TestCase
-TestDeploying.settings = settings(max_examples=80, stateful_step_count=40)
+TestDeploying.settings = examples(80, stateful_step_count=40)
 
 
-@settings(max_examples=80)
+@examples(80)
 @given(st.lists(footprints(max_layers=6, max_tensor=2, max_pipeline=2), max_size=4),
        footprints(max_layers=12, max_tensor=2, max_pipeline=2), fragmented_devices(most_free=14))
 def test_moves_end_in_a_state_that_fits(running: list[Footprint], newcomer: Footprint,

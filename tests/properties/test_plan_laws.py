@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from brute_force import best_vector
@@ -15,6 +15,7 @@ from penstock.plan.assign.instance import build_instance, make_solution, shares_
 from penstock.plan.assign.order import fits, is_better, objective_vector
 from penstock.plan.assign.problem import Limits, Option, Problem, Supply
 from penstock.plan.assign.solution import Solution, check
+from scaled import examples
 from strategies import planning_problems
 
 SHARED = planning_problems(max_demands=4)
@@ -31,7 +32,7 @@ def served_and_cost(problem: Problem, solution: Solution) -> tuple[float, ...]:
     return vector_of(problem, solution)[:-1]
 
 
-@settings(max_examples=120)
+@examples(120)
 @given(planning_problems())
 def test_exact_finds_what_trying_everything_finds(problem: Problem) -> None:
     solution = solve_exact(problem)
@@ -51,7 +52,7 @@ def test_no_quick_plan_is_better(problem: Problem) -> None:
                          vector_of(problem, solve_exact(problem)))
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(planning_problems(max_pools=2, max_demands=4, own_pools=True, switching=True))
 def test_exact_lies_between_the_bound_and_the_plan_by_columns(problem: Problem) -> None:
     exact, found = solve_exact(problem), solve_decomposed(problem, gap=0.0)
@@ -138,7 +139,7 @@ def test_less_traffic_never_needs_more(problem: Problem, data: st.DataObject) ->
     assert not is_better(served_and_cost(problem, before), served_and_cost(lighter, after))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(planning_problems(max_pools=2, max_demands=3))
 def test_a_remedy_serves_and_less_of_it_does_not(problem: Problem) -> None:
     solution = solve_exact(problem)

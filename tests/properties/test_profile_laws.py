@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.engines.emulated.profiled import VirtualClock
@@ -16,6 +16,7 @@ from penstock.perf.profiling.protocol import batch_times
 from penstock.profile.measure import Effort, OutOfTimeError
 from penstock.profile.sweep import sweep
 from profiled import WHOLE, ScriptedEngine, point, profiler
+from scaled import examples
 
 POSITIVE = st.floats(1e-6, 1e9)
 MAYBE = st.none() | st.floats(0.0, 1e15)
@@ -68,7 +69,7 @@ def test_an_interval_is_between_values_and_holds_the_median(values: list[float],
     assert narrower.high - narrower.low <= found.high - found.low
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(MEASUREMENTS, max_size=6))
 def test_rows_come_back_from_disk(rows: list[Measurement]) -> None:
     with TemporaryDirectory() as folder:
@@ -112,7 +113,7 @@ def test_times_of_a_batch_fit_together(batch: int, output_tokens: int, rng, piec
     assert times.num_prefill_steps > pieces
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5, unique=True), st.integers(1, 60),
        st.floats(1.0, 40.0), st.integers(1, 3))
 def test_sessions_of_any_budget_end_in_the_profile_of_one(batches: list[int], most: int,

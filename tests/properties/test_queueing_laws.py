@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.perf.queueing.analysis import analyze
@@ -13,6 +13,7 @@ from penstock.perf.queueing.inferno import InfernoQueues
 from penstock.perf.queueing.inferno_sizing import size as size_inferno
 from penstock.perf.queueing.parameters import Targets
 from penstock.perf.queueing.sizing import PercentileTargets, best_concurrency, size
+from scaled import examples
 from strategies import queue_batches, queue_specs
 
 TARGETS = st.builds(
@@ -74,7 +75,7 @@ def test_faster_steps_never_lower_the_rate(batch, targets, faster) -> None:
     assert quick_rate >= faster * slow_rate * (1 - 1e-6)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(queue_batches(), TARGETS)
 def test_best_concurrency_beats_every_limit_tried(batch, targets) -> None:
     found = best_concurrency(batch, targets)

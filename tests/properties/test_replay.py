@@ -1,13 +1,14 @@
 """A journal brings the same plans from a fresh scheduler, whoever drove the first one."""
 
-from hypothesis import given, settings
+from hypothesis import given
 
 from penstock.journal.replay import replay, scheduler_of
 from runs import Journaled, jump, step_by_step
+from scaled import examples
 from strategies import Case, cases
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(cases(aborts=True, max_in_flight=(1, 2)))
 def test_step_by_step_journal_replays(case: Case) -> None:
     journaled = Journaled(case)
@@ -18,7 +19,7 @@ def test_step_by_step_journal_replays(case: Case) -> None:
     assert report.num_plans == len(trace.plans)
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(cases())
 def test_journal_of_jumps_replays(case: Case) -> None:
     records = jump(case).records

@@ -3,13 +3,14 @@
 from dataclasses import replace
 from math import inf
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.plan.multiplex.bound import in_time_bound
 from penstock.plan.multiplex.values import BoundOptions, DeviceLimits
 from penstock.policy.multiplex.values import BatchTime
 from resident import ALL_POLICIES, PENSTOCK, ResidencyCase
+from scaled import examples
 from strategies import residency_cases
 
 # Loads and batches take at least what the bound is told.
@@ -18,7 +19,7 @@ SLOW_OR_TRUE = residency_cases((PENSTOCK, *ALL_POLICIES), max_requests=25).filte
 
 
 @given(SLOW_OR_TRUE, st.sampled_from((0.7, 2.0, 9.0)), st.sampled_from((inf, 30.0, 5.0)))
-@settings(max_examples=60)
+@examples(60)
 def test_no_policy_exceeds_it(case: ResidencyCase, slot_s: float, end_s: float) -> None:
     case = replace(case, memories=case.memories[:1])
     last_s = max((one.deadline_s for one in case.requests), default=0.0)

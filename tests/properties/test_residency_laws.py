@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from penstock.published.sincere.policy import STRATEGIES
 
-from penstock.policy.multiplex.sincere import STRATEGIES
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from resident import ALL_POLICIES, PENSTOCK, ResidencyCase, Watched
 from strategies import residency_cases
@@ -20,10 +20,7 @@ def left(watched: Watched) -> int:
     return sum(place in ("waits", "runs") for place in watched.place.values())
 
 
-@given(CASES)
-def test_each_request_ends_once_memory_is_never_exceeded_and_time_never_goes_back(
-        case: ResidencyCase) -> None:
-    watched = case.run()  # that it ends is a law, too; devices and calls are looked at meanwhile
+def each_request_ends_once(case: ResidencyCase, watched: Watched) -> None:
     run = watched.run
     assert len(watched.place) == len(case.requests)
     for request in case.requests:
@@ -36,9 +33,9 @@ def test_each_request_ends_once_memory_is_never_exceeded_and_time_never_goes_bac
         assert left(watched) == 0
 
 
-@given(CASES)
-def test_no_answer_before_its_batch_could_have_been_over(case: ResidencyCase) -> None:
-    run = case.run().run
+def no_answer_is_there_before_its_batch_could_have_been_over(case: ResidencyCase,
+                                                             watched: Watched) -> None:
+    run = watched.run
     share = case.faults.batch_share
     for request in case.requests:
         end_s = run.end_s[request.request_id]
@@ -50,23 +47,31 @@ def test_no_answer_before_its_batch_could_have_been_over(case: ResidencyCase) ->
             assert run.shed_s[request.request_id] >= request.arrival_s
 
 
-@given(CASES)
-def test_the_same_case_runs_the_same_again(case: ResidencyCase) -> None:
-    first, second = case.run().run, case.run().run
+def the_same_case_runs_the_same_again(case: ResidencyCase, watched: Watched) -> None:
+    first, second = watched.run, case.run().run
     for name in ("begin_s", "end_s", "shed_s", "reason"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
     assert (first.loads, first.batches, first.reasons) == (
         second.loads, second.batches, second.reasons)
 
 
-@given(CASES)
-def test_a_batch_runs_only_while_its_model_is_loaded(case: ResidencyCase) -> None:
-    run = case.run().run
+def a_batch_runs_only_while_its_model_is_loaded(case: ResidencyCase, watched: Watched) -> None:
+    run = watched.run
     for batch in run.batches:
         loads = [load for load in run.loads
                  if (load.device, load.model) == (batch.device, batch.model) and not load.failed
                  and load.begin_s + load.seconds <= batch.begin_s]
         assert loads
+
+
+@given(CASES)
+def test_laws_of_every_run(case: ResidencyCase) -> None:
+    # That it ends is a law, too. While it runs, ``Watched`` looks at devices and calls: memory is
+    # never exceeded, and time never goes back.
+    watched = case.run()
+    for law in (each_request_ends_once, no_answer_is_there_before_its_batch_could_have_been_over,
+                a_batch_runs_only_while_its_model_is_loaded, the_same_case_runs_the_same_again):
+        law(case, watched)
 
 
 @given(residency_cases((PENSTOCK,), healthy=True))

@@ -5,14 +5,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.policy.queue.by_set import Fairness, SetQueues
+from penstock.policy.queue.by_set import DeviceSetQueue, Fairness
 from penstock.policy.queue.fifo import GlobalFifo
 from penstock.policy.queue.protocol import ExclusiveDeviceQueue
 from penstock.policy.queue.values import Shared, Start, Waiting
 from penstock.sim.exclusive import Dispatch, Served, serve
+from scaled import examples
 
 Case = tuple[list[Shared], list[Waiting], list[float]]
 
@@ -58,10 +59,10 @@ def taken(shared: Sequence[Shared], served: Served,
                 start.set_index]]
 
 
-@pytest.mark.parametrize("queue", [GlobalFifo, SetQueues])
+@pytest.mark.parametrize("queue", [GlobalFifo, DeviceSetQueue])
 @given(case=cases(), overhead_s=st.sampled_from((0.0, 0.125)))
 def test_everybody_is_served_once_and_no_device_by_two(
-        queue: type[GlobalFifo] | type[SetQueues], case: Case, overhead_s: float) -> None:
+        queue: type[GlobalFifo] | type[DeviceSetQueue], case: Case, overhead_s: float) -> None:
     shared, requests, _ = case
     served, starts = run(case, queue(shared), overhead_s)
     order = [request_id for start in starts for request_id in start.request_ids]
@@ -88,8 +89,9 @@ def test_the_published_queue_starts_in_its_order(case: Case) -> None:
 @given(case=cases(classes=1, batches=1), patience_s=st.sampled_from((0.0, 1.0, float("inf"))))
 def test_of_one_deployment_the_older_goes_first(case: Case, patience_s: float) -> None:
     shared, requests, work_s = case
-    plain = [request._replace(deadline_s=float("inf")) for request in requests]
-    _, starts = run((shared, plain, work_s), SetQueues(shared, Fairness(patience_s=patience_s)))
+    plain = [request._replace(deadline_s=float("inf"), ahead=False) for request in requests]
+    queue = DeviceSetQueue(shared, Fairness(patience_s=patience_s))
+    _, starts = run((shared, plain, work_s), queue)
     for deployment in range(len(shared)):
         order = [start.request_ids[0] for start in starts if start.deployment == deployment]
         assert order == sorted(order)
@@ -100,7 +102,7 @@ def test_nothing_idles_beside_work_when_nobody_is_patient(case: Case) -> None:
     """With patience without end no device is kept: at any moment, every set of whoever waits has a
     device that works."""
     shared, requests, _ = case
-    served, starts = run(case, SetQueues(shared, Fairness(patience_s=float("inf"))))
+    served, starts = run(case, DeviceSetQueue(shared, Fairness(patience_s=float("inf"))))
     intervals = taken(shared, served, starts)
     for request in requests:
         begins_s = served.start_s[request.request_id]
@@ -110,14 +112,16 @@ def test_nothing_idles_beside_work_when_nobody_is_patient(case: Case) -> None:
             assert all(working & devices for devices in shared[request.deployment].device_sets)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(case=cases(), patience_s=st.sampled_from((0.0, 0.5, 2.0)))
 def test_nobody_starves(case: Case, patience_s: float) -> None:
     """After its patience, a request waits for its own devices to be drained once, and once for each
     start of others that are more urgent."""
     shared, requests, work_s = case
+    requests = [request._replace(ahead=False) for request in requests]
+    case = (shared, requests, work_s)
     fairness = Fairness(aging_s=2.0, patience_s=patience_s)
-    queue = SetQueues(shared, fairness)
+    queue = DeviceSetQueue(shared, fairness)
     served, starts = run(case, queue)
     longest_s = max(work_s, default=0.0)
     urgency = {request.request_id: queue._urgency_s(request) for request in requests}
@@ -144,7 +148,7 @@ def test_a_deployment_over_all_devices_gets_its_turn_beside_a_flood() -> None:
     large = rows.index((0, 3.0))
     waits_s = {}
     for patience_s in (2.0, float("inf")):
-        served = serve(requests, SetQueues(shared, Fairness(patience_s=patience_s)),
+        served = serve(requests, DeviceSetQueue(shared, Fairness(patience_s=patience_s)),
                        lambda _: 1.0, Dispatch([0.0] * 9))
         waits_s[patience_s] = served.start_s[large] - 3.0
     assert waits_s[2.0] <= 3.0

@@ -13,14 +13,20 @@ Every fenced block of a page runs in the page's order, in one folder that starts
 
 An HTML comment on the line above a block changes that: ``<!-- exit 1 -->`` states the last
 command's exit status, ``<!-- skip: REASON -->`` leaves the block out.
+
+A plain ``penstock`` command is called within this process, which saves its imports. On the pages
+that a newcomer follows, and wherever the shell has a part in it, a command is a process of its own.
 """
 
+import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,6 +34,7 @@ from typing import Any
 
 import pytest
 
+from penstock.cli.main import main
 from penstock.core.errors import InputError
 from penstock.fleet.load import load_fleet
 
@@ -38,6 +45,8 @@ FENCE = re.compile(r"^(?:<!-- (?P<note>[^\n]*) -->\n)?```(?P<language>\w+)\n(?P<
                    re.DOTALL | re.MULTILINE)
 NOTE = re.compile(r"exit (?P<status>\d+)|skip: (?P<reason>.+)")
 NAMED = re.compile(r"# (fleet|file): (\S+)\n")
+SHELL = re.compile(r"[|&;<>$`*?~]")
+IN_PROCESSES = {Path("README.md"), Path("docs/tutorial.md")}
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 
 
@@ -96,21 +105,44 @@ def missing_line(shown: tuple[str, ...], output: str) -> str | None:
     return None
 
 
-def run(arguments: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+def in_shell(command: str, folder: Path) -> tuple[int, str]:
+    """(exit status, output) of a command as a reader runs it."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "COLUMNS": "120", "NO_COLOR": "1"}
-    return subprocess.run(arguments, cwd=folder, env=environment, text=True, timeout=300,
-                          check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=folder, env=environment,
+                          text=True, timeout=300, check=False, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    return done.returncode, done.stdout
+
+
+def in_this_process(arguments: list[str], folder: Path) -> tuple[int, str]:
+    """The same of one call of ``penstock``."""
+    with pytest.MonkeyPatch.context() as patch, io.StringIO() as output:
+        patch.chdir(folder)
+        patch.setenv("COLUMNS", "120")
+        patch.setenv("NO_COLOR", "1")
+        with redirect_stdout(output), redirect_stderr(output):
+            status = main(arguments)
+        return status, output.getvalue()
+
+
+def run(command: str, folder: Path, *, plain: bool) -> tuple[int, str]:
+    """Runs one command of a page; ``plain`` where a process of its own proves nothing more."""
+    name, *arguments = shlex.split(command)
+    if plain and name == "penstock" and not SHELL.search(command):
+        return in_this_process(arguments, folder)
+    return in_shell(command, folder)
 
 
 def check_session(block: Block, folder: Path, place: str) -> None:
     *before, last = commands(block.body)
+    plain = Path(place.rpartition(":")[0]) not in IN_PROCESSES
     for command in (*before, last):
-        done = run(["bash", "-o", "pipefail", "-c", command.text], folder)
+        real_status, output = run(command.text, folder, plain=plain)
         status = block.status if command is last else 0
-        assert done.returncode == status, f"{place}: $ {command.text}\n{done.stdout}"
-        line = missing_line(command.shown, done.stdout)
-        assert line is None, f"{place}: $ {command.text}\nshould print {line!r}:\n{done.stdout}"
+        assert real_status == status, f"{place}: $ {command.text}\n{output}"
+        line = missing_line(command.shown, output)
+        assert line is None, f"{place}: $ {command.text}\nshould print {line!r}:\n{output}"
 
 
 def check_python(block: Block, names: dict[str, Any], folder: Path, place: str) -> None:

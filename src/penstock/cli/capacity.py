@@ -58,21 +58,19 @@ def capacity(
     """
     if method not in METHODS:
         raise InputError(f"--method {method[:60]!r}{nearest(method[:60], METHODS)}")
-    instead = "penstock compare --policies, which takes several policies" if method == BOUND \
-        else "penstock simulate at some rates"
-    stated = read_fleet(fleet_file, settings, data, seed)
-    refuse_turns(stated, f"penstock capacity{'' if method == SIMULATE else f' --method {method}'}",
-                 instead)
+    fleet = read_fleet(fleet_file, settings, data, seed)
     if method == SIMULATE:
-        fleet = with_replicas(stated, replicas)
+        fleet = with_replicas(fleet, replicas)
         return _simulated(fleet, seed_range(fleet, seeds), attainment, tolerance, low, high,
                           as_json=as_json)
+    refuse_turns(fleet, f"penstock capacity --method {method}",
+                 f"penstock capacity --method {SIMULATE}")
     _refuse({"--attainment": attainment != 0.99, "--tolerance": tolerance != 0.01,
              "--seeds": seeds != 1, "--low": low is not None, "--high": high is not None}, method)
     if method == BOUND:
-        return _bound(stated if replicas is None else with_replicas(stated, replicas),
+        return _bound(fleet if replicas is None else with_replicas(fleet, replicas),
                       as_json=as_json)
-    return _queue(with_replicas(stated, replicas), as_json=as_json)
+    return _queue(with_replicas(fleet, replicas), as_json=as_json)
 
 
 def _refuse(given: dict[str, bool], method: str) -> None:
@@ -153,8 +151,8 @@ def _document(found: "Capacity", fleet: Any) -> dict[str, Any]:
 def _bound_per_s(fleet: Any) -> float | None:
     """The fleet's throughput bound, None where its step time has no closed form."""
     from penstock.core.errors import InputError
-    from penstock.experiment.fleet_bound import fleet_bound_per_s
     from penstock.fleet.sources import fleet_workload
+    from penstock.plan.fleet_bound import fleet_bound_per_s
 
     try:
         return fleet_bound_per_s(fleet, fleet_workload(fleet))

@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from penstock.experiment.fleet_bound import GroupBound
     from penstock.fleet.values import Fleet
+    from penstock.plan.fleet_bound import GroupBound
     from penstock.workload.workload import Workload
 
 
 def bounds_document(fleet: "Fleet", workload: "Workload") -> dict[str, Any]:
     """The bounds as plain data; ``rate_per_s`` of the fleet needs stated replicas."""
-    from penstock.experiment.fleet_bound import fleet_bound_per_s, group_bounds
+    from penstock.plan.fleet_bound import fleet_bound_per_s, group_bounds
 
     groups = [_entry(fleet, found, workload) for found in group_bounds(fleet, workload)]
     shares = sum(entry["traffic_share"] for entry in groups)
@@ -23,7 +23,7 @@ def bounds_document(fleet: "Fleet", workload: "Workload") -> dict[str, Any]:
 
 
 def _entry(fleet: "Fleet", found: "GroupBound", workload: "Workload") -> dict[str, Any]:
-    from penstock.experiment.sizing import replicas_at_bound
+    from penstock.plan.sizing import replicas_at_bound
 
     group, limit = found.group, found.bound
     return {"model": group.model.name, "accelerator": group.accelerator.name,

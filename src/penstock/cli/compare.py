@@ -7,7 +7,7 @@ import typer
 
 from penstock.cli.command import App
 from penstock.cli.exits import OK
-from penstock.cli.fleets import check_turns, note_kind, read_fleet, seed_range, with_replicas
+from penstock.cli.fleets import note_kind, read_fleet, seed_range, with_replicas
 from penstock.cli.options import (
     AsJson,
     DataDir,
@@ -53,7 +53,8 @@ def compare(
 ) -> int:
     """Run several scheduling policies on the same requests and print them side by side.
 
-    Where models take turns on devices, residency policies, such as penstock,edf:shed=true.
+    Where models share devices, residency policies, such as penstock,edf:shed=true; beside replicas,
+    a policy takes the place of whichever bears its name, of both if both do.
 
     Per class: attainment and latencies, means over the seeds, and how each policy differs from the
     first one in the list. Of folders, nothing is run: their figures stand side by side, with
@@ -88,7 +89,7 @@ def compare(
 
     stated = read_fleet(fleet_file, settings, data, seed)
     if stated.residency:
-        return _compare_turns(stated, policies, seeds, replicas, as_json=as_json, load=lambda more:
+        return _compare_pools(stated, policies, seeds, replicas, as_json=as_json, load=lambda more:
                               read_fleet(fleet_file, settings, data, seed, more))
     fleet = with_replicas(stated, replicas)
     note_kind(stated, replicas)
@@ -125,17 +126,15 @@ def _print(document: dict[str, Any], *, as_json: bool) -> None:
         print_tables(comparison_tables(document))
 
 
-def _compare_turns(fleet: "Fleet", policies: str, num_seeds: int, replicas: int | None, *,
+def _compare_pools(fleet: "Fleet", policies: str, num_seeds: int, replicas: int | None, *,
                    as_json: bool, load: "Callable[[dict[str, Any]], Fleet]") -> int:
     from penstock.cli.console import progress
     from penstock.experiment.compare import compare_turns, figures, turns
 
-    check_turns(fleet, replicas)
     fleets = {}
     for label in split_policies(policies):
         try:
-            fleets[label] = load({f"residency[{place}].policy": _choice(label)
-                                  for place in range(len(fleet.residency))})
+            fleets[label] = with_replicas(_with_policy(label, fleet, load), replicas)
         except InputError as error:
             raise InputError(f"--policies {label}: {error}") from None
     seeds = seed_range(fleet, num_seeds)
@@ -147,6 +146,34 @@ def _compare_turns(fleet: "Fleet", policies: str, num_seeds: int, replicas: int 
          "runs": list(contender.summaries), "figures": means, "turns": turns(contender)}
         for contender, means in zip(found, figures(found), strict=True)]}, as_json=as_json)
     return OK
+
+
+def _with_policy(label: str, fleet: "Fleet",
+                 load: "Callable[[dict[str, Any]], Fleet]") -> "Fleet":
+    """The fleet under a policy: that of its pools and, where it has replicas, of scheduling,
+    whichever bears the name and takes the settings. Raises InputError."""
+    from penstock.experiment.compare import with_schedule
+    from penstock.registry.policies import MULTIPLEXERS, SCHEDULES
+
+    choice = _choice(label)
+    pools = {f"residency[{place}].policy": choice for place in range(len(fleet.residency))}
+    if not fleet.replicas:
+        return load(pools)
+    schedule = {"policies.schedule": choice}
+    tries = [schedule] if SCHEDULES.knows(choice["name"]) else []
+    if MULTIPLEXERS.knows(choice["name"]):
+        tries = [{**schedule, **pools}, *tries, pools] if tries else [pools]
+    fault: InputError | None = None
+    for changes in tries or [schedule]:
+        try:
+            found = load(changes)
+        except InputError as error:
+            fault = fault or error
+        else:
+            same = "policies.schedule" not in changes
+            return found if same else with_schedule(found, found.policies.schedule)
+    assert fault is not None
+    raise fault
 
 
 def _compare_runs(folders: list[Path], seed: int, *, as_json: bool) -> int:

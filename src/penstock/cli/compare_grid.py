@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.cli.exits import OK
-from penstock.cli.fleets import note_kind, read_fleet, refuse_turns, with_replicas
+from penstock.cli.fleets import note_kind, read_fleet, with_replicas
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ def compare_grid(fleet_file: Path, texts: list[str], *, settings: list[str] | No
 
     def load(values: dict[str, Any]) -> "Fleet":
         fleet = read_fleet(fleet_file, settings, data, seed, values)
-        refuse_turns(fleet, "penstock compare --grid", "--policies, which takes several policies")
         return fleet if replicas is None else with_replicas(fleet, replicas)
 
     known = _known_rows(out, resume)

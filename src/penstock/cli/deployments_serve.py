@@ -13,9 +13,9 @@ _GOODBYE_S = 2.0
 def run_here(folder: Path, host: str, port: int, queue: str, period_s: float,
              start_s: float) -> None:
     """Serve until interrupted. Raises InputError."""
-    from penstock.serving.deployments.line import Line
+    from penstock.serving.deployments.requests import make_queue
 
-    Line(queue)
+    make_queue(queue)
     if not host.strip():  # which would be every address there is
         raise InputError("--host: found nothing; expected an address, such as 127.0.0.1")
     try:
@@ -32,8 +32,8 @@ async def _serve(folder: Path, host: str, port: int, queue: str, period_s: float
 
     from penstock.cli.console import note
     from penstock.engines.http import listening, stop_signal
+    from penstock.serving.deployments.cluster import SERVER
     from penstock.serving.deployments.opening import Opening, opened, watch
-    from penstock.serving.deployments.site import SERVER
     from penstock.serving.deployments.store import InUseError
     from penstock.serving.deployments.verbs import LocalDeployments
     from penstock.serving.planning.deployments import make_app

@@ -59,31 +59,30 @@ def with_replicas(fleet: "Fleet", count: int | None) -> "Fleet":
     from dataclasses import replace
 
     if count is None:
-        if not fleet.replicas:
+        if not fleet.replicas and not fleet.residency:
             raise InputError(f"fleet {fleet.name} states no replicas; state them, give "
                              "--replicas N, or find their number with `penstock run`")
         return fleet
+    if fleet.residency and not fleet.replicas:
+        raise InputError(f"--replicas {count}: models of fleet {fleet.name} take turns on devices; "
+                         "set their number with --set residency[0].count=N")
     groups = fleet.replicas or fleet.sizing.kinds()
     if len(groups) > 1:
         raise InputError(f"--replicas {count}: the fleet has {len(groups)} groups of replicas; set "
                          "each one's number with --set replicas[0].count=N")
     group = replace(groups[0], count=count)
     available = fleet.pool(group.accelerator.name).count
-    if available is not None and group.num_accelerators > available:
+    shared = sum(pool.count for pool in fleet.residency if pool.accelerator is group.accelerator)
+    if available is not None and group.num_accelerators + shared > available:
+        beside = f" beside {shared} of residency" if shared else ""
         raise InputError(f"--replicas {count} need {group.num_accelerators} "
-                         f"{group.accelerator.name}; the fleet has {available}")
+                         f"{group.accelerator.name}{beside}; the fleet has {available}")
     return replace(fleet, replicas=(group,))
 
 
-def check_turns(fleet: "Fleet", count: int | None, *, journal: bool = False) -> None:
-    """Raises InputError unless all that the fleet serves takes turns on its devices."""
-    if count is not None:
-        raise InputError(f"--replicas {count}: models of fleet {fleet.name} take turns on devices; "
-                         "set their number with --set residency[0].count=N")
-    if fleet.replicas:
-        raise InputError(f"fleet {fleet.name} states both replicas and residency; simulate them "
-                         "one after the other, each with its own traffic")
-    if journal:
+def check_journal(fleet: "Fleet", *, journal: bool) -> None:
+    """Raises InputError where a journal is asked for and nothing would keep one."""
+    if journal and fleet.residency and not fleet.replicas:
         raise InputError("--journal: devices that models take turns on keep none")
 
 

@@ -14,7 +14,7 @@ from penstock.core.errors import InputError, nearest
 
 
 class ReaderGoneError(Exception):
-    """Whoever read our output has closed the pipe."""
+    """Error for a pipe whose reader has closed it."""
 
 
 class LazyGroup(TyperGroup):

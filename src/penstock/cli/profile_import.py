@@ -12,12 +12,15 @@ _GUIDELLM = "guidellm"
 
 
 def read_any(path: Path, tool: str) -> "Imported":
-    """What a tool's file holds. Raises InputError for an unknown tool and for a broken file."""
-    from penstock.perf.profiles.importing import READERS, read_foreign
+    """Return the contents of a tool's file.
 
-    names = (*READERS, _GUIDELLM)
-    if tool not in names:
-        raise InputError(f"--from {tool[:40]!r} is unknown{nearest(tool, names)}")
+    Raises InputError for an unknown tool and for a broken file.
+    """
+    from penstock.registry.sources import PROFILES, read_foreign
+
+    if tool != _GUIDELLM and not PROFILES.knows(tool):
+        raise InputError(f"--from {tool[:40]!r} is unknown"
+                         f"{nearest(tool, (*PROFILES.all_names(), _GUIDELLM))}")
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected one that {tool} wrote")
     return _guidellm(path) if tool == _GUIDELLM else read_foreign(path, tool)

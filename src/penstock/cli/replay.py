@@ -49,7 +49,7 @@ def _believed(header: dict[str, Any], journal: Path, fleet_file: Path | None) ->
     """The step time that the journaled scheduler expected at first."""
     from penstock.fleet.load import load_fleet
     from penstock.fleet.replica_factory import step_time
-    from penstock.perf.step_time.store import step_time_from
+    from penstock.registry.step_times import step_time_from
 
     if fleet_file is None and "step_time" in header:
         return step_time_from(header["step_time"], f"{journal}:1: step_time")

@@ -1,9 +1,8 @@
 """``penstock run``: size the fleet where its file states no replicas, then simulate it."""
 
-from typing import TYPE_CHECKING
 
 from penstock.cli.command import App
-from penstock.cli.fleets import check_turns, read_fleet
+from penstock.cli.fleets import check_journal, read_fleet
 from penstock.cli.options import (
     AsJson,
     DataDir,
@@ -14,14 +13,6 @@ from penstock.cli.options import (
     Settings,
     WithJournal,
 )
-from penstock.core.errors import InputError
-
-if TYPE_CHECKING:
-    from penstock.cli.console import Update
-    from penstock.experiment.sizing import Sized
-    from penstock.fleet.values import Fleet
-    from penstock.workload.workload import Workload
-
 
 app = App()
 
@@ -42,36 +33,19 @@ def run(
     Exit status 1 when a class misses its objective.
     """
     from penstock.cli.console import progress
-    from penstock.cli.single_run import simulate_and_report, simulate_turns
+    from penstock.cli.single_run import simulate_and_report
     from penstock.fleet.sources import fleet_workload
 
     fleet = read_fleet(fleet_file, settings, data, seed)
-    if fleet.residency:
-        check_turns(fleet, None, journal=journal)
-        return simulate_turns(fleet, fleet_workload(fleet), out, as_json=as_json,
-                              page=not no_report)
+    check_journal(fleet, journal=journal)
     workload = fleet_workload(fleet)
     sized = plan = None
-    if not fleet.replicas and fleet.sizing.stated:
-        with progress("sizing") as update:
-            sized = _sized(fleet, workload, update)
-        fleet = sized.fleet
-    elif not fleet.replicas:
-        from penstock.cli.plan_fleet import planned
+    if not fleet.replicas and not fleet.residency:  # else a run needs no solver
+        from penstock.plan.assign.solve import solve
+        from penstock.plan.replicas import find_replicas
 
-        plan = planned(fleet, workload)
-        fleet = plan.fleet
-        if plan.fits_nowhere:
-            raise InputError(plan.fits_nowhere)
+        with progress("sizing" if fleet.sizing.stated else "planning") as update:
+            found = find_replicas(fleet, workload, solve, on_step=update)
+        fleet, sized, plan = found.fleet, found.sized, found.plan
     return simulate_and_report(fleet, workload, sized, out, plan=plan, as_json=as_json,
                                page=not no_report, journal=journal)
-
-
-def _sized(fleet: "Fleet", workload: "Workload", update: "Update") -> "Sized":
-    from penstock.experiment.sizing import Trial, size_fleet
-    from penstock.report.wording import replicas
-
-    def on_trial(trial: Trial) -> None:
-        update(f"{replicas(trial.count)}: {'enough' if trial.meets else 'too few'}")
-
-    return size_fleet(fleet, workload, fleet.run.seed, on_trial)

@@ -2,7 +2,7 @@
 
 
 from penstock.cli.command import App
-from penstock.cli.fleets import check_turns, read_fleet, with_replicas
+from penstock.cli.fleets import check_journal, read_fleet, with_replicas
 from penstock.cli.options import (
     AsJson,
     DataDir,
@@ -26,18 +26,15 @@ def simulate(
 ) -> int:
     """Simulate the replicas that the fleet file states, or N of them, and write the run's files.
 
-    Of a fleet that states devices on which models take turns, those.
+    Pools of devices that models share are simulated with them.
 
     Exit status 1 when a class misses its objective.
     """
-    from penstock.cli.single_run import simulate_and_report, simulate_turns
+    from penstock.cli.single_run import simulate_and_report
     from penstock.fleet.sources import fleet_workload
 
     fleet = read_fleet(fleet_file, settings, data, seed)
-    if fleet.residency:
-        check_turns(fleet, replicas, journal=journal)
-        return simulate_turns(fleet, fleet_workload(fleet), out, as_json=as_json,
-                              page=not no_report)
+    check_journal(fleet, journal=journal)
     fleet = with_replicas(fleet, replicas)
     return simulate_and_report(fleet, fleet_workload(fleet), None, out, as_json=as_json,
                                page=not no_report, journal=journal)

@@ -14,9 +14,9 @@ from penstock.fleet.write import to_yaml
 from penstock.report.run_files import staged, write_run_files
 
 if TYPE_CHECKING:
-    from penstock.experiment.sizing import Sized
     from penstock.fleet.values import Fleet
     from penstock.plan.plan import FleetPlan
+    from penstock.plan.sizing import Sized
     from penstock.workload.workload import Workload
 
 
@@ -36,22 +36,6 @@ def simulate_and_report(fleet: "Fleet", workload: "Workload", sized: "Sized | No
         write_run_files(staging, summary, run.table, run.series, to_yaml(fleet),
                         page=page)
     return _ended(summary, folder, as_json=as_json)
-
-
-def simulate_turns(fleet: "Fleet", workload: "Workload", out: Path | None, *, as_json: bool,
-                   page: bool) -> int:
-    """The same for a fleet whose models take turns on devices."""
-    from penstock.experiment.pools import run_pools
-    from penstock.metrics.series import RunSeries
-
-    folder = out or default_folder(fleet.name)
-    with staged(folder) as staging:
-        with progress("simulating", len(workload)) as update:
-            run = run_pools(fleet, workload, fleet.run.seed,
-                            on_progress=lambda done: update(f"{done:,} requests", done))
-        write_run_files(staging, run.summary, run.table, RunSeries(), to_yaml(fleet),
-                        page=page)
-    return _ended(run.summary, folder, as_json=as_json)
 
 
 def _ended(summary: dict[str, Any], folder: Path, *, as_json: bool) -> int:

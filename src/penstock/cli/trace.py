@@ -69,9 +69,9 @@ def generate(fleet_file: FleetFile, out: OutFile, settings: Settings = None, dat
 
 
 def _read(file: Path, trace_format: str | None) -> "Trace":
-    from penstock.workload.readers import read_trace
+    from penstock.registry.sources import read_trace
 
-    return read_trace(file, trace_format)  # type: ignore[arg-type]  # checked there
+    return read_trace(file, trace_format)
 
 
 def _write(trace: "Trace", out: Path) -> None:

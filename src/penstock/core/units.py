@@ -16,6 +16,12 @@ def to_ps(seconds: float) -> int:
     return round(seconds * PS_PER_S)
 
 
+def to_later_ps(seconds: float) -> int:
+    """The first whole picosecond that is not before ``seconds``: a wake must not come too early."""
+    numerator, denominator = seconds.as_integer_ratio()  # exact, as a product of floats is not
+    return -(-numerator * PS_PER_S // denominator)
+
+
 def to_s(picoseconds: int) -> float:
     """Picoseconds as seconds."""
     return picoseconds / PS_PER_S

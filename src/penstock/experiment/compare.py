@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from penstock.experiment.pools import run_pools
 from penstock.experiment.run import Run, run_fleet
+from penstock.experiment.summary import whole_summary
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.metrics.seeds import paired_difference, seed_mean
@@ -82,21 +82,28 @@ def compare(fleet: Fleet, policies: Sequence[tuple[str, SchedulerOptions]], seed
 
 def compare_turns(fleets: Mapping[str, Fleet], seeds: Sequence[int],
                   on_run: Callable[[str, int], None] | None = None) -> list[Contender]:
-    """Run fleets whose models take turns, alike but for their residency policy, each by its label,
-    on every seed's traffic."""
+    """Run fleets with pools, alike but for their policies, each by its label, on every seed's
+    traffic."""
     summaries: dict[str, list[dict[str, Any]]] = {label: [] for label in fleets}
     for seed in seeds:
         workload = fleet_workload(next(iter(fleets.values())), seed)
         for label, fleet in fleets.items():
-            summaries[label].append(run_pools(fleet, workload, seed).summary)
+            summaries[label].append(whole_summary(run_fleet(fleet, workload, seed)))
             if on_run is not None:
                 on_run(label, seed)
-    return [Contender(label, {"policy": fleet.residency[0].policy, **fleet.residency[0].settings},
-                      tuple(summaries[label])) for label, fleet in fleets.items()]
+    return [Contender(label, _policies(fleet), tuple(summaries[label]))
+            for label, fleet in fleets.items()]
+
+
+def _policies(fleet: Fleet) -> dict[str, Any]:
+    """The policy of the pools and, where the fleet has replicas, that of scheduling."""
+    pools = {"policy": fleet.residency[0].policy, **fleet.residency[0].settings}
+    return {"schedule": asdict(fleet.policies.schedule), "residency": pools} if fleet.replicas \
+        else pools
 
 
 def turns(contender: Contender) -> list[dict[str, dict[str, Any]]]:
-    """Of each pool in turn, by name, the mean over seeds of what its devices did."""
+    """Yield each pool's name and the mean over seeds of its devices' figures."""
     return [{name: asdict(seed_mean(summary["residency"][place][name]
                                     for summary in contender.summaries)) for name in TURNS}
             for place in range(len(contender.summaries[0]["residency"]))]

@@ -89,7 +89,7 @@ def _value(column: FloatColumn, share: float | None) -> float | None:
 
 def _difference(base: FloatColumn, other: FloatColumn, share: float | None,
                 rng: np.random.Generator, *, paired: bool) -> dict[str, float] | None:
-    """Of the figure in ``other`` to that in ``base``; None where either has none."""
+    """Return the difference of a figure in ``other`` to ``base``; None where either has none."""
     before, after = _value(base, share), _value(other, share)
     if before is None or after is None:
         return None

@@ -8,6 +8,12 @@ from typing import Any
 import numpy as np
 
 from penstock.core.disclosure import Disclosure, at_most, share_at_least
+from penstock.experiment.pools import (
+    pool_busy_s,
+    pool_figures,
+    reduced_figures,
+    secret_devices,
+)
 from penstock.fleet.judge import confidential_rows, cost_per_hour, counted
 from penstock.fleet.values import Fleet
 from penstock.metrics.series import RunSeries
@@ -18,7 +24,7 @@ from penstock.sim.simulation import SimulationResult
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What may leave a run: figures, requests, replicas over time."""
+    """Disclosed results of a run: figures, requests, replicas over time."""
 
     figures: dict[str, Any]
     table: RequestTable
@@ -35,24 +41,31 @@ def told_share(fleet: Fleet, service_class: str, share: float | None) -> float |
 
 def shown(fleet: Fleet, result: SimulationResult) -> Shown:
     """A result as it may be shown."""
-    usage = Usage(result.busy_s, cost_per_hour(fleet), range(len(result.busy_s)))
+    busy_s = np.concatenate((result.busy_s, pool_busy_s(result)))
+    usage = Usage(busy_s, cost_per_hour(fleet), range(len(busy_s)))
     figures = {
         **summarise(counted(fleet, result.table), fleet.service_classes, usage),
         "refusals": [{"reason": reason, "num_requests": count}
-                     for reason, count in sorted(result.reasons.items())],
-        "num_steps": result.num_steps, "end_s": result.end_s,
-        "prefix_hit_rate": result.prefix_hit_rate,
-    }
+                     for reason, count in sorted(result.reasons.items())]}
+    of_replicas = {"num_steps": result.num_steps, "end_s": result.end_s,
+                   "prefix_hit_rate": result.prefix_hit_rate}
+    figures |= of_replicas if fleet.replicas else {"end_s": result.end_s}
+    if result.pools:
+        figures["residency"] = pool_figures(fleet, result, figures["window_s"])
     hidden = confidential_rows(fleet, result.table)
     if not hidden.any():
         return Shown(figures, result.table, result.series)
     # A replica that served one of them would show when, and how much.
-    seen = set(result.table.replica[hidden].tolist())
-    alone = [number for number in range(len(result.busy_s)) if number not in seen]
-    usage = Usage(result.busy_s[alone], 0.0, alone)
+    seen = {*result.table.replica[hidden].tolist(), *secret_devices(result)}
+    alone = [number for number in range(len(busy_s)) if number not in seen]
+    usage = Usage(busy_s[alone], 0.0, alone)
     reduced, table = without_confidential(fleet, result.table, figures, usage)
     series = RunSeries([one for one in result.series.replicas if one.replica in alone])
-    return Shown(reduced | {"num_steps": None, "prefix_hit_rate": None}, table, series)
+    if fleet.replicas:
+        reduced |= {"num_steps": None, "prefix_hit_rate": None}
+    if result.pools:
+        reduced["residency"] = reduced_figures(result, figures["residency"])
+    return Shown(reduced, table, series)
 
 
 def without_confidential(fleet: Fleet, requests: RequestTable, figures: Mapping[str, Any],
@@ -68,7 +81,7 @@ def without_confidential(fleet: Fleet, requests: RequestTable, figures: Mapping[
     for entry, whole in pairs:
         # Verdicts are those of all requests: one word per class. What a request cost, and how busy
         # replicas were, would tell how many there were.
-        entry |= {"meets_slo": whole["meets_slo"], "utilisation": None,
+        entry |= {"meets_slo": whole["meets_slo"], "busy": None, "utilisation": None,
                   "cost": dict.fromkeys(entry["cost"])}
     found |= {
         "refusals": [{**one, "num_requests": disclosure.count(one["num_requests"])}

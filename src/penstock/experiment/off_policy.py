@@ -1,4 +1,4 @@
-"""What another policy would have earned, from decisions that were logged with their propensities.
+"""Value of another policy, from decisions that were logged with their propensities.
 
 A policy that explores (with probability epsilon it takes any candidate) logs for each decision how
 likely it was to choose as it did. That is enough to judge another policy without running it.
@@ -77,7 +77,8 @@ def inverse_propensity(logged: LoggedDecisions, policy: Values, *,
 
 
 def doubly_robust(logged: LoggedDecisions, policy: Values, expected: Values) -> PolicyValue:
-    """What ``expected`` rewards (n, candidates) say of the policy, corrected by what was seen.
+    """Return the policy's value by ``expected`` rewards (n, candidates), corrected by observed
+    rewards.
 
     Right when either the propensities or the expectations are (Dudik, Langford and Li, ICML 2011),
     and narrower than weighting alone where expectations are good. Raises InputError.

@@ -1,80 +1,58 @@
-"""One run of a fleet whose models take turns on devices: simulate, then say what happened."""
+"""Figures of the pools of a run: devices that models share."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from penstock import __version__
-from penstock.experiment.disclosed import without_confidential
 from penstock.experiment.swapping import device_times, together
-from penstock.fleet.judge import cost_per_hour, counted
 from penstock.fleet.values import Fleet
-from penstock.fleet.write import resolved
 from penstock.metrics.attainment import Attainment, per_second
-from penstock.metrics.definitions import BoolColumn, FloatColumn
-from penstock.metrics.summary import Usage, summarise
+from penstock.metrics.definitions import BoolColumn, FloatColumn, IntColumn
 from penstock.metrics.table import FINISHED, REJECTED, SHED, UNFINISHED, RequestTable
-from penstock.sim.multiplex.pools import PoolRun, PoolsResult, simulate_pools
-from penstock.workload.workload import Workload
+from penstock.sim.multiplex.pools import PoolRun
+from penstock.sim.simulation import SimulationResult
+
+_TOLD = ("name", "accelerator", "num_devices", "num_models", "policy", "settings", "batching")
+"""What may be shown of a pool that had confidential requests."""
 
 
-@dataclass(frozen=True, slots=True)
-class PoolsRun:
-    """A fleet, what became of its requests, and the same as a summary. ``summary`` and ``table``
-    are what may be shown of it."""
-
-    fleet: Fleet
-    seed: int
-    result: PoolsResult
-    summary: dict[str, Any]
-    table: RequestTable
+def pool_busy_s(result: SimulationResult) -> FloatColumn:
+    """Seconds in which each device of the pools computed, in the order of their numbers."""
+    return np.array([times["computing_share"] * result.end_s for one in result.pools
+                     for times in _times(one, result.end_s)], dtype=np.float64)
 
 
-def run_pools(fleet: Fleet, workload: Workload, seed: int,
-              on_progress: Callable[[int], None] | None = None) -> PoolsRun:
-    """Simulate the fleet's pools; ``on_progress`` is told how many requests have arrived. Raises
-    InputError for a request that none of them serves."""
-    result = simulate_pools(fleet, workload, seed, on_progress)
-    times = [_times(one, result.end_s) for one in result.pools]
-    busy_s = [[device["computing_share"] * result.end_s for device in pool] for pool in times]
-    every = list(chain.from_iterable(busy_s))
-    usage = Usage(np.array(every), cost_per_hour(fleet), range(len(every)))
-    outcome = summarise(counted(fleet, result.table), fleet.service_classes, usage)
-    figures = {**outcome, "refusals": [{"reason": reason, "num_requests": count}
-                                       for reason, count in sorted(result.reasons.items())],
-               "end_s": result.end_s,
-               "residency": [_pool(one, devices, counted(fleet, result.table.take(one.rows)),
-                                   outcome["window_s"])
-                             for one, devices in zip(result.pools, times, strict=True)]}
-    shown = result.table
-    if any(one.is_secret for one in result.pools):
-        figures, shown = _reduced(fleet, result, figures, busy_s)
-    summary = {"name": fleet.name, "version": __version__, "engine": "sim", "seed": seed,
-               **figures, "fleet": resolved(fleet)}
-    return PoolsRun(fleet, seed, result, summary, shown)
+def pool_figures(fleet: Fleet, result: SimulationResult, window_s: float) -> list[dict[str, Any]]:
+    """A run's pools."""
+    found = []
+    for one in result.pools:
+        table = result.table.take(one.rows)
+        # Requests that leave the model open are counted with the one that they were given.
+        counts = table.arrival_s >= fleet.run.warmup_s
+        found.append(_pool(one, _times(one, result.end_s), table.take(counts),
+                           one.run.model[counts], window_s))
+    return found
 
 
-def _reduced(fleet: Fleet, result: PoolsResult, figures: Mapping[str, Any],
-             busy_s: Sequence[Sequence[float]]) -> tuple[dict[str, Any], RequestTable]:
-    """What may be shown where pools had confidential requests: of those, nothing of their models
-    and devices. Which is loaded, and how often, tells what the requests are about."""
-    numbers, first = [], 0
-    for one, busy in zip(result.pools, busy_s, strict=True):
-        if not one.is_secret:
-            numbers += list(range(first, first + len(busy)))
-        first += len(busy)
-    every = np.array(list(chain.from_iterable(busy_s)))
-    found, table = without_confidential(fleet, result.table, figures,
-                                        Usage(every[numbers], 0.0, numbers))
-    kept = ("name", "accelerator", "num_devices", "num_models", "policy", "settings", "batching")
-    pools = [whole if not one.is_secret else {
-        key: value if key in kept else ([] if isinstance(value, list) else None)
-        for key, value in whole.items()}
-        for one, whole in zip(result.pools, figures["residency"], strict=True)]
-    return found | {"residency": pools}, table
+def reduced_figures(result: SimulationResult,
+                    figures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the disclosed figures of pools. Those with confidential requests have none by model or
+    device: the loaded models and the number of loads would reveal the subject of requests."""
+    return [dict(whole) if not one.is_secret else {
+        key: value if key in _TOLD else ([] if isinstance(value, list) else None)
+        for key, value in whole.items()} for one, whole in zip(result.pools, figures, strict=True)]
+
+
+def secret_devices(result: SimulationResult) -> set[int]:
+    """Numbers of the devices of pools that had confidential requests."""
+    found: set[int] = set()
+    first = len(result.busy_s)
+    for one in result.pools:
+        if one.is_secret:
+            found.update(range(first, first + one.pool.count))
+        first += one.pool.count
+    return found
 
 
 def _times(one: PoolRun, end_s: float) -> list[dict[str, float]]:
@@ -88,8 +66,9 @@ def _times(one: PoolRun, end_s: float) -> list[dict[str, float]]:
 
 
 def _pool(one: PoolRun, times: Sequence[Mapping[str, float]], table: RequestTable,
-          window_s: float) -> dict[str, Any]:
-    """A pool; ``times`` are its devices', ``table`` has its requests."""
+          places: IntColumn, window_s: float) -> dict[str, Any]:
+    """A pool; ``times`` are its devices', ``table`` has its requests, each of the model at its
+    place."""
     pool, run = one.pool, one.run
     loads: list[list[float]] = [[] for _ in pool.models]
     batches: list[list[int]] = [[] for _ in pool.models]
@@ -110,24 +89,24 @@ def _pool(one: PoolRun, times: Sequence[Mapping[str, float]], table: RequestTabl
         "models": [{"model": model.spec.name, **outcome, "loads": len(loads[place]),
                     "load_mean_s": _mean(loads[place]), "mean_batch": _mean(batches[place])}
                    for place, (model, outcome) in enumerate(zip(
-                       pool.models, _outcomes(one, table, window_s), strict=True))]}
+                       pool.models, _outcomes(len(pool.models), places, table, window_s),
+                       strict=True))]}
 
 
-def _outcomes(one: PoolRun, table: RequestTable, window_s: float) -> Iterator[dict[str, Any]]:
-    """What became of each model's requests, by counts over all models at once."""
-    names = [model.spec.name for model in one.pool.models]
-
+def _outcomes(num_models: int, places: IntColumn, table: RequestTable,
+              window_s: float) -> Iterator[dict[str, Any]]:
+    """Return the outcomes of each model's requests, by counts over all models at once."""
     def of(rows: BoolColumn, weights: FloatColumn | None = None) -> list[float]:
-        found = np.bincount(table.model_index[rows], None if weights is None else weights[rows],
-                            len(table.models)).tolist()
-        return [found[table.models.index(name)] if name in table.models else 0 for name in names]
+        found: list[float] = np.bincount(
+            places[rows], None if weights is None else weights[rows], num_models).tolist()
+        return found
 
     everybody = np.ones(len(table), np.bool_)
     counts = {name: of(np.equal(table.status, code)) for name, code in (
         ("finished", FINISHED), ("rejected", REJECTED), ("shed", SHED),
         ("unfinished", UNFINISHED))}
     received, met, e2e_s = of(everybody), of(table.met_slo), of(table.finished, table.e2e_s)
-    for place in range(len(names)):
+    for place in range(num_models):
         reached = Attainment(int(met[place]), int(received[place]))
         low, high = reached.interval or (None, None)
         finished = counts["finished"][place]

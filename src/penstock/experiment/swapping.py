@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from penstock.policy.multiplex.sincere import OVERWRITTEN
+from penstock.published.sincere.policy import OVERWRITTEN
 from penstock.sim.multiplex.record import BatchRecord, LoadRecord, ResidencyRun
 
 
 def figures(run: ResidencyRun, duration_s: float,
             devices: Sequence[int] = (0,)) -> dict[str, Any]:
-    """What became of the requests, and of the devices' time up to ``duration_s``.
+    """Return the outcomes of the requests, and the use of the devices' time up to ``duration_s``.
 
     ``received`` = ``served`` + ``lost`` (overwritten before they ran) + ``shed`` (turned away, with
     ``reasons``) + ``unfinished``. The SLA is attained by who was answered before the deadline:

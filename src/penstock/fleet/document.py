@@ -34,7 +34,7 @@ from penstock.fleet.fields import (
     described,
 )
 
-EngineKind = Literal["auto", "vllm", "sglang", "llamacpp", "ollama", "openai"]
+EngineKind = Literal["auto", "vllm", "sglang", "llamacpp", "ollama", "openai", "emulated"]
 Precision = Literal["fp32", "fp16", "bf16", "fp8", "int8", "fp4", "int4"]
 
 
@@ -182,7 +182,8 @@ class ReplicaSection(VariantSection):
         "Where the replicas of these answer OpenAI's API, one URL each (see `penstock serve`).",
         ["http://127.0.0.1:8001", "http://127.0.0.1:8002"])
     engine: EngineKind = described(
-        "What software answers at the endpoints; auto: by its metrics, else any of OpenAI's API.",
+        "What software answers at the endpoints; auto: by its metrics, else any of OpenAI's API. "
+        "Without endpoints, `penstock serve` starts emulated, llamacpp and vllm itself.",
         "ollama", default="auto")
     served_as: Name | None = described(
         "What it calls the model; left out, the model's name.", "llama3.1:8b")
@@ -254,6 +255,10 @@ class RunSection(Section):
         "How long to go on after the last arrival; left out, until all are done.", 120)
     step_time_noise: ShareOrZero = described(
         "Relative standard deviation of a step's duration.", 0.05, default=0.0)
+    beliefs: Literal["exact", "model"] = described(
+        "What policies know of simulated step times: their mean on each device (exact), or only "
+        "the step-time model, from which each device deviates within the interval that the model "
+        "states (model).", "model", default="exact")
 
 
 class FleetDocument(Section):

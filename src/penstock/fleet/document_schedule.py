@@ -64,13 +64,13 @@ class ScheduleSection(Section):
     max_decodes: CountOrZero | None = described("Most decodes in a step; 0 means no limit.", 256)
     most_slack_first: bool | None = described(
         "Whether decodes with most slack go first, as in Niyama's artefact.", False)
-    bank_share: Share | None = described(
+    slack_spend_fraction: Share | None = described(
         "Share of a request's banked slack that one step may spend.", 0.125)
     time_margin: NotNegative | None = described("Relative margin on predicted step time.", 0.05)
     length_quantile: Share | None = described(
         "Quantile of the predicted output length that plans rest on.", 0.9)
     review_s: Positive | None = described("Seconds between reviews of feasibility.", 0.25)
-    patience_s: NotNegative | None = described(
+    queue_timeout_s: NotNegative | None = described(
         "Seconds past its deadline after which a waiting request is shed.", 60.0)
     decodes_may_wait: bool | None = described(
         "Whether decodes with banked slack may sit out a step.", True)

@@ -20,7 +20,6 @@ from penstock.fleet.fields import (
     described,
 )
 
-TraceFormat = Literal["auto", "azure", "burstgpt", "csv", "lengths", "mooncake", "parquet"]
 ArrivalName = Literal["poisson", "gamma", "constant", "bursty", "ramp", "square", "hourly",
                       "diurnal"]
 
@@ -92,8 +91,8 @@ class TraceSection(Section):
     file: FilePath = described(
         "Path to the trace, relative to the fleet file's folder or to the data folder.",
         "traces/azure2023_code.csv.gz", default=...)
-    format: TraceFormat = described("Layout of the file; auto tells by its columns.", "azure",
-                                    default="auto")
+    format: Name = described("Layout of the file: azure, burstgpt, csv, lengths, mooncake or "
+                             "parquet; auto tells by its columns.", "azure", default="auto")
     arrivals: ArrivalsChoice = described(
         "own keeps the trace's times; an arrival process draws new ones at `rate_per_s`.", "own",
         {"name": "gamma", "gap_cv": 2.0}, default="own")

@@ -9,6 +9,7 @@ from penstock.core.errors import InputError
 from penstock.fleet.files import FileFinder, decoded, read_text
 from penstock.fleet.marked_yaml import MarkedData, read_yaml
 from penstock.fleet.overrides import overridden
+from penstock.fleet.renamed import current_keys
 from penstock.fleet.values import Fleet
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def read_marked(text: str | bytes, source: str,
         raise InputError(f"{source}: expected a mapping with a fleet's sections (accelerators, "
                          "models, service_classes, traffic), found "
                          + ("a list" if isinstance(marked.data, list) else "a single value"))
+    marked = current_keys(marked)
     return overridden(marked, overrides) if overrides else marked
 
 

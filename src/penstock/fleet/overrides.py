@@ -7,6 +7,7 @@ from typing import Any
 from penstock.core.errors import InputError
 from penstock.fleet.marked_yaml import MAX_DEPTH, MarkedData, Path
 from penstock.fleet.problems import shown
+from penstock.fleet.renamed import current_path
 
 _PARTS = re.compile(r"[^.\[\]]+")
 
@@ -22,7 +23,7 @@ def overridden(marked: MarkedData, overrides: Mapping[str, Any]) -> MarkedData:
         parts = _PARTS.findall(dotted)
         if not parts or len(parts) > MAX_DEPTH:
             raise InputError(f"override {shown(dotted)}: expected a path such as run.seed")
-        data, path = _with_value(data, parts, value, (), dotted)
+        data, path = _with_value(data, current_path(parts), value, (), dotted)
         paths.append(path)
     return MarkedData(data, marked.lines, marked.source, (*marked.overridden, *paths))
 

@@ -27,6 +27,7 @@ from penstock.fleet.problems import Problem, nearest_key, shown
 from penstock.fleet.residency import residency_problems
 from penstock.registry.axis import Axis
 from penstock.registry.policies import ADMISSIONS, MULTIPLEXERS, ROUTERS, SCALERS, SCHEDULES
+from penstock.registry.sources import TRACES
 
 _SHARE_TOLERANCE = 0.005
 
@@ -128,6 +129,10 @@ def _traffic_problems(document: FleetDocument, names: Names) -> Iterator[Problem
                 yield unknown((*path, "mix", name), "service class", name, names.classes)
         yield from _share_problems((*path, "mix"), entry.mix)
         yield from _share_problems((*path, "tenants"), entry.tenants)
+        if isinstance(entry.trace, TraceSection) and entry.trace.format != "auto" \
+                and not TRACES.knows(entry.trace.format):
+            yield unknown((*path, "trace", "format"), TRACES.kind, entry.trace.format,
+                          ("auto", *TRACES.all_names()))
 
 
 def _share_problems(path: Path, shares: Mapping[str, float] | None) -> Iterator[Problem]:

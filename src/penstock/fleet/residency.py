@@ -10,9 +10,9 @@ from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem, shown
 from penstock.fleet.values_residency import DevicePool, Host, SwapEngine, SwappedModel
-from penstock.perf.step_time.make import make_step_time
 from penstock.policy.multiplex.values import BatchTime
 from penstock.registry.policies import MULTIPLEXERS
+from penstock.registry.step_times import make_step_time
 
 if TYPE_CHECKING:
     from penstock.fleet.document_residency import (
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         SwapEngineSection,
     )
     from penstock.fleet.groups import Resources
+    from penstock.fleet.values import ReplicaGroup
 
 USUAL_PROMPT_TOKENS, USUAL_OUTPUT_TOKENS = 256, 128
 """The request of which a batch is taken to be made where the file does not say how long it is."""
@@ -101,18 +102,25 @@ def _endpoint_problems(path: Path, urls: list[str], count: int) -> Iterator[Prob
                                           "device")
 
 
-def resolve_residency(pools: "list[DevicePoolSection] | None",
-                      have: "Resources") -> tuple[DevicePool, ...]:
-    """The pools. Raises PlacedError."""
+def resolve_residency(pools: "list[DevicePoolSection] | None", have: "Resources",
+                      replicas: "Iterable[ReplicaGroup]" = ()) -> tuple[DevicePool, ...]:
+    """The pools beside these replicas. Raises PlacedError."""
     found: list[DevicePool] = []
+    by_replicas: dict[str, int] = {}
+    for group in replicas:
+        kind = group.accelerator.name
+        by_replicas[kind] = by_replicas.get(kind, 0) + group.num_accelerators
     for i, section in enumerate(pools or ()):
         pool = have.pools[section.accelerator or next(iter(have.pools))]
         name = section.name or pool.accelerator.name
         if any(name == other.name for other in found):
             raise PlacedError(("residency", i), f"is called {name} like another; give it a name")
         taken = sum(other.count for other in found if other.accelerator is pool.accelerator)
+        taken += by_replicas.get(pool.accelerator.name, 0)
         if pool.count is not None and section.count + taken > pool.count:
             others = f" beside {taken} of other pools" if taken else ""
+            if by_replicas.get(pool.accelerator.name):
+                others = f" beside {taken} of replicas and other pools"
             raise PlacedError(("residency", i, "count"), f"{section.count}{others} is more than "
                               f"the {pool.count} {pool.accelerator.name} that the fleet has")
         memory = section.memory_gib

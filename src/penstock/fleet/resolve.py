@@ -40,10 +40,11 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
     engine = EngineOptions(**document.engine.given())
     have = Resources(_pools(document, catalog, files), _models(document, catalog, files), engine,
                      files)
+    replicas = resolve_replicas(document, have)
     fleet = Fleet(
         name=document.name or name, accelerators=tuple(have.pools.values()),
         models=tuple(have.models.values()), service_classes=_classes(document),
-        traffic=resolve_traffic(document, have), replicas=resolve_replicas(document, have),
+        traffic=resolve_traffic(document, have), replicas=replicas,
         sizing=resolve_sizing(document, have), plan=_plan(document),
         policies=_policies(document, engine),
         engine=engine, run=RunOptions(**document.run.given()),
@@ -51,7 +52,7 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         gateway=resolve_gateway(document.gateway, have.models, files),
         attestation=resolve_rules(document.attestation, files),
         disclosure=Disclosure(**document.disclosure.given()),
-        residency=resolve_residency(document.residency, have))
+        residency=resolve_residency(document.residency, have, replicas))
     for problem in _prompt_problems(fleet):
         raise PlacedError(*problem)
     return fleet

@@ -6,9 +6,9 @@ from penstock.core.errors import InputError, nearest
 from penstock.core.request import AUTO
 from penstock.fleet.traffic import arrival_process
 from penstock.fleet.values import Fleet, RunOptions, TraceFile, TrafficSpec
+from penstock.registry.sources import read_trace
 from penstock.workload.length_tables import length_table
 from penstock.workload.mixing import generate
-from penstock.workload.readers import TraceFormat, read_trace
 from penstock.workload.select import select
 from penstock.workload.source import TrafficSource
 from penstock.workload.trace import Trace
@@ -64,10 +64,7 @@ def _source(spec: TrafficSpec, run: RunOptions,
 def _read(file: TraceFile, traces: dict[tuple[str, str], Trace]) -> Trace:
     key = (file.path, file.format)
     if key not in traces:
-        trace_format: TraceFormat | None = None
-        if file.format != "auto":
-            trace_format = file.format  # type: ignore[assignment]  # checked when the file was read
-        traces[key] = read_trace(file.path, trace_format)
+        traces[key] = read_trace(file.path, None if file.format == "auto" else file.format)
     return traces[key]
 
 

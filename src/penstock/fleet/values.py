@@ -69,11 +69,11 @@ class ModelChoice:
 class ReplicaGroup:
     """``count`` equal replicas. ``service_classes`` is ``None`` where they serve every class.
 
-    ``step_time`` is what ``perf.make.make_step_time`` takes, files as absolute paths; ``schedule``
-    is ``None`` where the fleet's own scheduling policy applies. ``endpoints`` has the base URL of
-    every replica, without a slash at its end, where they are real engines that can be asked;
-    ``engine`` is the kind of software that answers there and ``served_as`` its name for the model,
-    None where that is the model's own. ``attestation`` is how they show that they run in
+    ``step_time`` is what ``registry.step_times.make_step_time`` takes, files as absolute paths;
+    ``schedule`` is ``None`` where the fleet's own scheduling policy applies. ``endpoints`` has the
+    base URL of every replica, without a slash at its end, where they are real engines that can be
+    asked; ``engine`` is the kind of software that answers there and ``served_as`` its name for the
+    model, None where that is the model's own. ``attestation`` is how they show that they run in
     confidential mode.
     """
 
@@ -107,7 +107,7 @@ class TraceFile:
     """A recorded trace: its rows in order or shuffled, and whether its own times are kept.
 
     ``scale`` multiplies the rate of the trace's own times, where it is given; ``format`` is
-    ``auto`` or one that ``workload.readers.read_trace`` knows.
+    ``auto`` or one that ``registry.sources.TRACES`` knows.
     """
 
     path: str
@@ -216,6 +216,8 @@ class RunOptions:
     ``num_requests`` and ``duration_s`` cap all traffic together. Requests that arrive before
     ``warmup_s`` are served but not counted; after the last arrival a run goes on for at most
     ``drain_s``. ``step_time_noise`` is the relative standard deviation of a step's duration.
+    ``beliefs`` says what policies know of step times: the mean of what each simulated device takes
+    (``exact``), or only the model, from which each device deviates (``model``).
     """
 
     seed: int = 0
@@ -224,6 +226,7 @@ class RunOptions:
     warmup_s: float = 0.0
     drain_s: float | None = None
     step_time_noise: float = 0.0
+    beliefs: Literal["exact", "model"] = "exact"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from penstock.core.request import Request
 from penstock.core.step import StepPlan, StepResult
 from penstock.journal.journal import read_plan, read_request
 from penstock.perf.step_time.protocol import StepTimeModel
-from penstock.perf.step_time.store import step_time_from
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.schedule.adaptable import AdaptableScheduler
 from penstock.predict.length import LengthPredictor
 from penstock.registry.make import build_scheduler, schedule_options
+from penstock.registry.step_times import step_time_from
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,14 @@ with its clocks locked at 1,065 MHz. The decode slope of the longer range is neg
 drops between 512 and 513 tokens; both are part of the published behaviour.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
+from penstock.core.errors import InputError
 from penstock.core.step import StepFeatures, StepTime
 from penstock.perf.evidence import Evidence
+from penstock.perf.step_time.store import read_number, read_numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ class NiyamaRange:
 @dataclass(frozen=True, slots=True)
 class NiyamaStepTime:
     """Two linear ranges split at ``split_tokens`` total tokens (which belong to the lower one)."""
+
+    KIND: ClassVar[str] = "niyama"
 
     split_tokens: int
     short: NiyamaRange
@@ -66,3 +72,14 @@ class NiyamaStepTime:
         parts = {"dense": dense_s, "prefill_attention": no_context_s - dense_s,
                  "decode_attention": total_s - no_context_s}
         return self.evidence.step_time(features, total_s, parts)
+
+    @staticmethod
+    def coefficient(name: str, value: Any, where: str) -> "int | NiyamaRange":
+        """A field of a saved document."""
+        if name == "split_tokens":
+            return int(read_number(value, where))
+        numbers = read_numbers(list(value.values()) if isinstance(value, Mapping) else value, where)
+        expected = len(fields(NiyamaRange))
+        if len(numbers) != expected:
+            raise InputError(f"{where}: {len(numbers)} numbers; expected {expected}")
+        return NiyamaRange(*numbers)

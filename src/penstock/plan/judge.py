@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from penstock.fleet.judge import attainment_by_class, counted
+from penstock.fleet.judge import attainment_by_class, counted, meets_all
 from penstock.fleet.values import Fleet, ReplicaGroup
-from penstock.metrics.attainment import Attainment
+from penstock.metrics.attainment import Attainment, observed_span_s
 from penstock.metrics.definitions import FloatColumn
+from penstock.metrics.summary import computed_tokens
 from penstock.metrics.table import RequestTable
 from penstock.plan.demands import Demand
 from penstock.sim.simulation import simulate
@@ -18,7 +19,7 @@ from penstock.workload.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class ClassOutcome:
-    """What one class got, over all seeds that were simulated. ``itl_p99_s`` is the median over
+    """Outcome of one class over all simulated seeds. ``itl_p99_s`` is the median over
     requests of the gap that 99 % of a request's gaps do not exceed."""
 
     name: str
@@ -34,13 +35,17 @@ class Verdict:
     """Whether every class met its objective with every seed, and what each got.
 
     Seeds after the first that misses are not simulated. ``only_faster_missed`` says that all of
-    them were met, and that only the check with faster arrivals was not.
+    them were met, and that only the check with faster arrivals was not. ``tokens`` were computed
+    with the first seed between ``began_s`` and ``ended_s``, the first arrival and the last token.
     """
 
     meets: bool
     num_seeds: int
     classes: tuple[ClassOutcome, ...]
     only_faster_missed: bool = False
+    began_s: float = 0.0
+    ended_s: float = 0.0
+    tokens: int = 0
 
 
 def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, seed: int,
@@ -51,7 +56,7 @@ def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, see
     Drawn traffic must hold once more a little faster, by what its rate may be off by chance: else
     replicas at the edge would pass with these seeds and fail with the next.
     """
-    alone = replace(fleet, replicas=groups)
+    alone = replace(fleet, replicas=groups, residency=())
     goals = {c.name: c.slo.percentile for c in demand.classes}
     workloads = [thinned(workload, share) for workload in _to_simulate(fleet, demand.workloads)]
     tables: list[RequestTable] = []
@@ -70,7 +75,7 @@ def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, see
         for number, workload in enumerate(workloads))
     return Verdict(meets and lasts, len(tables),
                    tuple(_outcome(c.name, tables, worst[c.name]) for c in demand.classes),
-                   only_faster_missed=not lasts)
+                   not lasts, *observed_span_s(tables[0]), computed_tokens(tables[0]))
 
 
 def chance(workload: Workload) -> float:
@@ -80,14 +85,14 @@ def chance(workload: Workload) -> float:
 
 
 def _meets(fleet: Fleet, workload: Workload, seed: int) -> bool:
-    found = attainment_by_class(fleet, simulate(fleet, workload, seed=seed).table)
-    return all(attainment.meets(fleet.service_class(name).slo.percentile)
-               for name, attainment in found.items())
+    return meets_all(fleet, attainment_by_class(
+        fleet, simulate(fleet, workload, seed=seed).table))
 
 
 def _to_simulate(fleet: Fleet, workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:
     """All of them where the seed decides more than the requests, else each once."""
-    draws = fleet.run.step_time_noise > 0.0 or fleet.policies.route.name == "two_choices"
+    draws = (fleet.run.step_time_noise > 0.0 or fleet.run.beliefs == "model"
+             or fleet.policies.route.name == "two_choices")
     return workloads if draws else distinct(workloads)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from penstock.core.errors import InputError
+from penstock.registry import sources, step_times
 from penstock.registry.axis import Axis
 from penstock.registry.policies import (
     ADMISSIONS,
@@ -14,7 +15,8 @@ from penstock.registry.policies import (
     SCHEDULES,
 )
 
-AXES: tuple[Axis, ...] = (SCHEDULES, ROUTERS, ADMISSIONS, SCALERS, MULTIPLEXERS, PLACERS)
+AXES: tuple[Axis, ...] = (SCHEDULES, ROUTERS, ADMISSIONS, SCALERS, MULTIPLEXERS, PLACERS,
+                          step_times.STEP_TIMES, sources.TRACES, sources.PROFILES, sources.SYSTEMS)
 
 
 class Listed(NamedTuple):

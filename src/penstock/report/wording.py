@@ -1,6 +1,6 @@
 """Numbers and verdicts in words, alike in the terminal and on the page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil, floor, log10
 from typing import Any, NamedTuple
 
@@ -108,7 +108,7 @@ _TARGETS = {"unserved": "not served", "ttft_s": "TTFT", "itl_s": "ITL", "e2e_s":
 
 
 def missed_by(missed: Mapping[str, int]) -> str:
-    """Which targets were missed by how many requests, most first."""
+    """Return the missed targets with their numbers of requests, most first."""
     counts = sorted(((number, key) for key, number in missed.items() if number),
                     key=lambda pair: -pair[0])
     return ", ".join(f"{_TARGETS.get(key, key)} {count(number)}" for number, key in counts)
@@ -157,15 +157,18 @@ _MOST_GROUPS = 3  # in a sentence
 
 
 def fleet_phrase(summary: Mapping[str, Any]) -> str:
-    """The replicas in words, such as ``3 replicas of llama-3-8b on a100-80gb``."""
+    """The replicas and pools in words, such as ``3 replicas of llama-3-8b on a100-80gb``."""
     if summary.get("load"):
         return str(summary["load"]["url"])
-    if summary.get("residency"):
-        return " and ".join(_pool_phrase(pool) for pool in summary["residency"])
-    groups = (summary.get("fleet") or {}).get("replicas") or []
+    phrases = _group_phrases((summary.get("fleet") or {}).get("replicas") or [])
+    phrases += [_pool_phrase(pool) for pool in summary.get("residency") or ()]
+    return " and ".join(phrases) or "this fleet"
+
+
+def _group_phrases(groups: Sequence[Mapping[str, Any]]) -> list[str]:
     if len(groups) > _MOST_GROUPS:
         total = sum(int(group.get("count", 1)) for group in groups)
-        return f"{replicas(total)} in {len(groups):,} groups"
+        return [f"{replicas(total)} in {len(groups):,} groups"]
     phrases = []
     for group in groups:
         number = int(group.get("count", 1))
@@ -173,7 +176,7 @@ def fleet_phrase(summary: Mapping[str, Any]) -> str:
         served = group.get("service_classes")
         whose = f" ({', '.join(served)})" if served else ""
         phrases.append(f"{replicas(number)} of {group.get('model', 'a model')}{place}{whose}")
-    return " and ".join(phrases) or "this fleet"
+    return phrases
 
 
 def _pool_phrase(pool: Mapping[str, Any]) -> str:
@@ -233,19 +236,47 @@ def facts(summary: Mapping[str, Any]) -> tuple[Fact, ...]:
         Fact("Cost per hour", money(cost["per_hour"]), f"{money(cost['total'])} for this run"),
         Fact("Cost per million tokens", money(cost["per_million_tokens"]),
              "prompt and output alike"),
-        Fact("Utilisation", percent(overall["utilisation"], 1), "time spent computing"),
+        Fact("Busy", percent(busy(overall), 1), "time not idle"),
+        *bound_used(overall),
     )
 
 
+def busy(entry: Mapping[str, Any]) -> float | None:
+    """The share of time not idle; runs of earlier versions call it utilisation."""
+    share: float | None = entry.get("busy", entry.get("utilisation"))
+    return share
+
+
+def bound_used(entry: Mapping[str, Any]) -> tuple[Fact, ...]:
+    """The share of the throughput bound that the arrivals take, where the bound is known."""
+    bound_per_s = entry.get("throughput_bound_per_s")
+    if bound_per_s is None:
+        return ()
+    return (Fact("Throughput bound used", percent(entry.get("bound_share"), 0),
+                 f"no schedule exceeds {rate(bound_per_s)}"),)
+
+
+def arrivals(summary: Mapping[str, Any]) -> str:
+    """How many requests came, over what time and at what rate; runs of earlier versions do not
+    know the time."""
+    overall, over_s = summary["overall"], summary.get("arrival_window_s")
+    came = f"{count(overall['received'])} requests"
+    if over_s is None:
+        return f"{came} over {seconds(summary['window_s'])}"
+    return (f"{came} arrived over {seconds(over_s)} ({rate(overall['received_requests_per_s'])}); "
+            f"goodput, cost and busy time are over {seconds(summary['window_s'])}, until the last "
+            "token")
+
+
 def sizing_variable(sizing: Mapping[str, Any]) -> str:
-    """What the sizing search varied."""
+    """Return the name of the quantity that the sizing search varied."""
     names = {"num_replicas": "replicas", "rate_per_s": "requests per second"}
     variable = str(sizing.get("variable", "num_replicas"))
     return names.get(variable, variable)
 
 
 def trial_missed(trial: Mapping[str, Any]) -> str:
-    """Which classes a trial failed, and by which targets."""
+    """Return the classes that a trial failed, with the missed targets."""
     return "; ".join(f"{name}: {missed_by(missed)}"
                      for name, missed in trial.get("missed", {}).items())
 

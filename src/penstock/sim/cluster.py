@@ -1,102 +1,110 @@
-"""The event kernel: arrivals and replicas in one order of time."""
+"""Replicas behind a router, as sources of the event kernel, and pools beside them."""
 
-import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from penstock.core.request import Request
 from penstock.core.units import to_ps
 from penstock.sim.dispatch import Dispatcher
+from penstock.sim.kernel import NEVER_PS, Arrivals, EventSource, Kernel
+from penstock.sim.multiplex.routing import PoolDoor
 from penstock.sim.replica import SimReplica
 
-NEVER_PS = 1 << 62
+OnRefused = Callable[[Request, str], None]
+
+
+class RoutedReplica(EventSource):
+    """A replica of a fleet. The dispatcher is told whenever the replica changes."""
+
+    def __init__(self, number: int, replica: SimReplica, dispatcher: Dispatcher,
+                 on_refused: OnRefused) -> None:
+        super().__init__(number)
+        self._replica = replica
+        self._dispatcher = dispatcher
+        self._on_refused = on_refused
+
+    def arrive(self, request: Request, now_ps: int) -> None:
+        """A request was routed here; its arrival may shorten the run of steps under way."""
+        self._dispatcher.changed(self.number)
+        reason = self._replica.arrive(request, now_ps)
+        if reason is not None:
+            self._dispatcher.turned_away(request)
+            self._on_refused(request, reason)
+        elif self._replica.busy:
+            self.due_ps = self._replica.end_ps
+
+    def commit(self, now_ps: int) -> None:
+        self._replica.finish()
+        self.due_ps = NEVER_PS
+        self._dispatcher.changed(self.number)
+        self._dispatcher.learn(self.number)
+
+    def plan(self, now_ps: int) -> None:
+        self._dispatcher.changed(self.number)
+        if not self._replica.busy and self._replica.begin(now_ps):
+            self.due_ps = self._replica.end_ps
+        self._dispatcher.learn(self.number)
+
+    def stop(self, now_ps: int) -> None:
+        self._replica.stop(now_ps)
+
+
+class RoutedRequests(Arrivals):
+    """Requests of a stream, each to a pool that ``door`` chooses, if any, or else to the replica
+    that the dispatcher chooses."""
+
+    def __init__(self, requests: Iterator[Request], dispatcher: Dispatcher,
+                 replicas: Sequence[RoutedReplica], door: PoolDoor | None = None) -> None:
+        super().__init__()
+        self._requests = requests
+        self._dispatcher = dispatcher
+        self._replicas = replicas
+        self._door = door
+        self._upcoming: Request | None = None
+        self._advance()
+
+    def deliver(self, now_ps: int) -> int:
+        request = self._upcoming
+        assert request is not None
+        self._advance()
+        if self._door is not None:
+            number = self._door.deliver(request, now_ps)
+            if number >= 0:
+                return number
+        number = self._dispatcher.choose(request, now_ps)
+        if number >= 0:
+            self._replicas[number].arrive(request, now_ps)
+        return number
+
+    def close(self) -> None:
+        """The run is over: pools count what comes after its end."""
+        while self._door is not None and self._upcoming is not None:
+            self._door.missed(self._upcoming)
+            self._advance()
+
+    def _advance(self) -> None:
+        upcoming = self._upcoming = next(self._requests, None)
+        self.due_ps = NEVER_PS if upcoming is None else to_ps(upcoming.arrival_s)
 
 
 class Cluster:
-    """Runs requests through routed replicas.
-
-    Order is total: (time, commits before arrivals before plans, serial number). All that happens
-    at an instant is taken in before anything is planned at it, so no decision depends on the order
-    in which equal times were queued.
-    """
+    """Runs requests through routed replicas and, where ``pools`` are given, the pools beside them,
+    whose numbers follow on those of the replicas."""
 
     def __init__(self, replicas: Sequence[SimReplica], dispatcher: Dispatcher,
-                 on_refused: Callable[[Request, str], None]) -> None:
-        self._replicas = replicas
+                 on_refused: OnRefused, pools: Sequence[EventSource] = (),
+                 door: PoolDoor | None = None) -> None:
+        self._replicas = [RoutedReplica(number, replica, dispatcher, on_refused)
+                          for number, replica in enumerate(replicas)]
         self._dispatcher = dispatcher
-        self._on_refused = on_refused
-        self._due: list[tuple[int, int]] = []  # (end of run, replica)
+        self._pools = pools
+        self._door = door
         self.now_ps = 0
 
     def run(self, requests: Iterable[Request], on_instant: Callable[[int], None] | None = None,
             until_ps: int = NEVER_PS) -> None:
         """Simulate until all requests have ended, or the clock passes ``until_ps``."""
-        stream = iter(requests)
-        upcoming = next(stream, None)
-        arrival_ps = to_ps(upcoming.arrival_s) if upcoming else NEVER_PS
-        while True:
-            due_ps = self._next_due()
-            now_ps = min(due_ps, arrival_ps)
-            if now_ps >= until_ps:
-                self._stop(until_ps)
-                break
-            self.now_ps = now_ps
-            touched = self._commit_due(now_ps) if due_ps == now_ps else []
-            while upcoming is not None and arrival_ps <= now_ps:
-                index = self._deliver(upcoming, now_ps)
-                if index >= 0 and index not in touched:
-                    touched.append(index)
-                upcoming = next(stream, None)
-                arrival_ps = to_ps(upcoming.arrival_s) if upcoming else NEVER_PS
-            if len(touched) > 1:
-                touched.sort()
-            for index in touched:
-                replica = self._replicas[index]
-                self._dispatcher.changed(index)
-                if not replica.busy and replica.begin(now_ps):
-                    heapq.heappush(self._due, (replica.end_ps, index))
-                self._dispatcher.learn(index)
-            if on_instant is not None:
-                on_instant(now_ps)
-
-    def _stop(self, until_ps: int) -> None:
-        """End at ``until_ps``, or where the last request ended if that was earlier."""
-        if any(replica.busy for replica in self._replicas):
-            self.now_ps = until_ps
-        for replica in self._replicas:
-            replica.stop(until_ps)
-
-    def _next_due(self) -> int:
-        due = self._due
-        while due:
-            end_ps, index = due[0]
-            replica = self._replicas[index]
-            if replica.busy and replica.end_ps == end_ps:
-                return end_ps
-            heapq.heappop(due)  # the run was shortened since
-        return NEVER_PS
-
-    def _commit_due(self, now_ps: int) -> list[int]:
-        touched: list[int] = []
-        while True:
-            _, index = heapq.heappop(self._due)
-            self._replicas[index].finish()
-            self._dispatcher.changed(index)
-            self._dispatcher.learn(index)
-            touched.append(index)
-            if not self._due or self._next_due() > now_ps:
-                return touched
-
-    def _deliver(self, request: Request, now_ps: int) -> int:
-        index = self._dispatcher.choose(request, now_ps)
-        if index < 0:
-            return -1
-        self._dispatcher.changed(index)
-        replica = self._replicas[index]
-        end_ps = replica.end_ps
-        reason = replica.arrive(request, now_ps)
-        if reason is not None:
-            self._dispatcher.turned_away(request)
-            self._on_refused(request, reason)
-        elif replica.busy and replica.end_ps != end_ps:
-            heapq.heappush(self._due, (replica.end_ps, index))
-        return index
+        arrivals = RoutedRequests(iter(requests), self._dispatcher, self._replicas, self._door)
+        kernel = Kernel([*self._replicas, *self._pools], arrivals)
+        kernel.run(on_instant, until_ps)
+        arrivals.close()
+        self.now_ps = kernel.now_ps

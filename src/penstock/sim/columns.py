@@ -1,12 +1,14 @@
 """The outcome of every request of a workload, filled in as requests end."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 
 import numpy as np
 
 from penstock.core.request import Request
 from penstock.core.slo import Slo
+from penstock.metrics.definitions import FloatColumn, IntColumn
 from penstock.metrics.table import FINISHED, NO_REPLICA, REJECTED, SHED, UNFINISHED, RequestTable
 from penstock.sim.recorder import Ended
 from penstock.workload.workload import Workload
@@ -22,6 +24,7 @@ class Outcomes:
         self.num_stored = 0
         self.reasons: Counter[str] = Counter()
         self._status = np.full(count, UNFINISHED, dtype=np.int8)
+        self._late = np.zeros(count, dtype=np.bool_)
         self._replica = np.full(count, NO_REPLICA, dtype=np.int32)
         self._moments = {name: np.full(count, np.nan) for name in (
             "first_scheduled_s", "first_token_s", "last_token_s", "itl_mean_s", "itl_p99_s",
@@ -55,6 +58,30 @@ class Outcomes:
             self._counts["num_relegations"][row] += num_relegations
             self.reasons[reason] += 1
 
+    def whole(self, rows: IntColumn, devices: Sequence[int], begin_s: FloatColumn,
+              end_s: FloatColumn) -> None:
+        """Requests of static batches: all tokens come when the batch ends, NaN where it never
+        did."""
+        served = ~np.isnan(end_s)
+        self._replica[rows] = devices
+        self._moments["first_scheduled_s"][rows] = begin_s
+        for name in ("first_token_s", "last_token_s"):
+            self._moments[name][rows] = end_s
+        self._counts["output_tokens"][rows[served]] = self._workload.output_tokens[rows[served]]
+        self._status[rows[served]] = FINISHED
+
+    def turned_away(self, shed: IntColumn, rejected: Sequence[int],
+                    reasons: Mapping[str, int]) -> None:
+        """Rows that pools gave up, or never let in, and how many for which reason."""
+        self._status[shed] = SHED
+        self._status[list(rejected)] = REJECTED
+        for reason, num in reasons.items():
+            self.reasons[reason] += num
+
+    def late(self, rows: IntColumn) -> None:
+        """Rows that missed a deadline of their own."""
+        self._late[rows] = True
+
     def table(self) -> RequestTable:
         """All rows, in order of arrival, with the targets judged."""
         workload = self._workload
@@ -71,4 +98,5 @@ class Outcomes:
             num_relegations=self._counts["num_relegations"].astype(np.int32),
             status=self._status, met_slo=np.zeros(count, dtype=np.bool_), models=workload.models,
             service_classes=workload.service_classes, tenants=workload.tenants, **self._moments)
-        return table.judged(self._slos)
+        judged = table.judged(self._slos)
+        return replace(judged, met_slo=judged.met_slo & ~self._late)

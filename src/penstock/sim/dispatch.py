@@ -9,6 +9,7 @@ from penstock.core.departure import Departure
 from penstock.core.request import Request
 from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.core.units import PS_PER_S
+from penstock.policy.route.pools import Availability
 from penstock.policy.route.protocol import Router
 from penstock.predict.length import HistoryLengths
 from penstock.sim.replica import SimReplica
@@ -54,13 +55,29 @@ class Dispatcher:
         self._num_known = [0] * len(seats)  # ended requests of each replica that are known
         self._num_shed_known = [0] * len(seats)
 
-    def choose(self, request: Request, now_ps: int) -> int:
-        """The replica for a request, -1 when it is refused (which has been told)."""
+    def availability(self, request: Request, now_s: float) -> Availability:
+        """Whether a replica may take a request, now and at some time."""
+        able = [self._seats[i] for i in self._serving(request)
+                if request.prompt_tokens < self._replicas[i].scheduler.kv_total_tokens]
+        if not request.needs.confidential:
+            return Availability(bool(able), bool(able))
+        known = [seat.confidentiality for seat in able
+                 if seat.confidentiality.mode_on and seat.confidentiality.attestations]
+        now = any(attestation_violation(one, now_s) is None for one in known)
+        return Availability(now, bool(known))
+
+    def _serving(self, request: Request) -> list[int]:
+        """Replicas that serve such requests."""
         key = (request.model, request.service_class.name)
         candidates = self._candidates.get(key)
         if candidates is None:
             candidates = [i for i, seat in enumerate(self._seats) if seat.serves(*key)]
             self._candidates[key] = candidates
+        return candidates
+
+    def choose(self, request: Request, now_ps: int) -> int:
+        """The replica for a request, -1 when it is refused (which has been told)."""
+        candidates = self._serving(request)
         if not candidates:
             self._on_refused(request, NO_REPLICA)
             return -1

@@ -74,7 +74,7 @@ class ReplicaRecorder:
         self.busy_ps = 0  # computing, from ``busy_from_ps`` on
         self.unfinished: set[int] = set()  # cut off by the end of the run, since the last flush
         self._busy_from_ps = busy_from_ps
-        self._last_end_ps = 0
+        self.last_end_ps = 0  # of the latest steps
         self.num_steps = 0
         self._logs: list[TurnLog] = []
         self._live: dict[int, _Life] = {}
@@ -99,7 +99,7 @@ class ReplicaRecorder:
             end_ps: int, finished: tuple[int, ...], requests: Mapping[int, Request]) -> None:
         """``num_steps`` copies of a plan ran from ``start_ps`` to ``end_ps``."""
         self.busy_ps += max(0, end_ps - max(start_ps, self._busy_from_ps))
-        self._last_end_ps = end_ps
+        self.last_end_ps = end_ps
         self.num_steps += num_steps
         live = self._live
         if plan.left or plan.preempted or plan.relegated:
@@ -178,7 +178,7 @@ class ReplicaRecorder:
         """The run stops: whatever is live stays unfinished, with the tokens it has."""
         self.unfinished.update(self._live)
         for request_id in list(self._live):
-            self.end(request_id, self._last_end_ps)
+            self.end(request_id, self.last_end_ps)
 
     def num_relegations(self, request_id: int) -> int:
         """Relegations of a request that never reached a step."""

@@ -1,12 +1,14 @@
 """Simulates a fleet on a workload."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from penstock.core.errors import InputError
+from penstock.core.request import AUTO
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.fleet.replica_factory import (
     dispatch_of,
@@ -16,6 +18,7 @@ from penstock.fleet.replica_factory import (
     relative_speeds,
     step_noise,
     step_time,
+    true_step_time,
 )
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.journal.journal import Journal
@@ -28,10 +31,13 @@ from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.predict.length import HistoryLengths, LengthPredictor, ScaledLengths
 from penstock.registry.make import build_scheduler
-from penstock.sim.cluster import NEVER_PS, Cluster
+from penstock.sim.cluster import Cluster
 from penstock.sim.columns import Outcomes
 from penstock.sim.cycles import no_cycle_search
 from penstock.sim.dispatch import Dispatcher, Seat
+from penstock.sim.kernel import NEVER_PS
+from penstock.sim.multiplex.pools import PoolRun, SimulatedPool, simulated_pools
+from penstock.sim.multiplex.routing import PoolDoor
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
@@ -53,7 +59,12 @@ class Beliefs:
 
 @dataclass(frozen=True, slots=True)
 class SimulationResult:
-    """What a simulation leaves: every request, when replicas worked, and why some were refused."""
+    """What a simulation leaves: every request, when replicas worked, what pools did, and why some
+    requests were refused.
+
+    Devices of pools are numbered after the replicas. ``series``, ``busy_s`` and ``num_steps`` are
+    of the replicas.
+    """
 
     table: RequestTable
     series: RunSeries
@@ -62,6 +73,7 @@ class SimulationResult:
     end_s: float
     reasons: Mapping[str, int]
     prefix_hit_rate: float | None = None
+    pools: tuple[PoolRun, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +85,19 @@ class _Parts:
     replicas: list[SimReplica]
     kvs: list[KvAllocator]
     outcomes: Outcomes
+    pools: list[SimulatedPool]
 
 
 def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
              journal_dir: Path | None = None, seed: int = 0,
              on_progress: Callable[[int], None] | None = None) -> SimulationResult:
-    """Run ``workload`` on the replicas of ``fleet``.
+    """Run ``workload`` on the replicas and the pools of ``fleet``, in one order of time.
 
     ``journal_dir`` gets one journal per replica. ``on_progress`` is told now and then how many
-    requests have ended.
+    requests have ended. Raises InputError for requests of a model that a fleet with pools has
+    nowhere.
     """
+    _check_models(fleet, workload)
     with ExitStack() as stack:
         parts = _assemble(fleet, workload, beliefs, journal_dir, seed, stack)
         watch = _Flusher(parts, on_progress)
@@ -98,11 +113,37 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
     replicas = parts.replicas
     for replica in replicas:
         parts.outcomes.shed(replica.replica_id, replica.shed)
+    pools = tuple(pool.settle(parts.outcomes) for pool in parts.pools)
     return SimulationResult(
         parts.outcomes.table(), RunSeries([_series(replica) for replica in replicas]),
         np.array([replica.recorder.busy_ps / PS_PER_S for replica in replicas]),
-        sum(replica.recorder.num_steps for replica in replicas), parts.cluster.now_ps / PS_PER_S,
-        parts.outcomes.reasons, _hit_rate(parts.kvs))
+        sum(replica.recorder.num_steps for replica in replicas),
+        _end_s(parts, pools, workload), parts.outcomes.reasons, _hit_rate(parts.kvs), pools)
+
+
+def _check_models(fleet: Fleet, workload: Workload) -> None:
+    """Raises InputError for requests of a model that neither a pool nor a replica has."""
+    if not fleet.residency:
+        return
+    known = {AUTO, *(group.model.name for group in fleet.replicas),
+             *(model.spec.name for pool in fleet.residency for model in pool.models)}
+    for index in np.unique(workload.model_index).tolist():
+        if workload.models[index] not in known:
+            raise InputError(f"traffic: {workload.models[index]} is on no device of residency"
+                             + (" and has no replicas" if fleet.replicas else ""))
+
+
+def _end_s(parts: _Parts, pools: Sequence[PoolRun], workload: Workload) -> float:
+    """When the last request arrived or was done with, or a load was over. Pools may be woken after
+    that, for nothing."""
+    if not pools:
+        return parts.cluster.now_ps / PS_PER_S
+    ends = [workload.duration_s]
+    ends += [replica.recorder.last_end_ps / PS_PER_S for replica in parts.replicas]
+    for one in pools:
+        ends += [load.begin_s + load.seconds for load in one.run.loads]
+        ends += one.run.end_s[one.run.served].tolist()
+    return max(ends)
 
 
 def build_cluster(fleet: Fleet, workload: Workload) -> Cluster:
@@ -124,14 +165,15 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
             journal = _journal(fleet, group, journal_dir, len(replicas), stack)
             kv = kv_cache(fleet, group)
             replicas.append(_replica(fleet, group, len(replicas), kv, outputs[group.model.name],
-                                     period_ps, beliefs, journal, random_stream(
-                                         seed, "step-time", len(replicas))))
+                                     period_ps, beliefs, journal, seed))
             kvs.append(kv)
     rng = random_stream(seed, "routing", 0)
     router = dispatch_of(fleet, lambda n: int(rng.integers(n)))
     dispatcher = Dispatcher(router, replicas, _seats(fleet), outcomes.refuse)
-    cluster = Cluster(replicas, dispatcher, outcomes.refuse)
-    return _Parts(cluster, dispatcher, replicas, kvs, outcomes)
+    pools = simulated_pools(fleet, workload, seed, len(replicas))
+    cluster = Cluster(replicas, dispatcher, outcomes.refuse, [pool.source for pool in pools],
+                      PoolDoor(pools, dispatcher) if pools else None)
+    return _Parts(cluster, dispatcher, replicas, kvs, outcomes, pools)
 
 
 def _outputs(fleet: Fleet, workload: Workload) -> dict[str, list[int]]:
@@ -149,6 +191,7 @@ class _Flusher:
         self._dispatcher = parts.dispatcher
         self._replicas = parts.replicas
         self._outcomes = parts.outcomes
+        self._pools = parts.pools
         self._on_progress = on_progress
         self._instants = 0
 
@@ -161,6 +204,7 @@ class _Flusher:
                 self._store(replica)
         if self._on_progress is not None:
             pending = sum(replica.recorder.num_ended for replica in self._replicas)
+            pending += sum(pool.record.num_ended for pool in self._pools)
             self._on_progress(self._outcomes.num_stored + pending)
 
     def flush(self) -> None:
@@ -175,17 +219,17 @@ class _Flusher:
 
 def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, kv: KvAllocator,
              outputs: list[int], period_ps: int, beliefs: Beliefs,
-             journal: Journal | None, rng: np.random.Generator) -> SimReplica:
-    truth = step_time(group)
-    believed = truth
+             journal: Journal | None, seed: int) -> SimReplica:
+    believed = step_time(group)
+    truth = true_step_time(fleet, believed, random_stream(seed, "truth", replica_id))
     if beliefs.step_time_factor != 1.0:
-        believed = BiasedStepTime(truth, beliefs.step_time_factor)
+        believed = BiasedStepTime(believed, beliefs.step_time_factor)
     lengths: LengthPredictor = HistoryLengths()
     if beliefs.length_factor != 1.0:
         lengths = ScaledLengths(lengths, beliefs.length_factor)
     options = fleet.schedule_of(group)
     scheduler = build_scheduler(options, believed, kv, lengths)
-    clock = StepClock(truth, step_noise(fleet, rng))
+    clock = StepClock(truth, step_noise(fleet, random_stream(seed, "step-time", replica_id)))
     return SimReplica(replica_id, scheduler, clock, Oracle(outputs),
                       ReplicaRecorder(period_ps, to_ps(fleet.run.warmup_s)), journal)
 

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.catalog import load_catalog, model_from_hf_config
 from penstock.core.errors import InputError
 from penstock.core.model import ModelSpec
+from scaled import examples
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096,
@@ -253,7 +254,7 @@ VALUES = st.one_of(st.none(), st.booleans(), st.integers(-2, 1 << 40), st.floats
                    st.dictionaries(st.sampled_from(["factor", "type"]), st.integers(), max_size=2))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.sampled_from([LLAMA, DEEPSEEK_V3, GPT2, CONFIGS["qwen3-30b-a3b"]]), st.data())
 def test_a_spoiled_config_is_read_or_refused_with_one_line(config: dict[str, Any],
                                                            data: st.DataObject) -> None:

@@ -7,18 +7,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
-from penstock.core.errors import InputError
-from penstock.experiment.reproduce.figures import Options
-from penstock.experiment.reproduce.maveriq.calibrate import (
+from penstock.published.figures import Options
+from penstock.published.maveriq.calibrate import (
     admission_lag_s,
     gaps,
     overheads_s,
     pauses,
 )
-from penstock.experiment.reproduce.maveriq.records import Cell, Records, RunKey, grown_devices
-from penstock.experiment.reproduce.maveriq.replay import JUDGED, replay, replay_figures
-from penstock.policy.queue.by_set import SetQueues
+from penstock.published.maveriq.records import Cell, Records, RunKey, grown_devices
+from penstock.published.maveriq.replay import JUDGED, replay, replay_figures
+
+from penstock.core.errors import InputError
+from penstock.policy.queue.by_set import DeviceSetQueue
 from penstock.policy.queue.fifo import GlobalFifo
 from penstock.sim.exclusive import Dispatch
 
@@ -158,7 +158,7 @@ def test_the_garbled_set_of_the_records_is_found_by_memory(records: Records) -> 
 
 def test_no_deployment_waits_for_others_devices(records: Records) -> None:
     run = records.run(RunKey("MaverIQ", "min_gpu_cost", CELL))
-    served = replay(run, SetQueues, Dispatch([0.0] * 4))
+    served = replay(run, DeviceSetQueue, Dispatch([0.0] * 4))
     alone = run.client == 3  # it has device 2 for itself
     end_s = 0.0
     for arrival_s, starts_s, ends_s in zip(served.arrival_s[alone], served.start_s[alone],

@@ -1,7 +1,7 @@
 """A fleet file from a few answers: it loads, and says what nobody stated."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.catalog import load_catalog
@@ -18,6 +18,7 @@ from penstock.fleet.draft import (
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.values import Fleet
 from penstock.report.draft_text import assumed_lines, draft_text
+from scaled import examples
 
 CATALOG = load_catalog()
 GPUS = (GpuAnswer("h100", 4),)
@@ -106,7 +107,7 @@ def test_a_bad_answer_is_told(name: str) -> None:
         drafted(answers, CATALOG)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(model=st.sampled_from(sorted(CATALOG.models)),
        gpus=st.lists(st.tuples(st.sampled_from(sorted(CATALOG.accelerators)),
                                st.none() | st.integers(1, 64)),

@@ -11,8 +11,9 @@ from penstock.fleet.load import load_fleet, parse_fleet
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Choice, TraceFile
 from penstock.fleet.write import to_yaml
-from penstock.perf.step_time.store import published_step_time, save_step_time
+from penstock.perf.step_time.store import save_step_time
 from penstock.policy.schedule.options import scheduler_options
+from penstock.registry.step_times import published_step_time
 from penstock.workload.lengths import Fixed, LengthDistribution, QuantileTable
 
 SMALL = """\
@@ -181,7 +182,7 @@ def test_files_are_found_beside_the_fleet_file_then_in_the_data_folder(tmp_path:
     ("{trace: {file: t.csv}, arrivals: poisson, rate_per_s: 1}", "under trace.arrivals"),
     ("{trace: {file: t.csv, num_requests: 5}, num_requests: 6}", "keep one"),
     ("{trace: {file: t.csv, arrivals: poisson}}", "no rate_per_s"),
-    ("{trace: {file: t.csv, format: xlsx}}", "found 'xlsx'"),
+    ("{trace: {file: t.csv, format: xlsx}}", "unknown trace format 'xlsx'"),
 ])
 def test_settings_of_a_trace_file_that_contradict_each_other(tmp_path: Path, entry: str,
                                                              part: str) -> None:

@@ -57,7 +57,7 @@ replicas:
 variant: {accelerator: h100-80gb, step_time: {name: vidur-a100-llama-3-8b}}
 sizing: {max_replicas: 5}
 policies:
-  schedule: {name: sarathi, chunk_tokens: 100, max_num_seqs: 512, bank_share: 0.5}
+  schedule: {name: sarathi, chunk_tokens: 100, max_num_seqs: 512, slack_spend_fraction: 0.5}
   route: {name: two_choices}
   admit: all
 engine: {block_tokens: 32, memory_fraction: 0.8, max_num_seqs: 99, prefix_caching: true,
@@ -117,8 +117,8 @@ def test_an_example_loads_and_round_trips(path: Path) -> None:
 
 def test_the_examples_are_the_ones_promised() -> None:
     assert [path.stem for path in EXAMPLES] == [
-        "confidential", "niyama-code", "niyama-conv", "niyama-sharegpt", "plan", "quickstart",
-        "routebalance", "shared", "silo", "ten-models", "vidur-a100"]
+        "confidential", "mixed", "niyama-code", "niyama-conv", "niyama-sharegpt", "plan",
+        "quickstart", "routebalance", "shared", "silo", "ten-models", "vidur-a100"]
 
 
 def test_the_vidur_example_replays_its_trace(shared_data: Path, repository: Path) -> None:

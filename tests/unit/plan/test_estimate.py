@@ -5,7 +5,7 @@ from math import isfinite
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.fleet.sources import fleet_workload
@@ -22,6 +22,7 @@ from penstock.plan.estimate import (
 )
 from penstock.plan.propose import Choice, problem_of
 from penstock.plan.variants import LeftOut, variants_of
+from scaled import examples
 from small_plans import BATCH, CHAT, cards, fleet, lengths, planned, traffic
 
 
@@ -215,7 +216,7 @@ def all_candidates():
     return found, demand, [e for e in estimated.values() if isinstance(e, Candidate)]
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(counts=_COUNTS, prices=_PRICES)
 def test_no_optimum_needs_a_dominated_variant(all_candidates, counts, prices):
     """The optimum over all candidates serves no more, and costs no less, than without them."""

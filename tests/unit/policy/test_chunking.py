@@ -1,13 +1,12 @@
 """Step budgets: Sarathi's, Orca's, Niyama's published table, and Penstock's solved ones."""
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
 from penstock.perf.step_time.linear import LinearStepTime
-from penstock.perf.step_time.store import published_step_time
 from penstock.policy.schedule.chunking import (
     GRID,
     GRID_LOW_MEMORY,
@@ -19,6 +18,8 @@ from penstock.policy.schedule.chunking import (
 )
 from penstock.policy.schedule.options import scheduler_options
 from penstock.policy.schedule.sequence import Sequence
+from penstock.registry.step_times import published_step_time
+from scaled import examples
 from strategies import linear_step_times
 
 NIYAMA = published_step_time("niyama-a100-llama-3-8b")
@@ -82,7 +83,7 @@ def solved(step_time: LinearStepTime, most: int) -> SolvedChunks:
     return SolvedChunks(step_time, scheduler_options("penstock", max_step_tokens=most))
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(linear_step_times(), st.integers(1, 120), st.integers(0, 60), st.integers(1, 100),
        st.integers(0, 8), st.integers(0, 20), st.floats(0.0, 0.05))
 def test_solved_chunk_is_the_largest_that_fits(

@@ -5,10 +5,10 @@ import pytest
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.perf.step_time.clock import StepClock
-from penstock.perf.step_time.store import published_step_time
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.schedule.options import scheduler_options
 from penstock.registry.make import build_scheduler
+from penstock.registry.step_times import published_step_time
 from penstock.sim.reference import Trace, run_reference
 
 MODEL = published_step_time("vidur-a100-llama-3-8b")

@@ -92,7 +92,7 @@ def test_penstock_leaves_time_for_the_output_of_an_e2e_target() -> None:
 
 
 def test_penstock_spends_only_a_share_of_the_bank() -> None:
-    options = scheduler_options("penstock", bank_share=0.25, time_margin=0.0)
+    options = scheduler_options("penstock", slack_spend_fraction=0.25, time_margin=0.0)
     pacing = PenstockPacing(options, STEP_TIME, HistoryLengths())
     group = DecodeGroup(16, 0.05, strict=False)
     sequence = decoding(Slo(ttft_s=1.0, itl_s=0.05), group, 1.0, 0.1)

@@ -3,7 +3,7 @@
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.request import Request
@@ -15,6 +15,7 @@ from penstock.policy.schedule.relegation import (
     Review,
 )
 from penstock.policy.schedule.sequence import Sequence
+from scaled import examples
 
 
 def waiting(number: int, deadline_s: float, work_s: float = 0.0, tokens: int = 100,
@@ -54,8 +55,8 @@ def test_eager_throughput_is_a_running_mean_of_prompt_steps() -> None:
     assert rule.infeasible(waiting(2, deadline_s=1.0, tokens=int(expected) + 1), 0.0)
 
 
-def feasible(requests: list[Sequence], patience_s: float = 60.0) -> FeasibleRelegation:
-    rule = FeasibleRelegation(0.25, patience_s)
+def feasible(requests: list[Sequence], queue_timeout_s: float = 60.0) -> FeasibleRelegation:
+    rule = FeasibleRelegation(0.25, queue_timeout_s)
     for request in requests:
         rule.admitted(request)
     return rule
@@ -78,7 +79,7 @@ def in_time(requests: list[Sequence]) -> bool:
     return True
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 20)), min_size=1, max_size=7))
 def test_feasible_keeps_as_many_as_any_choice(rows: list[tuple[int, int]]) -> None:
     requests = [waiting(i, float(deadline), float(work)) for i, (work, deadline) in enumerate(rows)]
@@ -118,7 +119,7 @@ def test_what_fits_again_comes_back() -> None:
 def test_what_waits_too_long_is_shed_with_a_reason() -> None:
     request = waiting(0, 10.0, 5.0)
     request.relegated = True
-    rule = feasible([request], patience_s=2.0)
+    rule = feasible([request], queue_timeout_s=2.0)
     assert rule.review(12.0, 1.0) == Review([], [], [])
     ((shed, reason),) = rule.review(12.1, 1.0).shed
     assert shed is request

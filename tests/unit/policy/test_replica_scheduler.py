@@ -167,7 +167,7 @@ def test_the_order_in_which_a_driver_names_endings_does_not_matter() -> None:
 def test_a_plan_that_returns_none_has_changed_nothing() -> None:
     plans = []
     for asked in (True, False):
-        replica = scheduler("penstock", 12, max_in_flight=2, patience_s=0.0)
+        replica = scheduler("penstock", 12, max_in_flight=2, queue_timeout_s=0.0)
         replica.add(request(0, 4, 6, "none"), 0.0)
         step(replica)
         first, second = planned(replica, 0.1), planned(replica, 0.1)

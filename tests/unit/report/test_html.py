@@ -1,7 +1,9 @@
 import json
 import re
 
-from pages import browsed, headings_descend_by_one, needs_browser, outline
+import pytest
+
+from pages import browsed, headings_descend_by_one, outline
 from penstock.report.html import page_parts, write_page
 
 
@@ -66,7 +68,7 @@ def test_optional_sections_are_left_out(run):
         assert title not in text
 
 
-@needs_browser
+@pytest.mark.browser
 def test_a_browser_draws_every_plot_without_a_console_message(run, tmp_path):
     write_page(tmp_path / "report.html", run.summary, run.table, run.series)
     done = browsed(tmp_path / "report.html", tmp_path / "profile")

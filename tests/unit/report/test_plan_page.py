@@ -5,7 +5,7 @@ from math import inf, nan
 
 import pytest
 
-from pages import browsed, headings_descend_by_one, needs_browser, outline
+from pages import browsed, headings_descend_by_one, outline
 from penstock.fleet.marked_yaml import read_yaml
 from penstock.report.html import page_parts
 from penstock.report.plan_page import plan_page_parts, write_plan_page
@@ -133,7 +133,7 @@ def test_a_planned_run_shows_its_plan_in_place_of_the_sizing(run):
     assert set(outline(page).figures) == set(figures(page))
 
 
-@needs_browser
+@pytest.mark.browser
 def test_a_browser_draws_every_plot_without_a_console_message(tmp_path):
     write_plan_page(tmp_path / "plan.html", plan_document())
     done = browsed(tmp_path / "plan.html", tmp_path / "profile")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.policy.queue.by_set import SetQueues
+from penstock.policy.queue.by_set import DeviceSetQueue
 from penstock.policy.queue.fifo import GlobalFifo
 from penstock.policy.queue.values import Shared, Start, Waiting
 from penstock.sim.exclusive import Dispatch, Served, serve
@@ -35,7 +35,7 @@ def test_a_queue_for_all_and_queues_per_set() -> None:
     dispatch = Dispatch([0.0] * 3)
     published = serve(requests, GlobalFifo([PAIR, ONE, OTHER]), two_seconds, dispatch)
     assert published.start_s.tolist() == [0.0, 2.0, 2.0]
-    ours = serve(requests, SetQueues([PAIR, ONE, OTHER]), two_seconds, dispatch)
+    ours = serve(requests, DeviceSetQueue([PAIR, ONE, OTHER]), two_seconds, dispatch)
     assert ours.start_s.tolist() == [0.0, 2.0, 1.0]
 
 
@@ -55,7 +55,7 @@ def test_what_starts_together_ends_together() -> None:
     def by_size(start: Start) -> float:
         return 1.0 + len(start.request_ids)
 
-    queue = SetQueues([Shared((frozenset({0}),), max_batch=2)])
+    queue = DeviceSetQueue([Shared((frozenset({0}),), max_batch=2)])
     found = serve(waiting((0, 0.0), (0, 1.0), (0, 1.5)), queue, by_size, Dispatch([0.0]))
     assert found.end_s.tolist() == [2.0, 5.0, 5.0]
     assert found.batch.tolist() == [1, 2, 2]
@@ -63,7 +63,7 @@ def test_what_starts_together_ends_together() -> None:
 
 
 def test_replicas_work_side_by_side() -> None:
-    queue = SetQueues([Shared((frozenset({0}), frozenset({1})))])
+    queue = DeviceSetQueue([Shared((frozenset({0}), frozenset({1})))])
     found = serve(waiting((0, 0.0), (0, 0.0), (0, 0.0)), queue, two_seconds, Dispatch([0.0]))
     assert found.set_index.tolist() == [0, 1, 0]
     assert found.end_s.tolist() == [2.0, 2.0, 4.0]

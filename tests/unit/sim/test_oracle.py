@@ -1,10 +1,11 @@
 """The oracle against counting tokens one by one."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.step import Chunk, StepFeatures, StepPlan
 from penstock.sim.oracle import Oracle
+from scaled import examples
 
 NONE = StepFeatures(0, 0.0, 0, 0)
 
@@ -77,7 +78,7 @@ def test_the_forgotten_never_end() -> None:
     assert oracle.settle(decode(2, 0), 4) == (2,)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(0, 2)), min_size=1, max_size=8),
        st.lists(st.tuples(st.sets(st.integers(0, 2), min_size=1), st.integers(1, 9)), max_size=20))
 def test_endings_equal_brute_force(rows: list[tuple[int, int]],

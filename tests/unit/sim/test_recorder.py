@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from penstock.core.request import Request
 from penstock.metrics.definitions import request_latencies
@@ -11,6 +11,7 @@ from penstock.policy.schedule.options import scheduler_options
 from penstock.sim.recorder import Ended
 from penstock.sim.reference import Trace
 from runs import jump, step_by_step
+from scaled import examples
 from strategies import EVIDENCE, SERVICE_CLASSES, Case, cases
 
 
@@ -34,7 +35,7 @@ def assert_agrees(case: Case, trace: Trace, ended: Ended) -> None:
         assert ended.num_relegations[row] == relegations.count(request_id)
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(cases())
 def test_statistics_equal_those_of_the_tokens(case: Case) -> None:
     trace, jumps = step_by_step(case), jump(case)

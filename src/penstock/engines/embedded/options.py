@@ -140,8 +140,9 @@ def _classes(documents: Any) -> tuple[ServiceClass, ...]:
 
 
 def _step_time(spec: Any) -> StepTimeModel:
-    from penstock.perf.step_time.store import load_step_time, published_names, published_step_time
-    from penstock.perf.step_time.store import step_time_from as from_document
+    from penstock.perf.step_time.store import published_names
+    from penstock.registry.step_times import load_step_time, published_step_time
+    from penstock.registry.step_times import step_time_from as from_document
 
     if spec is None:
         return GUESS

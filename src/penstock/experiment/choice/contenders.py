@@ -18,7 +18,7 @@ MODELS = ("weak", "strong")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesson:
-    """What a contender may learn from, and what it is asked: no test row's answers are in it."""
+    """Training rows and questions of a contender, without any test row's answers."""
 
     rows: ChoiceRows
     vectors: Vectors

@@ -181,7 +181,7 @@ class Collector:
 
 
 def _measured(answer: Answer) -> dict[str, Any]:
-    """What an answer's moments say; times and tokens of unfinished answers are left open."""
+    """Return the measurements of an answer; times and tokens of unfinished answers stay empty."""
     row: dict[str, Any] = {"outcome": answer.outcome, "reason": answer.reason,
                            "finish_reason": answer.finish_reason, "answer": answer.text,
                            "prompt_tokens": answer.prompt_tokens, "output_tokens": None}

@@ -1,4 +1,4 @@
-"""What is collected, kept line by line, so that a killed run goes on where it was.
+"""Log of collected answers, written line by line, so that a killed run resumes.
 
 ``collected.jsonl`` has one JSON object per answer, written and synced before the next is counted as
 done; a line that was cut off by a kill is dropped. ``collect.json`` says what the run is, so that

@@ -60,7 +60,8 @@ def read_table(path: Path, needed: Sequence[str]) -> "pa.Table":
 
 
 def read_collected(path: Path, model: str | None = None) -> CollectedRows:
-    """What latency and memory models learn from: finished requests, in order of time.
+    """Return the rows that latency and memory models learn from: finished requests, in order of
+    time.
 
     Of one model, because each has its own pace; ``model`` names it where rows are of several.
     Columns that are nowhere filled are left out, so that nothing is learnt of noughts. The true
@@ -95,7 +96,8 @@ def _of_model(table: "pa.Table", model: str | None, path: Path) -> NDArray[np.bo
 
 
 def read_prompt_rows(path: Path) -> PromptRows:
-    """What forecasters learn from: each prompt's output tokens and quality by model.
+    """Return the rows that forecasters learn from: each prompt's output tokens and quality by
+    model.
 
     Answers that did not finish have neither. A prompt asked twice of a model counts as two.
     """

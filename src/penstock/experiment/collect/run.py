@@ -34,7 +34,7 @@ class JudgeAt:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What is collected from: a fleet's engines (all models, or some), prompts, the judge.
+    """Sources of a collection: a fleet's engines (all models, or some), prompts, the judge.
 
     ``digest`` is the prompt file's, ``api_key`` that of the engines.
     """

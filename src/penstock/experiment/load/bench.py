@@ -127,7 +127,7 @@ async def _until_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event | 
 
 
 async def probed_server(client: EngineClient, target: Target, plan: LoadPlan) -> Probed:
-    """What a few short requests show. Raises InputError."""
+    """Probe the server with a few short requests. Raises InputError."""
     manner = target.manner
     name = plan.workload.models[0]
     if manner.model is None and not name:

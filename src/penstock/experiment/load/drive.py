@@ -1,4 +1,4 @@
-"""Who sends when: at appointed times whatever the server does, or so many at once."""
+"""Drivers of load: requests at scheduled times, or a fixed number in flight."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""What became of every request that was sent, as the table that simulations leave."""
+"""Outcomes of all sent requests, in the table that simulations produce."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -89,7 +89,8 @@ class Outcomes:
         return np.array([one.sent_s for one in self._ordered()], dtype=np.float64)
 
     def failures(self) -> tuple[str, ...]:
-        """Of each of the table's rows how it failed and why, empty where it did not."""
+        """Return the failure of each row of the table with its reason; empty where the request
+        finished."""
         return tuple("" if one.outcome == FINISHED else f"{one.outcome}: {one.reason}"
                      for one in self._ordered())
 

@@ -1,4 +1,4 @@
-"""What a run sends: from a fleet file's traffic, or from a few options."""
+"""Requests that a run sends: from a fleet file's traffic, or from a few options."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +14,7 @@ from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.fleet.write import resolved
 from penstock.metrics.table import RequestTable
+from penstock.registry.sources import read_trace
 from penstock.workload.arrivals import ArrivalProcess, constant, gamma, poisson
 from penstock.workload.conversations import Conversation
 from penstock.workload.length_tables import length_table, length_table_names
@@ -27,12 +28,11 @@ from penstock.workload.lengths import (
 )
 from penstock.workload.mixing import generate, scale_rate
 from penstock.workload.profile import ramp
-from penstock.workload.readers import read_trace
 from penstock.workload.source import TrafficSource
 from penstock.workload.workload import Workload
 
 UNNAMED_CLASS = "default"
-"""What the class is called in results where nobody named it."""
+"""Name of the class in results where none was given."""
 
 NUM_DRAWN = 4096
 """Requests that are made up for a closed loop, which begins again after the last of them."""
@@ -65,7 +65,7 @@ class LoadPlan:
 
     @property
     def cost_per_hour(self) -> float:
-        """What the fleet's replicas cost, 0 where they are not known."""
+        """Cost of the fleet's replicas per hour, 0 where the replicas are unknown."""
         return cost_per_hour(self.fleet) if self.fleet is not None else 0.0
 
     def counted(self, table: RequestTable) -> RequestTable:

@@ -91,8 +91,8 @@ class Prompts:
         return drawn
 
     def _beginning(self, row: int, number: int) -> Sequence[int]:
-        """What the trace's hashes say of the prompt's beginning. A further round over the rows is
-        other people's prompts."""
+        """Return the prompt's beginning by the trace's hashes. A further round over the rows has
+        other users' prompts."""
         workload = self._workload
         if not workload.hash_block_tokens:
             return ()

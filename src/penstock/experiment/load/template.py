@@ -61,7 +61,7 @@ class RequestTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What a few short requests showed before a run.
+    """Findings of a few short requests before a run.
 
     ``notes`` say in a sentence each what will not be as asked for.
     """

@@ -106,8 +106,8 @@ async def _probed(client: EngineClient, target: Target) -> Probed:
 
 
 def schedule(num_replicas: int, options: VarianceOptions) -> list[_Sent]:
-    """What is sent, in order. Requests of the shuffled orders are others than those before, so that
-    the first order does not find them in a cache."""
+    """Return the requests in sending order. Shuffled orders have fresh requests, so that no order
+    finds the requests of an earlier order in a cache."""
     rng = np.random.default_rng(options.seed)
     num = options.num_requests
     replicas = range(num_replicas)

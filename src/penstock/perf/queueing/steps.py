@@ -53,10 +53,10 @@ class RequestMix:
 class EngineLimits:
     """How an engine forms steps and whom it lets in.
 
-    Steps hold ``step_tokens`` at most; with ``by_pace`` fewer where decodes would fall behind their
-    pace, and a step may spend ``bank_share`` of the time by which they are ahead. Prompts go by
-    deadline rather than by arrival where ``by_deadline`` says so, and with ``relegates`` those that
-    cannot be in time go behind all others.
+    Steps hold ``step_tokens`` at most. With ``by_pace`` steps hold fewer where decodes would fall
+    behind their pace, and a step may spend ``slack_spend_fraction`` of the time by which decodes
+    are ahead. Prompts go by deadline rather than by arrival where ``by_deadline`` says so. With
+    ``relegates``, prompts that cannot be in time go behind all others.
     """
 
     step_tokens: int
@@ -65,7 +65,7 @@ class EngineLimits:
     by_pace: bool
     by_deadline: bool
     relegates: bool = False
-    bank_share: float = 0.0
+    slack_spend_fraction: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +259,7 @@ class StepCurves:
         found = [self._seconds(0.0, seqs)]
         paces = self._paces if self._engine.by_pace else []
         for allowed_s in (min((pace.mean_gap_s for pace in paces), default=inf),
-                          min((pace.itl_s + self._engine.bank_share * pace.bank_s
+                          min((pace.itl_s + self._engine.slack_spend_fraction * pace.bank_s
                                for pace in paces), default=inf)):
             chunk = self._longest_chunk(most, seqs, allowed_s)
             if len(found) > 1 and chunk < found[1]:

@@ -1,6 +1,6 @@
 """Step-time models as documents: published ones that ship with Penstock, and saved files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from functools import cache
 from importlib import resources
@@ -13,14 +13,26 @@ import yaml
 from penstock.core.errors import InputError, nearest
 from penstock.core.step import StepFeatures
 from penstock.perf.evidence import NO_LIMIT, Evidence
-from penstock.perf.niyama import NiyamaRange, NiyamaStepTime
 from penstock.perf.step_time.knee import KneeStepTime
 from penstock.perf.step_time.linear import LinearStepTime
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.tabulated import TabulatedStepTime
 
-KINDS: Mapping[str, type[Any]] = {"linear": LinearStepTime, "knee": KneeStepTime,
-                                  "niyama": NiyamaStepTime, "tabulated": TabulatedStepTime}
+KINDS: Mapping[str, type[Any]] = {form.KIND: form for form in (LinearStepTime, KneeStepTime,
+                                                              TabulatedStepTime)}
+FormOf = Callable[[str], type[Any]]
+"""Finds the class of a saved model's kind; raises InputError for an unknown one.
+
+A form is a dataclass of coefficients and ``evidence``, with its ``KIND``. A static method
+``coefficient(name, value, where)`` reads what is no number.
+"""
+
+
+def form_of(kind: str) -> type[Any]:
+    """The forms of this room. ``registry.step_times`` knows those of guests, too."""
+    if kind not in KINDS:
+        raise InputError(f"kind {kind!r} is unknown{nearest(kind, KINDS)}")
+    return KINDS[kind]
 
 
 def published_names() -> tuple[str, ...]:
@@ -28,15 +40,15 @@ def published_names() -> tuple[str, ...]:
     return tuple(_published())
 
 
-def published_step_time(name: str) -> StepTimeModel:
+def published_step_time(name: str, form_of: FormOf = form_of) -> StepTimeModel:
     """A published model by name; InputError with the nearest name when there is none."""
     documents = _published()
     if name not in documents:
         raise InputError(f"step time {name!r} is not published{nearest(name, documents)}")
-    return step_time_from(documents[name], name)
+    return step_time_from(documents[name], name, form_of)
 
 
-def load_step_time(path: Path | str) -> StepTimeModel:
+def load_step_time(path: Path | str, form_of: FormOf = form_of) -> StepTimeModel:
     """Read a model that ``save_step_time`` wrote (YAML, of which JSON is a part)."""
     try:
         document = _parse(Path(path).read_text(encoding="utf-8"))
@@ -45,7 +57,7 @@ def load_step_time(path: Path | str) -> StepTimeModel:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         problem = " ".join(str(error).split())
         raise InputError(f"{path}: is not YAML or JSON ({problem})") from error
-    return step_time_from(document, str(path))
+    return step_time_from(document, str(path), form_of)
 
 
 def save_step_time(model: StepTimeModel, path: Path | str) -> None:
@@ -63,12 +75,12 @@ def save_step_time(model: StepTimeModel, path: Path | str) -> None:
 
 def has_document(model: StepTimeModel) -> bool:
     """Whether a model can be written: those that follow from a catalog entry cannot."""
-    return type(model) in KINDS.values()
+    return hasattr(type(model), "KIND")
 
 
 def step_time_document(model: StepTimeModel) -> dict[str, Any]:
     """The model as plain mappings, lists and numbers."""
-    kind = next((name for name, form in KINDS.items() if type(model) is form), None)
+    kind: str | None = getattr(type(model), "KIND", None)
     if kind is None:
         raise InputError(f"step time of type {type(model).__name__} has no file form; expected one "
                          f"of: {', '.join(KINDS)}")
@@ -79,36 +91,29 @@ def step_time_document(model: StepTimeModel) -> dict[str, Any]:
     return {"kind": kind, "coefficients": coefficients, "evidence": evidence}
 
 
-def step_time_from(document: Any, where: str) -> StepTimeModel:
+def step_time_from(document: Any, where: str, form_of: FormOf = form_of) -> StepTimeModel:
     """Build the model that a document describes; ``where`` begins every error message."""
     _check_keys(document, ("kind", "coefficients", "evidence"), ("evidence",), where)
     kind = document["kind"]
-    if kind not in KINDS:
-        raise InputError(f"{where}: kind {kind!r} is unknown{nearest(str(kind), KINDS)}")
-    form = KINDS[kind]
+    try:
+        form = form_of(str(kind))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     names = tuple(field.name for field in fields(form) if field.name != "evidence")
     coefficients = document["coefficients"]
     _check_keys(coefficients, names, (), f"{where}: coefficients")
-    values = {name: _coefficient(kind, name, coefficients[name], f"{where}: {name}")
-              for name in names}
+    read = getattr(form, "coefficient", _coefficient)
+    values = {name: read(name, coefficients[name], f"{where}: {name}") for name in names}
     if kind == "tabulated":
         _check_knots(values["knot_tokens"], values["knot_s"], where)
     model: StepTimeModel = form(**values, evidence=_evidence(document.get("evidence"), where))
     return model
 
 
-def _coefficient(kind: str, name: str, value: Any, where: str) -> Any:
-    if kind == "niyama":
-        if name == "split_tokens":
-            return int(_number(value, where))
-        numbers = _numbers(list(value.values()) if isinstance(value, Mapping) else value, where)
-        expected = len(fields(NiyamaRange))
-        if len(numbers) != expected:
-            raise InputError(f"{where}: {len(numbers)} numbers; expected {expected}")
-        return NiyamaRange(*numbers)
+def _coefficient(name: str, value: Any, where: str) -> Any:
     if name.startswith("knot_"):
-        return _numbers(value, where)
-    number = _number(value, where)
+        return read_numbers(value, where)
+    number = read_number(value, where)
     if number < 0.0 or (name == "sharpness" and number < 1.0):
         least = 1 if name == "sharpness" else 0
         raise InputError(f"{where}: {number:g}; expected at least {least}")
@@ -132,13 +137,13 @@ def _evidence(document: Any, where: str) -> Evidence:
     _check_keys(document, ("source", "mean_error", "p95_error", "largest"), ("largest",), where)
     largest = NO_LIMIT
     if document.get("largest") is not None:
-        limits = _numbers(_limits(document["largest"]), f"{where}: largest")
+        limits = read_numbers(_limits(document["largest"]), f"{where}: largest")
         if len(limits) != len(StepFeatures._fields):
             raise InputError(f"{where}: largest has {len(limits)} numbers; expected 4 "
                              f"({', '.join(StepFeatures._fields)})")
         largest = StepFeatures._make(limits)
-    return Evidence(str(document["source"]), _number(document["mean_error"], where),
-                    _number(document["p95_error"], where), largest)
+    return Evidence(str(document["source"]), read_number(document["mean_error"], where),
+                    read_number(document["p95_error"], where), largest)
 
 
 def _limits(value: Any) -> Any:
@@ -161,13 +166,15 @@ def _check_keys(document: Any, names: tuple[str, ...], optional: tuple[str, ...]
             raise InputError(f"{where}: {name!r} is missing")
 
 
-def _numbers(value: Any, where: str) -> tuple[float, ...]:
+def read_numbers(value: Any, where: str) -> tuple[float, ...]:
+    """A list of numbers in a document."""
     if not isinstance(value, list):
         raise InputError(f"{where}: found {value!r}; expected a list of numbers")
-    return tuple(_number(item, where) for item in value)
+    return tuple(read_number(item, where) for item in value)
 
 
-def _number(value: Any, where: str) -> float:
+def read_number(value: Any, where: str) -> float:
+    """A number in a document."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise InputError(f"{where}: found {value!r}; expected a number")
     return float(value)

@@ -1,4 +1,4 @@
-"""What comes of seats on arrivals: who is answered when, and how long that keeps devices."""
+"""Outcome of placed replicas on arrivals: times of answers, and busy time of devices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from penstock.metrics.definitions import FloatColumn
 from penstock.plan.place.options import Forecast, PlacedReplicas, shared_of
-from penstock.policy.queue.by_set import SetQueues
+from penstock.policy.queue.by_set import DeviceSetQueue
 from penstock.policy.queue.values import Start, Waiting
 from penstock.sim.exclusive import Dispatch, Served, serve
 
@@ -48,7 +48,7 @@ def outcome_of(seats: Sequence[PlacedReplicas | None], forecast: Forecast,
         way = held[start.deployment].way
         return way.work_s * way.growth_of(len(start.request_ids))
 
-    served = serve(requests, SetQueues(shared_of(held)), of_start,
+    served = serve(requests, DeviceSetQueue(shared_of(held)), of_start,
                    Dispatch([overhead_s] * len(held)))
     e2e_s, used_s = np.full(len(deployment), np.inf), np.zeros(len(deployment))
     if held:

@@ -8,6 +8,9 @@ from math import inf
 from penstock.core.errors import InputError
 from penstock.policy.queue.values import Shared, Start, Waiting, masks_of
 
+_Entry = tuple[float, int, int, float]
+"""Urgency, number among equals, request, and when its patience begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fairness:
@@ -20,7 +23,7 @@ class Fairness:
     patience_s: float = 5.0
 
 
-class SetQueues:
+class DeviceSetQueue:
     """The most urgent request whose devices are idle starts, with as many of its deployment behind
     it as may start together.
 
@@ -28,46 +31,70 @@ class SetQueues:
     arrival so early that patience ends in time for devices to fall idle. So an order once given
     never changes, and nobody waits for more than those whose urgency is before theirs: whoever has
     waited ``patience_s`` holds the devices of one set, and none that is less urgent starts there.
-    With patience without end, small deployments could keep a large one waiting for ever.
+    With patience without end, small deployments could keep a large one waiting for ever. A request
+    that goes ahead is more urgent than all others; its patience begins with its arrival.
+
+    Two deployments never run on the same device at once, since no estimate says how they would slow
+    each other down.
     """
 
     def __init__(self, deployments: Sequence[Shared], fairness: Fairness = Fairness()) -> None:
         if not (fairness.aging_s >= 0.0 and fairness.patience_s >= 0.0):
             raise InputError(f"aging_s {fairness.aging_s}, patience_s {fairness.patience_s}: "
                              "expected both to be at least 0")
-        self._deployments = deployments
+        self._deployments = list(deployments)
         self._masks = masks_of(deployments)
         self._fairness = fairness
-        self._drain_s = [_longest_beside(deployments, self._masks, index)
-                         for index in range(len(deployments))]
-        self._lines: list[list[tuple[float, int, int]]] = [[] for _ in deployments]
+        self._drain_s = self._drains_s()
+        self._lines: list[list[_Entry]] = [[] for _ in deployments]
         self._busy = 0
+        self._joined: dict[tuple[int, int], int] = {}  # requests that run, of those that join
         self._num_added = 0
 
     @property
     def num_waiting(self) -> int:
         return sum(len(line) for line in self._lines)
 
+    def deploy(self, shared: Shared) -> int:
+        self._masks += masks_of([shared])
+        self._deployments.append(shared)
+        self._drain_s = self._drains_s()
+        self._lines.append([])
+        return len(self._lines) - 1
+
     def add(self, request: Waiting) -> None:
-        heappush(self._lines[request.deployment],
-                 (self._urgency_s(request), self._num_added, request.request_id))
+        urgency_s, number = self._urgency_s(request), self._num_added
+        entry = (-inf, -number, request.request_id, request.arrival_s) if request.ahead else \
+            (urgency_s, number, request.request_id, urgency_s)
+        heappush(self._lines[request.deployment], entry)
         self._num_added += 1
 
     def next(self, now_s: float) -> Start | None:
-        held = self._busy
+        held, kept = self._busy, 0
         heads = [(line[0], index) for index, line in enumerate(self._lines) if line]
         heads.sort()
-        for (urgency_s, _, _), deployment in heads:
+        for (_, _, _, waits_from_s), deployment in heads:
             masks = self._masks[deployment]
             for index, mask in enumerate(masks):
                 if not mask & held:
                     self._busy |= mask
-                    return Start(deployment, index, self._batch(deployment))
-            if now_s - urgency_s >= self._fairness.patience_s:
-                held |= _nearest(masks, held)
+                    return self._start(deployment, index)
+            if self._deployments[deployment].joins:
+                for index, mask in enumerate(masks):
+                    if not mask & kept and self._may_join(deployment, index):
+                        return self._start(deployment, index)
+            if now_s - waits_from_s >= self._fairness.patience_s:
+                nearest = _nearest(masks, held)
+                held |= nearest
+                kept |= nearest
         return None
 
     def ended(self, start: Start) -> None:
+        place = (start.deployment, start.set_index)
+        if (running := self._joined.get(place, 0)) > 1:
+            self._joined[place] = running - 1
+            return
+        self._joined.pop(place, None)
         self._busy &= ~self._masks[start.deployment][start.set_index]
 
     def cancel(self, request_id: int) -> bool:
@@ -80,15 +107,28 @@ class SetQueues:
                     return True
         return False
 
-    def _batch(self, deployment: int) -> tuple[int, ...]:
-        line = self._lines[deployment]
-        size = min(len(line), self._deployments[deployment].max_batch)
-        return tuple(heappop(line)[2] for _ in range(size))
+    def _may_join(self, deployment: int, index: int) -> bool:
+        running = self._joined.get((deployment, index), 0)
+        return 0 < running < self._deployments[deployment].max_batch
+
+    def _start(self, deployment: int, index: int) -> Start:
+        """Takes from a deployment's line what starts now on its set with this index."""
+        line, shared = self._lines[deployment], self._deployments[deployment]
+        if shared.joins:
+            self._joined[deployment, index] = self._joined.get((deployment, index), 0) + 1
+            return Start(deployment, index, (heappop(line)[2],))
+        size = min(len(line), shared.max_batch)
+        return Start(deployment, index, tuple(heappop(line)[2] for _ in range(size)))
+
+    def _drains_s(self) -> list[float]:
+        """By deployment the longest start that may be under way on its devices."""
+        return [_longest_beside(self._deployments, self._masks, index)
+                for index in range(len(self._deployments))]
 
     def _urgency_s(self, request: Waiting) -> float:
         usual = request.arrival_s + request.priority * self._fairness.aging_s
         latest = request.deadline_s - self._deployments[request.deployment].expected_s
-        if latest == inf or latest < request.arrival_s:
+        if inf in (latest, self._fairness.patience_s) or latest < request.arrival_s:
             return usual
         return min(usual, latest - self._fairness.patience_s - self._drain_s[request.deployment])
 

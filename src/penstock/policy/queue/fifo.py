@@ -21,6 +21,10 @@ class GlobalFifo:
     def num_waiting(self) -> int:
         return len(self._line)
 
+    def deploy(self, shared: Shared) -> int:
+        self._masks += masks_of([shared])
+        return len(self._masks) - 1
+
     def add(self, request: Waiting) -> None:
         if request.ahead:
             self._line.appendleft(request)

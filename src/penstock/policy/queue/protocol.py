@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from penstock.policy.queue.values import Start, Waiting
+from penstock.policy.queue.values import Shared, Start, Waiting
 
 
 class ExclusiveDeviceQueue(Protocol):
@@ -15,6 +15,10 @@ class ExclusiveDeviceQueue(Protocol):
     @property
     def num_waiting(self) -> int:
         """Requests that have not started."""
+        ...
+
+    def deploy(self, shared: Shared) -> int:
+        """Another deployment from now on; its index. Raises InputError for one without devices."""
         ...
 
     def add(self, request: Waiting) -> None:

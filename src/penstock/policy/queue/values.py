@@ -14,19 +14,21 @@ class Shared:
 
     Each of ``device_sets`` holds one replica, and a start takes all devices of one set, those
     listed first if several are idle. ``expected_s`` is about what a start takes (0 if unknown); up
-    to ``max_batch`` requests may start together.
+    to ``max_batch`` requests may run together. They start together, or, where the deployment
+    ``joins``, each by itself as soon as it may.
     """
 
     device_sets: tuple[frozenset[int], ...]
     expected_s: float = 0.0
     max_batch: int = 1
+    joins: bool = False
 
 
 class Waiting(NamedTuple):
     """A request for the deployment with this index.
 
-    Priority 0 is the most urgent. ``ahead`` asks for the head of the queue, where there is one
-    queue for all. ``deadline_s`` is when the answer should be there.
+    Priority 0 is the most urgent. ``ahead`` asks for the head of the queue, before all that wait,
+    the latest first. ``deadline_s`` is when the answer should be there.
     """
 
     request_id: int

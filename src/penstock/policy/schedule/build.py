@@ -54,7 +54,7 @@ def _relegation(options: SchedulerOptions) -> Relegation:
     if options.relegation == "eager":
         return EagerRelegation(options.initial_tokens_per_s)
     if options.relegation == "feasible":
-        return FeasibleRelegation(options.review_s, options.patience_s)
+        return FeasibleRelegation(options.review_s, options.queue_timeout_s)
     return NeverRelegate()
 
 

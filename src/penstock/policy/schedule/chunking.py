@@ -138,8 +138,8 @@ class SolvedChunks:
     """Penstock's chunk: the largest whole number of tokens whose predicted time fits.
 
     The time allowed is what the decodes of the step can spare. A request that is ahead of its pace
-    has banked slack, and one step may spend only ``bank_share`` of the bank, so that long outputs
-    keep large steps for as long as they last instead of using the bank up at once.
+    has banked slack, and one step may spend only ``slack_spend_fraction`` of the bank. So long
+    outputs keep large steps for as long as they last, instead of using the bank up at once.
     """
 
     __slots__ = ("_load", "_max_step_tokens", "_step_time", "allowed_s", "needs_head", "steady")

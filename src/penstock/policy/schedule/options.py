@@ -1,5 +1,6 @@
 """The knobs of a replica's scheduler, and the named policies as settings of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -44,14 +45,18 @@ class SchedulerOptions:
     # Penstock: share of a request's banked slack that one step may spend, margin on predicted
     # step time, quantile of output length that plans rest on, how often feasibility is reviewed,
     # and how long past its deadline a request may wait before it is shed.
-    bank_share: float = 0.125
+    slack_spend_fraction: float = 0.125
     time_margin: float = 0.05
     length_quantile: float = 0.98
     review_s: float = 0.25
-    patience_s: float = 60.0
+    queue_timeout_s: float = 60.0
     decodes_may_wait: bool = True
     settings: tuple[tuple[str, Any], ...] = ()
 
+
+OLD_KNOBS: Mapping[str, str] = {"bank_share": "slack_spend_fraction",
+                                "patience_s": "queue_timeout_s"}
+"""Knobs of release 0.1 under their current names; journals of that release have the old ones."""
 
 PRESETS: dict[str, SchedulerOptions] = {
     "fcfs": SchedulerOptions("fcfs", "arrival", "whole", "never", max_step_tokens=8192,
@@ -75,6 +80,7 @@ def scheduler_options(policy: str, **changes: Any) -> SchedulerOptions:
     if policy not in PRESETS:
         raise InputError(f"unknown scheduling policy {policy!r}{nearest(policy, PRESETS)}")
     known = {field.name for field in fields(SchedulerOptions)} - {"policy", "settings"}
+    changes = {OLD_KNOBS.get(name, name): value for name, value in changes.items()}
     for name in changes:
         if name not in known:
             raise InputError(f"policy {policy!r} has no option {name!r}{nearest(name, known)}")

@@ -38,7 +38,7 @@ class PenstockPacing(PlainPacing):
                  lengths: LengthPredictor) -> None:
         super().__init__()
         self._lengths = lengths
-        self._bank_share = options.bank_share
+        self._slack_spend_fraction = options.slack_spend_fraction
         self._least_margin = 1.0 + options.time_margin
         self._quantile = options.length_quantile
         self._may_wait = options.decodes_may_wait
@@ -157,7 +157,7 @@ class PenstockPacing(PlainPacing):
             return float("inf")
         slack_s = due_s - now_s
         banked_s = slack_s - itl_s
-        return itl_s + self._bank_share * banked_s if banked_s > 0 else slack_s
+        return itl_s + self._slack_spend_fraction * banked_s if banked_s > 0 else slack_s
 
     def _allowed_by_end_s(self, group: DecodeGroup, now_s: float, decode_s: float) -> float:
         """The time left of the member that must end first, over the tokens it may yet need."""

@@ -94,7 +94,7 @@ class FeasibleRelegation(NeverRelegate):
     largest number in time. A review looks at deadlines up to ``HORIZON_S`` ahead and starts from
     scratch, so a request set aside comes back as soon as it fits again. Value is the class's
     weight, growing with the share of its time that a request has waited (ageing). What is past its
-    deadline by ``patience_s`` and was never started is shed.
+    deadline by ``queue_timeout_s`` and was never started is shed.
 
     Setting aside late costs nothing, since no work has been spent on what waits; finishing late
     does. So the bound is checked against deadlines with a margin.
@@ -115,11 +115,11 @@ class FeasibleRelegation(NeverRelegate):
     SUSTAINED_SHARE: ClassVar[float] = 0.98
     time_dependent: bool = True
 
-    def __init__(self, review_s: float, patience_s: float) -> None:
+    def __init__(self, review_s: float, queue_timeout_s: float) -> None:
         super().__init__()
         self.next_review_s = 0.0
         self._review_s = review_s
-        self._patience_s = patience_s
+        self._queue_timeout_s = queue_timeout_s
         self._by_deadline: list[tuple[float, int, Sequence]] = []
         self._recent: deque[tuple[float, float, float]] = deque(maxlen=self.RECENT)
         self._pressed_until_s = -1.0
@@ -148,7 +148,7 @@ class FeasibleRelegation(NeverRelegate):
             if sequence.serial not in aside:
                 if sequence.relegated:
                     restore.append(sequence)
-            elif now_s > sequence.deadline_s + self._patience_s:
+            elif now_s > sequence.deadline_s + self._queue_timeout_s:
                 shed.append((sequence, "its deadline passed while it waited"))
             elif not sequence.relegated:
                 relegate.append(sequence)

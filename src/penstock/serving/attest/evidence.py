@@ -131,9 +131,9 @@ def _words(error: Exception) -> str:
 
 
 async def standing(fleet: Fleet) -> list[tuple[str, str | None]]:
-    """Of every live replica on accelerators in confidential mode its URL, of every pool of such
-    devices its name, and why it may get no confidential request now (None: it may), after asking
-    each once. Raises InputError."""
+    """Return the URL of every live replica in confidential mode and the name of every such pool,
+    each with the reason why it may get no confidential request now (None: it may). Asks each once.
+    Raises InputError."""
     engines = [EngineState(facts) for facts in [*facts_of(fleet), *map(pool_facts, fleet.residency)]
                if facts.confidential]
     check_rules(fleet.attestation)

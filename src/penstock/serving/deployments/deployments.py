@@ -16,7 +16,7 @@ _LONGEST_NAME = 64
 
 
 class State(StrEnum):
-    """Where in its life a deployment is."""
+    """State of a deployment's life."""
 
     REGISTERED = "registered"
     PROFILING = "profiling"
@@ -40,7 +40,7 @@ FOLLOWING: Mapping[State, frozenset[State]] = MappingProxyType({
     State.REMOVING: frozenset({State.REMOVED}),
     State.REMOVED: frozenset({State.REGISTERED}),
 })
-"""Which states may come next. A removed name may be registered anew."""
+"""Allowed next states. A removed name may be registered anew."""
 
 HOLDING = frozenset({State.DEPLOYING, State.RUNNING, State.UNHEALTHY, State.REMOVING})
 """States in which memory of accelerators may be held."""
@@ -50,7 +50,7 @@ AT_WORK = frozenset({State.PROFILING, State.DEPLOYING, State.REMOVING})
 
 
 class RefusedError(Exception):
-    """What was asked cannot be done now, for a reason that is not a mistake of form.
+    """Error for an order that cannot be carried out now, although its form is right.
 
     ``code`` is ``state`` (not in this state), ``busy`` (something else is under way), ``no_room``
     (accelerators lack memory), ``no_configuration`` (none keeps the wishes), ``not_profiled``,
@@ -79,7 +79,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a deployment is to be: the best by ``wishes``, or exactly ``configuration``.
+    """Intent of a deploy: the best configuration by ``wishes``, or exactly ``configuration``.
 
     ``output_tokens`` and ``batch`` are of the answers that latency is estimated for; so many
     requests run at once. ``accuracy`` is a table with MaverIQ's keys. What is ``confidential`` runs
@@ -97,8 +97,8 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What was predicted of a deployment when it was chosen: seconds of an answer (or batch), and
-    bytes on all its accelerators. None where nothing was measured."""
+    """Predictions for a deployment when it was chosen: seconds of an answer (or batch), and bytes
+    on all its accelerators. None where nothing was measured."""
 
     latency_s: Prediction | None
     memory_bytes: Prediction | None
@@ -191,7 +191,7 @@ def failed_again(one: Deployment, now_s: float, reason: str, backoff: Backoff) -
 
 
 def after_crash(one: Deployment, now_s: float) -> Deployment:
-    """What a deployment is once whoever worked on it is gone, and what it had started is stopped.
+    """Return a deployment's state after a crash of its controller, once its processes are stopped.
 
     A removal goes on to its end; a profile or a deploy that was not finished has failed, and holds
     nothing.

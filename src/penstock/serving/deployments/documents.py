@@ -9,12 +9,12 @@ from penstock.policy.place.beside import Neighbour
 from penstock.policy.place.values import Device, Placement
 from penstock.serving.deployments.deployments import Deployment, Expected
 from penstock.serving.deployments.engines import Reply
-from penstock.serving.deployments.seen import Seen
+from penstock.serving.deployments.observations import Observation
 from penstock.serving.deployments.store import Event
 
 
 def deployment_document(one: Deployment, load: tuple[int, int] = (0, 0),
-                        seen: Seen | None = None) -> dict[str, Any]:
+                        seen: Observation | None = None) -> dict[str, Any]:
     """A deployment; ``load`` is how many requests wait and run, ``seen`` what answers took."""
     instance = one.instance
     return {
@@ -49,15 +49,15 @@ def device_document(device: Device) -> dict[str, Any]:
 
 
 def placement_document(placed: Placement) -> dict[str, Any]:
-    """Where layers lie, and what each accelerator gives."""
+    """Return the placement: the accelerators of each stage, and the bytes on each accelerator."""
     return {**stages_document(placed),
             "bytes_by_device": {str(device): taken
                                 for device, taken in sorted(placed.bytes_by_device.items())}}
 
 
 def beside_document(beside: Iterable[Neighbour]) -> list[dict[str, Any]]:
-    """Who is on the same accelerators, and what they are asked; nulls where that is not known, and
-    nothing is waited for then."""
+    """Return the deployments on the same accelerators with their traffic; nulls where the traffic
+    is unknown and no wait is expected."""
     return [{"name": one.name, **(asdict(one.traffic) if one.traffic is not None
                                   else {"rate_per_s": None, "service_s": None})} for one in beside]
 

@@ -1,4 +1,4 @@
-"""What a deployment runs on: engines that are started, asked and stopped."""
+"""Engines of deployments: started, asked and stopped."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class EngineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an engine answered. ``service_s`` is from when it was asked to its last token; counts of
+    """Answer of an engine. ``service_s`` is from when it was asked to its last token; counts of
     tokens are None where it does not say. ``simulated`` says that no engine was asked."""
 
     text: str

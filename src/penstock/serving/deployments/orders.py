@@ -1,4 +1,4 @@
-"""What may be asked of deployments: the fields of each order, checked before anything happens."""
+"""Orders for deployments: the fields of each order, checked before any action."""
 
 from collections.abc import Mapping
 from math import isfinite
@@ -68,7 +68,7 @@ class ConfigurationOrder(Order):
 
 
 class DeployOrder(Waiting):
-    """What a deployment is to be."""
+    """Order to deploy: the intended configuration or the intent."""
 
     intent: str | None = Field(None, description="What to make small: min_cost (the usual one), "
                                "min_mem, min_lat, min_gpu_cost, money or energy.")
@@ -135,7 +135,7 @@ def read_order(kind: type[AnOrder], document: Any) -> AnOrder:
 
 
 def wish_of(order: DeployOrder) -> Wish:
-    """What a deploy asks for. Raises InputError for a word or number that means nothing."""
+    """Return the intent of a deploy. Raises InputError for a meaningless word or number."""
     if order.configuration is not None and order.intent is not None:
         raise InputError("configuration: is given beside an intent; give one of them")
     intent = order.intent or "min_cost"

@@ -1,28 +1,51 @@
 """Requests of deployments that wait for their turn, run, and may be called off."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from itertools import count
 
+from penstock.core.errors import InputError, nearest
+from penstock.policy.queue.by_set import DeviceSetQueue, Fairness
+from penstock.policy.queue.fifo import GlobalFifo
+from penstock.policy.queue.protocol import ExclusiveDeviceQueue
+from penstock.policy.queue.values import Shared, Start, Waiting
 from penstock.serving.deployments.deployments import Deployment, RefusedError
 from penstock.serving.deployments.engines import Reply
-from penstock.serving.deployments.line import Line, Ticket
+from penstock.serving.waiting_list import WaitingList
+
+KINDS = ("penstock", "maveriq")
+_PATIENCE_S = 2.0
 
 
-class Requests:
-    """The requests that are under way. One object belongs to one event loop."""
+def make_queue(kind: str, patience_s: float = _PATIENCE_S) -> ExclusiveDeviceQueue:
+    """The queue of that name before accelerators that deployments share. Raises InputError."""
+    if kind not in KINDS:
+        raise InputError(f"queue: {kind!r} is unknown{nearest(kind, KINDS)}")
+    if kind == "maveriq":
+        return GlobalFifo([])
+    return DeviceSetQueue([], Fairness(patience_s=patience_s))
 
-    def __init__(self, line: Line, clock: Callable[[], float]) -> None:
-        self._line = line
+
+class RequestQueue:
+    """The requests that wait and those that run. One event loop owns the queue.
+
+    Requests of one deployment run together, as many as its estimate was made for.
+    """
+
+    def __init__(self, queue: ExclusiveDeviceQueue, clock: Callable[[], float]) -> None:
+        self._queue = queue
         self._clock = clock
         self._numbers = count()
-        self._turns: dict[int, asyncio.Future[None]] = {}
+        self._indices: dict[tuple[str, frozenset[int], int], int] = {}
+        self._num_waiting: Counter[str] = Counter()
+        self._num_running: Counter[str] = Counter()
+        self._waiting: WaitingList[int, Start] = WaitingList(left=self._left, unused=self._ended)
         self._tasks: defaultdict[str, set[asyncio.Task[Reply]]] = defaultdict(set)
 
     def of(self, name: str) -> tuple[int, int]:
-        """How many of a deployment wait, and how many run."""
-        return self._line.of(name)
+        """How many requests of a deployment wait, and how many run."""
+        return self._num_waiting[name], self._num_running[name]
 
     async def run(self, one: Deployment, work: Callable[[], Awaitable[Reply]], *,
                   head: bool) -> Reply:
@@ -56,24 +79,44 @@ class Requests:
 
     async def _turn(self, one: Deployment, work: Callable[[], Awaitable[Reply]], *,
                     head: bool) -> Reply:
-        slots = one.wish.batch if one.wish is not None else 1
-        ticket = Ticket(next(self._numbers), one.name, frozenset(one.devices), slots,
-                        self._clock())
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._turns[ticket.number] = turn
-        self._line.add(ticket, head=head)
+        start = await self._start(one, head=head)
+        self._num_running[one.name] += 1
         try:
-            self._call()
-            await turn
             return await work()
         finally:
-            del self._turns[ticket.number]
-            self._line.ended(ticket.number)
+            self._num_running[one.name] -= 1
+            self._ended(start)
+
+    async def _start(self, one: Deployment, *, head: bool) -> Start:
+        """Waits until a request may start; its devices are taken then."""
+        number = next(self._numbers)
+        coming = self._waiting.add(number)
+        self._queue.add(Waiting(number, self._index(one), self._clock(), ahead=head))
+        self._num_waiting[one.name] += 1
+        try:
             self._call()
+            return await self._waiting.wait(number, coming)
+        finally:
+            self._num_waiting[one.name] -= 1
+
+    def _index(self, one: Deployment) -> int:
+        """A deployment's index in the queue, which has a new one where its devices changed."""
+        slots = one.wish.batch if one.wish is not None else 1
+        key = (one.name, frozenset(one.devices), slots)
+        if key not in self._indices:
+            self._indices[key] = self._queue.deploy(Shared((key[1],), max_batch=slots, joins=True))
+        return self._indices[key]
+
+    def _left(self, number: int) -> None:
+        self._queue.cancel(number)
+        self._call()  # devices may have been kept for it
+
+    def _ended(self, start: Start) -> None:
+        self._queue.ended(start)
+        self._call()
 
     def _call(self) -> None:
-        """Tell everybody whose turn it is."""
-        while (ticket := self._line.next(self._clock())) is not None:
-            turn = self._turns[ticket.number]
-            if not turn.done():
-                turn.set_result(None)
+        """Serve every request whose turn it is."""
+        while (start := self._queue.next(self._clock())) is not None:
+            if not self._waiting.serve(start.request_ids[0], start):
+                self._queue.ended(start)

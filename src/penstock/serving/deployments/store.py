@@ -66,7 +66,7 @@ class Store:
                     (one.name, _text(one)))
 
     def events(self, name: str | None = None) -> list[Event]:
-        """What happened, the oldest first; to one deployment or to all."""
+        """Return the events of one deployment or of all, the oldest first."""
         rows = self._connection.execute(
             "SELECT at_s, name, state, reason FROM events WHERE ?1 IS NULL OR name = ?1 "
             "ORDER BY serial", (name,))

@@ -1,4 +1,4 @@
-"""What the gateway does now, as plain data: engines, waiting requests, classes, spending."""
+"""Present state of the gateway as plain data: engines, waiting requests, classes, spending."""
 
 from math import ceil
 from typing import Any
@@ -7,17 +7,17 @@ from penstock.core.attestation import attestation_violation
 from penstock.core.disclosure import Disclosure
 from penstock.core.money import to_money
 from penstock.engines.client.state import NEVER_S, EngineState
+from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.confidential import ConfidentialCounts, discreet
 from penstock.serving.gateway.engines import Engines
+from penstock.serving.gateway.model_pools import ModelPools
 from penstock.serving.gateway.tally import Tally
-from penstock.serving.gateway.turns import Turns
-from penstock.serving.gateway.waiting import WaitingRoom
-from penstock.serving.tenants.desk import Spending
-from penstock.serving.tenants.front import Front
+from penstock.serving.tenants.gate import TenantGate
+from penstock.serving.tenants.quota import Spending
 
 
-def status_document(engines: Engines, room: WaitingRoom, tally: Tally,
-                    confidential: ConfidentialCounts, front: Front, turns: Turns | None,
+def status_document(engines: Engines, admission: AdmissionQueue, tally: Tally,
+                    confidential: ConfidentialCounts, gate: TenantGate, turns: ModelPools | None,
                     now_s: float, wall_s: float) -> dict[str, Any]:
     """The document of /v1/penstock/status. Counts that may be of confidential requests are padded,
     and those requests are in no figure but the section ``confidential``."""
@@ -26,9 +26,10 @@ def status_document(engines: Engines, room: WaitingRoom, tally: Tally,
     pools = {} if turns is None else {"pools": turns.document(confidential.disclosure)}
     return {**pools,
             "engines": [_engine(one, confidential.disclosure, now_s, wall_s) for one in engines],
-            "num_in_flight": pad(room.num_in_flight), "num_waiting": pad(room.num_waiting),
+            "num_in_flight": pad(admission.num_in_flight),
+            "num_waiting": pad(admission.num_waiting),
             **tally.document(now_s), "confidential": confidential.document(),
-            "tenants": [_spending(one) for one in front.shown_spending()]}
+            "tenants": [_spending(one) for one in gate.shown_spending()]}
 
 
 def _engine(engine: EngineState, disclosure: Disclosure, now_s: float,

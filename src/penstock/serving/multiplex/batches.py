@@ -5,19 +5,19 @@ import asyncio
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.protocol import Residency
 from penstock.policy.multiplex.values import Batch
-from penstock.serving.multiplex.hands import Hands
-from penstock.serving.multiplex.room import Room
-from penstock.serving.multiplex.turns import Running, Ticket
+from penstock.serving.multiplex.actuator_pool import ActuatorPool
+from penstock.serving.multiplex.pending import PendingRequests
+from penstock.serving.multiplex.tickets import Running, Ticket
 
 
 class Batches:
-    """Begins what a policy batches, as turns of those who wait in ``room``."""
+    """Begins what a policy batches, as turns of ``pending`` requests."""
 
-    def __init__(self, policy: Residency, room: Room, hands: Hands,
+    def __init__(self, policy: Residency, pending: PendingRequests, actuators: ActuatorPool,
                  loop: asyncio.AbstractEventLoop) -> None:
         self._policy = policy
-        self._room = room
-        self._hands = hands
+        self._pending = pending
+        self._actuators = actuators
         self._loop = loop
 
     def begin(self, device: Device, batch: Batch) -> None:
@@ -25,10 +25,10 @@ class Batches:
         device.begin_batch(batch)
         running = Running(device, batch, {one.request_id for one in batch.requests},
                           device.residents[batch.model])
-        url = self._hands.url(device.index, batch.model)
+        url = self._actuators.url(device.index, batch.model)
         for request in batch.requests:
             ticket = Ticket(request, device.index, batch.model, url, running)
-            if not self._room.call(ticket):  # its caller left while the policy had it in hand
+            if not self._pending.call(ticket):  # its caller left while the policy had it in hand
                 self.over(ticket, failed=False)
 
     def over(self, ticket: Ticket, *, failed: bool) -> bool:
@@ -64,7 +64,7 @@ class Batches:
         now_s = self._loop.time()
         self._policy.ended(device, batch, now_s, failed=out_of_memory)
         for request in batch.requests:
-            waits = request.request_id in failed and request.request_id in self._room
+            waits = request.request_id in failed and request.request_id in self._pending
             if out_of_memory and not waits:
                 self._policy.cancel(request.request_id)
             elif waits and not out_of_memory:

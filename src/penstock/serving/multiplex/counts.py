@@ -1,4 +1,4 @@
-"""What has happened on devices so far, for metrics."""
+"""Counts of events on devices, for metrics."""
 
 from collections import Counter
 from dataclasses import dataclass, field

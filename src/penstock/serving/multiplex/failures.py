@@ -1,4 +1,4 @@
-"""Which models are set apart for a while because their engine keeps failing."""
+"""Models that are set apart for a while because their engine keeps failing."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -54,14 +54,14 @@ class Failures:
         return apart
 
     def apart(self, model: int, now_s: float) -> Apart | None:
-        """What a model is set apart with, None where it is not."""
+        """Return the reason why a model is set apart, or None."""
         found = self._apart[model]
         if found is not None and now_s >= found.until_s:
             found = self._apart[model] = None
         return found
 
     def device_apart(self, device: int, now_s: float) -> Apart | None:
-        """What a device is set apart with, None where it is not."""
+        """Return the reason why a device is set apart, or None."""
         found = self._device_apart[device]
         if found is not None and now_s >= found.until_s:
             found = self._device_apart[device] = None

@@ -18,13 +18,14 @@ from penstock.fleet.multiplex_factory import devices_of, policy_of
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_residency import DevicePool, SwapEngine, SwappedModel
 from penstock.serving.multiplex.driver import ResidencyDriver
-from penstock.serving.multiplex.turns import Rules
+from penstock.serving.multiplex.tickets import Rules
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What engines are begun with. Those that are processes have their logs in ``folder``, which is
-    made, and run in the folder around it. ``note`` is told what an operator should know."""
+    """Environment in which engines are started. Those that are processes have their logs in
+    ``folder``, which is made, and run in the folder around it. ``note`` is told what an operator
+    should know."""
 
     session: aiohttp.ClientSession
     folder: Path
@@ -44,7 +45,7 @@ def driver_of(fleet: Fleet, pool: DevicePool, around: Surroundings) -> Residency
 
 def actuator_of(fleet: Fleet, pool: DevicePool, model: SwappedModel, device: int,
                 around: Surroundings) -> Actuator:
-    """What loads and unloads a model on a device of a pool."""
+    """Return the actuator of a model on a device of a pool."""
     engine = model.engine
     if engine is None:
         raise InputError(f"residency: {pool.name}: {model.spec.name} has no engine, which serving "

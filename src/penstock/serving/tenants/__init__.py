@@ -1,1 +1,1 @@
-"""Who may ask, how much, and what it cost: keys, rates, budgets, and a ledger that lasts."""
+"""Tenants: keys, rate limits, budgets, and a durable ledger."""

@@ -13,7 +13,7 @@ _NOBODYS = sha256(b"").hexdigest()
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What is kept of a key: never the key itself.
+    """Stored part of a key: never the key itself.
 
     ``key_id`` is public, the part of the key that lists and logs may show. ``digest`` is the
     SHA-256 of the secret part, in hexadecimal. A slow hash, as passwords need, would add nothing:

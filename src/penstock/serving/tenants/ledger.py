@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the database says of all gateways together; nanos by tenant, spent since each day."""
+    """Totals of all gateways by the database; nanos by tenant, spent since each day."""
 
     keyring: Keyring
     spent_since: Mapping[int, Mapping[str, int]]
@@ -147,8 +147,8 @@ class Ledger:
         return self._num_put - self._num_written >= _MOST_UNWRITTEN
 
     async def ask(self, work: Callable[[Store], T]) -> T:
-        """What ``work`` makes of the store, in the thread, after all that was put. Raises
-        StoreError."""
+        """Return the result of ``work`` on the store, run in the thread after all earlier records.
+        Raises StoreError."""
         assert self._loop is not None
         done: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Call(work, done))

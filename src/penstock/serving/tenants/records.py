@@ -1,4 +1,4 @@
-"""What the ledger is told of a request: it begins, it goes on, it has ended."""
+"""Records of a request for the ledger: opening, progress, and end."""
 
 from typing import NamedTuple
 

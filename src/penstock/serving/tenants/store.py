@@ -40,7 +40,7 @@ class StoreError(Exception):
 
 
 class Spent(NamedTuple):
-    """What was delivered to a tenant by a model and what it cost."""
+    """Tokens that a model delivered to a tenant, and their cost."""
 
     tenant: str
     model: str
@@ -186,7 +186,7 @@ class Store:
             return {tenant: int(nanos) for tenant, nanos in rows}
 
     def report(self, since_day: int, tenant: str | None = None) -> list[Spent]:
-        """What each tenant, or one, spent by model on a day and after it."""
+        """Return the spending of each tenant, or of one, by model, on a day and after it."""
         sums = [func.sum(SPEND.c[name]).label(name) for name in _SUMS]
         query = select(SPEND.c.tenant, SPEND.c.model, *sums).where(SPEND.c.day >= since_day)
         if tenant is not None:
@@ -354,7 +354,8 @@ def open_store(url: str) -> Store:
 
 
 def _identity(file: Path | None) -> tuple[int, int] | None:
-    """What tells a file from another one of its name; None where there is none."""
+    """Return the identity of a file, which another file of the same name lacks; None without a
+    file."""
     if file is None:
         return None
     try:

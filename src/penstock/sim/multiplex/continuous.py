@@ -5,9 +5,8 @@ processes on one GPU without partitions share it by time slices too, so steps do
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from typing import NamedTuple
 
 from penstock.core.errors import InputError
@@ -21,6 +20,7 @@ from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 from penstock.policy.schedule.pacing import UNBOUNDED
 from penstock.predict.length import HistoryLengths
 from penstock.registry.make import build_scheduler
+from penstock.sim.kernel import NEVER_PS
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import Ended, ReplicaRecorder
 from penstock.sim.replica import SimReplica
@@ -68,10 +68,11 @@ class Residents:
     are whole picoseconds, so a device with one resident does exactly what ``SimReplica`` does in a
     cluster.
 
-    ``requests`` and ``output_tokens`` are those of the whole run, by request id.
+    ``requests`` and ``output_tokens`` are by request id.
     """
 
-    def __init__(self, specs: Sequence[EngineSpec], requests: Sequence[Request],
+    def __init__(self, specs: Sequence[EngineSpec],
+                 requests: Sequence[Request] | Mapping[int, Request],
                  output_tokens: Sequence[int], *, turn_steps: int = 1) -> None:
         if turn_steps < 1:
             raise InputError(f"turn_steps is {turn_steps}, expected at least 1")
@@ -87,12 +88,11 @@ class Residents:
         self._running = -1  # the model whose steps run
         self._alone = False
         self._refused: list[Over] = []
-        self._now_ps = 0
 
     @property
-    def due_s(self) -> float:
-        """When the run of steps under way ends; infinite while nothing runs."""
-        return self._replicas[self._running].end_ps / PS_PER_S if self._running >= 0 else inf
+    def due_ps(self) -> int:
+        """When the run of steps under way ends; NEVER_PS while nothing runs."""
+        return self._replicas[self._running].end_ps if self._running >= 0 else NEVER_PS
 
     def load(self, model: int) -> None:
         """A model is resident from now on, with an empty KV cache."""
@@ -115,9 +115,8 @@ class Residents:
                 self._next_turn()
             self._circle.remove(model)
 
-    def begin(self, model: int, request_ids: Sequence[int], now_s: float) -> None:
+    def begin(self, model: int, request_ids: Sequence[int], now_ps: int) -> None:
         """Requests join a resident. They are computed from the next ``resume`` on."""
-        now_ps = self._advance(now_s)
         replica = self._replicas[model]
         for request_id in request_ids:
             reason = replica.arrive(self._requests[request_id], now_ps)
@@ -131,7 +130,6 @@ class Residents:
         """The run of steps under way ends now; who was answered with it."""
         model, self._running = self._running, -1
         replica = self._replicas[model]
-        self._now_ps = replica.end_ps
         num_steps = replica.recorder.num_steps
         finished = replica.finish()
         self._steps_left -= replica.recorder.num_steps - num_steps
@@ -139,9 +137,8 @@ class Residents:
             self._next_turn()
         return Over(model, finished)
 
-    def resume(self, now_s: float) -> list[Over]:
+    def resume(self, now_ps: int) -> list[Over]:
         """Begin the next steps, if none run; who was refused or given up."""
-        now_ps = self._advance(now_s)
         gone, self._refused = self._refused, []
         if self._running < 0:
             for _ in range(len(self._circle)):
@@ -170,10 +167,10 @@ class Residents:
         shed, self._replicas[model].shed = self._replicas[model].shed, []
         return [Over(model, (request.request_id,), reason) for request, reason, _ in shed]
 
-    def stop(self, now_s: float) -> None:
+    def stop(self, now_ps: int) -> None:
         """The simulation ends: what has not ended stays unfinished, with the tokens it has."""
         if self._running >= 0:
-            self._replicas[self._running].stop(to_ps(now_s))
+            self._replicas[self._running].stop(now_ps)
         for recorder in self._recorders.values():
             recorder.cut()
         self._running = -1
@@ -190,8 +187,3 @@ class Residents:
         """Raise AssertionError unless the books of all residents agree."""
         for replica in self._replicas.values():
             replica.scheduler.check_integrity()
-
-    def _advance(self, now_s: float) -> int:
-        # Seconds hold whole picoseconds up to 2.5 hours; beyond, the clock must not step back.
-        self._now_ps = max(self._now_ps, to_ps(now_s))
-        return self._now_ps

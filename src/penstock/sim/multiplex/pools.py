@@ -1,46 +1,35 @@
-"""Simulates the devices of a fleet on which models take turns."""
+"""The pools of a fleet as sources of the event kernel, and what a run leaves of each."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from math import inf
 
 import numpy as np
 
-from penstock.core.errors import InputError
-from penstock.core.request import AUTO
+from penstock.core.request import AUTO, Request
 from penstock.fleet.judge import confidential_rows
 from penstock.fleet.multiplex_factory import deadline_after_s, devices_of, policy_of
-from penstock.fleet.replica_factory import random_stream
+from penstock.fleet.replica_factory import random_stream, true_step_time
 from penstock.fleet.residency import usual_batch
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_residency import DevicePool, SwappedModel
 from penstock.metrics.definitions import IntColumn
-from penstock.metrics.table import (
-    FINISHED,
-    NO_REPLICA,
-    REJECTED,
-    SHED,
-    UNFINISHED,
-    RequestTable,
-    concat,
-)
+from penstock.metrics.table import NO_REPLICA
 from penstock.perf.loading.facts import compute_penalty, confidential_terms
 from penstock.perf.loading.host_loads import HostLoads
 from penstock.perf.loading.host_memory import HostMemory
 from penstock.perf.loading.model import LoadingModel
 from penstock.perf.loading.values import LoadEvidence
-from penstock.perf.step_time.make import make_step_time
+from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.multiplex.attested import OnlyAttested
 from penstock.policy.multiplex.beliefs import LoadBelief, LoadTable
 from penstock.policy.multiplex.values import Queued
+from penstock.registry.step_times import make_step_time
 from penstock.sim.columns import Outcomes
 from penstock.sim.multiplex.continuous import EngineSpec, Residents
-from penstock.sim.multiplex.driver import ResidencySimulation
 from penstock.sim.multiplex.machine import Variation
-from penstock.sim.multiplex.record import ResidencyRun
+from penstock.sim.multiplex.pool import MultiplexedPool
+from penstock.sim.multiplex.record import Recorder, ResidencyRun
 from penstock.sim.multiplex.stepped import BatchCost, Lengths, SteppedMachine
-from penstock.workload.requests import requests as requests_of
-from penstock.workload.select import select
 from penstock.workload.workload import Workload
 
 
@@ -57,128 +46,139 @@ class PoolRun:
     is_secret: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PoolsResult:
-    """Every request and what was done for it; devices are numbered through all pools. ``end_s`` is
-    when the last of them was done."""
+class SimulatedPool:
+    """A pool of a fleet in one simulation: ``source`` for the kernel, and what it is made of.
 
-    table: RequestTable
-    pools: tuple[PoolRun, ...]
-    end_s: float
-    reasons: Mapping[str, int]
+    Requests are known by their rows of the workload; ``secret`` are the confidential ones.
+    ``first_device`` is the number of the pool's first device among all replicas and devices of the
+    fleet. ``requests`` are filled in as they arrive, for ``residents``.
+    """
+
+    def __init__(self, pool: DevicePool, first_device: int, source: MultiplexedPool,
+                 record: Recorder, machine: SteppedMachine, residents: Sequence[Residents],
+                 requests: dict[int, Request], gate: OnlyAttested | None,
+                 secret: Collection[int]) -> None:
+        self.pool = pool
+        self.source = source
+        self.record = record
+        self._first_device = first_device
+        self._machine = machine
+        self._residents = residents
+        self._requests = requests
+        self._gate = gate
+        self._secret = secret
+        self._due_after_s: dict[tuple[int, str], float] = {}
+
+    def arrive(self, request: Request, model: int, now_ps: int) -> None:
+        """A request for one of the pool's models."""
+        if self._residents:
+            self._requests[request.request_id] = request
+        self.source.arrive(self._queued(request, model), now_ps)
+
+    def missed(self, request: Request, model: int) -> None:
+        """A request that comes after the end of the run: received, and never served."""
+        self.record.arrived(self._queued(request, model))
+
+    def _queued(self, request: Request, model: int) -> Queued:
+        """The request as the policy sees it."""
+        key = (model, request.service_class.name)
+        due_s = self._due_after_s.get(key)
+        if due_s is None:
+            due_s = self._due_after_s[key] = deadline_after_s(self.pool.models[model],
+                                                              request.service_class)
+        return Queued(request.request_id, model, request.arrival_s, request.arrival_s + due_s,
+                      request.prompt_tokens, request.max_tokens)
+
+    def settle(self, outcomes: Outcomes) -> PoolRun:
+        """Write the pool's requests to the fleet's table; what happened."""
+        run, rows = self.source.run(), np.array(self.record.request_ids, dtype=np.int64)
+        if self._residents:
+            unserved = set(rows[~run.served].tolist())
+            for device, residents in enumerate(self._residents, self._first_device):
+                for ended in residents.answers().values():
+                    outcomes.store(device, ended, unserved.intersection(ended.request_id.tolist()))
+        else:
+            began_on = self._machine.device_of
+            outcomes.whole(rows, [self._first_device + began_on[row] if row in began_on
+                                  else NO_REPLICA for row in rows.tolist()], run.begin_s, run.end_s)
+        rejected = sorted(self._gate.refused) if self._gate is not None else []
+        outcomes.turned_away(rows[~np.isnan(run.shed_s)], rejected, {
+            reason: int((run.reason == code).sum()) for code, reason in enumerate(run.reasons)})
+        outcomes.late(rows[~run.in_time])  # a model's own deadline may be sooner than its class's
+        computing_s = tuple(sum(one.busy_s(model) for model in range(len(self.pool.models)))
+                            for one in self._residents)
+        return PoolRun(self.pool, run, rows, computing_s,
+                       any(row in self._secret for row in rows.tolist()))
 
 
-def simulate_pools(fleet: Fleet, workload: Workload, seed: int = 0,
-                   on_progress: Callable[[int], None] | None = None) -> PoolsResult:
-    """Serve a workload on the fleet's pools. A model that stands in several is served by the first.
+def simulated_pools(fleet: Fleet, workload: Workload, seed: int,
+                    num_replicas: int) -> list[SimulatedPool]:
+    """The pools of a fleet before anything has arrived, numbered after its replicas."""
+    lengths = Lengths(workload.prompt_tokens.tolist(), workload.output_tokens.tolist())
+    pools: list[SimulatedPool] = []
+    first_device = num_replicas
+    for number, pool in enumerate(fleet.residency, num_replicas):
+        pools.append(_simulated(fleet, pool, workload, lengths, number, first_device, seed))
+        first_device += pool.count
+    return pools
+
+
+def _simulated(fleet: Fleet, pool: DevicePool, workload: Workload, lengths: Lengths, number: int,
+               first_device: int, seed: int) -> SimulatedPool:
+    """A pool whose source has this ``number``.
 
     Devices in confidential mode take longer by what SINCERE's runs took; confidential requests run
-    on those that are attested. Raises InputError for requests of a model that takes turns nowhere
-    or of no model at all.
+    on those that are attested.
     """
-    places = _pool_of(fleet, workload)
-    tables, runs, num_devices = [], [], 0
-    for place, pool in enumerate(fleet.residency):
-        rows = np.flatnonzero(places == place)
-        table, run = _simulate(fleet, pool, workload, rows, seed, on_progress)
-        placed = table.replica != NO_REPLICA
-        tables.append(replace(table, replica=np.where(placed, table.replica + num_devices,
-                                                      NO_REPLICA).astype(np.int32)))
-        num_devices += pool.count
-        runs.append(run)
-    reasons: dict[str, int] = {}
-    for one in runs:
-        for code, reason in enumerate(one.run.reasons):
-            reasons[reason] = reasons.get(reason, 0) + int((one.run.reason == code).sum())
-    table = concat(tables)
-    order = np.argsort(table.request_id)
-    ends = [end for one in runs for end in (
-        *(load.begin_s + load.seconds for load in one.run.loads),
-        *one.run.end_s[one.run.served].tolist())]
-    return PoolsResult(table.take(order), tuple(runs), max([workload.duration_s, *ends]), reasons)
-
-
-def _pool_of(fleet: Fleet, workload: Workload) -> IntColumn:
-    """The pool of each request."""
-    first = {model.spec.name: place for place, pool in reversed(list(enumerate(fleet.residency)))
-             for model in pool.models}
-    if AUTO in workload.models:
-        raise InputError("traffic: model auto leaves the choice to a gateway; to simulate models "
-                         "that take turns, name one in each entry")
-    asked = np.unique(workload.model_index)
-    for index in asked.tolist():
-        if workload.models[index] not in first:
-            raise InputError(f"traffic: {workload.models[index]} is on no device of residency")
-    return np.array([first.get(name, NO_REPLICA) for name in workload.models],
-                    np.int64)[workload.model_index]
-
-
-def _simulate(fleet: Fleet, pool: DevicePool, workload: Workload, rows: IntColumn, seed: int,
-              on_progress: Callable[[int], None] | None) -> tuple[RequestTable, PoolRun]:
-    mine = select(workload, np.isin(np.arange(len(workload)), rows))
-    machine = SteppedMachine(
-        _loads(pool), [_cost(pool, model) for model in pool.models],
-        Lengths(mine.prompt_tokens.tolist(), mine.output_tokens.tolist()),
-        _variation(fleet, pool, seed), on_progress)
-    residents = [_residents(fleet, pool, mine) for _ in range(pool.count)] \
-        if pool.continuous else []
-    until_s = inf if fleet.run.drain_s is None else workload.duration_s + fleet.run.drain_s
-    confidential = frozenset(np.flatnonzero(confidential_rows(fleet, mine)).tolist())
+    truths = [_step_times(fleet, pool, device, seed) for device in range(pool.count)]
+    costs = [[_cost(pool, model, steps) for model, steps in zip(pool.models, truth, strict=True)]
+             for truth in truths]
+    machine = SteppedMachine(_loads(pool), costs, lengths, _variation(fleet, pool, seed))
+    requests: dict[int, Request] = {}
+    specs = _engines(fleet, pool, workload) if pool.continuous else []
+    residents = [Residents([replace(spec, step_time=steps) for spec, steps in zip(
+        specs, truth, strict=True)], requests, lengths.output_tokens)
+        for truth in truths if pool.continuous]
+    secret = frozenset(np.flatnonzero(confidential_rows(fleet, workload)).tolist())
     policy = policy_of(pool, fleet.service_classes, _loads(pool))
-    gate = OnlyAttested(policy, pool.confidentiality, confidential) if confidential else None
-    run = ResidencySimulation(gate or policy, devices_of(pool), machine, residents).run(
-        _queued(fleet, pool, mine), until_s)
-    computing_s = tuple(sum(one.busy_s(model) for model in range(len(pool.models)))
-                        for one in residents)
-    outcomes = Outcomes(mine, [fleet.service_class(name).slo for name in mine.service_classes])
-    if residents:
-        for device, one in enumerate(residents):
-            for ended in one.answers().values():
-                outcomes.store(device, ended, {
-                    place for place in ended.request_id.tolist() if not run.served[place]})
-        table = outcomes.table()
-    else:
-        table = _answered_whole(outcomes.table(), mine, run, machine)
-    status = np.where(np.isnan(run.shed_s), table.status, SHED).astype(np.int8)
-    if gate is not None:
-        status[list(gate.refused)] = REJECTED
-    table = replace(table, request_id=rows, status=status).judged(
-        {one.name: one.slo for one in fleet.service_classes})
-    # A model's own deadline may be sooner than its class's.
-    return replace(table, met_slo=table.met_slo & run.in_time), PoolRun(
-        pool, run, rows, computing_s, bool(confidential))
+    gate = OnlyAttested(policy, pool.confidentiality, secret) if secret else None
+    record = Recorder(len(workload))
+    source = MultiplexedPool(number, gate or policy, devices_of(pool), machine, residents, record)
+    return SimulatedPool(pool, first_device, source, record, machine, residents, requests, gate,
+                         secret)
 
 
-def _queued(fleet: Fleet, pool: DevicePool, workload: Workload) -> list[Queued]:
-    """The requests as the policy sees them."""
-    models = {model.spec.name: place for place, model in enumerate(pool.models)}
-    asked = [models.get(name, NO_REPLICA) for name in workload.models]
-    due_s = [[deadline_after_s(model, fleet.service_class(name))
-              for name in workload.service_classes] for model in pool.models]
-    columns = (workload.arrival_s, workload.model_index, workload.class_index,
-               workload.prompt_tokens, workload.max_tokens)
-    return [Queued(place, asked[model], at_s, at_s + due_s[asked[model]][kind], prompt, most)
-            for place, (at_s, model, kind, prompt, most) in enumerate(
-                zip(*(column.tolist() for column in columns), strict=True))]
-
-
-def _residents(fleet: Fleet, pool: DevicePool, workload: Workload) -> Residents:
-    """What computes on one device: an iteration scheduler for each model, whose KV cache is what
-    ``size_bytes`` has beside the weights; where that holds no request, nothing limits it."""
-    longest = int((workload.prompt_tokens + workload.max_tokens).max(initial=1))
+def _engines(fleet: Fleet, pool: DevicePool, workload: Workload) -> list[EngineSpec]:
+    """An iteration scheduler for each model, whose KV cache is what ``size_bytes`` has beside the
+    weights; where that holds no request, nothing limits it."""
+    names = {model.spec.name for model in pool.models}
+    asked = np.array([name in names or name == AUTO for name in workload.models], dtype=np.bool_)
+    tokens = (workload.prompt_tokens + workload.max_tokens)[asked[workload.model_index]]
+    longest = int(tokens.max(initial=1))
     specs = []
     for model in pool.models:
         weights = model.spec.weight_bytes(model.precision)
-        tokens = (model.size_bytes - weights) // model.spec.kv_bytes_per_token("bf16")
+        room = (model.size_bytes - weights) // model.spec.kv_bytes_per_token("bf16")
+        if room < longest:
+            room = (longest + fleet.engine.block_tokens) * model.max_batch
         most = fleet.policies.schedule.max_num_seqs
-        schedule = replace(fleet.policies.schedule, max_num_seqs=min(model.max_batch, most))
-        room = tokens if tokens >= longest else (longest + fleet.engine.block_tokens) \
-            * model.max_batch
+        believed = _believed(pool, model)
         specs.append(EngineSpec(
-            make_step_time(None, model.spec, pool.accelerator, precision=model.precision), room,
-            schedule, fleet.engine.block_tokens, fleet.engine.prefix_caching))
-    classes = {one.name: one for one in fleet.service_classes}
-    return Residents(specs, list(requests_of(workload, classes)), workload.output_tokens.tolist())
+            believed, room,
+            replace(fleet.policies.schedule, max_num_seqs=min(model.max_batch, most)),
+            fleet.engine.block_tokens, fleet.engine.prefix_caching, believed))
+    return specs
+
+
+def _believed(pool: DevicePool, model: SwappedModel) -> StepTimeModel:
+    """The step times of a model that policies know."""
+    return make_step_time(None, model.spec, pool.accelerator, precision=model.precision)
+
+
+def _step_times(fleet: Fleet, pool: DevicePool, device: int, seed: int) -> list[StepTimeModel]:
+    """The true step times of each model on a device."""
+    rng = random_stream(seed, f"truth {pool.name}", device)
+    return [true_step_time(fleet, _believed(pool, model), rng) for model in pool.models]
 
 
 def _loads(pool: DevicePool) -> LoadBelief:
@@ -198,9 +198,8 @@ def _loads(pool: DevicePool) -> LoadBelief:
 _STATED = LoadEvidence("the fleet file", 0.0, 0.0)
 
 
-def _cost(pool: DevicePool, model: SwappedModel) -> BatchCost:
+def _cost(pool: DevicePool, model: SwappedModel, steps: StepTimeModel) -> BatchCost:
     """By step times, unless the file states what batches take."""
-    steps = make_step_time(None, model.spec, pool.accelerator, precision=model.precision)
     usual = usual_batch(model.spec, pool.accelerator, model.precision)
     stated = None if model.batch == usual else model.batch
     return BatchCost(steps, stated, compute_penalty().intercept_s
@@ -211,14 +210,3 @@ def _variation(fleet: Fleet, pool: DevicePool, seed: int) -> Variation:
     noise = fleet.run.step_time_noise
     rng = random_stream(seed, f"residency {pool.name}", 0) if noise else None
     return Variation(rng, noise)
-
-
-def _answered_whole(table: RequestTable, workload: Workload, run: ResidencyRun,
-                    machine: SteppedMachine) -> RequestTable:
-    """The rows where batches are static: answers come when the batch ends, all tokens at once."""
-    devices = [machine.device_of.get(place, NO_REPLICA) for place in range(len(table))]
-    return replace(
-        table, replica=np.array(devices, np.int32), first_scheduled_s=run.begin_s,
-        first_token_s=run.end_s, last_token_s=run.end_s,
-        output_tokens=np.where(run.served, workload.output_tokens, 0),
-        status=np.where(run.served, FINISHED, UNFINISHED).astype(np.int8))

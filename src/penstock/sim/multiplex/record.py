@@ -1,6 +1,5 @@
 """What a run of residency leaves: one entry per request, load and batch."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import NamedTuple
@@ -68,16 +67,26 @@ class ResidencyRun:
 
 
 class Recorder:
-    """Entries per request, while they are made."""
+    """Entries per request, while they are made. Requests have ids below ``num``; those that never
+    arrived here are left out in the end."""
 
-    def __init__(self, requests: Sequence[Queued]) -> None:
-        self._requests = requests
-        num = len(requests)
+    def __init__(self, num: int) -> None:
+        self.num_ended = 0
+        self._arrived: list[Queued] = []
         self._begin_s, self._end_s, self._shed_s = [nan] * num, [nan] * num, [nan] * num
         self._reason = [-1] * num
         self._reasons: dict[str, int] = {}
         self._loads: list[LoadRecord] = []
         self._batches: list[BatchRecord] = []
+
+    @property
+    def request_ids(self) -> list[int]:
+        """Of the requests that arrived, in order of arrival."""
+        return [request.request_id for request in self._arrived]
+
+    def arrived(self, request: Queued) -> None:
+        """A request is there."""
+        self._arrived.append(request)
 
     def loading(self, device: int, model: int, now_s: float, seconds: float, *,
                 failed: bool) -> None:
@@ -98,23 +107,26 @@ class Recorder:
     def ended(self, batch: Batch, now_s: float, *, failed: bool) -> None:
         """A batch is over; of a failed one nobody was answered."""
         if not failed:
+            self.num_ended += len(batch.requests)
             for request in batch.requests:
                 self._end_s[request.request_id] = now_s
 
     def shed(self, shed: Shed, now_s: float) -> None:
         """Requests were turned away."""
+        self.num_ended += len(shed.requests)
         reason = self._reasons.setdefault(shed.reason, len(self._reasons))
         for request in shed.requests:
             self._shed_s[request.request_id] = now_s
             self._reason[request.request_id] = reason
 
     def run(self, num_waiting: int) -> ResidencyRun:
-        """All of it."""
-        begin_s, end_s, shed_s = (np.array(column, dtype=np.float64) for column in (
+        """All of it, with an entry for each request that arrived."""
+        rows = np.array(self.request_ids, dtype=np.int64)
+        begin_s, end_s, shed_s = (np.array(column, dtype=np.float64)[rows] for column in (
             self._begin_s, self._end_s, self._shed_s))
         return ResidencyRun(
-            np.array([one.model for one in self._requests], dtype=np.int64),
-            np.array([one.arrival_s for one in self._requests], dtype=np.float64),
-            np.array([one.deadline_s for one in self._requests], dtype=np.float64),
-            begin_s, end_s, shed_s, np.array(self._reason, dtype=np.int64), tuple(self._reasons),
-            tuple(self._loads), tuple(self._batches), num_waiting)
+            np.array([one.model for one in self._arrived], dtype=np.int64),
+            np.array([one.arrival_s for one in self._arrived], dtype=np.float64),
+            np.array([one.deadline_s for one in self._arrived], dtype=np.float64),
+            begin_s, end_s, shed_s, np.array(self._reason, dtype=np.int64)[rows],
+            tuple(self._reasons), tuple(self._loads), tuple(self._batches), num_waiting)

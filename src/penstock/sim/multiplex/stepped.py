@@ -1,6 +1,6 @@
 """Batches from step times and the requests' own lengths, for models of which no line is known."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,8 +8,6 @@ from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.multiplex.beliefs import LoadBelief
 from penstock.policy.multiplex.values import Batch, BatchTime
 from penstock.sim.multiplex.machine import HostReads, Took, Variation
-
-_REPORT = 1000  # requests between two notes of progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +28,19 @@ class Lengths(NamedTuple):
 
 
 class SteppedMachine:
-    """Devices of one host. ``loads`` says what its loads really take.
+    """Devices of one host. ``loads`` says what its loads really take, ``costs`` what batches really
+    take, by device and model.
 
     A static batch computes all its prompts, then steps of all its requests until the longest answer
-    is there. Where batching is continuous, only loads are asked for here. ``on_progress`` is told
-    now and then how many requests have begun.
+    is there. Where batching is continuous, only loads are asked for here.
     """
 
-    def __init__(self, loads: LoadBelief, costs: Sequence[BatchCost], lengths: Lengths,
-                 variation: Variation, on_progress: Callable[[int], None] | None = None) -> None:
+    def __init__(self, loads: LoadBelief, costs: Sequence[Sequence[BatchCost]], lengths: Lengths,
+                 variation: Variation) -> None:
         self._reads = HostReads(loads, variation)
         self._costs = costs
         self._lengths = lengths
         self._variation = variation
-        self._on_progress = on_progress
         self.device_of: dict[int, int] = {}
 
     def load(self, device: int, model: int, now_s: float) -> Took:
@@ -54,11 +51,9 @@ class SteppedMachine:
 
     def batch(self, device: int, batch: Batch, now_s: float) -> Took:
         """``device_of`` tells afterwards where each request began."""
-        cost, num = self._costs[batch.model], len(batch.requests)
+        cost, num = self._costs[device][batch.model], len(batch.requests)
         for request in batch.requests:
             self.device_of[request.request_id] = device
-        if self._on_progress is not None and len(self.device_of) % _REPORT < num:
-            self._on_progress(len(self.device_of))
         if cost.line is not None:
             return Took(self._variation.load(cost.line.seconds(num)))
         prompts = [self._lengths.prompt_tokens[one.request_id] for one in batch.requests]

@@ -46,7 +46,7 @@ def test_calls_are_journaled_in_the_order_made() -> None:
 
 def test_what_is_shed_is_told_and_takes_no_step() -> None:
     stream = BytesIO()
-    one = pilot(stream, patience_s=0.0, review_s=0.0)
+    one = pilot(stream, queue_timeout_s=0.0, review_s=0.0)
     one.add(Request(0, 0.0, 20, 2, LATE))
     assert one.plan() is None
     assert [number for number, _ in one.take_shed()] == [0]
@@ -56,7 +56,7 @@ def test_what_is_shed_is_told_and_takes_no_step() -> None:
 
 def test_a_plan_without_work_waits_for_those_before_it() -> None:
     stream = BytesIO()
-    one = pilot(stream, max_in_flight=3, patience_s=0.0, review_s=0.0)
+    one = pilot(stream, max_in_flight=3, queue_timeout_s=0.0, review_s=0.0)
     one.add(Request(0, 0.0, 20, 9, ServiceClass("any")))
     first = one.plan()
     assert first is not None

@@ -8,7 +8,7 @@ from random import Random
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_time import FakeLoop, play, settle
@@ -24,6 +24,7 @@ from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.schedule.options import scheduler_options
 from penstock.policy.schedule.replica import ReplicaScheduler
 from runs import header, make_scheduler, step_by_step
+from scaled import examples
 from strategies import EVIDENCE, SERVICE_CLASSES, Case, cases
 
 STEP_TIME = LinearStepTime(0.01, 1e-4, 0.0, 0.0, 0.0, EVIDENCE)
@@ -111,14 +112,14 @@ def assert_same(case: Case, seen: Seen) -> None:
     seen.scheduler.check_integrity()
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(cases(aborts=True))
 def test_tokens_come_when_the_plain_simulator_says(case: Case) -> None:
     case = on_the_clock(case)
     assert_same(case, emulate(case))
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(cases(aborts=True), st.integers(0, 2**32), st.sampled_from((0.001, 0.1, 3.0)))
 def test_late_wake_ups_change_nothing(case: Case, seed: int, most_s: float) -> None:
     """However late the event loop is, steps neither drift nor know of what comes after them."""
@@ -126,14 +127,14 @@ def test_late_wake_ups_change_nothing(case: Case, seed: int, most_s: float) -> N
     assert_same(case, emulate(case, late_s=lambda: random.uniform(0.0, most_s)))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(cases(), st.sampled_from((0.5, 2.0, 64.0)))
 def test_speed_changes_the_wall_and_not_the_engine(case: Case, speed: float) -> None:
     case = on_the_clock(case)
     assert_same(case, emulate(case, speed))
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(cases(aborts=True))
 def test_its_journal_replays(case: Case) -> None:
     records = [orjson.loads(line) for line in emulate(case).journal.splitlines()]

@@ -150,7 +150,7 @@ def test_what_never_fits_is_refused_for_good() -> None:
 
 
 def test_what_is_shed_is_refused_for_now() -> None:
-    engine = engine_on(CheckedDevice(), patience_s=0.0, review_s=0.0, seqs=1)
+    engine = engine_on(CheckedDevice(), queue_timeout_s=0.0, review_s=0.0, seqs=1)
     late = ServiceClass("late", Slo(ttft_s=0.001))
     answers = asyncio.run(served(engine, *[answer(engine, number, [1] * 40, 30, late)
                                            for number in range(6)]))

@@ -15,7 +15,7 @@ from fake_vllm import FinishReason, Request, RequestStatus, configuration
 from penstock.core.errors import InputError
 from penstock.journal.journal import read_journal
 from penstock.journal.replay import replay, scheduler_of
-from penstock.perf.step_time.store import step_time_from
+from penstock.registry.step_times import step_time_from
 
 CLASSES = [{"name": "interactive", "slo": {"ttft_s": 0.05, "itl_s": 0.02}},
            {"name": "batch", "slo": {"e2e_s": 300}}]
@@ -202,7 +202,8 @@ def test_what_is_refused_is_told_with_the_reason(plugin: ModuleType) -> None:
 
 
 def test_what_waits_past_its_deadline_is_shed(plugin: ModuleType) -> None:
-    engine = Engine(plugin, schedule={"patience_s": 0.01, "review_s": 0.001, "max_num_seqs": 1})
+    engine = Engine(plugin, schedule={"queue_timeout_s": 0.01, "review_s": 0.001,
+                                      "max_num_seqs": 1})
     for number in range(5):
         engine.add(f"r{number}", 400, 20, "interactive")
     engine.run()

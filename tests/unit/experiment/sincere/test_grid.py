@@ -6,9 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-
-from penstock.core.errors import InputError
-from penstock.experiment.sincere.cells import (
+from penstock.published.sincere.cells import (
     PUBLISHED,
     Cell,
     Mode,
@@ -18,7 +16,7 @@ from penstock.experiment.sincere.cells import (
     run_cell,
     simulate_cell,
 )
-from penstock.experiment.sincere.grid import (
+from penstock.published.sincere.grid import (
     Axes,
     cells,
     check_resumed,
@@ -26,6 +24,8 @@ from penstock.experiment.sincere.grid import (
     rows,
     summary,
 )
+
+from penstock.core.errors import InputError
 
 SHORT = Setup(duration_s=150.0)
 CELL = Cell("noncc", "sincere-best-batch", "gamma", 4.0, 40.0, 0)

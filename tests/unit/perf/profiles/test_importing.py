@@ -12,10 +12,10 @@ from penstock.core.errors import InputError
 from penstock.core.units import GIB
 from penstock.perf.profiles.folder import read_profile
 from penstock.perf.profiles.imported import Imported, write_imported
-from penstock.perf.profiles.importing import READERS, read_foreign
 from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.points import Measurement
 from penstock.perf.profiles.summary import read_runs, summaries
+from penstock.registry.sources import PROFILES, read_foreign
 
 MAVERIQ = ("Model,TP,PP,PP_Map,DTYPE,INT8_KV_Cache,Output_Lenght,Batch_Size,Latency,"
            "Memory-Pre-Run,Memory-After-Run\nllama,2,2,8 8,int4,True,100,1,0.5,10.5,13.75\n")
@@ -180,7 +180,7 @@ def test_broken_files_are_one_clear_error(tmp_path: Path, tool: str, text: str, 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("tool", READERS)
+@pytest.mark.parametrize("tool", PROFILES.names())
 def test_no_file_and_no_text(tmp_path: Path, tool: str) -> None:
     with pytest.raises(InputError, match=r"absent\.csv: "):
         read_foreign(tmp_path / "absent.csv", tool)

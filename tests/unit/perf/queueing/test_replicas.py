@@ -5,7 +5,7 @@ from math import inf, isnan, log
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.perf.evidence import Evidence
@@ -18,6 +18,7 @@ from penstock.perf.queueing.replicas import (
     RequestMix,
 )
 from penstock.perf.step_time.linear import LinearStepTime
+from scaled import examples
 
 EVIDENCE = Evidence("made up for tests", 0.0, 0.0)
 STEP = LinearStepTime(0.01, 1e-4, 0.0, 1e-4, 1e-7, EVIDENCE)
@@ -318,7 +319,7 @@ def built(model, engine, requests, targets):
 _TOLERANCE = 1.0 + 2e-2  # of bisections, and of chunks as whole tokens
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(_queues(), st.sampled_from(("ttft_s", "itl_s", "e2e_s")), st.integers(1, 8))
 def test_a_tighter_target_never_raises_capacity(parts, name, count):
     model, engine, requests, targets = parts
@@ -334,7 +335,7 @@ def test_a_tighter_target_never_raises_capacity(parts, name, count):
     assert after <= before * _TOLERANCE + 1e-5
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(_queues(), st.integers(1, 8))
 def test_a_faster_step_never_lowers_capacity(parts, count):
     model, engine, requests, targets = parts
@@ -345,7 +346,7 @@ def test_a_faster_step_never_lowers_capacity(parts, count):
     assert after * _TOLERANCE + 1e-5 >= before
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(_queues(), st.floats(0.01, 20.0), st.integers(1, 8))
 def test_quantiles_are_ordered_and_grow_with_the_rate(parts, rate_per_s, count):
     model, engine, requests, targets = parts
@@ -361,7 +362,7 @@ def test_quantiles_are_ordered_and_grow_with_the_rate(parts, rate_per_s, count):
         assert state.gap_quantile_s(0.5) <= state.gap_quantile_s(0.99)
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(_queues(), st.integers(1, 8))
 def test_capacity_is_where_the_first_miss_is(parts, count):
     one = built(*parts)
@@ -374,7 +375,7 @@ def test_capacity_is_where_the_first_miss_is(parts, count):
             assert one.first_miss(1.05 * capacity + 1e-5, count) is not None
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(_queues(), st.integers(1, 6))
 def test_more_replicas_never_carry_less_each(parts, count):
     one = built(*parts)
@@ -384,7 +385,7 @@ def test_more_replicas_never_carry_less_each(parts, count):
 def test_no_prompt_starts_before_its_request_arrives():
     """The longer gaps of the second round must not move the starts that the first round found."""
     targets = (ClassTargets("chat", 1.0, 0.05),)
-    engine = replace(PACED, kv_tokens=2_000_000, bank_share=0.125)
+    engine = replace(PACED, kv_tokens=2_000_000, slack_spend_fraction=0.125)
     one = queue(engine=engine, requests=mix([6000.0, 500.0], 200), targets=targets)
     for share in (0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
         rate_per_s = share * one.saturation_per_s()

@@ -7,7 +7,7 @@ from penstock.core.step import StepFeatures
 from penstock.perf.evidence import Evidence
 from penstock.perf.step_time.calibration import BiasedStepTime, OnlineCorrection
 from penstock.perf.step_time.linear import LinearStepTime
-from penstock.perf.step_time.store import published_step_time
+from penstock.registry.step_times import published_step_time
 
 MODEL = LinearStepTime(0.01, 5e-5, 2e-9, 1e-5, 1e-7, Evidence("test", 0.05, 0.1))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.errors import InputError
@@ -16,6 +16,7 @@ from penstock.core.model import BYTES_PER_VALUE, ModelSpec
 from penstock.core.step import StepFeatures
 from penstock.perf.step_time.efficiency import efficiency_for
 from penstock.perf.step_time.roofline import RooflineStepTime, roofline_step_time
+from scaled import examples
 
 
 def chip(name: str, bandwidth: float, flops: float, fp8: float | None = None,
@@ -104,7 +105,7 @@ def physical_bound(model: ModelSpec, accelerator: Accelerator, tensor: int, prec
     return max(compute, (weights + cache) / tensor / accelerator.bandwidth_bytes_per_s)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(model=models, accelerator=chips, parallelism=parallelisms, precision=precisions,
        kv_precision=st.sampled_from(["bf16", "fp8"]), step=features)
 def test_never_faster_than_physics_allows(model, accelerator, parallelism, precision,
@@ -119,7 +120,7 @@ def test_never_faster_than_physics_allows(model, accelerator, parallelism, preci
     assert sum(answer.parts.values()) == pytest.approx(answer.total_s)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(model=models, accelerator=chips, parallelism=parallelisms, step=features)
 def test_affine_in_work_and_context(model, accelerator, parallelism, step):
     predictor = roofline_step_time(model, accelerator, parallelism)
@@ -129,7 +130,7 @@ def test_affine_in_work_and_context(model, accelerator, parallelism, step):
     assert predictor.seconds(*step) == pytest.approx(expected, rel=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(model=models, accelerator=chips, step=features, more=st.integers(1, 1000))
 def test_more_work_never_takes_less_time(model, accelerator, step, more):
     predictor = roofline_step_time(model, accelerator)

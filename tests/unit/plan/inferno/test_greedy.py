@@ -3,10 +3,8 @@
 from dataclasses import replace
 
 import pytest
-
-from inferno_bundle import system
-from penstock.plan.inferno.greedy import best_first, solve_greedy
-from penstock.plan.inferno.values import (
+from penstock.published.inferno.greedy import best_first, solve_greedy
+from penstock.published.inferno.values import (
     Accelerator,
     Allocation,
     IterationTimes,
@@ -15,6 +13,8 @@ from penstock.plan.inferno.values import (
     Server,
     ServiceClass,
 )
+
+from inferno_bundle import system
 
 
 def scene(cards, **priorities):

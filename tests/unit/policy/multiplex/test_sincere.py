@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-
-from penstock.core.errors import InputError
-from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.sincere import (
+from penstock.published.sincere.policy import (
     OVERWRITTEN,
     STRATEGIES,
     LoadRow,
@@ -14,6 +11,9 @@ from penstock.policy.multiplex.sincere import (
     SincereSettings,
     nearest,
 )
+
+from penstock.core.errors import InputError
+from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.sim.multiplex.driver import ResidencySimulation
 from penstock.sim.multiplex.record import ResidencyRun

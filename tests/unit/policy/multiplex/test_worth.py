@@ -1,6 +1,6 @@
 """What visits are worth, and what bounds that."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.policy.multiplex.beliefs import LoadTable
@@ -10,11 +10,12 @@ from penstock.policy.multiplex.queues import Queues
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.policy.multiplex.visits import expected_deadlines, visits
 from penstock.policy.multiplex.worth import Worth
+from scaled import examples
 
 SECONDS = st.sampled_from((0.0, 0.01, 0.1, 0.5, 2.0, 7.0, 30.0))
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(st.lists(st.sampled_from((0.0, 0.0, 0.05, 0.3, 1.0, 6.0)), max_size=30),
        st.sampled_from((0.5, 5.0, 40.0)), SECONDS, SECONDS, SECONDS, SECONDS, SECONDS,
        st.integers(1, 12), st.booleans(), st.integers(1, 8))

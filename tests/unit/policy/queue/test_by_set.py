@@ -3,7 +3,7 @@
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.policy.queue.by_set import Fairness, SetQueues
+from penstock.policy.queue.by_set import DeviceSetQueue, Fairness
 from penstock.policy.queue.values import Shared, Start, Waiting
 
 
@@ -11,7 +11,7 @@ def deployments(*device_sets: set[int], expected_s: float = 1.0) -> list[Shared]
     return [Shared((frozenset(devices),), expected_s) for devices in device_sets]
 
 
-def order_at(queue: SetQueues, now_s: float) -> list[int]:
+def order_at(queue: DeviceSetQueue, now_s: float) -> list[int]:
     """Requests in the order in which they start, each ending at once."""
     order = []
     while (start := queue.next(now_s)) is not None:
@@ -21,7 +21,7 @@ def order_at(queue: SetQueues, now_s: float) -> list[int]:
 
 
 def test_an_idle_set_is_not_held_up_by_another() -> None:
-    queue = SetQueues(deployments({0}, {1}))
+    queue = DeviceSetQueue(deployments({0}, {1}))
     for request_id, deployment in enumerate((0, 0, 1)):
         queue.add(Waiting(request_id, deployment, 0.0))
     assert queue.next(0.0) == Start(0, 0, (0,))
@@ -31,14 +31,14 @@ def test_an_idle_set_is_not_held_up_by_another() -> None:
 
 
 def test_equal_requests_go_in_the_order_in_which_they_came() -> None:
-    queue = SetQueues(deployments({0}, {0, 1}, {1}))
+    queue = DeviceSetQueue(deployments({0}, {0, 1}, {1}))
     for request_id, deployment in enumerate((2, 1, 0, 1)):
         queue.add(Waiting(request_id, deployment, 5.0))
     assert order_at(queue, 5.0) == [0, 1, 2, 3]
 
 
 def test_who_waits_long_enough_keeps_devices_free() -> None:
-    queue = SetQueues(deployments({0, 1}, {0}, {1}), Fairness(patience_s=2.0))
+    queue = DeviceSetQueue(deployments({0, 1}, {0}, {1}), Fairness(patience_s=2.0))
     queue.add(Waiting(0, 1, 0.0))
     on_0 = queue.next(0.0)
     queue.add(Waiting(1, 0, 0.5))
@@ -58,7 +58,7 @@ def test_who_waits_long_enough_keeps_devices_free() -> None:
 
 
 def test_without_end_to_patience_nothing_is_kept() -> None:
-    queue = SetQueues(deployments({0, 1}, {0}), Fairness(patience_s=float("inf")))
+    queue = DeviceSetQueue(deployments({0, 1}, {0}), Fairness(patience_s=float("inf")))
     queue.add(Waiting(0, 1, 0.0))
     first = queue.next(0.0)
     queue.add(Waiting(1, 0, 0.5))
@@ -69,7 +69,7 @@ def test_without_end_to_patience_nothing_is_kept() -> None:
 
 
 def test_a_class_behind_goes_first_once_it_has_aged() -> None:
-    queue = SetQueues(deployments({0}), Fairness(aging_s=10.0))
+    queue = DeviceSetQueue(deployments({0}), Fairness(aging_s=10.0))
     queue.add(Waiting(0, 0, 0.0, priority=1))
     queue.add(Waiting(1, 0, 9.0))
     queue.add(Waiting(2, 0, 11.0))
@@ -78,22 +78,22 @@ def test_a_class_behind_goes_first_once_it_has_aged() -> None:
 
 def test_a_deadline_in_reach_counts_and_one_out_of_reach_does_not() -> None:
     fairness = Fairness(patience_s=1.0)
-    near = SetQueues(deployments({0}, expected_s=2.0), fairness)
+    near = DeviceSetQueue(deployments({0}, expected_s=2.0), fairness)
     near.add(Waiting(0, 0, 0.0))
     near.add(Waiting(1, 0, 1.0, deadline_s=4.0))
     assert order_at(near, 1.0) == [1, 0]
-    gone = SetQueues(deployments({0}, expected_s=2.0), fairness)
+    gone = DeviceSetQueue(deployments({0}, expected_s=2.0), fairness)
     gone.add(Waiting(0, 0, 0.0))
     gone.add(Waiting(1, 0, 1.0, deadline_s=2.5))
     assert order_at(gone, 1.0) == [0, 1]
-    far = SetQueues(deployments({0}, expected_s=2.0), fairness)
+    far = DeviceSetQueue(deployments({0}, expected_s=2.0), fairness)
     far.add(Waiting(0, 0, 0.0))
     far.add(Waiting(1, 0, 1.0, deadline_s=400.0))
     assert order_at(far, 1.0) == [0, 1]
 
 
 def test_the_set_listed_first_is_taken_and_else_the_other() -> None:
-    queue = SetQueues([Shared((frozenset({2}), frozenset({0})))])
+    queue = DeviceSetQueue([Shared((frozenset({2}), frozenset({0})))])
     for request_id in range(3):
         queue.add(Waiting(request_id, 0, 0.0))
     assert queue.next(0.0) == Start(0, 0, (0,))
@@ -104,7 +104,7 @@ def test_the_set_listed_first_is_taken_and_else_the_other() -> None:
 def test_of_several_sets_the_one_with_fewest_taken_is_kept() -> None:
     shared = [Shared((frozenset({0, 1}), frozenset({2, 3}))),
               *deployments({0}, {1}, {2}, {3})]
-    queue = SetQueues(shared, Fairness(patience_s=1.0))
+    queue = DeviceSetQueue(shared, Fairness(patience_s=1.0))
     starts = []
     for request_id, deployment in enumerate((1, 2, 3)):
         queue.add(Waiting(request_id, deployment, 0.0))
@@ -119,7 +119,7 @@ def test_of_several_sets_the_one_with_fewest_taken_is_kept() -> None:
 
 
 def test_what_waits_together_starts_together() -> None:
-    queue = SetQueues([Shared((frozenset({0}),), max_batch=2)])
+    queue = DeviceSetQueue([Shared((frozenset({0}),), max_batch=2)])
     for request_id in range(5):
         queue.add(Waiting(request_id, 0, float(request_id), priority=int(request_id == 0) * 9))
     assert order_at(queue, 5.0) == [1, 2, 3, 4, 0]
@@ -129,7 +129,7 @@ def test_what_waits_together_starts_together() -> None:
 
 
 def test_who_waits_can_be_taken_back() -> None:
-    queue = SetQueues(deployments({0}, {1}))
+    queue = DeviceSetQueue(deployments({0}, {1}))
     for request_id in range(4):
         queue.add(Waiting(request_id, 0, float(request_id)))
     assert queue.cancel(1)
@@ -141,4 +141,4 @@ def test_who_waits_can_be_taken_back() -> None:
                                       Fairness(patience_s=float("nan"))])
 def test_senseless_fairness_is_refused(fairness: Fairness) -> None:
     with pytest.raises(InputError, match="expected both to be at least 0"):
-        SetQueues(deployments({0}), fairness)
+        DeviceSetQueue(deployments({0}), fairness)

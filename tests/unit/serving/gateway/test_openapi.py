@@ -9,7 +9,7 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from schemathesis import GenerationMode
 from schemathesis import checks as told
 from schemathesis.openapi import from_url
@@ -22,6 +22,7 @@ from penstock.serving.gateway.ask import Offer
 from penstock.serving.gateway.openapi import openapi
 from penstock.serving.gateway.proxy import Limits
 from penstock.serving.gateway.server import running
+from scaled import examples
 from served import in_a_thread
 from small_fleet import FLEET
 
@@ -62,7 +63,7 @@ def test_whatever_is_asked_gets_an_answer_that_is_described(api, path, mode) -> 
     each of the shape that it tells, and never a bug."""
     (operation,) = api[path].values()
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @examples(25, suppress_health_check=list(HealthCheck))
     @given(operation.as_strategy(generation_mode=mode))
     def ask(case):
         if isinstance(case.body, dict) and isinstance(case.body.get("max_tokens"), int):

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import shutil
 import subprocess
 from contextlib import AsyncExitStack
 
@@ -17,9 +16,6 @@ import odd_engines as odd
 from pages import headings_descend_by_one, outline
 from penstock.serving.gateway.page import status_page
 from penstock.serving.gateway.server import Access
-
-needs_browser = pytest.mark.skipif(shutil.which("chromium") is None,
-                                   reason="chromium is not installed")
 
 
 def browsed(url, profile):
@@ -50,7 +46,7 @@ def test_the_page_is_one_file_that_loads_nothing_from_elsewhere() -> None:
     assert "connect-src 'self'" in page.policy
 
 
-@needs_browser
+@pytest.mark.browser
 def test_a_browser_shows_engines_classes_and_who_asks(tmp_path) -> None:
     async def run():
         async with AsyncExitStack() as stack:
@@ -67,9 +63,9 @@ def test_a_browser_shows_engines_classes_and_who_asks(tmp_path) -> None:
 
     urls, seen = asyncio.run(run())
     document = seen.stdout
-    assert "1 of 2 engines may get requests" in document
+    assert "1 of 2 engines healthy" in document
     well, drained = rows(document, "engines")
-    assert well.startswith(f"{urls[0]} llama-3-8b on openai ✓ may get requests")
+    assert well.startswith(f"{urls[0]} llama-3-8b on openai ✓ healthy")
     assert "is being drained" in drained
     chat, batch = rows(document, "classes")
     assert re.match(r"chat ttft 2\.00 s, itl 50\.0 ms ✓ 100 % of 99 % 6 ", chat)
@@ -80,7 +76,7 @@ def test_a_browser_shows_engines_classes_and_who_asks(tmp_path) -> None:
     assert not [line for line in seen.stderr.splitlines() if "CONSOLE" in line]
 
 
-@needs_browser
+@pytest.mark.browser
 def test_without_a_gateway_s_yes_the_page_asks_for_a_key(tmp_path) -> None:
     pytest.importorskip("sqlalchemy", reason="the extra 'serve' is not installed")
 

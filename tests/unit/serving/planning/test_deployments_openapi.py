@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from schemathesis import GenerationMode
 from schemathesis import checks as told
 from schemathesis.openapi import from_url
@@ -18,6 +18,7 @@ from deploying import World, running
 from penstock.engines.http import listening
 from penstock.serving.deployments.verbs import VERBS, LocalDeployments
 from penstock.serving.planning.deployments import make_app
+from scaled import examples
 from served import in_a_thread
 
 BUGS: list[str] = []
@@ -53,7 +54,7 @@ def api():
 def test_whatever_is_asked_gets_an_answer_that_is_described(api, path, method, mode):
     operation = api[path][method]
 
-    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+    @examples(20, suppress_health_check=list(HealthCheck))
     @given(operation.as_strategy(generation_mode=mode))
     def ask(case):
         if case.path_parameters and len(str(case.path_parameters.get("name"))) % 2:

@@ -6,7 +6,7 @@ from math import inf
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from penstock.core.errors import InputError
 from penstock.core.request import Request
@@ -24,6 +24,7 @@ from penstock.sim.multiplex.machine import Took
 from penstock.sim.multiplex.record import ResidencyRun
 from resident import residency
 from runs import jump
+from scaled import examples
 from strategies import EVIDENCE, Case, cases
 
 ANY = ServiceClass("any")
@@ -67,7 +68,7 @@ def served(arrivals: Sequence[tuple[float, int]], *, num_models: int = 1, slots:
     return run, residents
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(cases())
 def test_one_model_with_a_device_to_itself_does_what_a_replica_does(case: Case) -> None:
     alone = jump(case)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.experiment.pools import run_pools
+from penstock.experiment.run import run_fleet
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.metrics.table import STATUSES
-from penstock.sim.multiplex.pools import simulate_pools
+from penstock.sim.simulation import simulate
 from small_fleet import FLEET
 
 LENGTHS = {"prompt": {"fixed": 40}, "output": {"fixed": 11}}
@@ -33,7 +33,7 @@ def fleet(pool: dict[str, Any] | None = None, rate: float = 3.0, **more: Any) ->
 def test_every_request_has_a_row_and_one_end() -> None:
     file = fleet()
     workload = fleet_workload(file)
-    result = simulate_pools(file, workload)
+    result = simulate(file, workload)
     table = result.table
     assert table.request_id.tolist() == list(range(len(workload)))
     np.testing.assert_array_equal(table.arrival_s, workload.arrival_s)
@@ -51,7 +51,7 @@ def test_every_request_has_a_row_and_one_end() -> None:
 def test_overload_sheds_with_a_reason() -> None:
     file = fleet(rate=400.0, pool={"memory_gib": 20},
                  service_classes=[{"name": "chat", "slo": {"e2e_s": 8}}])
-    result = simulate_pools(file, fleet_workload(file))
+    result = simulate(file, fleet_workload(file))
     shed = int((result.table.status == STATUSES.index("shed")).sum())
     assert shed == sum(result.reasons.values()) > 0
     assert all("too late" in reason for reason in result.reasons)
@@ -59,7 +59,7 @@ def test_overload_sheds_with_a_reason() -> None:
 
 def test_answers_of_continuous_devices_begin_before_they_end() -> None:
     file = fleet({"batching": "continuous"})
-    run = run_pools(file, fleet_workload(file), 0)
+    run = run_fleet(file, fleet_workload(file), 0)
     table = run.result.table
     served = table.finished
     assert served.any()
@@ -78,7 +78,7 @@ def test_memory_beside_the_weights_is_the_kv_cache() -> None:
         file = fleet({"batching": "continuous", "memory_gib": 70, "models": [
             {"model": NAMES[0], "size_gib": size_gib, "max_batch": 64}, *(
                 {"model": name} for name in NAMES[1:])]}, rate=200.0)
-        table = simulate_pools(file, fleet_workload(file)).table
+        table = simulate(file, fleet_workload(file)).table
         return int(np.nanmax(table.first_token_s[table.model_index == 0]
                              - table.arrival_s[table.model_index == 0]) * 1000)
 
@@ -90,7 +90,7 @@ def test_a_models_own_deadline_is_kept_if_sooner() -> None:
     models = [{"model": name, "max_batch": 16, "load_s": 3} for name in NAMES]
     models[0]["e2e_s"] = 2.0
     file = fleet({"models": models, "policy": "edf"})
-    table = simulate_pools(file, fleet_workload(file)).table
+    table = simulate(file, fleet_workload(file)).table
     mine = table.model_index == table.models.index(NAMES[0])
     np.testing.assert_array_equal(table.met_slo[mine], table.e2e_s[mine] < 2.0)
     assert 0 < table.met_slo[mine].mean() < 1
@@ -101,7 +101,7 @@ def test_a_host_that_remembers_makes_loads_shorter() -> None:
     def mean(memory_gib: float) -> float:
         host = {"memory_gib": memory_gib, "disk_gb_per_s": 5, "copy_gb_per_s": 10, "fixed_s": 1}
         file = fleet({"memory_gib": 20, "host": host, "policy": "round-robin"})
-        run = run_pools(file, fleet_workload(file), 0)
+        run = run_fleet(file, fleet_workload(file), 0)
         return float(run.summary["residency"][0]["load_mean_s"])
 
     # 13.5 to 16 GB over the bus in 1.3 to 1.6 s, and from disk in twice that.
@@ -114,7 +114,7 @@ def test_confidential_mode_makes_loads_and_batches_longer() -> None:
         host = {"memory_gib": 1, "disk_gb_per_s": 5, "copy_gb_per_s": 10}
         file = fleet({"memory_gib": 20, "host": host, "policy": "round-robin"},
                      accelerators=[{"name": "h100-80gb", "confidential": confidential}])
-        pool = run_pools(file, fleet_workload(file), 0)
+        pool = run_fleet(file, fleet_workload(file), 0)
         batches = [one.seconds for one in pool.result.pools[0].run.batches]
         return pool.summary["residency"][0]["load_mean_s"], min(batches)
 
@@ -127,7 +127,7 @@ def test_confidential_mode_makes_loads_and_batches_longer() -> None:
 def test_the_seed_draws_the_noise() -> None:
     file = fleet(run={"step_time_noise": 0.2})
     workload = fleet_workload(file)
-    first, again, other = (simulate_pools(file, workload, seed) for seed in (0, 0, 1))
+    first, again, other = (simulate(file, workload, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.table.last_token_s, again.table.last_token_s)
     assert not np.array_equal(first.table.last_token_s, other.table.last_token_s)
 
@@ -136,26 +136,32 @@ def test_each_pool_serves_its_own_models() -> None:
     models = [{"model": name, "max_batch": 16, "load_s": 3} for name in NAMES]
     file = fleet(residency=[{"name": "a", "models": models[:1]},
                             {"name": "b", "count": 2, "models": models[1:]}])
-    result = simulate_pools(file, fleet_workload(file))
+    result = simulate(file, fleet_workload(file))
     assert [one.pool.name for one in result.pools] == ["a", "b"]
     assert [len(one.run.arrival_s) for one in result.pools] == [200, 400]
     assert result.table.finished.all()
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"traffic": [{"model": "auto", "lengths": LENGTHS, "rate_per_s": 1}]},
-     "traffic: model auto leaves the choice to a gateway"),
-    ({"residency": [{"models": [{"model": NAMES[0]}]}]},
-     "traffic: llama-2-7b is on no device of residency")])
-def test_requests_that_no_pool_serves(changes: dict[str, Any], said: str) -> None:
-    file = fleet(**changes)
-    with pytest.raises(InputError, match=said):
-        simulate_pools(file, fleet_workload(file))
+def test_requests_of_a_model_that_no_pool_has_are_refused() -> None:
+    file = fleet(residency=[{"models": [{"model": NAMES[0]}]}])
+    with pytest.raises(InputError, match="traffic: llama-2-7b is on no device of residency"):
+        simulate(file, fleet_workload(file))
+
+
+def test_requests_that_leave_the_model_open_go_where_few_wait() -> None:
+    file = fleet(traffic=[{"model": "auto", "lengths": LENGTHS, "rate_per_s": 60.0,
+                           "num_requests": 300}], pool={"memory_gib": 60})
+    run = run_fleet(file, fleet_workload(file), 0)
+    pool, = run.summary["residency"]
+    assert sum(model["received"] for model in pool["models"]) == 300
+    assert all(model["received"] > 0 for model in pool["models"])
+    # The first is loaded first, and goes before those that are not resident.
+    assert max(pool["models"], key=lambda model: model["received"])["model"] == NAMES[0]
 
 
 def test_the_summary_counts_what_the_table_has() -> None:
     file = fleet(rate=400.0, service_classes=[{"name": "chat", "slo": {"e2e_s": 8}}])
-    run = run_pools(file, fleet_workload(file), 0)
+    run = run_fleet(file, fleet_workload(file), 0)
     summary = run.summary
     pool, = summary["residency"]
     assert summary["overall"]["received"] == 600
@@ -173,7 +179,7 @@ def test_devices_are_numbered_through_all_pools() -> None:
     models = [{"model": name, "max_batch": 16, "load_s": 3} for name in NAMES]
     file = fleet(rate=40.0, residency=[{"name": "a", "count": 2, "models": models[:1]},
                                        {"name": "b", "models": models[1:]}])
-    run = run_pools(file, fleet_workload(file), 0)
+    run = run_fleet(file, fleet_workload(file), 0)
     table = run.table
     mine = table.model_index == table.models.index(NAMES[0])
     assert set(table.replica[mine & table.finished].tolist()) == {0, 1}
@@ -192,7 +198,7 @@ def test_confidential_requests_run_while_devices_are_attested(batching: str) -> 
         {"model": name, "lengths": LENGTHS, "rate_per_s": 3, "num_requests": 200,
          "mix": {"chat": 0.5, "secret": 0.5}} for name in NAMES], accelerators=[
         {"name": "h100-80gb", "confidential": True, "attestation": attested}])
-    run = run_pools(file, fleet_workload(file), 0)
+    run = run_fleet(file, fleet_workload(file), 0)
     table = run.result.table
     secret = table.class_index == table.service_classes.index("secret")
     between = (table.arrival_s >= 20) & (table.arrival_s < 30)
@@ -217,20 +223,22 @@ def test_confidential_requests_run_while_devices_are_attested(batching: str) -> 
 def test_what_never_was_attested_serves_no_confidential_request() -> None:
     file = fleet(service_classes=[{"name": "chat", "slo": {"e2e_s": 20}, "confidential": True}],
                  accelerators=[{"name": "h100-80gb", "confidential": True}])
-    result = simulate_pools(file, fleet_workload(file))
+    result = simulate(file, fleet_workload(file))
     assert (result.table.status == STATUSES.index("rejected")).all()
     (reason,) = result.reasons
     assert "has no attestation" in reason
     assert not result.pools[0].run.loads
 
 
-def test_a_model_in_two_pools_is_told_of_where_it_was_served() -> None:
+def test_a_model_in_two_pools_is_counted_where_it_was_served() -> None:
     model = {"model": NAMES[0], "max_batch": 16, "load_s": 3}
     others = [{"model": name, "max_batch": 16, "load_s": 3} for name in NAMES[1:]]
     file = fleet(residency=[{"name": "a", "models": [model]},
                             {"name": "b", "models": [model, *others]}])
-    first, second = run_pools(file, fleet_workload(file), 0).summary["residency"]
-    assert first["models"][0]["received"] == 200
-    assert second["models"][0]["received"] == 0
-    assert second["models"][0]["e2e_mean_s"] is None
-    assert sum(one["received"] for one in second["models"]) == 400
+    result = simulate(file, fleet_workload(file))
+    first, second = run_fleet(file, fleet_workload(file), 0).summary["residency"]
+    # The pool where it is resident goes first, and that is where the first request went.
+    assert first["models"][0]["received"] > 150
+    assert first["models"][0]["received"] + second["models"][0]["received"] == 200
+    assert sum(one["received"] for one in second["models"][1:]) == 400
+    assert sorted([*result.pools[0].rows, *result.pools[1].rows]) == list(range(600))

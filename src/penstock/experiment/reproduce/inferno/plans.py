@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from penstock.experiment.reproduce.inferno.records import (
+from penstock.published.inferno.candidates import Candidates, find_candidates
+from penstock.published.inferno.change import apply_allocations, scale_load
+from penstock.published.inferno.greedy import TieKey
+from penstock.published.inferno.records import (
     COST,
     ROUNDED,
     WAIT_MS,
@@ -15,12 +18,9 @@ from penstock.experiment.reproduce.inferno.records import (
     items,
     near,
 )
-from penstock.experiment.reproduce.inferno.samples import Samples
-from penstock.plan.inferno.candidates import Candidates, find_candidates
-from penstock.plan.inferno.change import apply_allocations, scale_load
-from penstock.plan.inferno.greedy import TieKey
-from penstock.plan.inferno.solve import InfernoPlan, Settings, settings_of, solve
-from penstock.plan.inferno.values import (
+from penstock.published.inferno.samples import Samples
+from penstock.published.inferno.solve import InfernoPlan, Settings, settings_of, solve
+from penstock.published.inferno.values import (
     POLICIES,
     Allocation,
     OptimizerOptions,

@@ -11,20 +11,20 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.core.units import GIB
-from penstock.experiment.reproduce.maveriq.records import (
-    DEVICE_GIB,
-    NUM_DEVICES,
-    Cell,
-    Run,
-)
-from penstock.experiment.reproduce.maveriq.services import Services
 from penstock.metrics.definitions import FloatColumn
 from penstock.plan.place.options import Forecast, PlacedReplicas, best_ways, shared_of
 from penstock.plan.place.outcome import device_s
 from penstock.plan.place.shared import Goal, NoRoomError, SharedPlan, plan_shared
 from penstock.policy.place.values import Device
-from penstock.policy.queue.by_set import SetQueues
+from penstock.policy.queue.by_set import DeviceSetQueue
 from penstock.policy.queue.values import Start, Waiting
+from penstock.published.maveriq.records import (
+    DEVICE_GIB,
+    NUM_DEVICES,
+    Cell,
+    Run,
+)
+from penstock.published.maveriq.services import Services
 from penstock.sim.exclusive import Dispatch, serve
 
 ANY, FP16 = ("fp16", "int8", "int4", "int4_gptq"), ("fp16",)
@@ -161,7 +161,7 @@ def judge(arrivals: Arrivals, intent: Intent, plan: SharedPlan, services: Servic
 
     requests = [Waiting(place, client, arrival_s) for place, (client, arrival_s) in enumerate(
         zip(arrivals.client, arrivals.arrival_s, strict=True))]
-    served = serve(requests, SetQueues(shared_of(plan.seats)), of_start,
+    served = serve(requests, DeviceSetQueue(shared_of(plan.seats)), of_start,
                    Dispatch([OVERHEAD_S] * len(plan.seats)))
     return Judged(intent, plan, served.e2e_s,
                   device_s(served, np.array(arrivals.client), plan.seats))

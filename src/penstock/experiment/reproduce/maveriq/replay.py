@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.experiment.reproduce.figures import Figure, Options, Reproduction
-from penstock.experiment.reproduce.maveriq.calibrate import (
+from penstock.metrics.definitions import FloatColumn
+from penstock.policy.queue.by_set import DeviceSetQueue
+from penstock.policy.queue.fifo import GlobalFifo
+from penstock.policy.queue.protocol import ExclusiveDeviceQueue
+from penstock.policy.queue.values import Shared, Start, Waiting
+from penstock.published.figures import Figure, Options, Reproduction
+from penstock.published.maveriq.calibrate import (
     admission_lag_s,
     overheads_s,
     pauses,
 )
-from penstock.experiment.reproduce.maveriq.records import Cell, Records, Run, RunKey
-from penstock.metrics.definitions import FloatColumn
-from penstock.policy.queue.by_set import SetQueues
-from penstock.policy.queue.fifo import GlobalFifo
-from penstock.policy.queue.protocol import ExclusiveDeviceQueue
-from penstock.policy.queue.values import Shared, Start, Waiting
+from penstock.published.maveriq.records import Cell, Records, Run, RunKey
 from penstock.sim.exclusive import Dispatch, Served, serve
 
 TOLERANCE = 0.1
@@ -83,7 +83,7 @@ def reproduce_replay(data: Path, options: Options) -> Reproduction:
     return replay_figures(Records(data), options)
 
 
-def replay(run: Run, queue: type[GlobalFifo] | type[SetQueues], dispatch: Dispatch) -> Served:
+def replay(run: Run, queue: type[GlobalFifo] | type[DeviceSetQueue], dispatch: Dispatch) -> Served:
     """A run's own requests, service times and device sets under a queue. Raises InputError for a
     run whose records do not tell them."""
     if not run.replayable:
@@ -110,8 +110,8 @@ def _judged(run: Run, calm: Run, others: Sequence[Run]) -> tuple[list[Figure],
     sleeps = pauses(run, admission_lag_s(others))
     measured = summary_of(run.e2e_s)
     published = summary_of(replay(run, GlobalFifo, Dispatch(overhead_s, sleeps)).e2e_s)
-    ours = summary_of(replay(run, SetQueues, Dispatch(overhead_s)).e2e_s)
-    asleep = summary_of(replay(run, SetQueues, Dispatch(overhead_s, sleeps)).e2e_s)
+    ours = summary_of(replay(run, DeviceSetQueue, Dispatch(overhead_s)).e2e_s)
+    asleep = summary_of(replay(run, DeviceSetQueue, Dispatch(overhead_s, sleeps)).e2e_s)
     name = f"{run.key.name}, {run.key.cell.trace} {run.key.cell.scale}"
     note = f"{len(run.e2e_s)} requests, {1e3 * fmean(overhead_s):.1f} ms to dispatch"
     if any(one.repaired for one in run.deployments.values()):

@@ -1,0 +1,61 @@
+"""What data can be read from: profiles of other tools, traces, and systems to reproduce."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.core.errors import InputError
+from penstock.core.settings import LARGEST, Number, Settings
+from penstock.registry.axis import Axis, Entry
+
+if TYPE_CHECKING:
+    from penstock.perf.profiles.imported import Imported
+    from penstock.workload.trace import Trace
+
+PROFILES = Axis("profile format", "penstock.profile", {
+    "maveriq": Entry("penstock.perf.profiles.maveriq:import_maveriq"),
+    "sincere": Entry("penstock.published.sincere.tables:read_sincere"),
+    "vidur": Entry("penstock.perf.profiles.operations:read_vidur"),
+    "aiconfigurator": Entry("penstock.perf.profiles.operations:read_aiconfigurator"),
+    "vllm-bench": Entry("penstock.perf.profiles.requests:read_vllm_bench"),
+})
+
+TRACES = Axis("trace format", "penstock.trace", {
+    name: Entry("penstock.workload.readers:read_trace")
+    for name in ("azure", "burstgpt", "csv", "lengths", "mooncake", "parquet")})
+
+_SHORTENED: Settings = {"requests": Number(100, LARGEST, whole=True)}
+"""Systems of which something simulated may be shorter than published; of the others every figure is
+of all of their requests or of none."""
+_RUN = "penstock.published"
+SYSTEMS = Axis("system", "penstock.reproduce", {
+    "inferno": Entry(f"{_RUN}.inferno.run:reproduce_inferno"),
+    "kernels": Entry(f"{_RUN}.kernels.run:reproduce_kernels"),
+    "maveriq": Entry(f"{_RUN}.maveriq.run:reproduce_maveriq"),
+    "maveriq-plans": Entry(f"{_RUN}.maveriq.run:reproduce_maveriq_plans", _SHORTENED),
+    "niyama": Entry(f"{_RUN}.niyama:reproduce_niyama", _SHORTENED),
+    "routebalance": Entry(f"{_RUN}.routebalance.run:reproduce_routebalance", _SHORTENED),
+    "sincere": Entry(f"{_RUN}.sincere.run:reproduce_sincere"),
+    "vidur": Entry(f"{_RUN}.vidur:reproduce_vidur"),
+})
+
+
+def read_foreign(path: Path, tool: str) -> "Imported":
+    """Rows of a tool's file. Raises InputError for an unknown tool and for a broken file."""
+    if not PROFILES.knows(tool):
+        raise InputError(f"--from {tool[:40]!r} is unknown{PROFILES.nearest(tool)}")
+    read: Callable[[Path], Imported] = PROFILES.load(tool)
+    return read(path)
+
+
+def read_trace(path: Path | str, trace_format: str | None = None) -> "Trace":
+    """The requests recorded in ``path``; the format is told from the file where it is None.
+
+    Raises InputError for an unknown format and for anything that is not such a trace.
+    """
+    from penstock.workload.readers import read_trace as read
+
+    if trace_format is None or trace_format in TRACES.names():
+        return read(path, trace_format)  # type: ignore[arg-type]  # one of the known formats
+    plugged: Callable[[Path], Trace] = TRACES.load(trace_format)
+    return plugged(Path(path))

@@ -1,0 +1,104 @@
+"""Forecasts of a request's answer on every model, and the beginning of its prompt, for the
+router."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from typing import Any
+
+from penstock.core.forecast import Forecast
+from penstock.core.request import NO_FORECASTS, Request
+from penstock.policy.route.budget_price import markup
+from penstock.predict.length import HistoryLengths
+from penstock.predict.prompts.forecaster import PromptForecaster
+from penstock.serving.gateway.ask import Ask, prompt_parts
+from penstock.serving.tenants.budgets import BudgetState
+
+BLOCK_BYTES = 1024
+_BYTES_PER_TOKEN = 4
+_MOST_TEXT = 64 * 1024  # of a prompt, that is read for forecasts and for its opening
+
+
+class Forecasts:
+    """Makes forecasts where there is a forecaster, and remembers lengths where there is none.
+
+    A forecaster works in a thread of its own, one request after the other, so that the event loop
+    goes on while it looks for neighbours and nothing reads what another call changes.
+    ``qualities`` by model stand in for those that it can only guess, having seen no judged answer.
+    """
+
+    def __init__(self, forecaster: PromptForecaster | None = None,
+                 qualities: Mapping[str, float] | None = None) -> None:
+        self._forecaster = forecaster
+        self._qualities = dict(qualities or {})
+        self._lengths = HistoryLengths()
+        self._thread = ThreadPoolExecutor(1, "forecasts") if forecaster is not None else None
+        self._closed = False
+
+    async def request(self, number: int, arrival_s: float, ask: Ask) -> Request:
+        """The request as routers see it."""
+        text = prompt_text(ask.body)
+        forecasts = NO_FORECASTS
+        if self._forecaster is not None:
+            forecasts = await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._forecaster.forecast, text)
+            if self._qualities:
+                forecasts = {**forecasts, **{
+                    model: forecasts[model]._replace(quality=quality, quality_sd=0.0)
+                    for model, quality in self._qualities.items()}}
+        return Request(number, arrival_s, ask.prompt_tokens, ask.max_tokens, ask.service_class,
+                       ask.model or "", ask.tenant, opening(text), BLOCK_BYTES // _BYTES_PER_TOKEN,
+                       ask.needs, forecasts, ask.session)
+
+    def expected_tokens(self, request: Request, model: str) -> float:
+        """Output tokens to be expected on a model."""
+        forecast: Forecast | None = request.forecasts.get(model)
+        mean = (self._lengths.mean(request.service_class.name) if forecast is None
+                else forecast.output_tokens)
+        return min(mean, float(request.max_tokens))
+
+    def ended(self, ask: Ask, model: str, output_tokens: int) -> None:
+        """Learn from an answer that came to its natural end."""
+        self._lengths.observe(ask.service_class.name, output_tokens)
+        if self._forecaster is not None and self._thread is not None and not self._closed \
+                and model in self._forecaster.models:
+            self._thread.submit(self._forecaster.observe, prompt_text(ask.body), model,
+                                output_tokens)
+
+    def close(self) -> None:
+        """Let the thread go; answers that end later are not learned from."""
+        self._closed = True
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def prompt_text(body: Mapping[str, Any]) -> str:
+    """The text of a prompt or of messages, in order, as far as anyone looks at it."""
+    return "\n".join(part for part in prompt_parts(body) if isinstance(part, str))[:_MOST_TEXT]
+
+
+def opening(text: str) -> tuple[int, ...]:
+    """Hashes of the text's whole blocks, each covering everything before it."""
+    content = text.encode(errors="replace")
+    found: list[int] = []
+    so_far = blake2b(digest_size=8)
+    for start in range(0, len(content) - BLOCK_BYTES + 1, BLOCK_BYTES):
+        so_far.update(content[start:start + BLOCK_BYTES])
+        found.append(int.from_bytes(so_far.copy().digest(), "big"))
+    return tuple(found)
+
+
+class BudgetPrices:
+    """Present worth of money to tenants, for routers that are made before the first request."""
+
+    def __init__(self) -> None:
+        self.state_of: Callable[[str], BudgetState | None] = lambda _: None
+
+    def markup(self, tenant: str) -> float:
+        """The tenant's markup on prices; 0 without a budget, or with one that has no end."""
+        state = self.state_of(tenant)
+        if state is None or state.amount <= 0.0 or state.period_end_s is None:
+            return 0.0
+        spent = (state.spent + state.reserved) / state.amount
+        return markup(spent, state.period_elapsed_share)

@@ -1,0 +1,218 @@
+"""Models that take turns on devices: which pool a request goes to, and its turn there."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any, Literal
+
+from penstock.core.attestation import Attestation, attestation_violation, refusal
+from penstock.core.disclosure import Disclosure
+from penstock.core.request import Request
+from penstock.engines.client.state import EngineFacts, EngineState
+from penstock.fleet.multiplex_factory import deadline_after_s
+from penstock.fleet.values_residency import DevicePool
+from penstock.policy.route.pools import PooledModel, choose_pooled
+from penstock.serving.attest.evidence import pool_facts
+from penstock.serving.gateway.ask import Ask
+from penstock.serving.gateway.errors import GatewayError
+from penstock.serving.multiplex.driver import ResidencyDriver
+from penstock.serving.multiplex.tickets import RefusedError, Ticket
+
+_FIRST_ID = -1_000_000  # no router knows of these engines
+_KINDS = {"process": "auto", "llama-server": "llamacpp"}
+
+
+class TurnedAwayError(GatewayError):
+    """There is no turn for a request, now or in time."""
+
+    def __init__(self, model: str, refusal: RefusedError) -> None:
+        after_s = ceil(refusal.after_s)
+        super().__init__(503, f"{model}: {refusal.reason}; try again in {after_s} s", refusal.code,
+                         headers={"Retry-After": str(after_s)})
+
+
+@dataclass(eq=False, slots=True)
+class Turn:
+    """A request's turn on an engine; ``attestation`` is the one by which a confidential request
+    may go there."""
+
+    ticket: Ticket
+    place: "_Place"
+    engine: EngineState
+    attestation: Attestation | None = None
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """Fields that every request to the engine must carry: clients do not decide when a model
+        leaves the device."""
+        return {"keep_alive": -1} if self.engine.kind == "ollama" else {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A model of a pool; ``standing`` is the pool's, where confidential requests are concerned."""
+
+    pool: DevicePool
+    driver: ResidencyDriver
+    model: int
+    engines: tuple[EngineState, ...]
+    standing: EngineState
+
+    @property
+    def name(self) -> str:
+        return self.pool.models[self.model].spec.name
+
+    def seen(self, number: int) -> PooledModel:
+        """The model as it stands, under the caller's number."""
+        resident = any(self.model in device.residents for device in self.driver.devices)
+        return PooledModel(number, resident, self.driver.num_waiting(self.model),
+                           self.driver.refusal(self.model) is not None)
+
+
+class ModelPools:
+    """The pools of a fleet with their drivers. ``attestation_status`` is what is known of each
+    where confidential requests are concerned."""
+
+    def __init__(self, pools: Sequence[tuple[DevicePool, ResidencyDriver]],
+                 wall_s: Callable[[], float]) -> None:
+        self.pools = pools
+        self._wall_s = wall_s
+        self.attestation_status = [EngineState(pool_facts(pool)) for pool, _ in pools]
+        numbers = iter(range(_FIRST_ID, 0))
+        self._places = [
+            _Place(pool, driver, index, tuple(EngineState(_facts(pool, index, next(numbers)))
+                                              for _ in driver.devices), standing)
+            for (pool, driver), standing in zip(pools, self.attestation_status, strict=True)
+            for index in range(len(pool.models))]
+
+    def able(self, ask: Ask) -> bool:
+        """Whether any model here may answer a request."""
+        return any(self._fitting(ask))
+
+    def attestable(self, ask: Ask) -> bool:
+        """Whether devices that may answer a request may be attested, now or later."""
+        return any(place.pool.attestation is not None for place in self._fitting(ask))
+
+    @property
+    def well(self) -> bool:
+        """Whether any model may get requests now."""
+        return any(place.driver.refusal(place.model) is None for place in self._places)
+
+    async def enter(self, request: Request, ask: Ask) -> Turn:
+        """Waits for a turn: of several models that may answer, for one that is there and that few
+        wait for. Raises TurnedAwayError, and GatewayError where a confidential request has no
+        attested device to go to."""
+        places = self._trusted(ask)
+        place = places[choose_pooled([one.seen(number) for number, one in enumerate(places)]).place]
+        try:
+            ticket = await place.driver.enter(
+                place.model, deadline_after_s(place.pool.models[place.model], ask.service_class),
+                request.prompt_tokens, request.max_tokens)
+        except RefusedError as error:
+            raise TurnedAwayError(place.name, error) from error
+        return self._still_trusted(_turn(ticket, place), ask)
+
+    async def again(self, turn: Turn, ask: Ask) -> Turn:
+        """Another turn for a request that the engine failed. Raises as ``enter`` does."""
+        try:
+            ticket = await turn.place.driver.again(turn.ticket)
+        except RefusedError as error:
+            raise TurnedAwayError(turn.place.name, error) from error
+        return self._still_trusted(_turn(ticket, turn.place), ask)
+
+    def leave(self, turn: Turn, end: Literal["answered", "left", "failed"]) -> None:
+        """The turn is over."""
+        turn.place.driver.leave(turn.ticket, end)
+
+    def turn_away(self) -> None:
+        """The gateway closes: who waits for a turn is told so, while somebody can hear it."""
+        for _, driver in self.pools:
+            driver.turn_away()
+
+    def _fitting(self, ask: Ask) -> Iterator[_Place]:
+        for place in self._places:
+            if ask.models is None or place.name in ask.models:
+                yield place
+
+    def _trusted(self, ask: Ask) -> list[_Place]:
+        """Return the models that may answer. Raises GatewayError with the reason where a
+        confidential request has no attested device."""
+        found = list(self._fitting(ask))
+        if not ask.needs.confidential:
+            return found
+        why = [attestation_violation(place.standing.confidentiality, self._wall_s()) for place
+               in found]
+        if trusted := [place for place, one in zip(found, why, strict=True) if one is None]:
+            return trusted
+        reason = refusal(one for one in why if one is not None)
+        if any(place.pool.attestation is not None for place in found):
+            raise GatewayError(503, reason, "no_engine", headers={"Retry-After": "1"})
+        raise GatewayError(400, reason, "needs_unmet")
+
+    def _still_trusted(self, turn: Turn, ask: Ask) -> Turn:
+        """The turn, given back where its device is attested no longer: a request may have waited
+        for minutes."""
+        if not ask.needs.confidential:
+            return turn
+        now_s, known = self._wall_s(), turn.place.standing.confidentiality
+        if (why := attestation_violation(known, now_s)) is not None:
+            self.leave(turn, "left")
+            raise GatewayError(503, refusal([why]), "no_engine", headers={"Retry-After": "1"})
+        turn.attestation = next(one for one in known.attestations if one.fresh(now_s))
+        return turn
+
+    def told(self, disclosure: Disclosure) -> list[tuple[DevicePool, ResidencyDriver]]:
+        """Pools of which everything may be told. Where a pool may hold confidential requests, which
+        model is loaded, and how often, tells what they are about."""
+        return [(pool, driver) for pool, driver in self.pools
+                if pool.attestation is None or disclosure.allow_model_counts]
+
+    def document(self, disclosure: Disclosure) -> list[dict[str, Any]]:
+        """The pools as they are now, as plain data; padded totals of those that may not be told."""
+        told = [pool for pool, _ in self.told(disclosure)]
+        return [{"pool": pool.name, "policy": pool.policy,
+                 "devices": [_device(pool, driver, index) for index in range(pool.count)],
+                 "models": [_model(pool, driver, index) for index in range(len(pool.models))]}
+                if pool in told else _totals(pool, driver, disclosure)
+                for pool, driver in self.pools]
+
+
+def _facts(pool: DevicePool, index: int, number: int) -> EngineFacts:
+    model = pool.models[index]
+    engine = model.engine
+    return EngineFacts(number, "", model.spec.name, None, model.spec.max_context_tokens, 1.0,
+                       "auto" if engine is None else _KINDS.get(engine.kind, engine.kind),
+                       None if engine is None else engine.served_as, pool.accelerator.confidential)
+
+
+def _turn(ticket: Ticket, place: _Place) -> Turn:
+    engine = place.engines[ticket.device]
+    if engine.facts.url != ticket.url:  # a process has another port each time
+        engine.facts = replace(engine.facts, url=ticket.url)
+    return Turn(ticket, place, engine)
+
+
+def _totals(pool: DevicePool, driver: ResidencyDriver, disclosure: Disclosure) -> dict[str, Any]:
+    counts = driver.counts
+    return {"pool": pool.name, "policy": pool.policy, "num_devices": pool.count,
+            "num_models": len(pool.models),
+            "num_waiting": disclosure.count(sum(map(driver.num_waiting, range(len(pool.models))))),
+            "num_started": disclosure.count(sum(counts.started.values())),
+            "num_refused": disclosure.count(sum(counts.refused.values()))}
+
+
+def _device(pool: DevicePool, driver: ResidencyDriver, index: int) -> dict[str, Any]:
+    device = driver.devices[index]
+    names = [model.spec.name for model in pool.models]
+    return {"device": index, "memory_bytes": device.memory_bytes, "free_bytes": device.free_bytes,
+            "resident": {names[model]: one.num_running for model, one in device.residents.items()},
+            "loading": None if device.loading is None else names[device.loading],
+            "num_loads": device.num_loads}
+
+
+def _model(pool: DevicePool, driver: ResidencyDriver, index: int) -> dict[str, Any]:
+    counts = driver.counts
+    return {"model": pool.models[index].spec.name, "num_waiting": driver.num_waiting(index),
+            "set_apart": driver.apart(index), "num_started": counts.started[index],
+            "num_refused": {reason: num for (model, _, reason), num in counts.refused.items()
+                            if model == index}}

@@ -1,0 +1,274 @@
+"""A pool of devices that models share, as one source of the event kernel.
+
+At an instant, what ends is taken first, then arrivals, then every device with something idle is
+asked what it does; last, devices with continuous batching begin their next steps. Moments are whole
+picoseconds; policies and machines see them as seconds.
+"""
+
+from collections.abc import Collection, Sequence
+from heapq import heappop, heappush
+from math import inf
+from typing import NamedTuple
+
+from penstock.core.units import PS_PER_S, to_later_ps, to_ps
+from penstock.policy.multiplex.device import Device, NotPossibleError
+from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.values import Batch, Drop, Load, Prefetch, Queued, Shed, Wait
+from penstock.sim.kernel import NEVER_PS, EventSource
+from penstock.sim.multiplex.continuous import Over, Residents
+from penstock.sim.multiplex.machine import Machine
+from penstock.sim.multiplex.record import Recorder, ResidencyRun
+
+_LOADED, _ENDED, _PREFETCHED, _WAKE, _STEPPED = range(5)
+MOST_ACTIONS = 10_000
+"""So many actions of one device at one instant are a policy that does not come to an end."""
+
+
+class _Event(NamedTuple):
+    """Compared by time and then by serial number, of which no two have the same."""
+
+    at_ps: int
+    serial: int
+    kind: int
+    device: Device
+    batch: Batch | None = None
+    model: int = -1
+    failed: bool = False
+    answered_ps: int = NEVER_PS
+
+
+class MultiplexedPool(EventSource):
+    """Devices, the policy that decides for all of them, and what things take there.
+
+    ``residents`` are what computes on each device where batching is continuous; without them
+    batches are static, and take what ``machine`` says. Everything given is used up by one run.
+    """
+
+    def __init__(self, number: int, policy: Residency, devices: Sequence[Device], machine: Machine,
+                 residents: Sequence[Residents], record: Recorder) -> None:
+        super().__init__(number)
+        self.devices = devices
+        self.num_waiting = [0] * len(devices[0].models)
+        """Requests by model that neither run nor were turned away."""
+        self._policy = policy
+        self._machine = machine
+        self._residents = residents
+        self._record = record
+        self._running: dict[int, Queued] = {}  # where batching is continuous
+        self._steps_due_ps = [NEVER_PS] * len(residents)
+        self._touched: set[int] = set()  # devices whose next steps are to begin
+        self._asked: set[int] = set()    # devices that the policy is asked about at this instant
+        self._events: list[_Event] = []
+        self._serial = 0
+        self._wakes_ps = [NEVER_PS] * len(devices)
+        self._open = set(range(len(devices)))
+        self._listening: dict[int, Collection[int]] = {}
+        self._now_ps = 0
+        self._now_s = 0.0
+
+    # ---- the kernel's side
+
+    def arrive(self, request: Queued, now_ps: int) -> None:
+        """A request for one of the pool's models."""
+        self._tick(now_ps)
+        self._record.arrived(request)
+        self.num_waiting[request.model] += 1
+        self._policy.add(request, self._now_s)
+        self._asked |= self._open
+        if self._listening:
+            self._asked.update(self._concerned(request.model))
+
+    def commit(self, now_ps: int) -> None:
+        self._tick(now_ps)
+        ended = False
+        while self._events and self._events[0].at_ps == now_ps:
+            event = heappop(self._events)
+            if event.kind == _STEPPED:
+                if not self._stepped(event.device, event.at_ps):
+                    continue
+            else:
+                self._take(event)
+            self._asked.add(event.device.index)
+            ended = True
+        if ended:  # what ends on one device may leave requests or memory to any other
+            self._asked |= self._open
+        self._show_due()
+
+    def plan(self, now_ps: int) -> None:
+        self._tick(now_ps)
+        asked, self._asked = self._asked, set()
+        for index in sorted(asked):
+            self._ask(self.devices[index])
+        while self._touched:
+            self._resume(min(self._touched))
+        self._show_due()
+
+    def stop(self, now_ps: int) -> None:
+        for residents in self._residents:
+            residents.stop(now_ps)
+
+    def run(self) -> ResidencyRun:
+        """What happened so far."""
+        return self._record.run(self._policy.num_waiting)
+
+    def _tick(self, now_ps: int) -> None:
+        if now_ps != self._now_ps:
+            self._now_ps, self._now_s = now_ps, now_ps / PS_PER_S
+
+    def _show_due(self) -> None:
+        self.due_ps = self._events[0].at_ps if self._events else NEVER_PS
+
+    # ---- what ends
+
+    def _take(self, event: _Event) -> None:
+        device, now_s = event.device, self._now_s
+        if event.kind == _LOADED:
+            device.end_load(now_s, loaded=not event.failed)
+            if self._residents and not event.failed:
+                self._residents[device.index].load(event.model)
+            self._policy.loaded(device, event.model, now_s, failed=event.failed)
+        elif event.kind == _ENDED:
+            batch = event.batch
+            assert batch is not None
+            device.end_batch(batch.model, len(batch.requests), now_s)
+            self._record.ended(batch, event.answered_ps / PS_PER_S, failed=event.failed)
+            if event.failed:
+                self.num_waiting[batch.model] += len(batch.requests)
+            self._policy.ended(device, batch, now_s, failed=event.failed)
+        elif event.kind == _PREFETCHED:
+            device.prefetching = None
+            self._policy.prefetched(device, event.model, now_s)
+        elif self._wakes_ps[device.index] == event.at_ps:
+            self._wakes_ps[device.index] = NEVER_PS
+
+    # ---- what begins
+
+    def _ask(self, device: Device) -> None:
+        for _ in range(MOST_ACTIONS):
+            action = self._policy.next(device, self._now_s)
+            if isinstance(action, Wait):
+                self._wake(device, action.until_s)
+                self._listen(device.index, action.arrivals)
+                return
+            if isinstance(action, Batch):
+                self._begin_batch(device, action)
+            elif isinstance(action, Load):
+                self._begin_load(device, action)
+            elif isinstance(action, Drop):
+                device.drop(action.models)
+                if self._residents:
+                    self._residents[device.index].drop(action.models)
+            elif isinstance(action, Shed):
+                self._leave(action.requests)
+                self._record.shed(action, self._now_s)
+            else:
+                self._begin_prefetch(device, action)
+        raise NotPossibleError(f"{MOST_ACTIONS} actions at {self._now_s} s on device "
+                               f"{device.index}")
+
+    def _leave(self, requests: Sequence[Queued]) -> None:
+        for request in requests:
+            self.num_waiting[request.model] -= 1
+
+    def _listen(self, index: int, arrivals: bool | Collection[int]) -> None:
+        """Which arrivals a device is asked at from now on."""
+        self._listening.pop(index, None)
+        if arrivals is True:
+            self._open.add(index)
+            return
+        self._open.discard(index)
+        if arrivals:
+            assert not isinstance(arrivals, bool)
+            self._listening[index] = arrivals
+
+    def _concerned(self, model: int) -> list[int]:
+        return [index for index, models in self._listening.items() if model in models]
+
+    def _begin_batch(self, device: Device, batch: Batch) -> None:
+        self.num_waiting[batch.model] -= len(batch.requests)
+        if self._residents:
+            self._join(device, batch)
+            return
+        seconds, failed, after_s = self._machine.batch(device.index, batch, self._now_s)
+        answered_ps = self._now_ps + to_ps(seconds)
+        device.begin_batch(batch)
+        self._record.began(device.index, batch, self._now_s, seconds)
+        self._push(_Event(answered_ps + to_ps(after_s), self._serial, _ENDED, device, batch,
+                          failed=failed, answered_ps=answered_ps))
+
+    def _begin_load(self, device: Device, load: Load) -> None:
+        seconds, failed, _ = self._machine.load(device.index, load.model, self._now_s)
+        end_ps = self._now_ps + to_ps(seconds)
+        device.begin_load(load)
+        if self._residents:
+            self._residents[device.index].drop(load.evict)
+        self._record.loading(device.index, load.model, self._now_s, seconds, failed=failed)
+        self._push(_Event(end_ps, self._serial, _LOADED, device, model=load.model, failed=failed))
+
+    def _begin_prefetch(self, device: Device, prefetch: Prefetch) -> None:
+        if device.prefetching is not None:
+            raise NotPossibleError(f"device {device.index} already reads {device.prefetching}")
+        device.prefetching = prefetch.model
+        seconds = self._machine.prefetch(prefetch.model, self._now_s).seconds
+        self._push(_Event(self._now_ps + to_ps(seconds), self._serial, _PREFETCHED, device,
+                          model=prefetch.model))
+
+    def _wake(self, device: Device, until_s: float) -> None:
+        if until_s <= self._now_s:
+            raise NotPossibleError(f"device {device.index} waits at {self._now_s} s, until "
+                                   f"{until_s} s")
+        if until_s == inf:
+            return
+        until_ps = to_later_ps(until_s)
+        if until_ps < self._wakes_ps[device.index]:
+            self._wakes_ps[device.index] = until_ps
+            self._push(_Event(until_ps, self._serial, _WAKE, device))
+
+    def _push(self, event: _Event) -> None:
+        heappush(self._events, event)
+        self._serial += 1
+
+    # ---- continuous batching
+
+    def _join(self, device: Device, batch: Batch) -> None:
+        device.begin_batch(batch)
+        self._record.joined(batch, self._now_s)
+        for request in batch.requests:
+            self._running[request.request_id] = request
+        self._residents[device.index].begin(
+            batch.model, [request.request_id for request in batch.requests], self._now_ps)
+        self._touched.add(device.index)
+
+    def _stepped(self, device: Device, at_ps: int) -> bool:
+        """Take the end of steps, unless others took their place; whether requests ended."""
+        index = device.index
+        if self._steps_due_ps[index] != at_ps:
+            return False
+        self._steps_due_ps[index] = NEVER_PS
+        self._touched.add(index)
+        over = self._residents[index].finish()
+        if over.request_ids:
+            self._over(device, over)
+        return bool(over.request_ids)
+
+    def _resume(self, index: int) -> None:
+        """The device's next steps, once all that happens now is known."""
+        residents = self._residents[index]
+        self._touched.remove(index)
+        if gone := residents.resume(self._now_ps):
+            for over in gone:
+                self._over(self.devices[index], over)
+            self._touched.add(index)
+            self._ask(self.devices[index])
+        elif residents.due_ps != self._steps_due_ps[index]:
+            self._steps_due_ps[index] = residents.due_ps
+            self._push(_Event(residents.due_ps, self._serial, _STEPPED, self.devices[index]))
+
+    def _over(self, device: Device, over: Over) -> None:
+        batch = Batch(over.model, tuple([self._running.pop(one) for one in over.request_ids]))
+        device.end_batch(over.model, len(batch.requests), self._now_s)
+        if over.reason is None:
+            self._record.ended(batch, self._now_s, failed=False)
+        else:
+            self._record.shed(Shed(batch.requests, over.reason), self._now_s)
+        self._policy.ended(device, batch, self._now_s, failed=False)

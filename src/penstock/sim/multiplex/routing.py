@@ -1,0 +1,65 @@
+"""Which requests of a fleet go to its pools, and to which model there: as a gateway decides."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from penstock.core.attestation import attestation_violation
+from penstock.core.request import Request
+from penstock.core.units import PS_PER_S
+from penstock.policy.route.pools import PooledModel, choose_pooled, goes_to_pool
+from penstock.sim.dispatch import Dispatcher
+from penstock.sim.kernel import NO_SOURCE
+from penstock.sim.multiplex.pools import SimulatedPool
+
+
+class _Place(NamedTuple):
+    """A model of a pool by its number there."""
+
+    pool: SimulatedPool
+    model: int
+
+    @property
+    def attestable(self) -> bool:
+        known = self.pool.pool.confidentiality
+        return known.mode_on and bool(known.attestations)
+
+    def seen(self, place: int) -> PooledModel:
+        source = self.pool.source
+        resident = any(self.model in device.residents for device in source.devices)
+        num_waiting = source.num_waiting[self.model]
+        return PooledModel(place, resident, num_waiting, num_waiting >= self.pool.pool.max_queue)
+
+
+class PoolDoor:
+    """Stands before the pools of a fleet. ``dispatcher`` knows what its replicas may take."""
+
+    def __init__(self, pools: Sequence[SimulatedPool], dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._places = {name: [_Place(pool, model) for pool in pools
+                               for model, one in enumerate(pool.pool.models)
+                               if name in ("", one.spec.name)]
+                        for name in ("", *(one.spec.name for pool in pools
+                                           for one in pool.pool.models))}
+
+    def deliver(self, request: Request, now_ps: int) -> int:
+        """Hand a request to a pool; its source's number, NO_SOURCE where replicas are to serve the
+        request."""
+        places = self._places.get(request.model)
+        confidential, now_s = request.needs.confidential, now_ps / PS_PER_S
+        if not places or not goes_to_pool(
+                self._dispatcher.availability(request, now_s), confidential=confidential,
+                attestable=any(place.attestable for place in places)):
+            return NO_SOURCE
+        if confidential:  # where none may take it, a pool says why
+            places = [place for place in places if attestation_violation(
+                place.pool.pool.confidentiality, now_s) is None] or places
+        chosen = places[0] if len(places) == 1 else places[
+            choose_pooled([one.seen(place) for place, one in enumerate(places)]).place]
+        chosen.pool.arrive(request, chosen.model, now_ps)
+        return chosen.pool.source.number
+
+    def missed(self, request: Request) -> None:
+        """A request that comes after the end of the run, and that a pool would have served."""
+        places = self._places.get(request.model)
+        if places and not self._dispatcher.availability(request, request.arrival_s).ever:
+            places[0].pool.missed(request, places[0].model)
