@@ -77,7 +77,7 @@ MULTIPLEXERS = Axis("residency policy", "penstock.multiplex", {
                          {**_IN_TURN, "quantum_s": Number(0, LARGEST)}),
     "first-come": Entry("penstock.policy.multiplex.build:ORDERS", _IN_TURN),
     **{name: Entry("penstock.published.sincere.policy:FACTORIES", _SINCERE,
-                   limits=("static", "one_device"))
+                   traits=("static", "one_device"))
        for name in ("sincere-best-batch", "sincere-best-batch-timer", "sincere-select-batch-timer",
                     "sincere-best-batch-partial-timer", "sincere-best-batch-partial",
                     "sincere-select-batch")},

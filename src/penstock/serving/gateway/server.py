@@ -18,6 +18,7 @@ from aiohttp import web
 from penstock.core.errors import InputError, nearest
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.watch import Watcher
+from penstock.engines.engine import Surroundings
 from penstock.engines.http import errors_told, json_response, listening, read_body
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
@@ -40,7 +41,7 @@ from penstock.serving.gateway.tally import Tally
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
 from penstock.serving.gateway.turns import Turns
 from penstock.serving.gateway.turns_metrics import TurnsMetrics
-from penstock.serving.multiplex.make import Surroundings, driver_of
+from penstock.serving.multiplex.make import driver_of
 from penstock.serving.tenants.front import Front, House, is_loopback
 from penstock.serving.tenants.metrics import TenantMetrics
 from penstock.serving.tenants.opening import front_desk
