@@ -33,7 +33,8 @@ DOCUMENT = {
     "demands": [
         {"name": "small", "model": "small", "priority": 1, "rate_per_s": 8.0, "served_share": 1.0,
          "replicas": {"l4-tp2-fp8": 2}, "cost_per_hour": 2.0, "cost_per_million_tokens": 0.1,
-         "power_w": 600.0, "headroom": 0.1875, "meets": True, "num_seeds": 2, "classes": [
+         "power_w": 600.0, "headroom": 0.1875, "bound_share": 0.625, "meets": True,
+         "num_seeds": 2, "classes": [
              {"name": "chat", "slo": slo(ttft_s=2.0, itl_s=0.05), "attainment": 0.998,
               "worst_seed": 0.9951,
               "simulated": {"ttft_p50_s": 0.2, "ttft_p99_s": 1.0, "itl_p99_s": 0.1},

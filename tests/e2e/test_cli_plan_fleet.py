@@ -127,6 +127,18 @@ def test_run_plans_a_fleet_that_states_no_replicas(penstock):
     assert outcome.json["fleet"]["replicas"][0]["accelerator"] == "a100-80gb"
 
 
+def test_a_run_and_its_plan_agree_on_cost_rate_and_bound(penstock):
+    found = penstock("run", "unsized.yaml", "--json", "--no-report").json
+    overall, plan = found["overall"], found["plan"]
+    assert overall["cost"]["per_million_tokens"] == pytest.approx(plan["cost_per_million_tokens"])
+    demand, = plan["demands"]
+    assert demand["cost_per_million_tokens"] == plan["cost_per_million_tokens"]
+    assert overall["throughput_bound_per_s"] == pytest.approx(demand["throughput_bound_per_s"])
+    assert overall["bound_share"] == pytest.approx(
+        overall["received_requests_per_s"] / overall["throughput_bound_per_s"])
+    assert overall["bound_share"] == pytest.approx(demand["bound_share"], rel=0.1)
+
+
 def test_run_of_a_planned_fleet_writes_equal_files_for_equal_seeds(penstock, folder):
     for name in ("a", "b"):
         penstock("run", "unsized.yaml", "--out", name, "--no-report")

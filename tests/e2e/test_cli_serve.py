@@ -93,3 +93,52 @@ def test_wrong_endpoints_are_one_clear_error(penstock, settings, said) -> None:
     assert outcome.status == 2
     assert said in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+EMULATED = ["--set", "replicas[0].engine=emulated", "--set", "replicas[0].count=2"]
+
+
+def engines_of(url):
+    with urllib.request.urlopen(f"{url}/v1/penstock/status", timeout=60) as response:
+        return {one["url"] for one in json.load(response)["engines"] if one["unavailable"] is None}
+
+
+def lives(url):
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as response:
+            return response.status == 200
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_one_command_serves_replicas_that_the_file_asks_for(repository, folder) -> None:
+    with process(repository, folder, "serve", "fleet.yaml", "--port", "0", *EMULATED) as front:
+        url = front.stdout.readline().split()[1]
+        assert ask(url, prompt="hello", max_tokens=3, ignore_eos=True)[1]["usage"][
+            "completion_tokens"] == 3
+        engines = engines_of(url)
+        assert len(engines) == 2
+        twice = process(repository, folder, "serve", "fleet.yaml", "--port", "0", *EMULATED)
+        with twice as other:
+            _, err = other.communicate(timeout=60)
+            assert other.returncode == 2
+            assert "another penstock serve has its replicas there" in err
+        front.kill()
+        front.wait(30)
+    assert all(map(lives, engines)), "engines outlive a gateway that was killed"
+    with process(repository, folder, "serve", "fleet.yaml", "--port", "0", *EMULATED) as front:
+        url = front.stdout.readline().split()[1]
+        assert engines_of(url) == engines, "the next one adopts them"
+        front.send_signal(signal.SIGTERM)
+        _, err = front.communicate(timeout=60)
+        assert (front.returncode, err) == (0, "")
+    assert not any(map(lives, engines)), "and an orderly exit ends them"
+
+
+def test_a_replica_that_will_not_start_is_one_clear_error(penstock) -> None:
+    outcome = penstock("serve", "fleet.yaml", "--port", "0", "--set", "replicas[0].engine=vllm",
+                       "--set", "replicas[0].served_as=no-such-model")
+    assert outcome.status == 2
+    assert "replica 0" in outcome.err
+    assert outcome.err.count("\n") == 1

@@ -84,7 +84,7 @@ def choices(as_json: AsJson = False) -> int:
 
 
 def _find(catalog: "Catalog", name: str) -> tuple[str, Any]:
-    """What bears the name. Raises InputError with the nearest name of either kind."""
+    """Return the entry of that name. Raises InputError with the nearest name of either kind."""
     from penstock.core.errors import InputError, nearest
 
     try:
@@ -99,7 +99,7 @@ def _find(catalog: "Catalog", name: str) -> tuple[str, Any]:
 
 
 def _derived(entry: Any) -> dict[str, Any]:
-    """Of a model, what follows from its architecture."""
+    """Return the derived figures of a model's architecture."""
     if not hasattr(entry, "num_layers"):
         return {}
     return {"num_params": entry.num_params, "active_params": entry.active_params,

@@ -1,4 +1,4 @@
-"""What the terminal shows: results on stdout, progress on stderr."""
+"""Terminal output: results on stdout, progress on stderr."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What the commands of deployments have in common: where, whom to ask, and what is shown."""
+"""Shared parts of the deployment commands: folder, server, and output."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -143,7 +143,7 @@ def show_devices(answer: Mapping[str, Any]) -> None:
 
 
 def show_decision(answer: Mapping[str, Any]) -> None:
-    """What was chosen, what came close, and why others were rejected."""
+    """Print the choice, the runners-up, and the reasons against the others."""
     from penstock.cli.console import print_tables
     from penstock.report.tables import plain_table
 
@@ -169,7 +169,7 @@ def show_decision(answer: Mapping[str, Any]) -> None:
 
 
 def _beside(chosen: Mapping[str, Any]) -> list[str]:
-    """Who is on the chosen accelerators already, and what that costs."""
+    """Print the deployments on the chosen accelerators, and the expected waits."""
     said = [f"beside {one['name']}, which was deployed without a rate or an estimate: it counts as "
             "idle" if one["rate_per_s"] is None else
             f"beside {one['name']}: {one['rate_per_s']:g} requests/s of {one['service_s']:.3g} s "

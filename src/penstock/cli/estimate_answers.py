@@ -1,4 +1,4 @@
-"""What ``penstock estimate`` says of a choice, to people and to programs."""
+"""Output of ``penstock estimate`` on a choice, as tables and as JSON."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -45,7 +45,14 @@ COMMANDS = {
 
 
 class ReaderGoneError(Exception):
-    """Whoever read our output has closed the pipe."""
+    """Error for a pipe whose reader has closed it."""
+
+
+def plugged_in(name: str) -> Any:
+    """The Typer app that a plug-in brings under this name; None where there is none."""
+    from penstock.registry.commands import PLUGGED_IN  # only for a name that is not built in
+
+    return PLUGGED_IN.load(name)() if PLUGGED_IN.knows(name) else None
 
 
 class LazyGroup(TyperGroup):
@@ -55,9 +62,11 @@ class LazyGroup(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
+        module = COMMANDS.get(cmd_name)
+        app = import_module(module).app if module else plugged_in(cmd_name)
+        if app is None:
             return None
-        command = get_command(import_module(COMMANDS[cmd_name]).app)
+        command = get_command(app)
         command.name = cmd_name
         return command
 
@@ -70,5 +79,9 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise InputError(f"no command {args[0][:60]!r}{nearest(args[0][:60], COMMANDS)}")
+            from penstock.registry.commands import PLUGGED_IN
+
+            if not PLUGGED_IN.knows(args[0]):
+                known = (*COMMANDS, *PLUGGED_IN.all_names())
+                raise InputError(f"no command {args[0][:60]!r}{nearest(args[0][:60], known)}")
         return super().resolve_command(ctx, args)

@@ -1,4 +1,4 @@
-"""What the command line says of a load, as the values that the load generator takes."""
+"""Options of a load as values of the load generator."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -64,7 +64,7 @@ def _fail(message: str, status: int) -> int:
 
 
 def _explained(error: Exception) -> tuple[str, int]:
-    """What to tell the user, and the exit status."""
+    """Return the message for the user, and the exit status."""
     if isinstance(error, InputError):
         return str(error), BAD_INPUT
     if isinstance(error, _UsageError):

@@ -139,7 +139,7 @@ def _document(one: "Shared", guests: "Sequence[Guest]",
 
 
 def _figures(one: "Shared", limits_s: "Sequence[float]") -> dict[str, float]:
-    """Of the arrivals that are judged by; times are of those that are answered."""
+    """Return figures over the judged arrivals; times are of answered requests."""
     import numpy as np
 
     assert one.outcome is not None

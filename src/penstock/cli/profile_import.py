@@ -12,7 +12,10 @@ _GUIDELLM = "guidellm"
 
 
 def read_any(path: Path, tool: str) -> "Imported":
-    """What a tool's file holds. Raises InputError for an unknown tool and for a broken file."""
+    """Return the contents of a tool's file.
+
+    Raises InputError for an unknown tool and for a broken file.
+    """
     from penstock.registry.sources import PROFILES, read_foreign
 
     if tool != _GUIDELLM and not PROFILES.knows(tool):

@@ -1,4 +1,4 @@
-"""What the profile commands read from their options."""
+"""Options of the profile commands as values."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -84,7 +84,7 @@ _PARTS = 1000  # of a progress bar
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What every profile command is told."""
+    """Options that all profile commands share."""
 
     model: str
     engine: str
@@ -180,7 +180,7 @@ def session_of(given: Given, title: str, *, from_files: bool = False) -> "Iterat
 
 @contextmanager
 def _only_results_on_stdout() -> Iterator[None]:
-    """Whatever an engine's library writes there meanwhile goes to stderr."""
+    """Send the output of an engine's library to stderr meanwhile."""
     import os
     import sys
 

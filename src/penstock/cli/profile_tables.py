@@ -1,4 +1,4 @@
-"""What the profile commands print: a profile's points, as tables and as JSON."""
+"""Output of the profile commands: a profile's points, as tables and as JSON."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -116,7 +116,7 @@ def _median_cells(point: "PointSummary") -> list[str]:
 
 
 def said(one: "Measurement") -> str:
-    """What has just been measured, for a progress bar."""
+    """Return a line about the latest measurement, for a progress bar."""
     size = "" if one.batch is None else f" batch {one.batch}, prompt {one.prompt_tokens}"
     took = one.outcome.replace("_", " ") if one.seconds is None else _s(one.seconds)
     return f"{one.configuration.label}{size}{' (warm-up)' if one.warm_up else ''}: {took}"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from penstock.fleet.values import Fleet
     from penstock.policy.route.protocol import Router
+    from penstock.serving.gateway.engines import Engines
     from penstock.serving.gateway.proxy import Limits
     from penstock.serving.gateway.server import Access
     from penstock.serving.gateway.traces import Tracing
@@ -64,7 +65,8 @@ def serve(
 ) -> int:
     """Answer OpenAI's API over the engines of a fleet file until interrupted.
 
-    Engines are the `endpoints` of `replicas`, and those of models that take turns on devices
+    Engines are the `endpoints` of `replicas`, replicas without endpoints whose `engine` can be
+    started here (emulated, llamacpp, vllm), and those of models that take turns on devices
     (`residency`), which are loaded and unloaded as its policy says. Each request goes to the engine
     that the fleet's routing policy chooses, streamed as it comes; /v1/penstock/decisions/ID says
     why, ID being the answer's header X-Penstock-Decision. /metrics is for Prometheus. The header
@@ -74,6 +76,7 @@ def serve(
     """
     try:
         from penstock.engines.http import run_server
+        from penstock.serving.deployments.replicas import is_started
         from penstock.serving.gateway.proxy import Limits
         from penstock.serving.gateway.server import Access
         from penstock.serving.gateway.traces import NoTracing, otlp_tracing
@@ -81,9 +84,11 @@ def serve(
         raise InputError("serve needs aiohttp and prometheus-client, which the extra 'serve' "
                          "brings: pip install 'penstock[serve]'") from error
     fleet = read_fleet(fleet_file, settings, data_dir, seed)
-    if not fleet.residency and not any(group.endpoints for group in fleet.replicas):
+    if not fleet.residency and not any(group.endpoints or is_started(group)
+                                       for group in fleet.replicas):
         raise InputError(f"{fleet_file}: replicas: none has endpoints, so there is no engine to "
-                         "serve with; expected for example endpoints: [http://127.0.0.1:8001]")
+                         "serve with; expected for example endpoints: [http://127.0.0.1:8001], or "
+                         "an engine that can be started: emulated, llamacpp or vllm")
     own_ledger = ledger_file(fleet_file)
     if ledger is None and (fleet.gateway.tenants or own_ledger.exists()):
         ledger = ledger_url(own_ledger)
@@ -99,14 +104,14 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
                  limits: "Limits", access: "Access", tracing: "Tracing",
                  decisions: Path | None, *, as_json: bool) -> None:
     import gc
-    import sys
-    from time import monotonic
+    from functools import partial
 
     import numpy as np
 
-    from penstock.cli.console import note, print_json
+    from penstock.cli.console import note
     from penstock.engines.http import stop_signal
     from penstock.fleet.replica_factory import dispatch_of
+    from penstock.serving.deployments.replicas import started_replicas
     from penstock.serving.gateway.decision_log import DecisionLog
     from penstock.serving.gateway.outlook import BudgetPrices
     from penstock.serving.gateway.reload import Reload
@@ -122,20 +127,32 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     # What is there now stays; looking through it again and again would cost a tenth of the speed.
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
-    reload = Reload(path, read, router_of)
+    folder = path.resolve().with_suffix(".engines")
     log = DecisionLog(decisions, note) if decisions is not None else None
-    async with running(fleet, router_of(fleet), host, port, limits=limits, access=access,
-                       reload=reload, tracing=tracing, prices=prices,
-                       log=log, engines_folder=path.resolve().with_suffix(".engines"),
-                       on_bug=note) as (url, engines):
-        for engine in engines:
-            if reason := engine.unavailable(monotonic()):
-                note(f"engine {engine.facts.url} {reason}")
-        if as_json:
-            print_json({"url": url, "engines": [engine.facts.url for engine in engines]})
-        else:
-            sys.stdout.write(f"gateway {url}\n")
-        sys.stdout.flush()
-        await stopped.wait()
+    async with started_replicas(fleet, folder / "replicas", note) as started:
+        fleet = started.fleet(fleet)
+        reload = Reload(path, lambda: started.fleet(read()), router_of)
+        async with running(fleet, router_of(fleet), host, port, limits=limits, access=access,
+                           reload=reload, tracing=tracing, prices=prices, log=log,
+                           engines_folder=folder, on_bug=note,
+                           work=[partial(started.run, reload.asked.set)]) as (url, engines):
+            _announce(url, engines, as_json=as_json)
+            await stopped.wait()
     if log is not None:
         log.close()
+
+
+def _announce(url: str, engines: "Engines", *, as_json: bool) -> None:
+    import sys
+    from time import monotonic
+
+    from penstock.cli.console import note, print_json
+
+    for engine in engines:
+        if reason := engine.unavailable(monotonic()):
+            note(f"engine {engine.facts.url} {reason}")
+    if as_json:
+        print_json({"url": url, "engines": [engine.facts.url for engine in engines]})
+    else:
+        sys.stdout.write(f"gateway {url}\n")
+    sys.stdout.flush()

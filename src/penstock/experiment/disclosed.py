@@ -81,7 +81,7 @@ def without_confidential(fleet: Fleet, requests: RequestTable, figures: Mapping[
     for entry, whole in pairs:
         # Verdicts are those of all requests: one word per class. What a request cost, and how busy
         # replicas were, would tell how many there were.
-        entry |= {"meets_slo": whole["meets_slo"], "utilisation": None,
+        entry |= {"meets_slo": whole["meets_slo"], "busy": None, "utilisation": None,
                   "cost": dict.fromkeys(entry["cost"])}
     found |= {
         "refusals": [{**one, "num_requests": disclosure.count(one["num_requests"])}

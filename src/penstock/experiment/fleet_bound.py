@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.experiment.sizing import rows_served
 from penstock.fleet.residency import usual_batch
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.fleet.values_residency import DevicePool, SwappedModel
@@ -23,6 +22,18 @@ class GroupBound:
     group: ReplicaGroup
     share: float
     bound: ThroughputBound
+
+
+def rows_served(group: ReplicaGroup,
+                workload: Workload) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Mask of the requests that the group's replicas may take."""
+    models = [index for index, name in enumerate(workload.models) if name == group.model.name]
+    rows = np.isin(workload.model_index, models)
+    if group.service_classes is not None:
+        classes = [index for index, name in enumerate(workload.service_classes)
+                   if name in group.service_classes]
+        rows &= np.isin(workload.class_index, classes)
+    return rows
 
 
 def group_bounds(fleet: Fleet, workload: Workload) -> list[GroupBound]:

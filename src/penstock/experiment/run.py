@@ -1,12 +1,14 @@
 """One run of a fleet: simulate, then say what happened."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from penstock import __version__
+from penstock.core.errors import InputError
 from penstock.experiment.disclosed import shown
+from penstock.experiment.fleet_bound import fleet_bound_per_s
 from penstock.fleet.values import Fleet
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
@@ -43,4 +45,18 @@ def run_fleet(fleet: Fleet, workload: Workload, seed: int, *, beliefs: Beliefs =
     found = shown(fleet, result)
     summary = {"name": fleet.name, "version": __version__, "engine": "sim", "seed": seed,
                **found.figures}
+    if "confidential" not in summary:
+        summary["overall"] |= _of_bound(fleet, workload, summary["overall"])
     return Run(fleet, seed, result, summary, found.table, found.series)
+
+
+def _of_bound(fleet: Fleet, workload: Workload, overall: Mapping[str, Any]) -> dict[str, Any]:
+    """The throughput bound of the fleet, and the share of it that the arrivals take; ``None`` where
+    no bound is known."""
+    try:
+        bound_per_s = fleet_bound_per_s(fleet, workload)
+    except InputError:  # not every step time and cache has one
+        bound_per_s = None
+    received_per_s = overall["received_requests_per_s"]
+    share = None if not bound_per_s or received_per_s is None else received_per_s / bound_per_s
+    return {"throughput_bound_per_s": bound_per_s, "bound_share": share}

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from penstock.core.errors import InputError
+from penstock.experiment.fleet_bound import rows_served
 from penstock.experiment.run import run_fleet
 from penstock.fleet.judge import attainment_by_class, missed_by_class
 from penstock.fleet.values import Fleet, ReplicaGroup
@@ -97,18 +98,6 @@ def size_fleet(fleet: Fleet, workload: Workload, seed: int,
         sized.append(replace(group, count=count))
     return Sized(replace(fleet, replicas=tuple(sized)), tuple(trials), tuple(missed),
                  tuple(limits))
-
-
-def rows_served(group: ReplicaGroup,
-                workload: Workload) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Mask of the requests that the group's replicas may take."""
-    models = [index for index, name in enumerate(workload.models) if name == group.model.name]
-    rows = np.isin(workload.model_index, models)
-    if group.service_classes is not None:
-        classes = [index for index, name in enumerate(workload.service_classes)
-                   if name in group.service_classes]
-        rows &= np.isin(workload.class_index, classes)
-    return rows
 
 
 def _most(fleet: Fleet, group: ReplicaGroup, others: Sequence[ReplicaGroup]) -> int:

@@ -111,7 +111,8 @@ def figures(run: Run) -> dict[str, Any]:
         "meets_slo": overall["meets_slo"], "attainment": overall["attainment"],
         "goodput_requests_per_s": overall["goodput_requests_per_s"],
         "output_tokens_per_s": overall["output_tokens_per_s"],
-        "utilisation": overall["utilisation"], "cost_per_hour": overall["cost"]["per_hour"],
+        "busy": overall["busy"], "utilisation": overall["busy"],  # its former name
+        "bound_share": overall.get("bound_share"), "cost_per_hour": overall["cost"]["per_hour"],
         "cost_per_met_request": overall["cost"]["per_met_request"],
     }
     for name, entry in run.summary["classes"].items():

@@ -182,7 +182,8 @@ class ReplicaSection(VariantSection):
         ["http://127.0.0.1:8001", "http://127.0.0.1:8002"])
     engine: Name = described(
         "What software answers at the endpoints: vllm, sglang, llamacpp, ollama or openai; auto: "
-        "by its metrics, else any of OpenAI's API.",
+        "by its metrics, else any of OpenAI's API. Without endpoints, `penstock serve` starts "
+        "emulated, llamacpp and vllm itself.",
         "ollama", default="auto")
     served_as: Name | None = described(
         "What it calls the model; left out, the model's name.", "llama3.1:8b")

@@ -113,7 +113,8 @@ def _replica_group(path: Path, section: ReplicaSection, have: Resources) -> Repl
         raise PlacedError((*path, "endpoints"), f"{len(urls)} for {section.count} replicas; "
                                                 "expected one for each")
     return replace(group, count=section.count, service_classes=_names(section.service_classes),
-                   endpoints=urls, engine=section.engine, served_as=section.served_as,
+                   endpoints=urls, served_as=section.served_as,
+                   engine="auto" if urls and section.engine == "emulated" else section.engine,
                    attestation=resolve_evidence((*path, "attestation"), section, have.files,
                                                 group.parallelism.num_accelerators))
 

@@ -43,16 +43,27 @@ class Attainment:
         return self.met * 100.0 >= percentile * self.received - 1e-9
 
 
+def observed_span_s(table: RequestTable) -> tuple[float, float]:
+    """The first arrival, and the last arrival or token, whichever is later; twice 0 when empty."""
+    if not len(table):
+        return 0.0, 0.0
+    moments = np.concatenate((table.arrival_s, table.last_token_s))
+    return float(table.arrival_s.min()), float(np.nanmax(moments))
+
+
 def observed_window_s(table: RequestTable) -> float:
     """From the first arrival to the last arrival or token, whichever is later; 0 when empty.
 
     The time a fleet takes to drain its last requests counts: otherwise a run that accepts a burst
     and serves it an hour later would show the burst's own rate as goodput.
     """
-    if not len(table):
-        return 0.0
-    moments = np.concatenate((table.arrival_s, table.last_token_s))
-    return float(np.nanmax(moments) - table.arrival_s.min())
+    began_s, ended_s = observed_span_s(table)
+    return ended_s - began_s
+
+
+def arrival_window_s(table: RequestTable) -> float:
+    """From the first to the last arrival; 0 when empty. Rates of arrivals are over it."""
+    return float(np.ptp(table.arrival_s)) if len(table) else 0.0
 
 
 def per_second(amount: float, window_s: float) -> float | None:

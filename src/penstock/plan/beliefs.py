@@ -1,4 +1,4 @@
-"""What is believed of replicas: the rate that one sustains, moved by what simulations show."""
+"""Beliefs about replicas: the rate that one replica sustains, corrected by simulations."""
 
 from collections.abc import Sequence
 from math import inf
@@ -6,8 +6,8 @@ from math import inf
 from penstock.plan.propose import Choice, Counts
 
 OPTIMISM = 1.15
-"""What estimates are multiplied with at first. The analytic model errs to both sides; a rate that
-is too high is found out by simulation, one that is too low would never be tried."""
+"""Initial factor on estimates. The analytic model errs to both sides. Simulation finds a rate that
+is too high; a rate that is too low would never be tried."""
 
 CUT = 1e-3
 """How far below what a simulation refuted a rate is believed to be, as a part of it."""
@@ -33,7 +33,7 @@ class Beliefs:
                 self.rates[key] = min(OPTIMISM * candidate.rate_per_s, self._ceilings[key])
 
     def capacity_per_s(self, demand: str, counts: Counts) -> float:
-        """What these replicas are believed to carry together."""
+        """Return the rate that these replicas are believed to carry together."""
         return sum(count * self.rates[demand, variant] for variant, count in counts)
 
     def rule_out(self, demand: str, variant: str) -> None:

@@ -1,4 +1,4 @@
-"""Where something that holds at first no longer does."""
+"""Bisection for the point at which a condition stops to hold."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Which requests share replicas, and what they ask for."""
+"""Demands: the requests that share replicas, and their load."""
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass

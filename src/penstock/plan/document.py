@@ -7,6 +7,7 @@ from typing import Any
 
 from penstock import __version__
 from penstock.fleet.write import replicas_section
+from penstock.metrics.summary import cost_per_million_tokens
 from penstock.plan.assign.solution import SLACK, Solution, served_name
 from penstock.plan.estimate import Candidate
 from penstock.plan.expected import Alone, all_alone, in_plan
@@ -15,14 +16,12 @@ from penstock.plan.judge import Verdict
 from penstock.plan.plan import FleetPlan
 from penstock.plan.propose import (
     Choice,
+    Counts,
     counts_of,
     current_counts,
     idle_counts,
     priority_shift,
 )
-
-SECONDS_PER_HOUR = 3600.0
-MILLION = 1e6
 
 
 def plan_document(plan: FleetPlan, around: Insight | None = None) -> dict[str, Any]:
@@ -37,7 +36,7 @@ def plan_document(plan: FleetPlan, around: Insight | None = None) -> dict[str, A
         "unserved": list(solution.unserved),
         "replicas": replicas_section(fleet),
         "cost_per_hour": solution.cost_per_hour,
-        "cost_per_million_tokens": _per_million(solution.cost_per_hour, _tokens_per_s(plan)),
+        "cost_per_million_tokens": _per_million(solution.cost_per_hour, _served(plan)),
         "power_w": solution.power_w,
         "optimum": {
             "method": solution.method, "objective": solution.objective, "bound": solution.bound,
@@ -73,7 +72,7 @@ def full_document(plan: FleetPlan,
 
 
 def _around(plan: FleetPlan, around: Insight) -> dict[str, Any]:
-    """What ``insight`` found, as lists of plain data."""
+    """Return the findings of ``insight`` as lists of plain data."""
     return {
         "explanations": [{"demand": s.demand, "text": told(s, around.with_cards.get(s.demand))}
                          for s in around.shortfalls],
@@ -139,7 +138,8 @@ def replicas_told(replicas: Mapping[str, Mapping[str, int]]) -> str:
 
 def compared(document: Mapping[str, Any], other: Mapping[str, Any],
              settings: Sequence[str]) -> dict[str, Any]:
-    """What another plan's document would change: cost, power, service and replicas by demand."""
+    """Return the differences to another plan's document: cost, power, service and replicas by
+    demand."""
     before, after = ({(d["name"], variant): count for d in one["demands"]
                       for variant, count in d["replicas"].items()} for one in (document, other))
     return {
@@ -172,13 +172,24 @@ def _demand(plan: FleetPlan, choice: Choice) -> dict[str, Any]:
         "name": name, "model": demand.model.spec.name, "priority": demand.priority,
         "rate_per_s": demand.rate_per_s, "served_share": served,
         "replicas": dict(counts), "cost_per_hour": cost,
-        "cost_per_million_tokens": _per_million(cost, served * _demand_tokens_per_s(choice)),
+        "cost_per_million_tokens": _per_million(cost, [verdict] if verdict and counts else []),
         "power_w": sum(n * choice.candidate(variant).variant.power_w for variant, n in counts),
         "headroom": plan.headroom.get(name),
+        **_of_bound(choice, counts, served),
         "meets": verdict.meets if verdict else None,
         "num_seeds": verdict.num_seeds if verdict else 0,
         "classes": _classes(plan, choice, verdict),
     }
+
+
+def _of_bound(choice: Choice, counts: Counts, served: float) -> dict[str, float | None]:
+    """The throughput bound of a demand's replicas and the share of it that is used, where every
+    variant has a bound."""
+    bounds = [(count, choice.candidate(variant).bound_per_s) for variant, count in counts]
+    total_per_s = sum(count * (bound or 0.0) for count, bound in bounds)
+    known = bool(bounds) and all(bound for _, bound in bounds)
+    return {"throughput_bound_per_s": total_per_s if known else None,
+            "bound_share": served * choice.demand.rate_per_s / total_per_s if known else None}
 
 
 def _classes(plan: FleetPlan, choice: Choice, verdict: Verdict | None) -> list[dict[str, Any]]:
@@ -261,21 +272,17 @@ def moves(changes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _tokens_per_s(plan: FleetPlan) -> float:
-    return sum(plan.checked.solution.served[c.demand.name] * _demand_tokens_per_s(c)
-               for c in plan.choices)
+def _served(plan: FleetPlan) -> list[Verdict]:
+    return [plan.checked.verdicts[name] for name, counts in plan.checked.counts.items() if counts]
 
 
-def _demand_tokens_per_s(choice: Choice) -> float:
-    sample = choice.demand.sample
-    tokens = int(sample.prompt_tokens.sum() + sample.output_tokens.sum())
-    return tokens / sample.duration_s if sample.duration_s > 0 else 0.0
-
-
-def _per_million(cost_per_hour: float, tokens_per_s: float) -> float | None:
-    if tokens_per_s <= 0:
+def _per_million(cost_per_hour: float, verdicts: Sequence[Verdict]) -> float | None:
+    """The cost of a simulated run over its tokens, as ``summary.json`` has it: of the first seed,
+    from the first arrival to the last token of any of these demands."""
+    if not verdicts:
         return None
-    return cost_per_hour / SECONDS_PER_HOUR / tokens_per_s * MILLION
+    window_s = max(v.ended_s for v in verdicts) - min(v.began_s for v in verdicts)
+    return cost_per_million_tokens(cost_per_hour, window_s, sum(v.tokens for v in verdicts))
 
 
 def _finite(values: dict[str, float]) -> dict[str, float | None]:

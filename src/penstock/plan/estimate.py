@@ -1,4 +1,4 @@
-"""What each variant is expected to do for a demand, and which variants are worth considering."""
+"""Estimates of each variant for a demand, and the variants worth considering."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ class Candidate:
 
 
 def estimate(fleet: Fleet, demand: Demand, variant: Variant) -> Candidate | LeftOut:
-    """What the analytic model expects, or why the variant cannot meet the targets at all.
+    """Return the analytic model's expectation, or why the variant cannot meet the targets at all.
 
     A variant whose estimate fails is left out with the failure as its reason, so that one variant
     does not take the plan of all others down.

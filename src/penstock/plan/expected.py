@@ -1,4 +1,4 @@
-"""What the analytic model expects of replicas in the numbers that are believed in the end."""
+"""Expectations of the analytic model at the plan's final numbers of replicas."""
 
 from dataclasses import dataclass, replace
 from math import ceil, inf

@@ -6,8 +6,9 @@ import numpy as np
 
 from penstock.fleet.judge import attainment_by_class, counted
 from penstock.fleet.values import Fleet, ReplicaGroup
-from penstock.metrics.attainment import Attainment
+from penstock.metrics.attainment import Attainment, observed_span_s
 from penstock.metrics.definitions import FloatColumn
+from penstock.metrics.summary import computed_tokens
 from penstock.metrics.table import RequestTable
 from penstock.plan.demands import Demand
 from penstock.sim.simulation import simulate
@@ -18,7 +19,7 @@ from penstock.workload.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class ClassOutcome:
-    """What one class got, over all seeds that were simulated. ``itl_p99_s`` is the median over
+    """Outcome of one class over all simulated seeds. ``itl_p99_s`` is the median over
     requests of the gap that 99 % of a request's gaps do not exceed."""
 
     name: str
@@ -34,13 +35,17 @@ class Verdict:
     """Whether every class met its objective with every seed, and what each got.
 
     Seeds after the first that misses are not simulated. ``only_faster_missed`` says that all of
-    them were met, and that only the check with faster arrivals was not.
+    them were met, and that only the check with faster arrivals was not. ``tokens`` were computed
+    with the first seed between ``began_s`` and ``ended_s``, the first arrival and the last token.
     """
 
     meets: bool
     num_seeds: int
     classes: tuple[ClassOutcome, ...]
     only_faster_missed: bool = False
+    began_s: float = 0.0
+    ended_s: float = 0.0
+    tokens: int = 0
 
 
 def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, seed: int,
@@ -70,7 +75,7 @@ def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, see
         for number, workload in enumerate(workloads))
     return Verdict(meets and lasts, len(tables),
                    tuple(_outcome(c.name, tables, worst[c.name]) for c in demand.classes),
-                   only_faster_missed=not lasts)
+                   not lasts, *observed_span_s(tables[0]), computed_tokens(tables[0]))
 
 
 def chance(workload: Workload) -> float:

@@ -18,7 +18,7 @@ _MOST_MIXED = 3  # kinds in one fleet
 _MOST_COUNTED = 100  # replicas of one kind where neither cost nor cards limit them
 
 Fullest = tuple[float, Counts]
-"""What a fleet is believed to carry, and the fleet."""
+"""Believed capacity of a fleet, and the fleet."""
 
 
 def cheaper(choice: Choice, below_per_hour: float, rates: Mapping[str, float],

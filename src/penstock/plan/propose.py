@@ -119,7 +119,7 @@ def considered(fleet: Fleet, choice: Choice,
 
 
 def priority_shift(choices: Sequence[Choice]) -> int:
-    """What is added to priorities, which begin at 0 in a fleet file and at 1 in a problem."""
+    """Return the shift of priorities, which begin at 0 in a fleet file and at 1 in a problem."""
     return max(0, 1 - min(choice.demand.priority for choice in choices))
 
 

@@ -79,7 +79,8 @@ class Trials:
                             _SHARE_STEPS)
 
     def fewer(self, choice: Choice, counts: Counts) -> Counts:
-        """What is left when no more replicas of one variant can go, the dearest first."""
+        """Return the counts that are left when no further replica can go, the most expensive
+        variant first."""
         for variant, _ in sorted(counts, reverse=True, key=lambda item:
                                  choice.candidate(item[0]).variant.cost_per_hour):
             removed = self._removable(choice, counts, variant)

@@ -143,7 +143,7 @@ def _as_stated(fleet: Fleet, group: ReplicaGroup) -> list[ReplicaGroup]:
 
 
 def kind_of(group: ReplicaGroup) -> tuple[str, str, Parallelism, str, str]:
-    """What makes two groups' replicas equal machines."""
+    """Return the key by which two groups' replicas are equal machines."""
     return (group.model.name, group.accelerator.name, group.parallelism, group.precision,
             group.kv_precision)
 

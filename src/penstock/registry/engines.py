@@ -20,6 +20,7 @@ ENGINES = Axis("engine", "penstock.engine", {
     "ollama": Entry("penstock.engines.ollama.kind:engine",
                     traits=("serve", "multiplex", "endpoints")),
     "openai": Entry("penstock.engines.openai.kind:engine", traits=("serve",)),
+    "emulated": Entry("penstock.engines.openai.kind:engine", traits=("serve",)),
     "process": Entry("penstock.engines.actuators.kind:process",
                      traits=("multiplex", "command")),
     "transformers": Entry("penstock.engines.transformers.kind:engine", traits=("profile",)),

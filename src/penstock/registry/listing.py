@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from penstock.core.errors import InputError
-from penstock.registry import engines, sources, step_times
+from penstock.registry import commands, engines, sources, step_times
 from penstock.registry.axis import Axis
 from penstock.registry.policies import (
     ADMISSIONS,
@@ -17,7 +17,7 @@ from penstock.registry.policies import (
 
 AXES: tuple[Axis, ...] = (SCHEDULES, ROUTERS, ADMISSIONS, SCALERS, MULTIPLEXERS, PLACERS,
                           engines.ENGINES, step_times.STEP_TIMES, sources.TRACES, sources.PROFILES,
-                          sources.SYSTEMS)
+                          sources.SYSTEMS, commands.PLUGGED_IN)
 
 
 class Listed(NamedTuple):

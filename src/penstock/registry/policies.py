@@ -20,7 +20,8 @@ MIN_CHANCE = Number(0, 0.95)
 """No higher: as long as little was seen, nobody can promise more, and refusals teach nothing."""
 
 SCHEDULES = Axis("scheduling policy", "penstock.schedule", {
-    name: Entry("penstock.policy.schedule.parts:preset_parts", base=name) for name in PRESETS})
+    **{name: Entry("penstock.policy.schedule.parts:preset_parts", base=name) for name in PRESETS},
+})
 
 _PLAIN: Mapping[str, Settings] = {
     "least_loaded": {}, "round_robin": {}, "random": {}, "shortest_queue": {},

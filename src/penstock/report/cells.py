@@ -1,4 +1,4 @@
-"""What terminal tables are made of besides tables; ``rich`` is imported late."""
+"""Cells and lines of terminal tables; ``rich`` is imported late."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ class Line:
 
 
 def footnote(text: str) -> "Text":
-    """What a table needs said, below it."""
+    """Return a note to stand below a table."""
     from rich.text import Text
 
     return Text(f"{text}\n" if text else "", style="dim", end="\n" if text else "")

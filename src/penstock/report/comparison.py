@@ -48,7 +48,7 @@ def _overall(policies: Sequence[Mapping[str, Any]], classes: Sequence[str],
 
 
 def _turns(policies: Sequence[Mapping[str, Any]]) -> FittingTable:
-    """What the devices did on which models take turns."""
+    """Return the table of devices that models take turns on."""
     table = FittingTable("Devices that models take turns on", [
         Column("policy"), Column("pool", left=True), Column("loads"), Column("load mean", 2),
         Column("batches", 2), Column("mean batch", 1), Column("loading"), Column("computing"),

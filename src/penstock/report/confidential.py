@@ -1,4 +1,4 @@
-"""What a report says of confidential requests."""
+"""Figures about confidential requests in a report."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

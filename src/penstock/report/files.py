@@ -140,7 +140,7 @@ def read_requests(path: Path) -> RequestTable:
 
 
 def temporary_path(path: Path) -> Path:
-    """Where a file grows until it is complete: beside its final place, so renaming is atomic."""
+    """Return the path of an unfinished file: beside its final place, so that renaming is atomic."""
     return path.with_name(f".{path.name}.partial")
 
 

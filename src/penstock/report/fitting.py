@@ -82,7 +82,7 @@ class FittingTable:
             yield Text(f"  not shown at this width: {names}\n", style="dim")
 
     def _fitting(self, width: int) -> tuple[list[int], int] | None:
-        """Which columns are shown, and over how many lines their headings break."""
+        """Return the shown columns, and the lines over which their headings break."""
         for shown in self._choices():
             if lines := self._lines(shown, width):
                 return shown, lines

@@ -1,4 +1,4 @@
-"""What every page shares: one self-contained HTML document that asks no network for anything."""
+"""Frame of every page: one self-contained HTML document without network requests."""
 
 from collections.abc import Mapping
 from html import escape
@@ -14,7 +14,8 @@ Parts = tuple[bytes, bytes, bytes]
 
 
 class Page(NamedTuple):
-    """What differs from page to page. ``body`` is HTML, already escaped; the rest is plain text.
+    """Parts that differ from page to page. ``body`` is HTML, already escaped; the rest is plain
+    text.
 
     ``stamp`` names the origin beside the brand, ``figures`` are plotly's by the names that the
     body's plots give.

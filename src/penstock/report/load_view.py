@@ -1,4 +1,4 @@
-"""What a run on a live endpoint has besides a simulation: how requests ended, how the load kept."""
+"""Views of a run on a live endpoint: outcomes of requests, and punctuality of the load."""
 
 from collections.abc import Mapping, Sequence
 from html import escape

@@ -36,7 +36,7 @@ def not_considered(document: Document, *, brief: bool = False) -> list[NotConsid
 
 
 def _kind_of(reason: str) -> str:
-    """What a reason has in common with others of its kind."""
+    """Return the key that reasons of one kind share."""
     for pattern, kind in _KINDS:
         if pattern.fullmatch(reason):
             return kind

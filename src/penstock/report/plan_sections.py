@@ -39,12 +39,12 @@ def placement(plan: Document) -> str:
 
 def placement_table(plan: Document) -> str:
     """Demands as groups of rows, one per variant."""
-    head = ("demand, replicas", "served", "per hour", "cards", "headroom", "per million tokens",
-            "power", "requests")
+    head = ("demand, replicas", "served", "per hour", "cards", "headroom", "bound used",
+            "per million tokens", "power", "requests")
     groups = [[_demand_row(demand), *map(_group_row, mine)] for demand, mine
               in zip(listed(plan, "demands"), plan_view.groups(plan), strict=True)]
     total = ("all", "", wording.money(plan.get("cost_per_hour")),
-             plan_wording.cards(*plan_view.cards_used(plan)), "",
+             plan_wording.cards(*plan_view.cards_used(plan)), "", "",
              wording.money(plan.get("cost_per_million_tokens")),
              plan_wording.power(plan.get("power_w")), "")
     return sections.grouped_table(head, groups, total)
@@ -55,6 +55,7 @@ def _demand_row(demand: Mapping[str, Any]) -> sections.Row:
             sections.badge(*plan_wording.demand_verdict(demand)),
             f"<b>{wording.money(demand.get('cost_per_hour'))}</b>", "",
             f"<b>{plan_wording.growth(demand.get('headroom'))}</b>",
+            wording.percent(demand.get("bound_share"), 0),
             f"<b>{wording.money(demand.get('cost_per_million_tokens'))}</b>",
             f"<b>{plan_wording.power(demand.get('power_w'))}</b>",
             wording.rate(demand.get("rate_per_s")))
@@ -63,7 +64,7 @@ def _demand_row(demand: Mapping[str, Any]) -> sections.Row:
 def _group_row(group: plan_view.Group) -> sections.Row:
     name = escape(plan_wording.replicas_of(group.variant, group.num_replicas))
     return (f"<span class=member>{name}</span>", "", wording.money(group.cost_per_hour),
-            plan_wording.cards(group.cards, group.cards_available), "", "",
+            plan_wording.cards(group.cards, group.cards_available), "", "", "",
             plan_wording.power(group.power_w), "")
 
 

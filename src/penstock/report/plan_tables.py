@@ -67,24 +67,26 @@ def placement_table(plan: Document) -> FittingTable:
     table = FittingTable("Who runs where", [
         Column("demand, replicas"), Column("served", left=True), Column("cards"),
         Column("per hour"), Column("per million tokens", 1), Column("power", 2),
-        Column("headroom"), Column("requests", 3)])
+        Column("headroom"), Column("bound used", 4), Column("requests", 3)])
     for demand, mine in zip(listed(plan, "demands"), plan_view.groups(plan), strict=True):
         table.add_row(
             str(demand.get("name")), verdict_cell(*plan_wording.demand_verdict(demand)), "",
             wording.money(demand.get("cost_per_hour")),
             wording.money(demand.get("cost_per_million_tokens")),
             plan_wording.power(demand.get("power_w")),
-            plan_wording.growth(demand.get("headroom")), wording.rate(demand.get("rate_per_s")))
+            plan_wording.growth(demand.get("headroom")),
+            wording.percent(demand.get("bound_share"), 0), wording.rate(demand.get("rate_per_s")))
         for group in mine:
             table.add_row(
                 f"  {plan_wording.replicas_of(group.variant, group.num_replicas)}", "",
                 plan_wording.cards(group.cards, group.cards_available),
-                wording.money(group.cost_per_hour), "", plan_wording.power(group.power_w), "", "")
+                wording.money(group.cost_per_hour), "", plan_wording.power(group.power_w),
+                *[""] * 3)
         table.add_section()
     table.add_row("all", "", plan_wording.cards(*plan_view.cards_used(plan)),
                   wording.money(plan.get("cost_per_hour")),
                   wording.money(plan.get("cost_per_million_tokens")),
-                  plan_wording.power(plan.get("power_w")), "", "")
+                  plan_wording.power(plan.get("power_w")), *[""] * 3)
     return table
 
 

@@ -1,4 +1,4 @@
-"""What a plan's tables and its page both show, drawn from the plan document.
+"""Views of a plan document that tables and the page share.
 
 A document is what docs/reference/plan-json.md describes. Any key may be absent, and numbers that
 are not finite count as absent.
@@ -94,7 +94,7 @@ def cards_used(document: Document) -> tuple[int, int | None]:
 
 
 class Outcome(NamedTuple):
-    """What a class got in simulation: shares of its requests, and whether that is enough."""
+    """Outcome of a class in simulation: shares of its requests, and whether they suffice."""
 
     demand: str
     service_class: str
@@ -193,7 +193,7 @@ def any_paced(document: Document) -> bool:
 
 
 def worth_something(document: Document) -> Section:
-    """What is limited and would be worth having more of."""
+    """Return the limited resources of which more would be worth something."""
     return [item for item in listed(document, "shadow_prices")
             if (item.get("one_more_saves_per_hour") or 0.0) > CENT
             or (item.get("dual_per_hour") or 0.0) > CENT

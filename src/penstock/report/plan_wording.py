@@ -31,7 +31,8 @@ PACED_NOTE = ("A paced ITL has no target here: early tokens make up for late one
 WORTH_NOTE = ("One more saves: what the plan would cost less with one more than there are. Some "
               "may be idle and yet too few for the next cheaper plan.")
 HEADROOM_NOTE = ("Headroom: by how much a demand's arrivals may be pressed together until an "
-                 "objective is missed in simulation; the search ends at +100 %.")
+                 "objective is missed in simulation; the search ends at +100 %. Bound used: of "
+                 "the rate that no schedule exceeds.")
 
 
 def power(value_w: float | None) -> str:
@@ -82,12 +83,12 @@ def amount(resource: str, value: float | None) -> str:
 
 
 def resource_name(resource: str) -> str:
-    """What is limited."""
+    """Return the name of a limited resource."""
     return {"cost_per_hour": "cost per hour", "power_w": "power"}.get(resource, resource)
 
 
 def worth(price: Mapping[str, Any]) -> str:
-    """What one more would serve, or where everything is served, save."""
+    """Return the rate that one more would serve or, where everything is served, the saving."""
     serves = sum((price.get("serves_per_s") or {}).values())
     if serves > 0:
         return f"serves {wording.rate(serves)} more"
@@ -101,7 +102,7 @@ def what_if_title(found: Mapping[str, Any]) -> str:
 
 
 def what_if_cost(found: Mapping[str, Any]) -> str:
-    """What the plan with other settings costs beside this one, and what it leaves out."""
+    """Return the cost of the plan with other settings beside this plan, and the unserved part."""
     saves = found.get("saves_per_hour") or 0.0
     change = "as much as this plan" if abs(saves) < CENT else \
         f"{wording.money(abs(saves))} {'less' if saves > 0 else 'more'}"
@@ -126,7 +127,7 @@ def plan_lines(document: Document, point: Mapping[str, Any]) -> list[str]:
 
 
 def pareto_note(document: Document) -> str:
-    """What the Pareto front shows, and why this plan is not on it if it is not."""
+    """Return a note on the Pareto front, and why this plan is not on the front if so."""
     note = ("TTFT p99 is that of the slowest class by the model, each variant carrying its demand "
             "alone; only this plan was simulated. Others are told by where they differ from it.")
     return note + (" This plan is not on the front: by the model, another costs no more and "
@@ -141,7 +142,7 @@ def cards(used: int | None, available: int | None) -> str:
 
 
 def binding(text: str | None) -> str:
-    """What ends a candidate's rate, for example ``interactive TTFT``."""
+    """Return the limit of a candidate's rate, for example ``interactive TTFT``."""
     words = (text or wording.ABSENT).split(" ")
     capitals = {"ttft": "TTFT", "itl": "ITL"}
     return " ".join([*words[:-1], capitals.get(words[-1], words[-1])])
@@ -167,7 +168,7 @@ def class_verdict(outcome: Outcome) -> str:
 
 
 def headline(document: Document) -> str:
-    """What the plan costs and whether it holds, in one sentence."""
+    """Return the cost of the plan and whether the plan holds, in one sentence."""
     number = num_replicas(document)
     if not number:
         return "No demand can be served with these accelerators."

@@ -16,9 +16,8 @@ def hero(summary: Mapping[str, Any]) -> str:
     """The headline, the figures beside it and one verdict per class."""
     verdicts = [_class_verdict(name, entry) for name, entry in summary["classes"].items()]
     overall = summary["overall"]
-    lede = (f"{wording.count(overall['received'])} requests over "
-            f"{wording.seconds(summary['window_s'])}, "
-            f"{wording.count(overall['met'])} of them within every target of their class.")
+    lede = (f"{wording.arrivals(summary)}. {wording.count(overall['met'])} of the requests were "
+            "within every target of their class.")
     return opening(wording.headline(summary), lede, "Verdict by service class", verdicts,
                    wording.facts(summary))
 
@@ -173,12 +172,12 @@ def _whose(refusal: Mapping[str, Any]) -> str:
 
 
 def replicas_table(replicas: Sequence[Mapping[str, Any]]) -> str:
-    """Requests, busy time and utilisation of each replica."""
+    """Requests and busy time of each replica."""
     rows = [(f"replica {item['replica']}", wording.count(item["requests"]),
              wording.seconds(item["busy_s"]),
-             meter(item["utilisation"], wording.percent(item["utilisation"], 1)))
+             meter(wording.busy(item), wording.percent(wording.busy(item), 1)))
             for item in replicas]
-    return table(("replica", "requests", "computing", "utilisation"), rows)
+    return table(("replica", "requests", "computing", "busy"), rows)
 
 
 def meter(share: float | None, text: str) -> str:
@@ -188,7 +187,7 @@ def meter(share: float | None, text: str) -> str:
 
 
 def legend(colours: Mapping[str, str], extra: Iterable[tuple[str, str]] = ()) -> str:
-    """Which colour is which name, and what other line styles mean."""
+    """Return the legend: colours of names, and meanings of line styles."""
     items = [(f"border-color:{colour}", "", name) for name, colour in colours.items()]
     items += [("border-color:var(--soft)", style, text) for style, text in extra]
     listed = "".join(f'<li><span class="swatch {style}" style="{colour}"></span>{escape(text)}</li>'
@@ -258,7 +257,7 @@ def headed_table(head: Row, groups: Iterable[tuple[str, Iterable[Row]]], caption
 
 
 def folded(title: str, content: str) -> str:
-    """What only some readers want, closed at first."""
+    """Return a section that is closed at first."""
     return f"<details><summary>{escape(title)}</summary>{content}</details>"
 
 

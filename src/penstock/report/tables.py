@@ -21,6 +21,7 @@ def run_tables(summary: Mapping[str, Any]) -> "list[RenderableType]":
 
     facts = [f"{fact.label.lower()} {fact.value}" for fact in wording.facts(summary)]
     tables: list[RenderableType] = [Text(wording.headline(summary), style="bold"), Line(facts),
+                                    Text(f"{wording.arrivals(summary)}.\n", style="dim"),
                                     classes_table(summary), latency_table(summary)]
     if wording.is_paced(summary["classes"]):
         tables.append(footnote(wording.PACED_NOTE))
@@ -65,7 +66,8 @@ def classes_table(summary: Mapping[str, Any]) -> FittingTable:
 
 
 def _missed_by(entry: Mapping[str, Any]) -> str:
-    """Of a class that misses its objective; runs of earlier versions do not say."""
+    """Return the misses of a class that misses its objective; runs of earlier versions lack
+    them."""
     return wording.missed_by(entry.get("missed", {})) if entry["meets_slo"] is False else ""
 
 

@@ -1,4 +1,4 @@
-"""What a run has in which models take turns on devices: terminal tables, and the page's section."""
+"""Views of a run with model multiplexing: terminal tables, and the page's section."""
 
 from collections.abc import Mapping, Sequence
 from html import escape

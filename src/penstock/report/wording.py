@@ -108,7 +108,7 @@ _TARGETS = {"unserved": "not served", "ttft_s": "TTFT", "itl_s": "ITL", "e2e_s":
 
 
 def missed_by(missed: Mapping[str, int]) -> str:
-    """Which targets were missed by how many requests, most first."""
+    """Return the missed targets with their numbers of requests, most first."""
     counts = sorted(((number, key) for key, number in missed.items() if number),
                     key=lambda pair: -pair[0])
     return ", ".join(f"{_TARGETS.get(key, key)} {count(number)}" for number, key in counts)
@@ -236,19 +236,47 @@ def facts(summary: Mapping[str, Any]) -> tuple[Fact, ...]:
         Fact("Cost per hour", money(cost["per_hour"]), f"{money(cost['total'])} for this run"),
         Fact("Cost per million tokens", money(cost["per_million_tokens"]),
              "prompt and output alike"),
-        Fact("Utilisation", percent(overall["utilisation"], 1), "time spent computing"),
+        Fact("Busy", percent(busy(overall), 1), "time not idle"),
+        *bound_used(overall),
     )
 
 
+def busy(entry: Mapping[str, Any]) -> float | None:
+    """The share of time not idle; runs of earlier versions call it utilisation."""
+    share: float | None = entry.get("busy", entry.get("utilisation"))
+    return share
+
+
+def bound_used(entry: Mapping[str, Any]) -> tuple[Fact, ...]:
+    """The share of the throughput bound that the arrivals take, where the bound is known."""
+    bound_per_s = entry.get("throughput_bound_per_s")
+    if bound_per_s is None:
+        return ()
+    return (Fact("Throughput bound used", percent(entry.get("bound_share"), 0),
+                 f"no schedule exceeds {rate(bound_per_s)}"),)
+
+
+def arrivals(summary: Mapping[str, Any]) -> str:
+    """How many requests came, over what time and at what rate; runs of earlier versions do not
+    know the time."""
+    overall, over_s = summary["overall"], summary.get("arrival_window_s")
+    came = f"{count(overall['received'])} requests"
+    if over_s is None:
+        return f"{came} over {seconds(summary['window_s'])}"
+    return (f"{came} arrived over {seconds(over_s)} ({rate(overall['received_requests_per_s'])}); "
+            f"goodput, cost and busy time are over {seconds(summary['window_s'])}, until the last "
+            "token")
+
+
 def sizing_variable(sizing: Mapping[str, Any]) -> str:
-    """What the sizing search varied."""
+    """Return the name of the quantity that the sizing search varied."""
     names = {"num_replicas": "replicas", "rate_per_s": "requests per second"}
     variable = str(sizing.get("variable", "num_replicas"))
     return names.get(variable, variable)
 
 
 def trial_missed(trial: Mapping[str, Any]) -> str:
-    """Which classes a trial failed, and by which targets."""
+    """Return the classes that a trial failed, with the missed targets."""
     return "; ".join(f"{name}: {missed_by(missed)}"
                      for name, missed in trial.get("missed", {}).items())
 

@@ -102,21 +102,33 @@ def test_classes_are_held_against_their_own_percentile():
     assert summary["overall"]["meets_slo"] is False
 
 
-def test_utilisation_and_cost():
+def test_rates_of_arrivals_are_over_the_time_of_arrivals():
+    """The last token comes 2 s after the last arrival, which is no time of arrivals."""
+    summary = summarise(make_table(10), CLASSES, USAGE)
+    assert (summary["arrival_window_s"], summary["window_s"]) == (9.0, 11.0)
+    assert summary["overall"]["received_requests_per_s"] == pytest.approx(10 / 9)
+    assert summary["classes"]["batch"]["received_requests_per_s"] == pytest.approx(5 / 9)
+    assert summary["overall"]["output_tokens_per_s"] == pytest.approx(100 / 11)
+    at_once = summarise(make_table(1), CLASSES, USAGE)
+    assert at_once["overall"]["received_requests_per_s"] is None
+
+
+def test_busy_time_and_cost():
     summary = summarise(make_table(10), CLASSES, USAGE)  # a window of 11 s
     overall = summary["overall"]
-    assert overall["utilisation"] == pytest.approx(8.25 / 22)
+    assert overall["busy"] == overall["utilisation"] == pytest.approx(8.25 / 22)
     assert overall["cost"]["total"] == pytest.approx(36.0 * 11 / 3600)
     assert overall["cost"]["per_million_tokens"] == pytest.approx(0.11 * 1e6 / 1000)
     assert overall["cost"]["per_finished_request"] == pytest.approx(0.011)
-    assert [replica["utilisation"] for replica in summary["replicas"]] == [0.5, 0.25]
+    for name in ("busy", "utilisation"):
+        assert [replica[name] for replica in summary["replicas"]] == [0.5, 0.25]
 
 
-def test_class_shares_of_cost_and_utilisation_add_up():
+def test_class_shares_of_cost_and_busy_time_add_up():
     status = [FINISHED] * 7 + [SHED] * 3
     summary = summarise(make_table(10, status), CLASSES, USAGE)
     classes, overall = summary["classes"].values(), summary["overall"]
-    for pick in (lambda e: e["cost"]["total"], lambda e: e["utilisation"]):
+    for pick in (lambda e: e["cost"]["total"], lambda e: e["busy"]):
         assert sum(map(pick, classes)) == pytest.approx(pick(overall))
 
 

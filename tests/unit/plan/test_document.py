@@ -3,15 +3,19 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import orjson
 import pytest
 
+from penstock.fleet.sources import fleet_workload
+from penstock.metrics.summary import Usage, summarise
 from penstock.plan.assign.what_if import ParetoPoint
 from penstock.plan.beliefs import Beliefs
 from penstock.plan.document import plan_document
 from penstock.plan.expected import all_alone
 from penstock.plan.insight import Insight, insight
 from penstock.plan.propose import fleet_told, pool_name
+from penstock.sim.simulation import simulate
 from small_plans import TWO_MODELS, cards, document_of, fleet, planned, traffic
 
 BUSY = traffic(rate_per_s=60, num_requests=120)
@@ -46,12 +50,23 @@ def test_cost_power_and_cards_are_sums_over_replicas(plan, document):
     assert document["power_w"] == pytest.approx(watts)
 
 
-def test_cost_per_million_tokens_is_cost_over_what_arrives(document, plan):
-    sample = [c.demand.sample for c in plan.choices]
-    tokens_per_s = sum((w.prompt_tokens.sum() + w.output_tokens.sum()) / w.duration_s
-                       for w in sample)
+def test_cost_per_million_tokens_is_that_of_the_simulated_run(document, plan):
+    run = simulate(plan.fleet, fleet_workload(plan.fleet, 0), seed=0).table
+    summary = summarise(run, plan.fleet.service_classes,
+                        Usage(np.zeros(0), document["cost_per_hour"]))
     assert document["cost_per_million_tokens"] == pytest.approx(
-        document["cost_per_hour"] / 3600 / tokens_per_s * 1e6)
+        summary["overall"]["cost"]["per_million_tokens"])
+
+
+def test_the_share_of_the_throughput_bound_is_what_is_served_of_it(document):
+    for demand in document["demands"]:
+        bounds = {c["variant"]: c["bound_per_s"] for c in document["candidates"]
+                  if c["demand"] == demand["name"]}
+        bound_per_s = sum(n * bounds[variant] for variant, n in demand["replicas"].items())
+        assert demand["throughput_bound_per_s"] == pytest.approx(bound_per_s)
+        assert demand["bound_share"] == pytest.approx(
+            demand["served_share"] * demand["rate_per_s"] / bound_per_s)
+        assert 0.0 < demand["bound_share"] < 1.0
 
 
 def test_the_replicas_section_reads_back_as_the_plan_s_replicas(plan, document):

@@ -100,7 +100,7 @@ class _State:
         self.replicas[pool] = count
 
     def _whole_changes(self, demand: int, share: float) -> list[Change]:
-        """What it would cost to put ``share`` on each option with room for it, cheapest first."""
+        """Return the costs of putting ``share`` on each option with room for it, cheapest first."""
         found = []
         for option in self.instance.options_of(demand):
             pool = int(self.instance.option_pool[option])

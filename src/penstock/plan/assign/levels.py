@@ -27,8 +27,8 @@ from penstock.plan.assign.solution import (
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a level minimises: minus the served rate of a priority, cost, switching cost, or the
-    places of pools among the names."""
+    """Quantity that a level minimizes: minus the served rate of a priority, cost, switching cost,
+    or the places of pools among the names."""
 
     kind: Literal["served", "cost", "switching", "names"]
     priority: int = 0
@@ -36,7 +36,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What the levels before have settled.
+    """Results of the levels before.
 
     Demands (demands,) of ``full`` are served whole, ``skipped`` ones have no option; ``kept`` are
     served rates by priority that must not fall; then limits of cost and switching cost.

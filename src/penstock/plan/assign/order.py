@@ -13,7 +13,8 @@ SAME = 1e-6
 
 
 def objective_vector(instance: Instance, shares: Floats) -> tuple[float, ...]:
-    """What is minimised, in order: minus the served rate by priority, cost, switching cost."""
+    """Return the minimized quantities in order: minus served rates by priority, cost, switching
+    cost."""
     problem = instance.problem
     served = served_shares(instance, shares)
     by_priority = {d.priority: 0.0 for d in problem.demands}

@@ -1,4 +1,4 @@
-"""What is scarce, and what one more of it would be worth."""
+"""Shadow prices: the worth of one more unit of each scarce resource."""
 
 from dataclasses import dataclass, replace
 
@@ -60,7 +60,7 @@ def shadow_prices(problem: Problem, solution: Solution, *, differences: bool = T
 
 
 def _stage(instance: Instance, solution: Solution) -> Stage:
-    """What the solution serves, as settled."""
+    """Return the stage that fixes the solution's served rates."""
     demands = instance.problem.demands
     served = np.array([solution.served[d.name] for d in demands])
     rates = np.array([d.rate_per_s for d in demands])
@@ -76,7 +76,8 @@ def _stage(instance: Instance, solution: Solution) -> Stage:
 
 
 def _duals(instance: Instance, stage: Stage, goal: Goal) -> Floats:
-    """What one more of each resource improves the goal by, in its units; 0 where unknown."""
+    """Return the improvement of the goal by one more of each resource, in the goal's units; 0 where
+    unknown."""
     milp = stage_milp(instance, stage)
     terms, _, _ = goal_terms(milp, goal)
     arrays = milp.program.arrays()
@@ -94,7 +95,8 @@ def _duals(instance: Instance, stage: Stage, goal: Goal) -> Floats:
 
 
 def _available(problem: Problem, resource: str) -> float:
-    """What there is; ``Instance.supply`` is less where some of it makes no whole replica."""
+    """Return the available resources; ``Instance.supply`` is less where a rest makes no whole
+    replica."""
     budgets = {COST_LIMIT: problem.limits.cost_per_hour, POWER_LIMIT: problem.limits.power_w}
     return float(budgets.get(resource) or problem.supply.cards.get(resource, 0))
 

@@ -1,4 +1,4 @@
-"""What is to be planned: pools of replicas, demands on them, and what is scarce.
+"""Planning problem: pools of replicas, demands on the pools, and scarce resources.
 
 A *pool* is one kind of replica that may be started. A *demand* is traffic that must be carried;
 each of its *options* names a pool and the load that the whole demand puts on it, in replicas. Where
@@ -79,7 +79,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Switching:
-    """What a change from the current state costs.
+    """Costs of a change from the current state.
 
     ``start_cost`` and ``stop_cost`` are per replica. A demand that moves to another pool pays
     ``move_fraction`` times the cost per hour of its replicas there and of those it has now (Inferno

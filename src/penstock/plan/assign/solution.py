@@ -115,7 +115,8 @@ def switching_cost(problem: Problem, replicas: Mapping[str, int],
 
 def move_cost(switching: Switching, demand: Demand, option: Option,
               pools: Mapping[str, Pool]) -> float:
-    """What it costs to move the whole demand to this option; 0 if it is there, or runs nowhere."""
+    """Return the cost of moving the whole demand to this option; 0 if the demand is there or
+    nowhere."""
     if demand.current is None or demand.current.pool == option.pool:
         return 0.0
     there, here = pools[option.pool], pools[demand.current.pool]

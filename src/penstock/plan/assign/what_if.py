@@ -11,7 +11,7 @@ from penstock.plan.assign.solve import solve
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is different: cost factors by pool or by card type (of all pools that use the type),
+    """Change of a problem: cost factors by pool or by card type (of all pools that use the type),
     cards by type (None: not limited), rate factors by demand, or other limits."""
 
     cost_factor: Mapping[str, float] = field(default_factory=dict)

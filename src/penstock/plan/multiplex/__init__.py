@@ -1,1 +1,1 @@
-"""What no residency policy can exceed, all arrivals known."""
+"""Upper bound on every multiplexing policy, with all arrivals known."""

@@ -20,7 +20,7 @@ _ROUNDING = 1e-6
 def in_time_bound(requests: Sequence[Queued], models: Sequence[HostedModel],
                   least_loads_s: Sequence[float], limits: DeviceLimits,
                   options: BoundOptions = USUAL) -> Bound:
-    """What no policy exceeds on these arrivals.
+    """Return the bound that no policy exceeds on these arrivals.
 
     ``least_loads_s`` has per model the least that a load of it can take, say from the page cache;
     a model's ``batch`` is the least that a batch takes. It holds for static batches on one device

@@ -95,8 +95,8 @@ class SlotProgram:
                 self._at_least([(spent[slot], -self._slot_s), (own.loads[slot + lead], one.load_s)])
 
     def _cohorts(self, one: ServedModel, own: _Columns) -> None:
-        """Who is served has arrived and is not late; a model must be there and a batch begin in
-        the time that they have."""
+        """Constrain served requests: they have arrived and are not late, their model is resident,
+        and a batch begins in their time."""
         arrived: dict[int, Terms] = defaultdict(list)
         due: dict[int, Terms] = defaultdict(list)
         last = self._num_slots - 1
@@ -136,8 +136,8 @@ class SlotProgram:
 
     def _hold(self, columns: Sequence[_Columns], models: Sequence[ServedModel], slot: int,
               limits: DeviceLimits, num_residents: int) -> None:
-        """What is there and what is being loaded when a slot ends, by number and by memory. A load
-        that is over within its least time from then on is under way."""
+        """Constrain residents and loads at the end of a slot, by number and by memory. A load that
+        ends within its least time from then on is in progress."""
         number: Terms = []
         memory: Terms = []
         for one, own in zip(models, columns, strict=True):
@@ -160,15 +160,15 @@ class SlotProgram:
 
 
 def _before(column: Sequence[int], slot: int) -> Terms:
-    """What stood when the slot before ended; nothing before the first."""
+    """Return the state at the end of the slot before; zero before the first slot."""
     return [(column[slot - 1], 1.0)] if slot else []
 
 
 def _change(so_far: Sequence[int], slot: int, factor: float = 1.0) -> Terms:
-    """What a slot adds."""
+    """Return the addition of a slot."""
     return [(so_far[slot], factor)] + ([(so_far[slot - 1], -factor)] if slot else [])
 
 
 def _between(so_far: Sequence[int], after: int, until: int) -> Terms:
-    """What the slots after one, up to another, add; ``after`` may be -1."""
+    """Return the additions of the slots after ``after`` (may be -1) up to another slot."""
     return [(so_far[until], 1.0)] + ([(so_far[after], -1.0)] if after >= 0 else [])

@@ -1,4 +1,4 @@
-"""What bounds a run of residency, and what came of it."""
+"""Values of the bound of a multiplexing run: its inputs and its result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,5 +70,5 @@ class Bound:
 
     @property
     def share(self) -> float:
-        """Of those received, the part that may at most be in time; 1 where none came."""
+        """Largest share of received requests that may be in time; 1 where none came."""
         return self.num_in_time / self.num_received if self.num_received else 1.0

@@ -1,4 +1,4 @@
-"""What exact placement minimises, for one model or several that are placed together.
+"""Objective of exact placement, for one model or several that are placed together.
 
 In order: tensor-parallel groups that leave a node, link groups they are split over, steps of a
 pipeline from node to node, the largest stage, memory left beside what is placed. The first three

@@ -76,7 +76,8 @@ def _by_demand(seat: PlacedReplicas, wanted: dict[int, int]) -> tuple[frozenset[
 
 
 def best_ways(ways: Iterable[PlacementOption], close: float = 0.02) -> list[PlacementOption]:
-    """Of ways with equally many devices the quickest; of those about as quick the smallest."""
+    """Return the fastest option for each number of devices; of about equally fast options, the
+    smallest."""
     by_size: dict[int, list[PlacementOption]] = {}
     for way in ways:
         by_size.setdefault(way.num_devices, []).append(way)

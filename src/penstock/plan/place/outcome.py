@@ -1,4 +1,4 @@
-"""What comes of seats on arrivals: who is answered when, and how long that keeps devices."""
+"""Outcome of placed replicas on arrivals: times of answers, and busy time of devices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

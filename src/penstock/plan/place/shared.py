@@ -36,7 +36,7 @@ class Goal:
     max_device_s: float = float("inf")
 
     def cost(self, e2e_s: float, device_s: float) -> float:
-        """What is minimised."""
+        """Return the minimized cost."""
         beyond = max(0.0, device_s - self.max_device_s)
         return e2e_s + self.device_second_s * device_s + (_BEYOND * beyond if beyond else 0.0)
 
@@ -103,7 +103,7 @@ class Trial:
         return self._known[seats]
 
     def least(self, seats: Sequence[PlacedReplicas]) -> tuple[float, float]:
-        """What ``means`` cannot be below."""
+        """Return the lower bound of ``means``."""
         each = list(zip(self._shares, seats, strict=True))
         return (sum(share * seat.way.work_s for share, seat in each),
                 sum(share * seat.way.least_device_s for share, seat in each))

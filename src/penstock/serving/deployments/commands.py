@@ -109,14 +109,20 @@ def penstock_command(*arguments: str) -> tuple[str, ...]:
 def _emulate(site: Site, one: Deployment, port: int) -> Command:
     assert one.configuration is not None
     spread, precision = one.configuration.parallelism, one.configuration.precision
-    group = ReplicaGroup(site.model(one.model).spec, site.accelerator, 1, spread,
-                         precision.partition("_")[0], one.configuration.kv_precision)
+    return emulate_command(site, one, port, ReplicaGroup(
+        site.model(one.model).spec, site.accelerator, 1, spread, precision.partition("_")[0],
+        one.configuration.kv_precision))
+
+
+def emulate_command(site: Site, one: Deployment, port: int, group: ReplicaGroup) -> Command:
+    """The command line of an emulated replica of a group."""
     folder = site.run_folder(one.name)
     fleet = folder / "fleet.yaml"
     # An engine answers as long as its traffic says, and takes that of its model alone.
     traffic = [spec for spec in site.fleet.traffic if spec.model == one.model] \
         or site.fleet.traffic[:1]
-    own = replace(site.fleet, replicas=(group,), traffic=tuple(
+    alone = replace(group, count=1, endpoints=(), engine="auto")
+    own = replace(site.fleet, replicas=(alone,), traffic=tuple(
         replace(spec, model=one.model) for spec in traffic))
     fleet.write_text(to_yaml(own), encoding="utf-8")
     return Command(penstock_command("emulate", str(fleet), "--port", str(port), "--speed",

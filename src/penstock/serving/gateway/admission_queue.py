@@ -1,4 +1,4 @@
-"""Where requests wait while engines have as many as they may: by urgency, then by arrival."""
+"""Queue of requests that wait while all engines are full: by urgency, then by arrival."""
 
 import heapq
 import math

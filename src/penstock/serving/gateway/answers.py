@@ -136,7 +136,7 @@ async def _begun(exchange: Exchange) -> web.StreamResponse:
 
 
 def _headers(exchange: Exchange) -> dict[str, str]:
-    """What the answer says of its decision."""
+    """Return the headers that name the answer's decision."""
     decision = exchange.decision
     headers = {DECISION_HEADER: decision.decision_id}
     if decision.relaxed is not None:

@@ -1,4 +1,4 @@
-"""What a client asks for, as far as the gateway must understand it."""
+"""Requests of clients, as far as the gateway must understand them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ from penstock.serving.gateway.wishes import KINDS, Found, wishes_of
 
 CLASS_HEADER = KINDS["service_class"].header
 ANYBODY = Tenant("default")
-"""Who asks where nobody needs a key."""
+"""Tenant of requests where no key is needed."""
 
 _BYTES_PER_TOKEN = 4
 _DEFAULT_MAX_TOKENS = 1024  # for what a request may become, where neither it nor the model says
@@ -26,7 +26,7 @@ _EVERY_MODEL = Alias()
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What may be asked for: classes, the longest context of each model served, aliases."""
+    """Models and classes on offer: classes, the longest context of each served model, aliases."""
 
     classes: Mapping[str, ServiceClass]
     models: Mapping[str, int]

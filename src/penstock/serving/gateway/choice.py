@@ -1,4 +1,4 @@
-"""Which engine gets a request: the fleet's own routing policy over what is known of each."""
+"""Choice of an engine for a request: the fleet's routing policy over the engines' known states."""
 
 import asyncio
 import time
@@ -80,7 +80,7 @@ class Decision:
 
     @property
     def relaxed(self) -> str | None:
-        """What was given up to serve the request, None where nothing was."""
+        """Demands that were given up to serve the request, None where none was."""
         return self.admit.reason if isinstance(self.admit, Relax) else None
 
 
@@ -315,7 +315,7 @@ def _told(admit: Admit) -> dict[str, Any]:
 
 
 def _refused(admit: Reject) -> GatewayError:
-    """What the client is told: to come back where time may help, otherwise what to change."""
+    """Return the error for the client: retry where time may help, otherwise what to change."""
     if admit.retry_after_s is None:
         return GatewayError(400, admit.reason, "needs_unmet")
     return GatewayError(429, f"{admit.reason}; try again in {admit.retry_after_s:g} s",

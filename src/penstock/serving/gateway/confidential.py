@@ -1,4 +1,4 @@
-"""What a gateway says of confidential requests: how many ended how, in padded counts."""
+"""Figures about confidential requests at a gateway: outcomes in padded counts."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator

@@ -18,7 +18,7 @@ from penstock.serving.gateway.traces import Trace
 from penstock.serving.tenants.lease import Lease
 
 FAULTS = (aiohttp.ClientError, TimeoutError, ConnectionError)
-"""What an engine that does not answer as it should makes the HTTP client raise."""
+"""Exceptions that the HTTP client raises for a faulty engine."""
 
 
 class EngineFailedError(Exception):
@@ -69,7 +69,7 @@ class Exchange:
 
 
 def failure_of(error: Exception) -> EngineFailedError:
-    """What an engine did wrong, in words."""
+    """Return the fault of an engine, in words."""
     if isinstance(error, EngineFailedError):
         return error
     if isinstance(error, TimeoutError):
@@ -81,7 +81,7 @@ def failure_of(error: Exception) -> EngineFailedError:
 
 
 def given_up(exchange: Exchange) -> GatewayError:
-    """What the client is told when no engine is left to try."""
+    """Return the error for the client when no engine is left to try."""
     faults = "; ".join(f"{a['replica']} {a['outcome']}" for a in exchange.decision.attempts)
     if exchange.retry_after is not None:
         return GatewayError(429, f"the engines have no room: {faults}", "engines_busy",

@@ -1,4 +1,4 @@
-"""What Prometheus may read of the gateway."""
+"""Prometheus metrics of the gateway."""
 
 from collections import Counter as Counts
 from collections.abc import Sequence

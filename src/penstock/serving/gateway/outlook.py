@@ -1,4 +1,5 @@
-"""What a request brings to the router: forecasts of its answer on every model, and its opening."""
+"""Forecasts of a request's answer on every model, and the beginning of its prompt, for the
+router."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -89,7 +90,7 @@ def opening(text: str) -> tuple[int, ...]:
 
 
 class BudgetPrices:
-    """What money is worth to tenants now, for routers that are made before anyone asks."""
+    """Present worth of money to tenants, for routers that are made before the first request."""
 
     def __init__(self) -> None:
         self.state_of: Callable[[str], BudgetState | None] = lambda _: None

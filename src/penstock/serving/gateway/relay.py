@@ -16,7 +16,8 @@ _BACKSLASH = ord("\\")
 
 @dataclass(slots=True)
 class Passed:
-    """What has passed. Moments are seconds on the gateway's clock, None before they came.
+    """Record of a relayed stream. Moments are seconds on the gateway's clock, None before they
+    came.
 
     Tokens are counted by events until the engine says how many it counted (``usage``). ``error`` is
     what the engine said where it broke off in words.
@@ -79,8 +80,8 @@ class Relay:
         self._alike: _Alike | None = None
 
     def feed(self, chunk: bytes, now_s: float, *, at_end: bool = False) -> bytes:
-        """What of the stream may go to the client with these bytes of the engine's: all that came
-        before a ``fault``, if one came."""
+        """Return the part of the stream that may go to the client after these bytes of the engine:
+        all bytes before a ``fault``, if one came."""
         passed = self.passed
         before = passed.num_tokens
         out: list[bytes] = []

@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.core.errors import InputError
@@ -16,11 +16,13 @@ _LOOK_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """How a changed file becomes a fleet with its router; ``read`` raises InputError."""
+    """How a changed file becomes a fleet with its router; ``read`` raises InputError. The file is
+    also read where ``asked`` is set."""
 
     path: Path
     read: Callable[[], Fleet]
     router: Callable[[Fleet], Router]
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class FleetWatch:
@@ -38,7 +40,7 @@ class FleetWatch:
         self._note = note
         self._period_s = period_s
         self._stamp = self._look()
-        self._asked = asyncio.Event()
+        self._asked = reload.asked
 
     def ask(self) -> None:
         """Read the file now, changed or not."""
@@ -65,7 +67,7 @@ class FleetWatch:
             self._note(f"{error}; the gateway goes on with the fleet that it had")
 
     def _look(self) -> tuple[int, int, int] | None:
-        """What tells one state of the file from another; None where there is no file now."""
+        """Return the identity of the file's state; None where the file is absent."""
         try:
             status = self._reload.path.stat()
         except OSError:

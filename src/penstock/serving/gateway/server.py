@@ -3,7 +3,7 @@
 import asyncio
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -54,7 +54,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 def offer_of(fleet: Fleet) -> Offer:
-    """What may be asked of a fleet: of its models, those that an engine serves."""
+    """Return the offer of a fleet: the models that an engine serves, and the classes."""
     served = {group.model.name for group in fleet.replicas if group.endpoints}
     served |= {model.spec.name for pool in fleet.residency for model in pool.models}
     return Offer({c.name: c for c in fleet.service_classes},
@@ -63,7 +63,7 @@ def offer_of(fleet: Fleet) -> Offer:
 
 
 def house_of(fleet: Fleet, limits: Limits) -> House:
-    """Who may ask a fleet for what, as its file says."""
+    """Return the tenants' configuration from the fleet file."""
     return House(offer_of(fleet), fleet.gateway,
                  {m.spec.name: m.price for m in fleet.models if m.price is not None},
                  limits.max_in_flight + limits.max_queue, fleet.disclosure)
@@ -293,12 +293,12 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                   limits: Limits, access: Access = NO_KEYS, reload: Reload | None = None,
                   engines_folder: Path = Path("engines"),
                   tracing: Tracing = NO_TRACING, prices: BudgetPrices | None = None,
-                  log: DecisionLog | None = None,
+                  log: DecisionLog | None = None, work: Sequence[Work] = (),
                   on_bug: Callable[[str], None] = lambda _: None
                   ) -> AsyncIterator[tuple[str, Engines]]:
     """A gateway that listens: its URL and its engines. Stops on leaving. Logs of processes that it
-    starts are in ``engines_folder``. Raises InputError where nobody can listen, or anybody could
-    ask."""
+    starts are in ``engines_folder``; ``work`` goes on beside it. Raises InputError where nobody can
+    listen, or anybody could ask."""
     outlook = outlook_of(fleet)
     check_rules(fleet.attestation)
     # Answers go on as they came: nothing is unpacked, no cookie is kept.
@@ -315,13 +315,13 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
         await asyncio.gather(watcher.look(), gateway.evidence.look())
         if prices is not None:
             prices.state_of = front.budget_state
-        work: list[Work] = [watcher.run, gateway.evidence.run,
-                            partial(keep, engines, time.monotonic, on_bug)]
+        chores: list[Work] = [watcher.run, gateway.evidence.run, *work,
+                              partial(keep, engines, time.monotonic, on_bug)]
         if reload is not None:
-            work.append(FleetWatch(reload, gateway.adopt, on_bug).run)
+            chores.append(FleetWatch(reload, gateway.adopt, on_bug).run)
         with closing(outlook):
-            async with _background(work, on_bug), listening(gateway.app(), host, port, _GOODBYE_S,
-                                                    limits.head_s) as url:
+            async with _background(chores, on_bug), listening(
+                    gateway.app(), host, port, _GOODBYE_S, limits.head_s) as url:
                 yield url, engines
 
 
@@ -348,7 +348,7 @@ async def _background(work: Iterable[Work], on_bug: Callable[[str], None]) -> As
 
 
 def _routed(fleet: Fleet) -> Fleet:
-    """What of a fleet its router goes by."""
+    """Return the parts of a fleet that its router depends on."""
     return replace(fleet, gateway=NO_GATEWAY_OPTIONS, attestation=None)
 
 

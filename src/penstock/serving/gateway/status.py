@@ -1,4 +1,4 @@
-"""What the gateway does now, as plain data: engines, waiting requests, classes, spending."""
+"""Present state of the gateway as plain data: engines, waiting requests, classes, spending."""
 
 from math import ceil
 from typing import Any

@@ -43,7 +43,7 @@ class End(NamedTuple):
 
 @dataclass(slots=True)
 class Tick:
-    """What ended in one stretch of time."""
+    """Requests that ended in one interval."""
 
     number: int
     num_ended: int = 0

@@ -17,7 +17,7 @@ _CONTEXT = ("traceparent", "tracestate")
 
 
 class Trace(Protocol):
-    """What is told of one request as it goes."""
+    """Trace of one request."""
 
     def choosing(self) -> None:
         """An engine is being chosen."""

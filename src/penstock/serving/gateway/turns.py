@@ -43,8 +43,8 @@ class Turn:
 
     @property
     def more(self) -> dict[str, Any]:
-        """What the engine must be told with every request: when a model leaves the device is not
-        for clients to say."""
+        """Fields that every request to the engine must carry: clients do not decide when a model
+        leaves the device."""
         return dict(engine_of(self.engine.kind).while_multiplexed)
 
 
@@ -135,8 +135,8 @@ class Turns:
                 yield place
 
     def _trusted(self, ask: Ask) -> list[_Place]:
-        """Who may answer. Raises GatewayError with the reason where a confidential request has no
-        attested device to go to."""
+        """Return the models that may answer. Raises GatewayError with the reason where a
+        confidential request has no attested device."""
         found = list(self._fitting(ask))
         if not ask.needs.confidential:
             return found

@@ -1,4 +1,4 @@
-"""What Prometheus may read of models that take turns on devices."""
+"""Prometheus metrics of model multiplexing."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""What a request wants beside its text: by header, by body, by alias, by key, in this order.
+"""Demands of a request beside its text: by header, body, alias, or key, in this order.
 
 Each wish is looked for in these places, and the first place that says something counts:
 

@@ -94,7 +94,7 @@ async def _order(request: web.Request) -> dict[str, Any]:
 
 
 def _called_by_own_name(host: str) -> Any:
-    """Where only this machine can reach the server, a page whose name was bent to it may not."""
+    """Refuse requests by another host name to a server that only this machine can reach."""
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         name = (request.host or "").rpartition("]")[0].strip("[") or \

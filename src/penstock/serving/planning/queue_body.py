@@ -1,4 +1,5 @@
-"""What a queue endpoint is asked: its schema, and its values, which errors name as it does."""
+"""Bodies of the queue endpoints: the schema, and the values, which errors name as the schema
+does."""
 
 import math
 from collections.abc import Mapping

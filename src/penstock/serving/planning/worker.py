@@ -20,7 +20,7 @@ _LOOK_S = 1.0
 
 
 def encoded(order: Order, memory_mb: int) -> bytes:
-    """What the worker reads."""
+    """Return the order as the worker reads it."""
     return orjson.dumps({"order": asdict(order), "memory_mb": memory_mb, "server": os.getpid()})
 
 

@@ -63,9 +63,9 @@ def test_a_browser_shows_engines_classes_and_who_asks(tmp_path) -> None:
 
     urls, seen = asyncio.run(run())
     document = seen.stdout
-    assert "1 of 2 engines may get requests" in document
+    assert "1 of 2 engines healthy" in document
     well, drained = rows(document, "engines")
-    assert well.startswith(f"{urls[0]} llama-3-8b on openai ✓ may get requests")
+    assert well.startswith(f"{urls[0]} llama-3-8b on openai ✓ healthy")
     assert "is being drained" in drained
     chat, batch = rows(document, "classes")
     assert re.match(r"chat ttft 2\.00 s, itl 50\.0 ms ✓ 100 % of 99 % 6 ", chat)

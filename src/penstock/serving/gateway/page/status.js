@@ -40,7 +40,7 @@ function meter(part) {
 }
 
 function table(id, head, rows) {
-  const words = ["State", "Attainment", "Turned away by"];
+  const words = ["State", "Attainment", "Rejected by"];
   const headRow = element("tr", {}, ...head.map((one) => element("th",
     { scope: "col", class: words.includes(one) ? "text" : "number" }, one)));
   const body = rows.map(([first, ...cells]) => element("tr", {},
@@ -61,7 +61,7 @@ function engineRow(one) {
   const able = one.unavailable === null;
   const slow = one.speed_share < 1 ? `, starting slowly (${share(one.speed_share)})` : "";
   return [named(one.url, `${one.model} on ${one.kind}`),
-    text(badge(able, able ? `may get requests${slow}` : one.unavailable)),
+    text(badge(able, able ? `healthy${slow}` : one.unavailable)),
     whole(one.num_running), whole(one.num_waiting),
     element("span", {}, meter(one.kv_used_share), share(one.kv_used_share)),
     whole(one.num_served), whole(one.num_failed),
@@ -121,18 +121,16 @@ function show(status) {
   const num = status.engines.length;
   const pools = status.pools || [];
   byId("headline").textContent = num === 0 && pools.length
-    ? "Models take turns on devices"
-    : able === num
-    ? `${num === 1 ? "The engine" : `All ${num} engines`} may get requests`
-    : `${able} of ${num} engines may get requests`;
-  byId("lede").textContent = "What the gateway does now, every two seconds.";
+    ? "Model multiplexing"
+    : `${able} of ${num} engine${num === 1 ? "" : "s"} healthy`;
+  byId("lede").textContent = "Present state of the gateway, every two seconds.";
   const recent = status.ticks.filter((one) => one.s_ago > 0 && one.s_ago <= 30);
   const sum = (name) => recent.reduce((total, one) => total + one[name], 0);
   const judged = status.classes.reduce((total, one) => total + one.num_judged, 0);
   const met = status.classes.reduce((total, one) => total + one.num_met, 0);
   const spent = status.tenants.reduce((total, one) => total + one.spent, 0);
   byId("facts").replaceChildren(
-    fact("On engines", whole(status.num_in_flight), `${whole(status.num_waiting)} wait for a place`),
+    fact("On engines", whole(status.num_in_flight), `${whole(status.num_waiting)} waiting`),
     fact("Requests per second", (sum("num_ended") / 30).toFixed(1), "ended in the last 30 s"),
     fact("Output tokens per second", whole(sum("output_tokens") / 30), "in the last 30 s"),
     fact("Attainment", share(judged ? met / judged : null), `of ${whole(judged)} since the start`),
@@ -140,13 +138,13 @@ function show(status) {
   pulse(status);
   table("engines", ["Engine", "State", "Running", "Waiting", "KV cache", "Served", "Failed", "Seen"],
     status.engines.map(engineRow));
-  table("turns", ["Model", "State", "Running", "Waiting", "Started", "Turned away by"],
+  table("turns", ["Model", "State", "Running", "Waiting", "Started", "Rejected by"],
     pools.flatMap(turnRows));
   byId("turning").hidden = !pools.length;
   byId("answering").hidden = !num && pools.length > 0;
   table("classes", ["Class", "Attainment", "Judged", "TTFT p50 / p99", "e2e p50 / p99", "Finished",
-    "Failed", "Broken", "Shed", "Left", "Refused"], status.classes.map(classRow));
-  table("tenants", ["Tenant", "Under way", "Spent", "Budget", "Turned away by"],
+    "Failed", "Broken", "Shed", "Cancelled", "Refused"], status.classes.map(classRow));
+  table("tenants", ["Tenant", "In flight", "Spent", "Budget", "Rejected by"],
     status.tenants.map(tenantRow));
   byId("figures").hidden = false;
   byId("door").hidden = true;

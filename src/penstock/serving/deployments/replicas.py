@@ -1,0 +1,292 @@
+"""Replicas of a fleet file that Penstock itself starts: those without endpoints whose ``engine`` is
+one that it knows how to start.
+
+Each replica is a deployment of its own. So a replica that dies is started again, replicas outlive a
+gateway that was killed, and the next gateway adopts them (ADR 9). They end with an orderly exit.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from penstock.core.configuration import Configuration
+from penstock.core.errors import InputError
+from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
+from penstock.policy.place.beside import Neighbour
+from penstock.policy.place.values import Device, Footprint, Infeasible
+from penstock.registry.make import make_placer
+from penstock.serving.deployments.choice import Decision
+from penstock.serving.deployments.commands import Command, command_of, emulate_command
+from penstock.serving.deployments.controller import Controller
+from penstock.serving.deployments.deployments import (
+    Backoff,
+    Deployment,
+    Expected,
+    Instance,
+    RefusedError,
+    State,
+    Wish,
+)
+from penstock.serving.deployments.means import Care, Means
+from penstock.serving.deployments.monitor import used_bytes
+from penstock.serving.deployments.processes import process_engines
+from penstock.serving.deployments.site import STATE, Site
+from penstock.serving.deployments.store import InUseError, open_store
+
+KINDS: Mapping[str, str] = MappingProxyType({
+    "emulated": "emulate", "llamacpp": "llamacpp", "vllm": "vllm"})
+"""Engines that can be started, as a fleet file names them and as deployments do."""
+
+_LOOK_S = 1.0
+_CARE = Care(backoff=Backoff(most=1000))  # a replica that the file asks for is not given up
+_LIVING = (State.RUNNING, State.UNHEALTHY)
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class StartedReplica:
+    """A replica to be started: its number in the fleet and its group."""
+
+    number: int
+    group: ReplicaGroup
+
+    @property
+    def name(self) -> str:
+        """The name of its deployment."""
+        return f"replica-{self.number}"
+
+    @property
+    def configuration(self) -> Configuration:
+        """How its model is run."""
+        group = self.group
+        return Configuration(group.parallelism, group.precision, group.kv_precision)
+
+
+def is_started(group: ReplicaGroup) -> bool:
+    """Whether Penstock starts the replicas of a group."""
+    return not group.endpoints and group.engine in KINDS
+
+
+def to_start(fleet: Fleet) -> list[StartedReplica]:
+    """The replicas that Penstock starts, numbered as all replicas of the fleet are."""
+    numbered = enumerate(group for group in fleet.replicas for _ in range(group.count))
+    return [StartedReplica(number, group) for number, group in numbered if is_started(group)]
+
+
+class StartedReplicas:
+    """The started replicas of one kind of accelerator. ``recover`` comes first."""
+
+    def __init__(self, fleet: Fleet, replicas: list[StartedReplica], control: Controller) -> None:
+        self._fleet = fleet
+        self._replicas = {one.name: one for one in replicas}
+        self._control = control
+
+    async def start(self) -> None:
+        """Adopts what still runs as the file says, ends what does not, and starts the rest. Raises
+        InputError for a replica that would not start."""
+        await self._control.recover()
+        await asyncio.gather(*(
+            self._control_removal(one.name) for one in self._control.deployments()
+            if one.state != State.REMOVED and not self._fits(one)))
+        states = {one.name: one.state for one in self._control.deployments()}
+        missing = [one for one in self._replicas.values()
+                   if states.get(one.name, State.REMOVED) == State.REMOVED]
+        await asyncio.gather(*map(self._begin, missing))
+        for one in missing:
+            found = await self._control.settled(one.name)
+            if found.state != State.RUNNING:
+                raise InputError(f"replicas: replica {one.number} ({one.group.engine}, "
+                                 f"{one.group.model.name}): {found.reason}")
+
+    async def look_after(self) -> None:
+        """Looks once whether every replica is well, and starts again what is due."""
+        await self._control.tend()
+
+    async def stop(self) -> None:
+        """Ends all replicas."""
+        await asyncio.gather(*(self._control_removal(one.name)
+                               for one in self._control.deployments()
+                               if one.state != State.REMOVED))
+
+    def instances(self) -> dict[int, Instance]:
+        """The engines of replicas by number; a replica that is down has its last one."""
+        return {self._replicas[one.name].number: one.instance
+                for one in self._control.deployments()
+                if one.name in self._replicas and one.instance is not None}
+
+    def _fits(self, one: Deployment) -> bool:
+        """Whether a deployment is, and runs, as the file says now."""
+        asked = self._replicas.get(one.name)
+        return asked is not None and one.state in _LIVING and (
+            one.model, one.engine, one.configuration, dict(one.options)) == (
+            asked.group.model.name, KINDS[asked.group.engine], asked.configuration,
+            options_of(self._fleet, asked.group))
+
+    async def _begin(self, one: StartedReplica) -> None:
+        group = one.group
+        self._control.register(one.name, group.model.name, KINDS[group.engine],
+                               options_of(self._fleet, group))
+        try:
+            await self._control.deploy(one.name, Wish(configuration=one.configuration))
+        except RefusedError as error:
+            raise InputError(f"replicas: replica {one.number}: {error}") from error
+
+    async def _control_removal(self, name: str) -> None:
+        await self._control.remove(name, cancel=True)
+        await self._control.settled(name)
+
+
+def options_of(fleet: Fleet, group: ReplicaGroup) -> dict[str, Any]:
+    """What a replica's engine is started with. Raises InputError where the file lacks it."""
+    if group.engine == "emulated":
+        return {}
+    choice = next(one for one in fleet.models if one.spec.name == group.model.name)
+    model = group.served_as or (choice.config and str(Path(choice.config).parent))
+    if not model:
+        raise InputError(f"replicas: {group.model.name}: served_as: found nothing; expected the "
+                         f"folder, file or name of the weights that {group.engine} is to load")
+    if group.engine == "vllm":
+        return {"model": model, "max_model_len": group.model.max_context_tokens,
+                **_seqs(fleet)}
+    return {"model": model, **_seqs(fleet)}
+
+
+def _seqs(fleet: Fleet) -> dict[str, int]:
+    return {} if fleet.engine.max_num_seqs is None else {"max_num_seqs": fleet.engine.max_num_seqs}
+
+
+@asynccontextmanager
+async def started_replicas(fleet: Fleet, folder: Path, note: Note) -> AsyncIterator["Started"]:
+    """The replicas that Penstock starts, one controller for each kind of accelerator, whose state
+    is in ``folder``.
+
+    They end where the context ends in good order or with an InputError. Where this process is
+    killed or fails otherwise, they go on, and whoever opens the folder next adopts them. Raises
+    InputError where another process has the folder, and for a replica that would not start.
+    """
+    replicas = to_start(fleet)
+    kinds = dict.fromkeys(one.group.accelerator.name for one in replicas)
+    async with AsyncExitStack() as stack:
+        groups = [await stack.enter_async_context(_of_kind(
+            fleet, [one for one in replicas if one.group.accelerator.name == kind],
+            folder / kind, note)) for kind in kinds]
+        found = Started(replicas, groups)
+        try:
+            await asyncio.gather(*(one.start() for one in groups))
+            yield found
+        except InputError:
+            await found.stop()
+            raise
+        await found.stop()
+
+
+class Started:
+    """All replicas that Penstock starts, and the fleet with their addresses."""
+
+    def __init__(self, replicas: list[StartedReplica], groups: list[StartedReplicas]) -> None:
+        self._replicas = replicas
+        self._groups = groups
+
+    def fleet(self, fleet: Fleet) -> Fleet:
+        """The fleet of the file with an endpoint for every replica that was started. Raises
+        InputError where the file wants others started than it did."""
+        if to_start(fleet) != self._replicas:
+            raise InputError("replicas: those that penstock starts are different; that takes a "
+                             "restart of penstock serve")
+        return replace(fleet, replicas=tuple(_with_endpoints(fleet, self._instances())))
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Looks after the replicas until cancelled; ``changed`` hears of new addresses."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            before = self._instances()
+            await asyncio.gather(*(one.look_after() for one in self._groups))
+            if self._instances() != before:
+                changed()
+
+    async def stop(self) -> None:
+        """Ends all replicas."""
+        await asyncio.gather(*(one.stop() for one in self._groups))
+
+    def _instances(self) -> dict[int, Instance]:
+        return {number: instance for one in self._groups
+                for number, instance in one.instances().items()}
+
+
+def _with_endpoints(fleet: Fleet, instances: Mapping[int, Instance]) -> Iterator[ReplicaGroup]:
+    number = 0
+    for group in fleet.replicas:
+        if not is_started(group):
+            yield group
+            number += group.count
+            continue
+        for _ in range(group.count):  # each has an address and a name of its own
+            found = instances.get(number)
+            yield replace(group, count=1, endpoints=(found.url,) if found else (),
+                          engine="auto" if group.engine == "emulated" else group.engine,
+                          served_as=found.served_as if found else group.served_as)
+            number += 1
+
+
+@asynccontextmanager
+async def _of_kind(fleet: Fleet, replicas: list[StartedReplica], folder: Path,
+                   note: Note) -> AsyncIterator[StartedReplicas]:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    site = Site(folder.resolve(), _alone(fleet, replicas))
+    try:
+        store = open_store(folder / STATE)
+    except InUseError:
+        raise InputError(f"{folder}: another penstock serve has its replicas there") from None
+    by_name = {one.name: one for one in replicas}
+
+    def command(site: Site, one: Deployment, port: int) -> Command:
+        if one.engine == "emulate":
+            return emulate_command(site, one, port, by_name[one.name].group)
+        return command_of(site, one, port)
+
+    async def choose(one: Deployment, _: Wish, devices: list[Device],
+                     __: list[Neighbour]) -> Decision:
+        return _placed(site, by_name[one.name], devices)
+
+    async def read_used(one: Deployment) -> Mapping[int, int]:
+        return await asyncio.to_thread(used_bytes, site, one)
+
+    async with process_engines(site, command=command) as engines:
+        control = Controller(site, store, Means(dict.fromkeys(KINDS.values(), engines), choose,
+                                                _no_profile, time.time, read_used, note),
+                             care=_CARE)
+        try:
+            yield StartedReplicas(fleet, replicas, control)
+        finally:
+            await control.close()
+
+
+def _alone(fleet: Fleet, replicas: list[StartedReplica]) -> Fleet:
+    """What of a fleet concerns the replicas of one kind of accelerator."""
+    pool = fleet.pool(replicas[0].group.accelerator.name)
+    needed = sum(one.group.parallelism.num_accelerators for one in replicas)
+    return replace(fleet, accelerators=(replace(pool, count=pool.count or needed),), replicas=(),
+                   residency=(), gateway=NO_GATEWAY_OPTIONS)
+
+
+def _placed(site: Site, one: StartedReplica, devices: list[Device]) -> Decision:
+    """A replica on accelerators of its own, of whose memory it takes the engine's share."""
+    group = one.group
+    spread, layers = group.parallelism, group.model.num_layers
+    bytes_each = int(site.fleet.engine.memory_fraction * site.accelerator.memory_bytes)
+    footprint = Footprint(group.model.name, layers, spread.tensor, spread.pipeline, 1,
+                          fixed_bytes=max(0, bytes_each - layers))
+    placement = make_placer("penstock").place(footprint, devices)
+    if isinstance(placement, Infeasible):
+        raise RefusedError("no_room", placement.reason)
+    return Decision(one.configuration, placement, Expected(None, None), {})
+
+
+async def _no_profile(*_: object) -> str:
+    raise InputError("replicas of a fleet file are not profiled")
