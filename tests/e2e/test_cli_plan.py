@@ -279,4 +279,4 @@ def test_without_aiohttp_the_extra_is_named(penstock, monkeypatch) -> None:
     monkeypatch.delitem(sys.modules, "penstock.serving.planning.server", raising=False)
     done = penstock("plan-server")
     assert done.status == 2
-    assert "pip install 'penstock[serve]'" in done.err
+    assert "error: the package aiohttp is not installed; " in done.err
