@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 
 from penstock.serving.planning.queue import EXAMPLE
-from processes import process
+from support.penstock_process import process
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")

@@ -44,15 +44,10 @@ def plan_server(
     import sys
 
     from penstock.cli.console import note
-
-    try:
-        from penstock.engines.http import listening, stop_signal
-        from penstock.serving.planning.jobs import Limits
-        from penstock.serving.planning.server import make_app
-    except ImportError as error:
-        raise InputError("plan-server needs aiohttp, which the extra 'serve' brings: "
-                         "pip install 'penstock[serve]'") from error
+    from penstock.engines.http import listening, stop_signal
+    from penstock.serving.planning.jobs import Limits
     from penstock.serving.planning.operations import OPERATIONS
+    from penstock.serving.planning.server import make_app
 
     async def run() -> None:
         limits = Limits(num_at_once, num_waiting, time_limit_s, memory_mb)

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from penstock.serving.planning import inferno, queue
+from penstock.registry.sources import PLANNING
 from penstock.serving.planning.operation import Answer, Operation
 
-OPERATIONS: tuple[Operation, ...] = (*queue.OPERATIONS, *inferno.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = tuple(
+    operation for name in PLANNING.names() for operation in PLANNING.load(name))
 
 
 def call_operation(path: str, document: Any) -> Answer:
