@@ -99,7 +99,7 @@ MUTANTS = (
            ("tests/unit/serving/tenants",)),
     Mutant("release-lost",
            "money held for an answer is not released when the answer ends",
-           "penstock.serving.tenants.desk",
+           "penstock.serving.tenants.quota",
            "        self.account.reserved -= nanos\n",
            "",
            ("tests/unit/serving/tenants",)),
