@@ -25,6 +25,9 @@ class Truth(NamedTuple):
     seen: Any
 
 
+_ROUNDING_S = 1e-9  # moments are sums of seconds here and whole picoseconds in simulators
+
+
 @dataclass(slots=True)
 class World:
     """``decisions`` with what a policy was shown, in order; ``truths`` by source (a replica, a
@@ -41,8 +44,8 @@ class World:
         self.truths.setdefault(source, []).append(Truth(end_s, seen))
 
     def before(self, moment_s: float) -> list[tuple[float, Any]]:
-        """What was decided before a moment."""
-        return [one for one in self.decisions if one[0] < moment_s]
+        """What was decided before a moment, and not within the rounding of it."""
+        return [one for one in self.decisions if one[0] < moment_s - _ROUNDING_S]
 
 
 def disclosed_s(one: World, other: World, hidden: Collection[int]) -> float:

@@ -255,6 +255,10 @@ class RunSection(Section):
         "How long to go on after the last arrival; left out, until all are done.", 120)
     step_time_noise: ShareOrZero = described(
         "Relative standard deviation of a step's duration.", 0.05, default=0.0)
+    beliefs: Literal["exact", "model"] = described(
+        "What policies know of simulated step times: their mean on each device (exact), or only "
+        "the step-time model, from which each device deviates within the interval that the model "
+        "states (model).", "model", default="exact")
 
 
 class FleetDocument(Section):

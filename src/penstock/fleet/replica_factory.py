@@ -10,6 +10,7 @@ import numpy as np
 from penstock.core.money import Price
 from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.perf.step_time.deviation import deviating
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.kv.prefix import PrefixKv
@@ -26,6 +27,12 @@ def step_time(group: ReplicaGroup) -> StepTimeModel:
     """The step-time model of a group's replicas."""
     return make_step_time(group.step_time, group.model, group.accelerator, group.parallelism,
                           group.precision, group.kv_precision)
+
+
+def true_step_time(fleet: Fleet, believed: StepTimeModel,
+                   rng: np.random.Generator) -> StepTimeModel:
+    """The step times of one simulated device, of which policies know only ``believed``."""
+    return believed if fleet.run.beliefs == "exact" else deviating(believed, rng)
 
 
 def step_noise(fleet: Fleet, rng: np.random.Generator) -> Callable[[], float] | None:

@@ -216,6 +216,8 @@ class RunOptions:
     ``num_requests`` and ``duration_s`` cap all traffic together. Requests that arrive before
     ``warmup_s`` are served but not counted; after the last arrival a run goes on for at most
     ``drain_s``. ``step_time_noise`` is the relative standard deviation of a step's duration.
+    ``beliefs`` says what policies know of step times: the mean of what each simulated device takes
+    (``exact``), or only the model, from which each device deviates (``model``).
     """
 
     seed: int = 0
@@ -224,6 +226,7 @@ class RunOptions:
     warmup_s: float = 0.0
     drain_s: float | None = None
     step_time_noise: float = 0.0
+    beliefs: Literal["exact", "model"] = "exact"
 
 
 @dataclass(frozen=True, slots=True)

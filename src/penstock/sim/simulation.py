@@ -18,6 +18,7 @@ from penstock.fleet.replica_factory import (
     relative_speeds,
     step_noise,
     step_time,
+    true_step_time,
 )
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.journal.journal import Journal
@@ -164,8 +165,7 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
             journal = _journal(fleet, group, journal_dir, len(replicas), stack)
             kv = kv_cache(fleet, group)
             replicas.append(_replica(fleet, group, len(replicas), kv, outputs[group.model.name],
-                                     period_ps, beliefs, journal, random_stream(
-                                         seed, "step-time", len(replicas))))
+                                     period_ps, beliefs, journal, seed))
             kvs.append(kv)
     rng = random_stream(seed, "routing", 0)
     router = dispatch_of(fleet, lambda n: int(rng.integers(n)))
@@ -219,17 +219,17 @@ class _Flusher:
 
 def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, kv: KvAllocator,
              outputs: list[int], period_ps: int, beliefs: Beliefs,
-             journal: Journal | None, rng: np.random.Generator) -> SimReplica:
-    truth = step_time(group)
-    believed = truth
+             journal: Journal | None, seed: int) -> SimReplica:
+    believed = step_time(group)
+    truth = true_step_time(fleet, believed, random_stream(seed, "truth", replica_id))
     if beliefs.step_time_factor != 1.0:
-        believed = BiasedStepTime(truth, beliefs.step_time_factor)
+        believed = BiasedStepTime(believed, beliefs.step_time_factor)
     lengths: LengthPredictor = HistoryLengths()
     if beliefs.length_factor != 1.0:
         lengths = ScaledLengths(lengths, beliefs.length_factor)
     options = fleet.schedule_of(group)
     scheduler = build_scheduler(options, believed, kv, lengths)
-    clock = StepClock(truth, step_noise(fleet, rng))
+    clock = StepClock(truth, step_noise(fleet, random_stream(seed, "step-time", replica_id)))
     return SimReplica(replica_id, scheduler, clock, Oracle(outputs),
                       ReplicaRecorder(period_ps, to_ps(fleet.run.warmup_s)), journal)
 

@@ -63,6 +63,8 @@ def test_a_trace_at_its_own_times_is_simulated_once(tmp_path):
     assert judge(found, demand, groups, seed=0).num_seeds == 1
     noisy = replace(found, run=replace(found.run, step_time_noise=0.1))
     assert judge(noisy, demand, groups, seed=0).num_seeds == 3, "each seed has its own noise"
+    off = replace(found, run=replace(found.run, beliefs="model"))
+    assert judge(off, demand, groups, seed=0).num_seeds == 3, "each seed has its own devices"
     two = fleet(own, policies={"route": "two_choices"})
     assert judge(two, demand, groups, seed=0).num_seeds == 3, "each seed draws its own routes"
 

@@ -21,6 +21,7 @@ from penstock.fleet.replica_factory import (
     random_stream,
     step_noise,
     step_time,
+    true_step_time,
 )
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.journal.journal import Journal
@@ -132,8 +133,9 @@ def _check(fleet: Fleet, options: EmulatorOptions, indexes: Sequence[int], num: 
 def _replica(fleet: Fleet, group: ReplicaGroup, index: int, clock: EngineClock, said: Answers,
              options: EmulatorOptions, on_bug: Callable[[str], None],
              stack: AsyncExitStack) -> tuple[EmulatedEngine, EngineServer]:
-    truth, kv, schedule = step_time(group), kv_cache(fleet, group), fleet.schedule_of(group)
-    scheduler = build_scheduler(schedule, truth, kv)
+    believed, kv, schedule = step_time(group), kv_cache(fleet, group), fleet.schedule_of(group)
+    truth = true_step_time(fleet, believed, random_stream(options.seed, "truth", index))
+    scheduler = build_scheduler(schedule, believed, kv)
     metrics = EngineMetrics(group.model.name, speed=clock.speed)
     noise = step_noise(fleet, random_stream(options.seed, "step-time", index))
     engine = EmulatedEngine(scheduler, StepClock(truth, noise), clock, metrics,

@@ -8,7 +8,7 @@ import numpy as np
 from penstock.core.request import AUTO, Request
 from penstock.fleet.judge import confidential_rows
 from penstock.fleet.multiplex_factory import deadline_after_s, devices_of, policy_of
-from penstock.fleet.replica_factory import random_stream
+from penstock.fleet.replica_factory import random_stream, true_step_time
 from penstock.fleet.residency import usual_batch
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_residency import DevicePool, SwappedModel
@@ -19,6 +19,7 @@ from penstock.perf.loading.host_loads import HostLoads
 from penstock.perf.loading.host_memory import HostMemory
 from penstock.perf.loading.model import LoadingModel
 from penstock.perf.loading.values import LoadEvidence
+from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.multiplex.attested import OnlyAttested
 from penstock.policy.multiplex.beliefs import LoadBelief, LoadTable
 from penstock.policy.multiplex.values import Queued
@@ -129,12 +130,15 @@ def _simulated(fleet: Fleet, pool: DevicePool, workload: Workload, lengths: Leng
     Devices in confidential mode take longer by what SINCERE's runs took; confidential requests run
     on those that are attested.
     """
-    machine = SteppedMachine(_loads(pool), [_cost(pool, model) for model in pool.models], lengths,
-                             _variation(fleet, pool, seed))
+    truths = [_step_times(fleet, pool, device, seed) for device in range(pool.count)]
+    costs = [[_cost(pool, model, steps) for model, steps in zip(pool.models, truth, strict=True)]
+             for truth in truths]
+    machine = SteppedMachine(_loads(pool), costs, lengths, _variation(fleet, pool, seed))
     requests: dict[int, Request] = {}
     specs = _engines(fleet, pool, workload) if pool.continuous else []
-    residents = [Residents(specs, requests, lengths.output_tokens)
-                 for _ in range(pool.count if pool.continuous else 0)]
+    residents = [Residents([replace(spec, step_time=steps) for spec, steps in zip(
+        specs, truth, strict=True)], requests, lengths.output_tokens)
+        for truth in truths if pool.continuous]
     secret = frozenset(np.flatnonzero(confidential_rows(fleet, workload)).tolist())
     policy = policy_of(pool, fleet.service_classes, _loads(pool))
     gate = OnlyAttested(policy, pool.confidentiality, secret) if secret else None
@@ -158,11 +162,23 @@ def _engines(fleet: Fleet, pool: DevicePool, workload: Workload) -> list[EngineS
         if room < longest:
             room = (longest + fleet.engine.block_tokens) * model.max_batch
         most = fleet.policies.schedule.max_num_seqs
+        believed = _believed(pool, model)
         specs.append(EngineSpec(
-            make_step_time(None, model.spec, pool.accelerator, precision=model.precision), room,
+            believed, room,
             replace(fleet.policies.schedule, max_num_seqs=min(model.max_batch, most)),
-            fleet.engine.block_tokens, fleet.engine.prefix_caching))
+            fleet.engine.block_tokens, fleet.engine.prefix_caching, believed))
     return specs
+
+
+def _believed(pool: DevicePool, model: SwappedModel) -> StepTimeModel:
+    """The step times of a model that policies know."""
+    return make_step_time(None, model.spec, pool.accelerator, precision=model.precision)
+
+
+def _step_times(fleet: Fleet, pool: DevicePool, device: int, seed: int) -> list[StepTimeModel]:
+    """The true step times of each model on a device."""
+    rng = random_stream(seed, f"truth {pool.name}", device)
+    return [true_step_time(fleet, _believed(pool, model), rng) for model in pool.models]
 
 
 def _loads(pool: DevicePool) -> LoadBelief:
@@ -182,9 +198,8 @@ def _loads(pool: DevicePool) -> LoadBelief:
 _STATED = LoadEvidence("the fleet file", 0.0, 0.0)
 
 
-def _cost(pool: DevicePool, model: SwappedModel) -> BatchCost:
+def _cost(pool: DevicePool, model: SwappedModel, steps: StepTimeModel) -> BatchCost:
     """By step times, unless the file states what batches take."""
-    steps = make_step_time(None, model.spec, pool.accelerator, precision=model.precision)
     usual = usual_batch(model.spec, pool.accelerator, model.precision)
     stated = None if model.batch == usual else model.batch
     return BatchCost(steps, stated, compute_penalty().intercept_s

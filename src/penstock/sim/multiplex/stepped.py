@@ -28,13 +28,14 @@ class Lengths(NamedTuple):
 
 
 class SteppedMachine:
-    """Devices of one host. ``loads`` says what its loads really take.
+    """Devices of one host. ``loads`` says what its loads really take, ``costs`` what batches really
+    take, by device and model.
 
     A static batch computes all its prompts, then steps of all its requests until the longest answer
     is there. Where batching is continuous, only loads are asked for here.
     """
 
-    def __init__(self, loads: LoadBelief, costs: Sequence[BatchCost], lengths: Lengths,
+    def __init__(self, loads: LoadBelief, costs: Sequence[Sequence[BatchCost]], lengths: Lengths,
                  variation: Variation) -> None:
         self._reads = HostReads(loads, variation)
         self._costs = costs
@@ -50,7 +51,7 @@ class SteppedMachine:
 
     def batch(self, device: int, batch: Batch, now_s: float) -> Took:
         """``device_of`` tells afterwards where each request began."""
-        cost, num = self._costs[batch.model], len(batch.requests)
+        cost, num = self._costs[device][batch.model], len(batch.requests)
         for request in batch.requests:
             self.device_of[request.request_id] = device
         if cost.line is not None:

@@ -113,7 +113,8 @@ def test_a_request_without_a_class_gets_one_that_the_replica_serves(tmp_path) ->
             if record["kind"] == "add"] == ["batch", "batch", "chat"]
 
 
-@pytest.mark.parametrize("noise", ["", "run: {step_time_noise: 0.3}\n"])
+@pytest.mark.parametrize("noise", ["", "run: {step_time_noise: 0.3}\n",
+                                   "run: {beliefs: model}\n"])
 def test_journals_replay(noise, tmp_path) -> None:
     async def work(cluster):
         one = cluster.replicas[0]
@@ -127,6 +128,22 @@ def test_journals_replay(noise, tmp_path) -> None:
     report = replay(records, scheduler_of(header, step_time(parse_fleet(FLEET).replicas[0])))
     assert report.mismatch is None
     assert report.num_plans == sum(record["kind"] == "plan" for record in records) > 20
+
+
+def test_an_engine_is_off_the_model_by_a_factor_that_the_seed_draws(tmp_path) -> None:
+    def first_step_s(run: str, seed: int) -> float:
+        async def work(cluster):
+            await ask(cluster.replicas[0])
+
+        served(work, FLEET + run, seed=seed, journal_dir=tmp_path)
+        return next(record["duration_s"] for record in read_journal(tmp_path / "journal-0.jsonl")
+                    if record["kind"] == "commit")
+
+    exact, drawn, again, other = (
+        first_step_s("", 1), *(first_step_s("run: {beliefs: model}\n", seed)
+                               for seed in (1, 1, 2)))
+    assert len({round(one, 9) for one in (exact, drawn, other)}) == 3
+    assert drawn == pytest.approx(again)
 
 
 def test_noise_comes_from_the_seed(tmp_path) -> None:

@@ -21,8 +21,8 @@ def batch(model: int, *ids: int) -> Batch:
 
 def machine() -> SteppedMachine:
     lengths = Lengths([100, 200, 100, 100], [10, 20, 10, 1])
-    return SteppedMachine(LoadTable([5.0, 6.0]), [BatchCost(STEPS), BatchCost(STEPS)], lengths,
-                          STEADY)
+    costs = [[BatchCost(STEPS), BatchCost(STEPS)]] * 4
+    return SteppedMachine(LoadTable([5.0, 6.0]), costs, lengths, STEADY)
 
 
 def test_a_static_batch_goes_on_until_its_longest_answer() -> None:
@@ -34,7 +34,7 @@ def test_a_static_batch_goes_on_until_its_longest_answer() -> None:
 
 
 def test_a_stated_line_is_what_batches_take() -> None:
-    one = SteppedMachine(LoadTable([5.0]), [BatchCost(STEPS, BatchTime(2.0, 0.5))],
+    one = SteppedMachine(LoadTable([5.0]), [[BatchCost(STEPS, BatchTime(2.0, 0.5))]],
                          Lengths([1] * 3, [1] * 3), STEADY)
     assert one.batch(0, batch(0, 0, 1), 0.0).seconds == 3.0
 
@@ -44,7 +44,7 @@ def test_a_load_waits_for_what_is_being_read_ahead() -> None:
         def prefetch_s(self, model: int) -> float:
             return 4.0
 
-    one = SteppedMachine(Slow([5.0]), [BatchCost(STEPS)], Lengths([], []), STEADY)
+    one = SteppedMachine(Slow([5.0]), [[BatchCost(STEPS)]], Lengths([], []), STEADY)
     assert one.prefetch(0, 10.0).seconds == 4.0
     assert one.load(0, 0, 11.0).seconds == pytest.approx(3.0 + 5.0)
     assert one.load(0, 0, 11.0).seconds == 5.0
@@ -52,7 +52,7 @@ def test_a_load_waits_for_what_is_being_read_ahead() -> None:
 
 def test_batches_vary() -> None:
     rng = np.random.default_rng(0)
-    one = SteppedMachine(LoadTable([5.0]), [BatchCost(STEPS)], Lengths([1] * 3000, [1] * 3000),
+    one = SteppedMachine(LoadTable([5.0]), [[BatchCost(STEPS)]], Lengths([1] * 3000, [1] * 3000),
                          Variation(rng, 0.2))
     seconds = {one.batch(0, batch(0, place), 0.0).seconds for place in range(2500)}
     assert len(seconds) > 2000
