@@ -45,3 +45,17 @@ def test_hooks_and_container_are_well_formed() -> None:
     assert {hook["language"] for hook in repository["hooks"]} == {"system"}
     container = json.loads((REPOSITORY / ".devcontainer/devcontainer.json").read_text())
     assert "--group dev" in container["postCreateCommand"]
+
+
+def test_entries_of_the_changelog_fit_a_line() -> None:
+    lines = (REPOSITORY / "CHANGELOG.md").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("## "))
+    for number, line in enumerate(lines[start:], start + 1):
+        assert not line or line.startswith(("## ", "### ", "- ")), f"line {number} goes on"
+        assert len(line) <= 100, f"line {number} has {len(line)} characters"
+
+
+def test_the_version_is_the_latest_that_the_changelog_releases() -> None:
+    text = (REPOSITORY / "CHANGELOG.md").read_text()
+    assert re.findall(r"^## \[(\d[^]]*)\] - \d{4}-\d\d-\d\d$", text, re.M)[0] == \
+        PROJECT["project"]["version"]
