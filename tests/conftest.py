@@ -19,12 +19,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tables go by it, and what runs the tests may set it.
 os.environ.pop("COLUMNS", None)
-# The same examples on every run; `--hypothesis-profile=explore` draws fresh ones.
+# The same examples on every run. `--hypothesis-profile=explore` draws fresh ones; with `unshrunk`
+# the first example that fails is shown instead of the smallest.
 settings.register_profile("ci", max_examples=round(100 * EXAMPLES), derandomize=True,
                           database=None, deadline=None,
                           suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("explore", settings.get_profile("ci"), derandomize=False,
+settings.register_profile("unshrunk", settings.get_profile("ci"),
                           phases=[Phase.explicit, Phase.generate])
+settings.register_profile("explore", settings.get_profile("unshrunk"), derandomize=False)
 settings.load_profile("ci")
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 # A file that uses one of these starts processes.
@@ -43,6 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("process")
         if item.get_closest_marker("browser") and shutil.which("chromium") is None:
             item.add_marker(no_browser)
+    # Pages take longest. They come first, so that no worker is left with one at the end.
+    items.sort(key=lambda item: item.path.name != "test_public_docs.py")
 
 
 @pytest.fixture(scope="session")

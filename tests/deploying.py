@@ -10,7 +10,9 @@ from penstock.core.prediction import Prediction
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.values import Footprint, Infeasible, Placement, Stage
 from penstock.serving.deployments.choice import Decision
+from penstock.serving.deployments.cluster import create_cluster
 from penstock.serving.deployments.controller import Controller
+from penstock.serving.deployments.dependencies import Care, Dependencies
 from penstock.serving.deployments.deployments import (
     Backoff,
     Deployment,
@@ -19,9 +21,7 @@ from penstock.serving.deployments.deployments import (
     Wish,
 )
 from penstock.serving.deployments.engines import EngineError, SimulatedEngines
-from penstock.serving.deployments.means import Care, Means
 from penstock.serving.deployments.requests import make_queue
-from penstock.serving.deployments.site import create_site
 from penstock.serving.deployments.store import open_store
 
 GIB = 1 << 30
@@ -46,7 +46,7 @@ def deployment(name="a", **more):
 
 def site_in(folder):
     (folder / "fleet.yaml").write_text(FLEET)
-    return create_site(folder / "state", folder / "fleet.yaml")
+    return create_cluster(folder / "state", folder / "fleet.yaml")
 
 
 class World:
@@ -57,7 +57,7 @@ class World:
     """
 
     def __init__(self, folder):
-        self.site = site_in(folder)
+        self.cluster = site_in(folder)
         self.now_s = 1000.0
         self.gate = asyncio.Event()
         self.answers = asyncio.Event()
@@ -103,8 +103,9 @@ class World:
 
     def controller(self, queue=None):
         care = Care(patience_s=1.0, misses=2, backoff=Backoff(first_s=1.0, most=2))
-        return Controller(self.site, open_store(self.site.state_file),
-                          Means({"sim": Starter(self), "emulate": Starter(self)}, self.choose,
+        return Controller(self.cluster, open_store(self.cluster.state_file),
+                          Dependencies({"sim": Starter(self), "emulate": Starter(self)},
+                                       self.choose,
                                 self.profile, lambda: self.now_s, self.read_used, self.bugs.append),
                           queue or make_queue("penstock"), care)
 

@@ -98,7 +98,7 @@ _ANY_STEP_TIME = step_times()
 
 _KNOBS: dict[str, st.SearchStrategy[object]] = {
     "chunk_tokens": st.sampled_from((1, 2, 7, 16, 33, 64)),
-    "max_step_tokens": st.sampled_from((8, 20, 64, 256)),
+    "max_step_tokens": st.sampled_from((8, 20, 64, 256, 2048)),
     "max_num_seqs": st.sampled_from((1, 2, 3, 8)),
     "prefill_first": st.booleans(),
     "kv_reserve": st.sampled_from(("prompt", "max_tokens")),
@@ -118,7 +118,7 @@ _KNOBS: dict[str, st.SearchStrategy[object]] = {
 
 # Knobs without which a policy's own machinery seldom shows at this size.
 _OWN_KNOBS = {"niyama": ("max_decodes", "most_slack_first"),
-              "penstock": ("queue_timeout_s", "review_s", "max_num_seqs"),
+              "penstock": ("queue_timeout_s", "review_s", "max_num_seqs", "max_step_tokens"),
               "sarathi": ("chunk_tokens",), "edf": ("chunk_tokens",), "srpf": ("chunk_tokens",)}
 
 

@@ -10,7 +10,7 @@ from penstock.engines.actuators.protocol import ActuatorError
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Load, Wait
 from penstock.serving.multiplex.driver import ResidencyDriver
-from penstock.serving.multiplex.turns import RefusedError, Rules
+from penstock.serving.multiplex.tickets import RefusedError, Rules
 
 MOST_EVENTS = 20_000
 

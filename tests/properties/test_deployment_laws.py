@@ -14,9 +14,9 @@ from hypothesis import given
 from deploying import GIB, World, deployment, site_in
 from penstock.core.errors import InputError
 from penstock.serving.deployments.controller import Controller
+from penstock.serving.deployments.dependencies import Care, Dependencies
 from penstock.serving.deployments.deployments import FOLLOWING, Backoff, RefusedError, State, Wish
 from penstock.serving.deployments.engines import EngineError
-from penstock.serving.deployments.means import Care, Means
 from penstock.serving.deployments.requests import make_queue
 from penstock.serving.deployments.store import open_store
 from scaled import examples
@@ -85,7 +85,7 @@ class Run:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: None)
 
     async def open(self):
-        self.store = Mortal(WatchedStore(open_store(self.world.site.state_file)))
+        self.store = Mortal(WatchedStore(open_store(self.world.cluster.state_file)))
         self.engines = Mortal(self.world.engines)
         world, engines = self.world, self.engines
 
@@ -99,9 +99,11 @@ class Run:
                 if one.name in world.broken:
                     raise EngineError("it would not start")
 
-        means = Means({"sim": Starter()}, world.choose, world.profile, lambda: world.now_s,
+        dependencies = Dependencies({"sim": Starter()}, world.choose, world.profile,
+                                    lambda: world.now_s,
                       world.read_used, self.bug)
-        self.control = Controller(world.site, self.store, means, make_queue("penstock", 1.0),
+        self.control = Controller(world.cluster, self.store, dependencies, make_queue("penstock",
+                                                                                      1.0),
                                   Care(patience_s=1.0, misses=1, backoff=Backoff(1.0, 4.0, 2)))
         await self.control.recover()
         self.check()
@@ -157,7 +159,7 @@ class Run:
         world = self.world
         if what == "tend":
             world.now_s += 1.0
-            self.calls.append(asyncio.create_task(self.control.tend()))
+            self.calls.append(asyncio.create_task(self.control.reconcile()))
         elif what == "die":
             one = next((one for one in self.control.deployments() if one.name == name), None)
             if one is not None and one.instance is not None:
@@ -220,8 +222,8 @@ def test_whatever_happens(script):
 
 
 def test_the_watched_store_notices_an_illegal_change(tmp_path):
-    site = site_in(tmp_path)
-    store = WatchedStore(open_store(site.state_file))
+    cluster = site_in(tmp_path)
+    store = WatchedStore(open_store(cluster.state_file))
     store.write([deployment()])
     try:
         store.write([deployment(state=State.RUNNING)])

@@ -16,8 +16,8 @@ from penstock.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from penstock.experiment.fleet_bound import GroupBound
     from penstock.fleet.values import Fleet
+    from penstock.plan.fleet_bound import GroupBound
     from penstock.workload.workload import Workload
 
 app = typer.Typer(add_completion=False)
@@ -45,7 +45,7 @@ def bound(fleet_file: FleetFile, settings: Settings = None, data: DataDir = None
 
 def bounds_document(fleet: "Fleet", workload: "Workload") -> dict[str, Any]:
     """The bounds as plain data; ``rate_per_s`` of the fleet needs stated replicas."""
-    from penstock.experiment.fleet_bound import fleet_bound_per_s, group_bounds
+    from penstock.plan.fleet_bound import fleet_bound_per_s, group_bounds
 
     groups = [_entry(fleet, found, workload) for found in group_bounds(fleet, workload)]
     shares = sum(entry["traffic_share"] for entry in groups)
@@ -58,7 +58,7 @@ def bounds_document(fleet: "Fleet", workload: "Workload") -> dict[str, Any]:
 
 
 def _entry(fleet: "Fleet", found: "GroupBound", workload: "Workload") -> dict[str, Any]:
-    from penstock.experiment.sizing import replicas_at_bound
+    from penstock.plan.sizing import replicas_at_bound
 
     group, limit = found.group, found.bound
     return {"model": group.model.name, "accelerator": group.accelerator.name,

@@ -94,8 +94,8 @@ def _document(found: "Capacity", fleet: Any) -> dict[str, Any]:
 def _bound_per_s(fleet: Any) -> float | None:
     """The fleet's throughput bound, None where its step time has no closed form."""
     from penstock.core.errors import InputError
-    from penstock.experiment.fleet_bound import fleet_bound_per_s
     from penstock.fleet.sources import fleet_workload
+    from penstock.plan.fleet_bound import fleet_bound_per_s
 
     try:
         return fleet_bound_per_s(fleet, fleet_workload(fleet))

@@ -32,10 +32,10 @@ def init(
 ) -> int:
     """Make a folder for deployments on a fleet's accelerators; the fleet has one kind of them."""
     from penstock.cli.console import note
-    from penstock.serving.deployments.site import create_site
+    from penstock.serving.deployments.cluster import create_cluster
 
-    site = create_site(folder, fleet_file, train)
-    note(f"{folder}: for deployments on {len(site.devices())} {site.accelerator.name}")
+    cluster = create_cluster(folder, fleet_file, train)
+    note(f"{folder}: for deployments on {len(cluster.devices())} {cluster.accelerator.name}")
     return OK
 
 

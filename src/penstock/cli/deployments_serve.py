@@ -32,8 +32,8 @@ async def _serve(folder: Path, host: str, port: int, queue: str, period_s: float
 
     from penstock.cli.console import note
     from penstock.engines.http import listening, stop_signal
+    from penstock.serving.deployments.cluster import SERVER
     from penstock.serving.deployments.opening import Opening, opened, watch
-    from penstock.serving.deployments.site import SERVER
     from penstock.serving.deployments.store import InUseError
     from penstock.serving.deployments.verbs import LocalDeployments
     from penstock.serving.planning.deployments import make_app

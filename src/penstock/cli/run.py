@@ -1,6 +1,6 @@
 """``penstock run``: size the fleet where its file states no replicas, then simulate it."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,13 +14,6 @@ from penstock.cli.options import (
     check_journal,
     read_fleet,
 )
-from penstock.core.errors import InputError
-
-if TYPE_CHECKING:
-    from penstock.cli.console import Update
-    from penstock.experiment.sizing import Sized
-    from penstock.fleet.values import Fleet
-    from penstock.workload.workload import Workload
 
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html.")]
 WithJournal = Annotated[bool, typer.Option(
@@ -50,27 +43,12 @@ def run(fleet_file: FleetFile, out: OutDir = None, settings: Settings = None,
     check_journal(fleet, journal=journal)
     workload = fleet_workload(fleet)
     sized = plan = None
-    is_stated = bool(fleet.replicas or fleet.residency)
-    if not is_stated and fleet.sizing.stated:
-        with progress("sizing") as update:
-            sized = _sized(fleet, workload, update)
-        fleet = sized.fleet
-    elif not is_stated:
-        from penstock.cli.plan_fleet import planned
+    if not fleet.replicas and not fleet.residency:  # else a run needs no solver
+        from penstock.plan.assign.solve import solve
+        from penstock.plan.replicas import find_replicas
 
-        plan = planned(fleet, workload)
-        fleet = plan.fleet
-        if plan.fits_nowhere:
-            raise InputError(plan.fits_nowhere)
+        with progress("sizing" if fleet.sizing.stated else "planning") as update:
+            found = find_replicas(fleet, workload, solve, on_step=update)
+        fleet, sized, plan = found.fleet, found.sized, found.plan
     return simulate_and_report(fleet, workload, sized, out, plan=plan, as_json=as_json,
                                page=not no_report, journal=journal)
-
-
-def _sized(fleet: "Fleet", workload: "Workload", update: "Update") -> "Sized":
-    from penstock.experiment.sizing import Trial, size_fleet
-    from penstock.report.wording import replicas
-
-    def on_trial(trial: Trial) -> None:
-        update(f"{replicas(trial.count)}: {'enough' if trial.meets else 'too few'}")
-
-    return size_fleet(fleet, workload, fleet.run.seed, on_trial)

@@ -113,7 +113,7 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     from penstock.fleet.replica_factory import dispatch_of
     from penstock.serving.deployments.replicas import started_replicas
     from penstock.serving.gateway.decision_log import DecisionLog
-    from penstock.serving.gateway.outlook import BudgetPrices
+    from penstock.serving.gateway.forecasts import BudgetPrices
     from penstock.serving.gateway.reload import Reload
     from penstock.serving.gateway.server import running
 

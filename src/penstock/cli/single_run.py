@@ -14,9 +14,9 @@ from penstock.fleet.write import to_yaml
 from penstock.report.run_files import staged, write_run_files
 
 if TYPE_CHECKING:
-    from penstock.experiment.sizing import Sized
     from penstock.fleet.values import Fleet
     from penstock.plan.plan import FleetPlan
+    from penstock.plan.sizing import Sized
     from penstock.workload.workload import Workload
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.experiment.fleet_bound import fleet_bound_per_s
 from penstock.experiment.run import AS_THEY_ARE, run_fleet
 from penstock.fleet.judge import attainment_by_class
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.metrics.attainment import Attainment
 from penstock.metrics.seeds import half_width
+from penstock.plan.fleet_bound import fleet_bound_per_s
 from penstock.sim.simulation import Beliefs
 from penstock.workload.mixing import scale_rate
 from penstock.workload.workload import Workload

@@ -37,9 +37,8 @@ def pool_figures(fleet: Fleet, result: SimulationResult, window_s: float) -> lis
 
 def reduced_figures(result: SimulationResult,
                     figures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the disclosed figures of pools. Pools that had confidential requests show nothing of
-    their models and devices: the loaded models and the number of loads would reveal the subject of
-    requests."""
+    """Return the disclosed figures of pools. Those with confidential requests have none by model or
+    device: the loaded models and the number of loads would reveal the subject of requests."""
     return [dict(whole) if not one.is_secret else {
         key: value if key in _TOLD else ([] if isinstance(value, list) else None)
         for key, value in whole.items()} for one, whole in zip(result.pools, figures, strict=True)]
@@ -96,7 +95,7 @@ def _pool(one: PoolRun, times: Sequence[Mapping[str, float]], table: RequestTabl
 
 def _outcomes(num_models: int, places: IntColumn, table: RequestTable,
               window_s: float) -> Iterator[dict[str, Any]]:
-    """The outcome of each model's requests, by counts over all models at once."""
+    """Return the outcomes of each model's requests, by counts over all models at once."""
     def of(rows: BoolColumn, weights: FloatColumn | None = None) -> list[float]:
         found: list[float] = np.bincount(
             places[rows], None if weights is None else weights[rows], num_models).tolist()

@@ -8,10 +8,10 @@ from typing import Any
 from penstock import __version__
 from penstock.core.errors import InputError
 from penstock.experiment.disclosed import shown
-from penstock.experiment.fleet_bound import fleet_bound_per_s
 from penstock.fleet.values import Fleet
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
+from penstock.plan.fleet_bound import fleet_bound_per_s
 from penstock.sim.simulation import Beliefs, SimulationResult, simulate
 from penstock.workload.workload import Workload
 

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from penstock.experiment.run import Run
-from penstock.experiment.sizing import Limit, Sized
 from penstock.fleet.write import resolved
+from penstock.plan.sizing import Limit, Sized
 
 if TYPE_CHECKING:
     from penstock.plan.plan import FleetPlan

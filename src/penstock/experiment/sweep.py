@@ -9,13 +9,12 @@ from typing import Any
 from penstock import __version__
 from penstock.core.errors import InputError
 from penstock.experiment.run import Run, run_fleet
-from penstock.experiment.sizing import size_fleet
 from penstock.experiment.workers import results
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.fleet.write import to_yaml
 from penstock.plan.assign.solve import solve
-from penstock.plan.plan import plan_fleet
+from penstock.plan.replicas import find_replicas
 
 MAX_POINTS = 10_000
 
@@ -90,15 +89,7 @@ def run_point(point: Point) -> Run:
     Raises InputError where no accelerator holds a model."""
     fleet = replace(point.fleet, run=replace(point.fleet.run, seed=point.seed))
     workload = fleet_workload(fleet, point.seed)
-    is_stated = bool(fleet.replicas or fleet.residency)
-    if not is_stated and fleet.sizing.stated:
-        fleet = size_fleet(fleet, workload, point.seed).fleet
-    elif not is_stated:
-        plan = plan_fleet(fleet, solve, workload=workload)
-        if plan.fits_nowhere:
-            raise InputError(plan.fits_nowhere)
-        fleet = plan.fleet
-    return run_fleet(fleet, workload, point.seed)
+    return run_fleet(find_replicas(fleet, workload, solve).fleet, workload, point.seed)
 
 
 def figures(run: Run) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Judgement of a fleet's requests: which count, which are confidential, how many met their targets,
 and the cost."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from penstock.fleet.values import Fleet
@@ -47,6 +49,12 @@ def attainment_by_class(fleet: Fleet, table: RequestTable) -> dict[str, Attainme
         if len(rows):
             found[service_class.name] = Attainment(int(rows.met_slo.sum()), len(rows))
     return found
+
+
+def meets_all(fleet: Fleet, attainment: Mapping[str, Attainment]) -> bool:
+    """Whether every class that received requests met its objective."""
+    return all(found.meets(fleet.service_class(name).slo.percentile)
+               for name, found in attainment.items())
 
 
 def missed_by_class(fleet: Fleet, table: RequestTable) -> dict[str, dict[str, int]]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from penstock.fleet.judge import attainment_by_class, counted
+from penstock.fleet.judge import attainment_by_class, counted, meets_all
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.metrics.attainment import Attainment, observed_span_s
 from penstock.metrics.definitions import FloatColumn
@@ -85,9 +85,8 @@ def chance(workload: Workload) -> float:
 
 
 def _meets(fleet: Fleet, workload: Workload, seed: int) -> bool:
-    found = attainment_by_class(fleet, simulate(fleet, workload, seed=seed).table)
-    return all(attainment.meets(fleet.service_class(name).slo.percentile)
-               for name, attainment in found.items())
+    return meets_all(fleet, attainment_by_class(
+        fleet, simulate(fleet, workload, seed=seed).table))
 
 
 def _to_simulate(fleet: Fleet, workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:

@@ -13,10 +13,10 @@ from penstock.policy.place.beside import Neighbour
 from penstock.policy.place.confidential import attested
 from penstock.policy.place.values import Device, Infeasible
 from penstock.serving.deployments.choice import Decision
+from penstock.serving.deployments.cluster import Cluster
+from penstock.serving.deployments.dependencies import Begun, Choose
 from penstock.serving.deployments.deployments import Deployment, Instance, RefusedError, Wish
 from penstock.serving.deployments.engines import Engines, Reply
-from penstock.serving.deployments.means import Begun, Choose
-from penstock.serving.deployments.site import Site
 
 Standing = Callable[[float], Awaitable[Mapping[int, Confidentiality]]]
 
@@ -80,12 +80,13 @@ class GatedEngines:
         await self._engines.stop(instance, patience_s)
 
 
-def standing(site: Site, now_s: float) -> Mapping[int, Confidentiality]:
+def standing(cluster: Cluster, now_s: float) -> Mapping[int, Confidentiality]:
     """The standing of every accelerator by its number, by the file of evidence that lies in the
     fleet file's place for it now; ``now_s`` is seconds since 1970. Nobody asks a URL here."""
-    pool = site.fleet.accelerators[0]
+    pool = cluster.fleet.accelerators[0]
     numbers = range(pool.count or 0)
-    mode_on, source, rules = pool.accelerator.confidential, pool.attestation, site.fleet.attestation
+    mode_on, source = pool.accelerator.confidential, pool.attestation
+    rules = cluster.fleet.attestation
     if not mode_on or source is None or rules is None:
         return dict.fromkeys(numbers, Confidentiality(mode_on))
     if source.nonce is None:

@@ -39,6 +39,7 @@ from penstock.policy.place.beside import Neighbour, place_beside
 from penstock.policy.place.intent import Choice, Scored, choose
 from penstock.policy.place.values import Device, Footprint, Infeasible, Placement
 from penstock.registry.make import make_placer
+from penstock.serving.deployments.cluster import Cluster
 from penstock.serving.deployments.commands import ONE_ACCELERATOR
 from penstock.serving.deployments.deployments import Deployment, Expected, RefusedError, Wish
 from penstock.serving.deployments.documents import (
@@ -46,7 +47,6 @@ from penstock.serving.deployments.documents import (
     expected_document,
     placement_document,
 )
-from penstock.serving.deployments.site import Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ class Chooser:
     May be called from several threads, one call at a time for one model.
     """
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self._learnt: tuple[list[Session], Estimator] | None = None
 
     def decide(self, one: Deployment, wish: Wish, devices: Sequence[Device],
@@ -102,29 +102,29 @@ class Chooser:
         """Return the estimator of a deployment's model. Raises InputError for an unusable
         profile."""
         assert one.profile is not None
-        subject = Subject(self._site.model(one.model).spec, self._site.accelerator)
+        subject = Subject(self._cluster.model(one.model).spec, self._cluster.accelerator)
         runs = profile_runs(Path(one.profile), one.model, subject.model)
-        if self._site.train is None:
+        if self._cluster.train is None:
             return own_estimator(subject, one.model, runs)
         if self._learnt is None:
-            self._learnt = self._learn(self._site.train)
+            self._learnt = self._learn(self._cluster.train)
         sessions, learnt = self._learnt
         cuts, batch_cuts = cuts_of(sessions, runs)
         return replace(learnt, subjects={**learnt.subjects, one.model: subject}).with_cuts(
             cuts, batch_cuts)
 
     def _learn(self, folder: Path) -> tuple[list[Session], Estimator]:
-        catalog = load_catalog(self._site.fleet.catalog)
+        catalog = load_catalog(self._cluster.fleet.catalog)
         sessions = read_sessions(folder, catalog)
         names = [run.model for session in sessions for run in session.whole]
         names += [name for session in sessions for name in sorted(session.cuts.models)]
-        subjects = subjects_of(names, catalog, self._site.accelerator)
+        subjects = subjects_of(names, catalog, self._cluster.accelerator)
         return sessions, fit_estimator(sessions, subjects, sessions[0].cuts)
 
     def _exactly(self, one: Deployment, wish: Wish, configuration: Configuration,
                  devices: Sequence[Device], neighbours: Sequence[Neighbour]) -> Decision:
         """A configuration that was asked for, where there is room for it and least is waited."""
-        subject = Subject(self._site.model(one.model).spec, self._site.accelerator)
+        subject = Subject(self._cluster.model(one.model).spec, self._cluster.accelerator)
         if configuration.precision not in PRECISIONS:
             raise InputError(f"configuration: precision {configuration.precision!r} is unknown"
                              f"{nearest(configuration.precision, PRECISIONS)}")

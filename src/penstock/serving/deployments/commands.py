@@ -10,8 +10,8 @@ from typing import Any
 from penstock.core.errors import InputError, nearest
 from penstock.fleet.values import ReplicaGroup
 from penstock.fleet.write import to_yaml
+from penstock.serving.deployments.cluster import Cluster
 from penstock.serving.deployments.deployments import Deployment
-from penstock.serving.deployments.site import Site
 
 SIMULATED = "sim"
 
@@ -81,14 +81,14 @@ def _value(key: str, kind: type, value: Any) -> Any:
     raise InputError(f"options: {key}: found {str(value)[:60]!r}; expected {expected}")
 
 
-def command_of(site: Site, one: Deployment, port: int) -> Command:
+def command_of(cluster: Cluster, one: Deployment, port: int) -> Command:
     """The command line of a deployment's engine, which listens on a loopback port.
 
     Raises InputError for a configuration that this kind of engine cannot have.
     """
-    makers: Mapping[str, Callable[[Site, Deployment, int], Command]] = {
+    makers: Mapping[str, Callable[[Cluster, Deployment, int], Command]] = {
         "emulate": _emulate, "llamacpp": _llamacpp, "vllm": _vllm}
-    return makers[one.engine](site, one, port)
+    return makers[one.engine](cluster, one, port)
 
 
 def check_runnable(one: Deployment) -> None:
@@ -106,30 +106,30 @@ def penstock_command(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", "penstock", *arguments)
 
 
-def _emulate(site: Site, one: Deployment, port: int) -> Command:
+def _emulate(cluster: Cluster, one: Deployment, port: int) -> Command:
     assert one.configuration is not None
     spread, precision = one.configuration.parallelism, one.configuration.precision
-    return emulate_command(site, one, port, ReplicaGroup(
-        site.model(one.model).spec, site.accelerator, 1, spread, precision.partition("_")[0],
+    return emulate_command(cluster, one, port, ReplicaGroup(
+        cluster.model(one.model).spec, cluster.accelerator, 1, spread, precision.partition("_")[0],
         one.configuration.kv_precision))
 
 
-def emulate_command(site: Site, one: Deployment, port: int, group: ReplicaGroup) -> Command:
+def emulate_command(cluster: Cluster, one: Deployment, port: int, group: ReplicaGroup) -> Command:
     """The command line of an emulated replica of a group."""
-    folder = site.run_folder(one.name)
+    folder = cluster.run_folder(one.name)
     fleet = folder / "fleet.yaml"
     # An engine answers as long as its traffic says, and takes that of its model alone.
-    traffic = [spec for spec in site.fleet.traffic if spec.model == one.model] \
-        or site.fleet.traffic[:1]
+    traffic = [spec for spec in cluster.fleet.traffic if spec.model == one.model] \
+        or cluster.fleet.traffic[:1]
     alone = replace(group, count=1, endpoints=(), engine="auto")
-    own = replace(site.fleet, replicas=(alone,), traffic=tuple(
+    own = replace(cluster.fleet, replicas=(alone,), traffic=tuple(
         replace(spec, model=one.model) for spec in traffic))
     fleet.write_text(to_yaml(own), encoding="utf-8")
     return Command(penstock_command("emulate", str(fleet), "--port", str(port), "--speed",
                              str(one.options.get("speed", 1.0))), one.model)
 
 
-def _llamacpp(_: Site, one: Deployment, port: int) -> Command:
+def _llamacpp(_: Cluster, one: Deployment, port: int) -> Command:
     more = [part for key, option in (("kv_tokens", "--kv-tokens"), ("threads", "--threads"),
                                      ("max_num_seqs", "--max-num-seqs"))
             if key in one.options for part in (option, str(one.options[key]))]
@@ -137,11 +137,11 @@ def _llamacpp(_: Site, one: Deployment, port: int) -> Command:
                              str(port), *more), one.name)
 
 
-def _vllm(site: Site, one: Deployment, port: int) -> Command:
+def _vllm(cluster: Cluster, one: Deployment, port: int) -> Command:
     assert one.configuration is not None
     assert one.placement is not None
     spread = one.configuration.parallelism
-    share = max(one.placement.bytes_by_device.values()) / site.accelerator.memory_bytes
+    share = max(one.placement.bytes_by_device.values()) / cluster.accelerator.memory_bytes
     argv = ["vllm", "serve", one.options["model"], "--served-model-name", one.name, "--host",
             "127.0.0.1", "--port", str(port), "--tensor-parallel-size", str(spread.tensor),
             "--pipeline-parallel-size", str(spread.pipeline), "--gpu-memory-utilization",
@@ -152,7 +152,7 @@ def _vllm(site: Site, one: Deployment, port: int) -> Command:
             argv += [option, str(one.options[key])]
     if one.options.get("eager"):
         argv.append("--enforce-eager")
-    visible = ",".join(str(site.ordinal(device)) for device in one.placement.device_ids)
+    visible = ",".join(str(cluster.ordinal(device)) for device in one.placement.device_ids)
     # Numbers as NVML has them, by place on the bus; CUDA's own order would be by speed.
     environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": visible}
     if spread.pipeline > 1:

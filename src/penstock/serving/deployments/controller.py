@@ -17,7 +17,9 @@ from penstock.policy.place.reservations import Holding, Reservations
 from penstock.policy.place.values import Device, Infeasible
 from penstock.policy.queue.protocol import ExclusiveDeviceQueue
 from penstock.serving.deployments.choice import Decision
+from penstock.serving.deployments.cluster import Cluster
 from penstock.serving.deployments.commands import checked_options
+from penstock.serving.deployments.dependencies import USUAL, Care, Dependencies
 from penstock.serving.deployments.deployments import (
     AT_WORK,
     FOLLOWING,
@@ -32,10 +34,8 @@ from penstock.serving.deployments.deployments import (
     moved,
 )
 from penstock.serving.deployments.engines import EngineError, Engines, Reply
-from penstock.serving.deployments.means import USUAL, Care, Means
+from penstock.serving.deployments.observations import Observation, Observations
 from penstock.serving.deployments.requests import RequestQueue, make_queue
-from penstock.serving.deployments.seen import Observations, Seen
-from penstock.serving.deployments.site import Site
 from penstock.serving.deployments.store import Event, Store
 
 _TRIES = 3
@@ -48,18 +48,18 @@ class Controller:
     """The deployments of a site. One object belongs to one event loop; call ``recover`` first and
     ``close`` at the end. Engines go on after it."""
 
-    def __init__(self, site: Site, store: Store, means: Means,
+    def __init__(self, cluster: Cluster, store: Store, dependencies: Dependencies,
                  queue: ExclusiveDeviceQueue | None = None, care: Care = USUAL) -> None:
-        self._site = site
+        self._cluster = cluster
         self._store = store
-        self._means = means
+        self._dependencies = dependencies
         self._care = care
         self._all = {one.name: one for one in store.deployments()}
-        self._own = {device.device_id: device for device in site.devices()}
+        self._own = {device.device_id: device for device in cluster.devices()}
         self._memory = Reservations(self._own.values(), [
             Holding(one.name, one.placement, committed=one.state != State.DEPLOYING)
             for one in self._all.values() if one.placement is not None])
-        self._requests = RequestQueue(queue or make_queue("penstock"), means.clock)
+        self._requests = RequestQueue(queue or make_queue("penstock"), dependencies.clock)
         self._observations = Observations()
         self._locks: dict[str, asyncio.Lock] = {}
         self._work: dict[str, asyncio.Task[None]] = {}
@@ -86,7 +86,7 @@ class Controller:
         """How many requests of a deployment wait, and how many run."""
         return self._requests.of(name)
 
-    def seen(self, name: str) -> Seen | None:
+    def seen(self, name: str) -> Observation | None:
         """Return the observed latency of a deployment's answers, None where none was measured."""
         return self._observations.of(self.show(name))
 
@@ -108,9 +108,9 @@ class Controller:
                  options: Mapping[str, Any]) -> Deployment:
         """A new deployment, or a removed one anew. Raises InputError, RefusedError."""
         check_name(name)
-        self._site.model(model)
+        self._cluster.model(model)
         found = checked_options(engine, options)
-        now_s = self._means.clock()
+        now_s = self._dependencies.clock()
         fresh = Deployment(name, model, engine, now_s, now_s, found)
         old = self._all.get(name)
         if old is not None and State.REGISTERED not in FOLLOWING[old.state]:
@@ -125,7 +125,7 @@ class Controller:
         async with self._claimed(name):
             begun = moved(self.show(name), State.PROFILING, self._now())
             if options.get("path"):
-                path = await self._means.profile(begun, options, partial(self._begun, name))
+                path = await self._dependencies.profile(begun, options, partial(self._begun, name))
                 self._write(begun)
                 return self._write(moved(begun, State.PROFILED, self._now(), profile=path))
             one = self._write(begun)
@@ -223,7 +223,7 @@ class Controller:
                 self._write(moved(one, State.UNHEALTHY, self._now(), "its engine is gone",
                                   retry_s=self._now()))
 
-    async def tend(self) -> None:
+    async def reconcile(self) -> None:
         """Look after every deployment once: is it well, and is it time to start it again?"""
         await asyncio.gather(*(self._tend(one) for one in self.deployments()
                                if one.state in (State.RUNNING, State.UNHEALTHY)))
@@ -265,7 +265,7 @@ class Controller:
 
     async def _profiling(self, one: Deployment, options: Mapping[str, Any]) -> None:
         try:
-            path = await self._means.profile(one, options, partial(self._begun, one.name))
+            path = await self._dependencies.profile(one, options, partial(self._begun, one.name))
         except (EngineError, InputError) as error:
             self._settle(moved(one, State.FAILED, self._now(), f"profiling: {error}"))
         except asyncio.CancelledError:
@@ -330,9 +330,9 @@ class Controller:
         why = ""
         # Each try in vain means that another deploy, or a monitor, took memory meanwhile.
         for _ in range(_TRIES + len(self._all)):
-            for device_id, used_bytes in (await self._means.read_used(one)).items():
+            for device_id, used_bytes in (await self._dependencies.read_used(one)).items():
                 self._memory.observe(replace(self._own[device_id], used_bytes=used_bytes))
-            decision = await self._means.choose(one, wish, self._memory.devices(),
+            decision = await self._dependencies.choose(one, wish, self._memory.devices(),
                                                 self._observations.beside(one, self.deployments()))
             held = self._memory.reserve(one.name, decision.placement) if reserve else None
             if not isinstance(held, Infeasible):
@@ -343,10 +343,10 @@ class Controller:
     # -- parts ------------------------------------------------------------------------------------
 
     def _now(self) -> float:
-        return self._means.clock()
+        return self._dependencies.clock()
 
     def _engines(self, one: Deployment) -> Engines:
-        return self._means.engines[one.engine]
+        return self._dependencies.engines[one.engine]
 
     def _alive(self, one: Deployment) -> bool:
         return one.instance is not None and self._engines(one).lives(one.instance)
@@ -397,4 +397,4 @@ class Controller:
         if task.cancelled() and one.state in (State.PROFILING, State.DEPLOYING):
             self._settle(after_crash(one, self._now()))  # it was called off before it began
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._means.on_bug(f"{type(error).__name__}: {error}")
+            self._dependencies.on_bug(f"{type(error).__name__}: {error}")

@@ -9,12 +9,12 @@ from penstock.policy.place.beside import Neighbour
 from penstock.policy.place.values import Device, Placement
 from penstock.serving.deployments.deployments import Deployment, Expected
 from penstock.serving.deployments.engines import Reply
-from penstock.serving.deployments.seen import Seen
+from penstock.serving.deployments.observations import Observation
 from penstock.serving.deployments.store import Event
 
 
 def deployment_document(one: Deployment, load: tuple[int, int] = (0, 0),
-                        seen: Seen | None = None) -> dict[str, Any]:
+                        seen: Observation | None = None) -> dict[str, Any]:
     """A deployment; ``load`` is how many requests wait and run, ``seen`` what answers took."""
     instance = one.instance
     return {

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from penstock.serving.deployments.cluster import Cluster
 from penstock.serving.deployments.commands import ON_GPUS
 from penstock.serving.deployments.deployments import Deployment
-from penstock.serving.deployments.site import Site
 
 
-def used_bytes(site: Site, one: Deployment) -> Mapping[int, int]:
+def used_bytes(cluster: Cluster, one: Deployment) -> Mapping[int, int]:
     """Bytes in use by device, of those that the driver tells of. Nothing for engines that are not
     on accelerators, and where there is no driver or its library (pynvml)."""
     found: dict[int, int] = {}
@@ -21,9 +21,9 @@ def used_bytes(site: Site, one: Deployment) -> Mapping[int, int]:
         library: Any = pynvml
         library.nvmlInit()
         count = library.nvmlDeviceGetCount()
-        for device in site.devices():
+        for device in cluster.devices():
             # Processes are started on this machine, which is the first node.
-            if device.device_id < min(count, site.accelerator.max_per_node):
+            if device.device_id < min(count, cluster.accelerator.max_per_node):
                 handle = library.nvmlDeviceGetHandleByIndex(device.device_id)
                 found[device.device_id] = int(library.nvmlDeviceGetMemoryInfo(handle).used)
     return found

@@ -14,15 +14,15 @@ from penstock.policy.place.beside import Neighbour
 from penstock.policy.place.values import Device
 from penstock.serving.deployments.attested import Gate, standing
 from penstock.serving.deployments.choice import Chooser, Decision
+from penstock.serving.deployments.cluster import FLEET, SERVER, Cluster, open_cluster
 from penstock.serving.deployments.commands import OPTIONS, SIMULATED
 from penstock.serving.deployments.controller import Controller
+from penstock.serving.deployments.dependencies import USUAL, Care, Dependencies
 from penstock.serving.deployments.deployments import Deployment, Wish
 from penstock.serving.deployments.engines import Engines, SimulatedEngines
-from penstock.serving.deployments.means import USUAL, Care, Means
 from penstock.serving.deployments.monitor import used_bytes
 from penstock.serving.deployments.profiling import Profiler
 from penstock.serving.deployments.requests import make_queue
-from penstock.serving.deployments.site import FLEET, SERVER, Site, open_site
 from penstock.serving.deployments.store import Store, open_store
 
 
@@ -51,17 +51,17 @@ async def opened(folder: Path, opening: Opening = Opening(),
     except ImportError as error:
         raise InputError("deployments need aiohttp and prometheus-client, which the extra 'serve' "
                          "brings: pip install 'penstock[serve]'") from error
-    site = open_site(folder)
-    store = open_store(site.state_file, opening.patience_s)
+    cluster = open_cluster(folder)
+    store = open_store(cluster.state_file, opening.patience_s)
     try:
         # Who has the store is who answers: an address that is still there is of a killed server.
-        (site.folder / SERVER).unlink(missing_ok=True)
-        _check_devices(site, store)
-        async with process_engines(site, start_s=opening.start_s,
+        (cluster.folder / SERVER).unlink(missing_ok=True)
+        _check_devices(cluster, store)
+        async with process_engines(cluster, start_s=opening.start_s,
                                    answer_s=opening.answer_s) as processes:
             engines: dict[str, Engines] = dict.fromkeys(OPTIONS, processes)
             engines[SIMULATED] = SimulatedEngines(asyncio.sleep, lasting=True)
-            chooser = Chooser(site)
+            chooser = Chooser(cluster)
 
             async def choose(one: Deployment, wish: Wish, devices: list[Device],
                              neighbours: list[Neighbour]) -> Decision:
@@ -69,17 +69,19 @@ async def opened(folder: Path, opening: Opening = Opening(),
                 return await asyncio.to_thread(chooser.decide, one, wish, devices, neighbours)
 
             async def read_used(one: Deployment) -> Mapping[int, int]:
-                return await asyncio.to_thread(used_bytes, site, one)
+                return await asyncio.to_thread(used_bytes, cluster, one)
 
             async def known(now_s: float) -> Mapping[int, Confidentiality]:
-                return await asyncio.to_thread(standing, site, now_s)
+                return await asyncio.to_thread(standing, cluster, now_s)
 
             gate = Gate(known, time.time)
-            devices = {device.device_id: device for device in site.devices()}
-            means = Means({kind: gate.before(one, devices) for kind, one in engines.items()},
-                          gate.choosing(choose), Profiler(site).profile, time.time, read_used,
+            devices = {device.device_id: device for device in cluster.devices()}
+            dependencies = Dependencies({kind: gate.before(one, devices) for kind, one
+                                         in engines.items()},
+                          gate.choosing(choose), Profiler(cluster).profile, time.time, read_used,
                           on_bug)
-            control = Controller(site, store, means, make_queue(opening.queue), opening.care)
+            control = Controller(cluster, store, dependencies, make_queue(opening.queue),
+                                 opening.care)
             await control.recover()
             try:
                 yield control
@@ -89,20 +91,21 @@ async def opened(folder: Path, opening: Opening = Opening(),
         store.close()
 
 
-def _check_devices(site: Site, store: Store) -> None:
-    known = {device.device_id for device in site.devices()}
+def _check_devices(cluster: Cluster, store: Store) -> None:
+    known = {device.device_id for device in cluster.devices()}
     for one in store.deployments():
         for device_id in one.devices:
             if device_id not in known:
-                raise InputError(f"{site.folder / FLEET}: deployment {one.name} is on accelerator "
-                                 f"{device_id}; the fleet has {len(known)}, counted from 0")
+                raise InputError(f"{cluster.folder / FLEET}: deployment {one.name} is on "
+                                 f"accelerator {device_id}; the fleet has {len(known)}, counted "
+                                 "from 0")
 
 
 async def watch(control: Controller, period_s: float, on_bug: Callable[[str], None]) -> None:
     """Look after the deployments again and again, until cancelled, whatever goes wrong with one."""
     while True:
         try:
-            await control.tend()
+            await control.reconcile()
         except Exception:
             on_bug(traceback.format_exc())
         await asyncio.sleep(period_s)

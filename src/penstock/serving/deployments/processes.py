@@ -12,10 +12,10 @@ import aiohttp
 from penstock.core.errors import InputError
 from penstock.engines import process
 from penstock.engines.client.client import CHAT, COMPLETIONS, EngineClient, Patience, client_session
+from penstock.serving.deployments.cluster import Cluster
 from penstock.serving.deployments.commands import Command, check_runnable, command_of
 from penstock.serving.deployments.deployments import Deployment, Instance
 from penstock.serving.deployments.engines import EngineError, Reply
-from penstock.serving.deployments.site import Site
 
 _LOOK_S = 0.1
 _HEALTH_S = 5.0
@@ -29,10 +29,10 @@ class ProcessEngines:
     lines; the usual one knows the kinds in ``commands.OPTIONS``.
     """
 
-    def __init__(self, site: Site, session: aiohttp.ClientSession, start_s: float = 600.0,
+    def __init__(self, cluster: Cluster, session: aiohttp.ClientSession, start_s: float = 600.0,
                  answer_s: float = 600.0,
-                 command: Callable[[Site, Deployment, int], Command] = command_of) -> None:
-        self._site = site
+                 command: Callable[[Cluster, Deployment, int], Command] = command_of) -> None:
+        self._cluster = cluster
         self._session = session
         self._start_s = start_s
         self._answer_s = answer_s
@@ -41,13 +41,13 @@ class ProcessEngines:
     async def start(self, one: Deployment, begun: Callable[[Instance], None]) -> None:
         check_runnable(one)
         port = process.free_port()
-        command = self._command(self._site, one, port)
-        path = self._site.log_file(one.name)
+        command = self._command(self._cluster, one, port)
+        path = self._cluster.log_file(one.name)
         if path.exists() and path.stat().st_size > _MOST_LOG_BYTES:
             path.replace(path.with_suffix(".old.log"))
         with path.open("ab") as log:
             gated = process.begin(command.argv, process.environment(command.environment), log,
-                                  self._site.run_folder(one.name))
+                                  self._cluster.run_folder(one.name))
         instance = Instance(f"http://127.0.0.1:{port}", gated.pid,
                             process.started_mark(gated.pid), str(path), command.served_as)
         try:
@@ -104,7 +104,7 @@ class ProcessEngines:
 
 
 @asynccontextmanager
-async def process_engines(site: Site, **options: Any) -> AsyncIterator[ProcessEngines]:
+async def process_engines(cluster: Cluster, **options: Any) -> AsyncIterator[ProcessEngines]:
     """Engines as processes, for as long as the context lasts; they go on after it."""
     async with client_session() as session:
-        yield ProcessEngines(site, session, **options)
+        yield ProcessEngines(cluster, session, **options)

@@ -7,10 +7,10 @@ from typing import Any
 
 from penstock.engines import process
 from penstock.serving.deployments.choice import profile_runs
+from penstock.serving.deployments.cluster import Cluster
 from penstock.serving.deployments.commands import SIMULATED, Command, penstock_command
 from penstock.serving.deployments.deployments import Deployment, Instance
 from penstock.serving.deployments.engines import EngineError
-from penstock.serving.deployments.site import Site
 
 _LOOK_S = 0.1
 _PROFILERS = {SIMULATED: "sim", "emulate": "sim", "llamacpp": "llamacpp", "vllm": "vllm"}
@@ -19,8 +19,8 @@ _PROFILERS = {SIMULATED: "sim", "emulate": "sim", "llamacpp": "llamacpp", "vllm"
 class Profiler:
     """Measures fingerprints of a deployment's model, or takes a profile that there is."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
 
     async def profile(self, one: Deployment, options: Mapping[str, Any],
                       begun: Callable[[Instance], None]) -> str:
@@ -29,12 +29,12 @@ class Profiler:
         `penstock profile fingerprint` has them. Raises EngineError, InputError."""
         if path := options.get("path"):
             return await asyncio.to_thread(self._checked, one, Path(path))
-        folder = self._site.profile_folder(one.name)
-        log = self._site.log_file(f"{one.name}.profile")
+        folder = self._cluster.profile_folder(one.name)
+        log = self._cluster.log_file(f"{one.name}.profile")
         command = self._command(one, options, folder)
         with log.open("ab") as file:
             gated = process.begin(command.argv, process.environment(command.environment), file,
-                                  self._site.run_folder(one.name))
+                                  self._cluster.run_folder(one.name))
         instance = Instance("", gated.pid, process.started_mark(gated.pid), str(log))
         try:
             begun(instance)
@@ -49,16 +49,16 @@ class Profiler:
         return await asyncio.to_thread(self._checked, one, folder)
 
     def _checked(self, one: Deployment, path: Path) -> str:
-        profile_runs(path, one.model, self._site.model(one.model).spec)
+        profile_runs(path, one.model, self._cluster.model(one.model).spec)
         return str(path.resolve())
 
     def _command(self, one: Deployment, options: Mapping[str, Any], folder: Path) -> Command:
-        choice = self._site.model(one.model)
+        choice = self._cluster.model(one.model)
         engine = options.get("engine") or _PROFILERS[one.engine]
         settings = dict(options.get("settings") or {})
         if engine == "sim":
-            settings.setdefault("accelerator", self._site.accelerator.name)
-            settings.setdefault("accelerators", len(self._site.devices()))
+            settings.setdefault("accelerator", self._cluster.accelerator.name)
+            settings.setdefault("accelerators", len(self._cluster.devices()))
         precisions = options.get("precisions") or (
             choice.precisions if engine == "sim" else ())
         more = [part for name, option in (("design", "--design"), ("budget_s", "--budget-s"),

@@ -11,9 +11,9 @@ import orjson
 
 from penstock.core.errors import InputError
 from penstock.engines.client.client import client_session
+from penstock.serving.deployments.cluster import SERVER
 from penstock.serving.deployments.deployments import RefusedError
 from penstock.serving.deployments.opening import Opening, opened
-from penstock.serving.deployments.site import SERVER
 from penstock.serving.deployments.store import InUseError
 from penstock.serving.deployments.verbs import VERBS, Deployments, LocalDeployments
 

@@ -22,8 +22,10 @@ from penstock.policy.place.beside import Neighbour
 from penstock.policy.place.values import Device, Footprint, Infeasible
 from penstock.registry.make import make_placer
 from penstock.serving.deployments.choice import Decision
+from penstock.serving.deployments.cluster import STATE, Cluster
 from penstock.serving.deployments.commands import Command, command_of, emulate_command
 from penstock.serving.deployments.controller import Controller
+from penstock.serving.deployments.dependencies import Care, Dependencies
 from penstock.serving.deployments.deployments import (
     Backoff,
     Deployment,
@@ -33,10 +35,8 @@ from penstock.serving.deployments.deployments import (
     State,
     Wish,
 )
-from penstock.serving.deployments.means import Care, Means
 from penstock.serving.deployments.monitor import used_bytes
 from penstock.serving.deployments.processes import process_engines
-from penstock.serving.deployments.site import STATE, Site
 from penstock.serving.deployments.store import InUseError, open_store
 
 KINDS: Mapping[str, str] = MappingProxyType({
@@ -106,7 +106,7 @@ class StartedReplicas:
 
     async def look_after(self) -> None:
         """Looks once whether every replica is well, and starts again what is due."""
-        await self._control.tend()
+        await self._control.reconcile()
 
     async def stop(self) -> None:
         """Ends all replicas."""
@@ -238,27 +238,28 @@ def _with_endpoints(fleet: Fleet, instances: Mapping[int, Instance]) -> Iterator
 async def _of_kind(fleet: Fleet, replicas: list[StartedReplica], folder: Path,
                    note: Note) -> AsyncIterator[StartedReplicas]:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    site = Site(folder.resolve(), _alone(fleet, replicas))
+    cluster = Cluster(folder.resolve(), _alone(fleet, replicas))
     try:
         store = open_store(folder / STATE)
     except InUseError:
         raise InputError(f"{folder}: another penstock serve has its replicas there") from None
     by_name = {one.name: one for one in replicas}
 
-    def command(site: Site, one: Deployment, port: int) -> Command:
+    def command(cluster: Cluster, one: Deployment, port: int) -> Command:
         if one.engine == "emulate":
-            return emulate_command(site, one, port, by_name[one.name].group)
-        return command_of(site, one, port)
+            return emulate_command(cluster, one, port, by_name[one.name].group)
+        return command_of(cluster, one, port)
 
     async def choose(one: Deployment, _: Wish, devices: list[Device],
                      __: list[Neighbour]) -> Decision:
-        return _placed(site, by_name[one.name], devices)
+        return _placed(cluster, by_name[one.name], devices)
 
     async def read_used(one: Deployment) -> Mapping[int, int]:
-        return await asyncio.to_thread(used_bytes, site, one)
+        return await asyncio.to_thread(used_bytes, cluster, one)
 
-    async with process_engines(site, command=command) as engines:
-        control = Controller(site, store, Means(dict.fromkeys(KINDS.values(), engines), choose,
+    async with process_engines(cluster, command=command) as engines:
+        control = Controller(cluster, store, Dependencies(dict.fromkeys(KINDS.values(), engines),
+                                                          choose,
                                                 _no_profile, time.time, read_used, note),
                              care=_CARE)
         try:
@@ -275,11 +276,11 @@ def _alone(fleet: Fleet, replicas: list[StartedReplica]) -> Fleet:
                    residency=(), gateway=NO_GATEWAY_OPTIONS)
 
 
-def _placed(site: Site, one: StartedReplica, devices: list[Device]) -> Decision:
+def _placed(cluster: Cluster, one: StartedReplica, devices: list[Device]) -> Decision:
     """A replica on accelerators of its own, of whose memory it takes the engine's share."""
     group = one.group
     spread, layers = group.parallelism, group.model.num_layers
-    bytes_each = int(site.fleet.engine.memory_fraction * site.accelerator.memory_bytes)
+    bytes_each = int(cluster.fleet.engine.memory_fraction * cluster.accelerator.memory_bytes)
     footprint = Footprint(group.model.name, layers, spread.tensor, spread.pipeline, 1,
                           fixed_bytes=max(0, bytes_each - layers))
     placement = make_placer("penstock").place(footprint, devices)

@@ -33,12 +33,12 @@ from penstock.serving.gateway.exchange import (
     failure_of,
     given_up,
 )
+from penstock.serving.gateway.forecasts import Forecasts
 from penstock.serving.gateway.metrics import GatewayMetrics
-from penstock.serving.gateway.outlook import Outlook
+from penstock.serving.gateway.model_pools import ModelPools, TurnedAwayError
 from penstock.serving.gateway.relay import Passed
 from penstock.serving.gateway.tally import End, Pace, Tally, judged
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
-from penstock.serving.gateway.turns import TurnedAwayError, Turns
 from penstock.serving.tenants.lease import Lease, sensible
 
 
@@ -62,15 +62,15 @@ class Limits:
 class Proxy:
     """Relays requests to engines. One object belongs to one event loop."""
 
-    def __init__(self, chooser: Chooser, outlook: Outlook, session: aiohttp.ClientSession,
+    def __init__(self, chooser: Chooser, forecasts: Forecasts, session: aiohttp.ClientSession,
                  metrics: GatewayMetrics, tally: Tally, tracing: Tracing, limits: Limits,
                  clock: Callable[[], float], time_of_day: Callable[[], float],
                  confidential: ConfidentialCounts, log: DecisionLog | None = None,
-                 turns: Turns | None = None) -> None:
+                 turns: ModelPools | None = None) -> None:
         self._chooser = chooser
         self._confidential = confidential
         self._turns = turns
-        self._outlook = outlook
+        self._forecasts = forecasts
         self._session = session
         self._metrics = metrics
         self._limits = limits
@@ -130,7 +130,7 @@ class Proxy:
 
     async def _tried(self, exchange: Exchange) -> web.StreamResponse:
         tried: list[EngineState] = []
-        request = exchange.request = await self._outlook.request(
+        request = exchange.request = await self._forecasts.request(
             exchange.number, exchange.begun_s, exchange.ask)
         if (turns := self._turns) is not None and self._goes_by_turns(exchange.ask, turns):
             return await self._in_turn(exchange, request, turns)
@@ -143,14 +143,14 @@ class Proxy:
                 return response
             tried.append(engine)
 
-    def _goes_by_turns(self, ask: Ask, turns: Turns) -> bool:
+    def _goes_by_turns(self, ask: Ask, turns: ModelPools) -> bool:
         """Whether a request goes to a pool rather than to an engine of its own."""
         return turns.able(ask) and goes_to_pool(
             self._chooser.availability(ask, self._clock()), confidential=ask.needs.confidential,
             attestable=turns.attestable(ask))
 
     async def _in_turn(self, exchange: Exchange, request: Request,
-                       turns: Turns) -> web.StreamResponse:
+                       turns: ModelPools) -> web.StreamResponse:
         """An answer of an engine that takes turns, once it is this request's."""
         turn = await turns.enter(request, exchange.ask)
         while True:
@@ -182,7 +182,7 @@ class Proxy:
                                    "at_s": self._clock(), "outcome": "is under way"}
         exchange.decision.attempts.append(attempt)
         in_flight = InFlight(request.prompt_tokens,
-                             self._outlook.expected_tokens(request, engine.facts.model))
+                             self._forecasts.expected_tokens(request, engine.facts.model))
         engine.begin(exchange.number, in_flight)
         exchange.lease.follow(engine.facts.model, in_flight)
         failed = False
@@ -313,7 +313,7 @@ class Proxy:
             return
         finished = outcome == "finished" and tokens > 0
         if finished:
-            self._outlook.ended(exchange.ask, engine.facts.model, tokens)
+            self._forecasts.ended(exchange.ask, engine.facts.model, tokens)
         router = self._chooser.router
         if router.learns:
             router.ended(Departure(exchange.number, engine.facts.replica_id, finished, tokens,

@@ -29,19 +29,19 @@ from penstock.serving.gateway.confidential import ConfidentialCounts, discreet
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.engines import Engines, keep
 from penstock.serving.gateway.errors import GatewayError
+from penstock.serving.gateway.forecasts import BudgetPrices, Forecasts
 from penstock.serving.gateway.metrics import GatewayMetrics
+from penstock.serving.gateway.model_pools import ModelPools
+from penstock.serving.gateway.model_pools_metrics import ModelPoolsMetrics
 from penstock.serving.gateway.openapi import openapi
-from penstock.serving.gateway.outlook import BudgetPrices, Outlook
 from penstock.serving.gateway.page import status_page
 from penstock.serving.gateway.proxy import Limits, Proxy
 from penstock.serving.gateway.reload import FleetWatch, Reload
 from penstock.serving.gateway.status import status_document
 from penstock.serving.gateway.tally import Tally
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
-from penstock.serving.gateway.turns import Turns
-from penstock.serving.gateway.turns_metrics import TurnsMetrics
 from penstock.serving.multiplex.make import Surroundings, driver_of
-from penstock.serving.tenants.front import Front, House, is_loopback
+from penstock.serving.tenants.gate import GatewayConfig, TenantGate, is_loopback
 from penstock.serving.tenants.metrics import TenantMetrics
 from penstock.serving.tenants.opening import front_desk
 from penstock.serving.tenants.report import spending_document
@@ -61,21 +61,21 @@ def offer_of(fleet: Fleet) -> Offer:
                   if m.spec.name in served}, fleet.gateway.aliases)
 
 
-def house_of(fleet: Fleet, limits: Limits) -> House:
+def gateway_config(fleet: Fleet, limits: Limits) -> GatewayConfig:
     """Return the tenants' configuration from the fleet file."""
-    return House(offer_of(fleet), fleet.gateway,
+    return GatewayConfig(offer_of(fleet), fleet.gateway,
                  {m.spec.name: m.price for m in fleet.models if m.price is not None},
                  limits.max_in_flight + limits.max_queue, fleet.disclosure)
 
 
-def outlook_of(fleet: Fleet) -> Outlook:
+def forecasts_of(fleet: Fleet) -> Forecasts:
     """What forecasts are made of: the fleet's forecaster, if it names one. Raises InputError for a
     file that holds none."""
     if fleet.gateway.forecasts is None:
-        return Outlook()
+        return Forecasts()
     from penstock.predict.prompts.store import load_forecaster
     forecaster = load_forecaster(Path(fleet.gateway.forecasts))
-    return Outlook(forecaster, {
+    return Forecasts(forecaster, {
         model.spec.name: model.quality for model in fleet.models
         if model.spec.name in forecaster.models and not forecaster.judges(model.spec.name)})
 
@@ -95,27 +95,27 @@ NO_KEYS = Access()
 class Gateway:
     """OpenAI's API over a fleet's ``engines``."""
 
-    def __init__(self, fleet: Fleet, front: Front, router: Router, outlook: Outlook,
+    def __init__(self, fleet: Fleet, gate: TenantGate, router: Router, forecasts: Forecasts,
                  session: aiohttp.ClientSession, tracing: Tracing, limits: Limits,
                  on_bug: Callable[[str], None], log: DecisionLog | None = None,
-                 turns: Turns | None = None) -> None:
+                 turns: ModelPools | None = None) -> None:
         self._routed = _routed(fleet)
         self._residency = (fleet.residency, fleet.residency and fleet.attestation)
         self._turns = turns
-        self._front = front
+        self._gate = gate
         self.engines = Engines(facts_of(fleet))
         self.evidence = EvidenceWatcher(self.engines, fleet.attestation, session, time.time,
                                         time.monotonic, on_bug)
         self._limits = limits
         self._confidential = ConfidentialCounts(fleet.disclosure)
         self._metrics = GatewayMetrics(self._confidential)
-        self._metrics.add(TenantMetrics(front))
+        self._metrics.add(TenantMetrics(gate))
         if turns is not None:
-            self._metrics.add(TurnsMetrics(turns, self._confidential))
-        self._tally = Tally(front.offer.classes.values())
+            self._metrics.add(ModelPoolsMetrics(turns, self._confidential))
+        self._tally = Tally(gate.offer.classes.values())
         self._chooser = Chooser(self.engines, router,
                                 disclosure=lambda: self._confidential.disclosure)
-        self._proxy = Proxy(self._chooser, outlook, session, self._metrics, self._tally, tracing,
+        self._proxy = Proxy(self._chooser, forecasts, session, self._metrics, self._tally, tracing,
                             limits, time.monotonic, time.time, self._confidential, log, turns)
         self._on_bug = on_bug
         self._page = status_page()
@@ -149,13 +149,13 @@ class Gateway:
         if (fleet.residency, fleet.residency and fleet.attestation) != self._residency:
             raise InputError("residency, or how its devices are attested, is different; that takes "
                              "a restart of the gateway")
-        house = house_of(fleet, self._limits)
+        config = gateway_config(fleet, self._limits)
         check_rules(fleet.attestation)
-        self._front.adopt(house)
+        self._gate.adopt(config)
         self.evidence.adopt(fleet.attestation)
         self._confidential.disclosure = fleet.disclosure
         change = self.engines.adopt(facts)
-        self._tally.adopt(house.offer.classes.values())
+        self._tally.adopt(config.offer.classes.values())
         if (routed := _routed(fleet)) != self._routed:  # otherwise it keeps what it has learnt
             self._routed = routed
             self._chooser.use(router)
@@ -170,8 +170,8 @@ class Gateway:
             self._turns.turn_away()
 
     async def _relay(self, http: web.Request) -> web.StreamResponse:
-        tenant = self._front.asker(http.headers, http.remote)
-        lease = self._front.admit(tenant, await self._body(http), http.headers,
+        tenant = self._gate.asker(http.headers, http.remote)
+        lease = self._gate.admit(tenant, await self._body(http), http.headers,
                                   f"dec-{token_hex(16)}")
         return await self._proxy.answer(http, http.path, lease)
 
@@ -187,7 +187,7 @@ class Gateway:
                                "slow_body", headers={"Connection": "close"}) from None
 
     async def _list(self, http: web.Request) -> web.Response:
-        offer, asker = self._front.offer, self._front.identify(http.headers, http.remote)
+        offer, asker = self._gate.offer, self._gate.identify(http.headers, http.remote)
         models = offer.models
         return json_response({"object": "list", "data": [
             {"id": name, "object": "model", "created": self._started, "owned_by": "penstock",
@@ -201,7 +201,7 @@ class Gateway:
         return web.Response(status=200 if able else 503)
 
     async def _text(self, http: web.Request) -> web.Response:
-        self._front.administrator(http.headers, http.remote)
+        self._gate.administrator(http.headers, http.remote)
         now_s = time.monotonic()
         num_waiting = self._proxy.admission.num_waiting
         if self._turns is not None and discreet(self._turns.attestation_status):
@@ -211,9 +211,9 @@ class Gateway:
             "Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _status(self, http: web.Request) -> web.Response:
-        self._front.administrator(http.headers, http.remote)
+        self._gate.administrator(http.headers, http.remote)
         return json_response(status_document(
-            self.engines, self._proxy.admission, self._tally, self._confidential, self._front,
+            self.engines, self._proxy.admission, self._tally, self._confidential, self._gate,
             self._turns, time.monotonic(), time.time()))
 
     async def _show(self, _: web.Request) -> web.Response:
@@ -224,7 +224,7 @@ class Gateway:
 
     async def _drain(self, http: web.Request) -> web.Response:
         """Lets an engine finish what it has and gives it nothing new, or ends that."""
-        self._front.administrator(http.headers, http.remote)
+        self._gate.administrator(http.headers, http.remote)
         if http.content_type != "application/json":  # what no page of another site can send
             raise GatewayError(415, "expected Content-Type: application/json", "invalid_type")
         try:
@@ -249,7 +249,7 @@ class Gateway:
         return json_response({"url": url, "draining": drain, "num_in_flight": number})
 
     async def _decision(self, http: web.Request) -> web.Response:
-        own = self._front.own(http.headers, http.remote)
+        own = self._gate.own(http.headers, http.remote)
         found = self._chooser.find(http.match_info["id"])
         if found is None or own not in (None, found.tenant) or (
                 found.confidential and own != found.tenant):
@@ -258,16 +258,16 @@ class Gateway:
                              else found.document_for_tenant(self._chooser.names()))
 
     async def _spend(self, http: web.Request) -> web.Response:
-        own = self._front.own(http.headers, http.remote)
-        return json_response(await spending_document(self._front, own))
+        own = self._gate.own(http.headers, http.remote)
+        return json_response(await spending_document(self._gate, own))
 
     async def _description(self, _: web.Request) -> web.Response:
-        return json_response(openapi(self._front.offer))
+        return json_response(openapi(self._gate.offer))
 
 
 @asynccontextmanager
 async def taking_turns(fleet: Fleet, session: aiohttp.ClientSession, folder: Path,
-                       note: Callable[[str], None]) -> AsyncIterator[Turns | None]:
+                       note: Callable[[str], None]) -> AsyncIterator[ModelPools | None]:
     """The fleet's pools of devices, with what their engines hold now; None where it has none."""
     if not fleet.residency:
         yield None
@@ -277,7 +277,7 @@ async def taking_turns(fleet: Fleet, session: aiohttp.ClientSession, folder: Pat
     try:
         for driver in drivers:
             await driver.recover()
-        turns = Turns(list(zip(fleet.residency, drivers, strict=True)), time.time)
+        turns = ModelPools(list(zip(fleet.residency, drivers, strict=True)), time.time)
         evidence = EvidenceWatcher(turns.attestation_status, fleet.attestation, session, time.time,
                                    time.monotonic, note)
         await evidence.look()
@@ -298,27 +298,27 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
     """A gateway that listens: its URL and its engines. Stops on leaving. Logs of processes that it
     starts are in ``engines_folder``; ``work`` goes on beside it. Raises InputError where nobody can
     listen, or anybody could ask."""
-    outlook = outlook_of(fleet)
+    forecasts = forecasts_of(fleet)
     check_rules(fleet.attestation)
     # Answers go on as they came: nothing is unpacked, no cookie is kept.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
                                      cookie_jar=aiohttp.DummyCookieJar(),
                                      skip_auto_headers=_NOT_NEEDED) as session, front_desk(
-            house_of(fleet, limits), access.ledger_url, on_bug) as front, taking_turns(
+            gateway_config(fleet, limits), access.ledger_url, on_bug) as gate, taking_turns(
             fleet, session, engines_folder, on_bug) as turns:
-        _check_door(front, host, access, on_bug)
-        gateway = Gateway(fleet, front, router, outlook, session, tracing, limits, on_bug, log,
+        _check_door(gate, host, access, on_bug)
+        gateway = Gateway(fleet, gate, router, forecasts, session, tracing, limits, on_bug, log,
                           turns)
         engines = gateway.engines
         watcher = Watcher(engines, session, time.monotonic)
         await asyncio.gather(watcher.look(), gateway.evidence.look())
         if prices is not None:
-            prices.state_of = front.budget_state
+            prices.state_of = gate.budget_state
         chores: list[Work] = [watcher.run, gateway.evidence.run, *work,
                               partial(keep, engines, time.monotonic, on_bug)]
         if reload is not None:
             chores.append(FleetWatch(reload, gateway.adopt, on_bug).run)
-        with closing(outlook):
+        with closing(forecasts):
             async with _background(chores, on_bug), listening(
                     gateway.app(), host, port, _GOODBYE_S, limits.head_s) as url:
                 yield url, engines
@@ -351,10 +351,10 @@ def _routed(fleet: Fleet) -> Fleet:
     return replace(fleet, gateway=NO_GATEWAY_OPTIONS, attestation=None)
 
 
-def _check_door(front: Front, host: str, access: Access, note: Callable[[str], None]) -> None:
+def _check_door(gate: TenantGate, host: str, access: Access, note: Callable[[str], None]) -> None:
     """Nobody is let in by oversight."""
-    if front.needs_keys:
-        if not front.num_keys:
+    if gate.needs_keys:
+        if not gate.num_keys:
             note("no key opens anything yet, so nobody can ask; penstock keys create makes one")
     elif not is_loopback(host) and not access.open_to_all:
         raise InputError(f"--host {host}: beyond the loopback interface a gateway needs keys "

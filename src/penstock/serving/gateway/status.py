@@ -10,14 +10,14 @@ from penstock.engines.client.state import NEVER_S, EngineState
 from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.confidential import ConfidentialCounts, discreet
 from penstock.serving.gateway.engines import Engines
+from penstock.serving.gateway.model_pools import ModelPools
 from penstock.serving.gateway.tally import Tally
-from penstock.serving.gateway.turns import Turns
-from penstock.serving.tenants.desk import Spending
-from penstock.serving.tenants.front import Front
+from penstock.serving.tenants.gate import TenantGate
+from penstock.serving.tenants.quota import Spending
 
 
 def status_document(engines: Engines, admission: AdmissionQueue, tally: Tally,
-                    confidential: ConfidentialCounts, front: Front, turns: Turns | None,
+                    confidential: ConfidentialCounts, gate: TenantGate, turns: ModelPools | None,
                     now_s: float, wall_s: float) -> dict[str, Any]:
     """The document of /v1/penstock/status. Counts that may be of confidential requests are padded,
     and those requests are in no figure but the section ``confidential``."""
@@ -29,7 +29,7 @@ def status_document(engines: Engines, admission: AdmissionQueue, tally: Tally,
             "num_in_flight": pad(admission.num_in_flight),
             "num_waiting": pad(admission.num_waiting),
             **tally.document(now_s), "confidential": confidential.document(),
-            "tenants": [_spending(one) for one in front.shown_spending()]}
+            "tenants": [_spending(one) for one in gate.shown_spending()]}
 
 
 def _engine(engine: EngineState, disclosure: Disclosure, now_s: float,

@@ -5,19 +5,19 @@ import asyncio
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.protocol import Residency
 from penstock.policy.multiplex.values import Batch
-from penstock.serving.multiplex.hands import Hands
+from penstock.serving.multiplex.actuator_pool import ActuatorPool
 from penstock.serving.multiplex.pending import PendingRequests
-from penstock.serving.multiplex.turns import Running, Ticket
+from penstock.serving.multiplex.tickets import Running, Ticket
 
 
 class Batches:
     """Begins what a policy batches, as turns of ``pending`` requests."""
 
-    def __init__(self, policy: Residency, pending: PendingRequests, hands: Hands,
+    def __init__(self, policy: Residency, pending: PendingRequests, actuators: ActuatorPool,
                  loop: asyncio.AbstractEventLoop) -> None:
         self._policy = policy
         self._pending = pending
-        self._hands = hands
+        self._actuators = actuators
         self._loop = loop
 
     def begin(self, device: Device, batch: Batch) -> None:
@@ -25,7 +25,7 @@ class Batches:
         device.begin_batch(batch)
         running = Running(device, batch, {one.request_id for one in batch.requests},
                           device.residents[batch.model])
-        url = self._hands.url(device.index, batch.model)
+        url = self._actuators.url(device.index, batch.model)
         for request in batch.requests:
             ticket = Ticket(request, device.index, batch.model, url, running)
             if not self._pending.call(ticket):  # its caller left while the policy had it in hand

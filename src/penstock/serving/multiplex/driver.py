@@ -16,14 +16,14 @@ from penstock.engines.actuators.protocol import Actuator
 from penstock.policy.multiplex.device import Device, NotPossibleError
 from penstock.policy.multiplex.protocol import Residency
 from penstock.policy.multiplex.values import Batch, Drop, Load, Prefetch, Queued, Shed, Wait
+from penstock.serving.multiplex.actuator_pool import ActuatorPool
 from penstock.serving.multiplex.alarms import Alarms
 from penstock.serving.multiplex.batches import Batches
 from penstock.serving.multiplex.counts import Counts
 from penstock.serving.multiplex.failures import Failures
-from penstock.serving.multiplex.hands import Hands
-from penstock.serving.multiplex.holdings import Holdings
 from penstock.serving.multiplex.pending import PendingRequests
-from penstock.serving.multiplex.turns import RefusedError, Rules, Running, Ticket, closing
+from penstock.serving.multiplex.resident_sync import ResidentSync
+from penstock.serving.multiplex.tickets import RefusedError, Rules, Running, Ticket, closing
 
 MOST_ACTIONS = 10_000
 """So many actions of one device at one instant are a policy that does not come to an end."""
@@ -51,15 +51,15 @@ class ResidencyDriver:
         self._rules = rules
         self._loop = loop
         self._note = note
-        self._hands = Hands(actuators, rules, loop)
+        self._actuators = ActuatorPool(actuators, rules, loop)
         self._pending = PendingRequests(
             len(self._names), rules.max_wait_s, loop, self.counts, self._expired,
             left=self._left, unused=lambda ticket: self.leave(ticket, "left"))
-        self._batches = Batches(policy, self._pending, self._hands, loop)
+        self._batches = Batches(policy, self._pending, self._actuators, loop)
         self._failures = Failures(self._names, len(devices), rules.attempts, rules.set_apart_s)
         self._numbers = count()
         self._tries: dict[int, int] = {}
-        self._holdings = Holdings(devices, self._names, self._hands, loop, note,
+        self._sync = ResidentSync(devices, self._names, self._actuators, loop, note,
                                   pause=self._begin, lost=self._on_engine_lost)
         self._paused = [0] * len(devices)
         self._rests = [0.0] * len(devices)
@@ -170,7 +170,7 @@ class ResidencyDriver:
     def _is_paused(self, device: Device) -> bool:
         """Whether nothing may begin on a device until more is known of what it holds."""
         return bool(self._closed or self._paused[device.index]
-                    or self._holdings.lacks_any(device))
+                    or self._sync.lacks_any(device))
 
     def _ask(self, device: Device) -> None:
         now_s = self._loop.time()
@@ -227,9 +227,9 @@ class ResidencyDriver:
     def _ended(self, ticket: Ticket, *, failed: bool) -> None:
         running = ticket.running
         whole = self._batches.over(ticket, failed=failed)
-        self._holdings.drop_if_lost(running.device, ticket.model)
+        self._sync.drop_if_lost(running.device, ticket.model)
         if failed and not self._closed:
-            is_there = self._holdings.check(ticket)
+            is_there = self._sync.check(ticket)
             if whole:
                 self._begin(running.device, partial(self._explain, running, is_there))
         self._decide()
@@ -246,12 +246,12 @@ class ResidencyDriver:
 
     async def _load(self, device: Device, load: Load) -> None:
         began_s, index, gone = self._loop.time(), device.index, list(load.evict)
-        why = await self._hands.swap(index, load, gone)
+        why = await self._actuators.swap(index, load, gone)
         now_s = self._loop.time()
         device.end_load(now_s, loaded=why is None)
         self.counts.loaded(index, load.model, now_s - began_s, failed=why is not None)
         for model in gone if why is not None else ():  # who was to make room and may not have
-            await self._holdings.keep_if_there(device, model)
+            await self._sync.keep_if_there(device, model)
         self.policy.loaded(device, load.model, now_s, failed=why is not None)
         if why is not None:
             self._note(f"{self._names[load.model]} could not be loaded on device {index}: {why}")
@@ -262,11 +262,11 @@ class ResidencyDriver:
     async def _drop(self, device: Device, models: Sequence[int]) -> None:
         """Unload what has left a device, which is paused until then."""
         for model in models:
-            await self._hands.unload(device.index, model)
-            await self._holdings.keep_if_there(device, model)
+            await self._actuators.unload(device.index, model)
+            await self._sync.keep_if_there(device, model)
 
     async def _prefetch(self, device: Device, model: int) -> None:
-        await self._hands.prefetch(device.index, model)
+        await self._actuators.prefetch(device.index, model)
         device.prefetching = None
         self.counts.prefetched[model] += 1
         self.policy.prefetched(device, model, self._loop.time())
@@ -297,7 +297,7 @@ class ResidencyDriver:
     async def recover(self) -> None:
         """Ask all engines what they hold. What fits is resident from now on, the rest is
         unloaded."""
-        await self._holdings.recover()
+        await self._sync.recover()
 
     async def watch(self) -> None:
         """Ask engines again and again whether they hold what they should, until cancelled."""
@@ -307,7 +307,7 @@ class ResidencyDriver:
 
     async def look(self) -> None:
         """Ask the engines of resident models once."""
-        await self._holdings.look()
+        await self._sync.look()
 
     # -- tasks ----------------------------------------------------------------------------------
 
@@ -324,7 +324,7 @@ class ResidencyDriver:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._hands.close()
+        await self._actuators.close()
 
     def _begin(self, device: Device, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Do something during which a device is paused."""

@@ -18,7 +18,7 @@ from penstock.fleet.multiplex_factory import devices_of, policy_of
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_residency import DevicePool, SwapEngine, SwappedModel
 from penstock.serving.multiplex.driver import ResidencyDriver
-from penstock.serving.multiplex.turns import Rules
+from penstock.serving.multiplex.tickets import Rules
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from penstock.policy.multiplex.values import Queued
 from penstock.serving.multiplex.counts import Counts
-from penstock.serving.multiplex.turns import RefusedError, Ticket
+from penstock.serving.multiplex.tickets import RefusedError, Ticket
 from penstock.serving.waiting_list import WaitingList
 
 

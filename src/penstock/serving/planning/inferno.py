@@ -87,7 +87,7 @@ def solve_queue(body: Any) -> Answer:
     """Means of one replica at a given rate."""
     fields = Fields(body, "body")
     with fields_called(_CALLED):
-        return Answer(_means(analyze(_queue(fields), fields.number("RPS"))))
+        return Answer(_dependencies(analyze(_queue(fields), fields.number("RPS"))))
 
 
 def target_queue(body: Any) -> Answer:
@@ -97,7 +97,7 @@ def target_queue(body: Any) -> Answer:
         sizing = size_one(_queue(fields), _targets(fields))
     if sizing.metrics is None:
         raise InputError(sizing.error or "no rate meets the targets")
-    return Answer(_means(sizing.metrics) | {
+    return Answer(_dependencies(sizing.metrics) | {
         "RPSTargetTTFT": shortest(sizing.rate_ttft_per_s),
         "RPSTargetITL": shortest(sizing.rate_itl_per_s)})
 
@@ -108,9 +108,9 @@ def optimize_queue(body: Any) -> Answer:
     with fields_called(_CALLED):
         queue = _queue(fields)
         onset = optimal_concurrency(queue, _targets(fields), queue.max_batch)
-    means = _means(onset.metrics) if onset.metrics else dict.fromkeys(MEANS, 0.0)
-    del means["offeredRPS"]
-    return Answer({"concurrency": onset.max_batch} | means | {
+    dependencies = _dependencies(onset.metrics) if onset.metrics else dict.fromkeys(MEANS, 0.0)
+    del dependencies["offeredRPS"]
+    return Answer({"concurrency": onset.max_batch} | dependencies | {
         "throughput": shortest(onset.throughput_per_s), "M_ITL": onset.itl_batch,
         "M_TPF": onset.prefill_batch, "oracleCalls": onset.calls, "feasible": onset.feasible})
 
@@ -126,7 +126,7 @@ def _targets(fields: Fields) -> Targets:
     return Targets(fields.number("targetTTFT") or None, fields.number("targetITL") or None)
 
 
-def _means(metrics: MeanMetrics) -> dict[str, Any]:
+def _dependencies(metrics: MeanMetrics) -> dict[str, Any]:
     return {name: shortest(getattr(metrics, field)) for name, field in MEANS.items()}
 
 

@@ -9,7 +9,7 @@ from penstock.core.money import FREE, Price, to_money, to_nanos
 from penstock.core.units import SECONDS_PER_HOUR
 from penstock.engines.client.state import InFlight
 from penstock.serving.gateway.ask import Ask
-from penstock.serving.tenants.desk import Desk
+from penstock.serving.tenants.quota import TenantQuota
 from penstock.serving.tenants.records import Opening, Progress, Record, Settlement
 
 if TYPE_CHECKING:  # a gateway without a ledger needs no SQLAlchemy
@@ -45,12 +45,12 @@ class Lease:
         "_clock",
         "_closed",
         "_delivered",
-        "_desk",
         "_disclosure",
         "_held",
         "_ledger",
         "_opened",
         "_prices",
+        "_quota",
         "_settled",
         "_shown",
         "_wall",
@@ -58,13 +58,13 @@ class Lease:
         "decision_id",
     )
 
-    def __init__(self, ask: Ask, decision_id: str, desk: Desk, held: Held,
+    def __init__(self, ask: Ask, decision_id: str, quota: TenantQuota, held: Held,
                  prices: Mapping[str, Price], ledger: "Ledger | None", clock: Callable[[], float],
                  wall: Callable[[], float], closed: Callable[[Settlement], None],
                  disclosure: Disclosure | None = None) -> None:
         self.ask = ask
         self.decision_id = decision_id
-        self._desk = desk
+        self._quota = quota
         self._held = held
         self._prices = prices
         self._ledger = ledger
@@ -94,11 +94,11 @@ class Lease:
         prompt = sensible(prompt_tokens, self.ask.prompt_tokens)
         output = sensible(output_tokens, seen)
         charged = min(self._price(model).nanos(prompt, output), MOST_NANOS)
-        desk = self._desk
-        desk.charged += charged
-        desk.give_back(self._held.nanos, self._held.tokens - prompt - output, self._clock())
+        quota = self._quota
+        quota.charged += charged
+        quota.give_back(self._held.nanos, self._held.tokens - prompt - output, self._clock())
         self._closed(Settlement(
-            self.decision_id, desk.tenant.name, self._label(model), self._at_s(),
+            self.decision_id, quota.tenant.name, self._label(model), self._at_s(),
             self._padded(prompt), self._padded(output), charged, self._opened))
 
     async def written(self) -> bool:
@@ -119,7 +119,7 @@ class Lease:
             return Progress(self.decision_id, self._label(model), self._padded(prompt),
                             self._padded(output), charged)
         self._opened = True
-        return Opening(self.decision_id, self._desk.tenant.name, self._at_s(), self._reserved(),
+        return Opening(self.decision_id, self._quota.tenant.name, self._at_s(), self._reserved(),
                        self._label(model), self._padded(prompt), self._padded(output), charged)
 
     def _reserved(self) -> int:

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from penstock.serving.tenants.front import Front
+from penstock.serving.tenants.gate import TenantGate
 
 
 class TenantMetrics(Collector):
-    """Reads the front desk whenever it is asked. Money is in the unit of the models' prices."""
+    """Collector that reads the gate. Money is in the unit of the models' prices."""
 
-    def __init__(self, front: Front) -> None:
-        self._front = front
+    def __init__(self, gate: TenantGate) -> None:
+        self._gate = gate
 
     def collect(self) -> Iterator[Metric]:
         """The series of every tenant."""
@@ -27,7 +27,7 @@ class TenantMetrics(Collector):
         spent = GaugeMetricFamily("penstock:tenant_budget_spent", "Money spent in it", labels=label)
         held = GaugeMetricFamily("penstock:tenant_budget_reserved", "Money held for answers under "
                                  "way", labels=label)
-        for one in self._front.shown_spending():
+        for one in self._gate.shown_spending():
             charged.add_metric([one.tenant], one.charged)
             in_flight.add_metric([one.tenant], one.num_in_flight)
             for reason, number in one.refused.items():
@@ -37,6 +37,6 @@ class TenantMetrics(Collector):
                 spent.add_metric([one.tenant], one.budget.spent)
                 held.add_metric([one.tenant], one.budget.reserved)
         yield from (charged, refused, in_flight, amount, spent, held)
-        if self._front.ledger is not None:
+        if self._gate.ledger is not None:
             yield GaugeMetricFamily("penstock:ledger_available", "1 while spending can be written",
-                                    value=self._front.ledger.trouble is None)
+                                    value=self._gate.ledger.trouble is None)

@@ -1,4 +1,4 @@
-"""A front desk with its ledger, for as long as a gateway runs."""
+"""A tenants' gate with its ledger, for as long as a gateway runs."""
 
 import asyncio
 import time
@@ -6,19 +6,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from penstock.core.errors import InputError
-from penstock.serving.tenants.front import Front, House
+from penstock.serving.tenants.gate import GatewayConfig, TenantGate
 
 JOURNAL_S = 1.0
 """How often the ledger hears of answers under way: what a killed gateway may have given away."""
 
 
 @asynccontextmanager
-async def front_desk(house: House, ledger_url: str | None,
-                     note: Callable[[str], None]) -> AsyncIterator[Front]:
-    """The front desk. Without a URL nothing is kept. ``note`` is told what operators should know.
+async def front_desk(config: GatewayConfig, ledger_url: str | None,
+                     note: Callable[[str], None]) -> AsyncIterator[TenantGate]:
+    """Open the gate. Without a URL nothing is kept. ``note`` is told what operators should know.
     Raises InputError where the ledger cannot be used."""
     if ledger_url is None:
-        yield Front(house, None, time.monotonic, time.time)
+        yield TenantGate(config, None, time.monotonic, time.time)
         return
     try:
         from penstock.serving.tenants.ledger import Ledger
@@ -27,7 +27,7 @@ async def front_desk(house: House, ledger_url: str | None,
         raise InputError("a ledger needs sqlalchemy, which the extra 'serve' brings: pip install "
                          "'penstock[serve]'") from error
     ledger = Ledger(await asyncio.to_thread(open_store, ledger_url), note=note)
-    front = Front(house, ledger, time.monotonic, time.time)
+    gate = TenantGate(config, ledger, time.monotonic, time.time)
     try:
         resolved = await ledger.start()
     except StoreError as error:
@@ -35,9 +35,9 @@ async def front_desk(house: House, ledger_url: str | None,
     if resolved:
         note(f"ledger: {resolved} requests of a gateway that died were charged for what was "
              "known to be delivered")
-    journal = asyncio.create_task(_journal(front))
+    journal = asyncio.create_task(_journal(gate))
     try:
-        yield front
+        yield gate
     finally:
         journal.cancel()
         with suppress(asyncio.CancelledError):
@@ -46,7 +46,7 @@ async def front_desk(house: House, ledger_url: str | None,
             note(f"ledger: {lost} records could not be written: {ledger.trouble}")
 
 
-async def _journal(front: Front) -> None:
+async def _journal(gate: TenantGate) -> None:
     while True:
         await asyncio.sleep(JOURNAL_S)
-        front.journal()
+        gate.journal()

@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.money import to_money
 from penstock.serving.gateway.errors import GatewayError
 from penstock.serving.tenants.budgets import day_of
-from penstock.serving.tenants.desk import Spending
-from penstock.serving.tenants.front import Front
+from penstock.serving.tenants.gate import TenantGate
+from penstock.serving.tenants.quota import Spending
 
 if TYPE_CHECKING:
     from penstock.serving.tenants.store import Spent
 
 
-async def spending_document(front: Front, tenant: str | None) -> dict[str, Any]:
+async def spending_document(gate: TenantGate, tenant: str | None) -> dict[str, Any]:
     """Spending of one tenant, or of all, each in the present period of its budget (the month where
     it has none); by model where there is a ledger. Raises GatewayError."""
-    seen = front.shown_spending() if tenant is None else front.spending()
+    seen = gate.shown_spending() if tenant is None else gate.spending()
     figures = {one.tenant: one for one in seen if tenant is None or one.tenant == tenant}
     rows: dict[str, Sequence[Spent]] = {}
-    if front.ledger is not None:
+    if gate.ledger is not None:
         from penstock.serving.tenants.store import StoreError
 
         try:
-            rows = await front.ledger.ask(lambda store: {
+            rows = await gate.ledger.ask(lambda store: {
                 name: store.report(day_of(one.period.start_s), name)
                 for name, one in figures.items()})
         except StoreError as error:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drawn_requests import drawn_gaps, drawn_mix
 from penstock.perf.evidence import Evidence
-from penstock.perf.queueing.mixes import drawn_gaps, drawn_mix
 from penstock.perf.queueing.parameters import RequestSize, Variability
 from penstock.perf.queueing.replicas import (
     ClassTargets,

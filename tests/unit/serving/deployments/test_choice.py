@@ -15,8 +15,8 @@ from penstock.policy.place.beside import Neighbour, Traffic
 from penstock.policy.place.intent import Wishes
 from penstock.policy.place.values import Device
 from penstock.serving.deployments.choice import Chooser
+from penstock.serving.deployments.cluster import create_cluster
 from penstock.serving.deployments.deployments import RefusedError, Wish
-from penstock.serving.deployments.site import create_site
 
 COLUMNS = ("Model", "TP", "PP", "PP_Map", "DTYPE", "INT8_KV_Cache", "Output_Lenght", "Batch_Size",
            "Latency", "Memory-Pre-Run", "Memory-After-Run")
@@ -33,8 +33,8 @@ def profile(tmp_path_factory):
 
 
 def chooser(tmp_path):
-    site = site_in(tmp_path)
-    return Chooser(site), site.devices()
+    cluster = site_in(tmp_path)
+    return Chooser(cluster), cluster.devices()
 
 
 def test_each_intent_gets_what_it_makes_small(tmp_path, profile):
@@ -227,7 +227,7 @@ def test_learning_from_other_models_narrows_what_is_known(tmp_path, shared_data)
     (tmp_path / "alone").mkdir()
     alone, devices = chooser(tmp_path / "alone")
     (tmp_path / "fleet.yaml").write_text(FLEET)
-    taught = Chooser(create_site(tmp_path / "taught", tmp_path / "fleet.yaml", folder))
+    taught = Chooser(create_cluster(tmp_path / "taught", tmp_path / "fleet.yaml", folder))
     widths = []
     for choose in (alone, taught):
         found = choose.decide(one, Wish(Wishes("min_gpu_cost")), devices)

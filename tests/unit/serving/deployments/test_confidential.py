@@ -27,10 +27,11 @@ class Gated(World):
 
     def controller(self, queue=None):
         found = super().controller(queue)
-        devices = {device.device_id: device for device in self.site.devices()}
-        means = found._means
-        found._means = replace(means, engines={
-            kind: self.gate_keeper.before(one, devices) for kind, one in means.engines.items()})
+        devices = {device.device_id: device for device in self.cluster.devices()}
+        dependencies = found._dependencies
+        found._dependencies = replace(dependencies, engines={
+            kind: self.gate_keeper.before(one, devices) for kind,
+            one in dependencies.engines.items()})
         return found
 
 
@@ -85,7 +86,7 @@ async def test_it_answers_only_while_its_accelerators_are_attested(tmp_path):
 def test_a_site_s_standing_is_what_its_evidence_shows_now(tmp_path) -> None:
     pytest.importorskip("jwt", reason="the extra 'attest' is not installed")
     from evidence import NONCE, Signer
-    from penstock.serving.deployments.site import create_site
+    from penstock.serving.deployments.cluster import create_cluster
 
     signer = Signer(tmp_path)
     evidence = tmp_path / "evidence.json"
@@ -95,19 +96,19 @@ def test_a_site_s_standing_is_what_its_evidence_shows_now(tmp_path) -> None:
                          + ", devices: [A, B]}}")
     text += f"attestation: {{verifier: test, keys: {signer.keys_path}}}\n"
     (tmp_path / "fleet.yaml").write_text(text)
-    site = create_site(tmp_path / "state", tmp_path / "fleet.yaml")
+    cluster = create_cluster(tmp_path / "state", tmp_path / "fleet.yaml")
     assert {number: one.attestations[0].expires_at_s
-            for number, one in standing(site, 1050.0).items()} == {0: 1100.0, 1: 1100.0}
-    assert standing(site, 1112.0)[0].doubt == "its evidence expired 12 s ago"
+            for number, one in standing(cluster, 1050.0).items()} == {0: 1100.0, 1: 1100.0}
+    assert standing(cluster, 1112.0)[0].doubt == "its evidence expired 12 s ago"
     evidence.write_bytes(signer.sign("A", "C", now_s=1000.0))
-    assert standing(site, 1000.0)[1].doubt == "its evidence is of another device, 'C'"
+    assert standing(cluster, 1000.0)[1].doubt == "its evidence is of another device, 'C'"
     evidence.unlink()
-    assert "cannot be had" in standing(site, time.time())[0].doubt
+    assert "cannot be had" in standing(cluster, time.time())[0].doubt
     text = text.replace(f"evidence.json, nonce: {NONCE}", "'http://127.0.0.1:9/attestation'")
     (tmp_path / "fleet.yaml").write_text(text)
-    site = create_site(tmp_path / "other", tmp_path / "fleet.yaml")
-    assert "deployments go by a file" in standing(site, 1050.0)[0].doubt
+    cluster = create_cluster(tmp_path / "other", tmp_path / "fleet.yaml")
+    assert "deployments go by a file" in standing(cluster, 1050.0)[0].doubt
 
 
 def test_a_site_that_says_nothing_of_it_has_no_standing(tmp_path) -> None:
-    assert set(standing(World(tmp_path).site, 0.0).values()) == {Confidentiality()}
+    assert set(standing(World(tmp_path).cluster, 0.0).values()) == {Confidentiality()}

@@ -344,21 +344,21 @@ async def test_an_engine_that_died_is_started_again_later_each_time(tmp_path):
     async with world.open() as control:
         one = await running(control)
         world.engines.kill(one.instance)
-        await control.tend()
+        await control.reconcile()
         one = control.show("a")
         assert (one.state, one.reason) == (State.UNHEALTHY, "its engine is gone")
         assert one.retry_s == world.now_s + 1.0
         with pytest.raises(RefusedError, match="a is unhealthy: its engine is gone") as told:
             await control.infer("a", {})
         assert code_of(told) == "engine"
-        await control.tend()
+        await control.reconcile()
         assert not world.engines.living  # too early
         world.now_s += 1.0
-        await control.tend()
+        await control.reconcile()
         assert (await control.settled("a")).state == State.RUNNING
         assert control.show("a").num_failures == 1
         world.now_s += 100.0
-        await control.tend()
+        await control.reconcile()
         assert control.show("a").num_failures == 0
 
 
@@ -370,7 +370,7 @@ async def test_an_engine_that_keeps_dying_is_given_up(tmp_path):
         world.engines.kill(one.instance)
         world.broken.add("a")
         for _ in range(3):
-            await control.tend()
+            await control.reconcile()
             await control.settled("a")
             world.now_s += 10.0
         one = control.show("a")
@@ -390,11 +390,11 @@ async def test_an_engine_that_does_not_answer_now_and_then_is_borne_with(tmp_pat
         async def is_well(one):
             return well.pop(0)
 
-        control._means.engines["sim"].is_well = is_well
+        control._dependencies.engines["sim"].is_well = is_well
         for _ in range(3):
-            await control.tend()
+            await control.reconcile()
             assert control.show("a").state == State.RUNNING
-        await control.tend()
+        await control.reconcile()
         assert control.show("a").reason == "its engine does not answer"
 
 
@@ -403,11 +403,11 @@ async def test_a_restart_by_hand_and_a_removal_of_the_unhealthy(tmp_path):
     world = World(tmp_path)
     async with world.open() as control:
         world.engines.kill((await running(control)).instance)
-        await control.tend()
+        await control.reconcile()
         await control.restart("a")
         assert (await control.settled("a")).state == State.RUNNING
         world.engines.kill(control.show("a").instance)
-        await control.tend()
+        await control.reconcile()
         world.gate.clear()
         await control.restart("a")
         await soon(lambda: world.engines.living)
@@ -444,7 +444,7 @@ async def test_what_died_meanwhile_is_unhealthy(tmp_path):
     async with world.open() as control:
         assert control.show("a").state == State.UNHEALTHY
         assert free_gib(control) == [28, 48, 48, 48]
-        await control.tend()
+        await control.reconcile()
         assert (await control.settled("a")).state == State.RUNNING
 
 
@@ -471,7 +471,7 @@ async def test_what_a_killed_controller_had_started_is_stopped(tmp_path):
     async with world.open() as control:
         one = await running(control)
     for state in (State.DEPLOYING, State.REMOVING):
-        store = open_store(world.site.state_file)
+        store = open_store(world.cluster.state_file)
         store.write([replace(one, state=state)])
         store.close()
         world.engines.living.add(one.instance.url)

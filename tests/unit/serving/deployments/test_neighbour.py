@@ -5,7 +5,7 @@ from penstock.core.prediction import Prediction
 from penstock.policy.place.beside import Neighbour, Traffic
 from penstock.policy.place.intent import Wishes
 from penstock.serving.deployments.deployments import Expected, Wish
-from penstock.serving.deployments.seen import Seen, neighbour
+from penstock.serving.deployments.observations import Observation, neighbour
 
 EXPECTED = Expected(Prediction(2.0, 1.0, 3.0, 0.9, "test"), None)
 ASKED = deployment(placement=PLACEMENT, expected=EXPECTED, wish=Wish(Wishes(own_rate_per_s=0.25)))
@@ -14,7 +14,8 @@ BOTH = frozenset({0, 1})
 
 def test_as_expected_until_answers_are_seen() -> None:
     assert neighbour(ASKED, None) == Neighbour("a", BOTH, Traffic(0.25, 2.0))
-    assert neighbour(ASKED, Seen(9, 0.5, 0.0, 1.0)) == Neighbour("a", BOTH, Traffic(0.25, 1.0))
+    assert neighbour(ASKED, Observation(9, 0.5, 0.0, 1.0)) == Neighbour("a", BOTH, Traffic(0.25,
+                                                                                           1.0))
 
 
 def test_without_a_rate_or_an_estimate_nothing_is_known() -> None:

@@ -21,9 +21,9 @@ from penstock.fleet.load import load_fleet
 from penstock.policy.place.values import Footprint, Placement, Stage
 from penstock.serving.deployments.commands import Command, command_of
 from penstock.serving.deployments.controller import Controller
+from penstock.serving.deployments.dependencies import Care, Dependencies
 from penstock.serving.deployments.deployments import RefusedError, State, Wish
 from penstock.serving.deployments.engines import EngineError
-from penstock.serving.deployments.means import Care, Means
 from penstock.serving.deployments.processes import process_engines
 from penstock.serving.deployments.store import open_store
 
@@ -45,7 +45,7 @@ HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
-def small(site, one, port, kind="works", served="a"):
+def small(cluster, one, port, kind="works", served="a"):
     return Command((sys.executable, "-c", SERVER, str(port), served, kind), "a")
 
 
@@ -107,8 +107,8 @@ def test_an_emulated_engine_answers_and_is_stopped(tmp_path):
     ("hangs", r"it did not answer within 1 s; its log ends: soon")])
 def test_an_engine_that_does_not_come_up(tmp_path, kind, message):
     async def work():
-        def command(site, one, port):
-            return small(site, one, port, kind)
+        def command(cluster, one, port):
+            return small(cluster, one, port, kind)
 
         async with engines_in(tmp_path, start_s=1.0, command=command) as engines:
             begun = []
@@ -122,8 +122,8 @@ def test_an_engine_that_does_not_come_up(tmp_path, kind, message):
 
 def test_another_server_on_the_port_is_not_taken_for_ours(tmp_path):
     async def work():
-        def command(site, one, port):
-            return small(site, one, port, served="b")
+        def command(cluster, one, port):
+            return small(cluster, one, port, served="b")
 
         async with engines_in(tmp_path, start_s=1.0, command=command) as engines:
             begun = []
@@ -156,33 +156,34 @@ def test_a_controller_adopts_what_another_left_and_restarts_what_died(tmp_path):
         world = World(tmp_path)
 
         async def controller(engines):
-            means = Means({"emulate": engines}, world.choose, world.profile, lambda: world.now_s)
-            found = Controller(world.site, open_store(world.site.state_file), means,
+            dependencies = Dependencies({"emulate": engines}, world.choose, world.profile,
+                                        lambda: world.now_s)
+            found = Controller(world.cluster, open_store(world.cluster.state_file), dependencies,
                                care=Care(patience_s=5.0))
             await found.recover()
             return found
 
-        async with process_engines(world.site, command=small) as engines:
+        async with process_engines(world.cluster, command=small) as engines:
             control = await controller(engines)
             control.register("a", "llama-2-7b", "emulate", {})
             await control.deploy("a", Wish())
             before = await control.settled("a")
             assert (before.state, before.reason) == (State.RUNNING, "")
             await control.close()
-        async with process_engines(world.site, command=small) as engines:
+        async with process_engines(world.cluster, command=small) as engines:
             control = await controller(engines)
             assert control.show("a") == before
-            await control.tend()
+            await control.reconcile()
             assert control.show("a") == before
             os.kill(before.instance.pid, signal.SIGKILL)
             while process.is_same(before.instance.pid, before.instance.started):
                 await asyncio.sleep(0.01)
-            await control.tend()
+            await control.reconcile()
             assert control.show("a").reason == "its engine is gone"
             with pytest.raises(RefusedError):
                 await control.infer("a", {"prompt": "x"})
             world.now_s += 5.0
-            await control.tend()
+            await control.reconcile()
             after = await control.settled("a")
             assert after.state == State.RUNNING
             assert after.instance.pid != before.instance.pid
@@ -195,12 +196,12 @@ def test_a_controller_adopts_what_another_left_and_restarts_what_died(tmp_path):
 
 
 def test_command_lines(tmp_path, monkeypatch):
-    site = site_in(tmp_path)
+    cluster = site_in(tmp_path)
     spread = Footprint("llama-2-7b", 32, 2, 2, 1 << 30)
     one = replace(ONE, engine="vllm", options={"model": "m", "eager": True, "max_model_len": 9},
                   configuration=Configuration(Parallelism(2, 2), "bf16", "fp8"),
                   placement=Placement(spread, (Stage(20, (2, 3)), Stage(12, (0, 1)))))
-    found = command_of(site, one, 4711)
+    found = command_of(cluster, one, 4711)
     line = " ".join(found.argv)
     assert line.startswith("vllm serve m --served-model-name a --host 127.0.0.1 --port 4711")
     for part in ("--tensor-parallel-size 2", "--pipeline-parallel-size 2", "--dtype bfloat16",
@@ -211,15 +212,15 @@ def test_command_lines(tmp_path, monkeypatch):
                                  "CUDA_VISIBLE_DEVICES": "2,3,0,1",
                                  "VLLM_PP_LAYER_PARTITION": "20,12"}
     one = replace(ONE, engine="llamacpp", options={"model": "/m.gguf", "threads": 1})
-    assert " ".join(command_of(site, one, 1).argv[1:]) == \
+    assert " ".join(command_of(cluster, one, 1).argv[1:]) == \
         "-P -m penstock engine /m.gguf --name a --port 1 --threads 1"
     one = replace(ONE, configuration=Configuration(Parallelism(2, 1), "int4_gptq", "fp16"))
-    path = command_of(site, one, 1).argv[5]
-    text = (site.folder / "engines" / "a" / "fleet.yaml").read_text()
+    path = command_of(cluster, one, 1).argv[5]
+    text = (cluster.folder / "engines" / "a" / "fleet.yaml").read_text()
     assert path.endswith("engines/a/fleet.yaml")
     assert "precision: int4\n" in text
     assert "tensor: 2" in text
     one = replace(one, model="llama-2-13b")  # of which the fleet expects no traffic
-    fleet = load_fleet(Path(command_of(site, one, 1).argv[5]))
+    fleet = load_fleet(Path(command_of(cluster, one, 1).argv[5]))
     assert [spec.model for spec in fleet.traffic] == ["llama-2-13b"]
     assert fleet.replicas[0].model.name == "llama-2-13b"

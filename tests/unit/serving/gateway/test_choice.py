@@ -23,8 +23,8 @@ from penstock.serving.gateway.choice import Chooser, Decision
 from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.engines import Engines
 from penstock.serving.gateway.errors import GatewayError
+from penstock.serving.gateway.forecasts import Forecasts
 from penstock.serving.gateway.metrics import GatewayMetrics
-from penstock.serving.gateway.outlook import Outlook
 from penstock.serving.gateway.proxy import _within_budget
 from penstock.serving.gateway.server import offer_of
 
@@ -50,7 +50,7 @@ def test_several_models_at_one_address_are_told_apart(order) -> None:
         decision = chooser.open("d", ask, 0.0)
 
         async def run():
-            request = await Outlook().request(0, 0.0, ask)
+            request = await Forecasts().request(0, 0.0, ask)
             return await chooser.choose(request, decision, ask, [], 0.0)
 
         try:
@@ -96,7 +96,7 @@ def test_a_fleet_that_changes_between_a_question_and_its_answer(turns) -> None:
     async def run():
         chooser = Chooser(engines, dispatch_of(before, lambda n: 0))
         decisions = [chooser.open(f"d{number}", ask, 0.0) for number in range(4)]
-        requests = [await Outlook().request(number, 0.0, ask) for number in range(4)]
+        requests = [await Forecasts().request(number, 0.0, ask) for number in range(4)]
         tasks = [asyncio.create_task(chooser.choose(request, decision, ask, [], 0.0))
                  for request, decision in zip(requests, decisions, strict=True)]
         for _ in range(turns):

@@ -19,7 +19,7 @@ from penstock.serving.gateway.ask import ANYBODY, Offer, read_ask
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.engines import Engines
 from penstock.serving.gateway.errors import GatewayError
-from penstock.serving.gateway.outlook import Outlook
+from penstock.serving.gateway.forecasts import Forecasts
 
 OPEN, FIRST, SECOND = "http://open", "http://first", "http://second"
 PLACE = EvidencePlace("http://first/attestation", None, ("GPU-1",))
@@ -36,7 +36,7 @@ def facts() -> list[EngineFacts]:
                         evidence=PLACE._replace(source="http://second/attestation"))]
 
 
-class House:
+class GatewayConfig:
     """Engines that are well, and a chooser whose clock on the wall is moved by hand."""
 
     def __init__(self, known: list[EngineFacts] | None = None) -> None:
@@ -57,7 +57,7 @@ class House:
         self.decision = self.chooser.open("d", ask, 0.0)
 
         async def run() -> EngineState:
-            request = await Outlook().request(0, 0.0, ask)
+            request = await Forecasts().request(0, 0.0, ask)
             return await self.chooser.choose(request, self.decision, ask, [], 0.0)
 
         return asyncio.run(run()).facts.url
@@ -76,34 +76,34 @@ class House:
     {"tenant": BANK, "headers": {HEADER: "false"}},
     {"headers": {HEADER: "false", "X-Penstock-Class": "secret"}}])
 def test_it_goes_only_where_an_attestation_is_fresh(wanted: dict) -> None:
-    house = House()
-    house.attest(1, 900.0, 1010.0)
-    assert house.ask(**wanted) == FIRST
-    assert house.decision.rejected == {OPEN: "does not run in confidential mode",
+    config = GatewayConfig()
+    config.attest(1, 900.0, 1010.0)
+    assert config.ask(**wanted) == FIRST
+    assert config.decision.rejected == {OPEN: "does not run in confidential mode",
                                        SECOND: "has no attestation"}
-    assert house.decision.document()["attestation"] == {
+    assert config.decision.document()["attestation"] == {
         "verifier": "test", "measured_at_s": 900.0, "expires_at_s": 1010.0, "devices": ("GPU-1",),
         "digest": ""}
-    house.attest(2, 1005.0, 1100.0)
-    house.wall_s = 1012.0
-    assert house.ask(**wanted) == SECOND
-    assert house.decision.rejected[FIRST] == "has an attestation that has expired (2 s ago)"
+    config.attest(2, 1005.0, 1100.0)
+    config.wall_s = 1012.0
+    assert config.ask(**wanted) == SECOND
+    assert config.decision.rejected[FIRST] == "has an attestation that has expired (2 s ago)"
 
 
 def test_open_requests_go_anywhere_and_may_leave_their_tenant_s_default() -> None:
-    house = House()
+    config = GatewayConfig()
     shop = Tenant("shop", defaults=Wishes(confidential=True))
-    assert house.ask() == OPEN
-    assert house.ask(tenant=shop, headers={HEADER: "false"}) == OPEN
+    assert config.ask() == OPEN
+    assert config.ask(tenant=shop, headers={HEADER: "false"}) == OPEN
 
 
 def test_an_open_request_s_decision_tells_no_load_of_engines_in_confidential_mode() -> None:
-    house = House()
-    house.engines[0].begin(1, InFlight(11, 5.0))
+    config = GatewayConfig()
+    config.engines[0].begin(1, InFlight(11, 5.0))
     for number in (2, 3, 4):  # confidential ones, say
-        house.engines[1].begin(number, InFlight(4243, 1789.0))
-    assert house.ask() == SECOND
-    told = house.decision.document()
+        config.engines[1].begin(number, InFlight(4243, 1789.0))
+    assert config.ask() == SECOND
+    told = config.decision.document()
     open_one, first, _ = told["candidates"]
     assert (open_one["num_waiting"], open_one["queued_prompt_tokens"]) == (1, 11)
     assert (first["num_waiting"], first["num_running"]) == (16, 0)
@@ -121,70 +121,71 @@ def test_what_was_expected_of_engines_in_confidential_mode_is_not_told() -> None
             return Route(0, {"load": 4243.0, "propensity": 0.5}, prospects=tuple(
                 Prospect(one.replica_id, 1.0, 1.0, 0.0, 0.5, 4.243, 8.0) for one in replicas))
 
-    house = House()
-    house.chooser.use(Judging())
-    for engine in house.engines[:2]:
+    config = GatewayConfig()
+    config.chooser.use(Judging())
+    for engine in config.engines[:2]:
         engine.begin(1, InFlight(4243, 1789.0))
-    assert house.ask() == OPEN
-    told = house.decision.document()
+    assert config.ask() == OPEN
+    told = config.decision.document()
     assert [len(one["queue"]) for one in told["candidates"]] == [1, 0, 0]
     assert [one["url"] for one in told["prospects"]] == [OPEN]
     assert told["terms"] == {"propensity": 0.5}
 
 
 def test_where_nobody_is_attested_the_refusal_says_why_and_whether_to_come_back() -> None:
-    house = House()
-    house.attest(1, 900.0, 990.0)
-    house.engines[2].doubted("its evidence says that debug mode is on", revoked=True)
-    error = house.refusal(headers={HEADER: "true"})
+    config = GatewayConfig()
+    config.attest(1, 900.0, 990.0)
+    config.engines[2].doubted("its evidence says that debug mode is on", revoked=True)
+    error = config.refusal(headers={HEADER: "true"})
     assert (error.status, error.code, error.headers["Retry-After"]) == (503, "no_engine", "1")
     for said in ("replica 0 does not run in confidential mode",
                  "replica 1 has an attestation that has expired (10 s ago)",
                  "replica 2 has no attestation (its evidence says that debug mode is on)"):
         assert said in str(error)
-    never = House([facts()[0], EngineFacts(1, FIRST, "m", None, 1000, 1.0, confidential=True)])
+    never = GatewayConfig([facts()[0], EngineFacts(1, FIRST, "m", None, 1000, 1.0,
+                                                   confidential=True)])
     error = never.refusal(headers={HEADER: "true"})
     assert (error.status, error.code) == (400, "needs_unmet"), "coming back is no use"
     assert "replica 1 has no attestation" in str(error)
 
 
 def test_evidence_that_cannot_be_had_leaves_what_was_shown_before() -> None:
-    house = House()
-    house.attest(1, 900.0, 1010.0)
-    house.engines[1].doubted("it did not answer", revoked=False)
-    assert house.ask(tenant=BANK) == FIRST
-    house.wall_s = 1011.0
-    assert "expired (1 s ago; it did not answer)" in str(house.refusal(tenant=BANK))
-    house.attest(1, 1011.0, 1100.0)
-    assert house.ask(tenant=BANK) == FIRST
-    house.engines[1].doubted("it is of another device", revoked=True)
-    assert "no attestation (it is of another device)" in str(house.refusal(tenant=BANK))
+    config = GatewayConfig()
+    config.attest(1, 900.0, 1010.0)
+    config.engines[1].doubted("it did not answer", revoked=False)
+    assert config.ask(tenant=BANK) == FIRST
+    config.wall_s = 1011.0
+    assert "expired (1 s ago; it did not answer)" in str(config.refusal(tenant=BANK))
+    config.attest(1, 1011.0, 1100.0)
+    assert config.ask(tenant=BANK) == FIRST
+    config.engines[1].doubted("it is of another device", revoked=True)
+    assert "no attestation (it is of another device)" in str(config.refusal(tenant=BANK))
 
 
 def test_an_engine_that_is_only_left_alone_for_a_while_is_no_way_round() -> None:
-    house = House()
-    house.engines[1].eject("fails too often", 0.0)
-    house.engines[2].lost()
-    house.refusal(tenant=BANK)
-    house.attest(1, 900.0, 1010.0)
-    assert house.ask(tenant=BANK) == FIRST
+    config = GatewayConfig()
+    config.engines[1].eject("fails too often", 0.0)
+    config.engines[2].lost()
+    config.refusal(tenant=BANK)
+    config.attest(1, 900.0, 1010.0)
+    assert config.ask(tenant=BANK) == FIRST
 
 
 def test_an_attestation_does_not_outlive_a_change_of_where_evidence_is() -> None:
-    house = House()
-    house.attest(1, 900.0, 1010.0)
-    house.engines.adopt(facts())
-    assert house.ask(tenant=BANK) == FIRST
+    config = GatewayConfig()
+    config.attest(1, 900.0, 1010.0)
+    config.engines.adopt(facts())
+    assert config.ask(tenant=BANK) == FIRST
     moved = facts()
     moved[1] = EngineFacts(1, FIRST, "m", None, 1000, 1.0, confidential=True,
                            evidence=PLACE._replace(devices=("GPU-9",)))
-    house.engines.adopt(moved)
-    assert "not looked at yet" in str(house.refusal(tenant=BANK))
+    config.engines.adopt(moved)
+    assert "not looked at yet" in str(config.refusal(tenant=BANK))
 
 
 def test_an_attestation_that_ends_while_it_is_decided_is_not_relied_on() -> None:
-    house = House()
-    house.attest(1, 900.0, 1010.0)
+    config = GatewayConfig()
+    config.attest(1, 900.0, 1010.0)
     times = chain((1009.0, 1009.0), repeat(1010.0))  # two engines are looked at, one is taken
-    house.chooser = Chooser(house.engines, LeastLoaded(), lambda: next(times))
-    assert "has expired (0 s ago)" in str(house.refusal(tenant=BANK))
+    config.chooser = Chooser(config.engines, LeastLoaded(), lambda: next(times))
+    assert "has expired (0 s ago)" in str(config.refusal(tenant=BANK))

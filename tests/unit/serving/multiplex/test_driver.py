@@ -7,7 +7,7 @@ import pytest
 from fake_time import settle
 from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Load, Prefetch, Shed, Wait
-from penstock.serving.multiplex.turns import RefusedError
+from penstock.serving.multiplex.tickets import RefusedError
 from resident import residency
 from taking_turns import FirstCome, Stage
 

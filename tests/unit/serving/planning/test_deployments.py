@@ -165,7 +165,7 @@ def test_a_bug_is_told_as_one(tmp_path):
             async def choose(*_):
                 raise ZeroDivisionError("secret")
 
-            object.__setattr__(here.control._means, "choose", choose)
+            object.__setattr__(here.control._dependencies, "choose", choose)
             status, answer = await told(here.client.post("/v1/deployments/a/deploy", json={}))
             assert (status, answer["error"]["code"]) == (500, "bug")
             assert "secret" not in answer["error"]["message"]

@@ -10,7 +10,7 @@ from penstock.serving.deployments.engines import Reply
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observation:
     """The last deploy of a deployment: ``num_answers`` were measured, ``latency_s`` is what the
     expected answer takes by now."""
 
@@ -40,13 +40,14 @@ class Observations:
         # (the prompt) is the offset that is learnt.
         known[1].observe(expected * reply.output_tokens / one.wish.output_tokens, reply.service_s)
 
-    def of(self, one: Deployment) -> Seen | None:
+    def of(self, one: Deployment) -> Observation | None:
         """Return the observations of a deployment, None where there are none."""
         expected, known = _expected_s(one), self._known.get(one.name)
         if expected is None or known is None or known[0] != one.placement:
             return None
         found = known[1]
-        return Seen(found.num_observed, found.scale, found.offset_s, found.corrected_s(expected))
+        return Observation(found.num_observed, found.scale, found.offset_s,
+                           found.corrected_s(expected))
 
     def beside(self, one: Deployment, everybody: Iterable[Deployment]) -> list[Neighbour]:
         """The others on accelerators, but those that are being removed."""
@@ -54,7 +55,7 @@ class Observations:
                 if other.devices and other.name != one.name and other.state != State.REMOVING]
 
 
-def neighbour(one: Deployment, seen: Seen | None) -> Neighbour:
+def neighbour(one: Deployment, seen: Observation | None) -> Neighbour:
     """A deployment as others find it on its accelerators: asked as often as was told when it was
     deployed, for as long as its answers are seen to take, else as was expected."""
     service_s = _expected_s(one) if seen is None else seen.latency_s

@@ -7,14 +7,14 @@ from prometheus_client.registry import Collector
 
 from penstock.fleet.values_residency import DevicePool
 from penstock.serving.gateway.confidential import ConfidentialCounts
-from penstock.serving.gateway.turns import Turns
+from penstock.serving.gateway.model_pools import ModelPools
 from penstock.serving.multiplex.driver import ResidencyDriver
 
 
-class TurnsMetrics(Collector):
+class ModelPoolsMetrics(Collector):
     """Reads the pools whenever it is asked; those that may be told."""
 
-    def __init__(self, turns: Turns, confidential: ConfidentialCounts) -> None:
+    def __init__(self, turns: ModelPools, confidential: ConfidentialCounts) -> None:
         self._turns = turns
         self._confidential = confidential
 

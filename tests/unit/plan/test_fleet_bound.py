@@ -1,10 +1,10 @@
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.experiment.fleet_bound import fleet_bound_per_s, group_bounds
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.plan.bound import throughput_bound
+from penstock.plan.fleet_bound import fleet_bound_per_s, group_bounds
 from small_fleet import FLEET
 
 

@@ -18,7 +18,7 @@ from penstock.serving.attest.agent import agent
 from penstock.serving.attest.evidence import standing
 from penstock.serving.gateway.ask import Offer, read_ask
 from penstock.serving.gateway.errors import GatewayError
-from penstock.serving.gateway.turns import Turns
+from penstock.serving.gateway.model_pools import ModelPools
 from small_fleet import FLEET
 from turning_gateway import ask, gateway, process, read
 
@@ -117,7 +117,7 @@ def turns_of(tmp_path, wait):
     """Turns at a clock that stands at ``now_s[0]``, attested from 0 to 10 s."""
     fleet, now_s = attested_fleet(tmp_path), [0.0]
     driver = SlowDriver(lambda: wait(now_s))
-    turns = Turns([(fleet.residency[0], driver)], lambda: now_s[0])
+    turns = ModelPools([(fleet.residency[0], driver)], lambda: now_s[0])
     for engine in turns.attestation_status:
         engine.attested(Attestation("test", 0.0, 10.0, ("GPU-1",)))
     body = f'{{"model": "{MODEL}", "prompt": "hello"}}'.encode()

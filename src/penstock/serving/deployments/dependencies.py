@@ -22,7 +22,7 @@ async def unread(_: Deployment) -> Mapping[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class Dependencies:
     """Dependencies of a controller.
 
     ``engines`` by kind; ``choose`` decides for devices and who is on them (raises RefusedError,

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from penstock.experiment import sizing
 from penstock.experiment.summary import sizing_summary
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
+from penstock.plan import sizing
 from small_fleet import FLEET
 
 UNSIZED = FLEET.replace("replicas: [{count: 1}]\n", "")

@@ -7,12 +7,12 @@ from typing import Literal
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.experiment.fleet_bound import rows_served
-from penstock.experiment.run import run_fleet
-from penstock.fleet.judge import attainment_by_class, missed_by_class
+from penstock.fleet.judge import attainment_by_class, meets_all, missed_by_class
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.metrics.attainment import Attainment
 from penstock.plan.bound import throughput_bound
+from penstock.plan.fleet_bound import rows_served
+from penstock.sim.simulation import simulate
 from penstock.workload.select import select
 from penstock.workload.workload import Workload
 
@@ -164,14 +164,13 @@ class _Search:
 
     def _meets(self, count: int) -> bool:
         fleet = replace(self._fleet, replicas=(replace(self._group, count=count),))
-        run = run_fleet(fleet, self._workload, self._seed)
-        attainment = attainment_by_class(fleet, run.result.table)
+        table = simulate(fleet, self._workload, seed=self._seed).table
+        attainment = attainment_by_class(fleet, table)
         if not attainment:
             raise InputError("sizing: no request arrives after warmup_s, so nothing can be judged")
-        goals = {c.name: c.slo.percentile for c in fleet.service_classes}
-        meets = all(share.meets(goals[name]) for name, share in attainment.items())
+        meets = meets_all(fleet, attainment)
         trial = Trial(self._limit.group, count, attainment, meets,
-                      missed_by_class(fleet, run.result.table))
+                      missed_by_class(fleet, table))
         self._trials.append(trial)
         if self._on_trial is not None:
             self._on_trial(trial)

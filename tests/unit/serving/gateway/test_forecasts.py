@@ -20,10 +20,10 @@ from penstock.predict.embed.hashed import untrained_hashed
 from penstock.predict.prompts.forecaster import forecaster_of
 from penstock.predict.prompts.store import save_forecaster
 from penstock.serving.gateway.ask import ANYBODY, Offer, read_ask
-from penstock.serving.gateway.outlook import (
+from penstock.serving.gateway.forecasts import (
     BLOCK_BYTES,
     BudgetPrices,
-    Outlook,
+    Forecasts,
     opening,
     prompt_text,
 )
@@ -59,7 +59,7 @@ def ask_of(prompt: str, **fields):
 
 def test_a_request_has_what_was_asked_and_its_opening() -> None:
     text = "a" * (2 * BLOCK_BYTES + 5)
-    found = asyncio.run(Outlook().request(7, 1.5, ask_of(text, model="small")))
+    found = asyncio.run(Forecasts().request(7, 1.5, ask_of(text, model="small")))
     assert (found.request_id, found.arrival_s, found.model, found.max_tokens) == (
         7, 1.5, "small", 64)
     assert found.prefix_hashes == opening(text)
@@ -69,30 +69,30 @@ def test_a_request_has_what_was_asked_and_its_opening() -> None:
 
 
 def test_any_model_is_no_model() -> None:
-    assert asyncio.run(Outlook().request(0, 0.0, ask_of("hello", model="auto"))).model == ""
+    assert asyncio.run(Forecasts().request(0, 0.0, ask_of("hello", model="auto"))).model == ""
 
 
 def test_without_a_forecaster_lengths_are_those_of_the_class() -> None:
-    outlook, ask = Outlook(), ask_of("hello")
-    request = asyncio.run(outlook.request(0, 0.0, ask))
-    assert outlook.expected_tokens(request, "small") == 64.0  # 256, but no more than asked for
+    forecasts, ask = Forecasts(), ask_of("hello")
+    request = asyncio.run(forecasts.request(0, 0.0, ask))
+    assert forecasts.expected_tokens(request, "small") == 64.0  # 256, but no more than asked for
     for _ in range(200):
-        outlook.ended(ask, "small", 20)
-    assert outlook.expected_tokens(request, "small") == pytest.approx(20.0, rel=0.5)
-    outlook.close()
+        forecasts.ended(ask, "small", 20)
+    assert forecasts.expected_tokens(request, "small") == pytest.approx(20.0, rel=0.5)
+    forecasts.close()
 
 
 def test_a_forecaster_works_in_its_own_thread_and_learns() -> None:
     foreteller = Foreteller()
-    outlook = Outlook(foreteller)  # type: ignore[arg-type]
+    forecasts = Forecasts(foreteller)  # type: ignore[arg-type]
     ask = ask_of("hello")
-    request = asyncio.run(outlook.request(0, 0.0, ask))
+    request = asyncio.run(forecasts.request(0, 0.0, ask))
     assert request.forecasts["large"].output_tokens == 5.0
-    assert outlook.expected_tokens(request, "large") == 5.0
-    outlook.ended(ask, "elsewhere", 9)
-    outlook.ended(ask, "small", 12)
+    assert forecasts.expected_tokens(request, "large") == 5.0
+    forecasts.ended(ask, "elsewhere", 9)
+    forecasts.ended(ask, "small", 12)
     assert foreteller.seen.wait(10.0)
-    outlook.close()
+    forecasts.close()
     assert foreteller.observed == [("hello", "small", 12)]
     assert foreteller.threads != {threading.current_thread().name}
 
@@ -157,7 +157,7 @@ def test_a_prompt_as_deep_as_a_client_likes_is_read() -> None:
 
 def test_a_forecaster_that_saw_no_judged_answer_leaves_the_fleets_quality(tmp_path) -> None:
     pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
-    from penstock.serving.gateway.server import outlook_of
+    from penstock.serving.gateway.server import forecasts_of
 
     forecaster = forecaster_of(untrained_hashed(np.random.default_rng(0)),
                                ["llama-3-8b", "qwen2.5-14b"])
@@ -170,8 +170,8 @@ def test_a_forecaster_that_saw_no_judged_answer_leaves_the_fleets_quality(tmp_pa
         "replicas": [{"model": "llama-3-8b", "count": 1}],
         "traffic[0].model": "llama-3-8b",
         "gateway.forecasts": str(tmp_path / "lengths.npz")})
-    outlook = outlook_of(fleet)
-    found = asyncio.run(outlook.request(0, 0.0, ask_of("hello"))).forecasts
-    outlook.close()
+    forecasts = forecasts_of(fleet)
+    found = asyncio.run(forecasts.request(0, 0.0, ask_of("hello"))).forecasts
+    forecasts.close()
     assert (found["llama-3-8b"].quality, found["llama-3-8b"].quality_sd) == (0.8, 0.0)
     assert found["qwen2.5-14b"].quality > 0.7

@@ -20,7 +20,7 @@ _BYTES_PER_TOKEN = 4
 _MOST_TEXT = 64 * 1024  # of a prompt, that is read for forecasts and for its opening
 
 
-class Outlook:
+class Forecasts:
     """Makes forecasts where there is a forecaster, and remembers lengths where there is none.
 
     A forecaster works in a thread of its own, one request after the other, so that the event loop

@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 
 from penstock.engines.actuators.protocol import Actuator, ActuatorError
 from penstock.policy.multiplex.values import Load
-from penstock.serving.multiplex.turns import Rules
+from penstock.serving.multiplex.tickets import Rules
 
 T = TypeVar("T")
 
 
-class Hands:
+class ActuatorPool:
     """``actuators[device][model]``, each call of which ends in time. ``loop`` gives the time."""
 
     def __init__(self, actuators: Sequence[Sequence[Actuator]], rules: Rules,

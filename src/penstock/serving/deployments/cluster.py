@@ -13,7 +13,7 @@ FLEET, STATE, SERVER = "fleet.yaml", "deployments.db", "server.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class Cluster:
     """The folder of deployments, and its fleet: models, and the accelerators of its first kind.
 
     ``train`` is a folder of measured whole models to learn estimates from, None where there is
@@ -73,7 +73,7 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def create_site(folder: Path, fleet_file: Path, train: Path | None = None) -> Site:
+def create_cluster(folder: Path, fleet_file: Path, train: Path | None = None) -> Cluster:
     """A new site for a fleet file. Raises InputError where the folder holds one already, where the
     fleet says not how many accelerators there are, or has several kinds."""
     from penstock.fleet.write import to_yaml
@@ -94,14 +94,14 @@ def create_site(folder: Path, fleet_file: Path, train: Path | None = None) -> Si
         partial.replace(folder / FLEET)  # last: a folder with it is whole
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
-    return open_site(folder)
+    return open_cluster(folder)
 
 
-def open_site(folder: Path) -> Site:
+def open_cluster(folder: Path) -> Cluster:
     """The site of a folder. Raises InputError where there is none."""
     if not (folder / FLEET).is_file():
         raise InputError(f"{folder}: no deployments are kept there; penstock deployments init "
                          "makes such a folder")
     train = folder / "train"
-    return Site(folder.resolve(), load_fleet(folder / FLEET, to_plan=True),
+    return Cluster(folder.resolve(), load_fleet(folder / FLEET, to_plan=True),
                 train.resolve() if train.exists() else None)

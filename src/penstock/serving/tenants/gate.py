@@ -1,4 +1,4 @@
-"""The front desk: who asks, whether they may, and what becomes of their money."""
+"""The tenants' gate: identity, admission, and the money of every request."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from penstock.fleet.values_gateway import GatewayOptions, Tenant
 from penstock.serving.gateway.ask import ANYBODY, Ask, Offer, read_ask
 from penstock.serving.gateway.errors import GatewayError
 from penstock.serving.tenants.budgets import Account, BudgetState, day_of
-from penstock.serving.tenants.desk import Desk, Spending, come_back, shown
 from penstock.serving.tenants.keys import Keyring
 from penstock.serving.tenants.lease import MOST_NANOS, Held, Lease
+from penstock.serving.tenants.quota import Spending, TenantQuota, come_back, shown
 from penstock.serving.tenants.records import Record, Settlement
 
 if TYPE_CHECKING:  # a gateway without a ledger needs no SQLAlchemy
@@ -36,7 +36,7 @@ class Identity(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class GatewayConfig:
     """Configuration of the gate: offered models and classes, prices by model, the limit of
     requests in flight, and the disclosure of confidential requests."""
 
@@ -47,22 +47,22 @@ class House:
     disclosure: Disclosure = USUAL
 
 
-class Front:
+class TenantGate:
     """Lets requests in or says why not. One object belongs to one event loop.
 
     ``clock`` only goes forward, ``wall`` is the time of day; both are seconds.
     """
 
-    def __init__(self, house: House, ledger: "Ledger | None", clock: Callable[[], float],
+    def __init__(self, config: GatewayConfig, ledger: "Ledger | None", clock: Callable[[], float],
                  wall: Callable[[], float]) -> None:
         self.ledger = ledger
         self.clock = clock
         self.wall = wall
-        self._house = house
+        self._config = config
         self._keyring = Keyring()
-        self._desks: dict[str, Desk] = {}
+        self._quotas: dict[str, TenantQuota] = {}
         self._open: dict[str, Lease] = {}
-        self.adopt(house)
+        self.adopt(config)
         if ledger is not None:
             ledger.on_written = self._on_written
             ledger.on_standing = self._on_standing
@@ -70,35 +70,35 @@ class Front:
     @property
     def prices(self) -> Mapping[str, Price]:
         """Prices by model; a model that has none costs nothing."""
-        return self._house.prices
+        return self._config.prices
 
     @property
     def offer(self) -> Offer:
         """Models and classes on offer."""
-        return self._house.offer
+        return self._config.offer
 
     @property
     def needs_keys(self) -> bool:
         """Whether who asks must have a key."""
-        return bool(self._house.options.tenants) or self._keyring.ever
+        return bool(self._config.options.tenants) or self._keyring.ever
 
     @property
     def num_keys(self) -> int:
         """Keys that open something."""
         return self._keyring.num_valid
 
-    def adopt(self, house: House) -> None:
+    def adopt(self, config: GatewayConfig) -> None:
         """Goes by something else from now on; what is under way stays as it was let in. Raises
         InputError, and then nothing is different."""
-        if house.options.tenants and self.ledger is None:
+        if config.options.tenants and self.ledger is None:
             raise InputError("gateway.tenants: the gateway was started without a ledger, so nobody "
                              "would have a key; start it anew")
-        self._house = house
-        listed = {tenant.name: tenant for tenant in house.options.tenants}
-        for name, desk in self._desks.items():
-            desk.adopt(listed.get(name, Tenant(name)), self.clock(), self.wall())
+        self._config = config
+        listed = {tenant.name: tenant for tenant in config.options.tenants}
+        for name, quota in self._quotas.items():
+            quota.adopt(listed.get(name, Tenant(name)), self.clock(), self.wall())
         for tenant in listed.values():
-            self._desk(tenant)
+            self._quota(tenant)
         self._ask_for_days()
 
     # -- who ------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ class Front:
             raise _unknown("this API key is not valid (any more)", "invalid_key")
         if not key.tenant:
             return Identity(None, key.admin)
-        tenants = self._house.options.tenants
+        tenants = self._config.options.tenants
         tenant = next((one for one in tenants if one.name == key.tenant), None)
         if tenant is None:
             if tenants:
@@ -147,45 +147,45 @@ class Front:
         if tenant is None:
             raise GatewayError(403, "this key administers and asks for nothing; make one for a "
                                     "tenant", "not_a_tenant")
-        desk = self._desk(tenant)
-        with _Counted(desk):
-            desk.check_places()
-            desk.check_requests(self.clock())
+        quota = self._quota(tenant)
+        with _Counted(quota):
+            quota.check_places()
+            quota.check_requests(self.clock())
         return tenant
 
     def admit(self, tenant: Tenant, content: bytes, headers: Mapping[str, str],
               decision_id: str) -> Lease:
         """Lets a request in. Raises GatewayError, with status 429 and Retry-After where it may
         come back. Whoever gets a lease must settle it."""
-        ask = read_ask(content, headers, self._house.offer, tenant)
-        desk = self._desk(tenant)
+        ask = read_ask(content, headers, self._config.offer, tenant)
+        quota = self._quota(tenant)
         nanos, tokens = self._most_nanos(ask), ask.prompt_tokens + ask.max_tokens * ask.num_answers
         now_s = self.clock()
-        with _Counted(desk):
-            self._check_ledger(desk)
-            self._turn(desk.account)
-            desk.check_budget(nanos, self.wall())
-            desk.check_places()
-            self._check_crowd(desk, now_s)
-            desk.check_requests(now_s)
-            desk.check_tokens(tokens, now_s)
-        desk.take(nanos, tokens, now_s)
+        with _Counted(quota):
+            self._check_ledger(quota)
+            self._turn(quota.account)
+            quota.check_budget(nanos, self.wall())
+            quota.check_places()
+            self._check_crowd(quota, now_s)
+            quota.check_requests(now_s)
+            quota.check_tokens(tokens, now_s)
+        quota.take(nanos, tokens, now_s)
         disclosure = None
         if ask.needs.confidential:
-            desk.discreet, disclosure = True, self._house.disclosure
-        lease = Lease(ask, decision_id, desk, Held(nanos, tokens), self.prices, self.ledger,
+            quota.discreet, disclosure = True, self._config.disclosure
+        lease = Lease(ask, decision_id, quota, Held(nanos, tokens), self.prices, self.ledger,
                       self.clock, self.wall, self._closed, disclosure)
         self._open[decision_id] = lease
         return lease
 
     def _most_nanos(self, ask: Ask) -> int:
-        models: Iterable[str] = self._house.offer.models if ask.models is None else ask.models
+        models: Iterable[str] = self._config.offer.models if ask.models is None else ask.models
         most = max(self.prices.get(name, FREE).nanos(ask.most_prompt_tokens,
                                                      ask.most_output_tokens) for name in models)
         return min(most, MOST_NANOS)
 
-    def _check_ledger(self, desk: Desk) -> None:
-        ledger, budget = self.ledger, desk.tenant.budget
+    def _check_ledger(self, quota: TenantQuota) -> None:
+        ledger, budget = self.ledger, quota.tenant.budget
         if ledger is None:
             return
         trouble = ledger.trouble
@@ -193,7 +193,7 @@ class Front:
         if ledger.full or (trouble is not None and closed):
             # What the database said may tell of places that are no business of a tenant's.
             raise GatewayError(503, "spending cannot be written down now, and tenant "
-                                    f"{desk.tenant.name!r} is not served without",
+                                    f"{quota.tenant.name!r} is not served without",
                                "ledger_unavailable", headers={"Retry-After": "1"})
 
     def _turn(self, account: Account) -> None:
@@ -202,19 +202,19 @@ class Front:
         if account.period.start_s != start_s:
             self._ask_for_days()
 
-    def _check_crowd(self, desk: Desk, now_s: float) -> None:
+    def _check_crowd(self, quota: TenantQuota, now_s: float) -> None:
         """Share scarce places equally among the tenants that hold some and those that were turned
         away a moment ago."""
-        most = self._house.max_in_flight
+        most = self._config.max_in_flight
         if len(self._open) < _CROWDED_SHARE * most:
             return
-        num_sharing = sum(one is desk or one.in_flight > 0 or now_s < one.waits_until_s
-                          for one in self._desks.values())
-        if num_sharing > 1 and desk.in_flight >= most / num_sharing:
-            raise come_back(f"the gateway is crowded, and tenant {desk.tenant.name!r} has its "
-                            f"share of it, {desk.in_flight} requests under way", "fair_share", 1.0)
+        num_sharing = sum(one is quota or one.in_flight > 0 or now_s < one.waits_until_s
+                          for one in self._quotas.values())
+        if num_sharing > 1 and quota.in_flight >= most / num_sharing:
+            raise come_back(f"the gateway is crowded, and tenant {quota.tenant.name!r} has its "
+                            f"share of it, {quota.in_flight} requests under way", "fair_share", 1.0)
         if len(self._open) >= most:
-            desk.waits_until_s = now_s + _REMEMBERED_S
+            quota.waits_until_s = now_s + _REMEMBERED_S
             raise come_back(f"{len(self._open)} requests are under way, as many as this gateway "
                             "takes", "too_many_requests", 1.0)
 
@@ -222,7 +222,7 @@ class Front:
 
     def _closed(self, settlement: Settlement) -> None:
         self._open.pop(settlement.decision_id, None)
-        account = self._desks[settlement.tenant].account
+        account = self._quotas[settlement.tenant].account
         if self.ledger is None:
             account.written += settlement.charged_nanos
             return
@@ -247,14 +247,14 @@ class Front:
     def _on_written(self, records: list[Record]) -> None:
         for record in records:
             if isinstance(record, Settlement):
-                account = self._desks[record.tenant].account
+                account = self._quotas[record.tenant].account
                 account.unwritten -= record.charged_nanos
                 account.written += record.charged_nanos
 
     def _on_standing(self, standing: "Standing") -> None:
         self._keyring = standing.keyring
-        for name, desk in self._desks.items():
-            account = desk.account
+        for name, quota in self._quotas.items():
+            account = quota.account
             day = day_of(account.period.start_s)
             if day in standing.spent_since:
                 account.written = standing.spent_since[day].get(name, 0)
@@ -262,50 +262,51 @@ class Front:
 
     def _ask_for_days(self) -> None:
         if self.ledger is not None:
-            self.ledger.days = frozenset(day_of(desk.account.period.start_s)
-                                         for desk in self._desks.values())
+            self.ledger.days = frozenset(day_of(quota.account.period.start_s)
+                                         for quota in self._quotas.values())
 
-    def _desk(self, tenant: Tenant) -> Desk:
-        desk = self._desks.get(tenant.name)
-        if desk is None:
-            desk = self._desks[tenant.name] = Desk(tenant, self.clock(), self.wall())
+    def _quota(self, tenant: Tenant) -> TenantQuota:
+        quota = self._quotas.get(tenant.name)
+        if quota is None:
+            quota = self._quotas[tenant.name] = TenantQuota(tenant, self.clock(), self.wall())
             self._ask_for_days()
-        return desk
+        return quota
 
     # -- figures --------------------------------------------------------------------------------
 
     def budget_state(self, tenant: str) -> BudgetState | None:
         """A tenant's budget as a router may pace by it, None where it has none."""
-        desk = self._desks.get(tenant)
-        return None if desk is None else desk.account.state(self.wall())
+        quota = self._quotas.get(tenant)
+        return None if quota is None else quota.account.state(self.wall())
 
     def spending(self) -> list[Spending]:
         """Figures of every tenant that was seen or is listed."""
-        return [Spending(name, to_money(desk.charged), desk.in_flight, dict(desk.refused),
-                         desk.account.period, desk.account.spent, desk.account.state(self.wall()),
-                         desk.discreet or desk.tenant.confidential)
-                for name, desk in self._desks.items()]
+        return [Spending(name, to_money(quota.charged), quota.in_flight, dict(quota.refused),
+                         quota.account.period, quota.account.spent,
+                         quota.account.state(self.wall()),
+                         quota.discreet or quota.tenant.confidential)
+                for name, quota in self._quotas.items()]
 
     def shown_spending(self) -> list[Spending]:
         """The same for others' eyes: rounded for tenants that sent something confidential."""
-        return [shown(one, self._house.disclosure) if one.discreet else one
+        return [shown(one, self._config.disclosure) if one.discreet else one
                 for one in self.spending()]
 
 
 class _Counted:
     """Counts a refusal by its reason."""
 
-    __slots__ = ("_desk",)
+    __slots__ = ("_quota",)
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, quota: TenantQuota) -> None:
+        self._quota = quota
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, GatewayError):
-            self._desk.refused[error.code] += 1
+            self._quota.refused[error.code] += 1
 
 
 def _unknown(message: str, code: str) -> GatewayError:

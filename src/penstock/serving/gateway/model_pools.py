@@ -16,7 +16,7 @@ from penstock.serving.attest.evidence import pool_facts
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.errors import GatewayError
 from penstock.serving.multiplex.driver import ResidencyDriver
-from penstock.serving.multiplex.turns import RefusedError, Ticket
+from penstock.serving.multiplex.tickets import RefusedError, Ticket
 
 _FIRST_ID = -1_000_000  # no router knows of these engines
 _KINDS = {"process": "auto", "llama-server": "llamacpp"}
@@ -69,7 +69,7 @@ class _Place:
                            self.driver.refusal(self.model) is not None)
 
 
-class Turns:
+class ModelPools:
     """The pools of a fleet with their drivers. ``attestation_status`` is what is known of each
     where confidential requests are concerned."""
 

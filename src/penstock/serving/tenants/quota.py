@@ -43,7 +43,7 @@ def _most(money: float) -> float:
     return at_most(money) or 0.0
 
 
-class Desk:
+class TenantQuota:
     """Quota of one tenant: requests in flight, used rate limits, and spending.
 
     The checks raise GatewayError: status 429 with a reason as its code, and Retry-After where

@@ -9,7 +9,7 @@ from penstock.policy.place.intent import Wishes
 from penstock.policy.place.values import Footprint, Placement, Stage
 from penstock.serving.deployments.deployments import Deployment, Expected, Wish
 from penstock.serving.deployments.engines import Reply
-from penstock.serving.deployments.seen import Observations
+from penstock.serving.deployments.observations import Observations
 
 TWO_S = Prediction(2.0, 1.5, 2.5, 0.9, "test")
 PLACED = Placement(Footprint("m", 2, 1, 1, 10), (Stage(2, (0,)),))

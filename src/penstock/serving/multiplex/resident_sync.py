@@ -7,24 +7,24 @@ from functools import partial
 from typing import Any
 
 from penstock.policy.multiplex.device import Device
-from penstock.serving.multiplex.hands import Hands
-from penstock.serving.multiplex.turns import Ticket
+from penstock.serving.multiplex.actuator_pool import ActuatorPool
+from penstock.serving.multiplex.tickets import Ticket
 
 
-class Holdings:
+class ResidentSync:
     """Keeps ``devices`` to what their engines hold. ``note`` is told what an operator should know.
 
     ``pause`` begins work during which nothing new begins on a device; ``lost`` hears of a model
     that was resident and is gone, once its engine has been ended.
     """
 
-    def __init__(self, devices: Sequence[Device], names: Sequence[str], hands: Hands,
+    def __init__(self, devices: Sequence[Device], names: Sequence[str], actuators: ActuatorPool,
                  loop: asyncio.AbstractEventLoop, note: Callable[[str], None], *,
                  pause: Callable[[Device, Callable[[], Coroutine[Any, Any, None]]], None],
                  lost: Callable[[int, Device, str], None]) -> None:
         self._devices = devices
         self._names = names
-        self._hands = hands
+        self._actuators = actuators
         self._loop = loop
         self._note = note
         self._pause = pause
@@ -39,7 +39,7 @@ class Holdings:
     async def recover(self) -> None:
         """Ask all engines. What fits is resident from now on, the rest is unloaded."""
         for device in self._devices:
-            held = await asyncio.gather(*(self._hands.holds(device.index, model)
+            held = await asyncio.gather(*(self._actuators.holds(device.index, model)
                                           for model in range(len(self._names))))
             for model in (model for model, holds in enumerate(held) if holds):
                 if device.fits(model):
@@ -47,11 +47,11 @@ class Holdings:
                 else:
                     self._note(f"device {device.index} holds {self._names[model]}, for which there "
                                "is no room; it is unloaded")
-                    await self._hands.unload(device.index, model)
+                    await self._actuators.unload(device.index, model)
 
     async def keep_if_there(self, device: Device, model: int) -> None:
         """A model that was to go is resident all the same unless its engine says otherwise."""
-        if await self._hands.holds(device.index, model) is not False \
+        if await self._actuators.holds(device.index, model) is not False \
                 and model not in device.residents and device.fits(model):
             device.hold(model, self._loop.time())
 
@@ -62,7 +62,7 @@ class Holdings:
 
     async def _look_at(self, device: Device, model: int) -> None:
         before = device.residents.get(model)
-        holds = await self._hands.holds(device.index, model)
+        holds = await self._actuators.holds(device.index, model)
         # What was swapped while it was asked says nothing.
         if holds is False and device.residents.get(model) is before is not None:
             self._pause(device, partial(self._lose, device, model,
@@ -84,7 +84,7 @@ class Holdings:
 
     async def _checking(self, device: Device, model: int, found: "asyncio.Future[bool]") -> None:
         try:
-            holds = await self._hands.holds(device.index, model)
+            holds = await self._actuators.holds(device.index, model)
         except BaseException:
             found.cancel()
             raise
@@ -103,7 +103,7 @@ class Holdings:
             return
         self._lost.add(key)
         self._note(f"{self._names[model]} is gone from device {device.index}: {why}")
-        await self._hands.unload(device.index, model)
+        await self._actuators.unload(device.index, model)
         self.drop_if_lost(device, model)
         self._tell_lost(model, device, why)
 
