@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from scaled import EXAMPLES  # noqa: E402  (it lies beside this file)
 
+# Processes that tests start, the workers of xdist among them, share what Python compiles.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Matrices are small here, and threads of several test processes would wait for each other's cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")

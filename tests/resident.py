@@ -13,8 +13,8 @@ from penstock.policy.multiplex.beliefs import LoadBelief, LoadTable
 from penstock.policy.multiplex.build import ORDERS, MultiplexContext
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.protocol import Residency
-from penstock.policy.multiplex.sincere import STRATEGIES, LoadRow, Sincere, SincereSettings
 from penstock.policy.multiplex.values import Action, Batch, HostedModel, Queued, Shed
+from penstock.published.sincere.policy import STRATEGIES, LoadRow, Sincere, SincereSettings
 from penstock.registry.make import make_multiplexer
 from penstock.registry.policies import MULTIPLEXERS
 from penstock.sim.multiplex.driver import ResidencySimulation

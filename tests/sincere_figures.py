@@ -10,8 +10,8 @@ import numpy as np
 
 from penstock.perf.loading.fitting import LoadFit, fit_loads
 from penstock.perf.loading.host_memory import HostMemory
-from penstock.perf.loading.sincere import SincereBatch, sincere_batches, sincere_loads
 from penstock.perf.profiles.csv_rows import csv_rows
+from penstock.published.sincere.loads import SincereBatch, sincere_batches, sincere_loads
 
 SLAS = (40.0, 80.0)  # runs with 60 s are kept back
 READ_BEFORE = ("granite-7b", "llama3-8b", "gemma-7b")

@@ -14,7 +14,6 @@ from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.perf.evidence import Evidence
-from penstock.perf.niyama import NiyamaRange, NiyamaStepTime
 from penstock.perf.queueing.batch import QueueBatch
 from penstock.perf.queueing.build import from_spec
 from penstock.perf.queueing.parameters import (
@@ -32,6 +31,7 @@ from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.policy.place.values import Device, Footprint
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions, scheduler_options
 from penstock.predict.latency import LatencyPrior
+from penstock.published.niyama.step_time import NiyamaRange, NiyamaStepTime
 from penstock.sim.multiplex.faults import Faults
 from resident import ResidencyCase
 

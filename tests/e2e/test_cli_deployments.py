@@ -243,4 +243,4 @@ def test_without_the_extra_it_is_named(penstock, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     done = penstock("deployments", "list")
     assert done.status == 2
-    assert "pip install 'penstock[serve]'" in done.err
+    assert "error: the package aiohttp is not installed; " in done.err

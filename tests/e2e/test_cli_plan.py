@@ -15,8 +15,8 @@ import orjson
 import pytest
 
 from inferno_bundle import V2, document, rows, server, write
-from penstock.plan.inferno.read import parse_bundle
-from penstock.plan.inferno.solve import settings_of, solve
+from penstock.published.inferno.read import parse_bundle
+from penstock.published.inferno.solve import settings_of, solve
 
 
 @pytest.fixture
@@ -279,4 +279,4 @@ def test_without_aiohttp_the_extra_is_named(penstock, monkeypatch) -> None:
     monkeypatch.delitem(sys.modules, "penstock.serving.planning.server", raising=False)
     done = penstock("plan-server")
     assert done.status == 2
-    assert "pip install 'penstock[serve]'" in done.err
+    assert "error: the package aiohttp is not installed; " in done.err

@@ -12,8 +12,8 @@ from page_rules import RULES, Rule
 from penstock.core.units import GB
 from penstock.perf.loading.host_memory import HostMemory
 from penstock.perf.loading.records import LoadRecord
-from penstock.perf.loading.sincere import sincere_loads
 from penstock.perf.robust import fit_nonnegative
+from penstock.published.sincere.loads import sincere_loads
 from sincere_figures import shared_batches
 
 

@@ -7,10 +7,10 @@ from hypothesis import given
 
 from inferno_bundle import rows
 from penstock.core.errors import InputError
-from penstock.plan.inferno.change import scale_capacity, scale_load
-from penstock.plan.inferno.export import plan_document
-from penstock.plan.inferno.read import parse_bundle
-from penstock.plan.inferno.solve import SOLVERS, Settings, solve
+from penstock.published.inferno.change import scale_capacity, scale_load
+from penstock.published.inferno.export import plan_document
+from penstock.published.inferno.read import parse_bundle
+from penstock.published.inferno.solve import SOLVERS, Settings, solve
 from scaled import examples
 from strategies import broken_bundles, inferno_bundles
 

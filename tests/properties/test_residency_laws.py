@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.policy.multiplex.sincere import STRATEGIES
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
+from penstock.published.sincere.policy import STRATEGIES
 from resident import ALL_POLICIES, PENSTOCK, ResidencyCase, Watched
 from strategies import residency_cases
 

@@ -45,15 +45,10 @@ def plan_server(
     import sys
 
     from penstock.cli.console import note
-
-    try:
-        from penstock.engines.http import url_of
-        from penstock.serving.planning.jobs import Limits
-        from penstock.serving.planning.server import make_app, serve
-    except ImportError as error:
-        raise InputError("plan-server needs aiohttp, which the extra 'serve' brings: "
-                         "pip install 'penstock[serve]'") from error
+    from penstock.engines.http import url_of
+    from penstock.serving.planning.jobs import Limits
     from penstock.serving.planning.operations import OPERATIONS
+    from penstock.serving.planning.server import make_app, serve
 
     def ready(address: str, chosen: int) -> None:
         note(f"listening on {url_of(address, chosen)} (operations: /docs); Ctrl-C stops")

@@ -9,7 +9,7 @@ from penstock.cli.exits import MISSED, OK
 from penstock.cli.options import AsJson, Seed
 
 if TYPE_CHECKING:
-    from penstock.experiment.reproduce.figures import Figure, Reproduction
+    from penstock.published.figures import Figure, Reproduction
 
 app = typer.Typer(add_completion=False)
 
@@ -39,8 +39,8 @@ def reproduce(
     """
     from penstock.cli.console import note, print_json, print_tables
     from penstock.cli.reproduce_files import check_folder, write_reproduction
-    from penstock.experiment.reproduce import reproduce as recompute
-    from penstock.experiment.reproduce.figures import Options
+    from penstock.published.figures import Options
+    from penstock.published.reproduce import reproduce as recompute
 
     if out is not None:
         check_folder(out)

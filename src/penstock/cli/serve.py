@@ -74,15 +74,11 @@ def serve(
     file has tenants, or there are keys (`penstock keys`), who asks must have one, and spending is
     kept in a ledger. When the file changes, or at SIGHUP, it is read again.
     """
-    try:
-        from penstock.engines.http import run_server
-        from penstock.serving.deployments.replicas import is_started
-        from penstock.serving.gateway.proxy import Limits
-        from penstock.serving.gateway.server import Access
-        from penstock.serving.gateway.traces import NoTracing, otlp_tracing
-    except ImportError as error:
-        raise InputError("serve needs aiohttp and prometheus-client, which the extra 'serve' "
-                         "brings: pip install 'penstock[serve]'") from error
+    from penstock.engines.http import run_server
+    from penstock.serving.deployments.replicas import is_started
+    from penstock.serving.gateway.proxy import Limits
+    from penstock.serving.gateway.server import Access
+    from penstock.serving.gateway.traces import NoTracing, otlp_tracing
     fleet = read_fleet(fleet_file, settings, data_dir, seed)
     if not fleet.residency and not any(group.endpoints or is_started(group)
                                        for group in fleet.replicas):

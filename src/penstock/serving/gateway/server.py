@@ -69,8 +69,8 @@ def gateway_config(fleet: Fleet, limits: Limits) -> GatewayConfig:
 
 
 def forecasts_of(fleet: Fleet) -> Forecasts:
-    """What forecasts are made of: the fleet's forecaster, if it names one. Raises InputError for a
-    file that holds none."""
+    """Return the source of forecasts: the fleet's forecaster, if the fleet names one. Raises
+    InputError for a file that holds none."""
     if fleet.gateway.forecasts is None:
         return Forecasts()
     from penstock.predict.prompts.store import load_forecaster
@@ -82,8 +82,8 @@ def forecasts_of(fleet: Fleet) -> Forecasts:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where keys and spending are kept (an SQLAlchemy URL; nowhere where it is None), and whether
-    anybody may ask from anywhere while there are no keys."""
+    """Store of keys and spending (an SQLAlchemy URL; None for no store), and whether anybody may
+    ask from anywhere while there are no keys."""
 
     ledger_url: str | None = None
     open_to_all: bool = False

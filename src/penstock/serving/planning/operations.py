@@ -1,6 +1,7 @@
 """Every endpoint that takes a body, in the order of the documentation."""
 
-from penstock.serving.planning import inferno, queue
+from penstock.registry.sources import PLANNING
 from penstock.serving.planning.operation import Operation
 
-OPERATIONS: tuple[Operation, ...] = (*queue.OPERATIONS, *inferno.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = tuple(
+    operation for name in PLANNING.names() for operation in PLANNING.load(name))
