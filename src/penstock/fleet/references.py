@@ -23,9 +23,10 @@ from penstock.fleet.document_schedule import ScheduleSection
 from penstock.fleet.document_traffic import TraceSection
 from penstock.fleet.fields import Named
 from penstock.fleet.marked_yaml import Path
+from penstock.fleet.multiplexing import multiplexing_problems
 from penstock.fleet.problems import Problem, nearest_key, shown
-from penstock.fleet.residency import residency_problems
 from penstock.registry.axis import Axis
+from penstock.registry.engines import engine_can, engines_for
 from penstock.registry.policies import ADMISSIONS, MULTIPLEXERS, ROUTERS, SCALERS, SCHEDULES
 from penstock.registry.sources import TRACES
 
@@ -54,7 +55,7 @@ def reference_problems(document: FleetDocument, catalog: Catalog, *,
     yield from _traffic_problems(document, names)
     yield from _group_problems(document, names, to_plan)
     yield from attestation_problems(document, catalog)
-    yield from _residency_problems(document, names)
+    yield from _multiplexing_problems(document, names)
     yield from _policy_problems(document)
     yield from _plan_problems(document)
     if document.gateway is not None:
@@ -153,6 +154,7 @@ def _model_problems(path: Path, model: str | None, names: Names) -> Iterator[Pro
 
 def _group_problems(document: FleetDocument, names: Names, to_plan: bool) -> Iterator[Problem]:
     replicas = document.replicas or []
+    yield from _engine_problems(replicas)
     groups = (document.sizing and document.sizing.groups) or []
     problems = list(_kinds_problems(document, replicas, groups, names))
     yield from problems
@@ -186,12 +188,19 @@ def _kinds_problems(document: FleetDocument, replicas: list[ReplicaSection],
                                      "key out to have the fleet sized")
 
 
-def _residency_problems(document: FleetDocument, names: Names) -> Iterator[Problem]:
+def _engine_problems(replicas: list[ReplicaSection]) -> Iterator[Problem]:
+    for i, replica in enumerate(replicas):
+        if not engine_can(replica.engine, "serve"):
+            yield Problem(("replicas", i, "engine"), f"found {shown(replica.engine)}"
+                          f"{nearest(replica.engine[:200], engines_for('serve'))}")
+
+
+def _multiplexing_problems(document: FleetDocument, names: Names) -> Iterator[Problem]:
     only = next(iter(names.models))
     fixed = [replica.model or only for replica in document.replicas or () if replica.endpoints]
-    yield from residency_problems(document.residency, fixed)
-    for i, pool in enumerate(document.residency or ()):
-        path: Path = ("residency", i)
+    yield from multiplexing_problems(document.multiplexing, fixed)
+    for i, pool in enumerate(document.multiplexing or ()):
+        path: Path = ("multiplexing", i)
         if pool.accelerator is not None and pool.accelerator not in names.accelerators:
             yield unknown((*path, "accelerator"), "accelerator", pool.accelerator,
                           names.accelerators)

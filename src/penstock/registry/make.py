@@ -9,14 +9,14 @@ from penstock.core.settings import refused
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.multiplex.build import MultiplexContext
-from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.place.protocol import Placer
 from penstock.policy.route.context import RouterContext
 from penstock.policy.route.explore import Exploring
 from penstock.policy.route.protocol import Router
 from penstock.policy.schedule.adaptable import AdaptableScheduler
 from penstock.policy.schedule.build import assemble
-from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
+from penstock.policy.schedule.options import PRESETS, SchedulerOptions, scheduler_options
 from penstock.policy.schedule.parts import SchedulerContext, SchedulerParts
 from penstock.predict.length import HistoryLengths, LengthPredictor
 from penstock.registry.policies import ADMISSIONS, MULTIPLEXERS, PLACERS, ROUTERS, SCHEDULES
@@ -33,7 +33,7 @@ def schedule_options(policy: str, **changes: Any) -> SchedulerOptions:
     entry = SCHEDULES.entry(policy)
     own = {**dict(changes.pop("settings", ())),
            **{key: changes.pop(key) for key in entry.settings if key in changes}}
-    if not entry.plug_in:
+    if policy in PRESETS:
         return scheduler_options(policy, **changes)
     for key, problem in refused(own, entry.settings):
         raise InputError(f"policy {policy!r}: {key}: {problem}, found {own[key]!r}")
@@ -73,9 +73,9 @@ def make_dispatch(route: Named, admit: Named, context: RouterContext,
 
 
 def make_multiplexer(name: str, settings: Mapping[str, Any],
-                     context: MultiplexContext) -> Residency:
+                     context: MultiplexContext) -> Multiplexer:
     """The named policy for devices that models share. Raises InputError for an unknown name."""
-    policy: Residency = MULTIPLEXERS.load(name)(settings, context)
+    policy: Multiplexer = MULTIPLEXERS.load(name)(settings, context)
     return policy
 
 

@@ -100,7 +100,7 @@ def pools(beliefs: str, batching: str, seed: int = 0) -> SimulationResult:
         "service_classes": [{"name": "chat", "slo": {"e2e_s": 60}}],
         "traffic": [{"model": name, "lengths": LENGTHS, "rate_per_s": 1e5, "num_requests": 60}
                     for name in NAMES],
-        "residency": [{"name": "gpu", "count": 2, "memory_gib": 40, "batching": batching,
+        "multiplexing": [{"name": "gpu", "count": 2, "memory_gib": 40, "batching": batching,
                        "models": [{"model": name, "max_batch": 16, "load_s": 3}
                                   for name in NAMES]}]})
     return simulate(file, fleet_workload(file), seed=seed)
@@ -121,13 +121,30 @@ def test_devices_of_pools_are_off_too_and_their_policy_does_not_know(batching: s
         np.testing.assert_array_equal(one.run.begin_s[begun], that.run.begin_s[begun])
 
 
+def test_the_choice_between_replicas_and_pools_knows_only_the_model() -> None:
+    """Requests that leave the model open, all of them before anything has ended."""
+    def served_by(beliefs: str) -> RequestTable:
+        file = parse_fleet(FLEET, overrides={
+            "models": [{"name": name} for name in NAMES[:2]], "run": {"beliefs": beliefs},
+            "replicas": [{"model": NAMES[0], "count": 2}],
+            "traffic": [{"model": "auto", "mix": MIX, "lengths": LENGTHS, "rate_per_s": 1e6,
+                         "num_requests": 40}],
+            "multiplexing": [{"name": "gpu", "models": [
+                {"model": name, "max_batch": 16, "load_s": 3} for name in NAMES[:2]]}]})
+        return table_of(file)
+
+    exact, model = served_by("exact"), served_by("model")
+    assert not np.array_equal(exact.last_token_s, model.last_token_s)
+    np.testing.assert_array_equal(exact.replica, model.replica)
+
+
 def test_a_stated_batch_takes_what_is_stated() -> None:
     stated = {"fixed_s": 1.0, "per_request_s": 0.5}
     model = {"model": NAMES[0], "max_batch": 1, "load_s": 3, "batch": stated}
     file = parse_fleet(FLEET, overrides={
         "replicas": None, "run": {"beliefs": "model"}, "models": [{"name": NAMES[0]}],
         "traffic": [{"mix": MIX, "lengths": LENGTHS, "rate_per_s": 1, "num_requests": 3}],
-        "residency": [{"name": "gpu", "batching": "static", "models": [model]}]})
+        "multiplexing": [{"name": "gpu", "batching": "static", "models": [model]}]})
     run = simulate(file, fleet_workload(file)).pools[0].run
     assert {round(batch.seconds, 9) for batch in run.batches} == {1.5}
 

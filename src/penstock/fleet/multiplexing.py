@@ -1,21 +1,23 @@
-"""The section ``residency`` of a fleet file: what is wrong with it, its values, and back."""
+"""The section ``multiplexing`` of a fleet file: what is wrong with it, its values, and back."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.errors import nearest
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
 from penstock.core.units import GB, GIB
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem, shown
-from penstock.fleet.values_residency import DevicePool, Host, SwapEngine, SwappedModel
+from penstock.fleet.values_multiplexing import DevicePool, Host, SwapEngine, SwappedModel
 from penstock.policy.multiplex.values import BatchTime
+from penstock.registry.engines import ENGINES, engine_can, engines_for, needs_of
 from penstock.registry.policies import MULTIPLEXERS
 from penstock.registry.step_times import make_step_time
 
 if TYPE_CHECKING:
-    from penstock.fleet.document_residency import (
+    from penstock.fleet.document_multiplexing import (
         DevicePoolSection,
         HostedModelSection,
         SwapEngineSection,
@@ -26,25 +28,19 @@ if TYPE_CHECKING:
 USUAL_PROMPT_TOKENS, USUAL_OUTPUT_TOKENS = 256, 128
 """The request of which a batch is taken to be made where the file does not say how long it is."""
 
-# What each kind of engine needs, and what else it may have.
-_NEEDED = {"vllm": "endpoints", "ollama": "endpoints", "llama-server": "endpoints",
-           "llamacpp": "file", "process": "command"}
-_MAY_HAVE: Mapping[str, frozenset[str]] = {
-    "vllm": frozenset({"sleep_level"}), "llamacpp": frozenset({"kv_tokens", "threads"}),
-    "process": frozenset({"environment"})}
 _OWN = ("endpoints", "file", "command", "sleep_level", "environment", "kv_tokens", "threads")
 
 
-def residency_problems(pools: "list[DevicePoolSection] | None",
+def multiplexing_problems(pools: "list[DevicePoolSection] | None",
                        elsewhere: Iterable[str]) -> Iterator[Problem]:
     """Yield problems between a section's own parts; models ``elsewhere`` have replicas with
     endpoints."""
     elsewhere = set(elsewhere)
     if pools == []:
-        yield Problem(("residency",), "expected at least one entry, found an empty list")
+        yield Problem(("multiplexing",), "expected at least one entry, found an empty list")
     names: set[str] = set()
     for i, pool in enumerate(pools or ()):
-        path: Path = ("residency", i)
+        path: Path = ("multiplexing", i)
         if pool.name is not None and pool.name in names:
             yield Problem((*path, "name"), f"{shown(pool.name)} stands twice")
         names.add(pool.name or "")
@@ -69,21 +65,25 @@ def _strategy_problems(path: Path, pool: "DevicePoolSection") -> Iterator[Proble
     """Limits of the policy: SINCERE's strategies know one lock, on one device, that one batch at a
     time holds."""
     name = pool.policy if isinstance(pool.policy, str) else pool.policy.name
-    limits = MULTIPLEXERS.entry(name).limits if MULTIPLEXERS.knows(name) else ()
-    if "static" in limits and pool.batching != "static":
+    traits = MULTIPLEXERS.entry(name).traits if MULTIPLEXERS.knows(name) else ()
+    if "static" in traits and pool.batching != "static":
         yield Problem((*path, "policy"), f"{name} runs one batch at a time; expected it with "
                                          "batching: static")
-    if "one_device" in limits and pool.count > 1:
+    if "one_device" in traits and pool.count > 1:
         yield Problem((*path, "policy"), f"{name} decides for one device, found {pool.count}; "
                                          "expected a pool for each, with models of its own")
 
 
 def _engine_problems(path: Path, engine: "SwapEngineSection", count: int) -> Iterator[Problem]:
-    needed = _NEEDED[engine.kind]
+    if not engine_can(engine.kind, "multiplex"):
+        yield Problem((*path, "kind"), f"found {shown(engine.kind)}"
+                                       f"{nearest(engine.kind[:200], engines_for('multiplex'))}")
+        return
+    needed, may_have = needs_of(engine.kind), _may_have(engine.kind)
     if not getattr(engine, needed):
         yield Problem(path, f"{engine.kind} needs {needed}")
     for key in _OWN:
-        if key != needed and key not in _MAY_HAVE.get(engine.kind, ()) and \
+        if key != needed and key not in may_have and \
                 key in engine.model_fields_set and getattr(engine, key) is not None:
             yield Problem((*path, key), f"{engine.kind} takes no {key}")
     if needed == "endpoints" and engine.endpoints:
@@ -91,6 +91,12 @@ def _engine_problems(path: Path, engine: "SwapEngineSection", count: int) -> Ite
     if engine.command is not None and not any("{port}" in part for part in engine.command):
         yield Problem((*path, "command"), "has no {port}; expected it where the port belongs that "
                                           "the engine is to listen on")
+
+
+def _may_have(kind: str) -> set[str]:
+    """Optional keys of an engine of that kind."""
+    own = set(ENGINES.entry(kind).settings)
+    return own | {"environment"} if needs_of(kind) == "command" else own
 
 
 def _endpoint_problems(path: Path, urls: list[str], count: int) -> Iterator[Problem]:
@@ -102,7 +108,7 @@ def _endpoint_problems(path: Path, urls: list[str], count: int) -> Iterator[Prob
                                           "device")
 
 
-def resolve_residency(pools: "list[DevicePoolSection] | None", have: "Resources",
+def resolve_multiplexing(pools: "list[DevicePoolSection] | None", have: "Resources",
                       replicas: "Iterable[ReplicaGroup]" = ()) -> tuple[DevicePool, ...]:
     """The pools beside these replicas. Raises PlacedError."""
     found: list[DevicePool] = []
@@ -114,27 +120,27 @@ def resolve_residency(pools: "list[DevicePoolSection] | None", have: "Resources"
         pool = have.pools[section.accelerator or next(iter(have.pools))]
         name = section.name or pool.accelerator.name
         if any(name == other.name for other in found):
-            raise PlacedError(("residency", i), f"is called {name} like another; give it a name")
+            raise PlacedError(("multiplexing", i), f"is called {name} like another; give it a name")
         taken = sum(other.count for other in found if other.accelerator is pool.accelerator)
         taken += by_replicas.get(pool.accelerator.name, 0)
         if pool.count is not None and section.count + taken > pool.count:
             others = f" beside {taken} of other pools" if taken else ""
             if by_replicas.get(pool.accelerator.name):
                 others = f" beside {taken} of replicas and other pools"
-            raise PlacedError(("residency", i, "count"), f"{section.count}{others} is more than "
+            raise PlacedError(("multiplexing", i, "count"), f"{section.count}{others} is more than "
                               f"the {pool.count} {pool.accelerator.name} that the fleet has")
         memory = section.memory_gib
         num_bytes = (int(pool.accelerator.memory_bytes * have.engine.memory_fraction)
                      if memory is None else round(memory * GIB))
         if num_bytes > pool.accelerator.memory_bytes:
-            raise PlacedError(("residency", i, "memory_gib"), f"{memory:g} is more than the "
+            raise PlacedError(("multiplexing", i, "memory_gib"), f"{memory:g} is more than the "
                               f"{pool.accelerator.memory_bytes / GIB:g} GiB of "
                               f"{pool.accelerator.name}")
         policy = section.policy
         plain = isinstance(policy, str)
         found.append(DevicePool(
             name, pool.accelerator, num_bytes,
-            tuple(_model(("residency", i, "models", j), one, have, pool.accelerator, num_bytes)
+            tuple(_model(("multiplexing", i, "models", j), one, have, pool.accelerator, num_bytes)
                   for j, one in enumerate(section.models)),
             section.count, section.max_residents, section.batching == "continuous",
             policy if isinstance(policy, str) else policy.name,
@@ -196,7 +202,7 @@ def _engine(path: Path, section: "SwapEngineSection", files: FileFinder) -> Swap
         section.environment, section.kv_tokens, section.threads)
 
 
-def residency_section(pools: Iterable[DevicePool]) -> list[dict[str, Any]] | None:
+def multiplexing_section(pools: Iterable[DevicePool]) -> list[dict[str, Any]] | None:
     """The section of a file that holds these pools; None where there are none."""
     return [_pool_section(pool) for pool in pools] or None
 
@@ -230,7 +236,7 @@ def _model_section(model: SwappedModel) -> dict[str, Any]:
 
 def _engine_section(engine: SwapEngine) -> dict[str, Any]:
     found: dict[str, Any] = {"kind": engine.kind, "served_as": engine.served_as}
-    for key in (_NEEDED[engine.kind], *sorted(_MAY_HAVE.get(engine.kind, ()))):
+    for key in (needs_of(engine.kind), *sorted(_may_have(engine.kind))):
         value = getattr(engine, key)
         found[key] = list(value) if isinstance(value, tuple) else value
     return found
