@@ -38,10 +38,10 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
-    """What the applications on one address have in common: its ``title``, the ``host`` on which it
-    listens, whether callers show keys, and where unknown paths are referred to. ``code`` is that of
-    errors of HTTP itself, ``size_hint`` how a larger body is allowed."""
+class Address:
+    """Shared facts of the applications on one address: its ``title``, the ``host`` on which it
+    listens, whether callers show keys, and the page that unknown paths refer to. ``code`` is that
+    of errors of HTTP itself; ``size_hint`` says how a larger body is allowed."""
 
     title: str
     host: str = "127.0.0.1"
@@ -51,14 +51,14 @@ class Site:
     size_hint: str = ""
 
 
-def make_application(site: Site, parts: Sequence[Part],
+def make_application(address: Address, parts: Sequence[Part],
                      on_bug: Callable[[str], None]) -> web.Application:
     """The application of several services; its runner must cancel handlers whose client has gone.
 
     ``on_bug`` is told the trace of an error that is not the client's.
     """
     app = web.Application(client_max_size=max(part.max_body_bytes for part in parts), middlewares=[
-        errors_told(_wrong(site), on_bug), _called_by_own_name(site)])
+        errors_told(_wrong(address), on_bug), _called_by_own_name(address)])
     for part in parts:
         for method, path, handler in part.routes:
             add = app.router.add_get if method == "GET" else app.router.add_post
@@ -67,7 +67,7 @@ def make_application(site: Site, parts: Sequence[Part],
             app.on_shutdown.append(_closing(part.closing))
 
     async def openapi(_: web.Request) -> web.Response:
-        return json_response(description(site.title, parts))
+        return json_response(description(address.title, parts))
 
     app.router.add_get("/openapi.json", openapi)
     return app
@@ -110,37 +110,41 @@ def _closing(closing: Callable[[], Awaitable[None]]) -> Callable[[web.Applicatio
     return close
 
 
-def _wrong(site: Site) -> Callable[[web.Request, int, str], HttpError]:
+def _wrong(address: Address) -> Callable[[web.Request, int, str], HttpError]:
     """Makes an error of what HTTP itself does not allow."""
     def wrong(request: web.Request, status: int, message: str) -> HttpError:
         path = request.path[:80]
         if status == 500:
             return ServiceError(status, f"{message}; please report it", "bug")
-        told = {404: f"no operation {path!r}; see {site.see}",
-                405: f"{path} does not take {request.method}; see {site.see}",
-                413: f"{message}{site.size_hint}"}
-        return ServiceError(status, told.get(status, message), site.code)
+        told = {404: f"no operation {path!r}; see {address.see}",
+                405: f"{path} does not take {request.method}; see {address.see}",
+                413: f"{message}{address.size_hint}"}
+        return ServiceError(status, told.get(status, message), address.code)
 
     return wrong
 
 
-def _called_by_own_name(site: Site) -> Any:
-    """Refuses what a page of another site makes a browser on this machine ask, where whoever is on
-    this machine may do all: a page whose name was bent to this address, and a request from a page
-    of elsewhere. Where keys are needed, no page has one."""
+def _called_by_own_name(address: Address) -> Any:
+    """Return a middleware against cross-site requests to a keyless server on loopback.
+
+    Anybody on this machine may do everything there, so a web page must not make the browser ask: by
+    a host name that was bent to this address, or from another origin. Where keys are needed,
+    no page
+    has one.
+    """
     def is_own(name: str) -> bool:
-        return name == site.host or is_loopback(name)
+        return name == address.host or is_loopback(name)
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if is_loopback(site.host) and not site.needs_keys():
+        if is_loopback(address.host) and not address.needs_keys():
             name = _hostname(f"//{request.host or ''}")
             if not is_own(name):
                 raise ServiceError(403, f"Host: {name[:60]!r} is no address of this server",
-                                   site.code)
+                                   address.code)
             origin = request.headers.get("Origin")
             if origin is not None and not is_own(_hostname(origin)):
-                raise ServiceError(403, f"Origin: {origin[:60]!r} is another site", site.code)
+                raise ServiceError(403, f"Origin: {origin[:60]!r} is another site", address.code)
         return await handler(request)
 
     return middleware

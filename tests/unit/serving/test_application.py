@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp import web
 
 from penstock.engines.http import listening
-from penstock.serving.application import Part, Site, make_application
+from penstock.serving.application import Address, Part, make_application
 from penstock.serving.errors import ServiceError
 
 
@@ -22,11 +22,11 @@ async def refuse(_):
     raise ServiceError(409, "not\n now", "busy", "field", details={"why": 1})
 
 
-def asked(headers, path="/", **site):
+def asked(headers, path="/", **address):
     part = Part([("GET", "/", answer), ("GET", "/no", refuse)], lambda: {"paths": {}}, 1000)
 
     async def run():
-        app = make_application(Site("test", **site), [part], print)
+        app = make_application(Address("test", **address), [part], print)
         async with listening(app, "127.0.0.1", 0, 0.1) as url, aiohttp.ClientSession(
                 url) as session, session.get(path, headers=headers) as found:
             text = await found.text()

@@ -18,11 +18,12 @@ from aiohttp import web
 from penstock.core.errors import InputError, nearest
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.watch import Watcher
+from penstock.engines.engine import Surroundings
 from penstock.engines.http import is_loopback, json_response, listening, read_body
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
 from penstock.policy.route.protocol import Router
-from penstock.serving.application import Part, Site, make_application
+from penstock.serving.application import Address, Part, make_application
 from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
 from penstock.serving.gateway.ask import Offer
 from penstock.serving.gateway.choice import Chooser
@@ -41,7 +42,7 @@ from penstock.serving.gateway.reload import FleetWatch, Reload
 from penstock.serving.gateway.status import status_document
 from penstock.serving.gateway.tally import Tally
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
-from penstock.serving.multiplex.make import Surroundings, driver_of
+from penstock.serving.multiplex.make import driver_of
 from penstock.serving.tenants.gate import GatewayConfig, TenantGate
 from penstock.serving.tenants.metrics import TenantMetrics
 from penstock.serving.tenants.opening import front_desk
@@ -224,7 +225,7 @@ class Gateway:
     async def _drain(self, http: web.Request) -> web.Response:
         """Lets an engine finish what it has and gives it nothing new, or ends that."""
         self._gate.administrator(http.headers, http.remote)
-        if http.content_type != "application/json":  # what no page of another site can send
+        if http.content_type != "application/json":  # what no page of another address can send
             raise GatewayError(415, "expected Content-Type: application/json", "invalid_type")
         try:
             wanted = orjson.loads(await self._body(http))
@@ -316,8 +317,8 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
         if reload is not None:
             chores.append(FleetWatch(reload, gateway.adopt, on_bug).run)
         with closing(forecasts):
-            site = Site("Penstock", host, lambda: gate.needs_keys)
-            app = make_application(site, [gateway.part(), *(
+            address = Address("Penstock", host, lambda: gate.needs_keys)
+            app = make_application(address, [gateway.part(), *(
                 replace(part, guard=gateway.check_administrator) for part in beside)], on_bug)
             async with _background(chores, on_bug), listening(app, host, port, _GOODBYE_S,
                                                               limits.head_s) as url:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from penstock.core.errors import InputError
 from penstock.engines.http import Handler, json_response, read_body
-from penstock.serving.application import Part, Site, make_application
+from penstock.serving.application import Address, Part, make_application
 from penstock.serving.deployments.deployments import RefusedError
 from penstock.serving.deployments.records import UnknownDeploymentError
 from penstock.serving.deployments.verbs import VERBS, Deployments, Verb
@@ -36,7 +36,7 @@ def part(deployments: Deployments) -> Part:
 def make_app(deployments: Deployments, host: str = "127.0.0.1",
              on_bug: Callable[[str], None] = lambda _: None) -> web.Application:
     """The application for a server of deployments alone that listens on ``host``."""
-    app = make_application(Site("Penstock deployments", host, code="input"), [part(deployments)],
+    app = make_application(Address("Penstock deployments", host, code="input"), [part(deployments)],
                            on_bug)
 
     async def health(_: web.Request) -> web.Response:

@@ -10,5 +10,6 @@ OPERATIONS: tuple[Operation, ...] = tuple(
 
 
 def call_operation(path: str, document: Any) -> Answer:
-    """The answer of the operation with that path, for processes that cannot be sent functions."""
+    """Return the answer of the operation with that path, for processes that cannot be sent
+    functions."""
     return next(one for one in OPERATIONS if one.path == path).call(document)

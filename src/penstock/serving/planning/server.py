@@ -15,7 +15,7 @@ from aiohttp import web
 
 from penstock.core.errors import InputError
 from penstock.engines.http import Handler, read_body
-from penstock.serving.application import Part, Site, make_application
+from penstock.serving.application import Address, Part, make_application
 from penstock.serving.planning import fleet_plan
 from penstock.serving.planning.jobs import Jobs, Limits
 from penstock.serving.planning.openapi import TITLE, docs_page, openapi_document
@@ -50,8 +50,9 @@ def make_app(operations: Sequence[Operation], max_body_bytes: int = MAX_BODY_BYT
 
     ``on_bug`` is told the trace of an error that is not the caller's.
     """
-    site = Site(TITLE, host, see="/docs", code="input", size_hint=" (plan-server --max-body-mb)")
-    return make_application(site, [part(operations, Jobs(limits, on_bug), in_threads(),
+    address = Address(TITLE, host, see="/docs", code="input",
+                      size_hint=" (plan-server --max-body-mb)")
+    return make_application(address, [part(operations, Jobs(limits, on_bug), in_threads(),
                                         max_body_bytes)], on_bug)
 
 
