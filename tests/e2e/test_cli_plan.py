@@ -14,9 +14,9 @@ from contextlib import contextmanager
 import orjson
 import pytest
 
-from inferno_bundle import V2, document, rows, server, write
 from penstock.published.inferno.read import parse_bundle
 from penstock.published.inferno.solve import settings_of, solve
+from support.inferno_bundles import V2, document, rows, server, write
 
 
 @pytest.fixture

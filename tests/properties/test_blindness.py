@@ -51,15 +51,15 @@ from penstock.sim.exclusive import Dispatch, serve
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
-from runs import header, make_kv
-from small_routing import LARGE, SMALL, expected, fact
-from strategies import (
+from support.scheduler_runs import header, make_kv
+from support.small_routing import LARGE, SMALL, expected, fact
+from support.strategies import (
     Case,
     cases,
     footprints,
     fragmented_devices,
 )
-from worlds import (
+from support.worlds import (
     AS_BELIEVED,
     LENGTHS_ONLY,
     TWISTS,

@@ -25,7 +25,7 @@ from penstock.sim.dispatch import Dispatcher, ReplicaSpec
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
-from strategies import EVIDENCE
+from support.strategies import EVIDENCE
 
 # Every step takes 10 ms, whatever it computes.
 STEP_TIME = LinearStepTime(0.01, 0.0, 0.0, 0.0, 0.0, EVIDENCE)

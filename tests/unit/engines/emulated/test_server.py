@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.fleet.load import parse_fleet
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 FAST = 2000.0  # nobody waits for a GPU that is not there
 PROMPT = "Tell me of rivers."

@@ -16,10 +16,10 @@ import aiohttp
 import aiohttp.web
 import orjson
 
-import odd_engines as odd
 from penstock.serving.gateway.answers import DECISION_HEADER
 from penstock.serving.gateway.metrics import OUTCOMES
 from penstock.serving.gateway.proxy import Limits
+from support import misbehaving_engines as odd
 
 ASK = {"prompt": "Tell me of rivers.", "max_tokens": 5}
 

@@ -14,7 +14,6 @@ pytest.importorskip("sqlalchemy", reason="the extra 'serve' is not installed")
 
 import aiohttp
 
-import odd_engines as odd
 from penstock.core.errors import InputError
 from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.fleet.load import parse_fleet
@@ -24,7 +23,8 @@ from penstock.serving.gateway.proxy import Limits
 from penstock.serving.gateway.server import Access, running
 from penstock.serving.tenants.keys import new_key
 from penstock.serving.tenants.store import open_store
-from small_fleet import FLEET
+from support import misbehaving_engines as odd
+from support.small_fleet import FLEET
 
 PRICE = {"input_per_million": 1.0, "output_per_million": 10.0}
 TENANTS = [{"name": "shop", "budget": {"amount": 5.0}, "defaults": {"service_class": "batch"}},

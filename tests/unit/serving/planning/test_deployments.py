@@ -12,7 +12,6 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from aiohttp.test_utils import TestClient, TestServer
 
-from deploying import World
 from penstock.core.errors import InputError
 from penstock.engines.client.client import client_session
 from penstock.serving.deployments.controller import Controller
@@ -20,6 +19,7 @@ from penstock.serving.deployments.deployments import RefusedError
 from penstock.serving.deployments.remote import RemoteDeployments
 from penstock.serving.deployments.verbs import VERBS, LocalDeployments
 from penstock.serving.planning.deployments import STATUSES, make_app
+from support.simulated_deployments import World
 
 
 class Here(NamedTuple):

@@ -5,7 +5,6 @@ from io import StringIO
 
 import pytest
 
-from inferno_bundle import document, server
 from penstock.cli.main import main
 from penstock.published.inferno.export import solution
 from penstock.published.inferno.operations import EXAMPLE, optimize_one
@@ -14,6 +13,7 @@ from penstock.published.inferno.solve import settings_of, solve
 from penstock.serving.planning.openapi import docs_page, openapi_document
 from penstock.serving.planning.operations import OPERATIONS
 from penstock.serving.planning.queue import EXAMPLE as QUEUE
+from support.inferno_bundles import document, server
 
 BY_PATH = {operation.path: operation for operation in OPERATIONS}
 

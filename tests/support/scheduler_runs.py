@@ -25,7 +25,7 @@ from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import Ended, ReplicaRecorder
 from penstock.sim.reference import Trace, run_reference
 from penstock.sim.replica import SimReplica
-from strategies import Case
+from support.strategies import Case
 
 
 def make_kv(case: Case) -> KvAllocator:
