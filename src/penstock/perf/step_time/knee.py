@@ -1,7 +1,6 @@
 """A step time with a smooth knee between reading the weights and multiplying by them."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from penstock.core.step import StepFeatures, StepTime
 from penstock.perf.evidence import Evidence
@@ -17,8 +16,6 @@ class KneeStepTime:
     how abruptly compute takes over. All rates are seconds per unit and non-negative.
     """
 
-    KIND: ClassVar[str] = "knee"
-
     floor_s: float
     knee_token_s: float
     sharpness: float
@@ -27,6 +24,11 @@ class KneeStepTime:
     work_s: float
     context_s: float
     evidence: Evidence
+
+    @staticmethod
+    def kind() -> str:
+        """The name in saved documents."""
+        return "knee"
 
     @property
     def slopes(self) -> Slopes:

@@ -1,7 +1,6 @@
 """A step time that is linear in the four step features."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from penstock.core.step import StepFeatures, StepTime
 from penstock.perf.evidence import Evidence
@@ -15,14 +14,17 @@ class LinearStepTime:
     ``base_s`` is per step, the others per token, token^2, sequence and token. None is negative.
     """
 
-    KIND: ClassVar[str] = "linear"
-
     base_s: float
     prefill_token_s: float
     work_s: float
     decode_seq_s: float
     context_s: float
     evidence: Evidence
+
+    @staticmethod
+    def kind() -> str:
+        """The name in saved documents."""
+        return "linear"
 
     @property
     def slopes(self) -> Slopes:

@@ -2,7 +2,6 @@
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import ClassVar
 
 from penstock.core.step import StepFeatures, StepTime
 from penstock.perf.evidence import Evidence
@@ -17,14 +16,17 @@ class TabulatedStepTime:
     segment goes on. At least two knots.
     """
 
-    KIND: ClassVar[str] = "tabulated"
-
     knot_tokens: tuple[float, ...]
     knot_s: tuple[float, ...]
     decode_seq_s: float
     work_s: float
     context_s: float
     evidence: Evidence
+
+    @staticmethod
+    def kind() -> str:
+        """The name in saved documents."""
+        return "tabulated"
 
     @property
     def slopes(self) -> Slopes:
