@@ -25,11 +25,6 @@ class KneeStepTime:
     context_s: float
     evidence: Evidence
 
-    @staticmethod
-    def kind() -> str:
-        """The name in saved documents."""
-        return "knee"
-
     @property
     def slopes(self) -> Slopes:
         """Rates in attention work and context tokens."""

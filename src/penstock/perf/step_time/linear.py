@@ -21,11 +21,6 @@ class LinearStepTime:
     context_s: float
     evidence: Evidence
 
-    @staticmethod
-    def kind() -> str:
-        """The name in saved documents."""
-        return "linear"
-
     @property
     def slopes(self) -> Slopes:
         """Rates in attention work and context tokens."""

@@ -23,11 +23,6 @@ class TabulatedStepTime:
     context_s: float
     evidence: Evidence
 
-    @staticmethod
-    def kind() -> str:
-        """The name in saved documents."""
-        return "tabulated"
-
     @property
     def slopes(self) -> Slopes:
         """Rates in attention work and context tokens."""

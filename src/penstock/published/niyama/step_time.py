@@ -8,7 +8,7 @@ drops between 512 and 513 tokens; both are part of the published behaviour.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from penstock.core.errors import InputError
 from penstock.core.step import StepFeatures, StepTime
@@ -32,15 +32,12 @@ class NiyamaRange:
 class NiyamaStepTime:
     """Two linear ranges split at ``split_tokens`` total tokens (which belong to the lower one)."""
 
+    KIND: ClassVar[str] = "niyama"
+
     split_tokens: int
     short: NiyamaRange
     long: NiyamaRange
     evidence: Evidence
-
-    @staticmethod
-    def kind() -> str:
-        """The name in saved documents."""
-        return "niyama"
 
     @property
     def slopes(self) -> None:

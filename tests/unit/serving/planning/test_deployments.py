@@ -116,7 +116,7 @@ def test_what_is_wrong_is_told_in_one_form(tmp_path, path, order, status, code, 
             assert (found, answer["error"]["code"]) == (status, code)
             assert message in answer["error"]["message"]
             assert "\n" not in answer["error"]["message"]
-            assert set(answer["error"]) == {"code", "message", "details"}
+            assert set(answer["error"]) == {"code", "message", "details", "type", "param"}
             if code != "engine":
                 assert here.control.deployments() == before
             here.control.check_integrity()
