@@ -18,12 +18,12 @@ from statistics import mean, median, quantiles
 from typing import Any
 
 from common import show
-from penstock.published.maveriq.placer import MaveriqPlacer
 
 from penstock.core.units import GIB
 from penstock.plan.place.exact import ExactPlacer, ExactPlan, place_exact, quick
 from penstock.policy.place.balanced import BalancedPlacer
 from penstock.policy.place.defragment import Defragmenter, Deployed, Migration, MoveRates
+from penstock.policy.place.maveriq import MaveriqPlacer
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.protocol import Placer
 from penstock.policy.place.score import score

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from common import SHARED, show
-from penstock.published.sincere.records import SincereRun, read_runs
-from penstock.published.sincere.server import DEVICE_BYTES, Server
 
 from penstock.catalog.catalog import load_catalog
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
+from penstock.experiment.reproduce.sincere.records import SincereRun, read_runs
+from penstock.experiment.reproduce.sincere.server import DEVICE_BYTES, Server
 from penstock.perf.memory import ONE_ACCELERATOR, kv_bytes_per_accelerator
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.roofline import roofline_step_time

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from penstock.published.inferno.read import parse_bundle
-from penstock.published.inferno.values import System
+from penstock.plan.inferno.read import parse_bundle
+from penstock.plan.inferno.values import System
 
 V2 = {"system": {
     "acceleratorData": {"accelerators": [

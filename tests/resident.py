@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from penstock.published.sincere.policy import STRATEGIES, LoadRow, Sincere, SincereSettings
 
 from penstock.core.attestation import NOT_KNOWN, Confidentiality
 from penstock.policy.multiplex.attested import OnlyAttested
@@ -14,6 +13,7 @@ from penstock.policy.multiplex.beliefs import LoadBelief, LoadTable
 from penstock.policy.multiplex.build import ORDERS, MultiplexContext
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.sincere import STRATEGIES, LoadRow, Sincere, SincereSettings
 from penstock.policy.multiplex.values import Action, Batch, HostedModel, Queued, Shed
 from penstock.registry.make import make_multiplexer
 from penstock.registry.policies import MULTIPLEXERS

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from penstock.published.sincere.loads import SincereBatch, sincere_batches, sincere_loads
 
 from penstock.perf.loading.fitting import LoadFit, fit_loads
 from penstock.perf.loading.host_memory import HostMemory
+from penstock.perf.loading.sincere import SincereBatch, sincere_batches, sincere_loads
 from penstock.perf.profiles.csv_rows import csv_rows
 
 SLAS = (40.0, 80.0)  # runs with 60 s are kept back

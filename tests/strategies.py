@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
-from penstock.published.niyama.step_time import NiyamaRange, NiyamaStepTime
 
 from inferno_bundle import document, rows
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
 from penstock.perf.evidence import Evidence
+from penstock.perf.niyama import NiyamaRange, NiyamaStepTime
 from penstock.perf.queueing.batch import QueueBatch
 from penstock.perf.queueing.build import from_spec
 from penstock.perf.queueing.parameters import (

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 
 import orjson
 import pytest
-from penstock.published.inferno.read import parse_bundle
-from penstock.published.inferno.solve import settings_of, solve
 
 from inferno_bundle import V2, document, rows, server, write
+from penstock.plan.inferno.read import parse_bundle
+from penstock.plan.inferno.solve import settings_of, solve
 
 
 @pytest.fixture

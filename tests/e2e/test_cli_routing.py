@@ -1,8 +1,8 @@
 """Several models behind ``model: auto``: every routing policy by its name in the fleet file."""
 
-import penstock.published.routebalance.run as routebalance
 import pytest
 
+import penstock.experiment.reproduce.routebalance.run as routebalance
 from penstock.registry.policies import ROUTERS
 
 MODELS = """\

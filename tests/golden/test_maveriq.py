@@ -1,8 +1,9 @@
 """MaverIQ's released measurements: its table as published, ours on models left out."""
 
 import pytest
-from penstock.published.figures import Figure
-from penstock.published.maveriq.estimators import our_figures, published_figures
+
+from penstock.experiment.reproduce.figures import Figure
+from penstock.experiment.reproduce.maveriq.estimators import our_figures, published_figures
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock.published.sincere.loads import sincere_loads
 
 from penstock.perf.loading.facts import (
     compute_penalty,
@@ -14,6 +13,7 @@ from penstock.perf.loading.facts import (
     published_serving_names,
 )
 from penstock.perf.loading.records import missing_bytes
+from penstock.perf.loading.sincere import sincere_loads
 from sincere_figures import READ_BEFORE, SETTINGS, errors_at_start, figures, shared_batches
 
 

@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 
 pytest.importorskip("jwt", reason="the extra 'attest' is not installed")
 
-from penstock.published.sincere.policy import STRATEGIES
-
 from evidence import NONCE, NOW_S, UEID, Nras, Signer
 from penstock.attest.values import Challenge, EvidenceError
 from penstock.core.attestation import attestation_violation
@@ -24,6 +22,7 @@ from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_attestation import EvidenceSource, Window, in_simulation
 from penstock.metrics.table import FINISHED, REJECTED
+from penstock.policy.multiplex.sincere import STRATEGIES
 from penstock.sim.simulation import simulate
 from penstock.workload.workload import Workload
 from resident import ALL_POLICIES, ResidencyCase

@@ -4,13 +4,13 @@ import copy
 from dataclasses import replace
 
 from hypothesis import given
-from penstock.published.inferno.change import scale_capacity, scale_load
-from penstock.published.inferno.export import plan_document
-from penstock.published.inferno.read import parse_bundle
-from penstock.published.inferno.solve import SOLVERS, Settings, solve
 
 from inferno_bundle import rows
 from penstock.core.errors import InputError
+from penstock.plan.inferno.change import scale_capacity, scale_load
+from penstock.plan.inferno.export import plan_document
+from penstock.plan.inferno.read import parse_bundle
+from penstock.plan.inferno.solve import SOLVERS, Settings, solve
 from scaled import examples
 from strategies import broken_bundles, inferno_bundles
 

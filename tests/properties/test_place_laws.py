@@ -8,13 +8,13 @@ from random import Random
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from penstock.published.maveriq.placer import MaveriqPlacer
 
 from penstock.plan.place.exact import ExactPlan, place_exact, quick
 from penstock.plan.place.objective import objective
 from penstock.policy.place.balanced import BalancedPlacer
 from penstock.policy.place.defragment import Defragmenter, Deployed, Migration, MoveRates
 from penstock.policy.place.layers import spread
+from penstock.policy.place.maveriq import MaveriqPlacer
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.protocol import Placer
 from penstock.policy.place.reservations import Holding, Reservations

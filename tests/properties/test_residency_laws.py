@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.published.sincere.policy import STRATEGIES
 
+from penstock.policy.multiplex.sincere import STRATEGIES
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from resident import ALL_POLICIES, PENSTOCK, ResidencyCase, Watched
 from strategies import residency_cases

@@ -8,7 +8,6 @@ from math import inf, isfinite
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from penstock.published.routebalance.score import PRESETS, Pair, Weights, scores
 
 from penstock.core.decision import ACCEPT, NOWHERE, Reject, Relax
 from penstock.core.request import Needs, Request
@@ -17,6 +16,7 @@ from penstock.policy.route.joint.assign import assign
 from penstock.policy.route.joint.options import JointOptions
 from penstock.policy.route.joint.router import JointRouter
 from penstock.policy.route.predictive import forward
+from penstock.policy.route.routebalance.score import PRESETS, Pair, Weights, scores
 from penstock.predict.latency import E2E, TPOT, TTFT, Correction, LatencyPredictor, LatencyPrior
 from replayed import slow_forward
 from small_routing import LARGE, expected, fact, request, usual

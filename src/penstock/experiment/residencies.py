@@ -10,8 +10,8 @@ from penstock.fleet.settings import parse_value
 from penstock.policy.multiplex.beliefs import LoadBelief
 from penstock.policy.multiplex.build import MultiplexContext
 from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.sincere import STRATEGIES, Sincere, SincereSettings
 from penstock.policy.multiplex.values import HostedModel
-from penstock.published.sincere.policy import STRATEGIES, Sincere, SincereSettings
 from penstock.registry.make import make_multiplexer
 from penstock.registry.policies import MULTIPLEXERS
 

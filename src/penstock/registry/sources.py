@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PROFILES = Axis("profile format", "penstock.profile", {
     "maveriq": Entry("penstock.perf.profiles.maveriq:import_maveriq"),
-    "sincere": Entry("penstock.published.sincere.tables:read_sincere"),
+    "sincere": Entry("penstock.perf.profiles.sincere:read_sincere"),
     "vidur": Entry("penstock.perf.profiles.operations:read_vidur"),
     "aiconfigurator": Entry("penstock.perf.profiles.operations:read_aiconfigurator"),
     "vllm-bench": Entry("penstock.perf.profiles.requests:read_vllm_bench"),
@@ -27,7 +27,7 @@ TRACES = Axis("trace format", "penstock.trace", {
 _SHORTENED: Settings = {"requests": Number(100, LARGEST, whole=True)}
 """Systems of which something simulated may be shorter than published; of the others every figure is
 of all of their requests or of none."""
-_RUN = "penstock.published"
+_RUN = "penstock.experiment.reproduce"
 SYSTEMS = Axis("system", "penstock.reproduce", {
     "inferno": Entry(f"{_RUN}.inferno.run:reproduce_inferno"),
     "kernels": Entry(f"{_RUN}.kernels.run:reproduce_kernels"),

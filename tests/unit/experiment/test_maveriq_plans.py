@@ -4,8 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from penstock.published.maveriq.against import counterpart
-from penstock.published.maveriq.own_plan import (
+
+from penstock.catalog.catalog import load_catalog
+from penstock.core.configuration import Configuration
+from penstock.core.hardware import Parallelism
+from penstock.experiment.reproduce.maveriq.against import counterpart
+from penstock.experiment.reproduce.maveriq.own_plan import (
     ANY,
     FORECAST_REQUESTS,
     FP16,
@@ -23,12 +27,8 @@ from penstock.published.maveriq.own_plan import (
     only,
     plan_for,
 )
-from penstock.published.maveriq.records import Cell, Records, RunKey
-from penstock.published.maveriq.services import Profiles, Services, aligned, cautious
-
-from penstock.catalog.catalog import load_catalog
-from penstock.core.configuration import Configuration
-from penstock.core.hardware import Parallelism
+from penstock.experiment.reproduce.maveriq.records import Cell, Records, RunKey
+from penstock.experiment.reproduce.maveriq.services import Profiles, Services, aligned, cautious
 from penstock.plan.place.options import Forecast
 from penstock.plan.place.shared import SharedPlan
 

@@ -7,17 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from penstock.published.figures import Options
-from penstock.published.maveriq.calibrate import (
+
+from penstock.core.errors import InputError
+from penstock.experiment.reproduce.figures import Options
+from penstock.experiment.reproduce.maveriq.calibrate import (
     admission_lag_s,
     gaps,
     overheads_s,
     pauses,
 )
-from penstock.published.maveriq.records import Cell, Records, RunKey, grown_devices
-from penstock.published.maveriq.replay import JUDGED, replay, replay_figures
-
-from penstock.core.errors import InputError
+from penstock.experiment.reproduce.maveriq.records import Cell, Records, RunKey, grown_devices
+from penstock.experiment.reproduce.maveriq.replay import JUDGED, replay, replay_figures
 from penstock.policy.queue.by_set import DeviceSetQueue
 from penstock.policy.queue.fifo import GlobalFifo
 from penstock.sim.exclusive import Dispatch

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from penstock.published import reproduce
-from penstock.published.figures import Figure, Options, Reproduction
-from penstock.published.niyama.run import figure7_capacity
 
 from penstock.core.errors import InputError
+from penstock.experiment.reproduce import reproduce
+from penstock.experiment.reproduce.figures import Figure, Options, Reproduction
+from penstock.experiment.reproduce.niyama import figure7_capacity
 
 
 @pytest.mark.parametrize(("figure", "agrees"), [

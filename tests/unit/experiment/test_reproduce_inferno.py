@@ -4,18 +4,18 @@ import json
 from zlib import crc32
 
 import pytest
-from penstock.published import reproduce
-from penstock.published.figures import Figure, Options
-from penstock.published.inferno.candidates import find_candidates
-from penstock.published.inferno.change import apply_allocations, scale_capacity, scale_load
-from penstock.published.inferno.export import solution
-from penstock.published.inferno.read import parse_bundle
-from penstock.published.inferno.records import Field, Record, equal, near
-from penstock.published.inferno.slides import slide_figures
-from penstock.published.inferno.solve import Settings, settings_of, solve
 
 from inferno_bundle import document, rows, write
 from penstock.core.errors import InputError
+from penstock.experiment.reproduce import reproduce
+from penstock.experiment.reproduce.figures import Figure, Options
+from penstock.experiment.reproduce.inferno.records import Field, Record, equal, near
+from penstock.experiment.reproduce.inferno.slides import slide_figures
+from penstock.plan.inferno.candidates import find_candidates
+from penstock.plan.inferno.change import apply_allocations, scale_capacity, scale_load
+from penstock.plan.inferno.export import solution
+from penstock.plan.inferno.read import parse_bundle
+from penstock.plan.inferno.solve import Settings, settings_of, solve
 
 
 def allocation(each, load=None):

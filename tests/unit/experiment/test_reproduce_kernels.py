@@ -4,12 +4,12 @@ import gzip
 from pathlib import Path
 
 import pytest
-from penstock.published import reproduce
-from penstock.published.figures import Options, Reproduction
-from penstock.published.kernels import expected
 
 from kernel_tables import write_tables
 from penstock.core.errors import InputError
+from penstock.experiment.reproduce import reproduce
+from penstock.experiment.reproduce.figures import Options, Reproduction
+from penstock.experiment.reproduce.kernels import expected
 
 
 def figures_of(found: Reproduction, start: str) -> dict[str, float]:

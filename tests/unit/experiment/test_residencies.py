@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from penstock.published.sincere.contender import contender
-from penstock.published.sincere.policy import Sincere
-from penstock.published.sincere.server import timer_settings
 
 from penstock.core.errors import InputError
+from penstock.experiment.reproduce.sincere.server import timer_settings
+from penstock.experiment.residencies import contender
 from penstock.policy.multiplex.beliefs import LoadTable
+from penstock.policy.multiplex.sincere import Sincere
 
 SINCERE = timer_settings("noncc", 40.0)
 

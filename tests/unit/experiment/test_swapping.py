@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from penstock.published.sincere.policy import OVERWRITTEN
 
 from penstock.experiment.swapping import device_time, figures
+from penstock.policy.multiplex.sincere import OVERWRITTEN
 from penstock.sim.multiplex.record import BatchRecord, LoadRecord, ResidencyRun
 
 NAN = float("nan")

@@ -1,9 +1,8 @@
 import re
 
-from penstock.published.inferno.export import plan_document
-from penstock.published.inferno.solve import Settings, solve
-
 from inferno_bundle import system
+from penstock.plan.inferno.export import plan_document
+from penstock.plan.inferno.solve import Settings, solve
 from plan_documents import DOCUMENT
 
 NAMES = {"l4-tp2-fp8", "h100-bf16", "chat", "batch", "small", "big"}

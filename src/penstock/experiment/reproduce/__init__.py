@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from penstock.core.errors import InputError
-from penstock.published.figures import Options, Reproduction
+from penstock.experiment.reproduce.figures import Options, Reproduction
 from penstock.registry.sources import SYSTEMS
 
 

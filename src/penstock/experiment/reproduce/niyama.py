@@ -10,6 +10,8 @@ import numpy as np
 from penstock.core.errors import InputError
 from penstock.core.slo import Slo
 from penstock.experiment.compare import with_schedule
+from penstock.experiment.reproduce.examples import example_fleet
+from penstock.experiment.reproduce.figures import Figure, Options, Reproduction
 from penstock.experiment.run import run_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
@@ -18,8 +20,6 @@ from penstock.perf.profiles.step_tables import read_steps
 from penstock.perf.step_time.fitting import fit_step_time
 from penstock.policy.schedule.chunking import DecodeLoad, GridChunks
 from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
-from penstock.published.examples import example_fleet
-from penstock.published.figures import Figure, Options, Reproduction
 from penstock.registry.step_times import published_step_time
 from penstock.workload.mixing import scale_rate
 from penstock.workload.workload import Workload

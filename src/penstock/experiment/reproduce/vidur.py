@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from penstock.core.errors import InputError
+from penstock.experiment.reproduce.columns import read_columns
+from penstock.experiment.reproduce.examples import example_fleet
+from penstock.experiment.reproduce.figures import Figure, Options, Reproduction
 from penstock.experiment.run import run_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.metrics.definitions import FloatColumn
-from penstock.published.columns import read_columns
-from penstock.published.examples import example_fleet
-from penstock.published.figures import Figure, Options, Reproduction
 from penstock.registry.step_times import published_step_time
 
 FLEET = "vidur-a100.yaml"

@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from penstock import __version__
+from penstock.experiment.reproduce.sincere.records import MODELS
+from penstock.experiment.reproduce.sincere.records import STRATEGIES as RUN_STRATEGIES
+from penstock.experiment.reproduce.sincere.server import Server, timer_settings
+from penstock.experiment.residencies import contender
 from penstock.experiment.swapping import figures
+from penstock.policy.multiplex.sincere import STRATEGIES, SincereSettings
 from penstock.policy.multiplex.values import Queued
-from penstock.published.sincere.contender import contender
-from penstock.published.sincere.policy import STRATEGIES, SincereSettings
-from penstock.published.sincere.records import MODELS
-from penstock.published.sincere.records import STRATEGIES as RUN_STRATEGIES
-from penstock.published.sincere.server import Server, timer_settings
 from penstock.sim.multiplex.record import ResidencyRun
 from penstock.workload.patterns import Pattern, exact, mixed, published
 from penstock.workload.streams import stream

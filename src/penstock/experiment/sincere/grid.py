@@ -9,9 +9,7 @@ from typing import Any
 
 from penstock import __version__
 from penstock.core.errors import InputError
-from penstock.experiment.workers import results
-from penstock.metrics.seeds import SeedMean, paired_difference, seed_mean
-from penstock.published.sincere.cells import (
+from penstock.experiment.sincere.cells import (
     MODES,
     PUBLISHED,
     Cell,
@@ -20,6 +18,8 @@ from penstock.published.sincere.cells import (
     run_cell,
     settings_of,
 )
+from penstock.experiment.workers import results
+from penstock.metrics.seeds import SeedMean, paired_difference, seed_mean
 from penstock.workload.patterns import PATTERNS, Pattern
 
 MOST_CELLS = 100_000

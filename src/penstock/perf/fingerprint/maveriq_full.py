@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from penstock.core.configuration import Configuration
 from penstock.perf.fingerprint.cuts import Cuts, Key
-from penstock.published.maveriq.fingerprints import Exponents
+from penstock.perf.fingerprint.maveriq import Exponents
 
 _SHORT, _LONGER = 10, 20
 """Output lengths whose runs tell the time to the first token and per token."""

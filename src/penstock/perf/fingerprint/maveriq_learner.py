@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.published.maveriq.fingerprints import Exponents
+from penstock.perf.fingerprint.maveriq import Exponents
 
 Floats = NDArray[np.float64]
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from penstock.core.errors import InputError
 from penstock.perf.loading.records import LoadRecord, read_load_records, records_of_profile
+from penstock.perf.loading.sincere import LOADS, is_sincere, sincere_batches, sincere_loads
 from penstock.perf.profiles.folder import Profile, is_profile, read_profile
-from penstock.published.sincere.loads import LOADS, is_sincere, sincere_batches, sincere_loads
-from penstock.published.sincere.tables import read_sincere
+from penstock.perf.profiles.sincere import read_sincere
 from penstock.workload.text import first_line
 
 

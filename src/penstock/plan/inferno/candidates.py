@@ -18,7 +18,7 @@ from penstock.perf.queueing.parameters import (
     RequestSize,
     Targets,
 )
-from penstock.published.inferno.values import Allocation, Profile, Server, System, single
+from penstock.plan.inferno.values import Allocation, Profile, Server, System, single
 
 # Moving to another accelerator costs this share of both allocations.
 TRANSITION_SHARE = 0.1

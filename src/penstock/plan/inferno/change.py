@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from penstock.published.inferno.values import Allocation, Load, System
+from penstock.plan.inferno.values import Allocation, Load, System
 
 
 def scale_load(system: System, rate_factor: float, token_factor: float) -> System:

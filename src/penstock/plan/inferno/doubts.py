@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from penstock.core.errors import nearest
-from penstock.published.inferno.values import LOWEST_PRIORITY, POLICIES, System
+from penstock.plan.inferno.values import LOWEST_PRIORITY, POLICIES, System
 
 
 def doubts(system: System) -> tuple[str, ...]:

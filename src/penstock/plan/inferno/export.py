@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from penstock.published.inferno.solve import InfernoPlan
-from penstock.published.inferno.values import Allocation, Load, System
+from penstock.plan.inferno.solve import InfernoPlan
+from penstock.plan.inferno.values import Allocation, Load, System
 
 
 def shortest(value: float) -> float:

@@ -12,8 +12,8 @@ from itertools import groupby
 from math import inf
 from typing import Any
 
-from penstock.published.inferno.pools import Pools
-from penstock.published.inferno.values import Allocation, Policy, Server, System, single
+from penstock.plan.inferno.pools import Pools
+from penstock.plan.inferno.values import Allocation, Policy, Server, System, single
 
 # Order of a server's accelerators of equal value, and of servers (accelerator "") that tie.
 TieKey = Callable[[str, str], Any]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from math import fsum
 from typing import Any, Literal
 
-from penstock.published.inferno.candidates import demand_per_s
-from penstock.published.inferno.values import Allocation, System
+from penstock.plan.inferno.candidates import demand_per_s
+from penstock.plan.inferno.values import Allocation, System
 
 Status = Literal["optimal", "infeasible", "time_limit"]
 

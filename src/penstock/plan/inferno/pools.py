@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from penstock.published.inferno.values import Allocation, Server, System
+from penstock.plan.inferno.values import Allocation, Server, System
 
 
 class Pools:

@@ -8,8 +8,8 @@ import orjson
 
 from penstock.core.errors import InputError
 from penstock.perf.queueing.parameters import DecodePrefillTimes, IterationTimes, Targets
-from penstock.published.inferno.fields import Fields
-from penstock.published.inferno.values import (
+from penstock.plan.inferno.fields import Fields
+from penstock.plan.inferno.values import (
     DEFAULT_CLASS,
     LOWEST_PRIORITY,
     POLICIES,

@@ -7,11 +7,11 @@ from time import perf_counter
 from typing import Literal
 
 from penstock.core.errors import InputError
-from penstock.published.inferno.candidates import Candidates, find_candidates, mixture
-from penstock.published.inferno.greedy import TieKey, best_first, by_name, solve_greedy
-from penstock.published.inferno.milp import solve_milp
-from penstock.published.inferno.pools import used_cards
-from penstock.published.inferno.values import Allocation, OptimizerOptions, Policy, System
+from penstock.plan.inferno.candidates import Candidates, find_candidates, mixture
+from penstock.plan.inferno.greedy import TieKey, best_first, by_name, solve_greedy
+from penstock.plan.inferno.milp import solve_milp
+from penstock.plan.inferno.pools import used_cards
+from penstock.plan.inferno.values import Allocation, OptimizerOptions, Policy, System
 
 Solver = Literal["unlimited", "greedy", "milp-single", "milp-multi"]
 SOLVERS: tuple[Solver, ...] = ("unlimited", "greedy", "milp-single", "milp-multi")

@@ -20,10 +20,10 @@ from penstock.perf.queueing.parameters import (
     RequestSize,
     Targets,
 )
-from penstock.published.inferno.export import shortest, solution
-from penstock.published.inferno.fields import Fields
-from penstock.published.inferno.read import parse_bundle
-from penstock.published.inferno.solve import settings_of, solve
+from penstock.plan.inferno.export import shortest, solution
+from penstock.plan.inferno.fields import Fields
+from penstock.plan.inferno.read import parse_bundle
+from penstock.plan.inferno.solve import settings_of, solve
 from penstock.serving.planning.operation import (
     Answer,
     Operation,

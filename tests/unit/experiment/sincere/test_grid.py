@@ -6,7 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from penstock.published.sincere.cells import (
+
+from penstock.core.errors import InputError
+from penstock.experiment.sincere.cells import (
     PUBLISHED,
     Cell,
     Mode,
@@ -16,7 +18,7 @@ from penstock.published.sincere.cells import (
     run_cell,
     simulate_cell,
 )
-from penstock.published.sincere.grid import (
+from penstock.experiment.sincere.grid import (
     Axes,
     cells,
     check_resumed,
@@ -24,8 +26,6 @@ from penstock.published.sincere.grid import (
     rows,
     summary,
 )
-
-from penstock.core.errors import InputError
 
 SHORT = Setup(duration_s=150.0)
 CELL = Cell("noncc", "sincere-best-batch", "gamma", 4.0, 40.0, 0)

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from penstock.published.maveriq.estimates import PublishedEstimator
-from penstock.published.maveriq.fingerprints import MaveriqEstimator
 
 from fingerprints import SUBJECTS, run
 from penstock.catalog.catalog import load_catalog
@@ -13,9 +11,11 @@ from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
 from penstock.core.units import GIB
+from penstock.estimate.published import PublishedEstimator
 from penstock.perf.fingerprint.advice import advice
 from penstock.perf.fingerprint.cuts import Cuts
 from penstock.perf.fingerprint.estimator import Estimator, usual_estimator
+from penstock.perf.fingerprint.maveriq import MaveriqEstimator
 from penstock.perf.fingerprint.physics import Subject
 from penstock.perf.profiles.rows import ProfiledRun
 

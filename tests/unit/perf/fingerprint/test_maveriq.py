@@ -5,12 +5,12 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.published.maveriq.fingerprints import Exponents, MaveriqEstimator, extrapolated
-from penstock.published.maveriq.learner import FINGERPRINT_START, Point, learn_exponents
 
 from penstock.core.configuration import Configuration
 from penstock.core.hardware import Parallelism
 from penstock.perf.fingerprint.cuts import Cuts
+from penstock.perf.fingerprint.maveriq import Exponents, MaveriqEstimator, extrapolated
+from penstock.perf.fingerprint.maveriq_learner import FINGERPRINT_START, Point, learn_exponents
 from penstock.perf.profiles.rows import ProfiledRun
 
 POWERS = Exponents(0.05, 0.7, 0.2, 0.5)

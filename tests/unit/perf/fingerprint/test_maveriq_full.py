@@ -1,12 +1,12 @@
 """MaverIQ's rule from whole runs: its equations, solved from what fits."""
 
 import pytest
-from penstock.published.maveriq.fingerprints import Exponents
-from penstock.published.maveriq.fingerprints_full import FullModelEstimator
 
 from penstock.core.configuration import Configuration
 from penstock.core.hardware import Parallelism
 from penstock.perf.fingerprint.cuts import Cuts
+from penstock.perf.fingerprint.maveriq import Exponents
+from penstock.perf.fingerprint.maveriq_full import FullModelEstimator
 from penstock.perf.profiles.rows import ProfiledRun
 
 LAYERS = 40

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from penstock.cli.load_sources import loads_from, profile_beside
 
 from penstock.core.errors import InputError
 from penstock.core.units import GIB
+from penstock.perf.loading.sources import loads_from, profile_beside
 from penstock.perf.profiles.folder import write_profile
 from penstock.perf.profiles.points import Measurement, ModelConfiguration
 

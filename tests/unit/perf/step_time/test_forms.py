@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from penstock.published.niyama.step_time import NiyamaStepTime
 
 from penstock.core.step import StepFeatures
 from penstock.perf.evidence import Evidence
+from penstock.perf.niyama import NiyamaStepTime
 from penstock.perf.step_time.calibration import BiasedStepTime
 from penstock.perf.step_time.knee import KneeStepTime
 from penstock.perf.step_time.linear import LinearStepTime

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from penstock.published.niyama.step_time import NiyamaStepTime
 
 from kernel_tables import CHIP, write_tables
 from kernel_tables import MODEL as TOY_MODEL
@@ -14,6 +13,7 @@ from penstock.core.model import ModelSpec
 from penstock.core.step import StepFeatures
 from penstock.perf.evidence import NO_LIMIT, Evidence
 from penstock.perf.kernels.compose import KernelStepTime
+from penstock.perf.niyama import NiyamaStepTime
 from penstock.perf.step_time.calibration import BiasedStepTime
 from penstock.perf.step_time.knee import KneeStepTime
 from penstock.perf.step_time.linear import LinearStepTime

@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from penstock.published.inferno.candidates import find_candidates, replicas_for, transition_penalty
-from penstock.published.inferno.change import scale_load
-from penstock.published.inferno.read import parse_bundle
-from penstock.published.inferno.values import Allocation, Load
 
 from inferno_bundle import document, rows, server, system
+from penstock.plan.inferno.candidates import find_candidates, replicas_for, transition_penalty
+from penstock.plan.inferno.change import scale_load
+from penstock.plan.inferno.read import parse_bundle
+from penstock.plan.inferno.values import Allocation, Load
 
 
 def found(change=lambda made: None, schema="v2"):

@@ -1,8 +1,8 @@
 import pytest
-from penstock.published.inferno.doubts import doubts
-from penstock.published.inferno.read import parse_bundle
 
 from inferno_bundle import document, rows, server, system
+from penstock.plan.inferno.doubts import doubts
+from penstock.plan.inferno.read import parse_bundle
 
 
 @pytest.mark.parametrize("schema", ["v1", "v2"])

@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from penstock.published.inferno.greedy import best_first, solve_greedy
-from penstock.published.inferno.values import (
+
+from inferno_bundle import system
+from penstock.plan.inferno.greedy import best_first, solve_greedy
+from penstock.plan.inferno.values import (
     Accelerator,
     Allocation,
     IterationTimes,
@@ -13,8 +15,6 @@ from penstock.published.inferno.values import (
     Server,
     ServiceClass,
 )
-
-from inferno_bundle import system
 
 
 def scene(cards, **priorities):

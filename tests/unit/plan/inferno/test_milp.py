@@ -2,12 +2,12 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from penstock.published.inferno.candidates import find_candidates
-from penstock.published.inferno.milp import solve_milp
-from penstock.published.inferno.read import parse_bundle
-from penstock.published.inferno.solve import Settings, solve
 
 from inferno_bundle import document, rows, server, system
+from penstock.plan.inferno.candidates import find_candidates
+from penstock.plan.inferno.milp import solve_milp
+from penstock.plan.inferno.read import parse_bundle
+from penstock.plan.inferno.solve import Settings, solve
 
 
 def options(bundle):

@@ -1,11 +1,11 @@
 import json
 
 import pytest
-from penstock.published.inferno.read import parse_bundle, read_bundle
 
 from inferno_bundle import document, rows, server, write
 from penstock.core.errors import InputError
 from penstock.perf.queueing.parameters import DecodePrefillTimes, IterationTimes
+from penstock.plan.inferno.read import parse_bundle, read_bundle
 
 
 def upper(value):

@@ -1,14 +1,14 @@
 from dataclasses import replace
 
 import pytest
-from penstock.published.inferno.change import apply_allocations, scale_capacity, scale_load
-from penstock.published.inferno.export import diffs, plan_document, shortest, solution
-from penstock.published.inferno.read import parse_bundle
-from penstock.published.inferno.solve import SOLVERS, Settings, settings_of, solve
-from penstock.published.inferno.values import Allocation, OptimizerOptions
 
 from inferno_bundle import document, rows, server, system
 from penstock.core.errors import InputError
+from penstock.plan.inferno.change import apply_allocations, scale_capacity, scale_load
+from penstock.plan.inferno.export import diffs, plan_document, shortest, solution
+from penstock.plan.inferno.read import parse_bundle
+from penstock.plan.inferno.solve import SOLVERS, Settings, settings_of, solve
+from penstock.plan.inferno.values import Allocation, OptimizerOptions
 
 FIELDS = {"accelerator", "numReplicas", "maxBatch", "cost", "itlAverage", "ttftAverage", "load"}
 

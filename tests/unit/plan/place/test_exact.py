@@ -3,13 +3,13 @@
 from fractions import Fraction
 
 import pytest
-from penstock.published.maveriq.placer import MaveriqPlacer
 
 from penstock.core.errors import InputError
 from penstock.core.units import GIB
 from penstock.plan.place.exact import ExactPlacer, ExactPlan, place_exact, quick, settled
 from penstock.plan.place.objective import LEVELS, Level, objective
 from penstock.plan.place.program import build_program, decode, encode, level_terms
+from penstock.policy.place.maveriq import MaveriqPlacer
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.score import Score, score
 from penstock.policy.place.values import (

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 
 import pytest
-from penstock.published.sincere.policy import (
+
+from penstock.core.errors import InputError
+from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.sincere import (
     OVERWRITTEN,
     STRATEGIES,
     LoadRow,
@@ -11,9 +14,6 @@ from penstock.published.sincere.policy import (
     SincereSettings,
     nearest,
 )
-
-from penstock.core.errors import InputError
-from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.sim.multiplex.driver import ResidencySimulation
 from penstock.sim.multiplex.record import ResidencyRun

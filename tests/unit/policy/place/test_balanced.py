@@ -1,10 +1,10 @@
 """Equal stages, wherever that leads."""
 
 import pytest
-from penstock.published.maveriq.placer import MaveriqPlacer
 
 from penstock.core.errors import InputError
 from penstock.policy.place.balanced import BalancedPlacer
+from penstock.policy.place.maveriq import MaveriqPlacer
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.values import Infeasible, Placement
 from penstock.registry.make import make_placer

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from penstock.published.maveriq.placer import MaveriqPlacer, Strategy, round_robin_map
 
 from penstock.core.errors import InputError
 from penstock.core.units import GIB
+from penstock.policy.place.maveriq import MaveriqPlacer, Strategy, round_robin_map
 from penstock.policy.place.values import Device, Footprint, Infeasible, Placement
 from placing import footprint, node
 

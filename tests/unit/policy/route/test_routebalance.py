@@ -3,10 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from penstock.published.routebalance import filters
-from penstock.published.routebalance.filters import FilterName, ResidualCdf, Targets
-from penstock.published.routebalance.router import RouteBalance, clamp, longest_first
-from penstock.published.routebalance.score import PRESETS, Pair, Weights, pair, scores
 
 from penstock.core.decision import ACCEPT, Relax
 from penstock.core.forecast import Forecast
@@ -14,6 +10,10 @@ from penstock.core.money import Price
 from penstock.core.request import Needs
 from penstock.core.slo import ServiceClass, Slo
 from penstock.policy.route.facts import ReplicaFacts
+from penstock.policy.route.routebalance import filters
+from penstock.policy.route.routebalance.filters import FilterName, ResidualCdf, Targets
+from penstock.policy.route.routebalance.router import RouteBalance, clamp, longest_first
+from penstock.policy.route.routebalance.score import PRESETS, Pair, Weights, pair, scores
 from small_routing import (
     LARGE,
     PRIOR,

@@ -4,13 +4,13 @@ from contextlib import redirect_stdout
 from io import StringIO
 
 import pytest
-from penstock.published.inferno.export import solution
-from penstock.published.inferno.operations import EXAMPLE, optimize_one
-from penstock.published.inferno.read import parse_bundle
-from penstock.published.inferno.solve import settings_of, solve
 
 from inferno_bundle import document, server
 from penstock.cli.main import main
+from penstock.plan.inferno.export import solution
+from penstock.plan.inferno.read import parse_bundle
+from penstock.plan.inferno.solve import settings_of, solve
+from penstock.serving.planning.inferno import EXAMPLE, optimize_one
 from penstock.serving.planning.openapi import docs_page, openapi_document
 from penstock.serving.planning.operations import OPERATIONS
 from penstock.serving.planning.queue import EXAMPLE as QUEUE

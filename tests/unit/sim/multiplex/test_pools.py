@@ -8,8 +8,6 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
-from penstock.published.sincere.policy import sincere_settings
-
 from penstock.core.slo import ServiceClass, Slo
 from penstock.engines.actuators.process import ProcessActuator
 from penstock.engines.llamacpp.router_actuator import LlamaServerActuator
@@ -20,6 +18,7 @@ from penstock.fleet.multiplex_factory import deadline_after_s, devices_of, polic
 from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.build import MultiplexContext
 from penstock.policy.multiplex.device import Device
+from penstock.policy.multiplex.sincere import sincere_settings
 from penstock.policy.multiplex.values import Load, Queued, Shed, Wait
 from penstock.registry.policies import MULTIPLEXERS
 from penstock.serving.multiplex.make import Surroundings, actuator_of, driver_of

@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from penstock.published.inferno.candidates import Candidates, demand_per_s
-from penstock.published.inferno.plans import NO_SAMPLE
-from penstock.published.inferno.records import COST, Field, Record, equal, items, near
-from penstock.published.inferno.samples import Samples
-from penstock.published.inferno.solve import Settings, solve
-from penstock.published.inferno.values import System
+from penstock.experiment.reproduce.inferno.plans import NO_SAMPLE
+from penstock.experiment.reproduce.inferno.records import COST, Field, Record, equal, items, near
+from penstock.experiment.reproduce.inferno.samples import Samples
+from penstock.plan.inferno.candidates import Candidates, demand_per_s
+from penstock.plan.inferno.solve import Settings, solve
+from penstock.plan.inferno.values import System
 
 # More cards than any plan uses: the reference's "unlimited".
 ENDLESS = 10**8

@@ -5,10 +5,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from penstock.published.inferno.candidates import Candidates, find_candidates
-from penstock.published.inferno.change import apply_allocations, scale_load
-from penstock.published.inferno.greedy import TieKey
-from penstock.published.inferno.records import (
+from penstock.experiment.reproduce.inferno.records import (
     COST,
     ROUNDED,
     WAIT_MS,
@@ -18,9 +15,12 @@ from penstock.published.inferno.records import (
     items,
     near,
 )
-from penstock.published.inferno.samples import Samples
-from penstock.published.inferno.solve import InfernoPlan, Settings, settings_of, solve
-from penstock.published.inferno.values import (
+from penstock.experiment.reproduce.inferno.samples import Samples
+from penstock.plan.inferno.candidates import Candidates, find_candidates
+from penstock.plan.inferno.change import apply_allocations, scale_load
+from penstock.plan.inferno.greedy import TieKey
+from penstock.plan.inferno.solve import InfernoPlan, Settings, settings_of, solve
+from penstock.plan.inferno.values import (
     POLICIES,
     Allocation,
     OptimizerOptions,

@@ -6,6 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from penstock.experiment.reproduce.inferno.records import (
+    WAIT_MS,
+    Field,
+    Record,
+    equal,
+    items,
+    near,
+)
 from penstock.perf.queueing.concurrency import Onset, optimal_concurrency
 from penstock.perf.queueing.inferno import InfernoQueues, MeanMetrics, Sizing
 from penstock.perf.queueing.inferno_sizing import size, size_one
@@ -18,14 +26,6 @@ from penstock.perf.queueing.parameters import (
     Targets,
 )
 from penstock.perf.queueing.rates import IterationService
-from penstock.published.inferno.records import (
-    WAIT_MS,
-    Field,
-    Record,
-    equal,
-    items,
-    near,
-)
 
 # Upstream's name of a mean -> ours.
 MEANS = {"OfferedRate": "offered_per_s", "Throughput": "throughput_per_s",

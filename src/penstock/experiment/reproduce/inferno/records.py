@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.core.errors import InputError
-from penstock.published.figures import Figure
+from penstock.experiment.reproduce.figures import Figure
 
 # Upstream computes in 32-bit floats; waits are small differences of long times.
 RELATIVE = 2e-3

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from penstock.core.errors import InputError
-from penstock.published.figures import Figure, Options, Reproduction
-from penstock.published.inferno.against_milp import milp_records
-from penstock.published.inferno.plans import (
+from penstock.experiment.reproduce.figures import Figure, Options, Reproduction
+from penstock.experiment.reproduce.inferno.milp import milp_records
+from penstock.experiment.reproduce.inferno.plans import (
     assignment_records,
     candidate_records,
     solution_records,
 )
-from penstock.published.inferno.queues import onset_records, queue_records
-from penstock.published.inferno.read import read_json
-from penstock.published.inferno.records import Record, summary
-from penstock.published.inferno.samples import Samples
-from penstock.published.inferno.slides import example_figures, slide_figures
+from penstock.experiment.reproduce.inferno.queues import onset_records, queue_records
+from penstock.experiment.reproduce.inferno.records import Record, summary
+from penstock.experiment.reproduce.inferno.samples import Samples
+from penstock.experiment.reproduce.inferno.slides import example_figures, slide_figures
+from penstock.plan.inferno.read import read_json
 
 
 def reproduce_inferno(data: Path, options: Options) -> Reproduction:

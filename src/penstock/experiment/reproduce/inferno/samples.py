@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-from penstock.published.inferno.candidates import Candidates, find_candidates
-from penstock.published.inferno.change import scale_capacity
-from penstock.published.inferno.read import read_bundle
-from penstock.published.inferno.values import System
+from penstock.plan.inferno.candidates import Candidates, find_candidates
+from penstock.plan.inferno.change import scale_capacity
+from penstock.plan.inferno.read import read_bundle
+from penstock.plan.inferno.values import System
 
 # Records are named after the sample's schema: v1_small_..., or old_small_... in the MILP file.
 NAME = re.compile(r"(?P<schema>v1|v2|old|new)_(?P<size>[a-z]+)(?:_cap(?P<percent>\d+))?(?:_|$)")

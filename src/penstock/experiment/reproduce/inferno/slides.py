@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from penstock.experiment.reproduce.figures import Figure
+from penstock.experiment.reproduce.inferno.samples import Samples
 from penstock.perf.queueing.chain import FiniteChain
-from penstock.published.figures import Figure
-from penstock.published.inferno.samples import Samples
-from penstock.published.inferno.solve import InfernoPlan, Settings, solve
+from penstock.plan.inferno.solve import InfernoPlan, Settings, solve
 
 TOKENS = 1024
 STATES = 200

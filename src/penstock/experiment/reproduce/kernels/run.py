@@ -5,9 +5,9 @@ from typing import Any
 
 from penstock.catalog.catalog import load_catalog
 from penstock.core.errors import InputError
+from penstock.experiment.reproduce.figures import Figure, Options, Reproduction
+from penstock.experiment.reproduce.kernels import systems, vidur
 from penstock.perf.kernels.layout import systems_in, table_files
-from penstock.published.figures import Figure, Options, Reproduction
-from penstock.published.kernels import systems, vidur
 
 
 def reproduce_kernels(data: Path, options: Options) -> Reproduction:

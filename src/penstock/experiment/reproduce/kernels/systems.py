@@ -11,6 +11,8 @@ from penstock.catalog.catalog import Catalog
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
+from penstock.experiment.reproduce.figures import Figure
+from penstock.experiment.reproduce.kernels import expected
 from penstock.metrics.definitions import FloatColumn
 from penstock.perf.kernels.compact import check_steps, compact, table_of
 from penstock.perf.kernels.compose import KernelStepTime, kernel_step_time
@@ -19,8 +21,6 @@ from penstock.perf.kernels.layout import backend_of, table_files
 from penstock.perf.kernels.system import system_accelerator
 from penstock.perf.kernels.tables import KernelTables, read_kernel_tables
 from penstock.perf.step_time.roofline import roofline_step_time
-from penstock.published.figures import Figure
-from penstock.published.kernels import expected
 
 MODELS = (("llama-3-8b", 1), ("llama-3-8b", 2), ("llama-3-70b", 4), ("llama-3-70b", 8))
 

@@ -20,15 +20,15 @@ from penstock.core.hardware import Parallelism
 from penstock.core.model import ModelSpec
 from penstock.core.step import StepFeatures
 from penstock.core.units import ceil_div
+from penstock.experiment.reproduce.columns import read_columns
+from penstock.experiment.reproduce.figures import Figure
+from penstock.experiment.reproduce.kernels import expected
+from penstock.experiment.reproduce.kernels.systems import System, error_columns
 from penstock.metrics.definitions import FloatColumn
 from penstock.perf.kernels.compose import elementwise_curve, kernel_step_time, layer_matrices
 from penstock.perf.kernels.curves import total_curve
 from penstock.perf.kernels.dense import gemm_curve
 from penstock.perf.step_time.roofline import roofline_step_time
-from penstock.published.columns import read_columns
-from penstock.published.figures import Figure
-from penstock.published.kernels import expected
-from penstock.published.kernels.systems import System, error_columns
 
 POINTS = "dense_time_points.csv.gz"
 OPERATIONS = "op_medians.csv.gz"

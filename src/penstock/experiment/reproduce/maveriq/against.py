@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from penstock.catalog.catalog import load_catalog
-from penstock.plan.place.options import Forecast
-from penstock.published.figures import Figure, Options
-from penstock.published.maveriq.own_plan import (
+from penstock.experiment.reproduce.figures import Figure, Options
+from penstock.experiment.reproduce.maveriq.own_plan import (
     ANY,
     FORECAST_REQUESTS,
     FP16,
@@ -33,8 +32,9 @@ from penstock.published.maveriq.own_plan import (
     only,
     plan_for,
 )
-from penstock.published.maveriq.records import Cell, Records, Run
-from penstock.published.maveriq.services import Profiles, Services
+from penstock.experiment.reproduce.maveriq.records import Cell, Records, Run
+from penstock.experiment.reproduce.maveriq.services import Profiles, Services
+from penstock.plan.place.options import Forecast
 
 SEEN = {"0.1": "0.2"}
 """From which scale of the same trace the mean rate is known; 0.1 for others than 0.1."""

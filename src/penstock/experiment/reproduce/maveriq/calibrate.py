@@ -13,8 +13,8 @@ from statistics import fmean, median
 
 import numpy as np
 
+from penstock.experiment.reproduce.maveriq.records import Run
 from penstock.metrics.definitions import FloatColumn
-from penstock.published.maveriq.records import Run
 
 STALL_S = 5.0
 """Nothing but the sleep at a client's admission takes longer."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from penstock.catalog.catalog import load_catalog
 from penstock.core.errors import InputError
+from penstock.estimate.published import read_exponents
 from penstock.estimate.training import (
     FINGERPRINTS,
     WHOLE,
@@ -15,15 +16,14 @@ from penstock.estimate.training import (
     subjects_of,
     without,
 )
+from penstock.experiment.reproduce.figures import Figure
 from penstock.perf.fingerprint.cuts import Cuts, Session, configuration_of, key_of
 from penstock.perf.fingerprint.estimator import Estimate, fit_estimator
 from penstock.perf.fingerprint.intervals import COVERAGE
+from penstock.perf.fingerprint.maveriq import MaveriqEstimator
 from penstock.perf.fingerprint.physics import Subject
 from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
-from penstock.published.figures import Figure
-from penstock.published.maveriq.estimates import read_exponents
-from penstock.published.maveriq.fingerprints import MaveriqEstimator
 
 ACCELERATOR = "a6000"
 OUTPUT_TOKENS = 100

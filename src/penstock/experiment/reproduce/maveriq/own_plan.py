@@ -11,6 +11,13 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.core.units import GIB
+from penstock.experiment.reproduce.maveriq.records import (
+    DEVICE_GIB,
+    NUM_DEVICES,
+    Cell,
+    Run,
+)
+from penstock.experiment.reproduce.maveriq.services import Services
 from penstock.metrics.definitions import FloatColumn
 from penstock.plan.place.options import Forecast, PlacedReplicas, best_ways, shared_of
 from penstock.plan.place.outcome import device_s
@@ -18,13 +25,6 @@ from penstock.plan.place.shared import Goal, NoRoomError, SharedPlan, plan_share
 from penstock.policy.place.values import Device
 from penstock.policy.queue.by_set import DeviceSetQueue
 from penstock.policy.queue.values import Start, Waiting
-from penstock.published.maveriq.records import (
-    DEVICE_GIB,
-    NUM_DEVICES,
-    Cell,
-    Run,
-)
-from penstock.published.maveriq.services import Services
 from penstock.sim.exclusive import Dispatch, serve
 
 ANY, FP16 = ("fp16", "int8", "int4", "int4_gptq"), ("fp16",)

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 
 from penstock.core.errors import InputError
+from penstock.experiment.reproduce.figures import Figure, Options, Reproduction
+from penstock.experiment.reproduce.maveriq.calibrate import (
+    admission_lag_s,
+    overheads_s,
+    pauses,
+)
+from penstock.experiment.reproduce.maveriq.records import Cell, Records, Run, RunKey
 from penstock.metrics.definitions import FloatColumn
 from penstock.policy.queue.by_set import DeviceSetQueue
 from penstock.policy.queue.fifo import GlobalFifo
 from penstock.policy.queue.protocol import ExclusiveDeviceQueue
 from penstock.policy.queue.values import Shared, Start, Waiting
-from penstock.published.figures import Figure, Options, Reproduction
-from penstock.published.maveriq.calibrate import (
-    admission_lag_s,
-    overheads_s,
-    pauses,
-)
-from penstock.published.maveriq.records import Cell, Records, Run, RunKey
 from penstock.sim.exclusive import Dispatch, Served, serve
 
 TOLERANCE = 0.1

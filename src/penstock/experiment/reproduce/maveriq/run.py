@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from penstock.published.figures import Options, Reproduction
-from penstock.published.maveriq.against import own_plan_figures
-from penstock.published.maveriq.estimators import our_figures, published_figures
-from penstock.published.maveriq.records import Records
-from penstock.published.maveriq.replay import reproduce_replay
+from penstock.experiment.reproduce.figures import Options, Reproduction
+from penstock.experiment.reproduce.maveriq.against import own_plan_figures
+from penstock.experiment.reproduce.maveriq.estimators import our_figures, published_figures
+from penstock.experiment.reproduce.maveriq.records import Records
+from penstock.experiment.reproduce.maveriq.replay import reproduce_replay
 
 RECORDS = "e2e_per_request.parquet"
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from penstock.experiment.reproduce.routebalance.world import with_answers, with_oracle
 from penstock.experiment.run import run_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Choice, Fleet
 from penstock.metrics.table import RequestTable
-from penstock.published.routebalance.world import with_answers, with_oracle
 from penstock.workload.mixing import scale_rate
 from penstock.workload.workload import Workload
 

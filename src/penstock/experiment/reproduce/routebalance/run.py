@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.fleet.values import Fleet
-from penstock.metrics.seeds import half_width
-from penstock.published.examples import example_fleet
-from penstock.published.figures import Figure, Options, Reproduction
-from penstock.published.routebalance.cells import (
+from penstock.experiment.reproduce.examples import example_fleet
+from penstock.experiment.reproduce.figures import Figure, Options, Reproduction
+from penstock.experiment.reproduce.routebalance.cells import (
     BASELINES,
     Cell,
     Policy,
@@ -21,7 +19,7 @@ from penstock.published.routebalance.cells import (
     prompts,
     run_cell,
 )
-from penstock.published.routebalance.world import (
+from penstock.experiment.reproduce.routebalance.world import (
     BEST_NAMED,
     MODELS,
     ORACLE_QUALITY,
@@ -29,6 +27,8 @@ from penstock.published.routebalance.world import (
     best_named,
     oracle_quality,
 )
+from penstock.fleet.values import Fleet
+from penstock.metrics.seeds import half_width
 
 RATES = (6.0, 12.0, 18.0, 24.0, 30.0)
 NUM_SEEDS = 3

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from penstock.published.figures import Figure, Options
-from penstock.published.sincere.policy import STRATEGIES as POLICIES
-from penstock.published.sincere.policy import Sincere
-from penstock.published.sincere.records import STRATEGIES, Measured, SincereRun
-from penstock.published.sincere.server import STOP_S, Server, timer_settings
+from penstock.experiment.reproduce.figures import Figure, Options
+from penstock.experiment.reproduce.sincere.records import STRATEGIES, Measured, SincereRun
+from penstock.experiment.reproduce.sincere.server import STOP_S, Server, timer_settings
+from penstock.policy.multiplex.sincere import STRATEGIES as POLICIES
+from penstock.policy.multiplex.sincere import Sincere
 from penstock.sim.multiplex.record import ResidencyRun
 
 TOLERANCES = {"served": 5.0, "latency_mean_s": 5.0, "sla_served_pct": 8.0, "swaps": 5.0}

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from penstock.published.figures import Options, Reproduction
-from penstock.published.sincere.records import read_runs
-from penstock.published.sincere.replay import (
+from penstock.experiment.reproduce.figures import Options, Reproduction
+from penstock.experiment.reproduce.sincere.records import read_runs
+from penstock.experiment.reproduce.sincere.replay import (
     replay,
     replay_figures,
     run_rows,
     strategy_rows,
 )
-from penstock.published.sincere.what_if import (
+from penstock.experiment.reproduce.sincere.what_if import (
     what_if,
     what_if_figures,
     what_if_rows,

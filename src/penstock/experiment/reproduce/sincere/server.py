@@ -8,13 +8,13 @@ from statistics import fmean
 import numpy as np
 
 from penstock.core.units import GIB
+from penstock.experiment.reproduce.sincere.records import MODELS, SETTINGS
 from penstock.perf.loading.facts import ServingFacts, published_serving
 from penstock.perf.loading.host_loads import HostLoads
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.sincere import LoadRow, SincereSettings
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
-from penstock.published.sincere.policy import LoadRow, SincereSettings
-from penstock.published.sincere.records import MODELS, SETTINGS
 from penstock.sim.multiplex.driver import ResidencySimulation
 from penstock.sim.multiplex.machine import BatchTruth, HostMachine, Variation
 from penstock.sim.multiplex.record import ResidencyRun

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from penstock.experiment.reproduce.figures import Figure, Options
+from penstock.experiment.reproduce.sincere.records import STRATEGIES, SincereRun
+from penstock.experiment.reproduce.sincere.server import STOP_S, Server, timer_settings
+from penstock.experiment.residencies import Contender
 from penstock.perf.loading.host_loads import HostLoads
-from penstock.published.figures import Figure, Options
-from penstock.published.sincere.contender import Contender
-from penstock.published.sincere.policy import STRATEGIES as POLICIES
-from penstock.published.sincere.records import STRATEGIES, SincereRun
-from penstock.published.sincere.server import STOP_S, Server, timer_settings
+from penstock.policy.multiplex.sincere import STRATEGIES as POLICIES
 from penstock.sim.multiplex.record import ResidencyRun
 
 PENSTOCK = "penstock"

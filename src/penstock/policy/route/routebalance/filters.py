@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 from penstock.core.request import Request
-from penstock.published.routebalance.score import Pair
+from penstock.policy.route.routebalance.score import Pair
 
 FilterName = Literal["none", "slos_serve", "polyserve", "qlm", "cdf"]
 

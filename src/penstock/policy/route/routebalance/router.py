@@ -12,10 +12,9 @@ from penstock.core.snapshot import ReplicaSnapshot
 from penstock.policy.route.context import RouterContext
 from penstock.policy.route.facts import ReplicaFacts
 from penstock.policy.route.protocol import Router
-from penstock.policy.route.usual import UsualForecasts
-from penstock.published.routebalance import filters
-from penstock.published.routebalance.filters import FilterName, ResidualCdf, targets_of
-from penstock.published.routebalance.score import (
+from penstock.policy.route.routebalance import filters
+from penstock.policy.route.routebalance.filters import FilterName, ResidualCdf, targets_of
+from penstock.policy.route.routebalance.score import (
     PRESETS,
     Pair,
     QualityNorm,
@@ -23,6 +22,7 @@ from penstock.published.routebalance.score import (
     pair,
     scores,
 )
+from penstock.policy.route.usual import UsualForecasts
 
 _MOST_SENT = 1 << 17
 _DEVIATION_S = (0.5, 0.02)  # of TTFT and TPOT, for the qlm filter
