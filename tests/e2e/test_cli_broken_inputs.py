@@ -189,7 +189,7 @@ FLAGS = {
     "set to NaN": (["run", "fleet.yaml", "--set", "run.warmup_s=.nan"], "warmup_s"),
     "attainment over 1": (["capacity", "fleet.yaml", "--attainment", "99"], "attainment is 99"),
     "NaN attainment": (["capacity", "fleet.yaml", "--attainment", "nan"], "attainment is nan"),
-    "zero tolerance": (["capacity", "fleet.yaml", "--tolerance", "0"], "tolerance is 0"),
+    "zero tolerance": (["capacity", "fleet.yaml", "--tolerance", "0"], "--tolerance"),
     "low above high": (["capacity", "fleet.yaml", "--low", "5", "--high", "4"], "low is 5"),
     "negative low": (["capacity", "fleet.yaml", "--low", "-1"], "low is -1"),
     "infinite high": (["capacity", "fleet.yaml", "--high", "inf"], "high is inf"),
