@@ -23,11 +23,11 @@ from penstock.core.units import GIB
 from penstock.plan.place.exact import ExactPlacer, ExactPlan, place_exact, quick
 from penstock.policy.place.balanced import BalancedPlacer
 from penstock.policy.place.defragment import Defragmenter, Deployed, Migration, MoveRates
-from penstock.policy.place.maveriq import MaveriqPlacer
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.protocol import Placer
 from penstock.policy.place.score import score
 from penstock.policy.place.values import Device, Footprint, Infeasible, Placement, by_id
+from penstock.published.maveriq.placer import MaveriqPlacer
 
 # Layers, GiB of all layers and of embedding and head together at 16 bits, and most devices by
 # tensor parallelism (falcon-7b's heads cannot be divided).

@@ -18,17 +18,17 @@ from typing import Any
 
 from common import SHARED, show
 
-from penstock.experiment.reproduce.figures import Options
-from penstock.experiment.reproduce.sincere.records import SincereRun, read_runs
-from penstock.experiment.reproduce.sincere.server import AFTER, DEVICE_BYTES, Server
-from penstock.experiment.reproduce.sincere.what_if import (
+from penstock.plan.multiplex.bound import in_time_bound
+from penstock.plan.multiplex.values import Bound, BoundOptions, DeviceLimits
+from penstock.published.figures import Options
+from penstock.published.sincere.records import SincereRun, read_runs
+from penstock.published.sincere.server import AFTER, DEVICE_BYTES, Server
+from penstock.published.sincere.what_if import (
     ARRIVALS_OF,
     MANY_RESIDENTS,
     Outcome,
     what_if,
 )
-from penstock.plan.multiplex.bound import in_time_bound
-from penstock.plan.multiplex.values import Bound, BoundOptions, DeviceLimits
 
 DATA = SHARED / "sincere"
 SLOT_S = 4.0

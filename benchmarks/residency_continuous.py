@@ -20,8 +20,6 @@ from common import SHARED, show
 from penstock.catalog.catalog import load_catalog
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
-from penstock.experiment.reproduce.sincere.records import SincereRun, read_runs
-from penstock.experiment.reproduce.sincere.server import DEVICE_BYTES, Server
 from penstock.perf.memory import ONE_ACCELERATOR, kv_bytes_per_accelerator
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.roofline import roofline_step_time
@@ -30,6 +28,8 @@ from penstock.policy.multiplex.build import MultiplexContext
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.values import Batch, HostedModel, Queued
 from penstock.policy.schedule.options import scheduler_options
+from penstock.published.sincere.records import SincereRun, read_runs
+from penstock.published.sincere.server import DEVICE_BYTES, Server
 from penstock.registry.make import make_multiplexer
 from penstock.sim.multiplex.continuous import EngineSpec, Residents
 from penstock.sim.multiplex.driver import ResidencySimulation

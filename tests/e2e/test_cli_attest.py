@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("jwt", reason="the extra 'attest' is not installed")
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
-from processes import process
+from support.penstock_process import process
 
 NONCE = "5b" * 32
 LIVE = """\
@@ -97,7 +97,7 @@ def test_the_replicas_of_a_fleet_are_checked(signed, penstock) -> None:
     (("key", " ", "--key", "x.json", "--public", "y.json"), "NAME: found an empty name"),
     (("key", "a", "--key", "x.json", "--public", "x.json"), "--public: expected another file"),
     (("key", "a", "--key", "x.json", "--public", "gone/keys.json"), "gone/keys.json: no such fol"),
-    (("collect", "--nonce", NONCE, "--out", "x.json"), "penstock[attest-nvidia]"),
+    (("collect", "--nonce", NONCE, "--out", "x.json"), "pip install '.[attest-nvidia]'"),
     (("serve",), "expected one of them"),
     (("serve", "--key", "signing.pem"), "expected --name and --device"),
     (("serve", "--key", "trusted.json", "--name", "a", "--device", "a"), "private Ed25519 key"),

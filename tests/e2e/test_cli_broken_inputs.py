@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 REPLICAS = "replicas: [{count: 1}]\n"
 TRACE = "traffic: [{mix: {chat: 1.0}, trace: {file: t.csv}}]\n"

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from kernel_tables import write_tables
 from penstock.cli import console
 from penstock.cli.commands import FIRST_PAGE, IN_LAB
 from penstock.cli.main import main
 from penstock.perf.loading.host_memory import HostMemory
 from penstock.perf.loading.store import load_loading
-from small_fleet import FLEET
+from support.kernel_tables import write_tables
+from support.small_fleet import FLEET
 
 RUN_FILES = {"summary.json", "requests.parquet", "report.html", "fleet.yaml"}
 

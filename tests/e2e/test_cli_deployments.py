@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
-from deploying import FLEET
 from penstock.engines.process import started_mark
+from support.simulated_deployments import FLEET
 
 posix = pytest.mark.skipif(os.name != "posix", reason="process groups of POSIX")
 
@@ -243,4 +243,4 @@ def test_without_the_extra_it_is_named(penstock, folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     done = penstock("deployments", "list")
     assert done.status == 2
-    assert "pip install 'penstock[serve]'" in done.err
+    assert "error: the package aiohttp is not installed; " in done.err

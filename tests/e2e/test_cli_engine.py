@@ -87,7 +87,7 @@ def test_a_journal_of_an_engine_teaches_step_times(penstock, tmp_path) -> None:
 def test_without_llama_cpp_the_extra_is_named(penstock) -> None:
     outcome = penstock("lab", "engine", "model.gguf", "--port", "0")
     assert outcome.status == 2
-    assert "penstock[llamacpp]" in outcome.err
+    assert "pip install '.[llamacpp]'" in outcome.err
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

@@ -7,7 +7,11 @@ from itertools import pairwise
 
 import pytest
 
-from fingerprints import (
+from penstock.core.configuration import Configuration
+from penstock.core.hardware import Parallelism
+from penstock.core.units import GIB
+from penstock.perf.profiles.summary import read_runs
+from support.fingerprint_world import (
     HEADER,
     HELD_FORMATS,
     MODELS,
@@ -19,10 +23,6 @@ from fingerprints import (
     whole_runs,
     write,
 )
-from penstock.core.configuration import Configuration
-from penstock.core.hardware import Parallelism
-from penstock.core.units import GIB
-from penstock.perf.profiles.summary import read_runs
 
 HELD_OUT = "llama-2-13b"
 OTHERS = tuple(model for model in MODELS if model != HELD_OUT)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from pages import headings_descend_by_one, outline
+from support.html_pages import headings_descend_by_one, outline
 
 SMALL = ("--policies", "sincere-best-batch,sincere-select-batch-timer", "--patterns", "gamma",
          "--rates", "4,8", "--slas", "40", "--seeds", "2", "--duration-s", "200")

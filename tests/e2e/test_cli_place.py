@@ -2,8 +2,8 @@
 
 import pytest
 
-from fingerprints import cuts_of, whole_runs, write
 from penstock.core.units import GIB
+from support.fingerprint_world import cuts_of, whole_runs, write
 
 SMALL, LARGE = "llama-2-7b", "llama-2-70b"
 

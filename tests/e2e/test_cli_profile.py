@@ -10,7 +10,7 @@ import pytest
 
 from penstock.perf.profiles.folder import read_profile
 from penstock.perf.profiles.summary import read_runs
-from processes import process
+from support.penstock_process import process
 
 SIM = ("--engine", "sim", "--with", "accelerator=a100-80gb")
 MAVERIQ = ("Model,TP,PP,PP_Map,DTYPE,INT8_KV_Cache,Output_Lenght,Batch_Size,Latency,"

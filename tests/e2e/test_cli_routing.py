@@ -2,7 +2,7 @@
 
 import pytest
 
-import penstock.experiment.reproduce.routebalance.run as routebalance
+import penstock.published.routebalance.run as routebalance
 from penstock.registry.policies import ROUTERS
 
 MODELS = """\

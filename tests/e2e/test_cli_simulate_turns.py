@@ -5,9 +5,9 @@ import json
 import pytest
 import yaml
 
-from pages import headings_descend_by_one, outline
 from penstock.fleet.load import load_fleet
 from penstock.report.files import read_requests
+from support.html_pages import headings_descend_by_one, outline
 
 NAMES = ("llama-3-8b", "llama-2-7b", "mistral-7b")
 TURNS = {

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from collected import collected_rows
 from penstock.experiment.collect.rows import write_rows
 from penstock.predict.learned.store import load_learned
 from penstock.predict.prompts.store import load_forecaster
-from prompts import prompt_rows
+from support.judged_prompts import prompt_rows
+from support.latency_rows import collected_rows
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import numpy as np
 import orjson
 import pytest
 
-from penstock.experiment.reproduce import reproduce
-from penstock.experiment.reproduce.figures import Options
-from penstock.plan.inferno.candidates import find_candidates
-from penstock.plan.inferno.change import apply_allocations, scale_capacity, scale_load
-from penstock.plan.inferno.read import read_bundle
-from penstock.plan.inferno.solve import Settings, solve
+from penstock.published.figures import Options
+from penstock.published.inferno.candidates import find_candidates
+from penstock.published.inferno.change import apply_allocations, scale_capacity, scale_load
+from penstock.published.inferno.read import read_bundle
+from penstock.published.inferno.solve import Settings, solve
+from penstock.published.reproduce import reproduce
 
 SAMPLES = ("v1_small", "v1_large", "v2_small", "v2_large")
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from penstock.experiment.reproduce.figures import Figure
-from penstock.experiment.reproduce.maveriq.estimators import our_figures, published_figures
+from penstock.published.figures import Figure
+from penstock.published.maveriq.estimators import our_figures, published_figures
 
 
 @pytest.fixture(scope="module")

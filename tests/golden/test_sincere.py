@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.experiment.reproduce.figures import Options
-from penstock.experiment.reproduce.sincere.records import read_runs
-from penstock.experiment.reproduce.sincere.replay import replay, replay_figures, run_rows
-from penstock.experiment.reproduce.sincere.what_if import what_if, what_if_figures, what_if_rows
+from penstock.published.figures import Options
+from penstock.published.sincere.records import read_runs
+from penstock.published.sincere.replay import replay, replay_figures, run_rows
+from penstock.published.sincere.what_if import what_if, what_if_figures, what_if_rows
 
 
 def test_replayed_runs_come_to_what_was_logged(shared_data: Path) -> None:

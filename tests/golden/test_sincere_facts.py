@@ -13,8 +13,8 @@ from penstock.perf.loading.facts import (
     published_serving_names,
 )
 from penstock.perf.loading.records import missing_bytes
-from penstock.perf.loading.sincere import sincere_loads
-from sincere_figures import READ_BEFORE, SETTINGS, errors_at_start, figures, shared_batches
+from penstock.published.sincere.loads import sincere_loads
+from support.sincere_figures import READ_BEFORE, SETTINGS, errors_at_start, figures, shared_batches
 
 
 @pytest.fixture(scope="module")

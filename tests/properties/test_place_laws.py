@@ -14,15 +14,15 @@ from penstock.plan.place.objective import objective
 from penstock.policy.place.balanced import BalancedPlacer
 from penstock.policy.place.defragment import Defragmenter, Deployed, Migration, MoveRates
 from penstock.policy.place.layers import spread
-from penstock.policy.place.maveriq import MaveriqPlacer
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.protocol import Placer
 from penstock.policy.place.reservations import Holding, Reservations
 from penstock.policy.place.score import score
 from penstock.policy.place.values import Device, Footprint, Infeasible, Placement, by_id, faults
-from placing import best_by_trying_all
-from scaled import examples
-from strategies import footprints, fragmented_devices
+from penstock.published.maveriq.placer import MaveriqPlacer
+from support.scaled_examples import examples
+from support.small_placements import best_by_trying_all
+from support.strategies import footprints, fragmented_devices
 
 HEURISTICS: tuple[Placer, ...] = (
     PenstockPlacer(), BalancedPlacer(), MaveriqPlacer("none"),

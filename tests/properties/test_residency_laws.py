@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.policy.multiplex.sincere import STRATEGIES
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
-from resident import ALL_POLICIES, PENSTOCK, ResidencyCase, Watched
-from strategies import residency_cases
+from penstock.published.sincere.policy import STRATEGIES
+from support.multiplexing_cases import ALL_POLICIES, PENSTOCK, ResidencyCase, Watched
+from support.strategies import residency_cases
 
 CASES = residency_cases(ALL_POLICIES)
 

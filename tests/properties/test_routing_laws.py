@@ -16,11 +16,11 @@ from penstock.policy.route.joint.assign import assign
 from penstock.policy.route.joint.options import JointOptions
 from penstock.policy.route.joint.router import JointRouter
 from penstock.policy.route.predictive import forward
-from penstock.policy.route.routebalance.score import PRESETS, Pair, Weights, scores
 from penstock.predict.latency import E2E, TPOT, TTFT, Correction, LatencyPredictor, LatencyPrior
-from replayed import slow_forward
-from small_routing import LARGE, expected, fact, request, usual
-from strategies import (
+from penstock.published.routebalance.score import PRESETS, Pair, Weights, scores
+from support.small_routing import LARGE, expected, fact, request, usual
+from support.stepwise_latency import slow_forward
+from support.strategies import (
     SERVICE_CLASSES,
     cost_tables,
     latency_priors,

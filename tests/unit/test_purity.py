@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from penstock.registry.policies import ADMISSIONS, MULTIPLEXERS, PLACERS, ROUTERS, SCHEDULES
+
 MODULES = {"bisect", "collections", "collections.abc", "dataclasses", "enum", "functools", "heapq",
            "itertools", "math", "operator", "typing"}
 PACKAGES = ("penstock.core", "penstock.policy", "penstock.predict",
@@ -18,20 +20,46 @@ BUILTINS = {"__import__", "breakpoint", "compile", "eval", "exec", "globals", "h
 SYNTAX = (ast.AsyncFor, ast.AsyncFunctionDef, ast.AsyncWith, ast.Await, ast.Global)
 
 
-def pure(module: str) -> bool:
+AXES = (SCHEDULES, ROUTERS, ADMISSIONS, MULTIPLEXERS, PLACERS)
+GUESTS = "penstock.published."
+
+
+def guests_of(repository: Path) -> list[Path]:
+    """Modules of published policies, with what they import of their own folders."""
+    source = repository / "src"
+    found: dict[str, Path] = {}
+    todo = [axis.entry(name).target.partition(":")[0] for axis in AXES for name in axis.names()]
+    while todo:
+        module = todo.pop()
+        path = source / (module.replace(".", "/") + ".py")
+        if module.startswith(GUESTS) and module not in found and path.is_file():
+            found[module] = path
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    todo += [node.module, *(f"{node.module}.{name.name}" for name in node.names)]
+    return sorted(found.values())
+
+
+def own_folder(path: Path, package: Path) -> tuple[str, ...]:
+    """The guest's own package, whose policies are held to the same."""
+    guests = package / "published"
+    return (GUESTS + path.relative_to(guests).parts[0],) if path.is_relative_to(guests) else ()
+
+
+def pure(module: str, own: tuple[str, ...] = ()) -> bool:
     return module in MODULES or any(module == package or module.startswith(f"{package}.")
-                                    for package in PACKAGES)
+                                    for package in (*PACKAGES, *own))
 
 
-def impurities(source: str) -> list[str]:
+def impurities(source: str, own: tuple[str, ...] = ()) -> list[str]:
     """Line and reason of everything in a module that a decision must not touch."""
     found: list[tuple[int, str]] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found += [(node.lineno, alias.name) for alias in node.names if not pure(alias.name)]
+            found += [(node.lineno, name.name) for name in node.names if not pure(name.name, own)]
         elif isinstance(node, ast.ImportFrom):
             module = "." * node.level + (node.module or "")
-            found += [] if pure(module) else [(node.lineno, module)]
+            found += [] if pure(module, own) else [(node.lineno, module)]
         elif isinstance(node, ast.Name) and node.id in BUILTINS:
             found.append((node.lineno, f"{node.id}()"))
         elif isinstance(node, SYNTAX):
@@ -47,10 +75,14 @@ def test_decisions_are_pure(repository: Path) -> None:
                     package / "predict" / "length_distribution.py",
                     package / "predict" / "prompts" / "conformal.py",
                     package / "perf" / "step_time" / "protocol.py",
-                    package / "perf" / "step_time" / "calibration.py"])
+                    package / "perf" / "step_time" / "calibration.py",
+                    *guests_of(repository)])
     assert package / "policy" / "schedule" / "replica.py" in files
     assert package / "predict" / "length.py" in files
-    found = {str(path.relative_to(package)): impurities(path.read_text()) for path in files}
+    assert package / "published" / "sincere" / "policy.py" in files
+    assert package / "published" / "routebalance" / "filters.py" in files
+    found = {str(path.relative_to(package)):
+             impurities(path.read_text(), own_folder(path, package)) for path in files}
     assert not {name: reasons for name, reasons in found.items() if reasons}
 
 

@@ -30,7 +30,7 @@ from penstock.attest.tokens import (
 )
 from penstock.attest.values import Challenge, EvidenceError, Rules
 from penstock.core.attestation import Attestation
-from penstock.core.errors import InputError, shown
+from penstock.core.errors import InputError, missing_extra, shown
 
 ISSUER = "https://nras.attestation.nvidia.com"
 ALGORITHM = "ES384"
@@ -159,8 +159,7 @@ def collect(nonce: str) -> bytes:
     try:
         from nv_attestation_sdk import attestation
     except ImportError as error:
-        raise InputError(f"evidence of NVIDIA's GPUs needs the extra 'attest-nvidia' ({error}); "
-                         "install penstock[attest-nvidia]") from None
+        raise missing_extra("evidence of NVIDIA's GPUs", "attest-nvidia", error) from None
     client = attestation.Attestation()
     client.set_name("penstock")
     client.set_nonce(nonce)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.attest.values import CLOCK_SKEW_S, EvidenceError
-from penstock.core.errors import InputError, nearest, shown
+from penstock.core.errors import InputError, missing_extra, nearest, shown
 
 MOST_BYTES = 1 << 20
 """Evidence and key sets are far smaller."""
@@ -23,8 +23,7 @@ def jwt_library() -> Any:
     try:
         import jwt
     except ImportError as error:
-        raise InputError(f"attestation needs the extra 'attest' ({error}); install "
-                         "penstock[attest]") from None
+        raise missing_extra("attestation", "attest", error) from None
     return jwt
 
 

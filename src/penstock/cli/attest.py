@@ -164,12 +164,7 @@ def check(fleet_file: FleetFile, as_json: AsJson = False) -> int:
     import asyncio
 
     from penstock.cli.console import print_json
-
-    try:
-        from penstock.serving.attest.evidence import standing
-    except ImportError as error:
-        raise InputError("check needs aiohttp, which the extra 'serve' brings: pip install "
-                         "'penstock[serve]'") from error
+    from penstock.serving.attest.evidence import standing
     fleet = read_fleet(fleet_file)
     found = asyncio.run(standing(fleet))
     if not found:
@@ -230,11 +225,7 @@ def serve(
             return signed.sign(devices, nonce, time.time(), valid_s, key, name)
 
         make("00" * 16)  # a key that cannot sign is told of now
-    try:
-        asyncio.run(_serve(make, host, port))
-    except ImportError as error:
-        raise InputError("serve needs aiohttp, which the extra 'serve' brings: pip install "
-                         "'penstock[serve]'") from error
+    asyncio.run(_serve(make, host, port))
     return OK
 
 

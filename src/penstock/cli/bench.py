@@ -102,11 +102,6 @@ def bench(
     What timed out, was refused or broke off counts as missed. Writes the files that `run` writes,
     for `report` and `compare`. Exit status 1 when a class misses its objective.
     """
-    try:
-        import aiohttp  # noqa: F401
-    except ImportError as error:
-        raise InputError("bench needs aiohttp, which the extra 'serve' brings: "
-                         "pip install 'penstock[serve]'") from error
     from dataclasses import replace
 
     from penstock.cli.bench_runs import import_runs, run_levels, run_once

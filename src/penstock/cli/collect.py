@@ -61,17 +61,12 @@ def collect(
     import os
 
     from penstock.cli.console import print_json, print_tables, progress
+    from penstock.engines.client.address import api_key
+    from penstock.engines.client.client import Patience
+    from penstock.experiment.collect.broadcast import CollectOptions, check_metric
     from penstock.experiment.collect.prompts import read_prompts
-
-    try:
-        from penstock.engines.client.address import api_key
-        from penstock.engines.client.client import Patience
-        from penstock.experiment.collect.broadcast import CollectOptions, check_metric
-        from penstock.experiment.collect.run import Sources
-        from penstock.experiment.collect.run import collect as run
-    except ImportError as error:
-        raise InputError("collect needs aiohttp, which the extra 'serve' brings: "
-                         "pip install 'penstock[serve]'") from error
+    from penstock.experiment.collect.run import Sources
+    from penstock.experiment.collect.run import collect as run
     if api not in ("chat", "completions"):
         raise InputError(f"--api {api[:40]!r}: expected chat or completions")
     fleet = read_fleet(fleet_file, settings)

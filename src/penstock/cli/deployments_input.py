@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from penstock.cli.exits import MISSED, OK
-from penstock.core.errors import InputError
 
 Folder = Annotated[Path, typer.Option(
     "--dir", metavar="DIR", envvar="PENSTOCK_DEPLOYMENTS",
@@ -50,12 +49,8 @@ def ask(folder: Path, verb: str, name: str, order: Mapping[str, Any], show: Show
 
 
 async def _asked(folder: Path, verb: str, name: str, order: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        from penstock.serving.deployments.remote import deployments_in
-    except ImportError as error:
-        raise InputError("deployments need aiohttp and prometheus-client, which the extra 'serve' "
-                         "brings: pip install 'penstock[serve]'") from error
     from penstock.cli.console import note
+    from penstock.serving.deployments.remote import deployments_in
 
     async with deployments_in(folder, on_bug=note) as deployments:
         return await deployments.call(verb, name, order)

@@ -18,11 +18,6 @@ def run_here(folder: Path, host: str, port: int, queue: str, period_s: float,
     make_queue(queue)
     if not host.strip():  # which would be every address there is
         raise InputError("--host: found nothing; expected an address, such as 127.0.0.1")
-    try:
-        import penstock.serving.planning.deployments  # noqa: F401
-    except ImportError as error:
-        raise InputError("deployments need aiohttp and prometheus-client, which the extra 'serve' "
-                         "brings: pip install 'penstock[serve]'") from error
     asyncio.run(_serve(folder, host, port, queue, period_s, start_s))
 
 

@@ -49,11 +49,7 @@ def emulate(
     """
     import asyncio
 
-    try:
-        from penstock.engines.emulated.cluster import EmulatorOptions
-    except ImportError as error:
-        raise InputError("emulate needs aiohttp and prometheus-client, which the extra 'serve' "
-                         "brings: pip install 'penstock[serve]'") from error
+    from penstock.engines.emulated.cluster import EmulatorOptions
 
     if every and replica is not None:
         raise InputError(f"--all and --replica {replica} exclude each other; give one of them")

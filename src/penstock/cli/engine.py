@@ -56,12 +56,8 @@ def engine(
     """
     import asyncio
 
-    try:
-        from penstock.engines.llamacpp.serve import LlamaSettings
-    except ImportError as error:
-        raise InputError("engine needs aiohttp and prometheus-client, which the extra 'llamacpp' "
-                         "brings: pip install 'penstock[llamacpp]'") from error
     from penstock.engines.embedded.options import inside_options
+    from penstock.engines.llamacpp.serve import LlamaSettings
 
     if fleet_file is not None and policy is not None:
         raise InputError("--fleet and --policy exclude each other; the fleet file names a policy")

@@ -101,7 +101,7 @@ def _estimator(mode: str) -> "Callable[..., Estimates]":
         from penstock.estimate.training import trained
         return trained
     if mode == "maveriq":
-        from penstock.estimate.published import published
+        from penstock.published.maveriq.estimates import published
         return published
     raise InputError(f"--mode: {mode!r} is unknown{nearest(mode, ('penstock', 'maveriq'))}")
 

@@ -72,17 +72,12 @@ def variance(
     import asyncio
 
     from penstock.cli.console import note, print_json, print_tables, progress
-
-    try:
-        from penstock.experiment.load.variance import (
-            VarianceOptions,
-            measure_variance,
-            schedule,
-        )
-    except ImportError as error:
-        raise InputError("experiment variance needs aiohttp, which the extra 'serve' brings: "
-                         "pip install 'penstock[serve]'") from error
     from penstock.cli.load_input import target_of
+    from penstock.experiment.load.variance import (
+        VarianceOptions,
+        measure_variance,
+        schedule,
+    )
     from penstock.report.variance_view import variance_tables
 
     targets = [target_of(url, api=api, model=model, prompts=prompts, stream=True, exact=False,

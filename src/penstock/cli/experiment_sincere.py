@@ -11,7 +11,7 @@ from penstock.cli.options import AsJson, FirstSeed, NeededDir, NumSeeds, Policie
 from penstock.core.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from penstock.experiment.sincere.cells import Cell, Setup
+    from penstock.published.sincere.cells import Cell, Setup
 
 Value = TypeVar("Value")
 
@@ -66,8 +66,8 @@ def sincere(
     DIR/report.html the same as plots.
     """
     from penstock.cli.console import note, print_json, print_tables, progress
-    from penstock.experiment.sincere.cells import MODES, PUBLISHED, TIMERS, WEIGHTS, Setup
-    from penstock.experiment.sincere.grid import Axes, cells, documents, rows, summary
+    from penstock.published.sincere.cells import MODES, PUBLISHED, TIMERS, WEIGHTS, Setup
+    from penstock.published.sincere.grid import Axes, cells, documents, rows, summary
     from penstock.report.files import write_summary
     from penstock.report.rows import write_rows
     from penstock.report.swap_grid import swap_grid_tables
@@ -108,7 +108,7 @@ def sincere(
 
 def _policies(text: str) -> list[str]:
     """Policies of a list, each checked down to the values of its settings."""
-    from penstock.experiment.residencies import contender
+    from penstock.published.sincere.contender import contender
 
     labels = [label.strip() for label in text.split(",")]
     for label in labels:
@@ -120,7 +120,7 @@ def _resumed(folder: Path, every: "Sequence[Cell]", setup: "Setup") -> dict[str,
     """Cells that the folder has, by name. Raises InputError for one of other settings and for a
     folder that something else is in."""
     from penstock.cli.files import read_json
-    from penstock.experiment.sincere.grid import check_resumed
+    from penstock.published.sincere.grid import check_resumed
 
     if not folder.exists():
         return {}

@@ -33,10 +33,10 @@ def loading(
     """Fit how long loads take by size and by what was cached, and say how far off the fit is."""
     from penstock.cli.console import print_json, print_tables
     from penstock.cli.files import write_whole
+    from penstock.cli.load_sources import loads_from, profile_beside
     from penstock.core.units import GB
     from penstock.perf.loading.disagreement import disagreements
     from penstock.perf.loading.fitting import fit_loads
-    from penstock.perf.loading.sources import loads_from, profile_beside
     from penstock.perf.loading.store import save_loading
 
     records = loads_from(source)

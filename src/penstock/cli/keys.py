@@ -111,11 +111,7 @@ def _check(fleet_file: Path, tenant: str | None, known: list[str], label: str, *
 
 
 def _open(fleet_file: Path, url: str | None, *, known: bool = False) -> "Store":
-    try:
-        from penstock.serving.tenants.store import open_store
-    except ImportError as error:
-        raise InputError("keys need sqlalchemy, which the extra 'serve' brings: pip install "
-                         "'penstock[serve]'") from error
+    from penstock.serving.tenants.store import open_store
     path = ledger_file(fleet_file)
     if url is None and known and not path.exists():
         raise InputError(f"{path}: no ledger yet; penstock keys create makes one, --ledger names "

@@ -70,6 +70,9 @@ def _explained(error: Exception) -> tuple[str, int]:
         return str(error), BAD_INPUT
     if isinstance(error, _UsageError):
         return _usage(error), BAD_INPUT
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("penstock"):
+        return (f"the package {error.name} is not installed; in the folder of Penstock's checkout, "
+                "this installs all that is needed: pip install ."), BAD_INPUT
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror or error}", BAD_INPUT

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from penstock.cli.console import note, print_json, print_tables
 from penstock.cli.exits import MISSED, OK
 from penstock.core.errors import InputError, nearest
-from penstock.plan.inferno.change import scale_capacity
-from penstock.plan.inferno.doubts import doubts
-from penstock.plan.inferno.export import plan_document, solution
-from penstock.plan.inferno.read import read_bundle
-from penstock.plan.inferno.solve import SOLVERS, InfernoPlan, Settings, settings_of, solve
-from penstock.plan.inferno.values import POLICIES, System
+from penstock.published.inferno.change import scale_capacity
+from penstock.published.inferno.doubts import doubts
+from penstock.published.inferno.export import plan_document, solution
+from penstock.published.inferno.read import read_bundle
+from penstock.published.inferno.solve import SOLVERS, InfernoPlan, Settings, settings_of, solve
+from penstock.published.inferno.values import POLICIES, System
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

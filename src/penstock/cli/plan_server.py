@@ -10,6 +10,7 @@ from penstock.cli.options import Host, Port, TimeLimit
 from penstock.core.errors import InputError
 
 app = App()
+_GOODBYE_S = 5.0
 
 
 @app.command(epilog="Example: penstock lab plan-server --port 8080")
@@ -36,36 +37,24 @@ def plan_server(
     like Inferno's programs. /docs lists them, /openapi.json describes them for programs.
     """
     import asyncio
-    import errno
-    import socket
     import sys
 
     from penstock.cli.console import note
-
-    try:
-        from penstock.engines.http import url_of
-        from penstock.serving.planning.jobs import Limits
-        from penstock.serving.planning.server import make_app, serve
-    except ImportError as error:
-        raise InputError("plan-server needs aiohttp, which the extra 'serve' brings: "
-                         "pip install 'penstock[serve]'") from error
+    from penstock.engines.http import listening, stop_signal
+    from penstock.serving.planning.jobs import Limits
     from penstock.serving.planning.operations import OPERATIONS
-
-    def ready(address: str, chosen: int) -> None:
-        note(f"listening on {url_of(address, chosen)} (operations: /docs); Ctrl-C stops")
-        sys.stderr.flush()
+    from penstock.serving.planning.server import make_app
 
     async def run() -> None:
         limits = Limits(num_at_once, num_waiting, time_limit_s, memory_mb)
-        await serve(make_app(OPERATIONS, max_body_mb * 2**20, note, limits), host, port, ready)
+        app = make_app(OPERATIONS, max_body_mb * 2**20, note, limits, host)
+        stopped = stop_signal()
+        async with listening(app, host, port, _GOODBYE_S) as url:
+            note(f"listening on {url} (operations: /docs); Ctrl-C stops")
+            sys.stderr.flush()
+            await stopped.wait()
 
     if not host.strip():  # which would be every address there is
         raise InputError("--host: found nothing; expected an address, such as 127.0.0.1")
-    try:
-        asyncio.run(run())
-    except (OSError, UnicodeError) as error:
-        if not isinstance(error, socket.gaierror | UnicodeError) and \
-                error.errno != errno.EADDRNOTAVAIL:
-            raise
-        raise InputError(f"--host {host[:60]!r}: no address of this machine") from error
+    asyncio.run(run())
     return OK

@@ -10,7 +10,7 @@ from penstock.cli.options import AsJson, NeededData, NumRequests, OutDir, Seed
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
-    from penstock.experiment.reproduce.figures import Figure, Reproduction
+    from penstock.published.figures import Figure, Reproduction
 
 app = App()
 _FEWEST_REQUESTS = 100
@@ -33,8 +33,8 @@ def reproduce(
     """
     from penstock.cli.console import note, print_json, print_tables
     from penstock.cli.reproduce_files import check_folder, write_reproduction
-    from penstock.experiment.reproduce import reproduce as recompute
-    from penstock.experiment.reproduce.figures import Options
+    from penstock.published.figures import Options
+    from penstock.published.reproduce import reproduce as recompute
 
     if num_requests is not None and num_requests < _FEWEST_REQUESTS:
         raise InputError(f"--requests {num_requests}: expected at least {_FEWEST_REQUESTS}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 
 from penstock.core.errors import InputError
-from penstock.experiment.reproduce.figures import Reproduction
+from penstock.published.figures import Reproduction
 from penstock.report.files import write_text
 
 

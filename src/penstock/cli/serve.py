@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from penstock.serving.gateway.traces import Tracing
 
 app = App()
+_PLANNERS = 2
 
 
 @app.command(epilog="Example: penstock serve gateway.yaml --port 8000")
@@ -60,15 +61,11 @@ def serve(
     file has tenants, or there are keys (`penstock keys`), who asks must have one, and spending is
     kept in a ledger. When the file changes, or at SIGHUP, it is read again.
     """
-    try:
-        from penstock.engines.http import run_server
-        from penstock.serving.deployments.replicas import is_started
-        from penstock.serving.gateway.proxy import Limits
-        from penstock.serving.gateway.server import Access
-        from penstock.serving.gateway.traces import NoTracing, otlp_tracing
-    except ImportError as error:
-        raise InputError("serve needs aiohttp and prometheus-client, which the extra 'serve' "
-                         "brings: pip install 'penstock[serve]'") from error
+    from penstock.engines.http import run_server
+    from penstock.serving.deployments.replicas import is_started
+    from penstock.serving.gateway.proxy import Limits
+    from penstock.serving.gateway.server import Access
+    from penstock.serving.gateway.traces import NoTracing, otlp_tracing
     fleet = read_fleet(fleet_file, settings, data_dir, seed)
     if not fleet.residency and not any(group.endpoints or is_started(group)
                                        for group in fleet.replicas):
@@ -90,7 +87,9 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
                  limits: "Limits", access: "Access", tracing: "Tracing",
                  decisions: Path | None, *, as_json: bool) -> None:
     import gc
+    from concurrent.futures import ProcessPoolExecutor
     from functools import partial
+    from multiprocessing import get_context
 
     import numpy as np
 
@@ -102,6 +101,9 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     from penstock.serving.gateway.forecasts import BudgetPrices
     from penstock.serving.gateway.reload import Reload
     from penstock.serving.gateway.server import running
+    from penstock.serving.planning.jobs import Jobs
+    from penstock.serving.planning.operations import OPERATIONS
+    from penstock.serving.planning.server import USUAL, in_processes, part
 
     rng = np.random.default_rng(fleet.run.seed)
     prices = BudgetPrices()
@@ -114,16 +116,20 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     folder = path.resolve().with_suffix(".engines")
+    # Planning takes no time of the gateway's event loop, nor memory before somebody asks.
+    pool = ProcessPoolExecutor(_PLANNERS, mp_context=get_context("spawn"))
+    planning = part(OPERATIONS, Jobs(USUAL, note), in_processes(pool))
     log = DecisionLog(decisions, note) if decisions is not None else None
     async with started_replicas(fleet, folder / "replicas", note) as started:
         fleet = started.fleet(fleet)
         reload = Reload(path, lambda: started.fleet(read()), router_of)
         async with running(fleet, router_of(fleet), host, port, limits=limits, access=access,
                            reload=reload, tracing=tracing, prices=prices, log=log,
-                           engines_folder=folder, on_bug=note,
+                           engines_folder=folder, on_bug=note, beside=[planning],
                            work=[partial(started.run, reload.asked.set)]) as (url, engines):
             _announce(url, engines, as_json=as_json)
             await stopped.wait()
+    pool.shutdown(wait=False, cancel_futures=True)
     if log is not None:
         log.close()
 

@@ -15,6 +15,12 @@ class InputError(ValueError):
     """
 
 
+def missing_extra(what: str, extra: str, error: Exception) -> InputError:
+    """The error for ``what`` needs packages of an extra that is not installed."""
+    return InputError(f"{what} needs the extra {extra!r} ({str(error)[:120]}); in the folder of "
+                      f"Penstock's checkout: pip install '.[{extra}]'")
+
+
 @contextmanager
 def fields_called(names: Mapping[str, str]) -> Iterator[None]:
     """Errors that begin with one of our fields begin with what its caller calls it instead."""

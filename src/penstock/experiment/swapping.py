@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from penstock.policy.multiplex.sincere import OVERWRITTEN
+from penstock.policy.multiplex.values import OVERWRITTEN
 from penstock.sim.multiplex.record import BatchRecord, LoadRecord, ResidencyRun
 
 

@@ -1,4 +1,4 @@
-"""What the fleet file's schema declares of one field, for options that set such a field."""
+"""Declarations of single fields in the fleet file's schema, for options that set such a field."""
 
 from collections.abc import Iterator
 from functools import cache

@@ -45,7 +45,7 @@ ROUTERS = Axis("routing policy", "penstock.route", {
         "answer_value": Number(0, LARGEST), "second_value": Number(0, LARGEST),
         "late_share": Number(0, 1), "min_chance": MIN_CHANCE,
         "relax": Words(("chance", "quality")), "caution": Number(0, 100), "affinity": Flag()}),
-    "routebalance": Entry("penstock.policy.route.routebalance.router:routebalance", {
+    "routebalance": Entry("penstock.published.routebalance.router:routebalance", {
         "preset": Word(("balance", "latency", "price", "relevance", "code")),
         "norm": Word(("raw", "minmax", "scaled")),
         "filter": Word(("none", "slos_serve", "polyserve", "qlm", "cdf")),
@@ -76,7 +76,7 @@ MULTIPLEXERS = Axis("residency policy", "penstock.multiplex", {
     "round-robin": Entry("penstock.policy.multiplex.build:ORDERS",
                          {**_IN_TURN, "quantum_s": Number(0, LARGEST)}),
     "first-come": Entry("penstock.policy.multiplex.build:ORDERS", _IN_TURN),
-    **{name: Entry("penstock.policy.multiplex.sincere:FACTORIES", _SINCERE,
+    **{name: Entry("penstock.published.sincere.policy:FACTORIES", _SINCERE,
                    limits=("static", "one_device"))
        for name in ("sincere-best-batch", "sincere-best-batch-timer", "sincere-select-batch-timer",
                     "sincere-best-batch-partial-timer", "sincere-best-batch-partial",
@@ -86,7 +86,7 @@ MULTIPLEXERS = Axis("residency policy", "penstock.multiplex", {
 PLACERS = Axis("placer", "penstock.place", {
     "penstock": Entry("penstock.policy.place.build:FACTORIES"),
     "balanced": Entry("penstock.policy.place.build:FACTORIES"),
-    "maveriq": Entry("penstock.policy.place.build:FACTORIES", {
+    "maveriq": Entry("penstock.published.maveriq.placer:maveriq_placer", {
         "strategy": Word(("none", "llf", "packing", "hybrid")), "threshold": Number(0, 1),
         "as_published": Flag()}),
 })

@@ -1,4 +1,4 @@
-"""What data can be read from: profiles of other tools, traces, and systems to reproduce."""
+"""Formats of profiles and traces, published systems, and operations of the planning API."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PROFILES = Axis("profile format", "penstock.profile", {
     "maveriq": Entry("penstock.perf.profiles.maveriq:import_maveriq"),
-    "sincere": Entry("penstock.perf.profiles.sincere:read_sincere"),
+    "sincere": Entry("penstock.published.sincere.tables:read_sincere"),
     "vidur": Entry("penstock.perf.profiles.operations:read_vidur"),
     "aiconfigurator": Entry("penstock.perf.profiles.operations:read_aiconfigurator"),
     "vllm-bench": Entry("penstock.perf.profiles.requests:read_vllm_bench"),
@@ -24,19 +24,24 @@ TRACES = Axis("trace format", "penstock.trace", {
     name: Entry("penstock.workload.readers:read_trace")
     for name in ("azure", "burstgpt", "csv", "lengths", "mooncake", "parquet")})
 
+PLANNING = Axis("set of planning operations", "penstock.planning", {
+    "queue": Entry("penstock.serving.planning.queue:OPERATIONS"),
+    "inferno": Entry("penstock.published.inferno.operations:OPERATIONS"),
+})
+
 _SHORTENED: Settings = {"requests": Number(100, LARGEST, whole=True)}
 """Systems of which something simulated may be shorter than published; of the others every figure is
 of all of their requests or of none."""
-_RUN = "penstock.experiment.reproduce"
+_RUN = "penstock.published"
 SYSTEMS = Axis("system", "penstock.reproduce", {
     "inferno": Entry(f"{_RUN}.inferno.run:reproduce_inferno"),
     "kernels": Entry(f"{_RUN}.kernels.run:reproduce_kernels"),
     "maveriq": Entry(f"{_RUN}.maveriq.run:reproduce_maveriq"),
     "maveriq-plans": Entry(f"{_RUN}.maveriq.run:reproduce_maveriq_plans", _SHORTENED),
-    "niyama": Entry(f"{_RUN}.niyama:reproduce_niyama", _SHORTENED),
+    "niyama": Entry(f"{_RUN}.niyama.run:reproduce_niyama", _SHORTENED),
     "routebalance": Entry(f"{_RUN}.routebalance.run:reproduce_routebalance", _SHORTENED),
     "sincere": Entry(f"{_RUN}.sincere.run:reproduce_sincere"),
-    "vidur": Entry(f"{_RUN}.vidur:reproduce_vidur"),
+    "vidur": Entry(f"{_RUN}.vidur.run:reproduce_vidur"),
 })
 
 

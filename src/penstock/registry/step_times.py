@@ -27,7 +27,7 @@ STEP_TIMES = Axis("step-time kind", "penstock.step_time", {
     "file": Entry("penstock.perf.step_time.store:load_step_time", {"path": Text()}),
     "linear": Entry("penstock.perf.step_time.linear:LinearStepTime"),
     "knee": Entry("penstock.perf.step_time.knee:KneeStepTime"),
-    "niyama": Entry("penstock.perf.niyama:NiyamaStepTime"),
+    "niyama": Entry("penstock.published.niyama.step_time:NiyamaStepTime"),
     "tabulated": Entry("penstock.perf.step_time.tabulated:TabulatedStepTime"),
 })
 FORMS = ("linear", "knee", "niyama", "tabulated")

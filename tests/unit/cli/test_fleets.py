@@ -3,7 +3,7 @@ import pytest
 from penstock.cli import fleets
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 
 def test_seed_and_settings_reach_the_fleet(tmp_path):

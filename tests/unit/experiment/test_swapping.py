@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from penstock.experiment.swapping import device_time, figures
-from penstock.policy.multiplex.sincere import OVERWRITTEN
+from penstock.policy.multiplex.values import OVERWRITTEN
 from penstock.sim.multiplex.record import BatchRecord, LoadRecord, ResidencyRun
 
 NAN = float("nan")

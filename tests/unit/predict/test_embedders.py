@@ -9,7 +9,7 @@ from penstock.predict.embed.hashing import NUM_TEXT_FEATURES, bag_of_ngrams, tex
 from penstock.predict.embed.joined import JoinedEmbedder
 from penstock.predict.embed.make import make_embedder
 from penstock.predict.embed.minilm import load_minilm
-from prompts import prompt_rows
+from support.judged_prompts import prompt_rows
 
 
 def test_a_bucket_means_the_same_in_every_process() -> None:
@@ -94,7 +94,7 @@ def test_joined_cosines_are_means() -> None:
 
 def test_minilm_without_its_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(InputError, match=r"needs the extra 'embeddings'.*penstock\[embeddings\]"):
+    with pytest.raises(InputError, match=r"needs the extra 'embeddings'.*'\.\[embeddings\]'"):
         load_minilm()
 
 

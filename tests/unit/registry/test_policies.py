@@ -12,6 +12,7 @@ from penstock.policy.multiplex.build import MultiplexContext
 from penstock.policy.route.context import RouterContext
 from penstock.policy.schedule.options import PRESETS, scheduler_options
 from penstock.registry.axis import Axis
+from penstock.registry.listing import AXES
 from penstock.registry.make import build_scheduler, schedule_options
 from penstock.registry.policies import (
     ADMISSIONS,
@@ -21,8 +22,9 @@ from penstock.registry.policies import (
     SCALERS,
     SCHEDULES,
 )
-from residency_cases import models
-from small_routing import STEP, fact
+from penstock.registry.sources import PLANNING
+from support.small_hosts import models
+from support.small_routing import STEP, fact
 
 ROUTING = RouterContext([fact(0), fact(1)], lambda n: 0)
 MULTIPLEXING = MultiplexContext(models(2), LoadTable([1.0, 1.0]))
@@ -66,6 +68,12 @@ def test_an_unknown_policy_is_named_with_the_nearest(axis: Axis) -> None:
     name = axis.names()[0]
     with pytest.raises(InputError, match=f"unknown {axis.kind} '{name}x'.*{name}"):
         axis.entry(name + "x")
+
+
+@pytest.mark.parametrize("axis", [*AXES, PLANNING], ids=lambda axis: axis.group)
+def test_every_target_exists(axis: Axis) -> None:
+    for name in axis.names():
+        assert axis.entry(name).target == "" or axis.load(name) is not None
 
 
 def test_presets_of_the_scheduler_are_the_registered_ones() -> None:

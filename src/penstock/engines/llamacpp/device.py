@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.errors import InputError
+from penstock.core.errors import InputError, missing_extra
 
 _MOST_PIECE_BYTES = 256
 KvPrecision = Literal["f16", "f32"]
@@ -165,6 +165,5 @@ def _library() -> Any:
     try:
         import llama_cpp
     except ImportError as error:
-        raise InputError("llama.cpp needs llama-cpp-python, which the extra 'llamacpp' brings: "
-                         "pip install 'penstock[llamacpp]'") from error
+        raise missing_extra("llama.cpp", "llamacpp", error) from error
     return llama_cpp

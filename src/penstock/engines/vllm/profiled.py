@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from penstock.core.errors import InputError, nearest
+from penstock.core.errors import InputError, missing_extra, nearest
 from penstock.core.units import GIB, ceil_div
 from penstock.perf.profiles.points import ModelConfiguration
 from penstock.perf.profiling.architecture import Architecture
@@ -267,8 +267,7 @@ def _libraries() -> tuple[Any, Any]:
         import vllm.engine.arg_utils
         import vllm.v1.engine.llm_engine
     except ImportError as error:
-        raise InputError("--engine vllm needs vLLM, which the extra 'vllm' brings: pip install "
-                         f"'penstock[vllm]' (importing it: {str(error)[:120]})") from error
+        raise missing_extra("--engine vllm", "vllm", error) from error
     return vllm, torch
 
 

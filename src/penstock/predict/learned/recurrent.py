@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.core.errors import InputError
+from penstock.core.errors import InputError, missing_extra
 from penstock.predict.learned.boosting import from_log, to_log
 from penstock.predict.learned.features import Values
 
@@ -74,8 +74,8 @@ def _torch() -> Any:
     try:
         import torch
     except (ImportError, OSError) as error:
-        raise InputError(f"kind 'lstm' needs the extra 'torch' ({error}); install penstock[torch], "
-                         "or take kind linear, roofline or boosting") from None
+        raise missing_extra("kind 'lstm' (unlike linear, roofline and boosting)", "torch",
+                            error) from None
     return torch
 
 

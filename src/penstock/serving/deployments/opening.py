@@ -46,11 +46,8 @@ async def opened(folder: Path, opening: Opening = Opening(),
     Raises InputError for a folder without deployments and a missing extra, InUseError where another
     process has them.
     """
-    try:
-        from penstock.serving.deployments.processes import process_engines
-    except ImportError as error:
-        raise InputError("deployments need aiohttp and prometheus-client, which the extra 'serve' "
-                         "brings: pip install 'penstock[serve]'") from error
+    from penstock.serving.deployments.processes import process_engines
+
     cluster = open_cluster(folder)
     store = open_store(cluster.state_file, opening.patience_s)
     try:

@@ -8,7 +8,7 @@ engine, which also happens where nothing is traced here.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from penstock.core.errors import InputError
+from penstock.core.errors import missing_extra
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
@@ -167,8 +167,7 @@ def otlp_tracing() -> OtelTracing:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
-        raise InputError("--traces needs OpenTelemetry, which the extra 'otel' brings: "
-                         "pip install 'penstock[otel]'") from error
+        raise missing_extra("--traces", "otel", error) from error
     provider = TracerProvider(resource=Resource.create({"service.name": "penstock"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return OtelTracing(provider.get_tracer("penstock"))

@@ -20,12 +20,8 @@ async def front_desk(config: GatewayConfig, ledger_url: str | None,
     if ledger_url is None:
         yield TenantGate(config, None, time.monotonic, time.time)
         return
-    try:
-        from penstock.serving.tenants.ledger import Ledger
-        from penstock.serving.tenants.store import StoreError, open_store
-    except ImportError as error:
-        raise InputError("a ledger needs sqlalchemy, which the extra 'serve' brings: pip install "
-                         "'penstock[serve]'") from error
+    from penstock.serving.tenants.ledger import Ledger
+    from penstock.serving.tenants.store import StoreError, open_store
     ledger = Ledger(await asyncio.to_thread(open_store, ledger_url), note=note)
     gate = TenantGate(config, ledger, time.monotonic, time.time)
     try:

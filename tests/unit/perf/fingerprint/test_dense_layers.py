@@ -5,19 +5,19 @@ from dataclasses import replace
 
 import pytest
 
-from fingerprints import SUBJECTS, run
 from penstock.catalog.catalog import load_catalog
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
 from penstock.core.units import GIB
-from penstock.estimate.published import PublishedEstimator
 from penstock.perf.fingerprint.advice import advice
 from penstock.perf.fingerprint.cuts import Cuts
 from penstock.perf.fingerprint.estimator import Estimator, usual_estimator
-from penstock.perf.fingerprint.maveriq import MaveriqEstimator
 from penstock.perf.fingerprint.physics import Subject
 from penstock.perf.profiles.rows import ProfiledRun
+from penstock.published.maveriq.estimates import PublishedEstimator
+from penstock.published.maveriq.fingerprints import MaveriqEstimator
+from support.fingerprint_world import SUBJECTS, run
 
 V3 = Subject(load_catalog().model("deepseek-v3"), load_catalog().accelerator("h200-141gb"))
 LEAD, LAYERS = 3, 61

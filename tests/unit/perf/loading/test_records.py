@@ -8,9 +8,9 @@ import pytest
 from penstock.core.errors import InputError
 from penstock.core.units import GIB
 from penstock.perf.loading.records import LoadRecord, read_load_records, records_of_profile
-from penstock.perf.loading.sincere import is_sincere, sincere_batches, sincere_loads
 from penstock.perf.profiles.folder import Profile
 from penstock.perf.profiles.points import Measurement, ModelConfiguration
+from penstock.published.sincere.loads import is_sincere, sincere_batches, sincere_loads
 
 
 def test_a_table(tmp_path: Path) -> None:

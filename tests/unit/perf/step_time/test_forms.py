@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from penstock.core.step import StepFeatures
 from penstock.perf.evidence import Evidence
-from penstock.perf.niyama import NiyamaStepTime
 from penstock.perf.step_time.calibration import BiasedStepTime
 from penstock.perf.step_time.knee import KneeStepTime
 from penstock.perf.step_time.linear import LinearStepTime
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.tabulated import TabulatedStepTime
+from penstock.published.niyama.step_time import NiyamaStepTime
 from penstock.registry.step_times import published_step_time
 
 EVIDENCE = Evidence("test", 0.05, 0.25, StepFeatures(4096, 2e7, 256, 400_000))

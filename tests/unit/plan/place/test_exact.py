@@ -9,7 +9,6 @@ from penstock.core.units import GIB
 from penstock.plan.place.exact import ExactPlacer, ExactPlan, place_exact, quick, settled
 from penstock.plan.place.objective import LEVELS, Level, objective
 from penstock.plan.place.program import build_program, decode, encode, level_terms
-from penstock.policy.place.maveriq import MaveriqPlacer
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.score import Score, score
 from penstock.policy.place.values import (
@@ -20,7 +19,8 @@ from penstock.policy.place.values import (
     by_id,
     faults,
 )
-from placing import best_by_trying_all, footprint, node
+from penstock.published.maveriq.placer import MaveriqPlacer
+from support.small_placements import best_by_trying_all, footprint, node
 
 
 def solved(footprints: list[Footprint], devices: list[Device], **options: float) -> ExactPlan:

@@ -4,12 +4,12 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.policy.place.balanced import BalancedPlacer
-from penstock.policy.place.maveriq import MaveriqPlacer
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.values import Infeasible, Placement
+from penstock.published.maveriq.placer import MaveriqPlacer
 from penstock.registry.make import make_placer
 from penstock.registry.policies import PLACERS
-from placing import footprint, node
+from support.small_placements import footprint, node
 
 
 def test_layers_are_equal_and_devices_in_order() -> None:

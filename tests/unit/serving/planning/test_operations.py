@@ -5,15 +5,15 @@ from io import StringIO
 
 import pytest
 
-from inferno_bundle import document, server
 from penstock.cli.main import main
-from penstock.plan.inferno.export import solution
-from penstock.plan.inferno.read import parse_bundle
-from penstock.plan.inferno.solve import settings_of, solve
-from penstock.serving.planning.inferno import EXAMPLE, optimize_one
+from penstock.published.inferno.export import solution
+from penstock.published.inferno.operations import EXAMPLE, optimize_one
+from penstock.published.inferno.read import parse_bundle
+from penstock.published.inferno.solve import settings_of, solve
 from penstock.serving.planning.openapi import docs_page, openapi_document
 from penstock.serving.planning.operations import OPERATIONS
 from penstock.serving.planning.queue import EXAMPLE as QUEUE
+from support.inferno_bundles import document, server
 
 BY_PATH = {operation.path: operation for operation in OPERATIONS}
 
@@ -51,8 +51,8 @@ def test_a_server_without_allocation_is_404_in_the_second_schema_only() -> None:
         server(made, "Free-small")["class"] = "none"
         return optimize_one(made)
     answer = broken("v2")
-    assert (answer.status, answer.document) == (
-        404, {"message": "no feasible allocation for servers: [Free-small]"})
+    assert (answer.status, answer.document["message"]) == (
+        404, "no feasible allocation for servers: [Free-small]")
     assert len(broken("v1").document["allocations"]) == 3
 
 
@@ -202,7 +202,6 @@ def test_bad_problems_of_the_followed_endpoints(change, message) -> None:
 
 def test_the_description_names_every_operation() -> None:
     described = openapi_document(OPERATIONS)
-    assert described["openapi"].startswith("3.")
     assert set(described["paths"]) == set(BY_PATH)
     identifiers = [entry["post"]["operationId"] for entry in described["paths"].values()]
     assert len(set(identifiers)) == len(identifiers)

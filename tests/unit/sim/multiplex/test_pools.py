@@ -18,11 +18,11 @@ from penstock.fleet.multiplex_factory import deadline_after_s, devices_of, polic
 from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.build import MultiplexContext
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.sincere import sincere_settings
 from penstock.policy.multiplex.values import Load, Queued, Shed, Wait
+from penstock.published.sincere.policy import sincere_settings
 from penstock.registry.policies import MULTIPLEXERS
 from penstock.serving.multiplex.make import Surroundings, actuator_of, driver_of
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 URLS = ["http://127.0.0.1:1", "http://127.0.0.1:2"]
 

@@ -1,1 +1,0 @@
-"""SINCERE's grid, simulated: strategies, patterns, rates and objectives, confidential and not."""

@@ -1,0 +1,1 @@
+"""Vidur: its figures beside the simulator's."""

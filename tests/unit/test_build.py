@@ -1,0 +1,68 @@
+"""The cache of native builds: used while nothing changed, and never in the way."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("hatchling", reason="the build backend is not installed")
+
+
+@pytest.fixture
+def build(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The hook of a small checkout, whose compiler only counts how often it runs."""
+    root = tmp_path / "checkout"
+    (root / "src" / "penstock").mkdir(parents=True)
+    (root / "src" / "penstock" / "a.py").write_text("A = 1\n")
+    shutil.copy(repository / "hatch_build.py", root)
+    spec = importlib.util.spec_from_file_location("hatch_build", root / "hatch_build.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    runs = []
+
+    def compiled(root: Path, folder: Path) -> Path:
+        runs.append(folder)
+        (folder / "lib" / "penstock").mkdir(parents=True)
+        (folder / "lib" / "penstock" / "a.so").write_text((root / "src/penstock/a.py").read_text())
+        return folder / "lib"
+
+    monkeypatch.setattr(hook, "_compile", compiled)
+    monkeypatch.setattr(hook, "version_of", lambda name: "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("PENSTOCK_BUILD_CACHE", raising=False)
+    numbers = iter(range(100))
+
+    def built(text: str | None = None) -> tuple[str, int]:
+        """What a build gives, and how often the compiler has run."""
+        if text is not None:
+            (root / "src" / "penstock" / "a.py").write_text(text)
+        library = hook._built(root, tmp_path / f"build-{next(numbers)}", ["true"])
+        return (library / "penstock" / "a.so").read_text(), len(runs)
+
+    return built
+
+
+def test_the_same_sources_are_compiled_once(build) -> None:
+    assert build() == ("A = 1\n", 1)
+    assert build() == ("A = 1\n", 1)
+    assert build("A = 2\n") == ("A = 2\n", 2)
+    assert build("A = 1\n") == ("A = 1\n", 2)
+
+
+def test_the_cache_can_be_turned_off(build, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PENSTOCK_BUILD_CACHE", "0")
+    assert [build()[1], build()[1]] == [1, 2]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_oldest_builds_are_dropped(build, tmp_path) -> None:
+    for number in range(7):
+        build(f"A = {number}\n")
+    assert len(list((tmp_path / "cache/penstock/native").iterdir())) == 4
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(build, tmp_path) -> None:
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    assert build() == ("A = 1\n", 1)
+    assert build() == ("A = 1\n", 2)
