@@ -1,5 +1,5 @@
-"""The two analytic queues of one replica against the simulator: the chain of ``penstock lab queue``
-and the path of ``penstock plan`` on requests drawn from the same means.
+"""The two analytic queues of one replica against the simulator: the chain of ``penstock queue`` and
+the path of ``penstock plan`` on requests drawn from the same means.
 
     python benchmarks/queue_models.py             # about 2 minutes
 

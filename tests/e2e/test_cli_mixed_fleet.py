@@ -59,8 +59,8 @@ def test_policies_of_either_kind_compare(penstock) -> None:
 
 @pytest.mark.usefixtures("mixed")
 def test_settings_of_either_kind_are_swept(penstock) -> None:
-    done = penstock("compare", "mixed.yaml", "--json", *FEW, "--grid", "replicas[0].count=1,2",
-                    "--grid", "residency[0].memory_gib=30,60")
+    done = penstock("sweep", "mixed.yaml", "--json", *FEW, "--set", "replicas[0].count=1,2",
+                    "--set", "residency[0].memory_gib=30,60")
     assert done.status == 0, done.err
     assert [(row["num_replicas"], row["num_devices"]) for row in done.json] == [
         (1, 1), (1, 1), (2, 1), (2, 1)]

@@ -116,7 +116,8 @@ def test_run_simulates_the_devices_too(penstock) -> None:
 def test_the_bound_knows_of_replicas_only_and_says_so(penstock) -> None:
     done = penstock("capacity", "turns.yaml", "--method", "bound")
     assert done.status == 2
-    assert "take turns on devices (residency), of which penstock capacity --method" in done.err
+    assert ("take turns on devices (residency), of which penstock capacity --method bound"
+            in done.err)
 
 
 @pytest.mark.usefixtures("turns")

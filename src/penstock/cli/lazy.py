@@ -27,16 +27,26 @@ class LazyGroup(TyperGroup):
         return list(self.entries)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in self.entries:
+        entry = self.entries.get(cmd_name)
+        app = import_module(entry.module).app if entry else self.plugged_in(cmd_name)
+        if app is None:
             return None
-        command = get_command(import_module(self.entries[cmd_name].module).app)
+        command = get_command(app)
         command.name = cmd_name
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.entries and not args[0].startswith("-"):
-            raise InputError(f"no command {args[0][:60]!r}{nearest(args[0][:60], self.names)}")
+            self.check_plugged_in(args[0])
         return super().resolve_command(ctx, args)
+
+    def plugged_in(self, name: str) -> Any:
+        """Return the Typer app that a plug-in brings under this name, None without one."""
+        return None
+
+    def check_plugged_in(self, name: str) -> None:
+        """Raise InputError with the nearest name unless a plug-in brings the command."""
+        raise InputError(f"no command {name[:60]!r}{nearest(name[:60], self.names)}")
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         formatter.write(f"Usage: {ctx.command_path} COMMAND ...\n\n{self.help}\n")
@@ -66,6 +76,18 @@ class FirstPage(LazyGroup):
                              "goes with the next release\n")
             args = today[1]
         return super().resolve_command(ctx, args)
+
+    def plugged_in(self, name: str) -> Any:
+        from penstock.registry.commands import PLUGGED_IN  # only for a name that is not built in
+
+        return PLUGGED_IN.load(name)() if PLUGGED_IN.knows(name) else None
+
+    def check_plugged_in(self, name: str) -> None:
+        from penstock.registry.commands import PLUGGED_IN
+
+        if not PLUGGED_IN.knows(name):
+            known = (*self.names, *PLUGGED_IN.all_names())
+            raise InputError(f"no command {name[:60]!r}{nearest(name[:60], known)}")
 
     def invoke(self, ctx: Any) -> Any:
         try:

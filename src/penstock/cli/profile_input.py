@@ -13,7 +13,7 @@ from penstock.core.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from penstock.perf.profiles.points import Measurement, ModelConfiguration
-    from penstock.profile.make import EngineOptions
+    from penstock.perf.profiling.options import EngineOptions
     from penstock.profile.run import Session
 
 Model = Annotated[str, typer.Argument(
@@ -104,13 +104,11 @@ def session_of(given: Given, title: str, *, from_files: bool = False) -> "Iterat
     from penstock.cli.profile_tables import said
     from penstock.engines.emulated.profiled import VirtualClock
     from penstock.perf.profiling.architecture import find_architecture
-    from penstock.profile.make import ENGINES, make_engine
+    from penstock.profile.make import check_engine, make_engine
     from penstock.profile.measure import Clocks, Effort
     from penstock.profile.run import REAL_CLOCKS, Session
 
-    if given.engine not in ENGINES:
-        raise InputError(f"--engine {given.engine[:40]!r} is unknown"
-                         f"{nearest(given.engine, ENGINES)}")
+    check_engine(given.engine)
     if given.clock not in ("wall", "cpu"):
         raise InputError(f"--clock {given.clock[:40]!r}: expected wall or cpu")
     if given.min_repeats > given.max_repeats:
@@ -165,7 +163,7 @@ def _only_results_on_stdout() -> Iterator[None]:
 
 def _engine_options(given: Given, scratch: Path, catalog: Any, *, from_files: bool
                     ) -> "EngineOptions":
-    from penstock.profile.make import EngineOptions
+    from penstock.perf.profiling.options import EngineOptions
 
     found = _engine_values(given.settings)
     accelerator = found.pop("accelerator", None)
