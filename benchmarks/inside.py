@@ -2,7 +2,7 @@
 
 ``python benchmarks/inside.py``: CPU time of ``schedule`` and ``update_from_output`` with so many
 running decodes, with the stand-in's plain scheduler and with Penstock's on top of it; the
-difference is Penstock's. The stand-in (``tests/fake_vllm.py``) needs no vLLM.
+difference is Penstock's. The stand-in (``tests/support/fake_vllm.py``) needs no vLLM.
 """
 
 import sys
@@ -12,7 +12,7 @@ from typing import Any
 from common import REPOSITORY, show
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
-import fake_vllm
+from support import fake_vllm
 
 sys.modules.update(fake_vllm.modules())
 from penstock.engines.vllm.scheduler import PenstockMixin  # noqa: E402 - after the stand-in

@@ -28,7 +28,7 @@ def planned(seed: int) -> dict[str, Any]:
     sys.path.insert(0, str(REPOSITORY / "tests"))
     from penstock.cli.main import main
     from penstock.plan.estimate import FAILED
-    from random_fleets import failed_estimates, random_text
+    from support.random_fleets import failed_estimates, random_text
 
     out, err = io.StringIO(), io.StringIO()
     began_s = time.process_time()

@@ -35,7 +35,7 @@ def row(job: tuple[str, int, int, float, int, bool]) -> dict[str, Any]:
     from penstock.plan.assign.exact import solve_exact
     from penstock.plan.assign.solution import check
     from penstock.plan.assign.solve import solve
-    from random_problems import server_problem
+    from support.random_planning_problems import server_problem
 
     mode, servers, types, scarcity, seed, mixed = job
     problem = server_problem(servers, types, scarcity, seed, mixed=mixed)

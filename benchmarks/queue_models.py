@@ -23,7 +23,6 @@ def errors(name: str, case: tuple[Any, ...], load: float, *, varied: bool) -> di
     """Errors of both queues for one kind of traffic at one share of the chain's capacity."""
     from test_queue_and_simulation import FLEET, SPREAD, gap_percentile, lengths
 
-    from drawn_requests import drawn_mix
     from penstock.fleet.load import load_fleet
     from penstock.fleet.sources import fleet_workload
     from penstock.perf.evidence import Evidence
@@ -33,6 +32,7 @@ def errors(name: str, case: tuple[Any, ...], load: float, *, varied: bool) -> di
     from penstock.perf.queueing.replicas import ClassTargets, EngineLimits, ReplicaQueue
     from penstock.perf.step_time.linear import LinearStepTime
     from penstock.sim.simulation import simulate
+    from support.drawn_requests import drawn_mix
 
     prompt, output, budget, slots, token_s, work_s = case
     scv = float(np.expm1(SPREAD**2)) if varied else 0.0

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-# Tests share strategies.py and runs.py; importlib mode puts no folder on the path by itself.
+# Tests import support.NAME; importlib mode puts no folder on the path by itself.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from scaled import EXAMPLES  # noqa: E402  (it lies beside this file)
+from support.scaled_examples import EXAMPLES  # noqa: E402  (it lies beside this file)
 
 # Processes that tests start, the workers of xdist among them, share what Python compiles.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from penstock.cli.main import main
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("jwt", reason="the extra 'attest' is not installed")
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
-from processes import process
+from support.penstock_process import process
 
 NONCE = "5b" * 32
 LIVE = """\

@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
-from deploying import FLEET
 from penstock.engines.process import started_mark
+from support.simulated_deployments import FLEET
 
 posix = pytest.mark.skipif(os.name != "posix", reason="process groups of POSIX")
 

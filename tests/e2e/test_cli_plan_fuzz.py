@@ -5,7 +5,7 @@ import pytest
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
 from penstock.plan.estimate import FAILED
-from random_fleets import failed_estimates, random_text
+from support.random_fleets import failed_estimates, random_text
 
 NUM_FLEETS = 25
 WITH_PAGE = 5

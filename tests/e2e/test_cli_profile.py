@@ -10,7 +10,7 @@ import pytest
 
 from penstock.perf.profiles.folder import read_profile
 from penstock.perf.profiles.summary import read_runs
-from processes import process
+from support.penstock_process import process
 
 SIM = ("--engine", "sim", "--with", "accelerator=a100-80gb")
 MAVERIQ = ("Model,TP,PP,PP_Map,DTYPE,INT8_KV_Cache,Output_Lenght,Batch_Size,Latency,"
@@ -30,7 +30,7 @@ def test_a_model_is_profiled_and_its_steps_are_fitted(penstock, folder):
     assert one["first_token_s"] + 15 * one["decode_step_s"] == pytest.approx(one["seconds"],
                                                                             rel=0.02)
     assert pq.read_table(folder / "p" / "points.parquet").num_rows >= 12 * 7
-    fitted = penstock("fit", "step-time", "p", "--out", "fitted.yaml", "--json")
+    fitted = penstock("profile", "fit", "step-time", "p", "--out", "fitted.yaml", "--json")
     assert fitted.status == 0, fitted.err
     assert (folder / "fitted.yaml").exists()
 

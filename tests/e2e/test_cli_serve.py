@@ -8,7 +8,8 @@ import urllib.request
 
 import pytest
 
-from processes import process
+from penstock.serving.planning.queue import EXAMPLE
+from support.penstock_process import process
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
@@ -103,6 +104,13 @@ def engines_of(url):
         return {one["url"] for one in json.load(response)["engines"] if one["unavailable"] is None}
 
 
+def asked(url, path, body):
+    """The answer to an order; a process of its own makes it."""
+    request = urllib.request.Request(f"{url}{path}", data=json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=120) as response:
+        return json.load(response)
+
+
 def lives(url):
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=5) as response:
@@ -119,6 +127,7 @@ def test_one_command_serves_replicas_that_the_file_asks_for(repository, folder) 
             "completion_tokens"] == 3
         engines = engines_of(url)
         assert len(engines) == 2
+        assert asked(url, "/v1/queue/solve", {**EXAMPLE, "rate_per_s": 1.0})["throughput_per_s"] > 0
         twice = process(repository, folder, "serve", "fleet.yaml", "--port", "0", *EMULATED)
         with twice as other:
             _, err = other.communicate(timeout=60)

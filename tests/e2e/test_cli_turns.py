@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
-from ten_models import PENSTOCK, serve_ten
+from support.ten_models import PENSTOCK, serve_ten
 
 ONE = """\
 accelerators: [{name: h100-80gb}]

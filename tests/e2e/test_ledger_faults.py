@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from processes import process
+from support.penstock_process import process
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")

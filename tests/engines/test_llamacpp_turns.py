@@ -21,7 +21,7 @@ from penstock.policy.route.simple import LeastLoaded
 from penstock.policy.schedule.options import PRESETS
 from penstock.serving.gateway.proxy import Limits
 from penstock.serving.gateway.server import running
-from ten_models import CONFIG, NAMES, PENSTOCK, ask, loads, serve_ten
+from support.ten_models import CONFIG, NAMES, PENSTOCK, ask, loads, serve_ten
 
 
 def actuator(file: Path) -> LlamaCppActuator:

@@ -14,7 +14,7 @@ from penstock.perf.loading.facts import (
 )
 from penstock.perf.loading.records import missing_bytes
 from penstock.published.sincere.loads import sincere_loads
-from sincere_figures import READ_BEFORE, SETTINGS, errors_at_start, figures, shared_batches
+from support.sincere_figures import READ_BEFORE, SETTINGS, errors_at_start, figures, shared_batches
 
 
 @pytest.fixture(scope="module")

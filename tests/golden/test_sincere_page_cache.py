@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from page_rules import RULES, Rule
 from penstock.core.units import GB
 from penstock.perf.loading.host_memory import HostMemory
 from penstock.perf.loading.records import LoadRecord
 from penstock.perf.robust import fit_nonnegative
 from penstock.published.sincere.loads import sincere_loads
-from sincere_figures import shared_batches
+from support.page_cache_rules import RULES, Rule
+from support.sincere_figures import shared_batches
 
 
 def oldest_model_first(loads: list[tuple[str, float]], capacity_gb: float) -> list[float]:

@@ -24,8 +24,8 @@ from penstock.experiment.load.template import Probed, RequestTemplate
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.replica_factory import step_time
 from penstock.perf.step_time.clock import StepClock
-from runs import watch
-from small_fleet import FLEET
+from support.scheduler_runs import watch
+from support.small_fleet import FLEET
 
 NUM, SPEED = 40, 20.0
 

@@ -20,7 +20,7 @@ from penstock.fleet.sources import fleet_workload
 from penstock.serving.gateway.ask import CLASS_HEADER, Offer, read_ask
 from penstock.serving.gateway.choice import Chooser
 from penstock.sim import simulation
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 ROUTERS = ["round_robin", "random", "least_loaded", "two_choices", "shortest_queue",
            "fewest_waiting", "free_kv", "predictive", "joint"]

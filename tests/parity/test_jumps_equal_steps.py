@@ -4,9 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runs import Jumps, jump, step_by_step
-from scaled import examples
-from strategies import POLICIES, Case, cases, knee_step_times, linear_step_times, niyama_step_times
+from support.scaled_examples import examples
+from support.scheduler_runs import Jumps, jump, step_by_step
+from support.strategies import (
+    POLICIES,
+    Case,
+    cases,
+    knee_step_times,
+    linear_step_times,
+    niyama_step_times,
+)
 
 
 def assert_same(case: Case) -> int:

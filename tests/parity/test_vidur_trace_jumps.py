@@ -10,8 +10,8 @@ from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.policy.schedule.options import scheduler_options
 from penstock.registry.step_times import published_step_time
-from runs import jump, step_by_step
-from strategies import POLICIES, Case
+from support.scheduler_runs import jump, step_by_step
+from support.strategies import POLICIES, Case
 
 CLASSES = (ServiceClass("q1", Slo(ttft_s=6.0, itl_s=0.05)), ServiceClass("q2", Slo(e2e_s=600.0)),
            ServiceClass("q3", Slo(e2e_s=1800.0)))

@@ -15,9 +15,9 @@ from penstock.journal.journal import Journal
 from penstock.journal.replay import replay, scheduler_of
 from penstock.policy.kv.counting import CountingKv
 from penstock.registry.make import build_scheduler
-from runs import header
-from scaled import examples
-from strategies import Case, cases
+from support.scaled_examples import examples
+from support.scheduler_runs import header
+from support.strategies import Case, cases
 
 
 class Wilful:

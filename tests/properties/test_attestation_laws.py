@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 pytest.importorskip("jwt", reason="the extra 'attest' is not installed")
 
-from evidence import NONCE, NOW_S, UEID, Nras, Signer
 from penstock.attest.values import Challenge, EvidenceError
 from penstock.core.attestation import attestation_violation
 from penstock.core.errors import InputError
@@ -25,9 +24,10 @@ from penstock.metrics.table import FINISHED, REJECTED
 from penstock.published.sincere.policy import STRATEGIES
 from penstock.sim.simulation import simulate
 from penstock.workload.workload import Workload
-from resident import ALL_POLICIES, ResidencyCase
-from scaled import examples
-from strategies import residency_cases
+from support.multiplexing_cases import ALL_POLICIES, ResidencyCase
+from support.nvidia_evidence import NONCE, NOW_S, UEID, Nras, Signer
+from support.scaled_examples import examples
+from support.strategies import residency_cases
 
 FLEET = """\
 accelerators: [{name: a100-80gb}, {name: h100-80gb, confidential: true}]

@@ -46,20 +46,20 @@ from penstock.registry.axis import Axis
 from penstock.registry.make import build_scheduler, make_dispatch, make_placer
 from penstock.registry.policies import ADMISSIONS, PLACERS, ROUTERS, SCHEDULES
 from penstock.sim.cluster import Cluster
-from penstock.sim.dispatch import Dispatcher, Seat
+from penstock.sim.dispatch import Dispatcher, ReplicaSpec
 from penstock.sim.exclusive import Dispatch, serve
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
-from runs import header, make_kv
-from small_routing import LARGE, SMALL, expected, fact
-from strategies import (
+from support.scheduler_runs import header, make_kv
+from support.small_routing import LARGE, SMALL, expected, fact
+from support.strategies import (
     Case,
     cases,
     footprints,
     fragmented_devices,
 )
-from worlds import (
+from support.worlds import (
     AS_BELIEVED,
     LENGTHS_ONLY,
     TWISTS,
@@ -126,7 +126,7 @@ def scheduled(case: Case, lengths: dict[int, int], twist: Twist,
     """One replica, step by step: a jump is many steps in one plan, of as many as the truth says."""
     world, stream = World(), BytesIO()
     replica = replica_of(case, 0, lengths, twist, stream, believed_factor)
-    dispatcher = Dispatcher(RoundRobin(), [replica], [Seat("m")], lambda *_: None)
+    dispatcher = Dispatcher(RoundRobin(), [replica], [ReplicaSpec("m")], lambda *_: None)
     Cluster([replica], dispatcher, lambda *_: None).run(case.requests)
     learnt: list[int] = []
     for record in map(orjson.loads, stream.getvalue().splitlines()):
@@ -209,7 +209,7 @@ def routed(case: Case, lengths: dict[int, int], twist: Twist, router: tuple[str,
                 for number, stream in enumerate(streams)]
     made = make_dispatch(router, (admit, {}), RouterContext(FACTS, Random(0).randrange), explore)
     dispatcher = Dispatcher(SeenRouter(made, world, lengths if peeks else None), replicas,
-                            [Seat(offer.model) for offer in SEATS], lambda *_: None)
+                            [ReplicaSpec(offer.model) for offer in SEATS], lambda *_: None)
     Cluster(replicas, dispatcher, lambda *_: None).run(case.requests)
     for number, stream in enumerate(streams):
         read(world, number, stream, steps=not jumps)

@@ -18,9 +18,9 @@ from penstock.sim.multiplex.continuous import EngineSpec, Residents
 from penstock.sim.multiplex.driver import ResidencySimulation
 from penstock.sim.multiplex.machine import Took
 from penstock.sim.multiplex.record import ResidencyRun
-from resident import POLICIES, residency
-from scaled import examples
-from strategies import step_times
+from support.multiplexing_cases import POLICIES, residency
+from support.scaled_examples import examples
+from support.strategies import step_times
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from hypothesis import given
 
-from deploying import GIB, World, deployment, site_in
 from penstock.core.errors import InputError
 from penstock.serving.deployments.controller import Controller
 from penstock.serving.deployments.dependencies import Care, Dependencies
@@ -19,8 +18,9 @@ from penstock.serving.deployments.deployments import FOLLOWING, Backoff, Refused
 from penstock.serving.deployments.engines import EngineError
 from penstock.serving.deployments.requests import make_queue
 from penstock.serving.deployments.store import open_store
-from scaled import examples
-from strategies import deployment_scripts
+from support.scaled_examples import examples
+from support.simulated_deployments import GIB, World, deployment, site_in
+from support.strategies import deployment_scripts
 
 NAMES = ("a", "b", "c")
 VERBS = {"register", "profile", "deploy", "infer", "remove", "restart", "dry_run"}

@@ -12,7 +12,7 @@ from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.values import Fleet
 from penstock.fleet.write import to_yaml
-from scaled import examples
+from support.scaled_examples import examples
 
 EXAMPLES = [path.read_text() for path in
             sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yaml"))

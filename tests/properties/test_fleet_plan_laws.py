@@ -20,8 +20,8 @@ from penstock.plan.plan import FleetPlan, plan_fleet
 from penstock.plan.propose import Choice, problem_of
 from penstock.plan.variants import variants_of
 from penstock.sim.simulation import simulate
-from scaled import examples
-from small_plans import cards, document_of, fleet, lengths, traffic
+from support.scaled_examples import examples
+from support.small_plans import cards, document_of, fleet, lengths, traffic
 
 _EXAMPLES = examples(8)
 

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 from hypothesis import given
 
-from inferno_bundle import rows
 from penstock.core.errors import InputError
 from penstock.published.inferno.change import scale_capacity, scale_load
 from penstock.published.inferno.export import plan_document
 from penstock.published.inferno.read import parse_bundle
 from penstock.published.inferno.solve import SOLVERS, Settings, solve
-from scaled import examples
-from strategies import broken_bundles, inferno_bundles
+from support.inferno_bundles import rows
+from support.scaled_examples import examples
+from support.strategies import broken_bundles, inferno_bundles
 
 
 @examples(40)

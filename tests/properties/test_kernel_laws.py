@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel_tables import (
+from penstock.core.hardware import Parallelism
+from penstock.core.step import StepFeatures
+from penstock.perf.kernels.attention import decode_plane, prefill_plane
+from penstock.perf.kernels.compose import kernel_step_time
+from penstock.perf.kernels.dense import all_reduce_curve, gemm_curve
+from penstock.perf.step_time.work import bound_seconds, step_work
+from support.kernel_tables import (
     BANDWIDTH,
     BATCHES,
     CHIP,
@@ -20,13 +26,7 @@ from kernel_tables import (
     STEPS,
     made_tables,
 )
-from penstock.core.hardware import Parallelism
-from penstock.core.step import StepFeatures
-from penstock.perf.kernels.attention import decode_plane, prefill_plane
-from penstock.perf.kernels.compose import kernel_step_time
-from penstock.perf.kernels.dense import all_reduce_curve, gemm_curve
-from penstock.perf.step_time.work import bound_seconds, step_work
-from scaled import examples
+from support.scaled_examples import examples
 
 # Sums of the same curves in another order differ by a rounding.
 CLOSE = 1.0 + 1e-12

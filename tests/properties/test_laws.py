@@ -19,9 +19,9 @@ from penstock.policy.schedule.options import PRESETS
 from penstock.policy.schedule.replica import ReplicaScheduler
 from penstock.registry.make import build_scheduler
 from penstock.sim.reference import Trace
-from runs import make_kv, step_by_step
-from scaled import examples
-from strategies import Case, cases
+from support.scaled_examples import examples
+from support.scheduler_runs import make_kv, step_by_step
+from support.strategies import Case, cases
 
 
 def presets(chunking: str) -> tuple[str, ...]:

@@ -6,10 +6,10 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-import resident
 from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.values import BatchTime, HostedModel
-from taking_turns import FirstCome, Stage
+from support import multiplexing_cases as resident
+from support.fake_pool_engines import FirstCome, Stage
 
 NUM_MODELS = 4
 EVENTS = st.lists(st.one_of(

@@ -13,7 +13,7 @@ from penstock.metrics.table import FINISHED, NO_REPLICA, REJECTED, STATUSES, Req
 from penstock.sim.simulation import SimulationResult, simulate
 from penstock.workload.select import select
 from penstock.workload.workload import Workload
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 OWN, SHARED = "llama-3-8b", ("llama-2-7b", "mistral-7b", "qwen2.5-7b")
 MODELS = (OWN, *SHARED, "auto")

@@ -21,12 +21,18 @@ from penstock.policy.schedule.options import PRESETS
 from penstock.registry.policies import MULTIPLEXERS
 from penstock.sim.multiplex.continuous import EngineSpec, Residents
 from penstock.sim.multiplex.driver import ResidencySimulation
-from resident import ALL_POLICIES, PENSTOCK, ResidencyCase, TableMachine, residency
-from strategies import (
+from support.multiplexing_cases import (
+    ALL_POLICIES,
+    PENSTOCK,
+    ResidencyCase,
+    TableMachine,
+    residency,
+)
+from support.strategies import (
     residency_cases,
     step_times,
 )
-from worlds import (
+from support.worlds import (
     AS_BELIEVED,
     LENGTHS_ONLY,
     TWISTS,

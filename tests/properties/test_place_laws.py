@@ -20,9 +20,9 @@ from penstock.policy.place.reservations import Holding, Reservations
 from penstock.policy.place.score import score
 from penstock.policy.place.values import Device, Footprint, Infeasible, Placement, by_id, faults
 from penstock.published.maveriq.placer import MaveriqPlacer
-from placing import best_by_trying_all
-from scaled import examples
-from strategies import footprints, fragmented_devices
+from support.scaled_examples import examples
+from support.small_placements import best_by_trying_all
+from support.strategies import footprints, fragmented_devices
 
 HEURISTICS: tuple[Placer, ...] = (
     PenstockPlacer(), BalancedPlacer(), MaveriqPlacer("none"),

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brute_force import best_vector
 from penstock.plan.assign.decompose import solve_decomposed
 from penstock.plan.assign.exact import solve_exact
 from penstock.plan.assign.explain import explain
@@ -15,8 +14,9 @@ from penstock.plan.assign.instance import build_instance, make_solution, shares_
 from penstock.plan.assign.order import fits, is_better, objective_vector
 from penstock.plan.assign.problem import Limits, Option, Problem, Supply
 from penstock.plan.assign.solution import Solution, check
-from scaled import examples
-from strategies import planning_problems
+from support.brute_force_plans import best_vector
+from support.scaled_examples import examples
+from support.strategies import planning_problems
 
 SHARED = planning_problems(max_demands=4)
 ANY = st.one_of(SHARED, planning_problems(max_pools=2, own_pools=True, switching=True))

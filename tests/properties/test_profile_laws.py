@@ -15,8 +15,8 @@ from penstock.perf.profiles.summary import PointSummary, summaries, summary
 from penstock.perf.profiling.protocol import batch_times
 from penstock.profile.measure import Effort, OutOfTimeError
 from penstock.profile.sweep import sweep
-from profiled import WHOLE, ScriptedEngine, point, profiler
-from scaled import examples
+from support.scaled_examples import examples
+from support.scripted_profiling import WHOLE, ScriptedEngine, point, profiler
 
 POSITIVE = st.floats(1e-6, 1e9)
 MAYBE = st.none() | st.floats(0.0, 1e15)

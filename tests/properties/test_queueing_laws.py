@@ -13,8 +13,8 @@ from penstock.perf.queueing.inferno import InfernoQueues
 from penstock.perf.queueing.inferno_sizing import size as size_inferno
 from penstock.perf.queueing.parameters import Targets
 from penstock.perf.queueing.sizing import PercentileTargets, best_concurrency, size
-from scaled import examples
-from strategies import queue_batches, queue_specs
+from support.scaled_examples import examples
+from support.strategies import queue_batches, queue_specs
 
 TARGETS = st.builds(
     PercentileTargets, st.one_of(st.none(), st.floats(0.01, 30.0)),

@@ -3,9 +3,9 @@
 from hypothesis import given
 
 from penstock.journal.replay import replay, scheduler_of
-from runs import Journaled, jump, step_by_step
-from scaled import examples
-from strategies import Case, cases
+from support.scaled_examples import examples
+from support.scheduler_runs import Journaled, jump, step_by_step
+from support.strategies import Case, cases
 
 
 @examples(400)

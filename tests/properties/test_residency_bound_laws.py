@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from penstock.plan.multiplex.bound import in_time_bound
 from penstock.plan.multiplex.values import BoundOptions, DeviceLimits
 from penstock.policy.multiplex.values import BatchTime
-from resident import ALL_POLICIES, PENSTOCK, ResidencyCase
-from scaled import examples
-from strategies import residency_cases
+from support.multiplexing_cases import ALL_POLICIES, PENSTOCK, ResidencyCase
+from support.scaled_examples import examples
+from support.strategies import residency_cases
 
 # Loads and batches take at least what the bound is told.
 SLOW_OR_TRUE = residency_cases((PENSTOCK, *ALL_POLICIES), max_requests=25).filter(

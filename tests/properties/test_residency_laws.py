@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.published.sincere.policy import STRATEGIES
-from resident import ALL_POLICIES, PENSTOCK, ResidencyCase, Watched
-from strategies import residency_cases
+from support.multiplexing_cases import ALL_POLICIES, PENSTOCK, ResidencyCase, Watched
+from support.strategies import residency_cases
 
 CASES = residency_cases(ALL_POLICIES)
 

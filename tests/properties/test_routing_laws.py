@@ -18,9 +18,9 @@ from penstock.policy.route.joint.router import JointRouter
 from penstock.policy.route.predictive import forward
 from penstock.predict.latency import E2E, TPOT, TTFT, Correction, LatencyPredictor, LatencyPrior
 from penstock.published.routebalance.score import PRESETS, Pair, Weights, scores
-from replayed import slow_forward
-from small_routing import LARGE, expected, fact, request, usual
-from strategies import (
+from support.small_routing import LARGE, expected, fact, request, usual
+from support.stepwise_latency import slow_forward
+from support.strategies import (
     SERVICE_CLASSES,
     cost_tables,
     latency_priors,

@@ -13,7 +13,7 @@ from penstock.policy.queue.fifo import GlobalFifo
 from penstock.policy.queue.protocol import ExclusiveDeviceQueue
 from penstock.policy.queue.values import Shared, Start, Waiting
 from penstock.sim.exclusive import Dispatch, Served, serve
-from scaled import examples
+from support.scaled_examples import examples
 
 Case = tuple[list[Shared], list[Waiting], list[float]]
 

@@ -7,8 +7,8 @@ from collections import Counter
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fake_time import FakeLoop, settle
 from penstock.serving.waiting_list import WaitingList
+from support.fake_clock import FakeLoop, settle
 
 KEYS = st.integers(0, 1)
 ACTIONS = st.one_of(

@@ -104,8 +104,8 @@ TOYS: Mapping[str, Mapping[str, Edit]] = {
                                 "'penstock.engines.toy.kind:engine', traits=('serve',)),")},
     "an accelerator": {"catalog/data/accelerators.yaml": ("  a100-40gb:", ACCELERATOR)},
     "a command": {"cli/toy.py": COMMAND,
-                  "cli/lazy.py": ('    "run": "penstock.cli.run",',
-                                  "    'toy': 'penstock.cli.toy',")},
+                  "cli/commands.py": ('    Entry("check", PLAN,',
+                                      "    Entry('toy', PLAN, 'penstock.cli.toy', 'Play.'),")},
     "a section of the report": {
         "report/toy.py": SECTION,
         "report/html.py": ("    return \"\\n\".join(parts)", "    from penstock.report.toy import "

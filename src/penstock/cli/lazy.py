@@ -1,74 +1,98 @@
-"""A command group that imports a command's module only when that command is called."""
+"""Command groups that import a command's module only when that command is called."""
 
+import sys
+from collections.abc import Collection, Mapping
 from importlib import import_module
+from itertools import groupby
 from typing import Any
 
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from penstock.cli.commands import FIRST_PAGE, IN_LAB, Entry, respelt
 from penstock.core.errors import InputError, nearest
-
-# Command -> module with its Typer app, in the order of the help page.
-COMMANDS = {
-    "init": "penstock.cli.init",
-    "check": "penstock.cli.check",
-    "run": "penstock.cli.run",
-    "plan": "penstock.cli.plan",
-    "simulate": "penstock.cli.simulate",
-    "capacity": "penstock.cli.capacity",
-    "bound": "penstock.cli.bound",
-    "bench": "penstock.cli.bench",
-    "compare": "penstock.cli.compare",
-    "sweep": "penstock.cli.sweep",
-    "experiment": "penstock.cli.experiment",
-    "report": "penstock.cli.report",
-    "trace": "penstock.cli.trace",
-    "catalog": "penstock.cli.catalog",
-    "profile": "penstock.cli.profile",
-    "fit": "penstock.cli.fit",
-    "estimate": "penstock.cli.estimate",
-    "place": "penstock.cli.place",
-    "collect": "penstock.cli.collect",
-    "train": "penstock.cli.train",
-    "queue": "penstock.cli.queue",
-    "serve": "penstock.cli.serve",
-    "keys": "penstock.cli.keys",
-    "attest": "penstock.cli.attest",
-    "deployments": "penstock.cli.deployments",
-    "plan-server": "penstock.cli.plan_server",
-    "emulate": "penstock.cli.emulate",
-    "engine": "penstock.cli.engine",
-    "replay": "penstock.cli.replay",
-    "reproduce": "penstock.cli.reproduce",
-    "schema": "penstock.cli.schema",
-}
 
 
 class ReaderGoneError(Exception):
     """Error for a pipe whose reader has closed it."""
 
 
-def plugged_in(name: str) -> Any:
-    """The Typer app that a plug-in brings under this name; None where there is none."""
-    from penstock.registry.commands import PLUGGED_IN  # only for a name that is not built in
-
-    return PLUGGED_IN.load(name)() if PLUGGED_IN.knows(name) else None
-
-
 class LazyGroup(TyperGroup):
-    """Commands by the table above: start-up pays for the one that is called."""
+    """Commands by the table: start-up pays for the one that is called."""
+
+    entries: Mapping[str, Entry] = FIRST_PAGE
+    names: Collection[str] = IN_LAB
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
+        return list(self.entries)
+
+    def application(self, name: str) -> Any:
+        """The Typer application of a command; None for an unknown name."""
+        entry = self.entries.get(name)
+        return import_module(entry.module).app if entry else None
+
+    def known(self) -> Collection[str]:
+        """Names that an unknown one may have meant."""
+        return self.names
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        module = COMMANDS.get(cmd_name)
-        app = import_module(module).app if module else plugged_in(cmd_name)
+        app = self.application(cmd_name)
         if app is None:
             return None
         command = get_command(app)
         command.name = cmd_name
         return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and self.application(args[0]) is None:
+            raise InputError(f"no command {args[0][:60]!r}{nearest(args[0][:60], self.known())}")
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        formatter.write(f"Usage: {ctx.command_path} COMMAND ...\n\n{self.help}\n")
+        width = max(map(len, self.entries))
+        for group, entries in groupby(self.entries.values(), key=lambda entry: entry.group):
+            formatter.write(f"\n{group}\n")
+            for entry in entries:
+                formatter.write(f"  {entry.name:<{width}}  {entry.summary}\n")
+        formatter.write(f"\n{self.epilog}\n")
+
+
+class LabGroup(LazyGroup):
+    """The commands behind ``penstock lab``."""
+
+    entries = IN_LAB
+
+
+class FirstPage(LazyGroup):
+    """The commands of ``penstock --help``; ``penstock lab`` has the others.
+
+    Commands of plug-ins are found by name and not listed: reading the metadata of packages takes
+    longer than the page.
+    """
+
+    names = (*FIRST_PAGE, *(entry.spelling for entry in IN_LAB.values()))
+
+    def application(self, name: str) -> Any:
+        app = super().application(name)
+        if app is None:
+            from penstock.registry.commands import PLUGGED_IN  # only for unknown names
+
+            app = PLUGGED_IN.load(name)() if PLUGGED_IN.knows(name) else None
+        return app
+
+    def known(self) -> Collection[str]:
+        from penstock.registry.commands import PLUGGED_IN
+
+        return (*self.names, *PLUGGED_IN.all_names())
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        today = respelt(args)
+        if today is not None:
+            sys.stderr.write(f"`penstock {args[0]}` is now `penstock {today[0]}`; the old name "
+                             "goes with the next release\n")
+            args = today[1]
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -76,12 +100,3 @@ class LazyGroup(TyperGroup):
         except BrokenPipeError as error:
             # Typer would end with status 1, which means a missed target here.
             raise ReaderGoneError from error
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from penstock.registry.commands import PLUGGED_IN
-
-            if not PLUGGED_IN.knows(args[0]):
-                known = (*COMMANDS, *PLUGGED_IN.all_names())
-                raise InputError(f"no command {args[0][:60]!r}{nearest(args[0][:60], known)}")
-        return super().resolve_command(ctx, args)

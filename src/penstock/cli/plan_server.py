@@ -1,23 +1,22 @@
-"""``penstock plan-server``: planning over HTTP."""
+"""``penstock lab plan-server``: planning over HTTP."""
 
 from typing import Annotated
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import OK
+from penstock.cli.options import Host, Port, TimeLimit
 from penstock.core.errors import InputError
 
-app = typer.Typer(add_completion=False)
+app = App()
+_GOODBYE_S = 5.0
 
 
-@app.command(epilog="Example: penstock plan-server --port 8080")
+@app.command(epilog="Example: penstock lab plan-server --port 8080")
 def plan_server(
-    host: Annotated[str, typer.Option(
-        "--host", metavar="ADDRESS",
-        help="Address to listen on; beyond the loopback anybody may ask, without a password.",
-    )] = "127.0.0.1",
-    port: Annotated[int, typer.Option(
-        "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 8080,
+    host: Host = "127.0.0.1",
+    port: Port = 8080,
     max_body_mb: Annotated[int, typer.Option(
         "--max-body-mb", min=1, max=1024, metavar="N",
         help="Largest request body, in MB.")] = 16,
@@ -26,9 +25,7 @@ def plan_server(
     num_waiting: Annotated[int, typer.Option(
         "--waiting", min=0, max=100_000, metavar="N",
         help="Most plans that wait for their turn; who comes later is told to come back.")] = 8,
-    time_limit_s: Annotated[float, typer.Option(
-        "--time-limit", min=0.1, max=1e6, metavar="SECONDS",
-        help="Give a plan of a fleet file up after this time.")] = 120.0,
+    time_limit_s: TimeLimit = 120.0,
     memory_mb: Annotated[int, typer.Option(
         "--plan-memory-mb", min=256, max=1_000_000, metavar="N",
         help="Most memory that a plan of a fleet file may take, in MB.")] = 4096,
@@ -40,31 +37,24 @@ def plan_server(
     like Inferno's programs. /docs lists them, /openapi.json describes them for programs.
     """
     import asyncio
-    import errno
-    import socket
     import sys
 
     from penstock.cli.console import note
-    from penstock.engines.http import url_of
+    from penstock.engines.http import listening, stop_signal
     from penstock.serving.planning.jobs import Limits
     from penstock.serving.planning.operations import OPERATIONS
-    from penstock.serving.planning.server import make_app, serve
-
-    def ready(address: str, chosen: int) -> None:
-        note(f"listening on {url_of(address, chosen)} (operations: /docs); Ctrl-C stops")
-        sys.stderr.flush()
+    from penstock.serving.planning.server import make_app
 
     async def run() -> None:
         limits = Limits(num_at_once, num_waiting, time_limit_s, memory_mb)
-        await serve(make_app(OPERATIONS, max_body_mb * 2**20, note, limits), host, port, ready)
+        app = make_app(OPERATIONS, max_body_mb * 2**20, note, limits, host)
+        stopped = stop_signal()
+        async with listening(app, host, port, _GOODBYE_S) as url:
+            note(f"listening on {url} (operations: /docs); Ctrl-C stops")
+            sys.stderr.flush()
+            await stopped.wait()
 
     if not host.strip():  # which would be every address there is
         raise InputError("--host: found nothing; expected an address, such as 127.0.0.1")
-    try:
-        asyncio.run(run())
-    except (OSError, UnicodeError) as error:
-        if not isinstance(error, socket.gaierror | UnicodeError) and \
-                error.errno != errno.EADDRNOTAVAIL:
-            raise
-        raise InputError(f"--host {host[:60]!r}: no address of this machine") from error
+    asyncio.run(run())
     return OK

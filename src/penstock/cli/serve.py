@@ -5,18 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import OK
-from penstock.cli.options import (
-    AsJson,
-    DataDir,
-    FleetFile,
-    LedgerUrl,
-    Seed,
-    Settings,
-    ledger_file,
-    ledger_url,
-    read_fleet,
-)
+from penstock.cli.fleets import ledger_file, ledger_url, read_fleet
+from penstock.cli.options import AsJson, DataDir, FleetFile, Host, LedgerUrl, Port, Seed, Settings
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,18 +21,16 @@ if TYPE_CHECKING:
     from penstock.serving.gateway.server import Access
     from penstock.serving.gateway.traces import Tracing
 
-app = typer.Typer(add_completion=False)
+app = App()
+_PLANNERS = 2
 
 
 @app.command(epilog="Example: penstock serve gateway.yaml --port 8000")
 def serve(
-    fleet_file: FleetFile, settings: Settings = None, data_dir: DataDir = None,
-    host: Annotated[str, typer.Option(
-        "--host", metavar="ADDRESS",
-        help="Address to listen on; beyond the loopback, keys are needed.",
-    )] = "127.0.0.1",
-    port: Annotated[int, typer.Option(
-        "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 8000,
+    fleet_file: FleetFile, host: Host = "127.0.0.1", port: Port = 8000, ledger: LedgerUrl = None,
+    open_to_all: Annotated[bool, typer.Option(
+        "--open", help="Let anybody ask from anywhere where there are no keys.")] = False,
+    settings: Settings = None, data_dir: DataDir = None,
     max_in_flight: Annotated[int, typer.Option(
         "--max-in-flight", min=1, max=1_000_000, metavar="N",
         help="Most requests on engines at once; who comes later waits.")] = 4096,
@@ -51,9 +41,6 @@ def serve(
     attempts: Annotated[int, typer.Option(
         "--attempts", min=1, max=100, metavar="N",
         help="Most engines that are tried for a request before its first byte.")] = 3,
-    ledger: LedgerUrl = None,
-    open_to_all: Annotated[bool, typer.Option(
-        "--open", help="Let anybody ask from anywhere where there are no keys.")] = False,
     traces: Annotated[bool, typer.Option(
         "--traces", help="Send a trace of each request by OTLP, where OTEL_ variables say.",
     )] = False,
@@ -100,7 +87,9 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
                  limits: "Limits", access: "Access", tracing: "Tracing",
                  decisions: Path | None, *, as_json: bool) -> None:
     import gc
+    from concurrent.futures import ProcessPoolExecutor
     from functools import partial
+    from multiprocessing import get_context
 
     import numpy as np
 
@@ -112,6 +101,9 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     from penstock.serving.gateway.forecasts import BudgetPrices
     from penstock.serving.gateway.reload import Reload
     from penstock.serving.gateway.server import running
+    from penstock.serving.planning.jobs import Jobs
+    from penstock.serving.planning.operations import OPERATIONS
+    from penstock.serving.planning.server import USUAL, in_processes, part
 
     rng = np.random.default_rng(fleet.run.seed)
     prices = BudgetPrices()
@@ -124,16 +116,20 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
     folder = path.resolve().with_suffix(".engines")
+    # Planning takes no time of the gateway's event loop, nor memory before somebody asks.
+    pool = ProcessPoolExecutor(_PLANNERS, mp_context=get_context("spawn"))
+    planning = part(OPERATIONS, Jobs(USUAL, note), in_processes(pool))
     log = DecisionLog(decisions, note) if decisions is not None else None
     async with started_replicas(fleet, folder / "replicas", note) as started:
         fleet = started.fleet(fleet)
         reload = Reload(path, lambda: started.fleet(read()), router_of)
         async with running(fleet, router_of(fleet), host, port, limits=limits, access=access,
                            reload=reload, tracing=tracing, prices=prices, log=log,
-                           engines_folder=folder, on_bug=note,
+                           engines_folder=folder, on_bug=note, beside=[planning],
                            work=[partial(started.run, reload.asked.set)]) as (url, engines):
             _announce(url, engines, as_json=as_json)
             await stopped.wait()
+    pool.shutdown(wait=False, cancel_futures=True)
     if log is not None:
         log.close()
 

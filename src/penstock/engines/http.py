@@ -1,14 +1,18 @@
 """Shared parts of servers of OpenAI's API: errors, and listening (aiohttp)."""
 
 import asyncio
+import errno
 import logging
 import os
 import signal
+import socket
 import time
 import traceback
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any
 
 import orjson
@@ -42,18 +46,33 @@ def json_response(document: Any, status: int = 200,
                         headers=headers)
 
 
-async def read_body(http: web.Request) -> bytes:
+async def read_body(http: web.Request, most_bytes: int | None = None) -> bytes:
     """A request's body, unpacked where it came packed. Raises HTTPRequestEntityTooLarge before
-    much more than the application's limit is in memory."""
+    much more than the limit is in memory, which is the application's where none is given."""
+    most = http.client_max_size if most_bytes is None else most_bytes
     if "Content-Encoding" not in http.headers:
-        return await http.read()
+        whole = await http.read()
+        if len(whole) > most:
+            raise _TooLargeError(most)
+        return whole
     # aiohttp's own read() lets whole chunks of several times the limit be unpacked at once.
     body = bytearray()
     while chunk := await http.content.readany():
         body += chunk
-        if len(body) > http.client_max_size:
-            raise web.HTTPRequestEntityTooLarge(http.client_max_size, len(body))
+        if len(body) > most:
+            raise _TooLargeError(most)
     return bytes(body)
+
+
+@lru_cache(maxsize=1024)
+def is_loopback(name: str | None) -> bool:
+    """Whether an address or name is this machine's own; unknown is not."""
+    try:
+        address = ip_address(name or "")
+    except ValueError:
+        return name == "localhost"
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 class MalformedHttp(logging.Filter):
@@ -88,11 +107,20 @@ def server_logger() -> logging.Logger:
     return logger
 
 
-def errors_told(wrong: Callable[[int, str], HttpError], on_bug: Callable[[str], None]) -> Any:
+class _TooLargeError(web.HTTPRequestEntityTooLarge):
+    """A body is larger than ``most_bytes``."""
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__(most_bytes, most_bytes + 1)
+        self.most_bytes = most_bytes
+
+
+def errors_told(wrong: Callable[[web.Request, int, str], HttpError],
+                on_bug: Callable[[str], None]) -> Any:
     """A middleware that turns whatever goes wrong into JSON; no client sees a traceback.
 
-    ``wrong`` makes the server's own error of a status and a message; ``on_bug`` is told the trace
-    of an error that is not the client's.
+    ``wrong`` makes the server's own error of a request, a status and a message; ``on_bug`` is told
+    the trace of an error that is not the client's.
     """
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -101,14 +129,23 @@ def errors_told(wrong: Callable[[int, str], HttpError], on_bug: Callable[[str], 
         except HttpError as error:
             told = error
         except web.HTTPException as error:
-            told = wrong(error.status, str(error.text or error.reason))
+            most = error.most_bytes if isinstance(error, _TooLargeError) else \
+                request.client_max_size
+            told = wrong(request, error.status, str(error.text or error.reason)
+                         if error.status != 413 else f"body: larger than {most / 2**20:.3g} MB, "
+                         "the most that this server takes")
+            if "Allow" in error.headers:
+                told.headers["Allow"] = error.headers["Allow"]
         except web.RequestPayloadError:  # it is not packed as its headers say
-            told = wrong(400, "the body cannot be read: its encoding is not what its headers say")
+            encoding = request.headers.get("Content-Encoding", "none")
+            told = wrong(request, 400, "body: cannot be decoded; Content-Encoding says "
+                                       f"{encoding[:40]!r}")
+            told.headers["Connection"] = "close"  # where the body ends is not known
         except ConnectionError:
             raise  # the client has gone; there is nobody to tell
         except Exception as error:
             on_bug(traceback.format_exc())
-            told = wrong(500, f"this is a bug in Penstock ({type(error).__name__})")
+            told = wrong(request, 500, f"this is a bug in Penstock ({type(error).__name__})")
         return json_response(told.document(), told.status, told.headers)
 
     return middleware
@@ -128,7 +165,11 @@ async def listening(app: web.Application, host: str, port: int,
     try:
         try:
             await web.TCPSite(runner, host, port).start()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            if isinstance(error, UnicodeError | socket.gaierror) or \
+                    error.errno == errno.EADDRNOTAVAIL:
+                raise InputError(f"--host: cannot listen on {host[:60]} port {port}: it is no "
+                                 "address of this machine") from error
             # What asyncio says of a failed bind repeats the address; a name's error has no errno.
             number = error.errno or 0
             why = os.strerror(number) if number > 0 else error.strerror

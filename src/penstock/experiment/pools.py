@@ -14,7 +14,7 @@ from penstock.sim.multiplex.pools import PoolRun
 from penstock.sim.simulation import SimulationResult
 
 _TOLD = ("name", "accelerator", "num_devices", "num_models", "policy", "settings", "batching")
-"""What may be shown of a pool that had confidential requests."""
+"""Keys that a pool with confidential requests may disclose."""
 
 
 def pool_busy_s(result: SimulationResult) -> FloatColumn:

@@ -68,7 +68,7 @@ def fleet_name(source: str) -> str:
 
 
 def finder(base: Path | str | None, data_dir: Path | str | None) -> FileFinder:
-    """Where the files that a fleet file names are looked for."""
+    """Return the finder of files that a fleet file names."""
     return FileFinder(None if base is None else Path(base), Path(data_dir) if data_dir else None)
 
 

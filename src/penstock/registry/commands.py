@@ -1,4 +1,4 @@
-"""Commands of plug-ins. The table of built-in commands is in ``cli/lazy.py``."""
+"""Commands of plug-ins. The table of built-in commands is in ``cli/commands.py``."""
 
 from penstock.registry.axis import Axis
 

@@ -69,7 +69,7 @@ def _group_row(group: plan_view.Group) -> sections.Row:
 
 
 def unserved(plan: Document) -> str:
-    """What is not served in full, and why."""
+    """Return the section on demands that are not served in full, with reasons."""
     rows = [(escape(item.demand),
              f"<span class=keep>{wording.percent(item.served_share, 1)}</span>",
              "<br>".join(map(escape, item.explanations)) or MUTED_ABSENT)
@@ -80,7 +80,7 @@ def unserved(plan: Document) -> str:
 
 
 def classes(plan: Document) -> str:
-    """What each class got, and what the analytic model had expected."""
+    """Return the section on each class's outcome beside the analytic model's expectation."""
     found = plan_view.compared(plan)
     groups = [(_class_heading(item), [_latency_row(row) for row in
                                       found.get((item.demand, item.service_class), ())])
@@ -115,7 +115,7 @@ def _latency_row(row: plan_view.Compared) -> sections.Row:
 
 
 def candidates(plan: Document) -> str:
-    """What each variant would cost alone, drawn and listed."""
+    """Return the section on each variant's cost alone, drawn and listed."""
     plots = [sections.plot(name, str(demand.get("name")),
                            f"Cost alone against p99 TTFT of candidates for {demand.get('name')}",
                            "middle") for name, demand, _ in scatters(plan)]
@@ -175,7 +175,7 @@ def pareto(plan: Document, *, drawn: bool) -> str:
 
 
 def trials(plan: Document) -> str:
-    """What was tried, and what held."""
+    """Return the section on trials and their verdicts."""
     rows = [(str(trial.get("round")), escape(str(trial.get("demand"))),
              sections.badge(trial.get("meets"), "holds" if trial.get("meets") else "misses"),
              wording.percent(plan_view.worst(trial)), wording.percent(plan_view.entered(trial), 1),
@@ -258,7 +258,7 @@ def replicas(plan: Document) -> str:
 
 
 def short(plan: Document) -> Iterable[str]:
-    """What a run's own page shows of the plan that its fleet comes from."""
+    """Return the short section on the plan of a run's fleet."""
     plan = plan_view.cleaned(plan)
     yield placement(plan)
     if listed(plan, "trials"):

@@ -44,7 +44,7 @@ def plan_tables(document: Document) -> "list[RenderableType]":
 
 
 def short_plan_tables(document: Document) -> "list[RenderableType]":
-    """What a run shows of the plan that its fleet comes from."""
+    """Return the short tables on the plan of a run's fleet."""
     plan = plan_view.cleaned(document)
     tables: list[RenderableType] = _placement(plan)
     if listed(plan, "trials"):
@@ -91,7 +91,7 @@ def placement_table(plan: Document) -> FittingTable:
 
 
 def unserved_table(plan: Document) -> FittingTable:
-    """What is not served in full, and what would change that."""
+    """Return the table of demands that are not served in full, and remedies."""
     table = FittingTable("Not served in full", [
         Column("demand"), Column("served"), Column("why", prose=True)])
     for item in plan_view.unserved(plan):
@@ -122,7 +122,7 @@ def _begin(table: FittingTable, demand: str) -> None:
 
 
 def _comparison(plan: Document) -> "list[RenderableType]":
-    """Where the analytic model was wrong, and by how much."""
+    """Return the table of the analytic model's errors."""
     found = plan_view.compared(plan)
     if not found:
         return []
@@ -176,7 +176,7 @@ def _shadow_prices(plan: Document) -> "list[RenderableType]":
 
 
 def shadow_prices_table(plan: Document) -> FittingTable:
-    """What one accelerator more of a scarce kind would be worth."""
+    """Return the table of shadow prices: the worth of one more accelerator of a scarce kind."""
     table = FittingTable("What more of it would be worth", [
         Column("limited"), Column("used"), Column("available"), Column("one more saves"),
         Column("dual value per hour", 1)])
@@ -246,7 +246,7 @@ def candidates_table(plan: Document) -> FittingTable:
 
 
 def trials_table(plan: Document) -> FittingTable:
-    """What was simulated last, and what held."""
+    """Return the table of the last trials and their verdicts."""
     trials = listed(plan, "trials")[-_MOST_TRIALS:]
     table = FittingTable("Proposals simulated", [
         Column("round", 2), Column("demand", left=True), Column("replicas", left=True),

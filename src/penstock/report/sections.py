@@ -125,7 +125,7 @@ def against_target(text: str, over: bool | None) -> str:
 
 
 def cost_table(summary: Mapping[str, Any]) -> str:
-    """What the run cost, by class in proportion to computed tokens."""
+    """Return the table of the run's cost, by class in proportion to computed tokens."""
     head = ("class", "per hour", "this run", "per million tokens", "per million output tokens",
             "per finished request", "per request within targets")
     keys = ("per_hour", "total", "per_million_tokens", "per_million_output_tokens",

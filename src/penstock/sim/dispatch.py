@@ -18,9 +18,9 @@ NO_REPLICA = "no replica serves this model and class"
 _LEAST_LEFT = 0.25  # of a mean answer, of each request that has outlived its prediction
 
 
-class Seat(NamedTuple):
-    """What a replica serves, how fast it is relative to the fastest of its model, and when it may
-    take confidential requests."""
+class ReplicaSpec(NamedTuple):
+    """Facts about a replica: its model and classes, its speed relative to the fastest of its
+    model, and when the replica may take confidential requests."""
 
     model: str
     service_classes: frozenset[str] | None = None
@@ -40,29 +40,29 @@ class Dispatcher:
     gateway would know, too.
     """
 
-    def __init__(self, router: Router, replicas: Sequence[SimReplica], seats: Sequence[Seat],
+    def __init__(self, router: Router, replicas: Sequence[SimReplica], specs: Sequence[ReplicaSpec],
                  on_refused: Callable[[Request, str], None]) -> None:
         self._router = router
         self._replicas = replicas
-        self._seats = seats
+        self._specs = specs
         self._on_refused = on_refused
         self._keeps_accounts = router.learns or router.looks_into_queues
         self._candidates: dict[tuple[str, str], list[int]] = {}
-        self._seen: list[ReplicaSnapshot | None] = [None] * len(seats)
+        self._seen: list[ReplicaSnapshot | None] = [None] * len(specs)
         self._lengths = HistoryLengths()
         self._expected: dict[int, tuple[int, float]] = {}
-        self._expected_sum = [0.0] * len(seats)
-        self._num_known = [0] * len(seats)  # ended requests of each replica that are known
-        self._num_shed_known = [0] * len(seats)
+        self._expected_sum = [0.0] * len(specs)
+        self._num_known = [0] * len(specs)  # ended requests of each replica that are known
+        self._num_shed_known = [0] * len(specs)
 
     def availability(self, request: Request, now_s: float) -> Availability:
         """Whether a replica may take a request, now and at some time."""
-        able = [self._seats[i] for i in self._serving(request)
+        able = [self._specs[i] for i in self._serving(request)
                 if request.prompt_tokens < self._replicas[i].scheduler.kv_total_tokens]
         if not request.needs.confidential:
             return Availability(bool(able), bool(able))
-        known = [seat.confidentiality for seat in able
-                 if seat.confidentiality.mode_on and seat.confidentiality.attestations]
+        known = [spec.confidentiality for spec in able
+                 if spec.confidentiality.mode_on and spec.confidentiality.attestations]
         now = any(attestation_violation(one, now_s) is None for one in known)
         return Availability(now, bool(known))
 
@@ -71,7 +71,7 @@ class Dispatcher:
         key = (request.model, request.service_class.name)
         candidates = self._candidates.get(key)
         if candidates is None:
-            candidates = [i for i, seat in enumerate(self._seats) if seat.serves(*key)]
+            candidates = [i for i, spec in enumerate(self._specs) if spec.serves(*key)]
             self._candidates[key] = candidates
         return candidates
 
@@ -82,7 +82,7 @@ class Dispatcher:
             self._on_refused(request, NO_REPLICA)
             return -1
         if request.needs.confidential:
-            violations = {i: attestation_violation(self._seats[i].confidentiality,
+            violations = {i: attestation_violation(self._specs[i].confidentiality,
                                                    now_ps / PS_PER_S)
                         for i in candidates}
             candidates = [i for i in candidates if violations[i] is None]
@@ -136,7 +136,7 @@ class Dispatcher:
     # -- accounts -------------------------------------------------------------------------------
 
     def _book(self, request: Request, index: int) -> None:
-        forecast = request.forecasts.get(self._seats[index].model)
+        forecast = request.forecasts.get(self._specs[index].model)
         mean = (self._lengths.mean(request.service_class.name) if forecast is None
                 else forecast.output_tokens)
         expected = min(mean, float(request.max_tokens))
@@ -165,12 +165,12 @@ class Dispatcher:
         seen = self._seen[index]
         if seen is None or replica.jumping:
             scheduler = replica.scheduler
-            seat = self._seats[index]
+            spec = self._specs[index]
             prompt_tokens, kv_tokens, generated = replica.load(now_ps)
             seen = self._seen[index] = ReplicaSnapshot(
-                index, seat.model, now_ps / PS_PER_S, scheduler.num_waiting,
+                index, spec.model, now_ps / PS_PER_S, scheduler.num_waiting,
                 scheduler.num_running, prompt_tokens, kv_tokens, scheduler.kv_total_tokens, None,
-                seat.speed, self._pending(index, generated),
+                spec.speed, self._pending(index, generated),
                 self._queue(index, now_ps) if self._router.looks_into_queues else ())
         return seen
 

@@ -20,8 +20,8 @@ from penstock.sim.in_order import check_in_order
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """What passes between a turn and the engine's start of work: seconds by deployment, in which
-    the devices are taken; and pauses (from, until) in which nobody is given a turn."""
+    """Delays between a turn and the engine's start of work: seconds by deployment, in which the
+    devices are taken; and pauses (from, until) in which no request is given a turn."""
 
     overhead_s: Sequence[float]
     pauses: tuple[tuple[float, float], ...] = ()

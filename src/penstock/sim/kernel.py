@@ -33,7 +33,7 @@ class EventSource:
 
 
 class Arrivals:
-    """What comes from outside, in order of time. ``due_ps`` is the moment of the next one."""
+    """Arrivals from outside, in order of time. ``due_ps`` is the moment of the next one."""
 
     def __init__(self) -> None:
         self.due_ps = NEVER_PS

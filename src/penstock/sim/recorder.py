@@ -132,7 +132,7 @@ class ReplicaRecorder:
         life.group = group
         life.start_turn = log.turns
         if life.token_ps < 0 and group in ran:
-            life.start_turn -= num_steps  # seated before the step: the step's turn is its own
+            life.start_turn -= num_steps  # joined before the step: the step's turn is its own
 
     def _disturbed(self, plan: StepPlan) -> None:
         for request_id in plan.relegated:

@@ -34,7 +34,7 @@ from penstock.registry.make import build_scheduler
 from penstock.sim.cluster import Cluster
 from penstock.sim.columns import Outcomes
 from penstock.sim.cycles import no_cycle_search
-from penstock.sim.dispatch import Dispatcher, Seat
+from penstock.sim.dispatch import Dispatcher, ReplicaSpec
 from penstock.sim.kernel import NEVER_PS
 from penstock.sim.multiplex.pools import PoolRun, SimulatedPool, simulated_pools
 from penstock.sim.multiplex.routing import PoolDoor
@@ -59,8 +59,8 @@ class Beliefs:
 
 @dataclass(frozen=True, slots=True)
 class SimulationResult:
-    """What a simulation leaves: every request, when replicas worked, what pools did, and why some
-    requests were refused.
+    """Result of a simulation: every request, the busy time of replicas, the runs of pools, and the
+    reasons of refusals.
 
     Devices of pools are numbered after the replicas. ``series``, ``busy_s`` and ``num_steps`` are
     of the replicas.
@@ -169,7 +169,7 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
             kvs.append(kv)
     rng = random_stream(seed, "routing", 0)
     router = dispatch_of(fleet, lambda n: int(rng.integers(n)))
-    dispatcher = Dispatcher(router, replicas, _seats(fleet), outcomes.refuse)
+    dispatcher = Dispatcher(router, replicas, _replica_specs(fleet), outcomes.refuse)
     pools = simulated_pools(fleet, workload, seed, len(replicas))
     cluster = Cluster(replicas, dispatcher, outcomes.refuse, [pool.source for pool in pools],
                       PoolDoor(pools, dispatcher) if pools else None)
@@ -234,9 +234,9 @@ def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, kv: KvAllocator
                       ReplicaRecorder(period_ps, to_ps(fleet.run.warmup_s)), journal)
 
 
-def _seats(fleet: Fleet) -> list[Seat]:
+def _replica_specs(fleet: Fleet) -> list[ReplicaSpec]:
     speeds = iter(relative_speeds(fleet))
-    return [Seat(group.model.name,
+    return [ReplicaSpec(group.model.name,
                  None if group.service_classes is None else frozenset(group.service_classes),
                  next(speeds), group.confidentiality)
             for group in fleet.replicas for _ in range(group.count)]

@@ -15,11 +15,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from evidence import NONCE, NOW_S, UEID, Nras
 from penstock.attest.nvidia import collect
 from penstock.attest.values import Challenge, EvidenceError
 from penstock.core.attestation import Attestation
 from penstock.core.errors import InputError
+from support.nvidia_evidence import NONCE, NOW_S, UEID, Nras
 
 ASKED = Challenge(NONCE, (UEID,))
 

@@ -11,10 +11,10 @@ pytest.importorskip("jwt", reason="the extra 'attest' is not installed")
 import jwt
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from evidence import NONCE, NOW_S, Signer
 from penstock.attest.signed import Device
 from penstock.attest.values import Challenge, EvidenceError
 from penstock.core.errors import InputError
+from support.nvidia_evidence import NONCE, NOW_S, Signer
 
 ASKED = Challenge(NONCE, ("GPU-1",))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from penstock.catalog import load_catalog, model_from_hf_config
 from penstock.core.errors import InputError
 from penstock.core.model import ModelSpec
-from scaled import examples
+from support.scaled_examples import examples
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 4096,

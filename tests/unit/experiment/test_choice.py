@@ -21,7 +21,7 @@ from penstock.experiment.choice.validation import (
     subset_folds,
 )
 from penstock.predict.embed.hashed import fit_hashed
-from prompts import prompt_rows
+from support.judged_prompts import prompt_rows
 
 WEAK, STRONG = np.array([0.0, 1.0, 1.0, 0.0]), np.array([1.0, 1.0, 1.0, 1.0])
 

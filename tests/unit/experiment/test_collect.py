@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
-from fake_engines import http_engine
 from penstock.core.errors import InputError
 from penstock.engines.client.client import Patience
 from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
@@ -24,6 +23,7 @@ from penstock.experiment.collect.prompts import Prompt, read_prompts
 from penstock.experiment.collect.rows import read_collected, read_prompt_rows, write_rows
 from penstock.experiment.collect.run import JudgeAt, Sources, collect
 from penstock.fleet.load import parse_fleet
+from support.fake_http_engines import http_engine
 
 FLEET = """\
 name: two

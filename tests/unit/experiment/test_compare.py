@@ -5,7 +5,7 @@ import pytest
 from penstock.experiment.compare import Contender, compare, figures
 from penstock.fleet.load import parse_fleet
 from penstock.policy.schedule.options import scheduler_options
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 SEEDS = (0, 1, 2)
 

@@ -6,7 +6,7 @@ from penstock.experiment.capacity import Capacity
 from penstock.experiment.enough import fields_to_raise, longest_target_s
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 ENTRY = "  - mix: {chat: 0.6, batch: 0.4}"
 

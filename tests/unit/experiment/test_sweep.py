@@ -7,7 +7,7 @@ from penstock.experiment.sweep import Point, grid, run_point, sweep
 from penstock.fleet.load import parse_fleet
 from penstock.plan.assign.solve import solve
 from penstock.plan.plan import plan_fleet
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 
 def load(settings):

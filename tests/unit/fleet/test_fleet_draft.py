@@ -18,7 +18,7 @@ from penstock.fleet.draft import (
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.values import Fleet
 from penstock.report.draft_text import assumed_lines, draft_text
-from scaled import examples
+from support.scaled_examples import examples
 
 CATALOG = load_catalog()
 GPUS = (GpuAnswer("h100", 4),)

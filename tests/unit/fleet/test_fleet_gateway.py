@@ -5,7 +5,7 @@ import pytest
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.values_gateway import Alias, Budget, GatewayOptions, Tenant, Wishes
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 
 def options(section):

@@ -7,7 +7,7 @@ from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.values import PlanOptions
 from penstock.fleet.write import replicas_section, resolved, to_yaml
-from small_plans import cards, fleet, lengths, traffic
+from support.small_plans import cards, fleet, lengths, traffic
 
 ALL = {"pooling": "class", "mixed": False, "tensor": [1, 4], "pipeline": [1, 2],
        "kv_precisions": ["bf16", "fp8"], "step_tokens": [256, 2048], "keep_accelerators": True,

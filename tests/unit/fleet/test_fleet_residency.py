@@ -7,7 +7,7 @@ from penstock.core.units import GIB
 from penstock.fleet.load import load_fleet, parse_fleet
 from penstock.fleet.values_residency import DevicePool
 from penstock.policy.multiplex.values import BatchTime, HostedModel
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 TWO = {"models": [{"name": "llama-3-8b", "precisions": ["bf16", "int8"]}, {"name": "llama-2-7b"}],
        "traffic": [{"model": "llama-3-8b", "mix": {"chat": 1.0}, "rate_per_s": 1,

@@ -8,7 +8,7 @@ import pytest
 from penstock.fleet.replica_factory import relative_speeds
 from penstock.fleet.sources import fleet_workload
 from penstock.sim.simulation import simulate
-from small_plans import TWO_MODELS, cards, fleet, lengths, traffic
+from support.small_plans import TWO_MODELS, cards, fleet, lengths, traffic
 
 
 def test_speeds_are_relative_to_the_fastest_of_the_model():

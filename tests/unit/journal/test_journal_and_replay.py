@@ -14,8 +14,8 @@ from penstock.journal.journal import VERSION, Journal, read_journal, read_plan, 
 from penstock.journal.replay import replay, scheduler_of
 from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.schedule.options import scheduler_options
-from runs import Journaled, jump, step_by_step
-from strategies import EVIDENCE, SERVICE_CLASSES, Case, cases
+from support.scheduler_runs import Journaled, jump, step_by_step
+from support.strategies import EVIDENCE, SERVICE_CLASSES, Case, cases
 
 PLAN = StepPlan(3, (Chunk(1, 20, 5, False), Chunk(2, 1, 0, True)), (7, 8),
                 StepFeatures(21, 300.5, 2, 99), (0, 2), ((2, 1),), (9,), (9,), (4,), (5,),

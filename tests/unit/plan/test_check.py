@@ -18,7 +18,7 @@ from penstock.plan.estimate import Candidate, estimate
 from penstock.plan.judge import ClassOutcome, Verdict, judge
 from penstock.plan.propose import Choice, groups_of
 from penstock.plan.variants import variants_of
-from small_plans import BATCH, CHAT, cards, fleet, lengths, traffic
+from support.small_plans import BATCH, CHAT, cards, fleet, lengths, traffic
 
 
 def choices_of(found):

@@ -9,7 +9,7 @@ from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values_attestation import ASSUMED, NO_EVIDENCE
 from penstock.fleet.write import replicas_section, to_yaml
 from penstock.sim.simulation import simulate
-from small_plans import BATCH, CHAT, planned, traffic
+from support.small_plans import BATCH, CHAT, planned, traffic
 
 # The open accelerator is far cheaper, so that nothing but the mark speaks for the other.
 BOTH = [{"name": "a100-80gb", "price_per_hour": 1},

@@ -8,7 +8,7 @@ import pytest
 from penstock.fleet.sources import fleet_workload
 from penstock.plan.demands import demands_of
 from penstock.workload.select import select
-from small_plans import BATCH, CHAT, TWO_MODELS, fleet, lengths, traffic
+from support.small_plans import BATCH, CHAT, TWO_MODELS, fleet, lengths, traffic
 
 
 def demands(found, num_seeds=2):

@@ -16,7 +16,7 @@ from penstock.plan.expected import all_alone
 from penstock.plan.insight import Insight, insight
 from penstock.plan.propose import fleet_told, pool_name
 from penstock.sim.simulation import simulate
-from small_plans import TWO_MODELS, cards, document_of, fleet, planned, traffic
+from support.small_plans import TWO_MODELS, cards, document_of, fleet, planned, traffic
 
 BUSY = traffic(rate_per_s=60, num_requests=120)
 

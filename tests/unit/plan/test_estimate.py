@@ -22,8 +22,8 @@ from penstock.plan.estimate import (
 )
 from penstock.plan.propose import Choice, problem_of
 from penstock.plan.variants import LeftOut, variants_of
-from scaled import examples
-from small_plans import BATCH, CHAT, cards, fleet, lengths, planned, traffic
+from support.scaled_examples import examples
+from support.small_plans import BATCH, CHAT, cards, fleet, lengths, planned, traffic
 
 
 def estimates(*entries, num_seeds=2, **sections):

@@ -6,7 +6,7 @@ import pytest
 from penstock.metrics.definitions import itl_p99_s
 from penstock.plan.expected import in_plan, median_request_share
 from penstock.plan.judge import quantile
-from small_plans import planned, traffic
+from support.small_plans import planned, traffic
 
 
 @pytest.mark.parametrize("lengths", [[5], [99], [100], [250], [1000], [3, 40, 150, 150, 800]])

@@ -5,7 +5,7 @@ from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.plan.bound import throughput_bound
 from penstock.plan.fleet_bound import fleet_bound_per_s, group_bounds
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 
 def bound_of(replicas):

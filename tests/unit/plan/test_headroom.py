@@ -10,7 +10,7 @@ from penstock.plan.headroom import MOST, headroom
 from penstock.plan.judge import judge
 from penstock.plan.variants import variants_of
 from penstock.workload.mixing import scale_rate
-from small_plans import BATCH, fleet, lengths, planned, traffic
+from support.small_plans import BATCH, fleet, lengths, planned, traffic
 
 BUSY = traffic(rate_per_s=30, num_requests=150, lengths=lengths(1500, 30))
 STRICT = [{"name": "chat", "slo": {"ttft_s": 0.6}}, BATCH]

@@ -13,7 +13,7 @@ from penstock.plan.demands import demands_of
 from penstock.plan.judge import distinct, judge, quantile, thinned
 from penstock.plan.variants import variants_of
 from penstock.sim.simulation import simulate
-from small_plans import BATCH, cards, fleet, lengths, traffic
+from support.small_plans import BATCH, cards, fleet, lengths, traffic
 
 
 def ready(*entries, num_seeds=2, count=1, **sections):

@@ -8,7 +8,7 @@ from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.write import to_yaml
 from penstock.plan.loadable import planned_yaml, served_only
-from small_plans import BATCH, CHAT, TWO_MODELS, cards, fleet, planned, traffic
+from support.small_plans import BATCH, CHAT, TWO_MODELS, cards, fleet, planned, traffic
 
 NEVER = {"name": "chat", "slo": {"ttft_s": 1e-4}}
 

@@ -12,7 +12,7 @@ from penstock.plan.estimate import Candidate
 from penstock.plan.neighbours import DOUBT, LEAST_SAVING, cheaper
 from penstock.plan.propose import Choice
 from penstock.plan.variants import variants_of
-from small_plans import cards, fleet, traffic
+from support.small_plans import cards, fleet, traffic
 
 KINDS = ("a100-80gb-bf16", "l40s-bf16", "l4-bf16")
 

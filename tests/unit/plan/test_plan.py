@@ -11,7 +11,7 @@ from penstock.fleet.sources import fleet_workload
 from penstock.plan import estimate, expected
 from penstock.plan.assign.solve import solve
 from penstock.plan.plan import plan_fleet
-from small_plans import (
+from support.small_plans import (
     BATCH,
     CHAT,
     TWO_MODELS,

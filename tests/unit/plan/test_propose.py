@@ -19,7 +19,7 @@ from penstock.plan.propose import (
     problem_of,
 )
 from penstock.plan.variants import variants_of
-from small_plans import BATCH, CHAT, TWO_MODELS, cards, fleet, traffic
+from support.small_plans import BATCH, CHAT, TWO_MODELS, cards, fleet, traffic
 
 
 def choices_of(found, rate_per_s=2.0):

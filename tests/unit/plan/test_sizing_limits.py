@@ -8,7 +8,7 @@ from penstock.experiment.summary import sizing_summary
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
 from penstock.plan import sizing
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 UNSIZED = FLEET.replace("replicas: [{count: 1}]\n", "")
 GROUPS = ("sizing: {max_replicas: %d, groups: [{classes: [chat], min_replicas: %d}, "

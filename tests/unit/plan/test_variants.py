@@ -5,7 +5,7 @@ import pytest
 from penstock.plan.propose import current_groups
 from penstock.plan.variants import longest_request_tokens, step_tokens, variant_name, variants_of
 from penstock.policy.schedule.options import PRESETS
-from small_plans import cards, fleet
+from support.small_plans import cards, fleet
 
 
 def variants(longest=440, running=False, **sections):

@@ -19,8 +19,8 @@ from penstock.policy.schedule.chunking import (
 from penstock.policy.schedule.options import scheduler_options
 from penstock.policy.schedule.sequence import Sequence
 from penstock.registry.step_times import published_step_time
-from scaled import examples
-from strategies import linear_step_times
+from support.scaled_examples import examples
+from support.strategies import linear_step_times
 
 NIYAMA = published_step_time("niyama-a100-llama-3-8b")
 INF = float("inf")

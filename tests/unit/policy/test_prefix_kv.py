@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import InputError
 from penstock.policy.kv.prefix import PrefixKv
-from scaled import examples
+from support.scaled_examples import examples
 
 BLOCK = 16
 

@@ -15,7 +15,7 @@ from penstock.policy.schedule.relegation import (
     Review,
 )
 from penstock.policy.schedule.sequence import Sequence
-from scaled import examples
+from support.scaled_examples import examples
 
 
 def waiting(number: int, deadline_s: float, work_s: float = 0.0, tokens: int = 100,

@@ -11,7 +11,7 @@ from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.schedule.options import scheduler_options
 from penstock.policy.schedule.replica import ReplicaScheduler
 from penstock.registry.make import build_scheduler
-from strategies import EVIDENCE, SERVICE_CLASSES
+from support.strategies import EVIDENCE, SERVICE_CLASSES
 
 STEP_TIME = LinearStepTime(0.01, 1e-4, 0.0, 0.0, 0.0, EVIDENCE)
 NAMED = {service_class.name: service_class for service_class in SERVICE_CLASSES}

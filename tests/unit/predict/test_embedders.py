@@ -9,7 +9,7 @@ from penstock.predict.embed.hashing import NUM_TEXT_FEATURES, bag_of_ngrams, tex
 from penstock.predict.embed.joined import JoinedEmbedder
 from penstock.predict.embed.make import make_embedder
 from penstock.predict.embed.minilm import load_minilm
-from prompts import prompt_rows
+from support.judged_prompts import prompt_rows
 
 
 def test_a_bucket_means_the_same_in_every_process() -> None:

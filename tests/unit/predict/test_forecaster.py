@@ -17,7 +17,7 @@ from penstock.predict.prompts.neighbours import Nearby, NeighbourSettings, neare
 from penstock.predict.prompts.rows import PromptRows
 from penstock.predict.prompts.store import load_forecaster, save_forecaster
 from penstock.predict.prompts.training import FORMS, Trained, train_forecaster
-from prompts import MODELS, prompt_of, prompt_rows
+from support.judged_prompts import MODELS, prompt_of, prompt_rows
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from penstock.predict.latency import (
     LatencyPrior,
     Residuals,
 )
-from small_routing import PRIOR, STEP, snapshot
+from support.small_routing import PRIOR, STEP, snapshot
 
 # -- the prior ----------------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from collected import as_columns, collected_rows
 from penstock.core.errors import InputError
 from penstock.predict.learned.features import (
     DERIVED,
@@ -18,6 +17,7 @@ from penstock.predict.learned.features import (
 from penstock.predict.learned.recurrent import RecurrentOptions
 from penstock.predict.learned.store import load_learned, save_learned
 from penstock.predict.learned.training import KINDS, CollectedRows, LearnedModel, train_learned
+from support.latency_rows import as_columns, collected_rows
 
 SMALL = RecurrentOptions(hidden=32, layers=2, head=16, dropout=0.0, epochs=40, batch=16,
                          learning_rate=5e-3)

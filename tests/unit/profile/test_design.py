@@ -15,7 +15,7 @@ from penstock.profile.design import (
     spread,
 )
 from penstock.profile.points import by_configuration, room_for
-from profiled import WHOLE, point
+from support.scripted_profiling import WHOLE, point
 
 FP16 = [("fp16", "fp16")]
 ONE = Configuration(Parallelism(), "fp16", "fp16")

@@ -11,7 +11,7 @@ from penstock.profile import loading
 from penstock.profile.loading import measure_loads
 from penstock.profile.measure import Effort, OutOfTimeError
 from penstock.profile.page_cache import cached_share
-from profiled import WHOLE, ScriptedEngine, profiler
+from support.scripted_profiling import WHOLE, ScriptedEngine, profiler
 
 ROOM = Room(1, 2, 2)
 

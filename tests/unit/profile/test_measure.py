@@ -14,7 +14,7 @@ from penstock.perf.profiles.folder import read_profile
 from penstock.perf.profiles.points import Measurement, ModelConfiguration
 from penstock.perf.profiling.protocol import Room
 from penstock.profile.measure import Effort, OutOfTimeError
-from profiled import WHOLE, ScriptedEngine, point, profiler, record
+from support.scripted_profiling import WHOLE, ScriptedEngine, point, profiler, record
 
 ROOM = Room(8, 100, 800)
 

@@ -8,7 +8,7 @@ from penstock.core.errors import InputError
 from penstock.perf.profiles.folder import DOCUMENT, POINTS, read_profile
 from penstock.perf.profiles.points import Measurement
 from penstock.profile.record import open_record
-from profiled import WHOLE, record
+from support.scripted_profiling import WHOLE, record
 
 ROW = Measurement("batch", WHOLE, 1, 8, 3, seconds=1.0)
 

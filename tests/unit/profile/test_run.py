@@ -17,7 +17,7 @@ from penstock.profile.run import (
     profile_load,
     profile_model,
 )
-from profiled import ARCHITECTURE, WHOLE, ScriptedEngine, session
+from support.scripted_profiling import ARCHITECTURE, WHOLE, ScriptedEngine, session
 
 FP32 = [("fp32", "fp32")]
 

@@ -5,7 +5,7 @@ import pytest
 from penstock.perf.profiles.points import Measurement, Outcome
 from penstock.perf.profiles.summary import PointSummary, summary
 from penstock.profile.sweep import sweep
-from profiled import WHOLE
+from support.scripted_profiling import WHOLE
 
 
 class Memory:

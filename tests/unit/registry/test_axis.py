@@ -9,7 +9,7 @@ from penstock.core.errors import InputError
 from penstock.core.settings import Number
 from penstock.registry import axis as module
 from penstock.registry.axis import Axis, Entry, PlugIn
-from plugged import plug_in
+from support.installed_plug_in import plug_in
 
 GROUP = "penstock.test-fruit"
 FRUIT = Axis("fruit", GROUP, {"apple": Entry("math:sqrt", {"size": Number(1, 9)}),

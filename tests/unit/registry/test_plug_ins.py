@@ -19,8 +19,8 @@ from penstock.registry.listing import listed
 from penstock.registry.make import make_multiplexer, make_placer, schedule_options
 from penstock.registry.sources import read_foreign, read_trace
 from penstock.registry.step_times import make_step_time
-from plugged import plug_in
-from small_fleet import FLEET
+from support.installed_plug_in import plug_in
+from support.small_fleet import FLEET
 
 SOURCE = '''
 import numpy as np

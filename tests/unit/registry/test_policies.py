@@ -23,8 +23,8 @@ from penstock.registry.policies import (
     SCHEDULES,
 )
 from penstock.registry.sources import PLANNING
-from residency_cases import models
-from small_routing import STEP, fact
+from support.small_hosts import models
+from support.small_routing import STEP, fact
 
 ROUTING = RouterContext([fact(0), fact(1)], lambda n: 0)
 MULTIPLEXING = MultiplexContext(models(2), LoadTable([1.0, 1.0]))

@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from pages import browsed, headings_descend_by_one, outline
 from penstock.report.html import page_parts, write_page
+from support.html_pages import browsed, headings_descend_by_one, outline
 
 
 def without_plotly(run, **changes):

@@ -1,9 +1,9 @@
 import re
 
-from inferno_bundle import system
 from penstock.published.inferno.export import plan_document
 from penstock.published.inferno.solve import Settings, solve
-from plan_documents import DOCUMENT
+from support.inferno_bundles import system
+from support.plan_documents import DOCUMENT
 
 NAMES = {"l4-tp2-fp8", "h100-bf16", "chat", "batch", "small", "big"}
 OF_THE_FLEET_FILE = {"count", "parallelism", "tensor", "pipeline"}  # in the replicas section

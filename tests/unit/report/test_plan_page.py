@@ -5,11 +5,11 @@ from math import inf, nan
 
 import pytest
 
-from pages import browsed, headings_descend_by_one, outline
 from penstock.fleet.marked_yaml import read_yaml
 from penstock.report.html import page_parts
 from penstock.report.plan_page import plan_page_parts, write_plan_page
-from plan_documents import DOCUMENT, plan_document, renamed, with_numbers
+from support.html_pages import browsed, headings_descend_by_one, outline
+from support.plan_documents import DOCUMENT, plan_document, renamed, with_numbers
 
 
 def without_plotly(document):

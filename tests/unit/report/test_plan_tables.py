@@ -6,7 +6,7 @@ import pytest
 
 from penstock.report.plan_tables import plan_tables, short_plan_tables
 from penstock.report.tables import run_tables
-from plan_documents import DOCUMENT, candidate, plan_document, renamed, with_numbers
+from support.plan_documents import DOCUMENT, candidate, plan_document, renamed, with_numbers
 
 
 def printed(document, width=160, tables=plan_tables):

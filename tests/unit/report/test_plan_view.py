@@ -3,8 +3,8 @@ from math import inf, nan
 import pytest
 
 from penstock.report import plan_reasons, plan_view
-from plan_documents import candidate, plan_document
-from small_plans import cards, document_of, planned
+from support.plan_documents import candidate, plan_document
+from support.small_plans import cards, document_of, planned
 
 
 def test_cleaned_leaves_only_finite_numbers():

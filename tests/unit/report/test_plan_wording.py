@@ -1,7 +1,7 @@
 import pytest
 
 from penstock.report import plan_wording, wording
-from plan_documents import plan_document
+from support.plan_documents import plan_document
 
 
 @pytest.mark.parametrize(("value", "text"), [

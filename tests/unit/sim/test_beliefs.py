@@ -16,7 +16,7 @@ from penstock.journal.replay import replay, scheduler_of
 from penstock.metrics.table import RequestTable
 from penstock.registry.policies import ROUTERS
 from penstock.sim.simulation import SimulationResult, simulate
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 LENGTHS = {"prompt": {"fixed": 400}, "output": {"fixed": 40}}
 MIX = {"chat": 0.5, "batch": 0.5}

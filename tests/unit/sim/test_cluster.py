@@ -21,11 +21,11 @@ from penstock.policy.route.simple import LeastLoaded, RoundRobin
 from penstock.policy.schedule.options import scheduler_options
 from penstock.registry.make import build_scheduler
 from penstock.sim.cluster import Cluster
-from penstock.sim.dispatch import Dispatcher, Seat
+from penstock.sim.dispatch import Dispatcher, ReplicaSpec
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
-from strategies import EVIDENCE
+from support.strategies import EVIDENCE
 
 # Every step takes 10 ms, whatever it computes.
 STEP_TIME = LinearStepTime(0.01, 0.0, 0.0, 0.0, 0.0, EVIDENCE)
@@ -43,7 +43,7 @@ def request(number: int, arrival_s: float, tokens: int = 20, model: str = "m") -
     return Request(number, arrival_s, tokens, 20, ServiceClass("any"), model)
 
 
-def cluster_of(replicas: list[SimReplica], router: Router, seats: list[Seat],
+def cluster_of(replicas: list[SimReplica], router: Router, seats: list[ReplicaSpec],
                on_refused: Callable[[Request, str], None] = lambda request, reason: None
                ) -> Cluster:
     return Cluster(replicas, Dispatcher(router, replicas, seats, on_refused), on_refused)
@@ -65,7 +65,7 @@ def run(requests: list[Request], num_replicas: int, outputs: dict[int, int],
         router: Router, until_ps: int = 1 << 62) -> tuple[Cluster, list[SimReplica], bytes]:
     stream = BytesIO()
     replicas = [replica(i, outputs, stream) for i in range(num_replicas)]
-    cluster = cluster_of(replicas, router, [Seat("m")] * num_replicas)
+    cluster = cluster_of(replicas, router, [ReplicaSpec("m")] * num_replicas)
     cluster.run(requests, None, until_ps)
     return cluster, replicas, stream.getvalue()
 
@@ -133,7 +133,7 @@ def test_requests_go_only_where_they_are_served() -> None:
     outputs = dict.fromkeys(range(3), 1)
     refused: list[tuple[int, str]] = []
     replicas = [replica(i, outputs) for i in range(2)]
-    cluster = cluster_of(replicas, RoundRobin(), [Seat("a"), Seat("b")],
+    cluster = cluster_of(replicas, RoundRobin(), [ReplicaSpec("a"), ReplicaSpec("b")],
                          lambda r, why: refused.append((r.request_id, why)))
     cluster.run([request(i, 0.1 * i, model=model) for i, model in enumerate("bac")])
     assert [r.recorder.flush().request_id.tolist() for r in replicas] == [[1], [0]]
@@ -143,7 +143,8 @@ def test_requests_go_only_where_they_are_served() -> None:
 def test_what_can_never_fit_is_refused_with_the_limit() -> None:
     refused: list[str] = []
     only = replica(0, {0: 1}, blocks=10)
-    cluster = cluster_of([only], RoundRobin(), [Seat("m")], lambda r, why: refused.append(why))
+    cluster = cluster_of([only], RoundRobin(), [ReplicaSpec("m")],
+                         lambda r, why: refused.append(why))
     cluster.run([request(0, 0.0, tokens=150)])
     assert refused == ["prompt and max_tokens exceed the KV cache of 160 tokens"]
     assert not only.busy

@@ -25,11 +25,11 @@ from penstock.predict.latency import LatencyPrior
 from penstock.registry.make import build_scheduler, make_router
 from penstock.registry.policies import ROUTERS
 from penstock.sim.cluster import Cluster
-from penstock.sim.dispatch import NO_REPLICA, Dispatcher, Seat
+from penstock.sim.dispatch import NO_REPLICA, Dispatcher, ReplicaSpec
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import ReplicaRecorder
 from penstock.sim.replica import SimReplica
-from strategies import EVIDENCE
+from support.strategies import EVIDENCE
 
 # Every step takes 10 ms, whatever it computes.
 STEP = LinearStepTime(0.01, 0.0, 0.0, 0.0, 0.0, EVIDENCE)
@@ -76,7 +76,7 @@ class Spy:
 
 
 def run(router: Router, requests: Sequence[Request], replicas: list[SimReplica],
-        seats: Sequence[Seat] | None = None) -> dict[int, str]:
+        seats: Sequence[ReplicaSpec] | None = None) -> dict[int, str]:
     """What was refused, with reasons."""
     refused: dict[int, str] = {}
 
@@ -84,7 +84,7 @@ def run(router: Router, requests: Sequence[Request], replicas: list[SimReplica],
         assert one.request_id not in refused
         refused[one.request_id] = reason
 
-    seats = seats or [Seat("m")] * len(replicas)
+    seats = seats or [ReplicaSpec("m")] * len(replicas)
     dispatcher = Dispatcher(router, replicas, seats, refuse)
     Cluster(replicas, dispatcher, refuse).run(requests)
     return refused
@@ -185,13 +185,13 @@ def test_where_nobody_serves_nobody_is_asked() -> None:
 @pytest.mark.parametrize(("model", "name", "serves"), [
     ("", "any", True), ("m", "any", True), ("other", "any", False), ("", "gold", False)])
 def test_seats_serve_their_model_and_classes(model: str, name: str, serves: bool) -> None:
-    assert Seat("m", frozenset({"any"})).serves(model, name) is serves
+    assert ReplicaSpec("m", frozenset({"any"})).serves(model, name) is serves
 
 
 # -- every router -------------------------------------------------------------------------------
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {"fixed_mix": {"shares": {"a": 1, "b": 2}}}
-SEATS = [Seat("a"), Seat("a"), Seat("b", frozenset({"any"}))]
+SEATS = [ReplicaSpec("a"), ReplicaSpec("a"), ReplicaSpec("b", frozenset({"any"}))]
 
 
 def facts() -> list[ReplicaFacts]:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from penstock.core.step import Chunk, StepFeatures, StepPlan
 from penstock.sim.oracle import Oracle
-from scaled import examples
+from support.scaled_examples import examples
 
 NONE = StepFeatures(0, 0.0, 0, 0)
 

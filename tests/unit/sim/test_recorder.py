@@ -10,9 +10,9 @@ from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.schedule.options import scheduler_options
 from penstock.sim.recorder import Ended
 from penstock.sim.reference import Trace
-from runs import jump, step_by_step
-from scaled import examples
-from strategies import EVIDENCE, SERVICE_CLASSES, Case, cases
+from support.scaled_examples import examples
+from support.scheduler_runs import jump, step_by_step
+from support.strategies import EVIDENCE, SERVICE_CLASSES, Case, cases
 
 
 def assert_agrees(case: Case, trace: Trace, ended: Ended) -> None:

@@ -16,7 +16,7 @@ from penstock.workload.profile import (
     ramp,
     square_wave,
 )
-from scaled import examples
+from support.scaled_examples import examples
 
 PROFILES = {
     "steady": SteadyRate(), "ramp": ramp(1, 9, 50), "square": square_wave(1, 5, 20, 5),

@@ -20,7 +20,7 @@ from penstock.workload.lengths import (
 )
 from penstock.workload.stats import trace_stats
 from penstock.workload.trace import Trace, no_prefixes
-from scaled import examples
+from support.scaled_examples import examples
 
 # Means of the real rows, from the table of section 5 and the ShareGPT file's description.
 MEANS = {

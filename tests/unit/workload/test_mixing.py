@@ -15,7 +15,7 @@ from penstock.workload.requests import requests
 from penstock.workload.source import TrafficSource
 from penstock.workload.trace import Labels, Prefixes, Trace, no_prefixes, workload_trace
 from penstock.workload.workload import Workload
-from scaled import examples
+from support.scaled_examples import examples
 
 LENGTHS = LengthDistribution(QuantileTable((0.0, 1.0), (1.0, 4000.0)),
                              QuantileTable((0.0, 1.0), (1.0, 300.0)))

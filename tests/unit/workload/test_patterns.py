@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import InputError
 from penstock.workload.patterns import PATTERNS, SHAPES, exact, mixed, published, shape
-from scaled import examples
+from support.scaled_examples import examples
 
 RUN_S = 1200.0
 # Mean arrival rates of SINCERE's runs, requests per second, at nominal 4, 8 and 12.

@@ -10,7 +10,7 @@ from penstock.core.errors import InputError
 from penstock.workload.readers import read_trace
 from penstock.workload.trace import Labels, Prefixes, Trace, no_prefixes, offsets_of
 from penstock.workload.writers import write_trace
-from scaled import examples
+from support.scaled_examples import examples
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0\r", exclude_categories=["Cs"]),
                 max_size=6)

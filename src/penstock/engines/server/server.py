@@ -95,7 +95,9 @@ class EngineServer:
     def app(self, max_body_bytes: int = MAX_BODY_BYTES) -> web.Application:
         """The application. Its runner must cancel handlers whose client has gone."""
         app = web.Application(client_max_size=max_body_bytes,
-                              middlewares=[errors_told(ApiError, self._on_bug)])
+                              middlewares=[errors_told(
+                                  lambda _, status, message: ApiError(status, message),
+                                  self._on_bug)])
         app.router.add_post("/v1/completions", self._completions)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)

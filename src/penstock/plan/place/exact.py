@@ -180,7 +180,7 @@ class _Search:
         return Fraction(math.ceil(bound - 1e-6))
 
     def _plain_bound(self, name: str) -> Fraction:
-        """What no placement goes below at this level, by counting."""
+        """Return a lower bound on this level of any placement, by counting."""
         devices = self.devices.values()
         if name == "largest_stage":
             return sum((Fraction(_least_largest(f, devices), f.num_layers)

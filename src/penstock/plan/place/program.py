@@ -192,7 +192,7 @@ def _share_memory(built: PlaceProgram) -> None:
 
 
 def _break_symmetry(built: PlaceProgram) -> None:
-    """Of devices alike, the first model uses those with lower serial numbers first."""
+    """Constrain equal devices: the first model uses lower serial numbers first."""
     alike: dict[object, list[Device]] = defaultdict(list)
     for device in built.devices:
         alike[device.node, device.link_group, device.free_bytes].append(device)

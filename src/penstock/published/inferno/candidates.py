@@ -1,4 +1,4 @@
-"""What each accelerator would take to serve each server: replicas, batch, cost, latencies.
+"""Candidates of each server on each accelerator: replicas, batch, cost, latencies.
 
 Rules of llm-inferno/optimizer (v1) and optimizer-light 0.7 (v2), queue model included.
 """
@@ -61,7 +61,8 @@ class _Pair:
 
 
 def transition_penalty(current: Allocation, candidate: Allocation) -> float:
-    """What going from ``current`` to ``candidate`` is worth, in cents per hour; smaller is better.
+    """Return the value of going from ``current`` to ``candidate``, in cents per hour; smaller is
+    better.
 
     The difference in cost, and a tenth of both costs when the accelerator changes. Equal replicas
     of the same accelerator are free, whatever the batch size.

@@ -26,7 +26,8 @@ def scale_capacity(system: System, factor: float) -> System:
 
 
 def apply_allocations(system: System, allocations: Mapping[str, Allocation]) -> System:
-    """What was decided becomes the current state; a server without a decision has nothing."""
+    """Return the system with the decisions as current state; a server without a decision has
+    nothing."""
     return replace(system, servers={
         name: replace(server, current=allocations.get(name, Allocation()))
         for name, server in system.servers.items()})

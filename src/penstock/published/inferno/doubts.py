@@ -1,4 +1,4 @@
-"""What a bundle probably does not mean: names that lead nowhere, values that upstream replaces.
+"""Doubtful parts of a bundle: names that lead nowhere, values that upstream replaces.
 
 Upstream says nothing of them, and the plan goes on as its would. Servers whose own references lead
 nowhere are not here: a plan tells them with the reason.

@@ -22,7 +22,7 @@ NO_ROOM = "no accelerator has room for all its replicas"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Which solver, and what only the greedy one reads: policy and order of best effort."""
+    """Solver and its settings; only the greedy solver reads policy and order of best effort."""
 
     solver: Solver = "greedy"
     saturation_policy: Policy = "None"
@@ -32,7 +32,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class InfernoPlan:
-    """Who runs where.
+    """Plan of a bundle.
 
     ``parts`` are the allocations of each served server: one, or with ``milp-multi`` one per
     accelerator. ``unserved`` says why the others have none. ``objective`` and ``bound`` are what
@@ -87,7 +87,7 @@ class InfernoPlan:
 
     @property
     def upstream_error(self) -> str | None:
-        """What optimizer-light (schema v2) answers in place of a plan that leaves servers out."""
+        """Return the error of optimizer-light (schema v2) for a plan that leaves servers out."""
         if self.system.generation != "v2" or not self.unserved:
             return None
         return f"no feasible allocation for servers: [{', '.join(sorted(self.unserved))}]"
@@ -152,7 +152,7 @@ def _greedy(system: System, settings: Settings, candidates: Mapping[str, Sequenc
 
 def _milp(system: System, settings: Settings,
           candidates: Mapping[str, Sequence[Allocation]]) -> InfernoPlan:
-    """Who needs no replicas has none; the program places the others."""
+    """Solve by the program; servers that need no replicas have none."""
     mixed = settings.solver == "milp-multi"
     placed = {name: options for name, options in candidates.items() if options[0].num_replicas}
     answer = solve_milp(system, placed, mixed, settings.time_limit_s)

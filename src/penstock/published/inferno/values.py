@@ -1,4 +1,4 @@
-"""What a bundle says: accelerators, performance, service classes, servers, capacity, options.
+"""Values of a bundle: accelerators, performance, service classes, servers, capacity, options.
 
 Times are in ms, arrival rates in requests per minute and costs in US cents per hour, as in
 Inferno's files (llm-inferno/optimizer and optimizer-light).
@@ -77,7 +77,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """What a server has or gets. ``value`` is what the solvers minimise: the transition penalty.
+    """Allocation of a server. Solvers minimize ``value``, the transition penalty.
     ``max_per_min`` is the throughput of one replica at its targets."""
 
     accelerator: str = ""
@@ -140,7 +140,7 @@ class System:
     options: OptimizerOptions
 
     def priority(self, server: Server) -> int:
-        """Of the server's class; the lowest when the class is unknown."""
+        """Priority of the server's class; the lowest when the class is unknown."""
         found = self.service_classes.get(server.service_class)
         return found.priority if found else LOWEST_PRIORITY
 

@@ -1,4 +1,4 @@
-"""What we found, and what the same command may find on another GPU's tables.
+"""Measured errors, and the tolerance for another GPU's tables.
 
 Each number is the largest of A100, H100, H200 and L40S (AIConfigurator @095f58a), rounded up to a
 whole per cent after it was measured. Another system may exceed it by ``TOLERANCE``, a share of it.

@@ -1,4 +1,4 @@
-"""What is checked of each system's tables: interpolation, whole steps, the compact form."""
+"""Checks of each system's tables: interpolation, whole steps, the compact form."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass

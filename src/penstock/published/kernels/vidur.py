@@ -37,7 +37,7 @@ Key = tuple[str, str, int]
 
 
 def hardware_of(system: System) -> str:
-    """What Vidur calls a system: a100_sxm is its a100."""
+    """Return Vidur's name of a system: a100 for a100_sxm."""
     return system.name.split("_")[0]
 
 

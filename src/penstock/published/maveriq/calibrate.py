@@ -1,4 +1,4 @@
-"""What MaverIQ's controller adds between a turn and the start of work, from records.
+"""Delay of MaverIQ's controller between a turn and the start of work, from records.
 
 Its loop wakes every 10 ms and starts at most one request, so a request that nothing holds back
 still waits some milliseconds. When a client is let in, the loop sleeps for 10 s. Both show in the

@@ -82,7 +82,7 @@ def published_figures(data: Path) -> list[Figure]:
 
 def published_guesses(data: Path, runs: Iterable[ProfiledRun],
                       subjects: Mapping[str, Subject]) -> list[Guess]:
-    """What MaverIQ's estimators say of runs of whole models, batch 1."""
+    """Return the estimates of MaverIQ's estimators for runs of whole models, batch 1."""
     rule = MaveriqEstimator(Cuts(read_maveriq(_file(data, FINGERPRINTS))),
                             read_exponents(_file(data, "latency_exponents"), "fingerprint"))
     found = []

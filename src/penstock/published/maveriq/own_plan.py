@@ -48,8 +48,8 @@ FORECAST_REQUESTS = 500
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """What was asked on a cell: moments, deployments, and how much work each request is relative to
-    its deployment's mean."""
+    """Arrivals on a cell: moments, deployments, and the work of each request relative to its
+    deployment's mean."""
 
     cell: Cell
     arrival_s: tuple[float, ...]
@@ -70,13 +70,13 @@ class Intent:
 INTENTS = (Intent("quick", Goal(0.25)), Intent("thrifty", Goal(2.0)),
            Intent("at most 1.1 GPU-s", Goal(0.25, 1.1)), Intent("fewest GPU-s", Goal(20.0)),
            Intent("quick, no batches", Goal(0.25), 1))
-"""What a second of a GPU is worth in seconds of waiting. The limit of the third means nothing to
-models of 16 bits, which take more in any configuration."""
+"""Worth of a GPU second in seconds of waiting. The limit of the third means nothing to models of 16
+bits, which take more in any configuration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a plan came to on a cell, request by request."""
+    """Outcome of a plan on a cell, request by request."""
 
     intent: Intent
     plan: SharedPlan
@@ -114,7 +114,7 @@ def forecast_for(forecast: Forecast, arrivals: Arrivals, models: Collection[str]
 
 def forecast_of(cell: Cell, num_seen: int, seen_scale: float, seed: int,
                 num_requests: int = FORECAST_REQUESTS) -> Forecast:
-    """What would be expected of a cell after ``num_seen`` requests of its trace at another scale:
+    """Return the forecast for a cell after ``num_seen`` requests of its trace at another scale:
     the rate grown in proportion, models joining as in the list, each as likely; ``num_requests`` of
     them on average. Moments are drawn in bursts as ``BUSY_FACTOR`` has it."""
     rng = np.random.default_rng(np.random.SeedSequence((seed, 5)))

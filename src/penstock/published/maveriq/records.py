@@ -35,7 +35,7 @@ class Cell(NamedTuple):
 
 
 class RunKey(NamedTuple):
-    """Which system ran, with what intent, on which cell; ``slo`` is its target's factor."""
+    """Key of a run: the system, its intent, and the cell; ``slo`` is the factor of its target."""
 
     system: str
     policy: str
@@ -208,7 +208,7 @@ def _memory(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _memory_name(key: RunKey) -> str:
-    """What the file of memory calls a run; it has the model set ``large`` only."""
+    """Return the run's name in the file of memory, which has the model set ``large`` only."""
     if key.cell.model_set != "large":
         return ""
     if key.system == "Accelerate":

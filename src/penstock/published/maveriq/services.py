@@ -18,7 +18,7 @@ from penstock.plan.place.options import PlacementOption
 from penstock.published.maveriq.records import NUM_DEVICES, Cell, Run
 
 OUTPUT_TOKENS = 20
-"""What every request of the runs asks for."""
+"""Lengths of every request of the runs."""
 
 ACCELERATOR = "a6000"
 
@@ -58,8 +58,9 @@ class Profiles:
         return Profiled(found.latency_s.value, found.memory_bytes.value, False)
 
     def growth(self, model: str, configuration: Configuration, batch: int) -> float:
-        """What each further request of a batch adds, as a share of one alone: as estimated, but
-        no less than any model was measured to add with as many ranks and the precision."""
+        """Return the addition of each further request of a batch, as a share of one alone: as
+        estimated, but no less than any model's measured addition with as many ranks and the
+        precision."""
         if batch == 1:
             return 1.0
         alone, full = (self._estimator.estimate(model, configuration, OUTPUT_TOKENS,

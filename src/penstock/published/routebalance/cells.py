@@ -97,7 +97,7 @@ def run_cell(fleet: Fleet, workload: Workload, chosen: Policy, seed: int) -> Cel
 
 
 def judged(fleet: Fleet, workload: Workload, table: RequestTable) -> Cell:
-    """What came of every request received: one that got no answer has quality 0."""
+    """Return the outcome of every received request; an unanswered request has quality 0."""
     answers = workload.answers
     assert answers is not None
     groups = [group for group in fleet.replicas for _ in range(group.count)]

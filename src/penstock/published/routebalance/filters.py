@@ -19,7 +19,7 @@ _LOWERED_BY = 0.1
 
 
 class Targets(NamedTuple):
-    """What a request must keep; ``None`` where it need not."""
+    """Targets of a request; ``None`` where there is none."""
 
     ttft_s: float | None
     tpot_s: float | None

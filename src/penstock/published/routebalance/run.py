@@ -34,8 +34,8 @@ RATES = (6.0, 12.0, 18.0, 24.0, 30.0)
 NUM_SEEDS = 3
 NUM_REQUESTS = 3534
 ANSWER_VALUE = 1e-3
-"""What the comparison in money takes a perfect answer in time for, in the prices' currency: about
-60 times what the mean answer costs on the smallest model, 9 times what it costs on the largest."""
+"""Worth of a perfect answer in time in the comparison in money, in the prices' currency: about 60
+times the cost of the mean answer on the smallest model, 9 times its cost on the largest."""
 
 JOINT = joint(ANSWER_VALUE, 1e-5)
 JOINTS = (JOINT, joint(1.4e-3, 5e-6, 1.0), joint(3e-2, 1e-5, 1.0), joint(1e-3, 1e-3, 1.0),
@@ -141,7 +141,7 @@ def _mean(cells: Cells, name: str, rate: float, key: str) -> float:
 
 
 def _claims(cells: Cells) -> list[Figure]:
-    """What the publication says, as far as order and ratio can be compared."""
+    """Return the publication's claims, as far as order and ratio can be compared."""
     high = RATES[-1]
     slower = _mean(cells, PIPELINE, high, "e2e_s") / _mean(cells, BALANCE, high, "e2e_s")
     price, smallest = _mean(cells, PRICE, high, "cost"), _mean(cells, SMALLEST, high, "cost")

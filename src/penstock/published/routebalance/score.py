@@ -34,7 +34,7 @@ PRESETS: dict[str, Weights] = {
 
 
 class Pair(NamedTuple):
-    """What a request is expected to be on one replica. Seconds, money, tokens."""
+    """Expectation for a request on one replica. Seconds, money, tokens."""
 
     replica_id: int
     model: str

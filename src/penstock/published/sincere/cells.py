@@ -22,8 +22,8 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 Timers = Literal["as-run", "own"]
 TIMERS: tuple[Timers, ...] = get_args(Timers)
-"""Whose load times the timers of SINCERE's strategies look up: the table that each published run
-used (mostly the one without confidential computing, in both modes), or the mode's own."""
+"""Source of the load times in the timers of SINCERE's strategies: the table of each published run
+(mostly the table without confidential computing, in both modes), or the mode's own."""
 
 Weights = Literal["fp32", "bf16"]
 WEIGHTS: tuple[Weights, ...] = get_args(Weights)
@@ -37,7 +37,7 @@ _OWN_TABLE_TWICE = frozenset({(4.0, 60.0), (8.0, 60.0)})
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Where in the grid, and whose random draws."""
+    """Cell of the grid: its place and its seed."""
 
     mode: Mode
     policy: str
@@ -48,7 +48,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """What its file is called."""
+        """Name of the cell's file."""
         policy = self.policy.replace(":", "_").replace("=", "_")
         return (f"{self.mode}-{policy}-{self.pattern}-{self.rate_per_s:g}-{self.sla_s:g}-"
                 f"{self.seed}")
@@ -56,7 +56,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What all cells share.
+    """Settings that all cells share.
 
     Arrivals come for ``duration_s``; ``grace_s`` after them the server is stopped, and what waits
     then is unfinished. ``exact``: patterns with the nominal mean rate in place of the published
@@ -124,7 +124,7 @@ def _source(cell: Cell) -> str:
 
 
 def _timers(cell: Cell, timers: Timers) -> SincereSettings:
-    """What SINCERE's strategies look up in the cell."""
+    """Return the table that SINCERE's strategies look up in the cell."""
     if timers == "own":
         return timer_settings(cell.mode, cell.sla_s)
     if cell.mode == "cc" and (cell.rate_per_s, cell.sla_s) in _OWN_TABLE_TWICE:

@@ -94,7 +94,7 @@ def rows(found: Sequence[Document]) -> list[dict[str, Any]]:
 
 
 def summary(found: Sequence[Document], axes: Axes, setup: Setup) -> dict[str, Any]:
-    """What the seeds say together.
+    """Return the summary over seeds.
 
     ``groups`` has means over seeds with 95 % intervals by mode and policy: of all cells, and of
     those at one value of an axis; of a seed, the mean over its cells counts. ``gaps`` has the
@@ -165,7 +165,7 @@ def _gaps(mine: Sequence[Row], theirs: Sequence[Row]) -> dict[str, Any]:
 
 
 def _per_seed(mine: Sequence[Row], name: str) -> list[float | None]:
-    """Of each seed the mean over its cells, of those that have a value."""
+    """Return the mean over each seed's cells that have a value."""
     by_seed: dict[int, list[float]] = {}
     for row in mine:
         known = by_seed.setdefault(row["seed"], [])

@@ -58,7 +58,7 @@ class LoadRow:
 
 @dataclass(frozen=True, slots=True)
 class SincereSettings:
-    """What the strategies share.
+    """Settings that the strategies share.
 
     ``best_batch`` and ``load_table`` have an entry per model. A timer leaves room for a load, an
     unload, ``deviations`` standard deviations of both, and ``completion_s`` of batch. Switches:
@@ -88,7 +88,7 @@ _Thread: TypeAlias = Iterator[tuple[float | None, int]]
 
 
 class _Model:
-    """What gathers for one model."""
+    """Waiting requests of one model."""
 
     __slots__ = ("arrivals", "incoming", "limit_s", "running", "timer_s")
 

@@ -29,7 +29,7 @@ _TIMERS = {"none": ("noncc", 1.0), "noncc_1std": ("noncc", 1.0), "cc_1std": ("cc
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a run came to. ``swaps`` are loads until the server was told to stop, the first
+    """Outcome of a run. ``swaps`` are loads until the server was told to stop, the first
     included; attainments are shares of those served, and of all received, in percent."""
 
     served: int

@@ -73,9 +73,9 @@ class Server:
 
     def machine(self, rng: np.random.Generator | None = None, *,
                 partial: bool = False) -> HostMachine:
-        """What things take; with a generator, with their spread. ``partial``: SINCERE's strategies
-        with a thread for partial batches, which slows everything down a little and the first load
-        and batch a lot."""
+        """Return the machine's durations; with a generator, with their spread. ``partial``:
+        SINCERE's strategies with a thread for partial batches, which slows everything down a
+        little and the first load and batch a lot."""
         kind = self.facts.by_strategy["partial" if partial else "other"]
         truths = [BatchTruth(BatchTime(one.intercept_s + kind.later_batch_extra_s,
                                        one.per_request_s), one.sd_per_request_s)
@@ -100,7 +100,7 @@ class Server:
 
 def timer_settings(setting: str, sla_s: float, deviations: float = 1.0,
                    overwrite: bool = True, max_batch: int | None = None) -> SincereSettings:
-    """What SINCERE's strategies knew: its profile of loads, in a setting."""
+    """Return the knowledge of SINCERE's strategies: its profile of loads, in a setting."""
     facts = published_serving(SETTINGS[setting])
     rows = [LoadRow(one.profile_load.mean_s, one.profile_load.sd_s, one.profile_unload.mean_s,
                     one.profile_unload.sd_s) for one in (facts.models[name] for name in MODELS)]

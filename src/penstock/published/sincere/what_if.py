@@ -1,4 +1,4 @@
-"""What other policies would have made of the arrivals of SINCERE's runs, on the same server."""
+"""Other policies on the arrivals of SINCERE's runs, on the same server."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ ARRIVALS_OF = "BestBatch"
 """The runs whose arrivals are used: one per setting, traffic and SLA."""
 
 LEAST_PCT = {"cc": 70.0, "noncc": 80.0}
-"""What is asked of us with one resident fp32 model: in time, percent of those received."""
+"""Aim with one resident fp32 model: in time, percent of received requests."""
 
 MANY_RESIDENTS = {"two resident": (2, 1.0), "three resident, half the bytes": (3, 0.5)}
 

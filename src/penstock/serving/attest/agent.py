@@ -34,7 +34,8 @@ class EvidenceAgent:
 
     def app(self) -> web.Application:
         """The application."""
-        app = web.Application(middlewares=[errors_told(AgentError, self._on_bug)])
+        app = web.Application(middlewares=[errors_told(
+            lambda _, status, message: AgentError(status, message), self._on_bug)])
         app.router.add_get(PATH, self._answer)
         app.router.add_get("/health", self._health)
         return app

@@ -143,7 +143,7 @@ class StartedReplicas:
 
 
 def options_of(fleet: Fleet, group: ReplicaGroup) -> dict[str, Any]:
-    """What a replica's engine is started with. Raises InputError where the file lacks it."""
+    """Return the options of a replica's engine. Raises InputError where the file lacks one."""
     if group.engine == "emulated":
         return {}
     choice = next(one for one in fleet.models if one.spec.name == group.model.name)
@@ -269,7 +269,7 @@ async def _of_kind(fleet: Fleet, replicas: list[StartedReplica], folder: Path,
 
 
 def _alone(fleet: Fleet, replicas: list[StartedReplica]) -> Fleet:
-    """What of a fleet concerns the replicas of one kind of accelerator."""
+    """Return the part of a fleet that concerns the replicas of one kind of accelerator."""
     pool = fleet.pool(replicas[0].group.accelerator.name)
     needed = sum(one.group.parallelism.num_accelerators for one in replicas)
     return replace(fleet, accelerators=(replace(pool, count=pool.count or needed),), replicas=(),

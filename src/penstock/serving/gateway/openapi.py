@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from penstock import __version__
 from penstock.serving.gateway.ask import Offer
 from penstock.serving.gateway.wishes import BODY_FIELD, KINDS
 
 JSON = "application/json"
-_ERROR = {"type": "object", "required": ["error"], "properties": {"error": {
+_ERROR = {"type": "object", "required": ["error"], "properties": {
+    "message": {"type": "string"}, "error": {
     "type": "object", "required": ["message", "type", "param", "code"], "properties": {
-        "message": {"type": "string"}, "type": {"type": "string"},
+        "message": {"type": "string"}, "type": {"type": "string"}, "details": {"type": "object"},
         "param": {"type": ["string", "null"]},
         # The gateway's own codes are words; what an engine says of a refusal is passed on.
         "code": {"type": ["string", "integer", "null"]}}}}}
@@ -62,12 +62,8 @@ def openapi(offer: Offer) -> dict[str, Any]:
         "/health": {"get": {"summary": "Whether any engine may get requests", "security": [],
                             "responses": {"200": {"description": "yes"},
                                           "503": {"description": "no"}}}},
-        "/openapi.json": {"get": {"summary": "This document", "security": [],
-                                  "responses": {"200": {"description": "it", "content": {
-                                      JSON: {"schema": {"type": "object"}}}}}}},
     }
-    return {"openapi": "3.1.0", "info": {"title": "Penstock gateway", "version": __version__},
-            "security": [{"key": []}, {}],
+    return {"security": [{"key": []}, {}],
             "components": {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
             "paths": paths}
 

@@ -19,10 +19,11 @@ from penstock.core.errors import InputError, nearest
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.watch import Watcher
 from penstock.engines.engine import Surroundings
-from penstock.engines.http import errors_told, json_response, listening, read_body
+from penstock.engines.http import is_loopback, json_response, listening, read_body
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
 from penstock.policy.route.protocol import Router
+from penstock.serving.application import Address, Part, make_application
 from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
 from penstock.serving.gateway.ask import Offer
 from penstock.serving.gateway.choice import Chooser
@@ -42,7 +43,7 @@ from penstock.serving.gateway.status import status_document
 from penstock.serving.gateway.tally import Tally
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
 from penstock.serving.multiplex.make import driver_of
-from penstock.serving.tenants.gate import GatewayConfig, TenantGate, is_loopback
+from penstock.serving.tenants.gate import GatewayConfig, TenantGate
 from penstock.serving.tenants.metrics import TenantMetrics
 from penstock.serving.tenants.opening import front_desk
 from penstock.serving.tenants.report import spending_document
@@ -70,8 +71,8 @@ def gateway_config(fleet: Fleet, limits: Limits) -> GatewayConfig:
 
 
 def forecasts_of(fleet: Fleet) -> Forecasts:
-    """What forecasts are made of: the fleet's forecaster, if it names one. Raises InputError for a
-    file that holds none."""
+    """Return the source of forecasts: the fleet's forecaster, if the fleet names one. Raises
+    InputError for a file that holds none."""
     if fleet.gateway.forecasts is None:
         return Forecasts()
     from penstock.predict.prompts.store import load_forecaster
@@ -83,8 +84,8 @@ def forecasts_of(fleet: Fleet) -> Forecasts:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where keys and spending are kept (an SQLAlchemy URL; nowhere where it is None), and whether
-    anybody may ask from anywhere while there are no keys."""
+    """Store of keys and spending (an SQLAlchemy URL; None for no store), and whether anybody may
+    ask from anywhere while there are no keys."""
 
     ledger_url: str | None = None
     open_to_all: bool = False
@@ -122,24 +123,22 @@ class Gateway:
         self._page = status_page()
         self._started = int(time.time())
 
-    def app(self) -> web.Application:
-        """The application. Its runner must cancel handlers whose client has gone."""
-        app = web.Application(client_max_size=self._limits.max_body_bytes,
-                              middlewares=[errors_told(_wrong, self._on_bug)])
-        for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
-            app.router.add_post(path, self._relay)
-        for path in ("/", "/status"):
-            app.router.add_get(path, self._show)
-        app.router.add_get("/v1/models", self._list)
-        app.router.add_get("/health", self._health)
-        app.router.add_get("/metrics", self._text)
-        app.router.add_get("/v1/penstock/status", self._status)
-        app.router.add_post("/v1/penstock/engines/drain", self._drain)
-        app.router.add_get("/v1/penstock/decisions/{id}", self._decision)
-        app.router.add_get("/v1/penstock/spend", self._spend)
-        app.router.add_get("/openapi.json", self._description)
-        app.on_shutdown.append(self._close)
-        return app
+    def part(self) -> Part:
+        """The gateway's API."""
+        return Part((
+            *(("POST", path, self._relay)
+              for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")),
+            ("GET", "/", self._show), ("GET", "/status", self._show),
+            ("GET", "/v1/models", self._list), ("GET", "/health", self._health),
+            ("GET", "/metrics", self._text), ("GET", "/v1/penstock/status", self._status),
+            ("POST", "/v1/penstock/engines/drain", self._drain),
+            ("GET", "/v1/penstock/decisions/{id}", self._decision),
+            ("GET", "/v1/penstock/spend", self._spend)),
+            lambda: openapi(self._gate.offer), self._limits.max_body_bytes, closing=self._close)
+
+    def check_administrator(self, http: web.Request) -> None:
+        """Raises GatewayError unless the caller may administer."""
+        self._gate.administrator(http.headers, http.remote)
 
     def adopt(self, fleet: Fleet, router: Router) -> str:
         """Goes by another fleet from now on; what is under way ends as it began. Says what is
@@ -164,7 +163,7 @@ class Gateway:
                 *(f"{url} is being drained" for url in change.removed)]
         return "; ".join(said) or "the same engines"
 
-    async def _close(self, _: web.Application) -> None:
+    async def _close(self) -> None:
         """Nobody is let in any more; answers that are under way have some time yet, in which no
         model is loaded for those who wait."""
         if self._turns is not None:
@@ -226,7 +225,7 @@ class Gateway:
     async def _drain(self, http: web.Request) -> web.Response:
         """Lets an engine finish what it has and gives it nothing new, or ends that."""
         self._gate.administrator(http.headers, http.remote)
-        if http.content_type != "application/json":  # what no page of another site can send
+        if http.content_type != "application/json":  # what no page of another address can send
             raise GatewayError(415, "expected Content-Type: application/json", "invalid_type")
         try:
             wanted = orjson.loads(await self._body(http))
@@ -262,9 +261,6 @@ class Gateway:
         own = self._gate.own(http.headers, http.remote)
         return json_response(await spending_document(self._gate, own))
 
-    async def _description(self, _: web.Request) -> web.Response:
-        return json_response(openapi(self._gate.offer))
-
 
 @asynccontextmanager
 async def taking_turns(fleet: Fleet, session: aiohttp.ClientSession, folder: Path,
@@ -294,11 +290,12 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                   engines_folder: Path = Path("engines"),
                   tracing: Tracing = NO_TRACING, prices: BudgetPrices | None = None,
                   log: DecisionLog | None = None, work: Sequence[Work] = (),
+                  beside: Sequence[Part] = (),
                   on_bug: Callable[[str], None] = lambda _: None
                   ) -> AsyncIterator[tuple[str, Engines]]:
     """A gateway that listens: its URL and its engines. Stops on leaving. Logs of processes that it
-    starts are in ``engines_folder``; ``work`` goes on beside it. Raises InputError where nobody can
-    listen, or anybody could ask."""
+    starts are in ``engines_folder``; ``work`` goes on beside it, and services ``beside`` it answer
+    administrators. Raises InputError where nobody can listen, or anybody could ask."""
     forecasts = forecasts_of(fleet)
     check_rules(fleet.attestation)
     # Answers go on as they came: nothing is unpacked, no cookie is kept.
@@ -320,8 +317,11 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
         if reload is not None:
             chores.append(FleetWatch(reload, gateway.adopt, on_bug).run)
         with closing(forecasts):
-            async with _background(chores, on_bug), listening(
-                    gateway.app(), host, port, _GOODBYE_S, limits.head_s) as url:
+            address = Address("Penstock", host, lambda: gate.needs_keys)
+            app = make_application(address, [gateway.part(), *(
+                replace(part, guard=gateway.check_administrator) for part in beside)], on_bug)
+            async with _background(chores, on_bug), listening(app, host, port, _GOODBYE_S,
+                                                              limits.head_s) as url:
                 yield url, engines
 
 
@@ -360,9 +360,3 @@ def _check_door(gate: TenantGate, host: str, access: Access, note: Callable[[str
     elif not is_loopback(host) and not access.open_to_all:
         raise InputError(f"--host {host}: beyond the loopback interface a gateway needs keys "
                          "(penstock keys create makes one), or --open to let anybody ask")
-
-
-def _wrong(status: int, message: str) -> GatewayError:
-    if status == 500:
-        return GatewayError(status, f"{message}; please report it", "bug")
-    return GatewayError(status, message, "http_error")

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from penstock import __version__
 from penstock.serving.deployments.deployments import State
 from penstock.serving.deployments.verbs import VERBS, Verb
 
@@ -18,22 +17,23 @@ _NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "str
 
 
 def openapi_document() -> dict[str, Any]:
-    """The OpenAPI document of all verbs."""
+    """All verbs as OpenAPI has them."""
     paths: dict[str, Any] = {}
     for verb in VERBS.values():
         paths.setdefault(verb.path, {})[verb.method.lower()] = _entry(verb)
     number, text = {"type": "number"}, {"type": "string"}
     return {
-        "openapi": "3.1.0", "info": {"title": "Penstock deployments", "version": __version__},
         "paths": paths,
         "components": {"schemas": {
             "Deployment": {"type": "object", "required": ["name", "model", "state"], "properties": {
                 "name": text, "model": text, "engine": text,
                 "state": {"type": "string", "enum": [str(state) for state in State]},
                 "reason": {"type": ["string", "null"]}, "since_s": number}},
-            "Error": {"type": "object", "required": ["error"], "properties": {"error": {
-                "type": "object", "required": ["code", "message", "details"], "properties": {
-                    "code": text, "message": text, "details": {"type": "object"}}}}}}}}
+            "Error": {"type": "object", "required": ["error"], "properties": {
+                "message": text, "error": {
+                    "type": "object", "required": ["code", "message", "details"], "properties": {
+                        "code": text, "message": text, "details": {"type": "object"},
+                        "type": text, "param": {"type": ["string", "null"]}}}}}}}}
 
 
 def _entry(verb: Verb) -> dict[str, Any]:

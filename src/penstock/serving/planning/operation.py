@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from penstock.core.errors import InputError
+from penstock.serving.error_document import error_document
 
 JSON = "application/json"
 
@@ -46,8 +47,8 @@ class Operation:
 
 
 def failure(status: int, message: str, **headers: str) -> Answer:
-    """An error in the form of every endpoint, upstream's as well."""
-    return Answer({"message": " ".join(message.split())}, status, headers)
+    """An error in the form of every service, upstream's as well."""
+    return Answer(error_document(status, " ".join(message.split()), "input"), status, headers)
 
 
 def number_schema(description: str, **more: Any) -> dict[str, Any]:

@@ -1,79 +1,100 @@
 """The HTTP server around the operations (aiohttp, extra ``serve``).
 
-It listens on the loopback interface by default and has no users and no passwords: whoever reaches
-it may plan. What takes a moment runs in threads, a few at a time; plans of fleet files run in
-processes of their own (``jobs``). So nobody is kept from asking.
+A planning server alone has no users and no passwords: whoever reaches it may plan. There, what
+takes a moment runs in threads, a few at a time; beside a gateway in processes. Plans of fleet files
+run in processes of their own (``jobs``). So nobody is kept from asking.
 """
 
 import asyncio
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import orjson
 from aiohttp import web
 
 from penstock.core.errors import InputError
-from penstock.engines.http import read_body, server_logger, stop_signal
+from penstock.engines.http import Handler, read_body
+from penstock.serving.application import Address, Part, make_application
 from penstock.serving.planning import fleet_plan
 from penstock.serving.planning.jobs import Jobs, Limits
-from penstock.serving.planning.openapi import docs_page, openapi_document
+from penstock.serving.planning.openapi import TITLE, docs_page, openapi_document
 from penstock.serving.planning.operation import JSON, Answer, Operation, failure
+from penstock.serving.planning.operations import call_operation
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Call = Callable[[Operation, Any], Awaitable[Answer]]
 MAX_BODY_BYTES = 16 * 2**20
 AT_ONCE = 4
 USUAL = Limits()
-_GOODBYE_S = 5.0
 
 
-def make_app(operations: Sequence[Operation], max_body_bytes: int = MAX_BODY_BYTES,
-             on_bug: Callable[[str], None] = lambda _: None,
-             limits: Limits = USUAL) -> web.Application:
-    """The application: the operations, and plans of fleet files within ``limits``.
-
-    ``on_bug`` is told the trace of an error that is not the caller's.
-    """
-    app = web.Application(client_max_size=max_body_bytes, middlewares=[
-        _errors(on_bug, max_body_bytes)])
-    free = asyncio.Semaphore(AT_ONCE)
-    for operation in operations:
-        app.router.add_post(operation.path, _handler(operation, free))
-    app.router.add_post(fleet_plan.PATH, _plan_handler(Jobs(limits, on_bug)))
+def part(operations: Sequence[Operation], jobs: Jobs, call: Call,
+         max_body_bytes: int = MAX_BODY_BYTES) -> Part:
+    """The planning API: the operations, which ``call`` carries out, and plans of fleet files."""
     described = (*operations, fleet_plan.operation())
-    page, description = docs_page(described), _bytes(openapi_document(described))
+    page = docs_page(described)
 
     async def docs(_: web.Request) -> web.Response:
         return web.Response(text=page, content_type="text/html")
 
-    async def openapi(_: web.Request) -> web.Response:
-        return web.Response(body=description, content_type="application/json")
-
-    app.router.add_get("/docs", docs)
-    app.router.add_get("/openapi.json", openapi)
-    return app
+    return Part([
+        *(("POST", one.path, _handler(one, call, max_body_bytes)) for one in operations),
+        ("POST", fleet_plan.PATH, _plan_handler(jobs, max_body_bytes)), ("GET", "/docs", docs)],
+        lambda: openapi_document(described), max_body_bytes)
 
 
-def _handler(operation: Operation, free: asyncio.Semaphore) -> Handler:
+def make_app(operations: Sequence[Operation], max_body_bytes: int = MAX_BODY_BYTES,
+             on_bug: Callable[[str], None] = lambda _: None,
+             limits: Limits = USUAL, host: str = "127.0.0.1") -> web.Application:
+    """The application of a planning server alone; plans of fleet files stay within ``limits``.
+
+    ``on_bug`` is told the trace of an error that is not the caller's.
+    """
+    address = Address(TITLE, host, see="/docs", code="input",
+                      size_hint=" (plan-server --max-body-mb)")
+    return make_application(address, [part(operations, Jobs(limits, on_bug), in_threads(),
+                                        max_body_bytes)], on_bug)
+
+
+def in_threads(num_at_once: int = AT_ONCE) -> Call:
+    """Carries operations out in threads of this process, a few at a time."""
+    free = asyncio.Semaphore(num_at_once)
+
+    async def call(operation: Operation, document: Any) -> Answer:
+        async with free:
+            return await asyncio.to_thread(operation.call, document)
+
+    return call
+
+
+def in_processes(pool: Executor) -> Call:
+    """Carries operations out in processes, so that they take no time of this one's event loop."""
+    async def call(operation: Operation, document: Any) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(
+            pool, call_operation, operation.path, document)
+
+    return call
+
+
+def _handler(operation: Operation, call: Call, max_body_bytes: int) -> Handler:
     async def handle(request: web.Request) -> web.Response:
-        body = await read_body(request)
+        body = await read_body(request, max_body_bytes)
         try:
             document = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             return _response(failure(400, f"body: is not JSON ({error})"))
-        async with free:
-            return _response(await asyncio.to_thread(operation.call, document))
+        return _response(await call(operation, document))
 
     return handle
 
 
-def _plan_handler(jobs: Jobs) -> Handler:
+def _plan_handler(jobs: Jobs, max_body_bytes: int) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         if request.content_type not in (JSON, *fleet_plan.YAML):
             return _response(failure(415, fleet_plan.unsupported(request.content_type)))
         try:
-            order = fleet_plan.order_of(await read_body(request), request.content_type,
-                                        list(request.query.items()))
+            order = fleet_plan.order_of(await read_body(request, max_body_bytes),
+                                        request.content_type, list(request.query.items()))
         except InputError as error:
             return _response(failure(400, str(error)))
         return _response(await jobs.answer(order))
@@ -81,63 +102,7 @@ def _plan_handler(jobs: Jobs) -> Handler:
     return handle
 
 
-def _errors(on_bug: Callable[[str], None], max_body_bytes: int) -> Any:
-    """Turns whatever goes wrong into JSON; the caller never sees a traceback."""
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except web.HTTPException as error:
-            response = _response(failure(error.status, _reason(request, error, max_body_bytes)))
-            if "Allow" in error.headers:
-                response.headers["Allow"] = error.headers["Allow"]
-            return response
-        except web.RequestPayloadError:
-            encoding = request.headers.get("Content-Encoding", "none")
-            response = _response(failure(400, "body: cannot be decoded; Content-Encoding says "
-                                              f"{encoding[:40]!r}"))
-            response.force_close()  # where the body ends is not known
-            return response
-        except Exception as error:
-            on_bug(traceback.format_exc())
-            return _response(failure(500, "this is a bug in Penstock "
-                                          f"({type(error).__name__}); please report it"))
-
-    return middleware
-
-
-def _reason(request: web.Request, error: web.HTTPException, max_body_bytes: int) -> str:
-    if error.status == 404:
-        return f"no operation {request.path[:80]!r}; see /docs"
-    if error.status == 405:
-        return f"{request.path[:80]} does not take {request.method}; see /docs"
-    if error.status == 413:
-        return (f"body: larger than {max_body_bytes / 2**20:.3g} MB, the most that this server "
-                "takes (plan-server --max-body-mb)")
-    return str(error.text or error.reason)
-
-
 def _response(answer: Answer) -> web.Response:
-    return web.Response(body=_bytes(answer.document), status=answer.status,
-                        content_type=JSON, headers=answer.headers)
-
-
-def _bytes(document: Any) -> bytes:
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-async def serve(app: web.Application, host: str, port: int,
-                on_ready: Callable[[str, int], None]) -> None:
-    """Listen until SIGINT or SIGTERM; ``on_ready`` gets the address, which port 0 leaves open."""
-    # With handler_cancellation, a caller who hangs up stops the plan that was made for them.
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True,
-                           logger=server_logger(), shutdown_timeout=_GOODBYE_S)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port).start()
-        address = runner.addresses[0]
-        stopped = stop_signal()
-        on_ready(str(address[0]), int(address[1]))
-        await stopped.wait()
-    finally:
-        await runner.cleanup()
+    return web.Response(
+        body=orjson.dumps(answer.document, option=orjson.OPT_SERIALIZE_NUMPY),
+        status=answer.status, content_type=JSON, headers=answer.headers)

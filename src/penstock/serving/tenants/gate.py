@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
 from penstock.core.disclosure import USUAL, Disclosure
 from penstock.core.errors import InputError
 from penstock.core.money import FREE, Price, to_money
+from penstock.engines.http import is_loopback
 from penstock.fleet.values_gateway import GatewayOptions, Tenant
 from penstock.serving.gateway.ask import ANYBODY, Ask, Offer, read_ask
 from penstock.serving.gateway.errors import GatewayError
@@ -311,14 +310,3 @@ class _Counted:
 
 def _unknown(message: str, code: str) -> GatewayError:
     return GatewayError(401, message, code, headers={"WWW-Authenticate": "Bearer"})
-
-
-@lru_cache(maxsize=1024)
-def is_loopback(peer: str | None) -> bool:
-    """Whether an address is this machine's own; unknown is not."""
-    try:
-        address = ip_address(peer or "")
-    except ValueError:
-        return peer == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback

@@ -12,7 +12,7 @@ from penstock.sim.multiplex.machine import Machine, Took
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What goes wrong.
+    """Faults of simulated devices.
 
     ``failing`` are loads by their number from 0 on that fail, ``load_failure`` is the probability
     that any other does; ``hang`` is the probability that a load takes ``hang_s`` longer than it

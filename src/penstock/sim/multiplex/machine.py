@@ -1,4 +1,4 @@
-"""What the simulated devices really take, apart from what a policy believes."""
+"""True durations of the simulated devices, apart from a policy's beliefs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

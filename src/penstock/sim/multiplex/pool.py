@@ -108,7 +108,7 @@ class MultiplexedPool(EventSource):
             residents.stop(now_ps)
 
     def run(self) -> ResidencyRun:
-        """What happened so far."""
+        """Return the run so far."""
         return self._record.run(self._policy.num_waiting)
 
     def _tick(self, now_ps: int) -> None:
@@ -171,7 +171,7 @@ class MultiplexedPool(EventSource):
             self.num_waiting[request.model] -= 1
 
     def _listen(self, index: int, arrivals: bool | Collection[int]) -> None:
-        """Which arrivals a device is asked at from now on."""
+        """Note the arrivals at which a device is asked from now on."""
         self._listening.pop(index, None)
         if arrivals is True:
             self._open.add(index)

@@ -35,7 +35,7 @@ from penstock.workload.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class PoolRun:
-    """What happened on one pool; ``run`` has its requests in order of arrival, which are ``rows``
+    """Run of one pool; ``run`` has its requests in order of arrival, which are ``rows``
     of the fleet's table, and models by their place in the pool. ``computing_s``: of each device,
     where batching is continuous. ``is_secret``: whether any of the requests was confidential."""
 
@@ -182,7 +182,7 @@ def _step_times(fleet: Fleet, pool: DevicePool, device: int, seed: int) -> list[
 
 
 def _loads(pool: DevicePool) -> LoadBelief:
-    """What loads take: what the file says of each, or of the host that they come from."""
+    """Return the durations of loads: by the file's entries of models, or of the host."""
     host = pool.host
     if host is None:
         return LoadTable([model.load_s for model in pool.models])

@@ -1,4 +1,4 @@
-"""What a run of residency leaves: one entry per request, load and batch."""
+"""Record of a multiplexing run: one entry per request, load and batch."""
 
 from dataclasses import dataclass
 from math import nan
@@ -52,7 +52,7 @@ class ResidencyRun:
 
     @property
     def served(self) -> NDArray[np.bool_]:
-        """Who was answered."""
+        """Return a mask of the answered requests."""
         return np.asarray(~np.isnan(self.end_s))
 
     @property
@@ -62,7 +62,7 @@ class ResidencyRun:
 
     @property
     def in_time(self) -> NDArray[np.bool_]:
-        """Who was answered before the deadline."""
+        """Return a mask of the requests answered before their deadline."""
         return np.asarray(self.end_s < self.deadline_s)
 
 
@@ -81,7 +81,7 @@ class Recorder:
 
     @property
     def request_ids(self) -> list[int]:
-        """Of the requests that arrived, in order of arrival."""
+        """Ids of the requests that arrived, in order of arrival."""
         return [request.request_id for request in self._arrived]
 
     def arrived(self, request: Queued) -> None:

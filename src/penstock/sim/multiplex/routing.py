@@ -1,4 +1,4 @@
-"""Which requests of a fleet go to its pools, and to which model there: as a gateway decides."""
+"""Routing of a fleet's requests to its pools and their models, by the gateway's rules."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -12,8 +12,8 @@ from penstock.sim.multiplex.machine import HostReads, Took, Variation
 
 @dataclass(frozen=True, slots=True)
 class BatchCost:
-    """What batches of a model take: ``line`` in their size where that is stated, else ``steps`` and
-    ``extra_s``."""
+    """Durations of a model's batches: ``line`` in their size where that is stated, else ``steps``
+    and ``extra_s``."""
 
     steps: StepTimeModel
     line: BatchTime | None = None

@@ -10,7 +10,10 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from aiohttp import web
 
-from fake_engines import (
+from penstock.core.errors import InputError
+from penstock.engines.client.answer import Answer
+from penstock.engines.client.client import CHAT, EngineClient, Patience, client_session, streamed
+from support.fake_http_engines import (
     DONE,
     HEAD,
     chunk,
@@ -23,9 +26,6 @@ from fake_engines import (
     usage,
     whole,
 )
-from penstock.core.errors import InputError
-from penstock.engines.client.answer import Answer
-from penstock.engines.client.client import CHAT, EngineClient, Patience, client_session, streamed
 
 BODY = {"prompt": "Tell me.", "max_tokens": 4}
 NO_MODELS = b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}"

@@ -4,7 +4,7 @@ from collections import Counter
 
 from penstock.engines.emulated.answers import Answers, answers
 from penstock.fleet.load import parse_fleet
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 SAMPLE = Answers((3, 5, 5, 200), seed=1)
 PROMPTS = [f"prompt {number}".encode() for number in range(400)]

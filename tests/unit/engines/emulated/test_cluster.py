@@ -15,7 +15,7 @@ from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.fleet.load import parse_fleet
 from penstock.journal.journal import read_journal
 from penstock.journal.replay import replay, scheduler_of
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 TWO_KINDS = FLEET.replace("{name: a100-80gb, count: 4}", "{name: a100-80gb}, {name: l4}").replace(
     "replicas: [{count: 1}]", "replicas: [{accelerator: l4, count: 2, service_classes: [batch]},"

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fake_time import FakeLoop, play, settle
 from penstock.core.request import Request
 from penstock.core.units import PS_PER_S, to_ps
 from penstock.engines.emulated.clock import EngineClock
@@ -23,9 +22,10 @@ from penstock.perf.step_time.clock import StepClock
 from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.schedule.options import scheduler_options
 from penstock.policy.schedule.replica import ReplicaScheduler
-from runs import header, make_scheduler, step_by_step
-from scaled import examples
-from strategies import EVIDENCE, SERVICE_CLASSES, Case, cases
+from support.fake_clock import FakeLoop, play, settle
+from support.scaled_examples import examples
+from support.scheduler_runs import header, make_scheduler, step_by_step
+from support.strategies import EVIDENCE, SERVICE_CLASSES, Case, cases
 
 STEP_TIME = LinearStepTime(0.01, 1e-4, 0.0, 0.0, 0.0, EVIDENCE)
 

@@ -15,7 +15,7 @@ from penstock.perf.profiling.options import EngineOptions
 from penstock.perf.profiling.protocol import OutOfMemoryError, Room
 from penstock.perf.step_time.roofline import roofline_step_time
 from penstock.profile.make import make_engine
-from profiled import ARCHITECTURE
+from support.scripted_profiling import ARCHITECTURE
 
 LLAMA = find_architecture("llama-3-8b", load_catalog())
 A100 = load_catalog().accelerator("a100-80gb")

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.fleet.load import parse_fleet
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 FAST = 2000.0  # nobody waits for a GPU that is not there
 PROMPT = "Tell me of rivers."
@@ -208,7 +208,7 @@ def test_frames_are_well_formed(path, body, kind, prefix) -> None:
     ("POST", "/v1/embeddings", "{}", 404, "NotFoundError", "Not Found"),
     ("GET", "/v1/completions", None, 405, "MethodNotAllowedError", "Method Not Allowed"),
     ("POST", "/v1/completions", "x" * (17 * 2**20), 413, "RequestEntityTooLargeError",
-     "Maximum request body size"),
+     "body: larger than"),
 ])
 def test_errors_have_openai_shape(method, path, body, status, kind, message) -> None:
     async def work(session, one):

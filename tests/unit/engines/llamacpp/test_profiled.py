@@ -14,7 +14,7 @@ from penstock.engines.llamacpp.profiled import LlamaCppEngine
 from penstock.perf.profiles.points import ModelConfiguration
 from penstock.perf.profiling.architecture import Architecture
 from penstock.perf.profiling.protocol import OutOfMemoryError, Room
-from profiled import ARCHITECTURE, SPEC
+from support.scripted_profiling import ARCHITECTURE, SPEC
 
 WHOLE = ModelConfiguration("small", (8,), "fp32", "fp16")
 

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
-from ollama_server import LAST, chat_lines, generate_lines, wire
 from penstock.engines.client.dialects import UnsupportedError
 from penstock.engines.client.sse import EventSplitter, data_of
 from penstock.engines.ollama.ask import ollama_call
 from penstock.engines.ollama.dialect import OllamaStream, OllamaWhole, holds_model, usage_of
+from support.fake_ollama import LAST, chat_lines, generate_lines, wire
 
 CHAT, COMPLETION, EMBEDDING = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 TOOL = {"function": {"name": "weather", "arguments": {"place": "Ulm"}}}

@@ -17,7 +17,7 @@ from penstock.engines.vllm.profiled import VllmEngine
 from penstock.perf.profiles.points import ModelConfiguration
 from penstock.perf.profiling.architecture import Architecture
 from penstock.perf.profiling.protocol import OutOfMemoryError, Room
-from profiled import ARCHITECTURE, WHOLE
+from support.scripted_profiling import ARCHITECTURE, WHOLE
 
 ROOM = Room(4, 40, 160)
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-import fake_vllm
-from fake_vllm import FinishReason, Request, RequestStatus, configuration
 from penstock.core.errors import InputError
 from penstock.journal.journal import read_journal
 from penstock.journal.replay import replay, scheduler_of
 from penstock.registry.step_times import step_time_from
+from support import fake_vllm
+from support.fake_vllm import FinishReason, Request, RequestStatus, configuration
 
 CLASSES = [{"name": "interactive", "slo": {"ttft_s": 0.05, "itl_s": 0.02}},
            {"name": "batch", "slo": {"e2e_s": 300}}]

@@ -12,17 +12,6 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 
 from aiohttp import web
 
-from fake_engines import (
-    DONE,
-    event,
-    http_engine,
-    nobody,
-    raw_engine,
-    streaming,
-    token,
-    usage,
-    whole,
-)
 from penstock.core.errors import InputError
 from penstock.core.slo import Slo
 from penstock.engines.client.client import Patience
@@ -33,7 +22,18 @@ from penstock.experiment.load.sweep import level_row, sweep
 from penstock.experiment.load.template import CLASS_HEADER, RequestTemplate
 from penstock.fleet.load import parse_fleet
 from penstock.serving.gateway import ask
-from small_fleet import FLEET
+from support.fake_http_engines import (
+    DONE,
+    event,
+    http_engine,
+    nobody,
+    raw_engine,
+    streaming,
+    token,
+    usage,
+    whole,
+)
+from support.small_fleet import FLEET
 
 QUICK = LoadOptions(2000.0, 30, prompt="20", output="3", slo=Slo(ttft_s=60.0))
 ANSWER = (token("a"), token("b"), token("c", "length"),

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from fake_time import FakeLoop, play, settle
 from penstock.engines.client.answer import Answer
 from penstock.experiment.load.drive import closed_loop, open_loop
+from support.fake_clock import FakeLoop, play, settle
 
 
 class Server:

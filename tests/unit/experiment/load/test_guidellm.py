@@ -13,13 +13,13 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
-from fake_engines import DONE, event, http_engine, streaming, token, usage, whole
 from penstock.core.errors import InputError
 from penstock.core.slo import Slo
 from penstock.experiment.load.bench import Target, bench
 from penstock.experiment.load.guidellm import read_guidellm
 from penstock.experiment.load.guidellm_write import guidellm_document
 from penstock.experiment.load.plan import LoadOptions, option_plan
+from support.fake_http_engines import DONE, event, http_engine, streaming, token, usage, whole
 
 SLO = Slo(ttft_s=30.0)
 ANSWER = (token("a"), token("b"), token("c", "length"),

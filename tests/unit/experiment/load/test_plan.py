@@ -5,7 +5,7 @@ from penstock.core.errors import InputError
 from penstock.core.slo import Slo
 from penstock.experiment.load.plan import LoadOptions, fleet_plan, numbers_of, option_plan
 from penstock.fleet.load import parse_fleet
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 
 def test_options_become_requests() -> None:

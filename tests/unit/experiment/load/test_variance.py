@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
-from fake_engines import DONE, http_engine, streaming, token, usage, whole
 from penstock.experiment.load.bench import Target
 from penstock.experiment.load.variance import VarianceOptions, measure_variance, schedule
 from penstock.report.variance_view import variance_tables, write_variance_page
+from support.fake_http_engines import DONE, http_engine, streaming, token, usage, whole
 
 OPTIONS = VarianceOptions(6, 5, 2, prompt_tokens=30, max_tokens=50, seed=1)
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from fingerprints import PROMPT_TOKENS, SUBJECTS, cuts_of, run
 from penstock.core.configuration import Configuration
 from penstock.core.hardware import Parallelism
 from penstock.perf.fingerprint.cuts import Cuts, Key, configuration_of, key_of, straight_line
+from support.fingerprint_world import PROMPT_TOKENS, SUBJECTS, cuts_of, run
 
 ALONE = Configuration(Parallelism(1, 1), "fp16", "fp16")
 KEY = Key("llama-2-7b", 1, 1, "fp16", "fp16")

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from fingerprints import SUBJECTS, run
 from penstock.catalog.catalog import load_catalog
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
@@ -18,6 +17,7 @@ from penstock.perf.fingerprint.physics import Subject
 from penstock.perf.profiles.rows import ProfiledRun
 from penstock.published.maveriq.estimates import PublishedEstimator
 from penstock.published.maveriq.fingerprints import MaveriqEstimator
+from support.fingerprint_world import SUBJECTS, run
 
 V3 = Subject(load_catalog().model("deepseek-v3"), load_catalog().accelerator("h200-141gb"))
 LEAD, LAYERS = 3, 61

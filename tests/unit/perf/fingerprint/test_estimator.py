@@ -8,16 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fingerprints import (
-    MODELS,
-    SUBJECTS,
-    configurations,
-    cuts_of,
-    num_bytes,
-    seconds,
-    session,
-    whole_runs,
-)
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
@@ -36,6 +26,16 @@ from penstock.perf.fingerprint.intervals import (
 )
 from penstock.perf.fingerprint.latency import TOO_FAST, bound_s
 from penstock.perf.fingerprint.physics import Subject, width_of
+from support.fingerprint_world import (
+    MODELS,
+    SUBJECTS,
+    configurations,
+    cuts_of,
+    num_bytes,
+    seconds,
+    session,
+    whole_runs,
+)
 
 HELD_OUT = "llama-2-13b"
 OTHERS = tuple(model for model in MODELS if model != HELD_OUT)

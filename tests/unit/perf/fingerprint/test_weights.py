@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fingerprints import SUBJECTS
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
@@ -26,6 +25,7 @@ from penstock.perf.fingerprint.physics import (
     width_of,
 )
 from penstock.perf.fingerprint.weights import Rows, fit_weights
+from support.fingerprint_world import SUBJECTS
 
 TERMS = (Term("a", 1.0), Term("b", 0.5))
 

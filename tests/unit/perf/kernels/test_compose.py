@@ -5,7 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kernel_tables import (
+from penstock.core.errors import InputError
+from penstock.core.hardware import Parallelism
+from penstock.core.step import StepFeatures
+from penstock.perf.kernels.attention import decode_plane, prefill_plane
+from penstock.perf.kernels.compact import check_steps, compact, designed_steps, table_of
+from penstock.perf.kernels.compose import kernel_step_time
+from penstock.perf.kernels.dense import all_reduce_curve, best_share, gemm_curve, moe_curve
+from penstock.perf.kernels.tables import KernelTable, KernelTables, read_kernel_tables
+from penstock.perf.step_time.roofline import roofline_step_time
+from support.kernel_tables import (
     BANDWIDTH,
     BATCHES,
     CHIP,
@@ -22,15 +31,6 @@ from kernel_tables import (
     prefill_ms,
     write_tables,
 )
-from penstock.core.errors import InputError
-from penstock.core.hardware import Parallelism
-from penstock.core.step import StepFeatures
-from penstock.perf.kernels.attention import decode_plane, prefill_plane
-from penstock.perf.kernels.compact import check_steps, compact, designed_steps, table_of
-from penstock.perf.kernels.compose import kernel_step_time
-from penstock.perf.kernels.dense import all_reduce_curve, best_share, gemm_curve, moe_curve
-from penstock.perf.kernels.tables import KernelTable, KernelTables, read_kernel_tables
-from penstock.perf.step_time.roofline import roofline_step_time
 
 
 @pytest.fixture(scope="module")

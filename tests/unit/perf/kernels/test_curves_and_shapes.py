@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from kernel_tables import gemm_ms, write_tables
 from penstock.core.errors import InputError
 from penstock.perf.kernels.curves import NOTHING, BatchPlane, Curve, Plane, total_curve
 from penstock.perf.kernels.shapes import (
@@ -15,6 +14,7 @@ from penstock.perf.kernels.shapes import (
     times_of_shape,
 )
 from penstock.perf.kernels.tables import read_kernel_tables
+from support.kernel_tables import gemm_ms, write_tables
 
 CURVE = Curve((1.0, 2.0, 4.0), (1.0, 3.0, 4.0), 0.5)
 PLANE = Plane((1.0, 3.0), (10.0, 20.0, 40.0), ((1.0, 2.0, 4.0), (3.0, 4.0, 9.0)), (20.0, 40.0),

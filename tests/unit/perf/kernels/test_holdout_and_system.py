@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from kernel_tables import CHIP, MODEL, ROWS, SYSTEM, made_tables, write_tables
 from penstock.core.errors import InputError
 from penstock.perf.kernels.compose import kernel_step_time
 from penstock.perf.kernels.holdout import held_out_errors, split, thinned
 from penstock.perf.kernels.system import system_accelerator
 from penstock.perf.kernels.tables import KernelTable
+from support.kernel_tables import CHIP, MODEL, ROWS, SYSTEM, made_tables, write_tables
 
 AS_THEY_ARE = made_tables(lambda _, ms: ms)
 

@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kernel_tables import ELEMENTS, ROWS, SIDES, gemm_ms, write_tables
 from penstock.core.errors import InputError
 from penstock.perf.kernels.layout import (
     LAYOUTS,
@@ -17,6 +16,7 @@ from penstock.perf.kernels.layout import (
     table_files,
 )
 from penstock.perf.kernels.tables import read_kernel_table, read_kernel_tables
+from support.kernel_tables import ELEMENTS, ROWS, SIDES, gemm_ms, write_tables
 
 GEMM = "gemm_dtype,m,n,k,latency_ms\n"
 

@@ -10,7 +10,7 @@ from penstock.catalog.catalog import load_catalog
 from penstock.catalog.hf_config import model_from_hf_config
 from penstock.core.errors import InputError
 from penstock.perf.profiling.architecture import Architecture, find_architecture, llama_config
-from profiled import ARCHITECTURE, SPEC
+from support.scripted_profiling import ARCHITECTURE, SPEC
 
 
 @pytest.mark.parametrize("name", ["llama-3-8b", "llama-2-70b", "mixtral-8x7b"])

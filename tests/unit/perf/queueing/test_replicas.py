@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drawn_requests import drawn_gaps, drawn_mix
 from penstock.perf.evidence import Evidence
 from penstock.perf.queueing.parameters import RequestSize, Variability
 from penstock.perf.queueing.replicas import (
@@ -18,7 +17,8 @@ from penstock.perf.queueing.replicas import (
     RequestMix,
 )
 from penstock.perf.step_time.linear import LinearStepTime
-from scaled import examples
+from support.drawn_requests import drawn_gaps, drawn_mix
+from support.scaled_examples import examples
 
 EVIDENCE = Evidence("made up for tests", 0.0, 0.0)
 STEP = LinearStepTime(0.01, 1e-4, 0.0, 1e-4, 1e-7, EVIDENCE)

@@ -16,7 +16,7 @@ from penstock.core.model import BYTES_PER_VALUE, ModelSpec
 from penstock.core.step import StepFeatures
 from penstock.perf.step_time.efficiency import efficiency_for
 from penstock.perf.step_time.roofline import RooflineStepTime, roofline_step_time
-from scaled import examples
+from support.scaled_examples import examples
 
 
 def chip(name: str, bandwidth: float, flops: float, fp8: float | None = None,

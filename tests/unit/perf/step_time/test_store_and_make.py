@@ -5,8 +5,6 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from kernel_tables import CHIP, write_tables
-from kernel_tables import MODEL as TOY_MODEL
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator, Parallelism
 from penstock.core.model import ModelSpec
@@ -21,6 +19,8 @@ from penstock.perf.step_time.store import published_names, save_step_time
 from penstock.perf.step_time.tabulated import TabulatedStepTime
 from penstock.published.niyama.step_time import NiyamaStepTime
 from penstock.registry.step_times import load_step_time, make_step_time, published_step_time
+from support.kernel_tables import CHIP, write_tables
+from support.kernel_tables import MODEL as TOY_MODEL
 
 A100 = Accelerator("a100-80gb", "nvidia", 80 << 30, 2.039e12, {"bf16": 312e12}, 400.0, 300e9,
                    32e9, 1.0)

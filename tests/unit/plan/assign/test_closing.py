@@ -8,7 +8,7 @@ from penstock.plan.assign.decompose import solve_decomposed
 from penstock.plan.assign.exact import solve_exact
 from penstock.plan.assign.problem import Problem
 from penstock.plan.assign.solution import check
-from random_problems import server_problem
+from support.random_planning_problems import server_problem
 
 
 def whole_only(problem: Problem) -> Problem:

@@ -10,7 +10,7 @@ from penstock.plan.assign.exact import solve_exact
 from penstock.plan.assign.instance import build_instance
 from penstock.plan.assign.problem import Demand, Limits, Option, Pool, Problem, Supply
 from penstock.plan.assign.solution import check
-from random_problems import server_problem
+from support.random_planning_problems import server_problem
 
 
 @pytest.mark.parametrize("mixed", [False, True])

@@ -7,7 +7,7 @@ import pytest
 from penstock.plan.assign.exact import solve_exact
 from penstock.plan.assign.explain import Alternative, More, explain
 from penstock.plan.assign.problem import Demand, Limits, Option, Pool, Problem, Supply
-from random_problems import server_problem
+from support.random_planning_problems import server_problem
 
 BIG, SMALL = Pool("big", 4.0, {"H100": 2}, 700.0), Pool("small", 1.0, {"L4": 1}, 70.0)
 

@@ -7,7 +7,7 @@ import pytest
 from penstock.plan.assign.problem import Demand, Option, Pool, Problem, Supply
 from penstock.plan.assign.solution import check
 from penstock.plan.assign.solve import solve
-from random_problems import server_problem
+from support.random_planning_problems import server_problem
 
 
 def test_small_problems_are_proven() -> None:

@@ -20,7 +20,7 @@ from penstock.policy.place.values import (
     faults,
 )
 from penstock.published.maveriq.placer import MaveriqPlacer
-from placing import best_by_trying_all, footprint, node
+from support.small_placements import best_by_trying_all, footprint, node
 
 
 def solved(footprints: list[Footprint], devices: list[Device], **options: float) -> ExactPlan:

@@ -7,7 +7,7 @@ import pytest
 from penstock.core.errors import InputError
 from penstock.plan.place.groups import DeviceGroup, Footprints, place_groups
 from penstock.policy.place.values import Footprint, by_id, faults
-from placing import node
+from support.small_placements import node
 
 
 def model(name: str, layers: int, most: int = 4, layer_bytes: int = 12) -> Footprints:

@@ -13,7 +13,7 @@ from penstock.policy.route.simple import RoundRobin
 from penstock.policy.route.usual import UsualForecasts
 from penstock.predict.latency import LatencyPrior
 from penstock.predict.length import HistoryLengths
-from strategies import EVIDENCE
+from support.strategies import EVIDENCE
 
 STEP = LinearStepTime(0.01, 1e-4, 0.0, 1e-5, 0.0, EVIDENCE)
 FACTS = [ReplicaFacts(i, Offer("m"), "only", LatencyPrior(STEP, 8)) for i in range(3)]

@@ -8,7 +8,7 @@ from penstock.policy.multiplex.attested import OnlyAttested
 from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Load, Queued, Shed, Wait
-from resident import residency
+from support.multiplexing_cases import residency
 
 MODELS = [HostedModel("m", 10, BatchTime(1.0, 0.5), max_batch=8)]
 

@@ -7,7 +7,7 @@ from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.infeasible import Checks
 from penstock.policy.multiplex.queues import ModelLocations
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Load
-from scaled import examples
+from support.scaled_examples import examples
 
 MODELS = [HostedModel(name, 10, BatchTime(1.0, 0.1)) for name in "abc"]
 

@@ -12,7 +12,7 @@ from penstock.policy.multiplex.penstock import ValueRate
 from penstock.policy.multiplex.queues import HOPELESS, NOT_LOADED, OUT_OF_MEMORY
 from penstock.policy.multiplex.values import Batch, HostedModel, Load, Shed, Wait
 from penstock.sim.multiplex.machine import Took
-from residency_cases import PlainMachine, host, models, queued
+from support.small_hosts import PlainMachine, host, models, queued
 
 PLAIN = {"margin": 0.0, "prefetch": False}
 

@@ -10,7 +10,7 @@ from penstock.policy.multiplex.options import ResidencyOptions
 from penstock.policy.multiplex.penstock import ValueRate
 from penstock.policy.multiplex.protocol import Residency
 from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Load, Queued, Shed, Wait
-from resident import residency
+from support.multiplexing_cases import residency
 
 MODELS = [HostedModel(f"m{one}", 10, BatchTime(1.0, 0.1), max_batch=8) for one in range(3)]
 LOADS = LoadTable([5.0] * 3)

@@ -8,8 +8,8 @@ import pytest
 from penstock.core.errors import InputError
 from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.queues import HOPELESS
-from residency_cases import USUAL, host, models, queued
-from resident import ALL_POLICIES, residency
+from support.multiplexing_cases import ALL_POLICIES, residency
+from support.small_hosts import USUAL, host, models, queued
 
 
 def order(name: str, arrivals: list[tuple[float, int]], num: int = 3,

@@ -10,7 +10,7 @@ from penstock.policy.multiplex.queues import Queues
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.policy.multiplex.visits import expected_deadlines, visits
 from penstock.policy.multiplex.worth import Worth
-from scaled import examples
+from support.scaled_examples import examples
 
 SECONDS = st.sampled_from((0.0, 0.01, 0.1, 0.5, 2.0, 7.0, 30.0))
 

@@ -9,7 +9,7 @@ from penstock.policy.place.values import Infeasible, Placement
 from penstock.published.maveriq.placer import MaveriqPlacer
 from penstock.registry.make import make_placer
 from penstock.registry.policies import PLACERS
-from placing import footprint, node
+from support.small_placements import footprint, node
 
 
 def test_layers_are_equal_and_devices_in_order() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from penstock.policy.place.beside import Neighbour, Placed, Traffic, place_beside, waiting_s
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.values import Footprint, Infeasible
-from placing import node
+from support.small_placements import node
 
 ONE, PAIR = (Footprint("m", 4, tensor, 1, 2) for tensor in (1, 2))
 

@@ -13,7 +13,7 @@ from penstock.policy.place.defragment import (
 )
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.values import Device, Infeasible, Placement, Stage, by_id, faults
-from placing import footprint, node
+from support.small_placements import footprint, node
 
 SEARCH = Defragmenter(PenstockPlacer(), MoveRates(10.0, 1.0, restart_s=2.0))
 

@@ -4,7 +4,7 @@ import pytest
 
 from penstock.core.units import GIB
 from penstock.policy.place.layers import room, shortfall, spread
-from placing import footprint, node
+from support.small_placements import footprint, node
 
 
 @pytest.mark.parametrize(("num_layers", "rooms", "expected"), [

@@ -6,7 +6,7 @@ from penstock.core.units import GIB
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.score import Score, score
 from penstock.policy.place.values import Device, Footprint, Infeasible, Placement, by_id
-from placing import best_by_trying_all, footprint, node
+from support.small_placements import best_by_trying_all, footprint, node
 
 
 def placed(wanted: Footprint, devices: list[Device]) -> Placement:

@@ -8,7 +8,7 @@ import pytest
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.reservations import Holding, Reservations
 from penstock.policy.place.values import Device, Infeasible, Placement, Stage
-from placing import footprint, node
+from support.small_placements import footprint, node
 
 
 def laid(*layers: int, devices: tuple[int, ...], model: str = "m") -> Placement:

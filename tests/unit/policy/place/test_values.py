@@ -16,7 +16,7 @@ from penstock.policy.place.values import (
     faults,
     gib,
 )
-from placing import footprint, node
+from support.small_placements import footprint, node
 
 
 def test_a_buffer_is_never_placed_on() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from penstock.policy.route.affinity import PrefixMemory
 from penstock.policy.route.prefix import PrefixAware
-from small_routing import request, snapshot
+from support.small_routing import request, snapshot
 
 
 def test_known_blocks_count_from_the_start_only() -> None:

@@ -14,7 +14,7 @@ from penstock.policy.route.facts import ReplicaFacts
 from penstock.policy.route.joint.options import JointOptions
 from penstock.policy.route.joint.prospects import affordable_tokens
 from penstock.policy.route.joint.router import JointRouter
-from small_routing import (
+from support.small_routing import (
     LARGE,
     burst,
     departure,

@@ -18,7 +18,7 @@ from penstock.policy.route.models.content import (
 )
 from penstock.policy.route.models.fixed import FixedMix, FixedModel
 from penstock.policy.route.models.protocol import cost, quality, scaled
-from small_routing import LARGE, SMALL, departure, expected, request
+from support.small_routing import LARGE, SMALL, departure, expected, request
 
 MIDDLE = Offer("middle", Price(2e-7, 4e-7), 3e9, 0.6)
 OFFERS = (SMALL, MIDDLE, LARGE)

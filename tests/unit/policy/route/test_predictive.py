@@ -7,8 +7,7 @@ import pytest
 from penstock.core.snapshot import QueuedWork
 from penstock.policy.route.predictive import Predictive, forward
 from penstock.predict.latency import LatencyPrior
-from replayed import slow_forward
-from small_routing import (
+from support.small_routing import (
     LARGE,
     PRIOR,
     STEP,
@@ -21,6 +20,7 @@ from small_routing import (
     snapshot,
     usual,
 )
+from support.stepwise_latency import slow_forward
 
 FACTS = {i: fact(i) for i in range(3)} | {3: fact(3, LARGE)}
 NEW = QueuedWork(100, 0, 10.0)

@@ -17,7 +17,7 @@ from penstock.policy.route.simple import RoundRobin, ShortestQueue
 from penstock.policy.route.two_stage import TwoStage
 from penstock.registry.make import make_router
 from penstock.registry.policies import ROUTERS
-from small_routing import LARGE, SMALL, departure, expected, fact, request, snapshot, usual
+from support.small_routing import LARGE, SMALL, departure, expected, fact, request, snapshot, usual
 
 FACTS = [fact(0), fact(1), fact(2, LARGE), fact(3, LARGE)]
 SEEN = [snapshot(0), snapshot(1), snapshot(2, "large"), snapshot(3, "large")]

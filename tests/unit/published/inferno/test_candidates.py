@@ -4,11 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inferno_bundle import document, rows, server, system
 from penstock.published.inferno.candidates import find_candidates, replicas_for, transition_penalty
 from penstock.published.inferno.change import scale_load
 from penstock.published.inferno.read import parse_bundle
 from penstock.published.inferno.values import Allocation, Load
+from support.inferno_bundles import document, rows, server, system
 
 
 def found(change=lambda made: None, schema="v2"):

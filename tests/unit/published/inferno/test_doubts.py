@@ -1,8 +1,8 @@
 import pytest
 
-from inferno_bundle import document, rows, server, system
 from penstock.published.inferno.doubts import doubts
 from penstock.published.inferno.read import parse_bundle
+from support.inferno_bundles import document, rows, server, system
 
 
 @pytest.mark.parametrize("schema", ["v1", "v2"])

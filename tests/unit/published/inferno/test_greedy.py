@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from inferno_bundle import system
 from penstock.published.inferno.greedy import best_first, solve_greedy
 from penstock.published.inferno.values import (
     Accelerator,
@@ -15,6 +14,7 @@ from penstock.published.inferno.values import (
     Server,
     ServiceClass,
 )
+from support.inferno_bundles import system
 
 
 def scene(cards, **priorities):

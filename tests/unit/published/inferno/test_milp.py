@@ -3,11 +3,11 @@ from dataclasses import replace
 
 import pytest
 
-from inferno_bundle import document, rows, server, system
 from penstock.published.inferno.candidates import find_candidates
 from penstock.published.inferno.milp import solve_milp
 from penstock.published.inferno.read import parse_bundle
 from penstock.published.inferno.solve import Settings, solve
+from support.inferno_bundles import document, rows, server, system
 
 
 def options(bundle):

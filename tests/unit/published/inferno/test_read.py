@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from inferno_bundle import document, rows, server, write
 from penstock.core.errors import InputError
 from penstock.perf.queueing.parameters import DecodePrefillTimes, IterationTimes
 from penstock.published.inferno.read import parse_bundle, read_bundle
+from support.inferno_bundles import document, rows, server, write
 
 
 def upper(value):

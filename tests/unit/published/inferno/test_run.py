@@ -5,7 +5,6 @@ from zlib import crc32
 
 import pytest
 
-from inferno_bundle import document, rows, write
 from penstock.core.errors import InputError
 from penstock.published.figures import Figure, Options
 from penstock.published.inferno.candidates import find_candidates
@@ -16,6 +15,7 @@ from penstock.published.inferno.records import Field, Record, equal, near
 from penstock.published.inferno.slides import slide_figures
 from penstock.published.inferno.solve import Settings, settings_of, solve
 from penstock.published.reproduce import reproduce
+from support.inferno_bundles import document, rows, write
 
 
 def allocation(each, load=None):

@@ -2,13 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from inferno_bundle import document, rows, server, system
 from penstock.core.errors import InputError
 from penstock.published.inferno.change import apply_allocations, scale_capacity, scale_load
 from penstock.published.inferno.export import diffs, plan_document, shortest, solution
 from penstock.published.inferno.read import parse_bundle
 from penstock.published.inferno.solve import SOLVERS, Settings, settings_of, solve
 from penstock.published.inferno.values import Allocation, OptimizerOptions
+from support.inferno_bundles import document, rows, server, system
 
 FIELDS = {"accelerator", "numReplicas", "maxBatch", "cost", "itlAverage", "ttftAverage", "load"}
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from kernel_tables import write_tables
 from penstock.core.errors import InputError
 from penstock.published.figures import Options, Reproduction
 from penstock.published.kernels import expected
 from penstock.published.reproduce import reproduce
+from support.kernel_tables import write_tables
 
 
 def figures_of(found: Reproduction, start: str) -> dict[str, float]:

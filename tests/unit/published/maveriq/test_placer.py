@@ -8,7 +8,7 @@ from penstock.core.errors import InputError
 from penstock.core.units import GIB
 from penstock.policy.place.values import Device, Footprint, Infeasible, Placement
 from penstock.published.maveriq.placer import MaveriqPlacer, Strategy, round_robin_map
-from placing import footprint, node
+from support.small_placements import footprint, node
 
 
 def placed(wanted: Footprint, devices: list[Device], strategy: Strategy = "none",

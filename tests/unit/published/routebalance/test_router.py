@@ -14,7 +14,7 @@ from penstock.published.routebalance import filters
 from penstock.published.routebalance.filters import FilterName, ResidualCdf, Targets
 from penstock.published.routebalance.router import RouteBalance, clamp, longest_first
 from penstock.published.routebalance.score import PRESETS, Pair, Weights, pair, scores
-from small_routing import (
+from support.small_routing import (
     LARGE,
     PRIOR,
     SMALL,

@@ -16,7 +16,7 @@ from penstock.published.sincere.policy import (
 )
 from penstock.sim.multiplex.driver import ResidencySimulation
 from penstock.sim.multiplex.record import ResidencyRun
-from residency_cases import PlainMachine
+from support.small_hosts import PlainMachine
 
 TABLE = [LoadRow(4.0, 1.0, 0.5, 0.1), LoadRow(6.0, 1.0, 0.5, 0.1)]
 

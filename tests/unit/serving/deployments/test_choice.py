@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from deploying import FLEET, GIB, deployment, site_in
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
@@ -17,6 +16,7 @@ from penstock.policy.place.values import Device
 from penstock.serving.deployments.choice import Chooser
 from penstock.serving.deployments.cluster import create_cluster
 from penstock.serving.deployments.deployments import RefusedError, Wish
+from support.simulated_deployments import FLEET, GIB, deployment, site_in
 
 COLUMNS = ("Model", "TP", "PP", "PP_Map", "DTYPE", "INT8_KV_Cache", "Output_Lenght", "Batch_Size",
            "Latency", "Memory-Pre-Run", "Memory-After-Run")

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from deploying import FLEET, World, in_loop
 from penstock.core.attestation import Attestation, Confidentiality
 from penstock.serving.deployments.attested import Gate, standing
 from penstock.serving.deployments.deployments import RefusedError, State, Wish
+from support.simulated_deployments import FLEET, World, in_loop
 
 SECRET = Wish(confidential=True)
 
@@ -85,8 +85,8 @@ async def test_it_answers_only_while_its_accelerators_are_attested(tmp_path):
 
 def test_a_site_s_standing_is_what_its_evidence_shows_now(tmp_path) -> None:
     pytest.importorskip("jwt", reason="the extra 'attest' is not installed")
-    from evidence import NONCE, Signer
     from penstock.serving.deployments.cluster import create_cluster
+    from support.nvidia_evidence import NONCE, Signer
 
     signer = Signer(tmp_path)
     evidence = tmp_path / "evidence.json"

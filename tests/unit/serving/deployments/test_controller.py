@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from deploying import World, free_gib, in_loop, running
 from penstock.core.errors import InputError
 from penstock.policy.place.intent import Wishes
 from penstock.serving.deployments.deployments import RefusedError, State, Wish
 from penstock.serving.deployments.store import open_store
+from support.simulated_deployments import World, free_gib, in_loop, running
 
 
 async def soon(condition):

@@ -4,7 +4,6 @@ from itertools import product
 
 import pytest
 
-from deploying import PLACEMENT, deployment
 from penstock.serving.deployments.deployments import (
     AT_WORK,
     FOLLOWING,
@@ -17,6 +16,7 @@ from penstock.serving.deployments.deployments import (
     failed_again,
     moved,
 )
+from support.simulated_deployments import PLACEMENT, deployment
 
 
 def test_every_state_can_be_reached_and_left():

@@ -5,9 +5,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from deploying import GIB, World, deployment, free_gib, in_loop, running, site_in
 from penstock.serving.deployments.deployments import RefusedError, Wish
 from penstock.serving.deployments.monitor import used_bytes
+from support.simulated_deployments import (
+    GIB,
+    World,
+    deployment,
+    free_gib,
+    in_loop,
+    running,
+    site_in,
+)
 
 
 def library(*used_gib):

@@ -1,11 +1,11 @@
 """What another deployment is taken to be asked on its accelerators."""
 
-from deploying import PLACEMENT, deployment
 from penstock.core.prediction import Prediction
 from penstock.policy.place.beside import Neighbour, Traffic
 from penstock.policy.place.intent import Wishes
 from penstock.serving.deployments.deployments import Expected, Wish
 from penstock.serving.deployments.observations import Observation, neighbour
+from support.simulated_deployments import PLACEMENT, deployment
 
 EXPECTED = Expected(Prediction(2.0, 1.0, 3.0, 0.9, "test"), None)
 ASKED = deployment(placement=PLACEMENT, expected=EXPECTED, wish=Wish(Wishes(own_rate_per_s=0.25)))

@@ -7,7 +7,6 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
-from deploying import FLEET, site_in
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
@@ -19,6 +18,7 @@ from penstock.serving.deployments.opening import Opening, opened, watch
 from penstock.serving.deployments.remote import deployments_in
 from penstock.serving.deployments.store import InUseError
 from penstock.serving.deployments.verbs import LocalDeployments
+from support.simulated_deployments import FLEET, site_in
 
 
 def test_whoever_has_the_folder_answers(tmp_path):

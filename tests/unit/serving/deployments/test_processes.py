@@ -13,7 +13,6 @@ import pytest
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
-from deploying import World, deployment, site_in
 from penstock.core.configuration import Configuration
 from penstock.core.hardware import Parallelism
 from penstock.engines import process
@@ -26,6 +25,7 @@ from penstock.serving.deployments.deployments import RefusedError, State, Wish
 from penstock.serving.deployments.engines import EngineError
 from penstock.serving.deployments.processes import process_engines
 from penstock.serving.deployments.store import open_store
+from support.simulated_deployments import World, deployment, site_in
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups of POSIX")
 ONE = deployment(engine="emulate", options={"speed": 1000.0},
@@ -213,7 +213,7 @@ def test_command_lines(tmp_path, monkeypatch):
                                  "VLLM_PP_LAYER_PARTITION": "20,12"}
     one = replace(ONE, engine="llamacpp", options={"model": "/m.gguf", "threads": 1})
     assert " ".join(command_of(cluster, one, 1).argv[1:]) == \
-        "-P -m penstock engine /m.gguf --name a --port 1 --threads 1"
+        "-P -m penstock lab engine /m.gguf --name a --port 1 --threads 1"
     one = replace(ONE, configuration=Configuration(Parallelism(2, 1), "int4_gptq", "fp16"))
     path = command_of(cluster, one, 1).argv[5]
     text = (cluster.folder / "engines" / "a" / "fleet.yaml").read_text()

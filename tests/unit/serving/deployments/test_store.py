@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from deploying import PLACEMENT, deployment
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
@@ -16,6 +15,7 @@ from penstock.core.prediction import Prediction
 from penstock.policy.place.intent import Traffic, Wishes
 from penstock.serving.deployments.deployments import Expected, Instance, State, Wish, moved
 from penstock.serving.deployments.store import InUseError, document, open_store
+from support.simulated_deployments import PLACEMENT, deployment
 
 TESTS = Path(__file__).resolve().parents[3]
 FULL = deployment(
@@ -66,7 +66,7 @@ def test_all_of_a_change_or_none(tmp_path):
 def test_one_process_has_it_and_a_killed_one_leaves_it(tmp_path):
     path = tmp_path / "d.db"
     code = ("import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]);"
-            "from deploying import deployment;"
+            "from support.simulated_deployments import deployment;"
             "from penstock.serving.deployments.store import open_store;"
             "store = open_store(Path(sys.argv[1])); store.write([deployment('kept')]);"
             "print('ready', flush=True); sys.stdin.read()")

@@ -9,7 +9,6 @@ import pytest
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
-import odd_engines as odd
 from penstock.core.disclosure import USUAL
 from penstock.core.slo import ServiceClass
 from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
@@ -27,6 +26,7 @@ from penstock.serving.gateway.forecasts import Forecasts
 from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.proxy import _within_budget
 from penstock.serving.gateway.server import offer_of
+from support import misbehaving_engines as odd
 
 A, B, C = "http://a", "http://b", "http://c"
 

@@ -19,8 +19,6 @@ pytest.importorskip("sqlalchemy", reason="the extra 'serve' is not installed")
 import aiohttp
 from aiohttp import web
 
-import odd_engines as odd
-from evidence import NONCE, Signer
 from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
 from penstock.serving.gateway.decision_log import DecisionLog
@@ -29,6 +27,8 @@ from penstock.serving.gateway.server import Access, running
 from penstock.serving.gateway.traces import NO_TRACING, OtelTracing
 from penstock.serving.tenants.keys import new_key
 from penstock.serving.tenants.store import open_store
+from support import misbehaving_engines as odd
+from support.nvidia_evidence import NONCE, Signer
 
 CANARY, RARE = "canary-9f3a", "qwen2.5-7b"
 FLEET = """\

@@ -14,8 +14,6 @@ pytest.importorskip("jwt", reason="the extra 'attest' is not installed")
 import aiohttp
 from aiohttp import web
 
-import odd_engines as odd
-from evidence import NONCE, NOW_S, Nras, Signer
 from penstock.attest.signed import Device
 from penstock.attest.values import Challenge, Rules
 from penstock.core.attestation import attestation_violation
@@ -24,7 +22,9 @@ from penstock.engines.client.state import EngineFacts, EngineState, EvidencePlac
 from penstock.fleet.load import parse_fleet
 from penstock.serving.attest.agent import agent
 from penstock.serving.attest.evidence import EvidenceWatcher
-from small_fleet import FLEET
+from support import misbehaving_engines as odd
+from support.nvidia_evidence import NONCE, NOW_S, Nras, Signer
+from support.small_fleet import FLEET
 
 SECRET = {"X-Penstock-Confidential": "true"}
 

@@ -16,10 +16,10 @@ import aiohttp
 import aiohttp.web
 import orjson
 
-import odd_engines as odd
 from penstock.serving.gateway.answers import DECISION_HEADER
 from penstock.serving.gateway.metrics import OUTCOMES
 from penstock.serving.gateway.proxy import Limits
+from support import misbehaving_engines as odd
 
 ASK = {"prompt": "Tell me of rivers.", "max_tokens": 5}
 
@@ -158,7 +158,7 @@ def test_a_body_that_cannot_be_unpacked_is_the_clients_fault(kind) -> None:
     notes: list[str] = []
     status, said = odd.before([odd.well], work, notes=notes)
     assert (status, notes) == (400, [])
-    assert "cannot be read" in said
+    assert "cannot be decoded" in said
 
 
 def test_clients_who_leave_leave_nothing_behind() -> None:
@@ -232,7 +232,7 @@ def test_a_storm_of_everything_at_once() -> None:
 
 @pytest.mark.parametrize(("head", "said"), [
     (b"GET / HT", b""), (b"", b""), (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nX-A: ", b""),
-    (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{", b"408")])
+    (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{", b"408")])
 def test_who_dribbles_is_cut_off(head, said) -> None:
     async def work(session, engines):
         host, port = str(session._base_url.host), session._base_url.port

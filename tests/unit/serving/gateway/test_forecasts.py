@@ -28,7 +28,7 @@ from penstock.serving.gateway.forecasts import (
     prompt_text,
 )
 from penstock.serving.tenants.budgets import BudgetState
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 OFFER = Offer({"chat": ServiceClass("chat")}, {"small": 10_000, "large": 40_000}, {})
 

@@ -19,7 +19,7 @@ from penstock.policy.route.simple import LeastLoaded
 from penstock.serving.gateway.answers import DECISION_HEADER
 from penstock.serving.gateway.proxy import Limits
 from penstock.serving.gateway.server import running
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 FAST = 2000.0
 LIMITS = Limits()

@@ -14,7 +14,6 @@ pytest.importorskip("sqlalchemy", reason="the extra 'serve' is not installed")
 
 import aiohttp
 
-import odd_engines as odd
 from penstock.core.errors import InputError
 from penstock.engines.emulated.cluster import EmulatorOptions, emulated_cluster
 from penstock.fleet.load import parse_fleet
@@ -22,9 +21,14 @@ from penstock.policy.route.simple import LeastLoaded
 from penstock.serving.gateway.answers import DECISION_HEADER
 from penstock.serving.gateway.proxy import Limits
 from penstock.serving.gateway.server import Access, running
+from penstock.serving.planning.jobs import Jobs
+from penstock.serving.planning.operations import OPERATIONS
+from penstock.serving.planning.queue import EXAMPLE
+from penstock.serving.planning.server import USUAL, in_threads, part
 from penstock.serving.tenants.keys import new_key
 from penstock.serving.tenants.store import open_store
-from small_fleet import FLEET
+from support import misbehaving_engines as odd
+from support.small_fleet import FLEET
 
 PRICE = {"input_per_million": 1.0, "output_per_million": 10.0}
 TENANTS = [{"name": "shop", "budget": {"amount": 5.0}, "defaults": {"service_class": "batch"}},
@@ -64,7 +68,7 @@ async def home(tmp_path, tenants=TENANTS, speed=2000.0, urls=None, **more):
             **overrides, "replicas": [{"count": 1, "endpoints": urls or [found.replicas[0].url]}],
             "gateway": {"tenants": tenants, **more}})
         async with running(fleet, LeastLoaded(), "127.0.0.1", 0, limits=Limits(),
-                           access=Access(url)) as (url, _):
+                           access=Access(url), beside=[planning()]) as (url, _):
             sessions = {name: aiohttp.ClientSession(url, headers={
                 "Authorization": f"Bearer {text}"}) for name, text in texts.items()}
             sessions["nobody"] = aiohttp.ClientSession(url)
@@ -73,6 +77,10 @@ async def home(tmp_path, tenants=TENANTS, speed=2000.0, urls=None, **more):
             finally:
                 for session in sessions.values():
                     await session.close()
+
+
+def planning():
+    return part(OPERATIONS, Jobs(USUAL, print), in_threads())
 
 
 def through(tmp_path, work, *arguments, **settings):
@@ -334,3 +342,19 @@ def test_no_tenant_is_told_where_engines_are(tmp_path, way) -> None:
     assert b"replica 0" in said or way == "it breaks off"
     assert "replica 0" in str(own)
     assert engine in str(operators)
+
+
+def test_planning_beside_a_gateway_is_for_administrators_and_stands_in_one_description(
+        tmp_path) -> None:
+    async def work(found):
+        statuses = {}
+        for who in ("shop", "nobody", "admin"):
+            async with found.sessions[who].post("/v1/queue/solve", json={
+                    **EXAMPLE, "rate_per_s": 1.0}) as answer:
+                statuses[who] = answer.status
+        return statuses, (await found.get("nobody", "/openapi.json"))[1]
+
+    statuses, described = through(tmp_path, work)
+    assert statuses == {"shop": 403, "nobody": 401, "admin": 200}
+    assert {"/v1/plan", "/v1/queue/solve", "/v1/chat/completions", "/openapi.json"} <= set(
+        described["paths"])

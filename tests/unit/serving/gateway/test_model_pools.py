@@ -11,8 +11,18 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 
 
 from penstock.core.errors import InputError
-from swapping_servers import SleepingVllm, SwappingOllama, serving
-from turning_gateway import ENGINE, MODELS, another, ask, fleet_of, gateway, process, read, text
+from support.fake_loading_servers import SleepingVllm, SwappingOllama, serving
+from support.gateway_before_pool import (
+    ENGINE,
+    MODELS,
+    another,
+    ask,
+    fleet_of,
+    gateway,
+    process,
+    read,
+    text,
+)
 
 
 def test_models_on_one_device_all_answer(tmp_path) -> None:

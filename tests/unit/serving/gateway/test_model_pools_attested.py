@@ -9,7 +9,6 @@ import pytest
 
 pytest.importorskip("jwt", reason="the extra 'attest' is not installed")
 
-from evidence import NONCE, Signer
 from penstock.core.attestation import Attestation
 from penstock.core.request import Needs
 from penstock.fleet.load import parse_fleet
@@ -19,8 +18,9 @@ from penstock.serving.attest.evidence import standing
 from penstock.serving.gateway.ask import Offer, read_ask
 from penstock.serving.gateway.errors import GatewayError
 from penstock.serving.gateway.model_pools import ModelPools
-from small_fleet import FLEET
-from turning_gateway import ask, gateway, process, read
+from support.gateway_before_pool import ask, gateway, process, read
+from support.nvidia_evidence import NONCE, Signer
+from support.small_fleet import FLEET
 
 MODEL = "llama-3-8b"
 

@@ -12,13 +12,13 @@ pytest.importorskip("openai", reason="the official client is not installed")
 import aiohttp
 import openai
 
-from ollama_server import Ollama, chat_lines, generate_lines
 from penstock.engines.client.state import UNSEEN_LOAD_S
 from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
 from penstock.serving.gateway.proxy import Limits
 from penstock.serving.gateway.server import running
-from small_fleet import FLEET
+from support.fake_ollama import Ollama, chat_lines, generate_lines
+from support.small_fleet import FLEET
 
 
 @asynccontextmanager

@@ -22,9 +22,9 @@ from penstock.serving.gateway.ask import Offer
 from penstock.serving.gateway.openapi import openapi
 from penstock.serving.gateway.proxy import Limits
 from penstock.serving.gateway.server import running
-from scaled import examples
-from served import in_a_thread
-from small_fleet import FLEET
+from support.scaled_examples import examples
+from support.server_in_thread import in_a_thread
+from support.small_fleet import FLEET
 
 BUGS: list[str] = []
 

@@ -13,8 +13,8 @@ from penstock.serving.gateway.openapi import openapi
 from penstock.serving.gateway.wishes import KINDS
 
 # Where each kind of refusal has its code among its arguments.
-CODE_AT = {"GatewayError": 2, "come_back": 1, "_refused": 1, "_unknown": 1, "_come_back": 1,
-           "RefusedError": 1}
+CODE_AT = {"GatewayError": 2, "ServiceError": 2, "come_back": 1, "_refused": 1, "_unknown": 1,
+           "_come_back": 1, "RefusedError": 1}
 FOLDERS = ("serving/gateway", "serving/tenants", "serving/multiplex")
 INSIDE = {"failed"}  # told as engines_failed
 
@@ -26,8 +26,9 @@ def page(repository: Path) -> str:
 
 def codes(repository: Path) -> set[str]:
     found = set()
-    for path in (path for folder in FOLDERS
-                 for path in (repository / "src" / "penstock" / folder).rglob("*.py")):
+    source = repository / "src" / "penstock"
+    for path in (source / "serving/application.py", *(
+            path for folder in FOLDERS for path in (source / folder).rglob("*.py"))):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) \
                     and len(node.args) > CODE_AT.get(node.func.id, 99):

@@ -11,7 +11,6 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 
 import aiohttp
 
-import odd_engines as odd
 from penstock.core.errors import InputError
 from penstock.engines.client.metrics_text import EngineLoad
 from penstock.engines.client.of_fleet import facts_of
@@ -21,6 +20,7 @@ from penstock.policy.route.simple import LeastLoaded
 from penstock.serving.gateway.engines import Engines
 from penstock.serving.gateway.proxy import Limits
 from penstock.serving.gateway.reload import Reload
+from support import misbehaving_engines as odd
 
 ASK = {"prompt": "x", "max_tokens": 5}
 A, B, C = "http://a", "http://b", "http://c"

@@ -12,10 +12,10 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 
 import aiohttp
 
-import odd_engines as odd
-from pages import headings_descend_by_one, outline
 from penstock.serving.gateway.page import status_page
 from penstock.serving.gateway.server import Access
+from support import misbehaving_engines as odd
+from support.html_pages import headings_descend_by_one, outline
 
 
 def browsed(url, profile):

@@ -11,9 +11,9 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 
 import aiohttp
 
-import odd_engines as odd
 from penstock.core.errors import InputError
 from penstock.serving.gateway.traces import NoTracing, OtelTracing, otlp_tracing
+from support import misbehaving_engines as odd
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -8,12 +8,12 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 import aiohttp
 
-from fake_engines import nobody, whole
 from penstock.engines.actuators.protocol import ActuatorError
 from penstock.engines.llamacpp.router_actuator import LlamaServerActuator
 from penstock.engines.ollama.actuator import OllamaActuator
 from penstock.engines.vllm.actuator import VllmActuator
-from swapping_servers import LlamaRouter, SleepingVllm, SwappingOllama, never, serving
+from support.fake_http_engines import nobody, whole
+from support.fake_loading_servers import LlamaRouter, SleepingVllm, SwappingOllama, never, serving
 
 
 def against(server, make, work):

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from fake_time import settle
 from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Load, Prefetch, Shed, Wait
 from penstock.serving.multiplex.tickets import RefusedError
-from resident import residency
-from taking_turns import FirstCome, Stage
+from support.fake_clock import settle
+from support.fake_pool_engines import FirstCome, Stage
+from support.multiplexing_cases import residency
 
 
 def play(work, **stage):

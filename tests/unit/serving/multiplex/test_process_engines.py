@@ -17,7 +17,7 @@ from penstock.engines.actuators.process import ProcessActuator, ProcessCommand
 from penstock.engines.actuators.protocol import ActuatorError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups of POSIX")
-ENGINE = str(Path(__file__).resolve().parents[3] / "small_engine.py")
+ENGINE = str(Path(__file__).resolve().parents[3] / "support" / "small_engine.py")
 
 
 def command(folder, *argv, environment=None):

@@ -12,7 +12,6 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from aiohttp.test_utils import TestClient, TestServer
 
-from deploying import World
 from penstock.core.errors import InputError
 from penstock.engines.client.client import client_session
 from penstock.serving.deployments.controller import Controller
@@ -20,6 +19,7 @@ from penstock.serving.deployments.deployments import RefusedError
 from penstock.serving.deployments.remote import RemoteDeployments
 from penstock.serving.deployments.verbs import VERBS, LocalDeployments
 from penstock.serving.planning.deployments import STATUSES, make_app
+from support.simulated_deployments import World
 
 
 class Here(NamedTuple):
@@ -116,7 +116,7 @@ def test_what_is_wrong_is_told_in_one_form(tmp_path, path, order, status, code, 
             assert (found, answer["error"]["code"]) == (status, code)
             assert message in answer["error"]["message"]
             assert "\n" not in answer["error"]["message"]
-            assert set(answer["error"]) == {"code", "message", "details"}
+            assert set(answer["error"]) == {"code", "message", "details", "type", "param"}
             if code != "engine":
                 assert here.control.deployments() == before
             here.control.check_integrity()

@@ -5,7 +5,6 @@ from io import StringIO
 
 import pytest
 
-from inferno_bundle import document, server
 from penstock.cli.main import main
 from penstock.published.inferno.export import solution
 from penstock.published.inferno.operations import EXAMPLE, optimize_one
@@ -14,6 +13,7 @@ from penstock.published.inferno.solve import settings_of, solve
 from penstock.serving.planning.openapi import docs_page, openapi_document
 from penstock.serving.planning.operations import OPERATIONS
 from penstock.serving.planning.queue import EXAMPLE as QUEUE
+from support.inferno_bundles import document, server
 
 BY_PATH = {operation.path: operation for operation in OPERATIONS}
 
@@ -51,8 +51,8 @@ def test_a_server_without_allocation_is_404_in_the_second_schema_only() -> None:
         server(made, "Free-small")["class"] = "none"
         return optimize_one(made)
     answer = broken("v2")
-    assert (answer.status, answer.document) == (
-        404, {"message": "no feasible allocation for servers: [Free-small]"})
+    assert (answer.status, answer.document["message"]) == (
+        404, "no feasible allocation for servers: [Free-small]")
     assert len(broken("v1").document["allocations"]) == 3
 
 
@@ -163,7 +163,7 @@ def test_bad_queues_of_the_default_mode(path, change, message) -> None:
 
 
 def test_the_default_mode_is_that_of_the_command_line() -> None:
-    """Percentiles and KV memory, in the words of ``penstock queue --json``."""
+    """Percentiles and KV memory, in the words of ``penstock lab queue --json``."""
     options = ["--alpha", "8", "--beta", "0.033", "--gamma", "0.000333", "--input-tokens", "256",
                "--output-tokens", "1024", "--max-batch", "64", "--kv-tokens", "20000",
                "--prompt-scv", "0.5", "--json"]
@@ -176,7 +176,7 @@ def test_the_default_mode_is_that_of_the_command_line() -> None:
         found = call(f"/v1/queue/{name}", body | more)
         assert found.status == 200
         with redirect_stdout(StringIO()) as printed:
-            assert main(["queue", name, *options, *given]) == 0
+            assert main(["lab", "queue", name, *options, *given]) == 0
         assert found.document == json.loads(printed.getvalue())
         assert found.document["ttft_percentiles_ms"]["99"] > found.document["ttft_ms"]
     roomy = call("/v1/queue/size", OWN | {"targets": targets}).document
@@ -202,7 +202,6 @@ def test_bad_problems_of_the_followed_endpoints(change, message) -> None:
 
 def test_the_description_names_every_operation() -> None:
     described = openapi_document(OPERATIONS)
-    assert described["openapi"].startswith("3.")
     assert set(described["paths"]) == set(BY_PATH)
     identifiers = [entry["post"]["operationId"] for entry in described["paths"].values()]
     assert len(set(identifiers)) == len(identifiers)

@@ -16,10 +16,11 @@ from penstock.core.errors import InputError
 from penstock.core.money import Price, per_million, to_nanos
 from penstock.core.slo import ServiceClass
 from penstock.engines.client.state import InFlight
+from penstock.engines.http import is_loopback
 from penstock.fleet.values_gateway import Budget, GatewayOptions, Tenant
 from penstock.serving.gateway.ask import Offer
 from penstock.serving.gateway.errors import GatewayError
-from penstock.serving.tenants.gate import GatewayConfig, TenantGate, is_loopback
+from penstock.serving.tenants.gate import GatewayConfig, TenantGate
 from penstock.serving.tenants.keys import Keyring, new_key
 from penstock.serving.tenants.records import Opening, Progress, Settlement
 

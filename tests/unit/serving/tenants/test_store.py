@@ -16,7 +16,7 @@ from penstock.serving.tenants.keys import new_key
 from penstock.serving.tenants.records import Batch, Opening, Progress, Settlement
 from penstock.serving.tenants.store import DEAD_AFTER_S, Spent, StoreError, open_store
 from penstock.serving.tenants.tables import METADATA
-from scaled import examples
+from support.scaled_examples import examples
 
 DAY = 86_400.0
 

@@ -22,10 +22,10 @@ from penstock.sim.multiplex.continuous import EngineSpec, Residents
 from penstock.sim.multiplex.driver import ResidencySimulation
 from penstock.sim.multiplex.machine import Took
 from penstock.sim.multiplex.record import ResidencyRun
-from resident import residency
-from runs import jump
-from scaled import examples
-from strategies import EVIDENCE, Case, cases
+from support.multiplexing_cases import residency
+from support.scaled_examples import examples
+from support.scheduler_runs import jump
+from support.strategies import EVIDENCE, Case, cases
 
 ANY = ServiceClass("any")
 # A step of 10 ms and 1 ms for every sequence: a belief of n requests of 10 tokens is a line.

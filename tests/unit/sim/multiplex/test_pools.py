@@ -23,7 +23,7 @@ from penstock.policy.multiplex.values import Load, Queued, Shed, Wait
 from penstock.published.sincere.policy import sincere_settings
 from penstock.registry.policies import MULTIPLEXERS
 from penstock.serving.multiplex.make import actuator_of, driver_of
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 URLS = ["http://127.0.0.1:1", "http://127.0.0.1:2"]
 

@@ -12,7 +12,7 @@ from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
 from penstock.metrics.table import STATUSES
 from penstock.sim.simulation import simulate
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 LENGTHS = {"prompt": {"fixed": 40}, "output": {"fixed": 11}}
 NAMES = ("llama-3-8b", "llama-2-7b", "mistral-7b")

@@ -20,12 +20,12 @@ from penstock.policy.route.simple import RoundRobin
 from penstock.policy.schedule.replica import ReplicaScheduler
 from penstock.registry.make import build_scheduler
 from penstock.sim.cluster import Cluster
-from penstock.sim.dispatch import Dispatcher, Seat
+from penstock.sim.dispatch import Dispatcher, ReplicaSpec
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import Ended, ReplicaRecorder
 from penstock.sim.reference import Trace, run_reference
 from penstock.sim.replica import SimReplica
-from strategies import Case
+from support.strategies import Case
 
 
 def make_kv(case: Case) -> KvAllocator:
@@ -153,7 +153,7 @@ def jump(case: Case) -> Jumps:
     def refuse(request: Request, reason: str) -> None:
         refused[request.request_id] = reason
 
-    dispatcher = Dispatcher(RoundRobin(), [replica], [Seat("m")], refuse)
+    dispatcher = Dispatcher(RoundRobin(), [replica], [ReplicaSpec("m")], refuse)
     Cluster([replica], dispatcher, refuse).run(case.requests)
     shed = {request.request_id: reason for request, reason, _ in replica.shed}
     journal = stream.getvalue()

@@ -5,12 +5,12 @@ from collections import deque
 from contextlib import contextmanager
 from math import inf
 
-from fake_time import FakeLoop, settle
 from penstock.engines.actuators.protocol import ActuatorError
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Load, Wait
 from penstock.serving.multiplex.driver import ResidencyDriver
 from penstock.serving.multiplex.tickets import RefusedError, Rules
+from support.fake_clock import FakeLoop, settle
 
 MOST_EVENTS = 20_000
 

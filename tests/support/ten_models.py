@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import aiohttp
 
-from processes import process
+from support.penstock_process import process
 
 NUM_MODELS = 10
 NAMES = [f"tiny-{number}" for number in range(NUM_MODELS)]

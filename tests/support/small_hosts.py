@@ -12,7 +12,7 @@ from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Queu
 from penstock.sim.multiplex.driver import ResidencySimulation
 from penstock.sim.multiplex.machine import Took
 from penstock.sim.multiplex.record import ResidencyRun
-from resident import residency
+from support.multiplexing_cases import residency
 
 USUAL: Mapping[str, Any] = {}
 LINE = BatchTime(1.0, 0.1)

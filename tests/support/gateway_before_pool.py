@@ -10,7 +10,7 @@ from penstock.fleet.load import parse_fleet
 from penstock.policy.route.simple import LeastLoaded
 from penstock.serving.gateway.proxy import Limits
 from penstock.serving.gateway.server import running
-from small_fleet import FLEET
+from support.small_fleet import FLEET
 
 ENGINE = str(Path(__file__).resolve().parent / "small_engine.py")
 MODELS = ("llama-3-8b", "llama-2-7b", "mistral-7b")

@@ -9,7 +9,6 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from inferno_bundle import document, rows
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
 from penstock.core.snapshot import QueuedWork, ReplicaSnapshot
@@ -33,7 +32,8 @@ from penstock.policy.schedule.options import PRESETS, SchedulerOptions, schedule
 from penstock.predict.latency import LatencyPrior
 from penstock.published.niyama.step_time import NiyamaRange, NiyamaStepTime
 from penstock.sim.multiplex.faults import Faults
-from resident import ResidencyCase
+from support.inferno_bundles import document, rows
+from support.multiplexing_cases import ResidencyCase
 
 POLICIES = tuple(PRESETS)
 EVIDENCE = Evidence("made up for tests", 0.0, 0.0)

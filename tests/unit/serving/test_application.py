@@ -1,0 +1,64 @@
+"""Who may call a server on the loopback interface, where no key is needed."""
+
+import asyncio
+
+import pytest
+
+pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
+
+import aiohttp
+from aiohttp import web
+
+from penstock.engines.http import listening
+from penstock.serving.application import Address, Part, make_application
+from penstock.serving.errors import ServiceError
+
+
+async def answer(_):
+    return web.Response(text="here")
+
+
+async def refuse(_):
+    raise ServiceError(409, "not\n now", "busy", "field", details={"why": 1})
+
+
+def asked(headers, path="/", **address):
+    part = Part([("GET", "/", answer), ("GET", "/no", refuse)], lambda: {"paths": {}}, 1000)
+
+    async def run():
+        app = make_application(Address("test", **address), [part], print)
+        async with listening(app, "127.0.0.1", 0, 0.1) as url, aiohttp.ClientSession(
+                url) as session, session.get(path, headers=headers) as found:
+            text = await found.text()
+            return found.status, text if found.status == 200 else await found.json()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("headers", [
+    {}, {"Host": "localhost:80"}, {"Host": "[::1]:80"}, {"Host": "127.8.8.8"},
+    {"Origin": "http://localhost:3000"}, {"Origin": "http://127.0.0.1"}])
+def test_this_machine_may_call(headers) -> None:
+    assert asked(headers) == (200, "here")
+
+
+@pytest.mark.parametrize(("headers", "said"), [
+    ({"Host": "evil.example"}, "Host: 'evil.example' is no address of this server"),
+    ({"Host": "localhost.evil.example:80"}, "Host: "), ({"Host": "[::1"}, "Host: "),
+    ({"Origin": "https://evil.example"}, "Origin: 'https://evil.example' is another site"),
+    ({"Origin": "null"}, "Origin: 'null'")])
+def test_no_page_of_another_site_may(headers, said) -> None:
+    status, document = asked(headers)
+    assert status == 403
+    assert document["message"].startswith(said)
+    assert asked(headers, needs_keys=lambda: True)[0] == 200, "where no page has a key"
+    assert asked(headers, host="0.0.0.0")[0] == 200, "where names of this machine are not known"
+
+
+def test_errors_have_one_form() -> None:
+    assert asked({}, "/no") == (409, {"message": "not now", "error": {
+        "message": "not now", "type": "server_error", "param": "field", "code": "busy",
+        "details": {"why": 1}}})
+    status, document = asked({}, "/nowhere")
+    assert (status, document["message"]) == (404, "no operation '/nowhere'; see /openapi.json")
+    assert document["error"]["code"] == "http_error"
