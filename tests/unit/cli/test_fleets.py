@@ -1,9 +1,9 @@
 import pytest
-from small_fleet import FLEET
 
 from penstock.cli import fleets
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
+from support.small_fleet import FLEET
 
 
 def test_seed_and_settings_reach_the_fleet(tmp_path):
