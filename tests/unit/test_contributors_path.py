@@ -104,8 +104,8 @@ TOYS: Mapping[str, Mapping[str, Edit]] = {
                                 "'penstock.engines.toy.kind:engine', traits=('serve',)),")},
     "an accelerator": {"catalog/data/accelerators.yaml": ("  a100-40gb:", ACCELERATOR)},
     "a command": {"cli/toy.py": COMMAND,
-                  "cli/commands.py": ('    Entry("check", PLAN,',
-                                      "    Entry('toy', PLAN, 'penstock.cli.toy', 'Play.'),")},
+                  "cli/commands.py": ('    Entry("init", PLAN,', "    Entry('toy', PLAN, "
+                                      "'penstock.cli.toy', 'Say what a toy says.'),")},
     "a section of the report": {
         "report/toy.py": SECTION,
         "report/html.py": ("    return \"\\n\".join(parts)", "    from penstock.report.toy import "

@@ -26,17 +26,9 @@ class LazyGroup(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.entries)
 
-    def application(self, name: str) -> Any:
-        """The Typer application of a command; None for an unknown name."""
-        entry = self.entries.get(name)
-        return import_module(entry.module).app if entry else None
-
-    def known(self) -> Collection[str]:
-        """Names that an unknown one may have meant."""
-        return self.names
-
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        app = self.application(cmd_name)
+        entry = self.entries.get(cmd_name)
+        app = import_module(entry.module).app if entry else self.plugged_in(cmd_name)
         if app is None:
             return None
         command = get_command(app)
@@ -44,9 +36,17 @@ class LazyGroup(TyperGroup):
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and not args[0].startswith("-") and self.application(args[0]) is None:
-            raise InputError(f"no command {args[0][:60]!r}{nearest(args[0][:60], self.known())}")
+        if args and args[0] not in self.entries and not args[0].startswith("-"):
+            self.check_plugged_in(args[0])
         return super().resolve_command(ctx, args)
+
+    def plugged_in(self, name: str) -> Any:
+        """Return the Typer app that a plug-in brings under this name, None without one."""
+        return None
+
+    def check_plugged_in(self, name: str) -> None:
+        """Raise InputError with the nearest name unless a plug-in brings the command."""
+        raise InputError(f"no command {name[:60]!r}{nearest(name[:60], self.names)}")
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         formatter.write(f"Usage: {ctx.command_path} COMMAND ...\n\n{self.help}\n")
@@ -65,26 +65,9 @@ class LabGroup(LazyGroup):
 
 
 class FirstPage(LazyGroup):
-    """The commands of ``penstock --help``; ``penstock lab`` has the others.
-
-    Commands of plug-ins are found by name and not listed: reading the metadata of packages takes
-    longer than the page.
-    """
+    """The commands of ``penstock --help``; ``penstock lab`` has the others."""
 
     names = (*FIRST_PAGE, *(entry.spelling for entry in IN_LAB.values()))
-
-    def application(self, name: str) -> Any:
-        app = super().application(name)
-        if app is None:
-            from penstock.registry.commands import PLUGGED_IN  # only for unknown names
-
-            app = PLUGGED_IN.load(name)() if PLUGGED_IN.knows(name) else None
-        return app
-
-    def known(self) -> Collection[str]:
-        from penstock.registry.commands import PLUGGED_IN
-
-        return (*self.names, *PLUGGED_IN.all_names())
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         today = respelt(args)
@@ -93,6 +76,18 @@ class FirstPage(LazyGroup):
                              "goes with the next release\n")
             args = today[1]
         return super().resolve_command(ctx, args)
+
+    def plugged_in(self, name: str) -> Any:
+        from penstock.registry.commands import PLUGGED_IN  # only for a name that is not built in
+
+        return PLUGGED_IN.load(name)() if PLUGGED_IN.knows(name) else None
+
+    def check_plugged_in(self, name: str) -> None:
+        from penstock.registry.commands import PLUGGED_IN
+
+        if not PLUGGED_IN.knows(name):
+            known = (*self.names, *PLUGGED_IN.all_names())
+            raise InputError(f"no command {name[:60]!r}{nearest(name[:60], known)}")
 
     def invoke(self, ctx: Any) -> Any:
         try:
