@@ -269,7 +269,7 @@ def shared_cases(draw: st.DrawFn) -> tuple[list[Shared], list[Waiting]]:
     shared = draw(st.lists(st.builds(
         Shared, device_sets.map(tuple), st.sampled_from((0.5, 2.0, 30.0)), st.integers(1, 3)),
         min_size=2, max_size=4))
-    arrivals = sorted(draw(st.lists(st.integers(0, 80), min_size=2, max_size=25)))
+    arrivals = sorted(draw(st.lists(st.integers(0, 8), min_size=2, max_size=25)))
     return shared, [Waiting(place, draw(st.integers(0, len(shared) - 1)), at / 8.0,
                             draw(st.integers(0, 2)), draw(st.sampled_from((inf, at / 8.0 + 9.0))),
                             draw(st.booleans())) for place, at in enumerate(arrivals)]
