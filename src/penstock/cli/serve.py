@@ -48,6 +48,10 @@ def serve(
         "--decisions", metavar="FILE", show_default=False,
         help="Append every decision and its outcome to a file of JSON lines; no text is in it.",
     )] = None,
+    deployments: Annotated[Path | None, typer.Option(
+        "--deployments", metavar="DIR", show_default=False,
+        help="Serve the deployments of a folder, too, and answer their API to administrators.",
+    )] = None,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Answer OpenAI's API over the engines of a fleet file until interrupted.
@@ -67,7 +71,7 @@ def serve(
     from penstock.serving.gateway.server import Access
     from penstock.serving.gateway.traces import NoTracing, otlp_tracing
     fleet = read_fleet(fleet_file, settings, data_dir, seed)
-    if not fleet.residency and not any(group.endpoints or is_started(group)
+    if deployments is None and not fleet.residency and not any(group.endpoints or is_started(group)
                                        for group in fleet.replicas):
         raise InputError(f"{fleet_file}: replicas: none has endpoints, so there is no engine to "
                          "serve with; expected for example endpoints: [http://127.0.0.1:8001], or "
@@ -78,14 +82,14 @@ def serve(
     limits = Limits(max_in_flight, max_queue, attempts)
     run_server(_serve(fleet, lambda: read_fleet(fleet_file, settings, data_dir, seed), fleet_file,
                       host, port, limits, Access(ledger, open_to_all),
-                      otlp_tracing() if traces else NoTracing(), decisions,
+                      otlp_tracing() if traces else NoTracing(), decisions, deployments,
                       as_json=as_json))
     return OK
 
 
 async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: str, port: int,
                  limits: "Limits", access: "Access", tracing: "Tracing",
-                 decisions: Path | None, *, as_json: bool) -> None:
+                 decisions: Path | None, deployments: Path | None, *, as_json: bool) -> None:
     import gc
     from concurrent.futures import ProcessPoolExecutor
     from functools import partial
@@ -97,6 +101,7 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     from penstock.engines.http import stop_signal
     from penstock.fleet.replica_factory import dispatch_of
     from penstock.serving.deployments.replicas import started_replicas
+    from penstock.serving.deployments.routed import routed_deployments
     from penstock.serving.gateway.decision_log import DecisionLog
     from penstock.serving.gateway.forecasts import BudgetPrices
     from penstock.serving.gateway.reload import Reload
@@ -120,13 +125,19 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     pool = ProcessPoolExecutor(_PLANNERS, mp_context=get_context("spawn"))
     planning = part(OPERATIONS, Jobs(USUAL, note), in_processes(pool))
     log = DecisionLog(decisions, note) if decisions is not None else None
-    async with started_replicas(fleet, folder / "replicas", note) as started:
-        fleet = started.fleet(fleet)
-        reload = Reload(path, lambda: started.fleet(read()), router_of)
+    async with started_replicas(fleet, folder / "replicas", note) as started, routed_deployments(
+            deployments, note) as routed:
+        def whole(fleet: "Fleet") -> "Fleet":
+            return routed.fleet(started.fleet(fleet))
+
+        fleet = whole(fleet)
+        reload = Reload(path, lambda: whole(read()), router_of)
         async with running(fleet, router_of(fleet), host, port, limits=limits, access=access,
                            reload=reload, tracing=tracing, prices=prices, log=log,
-                           engines_folder=folder, on_bug=note, beside=[planning],
-                           work=[partial(started.run, reload.asked.set)]) as (url, engines):
+                           engines_folder=folder, on_bug=note, beside=[planning, *routed.parts],
+                           work=[partial(one.run, reload.asked.set) for one in (started, routed)]
+                           ) as (url, engines):
+            routed.announce(url)
             _announce(url, engines, as_json=as_json)
             await stopped.wait()
     pool.shutdown(wait=False, cancel_futures=True)
