@@ -95,7 +95,7 @@ def test_each_engine_has_its_actuator_on_each_device(tmp_path) -> None:
             fleet = fleet_of(count=2, models=[{"model": "llama-3-8b", "engine": engine}])
             around = Surroundings(None, tmp_path / "engines", asyncio.get_running_loop(), print)
             driver = driver_of(fleet, fleet.residency[0], around)
-            made = [row[0] for row in driver._hands._actuators]
+            made = [row[0] for row in driver._actuators._actuators]
             assert [type(one) for one in made] == [actuator, actuator]
             if "endpoints" in engine:
                 assert [one._calls.url for one in made] == URLS
