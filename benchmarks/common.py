@@ -34,10 +34,14 @@ def show(result: dict[str, Any]) -> None:
 
 
 def fleet_of(trace: str, overrides: dict[str, Any]) -> Any:
-    """An example fleet of Niyama's setting, with dotted overrides."""
+    """An example fleet of Niyama's setting, with dotted overrides.
+
+    Policies know step times exactly, so that figures of one commit compare with another's.
+    """
     from penstock.fleet.load import load_fleet
 
-    return load_fleet(REPOSITORY / "examples" / TRACES[trace], overrides)
+    return load_fleet(REPOSITORY / "examples" / TRACES[trace],
+                      {**overrides, "run.beliefs": "exact"})
 
 
 def in_parallel(work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:

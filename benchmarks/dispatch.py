@@ -37,6 +37,7 @@ service_classes: [{name: all, slo: {ttft_s: 3, percentile: 99}}]
 traffic: [{trace: azure-2023-conv, rate_per_s: 50}]
 replicas: []
 policies: {schedule: sarathi}
+run: {beliefs: exact}
 """, "dispatch", {"replicas": FLEETS[kind][0], "policies.route": route,
                   "traffic[0].num_requests": NUM_REQUESTS})
 

@@ -88,7 +88,8 @@ def vidur() -> dict[str, Any]:
     from penstock.fleet.sources import fleet_workload
     from penstock.policy.schedule.options import PRESETS, scheduler_options
 
-    fleet = load_fleet(REPOSITORY / "examples" / "vidur-a100.yaml", {}, SHARED / "vidur")
+    fleet = load_fleet(REPOSITORY / "examples" / "vidur-a100.yaml",
+                       {"run.beliefs": "exact"}, SHARED / "vidur")
     workload = fleet_workload(fleet)
     columns = (workload.arrival_s, workload.prompt_tokens, workload.output_tokens)
     rows = list(zip(*(column.tolist() for column in columns), strict=True))

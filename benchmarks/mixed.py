@@ -34,7 +34,8 @@ def document(job: Job) -> dict[str, Any]:
                      "arrivals": "poisson", "rate_per_s": round(share * rate_per_s, 3),
                      "num_requests": int(share * rate_per_s * LENGTH_S)}
                     for trace, share in SHARES.items()],
-        "plan": {"num_seeds": 3, "tensor": [1, 2], "pooling": pooling}}
+        "plan": {"num_seeds": 3, "tensor": [1, 2], "pooling": pooling},
+        "run": {"beliefs": "exact"}}
 
 
 def planned(job: Job) -> dict[str, Any]:

@@ -47,6 +47,7 @@ traffic:
     num_requests: 300
 replicas: [{count: 2}]
 policies: {schedule: penstock, route: round_robin}
+run: {beliefs: exact}
 """
 NUM_SINGLE, SINGLE_TOKENS = 12, 16
 SHARES = (50, 90, 99)

@@ -11,7 +11,7 @@ import io
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,9 +48,11 @@ def run(count: int, first: int) -> int:
     """Plan that many fleets; the exit status."""
     found = []
     with ProcessPoolExecutor(2) as pool:
-        for result in pool.map(planned, range(first, first + count)):
+        for done in as_completed([pool.submit(planned, seed)
+                                  for seed in range(first, first + count)]):
+            result = done.result()
             found.append(result)
-            if result["status"] not in (0, 1, 2) or result["failed"] or len(found) % 50 == 0:
+            if result["status"] not in (0, 1, 2) or result["failed"] or len(found) % 25 == 0:
                 print(len(found), result, file=sys.stderr, flush=True)
     wrong = [r for r in found if r["status"] not in (0, 1, 2) or r["failed"]]
     cpu_s = sorted(r["cpu_s"] for r in found)

@@ -55,7 +55,8 @@ def random_fleet(number: int) -> dict[str, Any]:
         "traffic": [{"mix": {c["name"]: float(s) for c, s in zip(chosen, shares, strict=True)},
                      "trace": str(rng.choice(LENGTHS)), "arrivals": arrivals,
                      "rate_per_s": round(rate_per_s, 3), "num_requests": 4000}],
-        "policies": {"schedule": schedule}, "plan": {"num_seeds": 3}, "run": {"seed": number}}
+        "policies": {"schedule": schedule}, "plan": {"num_seeds": 3},
+        "run": {"seed": number, "beliefs": "exact"}}
 
 
 def planned(document: dict[str, Any]) -> Any:

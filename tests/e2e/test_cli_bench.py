@@ -69,7 +69,7 @@ def test_a_fleets_traffic_is_measured_kept_and_told_again(repository, folder, pe
     assert json.loads((folder / "runs/a/summary.json").read_text()) == summary
     page = (folder / "runs/a/report.html").read_text()
     assert "Requests and the load itself" in page
-    told = penstock("report", "runs/a", "--html", "again.html")
+    told = penstock("lab", "report", "runs/a", "--html", "again.html")
     assert told.status == 0
     assert f"Served by {url}" in told.out
     assert "after they were due" in told.out
@@ -96,7 +96,7 @@ def test_a_sweep_has_a_folder_per_level(repository, folder, penstock, option) ->
     rows = json.loads((folder / "levels/sweep.json").read_text())
     assert [row["finished"] for row in rows] == [10, 10]
     for level in (2, 50):
-        kept = penstock("report", f"levels/{name}-{level}", "--json")
+        kept = penstock("lab", "report", f"levels/{name}-{level}", "--json")
         assert kept.json["outcomes"]["sent"] == 10
 
 
@@ -200,7 +200,7 @@ def test_an_interrupt_keeps_what_came(repository, folder, penstock) -> None:
             out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "the run was interrupted" in " ".join(out.lower().split())
-    kept = penstock("report", "cut", "--json").json
+    kept = penstock("lab", "report", "cut", "--json").json
     assert kept["outcomes"]["sent"] >= kept["outcomes"]["finished"] > 10
 
 

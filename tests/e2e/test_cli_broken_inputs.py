@@ -158,12 +158,12 @@ FLAGS = {
     "unknown command": (["simulat", "fleet.yaml"], "did you mean 'simulate'?"),
     "unknown subcommand": (["trace", "inf", "x"], "'info'"),
     "subcommand like no other": (["trace", "zz"], "expected one of: convert, generate, info"),
-    "command like no other": (["nosuch"], "expected one of: attest, bench, bound, capacity,"),
+    "command like no other": (["nosuch"], "expected one of: attest, bench, capacity, catalog,"),
     "command that was begun": (["cap", "fleet.yaml"], "did you mean 'capacity'?"),
     "option of one letter": (["run", "fleet.yaml", "-o", "x"], "did you mean '--out'?"),
     "option like no other": (["run", "fleet.yaml", "--zzz"], "expected one of: --data"),
     "option before its command": (["--json", "run", "fleet.yaml"], "follow its name"),
-    "variant without a space": (["sweep", "fleet.yaml", "--set", "variant={accelerator:l40s}"],
+    "variant without a space": (["compare", "fleet.yaml", "--grid", "variant={accelerator:l40s}"],
                                 "a space after the colon of 'accelerator'; expected one of: "
                                 "accelerator, kv_precision, model,"),
     "variant of an unknown key": (["compare", "fleet.yaml", "--policies", "edf", "--set",
@@ -189,7 +189,7 @@ FLAGS = {
     "set to NaN": (["run", "fleet.yaml", "--set", "run.warmup_s=.nan"], "warmup_s"),
     "attainment over 1": (["capacity", "fleet.yaml", "--attainment", "99"], "attainment is 99"),
     "NaN attainment": (["capacity", "fleet.yaml", "--attainment", "nan"], "attainment is nan"),
-    "zero tolerance": (["capacity", "fleet.yaml", "--tolerance", "0"], "tolerance is 0"),
+    "zero tolerance": (["capacity", "fleet.yaml", "--tolerance", "0"], "--tolerance"),
     "low above high": (["capacity", "fleet.yaml", "--low", "5", "--high", "4"], "low is 5"),
     "negative low": (["capacity", "fleet.yaml", "--low", "-1"], "low is -1"),
     "infinite high": (["capacity", "fleet.yaml", "--high", "inf"], "high is inf"),
@@ -205,22 +205,31 @@ FLAGS = {
                    "twice"),
     "knob named once": (["compare", "fleet.yaml", "--policies", "sarathi:512"],
                         "error: --policies sarathi:512: found '512'"),
-    "seed of no file": (["experiment", "sincere", "--out", "grid", "--seed", "1" + 30 * "0"],
+    "seed of no file": (["lab", "experiment", "sincere", "--out", "grid", "--seed", "1" + 30 * "0"],
                         "--seed"),
     "empty policy": (["compare", "fleet.yaml", "--policies", "penstock,"], "empty"),
     "policy twice": (["compare", "fleet.yaml", "--policies", "edf,edf"], "stands twice"),
     "no policies": (["compare", "fleet.yaml"], "--policies"),
-    "sweep of an unknown key": (["sweep", "fleet.yaml", "--set", "run.sed=1,2"], "'seed'"),
-    "sweep of a bad value": (["sweep", "fleet.yaml", "--set", "traffic[0].rate_per_s=1,-2"],
+    "workers without a grid": (["compare", "fleet.yaml", "--workers", "2"], "with --grid alone"),
+    "a grid of policies": (["compare", "fleet.yaml", "--grid", "run.seed=1", "--policies", "edf"],
+                           "no meaning beside --grid"),
+    "no such method": (["capacity", "fleet.yaml", "--method", "bond"], "did you mean 'bound'?"),
+    "a search of a bound": (["capacity", "fleet.yaml", "--method", "bound", "--low", "1"],
+                            "--low: has no meaning beside --method bound"),
+    "sweep of an unknown key": (["compare", "fleet.yaml", "--grid", "run.sed=1,2"], "'seed'"),
+    "sweep of a bad value": (["compare", "fleet.yaml", "--grid", "traffic[0].rate_per_s=1,-2"],
                              "traffic[0].rate_per_s=-2"),
-    "sweep without values": (["sweep", "fleet.yaml", "--set", "run.seed="], "no values"),
-    "sweep of one key twice": (["sweep", "fleet.yaml", "--set", "run.seed=1", "--set",
+    "sweep without values": (["compare", "fleet.yaml", "--grid", "run.seed="], "no values"),
+    "sweep of one key twice": (["compare", "fleet.yaml", "--grid", "run.seed=1", "--grid",
                                 "run.seed=2"], "stands twice"),
-    "sweep too large": (["sweep", "fleet.yaml", "--seeds", "1000", "--set",
+    "sweep too large": (["compare", "fleet.yaml", "--seeds", "1000", "--grid",
                          "run.warmup_s=1,2,3,4,5,6,7,8,9,10,11"], "11,000 runs"),
-    "sweep of unknown ending": (["sweep", "fleet.yaml", "--out", "rows.txt"], ".csv or .json"),
-    "sweep over a file": (["sweep", "fleet.yaml", "--out", "fleet.yaml"], "ends in"),
-    "resume without a file": (["sweep", "fleet.yaml", "--resume"], "--out"),
+    "sweep of unknown ending": (["compare", "fleet.yaml", "--grid", "run.seed=1", "--out",
+                                 "rows.txt"], ".csv or .json"),
+    "sweep over a file": (["compare", "fleet.yaml", "--grid", "run.seed=1", "--out", "fleet.yaml"],
+                          "ends in"),
+    "resume without a file": (["compare", "fleet.yaml", "--grid", "run.seed=1", "--resume"],
+                              "--out"),
     "catalog without the name": (["catalog", "show", "a100-90gb"], "did you mean 'a100-80gb'"),
     "catalog that is missing": (["catalog", "list", "--catalog", "nowhere"], "nowhere"),
     "missing trace": (["trace", "info", "nowhere.csv"], "nowhere.csv"),
@@ -228,21 +237,24 @@ FLAGS = {
     "unknown trace format": (["trace", "info", "fleet.yaml", "--format", "azur"], "'azure'"),
     "not a trace": (["trace", "info", "fleet.yaml"], "fleet.yaml"),
     "generate to an unknown ending": (["trace", "generate", "fleet.yaml", "t.xls"], ".csv"),
-    "missing journal": (["replay", "journal-0.jsonl"], "journal-0.jsonl"),
-    "missing table": (["fit", "step-time", "nowhere.csv"], "nowhere.csv"),
-    "folder as table": (["fit", "step-time", "."], "no profile.json there"),
-    "not a table": (["fit", "step-time", "fleet.yaml"], "fleet.yaml"),
-    "missing kernel tables": (["fit", "kernels", "nowhere", "--model", "llama-3-8b",
+    "missing journal": (["lab", "replay", "journal-0.jsonl"], "journal-0.jsonl"),
+    "missing table": (["profile", "fit", "step-time", "nowhere.csv"], "nowhere.csv"),
+    "folder as table": (["profile", "fit", "step-time", "."], "no profile.json there"),
+    "not a table": (["profile", "fit", "step-time", "fleet.yaml"], "fleet.yaml"),
+    "missing kernel tables": (["profile", "fit", "kernels", "nowhere", "--model", "llama-3-8b",
                                "--accelerator", "a100-80gb"], "nowhere"),
-    "no kernel tables": (["fit", "kernels", ".", "--model", "llama-3-8b", "--accelerator",
+    "no kernel tables": (["profile", "fit", "kernels", ".", "--model", "llama-3-8b",
+                          "--accelerator",
                           "a100-80gb"], "holds no kernel table"),
-    "missing loads": (["fit", "loading", "nowhere.csv"], "nowhere.csv"),
-    "folder without loads": (["fit", "loading", "."], "neither a profile"),
-    "not loads": (["fit", "loading", "fleet.yaml"], "fleet.yaml:1"),
-    "no page cache": (["fit", "loading", "loads.csv", "--page-cache", "0"], "--page-cache"),
-    "endless page cache": (["fit", "loading", "loads.csv", "--page-cache", "inf"], "--page-cache"),
-    "not a run": (["report", "."], "summary.json"),
-    "missing run": (["report", "nowhere"], "nowhere"),
+    "missing loads": (["profile", "fit", "loading", "nowhere.csv"], "nowhere.csv"),
+    "folder without loads": (["profile", "fit", "loading", "."], "neither a profile"),
+    "not loads": (["profile", "fit", "loading", "fleet.yaml"], "fleet.yaml:1"),
+    "no page cache": (["profile", "fit", "loading", "loads.csv", "--page-cache", "0"],
+                      "--page-cache"),
+    "endless page cache": (["profile", "fit", "loading", "loads.csv", "--page-cache", "inf"],
+                           "--page-cache"),
+    "not a run": (["lab", "report", "."], "summary.json"),
+    "missing run": (["lab", "report", "nowhere"], "nowhere"),
 }
 
 
@@ -276,7 +288,7 @@ JOURNALS = {
 def test_a_broken_journal_is_told_in_one_line(name, fails, folder):
     content, word = JOURNALS[name]
     (folder / "j.jsonl").write_bytes(content)
-    assert word in fails("replay", "j.jsonl")
+    assert word in fails("lab", "replay", "j.jsonl")
 
 
 TABLES = {
@@ -298,7 +310,7 @@ TABLES = {
 def test_a_broken_table_of_steps_is_told_in_one_line(name, fails, folder):
     content, word = TABLES[name]
     (folder / "t.csv").write_bytes(content)
-    assert word in fails("fit", "step-time", "t.csv")
+    assert word in fails("profile", "fit", "step-time", "t.csv")
 
 
 def leaves(node, path=""):

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from penstock.cli import console
-from penstock.cli.lazy import COMMANDS
+from penstock.cli.commands import FIRST_PAGE, IN_LAB
 from penstock.cli.main import main
 from penstock.perf.loading.host_memory import HostMemory
 from penstock.perf.loading.store import load_loading
@@ -165,22 +165,22 @@ def test_replicas_of_several_groups_are_refused(penstock):
 
 def test_report_prints_what_run_printed(penstock):
     first = penstock("run", "fleet.yaml", "--out", "run")
-    again = penstock("report", "run")
+    again = penstock("lab", "report", "run")
     assert again.out == first.out
-    assert penstock("report", "run", "--json").json["name"] == "small"
+    assert penstock("lab", "report", "run", "--json").json["name"] == "small"
 
 
 def test_report_says_where_the_page_is(penstock, folder):
     penstock("run", "fleet.yaml", "--out", "run")
-    assert penstock("report", "run").err == \
+    assert penstock("lab", "report", "run").err == \
         f"page: {(folder / 'run' / 'report.html').resolve().as_uri()}\n"
     penstock("run", "fleet.yaml", "--out", "run", "--no-report")
-    assert penstock("report", "run").err == ""
+    assert penstock("lab", "report", "run").err == ""
 
 
 def test_report_writes_the_page_anew_from_what_is_stored(penstock, folder):
     first = penstock("run", "fleet.yaml", "--out", "run", "--no-report")
-    again = penstock("report", "run", "--html", "run/report.html")
+    again = penstock("lab", "report", "run", "--html", "run/report.html")
     assert (again.status, again.out) == (0, first.out)
     page = (folder / "run" / "report.html").read_text()
     assert "Latency distributions" in page
@@ -195,7 +195,7 @@ def test_report_writes_the_page_anew_from_what_is_stored(penstock, folder):
     assert set(figures[1]) - set(figures[0]) == {"steps", "step_cost"}
     for name in ("ttft", "itl", "e2e"):
         assert figures[0][name] == figures[1][name]
-    refused = penstock("report", "whole", "--html", "whole/report.html")
+    refused = penstock("lab", "report", "whole", "--html", "whole/report.html")
     assert refused.status == 2
     assert "expected another path" in refused.err
     assert (folder / "whole" / "report.html").read_text() == whole
@@ -203,11 +203,11 @@ def test_report_writes_the_page_anew_from_what_is_stored(penstock, folder):
 
 def test_a_page_without_its_requests_is_refused(penstock, folder):
     penstock("run", "fleet.yaml", "--out", "run", "--no-report")
-    assert "ends in .html" in penstock("report", "run", "--html", "page.txt").err
+    assert "ends in .html" in penstock("lab", "report", "run", "--html", "page.txt").err
     (folder / "run" / "requests.parquet").write_bytes(b"PAR1")
-    assert "requests.parquet" in penstock("report", "run", "--html", "page.html").err
+    assert "requests.parquet" in penstock("lab", "report", "run", "--html", "page.html").err
     (folder / "run" / "requests.parquet").unlink()
-    outcome = penstock("report", "run", "--html", "page.html")
+    outcome = penstock("lab", "report", "run", "--html", "page.html")
     assert outcome.status == 2
     assert outcome.err.count("\n") == 1
     assert not (folder / "page.html").exists()
@@ -215,7 +215,7 @@ def test_a_page_without_its_requests_is_refused(penstock, folder):
 
 def test_report_of_a_summary_that_lacks_something(penstock, folder):
     (folder / "summary.json").write_text('{"overall": {}, "classes": {}, "window_s": 1}')
-    outcome = penstock("report", ".")
+    outcome = penstock("lab", "report", ".")
     assert outcome.status == 2
     assert outcome.err.startswith("error: .: summary.json lacks something")
 
@@ -224,7 +224,7 @@ def test_replay_agrees_and_notices_a_difference(penstock, folder):
     penstock("simulate", "fleet.yaml", "--replicas", 2, "--out", "run", "--journal", "--no-report")
     journal = folder / "run" / "journal-1.jsonl"
     plans = journal.read_bytes().count(b'"kind":"plan"')
-    same = penstock("replay", journal, "--json")
+    same = penstock("lab", "replay", journal, "--json")
     assert same.status == 0
     assert same.json == {"num_plans": plans, "same": True}
     lines = journal.read_bytes().splitlines(keepends=True)
@@ -233,11 +233,11 @@ def test_replay_agrees_and_notices_a_difference(penstock, folder):
     record["plan"]["features"][0] += 1
     lines[changed] = orjson.dumps(record) + b"\n"
     journal.write_bytes(b"".join(lines))
-    other = penstock("replay", journal, "--json")
+    other = penstock("lab", "replay", journal, "--json")
     assert other.status == 1
     assert other.json["same"] is False
     assert other.json["expected"]["features"][0] == other.json["got"]["features"][0] + 1
-    assert "step 0 differs after 0 equal plans" in penstock("replay", journal).out
+    assert "step 0 differs after 0 equal plans" in penstock("lab", "replay", journal).out
 
 
 def test_capacity_is_between_a_rate_that_meets_and_one_that_does_not(penstock):
@@ -288,27 +288,31 @@ def test_capacity_keeps_below_its_ceiling(penstock):
 
 
 def test_bound_adds_up_replicas(penstock):
-    one = penstock("bound", "fleet.yaml", "--json").json
-    three = penstock("bound", "fleet.yaml", "--set", "replicas[0].count=3", "--json").json
+    one = penstock("capacity", "--method", "bound", "fleet.yaml", "--json").json
+    three = penstock("capacity", "--method", "bound", "fleet.yaml", "--set", "replicas[0].count=3",
+                     "--json").json
     assert one["rate_per_s"] == one["groups"][0]["replica_rate_per_s"] > 5
     assert three["rate_per_s"] == pytest.approx(3 * one["rate_per_s"])
-    assert penstock("bound", "unsized.yaml", "--json").json["rate_per_s"] is None
-    assert "all replicas together" in penstock("bound", "fleet.yaml").out
+    assert penstock("capacity", "--method", "bound", "unsized.yaml",
+                    "--json").json["rate_per_s"] is None
+    assert "all replicas together" in penstock("capacity", "--method", "bound", "fleet.yaml").out
 
 
 def test_bound_says_how_many_replicas_the_traffic_needs(penstock):
     rate = "traffic[0].rate_per_s=70"
-    found = penstock("bound", "unsized.yaml", "--json", "--set", rate).json
+    found = penstock("capacity", "--method", "bound", "unsized.yaml", "--json", "--set", rate).json
     needed = found["replicas_needed"]
     assert needed == found["groups"][0]["replicas_needed"] > 1
     each = found["groups"][0]["replica_rate_per_s"]
     assert (needed - 1) * each < found["traffic_rate_per_s"] <= needed * each
-    assert f"at the bound: {needed} replicas\n" in penstock("bound", "unsized.yaml", "--set",
+    assert f"at the bound: {needed} replicas\n" in penstock("capacity", "--method", "bound",
+                                                            "unsized.yaml", "--set",
                                                             rate).out
-    silo = penstock("bound", "fleet.yaml", "--json", "--set",
+    silo = penstock("capacity", "--method", "bound", "fleet.yaml", "--json", "--set",
                     "replicas=[{service_classes: [chat]}, {service_classes: [batch]}]").json
     assert silo["replicas_needed"] == 2
-    shared = penstock("bound", "fleet.yaml", "--json", "--set", "replicas=[{count: 1}, {}]").json
+    shared = penstock("capacity", "--method", "bound", "fleet.yaml", "--json", "--set",
+                      "replicas=[{count: 1}, {}]").json
     assert shared["replicas_needed"] is None
 
 
@@ -350,8 +354,8 @@ def test_compare_runs_every_policy_on_the_same_requests(penstock):
 
 
 def test_sweep_runs_the_grid_and_keeps_its_rows(penstock, folder):
-    arguments = ("sweep", "fleet.yaml", "--out", "rows.csv", "--seeds", 2, "--set",
-                 "policies.schedule=sarathi", "--set", "policies.schedule.chunk_tokens=128,512")
+    arguments = ("compare", "fleet.yaml", "--out", "rows.csv", "--seeds", 2, "--grid",
+                 "policies.schedule=sarathi", "--grid", "policies.schedule.chunk_tokens=128,512")
     outcome = penstock(*arguments)
     assert outcome.status == 0
     assert "chunk_tokens" in outcome.out
@@ -365,7 +369,7 @@ def test_sweep_runs_the_grid_and_keeps_its_rows(penstock, folder):
 
 
 def test_workers_write_the_same_file(penstock, folder):
-    arguments = ("sweep", "fleet.yaml", "--seeds", 2, "--set", "traffic[0].rate_per_s=4,8")
+    arguments = ("compare", "fleet.yaml", "--seeds", 2, "--grid", "traffic[0].rate_per_s=4,8")
     assert penstock(*arguments, "--out", "one.csv").status == 0
     outcome = penstock(*arguments, "--out", "three.csv", "--workers", 3)
     assert (outcome.status, outcome.err) == (0, "")
@@ -373,7 +377,7 @@ def test_workers_write_the_same_file(penstock, folder):
 
 
 def test_a_resumed_sweep_computes_only_what_is_missing(penstock, folder, monkeypatch):
-    arguments = ("sweep", "fleet.yaml", "--set", "run.seed=1,2,3")
+    arguments = ("compare", "fleet.yaml", "--grid", "run.seed=1,2,3")
     whole = penstock(*arguments, "--out", "whole.json").status, (folder / "whole.json").read_bytes()
     rows = json.loads(whole[1])
     (folder / "part.json").write_text(json.dumps(rows[:2]))
@@ -387,7 +391,7 @@ def test_a_resumed_sweep_computes_only_what_is_missing(penstock, folder, monkeyp
 
 
 def test_sweep_sizes_a_fleet_without_replicas_at_every_point(penstock):
-    rows = penstock("sweep", "unsized.yaml", "--json", "--set", "traffic[0].rate_per_s=2,60",
+    rows = penstock("compare", "unsized.yaml", "--json", "--grid", "traffic[0].rate_per_s=2,60",
                     "--set", "service_classes[0].slo.ttft_s=0.2").json
     assert rows[0]["num_replicas"] < rows[1]["num_replicas"]
     assert [row["traffic[0].rate_per_s"] for row in rows] == [2, 60]
@@ -400,16 +404,17 @@ def test_a_kind_of_replica_that_nobody_named_is_told(penstock, folder):
         "{name: l4, count: 8, price_per_hour: 1}]")
     (folder / "kinds.yaml").write_text(text)
     compared = penstock("compare", "kinds.yaml", "--replicas", 1, "--policies", "penstock,fcfs")
-    swept = penstock("sweep", "kinds.yaml", "--replicas", 1, "--json")
+    swept = penstock("compare", "kinds.yaml", "--grid", "run.seed=0", "--replicas", 1, "--json")
     for done in (compared, swept):
         assert done.status == 0
         assert done.err.startswith("--replicas 1: of a100-80gb, the first accelerator of the file;")
     assert swept.json[0]["cost_per_hour"] == 4
-    planned = penstock("sweep", "kinds.yaml", "--json")
+    planned = penstock("compare", "kinds.yaml", "--grid", "run.seed=0", "--json")
     assert (planned.err, planned.json[0]["cost_per_hour"]) == ("", penstock(
         "plan", "kinds.yaml", "--json", "--no-report").json["cost_per_hour"])
     for file in ("unsized.yaml", "fleet.yaml"):
-        assert penstock("sweep", file, "--replicas", 1, "--json").err == ""
+        assert penstock("compare", file, "--grid", "run.seed=0", "--replicas", 1,
+                        "--json").err == ""
 
 
 def test_trace_generate_convert_and_info_agree(penstock, folder):
@@ -464,7 +469,7 @@ def test_catalog_lists_and_shows(penstock, folder):
 
 
 def test_schema_describes_the_fleet_file(penstock):
-    schema = penstock("schema").json
+    schema = penstock("lab", "schema").json
     assert set(yaml.safe_load(FLEET)) <= set(schema["properties"])
 
 
@@ -473,14 +478,16 @@ def test_fit_writes_a_model_that_a_fleet_file_takes(penstock, folder):
     rows += [f"{p},{p * p / 2},{d},{d * 700},{0.008 + 6e-5 * p + 1e-5 * d + 7e-5 * d}"
              for p in (0, 64, 256, 512, 1024) for d in (1, 4, 9, 30, 70)]
     (folder / "steps.csv").write_text("\n".join(rows))
-    found = penstock("fit", "step-time", "steps.csv", "--form", "linear", "--out", "fit.yaml",
+    found = penstock("profile", "fit", "step-time", "steps.csv", "--form", "linear", "--out",
+                     "fit.yaml",
                      "--json").json
     assert found["kind"] == "linear"
     assert found["blocked"]["mean"] < 0.02
     outcome = penstock("run", "fleet.yaml", "--no-report", "--set",
                        "replicas[0].step_time=fit.yaml")
     assert outcome.status == 0
-    assert "Linear fit to 25 steps" in penstock("fit", "step-time", "steps.csv", "--form",
+    assert "Linear fit to 25 steps" in penstock("profile", "fit", "step-time", "steps.csv",
+                                                "--form",
                                                 "linear").out
 
 
@@ -490,7 +497,8 @@ def test_kernel_tables_become_a_model_that_a_fleet_file_takes(penstock, folder):
               "num_attention_heads": 16, "num_key_value_heads": 4, "intermediate_size": 2048,
               "vocab_size": 4096, "max_position_embeddings": 8192}
     (folder / "config.json").write_text(json.dumps(config))
-    arguments = ("fit", "kernels", "tables", "--model", "./config.json", "--system", "toy",
+    arguments = ("profile", "fit", "kernels", "tables", "--model", "./config.json", "--system",
+                 "toy",
                  "--tensor", "2")
     found = penstock(*arguments, "--out", "toy.yaml", "--json").json
     assert found["kind"] == "tabulated"
@@ -518,7 +526,8 @@ def test_loads_become_a_model_and_a_profile_is_questioned(penstock, folder):
                         f"{1 + sizes[name] / 10 + read.disk_bytes / 2e9}")
     (folder / "warm.csv").write_text("\n".join(warm))
     (folder / "loads.csv").write_text("\n".join(rows))
-    arguments = ("fit", "loading", "loads.csv", "--profile", "warm.csv", "--page-cache", "46")
+    arguments = ("profile", "fit", "loading", "loads.csv", "--profile", "warm.csv", "--page-cache",
+                 "46")
     found = penstock(*arguments, "--out", "loading.yaml", "--json").json
     assert found["disk_bytes_per_s"] == pytest.approx(2e9, rel=0.05)
     assert found["held_out"]["plain"]["r2"] > 0.95 > found["per_model_mean"]["plain"]["r2"]
@@ -531,24 +540,40 @@ def test_loads_become_a_model_and_a_profile_is_questioned(penstock, folder):
     assert "do not fit into the page cache" in " ".join(printed.split())
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+SPELLINGS = [entry.spelling for entry in (*FIRST_PAGE.values(), *IN_LAB.values())]
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
 def test_every_command_helps_with_an_example(name, penstock):
-    outcome = penstock(name, "--help")
+    outcome = penstock(*name.split(), "--help")
     assert outcome.status == 0
     assert f"Example: penstock {name}" in outcome.out
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"]])
-def test_help_names_every_command(arguments, penstock):
+def test_help_names_every_command_and_fits_a_screen(arguments, penstock):
     outcome = penstock(*arguments)
     assert outcome.status == 0
-    for name in COMMANDS:
-        assert f" {name} " in outcome.out
+    for entry in FIRST_PAGE.values():
+        assert f"  {entry.name} " in outcome.out
+    lines = outcome.out.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if line in ("Plan", "Simulate", "Serve", "Measure", "Lab")] == [
+        "Plan", "Simulate", "Serve", "Measure", "Lab"]
+
+
+def test_the_labs_help_names_its_commands(penstock):
+    outcome = penstock("lab", "--help")
+    for name in IN_LAB:
+        assert f"  {name} " in outcome.out
+    assert max(map(len, outcome.out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("name", ["trace info", "trace convert", "trace generate", "catalog list",
-                                  "catalog show", "fit step-time", "fit loading", "queue solve",
-                                  "queue size", "queue optimize"])
+                                  "catalog show", "profile fit step-time", "profile fit loading",
+                                  "profile estimate", "lab queue solve", "lab queue size",
+                                  "lab queue optimize"])
 def test_every_subcommand_helps_with_an_example(name, penstock):
     outcome = penstock(*name.split(), "--help")
     assert outcome.status == 0
@@ -568,13 +593,13 @@ def test_a_bug_is_one_line_and_a_traceback_on_demand(penstock, monkeypatch):
         raise KeyError("replica\nof old")
 
     monkeypatch.setattr("penstock.fleet.load.load_fleet", broken)
-    outcome = penstock("bound", "fleet.yaml")
+    outcome = penstock("capacity", "--method", "bound", "fleet.yaml")
     assert outcome.status == 70
     assert outcome.err.count("\n") == 1
     assert "bug in Penstock (KeyError" in outcome.err
     assert "PENSTOCK_DEBUG=1" in outcome.err
     monkeypatch.setenv("PENSTOCK_DEBUG", "1")
-    assert "Traceback" in penstock("bound", "fleet.yaml").err
+    assert "Traceback" in penstock("capacity", "--method", "bound", "fleet.yaml").err
 
 
 def test_an_interrupt_is_130_and_leaves_nothing(penstock, folder, monkeypatch):

@@ -92,7 +92,7 @@ def secrets_of(table):
 def test_no_file_of_a_run_tells_of_a_confidential_request(folder, penstock, mixed, secrets) -> None:
     outcome = penstock("run", mixed(), "--out", "out")
     as_json = penstock("run", mixed(), "--out", "again", "--json")
-    page_again = penstock("report", "out")
+    page_again = penstock("lab", "report", "out")
     files = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
     assert set(files) == {SUMMARY, REQUESTS, PAGE, "fleet.yaml"}
     printed = [one.out + one.err for one in (outcome, as_json, page_again)]
@@ -197,7 +197,7 @@ def test_a_journal_of_confidential_requests_is_refused(folder, penstock, mixed) 
 
 @pytest.mark.parametrize("command", [
     ("compare", "mixed.yaml", "--policies", "penstock,fcfs", "--json"),
-    ("sweep", "mixed.yaml", "--set", "run.seed=1,2", "--json")])
+    ("compare", "mixed.yaml", "--grid", "run.seed=1,2", "--json")])
 def test_searches_say_no_more_than_a_run(folder, penstock, mixed, secrets, command) -> None:
     mixed()
     outcome = penstock(*command)

@@ -16,6 +16,7 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
 
 from penstock.engines.process import started_mark
+from support.penstock_process import process
 from support.simulated_deployments import FLEET
 
 posix = pytest.mark.skipif(os.name != "posix", reason="process groups of POSIX")
@@ -171,6 +172,33 @@ def post(url, path, **order):
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.loads(error.read())
+
+
+@posix
+def test_deployments_answer_through_the_gateway_like_any_replica(ask, repository, folder):
+    ask("register", "chat", "--model", "llama-2-7b", "--engine", "emulate", "--with", "speed=100")
+    with process(repository, folder, "serve", "four.yaml", "--port", "0", "--deployments",
+                 "deployments") as front:
+        url = front.stdout.readline().split()[1]
+        done = ask("deploy", "chat", "--precision", "int4", "--json").json["deployment"]
+        assert done["state"] == "running"
+
+        def answered():
+            body = json.dumps({"model": "llama-2-7b", "prompt": "hello", "max_tokens": 3,
+                               "ignore_eos": True}).encode()
+            try:
+                with urllib.request.urlopen(urllib.request.Request(
+                        f"{url}/v1/completions", body), timeout=60) as response:
+                    return json.load(response)["usage"]["completion_tokens"] == 3
+            except urllib.error.HTTPError as error:
+                error.close()
+                return False
+
+        until(answered)
+        front.send_signal(signal.SIGTERM)
+        assert front.wait(timeout=60) == 0
+    assert started_mark(done["pid"]), "a deployment goes on until it is removed"
+    assert ask("remove", "chat").status == 0
 
 
 @posix

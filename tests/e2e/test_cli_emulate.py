@@ -57,7 +57,7 @@ def test_a_fleet_answers_until_it_is_stopped_and_its_journals_replay(
     assert sorted(path.name for path in (folder / "kept").iterdir()) == [
         "fleet.yaml", "journal-0.jsonl", "journal-1.jsonl"]
     for replica in range(2):
-        done = penstock("replay", f"kept/journal-{replica}.jsonl", "--json")
+        done = penstock("lab", "replay", f"kept/journal-{replica}.jsonl", "--json")
         assert done.json == {"num_plans": 40, "same": True}
 
 

@@ -47,7 +47,7 @@ def engine_journal(*, amended: bool) -> bytes:
 def test_an_engines_journal_replays_without_a_fleet_file(penstock, tmp_path) -> None:
     path = tmp_path / "journal-0.jsonl"
     path.write_bytes(engine_journal(amended=True))
-    outcome = penstock("replay", path, "--json")
+    outcome = penstock("lab", "replay", path, "--json")
     assert outcome.status == 0
     assert outcome.json == {"num_plans": 50, "same": True}
     assert b'"amend"' in path.read_bytes()
@@ -58,7 +58,7 @@ def test_a_forgotten_amendment_is_noticed(penstock, tmp_path) -> None:
     path = tmp_path / "journal-0.jsonl"
     lines = engine_journal(amended=True).splitlines(keepends=True)
     path.write_bytes(b"".join(line for line in lines if b'"amend"' not in line))
-    assert penstock("replay", path).status == 1
+    assert penstock("lab", "replay", path).status == 1
 
 
 @pytest.mark.parametrize(("record", "said"), [
@@ -69,7 +69,7 @@ def test_broken_records_are_one_clear_error(penstock, tmp_path, record, said) ->
     path = tmp_path / "journal-0.jsonl"
     first, *_ = engine_journal(amended=False).splitlines(keepends=True)
     path.write_bytes(first + record + b"\n")
-    outcome = penstock("replay", path)
+    outcome = penstock("lab", "replay", path)
     assert outcome.status == 2
     assert said in outcome.err
     assert outcome.err.count("\n") == 1
@@ -78,14 +78,14 @@ def test_broken_records_are_one_clear_error(penstock, tmp_path, record, said) ->
 def test_a_journal_of_an_engine_teaches_step_times(penstock, tmp_path) -> None:
     path = tmp_path / "journal-0.jsonl"
     path.write_bytes(engine_journal(amended=False))
-    outcome = penstock("fit", "step-time", path, "--json")
+    outcome = penstock("profile", "fit", "step-time", path, "--json")
     assert outcome.status == 0
     assert outcome.json["num_steps"] == 50
 
 
 @pytest.mark.skipif(find_spec("llama_cpp") is not None, reason="llama.cpp is installed")
 def test_without_llama_cpp_the_extra_is_named(penstock) -> None:
-    outcome = penstock("engine", "model.gguf", "--port", "0")
+    outcome = penstock("lab", "engine", "model.gguf", "--port", "0")
     assert outcome.status == 2
     assert "pip install '.[llamacpp]'" in outcome.err
 
@@ -96,7 +96,7 @@ def test_without_llama_cpp_the_extra_is_named(penstock) -> None:
     (["--policy", "edf", "--fleet", "fleet.yaml"], "exclude each other"),
     (["--fleet", "no-such.yaml"], "no-such.yaml")])
 def test_mistakes_are_one_clear_error(penstock, arguments, said) -> None:
-    outcome = penstock("engine", "model.gguf", *arguments)
+    outcome = penstock("lab", "engine", "model.gguf", *arguments)
     assert outcome.status == 2
     assert said in outcome.err
     assert outcome.err.count("\n") == 1

@@ -53,7 +53,7 @@ def configs(folder):
 
 
 def test_a_file_of_configurations_becomes_one_of_estimates(penstock, folder, data, configs):
-    found = penstock("estimate", "--train", data, "--configs", configs, "--fingerprints",
+    found = penstock("profile", "estimate", "--train", data, "--configs", configs, "--fingerprints",
                      data / "fingerprint_data_collection.csv", "--out", "out.csv", "--json")
     assert found.status == 0, found.err
     assert found.json["num_rows"] == len(list(configurations()))
@@ -73,7 +73,7 @@ def test_a_file_of_configurations_becomes_one_of_estimates(penstock, folder, dat
 @pytest.mark.parametrize("intent", ["min_lat", "min_mem", "min_cost", "min_gpu_cost", "money",
                                     "energy"])
 def test_a_choice_by_intent_is_the_best_of_the_listed(penstock, data, intent):
-    found = penstock("estimate", HELD_OUT, "--train", data, "--intent", intent, "--json")
+    found = penstock("profile", "estimate", HELD_OUT, "--train", data, "--intent", intent, "--json")
     assert found.status == 0, found.err
     answer = found.json
     values = [one["value"] for one in (answer["chosen"], *answer["alternatives"])]
@@ -88,7 +88,8 @@ def test_a_choice_by_intent_is_the_best_of_the_listed(penstock, data, intent):
 
 
 def test_maveriqs_rule_has_no_intervals_and_learns_its_exponents(penstock, folder, data, configs):
-    found = penstock("estimate", "--train", data, "--configs", configs, "--out", "out.csv",
+    found = penstock("profile", "estimate", "--train", data, "--configs", configs, "--out",
+                     "out.csv",
                      "--mode", "maveriq")
     assert found.status == 0, found.err
     with (folder / "out.csv").open() as file:
@@ -100,11 +101,13 @@ def test_maveriqs_rule_has_no_intervals_and_learns_its_exponents(penstock, folde
     (data / "latency_exponents.csv").write_text(
         "Method,Quant-config,alpha,beta,gamma,delta\n"
         'fingerprint,"(float16, False)",0.05,0.7,0.2,0.5\n')
-    missing = penstock("estimate", "--train", data, "--configs", configs, "--out", "other.csv",
+    missing = penstock("profile", "estimate", "--train", data, "--configs", configs, "--out",
+                       "other.csv",
                        "--mode", "maveriq")
     assert missing.status == 2
     assert "no fingerprints or exponents for tp1 pp1 int8" in missing.err
-    chosen = penstock("estimate", HELD_OUT, "--train", data, "--mode", "maveriq", "--json")
+    chosen = penstock("profile", "estimate", HELD_OUT, "--train", data, "--mode", "maveriq",
+                      "--json")
     assert chosen.json["chosen"]["precision"] == "fp16"
     assert chosen.json["measure_next"] == []
 
@@ -117,7 +120,8 @@ def test_what_maveriqs_rule_needs_and_what_it_makes(penstock, folder, data, conf
 
     def asked(model, runs, *more):
         write(folder / "cuts.csv", runs)
-        return penstock("estimate", model, "--train", data, "--fingerprints", "cuts.csv", "--mode",
+        return penstock("profile", "estimate", model, "--train", data, "--fingerprints",
+                        "cuts.csv", "--mode",
                         "maveriq", "--json", *more)
 
     plain = asked(HELD_OUT, cuts_of([HELD_OUT])).json
@@ -133,14 +137,16 @@ def test_what_maveriqs_rule_needs_and_what_it_makes(penstock, folder, data, conf
                for run in cuts_of([HELD_OUT]) for batch in (1, 2)]
     write(data / "full_model_data_collection_BS.csv", whole_runs(OTHERS[:1]))
     write(data / "fingerprint_data_collection_BS.csv", session)
-    one, four = (penstock("estimate", HELD_OUT, "--train", data, "--mode", "maveriq", "--json",
+    one, four = (penstock("profile", "estimate", HELD_OUT, "--train", data, "--mode", "maveriq",
+                          "--json",
                           "--intent", "min_lat", "--batch", batch).json["chosen"]["latency_s"]
                  for batch in (1, 4))
     assert four["value"] == pytest.approx(4 * 0.5 * one["value"])
 
 
 def test_tables_for_people_say_why_others_were_rejected(penstock, data):
-    found = penstock("estimate", HELD_OUT, "--train", data, "--accelerators", 2, "--precisions",
+    found = penstock("profile", "estimate", HELD_OUT, "--train", data, "--accelerators", 2,
+                     "--precisions",
                      "int8,int4", "--intent", "min_lat")
     assert found.status == 0, found.err
     assert "by min_lat: the best first" in found.out
@@ -149,7 +155,8 @@ def test_tables_for_people_say_why_others_were_rejected(penstock, data):
 
 
 def test_memory_that_others_use_leaves_no_room(penstock, data):
-    found = penstock("estimate", "llama-2-70b", "--train", data, "--accelerators", 2, "--used-gib",
+    found = penstock("profile", "estimate", "llama-2-70b", "--train", data, "--accelerators", 2,
+                     "--used-gib",
                      "40,45", "--json")
     assert found.status == 1
     assert found.json["chosen"] is None
@@ -157,11 +164,11 @@ def test_memory_that_others_use_leaves_no_room(penstock, data):
 
 
 def test_an_slo_that_nothing_keeps_is_told_with_the_nearest(penstock, data):
-    found = penstock("estimate", HELD_OUT, "--train", data, "--slo", 0.01, "--json")
+    found = penstock("profile", "estimate", HELD_OUT, "--train", data, "--slo", 0.01, "--json")
     assert found.status == 1
     assert "too slow" in found.json["reason"]
     assert found.json["nearest"] is not None
-    told = penstock("estimate", HELD_OUT, "--train", data, "--slo", 0.01).out
+    told = penstock("profile", "estimate", HELD_OUT, "--train", data, "--slo", 0.01).out
     assert "the closest is" in told
     assert told.count("s of 0.01 s, and the like") == told.count("too slow:") == 1
 
@@ -170,7 +177,8 @@ def test_accuracy_by_a_table(penstock, folder, data):
     table = {f"{HELD_OUT}_float16_False_None": 100, f"{HELD_OUT}_int8_False_None": 99.5,
              f"{HELD_OUT}_int4_True_None": 90.0, f"{HELD_OUT}_float16_False_wanda": 50}
     (folder / "accuracy.json").write_text(json.dumps(table))
-    found = penstock("estimate", HELD_OUT, "--train", data, "--accuracy", "accuracy.json",
+    found = penstock("profile", "estimate", HELD_OUT, "--train", data, "--accuracy",
+                     "accuracy.json",
                      "--least-accuracy", 99, "--intent", "min_mem", "--json")
     assert found.json["chosen"]["precision"] == "int8"
     assert found.json["chosen"]["accuracy"] == 99.5
@@ -204,7 +212,7 @@ def test_bad_input_is_one_clear_line(penstock, folder, data, configs, arguments,
     (folder / "empty").mkdir()
     (folder / "odd.json").write_text('{"x": 1}')
     (folder / "nan.json").write_text('{"llama-2-13b_int8_False_None": NaN}')
-    found = penstock("estimate", *arguments)
+    found = penstock("profile", "estimate", *arguments)
     assert found.status == 2
     assert message in found.err
     assert "Traceback" not in found.err
@@ -224,7 +232,8 @@ def test_bad_input_is_one_clear_line(penstock, folder, data, configs, arguments,
 def test_a_broken_file_of_configurations_leaves_nothing_behind(penstock, folder, data, configs,
                                                                broken, message):
     configs.write_text(broken(configs.read_text()))
-    found = penstock("estimate", "--train", data, "--configs", configs, "--out", "out.csv")
+    found = penstock("profile", "estimate", "--train", data, "--configs", configs, "--out",
+                     "out.csv")
     assert found.status == 2
     assert message in found.err
     assert not (folder / "out.csv").exists()
@@ -233,7 +242,8 @@ def test_a_broken_file_of_configurations_leaves_nothing_behind(penstock, folder,
 
 def test_a_model_without_fingerprints_is_refused_by_its_row(penstock, folder, data, configs):
     write(folder / "few.csv", cuts_of(["llama-2-7b"]))
-    found = penstock("estimate", "--train", data, "--fingerprints", "few.csv", "--configs",
+    found = penstock("profile", "estimate", "--train", data, "--fingerprints", "few.csv",
+                     "--configs",
                      configs, "--out", "out.csv")
     assert found.status == 2
     assert "configs.csv:2: model llama-2-13b: no fingerprints" in found.err
@@ -253,7 +263,7 @@ def test_from_profiles_of_ones_own_to_an_estimate(penstock, folder):
     assert penstock("profile", "fingerprint", "llama-3-8b", *quick, "--out", "cuts").status == 0
     assert penstock("profile", "model", "llama-3-8b", *quick, "--prompt-tokens", 256, "--batch", 1,
                     "--output-tokens", 64, "--tensor", 2, "--out", "truth").status == 0
-    found = penstock("estimate", "llama-3-8b", "--train", "p", "--fingerprints", "cuts",
+    found = penstock("profile", "estimate", "llama-3-8b", "--train", "p", "--fingerprints", "cuts",
                      "--accelerator", "a100-80gb", "--accelerators", 2, "--output-tokens", 64,
                      "--prompt-tokens", 256, "--intent", "min_lat", "--json")
     assert found.status == 0, found.err
@@ -276,7 +286,7 @@ def test_profiles_of_unlike_machines_are_not_joined(penstock, folder, data):
                  output, "--out", f"p/{output}")
     profiled("fingerprint", "h100-sxm-80gb", "--out", "cuts")
     profiled("fingerprint", "a100-80gb", "--out", "p/cuts")
-    asked = ("estimate", "llama-3.2-1b", "--train", "p", "--accelerators", 1)
+    asked = ("profile", "estimate", "llama-3.2-1b", "--train", "p", "--accelerators", 1)
     other = penstock(*asked)
     assert (other.status, "expected --accelerator a100-80gb" in other.err) == (2, True)
     assert penstock(*asked, "--accelerator", "a100-80gb").status == 0
@@ -302,7 +312,8 @@ def test_columns_in_other_units_are_refused(penstock, data, configs, folder, cha
 
     write(folder / "own.csv", scaled(cuts_of([HELD_OUT])))
     for mode in ("penstock", "maveriq"):
-        found = penstock("estimate", "--train", data, "--configs", configs, "--out", "out.csv",
+        found = penstock("profile", "estimate", "--train", data, "--configs", configs, "--out",
+                         "out.csv",
                          "--fingerprints", "own.csv", "--mode", mode)
         assert found.status == 2
         assert found.err.startswith("error: own.csv:2: ")
@@ -310,12 +321,13 @@ def test_columns_in_other_units_are_refused(penstock, data, configs, folder, cha
     imported = penstock("profile", "import", "own.csv", "--from", "maveriq", "--out", "own")
     assert imported.status == 0
     assert said in " ".join(imported.err.split())
-    again = penstock("estimate", "--train", data, "--configs", configs, "--out", "out.csv",
+    again = penstock("profile", "estimate", "--train", data, "--configs", configs, "--out",
+                     "out.csv",
                      "--fingerprints", "own")
     assert again.status == 2
     assert said in again.err
     write(data / "full_model_data_collection.csv", scaled(whole_runs(OTHERS)))
-    learning = penstock("estimate", HELD_OUT, "--train", data)
+    learning = penstock("profile", "estimate", HELD_OUT, "--train", data)
     assert learning.status == 2
     assert "full_model_data_collection.csv:2: " in learning.err
     assert not (folder / "out.csv").exists()

@@ -1,4 +1,4 @@
-"""``penstock experiment sincere`` as a user runs it."""
+"""``penstock lab experiment sincere`` as a user runs it."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ SMALL = ("--policies", "sincere-best-batch,sincere-select-batch-timer", "--patte
 
 
 def test_cells_table_summary_and_page(folder, penstock) -> None:
-    done = penstock("experiment", "sincere", "--out", "grid", *SMALL, "--json")
+    done = penstock("lab", "experiment", "sincere", "--out", "grid", *SMALL, "--json")
     assert done.status == 0
     assert done.json == json.loads((folder / "grid/summary.json").read_text())
     rows = list(csv.DictReader((folder / "grid/results.csv").read_text().splitlines()))
@@ -28,7 +28,7 @@ def test_cells_table_summary_and_page(folder, penstock) -> None:
 
 
 def test_a_stopped_run_goes_on_and_ends_the_same(folder, penstock) -> None:
-    whole = penstock("experiment", "sincere", "--out", "whole", *SMALL)
+    whole = penstock("lab", "experiment", "sincere", "--out", "whole", *SMALL)
     assert whole.status == 0
     assert "SLA received" in whole.out
     assert "Confidential less not confidential" in whole.out
@@ -36,16 +36,16 @@ def test_a_stopped_run_goes_on_and_ends_the_same(folder, penstock) -> None:
     (folder / "part/cells").mkdir(parents=True)
     for path in cells[:5]:
         (folder / "part/cells" / path.name).write_bytes(path.read_bytes())
-    resumed = penstock("experiment", "sincere", "--out", "part", *SMALL)
+    resumed = penstock("lab", "experiment", "sincere", "--out", "part", *SMALL)
     assert resumed.status == 0
     assert "5 of 16 cells are in part already" in resumed.err
     for name in ("results.csv", "summary.json"):
         assert (folder / "part" / name).read_bytes() == (folder / "whole" / name).read_bytes()
-    other = penstock("experiment", "sincere", "--out", "part", *SMALL, "--exact")
+    other = penstock("lab", "experiment", "sincere", "--out", "part", *SMALL, "--exact")
     assert other.status == 2
     assert "exact is False there and True now" in other.err
     cells[0].write_text("{")
-    broken = penstock("experiment", "sincere", "--out", "whole", *SMALL)
+    broken = penstock("lab", "experiment", "sincere", "--out", "whole", *SMALL)
     assert broken.status == 2
     assert "cannot be read as JSON" in broken.err
 
@@ -63,7 +63,7 @@ def test_a_stopped_run_goes_on_and_ends_the_same(folder, penstock) -> None:
     (("--out", "."), "holds fleet.yaml")])
 def test_bad_input_is_one_line(folder, penstock, arguments, said) -> None:
     given = arguments if "--out" in arguments else ("--out", "grid", *arguments)
-    done = penstock("experiment", "sincere", *given)
+    done = penstock("lab", "experiment", "sincere", *given)
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
     assert said in done.err
     assert not (folder / "grid").exists()

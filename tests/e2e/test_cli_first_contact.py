@@ -62,7 +62,7 @@ def test_init_never_replaces_a_file_unasked(penstock, folder):
     ([*BASIC, "--prompt-tokens", "5"], "--output-tokens: missing"),
     ([*BASIC, "--prompt-tokens", "p50=9,p40=3", "--output-tokens", "5"], "expected the median"),
     ([*BASIC, "--engine", "vlm"], "did you mean 'vllm'?"),
-    ([*BASIC, "--precision", "bf61"], "did you mean 'bf16'?"),
+    ([*BASIC, "--precisions", "bf61"], "did you mean 'bf16'?"),
     (["--model", "nowhere/config.json", *BASIC[2:]], "nowhere/config.json"),
 ])
 def test_a_bad_answer_is_one_line_and_nothing_is_written(arguments, words, penstock, folder):

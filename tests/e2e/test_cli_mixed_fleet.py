@@ -40,7 +40,7 @@ def test_journals_of_its_replicas_replay(penstock) -> None:
     done = penstock("simulate", "mixed.yaml", "--out", "run", "--no-report", "--journal", *FEW)
     assert done.status == 0
     for number in (0, 1):
-        assert penstock("replay", f"run/journal-{number}.jsonl").status == 0
+        assert penstock("lab", "replay", f"run/journal-{number}.jsonl").status == 0
 
 
 @pytest.mark.usefixtures("mixed")

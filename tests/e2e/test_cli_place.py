@@ -19,7 +19,7 @@ def data(folder):
 
 
 def placed(penstock, data, *arguments):
-    found = penstock("place", *arguments, "--train", data, "--json")
+    found = penstock("lab", "place", *arguments, "--train", data, "--json")
     assert found.status == 0, found.err
     return found.json
 
@@ -55,7 +55,8 @@ def test_the_group_baseline_leaves_out_who_does_not_pay(penstock, data):
 
 
 def test_without_room_it_says_so(penstock, data):
-    found = penstock("place", f"{LARGE}=1", "--train", data, "--accelerators", 2, "--used-gib",
+    found = penstock("lab", "place", f"{LARGE}=1", "--train", data, "--accelerators", 2,
+                     "--used-gib",
                      "40,40", "--requests", 20)
     assert found.status == 1
     assert "no configurations found that fit" in " ".join(found.out.split())
@@ -82,7 +83,7 @@ def test_a_gpu_second_that_is_worth_more_makes_a_thriftier_plan(penstock, data):
     ((f"{SMALL}=1", "--used-gib", "1"), "expected 8 numbers"),
 ])
 def test_what_means_nothing_is_refused_in_one_line(penstock, data, arguments, message):
-    found = penstock("place", *arguments, "--train", data)
+    found = penstock("lab", "place", *arguments, "--train", data)
     assert found.status == 2
     assert message in found.err
     assert len(found.err.strip().splitlines()) == 1

@@ -142,8 +142,8 @@ def test_bad_input_is_one_line(penstock, bundle, arguments, message) -> None:
 
 
 def test_help_has_an_example(penstock) -> None:
-    for command in ("plan", "plan-server"):
-        done = penstock(command, "--help")
+    for command in ("plan", "lab plan-server"):
+        done = penstock(*command.split(), "--help")
         assert done.status == 0
         assert "Example" in done.out
         assert f"penstock {command}" in done.out
@@ -157,16 +157,17 @@ def test_reproduce_inferno(penstock, bundle, folder) -> None:
                                      each.cost_cents_per_hour, "numReplicas": each.num_replicas}
                               for name, each in plan.allocations.items()}}
     (sample / "solution-data.json").write_text(json.dumps(answer))
-    done = penstock("reproduce", "inferno", "--data", "data", "--out", "kept")
+    done = penstock("lab", "reproduce", "inferno", "--data", "data", "--out", "kept")
     assert done.status == 0, done.err
     assert "figures agree" in done.out
     assert (folder / "kept/files.csv").is_file()
-    before = penstock("reproduce", "inferno", "--data", "data", "--out", "kept/files.csv/more")
+    before = penstock("lab", "reproduce", "inferno", "--data", "data", "--out",
+                      "kept/files.csv/more")
     assert (before.status, before.out) == (2, "")
     assert "--out kept/files.csv/more: is a file, or in one" in before.err
     answer["allocations"]["Free-small"]["numReplicas"] += 1
     (sample / "solution-data.json").write_text(json.dumps(answer))
-    off = penstock("reproduce", "inferno", "--data", "data", "--json")
+    off = penstock("lab", "reproduce", "inferno", "--data", "data", "--json")
     assert off.status == 1
     (record,) = off.json["records"]
     assert [field["field"] for field in record["fields"] if not field["agrees"]] == [
@@ -178,7 +179,8 @@ def running(repository, *arguments):
     """A real server on a free port of the loopback interface, and its address."""
     pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
     environment = {**os.environ, "PYTHONPATH": str(repository / "src")}
-    command = [sys.executable, "-m", "penstock", "plan-server", "--port", "0", *arguments]
+    command = [sys.executable, "-m", "penstock", "lab", "plan-server", "--port", "0",
+               *arguments]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             line = process.stderr.readline()
@@ -261,7 +263,7 @@ def test_a_caller_who_hangs_up_makes_room_for_the_next(repository, folder) -> No
 
 def test_a_port_that_is_taken(repository, penstock) -> None:
     with running(repository) as (address, _):
-        done = penstock("plan-server", "--port", address.rsplit(":", 1)[1])
+        done = penstock("lab", "plan-server", "--port", address.rsplit(":", 1)[1])
     assert done.status == 2
     assert "Address already in use" in done.err
 
@@ -269,7 +271,7 @@ def test_a_port_that_is_taken(repository, penstock) -> None:
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "203.0.113.7", "", "a..b"])
 def test_a_host_that_is_none_of_ours(penstock, host) -> None:
     pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
-    done = penstock("plan-server", "--port", "0", "--host", host)
+    done = penstock("lab", "plan-server", "--port", "0", "--host", host)
     assert done.status == 2
     assert done.err.startswith("error: --host")
     assert done.err.count("\n") == 1
@@ -278,6 +280,6 @@ def test_a_host_that_is_none_of_ours(penstock, host) -> None:
 def test_without_aiohttp_the_extra_is_named(penstock, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     monkeypatch.delitem(sys.modules, "penstock.serving.planning.server", raising=False)
-    done = penstock("plan-server")
+    done = penstock("lab", "plan-server")
     assert done.status == 2
     assert "error: the package aiohttp is not installed; " in done.err

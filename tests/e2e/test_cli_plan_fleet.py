@@ -272,8 +272,9 @@ def test_a_bad_plan_section_is_named_by_its_line(fails, folder):
 
 
 @pytest.mark.parametrize("command", [
-    ("simulate", "--replicas", "2"), ("bound",), ("capacity", "--replicas", "2"),
-    ("sweep", "--set", "run.seed=1,2")])
+    ("simulate", "--replicas", "2"), ("capacity", "--method", "bound"),
+    ("capacity", "--replicas", "2"), ("capacity", "--method", "queue", "--replicas", "2"),
+    ("compare", "--grid", "run.seed=1,2")])
 def test_what_only_a_plan_may_help_is_refused_elsewhere(command, fails, folder):
     text = (folder / "unsized.yaml").read_text().replace("llama-3-8b", "llama-3.1-405b")
     (folder / "big.yaml").write_text(text)

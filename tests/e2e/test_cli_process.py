@@ -48,7 +48,8 @@ def test_a_missed_target_and_bad_input_reach_the_shell(folder):
     assert err.startswith("error: nowhere.yaml: no such file")
 
 
-@pytest.mark.parametrize("command", ["schema", "catalog list", "bound fleet.yaml"])
+@pytest.mark.parametrize("command", ["lab schema", "catalog list",
+                                     "capacity fleet.yaml --method bound"])
 def test_a_reader_that_leaves_is_no_error(command, folder):
     with start(*command.split(), cwd=folder) as process:
         process.stdout.close()
@@ -85,7 +86,7 @@ def is_gone(group, within_s):
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_an_interrupt_ends_the_workers_of_a_sweep_too(folder):
-    process = start("sweep", "fleet.yaml", "--workers", 2, "--out", "rows.csv", "--set",
+    process = start("compare", "fleet.yaml", "--workers", 2, "--out", "rows.csv", "--grid",
                     "traffic[0].num_requests=60,4000000", "--seeds", 2, cwd=folder,
                     start_new_session=True)
     deadline = time.monotonic() + 60

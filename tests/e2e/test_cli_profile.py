@@ -30,7 +30,7 @@ def test_a_model_is_profiled_and_its_steps_are_fitted(penstock, folder):
     assert one["first_token_s"] + 15 * one["decode_step_s"] == pytest.approx(one["seconds"],
                                                                             rel=0.02)
     assert pq.read_table(folder / "p" / "points.parquet").num_rows >= 12 * 7
-    fitted = penstock("fit", "step-time", "p", "--out", "fitted.yaml", "--json")
+    fitted = penstock("profile", "fit", "step-time", "p", "--out", "fitted.yaml", "--json")
     assert fitted.status == 0, fitted.err
     assert (folder / "fitted.yaml").exists()
 

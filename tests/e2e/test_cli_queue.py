@@ -21,65 +21,69 @@ def rest(folder):
 
 def test_published_figures_by_file(penstock, rest):
     """The figures are upstream's own output for this queue."""
-    solved = penstock("queue", "solve", "--file", rest, "--mode", "inferno", "--json")
+    solved = penstock("lab", "queue", "solve", "--file", rest, "--mode", "inferno", "--json")
     assert solved.status == 0
     assert solved.json["in_service"] == pytest.approx(20.872946, rel=2e-3)
     assert solved.json["ttft_ms"] == pytest.approx(41.091, rel=2e-3)
-    sized = penstock("queue", "size", "--file", rest, "--mode", "inferno", "--json")
+    sized = penstock("lab", "queue", "size", "--file", rest, "--mode", "inferno", "--json")
     assert sized.json["rate_per_s"] == pytest.approx(2.9494622, rel=2e-3)
     assert sized.json["rate_itl_per_s"] == pytest.approx(2.971982, rel=2e-3)
-    found = penstock("queue", "optimize", "--file", rest, "--mode", "inferno", "--max-batch", 256,
+    found = penstock("lab", "queue", "optimize", "--file", rest, "--mode", "inferno",
+                     "--max-batch", 256,
                      "--json")
     assert (found.json["max_batch"], found.json["calls"]) == (49, 8)
 
 
 def test_options_come_before_the_file(penstock, rest):
-    slow = penstock("queue", "solve", "--file", rest, "--alpha", 24, "--json")
-    fast = penstock("queue", "solve", "--file", rest, "--json")
+    slow = penstock("lab", "queue", "solve", "--file", rest, "--alpha", 24, "--json")
+    fast = penstock("lab", "queue", "solve", "--file", rest, "--json")
     assert slow.json["itl_ms"] > fast.json["itl_ms"]
 
 
 def test_own_mode_gives_percentiles(penstock):
-    found = penstock("queue", "solve", *ARGUMENTS, "--rate", 2, "--json").json
+    found = penstock("lab", "queue", "solve", *ARGUMENTS, "--rate", 2, "--json").json
     for name in ("ttft", "itl"):
         values = list(found[f"{name}_percentiles_ms"].values())
         assert values == sorted(values)
     assert found["throughput_per_s"] == 2
-    table = penstock("queue", "solve", *ARGUMENTS, "--rate", 2)
+    table = penstock("lab", "queue", "solve", *ARGUMENTS, "--rate", 2)
     assert table.status == 0
     assert "ttft_percentiles_ms" in table.out
 
 
 def test_a_table_has_a_title_and_no_figure_beyond_sense(penstock):
-    found = penstock("queue", "solve", *ARGUMENTS, "--rate", 0.01)
+    found = penstock("lab", "queue", "solve", *ARGUMENTS, "--rate", 0.01)
     lines = found.out.splitlines()
     assert lines[0].strip() == "One replica as a queue"
     (wait,) = [line.split()[-1] for line in lines if "wait_ms" in line]
     assert wait == "0"
     assert "e-" not in found.out
-    assert penstock("queue", "solve", *ARGUMENTS, "--rate", 0.01, "--json").json["wait_ms"] > 0
+    assert penstock("lab", "queue", "solve", *ARGUMENTS, "--rate", 0.01,
+                    "--json").json["wait_ms"] > 0
 
 
 @pytest.mark.parametrize("command", ["size", "optimize"])
 @pytest.mark.parametrize("mode", ["penstock", "inferno"])
 def test_targets_out_of_reach_end_with_1(penstock, command, mode):
-    missed = penstock("queue", command, *ARGUMENTS, "--ttft-ms", 1, "--itl-ms", 1, "--mode", mode)
+    missed = penstock("lab", "queue", command, *ARGUMENTS, "--ttft-ms", 1, "--itl-ms", 1, "--mode",
+                      mode)
     assert missed.status == 1
     assert missed.err.startswith("infeasible: ")
     assert missed.err.count("\n") == 1
-    as_json = penstock("queue", command, *ARGUMENTS, "--ttft-ms", 1, "--itl-ms", 1, "--mode", mode,
+    as_json = penstock("lab", "queue", command, *ARGUMENTS, "--ttft-ms", 1, "--itl-ms", 1,
+                       "--mode", mode,
                        "--json")
     assert as_json.status == 1
     assert as_json.json["feasible"] is False
 
 
 def test_sizes_meet_their_percentile(penstock):
-    sized = penstock("queue", "size", *ARGUMENTS, "--ttft-ms", 200, "--itl-ms", 30,
+    sized = penstock("lab", "queue", "size", *ARGUMENTS, "--ttft-ms", 200, "--itl-ms", 30,
                      "--percentile", 99, "--json")
     assert sized.status == 0
     assert sized.json["ttft_percentiles_ms"]["99"] <= 200.01
     assert sized.json["itl_percentiles_ms"]["99"] <= 30.01
-    best = penstock("queue", "optimize", *ARGUMENTS, "--ttft-ms", 200, "--itl-ms", 30,
+    best = penstock("lab", "queue", "optimize", *ARGUMENTS, "--ttft-ms", 200, "--itl-ms", 30,
                     "--percentile", 99, "--json")
     assert best.json["rate_per_s"] >= 0.99 * sized.json["rate_per_s"]
 
@@ -88,14 +92,14 @@ def test_sizes_meet_their_percentile(penstock):
 @pytest.mark.parametrize("command", [("solve", "--rate", 1), ("size",), ("optimize",)])
 def test_kv_memory_must_hold_a_request(penstock, command, tokens):
     name, *more = command
-    found = penstock("queue", name, *ARGUMENTS, *more, "--kv-tokens", tokens)
+    found = penstock("lab", "queue", name, *ARGUMENTS, *more, "--kv-tokens", tokens)
     assert (found.status, found.err) == (
         2, f"error: --kv-tokens: found {tokens}; a request needs 640 tokens\n")
-    assert penstock("queue", name, *ARGUMENTS, *more, "--kv-tokens", 640).status == 0
+    assert penstock("lab", "queue", name, *ARGUMENTS, *more, "--kv-tokens", 640).status == 0
 
 
 def test_overload_is_infinite_latency(penstock):
-    found = penstock("queue", "solve", *ARGUMENTS, "--rate", 99, "--json")
+    found = penstock("lab", "queue", "solve", *ARGUMENTS, "--rate", 99, "--json")
     assert found.status == 0
     assert found.json["ttft_ms"] is None
     assert found.json["utilisation"] == 1.0
@@ -104,30 +108,31 @@ def test_overload_is_infinite_latency(penstock):
 def test_targets_of_0_are_unset_as_published_in_that_mode_alone(penstock, folder):
     """So Inferno's own files keep their meaning."""
     (folder / "unset.json").write_text(json.dumps(REST | {"targetITL": 0, "maxBatchedTokens": 0}))
-    with_0 = penstock("queue", "size", "--file", "unset.json", "--mode", "inferno", "--json")
+    with_0 = penstock("lab", "queue", "size", "--file", "unset.json", "--mode", "inferno", "--json")
     (folder / "none.json").write_text(json.dumps(
         {name: value for name, value in REST.items() if name != "targetITL"}))
     assert with_0.status == 0
-    assert with_0.json == penstock("queue", "size", "--file", "none.json", "--mode", "inferno",
+    assert with_0.json == penstock("lab", "queue", "size", "--file", "none.json", "--mode",
+                                   "inferno",
                                    "--json").json
-    ours = penstock("queue", "size", "--file", "unset.json", "--max-step-tokens", 512)
+    ours = penstock("lab", "queue", "size", "--file", "unset.json", "--max-step-tokens", 512)
     assert (ours.status, "unset.json: targetITL: found 0" in ours.err) == (2, True)
 
 
 def test_a_file_of_the_other_mode(penstock, folder, rest):
     """An upstream file bounds what waits; our fields in one are no upstream file."""
-    found = penstock("queue", "solve", "--file", rest)
+    found = penstock("lab", "queue", "solve", "--file", rest)
     assert found.status == 0
     assert found.err == ("queue.json: MAXQUEUESIZE: only --mode inferno has it; here waiting is "
                          "never bounded\n")
     (folder / "ours.json").write_text(json.dumps(REST | {"percentile": 99}))
-    found = penstock("queue", "size", "--file", "ours.json", "--mode", "inferno")
+    found = penstock("lab", "queue", "size", "--file", "ours.json", "--mode", "inferno")
     assert (found.status, "ours.json: percentile: only --mode penstock" in found.err) == (2, True)
 
 
 def test_errors_name_the_field_of_the_file(penstock, folder):
     (folder / "bad.json").write_text(json.dumps(REST | {"AvgOutputTokens": 0}))
-    found = penstock("queue", "solve", "--file", "bad.json", "--mode", "inferno")
+    found = penstock("lab", "queue", "solve", "--file", "bad.json", "--mode", "inferno")
     assert found.err == "error: bad.json: AvgOutputTokens: found 0; expected at least 1\n"
 
 
@@ -171,7 +176,7 @@ def test_errors_name_the_field_of_the_file(penstock, folder):
     (("optimize", *ARGUMENTS, "--delta", 1, "--mode", "inferno"),
      "--delta: expected iteration times")])
 def test_bad_input_is_one_line(penstock, arguments, complaint):
-    found = penstock("queue", *arguments)
+    found = penstock("lab", "queue", *arguments)
     assert found.status == 2
     assert complaint in found.err
     assert found.err.count("\n") == 1
@@ -189,7 +194,7 @@ def test_bad_input_is_one_line(penstock, arguments, complaint):
     ('{"alpha": 1e999}', "expected a number of 0 or more")])
 def test_bad_files_are_one_line(penstock, folder, text, complaint):
     (folder / "bad.json").write_text(text)
-    found = penstock("queue", "size", "--file", "bad.json")
+    found = penstock("lab", "queue", "size", "--file", "bad.json")
     assert found.status == 2
     assert complaint in found.err
     assert found.err.count("\n") == 1

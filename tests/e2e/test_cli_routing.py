@@ -60,7 +60,7 @@ def test_reproduce_routebalance_on_few_requests(penstock, shared_data, monkeypat
     monkeypatch.setattr(routebalance, "RATES", (30.0,))
     monkeypatch.setattr(routebalance, "NUM_SEEDS", 1)
     monkeypatch.setattr(routebalance, "fixed_mixes", lambda: every[::17])
-    done = penstock("reproduce", "routebalance", "--data", shared_data / "routebalance",
+    done = penstock("lab", "reproduce", "routebalance", "--data", shared_data / "routebalance",
                     "--requests", 200, "--json")
     assert done.status in (0, 1), done.err
     figures = {figure["name"]: figure for figure in done.json["figures"]}
@@ -74,7 +74,7 @@ def test_reproduce_routebalance_on_few_requests(penstock, shared_data, monkeypat
 
 
 def test_a_folder_without_tiers_is_told(penstock, folder) -> None:
-    done = penstock("reproduce", "routebalance", "--data", ".", "--requests", 100)
+    done = penstock("lab", "reproduce", "routebalance", "--data", ".", "--requests", 100)
     assert done.status == 2
     assert "tiers.json" in done.err
     assert "Traceback" not in done.err

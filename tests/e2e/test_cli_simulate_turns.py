@@ -47,7 +47,7 @@ def test_files_tables_and_page(folder, penstock) -> None:
     assert again.json["residency"] == summary["residency"]
     assert load_fleet(folder / "run/fleet.yaml").residency == load_fleet(
         folder / "turns.yaml").residency
-    assert penstock("report", "run").status == 0
+    assert penstock("lab", "report", "run").status == 0
 
 
 @pytest.mark.usefixtures("turns")
@@ -114,14 +114,15 @@ def test_run_simulates_the_devices_too(penstock) -> None:
 
 @pytest.mark.usefixtures("turns")
 def test_the_bound_knows_of_replicas_only_and_says_so(penstock) -> None:
-    done = penstock("bound", "turns.yaml")
+    done = penstock("capacity", "turns.yaml", "--method", "bound")
     assert done.status == 2
-    assert "take turns on devices (residency), of which penstock bound knows" in done.err
+    assert ("take turns on devices (residency), of which penstock capacity --method bound"
+            in done.err)
 
 
 @pytest.mark.usefixtures("turns")
 def test_settings_of_devices_are_swept(penstock) -> None:
-    done = penstock("sweep", "turns.yaml", "--set", "residency[0].memory_gib=20,60", "--json")
+    done = penstock("compare", "turns.yaml", "--grid", "residency[0].memory_gib=20,60", "--json")
     assert done.status == 0
     small, large = done.json
     assert (small["num_replicas"], small["num_devices"]) == (0, 1)

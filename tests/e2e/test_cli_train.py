@@ -29,33 +29,35 @@ def judged_rows(folder):
 
 @pytest.mark.parametrize("kind", ["linear", "roofline"])
 def test_latency_is_trained_and_its_error_told(penstock, folder, latency_rows, kind) -> None:
-    done = penstock("train", "latency", latency_rows, "--kind", kind, "--out", "m.npz", "--json")
+    done = penstock("lab", "train", "latency", latency_rows, "--kind", kind, "--out", "m.npz",
+                    "--json")
     assert done.status == 0, done.err
     errors = done.json["errors"]
     assert errors["tpot_s"]["mape"] < done.json["baseline"]["tpot_s"]["mape"]
     assert 0.0 <= errors["ttft_s"]["coverage"] <= 1.0
     assert load_learned(folder / "m.npz").model.kind == kind
-    shown = penstock("train", "latency", latency_rows, "--kind", kind)
+    shown = penstock("lab", "train", "latency", latency_rows, "--kind", kind)
     assert "in the 90 % interval" in shown.out
     assert "features: prompt_tokens, predicted_output_tokens" in shown.out
 
 
 def test_memory_is_trained(penstock, folder, latency_rows) -> None:
-    done = penstock("train", "memory", latency_rows, "--json")
+    done = penstock("lab", "train", "memory", latency_rows, "--json")
     assert list(done.json["errors"]) == ["mean_kv_use"]
 
 
 def test_quality_is_trained_and_the_file_forecasts(penstock, folder, judged_rows) -> None:
-    done = penstock("train", "quality", judged_rows, "--out", "f.npz", "--json", "--seed", "3")
+    done = penstock("lab", "train", "quality", judged_rows, "--out", "f.npz", "--json", "--seed",
+                    "3")
     assert done.status == 0, done.err
     assert done.json["best_picked"] > 0.6
     assert done.json["best_fixed"] <= done.json["oracle"]
     assert [one["model"] for one in done.json["models"]] == ["large", "small"]
     forecast = load_forecaster(folder / "f.npz").forecast("add the numbers 1 and 2")
     assert forecast["large"].quality > forecast["small"].quality
-    again = penstock("train", "quality", judged_rows, "--json", "--seed", "3")
+    again = penstock("lab", "train", "quality", judged_rows, "--json", "--seed", "3")
     assert again.json == done.json
-    shown = penstock("train", "quality", judged_rows, "--kind", "knn")
+    shown = penstock("lab", "train", "quality", judged_rows, "--kind", "knn")
     assert "the model with the highest forecast earns" in shown.out
 
 
@@ -63,10 +65,10 @@ def test_lengths_need_no_quality(penstock, folder) -> None:
     made = prompt_rows(40)
     write_rows([{"prompt": prompt, "prompt_id": place, "model": "small", "output_tokens": 7}
                 for place, prompt in enumerate(made.prompts)], folder / "rows.parquet")
-    done = penstock("train", "length", "rows.parquet", "--json")
+    done = penstock("lab", "train", "length", "rows.parquet", "--json")
     assert done.json["models"][0]["num_judged"] == 0
     assert done.json["best_picked"] is None
-    refused = penstock("train", "quality", "rows.parquet")
+    refused = penstock("lab", "train", "quality", "rows.parquet")
     assert refused.status == 2
     assert refused.err.strip() == ("error: rows.parquet: no quality in any row; collect with "
                                    "--metric or --judge")
@@ -83,7 +85,7 @@ def test_lengths_need_no_quality(penstock, folder) -> None:
     (("length", "rows.parquet", "--embedder", "hash"), "embedder 'hash' is unknown; did you mean"),
 ])
 def test_bad_input_is_one_line(penstock, folder, latency_rows, arguments, message) -> None:
-    done = penstock("train", *arguments)
+    done = penstock("lab", "train", *arguments)
     assert done.status == 2
     assert message in done.err
     assert done.err.count("\n") == 1
@@ -95,10 +97,10 @@ def test_rows_without_a_column_or_enough_of_them_are_refused(penstock, folder) -
     rows = collected_rows(30)
     write_rows(rows, folder / "few.parquet")
     assert "30 rows with ttft_s, tpot_s, e2e_s; expected at least 50" \
-        in penstock("train", "latency", "few.parquet").err
+        in penstock("lab", "train", "latency", "few.parquet").err
     write_rows([row | {"predicted_output_tokens": np.nan} for row in rows],
                folder / "blind.parquet")
-    assert "no column 'predicted_output_tokens'" in penstock("train", "latency",
+    assert "no column 'predicted_output_tokens'" in penstock("lab", "train", "latency",
                                                              "blind.parquet").err
 
 
@@ -113,7 +115,7 @@ def test_rows_without_a_column_or_enough_of_them_are_refused(penstock, folder) -
 ])
 def test_collect_refuses_what_cannot_be_done(penstock, folder, arguments, message) -> None:
     (folder / "p.txt").write_text("one prompt\n")
-    done = penstock("collect", "fleet.yaml", "--out", "rows", *arguments)
+    done = penstock("lab", "collect", "fleet.yaml", "--out", "rows", *arguments)
     assert done.status == 2
     assert message in done.err
     assert not (folder / "rows").exists()

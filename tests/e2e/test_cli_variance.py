@@ -1,4 +1,4 @@
-"""``penstock experiment variance`` as a user runs it."""
+"""``penstock lab experiment variance`` as a user runs it."""
 
 import csv
 import json
@@ -27,7 +27,8 @@ def with_replicas(work):
 
 def test_two_replicas(folder, penstock) -> None:
     done = with_replicas(lambda urls: penstock(
-        "experiment", "variance", *urls, "--repeats", "3", "--requests", "2", "--shuffles", "1",
+        "lab", "experiment", "variance", *urls, "--repeats", "3", "--requests", "2", "--shuffles",
+        "1",
         "--max-tokens", "8", "--prompt-tokens", "20", "--out", "kept", "--json"))
     assert done.status == 0
     assert done.json["experiments"]["repeated"]["finished"] == 6
@@ -37,14 +38,15 @@ def test_two_replicas(folder, penstock) -> None:
     assert len(rows) == 14
     assert {row["outcome"] for row in rows} == {"finished"}
     assert (folder / "kept/report.html").is_file()
-    again = penstock("experiment", "variance", "http://127.0.0.1:9", "--out", "kept")
+    again = penstock("lab", "experiment", "variance", "http://127.0.0.1:9", "--out", "kept")
     assert again.status == 2
     assert "holds something already" in again.err
 
 
 def test_a_table(penstock) -> None:
     done = with_replicas(lambda urls: penstock(
-        "experiment", "variance", urls[0], "--repeats", "2", "--requests", "2", "--shuffles", "0",
+        "lab", "experiment", "variance", urls[0], "--repeats", "2", "--requests", "2",
+        "--shuffles", "0",
         "--max-tokens", "4"))
     assert done.status == 0
     assert "The same request, repeated: 2 of 2 finished" in done.out
@@ -55,6 +57,6 @@ def test_a_table(penstock) -> None:
     (("http://127.0.0.1:9",), "does not answer"), (("x",), "expected for example"), ((), "url"),
     (("http://127.0.0.1:9", "--repeats", "1"), "--repeats")])
 def test_bad_input_is_one_line(penstock, arguments, said) -> None:
-    done = penstock("experiment", "variance", *arguments)
+    done = penstock("lab", "experiment", "variance", *arguments)
     assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
     assert said in done.err.lower()

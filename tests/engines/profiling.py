@@ -12,8 +12,9 @@ from penstock.perf.profiles.folder import read_profile
 from penstock.perf.profiles.points import ModelConfiguration
 from penstock.perf.profiles.summary import profile_steps, profiled_runs, summaries
 from penstock.perf.profiling.architecture import Architecture, llama_config
+from penstock.perf.profiling.options import EngineOptions
 from penstock.perf.profiling.protocol import ProfiledEngine
-from penstock.profile.make import EngineOptions, make_engine
+from penstock.profile.make import make_engine
 from penstock.profile.measure import Effort
 from penstock.profile.run import (
     Session,

@@ -25,7 +25,7 @@ class Running(NamedTuple):
 def engine(tiny_gguf_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("engine")
     with subprocess.Popen(
-            [sys.executable, "-m", "penstock", "engine", str(tiny_gguf_file), "--port", "0",
+            [sys.executable, "-m", "penstock", "lab", "engine", str(tiny_gguf_file), "--port", "0",
              "--kv-tokens", "4096", "--threads", "1", "--kv-precision", "f32",
              "--max-step-tokens", "64", "--journal", str(folder / "journal")],
             stdout=subprocess.PIPE, text=True) as process:
@@ -113,7 +113,7 @@ def test_mistakes_are_told(engine: Running, body: dict[str, Any], said: str) -> 
 def test_the_journal_replays_once_the_engine_has_stopped(engine: Running) -> None:
     engine.process.terminate()
     assert engine.process.wait(30) == 0
-    outcome = subprocess.run([sys.executable, "-m", "penstock", "replay", "--json",
+    outcome = subprocess.run([sys.executable, "-m", "penstock", "lab", "replay", "--json",
                               str(engine.journal)], capture_output=True, text=True, check=False)
     assert outcome.returncode == 0, outcome
     report = json.loads(outcome.stdout)

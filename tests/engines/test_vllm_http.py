@@ -175,7 +175,8 @@ def test_journals_of_a_running_engine_replay(stack: Stack) -> None:
         copy = journal.with_name("so-far.jsonl")
         text = journal.read_bytes()
         copy.write_bytes(text[:text.rindex(b"\n") + 1])
-        outcome = subprocess.run([sys.executable, "-m", "penstock", "replay", "--json", str(copy)],
+        outcome = subprocess.run([sys.executable, "-m", "penstock", "lab", "replay", "--json",
+                                  str(copy)],
                                  capture_output=True, text=True, check=False)
         assert outcome.returncode == 0, outcome
         report = json.loads(outcome.stdout)

@@ -13,7 +13,7 @@ JOURNALS = Path(__file__).parent / "data" / "journals-0.1"
 @pytest.mark.parametrize("policy", ["niyama", "penstock", "sarathi"])
 def test_a_journal_of_an_old_release_replays(policy: str,
                                              capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["replay", str(JOURNALS / policy / "journal-0.jsonl"), "--json"]) == 0
+    assert main(["lab", "replay", str(JOURNALS / policy / "journal-0.jsonl"), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["same"]
     assert report["num_plans"] > 30
@@ -27,4 +27,4 @@ def test_a_plan_that_was_changed_is_found(tmp_path: Path) -> None:
     (tmp_path / "fleet.yaml").write_text((old / "fleet.yaml").read_text())
     changed = tmp_path / "journal-0.jsonl"
     changed.write_text("".join(json.dumps(record) + "\n" for record in records))
-    assert main(["replay", str(changed)]) == 1
+    assert main(["lab", "replay", str(changed)]) == 1

@@ -1,4 +1,4 @@
-"""``penstock reproduce sincere`` on the shared runs: as near as asked, and better where asked."""
+"""``penstock lab reproduce sincere`` on the shared runs: as near, and better, as asked."""
 
 from pathlib import Path
 

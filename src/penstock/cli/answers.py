@@ -33,13 +33,13 @@ def answered(given: Mapping[str, Any], base: Path | None = None) -> "Answers":
                         "output": given.get("output_tokens")},
                        {"trace": "--trace", "prompt": "--prompt-tokens",
                         "output": "--output-tokens"}, base)
-    precision, catalog = given.get("precision"), given.get("catalog")
+    precisions, catalog = given.get("precisions"), given.get("catalog")
     return Answers(
         model=given["model"], config=_relative(given["model"], base),
         gpus=_gpus(given["gpu"], given.get("price") or []),
         rate_per_s=given.get("rate"), slo=slo, lengths=lengths, engine=given.get("engine"),
         classes=_classes(given.get("classes") or [], base),
-        precisions=tuple(part.strip() for part in precision.split(",")) if precision else (),
+        precisions=tuple(part.strip() for part in precisions.split(",")) if precisions else (),
         max_context_tokens=given.get("max_context"), num_requests=given.get("requests"),
         catalog=None if catalog is None else _relative(str(catalog), base, always=True))
 

@@ -5,20 +5,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import MISSED, OK
-from penstock.cli.options import AsJson, FleetFile, read_fleet
+from penstock.cli.fleets import read_fleet
+from penstock.cli.options import AsJson, FleetFile, Host, NeededFile, Port
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-app = typer.Typer(add_completion=False)
+app = App()
 
+_KEY = typer.Option(
+    "--key", metavar="FILE", show_default=False,
+    help="File of the private key (PEM), with which test evidence is signed.")
+KeyFile = Annotated[Path, _KEY]
+MaybeKeyFile = Annotated[Path | None, _KEY]
+KeyName = Annotated[str, typer.Option(
+    "--name", metavar="KID", show_default=False, help="What the key is called (kid).")]
+_DEVICE = typer.Option(
+    "--device", metavar="ID", show_default=False,
+    help="Identity of an accelerator; repeatable. Of evidence with a test key.")
+DeviceIds = Annotated[list[str], _DEVICE]
+MaybeDeviceIds = Annotated[list[str] | None, _DEVICE]
+ValidS = Annotated[float, typer.Option(
+    "--valid-s", metavar="S", min=1, max=1e9, help="How long test evidence holds, seconds.")]
 Nonce = Annotated[str, typer.Option(
     "--nonce", metavar="HEX", help="The challenge that the evidence answers.",
     show_default=False)]
-OutFile = Annotated[Path, typer.Option(
-    "--out", metavar="FILE", help="Where the evidence goes.", show_default=False)]
 
 
 @app.callback(epilog="Example: penstock attest check fleet.yaml")
@@ -33,8 +47,7 @@ def _attest() -> None:
 def key(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the key is called (kid).",
                                         show_default=False)],
-    private: Annotated[Path, typer.Option(
-        "--key", metavar="FILE", help="Where the private key goes (PEM).", show_default=False)],
+    private: KeyFile,
     public: Annotated[Path, typer.Option(
         "--public", metavar="FILE", help="Where the key set with the public key goes.",
         show_default=False)],
@@ -66,17 +79,11 @@ def key(
 @app.command(epilog="Example: penstock attest sign --key signing.pem --name test-1 --device GPU-1 "
                     "--nonce $(openssl rand -hex 32) --out evidence.json")
 def sign(
-    private: Annotated[Path, typer.Option(
-        "--key", metavar="FILE", help="The private key.", show_default=False)],
-    name: Annotated[str, typer.Option(
-        "--name", metavar="NAME", help="What the key is called (kid).", show_default=False)],
-    device: Annotated[list[str], typer.Option(
-        "--device", metavar="ID", help="Identity of an accelerator; may be repeated.",
-        show_default=False)],
-    nonce: Nonce, out: OutFile,
-    valid_s: Annotated[float, typer.Option(
-        "--valid-s", metavar="S", min=1, max=1e9,
-        help="How long the evidence holds, seconds.")] = 3600.0,
+    private: KeyFile,
+    name: KeyName,
+    device: DeviceIds,
+    nonce: Nonce, out: NeededFile,
+    valid_s: ValidS = 3600.0,
     mode: Annotated[str, typer.Option(
         "--mode", metavar="WORD", help="The mode that it claims.")] = "confidential",
     debug: Annotated[str, typer.Option(
@@ -105,9 +112,7 @@ def verify(
         metavar="FILE", help="The evidence.", show_default=False)],
     keys: Annotated[Path, typer.Option(
         "--keys", metavar="FILE", help="JSON Web Key Set of who may sign.", show_default=False)],
-    device: Annotated[list[str], typer.Option(
-        "--device", metavar="ID", help="Identity of an accelerator; may be repeated.",
-        show_default=False)],
+    device: DeviceIds,
     nonce: Nonce,
     verifier: Annotated[str, typer.Option(
         "--verifier", metavar="NAME", help="test or nvidia.")] = "test",
@@ -174,7 +179,7 @@ def check(fleet_file: FleetFile, as_json: AsJson = False) -> int:
 
 
 @app.command(epilog="Example: penstock attest collect --nonce $NONCE --out evidence.json")
-def collect(nonce: Nonce, out: OutFile) -> int:
+def collect(nonce: Nonce, out: NeededFile) -> int:
     """Collect evidence of this machine's NVIDIA GPUs from NVIDIA's attestation service.
 
     Needs GPUs in confidential mode, the network and the extra attest-nvidia.
@@ -190,20 +195,12 @@ def collect(nonce: Nonce, out: OutFile) -> int:
 def serve(
     nvidia: Annotated[bool, typer.Option(
         "--nvidia", help="Collect evidence of this machine's NVIDIA GPUs.")] = False,
-    private: Annotated[Path | None, typer.Option(
-        "--key", metavar="FILE", help="Sign test evidence with this private key instead.",
-        show_default=False)] = None,
-    name: Annotated[str, typer.Option(
-        "--name", metavar="NAME", help="What that key is called (kid).")] = "",
-    device: Annotated[list[str] | None, typer.Option(
-        "--device", metavar="ID", help="Identity of an accelerator, with --key; may be repeated.",
-        show_default=False)] = None,
-    valid_s: Annotated[float, typer.Option(
-        "--valid-s", metavar="S", min=1, max=1e9,
-        help="How long test evidence holds, seconds.")] = 3600.0,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535,
-                                      help="Port; 0 takes a free one.")] = 0,
+    private: MaybeKeyFile = None,
+    name: KeyName = "",
+    device: MaybeDeviceIds = None,
+    valid_s: ValidS = 3600.0,
+    host: Host = "127.0.0.1",
+    port: Port = 0,
 ) -> int:
     """Answer challenges with evidence, beside an engine, until interrupted.
 

@@ -5,15 +5,42 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.options import AsJson, DataDir, OutDir, Settings, read_fleet
-from penstock.cli.run import NoReport
+from penstock.cli.command import App
+from penstock.cli.fleets import read_fleet
+from penstock.cli.options import (
+    Api,
+    ApiKeyFile,
+    AsJson,
+    AskedModel,
+    Body,
+    ClassName,
+    Concurrencies,
+    DataDir,
+    Duration,
+    E2e,
+    FromFleet,
+    Itl,
+    NoReport,
+    NumRequests,
+    OutDir,
+    OutputRange,
+    PromptKind,
+    PromptRange,
+    Rates,
+    Seed,
+    Settings,
+    SloPercentile,
+    Timeout,
+    TraceFile,
+    Ttft,
+)
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from penstock.experiment.load.plan import LoadPlan
     from penstock.fleet.values import Fleet
 
-app = typer.Typer(add_completion=False)
+app = App()
 _EXAMPLE = "Example: penstock bench http://127.0.0.1:8000 --rate 4 --duration 60 --ttft 1"
 
 
@@ -23,59 +50,18 @@ def bench(
         metavar="URL", show_default=False,
         help="An OpenAI-compatible server; its key is in PENSTOCK_API_KEY or OPENAI_API_KEY."
     )] = None,
-    fleet_file: Annotated[Path | None, typer.Option(
-        "--fleet", metavar="FLEET", show_default=False,
-        help="Take traffic, classes and their targets from this fleet file.")] = None,
-    rate: Annotated[str | None, typer.Option(
-        "--rate", metavar="R[,R...]", show_default=False,
-        help="Requests per second; several, parted by commas, are run in turn.")] = None,
-    concurrency: Annotated[str | None, typer.Option(
-        "--concurrency", metavar="N[,N...]", show_default=False,
-        help="Keep N requests under way instead, each end being the next one's beginning.")] = None,
-    requests: Annotated[int | None, typer.Option(
-        "--requests", min=1, max=10_000_000, metavar="N", show_default=False,
-        help="How many requests to send; 100 where nothing else says.")] = None,
-    duration: Annotated[float | None, typer.Option(
-        "--duration", min=1e-3, max=4e6, metavar="SECONDS", show_default=False,
-        help="How long to send requests.")] = None,
-    prompt_tokens: Annotated[str | None, typer.Option(
-        "--prompt-tokens", metavar="N|LOW-HIGH", show_default=False,
-        help="Length of prompts; default: 256.")] = None,
-    output_tokens: Annotated[str | None, typer.Option(
-        "--output-tokens", metavar="N|LOW-HIGH", show_default=False,
-        help="Length of answers; default: 64.")] = None,
+    rate: Rates = None, requests: NumRequests = None, duration: Duration = None, ttft: Ttft = None,
+    itl: Itl = None, e2e: E2e = None, percentile: SloPercentile = None,
+    concurrency: Concurrencies = None, fleet_file: FromFleet = None,
+    prompt_tokens: PromptRange = None, output_tokens: OutputRange = None,
     lengths: Annotated[str | None, typer.Option(
         "--lengths", metavar="TABLE", show_default=False,
         help="Lengths of a shipped table instead, such as azure-2023-conv.")] = None,
     arrivals: Annotated[str | None, typer.Option(
         "--arrivals", metavar="PROCESS", show_default=False,
         help="poisson (default), constant, gamma:CV or ramp:START:END:SECONDS.")] = None,
-    trace: Annotated[Path | None, typer.Option(
-        "--trace", metavar="FILE", show_default=False,
-        help="Replay a trace: its times, or --rate, and its lengths.")] = None,
-    ttft: Annotated[float | None, typer.Option(
-        "--ttft", min=1e-6, max=1e6, metavar="SECONDS", show_default=False,
-        help="Target for the first token.")] = None,
-    itl: Annotated[float | None, typer.Option(
-        "--itl", min=1e-6, max=1e6, metavar="SECONDS", show_default=False,
-        help="Target pace of tokens after the first.")] = None,
-    e2e: Annotated[float | None, typer.Option(
-        "--e2e", min=1e-6, max=1e6, metavar="SECONDS", show_default=False,
-        help="Target for the whole answer.")] = None,
-    percentile: Annotated[float, typer.Option(
-        "--percentile", min=0.1, max=100.0, metavar="P",
-        help="Share of requests, in per cent, that must meet the targets.")] = 99.0,
-    class_name: Annotated[str | None, typer.Option(
-        "--class", metavar="NAME", show_default=False,
-        help="Service class, sent as X-Penstock-Class; default: none is named.")] = None,
-    model: Annotated[str | None, typer.Option(
-        "--model", metavar="NAME", show_default=False,
-        help="Model to ask for; default: the fleet's, or the server's only one.")] = None,
-    api: Annotated[str, typer.Option(
-        "--api", metavar="completions|chat", help="Which endpoint to ask.")] = "completions",
-    prompts: Annotated[str, typer.Option(
-        "--prompts", metavar="text|ids",
-        help="Words, fitted to how the server counts them, or token ids.")] = "text",
+    trace: TraceFile = None, class_name: ClassName = None, model: AskedModel = None,
+    api: Api = "completions", prompts: PromptKind = "text",
     prompt_file: Annotated[Path | None, typer.Option(
         "--prompt-file", metavar="FILE", show_default=False,
         help="Send the prompts of a file (JSON lines, JSON) or of a folder of them, as InstructLab "
@@ -90,18 +76,11 @@ def bench(
     class_to_engine: Annotated[bool, typer.Option(
         "--class-to-engine",
         help="Also name the class in vllm_xargs, for engines without a gateway.")] = False,
-    body: Annotated[str | None, typer.Option(
-        "--body", metavar="JSON", show_default=False,
-        help="Further fields of every request, such as '{\"temperature\": 0}'.")] = None,
-    timeout: Annotated[float, typer.Option(
-        "--timeout", min=1e-3, max=1e6, metavar="SECONDS",
-        help="Longest that an answer may take.")] = 600.0,
+    body: Body = None, timeout: Timeout = 600.0,
     first_token_timeout: Annotated[float | None, typer.Option(
         "--first-token-timeout", min=1e-3, max=1e6, metavar="SECONDS", show_default=False,
         help="Longest that its first token may take.")] = None,
-    api_key_file: Annotated[Path | None, typer.Option(
-        "--api-key-file", metavar="FILE", show_default=False,
-        help="Read the key from this file instead of the environment.")] = None,
+    api_key_file: ApiKeyFile = None,
     tenant_keys: Annotated[Path | None, typer.Option(
         "--tenant-keys", metavar="FILE", show_default=False,
         help="Keys of the traffic's tenants, as a JSON object.")] = None,
@@ -114,10 +93,7 @@ def bench(
     guidellm_in: Annotated[Path | None, typer.Option(
         "--guidellm-in", metavar="FILE", show_default=False,
         help="Send nothing: make a run of what GuideLLM measured.")] = None,
-    out: OutDir = None, settings: Settings = None, data: DataDir = None,
-    seed: Annotated[int | None, typer.Option(
-        "--seed", min=0, metavar="N", show_default=False,
-        help="Seed of arrivals, lengths and prompts; default: the fleet file's, or 0.")] = None,
+    out: OutDir = None, settings: Settings = None, data: DataDir = None, seed: Seed = None,
     as_json: AsJson = False, no_report: NoReport = False,
 ) -> int:
     """Send requests to a server and report what came of them, class by class.
@@ -133,7 +109,7 @@ def bench(
     from penstock.core.slo import Slo
     from penstock.experiment.load.plan import LoadOptions, numbers_of, option_plan
 
-    slo = Slo(ttft, itl, e2e, percentile=percentile)
+    slo = Slo(ttft, itl, e2e, percentile=99.0 if percentile is None else percentile)
     if guidellm_in is not None:
         if url is not None:
             raise InputError("--guidellm-in: sends nothing, so it takes no URL")

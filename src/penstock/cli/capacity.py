@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import MISSED, OK
+from penstock.cli.fleets import read_fleet, refuse_turns, seed_range, with_replicas
 from penstock.cli.options import (
     AsJson,
     DataDir,
@@ -14,51 +16,106 @@ from penstock.cli.options import (
     NumSeeds,
     Seed,
     Settings,
-    read_fleet,
-    seed_range,
-    with_replicas,
+    Tolerance,
 )
+from penstock.core.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from penstock.experiment.capacity import Capacity, Probe
+    from penstock.fleet.values import Fleet
 
-app = typer.Typer(add_completion=False)
+SIMULATE, BOUND, QUEUE = "simulate", "bound", "queue"
+METHODS = (SIMULATE, BOUND, QUEUE)
+Method = Annotated[str, typer.Option(
+    "--method", metavar="NAME", help="simulate: search by simulation; bound: the rate that no "
+    "policy exceeds; queue: replicas as queues, in closed form.")]
+Attainment = Annotated[float, typer.Option(
+    "--attainment", metavar="SHARE",
+    help="Share of each class's requests that must meet every target.")]
+Low = Annotated[float | None, typer.Option(
+    "--low", metavar="RATE", show_default=False,
+    help="Rate to start from; default: the file's own.")]
+High = Annotated[float | None, typer.Option(
+    "--high", metavar="RATE", show_default=False, help="Highest rate to try.")]
+
+app = App()
 
 
-@app.command(epilog="Example: penstock capacity examples/niyama-code.yaml --seeds 3 --low 3")
+@app.command(epilog="Example: penstock capacity examples/niyama-code.yaml --seeds 3 --low 3\n\n"
+                    "Example: penstock capacity examples/silo.yaml --method bound")
 def capacity(
-    fleet_file: FleetFile,
-    attainment: Annotated[float, typer.Option(
-        "--attainment", metavar="SHARE", help="Share of each class's requests that must meet "
-        "every target.")] = 0.99,
-    tolerance: Annotated[float, typer.Option(
-        "--tolerance", metavar="SHARE", help="Stop when the bracket is this narrow, relative to "
-        "the rate.")] = 0.01,
-    seeds: NumSeeds = 1,
-    low: Annotated[float | None, typer.Option(
-        "--low", metavar="RATE", show_default=False,
-        help="Rate to start from; default: the file's own.")] = None,
-    high: Annotated[float | None, typer.Option(
-        "--high", metavar="RATE", show_default=False, help="Highest rate to try.")] = None,
-    replicas: NumReplicas = None, settings: Settings = None, data: DataDir = None,
-    seed: Seed = None, as_json: AsJson = False,
+    fleet_file: FleetFile, method: Method = SIMULATE, replicas: NumReplicas = None,
+    attainment: Attainment = 0.99, seeds: NumSeeds = 1, low: Low = None,
+    tolerance: Tolerance = 0.01, high: High = None, settings: Settings = None,
+    data: DataDir = None, seed: Seed = None, as_json: AsJson = False,
 ) -> int:
-    """Search the highest request rate that the fleet's replicas sustain.
+    """Find the highest request rate that the fleet's replicas sustain.
 
-    Each seed's requests are drawn once and pressed or stretched in time. Also prints the
-    throughput bound and how much of it the capacity is. Exit status 1 when no rate meets.
+    By simulation: each seed's requests are drawn once and pressed or stretched in time; also prints
+    the throughput bound and how much of it the capacity is. --method bound prints that bound alone,
+    of every group: what it could compute if nothing was due. --method queue takes a moment.
+    Exit status 1 when no rate meets.
     """
+    if method not in METHODS:
+        raise InputError(f"--method {method[:60]!r}{nearest(method[:60], METHODS)}")
+    fleet = read_fleet(fleet_file, settings, data, seed)
+    if method == SIMULATE:
+        fleet = with_replicas(fleet, replicas)
+        return _simulated(fleet, seed_range(fleet, seeds), attainment, tolerance, low, high,
+                          as_json=as_json)
+    refuse_turns(fleet, f"penstock capacity --method {method}",
+                 f"penstock capacity --method {SIMULATE}")
+    _refuse({"--attainment": attainment != 0.99, "--tolerance": tolerance != 0.01,
+             "--seeds": seeds != 1, "--low": low is not None, "--high": high is not None}, method)
+    if method == BOUND:
+        return _bound(fleet if replicas is None else with_replicas(fleet, replicas),
+                      as_json=as_json)
+    return _queue(with_replicas(fleet, replicas), as_json=as_json)
+
+
+def _refuse(given: dict[str, bool], method: str) -> None:
+    for name, stated in given.items():
+        if stated:
+            raise InputError(f"{name}: has no meaning beside --method {method}; leave it out")
+
+
+def _bound(fleet: "Fleet", *, as_json: bool) -> int:
+    from penstock.cli.capacity_bound import bound_tables, bounds_document
+    from penstock.cli.console import print_json, print_tables
+    from penstock.fleet.sources import fleet_workload
+
+    found = bounds_document(fleet, fleet_workload(fleet))
+    if as_json:
+        print_json(found)
+    else:
+        print_tables(bound_tables(found))
+    return OK
+
+
+def _queue(fleet: "Fleet", *, as_json: bool) -> int:
+    from penstock.cli.capacity_queue import queue_document, queue_tables
+    from penstock.cli.console import print_json, print_tables
+    from penstock.fleet.sources import fleet_workload
+
+    found = queue_document(fleet, fleet_workload(fleet))
+    if as_json:
+        print_json(found)
+    else:
+        print_tables(queue_tables(found))
+    return OK if all(entry["rate_per_s"] > 0 for entry in found["groups"]) else MISSED
+
+
+def _simulated(fleet: "Fleet", seeds: range, attainment: float, tolerance: float,
+               low: float | None, high: float | None, *, as_json: bool) -> int:
     from penstock.cli.console import print_json, print_tables, progress
     from penstock.experiment.capacity import find_capacity
 
-    stated = read_fleet(fleet_file, settings, data, seed)
-    fleet = with_replicas(stated, replicas)
     with progress("searching") as update:
 
         def on_probe(probe: "Probe") -> None:
             update(f"seed {probe.seed}: {probe.rate_per_s:.3f}/s {probe.worst:.2%}")
 
-        found = find_capacity(fleet, seed_range(fleet, seeds), share=attainment,
+        found = find_capacity(fleet, seeds, share=attainment,
                               tolerance=tolerance, low_per_s=low, high_per_s=high,
                               on_probe=on_probe)
     document = _document(found, fleet)

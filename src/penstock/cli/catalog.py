@@ -1,21 +1,18 @@
 """``penstock catalog``: accelerators and models that Penstock knows."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson
+from penstock.cli.options import AsJson, OwnCatalog
 
 if TYPE_CHECKING:
     from penstock.catalog import Catalog
 
-Extra = Annotated[Path | None, typer.Option(
-    "--catalog", metavar="PATH", show_default=False,
-    help="A YAML file or folder of your own entries, added to the built-in ones.")]
 
-app = typer.Typer(add_completion=False)
+app = App()
 
 
 @app.callback(epilog="Example: penstock catalog show a100-80gb")
@@ -24,7 +21,7 @@ def _catalog() -> None:
 
 
 @app.command("list", epilog="Example: penstock catalog list --json")
-def list_entries(extra: Extra = None, as_json: AsJson = False) -> int:
+def list_entries(extra: OwnCatalog = None, as_json: AsJson = False) -> int:
     """List every accelerator and model by name."""
     from penstock.catalog import load_catalog
     from penstock.cli.console import print_json, print_tables
@@ -41,7 +38,7 @@ def list_entries(extra: Extra = None, as_json: AsJson = False) -> int:
 def show(name: Annotated[str, typer.Argument(
         metavar="NAME", show_default=False,
         help="An accelerator, a model, or a Hugging Face config.json.")],
-        extra: Extra = None, as_json: AsJson = False) -> int:
+        extra: OwnCatalog = None, as_json: AsJson = False) -> int:
     """Show everything known of one accelerator or model, and where each number comes from."""
     from dataclasses import asdict
 

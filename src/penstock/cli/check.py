@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from penstock.cli.command import App
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson, DataDir, FleetFile, Settings, overrides_of
+from penstock.cli.fleets import overrides_of
+from penstock.cli.options import AsJson, DataDir, FleetFile, Settings
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:

@@ -1,12 +1,25 @@
-"""``penstock collect``: rows to train predictors on."""
+"""``penstock lab collect``: rows to train predictors on."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson, FleetFile, Settings, read_fleet
+from penstock.cli.fleets import read_fleet
+from penstock.cli.options import (
+    Api,
+    ApiKeyFile,
+    AsJson,
+    Concurrency,
+    FleetFile,
+    MaxTokens,
+    NeededDir,
+    PromptFile,
+    Settings,
+    Timeout,
+)
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,19 +27,13 @@ if TYPE_CHECKING:
 
     from penstock.experiment.collect.run import JudgeAt
 
-app = typer.Typer(add_completion=False)
+app = App()
 
 
-@app.command(epilog="Example: penstock collect gateway.yaml --prompts prompts.jsonl --metric f1 "
-                    "--out rows")
+@app.command(epilog="Example: penstock lab collect gateway.yaml --prompts prompts.jsonl "
+                    "--metric f1 --out rows")
 def collect(
-    fleet_file: FleetFile,
-    prompts: Annotated[Path, typer.Option(
-        "--prompts", metavar="FILE", show_default=False,
-        help="Prompts: .jsonl or .csv with prompt and perhaps reference, or .txt, one a line.")],
-    out: Annotated[Path, typer.Option(
-        "--out", metavar="DIR", show_default=False,
-        help="Folder for the rows; that of a run which was cut off goes on.")],
+    fleet_file: FleetFile, prompts: PromptFile, out: NeededDir,
     models: Annotated[str, typer.Option(
         "--models", metavar="LIST", help="Models to ask, parted by commas; default: all.",
         show_default=False)] = "",
@@ -34,6 +41,7 @@ def collect(
         "--metric", metavar="NAME", show_default=False,
         help="Quality by reference: exact (numbers and short answers), f1, rouge-l or chrf.",
     )] = None,
+    concurrency: Concurrency = 8,
     judge: Annotated[str | None, typer.Option(
         "--judge", metavar="URL", show_default=False,
         help="OpenAI-compatible server whose model grades answers that no metric does.")] = None,
@@ -42,24 +50,13 @@ def collect(
     judge_key_file: Annotated[Path | None, typer.Option(
         "--judge-key-file", metavar="FILE", show_default=False,
         help="File with the judge's API key.")] = None,
-    api_key_file: Annotated[Path | None, typer.Option(
-        "--api-key-file", metavar="FILE", show_default=False,
-        help="File with the engines' API key; else PENSTOCK_API_KEY or OPENAI_API_KEY.")] = None,
-    max_tokens: Annotated[int, typer.Option(
-        "--max-tokens", min=1, max=1_000_000, metavar="N", help="Longest answer.")] = 512,
-    concurrency: Annotated[int, typer.Option(
-        "--concurrency", min=1, max=10_000, metavar="N",
-        help="Prompts under way at once; vary it, or latencies under load are not seen.")] = 8,
-    api: Annotated[str, typer.Option(
-        "--api", metavar="NAME", help="chat or completions.")] = "chat",
-    timeout_s: Annotated[float, typer.Option(
-        "--timeout", min=0.1, metavar="SECONDS", help="Longest wait for one answer.")] = 600.0,
-    settings: Settings = None, as_json: AsJson = False,
+    api_key_file: ApiKeyFile = None, max_tokens: MaxTokens = 512, api: Api = "chat",
+    timeout_s: Timeout = 600.0, settings: Settings = None, as_json: AsJson = False,
 ) -> int:
     """Ask one replica of every model each prompt, and keep states, answers, latencies, quality.
 
-    The rows (rows.parquet) are what `penstock train` learns from. A run that was cut off goes on
-    when it is called again: no answer is lost, and none is asked twice.
+    The rows (rows.parquet) are what `penstock lab train` learns from. A run that was cut off goes
+    on when it is called again: no answer is lost, and none is asked twice.
     """
     import os
 

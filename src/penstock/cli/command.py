@@ -1,7 +1,8 @@
-"""Commands whose options take their help and their checks from the fleet file's fields."""
+"""Commands as a user meets them: help pages, old names of options, options that state fields."""
 
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import typer
@@ -18,7 +19,9 @@ class FieldText:
         self.path = path
         self.__name__ = path.rpartition(".")[2].upper()
 
-    def __call__(self, text: str) -> Any:
+    def __call__(self, text: Any) -> Any:
+        if not isinstance(text, str):  # a default
+            return text
         from penstock.core.errors import InputError
         from penstock.fleet.declared import field_value
 
@@ -28,34 +31,60 @@ class FieldText:
             raise typer.BadParameter(str(error)) from None
 
 
-def field_option(name: str, path: str, metavar: str, more: str = "") -> Any:
-    """An option that states the field at ``path``; its help is the field's own, and ``more``."""
-    return typer.Option(name, metavar=metavar, help=f"{{{path}}} {more}".strip(),
-                        show_default=False, parser=FieldText(path))
+def states(name: str, path: str, metavar: str) -> Any:
+    """An option that states the field at ``path``; its help is the field's own."""
+    return typer.Option(name, metavar=metavar, help=f"{{{path}}}", show_default=False,
+                        parser=FieldText(path))
 
 
-_FIELD = re.compile(r"\{([a-z0-9_.]+)\}")
+def replaces(name: str, path: str, metavar: str) -> Any:
+    """An option that replaces the fleet file's value of the field at ``path``."""
+    return typer.Option(name, metavar=metavar, help=f"{{={path}}}", show_default=False,
+                        parser=FieldText(path))
+
+
+_FIELD = re.compile(r"\{(=?)([a-z0-9_.]+)\}")
+_NUM_COMMON = 5
+_FEW = 7
+_FLAGS = ("--json", "--help")
 
 
 class Command(TyperCommand):
-    """A command whose help page asks the fleet file's schema what its fields mean.
+    """A command whose help page leads with the options that people use, the first of its signature,
+    and asks the fleet file's schema what its fields mean.
 
     Only the page of this command does so: the schema takes a tenth of a second to import.
     """
 
+    old_options: Mapping[str, str] = {}
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for place, word in enumerate(args):
+            name, equals, value = word.partition("=")
+            if name in self.old_options:
+                today = self.old_options[name]
+                sys.stderr.write(f"`{name}` is now `{today}`; the old name goes with the next "
+                                 "release\n")
+                args[place] = f"{today}{equals}{value}"
+        return super().parse_args(ctx, args)
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        parameter: Any
-        for parameter in self.params:
-            text = getattr(parameter, "help", None)
-            if text and _FIELD.search(text):
-                parameter.help = _FIELD.sub(_described, text)
+        options: list[Any] = [p for p in self.get_params(ctx) if p.param_type_name == "option"]
+        common = [option for option in options if not {*_FLAGS} & {*option.opts}][:_NUM_COMMON]
+        for option in options:
+            if option.help:
+                option.help = _FIELD.sub(_described, option.help)
+            if len(options) > _FEW:
+                option.rich_help_panel = "Common options" if option in common else "Other options"
+        if self.help:  # a paragraph is one line, for the terminal to break
+            self.help = re.sub(r"(?<!\n)\n(?!\n)", " ", self.help)
         super().format_help(ctx, formatter)
 
 
 def _described(field: re.Match[str]) -> str:
     from penstock.fleet.declared import field_help
 
-    return field_help(field[1])
+    return field_help(field[2], default="the file's" if field[1] else None)
 
 
 class App(typer.Typer):
@@ -64,6 +93,9 @@ class App(typer.Typer):
     def __init__(self) -> None:
         super().__init__(add_completion=False)
 
-    def command(self, name: str | None = None, **settings: Any) -> Callable[..., Any]:
-        settings.setdefault("cls", Command)
+    def command(self, name: str | None = None, *, old_options: Mapping[str, str] | None = None,
+                **settings: Any) -> Callable[..., Any]:
+        """As Typer's; ``old_options`` maps earlier names of options to today's."""
+        settings["cls"] = Command if old_options is None else type(
+            "Renamed", (Command,), {"old_options": old_options})
         return super().command(name, **settings)

@@ -1,22 +1,23 @@
-"""``penstock compare``: policies side by side on the very same requests, or runs that were made."""
+"""``penstock compare``: policies or settings on the same requests, or runs, side by side."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import OK
+from penstock.cli.fleets import note_kind, read_fleet, seed_range, with_replicas
 from penstock.cli.options import (
     AsJson,
     DataDir,
     NumReplicas,
     NumSeeds,
+    OutFile,
+    Policies,
     Seed,
     Settings,
-    note_kind,
-    read_fleet,
-    seed_range,
-    with_replicas,
+    Workers,
 )
 from penstock.core.errors import InputError
 
@@ -28,21 +29,27 @@ if TYPE_CHECKING:
     from penstock.fleet.values import Fleet
     from penstock.policy.schedule.options import SchedulerOptions
 
-app = typer.Typer(add_completion=False)
+app = App()
+
+Grid = Annotated[list[str] | None, typer.Option(
+    "--grid", metavar="KEY=V1,V2,...", show_default=False,
+    help="Values of one setting; every combination of all settings is run. Repeatable.")]
+Resume = Annotated[bool, typer.Option(
+    "--resume", help="Keep the rows that --out already holds, run the others.")]
 
 
 @app.command(epilog="Example: penstock compare examples/niyama-code.yaml "
-                    "--policies penstock,niyama,sarathi:chunk_tokens=256 --seeds 3")
+                    "--policies penstock,niyama,sarathi:chunk_tokens=256 --seeds 3\n\n"
+                    "Example: penstock compare examples/niyama-code.yaml --out grid.csv "
+                    "--set policies.schedule=sarathi "
+                    "--grid policies.schedule.chunk_tokens=256,512,1024")
 def compare(
     what: Annotated[list[Path], typer.Argument(
         metavar="FLEET | RUN_DIR RUN_DIR...", show_default=False,
         help="A fleet file, or the folders of runs, simulated or measured.")],
-    policies: Annotated[str | None, typer.Option(
-        "--policies", metavar="LIST", show_default=False,
-        help="Policies, parted by commas, each with its settings after colons: "
-             "penstock,sarathi:chunk_tokens=256:max_num_seqs=128.")] = None,
-    seeds: NumSeeds = 1, replicas: NumReplicas = None, settings: Settings = None,
-    data: DataDir = None, seed: Seed = None, as_json: AsJson = False,
+    policies: Policies = None, grid: Grid = None, replicas: NumReplicas = None,
+    seeds: NumSeeds = 1, settings: Settings = None, data: DataDir = None, seed: Seed = None,
+    out: OutFile = None, resume: Resume = False, workers: Workers = 1, as_json: AsJson = False,
 ) -> int:
     """Run several scheduling policies on the same requests and print them side by side.
 
@@ -52,15 +59,30 @@ def compare(
     Per class: attainment and latencies, means over the seeds, and how each policy differs from the
     first one in the list. Of folders, nothing is run: their figures stand side by side, with
     intervals of the differences to the first.
+
+    With --grid, every combination of values is run, one row of figures each; a fleet that states no
+    replicas gets them at every point as `run` would give them. A value may be a mapping or a list
+    in YAML's braces and brackets.
     """
+    _check_grid(grid, {"--out": out, "--resume": resume or None,
+                       "--workers": None if workers == 1 else workers})
     if what[0].is_dir() or len(what) > 1:
-        if policies is not None:
-            raise InputError("--policies goes with a fleet file, not with the folders of runs")
+        if policies is not None or grid is not None:
+            raise InputError(f"{'--grid' if policies is None else '--policies'} goes with a fleet "
+                             "file, not with the folders of runs")
         return _compare_runs(what, seed or 0, as_json=as_json)
-    if policies is None:
-        raise InputError("no --policies; expected for example --policies penstock,sarathi, or the "
-                         "folders of runs in place of a fleet file")
     fleet_file = what[0]
+    if grid is not None:
+        from penstock.cli.compare_grid import compare_grid
+
+        if policies is not None:
+            raise InputError("--policies: has no meaning beside --grid; vary policies.schedule")
+        return compare_grid(fleet_file, grid, settings=settings, data=data, seed=seed,
+                            num_seeds=seeds, replicas=replicas, out=out, resume=resume,
+                            workers=workers, as_json=as_json)
+    if policies is None:
+        raise InputError("no --policies; expected for example --policies penstock,sarathi, or "
+                         "--grid KEY=V1,V2, or the folders of runs in place of a fleet file")
     from penstock.cli.console import progress
     from penstock.experiment.compare import compare as run_all
     from penstock.experiment.compare import figures
@@ -84,6 +106,13 @@ def compare(
                              for contender, means in zip(found, figures(found), strict=True)]}
     _print(document, as_json=as_json)
     return OK
+
+
+def _check_grid(grid: list[str] | None, given: dict[str, object]) -> None:
+    """Raise InputError for an option of a grid without one."""
+    for name, value in given.items():
+        if grid is None and value is not None:
+            raise InputError(f"{name}: goes with --grid alone")
 
 
 def _print(document: dict[str, Any], *, as_json: bool) -> None:

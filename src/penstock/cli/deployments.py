@@ -5,12 +5,43 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.deployments_input import HERE, Folder, Name, With
+from penstock.cli.command import App
+from penstock.cli.deployments_input import HERE, Folder, Name
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson, FleetFile
+from penstock.cli.options import (
+    Accuracy,
+    AsJson,
+    BatchSize,
+    BudgetS,
+    Depths,
+    EngineKind,
+    EngineSettings,
+    Everything,
+    FleetFile,
+    FleetModel,
+    Host,
+    KvPrecisionOr16,
+    LeastAccuracy,
+    LongestS,
+    MaxTokensOrAny,
+    MaybeDesign,
+    MaybeIntent,
+    MaybeTrainDir,
+    NeededEngine,
+    OutputTokens,
+    Pipeline,
+    PlacerName,
+    Port,
+    Precision,
+    PrecisionList,
+    Precisions,
+    Seed,
+    Tensor,
+    WaitingRate,
+)
 from penstock.core.errors import InputError
 
-app = typer.Typer(add_completion=False)
+app = App()
 
 
 @app.callback(epilog="Example: penstock deployments init fleet.yaml")
@@ -24,11 +55,7 @@ def _deployments() -> None:
 
 @app.command(epilog="Example: penstock deployments init fleet.yaml --train ../data/maveriq")
 def init(
-    fleet_file: FleetFile, folder: Folder = HERE,
-    train: Annotated[Path | None, typer.Option(
-        "--train", metavar="DIR", show_default=False,
-        help="Folder of measured whole models to learn estimates from, laid out as MaverIQ's.",
-    )] = None,
+    fleet_file: FleetFile, folder: Folder = HERE, train: MaybeTrainDir = None,
 ) -> int:
     """Make a folder for deployments on a fleet's accelerators; the fleet has one kind of them."""
     from penstock.cli.console import note
@@ -43,11 +70,9 @@ def init(
                     "--engine emulate --with speed=10")
 def register(
     name: Name,
-    model: Annotated[str, typer.Option(
-        "--model", metavar="MODEL", show_default=False, help="A model of the fleet file.")],
-    engine: Annotated[str, typer.Option(
-        "--engine", metavar="KIND", help="sim, emulate, llamacpp or vllm.")] = "sim",
-    options: With = None, folder: Folder = HERE, as_json: AsJson = False,
+    model: FleetModel,
+    engine: NeededEngine = "sim",
+    options: EngineSettings = None, folder: Folder = HERE, as_json: AsJson = False,
 ) -> int:
     """Register a model under a name."""
     from penstock.cli.deployments_input import ask, settings, show_one
@@ -66,27 +91,13 @@ def profile(
         "--from", metavar="PATH", show_default=False,
         help="Take this profile (a folder, or a CSV file with MaverIQ's columns) instead of "
              "measuring.")] = None,
-    engine: Annotated[str | None, typer.Option(
-        "--engine", metavar="KIND", show_default=False,
-        help="What to measure: sim, transformers, llamacpp or vllm; default: what it runs on.",
-    )] = None,
-    precisions: Annotated[str | None, typer.Option(
-        "--precision", metavar="P[,P...]", show_default=False,
-        help="Number formats of weights.")] = None,
-    design: Annotated[str | None, typer.Option(
-        "--design", metavar="penstock|maveriq", show_default=False,
-        help="Which cuts, settings and lengths.")] = None,
-    depths: Annotated[str | None, typer.Option(
-        "--depths", metavar="N[,N...]", show_default=False,
-        help="Further numbers of layers to run on one accelerator, such as all of them: then "
-             "weights are fitted to the whole model, too.")] = None,
-    budget_s: Annotated[float | None, typer.Option(
-        "--budget-s", min=0.001, metavar="SECONDS", show_default=False,
-        help="Stop when this time is spent; the same command goes on later.")] = None,
-    seed: Annotated[int | None, typer.Option(
-        "--seed", min=0, metavar="N", show_default=False, help="Seed of weights and prompts.",
-    )] = None,
-    options: With = None, folder: Folder = HERE, as_json: AsJson = False,
+    engine: EngineKind = None,
+    precisions: PrecisionList = None,
+    design: MaybeDesign = None,
+    depths: Depths = None,
+    budget_s: BudgetS = None,
+    seed: Seed = None,
+    options: EngineSettings = None, folder: Folder = HERE, as_json: AsJson = False,
 ) -> int:
     """Measure fingerprints of a deployment's model, as `penstock profile fingerprint` does."""
     from penstock.cli.deployments_input import ask, given, listed, settings, show_one
@@ -101,53 +112,22 @@ def profile(
 
 @app.command(epilog="Example: penstock deployments deploy chat --intent min_lat --slo 2")
 def deploy(
-    name: Name,
-    intent: Annotated[str | None, typer.Option(
-        "--intent", metavar="NAME", show_default=False,
-        help="What to make small: min_cost (the usual one), min_mem, min_lat, min_gpu_cost, money "
-             "or energy.")] = None,
-    slo_s: Annotated[float | None, typer.Option(
-        "--slo", metavar="SECONDS", show_default=False,
-        help="Longest time for an answer; the high end of the interval must keep it.")] = None,
+    name: Name, intent: MaybeIntent = None, slo_s: LongestS = None, rate_per_s: WaitingRate = None,
+    precisions: Precisions = None,
+    dry_run: Annotated[bool, typer.Option(
+        "--dry-run", help="Decide, and change nothing.")] = False,
     unsure: Annotated[bool, typer.Option(
         "--unsure", help="The estimate alone must keep the SLO.")] = False,
-    precisions: Annotated[str | None, typer.Option(
-        "--precisions", metavar="LIST", show_default=False,
-        help="Weights' number formats that are allowed, such as fp16,int8.")] = None,
-    accuracy: Annotated[Path | None, typer.Option(
-        "--accuracy", metavar="FILE", show_default=False,
-        help="Accuracy by configuration, JSON with keys such as llama-2-7b_int8_False_None.",
-    )] = None,
-    least_accuracy: Annotated[float | None, typer.Option(
-        "--least-accuracy", metavar="A", show_default=False,
-        help="In the units of that table.")] = None,
+    accuracy: Accuracy = None, least_accuracy: LeastAccuracy = None,
     most_accelerators: Annotated[int | None, typer.Option(
         "--most-accelerators", min=1, metavar="N", show_default=False,
         help="Take at most so many.")] = None,
-    rate_per_s: Annotated[float | None, typer.Option(
-        "--rate", min=0.0, metavar="R", show_default=False,
-        help="Requests per second that it will get; waiting then counts as latency.")] = None,
-    output_tokens: Annotated[int, typer.Option(
-        "--output-tokens", min=1, metavar="N", help="Length of the answers.")] = 100,
-    batch: Annotated[int, typer.Option(
-        "--batch", min=1, metavar="N", help="Answers at once.")] = 1,
-    placer: Annotated[str, typer.Option(
-        "--placer", metavar="NAME", help="penstock, balanced or maveriq.")] = "penstock",
-    precision: Annotated[str | None, typer.Option(
-        "--precision", metavar="P", show_default=False,
-        help="Deploy exactly this number format of weights (with --tensor, --pipeline, "
-             "--kv-precision), in place of an intent.")] = None,
-    kv_precision: Annotated[str, typer.Option(
-        "--kv-precision", metavar="P", help="Of keys and values, with --precision.")] = "fp16",
-    tensor: Annotated[int, typer.Option(
-        "--tensor", min=1, metavar="N", help="Ranks, with --precision.")] = 1,
-    pipeline: Annotated[int, typer.Option(
-        "--pipeline", min=1, metavar="N", help="Stages, with --precision.")] = 1,
+    output_tokens: OutputTokens = 100, batch: BatchSize = 1, placer: PlacerName = "penstock",
+    precision: Precision = None, kv_precision: KvPrecisionOr16 = "fp16", tensor: Tensor = 1,
+    pipeline: Pipeline = 1,
     confidential: Annotated[bool, typer.Option(
         "--confidential", help="Run and answer on accelerators that are attested to be in "
                                "confidential mode only.")] = False,
-    dry_run: Annotated[bool, typer.Option(
-        "--dry-run", help="Decide, and change nothing.")] = False,
     folder: Folder = HERE, as_json: AsJson = False,
 ) -> int:
     """Choose a configuration, reserve memory, start the engine and wait until it is well.
@@ -177,13 +157,10 @@ def infer(
     name: Name,
     prompt: Annotated[str, typer.Argument(
         metavar="PROMPT", help="Text to go on from.", show_default=False)],
-    max_tokens: Annotated[int | None, typer.Option(
-        "--max-tokens", min=1, metavar="N", show_default=False,
-        help="Longest answer; default: the engine's.")] = None,
+    max_tokens: MaxTokensOrAny = None,
     temperature: Annotated[float | None, typer.Option(
         "--temperature", min=0.0, metavar="T", show_default=False, help="0 is greedy.")] = None,
-    seed: Annotated[int | None, typer.Option(
-        "--seed", min=0, metavar="N", show_default=False, help="Seed of the answer.")] = None,
+    seed: Seed = None,
     head: Annotated[bool, typer.Option(
         "--head", help="Before all that wait, in place of behind them.")] = False,
     folder: Folder = HERE, as_json: AsJson = False,
@@ -198,8 +175,7 @@ def infer(
 
 @app.command("list", epilog="Example: penstock deployments list --json")
 def list_(
-    removed: Annotated[bool, typer.Option(
-        "--all", help="Removed ones, too.")] = False,
+    removed: Everything = False,
     folder: Folder = HERE, as_json: AsJson = False,
 ) -> int:
     """List deployments with their states."""
@@ -259,12 +235,8 @@ def remove(
 
 @app.command(epilog="Example: penstock deployments serve --port 8090")
 def serve(
-    host: Annotated[str, typer.Option(
-        "--host", metavar="ADDRESS",
-        help="Address to listen on; beyond the loopback anybody may deploy, without a password.",
-    )] = "127.0.0.1",
-    port: Annotated[int, typer.Option(
-        "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 8090,
+    host: Host = "127.0.0.1",
+    port: Port = 8090,
     queue: Annotated[str, typer.Option(
         "--queue", metavar="NAME",
         help="penstock, or maveriq: one queue for all, whose head holds everybody up.",

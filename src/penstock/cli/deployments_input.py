@@ -14,9 +14,6 @@ Folder = Annotated[Path, typer.Option(
     help="Folder that the deployments are kept in (see init).")]
 Name = Annotated[str, typer.Argument(
     metavar="NAME", help="Name of the deployment.", show_default=False)]
-With = Annotated[list[str] | None, typer.Option(
-    "--with", metavar="KEY=VALUE", show_default=False,
-    help="How to run the engine, such as model=FILE or speed=10; repeatable.")]
 HERE = Path("deployments")
 _SHOWN = 8
 _GIB = 1 << 30

@@ -1,8 +1,6 @@
 """The server of a folder of deployments."""
 
 import asyncio
-import json
-import os
 from pathlib import Path
 
 from penstock.core.errors import InputError
@@ -27,7 +25,7 @@ async def _serve(folder: Path, host: str, port: int, queue: str, period_s: float
 
     from penstock.cli.console import note
     from penstock.engines.http import listening, stop_signal
-    from penstock.serving.deployments.cluster import SERVER
+    from penstock.serving.deployments.cluster import SERVER, announce
     from penstock.serving.deployments.opening import Opening, opened, watch
     from penstock.serving.deployments.store import InUseError
     from penstock.serving.deployments.verbs import LocalDeployments
@@ -38,7 +36,7 @@ async def _serve(folder: Path, host: str, port: int, queue: str, period_s: float
             stopped = stop_signal()
             app = make_app(LocalDeployments(control), host, note)
             async with listening(app, host, port, _GOODBYE_S) as url:
-                _announce(folder / SERVER, url)
+                announce(folder, url)
                 typer.echo(f"deployments {url}")
                 watching = asyncio.create_task(watch(control, period_s, note))
                 try:
@@ -48,9 +46,3 @@ async def _serve(folder: Path, host: str, port: int, queue: str, period_s: float
                     watching.cancel()
     except InUseError:
         raise InputError(f"{folder}: another command or server is at work there") from None
-
-
-def _announce(path: Path, url: str) -> None:
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(json.dumps({"url": url, "pid": os.getpid()}), encoding="utf-8")
-    partial.replace(path)

@@ -5,43 +5,41 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson, DataDir, FleetFile, Seed, Settings, read_fleet
+from penstock.cli.fleets import read_fleet
+from penstock.cli.options import (
+    AsJson,
+    DataDir,
+    Everything,
+    FleetFile,
+    Host,
+    JournalDir,
+    Port,
+    Seed,
+    Settings,
+    WhichReplica,
+)
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from penstock.engines.emulated.cluster import EmulatedCluster, EmulatorOptions
     from penstock.fleet.values import Fleet
 
-app = typer.Typer(add_completion=False)
+app = App()
 _PATIENCE_S = 5.0
 
 
 @app.command(epilog="Example: penstock emulate examples/quickstart.yaml --set "
                     "'replicas=[{count: 2}]' --port 8001")
 def emulate(
-    fleet_file: FleetFile, settings: Settings = None, data_dir: DataDir = None,
-    replica: Annotated[int | None, typer.Option(
-        "--replica", min=0, metavar="INDEX", show_default=False,
-        help="Serve this replica alone, counted from 0 in the fleet file's order.")] = None,
-    every: Annotated[bool, typer.Option(
-        "--all", help="Serve every replica, which is the default.")] = False,
-    host: Annotated[str, typer.Option(
-        "--host", metavar="ADDRESS",
-        help="Address to listen on; beyond the loopback anybody may ask, without a password.",
-    )] = "127.0.0.1",
-    port: Annotated[int, typer.Option(
-        "--port", min=0, max=65535, metavar="N",
-        help="Port of the first replica, the next ones for the others; 0 takes free ones.",
-    )] = 8001,
+    fleet_file: FleetFile, host: Host = "127.0.0.1", port: Port = 8001,
     speed: Annotated[float, typer.Option(
         "--speed", min=1e-3, max=1e6, metavar="X",
         help="Engine time per real time: 10 makes everything ten times as fast.")] = 1.0,
-    seed: Seed = None,
-    journal: Annotated[Path | None, typer.Option(
-        "--journal", metavar="DIR", show_default=False,
-        help="New folder for every replica's journal and the fleet file (see replay).")] = None,
-    as_json: AsJson = False,
+    replica: WhichReplica = None, settings: Settings = None, data_dir: DataDir = None,
+    every: Everything = False,
+    seed: Seed = None, journal: JournalDir = None, as_json: AsJson = False,
 ) -> int:
     """Serve a fleet's replicas over HTTP until interrupted, with a step-time model for a GPU.
 
@@ -65,7 +63,7 @@ def emulate(
 
 
 def _prepare(folder: Path, fleet: "Fleet") -> None:
-    """A folder from which ``penstock replay`` can start."""
+    """A folder from which ``penstock lab replay`` can start."""
     from penstock.fleet.write import to_yaml
 
     if folder.is_dir() and any(folder.iterdir()):

@@ -1,61 +1,53 @@
-"""``penstock engine``: a real engine whose every step Penstock's scheduler plans."""
+"""``penstock lab engine``: a real engine whose every step Penstock's scheduler plans."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson
+from penstock.cli.options import (
+    AsJson,
+    FromFleet,
+    Host,
+    JournalDir,
+    KvPrecisionOr16,
+    KvTokensOrUsual,
+    MaxStepTokens,
+    Port,
+    WhichReplica,
+)
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from penstock.engines.embedded.options import InsideOptions
     from penstock.engines.llamacpp.serve import LlamaSettings
 
-app = typer.Typer(add_completion=False)
+app = App()
+_LEAST_KV_TOKENS = 64
 
 
-@app.command(epilog="Example: penstock engine model.gguf --fleet gateway.yaml --port 8001")
+@app.command(epilog="Example: penstock lab engine model.gguf --fleet gateway.yaml --port 8001")
 def engine(
     model: Annotated[Path, typer.Argument(
         metavar="MODEL", help="A model in GGUF format.", show_default=False)],
-    fleet_file: Annotated[Path | None, typer.Option(
-        "--fleet", metavar="FLEET", show_default=False,
-        help="Take service classes, policy and step time from this fleet file.")] = None,
-    replica: Annotated[int, typer.Option(
-        "--replica", min=0, metavar="INDEX",
-        help="Which replica of the fleet file this is, counted from 0.")] = 0,
+    port: Port = 8001, host: Host = "127.0.0.1", fleet_file: FromFleet = None,
+    kv_tokens: KvTokensOrUsual = 8192,
+    threads: Annotated[int, typer.Option(
+        "--threads", min=1, metavar="N", help="Threads that compute.")] = 2,
+    replica: WhichReplica = 0,
     policy: Annotated[str | None, typer.Option(
         "--policy", metavar="NAME", show_default=False,
         help="Scheduling policy, without a fleet file; default: penstock.")] = None,
     name: Annotated[str | None, typer.Option(
         "--name", metavar="NAME", show_default=False,
         help="Model name that clients use; default: the file's.")] = None,
-    kv_tokens: Annotated[int, typer.Option(
-        "--kv-tokens", min=64, metavar="N",
-        help="KV cache that all sequences share, tokens.")] = 8192,
     max_num_seqs: Annotated[int, typer.Option(
         "--max-num-seqs", min=1, max=256, metavar="N",
         help="Most sequences that hold KV at once.")] = 16,
-    max_step_tokens: Annotated[int, typer.Option(
-        "--max-step-tokens", min=1, metavar="N", help="Most tokens in a step.")] = 512,
-    threads: Annotated[int, typer.Option(
-        "--threads", min=1, metavar="N", help="Threads that compute.")] = 2,
-    kv_precision: Annotated[str, typer.Option(
-        "--kv-precision", metavar="TYPE",
-        help="Precision of the KV cache, f16 or f32; f32 makes answers depend least on what else "
-             "is computed beside them.")] = "f16",
-    host: Annotated[str, typer.Option(
-        "--host", metavar="ADDRESS",
-        help="Address to listen on; beyond the loopback anybody may ask, without a password.",
-    )] = "127.0.0.1",
-    port: Annotated[int, typer.Option(
-        "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 8001,
-    journal: Annotated[Path | None, typer.Option(
-        "--journal", metavar="DIR", show_default=False,
-        help="New folder for the journal (see replay).")] = None,
-    as_json: AsJson = False,
+    max_step_tokens: MaxStepTokens = 512, kv_precision: KvPrecisionOr16 = "f16",
+    journal: JournalDir = None, as_json: AsJson = False,
 ) -> int:
     """Serve a model with llama.cpp until interrupted; Penstock's scheduler plans every step.
 
@@ -76,6 +68,8 @@ def engine(
         document["journal"] = str(journal)
     if kv_precision not in ("f16", "f32"):
         raise InputError(f"--kv-precision {kv_precision!r}; expected f16 or f32")
+    if kv_tokens < _LEAST_KV_TOKENS:
+        raise InputError(f"--kv-tokens {kv_tokens}: expected at least {_LEAST_KV_TOKENS}")
     settings = LlamaSettings(model, name or model.stem, kv_tokens, max_num_seqs,
                              max(max_step_tokens, max_num_seqs), threads,
                              "f32" if kv_precision == "f32" else "f16", host, port)

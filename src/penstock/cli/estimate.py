@@ -1,4 +1,4 @@
-"""``penstock estimate``: latency and memory of a model in every configuration."""
+"""``penstock profile estimate``: latency and memory of a model in every configuration."""
 
 from dataclasses import replace
 from math import isfinite
@@ -9,12 +9,24 @@ import typer
 
 from penstock.cli.exits import MISSED, OK
 from penstock.cli.options import (
+    Accuracy,
     AsJson,
+    BatchSize,
+    Fingerprints,
+    Intent,
+    LeastAccuracy,
+    LongestS,
     MeasuredOn,
+    MeasuredPrompt,
     NumAccelerators,
+    OutFile,
+    OutputTokens,
     OwnCatalog,
+    PlacerName,
+    Precisions,
     TrainDir,
     UsedGib,
+    WaitingRateOr0,
 )
 
 if TYPE_CHECKING:
@@ -24,56 +36,23 @@ if TYPE_CHECKING:
     from penstock.perf.fingerprint.estimator import Estimates
     from penstock.policy.place.intent import Wishes
 
-app = typer.Typer(add_completion=False)
 _MOST = 1_000_000_000  # tokens, or requests
 
 
-@app.command(epilog="Example: penstock estimate llama-2-7b --train ../shared/data/maveriq "
-                    "--accelerators 8 --intent min_lat")
 def estimate(
     model: Annotated[str | None, typer.Argument(
         metavar="MODEL", show_default=False,
         help="The model to choose a configuration for; or give --configs and --out.")] = None,
-    train: TrainDir = Path(),
-    fingerprints: Annotated[Path | None, typer.Option(
-        "--fingerprints", metavar="FILE", show_default=False,
-        help="Fingerprints of the models to estimate (a profile's folder, or CSV with MaverIQ's "
-             "columns); default: those in the training folder.")] = None,
+    train: TrainDir = Path(), intent: Intent = "min_cost", slo_s: LongestS = None,
+    rate_per_s: WaitingRateOr0 = 0.0, accelerators: NumAccelerators = 8,
+    accelerator: MeasuredOn = "a6000", fingerprints: Fingerprints = None,
     configs: Annotated[Path | None, typer.Option(
         "--configs", metavar="FILE", show_default=False,
         help="Configurations to estimate, one per row (CSV with MaverIQ's columns).")] = None,
-    out: Annotated[Path | None, typer.Option(
-        "--out", metavar="FILE", show_default=False,
-        help="Where to write the estimates of --configs (.csv).")] = None,
-    accelerator: MeasuredOn = "a6000", catalog: OwnCatalog = None,
-    accelerators: NumAccelerators = 8, used_gib: UsedGib = None,
-    output_tokens: Annotated[int, typer.Option(
-        "--output-tokens", min=1, max=_MOST, metavar="N", help="Length of an answer.")] = 100,
-    prompt_tokens: Annotated[int | None, typer.Option(
-        "--prompt-tokens", min=1, max=_MOST, metavar="N", show_default=False,
-        help="Length of a prompt; default: as in the fingerprints.")] = None,
-    batch: Annotated[int, typer.Option(
-        "--batch", min=1, max=_MOST, metavar="N", help="Requests at once.")] = 1,
-    intent: Annotated[str, typer.Option(
-        "--intent", metavar="NAME", help="What to make small: min_lat, min_mem, min_cost (latency "
-        "times memory), min_gpu_cost (latency times accelerators), money or energy.")] = "min_cost",
-    slo_s: Annotated[float | None, typer.Option(
-        "--slo", metavar="SECONDS", show_default=False,
-        help="Longest time for an answer; the high end of the interval must keep it.")] = None,
-    rate_per_s: Annotated[float, typer.Option(
-        "--rate", min=0.0, metavar="R", help="Requests per second that it will get; waiting then "
-        "counts as latency.")] = 0.0,
-    accuracy: Annotated[Path | None, typer.Option(
-        "--accuracy", metavar="FILE", show_default=False,
-        help="Accuracy by configuration, JSON with MaverIQ's keys.")] = None,
-    least_accuracy: Annotated[float | None, typer.Option(
-        "--least-accuracy", metavar="A", show_default=False,
-        help="In the units of that table.")] = None,
-    precisions: Annotated[str | None, typer.Option(
-        "--precisions", metavar="LIST", show_default=False,
-        help="Weights' number formats that are allowed, such as fp16,int8.")] = None,
-    placer: Annotated[str, typer.Option(
-        "--placer", metavar="NAME", help="penstock, balanced or maveriq.")] = "penstock",
+    out: OutFile = None, catalog: OwnCatalog = None, used_gib: UsedGib = None,
+    output_tokens: OutputTokens = 100, prompt_tokens: MeasuredPrompt = None, batch: BatchSize = 1,
+    accuracy: Accuracy = None, least_accuracy: LeastAccuracy = None, precisions: Precisions = None,
+    placer: PlacerName = "penstock",
     mode: Annotated[str, typer.Option(
         "--mode", metavar="NAME", help="penstock, or maveriq: its rules as published, without "
         "intervals.")] = "penstock",

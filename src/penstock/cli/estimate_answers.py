@@ -1,4 +1,4 @@
-"""Output of ``penstock estimate`` on a choice, as tables and as JSON."""
+"""Output of ``penstock profile estimate`` on a choice, as tables and as JSON."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,26 +1,42 @@
-"""``penstock experiment``: measurements that answer one question."""
+"""``penstock lab experiment``: measurements that answer one question."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import MISSED, OK
 from penstock.cli.experiment_sincere import sincere
-from penstock.cli.options import AsJson
+from penstock.cli.options import (
+    Api,
+    ApiKeyFile,
+    AsJson,
+    AskedModel,
+    Body,
+    FirstSeed,
+    MaxTokens,
+    OutDir,
+    PromptKind,
+    PromptTokens,
+    SomeRequests,
+    Timeout,
+)
 from penstock.core.errors import InputError
 
-app = typer.Typer(add_completion=False)
+app = App()
 
 
-@app.callback(epilog="Example: penstock experiment variance http://127.0.0.1:8001")
+@app.callback(epilog="Example: penstock lab experiment variance http://127.0.0.1:8001")
 def _experiment() -> None:
     """Measurements that answer one question each."""
 
 
-app.command(epilog="Example: penstock experiment sincere --out grid --seeds 5 --workers 2")(sincere)
+app.command(epilog="Example: penstock lab experiment sincere --out grid --seeds 5 "
+            "--workers 2", old_options={"--strategies": "--policies"})(sincere)
 
-@app.command(epilog="Example: penstock experiment variance http://127.0.0.1:8001 "
+
+@app.command(epilog="Example: penstock lab experiment variance http://127.0.0.1:8001 "
                     "http://127.0.0.1:8002 --repeats 30 --out variance")
 def variance(
     urls: Annotated[list[str], typer.Argument(
@@ -29,38 +45,20 @@ def variance(
     repeats: Annotated[int, typer.Option(
         "--repeats", min=2, max=100_000, metavar="N",
         help="How often one request is sent to each replica.")] = 20,
-    requests: Annotated[int, typer.Option(
-        "--requests", min=2, max=100_000, metavar="N",
-        help="How many different requests of one length are sent to each.")] = 20,
+    requests: SomeRequests = 20,
     shuffles: Annotated[int, typer.Option(
         "--shuffles", min=0, max=1000, metavar="N",
         help="In how many orders so many requests are sent to each.")] = 3,
-    prompt_tokens: Annotated[int, typer.Option(
-        "--prompt-tokens", min=1, max=10_000_000, metavar="N", help="Length of prompts.")] = 256,
-    max_tokens: Annotated[int, typer.Option(
-        "--max-tokens", min=1, max=10_000_000, metavar="N",
-        help="Most tokens of an answer; it ends where the model ends it.")] = 256,
-    model: Annotated[str | None, typer.Option(
-        "--model", metavar="NAME", show_default=False,
-        help="Model to ask for; default: each server's only one.")] = None,
-    api: Annotated[str, typer.Option(
-        "--api", metavar="completions|chat", help="Which endpoint to ask.")] = "completions",
-    prompts: Annotated[str, typer.Option(
-        "--prompts", metavar="text|ids", help="Words or token ids.")] = "text",
-    body: Annotated[str | None, typer.Option(
-        "--body", metavar="JSON", show_default=False,
-        help="Further fields of every request, such as '{\"temperature\": 0}'.")] = None,
-    timeout: Annotated[float, typer.Option(
-        "--timeout", min=1e-3, max=1e6, metavar="SECONDS",
-        help="Longest that an answer may take.")] = 600.0,
-    api_key_file: Annotated[Path | None, typer.Option(
-        "--api-key-file", metavar="FILE", show_default=False,
-        help="Read the key from this file instead of the environment.")] = None,
-    out: Annotated[Path | None, typer.Option(
-        "--out", metavar="DIR", show_default=False,
-        help="Keep variance.json, observations.csv and report.html in this new folder.")] = None,
-    seed: Annotated[int, typer.Option(
-        "--seed", min=0, metavar="N", help="Seed of prompts and orders.")] = 0,
+    prompt_tokens: PromptTokens = 256,
+    max_tokens: MaxTokens = 256,
+    model: AskedModel = None,
+    api: Api = "completions",
+    prompts: PromptKind = "text",
+    body: Body = None,
+    timeout: Timeout = 600.0,
+    api_key_file: ApiKeyFile = None,
+    out: OutDir = None,
+    seed: FirstSeed = 0,
     as_json: AsJson = False,
 ) -> int:
     """Measure how much answers and latencies vary, and whether replicas differ.

@@ -1,4 +1,4 @@
-"""``penstock experiment sincere``: SINCERE's grid of runs, simulated."""
+"""``penstock lab experiment sincere``: SINCERE's grid of runs, simulated."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson
+from penstock.cli.options import AsJson, FirstSeed, NeededDir, NumSeeds, Policies, Workers
 from penstock.core.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -21,15 +21,8 @@ _FILES = frozenset({CELLS, TABLE, SUMMARY, PAGE})
 
 
 def sincere(
-    out: Annotated[Path, typer.Option(
-        "--out", metavar="DIR", show_default=False,
-        help="Where cells and results are kept; a folder with cells of this experiment is gone on "
-             "with.")],
-    policies: Annotated[str | None, typer.Option(
-        "--policies", "--strategies", metavar="LIST", show_default=False,
-        help="Policies, parted by commas, each with its settings after colons: "
-             "penstock,sincere-best-batch:overwrite=false:max_batch=64; default: the four "
-             "published strategies.")] = None,
+    out: NeededDir,
+    policies: Policies = None,
     patterns: Annotated[str, typer.Option(
         "--patterns", metavar="LIST", help="Traffic patterns.")] = "gamma,bursty,ramp",
     rates: Annotated[str, typer.Option(
@@ -40,10 +33,8 @@ def sincere(
     modes: Annotated[str, typer.Option(
         "--modes", metavar="LIST", help="With (cc) and without (noncc) confidential computing.")]
     = "cc,noncc",
-    seeds: Annotated[int, typer.Option(
-        "--seeds", min=1, max=1000, metavar="N", help="How many seeds, from --seed on.")] = 5,
-    seed: Annotated[int, typer.Option(
-        "--seed", min=0, max=10**9, metavar="N", help="The first seed.")] = 0,
+    seeds: NumSeeds = 5,
+    seed: FirstSeed = 0,
     duration_s: Annotated[float, typer.Option(
         "--duration-s", min=1.0, max=1e6, metavar="SECONDS",
         help="For how long requests come.")] = 1200.0,
@@ -63,9 +54,7 @@ def sincere(
     steady: Annotated[bool, typer.Option(
         "--steady", help="Loads and batches take their means, without the measured spread.")]
     = False,
-    workers: Annotated[int, typer.Option(
-        "--workers", min=1, max=256, metavar="N",
-        help="Processes that run cells at the same time; the results are the same.")] = 1,
+    workers: Workers = 1,
     as_json: AsJson = False,
 ) -> int:
     """Simulate SINCERE's grid: strategies, patterns, rates and SLAs, with and without confidential

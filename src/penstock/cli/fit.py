@@ -1,33 +1,35 @@
-"""``penstock fit``: models from measurements."""
+"""``penstock profile fit``: models from measurements."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import OK
 from penstock.cli.fit_kernels import kernels
 from penstock.cli.fit_loading import loading
-from penstock.cli.options import AsJson, Seed
+from penstock.cli.options import AsJson, DurationColumn, OutFile, Seed
 
 if TYPE_CHECKING:
     from penstock.perf.step_time.fitting import FitReport
 
-app = typer.Typer(add_completion=False)
+app = App()
 
 
-@app.callback(epilog="Example: penstock fit step-time steps.csv --out a100.yaml")
+@app.callback(epilog="Example: penstock profile fit step-time steps.csv --out a100.yaml")
 def _fit() -> None:
     """Fit models to measurements."""
 
 
-app.command("kernels", epilog="Example: penstock fit kernels tables/ --model llama-3-8b "
+app.command("kernels", epilog="Example: penstock profile fit kernels tables/ --model llama-3-8b "
             "--accelerator h100-80gb --out h100.yaml")(kernels)
-app.command("loading", epilog="Example: penstock fit loading swaps.csv --profile profiles/mine "
-            "--out loading.yaml")(loading)
+app.command("loading", epilog="Example: penstock profile fit loading swaps.csv "
+            "--profile profiles/mine --out loading.yaml")(loading)
 
 
-@app.command("step-time", epilog="Example: penstock fit step-time steps.csv --out a100.yaml")
+@app.command("step-time",
+             epilog="Example: penstock profile fit step-time steps.csv --out a100.yaml")
 def step_time(
     table: Annotated[Path, typer.Argument(
         metavar="TABLE", show_default=False,
@@ -35,14 +37,10 @@ def step_time(
     form: Annotated[str, typer.Option(
         "--form", metavar="FORM", help="linear, knee, tabulated, or auto: the best of them on "
         "held-out steps.")] = "auto",
-    duration: Annotated[str | None, typer.Option(
-        "--duration", metavar="COLUMN", show_default=False,
-        help="Column of durations; default: CPU seconds before wall seconds.")] = None,
+    duration: DurationColumn = None,
     holdout: Annotated[float, typer.Option(
         "--holdout", metavar="SHARE", help="Share of the steps held out for the error.")] = 0.2,
-    out: Annotated[Path | None, typer.Option(
-        "--out", metavar="FILE", show_default=False,
-        help="Where to write the model (.yaml or .json), for step_time in a fleet file.")] = None,
+    out: OutFile = None,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Fit how long a step takes to measured steps, and say how far off the fit is."""

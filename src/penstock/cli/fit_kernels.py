@@ -1,4 +1,4 @@
-"""``penstock fit kernels``: a step-time file from a folder of kernel tables."""
+"""``penstock profile fit kernels``: a step-time file from a folder of kernel tables."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson
+from penstock.cli.options import (
+    AsJson,
+    KvPrecisionOr16,
+    MeasuredOnAny,
+    NeededModel,
+    OutFile,
+    Pipeline,
+    PrecisionOr16,
+    Tensor,
+)
 
 if TYPE_CHECKING:
     from penstock.core.hardware import Accelerator
@@ -18,23 +27,15 @@ def kernels(
     folder: Annotated[Path, typer.Argument(
         metavar="DIR", show_default=False,
         help="Kernel tables in AIConfigurator's columns: CSV, gzipped CSV or Parquet.")],
-    model: Annotated[str, typer.Option(
-        "--model", metavar="NAME", show_default=False,
-        help="A model of the catalog, or the path of a config.json.")],
-    accelerator: Annotated[str | None, typer.Option(
-        "--accelerator", metavar="NAME", show_default=False,
-        help="An accelerator of the catalog; its family tells the system.")] = None,
+    model: NeededModel,
+    accelerator: MeasuredOnAny = None,
     system: Annotated[str | None, typer.Option(
         "--system", metavar="NAME", show_default=False,
         help="Whose tables, such as h100_sxm; needed without --accelerator.")] = None,
-    tensor: Annotated[int, typer.Option(
-        "--tensor", min=1, metavar="N", help="Tensor-parallel ranks.")] = 1,
-    pipeline: Annotated[int, typer.Option(
-        "--pipeline", min=1, metavar="N", help="Pipeline stages.")] = 1,
-    precision: Annotated[str, typer.Option(
-        "--precision", metavar="TYPE", help="Number format of the weights.")] = "bf16",
-    kv_precision: Annotated[str, typer.Option(
-        "--kv-precision", metavar="TYPE", help="Number format of keys and values.")] = "bf16",
+    tensor: Tensor = 1,
+    pipeline: Pipeline = 1,
+    precision: PrecisionOr16 = "bf16",
+    kv_precision: KvPrecisionOr16 = "bf16",
     backend: Annotated[str, typer.Option(
         "--backend", metavar="NAME", help="Whose kernels: vllm, sglang or trtllm.")] = "vllm",
     version: Annotated[str | None, typer.Option(
@@ -43,9 +44,7 @@ def kernels(
     host_overhead_s: Annotated[float, typer.Option(
         "--host-overhead", min=0.0, metavar="SECONDS",
         help="What the host adds to every step; the tables do not say.")] = 0.002,
-    out: Annotated[Path | None, typer.Option(
-        "--out", metavar="FILE", show_default=False,
-        help="Where to write the model (.yaml or .json), for step_time in a fleet file.")] = None,
+    out: OutFile = None,
     as_json: AsJson = False,
 ) -> int:
     """Compose a model's steps from measured kernels, and fit a form that a fleet file can name."""

@@ -1,4 +1,4 @@
-"""``penstock fit loading``: how long a load takes, from loads that were timed."""
+"""``penstock profile fit loading``: how long a load takes, from loads that were timed."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson
+from penstock.cli.options import AsJson, OutFile
 
 if TYPE_CHECKING:
     from penstock.perf.loading.disagreement import Disagreement
@@ -27,9 +27,7 @@ def loading(
         "--page-cache", min=0.001, max=1e6, metavar="GB", show_default=False,
         help="Size of the host's page cache in 10^9 bytes; default: what explains the loads best."
     )] = None,
-    out: Annotated[Path | None, typer.Option(
-        "--out", metavar="FILE", show_default=False,
-        help="Where to write the model (.yaml).")] = None,
+    out: OutFile = None,
     as_json: AsJson = False,
 ) -> int:
     """Fit how long loads take by size and by what was cached, and say how far off the fit is."""

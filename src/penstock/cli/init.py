@@ -11,18 +11,18 @@ from penstock.cli.exits import OK
 from penstock.cli.options import (
     Classes,
     E2e,
-    Engine,
     Gpus,
     Itl,
     MaxContext,
     ModelName,
     NumRequests,
-    OutputTokens,
+    OutputLengths,
     OwnCatalog,
     Precisions,
     Prices,
-    PromptTokens,
+    PromptLengths,
     Rate,
+    ScheduledBy,
     SloPercentile,
     TraceName,
     Ttft,
@@ -42,10 +42,10 @@ _EXAMPLE = ("penstock init --model llama-3.3-70b --gpu h100-80gb:4 --rate 5 --cl
 @app.command(epilog=f"Example: {_EXAMPLE}")
 def init(
     file: Target = Path("fleet.yaml"), model: ModelName = None, gpu: Gpus = None,
-    rate: Rate = None, classes: Classes = None, engine: Engine = None, ttft: Ttft = None,
+    rate: Rate = None, classes: Classes = None, engine: ScheduledBy = None, ttft: Ttft = None,
     itl: Itl = None, e2e: E2e = None, percentile: SloPercentile = None, trace: TraceName = None,
-    prompt_tokens: PromptTokens = None, output_tokens: OutputTokens = None, price: Prices = None,
-    precision: Precisions = None, max_context: MaxContext = None, requests: NumRequests = None,
+    prompt_tokens: PromptLengths = None, output_tokens: OutputLengths = None, price: Prices = None,
+    precisions: Precisions = None, max_context: MaxContext = None, requests: NumRequests = None,
     catalog: OwnCatalog = None, force: Force = False,
 ) -> int:
     """Write a fleet file: the model, GPUs, rate, lengths, targets and engine that you state.

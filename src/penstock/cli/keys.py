@@ -5,22 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import OK
-from penstock.cli.options import (
-    AsJson,
-    FleetFile,
-    LedgerUrl,
-    ledger_file,
-    ledger_url,
-    read_fleet,
-)
+from penstock.cli.fleets import ledger_file, ledger_url, read_fleet
+from penstock.cli.options import AsJson, FleetFile, LedgerUrl
 from penstock.core.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from penstock.serving.tenants.keys import Key
     from penstock.serving.tenants.store import Store
 
-app = typer.Typer(add_completion=False)
+app = App()
 _LONGEST = 200
 
 

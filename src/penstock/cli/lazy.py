@@ -1,47 +1,16 @@
-"""A command group that imports a command's module only when that command is called."""
+"""Command groups that import a command's module only when that command is called."""
 
+import sys
+from collections.abc import Collection, Mapping
 from importlib import import_module
+from itertools import groupby
 from typing import Any
 
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from penstock.cli.commands import FIRST_PAGE, IN_LAB, Entry, respelt
 from penstock.core.errors import InputError, nearest
-
-# Command -> module with its Typer app, in the order of the help page.
-COMMANDS = {
-    "init": "penstock.cli.init",
-    "check": "penstock.cli.check",
-    "run": "penstock.cli.run",
-    "plan": "penstock.cli.plan",
-    "simulate": "penstock.cli.simulate",
-    "capacity": "penstock.cli.capacity",
-    "bound": "penstock.cli.bound",
-    "bench": "penstock.cli.bench",
-    "compare": "penstock.cli.compare",
-    "sweep": "penstock.cli.sweep",
-    "experiment": "penstock.cli.experiment",
-    "report": "penstock.cli.report",
-    "trace": "penstock.cli.trace",
-    "catalog": "penstock.cli.catalog",
-    "profile": "penstock.cli.profile",
-    "fit": "penstock.cli.fit",
-    "estimate": "penstock.cli.estimate",
-    "place": "penstock.cli.place",
-    "collect": "penstock.cli.collect",
-    "train": "penstock.cli.train",
-    "queue": "penstock.cli.queue",
-    "serve": "penstock.cli.serve",
-    "keys": "penstock.cli.keys",
-    "attest": "penstock.cli.attest",
-    "deployments": "penstock.cli.deployments",
-    "plan-server": "penstock.cli.plan_server",
-    "emulate": "penstock.cli.emulate",
-    "engine": "penstock.cli.engine",
-    "replay": "penstock.cli.replay",
-    "reproduce": "penstock.cli.reproduce",
-    "schema": "penstock.cli.schema",
-}
 
 
 class ReaderGoneError(Exception):
@@ -49,17 +18,76 @@ class ReaderGoneError(Exception):
 
 
 class LazyGroup(TyperGroup):
-    """Commands by the table above: start-up pays for the one that is called."""
+    """Commands by the table: start-up pays for the one that is called."""
+
+    entries: Mapping[str, Entry] = FIRST_PAGE
+    names: Collection[str] = IN_LAB
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
+        return list(self.entries)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
+        entry = self.entries.get(cmd_name)
+        app = import_module(entry.module).app if entry else self.plugged_in(cmd_name)
+        if app is None:
             return None
-        command = get_command(import_module(COMMANDS[cmd_name]).app)
+        command = get_command(app)
         command.name = cmd_name
         return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.entries and not args[0].startswith("-"):
+            self.check_plugged_in(args[0])
+        return super().resolve_command(ctx, args)
+
+    def plugged_in(self, name: str) -> Any:
+        """Return the Typer app that a plug-in brings under this name, None without one."""
+        return None
+
+    def check_plugged_in(self, name: str) -> None:
+        """Raise InputError with the nearest name unless a plug-in brings the command."""
+        raise InputError(f"no command {name[:60]!r}{nearest(name[:60], self.names)}")
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        formatter.write(f"Usage: {ctx.command_path} COMMAND ...\n\n{self.help}\n")
+        width = max(map(len, self.entries))
+        for group, entries in groupby(self.entries.values(), key=lambda entry: entry.group):
+            formatter.write(f"\n{group}\n")
+            for entry in entries:
+                formatter.write(f"  {entry.name:<{width}}  {entry.summary}\n")
+        formatter.write(f"\n{self.epilog}\n")
+
+
+class LabGroup(LazyGroup):
+    """The commands behind ``penstock lab``."""
+
+    entries = IN_LAB
+
+
+class FirstPage(LazyGroup):
+    """The commands of ``penstock --help``; ``penstock lab`` has the others."""
+
+    names = (*FIRST_PAGE, *(entry.spelling for entry in IN_LAB.values()))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        today = respelt(args)
+        if today is not None:
+            sys.stderr.write(f"`penstock {args[0]}` is now `penstock {today[0]}`; the old name "
+                             "goes with the next release\n")
+            args = today[1]
+        return super().resolve_command(ctx, args)
+
+    def plugged_in(self, name: str) -> Any:
+        from penstock.registry.commands import PLUGGED_IN  # only for a name that is not built in
+
+        return PLUGGED_IN.load(name)() if PLUGGED_IN.knows(name) else None
+
+    def check_plugged_in(self, name: str) -> None:
+        from penstock.registry.commands import PLUGGED_IN
+
+        if not PLUGGED_IN.knows(name):
+            known = (*self.names, *PLUGGED_IN.all_names())
+            raise InputError(f"no command {name[:60]!r}{nearest(name[:60], known)}")
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -67,8 +95,3 @@ class LazyGroup(TyperGroup):
         except BrokenPipeError as error:
             # Typer would end with status 1, which means a missed target here.
             raise ReaderGoneError from error
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise InputError(f"no command {args[0][:60]!r}{nearest(args[0][:60], COMMANDS)}")
-        return super().resolve_command(ctx, args)

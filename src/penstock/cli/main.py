@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from penstock.cli.exits import BAD_INPUT, BUG, INTERRUPTED, OK
-from penstock.cli.lazy import LazyGroup, ReaderGoneError
+from penstock.cli.lazy import FirstPage, ReaderGoneError
 from penstock.core.errors import InputError, nearest, one_of
 
 # Typer has a name of its own for the subclass alone, and keeps the base now here, now in click.
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
-_app = typer.Typer(name="penstock", cls=LazyGroup)
+_app = typer.Typer(name="penstock", cls=FirstPage)
 
 
 def _print_version(wanted: bool) -> None:
@@ -27,7 +27,8 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@_app.callback(epilog="Example: penstock run examples/quickstart.yaml")
+@_app.callback(epilog="Example: penstock plan --model llama-3.3-70b --gpu h100-80gb:4 --rate 5\n"
+                      "`penstock COMMAND --help` shows a command's options, --version the version.")
 def _penstock(version: Annotated[bool, typer.Option(
         "--version", callback=_print_version, is_eager=True,
         help="Print the version and leave.")] = False) -> None:

@@ -1,193 +1,280 @@
-"""Options that several commands share, and what they mean."""
+"""Options that several commands have, each declared once.
 
-from collections.abc import Sequence
+An option that states or replaces a field of the fleet file takes its words and its checks from that
+field (``states``, ``replaces``). An option of one command alone stands in that command's module.
+"""
+
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from penstock.cli.command import field_option
-from penstock.core.errors import InputError
+from penstock.cli.command import replaces, states
 
-if TYPE_CHECKING:
-    from penstock.fleet.values import Fleet
+_MOST = 1_000_000_000  # tokens, or requests
 
+# A fleet file and changes to it.
 FleetFile = Annotated[Path, typer.Argument(
     metavar="FLEET", help="The fleet file (YAML).", show_default=False)]
+FromFleet = Annotated[Path | None, typer.Option(
+    "--fleet", metavar="FLEET", show_default=False,
+    help="Take traffic, classes, policy or step time from this fleet file.")]
 Settings = Annotated[list[str] | None, typer.Option(
     "--set", metavar="KEY=VALUE", show_default=False,
     help="Replace a value of the fleet file, such as traffic[0].rate_per_s=4; repeatable.")]
-DataDir = Annotated[Path | None, typer.Option(
+_DATA = typer.Option(
     "--data", "--data-dir", metavar="DIR", show_default=False,
-    help="Where relative trace files are looked for besides the fleet file's folder.")]
-Seed = Annotated[int | None, typer.Option(
-    "--seed", min=0, metavar="N", help="Seed of every random choice; default: the file's.",
-    show_default=False)]
+    help="Where data are looked for, such as trace files besides the fleet file's folder.")
+DataDir = Annotated[Path | None, _DATA]
+NeededData = Annotated[Path, _DATA]
+Seed = Annotated[int | None, replaces("--seed", "run.seed", "N")]
+FirstSeed = Annotated[int, states("--seed", "run.seed", "SEED")]
 NumSeeds = Annotated[int, typer.Option(
-    "--seeds", min=1, max=1000, metavar="N",
-    help="How many seeds to run, from the fleet file's (or --seed) on.")]
-NumReplicas = Annotated[int | None, typer.Option(
-    "--replicas", min=1, metavar="N", show_default=False,
-    help="Number of replicas, in place of the fleet file's.")]
+    "--seeds", min=1, max=1000, metavar="N", help="How many seeds to run, from --seed on.")]
+NumReplicas = Annotated[int | None, replaces("--replicas", "replicas.count", "N")]
+WhichReplica = Annotated[int | None, typer.Option(
+    "--replica", min=0, metavar="INDEX", show_default=False,
+    help="Only this replica, counted from 0 in the fleet file's order.")]
+Policies = Annotated[str | None, typer.Option(
+    "--policies", metavar="LIST", show_default=False,
+    help="Policies, parted by commas, each with its settings after colons: "
+         "penstock,sarathi:chunk_tokens=256:max_num_seqs=128.")]
+Workers = Annotated[int, typer.Option(
+    "--workers", min=1, max=256, metavar="N",
+    help="Processes that run at the same time; the results are the same.")]
+
+# Results.
 AsJson = Annotated[bool, typer.Option(
     "--json", help="Print one JSON document on stdout, and nothing else there.")]
-OutDir = Annotated[Path | None, typer.Option(
+_OUT_DIR = typer.Option(
     "--out", metavar="DIR", show_default=False,
-    help="Folder of the run's files; default: runs/<fleet name>.")]
+    help="Folder of the results; of a run, runs/<fleet name> if left out, of a plan "
+         "runs/<fleet name>-plan.")
+OutDir = Annotated[Path | None, _OUT_DIR]
+NeededDir = Annotated[Path, _OUT_DIR]
+_OUT_FILE = typer.Option(
+    "--out", metavar="FILE", show_default=False,
+    help="File of the result; left out, the result is only printed.")
+OutFile = Annotated[Path | None, _OUT_FILE]
+NeededFile = Annotated[Path, _OUT_FILE]
+NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html.")]
+WithJournal = Annotated[bool, typer.Option(
+    "--journal", help="Write every replica's journal beside the other files (see replay).")]
+JournalDir = Annotated[Path | None, typer.Option(
+    "--journal", metavar="DIR", show_default=False,
+    help="New folder for every replica's journal (see replay).")]
 
-TrainDir = Annotated[Path, typer.Option(
-    "--train", metavar="DIR", show_default=False,
-    help="Folder to learn from: profiles by penstock profile, or tables laid out as MaverIQ's.")]
-MeasuredOn = Annotated[str, typer.Option(
-    "--accelerator", metavar="NAME", help="What everything was measured on.")]
-OwnCatalog = Annotated[Path | None, typer.Option(
-    "--catalog", metavar="PATH", show_default=False,
-    help="Your own accelerators and models, beside those that ship.")]
-NumAccelerators = Annotated[int, typer.Option(
-    "--accelerators", min=1, max=64, metavar="N", help="How many of them there are.")]
-UsedGib = Annotated[str | None, typer.Option(
-    "--used-gib", metavar="LIST", show_default=False,
-    help="Memory already used on each, such as 10,0,0,30; default: none.")]
-
+# Servers.
+Host = Annotated[str, typer.Option(
+    "--host", metavar="ADDRESS",
+    help="Address to listen on; beyond the loopback anybody may ask, unless keys are needed.")]
+Port = Annotated[int, typer.Option(
+    "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")]
 LedgerUrl = Annotated[str | None, typer.Option(
     "--ledger", metavar="URL", envvar="PENSTOCK_LEDGER_URL", show_default=False,
     help="Where keys and spending are kept, as an SQLAlchemy URL; default: a SQLite file beside "
          "the fleet file, FLEET.ledger.db.")]
 
-
 # A fleet without a file: options that answer what a fleet file would.
-ModelName = Annotated[str | None, typer.Option(
+_MODEL = typer.Option(
     "--model", metavar="NAME", show_default=False,
-    help="Model of the catalog, or the path of a Hugging Face config.json.")]
+    help="Model of the catalog, or the path of a Hugging Face config.json.")
+ModelName = Annotated[str | None, _MODEL]
+NeededModel = Annotated[str, _MODEL]
+AskedModel = Annotated[str | None, typer.Option(
+    "--model", metavar="ID", show_default=False,
+    help="The model that is meant; default: the only one.")]
+FleetModel = Annotated[str, typer.Option(
+    "--model", metavar="MODEL", show_default=False, help="A model of the fleet file.")]
 Gpus = Annotated[list[str] | None, typer.Option(
     "--gpu", metavar="NAME[:COUNT]", show_default=False,
     help="GPUs that may be used, such as h100-80gb:4; without a count, as many as needed. "
          "Repeatable.")]
-Rate = Annotated[float | None, field_option("--rate", "traffic.rate_per_s", "R")]
-Ttft = Annotated[float | None, field_option("--ttft", "service_classes.slo.ttft_s", "S")]
-Itl = Annotated[float | None, field_option("--itl", "service_classes.slo.itl_s", "S")]
-E2e = Annotated[float | None, field_option("--e2e", "service_classes.slo.e2e_s", "S")]
-SloPercentile = Annotated[float | None, field_option(
+Rate = Annotated[float | None, states("--rate", "traffic.rate_per_s", "R")]
+Rates = Annotated[str | None, typer.Option(
+    "--rate", metavar="R[,R...]", show_default=False,
+    help="Requests per second; several, parted by commas, are run in turn.")]
+_WAITING_RATE = typer.Option(
+    "--rate", min=0.0, metavar="PER_S", show_default=False,
+    help="Requests per second that a model will get; waiting then counts as latency.")
+WaitingRate = Annotated[float | None, _WAITING_RATE]
+WaitingRateOr0 = Annotated[float, _WAITING_RATE]
+Ttft = Annotated[float | None, states("--ttft", "service_classes.slo.ttft_s", "S")]
+Itl = Annotated[float | None, states("--itl", "service_classes.slo.itl_s", "S")]
+E2e = Annotated[float | None, states("--e2e", "service_classes.slo.e2e_s", "S")]
+SloPercentile = Annotated[float | None, states(
     "--percentile", "service_classes.slo.percentile", "P")]
+LongestS = Annotated[float | None, typer.Option(
+    "--slo", metavar="SECONDS", show_default=False,
+    help="Longest time for an answer; the high end of an interval must keep it.")]
 Classes = Annotated[list[str] | None, typer.Option(
     "--class", metavar="NAME[:KEY=VALUE...]", show_default=False,
     help="A service class, such as chat, batch or code:share=0.3:ttft=5. Keys: share, rate, "
          "priority, ttft, itl, e2e, percentile, trace, prompt, output. Repeatable.")]
-Engine = Annotated[str | None, typer.Option(
+ClassName = Annotated[str | None, typer.Option(
+    "--class", metavar="NAME", show_default=False,
+    help="Service class, sent as X-Penstock-Class; default: none is named.")]
+ScheduledBy = Annotated[str | None, typer.Option(
     "--engine", metavar="NAME", show_default=False,
     help="Whose scheduler the replicas have: vllm, sglang, or penstock.")]
+_ENGINE = typer.Option(
+    "--engine", metavar="KIND", show_default=False,
+    help="Kind of engine: vllm, transformers, llamacpp, emulate, or sim, a model in its place.")
+NeededEngine = Annotated[str, _ENGINE]
+EngineKind = Annotated[str | None, _ENGINE]
 Prices = Annotated[list[str] | None, typer.Option(
     "--price", metavar="[GPU=]USD", show_default=False,
     help="Price of one GPU for one hour; default: the catalog's. Repeatable.")]
 TraceName = Annotated[str | None, typer.Option(
     "--trace", metavar="NAME|FILE", show_default=False,
     help="Lengths that ship with Penstock, such as azure-2023-conv, or a trace file.")]
-PromptTokens = Annotated[str | None, typer.Option(
+TraceFile = Annotated[Path | None, typer.Option(
+    "--trace", metavar="FILE", show_default=False,
+    help="Replay a trace: its times, or --rate, and its lengths.")]
+_REQUESTS = states("--requests", "run.num_requests", "N")
+NumRequests = Annotated[int | None, _REQUESTS]
+SomeRequests = Annotated[int, _REQUESTS]
+Duration = Annotated[float | None, states("--duration", "traffic.duration_s", "SECONDS")]
+DurationColumn = Annotated[str | None, typer.Option(
+    "--duration", metavar="COLUMN", show_default=False,
+    help="Column of durations; default: CPU seconds before wall seconds.")]
+
+# Lengths.
+PromptLengths = Annotated[str | None, typer.Option(
     "--prompt-tokens", metavar="N|DIST", show_default=False,
     help="Prompt length: always 512, or quantiles of a lognormal such as "
          "p50=400,p99=6000,max=8000.")]
-OutputTokens = Annotated[str | None, typer.Option(
+OutputLengths = Annotated[str | None, typer.Option(
     "--output-tokens", metavar="N|DIST", show_default=False, help="Output length, likewise.")]
+PromptRange = Annotated[str | None, typer.Option(
+    "--prompt-tokens", metavar="N|LOW-HIGH", show_default=False,
+    help="Length of prompts; default: 256.")]
+OutputRange = Annotated[str | None, typer.Option(
+    "--output-tokens", metavar="N|LOW-HIGH", show_default=False,
+    help="Length of answers; default: 64.")]
+PromptList = Annotated[str, typer.Option(
+    "--prompt-tokens", metavar="N[,N...]", help="Lengths of prompts.")]
+_PROMPT = typer.Option(
+    "--prompt-tokens", min=1, max=_MOST, metavar="N", help="Tokens of each prompt.")
+PromptTokens = Annotated[int, _PROMPT]
+MeasuredPrompt = Annotated[int | None, _PROMPT]
+OutputTokens = Annotated[int, typer.Option(
+    "--output-tokens", min=1, max=_MOST, metavar="N", help="Tokens of each answer.")]
+MeanOutput = Annotated[float | None, typer.Option(
+    "--output-tokens", metavar="MEAN", show_default=False, help="Mean answer.")]
+_MAX_TOKENS = typer.Option(
+    "--max-tokens", min=1, max=_MOST, metavar="N", show_default=False,
+    help="Longest answer; left out, the engine's longest.")
+MaxTokens = Annotated[int, _MAX_TOKENS]
+MaxTokensOrAny = Annotated[int | None, _MAX_TOKENS]
+BatchSize = Annotated[int, typer.Option(
+    "--batch", min=1, max=_MOST, metavar="N", help="Requests at once.")]
+BatchList = Annotated[str, typer.Option("--batch", metavar="N[,N...]", help="Requests at once.")]
+
+# A replica's configuration.
+_PRECISION = typer.Option(
+    "--precision", metavar="P", show_default=False, help="Number format of the weights.")
+Precision = Annotated[str | None, _PRECISION]
+PrecisionOr16 = Annotated[str, _PRECISION]
+PrecisionList = Annotated[str | None, typer.Option(
+    "--precision", metavar="P[,P...]", show_default=False,
+    help="Number formats of the weights, in turn.")]
 Precisions = Annotated[str | None, typer.Option(
-    "--precision", metavar="LIST", show_default=False,
-    help="Formats that the weights may have, such as bf16,fp8.")]
-MaxContext = Annotated[int | None, field_option(
-    "--max-context", "models.max_context_tokens", "N")]
-NumRequests = Annotated[int | None, field_option("--requests", "run.num_requests", "N")]
+    "--precisions", metavar="LIST", show_default=False,
+    help="Number formats that the weights may have, such as bf16,fp8.")]
+_KV_PRECISION = typer.Option(
+    "--kv-precision", metavar="P", help="Number format of keys and values.")
+KvPrecision = Annotated[str | None, _KV_PRECISION]
+KvPrecisionOr16 = Annotated[str, _KV_PRECISION]
+Tensor = Annotated[int, states("--tensor", "replicas.parallelism.tensor", "N")]
+Pipeline = Annotated[int, states("--pipeline", "replicas.parallelism.pipeline", "N")]
+_KV_TOKENS = states("--kv-tokens", "engine.kv_tokens", "N")
+KvTokens = Annotated[int | None, _KV_TOKENS]
+KvTokensOrUsual = Annotated[int, _KV_TOKENS]
+MaxContext = Annotated[int | None, states("--max-context", "models.max_context_tokens", "N")]
+MaxStepTokens = Annotated[int, states(
+    "--max-step-tokens", "policies.schedule.max_step_tokens", "N")]
+EngineSettings = Annotated[list[str] | None, typer.Option(
+    "--with", metavar="KEY=VALUE", show_default=False,
+    help="How to run the engine, such as model=FILE, threads=2 or speed=10; repeatable.")]
 
+# Load on live endpoints.
+Concurrency = Annotated[int, typer.Option(
+    "--concurrency", min=1, max=10_000, metavar="N",
+    help="Prompts under way at once; vary it, or latencies under load are not seen.")]
+Concurrencies = Annotated[str | None, typer.Option(
+    "--concurrency", metavar="N[,N...]", show_default=False,
+    help="Keep N requests under way instead, each end being the next one's beginning.")]
+Api = Annotated[str, typer.Option(
+    "--api", metavar="completions|chat", help="Which endpoint to ask.")]
+PromptKind = Annotated[str, typer.Option(
+    "--prompts", metavar="text|ids",
+    help="Words, fitted to how the server counts them, or token ids.")]
+PromptFile = Annotated[Path, typer.Option(
+    "--prompts", metavar="FILE", show_default=False,
+    help="Prompts: .jsonl or .csv with prompt and perhaps reference, or .txt, one a line.")]
+Body = Annotated[str | None, typer.Option(
+    "--body", metavar="JSON", show_default=False,
+    help="Further fields of every request, such as '{\"temperature\": 0}'.")]
+Timeout = Annotated[float, typer.Option(
+    "--timeout", min=1e-3, max=1e6, metavar="SECONDS", help="Longest that an answer may take.")]
+ApiKeyFile = Annotated[Path | None, typer.Option(
+    "--api-key-file", metavar="FILE", show_default=False,
+    help="Read the key from this file instead of PENSTOCK_API_KEY or OPENAI_API_KEY.")]
 
-def ledger_file(fleet_file: Path) -> Path:
-    """The ledger that belongs to a fleet file where no other is named."""
-    return fleet_file.resolve().with_suffix(".ledger.db")
+# How long and how exactly to search.
+Tolerance = Annotated[float, typer.Option(
+    "--tolerance", min=1e-4, max=10.0, metavar="SHARE",
+    help="Stop when the answer is known this narrowly, relative to it.")]
+_TIME_LIMIT = typer.Option(
+    "--time-limit", min=0.0, max=1e6, metavar="SECONDS", show_default=False,
+    help="Give up after this time; an Inferno MILP then ends with its best plan.")
+TimeLimit = Annotated[float, _TIME_LIMIT]
+MaybeTimeLimit = Annotated[float | None, _TIME_LIMIT]
+Everything = Annotated[bool, typer.Option(
+    "--all", help="Every one: every replica, and deployments that were removed.")]
 
-
-def ledger_url(path: Path) -> str:
-    """The URL of a ledger in a file."""
-    return f"sqlite:///{path}"
-
-
-def read_fleet(path: Path, settings: Sequence[str] | None = None, data_dir: Path | None = None,
-               seed: int | None = None, more: dict[str, Any] | None = None, *,
-               to_plan: bool = False) -> "Fleet":
-    """The fleet file with the command line's changes; ``to_plan`` as for ``load_fleet``. Raises
-    InputError."""
-    from penstock.fleet.load import load_fleet
-
-    return load_fleet(path, overrides_of(settings, data_dir, seed, more), data_dir,
-                      to_plan=to_plan)
-
-
-def overrides_of(settings: Sequence[str] | None = None, data_dir: Path | None = None,
-                 seed: int | None = None, more: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The command line's changes to a fleet file. Raises InputError, also for a ``data_dir`` that
-    is not there."""
-    from penstock.fleet.settings import parse_settings
-
-    overrides = {**parse_settings(settings or ()), **(more or {})}
-    if seed is not None:
-        overrides["run.seed"] = seed
-    if data_dir is not None and not data_dir.is_dir():
-        raise InputError(f"--data {data_dir}: no such folder")
-    return overrides
-
-
-def seed_range(fleet: "Fleet", num_seeds: int) -> range:
-    """The seeds of a command that runs several."""
-    return range(fleet.run.seed, fleet.run.seed + num_seeds)
-
-
-def with_replicas(fleet: "Fleet", count: int | None) -> "Fleet":
-    """The fleet with replicas: its own, or ``count`` of its only group.
-
-    Raises InputError when it states none and no number is given, when it has several groups to
-    give the number to, and when the fleet has too few accelerators.
-    """
-    from dataclasses import replace
-
-    if count is None:
-        if not fleet.replicas and not fleet.residency:
-            raise InputError(f"fleet {fleet.name} states no replicas; state them, give "
-                             "--replicas N, or find their number with `penstock run`")
-        return fleet
-    if fleet.residency and not fleet.replicas:
-        raise InputError(f"--replicas {count}: models of fleet {fleet.name} take turns on devices; "
-                         "set their number with --set residency[0].count=N")
-    groups = fleet.replicas or fleet.sizing.kinds()
-    if len(groups) > 1:
-        raise InputError(f"--replicas {count}: the fleet has {len(groups)} groups of replicas; set "
-                         "each one's number with --set replicas[0].count=N")
-    group = replace(groups[0], count=count)
-    available = fleet.pool(group.accelerator.name).count
-    shared = sum(pool.count for pool in fleet.residency if pool.accelerator is group.accelerator)
-    if available is not None and group.num_accelerators + shared > available:
-        beside = f" beside {shared} of residency" if shared else ""
-        raise InputError(f"--replicas {count} need {group.num_accelerators} "
-                         f"{group.accelerator.name}{beside}; the fleet has {available}")
-    return replace(fleet, replicas=(group,))
-
-
-def check_journal(fleet: "Fleet", *, journal: bool) -> None:
-    """Raises InputError where a journal is asked for and nothing would keep one."""
-    if journal and fleet.residency and not fleet.replicas:
-        raise InputError("--journal: devices that models take turns on keep none")
-
-
-def refuse_turns(fleet: "Fleet", command: str, instead: str) -> None:
-    """Raises InputError for a fleet whose models take turns, before a ``command`` answers for
-    replicas that it does not state."""
-    if fleet.residency:
-        raise InputError(f"models of fleet {fleet.name} take turns on devices (residency), of "
-                         f"which {command} knows nothing; expected {instead}")
-
-
-def note_kind(fleet: "Fleet", count: int | None) -> None:
-    """Say of what kind the ``count`` replicas of ``--replicas`` are where the file does not.
-
-    It is the first accelerator, while a plan would choose among all.
-    """
-    if count is None or fleet.replicas or fleet.sizing.stated or len(fleet.accelerators) < 2:
-        return
-    from penstock.cli.console import note
-
-    note(f"--replicas {count}: of {fleet.accelerators[0].accelerator.name}, the first accelerator "
-         "of the file; `penstock plan` chooses the cheapest kind")
+# Profiles, estimates and where models are placed.
+_TRAIN = typer.Option(
+    "--train", metavar="DIR", show_default=False,
+    help="Folder to learn from: profiles by penstock profile, or tables laid out as MaverIQ's.")
+TrainDir = Annotated[Path, _TRAIN]
+MaybeTrainDir = Annotated[Path | None, _TRAIN]
+Fingerprints = Annotated[Path | None, typer.Option(
+    "--fingerprints", metavar="FILE", show_default=False,
+    help="Fingerprints of the models (a profile's folder, or CSV with MaverIQ's columns); default: "
+         "those in the training folder.")]
+_ACCELERATOR = typer.Option(
+    "--accelerator", metavar="NAME", help="The accelerator of the measurements, of the catalog.")
+MeasuredOn = Annotated[str, _ACCELERATOR]
+MeasuredOnAny = Annotated[str | None, _ACCELERATOR]
+OwnCatalog = Annotated[Path | None, typer.Option(
+    "--catalog", metavar="PATH", show_default=False,
+    help="A file or folder of your own accelerators and models, beside those that ship.")]
+NumAccelerators = Annotated[int, typer.Option(
+    "--accelerators", min=1, max=64, metavar="N", help="How many of them there are.")]
+UsedGib = Annotated[str | None, typer.Option(
+    "--used-gib", metavar="LIST", show_default=False,
+    help="Memory already used on each, such as 10,0,0,30; default: none.")]
+_INTENT = typer.Option(
+    "--intent", metavar="NAME", help="What to make small: min_lat, min_mem, min_cost (latency "
+    "times memory), min_gpu_cost (latency times accelerators), money or energy.")
+Intent = Annotated[str, _INTENT]
+MaybeIntent = Annotated[str | None, _INTENT]
+Accuracy = Annotated[Path | None, typer.Option(
+    "--accuracy", metavar="FILE", show_default=False,
+    help="Accuracy by configuration, JSON with keys such as llama-2-7b_int8_False_None.")]
+LeastAccuracy = Annotated[float | None, typer.Option(
+    "--least-accuracy", metavar="A", show_default=False, help="In the units of that table.")]
+PlacerName = Annotated[str, typer.Option(
+    "--placer", metavar="NAME", help="penstock, balanced or maveriq.")]
+_DESIGN = typer.Option(
+    "--design", metavar="penstock|maveriq", help="Which cuts, settings and lengths.")
+Design = Annotated[str, _DESIGN]
+MaybeDesign = Annotated[str | None, _DESIGN]
+Depths = Annotated[str | None, typer.Option(
+    "--depths", metavar="N[,N...]", show_default=False,
+    help="Further numbers of layers to run on one accelerator, such as all of them, to compare.")]
+BudgetS = Annotated[float | None, typer.Option(
+    "--budget-s", min=0.001, metavar="SECONDS", show_default=False,
+    help="Stop when this time is spent; the same command goes on later.")]

@@ -1,18 +1,25 @@
-"""``penstock place``: several models that share a node's accelerators."""
+"""``penstock lab place``: several models that share a node's accelerators."""
 
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import MISSED, OK
 from penstock.cli.options import (
     AsJson,
+    BatchSize,
+    Fingerprints,
+    LongestS,
     MeasuredOn,
+    MeasuredPrompt,
     NumAccelerators,
+    OutputTokens,
     OwnCatalog,
+    Precisions,
     Seed,
+    SomeRequests,
     TrainDir,
     UsedGib,
 )
@@ -22,50 +29,32 @@ if TYPE_CHECKING:
 
     from penstock.estimate.together import Guest, Shared
 
-app = typer.Typer(add_completion=False)
+app = App()
 
 
-@app.command(epilog="Example: penstock place llama-2-7b=1.5 llama-2-70b=0.2 "
+@app.command(epilog="Example: penstock lab place llama-2-7b=1.5 llama-2-70b=0.2 "
                     "--train ../shared/data/maveriq --accelerators 8")
 def place(
     models: Annotated[list[str], typer.Argument(
         metavar="MODEL=RATE...", show_default=False,
         help="Each model with its requests per second; one may stand more than once.")],
-    train: TrainDir,
-    fingerprints: Annotated[Path | None, typer.Option(
-        "--fingerprints", metavar="FILE", show_default=False,
-        help="Fingerprints of the models; default: those in the training folder.")] = None,
-    accelerator: MeasuredOn = "a6000", catalog: OwnCatalog = None,
-    accelerators: NumAccelerators = 8, used_gib: UsedGib = None,
+    train: TrainDir, accelerators: NumAccelerators = 8, slo_s: LongestS = None,
+    precisions: Precisions = None, num_requests: SomeRequests = 300,
+    fingerprints: Fingerprints = None, accelerator: MeasuredOn = "a6000",
+    catalog: OwnCatalog = None, used_gib: UsedGib = None,
     strategies: Annotated[str, typer.Option(
         "--strategies", metavar="LIST", help="Whose plans: penstock (least mean time), alpaserve "
         "(equal groups, models added where most answers are in time).")] = "penstock,alpaserve",
-    output_tokens: Annotated[int, typer.Option(
-        "--output-tokens", min=1, metavar="N", help="Length of an answer.")] = 100,
-    prompt_tokens: Annotated[int | None, typer.Option(
-        "--prompt-tokens", min=1, metavar="N", show_default=False,
-        help="Length of a prompt; default: as in the fingerprints.")] = None,
-    batch: Annotated[int, typer.Option(
-        "--batch", min=1, max=1024, metavar="N",
-        help="Requests of a model that may start together.")] = 1,
-    slo_s: Annotated[float | None, typer.Option(
-        "--slo", metavar="SECONDS", show_default=False,
-        help="An answer within it is in time; default: --slo-factor.")] = None,
+    output_tokens: OutputTokens = 100, prompt_tokens: MeasuredPrompt = None, batch: BatchSize = 1,
     slo_factor: Annotated[float, typer.Option(
         "--slo-factor", metavar="X",
         help="In time is X times the quickest answer of the model alone.")] = 5.0,
-    precisions: Annotated[str | None, typer.Option(
-        "--precisions", metavar="LIST", show_default=False,
-        help="Weights' number formats that are allowed, such as fp16,int8.")] = None,
     worth_s: Annotated[float, typer.Option(
         "--gpu-second", metavar="SECONDS", min=0.0, help="How many seconds of waiting a GPU-second "
         "is worth to Penstock's plan; more makes thriftier plans.")] = 0.0,
     gap_cv: Annotated[float, typer.Option(
         "--burstiness", metavar="CV", min=0.0, max=100.0,
         help="Coefficient of variation of the gaps between requests; 1 is Poisson.")] = 1.0,
-    num_requests: Annotated[int, typer.Option(
-        "--requests", metavar="N", min=10, max=100_000,
-        help="About how many are drawn to plan for, and as many again to judge by.")] = 300,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Give several models that share a node configurations and devices, by simulating their queues.

@@ -6,30 +6,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.command import App
+from penstock.cli.fleets import overrides_of, read_fleet
 from penstock.cli.options import (
     AsJson,
     Classes,
     DataDir,
     E2e,
-    Engine,
     Gpus,
     Itl,
     MaxContext,
+    MaybeTimeLimit,
     ModelName,
+    NoReport,
     NumRequests,
-    OutputTokens,
+    OutDir,
+    OutputLengths,
     OwnCatalog,
     Precisions,
     Prices,
-    PromptTokens,
+    PromptLengths,
     Rate,
+    ScheduledBy,
     Seed,
     Settings,
     SloPercentile,
     TraceName,
     Ttft,
-    overrides_of,
-    read_fleet,
 )
 from penstock.core.errors import InputError
 
@@ -43,10 +45,6 @@ WhatIf = Annotated[list[str] | None, typer.Option(
     "--what-if", metavar="KEY=VALUE", show_default=False,
     help="Plan once more with this setting too and say what changes, for example "
          "accelerators[0].price_per_hour=3 or traffic[0].rate_per_s=20; repeatable, all at once.")]
-PlanDir = Annotated[Path | None, typer.Option(
-    "--out", metavar="DIR", show_default=False,
-    help="Folder of the plan's files; default: runs/<fleet name>-plan, and with --inferno none.")]
-NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html.")]
 Bundle = Annotated[Path | None, typer.Option(
     "--inferno", metavar="DIR", show_default=False,
     help="Plan an Inferno bundle instead: a folder of its JSON files, or one file with all.")]
@@ -63,9 +61,6 @@ Delayed = Annotated[bool | None, typer.Option(
 CapacityFactor = Annotated[float, typer.Option(
     "--capacity-factor", min=0.0, max=1e6, metavar="F",
     help="Inferno: plan with so many times the cards, cut to whole ones.")]
-TimeLimit = Annotated[float | None, typer.Option(
-    "--time-limit", min=0.0, max=1e6, metavar="SECONDS", show_default=False,
-    help="Inferno: stop a MILP then and take its best plan; default: until it is proven.")]
 
 app = App()
 
@@ -77,15 +72,15 @@ app = App()
                     "--solver milp-single")
 def plan(fleet_file: FleetFile = None, model: ModelName = None, gpu: Gpus = None,
          rate: Rate = None, ttft: Ttft = None, itl: Itl = None, classes: Classes = None,
-         engine: Engine = None, e2e: E2e = None, percentile: SloPercentile = None,
-         trace: TraceName = None, prompt_tokens: PromptTokens = None,
-         output_tokens: OutputTokens = None, price: Prices = None, precision: Precisions = None,
+         engine: ScheduledBy = None, e2e: E2e = None, percentile: SloPercentile = None,
+         trace: TraceName = None, prompt_tokens: PromptLengths = None,
+         output_tokens: OutputLengths = None, price: Prices = None, precisions: Precisions = None,
          max_context: MaxContext = None, requests: NumRequests = None, catalog: OwnCatalog = None,
          inferno: Bundle = None, settings: Settings = None,
-         data: DataDir = None, seed: Seed = None, out: PlanDir = None, as_json: AsJson = False,
+         data: DataDir = None, seed: Seed = None, out: OutDir = None, as_json: AsJson = False,
          what_if: WhatIf = None, no_report: NoReport = False, solver: Solver = None,
          saturation: Saturation = None, delayed: Delayed = None,
-         capacity_factor: CapacityFactor = 1.0, time_limit_s: TimeLimit = None) -> int:
+         capacity_factor: CapacityFactor = 1.0, time_limit_s: MaybeTimeLimit = None) -> int:
     """Choose accelerators, parallelism, precision and replicas at the least cost, and check them.
 
     Of a fleet file, or of --model, --gpu, --rate and targets; what these leave open is assumed and
@@ -98,7 +93,7 @@ def plan(fleet_file: FleetFile = None, model: ModelName = None, gpu: Gpus = None
         "model": model, "gpu": gpu, "rate": rate, "ttft": ttft, "itl": itl, "classes": classes,
         "engine": engine, "e2e": e2e, "percentile": percentile, "trace": trace,
         "prompt_tokens": prompt_tokens, "output_tokens": output_tokens, "price": price,
-        "precision": precision, "max_context": max_context, "requests": requests,
+        "precisions": precisions, "max_context": max_context, "requests": requests,
         "catalog": catalog}
     _refuse_mixtures(fleet_file, inferno, given)
     _refuse_others({"--solver": solver, "--saturation": saturation, "--time-limit": time_limit_s,

@@ -1,24 +1,22 @@
-"""``penstock plan-server``: planning over HTTP."""
+"""``penstock lab plan-server``: planning over HTTP."""
 
 from typing import Annotated
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import OK
+from penstock.cli.options import Host, Port, TimeLimit
 from penstock.core.errors import InputError
 
-app = typer.Typer(add_completion=False)
+app = App()
 _GOODBYE_S = 5.0
 
 
-@app.command(epilog="Example: penstock plan-server --port 8080")
+@app.command(epilog="Example: penstock lab plan-server --port 8080")
 def plan_server(
-    host: Annotated[str, typer.Option(
-        "--host", metavar="ADDRESS",
-        help="Address to listen on; beyond the loopback anybody may ask, without a password.",
-    )] = "127.0.0.1",
-    port: Annotated[int, typer.Option(
-        "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 8080,
+    host: Host = "127.0.0.1",
+    port: Port = 8080,
     max_body_mb: Annotated[int, typer.Option(
         "--max-body-mb", min=1, max=1024, metavar="N",
         help="Largest request body, in MB.")] = 16,
@@ -27,9 +25,7 @@ def plan_server(
     num_waiting: Annotated[int, typer.Option(
         "--waiting", min=0, max=100_000, metavar="N",
         help="Most plans that wait for their turn; who comes later is told to come back.")] = 8,
-    time_limit_s: Annotated[float, typer.Option(
-        "--time-limit", min=0.1, max=1e6, metavar="SECONDS",
-        help="Give a plan of a fleet file up after this time.")] = 120.0,
+    time_limit_s: TimeLimit = 120.0,
     memory_mb: Annotated[int, typer.Option(
         "--plan-memory-mb", min=256, max=1_000_000, metavar="N",
         help="Most memory that a plan of a fleet file may take, in MB.")] = 4096,

@@ -6,34 +6,46 @@ from typing import Annotated
 
 import typer
 
+from penstock.cli.command import App
+from penstock.cli.estimate import estimate
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson
-from penstock.cli.profile_input import (
-    Budget,
-    Clock,
-    Engine,
-    Given,
+from penstock.cli.fit import app as fit
+from penstock.cli.options import (
+    AsJson,
+    BatchList,
+    BudgetS,
+    Depths,
+    Design,
+    EngineSettings,
+    FirstSeed,
     KvPrecision,
     KvTokens,
+    NeededDir,
+    NeededEngine,
+    OutputTokens,
+    Pipeline,
+    Precision,
+    PrecisionList,
+    PromptList,
+    PromptTokens,
+    Tensor,
+    Tolerance,
+)
+from penstock.cli.profile_input import (
+    Clock,
+    Given,
     Layers,
     MaxRepeats,
     MinRepeats,
     Model,
-    Out,
     Passes,
-    Pipeline,
-    Precision,
-    Precisions,
-    ProfileSeed,
     Share,
-    Tensor,
-    Tolerance,
     WarmUps,
-    With,
 )
 from penstock.core.errors import InputError
 
-app = typer.Typer(add_completion=False)
+app = App()
+app.add_typer(fit, name="fit")
 _MODEL = "penstock profile model llama-3-8b --engine vllm --out profiles/llama"
 _BATCH = "penstock profile batch config.json --engine transformers --out profiles/batch"
 _LOAD = "penstock profile load model.gguf --engine llamacpp --out profiles/load"
@@ -46,24 +58,25 @@ def _profile() -> None:
     """Measure a model on a real engine: times, memory, loading, fingerprints of a few layers."""
 
 
+app.command("estimate", epilog="Example: penstock profile estimate llama-2-7b --train "
+            "../shared/data/maveriq --accelerators 8 --intent min_lat")(estimate)
+
+
 @app.command(epilog=f"Example: {_MODEL}")
 def model(
-    model: Model, engine: Engine, out: Out,
-    prompts: Annotated[str, typer.Option(
-        "--prompt-tokens", metavar="N[,N...]", help="Lengths of prompts.")] = "32,128,512,1024",
-    batches: Annotated[str, typer.Option(
-        "--batch", metavar="N[,N...]", help="Requests at once.")] = "1,4,16",
-    output: Annotated[int, typer.Option(
-        "--output-tokens", min=1, metavar="N", help="Tokens of each answer.")] = 16,
+    model: Model, engine: NeededEngine, out: NeededDir,
+    prompts: PromptList = "32,128,512,1024",
+    batches: BatchList = "1,4,16",
+    output: OutputTokens = 16,
     layers: Layers = None, tensor: Tensor = 1, pipeline: Pipeline = 1,
     precision: Precision = None, kv_precision: KvPrecision = None, kv_tokens: KvTokens = None,
-    settings: With = None, tolerance: Tolerance = 0.05, min_repeats: MinRepeats = 5,
-    max_repeats: MaxRepeats = 30, warm_ups: WarmUps = 2, budget_s: Budget = None,
-    share: Share = 1.0, clock: Clock = "wall", seed: ProfileSeed = 0, as_json: AsJson = False,
+    settings: EngineSettings = None, tolerance: Tolerance = 0.05, min_repeats: MinRepeats = 5,
+    max_repeats: MaxRepeats = 30, warm_ups: WarmUps = 2, budget_s: BudgetS = None,
+    share: Share = 1.0, clock: Clock = "wall", seed: FirstSeed = 0, as_json: AsJson = False,
 ) -> int:
     """Time prefills and decodes over prompt lengths, batches and contexts.
 
-    `penstock fit step-time DIR` turns the folder into a step-time model.
+    `penstock profile fit step-time DIR` turns the folder into a step-time model.
     """
     from penstock.cli.profile_input import session_of, whole_numbers
     from penstock.cli.profile_tables import show
@@ -83,11 +96,9 @@ def model(
 
 @app.command(epilog=f"Example: {_BATCH}")
 def batch(
-    model: Model, engine: Engine, out: Out,
-    prompt: Annotated[int, typer.Option(
-        "--prompt-tokens", min=1, metavar="N", help="Tokens of each prompt.")] = 128,
-    output: Annotated[int, typer.Option(
-        "--output-tokens", min=1, metavar="N", help="Tokens of each answer.")] = 16,
+    model: Model, engine: NeededEngine, out: NeededDir,
+    prompt: PromptTokens = 128,
+    output: OutputTokens = 16,
     largest: Annotated[int, typer.Option(
         "--largest", min=1, max=1_000_000, metavar="N", help="Largest batch to try.")] = 256,
     sizes: Annotated[str | None, typer.Option(
@@ -95,9 +106,9 @@ def batch(
         help="Batches to try; default: 1, 2, 4 and so on.")] = None,
     layers: Layers = None, tensor: Tensor = 1, pipeline: Pipeline = 1,
     precision: Precision = None, kv_precision: KvPrecision = None, kv_tokens: KvTokens = None,
-    settings: With = None, tolerance: Tolerance = 0.05, min_repeats: MinRepeats = 5,
-    max_repeats: MaxRepeats = 30, warm_ups: WarmUps = 2, budget_s: Budget = None,
-    share: Share = 1.0, clock: Clock = "wall", seed: ProfileSeed = 0, as_json: AsJson = False,
+    settings: EngineSettings = None, tolerance: Tolerance = 0.05, min_repeats: MinRepeats = 5,
+    max_repeats: MaxRepeats = 30, warm_ups: WarmUps = 2, budget_s: BudgetS = None,
+    share: Share = 1.0, clock: Clock = "wall", seed: FirstSeed = 0, as_json: AsJson = False,
 ) -> int:
     """Time batches of equal requests up to the largest that fits into memory.
 
@@ -120,14 +131,14 @@ def batch(
 
 @app.command(epilog=f"Example: {_LOAD}")
 def load(
-    model: Model, engine: Engine, out: Out,
+    model: Model, engine: NeededEngine, out: NeededDir,
     loops: Annotated[int, typer.Option(
         "--loops", min=1, max=10_000, metavar="N",
         help="Loads from each state of the page cache.")] = 5,
     layers: Layers = None, tensor: Tensor = 1, pipeline: Pipeline = 1,
-    precision: Precisions = None, kv_precision: KvPrecision = None, kv_tokens: KvTokens = None,
-    settings: With = None, budget_s: Budget = None, share: Share = 1.0, clock: Clock = "wall",
-    seed: ProfileSeed = 0, as_json: AsJson = False,
+    precision: PrecisionList = None, kv_precision: KvPrecision = None, kv_tokens: KvTokens = None,
+    settings: EngineSettings = None, budget_s: BudgetS = None, share: Share = 1.0,
+    clock: Clock = "wall", seed: FirstSeed = 0, as_json: AsJson = False,
 ) -> int:
     """Time loading and unloading, with the files in the page cache and without.
 
@@ -149,23 +160,18 @@ def load(
 
 @app.command(epilog=f"Example: {_FINGERPRINT}")
 def fingerprint(
-    model: Model, engine: Engine, out: Out,
-    design: Annotated[str, typer.Option(
-        "--design", metavar="penstock|maveriq",
-        help="Which cuts, settings and lengths.")] = "penstock",
-    depths: Annotated[str | None, typer.Option(
-        "--depths", metavar="N[,N...]", show_default=False,
-        help="Further numbers of layers on one accelerator, such as all of them, to compare.",
-    )] = None,
-    precision: Precisions = None, kv_precision: KvPrecision = None, kv_tokens: KvTokens = None,
-    settings: With = None, tolerance: Tolerance = 0.05, min_repeats: MinRepeats = 5,
+    model: Model, engine: NeededEngine, out: NeededDir,
+    design: Design = "penstock",
+    depths: Depths = None,
+    precision: PrecisionList = None, kv_precision: KvPrecision = None, kv_tokens: KvTokens = None,
+    settings: EngineSettings = None, tolerance: Tolerance = 0.05, min_repeats: MinRepeats = 5,
     max_repeats: MaxRepeats = 30, warm_ups: WarmUps = 2, passes: Passes = 1,
-    budget_s: Budget = None, share: Share = 1.0, clock: Clock = "wall", seed: ProfileSeed = 0,
+    budget_s: BudgetS = None, share: Share = 1.0, clock: Clock = "wall", seed: FirstSeed = 0,
     as_json: AsJson = False,
 ) -> int:
     """Time cuts of the model to one layer and two (per pipeline stage) in many settings.
 
-    `penstock estimate` makes the whole model's latency and memory of it.
+    `penstock profile estimate` makes the whole model's latency and memory of it.
     """
     from penstock.cli.profile_input import session_of, whole_numbers
     from penstock.cli.profile_tables import show
@@ -188,8 +194,7 @@ def import_(
     tool: Annotated[str, typer.Option(
         "--from", metavar="TOOL", show_default=False,
         help="maveriq, sincere, vidur, aiconfigurator, guidellm or vllm-bench.")],
-    out: Annotated[Path, typer.Option(
-        "--out", metavar="DIR", show_default=False, help="New folder of the profile.")],
+    out: NeededDir,
     as_json: AsJson = False,
 ) -> int:
     """Make a profile of what another tool measured."""

@@ -13,45 +13,16 @@ from penstock.core.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from penstock.perf.profiles.points import Measurement, ModelConfiguration
-    from penstock.profile.make import EngineOptions
+    from penstock.perf.profiling.options import EngineOptions
     from penstock.profile.run import Session
 
 Model = Annotated[str, typer.Argument(
     metavar="MODEL", show_default=False,
     help="A model of the catalog or a config.json (weights are drawn at random), a checkpoint's "
     "folder, or a .gguf file.")]
-Engine = Annotated[str, typer.Option(
-    "--engine", metavar="NAME", show_default=False,
-    help="vllm, transformers, llamacpp, or sim: no engine, a step-time model in its place.")]
-Out = Annotated[Path, typer.Option(
-    "--out", metavar="DIR", show_default=False,
-    help="Folder of the profile; one of the same subject is gone on with.")]
-Precision = Annotated[str | None, typer.Option(
-    "--precision", metavar="P", show_default=False,
-    help="Of the weights; default: bf16 on accelerators, fp32 on CPUs (llamacpp: fp16).")]
-Precisions = Annotated[str | None, typer.Option(
-    "--precision", metavar="P[,P...]", show_default=False,
-    help="Of the weights; default: bf16 on accelerators, fp32 on CPUs (llamacpp: fp16).")]
-KvPrecision = Annotated[str | None, typer.Option(
-    "--kv-precision", metavar="P", show_default=False,
-    help="Of the KV cache; default: the engine's usual one beside --precision.")]
 Layers = Annotated[int | None, typer.Option(
     "--layers", min=1, metavar="N", show_default=False,
     help="Cut the model to its first N layers; default: all.")]
-Tensor = Annotated[int, typer.Option(
-    "--tensor", min=1, metavar="N", help="Accelerators that share each layer.")]
-Pipeline = Annotated[int, typer.Option(
-    "--pipeline", min=1, metavar="N", help="Stages that the layers are spread over.")]
-KvTokens = Annotated[int | None, typer.Option(
-    "--kv-tokens", min=1, metavar="N", show_default=False,
-    help="Room of the KV cache; default: what the points need (batch: what there is).")]
-With = Annotated[list[str] | None, typer.Option(
-    "--with", metavar="KEY=VALUE", show_default=False,
-    help="How to run the engine: device, threads, accelerators, max_step_tokens, eager, "
-    "memory_fraction, memory_gib, and for sim accelerator, noise; repeatable.")]
-Tolerance = Annotated[float, typer.Option(
-    "--tolerance", min=1e-4, max=10.0, metavar="SHARE",
-    help="Repeat until the median's interval is this narrow to either side, relative to it.")]
 MinRepeats = Annotated[int, typer.Option(
     "--min-repeats", min=1, max=100_000, metavar="N", help="Repeats of each point at least.")]
 MaxRepeats = Annotated[int, typer.Option(
@@ -62,17 +33,12 @@ WarmUps = Annotated[int, typer.Option(
 Passes = Annotated[int, typer.Option(
     "--passes", min=1, max=1000, metavar="N",
     help="Spread the least number of repeats over N rounds through all configurations.")]
-Budget = Annotated[float | None, typer.Option(
-    "--budget-s", min=0.001, metavar="SECONDS", show_default=False,
-    help="Stop when this time is spent; the same command goes on later.")]
 Share = Annotated[float, typer.Option(
     "--share", min=0.001, max=1.0, metavar="SHARE",
     help="Work for at most this share of the time, for what else runs there.")]
 Clock = Annotated[str, typer.Option(
     "--clock", metavar="wall|cpu",
     help="cpu: seconds that this process computes, for one thread on a machine that others use.")]
-ProfileSeed = Annotated[int, typer.Option(
-    "--seed", min=0, metavar="N", help="Seed of weights, prompts and the order of points.")]
 
 # --with: key -> kind of value.
 _ENGINE_KEYS: Mapping[str, type] = {
@@ -138,13 +104,11 @@ def session_of(given: Given, title: str, *, from_files: bool = False) -> "Iterat
     from penstock.cli.profile_tables import said
     from penstock.engines.emulated.profiled import VirtualClock
     from penstock.perf.profiling.architecture import find_architecture
-    from penstock.profile.make import ENGINES, make_engine
+    from penstock.profile.make import check_engine, make_engine
     from penstock.profile.measure import Clocks, Effort
     from penstock.profile.run import REAL_CLOCKS, Session
 
-    if given.engine not in ENGINES:
-        raise InputError(f"--engine {given.engine[:40]!r} is unknown"
-                         f"{nearest(given.engine, ENGINES)}")
+    check_engine(given.engine)
     if given.clock not in ("wall", "cpu"):
         raise InputError(f"--clock {given.clock[:40]!r}: expected wall or cpu")
     if given.min_repeats > given.max_repeats:
@@ -199,7 +163,7 @@ def _only_results_on_stdout() -> Iterator[None]:
 
 def _engine_options(given: Given, scratch: Path, catalog: Any, *, from_files: bool
                     ) -> "EngineOptions":
-    from penstock.profile.make import EngineOptions
+    from penstock.perf.profiling.options import EngineOptions
 
     found = _engine_values(given.settings)
     accelerator = found.pop("accelerator", None)

@@ -1,15 +1,16 @@
-"""``penstock queue``: one replica as a queue."""
+"""``penstock lab queue``: one replica as a queue."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import MISSED, OK
-from penstock.cli.options import AsJson
+from penstock.cli.options import AsJson, MeanOutput
 from penstock.cli.queue_input import INFERNO, PENSTOCK
 
-app = typer.Typer(add_completion=False)
+app = App()
 
 
 def _option(name: str, metavar: str, text: str) -> Any:
@@ -31,15 +32,14 @@ Gamma = Annotated[float | None, _option(
 Delta = Annotated[float | None, _option(
     "--delta", "MS", "ms per prompt token and request in the batch: first-generation parameters.")]
 InputTokens = Annotated[float | None, _option("--input-tokens", "N", "Mean prompt.")]
-OutputTokens = Annotated[float | None, _option("--output-tokens", "N", "Mean answer.")]
 MaxBatch = Annotated[float | None, _option(
     "--max-batch", "N", "Most requests in service; for optimize the most to try.")]
 MaxQueue = Annotated[float | None, _option(
-    "--max-queue", "N", "Most requests waiting, the others are lost (inferno mode).")]
+    "--max-queue", "X", "Most requests waiting, the others are lost (inferno mode).")]
 StepTokens = Annotated[float | None, _option(
-    "--max-step-tokens", "N", "Token budget of a step (8192), for second-generation parameters.")]
+    "--max-step-tokens", "X", "Token budget of a step (8192), for second-generation parameters.")]
 KvTokens = Annotated[float | None, _option(
-    "--kv-tokens", "N", "Room of the KV cache in tokens (penstock mode).")]
+    "--kv-tokens", "X", "Room of the KV cache in tokens (penstock mode).")]
 ArrivalsScv = Annotated[float | None, _option(
     "--arrivals-scv", "X", "Squared coefficient of variation of gaps between arrivals (1).")]
 PromptScv = Annotated[float | None, _option("--prompt-scv", "X", "The same of prompts (0).")]
@@ -48,10 +48,10 @@ Ttft = Annotated[float | None, _option("--ttft-ms", "MS", "Target for TTFT, ms."
 Itl = Annotated[float | None, _option("--itl-ms", "MS", "Target for ITL, ms.")]
 Tps = Annotated[float | None, _option("--tokens-per-s", "X", "Output tokens per second to reach.")]
 Percentile = Annotated[float | None, _option(
-    "--percentile", "P", "Percentile that targets bind, such as 99; default: means.")]
+    "--percentile", "PERCENT", "Percentile that targets bind, such as 99; default: means.")]
 
-_EXAMPLE = ("Example: penstock queue {} --alpha 12 --beta 0.05 --gamma 0.0005 --input-tokens 128 "
-            "--output-tokens 512 --max-batch 48 {}")
+_EXAMPLE = ("Example: penstock lab queue {} --alpha 12 --beta 0.05 --gamma 0.0005 "
+            "--input-tokens 128 --output-tokens 512 --max-batch 48 {}")
 
 
 @app.callback(epilog=_EXAMPLE.format("solve", "--rate 2"))
@@ -63,7 +63,7 @@ def _queue() -> None:
 def solve(
     file: File = None, mode: Mode = PENSTOCK, rate: Rate = None, alpha: Alpha = None,
     beta: Beta = None, gamma: Gamma = None, delta: Delta = None,
-    input_tokens: InputTokens = None, output_tokens: OutputTokens = None,
+    input_tokens: InputTokens = None, output_tokens: MeanOutput = None,
     max_batch: MaxBatch = None, max_queue: MaxQueue = None, max_step_tokens: StepTokens = None,
     kv_tokens: KvTokens = None, arrivals_scv: ArrivalsScv = None, prompt_scv: PromptScv = None,
     output_scv: OutputScv = None, as_json: AsJson = False,
@@ -77,7 +77,7 @@ def size(
     file: File = None, mode: Mode = PENSTOCK, ttft_ms: Ttft = None, itl_ms: Itl = None,
     tokens_per_s: Tps = None, percentile: Percentile = None, alpha: Alpha = None,
     beta: Beta = None, gamma: Gamma = None, delta: Delta = None,
-    input_tokens: InputTokens = None, output_tokens: OutputTokens = None,
+    input_tokens: InputTokens = None, output_tokens: MeanOutput = None,
     max_batch: MaxBatch = None, max_queue: MaxQueue = None, max_step_tokens: StepTokens = None,
     kv_tokens: KvTokens = None, arrivals_scv: ArrivalsScv = None, prompt_scv: PromptScv = None,
     output_scv: OutputScv = None, as_json: AsJson = False,
@@ -91,7 +91,7 @@ def optimize(
     file: File = None, mode: Mode = PENSTOCK, ttft_ms: Ttft = None, itl_ms: Itl = None,
     tokens_per_s: Tps = None, percentile: Percentile = None, alpha: Alpha = None,
     beta: Beta = None, gamma: Gamma = None, delta: Delta = None,
-    input_tokens: InputTokens = None, output_tokens: OutputTokens = None,
+    input_tokens: InputTokens = None, output_tokens: MeanOutput = None,
     max_batch: MaxBatch = None, max_queue: MaxQueue = None, max_step_tokens: StepTokens = None,
     kv_tokens: KvTokens = None, arrivals_scv: ArrivalsScv = None, prompt_scv: PromptScv = None,
     output_scv: OutputScv = None, as_json: AsJson = False,

@@ -1,12 +1,13 @@
-"""``penstock replay``: a journal fed to a fresh scheduler, which must decide the same."""
+"""``penstock lab replay``: a journal fed to a fresh scheduler, which must decide the same."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import MISSED, OK
-from penstock.cli.options import AsJson
+from penstock.cli.options import AsJson, FromFleet
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,18 +15,15 @@ if TYPE_CHECKING:
     from penstock.journal.replay import ReplayReport
     from penstock.perf.step_time.protocol import StepTimeModel
 
-app = typer.Typer(add_completion=False)
+app = App()
 
 
-@app.command(epilog="Example: penstock replay runs/first/journal-0.jsonl")
+@app.command(epilog="Example: penstock lab replay runs/first/journal-0.jsonl")
 def replay(
     journal: Annotated[Path, typer.Argument(
         metavar="JOURNAL", show_default=False,
         help="A journal that run --journal wrote, or Penstock's scheduler inside an engine.")],
-    fleet_file: Annotated[Path | None, typer.Option(
-        "--fleet", metavar="FLEET", show_default=False,
-        help="The fleet file of the run; default: fleet.yaml beside the journal. A journal that "
-             "says what step time was believed needs none.")] = None,
+    fleet_file: FromFleet = None,
     as_json: AsJson = False,
 ) -> int:
     """Check that the scheduler of today makes the very plans that the journal holds.

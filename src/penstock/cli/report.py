@@ -1,17 +1,18 @@
-"""``penstock report``: the tables of a run that was written before."""
+"""``penstock lab report``: the tables of a run that was written before."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import OK
 from penstock.cli.options import AsJson
 
-app = typer.Typer(add_completion=False)
+app = App()
 
 
-@app.command(epilog="Example: penstock report runs/quickstart --html quickstart.html")
+@app.command(epilog="Example: penstock lab report runs/quickstart --html quickstart.html")
 def report(
     folder: Annotated[Path, typer.Argument(
         metavar="RUN_DIR", help="Folder that run or simulate wrote.", show_default=False)],

@@ -1,40 +1,34 @@
-"""``penstock reproduce``: a published system's figures beside ours."""
+"""``penstock lab reproduce``: a published system's figures beside ours."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import MISSED, OK
-from penstock.cli.options import AsJson, Seed
+from penstock.cli.options import AsJson, NeededData, NumRequests, OutDir, Seed
+from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from penstock.published.figures import Figure, Reproduction
 
-app = typer.Typer(add_completion=False)
+app = App()
+_FEWEST_REQUESTS = 100
 
 
-@app.command(epilog="Example: penstock reproduce vidur --data ../shared/data/vidur")
+@app.command(epilog="Example: penstock lab reproduce vidur --data ../shared/data/vidur")
 def reproduce(
     system: Annotated[str, typer.Argument(
         metavar="SYSTEM", show_default=False,
         help="inferno, kernels, maveriq, maveriq-plans, niyama, routebalance, "
         "sincere or vidur.")],
-    data: Annotated[Path, typer.Option(
-        "--data", metavar="DIR", show_default=False,
-        help="The folder with the system's data; whichever rows it holds are used.")],
-    out: Annotated[Path | None, typer.Option(
-        "--out", metavar="DIR", show_default=False,
-        help="Folder for the figures (reproduction.json) and the tables behind them (CSV); "
-        "default: they are only printed.")] = None,
-    num_requests: Annotated[int | None, typer.Option(
-        "--requests", min=100, metavar="N", show_default=False,
-        help="At most so many requests per simulated run (niyama, routebalance) or "
-        "about so many to search plans by (maveriq-plans, 500); default: as documented.")] = None,
-    seed: Seed = None, as_json: AsJson = False,
+    data: NeededData, out: OutDir = None,
+    num_requests: NumRequests = None, seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Recompute a published system's figures and print them beside the published ones.
 
+    --out keeps reproduction.json and the tables behind the figures (CSV). --requests, at least 100,
+    bounds every simulated run (niyama, routebalance) or the search for plans (maveriq-plans, 500).
     Exit status 1 when a figure deviates by more than its tolerance.
     """
     from penstock.cli.console import note, print_json, print_tables
@@ -42,6 +36,8 @@ def reproduce(
     from penstock.published.figures import Options
     from penstock.published.reproduce import reproduce as recompute
 
+    if num_requests is not None and num_requests < _FEWEST_REQUESTS:
+        raise InputError(f"--requests {num_requests}: expected at least {_FEWEST_REQUESTS}")
     if out is not None:
         check_folder(out)
     found = recompute(system, data, Options(seed or 0, num_requests, note))

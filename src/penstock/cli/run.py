@@ -1,31 +1,28 @@
 """``penstock run``: size the fleet where its file states no replicas, then simulate it."""
 
-from typing import Annotated
 
-import typer
-
+from penstock.cli.command import App
+from penstock.cli.fleets import check_journal, read_fleet
 from penstock.cli.options import (
     AsJson,
     DataDir,
     FleetFile,
+    NoReport,
     OutDir,
     Seed,
     Settings,
-    check_journal,
-    read_fleet,
+    WithJournal,
 )
 
-NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html.")]
-WithJournal = Annotated[bool, typer.Option(
-    "--journal", help="Write every replica's journal beside the other files (see replay).")]
-
-app = typer.Typer(add_completion=False)
+app = App()
 
 
 @app.command(epilog="Example: penstock run examples/quickstart.yaml --out runs/first")
-def run(fleet_file: FleetFile, out: OutDir = None, settings: Settings = None,
-        data: DataDir = None, seed: Seed = None, as_json: AsJson = False,
-        no_report: NoReport = False, journal: WithJournal = False) -> int:
+def run(
+    fleet_file: FleetFile, out: OutDir = None, settings: Settings = None, seed: Seed = None,
+    as_json: AsJson = False, no_report: NoReport = False, data: DataDir = None,
+    journal: WithJournal = False,
+) -> int:
     """Find how many replicas meet every objective, simulate them and write the run's files.
 
     A fleet file that states its replicas, or devices on which models take turns, is simulated with

@@ -1,13 +1,13 @@
-"""``penstock schema``: the fleet file's JSON Schema."""
+"""``penstock lab schema``: the fleet file's JSON Schema."""
 
-import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import OK
 
-app = typer.Typer(add_completion=False)
+app = App()
 
 
-@app.command(epilog="Example: penstock schema > fleet.schema.json")
+@app.command(epilog="Example: penstock lab schema > fleet.schema.json")
 def schema() -> int:
     """Print the JSON Schema of the fleet file, for editors that check while you type."""
     from penstock.cli.console import print_json

@@ -5,18 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import OK
-from penstock.cli.options import (
-    AsJson,
-    DataDir,
-    FleetFile,
-    LedgerUrl,
-    Seed,
-    Settings,
-    ledger_file,
-    ledger_url,
-    read_fleet,
-)
+from penstock.cli.fleets import ledger_file, ledger_url, read_fleet
+from penstock.cli.options import AsJson, DataDir, FleetFile, Host, LedgerUrl, Port, Seed, Settings
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,19 +21,16 @@ if TYPE_CHECKING:
     from penstock.serving.gateway.server import Access
     from penstock.serving.gateway.traces import Tracing
 
-app = typer.Typer(add_completion=False)
+app = App()
 _PLANNERS = 2
 
 
 @app.command(epilog="Example: penstock serve gateway.yaml --port 8000")
 def serve(
-    fleet_file: FleetFile, settings: Settings = None, data_dir: DataDir = None,
-    host: Annotated[str, typer.Option(
-        "--host", metavar="ADDRESS",
-        help="Address to listen on; beyond the loopback, keys are needed.",
-    )] = "127.0.0.1",
-    port: Annotated[int, typer.Option(
-        "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")] = 8000,
+    fleet_file: FleetFile, host: Host = "127.0.0.1", port: Port = 8000, ledger: LedgerUrl = None,
+    open_to_all: Annotated[bool, typer.Option(
+        "--open", help="Let anybody ask from anywhere where there are no keys.")] = False,
+    settings: Settings = None, data_dir: DataDir = None,
     max_in_flight: Annotated[int, typer.Option(
         "--max-in-flight", min=1, max=1_000_000, metavar="N",
         help="Most requests on engines at once; who comes later waits.")] = 4096,
@@ -52,15 +41,16 @@ def serve(
     attempts: Annotated[int, typer.Option(
         "--attempts", min=1, max=100, metavar="N",
         help="Most engines that are tried for a request before its first byte.")] = 3,
-    ledger: LedgerUrl = None,
-    open_to_all: Annotated[bool, typer.Option(
-        "--open", help="Let anybody ask from anywhere where there are no keys.")] = False,
     traces: Annotated[bool, typer.Option(
         "--traces", help="Send a trace of each request by OTLP, where OTEL_ variables say.",
     )] = False,
     decisions: Annotated[Path | None, typer.Option(
         "--decisions", metavar="FILE", show_default=False,
         help="Append every decision and its outcome to a file of JSON lines; no text is in it.",
+    )] = None,
+    deployments: Annotated[Path | None, typer.Option(
+        "--deployments", metavar="DIR", show_default=False,
+        help="Serve the deployments of a folder, too, and answer their API to administrators.",
     )] = None,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:
@@ -81,7 +71,7 @@ def serve(
     from penstock.serving.gateway.server import Access
     from penstock.serving.gateway.traces import NoTracing, otlp_tracing
     fleet = read_fleet(fleet_file, settings, data_dir, seed)
-    if not fleet.residency and not any(group.endpoints or is_started(group)
+    if deployments is None and not fleet.residency and not any(group.endpoints or is_started(group)
                                        for group in fleet.replicas):
         raise InputError(f"{fleet_file}: replicas: none has endpoints, so there is no engine to "
                          "serve with; expected for example endpoints: [http://127.0.0.1:8001], or "
@@ -92,14 +82,14 @@ def serve(
     limits = Limits(max_in_flight, max_queue, attempts)
     run_server(_serve(fleet, lambda: read_fleet(fleet_file, settings, data_dir, seed), fleet_file,
                       host, port, limits, Access(ledger, open_to_all),
-                      otlp_tracing() if traces else NoTracing(), decisions,
+                      otlp_tracing() if traces else NoTracing(), decisions, deployments,
                       as_json=as_json))
     return OK
 
 
 async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: str, port: int,
                  limits: "Limits", access: "Access", tracing: "Tracing",
-                 decisions: Path | None, *, as_json: bool) -> None:
+                 decisions: Path | None, deployments: Path | None, *, as_json: bool) -> None:
     import gc
     from concurrent.futures import ProcessPoolExecutor
     from functools import partial
@@ -111,6 +101,7 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     from penstock.engines.http import stop_signal
     from penstock.fleet.replica_factory import dispatch_of
     from penstock.serving.deployments.replicas import started_replicas
+    from penstock.serving.deployments.routed import routed_deployments
     from penstock.serving.gateway.decision_log import DecisionLog
     from penstock.serving.gateway.forecasts import BudgetPrices
     from penstock.serving.gateway.reload import Reload
@@ -134,13 +125,19 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     pool = ProcessPoolExecutor(_PLANNERS, mp_context=get_context("spawn"))
     planning = part(OPERATIONS, Jobs(USUAL, note), in_processes(pool))
     log = DecisionLog(decisions, note) if decisions is not None else None
-    async with started_replicas(fleet, folder / "replicas", note) as started:
-        fleet = started.fleet(fleet)
-        reload = Reload(path, lambda: started.fleet(read()), router_of)
+    async with started_replicas(fleet, folder / "replicas", note) as started, routed_deployments(
+            deployments, note) as routed:
+        def whole(fleet: "Fleet") -> "Fleet":
+            return routed.fleet(started.fleet(fleet))
+
+        fleet = whole(fleet)
+        reload = Reload(path, lambda: whole(read()), router_of)
         async with running(fleet, router_of(fleet), host, port, limits=limits, access=access,
                            reload=reload, tracing=tracing, prices=prices, log=log,
-                           engines_folder=folder, on_bug=note, beside=[planning],
-                           work=[partial(started.run, reload.asked.set)]) as (url, engines):
+                           engines_folder=folder, on_bug=note, beside=[planning, *routed.parts],
+                           work=[partial(one.run, reload.asked.set) for one in (started, routed)]
+                           ) as (url, engines):
+            routed.announce(url)
             _announce(url, engines, as_json=as_json)
             await stopped.wait()
     pool.shutdown(wait=False, cancel_futures=True)

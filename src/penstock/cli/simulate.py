@@ -1,29 +1,29 @@
 """``penstock simulate``: simulate a fleet whose replicas are stated."""
 
-import typer
 
+from penstock.cli.command import App
+from penstock.cli.fleets import check_journal, read_fleet, with_replicas
 from penstock.cli.options import (
     AsJson,
     DataDir,
     FleetFile,
+    NoReport,
     NumReplicas,
     OutDir,
     Seed,
     Settings,
-    check_journal,
-    read_fleet,
-    with_replicas,
+    WithJournal,
 )
-from penstock.cli.run import NoReport, WithJournal
 
-app = typer.Typer(add_completion=False)
+app = App()
 
 
 @app.command(epilog="Example: penstock simulate examples/quickstart.yaml --replicas 3 --seed 1")
-def simulate(fleet_file: FleetFile, replicas: NumReplicas = None, out: OutDir = None,
-             settings: Settings = None, data: DataDir = None, seed: Seed = None,
-             as_json: AsJson = False, no_report: NoReport = False,
-             journal: WithJournal = False) -> int:
+def simulate(
+    fleet_file: FleetFile, replicas: NumReplicas = None, out: OutDir = None,
+    settings: Settings = None, seed: Seed = None, as_json: AsJson = False, data: DataDir = None,
+    no_report: NoReport = False, journal: WithJournal = False,
+) -> int:
     """Simulate the replicas that the fleet file states, or N of them, and write the run's files.
 
     Pools of devices that models share are simulated with them.

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson, DataDir, FleetFile, Seed, Settings, read_fleet
+from penstock.cli.fleets import read_fleet
+from penstock.cli.options import AsJson, DataDir, FleetFile, Seed, Settings
 
 if TYPE_CHECKING:
     from penstock.workload.stats import TraceStats
@@ -22,7 +24,7 @@ OutFile = Annotated[Path, typer.Argument(
     help="File to write: .csv, .jsonl (either may end in .gz) or .parquet.")]
 _ENDINGS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
 
-app = typer.Typer(add_completion=False)
+app = App()
 
 
 @app.callback(epilog="Example: penstock trace info azure.csv.gz")

@@ -1,75 +1,68 @@
-"""``penstock train``: predictors from collected rows."""
+"""``penstock lab train``: predictors from collected rows."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.command import App
 from penstock.cli.exits import OK
-from penstock.cli.options import AsJson
+from penstock.cli.options import AsJson, AskedModel, FirstSeed, OutFile
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
     from penstock.predict.learned.training import LearnedModel
     from penstock.predict.prompts.report import ForecastReport
 
-app = typer.Typer(add_completion=False)
+app = App()
 
 Rows = Annotated[Path, typer.Argument(
     metavar="ROWS", show_default=False,
-    help="Rows that `penstock collect` wrote: the folder or its rows.parquet.")]
-Out = Annotated[Path | None, typer.Option(
-    "--out", metavar="FILE", show_default=False,
-    help="Where to write what was learnt (.npz); without it only the errors are told.")]
-Seed = Annotated[int, typer.Option(
-    "--seed", min=0, metavar="N", help="Seed of folds, samples and initial weights.")]
+    help="Rows that `penstock lab collect` wrote: the folder or its rows.parquet.")]
 Kind = Annotated[str, typer.Option(
-    "--kind", metavar="KIND", help="linear, roofline (latency only), boosting (extra 'boosting') "
-    "or lstm (extra 'torch').")]
+    "--kind", metavar="KIND", help="Latency and memory: linear, roofline (latency only), boosting "
+    "(extra 'boosting') or lstm (extra 'torch'); quality: knn, ridge, knn+ridge, or auto, the best "
+    "of them on held-out rows.")]
 Embedder = Annotated[str, typer.Option(
     "--embedder", metavar="NAME",
     help="hashed, minilm or hashed+minilm (the latter two: extra 'embeddings').")]
 
 
-Model = Annotated[str | None, typer.Option(
-    "--model", metavar="NAME", show_default=False,
-    help="The model whose rows to learn from, where they are of several.")]
-
-
-@app.callback(epilog="Example: penstock train quality rows.parquet --out forecaster.npz")
+@app.callback(epilog="Example: penstock lab train quality rows.parquet --out forecaster.npz")
 def _train() -> None:
     """Train predictors on collected rows, and say how far off they are on rows held out."""
 
 
-@app.command(epilog="Example: penstock train latency rows.parquet --kind boosting --out "
+@app.command(epilog="Example: penstock lab train latency rows.parquet --kind boosting --out "
                     "latency.npz")
-def latency(rows: Rows, kind: Kind = "linear", model: Model = None, out: Out = None,
-            seed: Seed = 0, as_json: AsJson = False) -> int:
+def latency(rows: Rows, kind: Kind = "linear", model: AskedModel = None, out: OutFile = None,
+            seed: FirstSeed = 0, as_json: AsJson = False) -> int:
     """Train TTFT, TPOT and e2e from the state of a replica and the request."""
     return _learn("latency", rows, model, kind, out, seed, as_json=as_json)
 
 
-@app.command(epilog="Example: penstock train memory rows.parquet --kind boosting --out memory.npz")
-def memory(rows: Rows, kind: Kind = "linear", model: Model = None, out: Out = None,
-           seed: Seed = 0, as_json: AsJson = False) -> int:
+@app.command(epilog="Example: penstock lab train memory rows.parquet --kind boosting --out "
+                    "memory.npz")
+def memory(rows: Rows, kind: Kind = "linear", model: AskedModel = None, out: OutFile = None,
+           seed: FirstSeed = 0, as_json: AsJson = False) -> int:
     """Train the mean share of a replica's KV cache in use while a request is there."""
     return _learn("memory", rows, model, kind, out, seed, as_json=as_json)
 
 
-@app.command(epilog="Example: penstock train length rows.parquet --out forecaster.npz")
+@app.command(epilog="Example: penstock lab train length rows.parquet --out forecaster.npz")
 def length(rows: Rows, embedder: Embedder = "hashed",
-           out: Out = None, seed: Seed = 0, as_json: AsJson = False) -> int:
+           out: OutFile = None, seed: FirstSeed = 0, as_json: AsJson = False) -> int:
     """Train output lengths per prompt and model; quality as well where rows have it."""
     return _forecast(rows, "auto", embedder, out, seed, needs_quality=False, as_json=as_json)
 
 
-@app.command(epilog="Example: penstock train quality rows.parquet --kind auto --out forecaster.npz")
+@app.command(epilog="Example: penstock lab train quality rows.parquet --kind auto --out "
+                    "forecaster.npz")
 def quality(
     rows: Rows,
-    kind: Annotated[str, typer.Option(
-        "--kind", metavar="KIND", help="knn, ridge, knn+ridge, or auto: the best of them on "
-        "held-out rows.")] = "auto",
-    embedder: Embedder = "hashed", out: Out = None, seed: Seed = 0, as_json: AsJson = False,
+    kind: Kind = "auto",
+    embedder: Embedder = "hashed", out: OutFile = None, seed: FirstSeed = 0,
+    as_json: AsJson = False,
 ) -> int:
     """Train the quality of each model's answer per prompt, and output lengths with it."""
     return _forecast(rows, kind, embedder, out, seed, needs_quality=True, as_json=as_json)

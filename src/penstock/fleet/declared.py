@@ -1,5 +1,6 @@
 """Declarations of single fields in the fleet file's schema, for options that set such a field."""
 
+from collections.abc import Iterator
 from functools import cache
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
@@ -8,6 +9,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from penstock.core.errors import InputError
 from penstock.fleet.document import FleetDocument
+from penstock.fleet.fields import MOST
 from penstock.fleet.problems import shape_problems
 from penstock.fleet.settings import parse_value
 
@@ -58,12 +60,27 @@ def _adapter(path: str) -> TypeAdapter[Any]:
     return TypeAdapter(kind, config={"strict": True, "hide_input_in_errors": True})
 
 
-def field_help(path: str) -> str:
-    """The field's description, and its default where it has one, as a help page shows them."""
+def field_help(path: str, default: str | None = None) -> str:
+    """The field's description, range and default, as a help page shows them; ``default`` is told in
+    place of the field's own."""
     found = declared(path)
     text = (found.description or "").replace("`", "")
-    default = found.default
-    if isinstance(default, str | int | float) and not isinstance(default, bool):
-        shown = f"{default:g}" if isinstance(default, float) else str(default)
-        return f"{text} [default: {shown}]"
-    return text
+    notes = [f"{words} {limit:g}" for limit, words in _limits(found) if abs(limit) < MOST]
+    own = found.default
+    if default is None and isinstance(own, str | int | float) and not isinstance(own, bool):
+        default = f"{own:g}" if isinstance(own, float) else str(own)
+    if default is not None:
+        notes.append(f"default: {default}")
+    return f"{text} ({'; '.join(notes)})" if notes else text
+
+
+def _limits(found: "FieldInfo") -> Iterator[tuple[float, str]]:
+    """The bounds of a number, which stand beside the field or within its annotation."""
+    limits = [*found.metadata]
+    for part in (found.annotation, *get_args(found.annotation)):
+        for inner in getattr(part, "__metadata__", ()):
+            limits += getattr(inner, "metadata", [])
+    for limit in limits:
+        for name, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most")):
+            if getattr(limit, name, None) is not None:
+                yield getattr(limit, name), words

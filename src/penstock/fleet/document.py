@@ -34,7 +34,6 @@ from penstock.fleet.fields import (
     described,
 )
 
-EngineKind = Literal["auto", "vllm", "sglang", "llamacpp", "ollama", "openai", "emulated"]
 Precision = Literal["fp32", "fp16", "bf16", "fp8", "int8", "fp4", "int4"]
 
 
@@ -181,9 +180,10 @@ class ReplicaSection(VariantSection):
     endpoints: list[Endpoint] | None = described(
         "Where the replicas of these answer OpenAI's API, one URL each (see `penstock serve`).",
         ["http://127.0.0.1:8001", "http://127.0.0.1:8002"])
-    engine: EngineKind = described(
-        "What software answers at the endpoints; auto: by its metrics, else any of OpenAI's API. "
-        "Without endpoints, `penstock serve` starts emulated, llamacpp and vllm itself.",
+    engine: Name = described(
+        "What software answers at the endpoints: vllm, sglang, llamacpp, ollama or openai; auto: "
+        "by its metrics, else any of OpenAI's API. Without endpoints, `penstock serve` starts "
+        "emulated, llamacpp and vllm itself.",
         "ollama", default="auto")
     served_as: Name | None = described(
         "What it calls the model; left out, the model's name.", "llama3.1:8b")

@@ -80,8 +80,8 @@ class GatewaySection(Section):
         "Model names that stand for a choice; `auto` (any model) is always there.",
         {"cheap": {"models": ["llama-3-8b"], "max_cost": 0.001}}, default={})
     forecasts: FilePath | None = described(
-        "A forecaster of answers' length and quality, as `penstock train` writes it; left out, a "
-        "model's mean quality and the lengths of a class so far.", "forecasts.npz")
+        "A forecaster of answers' length and quality, as `penstock lab train` writes it; left out, "
+        "a model's mean quality and the lengths of a class so far.", "forecasts.npz")
     tenants: list[TenantSection] = described(
         "Who may ask, with a key of theirs; left out, whoever has a key may ask for anything.",
         [{"name": "shop", "budget": {"amount": 100, "per": "month"}}], default=[])

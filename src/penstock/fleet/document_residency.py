@@ -18,14 +18,13 @@ from penstock.fleet.fields import (
     described,
 )
 
-SwapKind = Literal["vllm", "ollama", "llama-server", "llamacpp", "process"]
 Argument = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
 
 
 class SwapEngineSection(Section):
     """The engine that holds a model, and how it is told to load it and to let go of it."""
 
-    kind: SwapKind = described(
+    kind: Name = described(
         "vllm: a running server that is put to sleep and woken; ollama, llama-server: a running "
         "server that loads and unloads; llamacpp: a file that Penstock loads itself; process: a "
         "command that is started and ended.", "vllm", default=...)

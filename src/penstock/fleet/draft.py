@@ -96,7 +96,7 @@ def drafted(answers: Answers, catalog: Catalog) -> Draft:
     accelerators = [_named(catalog.accelerator, gpu.name, "--gpu") for gpu in answers.gpus]
     model, entry = _model(answers, catalog)
     if not answers.precisions:
-        assumed.append(Assumption("weights", "bf16", "--precision"))
+        assumed.append(Assumption("weights", "bf16", "--precisions"))
     classes = [_service_class(c, answers, assumed) for c in answers.classes or _usual(answers)]
     traffic = _traffic(answers, model, assumed)
     data: dict[str, Any] = {
@@ -146,7 +146,8 @@ def _pool(gpu: GpuAnswer, found: Accelerator, assumed: list[Assumption]) -> dict
     if price is None:
         price = found.price_per_hour
         since = f"catalog, {found.price_date}" if found.price_date else "catalog"
-        assumed.append(Assumption("price", f"{found.name} ${price:.2f} an hour each ({since})",
+        amount = f"${price:.{2 if price >= 1 else 3}f}"
+        assumed.append(Assumption("price", f"{found.name} {amount} an hour each ({since})",
                                   "--price"))
     entry: dict[str, Any] = {"name": found.name}
     if gpu.count is None:

@@ -26,6 +26,7 @@ from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import Problem, nearest_key, shown
 from penstock.fleet.residency import residency_problems
 from penstock.registry.axis import Axis
+from penstock.registry.engines import engine_can, engines_for
 from penstock.registry.policies import ADMISSIONS, MULTIPLEXERS, ROUTERS, SCALERS, SCHEDULES
 from penstock.registry.sources import TRACES
 
@@ -153,6 +154,7 @@ def _model_problems(path: Path, model: str | None, names: Names) -> Iterator[Pro
 
 def _group_problems(document: FleetDocument, names: Names, to_plan: bool) -> Iterator[Problem]:
     replicas = document.replicas or []
+    yield from _engine_problems(replicas)
     groups = (document.sizing and document.sizing.groups) or []
     problems = list(_kinds_problems(document, replicas, groups, names))
     yield from problems
@@ -184,6 +186,13 @@ def _kinds_problems(document: FleetDocument, replicas: list[ReplicaSection],
     if document.replicas == []:
         yield Problem(("replicas",), "expected at least one entry, found an empty list; leave the "
                                      "key out to have the fleet sized")
+
+
+def _engine_problems(replicas: list[ReplicaSection]) -> Iterator[Problem]:
+    for i, replica in enumerate(replicas):
+        if not engine_can(replica.engine, "serve"):
+            yield Problem(("replicas", i, "engine"), f"found {shown(replica.engine)}"
+                          f"{nearest(replica.engine[:200], engines_for('serve'))}")
 
 
 def _residency_problems(document: FleetDocument, names: Names) -> Iterator[Problem]:

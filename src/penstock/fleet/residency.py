@@ -1,8 +1,9 @@
 """The section ``residency`` of a fleet file: what is wrong with it, its values, and back."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.errors import nearest
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
 from penstock.core.units import GB, GIB
@@ -11,6 +12,7 @@ from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem, shown
 from penstock.fleet.values_residency import DevicePool, Host, SwapEngine, SwappedModel
 from penstock.policy.multiplex.values import BatchTime
+from penstock.registry.engines import ENGINES, engine_can, engines_for, needs_of
 from penstock.registry.policies import MULTIPLEXERS
 from penstock.registry.step_times import make_step_time
 
@@ -26,12 +28,6 @@ if TYPE_CHECKING:
 USUAL_PROMPT_TOKENS, USUAL_OUTPUT_TOKENS = 256, 128
 """The request of which a batch is taken to be made where the file does not say how long it is."""
 
-# What each kind of engine needs, and what else it may have.
-_NEEDED = {"vllm": "endpoints", "ollama": "endpoints", "llama-server": "endpoints",
-           "llamacpp": "file", "process": "command"}
-_MAY_HAVE: Mapping[str, frozenset[str]] = {
-    "vllm": frozenset({"sleep_level"}), "llamacpp": frozenset({"kv_tokens", "threads"}),
-    "process": frozenset({"environment"})}
 _OWN = ("endpoints", "file", "command", "sleep_level", "environment", "kv_tokens", "threads")
 
 
@@ -69,21 +65,25 @@ def _strategy_problems(path: Path, pool: "DevicePoolSection") -> Iterator[Proble
     """Limits of the policy: SINCERE's strategies know one lock, on one device, that one batch at a
     time holds."""
     name = pool.policy if isinstance(pool.policy, str) else pool.policy.name
-    limits = MULTIPLEXERS.entry(name).limits if MULTIPLEXERS.knows(name) else ()
-    if "static" in limits and pool.batching != "static":
+    traits = MULTIPLEXERS.entry(name).traits if MULTIPLEXERS.knows(name) else ()
+    if "static" in traits and pool.batching != "static":
         yield Problem((*path, "policy"), f"{name} runs one batch at a time; expected it with "
                                          "batching: static")
-    if "one_device" in limits and pool.count > 1:
+    if "one_device" in traits and pool.count > 1:
         yield Problem((*path, "policy"), f"{name} decides for one device, found {pool.count}; "
                                          "expected a pool for each, with models of its own")
 
 
 def _engine_problems(path: Path, engine: "SwapEngineSection", count: int) -> Iterator[Problem]:
-    needed = _NEEDED[engine.kind]
+    if not engine_can(engine.kind, "multiplex"):
+        yield Problem((*path, "kind"), f"found {shown(engine.kind)}"
+                                       f"{nearest(engine.kind[:200], engines_for('multiplex'))}")
+        return
+    needed, may_have = needs_of(engine.kind), _may_have(engine.kind)
     if not getattr(engine, needed):
         yield Problem(path, f"{engine.kind} needs {needed}")
     for key in _OWN:
-        if key != needed and key not in _MAY_HAVE.get(engine.kind, ()) and \
+        if key != needed and key not in may_have and \
                 key in engine.model_fields_set and getattr(engine, key) is not None:
             yield Problem((*path, key), f"{engine.kind} takes no {key}")
     if needed == "endpoints" and engine.endpoints:
@@ -91,6 +91,12 @@ def _engine_problems(path: Path, engine: "SwapEngineSection", count: int) -> Ite
     if engine.command is not None and not any("{port}" in part for part in engine.command):
         yield Problem((*path, "command"), "has no {port}; expected it where the port belongs that "
                                           "the engine is to listen on")
+
+
+def _may_have(kind: str) -> set[str]:
+    """Optional keys of an engine of that kind."""
+    own = set(ENGINES.entry(kind).settings)
+    return own | {"environment"} if needs_of(kind) == "command" else own
 
 
 def _endpoint_problems(path: Path, urls: list[str], count: int) -> Iterator[Problem]:
@@ -230,7 +236,7 @@ def _model_section(model: SwappedModel) -> dict[str, Any]:
 
 def _engine_section(engine: SwapEngine) -> dict[str, Any]:
     found: dict[str, Any] = {"kind": engine.kind, "served_as": engine.served_as}
-    for key in (_NEEDED[engine.kind], *sorted(_MAY_HAVE.get(engine.kind, ()))):
+    for key in (needs_of(engine.kind), *sorted(_may_have(engine.kind))):
         value = getattr(engine, key)
         found[key] = list(value) if isinstance(value, tuple) else value
     return found

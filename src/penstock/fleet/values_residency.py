@@ -10,18 +10,16 @@ from penstock.core.model import ModelSpec
 from penstock.fleet.values_attestation import PoolEvidence, Window, in_simulation
 from penstock.policy.multiplex.values import BatchTime, HostedModel
 
-SwapKind = Literal["vllm", "ollama", "llama-server", "llamacpp", "process"]
-
 
 @dataclass(frozen=True, slots=True)
 class SwapEngine:
-    """The engine of one model: a running server with one URL per device (``vllm``, ``ollama``,
-    ``llama-server``), a ``file`` that is loaded (``llamacpp``) or a ``command`` (``process``).
+    """The engine of one model: a running server with one URL per device (``endpoints``), a
+    ``file`` that is loaded, or a ``command``, as ``registry.engines.needs_of`` says for its kind.
 
     ``served_as`` is its name for the model, None where that is the model's own.
     """
 
-    kind: SwapKind
+    kind: str
     endpoints: tuple[str, ...] = ()
     served_as: str | None = None
     sleep_level: Literal[1, 2] = 1

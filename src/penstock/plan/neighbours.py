@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
+from math import inf
 
 from penstock.plan.estimate import Candidate
 from penstock.plan.propose import Choice, Counts
@@ -15,6 +16,7 @@ share their work a little better or worse than rates tell."""
 
 _MOST_KINDS = 8  # of replicas, the best for their price
 _MOST_MIXED = 3  # kinds in one fleet
+_NEARLY = 1.0 - 1e-9
 _MOST_COUNTED = 100  # replicas of one kind where neither cost nor cards limit them
 
 Fullest = tuple[float, Counts]
@@ -32,35 +34,49 @@ def cheaper(choice: Choice, below_per_hour: float, rates: Mapping[str, float],
     ``room`` has the accelerators that other demands leave, by type, where they are limited.
     """
     most_cost = (1.0 - LEAST_SAVING) * below_per_hour
+    need_per_s = DOUBT * choice.demand.rate_per_s
     kinds = sorted((c for c in choice.candidates if rates[c.variant.name] > 0.0), key=lambda c: (
         c.variant.cost_per_hour / rates[c.variant.name], c.variant.name))
     for size in range(1, (_MOST_MIXED if mixed else 1) + 1):
         found = [(carried, counts) for chosen in combinations(kinds[:_MOST_KINDS], size)
-                 for carried, counts in _fullest(chosen, most_cost, rates, room, least)
-                 if carried >= DOUBT * choice.demand.rate_per_s
-                 and not any(_within(counts, other) for other in tried)]
-        if found:
-            return max(found)[1]
+                 for carried, counts in _fullest(chosen, most_cost, rates, room, least, need_per_s)
+                 if carried >= need_per_s]
+        for _, counts in sorted(found, reverse=True):
+            if not any(_within(counts, other) for other in tried):
+                return counts
     return None
 
 
 def _fullest(kinds: Sequence[Candidate], most_cost: float, rates: Mapping[str, float],
-             room: Mapping[str, int], least: int) -> Iterator[Fullest]:
-    """Fleets of all these kinds for that cost that have no room for one more of the last."""
+             room: Mapping[str, int], least: int, need_per_s: float) -> Iterator[Fullest]:
+    """Fleets of all these kinds for that cost that have no room for one more of the last.
+
+    Left out are those that spend so much on the first kinds that the others, for the rest of the
+    money, cannot make up what is missing of ``need_per_s``: without that, large fleets of three
+    kinds are too many to list.
+    """
     first, rest = kinds[0], kinds[1:]
     variant = first.variant
     kind, cards = variant.group.accelerator.name, variant.group.num_accelerators
     most = _most(first, most_cost, room)
     for count in range(least, most + 1) if rest else range(most, most + (most >= least)):
         carried = count * rates[variant.name]
+        left_cost = most_cost - count * variant.cost_per_hour
+        if rest and carried + _most_carried(rest, left_cost, rates) < need_per_s * _NEARLY:
+            continue
         mine: Counts = ((variant.name, count),)
         if not rest:
             yield carried, mine
             continue
         left = {**room, kind: room[kind] - count * cards} if kind in room else room
-        for more, others in _fullest(rest, most_cost - count * variant.cost_per_hour, rates,
-                                     left, least):
+        for more, others in _fullest(rest, left_cost, rates, left, least, need_per_s - carried):
             yield carried + more, tuple(sorted(mine + others))
+
+
+def _most_carried(kinds: Sequence[Candidate], cost: float, rates: Mapping[str, float]) -> float:
+    """What no fleet of these kinds for that cost is believed to exceed, were replicas divisible."""
+    return max((rates[c.variant.name] / c.variant.cost_per_hour * cost
+                if c.variant.cost_per_hour > 0.0 else inf for c in kinds), default=0.0)
 
 
 def _most(candidate: Candidate, most_cost: float, room: Mapping[str, int]) -> int:

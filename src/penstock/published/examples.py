@@ -11,10 +11,14 @@ from penstock.fleet.values import Fleet
 
 def example_fleet(name: str, overrides: dict[str, Any] | None = None,
                   data: Path | None = None) -> Fleet:
-    """An example by file name: the one shipped in the wheel, else the checkout's."""
+    """An example by file name: the one shipped in the wheel, else the checkout's.
+
+    Policies know their step times exactly, as those of the published systems do.
+    """
+    exact = {**(overrides or {}), "run.beliefs": "exact"}
     shipped = Path(str(files("penstock"))) / "examples" / name
     checkout = Path(__file__).resolve().parents[3] / "examples" / name
     for path in (shipped, checkout):
         if path.is_file():
-            return load_fleet(path, overrides, data)
+            return load_fleet(path, exact, data)
     raise InputError(f"{shipped}: the example is missing from this installation")

@@ -23,14 +23,15 @@ class PlugIn:
     ``factory`` makes the implementation; docs/howto/write-a-plugin.md has the arguments for each
     axis. ``settings`` are the settings that users may give. ``base`` is for scheduling policies
     only: the built-in policy that supplies the knobs and parts which the plug-in leaves out.
-    ``limits`` say where the implementation cannot be used: a multiplexing policy may be
-    ``static`` (no continuous batching) and for ``one_device``.
+    ``traits`` say where the implementation may be used: a multiplexing policy may be ``static``
+    (no continuous batching) and for ``one_device``; an engine may ``serve``, ``multiplex`` and
+    ``profile``.
     """
 
     factory: Callable[..., Any]
     settings: Settings = field(default_factory=dict)
     base: str = ""
-    limits: tuple[str, ...] = ()
+    traits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,14 @@ class Entry:
     """A name's implementation: ``target`` is ``module:attribute``, imported only when it is loaded.
 
     Where the attribute is a mapping, the implementation stands in it under its name. ``plug_in`` is
-    the distribution that brought the entry, empty for a built-in one. ``base`` and ``limits`` are
+    the distribution that brought the entry, empty for a built-in one. ``base`` and ``traits`` are
     as in ``PlugIn``.
     """
 
     target: str
     settings: Settings = field(default_factory=dict)
     base: str = ""
-    limits: tuple[str, ...] = ()
+    traits: tuple[str, ...] = ()
     plug_in: str = ""
 
 
@@ -86,7 +87,7 @@ class Axis:
         if found is None:
             raise InputError(f"unknown {self.kind} {name[:60]!r}{self.nearest(name)}")
         made = self._plug_in(found)
-        return Entry(found.value, made.settings, made.base, made.limits, plug_in=_origin(found))
+        return Entry(found.value, made.settings, made.base, made.traits, plug_in=_origin(found))
 
     def load(self, name: str) -> Any:
         """The implementation of that name: a built-in entry's target, a plug-in's factory."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from penstock.core.errors import InputError
-from penstock.registry import sources, step_times
+from penstock.registry import commands, engines, sources, step_times
 from penstock.registry.axis import Axis
 from penstock.registry.policies import (
     ADMISSIONS,
@@ -16,7 +16,8 @@ from penstock.registry.policies import (
 )
 
 AXES: tuple[Axis, ...] = (SCHEDULES, ROUTERS, ADMISSIONS, SCALERS, MULTIPLEXERS, PLACERS,
-                          step_times.STEP_TIMES, sources.TRACES, sources.PROFILES, sources.SYSTEMS)
+                          engines.ENGINES, step_times.STEP_TIMES, sources.TRACES, sources.PROFILES,
+                          sources.SYSTEMS, commands.PLUGGED_IN)
 
 
 class Listed(NamedTuple):

@@ -16,7 +16,7 @@ from penstock.policy.route.explore import Exploring
 from penstock.policy.route.protocol import Router
 from penstock.policy.schedule.adaptable import AdaptableScheduler
 from penstock.policy.schedule.build import assemble
-from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
+from penstock.policy.schedule.options import PRESETS, SchedulerOptions, scheduler_options
 from penstock.policy.schedule.parts import SchedulerContext, SchedulerParts
 from penstock.predict.length import HistoryLengths, LengthPredictor
 from penstock.registry.policies import ADMISSIONS, MULTIPLEXERS, PLACERS, ROUTERS, SCHEDULES
@@ -33,7 +33,7 @@ def schedule_options(policy: str, **changes: Any) -> SchedulerOptions:
     entry = SCHEDULES.entry(policy)
     own = {**dict(changes.pop("settings", ())),
            **{key: changes.pop(key) for key in entry.settings if key in changes}}
-    if not entry.plug_in:
+    if policy in PRESETS:
         return scheduler_options(policy, **changes)
     for key, problem in refused(own, entry.settings):
         raise InputError(f"policy {policy!r}: {key}: {problem}, found {own[key]!r}")

@@ -20,7 +20,8 @@ MIN_CHANCE = Number(0, 0.95)
 """No higher: as long as little was seen, nobody can promise more, and refusals teach nothing."""
 
 SCHEDULES = Axis("scheduling policy", "penstock.schedule", {
-    name: Entry("penstock.policy.schedule.parts:preset_parts", base=name) for name in PRESETS})
+    **{name: Entry("penstock.policy.schedule.parts:preset_parts", base=name) for name in PRESETS},
+})
 
 _PLAIN: Mapping[str, Settings] = {
     "least_loaded": {}, "round_robin": {}, "random": {}, "shortest_queue": {},
@@ -77,7 +78,7 @@ MULTIPLEXERS = Axis("residency policy", "penstock.multiplex", {
                          {**_IN_TURN, "quantum_s": Number(0, LARGEST)}),
     "first-come": Entry("penstock.policy.multiplex.build:ORDERS", _IN_TURN),
     **{name: Entry("penstock.published.sincere.policy:FACTORIES", _SINCERE,
-                   limits=("static", "one_device"))
+                   traits=("static", "one_device"))
        for name in ("sincere-best-batch", "sincere-best-batch-timer", "sincere-select-batch-timer",
                     "sincere-best-batch-partial-timer", "sincere-best-batch-partial",
                     "sincere-select-batch")},

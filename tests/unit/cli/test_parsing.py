@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 from penstock.cli.compare import split_policies
+from penstock.cli.compare_grid import _cell, _shown, parse_axes
 from penstock.cli.replay import group_of_replica
 from penstock.cli.single_run import default_folder
-from penstock.cli.sweep import _cell, _shown, parse_axes
 from penstock.core.errors import InputError
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.fleet.sources import fleet_workload
+from penstock.plan import neighbours
 from penstock.plan.demands import demands_of
 from penstock.plan.estimate import Candidate
 from penstock.plan.neighbours import DOUBT, LEAST_SAVING, cheaper
@@ -70,3 +71,17 @@ def test_where_kinds_are_not_mixed_one_is_offered(choice):
     while (found := cheaper(choice, 10.0, believed, {}, tried, mixed=False)) is not None:
         tried.append(found)
     assert {len(counts) for counts in tried} == {1}
+
+
+def test_large_fleets_of_three_kinds_are_not_all_listed(choice, monkeypatch):
+    """Some 900 replicas of each kind would do: the fleets that carry enough are few of them."""
+    listed = []
+    real = neighbours._most
+    monkeypatch.setattr(neighbours, "_most", lambda *given: listed.append(given) or real(*given))
+    rate_per_s = choice.demand.rate_per_s
+    prices = {c.variant.name: c.variant.cost_per_hour for c in choice.candidates}
+    believed = {name: rate_per_s * price / 1000.0 for name, price in prices.items()}
+    assert cheaper(choice, 955.0, believed, {}, (), mixed=True) is not None
+    listed.clear()
+    assert cheaper(choice, 900.0, believed, {}, (), mixed=True) is None
+    assert len(listed) < 100

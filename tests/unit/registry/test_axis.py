@@ -18,7 +18,7 @@ SOURCE = """
 from penstock.core.settings import Flag
 from penstock.registry import PlugIn
 
-QUINCE = PlugIn(lambda settings: ("quince", settings), {"ripe": Flag()}, limits=("autumn",))
+QUINCE = PlugIn(lambda settings: ("quince", settings), {"ripe": Flag()}, traits=("autumn",))
 BARE = "no plug-in"
 """
 
@@ -53,7 +53,7 @@ def test_a_plug_in_is_found_with_its_settings(plugged: Path) -> None:
     assert FRUIT.all_names() == ("apple", "pear", "bare", "lost", "quince")
     assert FRUIT.knows("quince")
     entry = FRUIT.entry("quince")
-    assert (entry.target, entry.plug_in, entry.limits) == ("orchard:QUINCE", "orchard", ("autumn",))
+    assert (entry.target, entry.plug_in, entry.traits) == ("orchard:QUINCE", "orchard", ("autumn",))
     assert set(entry.settings) == {"ripe"}
     assert FRUIT.load("quince")({"ripe": True}) == ("quince", {"ripe": True})
 

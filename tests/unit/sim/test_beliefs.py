@@ -121,6 +121,23 @@ def test_devices_of_pools_are_off_too_and_their_policy_does_not_know(batching: s
         np.testing.assert_array_equal(one.run.begin_s[begun], that.run.begin_s[begun])
 
 
+def test_the_choice_between_replicas_and_pools_knows_only_the_model() -> None:
+    """Requests that leave the model open, all of them before anything has ended."""
+    def served_by(beliefs: str) -> RequestTable:
+        file = parse_fleet(FLEET, overrides={
+            "models": [{"name": name} for name in NAMES[:2]], "run": {"beliefs": beliefs},
+            "replicas": [{"model": NAMES[0], "count": 2}],
+            "traffic": [{"model": "auto", "mix": MIX, "lengths": LENGTHS, "rate_per_s": 1e6,
+                         "num_requests": 40}],
+            "residency": [{"name": "gpu", "models": [
+                {"model": name, "max_batch": 16, "load_s": 3} for name in NAMES[:2]]}]})
+        return table_of(file)
+
+    exact, model = served_by("exact"), served_by("model")
+    assert not np.array_equal(exact.last_token_s, model.last_token_s)
+    np.testing.assert_array_equal(exact.replica, model.replica)
+
+
 def test_a_stated_batch_takes_what_is_stated() -> None:
     stated = {"fixed_s": 1.0, "per_request_s": 0.5}
     model = {"model": NAMES[0], "max_batch": 1, "load_s": 3, "batch": stated}

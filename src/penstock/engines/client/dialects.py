@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from penstock.core.slo import ServiceClass
-from penstock.engines.ollama.ask import ollama_call
-from penstock.engines.ollama.dialect import OllamaStream, OllamaWhole, error_document
 
-_TAKE_XARGS = ("vllm",)
 _TARGETS = ("ttft_s", "itl_s", "e2e_s")
 
 
@@ -30,6 +27,25 @@ class Question:
     created_s: int
 
 
+class UnsupportedError(Exception):
+    """A request that this kind of engine cannot serve; another kind may."""
+
+
+class StreamTranslator(Protocol):
+    """Makes OpenAI's events of an engine's own stream.
+
+    ``load_s`` is how long the model was loaded for the answer, None where the engine does not tell.
+    """
+
+    load_s: float | None
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Events of the bytes that came; the beginning of another event is kept."""
+
+    def close(self) -> bytes:
+        """Events that end the stream."""
+
+
 class Dialect(Protocol):
     """One kind of API."""
 
@@ -39,7 +55,7 @@ class Dialect(Protocol):
     def is_busy(self, status: int, retry_after: str | None) -> bool:
         """Whether the engine says that it has no room now, rather than that something is wrong."""
 
-    def stream(self, question: Question) -> OllamaStream | None:
+    def stream(self, question: Question) -> StreamTranslator | None:
         """Translator of the engine's stream to OpenAI's events; None where the stream has that
         form."""
 
@@ -81,34 +97,3 @@ class OpenAiDialect:
 
     def whole(self, question: Question, document: dict[str, Any], status: int) -> None:
         return None
-
-
-class OllamaDialect:
-    """Ollama's own API, which tells how long a model was loaded and counts every token."""
-
-    def call(self, question: Question) -> tuple[str, dict[str, Any]]:
-        return ollama_call(question.path, question.body, question.model, stream=question.stream)
-
-    def is_busy(self, status: int, retry_after: str | None) -> bool:
-        return status in (429, 503)  # 503 is its word for a queue that is full
-
-    def stream(self, question: Question) -> OllamaStream:
-        return OllamaStream(question.answer_id, question.model, question.created_s,
-                            question.prompt_tokens, chat=question.path.endswith("chat/completions"))
-
-    def whole(self, question: Question, document: dict[str, Any],
-              status: int) -> tuple[dict[str, Any], float | None]:
-        if status >= 400:
-            return error_document(document, status), None
-        return OllamaWhole(question.answer_id, question.model, question.created_s,
-                           question.prompt_tokens).document(question.path, document)
-
-
-_OLLAMA = OllamaDialect()
-_OPENAI = {tells: OpenAiDialect(tells_class=tells) for tells in (False, True)}
-
-
-def dialect_of(kind: str) -> Dialect:
-    """The way to speak to a kind of engine, as the fleet file names it; whatever is not told apart
-    here is spoken to as any server of OpenAI's API."""
-    return _OLLAMA if kind == "ollama" else _OPENAI[kind in _TAKE_XARGS]

@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import aiohttp
-import orjson
 
-from penstock.engines.client.metrics_text import EngineLoad, read_load
+from penstock.engines.client.metrics_text import EngineLoad
 from penstock.engines.client.state import EngineState
-from penstock.engines.ollama.dialect import holds_model
+from penstock.engines.engine import engine_of
 
 _MOST_BYTES = 4 * 2**20
 
@@ -46,36 +45,15 @@ class Watcher:
 
     async def _look_at(self, engine: EngineState) -> None:
         try:
-            if engine.kind == "ollama":
-                well, load = await self._of_ollama(engine)
-            else:
-                well, load = await self._of_openai(engine)
+            facts = engine.facts
+            well, load = await engine_of(engine.kind).look(self._get, facts.url,
+                                                           facts.served_as or facts.model)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             well, load = False, EngineLoad()
         if well:
             engine.observe(load, self._clock())
         else:
             engine.lost()
-
-    async def _of_openai(self, engine: EngineState) -> tuple[bool, EngineLoad]:
-        url = engine.facts.url
-        status, _ = await self._get(f"{url}/health")
-        if status in (404, 405, 501):  # some know of no health, but all tell their models
-            status, _ = await self._get(f"{url}/v1/models")
-        if status != 200:
-            return False, EngineLoad()
-        status, text = await self._get(f"{url}/metrics")
-        return True, read_load(text) if status == 200 else EngineLoad()
-
-    async def _of_ollama(self, engine: EngineState) -> tuple[bool, EngineLoad]:
-        url, facts = engine.facts.url, engine.facts
-        status, _ = await self._get(f"{url}/api/version")
-        if status != 200:
-            return False, EngineLoad()
-        status, text = await self._get(f"{url}/api/ps")
-        loaded = holds_model(orjson.loads(text), facts.served_as or facts.model) \
-            if status == 200 else None
-        return True, EngineLoad(kind="ollama", loaded=loaded)
 
     async def _get(self, url: str) -> tuple[int, bytes]:
         """Status and body, of which the beginning will do."""

@@ -5,6 +5,8 @@ from typing import Any
 
 import orjson
 
+from penstock.engines.client.dialects import UnsupportedError
+
 # OpenAI's field (or one that many engines add to it) and the option of Ollama that it is.
 _OPTIONS = {
     "max_tokens": "num_predict", "max_completion_tokens": "num_predict",
@@ -19,10 +21,6 @@ _NO_WORDS: Mapping[str, tuple[Any, ...]] = {
     "logit_bias": ({},)}
 
 _AS_THEY_ARE = ("keep_alive", "think")
-
-
-class UnsupportedError(Exception):
-    """A request that this kind of engine cannot serve; another kind may."""
 
 
 def ollama_call(path: str, body: Mapping[str, Any], model: str, *,

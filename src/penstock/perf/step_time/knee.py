@@ -1,7 +1,6 @@
 """A step time with a smooth knee between reading the weights and multiplying by them."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from penstock.core.step import StepFeatures, StepTime
 from penstock.perf.evidence import Evidence
@@ -16,8 +15,6 @@ class KneeStepTime:
     ``floor_s`` is the time of a step of few tokens, bound by memory; p = ``sharpness`` >= 1 sets
     how abruptly compute takes over. All rates are seconds per unit and non-negative.
     """
-
-    KIND: ClassVar[str] = "knee"
 
     floor_s: float
     knee_token_s: float

@@ -1,7 +1,6 @@
 """A step time that is linear in the four step features."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from penstock.core.step import StepFeatures, StepTime
 from penstock.perf.evidence import Evidence
@@ -14,8 +13,6 @@ class LinearStepTime:
 
     ``base_s`` is per step, the others per token, token^2, sequence and token. None is negative.
     """
-
-    KIND: ClassVar[str] = "linear"
 
     base_s: float
     prefill_token_s: float

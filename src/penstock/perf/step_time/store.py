@@ -18,13 +18,13 @@ from penstock.perf.step_time.linear import LinearStepTime
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.perf.step_time.tabulated import TabulatedStepTime
 
-KINDS: Mapping[str, type[Any]] = {form.KIND: form for form in (LinearStepTime, KneeStepTime,
-                                                              TabulatedStepTime)}
+KINDS: Mapping[str, type[Any]] = {"linear": LinearStepTime, "knee": KneeStepTime,
+                                  "tabulated": TabulatedStepTime}
 FormOf = Callable[[str], type[Any]]
 """Finds the class of a saved model's kind; raises InputError for an unknown one.
 
-A form is a dataclass of coefficients and ``evidence``, with its ``KIND``. A static method
-``coefficient(name, value, where)`` reads what is no number.
+A form is a dataclass of coefficients and ``evidence``. A guest's form has its ``KIND``, and reads
+coefficients that are no numbers by a static method ``coefficient(name, value, where)``.
 """
 
 
@@ -75,12 +75,17 @@ def save_step_time(model: StepTimeModel, path: Path | str) -> None:
 
 def has_document(model: StepTimeModel) -> bool:
     """Whether a model can be written: those that follow from a catalog entry cannot."""
-    return hasattr(type(model), "KIND")
+    return _kind_of(model) is not None
+
+
+def _kind_of(model: StepTimeModel) -> str | None:
+    own: str | None = getattr(type(model), "KIND", None)
+    return next((name for name, form in KINDS.items() if type(model) is form), own)
 
 
 def step_time_document(model: StepTimeModel) -> dict[str, Any]:
     """The model as plain mappings, lists and numbers."""
-    kind: str | None = getattr(type(model), "KIND", None)
+    kind = _kind_of(model)
     if kind is None:
         raise InputError(f"step time of type {type(model).__name__} has no file form; expected one "
                          f"of: {', '.join(KINDS)}")

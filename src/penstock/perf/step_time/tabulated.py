@@ -2,7 +2,6 @@
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import ClassVar
 
 from penstock.core.step import StepFeatures, StepTime
 from penstock.perf.evidence import Evidence
@@ -16,8 +15,6 @@ class TabulatedStepTime:
     ``knot_tokens`` increase strictly and ``knot_s`` never falls; beyond the ends the nearest
     segment goes on. At least two knots.
     """
-
-    KIND: ClassVar[str] = "tabulated"
 
     knot_tokens: tuple[float, ...]
     knot_s: tuple[float, ...]

@@ -40,7 +40,7 @@ def save_learned(learned: LearnedModel, path: Path) -> None:
 
 def load_learned(path: Path) -> LearnedModel:
     """Read what ``save_learned`` wrote. Raises InputError for anything else."""
-    return load_arrays(path, FORMAT, "a learnt model", "the .npz of `penstock train`",
+    return load_arrays(path, FORMAT, "a learnt model", "the .npz of `penstock lab train`",
                        lambda head, arrays: _learned(head, arrays, str(path)))
 
 

@@ -52,7 +52,8 @@ def save_forecaster(forecaster: PromptForecaster, path: Path) -> None:
 
 def load_forecaster(path: Path) -> PromptForecaster:
     """Read what ``save_forecaster`` wrote. Raises InputError for anything else."""
-    return load_arrays(path, FORMAT, "a saved forecaster", "the .npz of `penstock train quality`",
+    return load_arrays(path, FORMAT, "a saved forecaster",
+                       "the .npz of `penstock lab train quality`",
                        lambda head, arrays: _forecaster(head, arrays, str(path)))
 
 

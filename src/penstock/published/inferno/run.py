@@ -1,4 +1,4 @@
-"""``penstock reproduce inferno``: every record of every golden file in a folder."""
+"""``penstock lab reproduce inferno``: every record of every golden file in a folder."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial

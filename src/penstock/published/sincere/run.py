@@ -1,4 +1,4 @@
-"""``penstock reproduce sincere``: the published runs replayed, then other policies on them."""
+"""``penstock lab reproduce sincere``: the published runs replayed, then other policies on them."""
 
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """Cluster to deploy on: a folder of state, and the fleet file that the folder was made with."""
 
+import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -95,6 +97,13 @@ def create_cluster(folder: Path, fleet_file: Path, train: Path | None = None) ->
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
     return open_cluster(folder)
+
+
+def announce(folder: Path, url: str) -> None:
+    """Writes down where the deployments of a folder are asked, for commands that come later."""
+    partial = folder / f".partial-{SERVER}"
+    partial.write_text(json.dumps({"url": url, "pid": os.getpid()}), encoding="utf-8")
+    partial.replace(folder / SERVER)
 
 
 def open_cluster(folder: Path) -> Cluster:

@@ -133,8 +133,8 @@ def _llamacpp(_: Cluster, one: Deployment, port: int) -> Command:
     more = [part for key, option in (("kv_tokens", "--kv-tokens"), ("threads", "--threads"),
                                      ("max_num_seqs", "--max-num-seqs"))
             if key in one.options for part in (option, str(one.options[key]))]
-    return Command(penstock_command("engine", one.options["model"], "--name", one.name, "--port",
-                             str(port), *more), one.name)
+    return Command(penstock_command("lab", "engine", one.options["model"], "--name", one.name,
+                                    "--port", str(port), *more), one.name)
 
 
 def _vllm(cluster: Cluster, one: Deployment, port: int) -> Command:

@@ -43,7 +43,7 @@ async def opened(folder: Path, opening: Opening = Opening(),
                  on_bug: Callable[[str], None] = lambda _: None) -> AsyncIterator[Controller]:
     """The controller of a folder, for as long as the context lasts; engines go on after it.
 
-    Raises InputError for a folder without deployments and a missing extra, InUseError where another
+    Raises InputError for a folder without deployments, InUseError where another
     process has them.
     """
     from penstock.serving.deployments.processes import process_engines

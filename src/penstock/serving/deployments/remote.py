@@ -19,7 +19,7 @@ from penstock.serving.deployments.verbs import VERBS, Deployments, LocalDeployme
 
 
 class RemoteDeployments:
-    """The deployments behind a base URL (see ``engine.live.address.base_url``)."""
+    """The deployments behind a base URL (see ``engines.client.address.base_url``)."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session = session

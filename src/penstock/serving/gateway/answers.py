@@ -8,9 +8,8 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from penstock.engines.client.dialects import Dialect, Question
+from penstock.engines.client.dialects import Dialect, Question, StreamTranslator
 from penstock.engines.client.state import EngineState, InFlight
-from penstock.engines.ollama.dialect import OllamaStream
 from penstock.serving.gateway.errors import GatewayError
 from penstock.serving.gateway.exchange import (
     FAULTS,
@@ -66,7 +65,7 @@ class Answers:
 
     async def streamed(self, exchange: Exchange, answer: aiohttp.ClientResponse,
                        engine: EngineState, in_flight: InFlight,
-                       translator: OllamaStream | None) -> web.StreamResponse:
+                       translator: StreamTranslator | None) -> web.StreamResponse:
         """The answer as it comes. Raises EngineFailedError while nothing was sent."""
         passed, content = exchange.passed, answer.content
         relay = Relay(passed, exchange.pace, translator, keep_usage=exchange.ask.wants_usage)

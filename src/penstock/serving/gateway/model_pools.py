@@ -9,6 +9,7 @@ from penstock.core.attestation import Attestation, attestation_violation, refusa
 from penstock.core.disclosure import Disclosure
 from penstock.core.request import Request
 from penstock.engines.client.state import EngineFacts, EngineState
+from penstock.engines.engine import engine_of
 from penstock.fleet.multiplex_factory import deadline_after_s
 from penstock.fleet.values_residency import DevicePool
 from penstock.policy.route.pools import PooledModel, choose_pooled
@@ -19,7 +20,6 @@ from penstock.serving.multiplex.driver import ResidencyDriver
 from penstock.serving.multiplex.tickets import RefusedError, Ticket
 
 _FIRST_ID = -1_000_000  # no router knows of these engines
-_KINDS = {"process": "auto", "llama-server": "llamacpp"}
 
 
 class TurnedAwayError(GatewayError):
@@ -45,7 +45,7 @@ class Turn:
     def more(self) -> dict[str, Any]:
         """Fields that every request to the engine must carry: clients do not decide when a model
         leaves the device."""
-        return {"keep_alive": -1} if self.engine.kind == "ollama" else {}
+        return dict(engine_of(self.engine.kind).while_multiplexed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +180,8 @@ class ModelPools:
 def _facts(pool: DevicePool, index: int, number: int) -> EngineFacts:
     model = pool.models[index]
     engine = model.engine
-    return EngineFacts(number, "", model.spec.name, None, model.spec.max_context_tokens, 1.0,
-                       "auto" if engine is None else _KINDS.get(engine.kind, engine.kind),
+    kind = "auto" if engine is None else engine_of(engine.kind).called_as or engine.kind
+    return EngineFacts(number, "", model.spec.name, None, model.spec.max_context_tokens, 1.0, kind,
                        None if engine is None else engine.served_as, pool.accelerator.confidential)
 
 

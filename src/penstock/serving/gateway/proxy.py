@@ -13,9 +13,9 @@ from yarl import URL
 
 from penstock.core.departure import Departure
 from penstock.core.request import Request
-from penstock.engines.client.dialects import Question, dialect_of
+from penstock.engines.client.dialects import Question, UnsupportedError
 from penstock.engines.client.state import EngineState, InFlight
-from penstock.engines.ollama.ask import UnsupportedError
+from penstock.engines.engine import engine_of
 from penstock.policy.route.pools import goes_to_pool
 from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.answers import DECISION_HEADER, Answers
@@ -226,7 +226,7 @@ class Proxy:
 
     async def _asked(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
                      trace_headers: Mapping[str, str]) -> web.StreamResponse:
-        ask, facts, dialect = exchange.ask, engine.facts, dialect_of(engine.kind)
+        ask, facts, dialect = exchange.ask, engine.facts, engine_of(engine.kind).dialect
         question = Question(exchange.path, {**_within_budget(exchange), **exchange.more},
                             facts.served_as or facts.model, ask.service_class, ask.stream,
                             exchange.decision.decision_id, ask.prompt_tokens,

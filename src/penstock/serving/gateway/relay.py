@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from penstock.engines.client.dialects import StreamTranslator
 from penstock.engines.client.sse import DONE, EventSplitter, data_of
-from penstock.engines.ollama.dialect import OllamaStream
 from penstock.serving.gateway.tally import Pace
 
 _BYTES_PER_TOKEN = 4
@@ -69,7 +69,7 @@ class Relay:
     then: answers are about JSON, too.
     """
 
-    def __init__(self, passed: Passed, pace: Pace, translator: OllamaStream | None = None, *,
+    def __init__(self, passed: Passed, pace: Pace, translator: StreamTranslator | None = None, *,
                  keep_usage: bool) -> None:
         self.passed = passed
         self.fault: Exception | None = None

@@ -18,6 +18,7 @@ from aiohttp import web
 from penstock.core.errors import InputError, nearest
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.watch import Watcher
+from penstock.engines.engine import Surroundings
 from penstock.engines.http import is_loopback, json_response, listening, read_body
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
@@ -41,7 +42,7 @@ from penstock.serving.gateway.reload import FleetWatch, Reload
 from penstock.serving.gateway.status import status_document
 from penstock.serving.gateway.tally import Tally
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
-from penstock.serving.multiplex.make import Surroundings, driver_of
+from penstock.serving.multiplex.make import driver_of
 from penstock.serving.tenants.gate import GatewayConfig, TenantGate
 from penstock.serving.tenants.metrics import TenantMetrics
 from penstock.serving.tenants.opening import front_desk

@@ -146,7 +146,7 @@ def unsupported(media_type: str) -> str:
 
 
 def _sections() -> dict[str, Any]:
-    """The fleet file's sections; `penstock schema` prints their own schemas."""
+    """The fleet file's sections; `penstock lab schema` prints their own schemas."""
     from penstock.fleet.document import FleetDocument
 
     return {name: {"description": found.description or ""}

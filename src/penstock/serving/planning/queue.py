@@ -2,7 +2,7 @@
 
 Unlike the endpoints that follow Inferno, names carry units, both generations of parameters are
 taken, and an unknown key is an error that names the nearest valid one. Without ``mode`` they answer
-what ``penstock queue --json`` prints.
+what ``penstock lab queue --json`` prints.
 """
 
 from dataclasses import asdict

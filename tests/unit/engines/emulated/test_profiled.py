@@ -11,9 +11,10 @@ from penstock.core.errors import InputError
 from penstock.engines.emulated.profiled import SimulatedEngine, VirtualClock
 from penstock.perf.profiles.points import ModelConfiguration
 from penstock.perf.profiling.architecture import find_architecture
+from penstock.perf.profiling.options import EngineOptions
 from penstock.perf.profiling.protocol import OutOfMemoryError, Room
 from penstock.perf.step_time.roofline import roofline_step_time
-from penstock.profile.make import EngineOptions, make_engine
+from penstock.profile.make import make_engine
 from support.scripted_profiling import ARCHITECTURE
 
 LLAMA = find_architecture("llama-3-8b", load_catalog())

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
+from penstock.engines.client.dialects import UnsupportedError
 from penstock.engines.client.sse import EventSplitter, data_of
-from penstock.engines.ollama.ask import UnsupportedError, ollama_call
+from penstock.engines.ollama.ask import ollama_call
 from penstock.engines.ollama.dialect import OllamaStream, OllamaWhole, holds_model, usage_of
 from support.fake_ollama import LAST, chat_lines, generate_lines, wire
 

@@ -213,7 +213,7 @@ def test_command_lines(tmp_path, monkeypatch):
                                  "VLLM_PP_LAYER_PARTITION": "20,12"}
     one = replace(ONE, engine="llamacpp", options={"model": "/m.gguf", "threads": 1})
     assert " ".join(command_of(cluster, one, 1).argv[1:]) == \
-        "-P -m penstock engine /m.gguf --name a --port 1 --threads 1"
+        "-P -m penstock lab engine /m.gguf --name a --port 1 --threads 1"
     one = replace(ONE, configuration=Configuration(Parallelism(2, 1), "int4_gptq", "fp16"))
     path = command_of(cluster, one, 1).argv[5]
     text = (cluster.folder / "engines" / "a" / "fleet.yaml").read_text()

@@ -163,7 +163,7 @@ def test_bad_queues_of_the_default_mode(path, change, message) -> None:
 
 
 def test_the_default_mode_is_that_of_the_command_line() -> None:
-    """Percentiles and KV memory, in the words of ``penstock queue --json``."""
+    """Percentiles and KV memory, in the words of ``penstock lab queue --json``."""
     options = ["--alpha", "8", "--beta", "0.033", "--gamma", "0.000333", "--input-tokens", "256",
                "--output-tokens", "1024", "--max-batch", "64", "--kv-tokens", "20000",
                "--prompt-scv", "0.5", "--json"]
@@ -176,7 +176,7 @@ def test_the_default_mode_is_that_of_the_command_line() -> None:
         found = call(f"/v1/queue/{name}", body | more)
         assert found.status == 200
         with redirect_stdout(StringIO()) as printed:
-            assert main(["queue", name, *options, *given]) == 0
+            assert main(["lab", "queue", name, *options, *given]) == 0
         assert found.document == json.loads(printed.getvalue())
         assert found.document["ttft_percentiles_ms"]["99"] > found.document["ttft_ms"]
     roomy = call("/v1/queue/size", OWN | {"targets": targets}).document

@@ -10,6 +10,7 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from penstock.core.slo import ServiceClass, Slo
 from penstock.engines.actuators.process import ProcessActuator
+from penstock.engines.engine import Surroundings
 from penstock.engines.llamacpp.router_actuator import LlamaServerActuator
 from penstock.engines.ollama.actuator import OllamaActuator
 from penstock.engines.vllm.actuator import VllmActuator
@@ -21,7 +22,7 @@ from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.values import Load, Queued, Shed, Wait
 from penstock.published.sincere.policy import sincere_settings
 from penstock.registry.policies import MULTIPLEXERS
-from penstock.serving.multiplex.make import Surroundings, actuator_of, driver_of
+from penstock.serving.multiplex.make import actuator_of, driver_of
 from support.small_fleet import FLEET
 
 URLS = ["http://127.0.0.1:1", "http://127.0.0.1:2"]

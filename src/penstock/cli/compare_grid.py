@@ -1,22 +1,10 @@
-"""``penstock sweep``: a grid over settings of the fleet file."""
+"""``penstock compare --grid``: every combination of values of settings, a row each."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from penstock.cli.exits import OK
-from penstock.cli.options import (
-    AsJson,
-    DataDir,
-    FleetFile,
-    NumReplicas,
-    NumSeeds,
-    Seed,
-    note_kind,
-    read_fleet,
-    with_replicas,
-)
+from penstock.cli.fleets import note_kind, read_fleet, with_replicas
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,51 +12,30 @@ if TYPE_CHECKING:
 
     from penstock.fleet.values import Fleet
 
-Axes = Annotated[list[str] | None, typer.Option(
-    "--set", metavar="KEY=V1,V2,...", show_default=False,
-    help="Values of one setting; every combination of all settings is run. Repeatable.")]
 
-app = typer.Typer(add_completion=False)
+def compare_grid(fleet_file: Path, texts: list[str], *, settings: list[str] | None,
+                 data: Path | None, seed: int | None, num_seeds: int, replicas: int | None,
+                 out: Path | None, resume: bool, workers: int, as_json: bool) -> int:
+    """Run every combination of values and collect one row of figures per run.
 
-
-@app.command(epilog="Example: penstock sweep examples/niyama-code.yaml --out sweep.csv "
-                    "--set policies.schedule=sarathi "
-                    "--set policies.schedule.chunk_tokens=256,512,1024")
-def sweep(
-    fleet_file: FleetFile, axes: Axes = None, seeds: NumSeeds = 1,
-    out: Annotated[Path | None, typer.Option(
-        "--out", metavar="FILE", show_default=False,
-        help="Where to keep the rows (.csv or .json), written anew after every run.")] = None,
-    resume: Annotated[bool, typer.Option(
-        "--resume", help="Keep the rows that --out already holds, run the others.")] = False,
-    workers: Annotated[int, typer.Option(
-        "--workers", min=1, max=256, metavar="N",
-        help="Processes that run points at the same time; the rows are the same.")] = 1,
-    replicas: NumReplicas = None, data: DataDir = None, seed: Seed = None,
-    as_json: AsJson = False,
-) -> int:
-    """Run every combination of settings and collect one row of figures per run.
-
-    A fleet that states no replicas gets them at every point as `run` would give them: the cheapest
-    of a plan, or the fewest of the kinds that `sizing` or `variant` state. A value may be a mapping
-    or a list in YAML's braces and brackets.
+    A fleet that states no replicas gets them at every point as ``run`` would give them.
     """
     from penstock.cli.console import print_json, print_tables, progress
     from penstock.experiment.sweep import grid
     from penstock.experiment.sweep import sweep as run_points
 
-    def load(settings: dict[str, Any]) -> "Fleet":
-        fleet = read_fleet(fleet_file, (), data, seed, settings)
+    def load(values: dict[str, Any]) -> "Fleet":
+        fleet = read_fleet(fleet_file, settings, data, seed, values)
         return fleet if replicas is None else with_replicas(fleet, replicas)
 
     known = _known_rows(out, resume)
-    varied = parse_axes(axes or [])
-    points = grid(varied, load, seeds)
+    varied = parse_axes(texts)
+    points = grid(varied, load, num_seeds)
     if replicas is not None:
-        note_kind(_first(fleet_file, varied, data), replicas)
+        note_kind(_first(fleet_file, settings, varied, data), replicas)
     keys = {point.key for point in points}
     rows = [row for row in known if row.get("key") in keys]
-    with progress("sweeping", len(points)) as update:
+    with progress("comparing", len(points)) as update:
         for row in run_points(points, {row["key"] for row in rows}, workers):
             rows.append(row)
             _keep(out, rows)
@@ -80,26 +47,27 @@ def sweep(
     return OK
 
 
-def _first(fleet_file: Path, axes: dict[str, list[Any]], data: Path | None) -> "Fleet":
+def _first(fleet_file: Path, settings: list[str] | None, axes: dict[str, list[Any]],
+           data: Path | None) -> "Fleet":
     """The fleet of the grid's first point, with what its file says of replicas."""
-    return read_fleet(fleet_file, (), data, more={
+    return read_fleet(fleet_file, settings, data, more={
         key: values[0] for key, values in axes.items() if values})
 
 
 def parse_axes(texts: list[str]) -> dict[str, list[Any]]:
-    """``key=v1,v2`` texts as lists of values."""
+    """``key=v1,v2`` texts as lists of values; an empty text varies nothing."""
     from penstock.fleet.settings import parse_value, split_setting
 
     axes: dict[str, list[Any]] = {}
-    for key, text in map(split_setting, texts):
+    for key, text in (split_setting(text, "--grid") for text in texts if text):
         if key in axes:
-            raise InputError(f"--set {key}: stands twice; give all its values at once")
-        axes[key] = parse_value(f"[{text}]", f"--set {key}")
+            raise InputError(f"--grid {key}: stands twice; give all its values at once")
+        axes[key] = parse_value(f"[{text}]", f"--grid {key}")
     return axes
 
 
 def _known_rows(out: Path | None, resume: bool) -> list[dict[str, Any]]:
-    """Rows of an earlier sweep; checks that the file may be written before anything runs."""
+    """Rows of an earlier grid; checks that the file may be written before anything runs."""
     from penstock.report.rows import ENDINGS, read_rows
 
     if out is None:

@@ -1,46 +1,11 @@
-"""``penstock bound``: the rate that saturates each group of replicas, deadlines ignored."""
+"""``penstock capacity --method bound``: the rate that saturates each group of replicas."""
 
 from typing import TYPE_CHECKING, Any
-
-import typer
-
-from penstock.cli.exits import OK
-from penstock.cli.options import (
-    AsJson,
-    DataDir,
-    FleetFile,
-    Seed,
-    Settings,
-    read_fleet,
-    refuse_turns,
-)
 
 if TYPE_CHECKING:
     from penstock.fleet.values import Fleet
     from penstock.plan.fleet_bound import GroupBound
     from penstock.workload.workload import Workload
-
-app = typer.Typer(add_completion=False)
-
-
-@app.command(epilog="Example: penstock bound examples/silo.yaml")
-def bound(fleet_file: FleetFile, settings: Settings = None, data: DataDir = None,
-          seed: Seed = None, as_json: AsJson = False) -> int:
-    """Print the throughput bound of every replica group: what it could compute if nothing was due.
-
-    No policy exceeds it in the long run; capacity says how much of it meets the objectives.
-    """
-    from penstock.cli.console import print_json, print_tables
-    from penstock.fleet.sources import fleet_workload
-
-    fleet = read_fleet(fleet_file, settings, data, seed)
-    refuse_turns(fleet, "penstock bound", "penstock compare, which takes several policies")
-    found = bounds_document(fleet, fleet_workload(fleet))
-    if as_json:
-        print_json(found)
-    else:
-        print_tables(_tables(found))
-    return OK
 
 
 def bounds_document(fleet: "Fleet", workload: "Workload") -> dict[str, Any]:
@@ -71,7 +36,8 @@ def _entry(fleet: "Fleet", found: "GroupBound", workload: "Workload") -> dict[st
                                                  limit.rate_per_s)}
 
 
-def _tables(found: dict[str, Any]) -> list[Any]:
+def bound_tables(found: dict[str, Any]) -> list[Any]:
+    """The groups and the sums, to be printed in order."""
     from penstock.report import wording
     from penstock.report.fitting import Column
     from penstock.report.tables import plain_table

@@ -1,0 +1,1 @@
+"""Engines that are known by OpenAI's API alone."""

@@ -1,0 +1,35 @@
+"""vLLM: its scheduler takes service classes, its server sleeps, its steps can be measured."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from penstock.engines.client.dialects import OpenAiDialect
+from penstock.engines.engine import ActuatorContext, Engine
+from penstock.perf.profiling.options import EngineOptions
+
+if TYPE_CHECKING:
+    from penstock.engines.actuators.protocol import Actuator
+    from penstock.perf.profiling.architecture import Architecture
+    from penstock.perf.profiling.protocol import ProfiledEngine
+
+
+def _actuator(context: ActuatorContext) -> "Actuator":
+    from penstock.engines.vllm.actuator import VllmActuator
+
+    return VllmActuator(context.around.session, context.url, context.engine.sleep_level)
+
+
+def _profiled(architecture: "Architecture", clock: Callable[[], float],
+              options: EngineOptions) -> "ProfiledEngine":
+    from penstock.engines.vllm.profiled import VllmEngine
+
+    return VllmEngine(architecture, clock, scratch=options.scratch, from_files=options.from_files,
+                      num_accelerators=options.num_accelerators, num_threads=options.num_threads,
+                      max_step_tokens=options.max_step_tokens,
+                      memory_fraction=options.memory_fraction, eager=options.eager,
+                      seed=options.seed)
+
+
+def engine() -> Engine:
+    """VLLM."""
+    return Engine(OpenAiDialect(tells_class=True), actuator=_actuator, profiled=_profiled)

@@ -1,0 +1,96 @@
+"""Deployments as replicas of a gateway: every one that runs is an engine like any other."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from penstock.core.errors import InputError
+from penstock.fleet.values import Fleet, ReplicaGroup
+from penstock.serving.application import Part
+from penstock.serving.deployments.cluster import SERVER, Cluster, announce, open_cluster
+from penstock.serving.deployments.controller import Controller
+from penstock.serving.deployments.deployments import Deployment, Instance, State
+from penstock.serving.deployments.opening import opened
+from penstock.serving.deployments.store import InUseError
+from penstock.serving.deployments.verbs import LocalDeployments
+from penstock.serving.planning.deployments import part
+
+_LOOK_S = 1.0
+
+
+class RoutedDeployments:
+    """The deployments of a cluster, which ``run`` looks after; none where there is no cluster.
+
+    Left out are confidential deployments, whose accelerators the gateway cannot have attested, and
+    simulated ones, which have no address.
+    """
+
+    def __init__(self, found: tuple[Cluster, Controller] | None) -> None:
+        self._found = found
+
+    @property
+    def parts(self) -> list[Part]:
+        """The deployments' API."""
+        return [] if self._found is None else [part(LocalDeployments(self._found[1]))]
+
+    def announce(self, url: str) -> None:
+        """Tells commands that come later where the deployments are asked."""
+        if self._found is not None:
+            announce(self._found[0].folder, url)
+
+    def fleet(self, fleet: Fleet) -> Fleet:
+        """The fleet with a replica for every deployment of one of its models that was started."""
+        models = {choice.spec.name for choice in fleet.models}
+        found = tuple(_group(cluster, one, instance) for cluster, one, instance in self._started()
+                      if one.model in models)
+        return replace(fleet, replicas=(*fleet.replicas, *found))
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Looks after deployments until cancelled; ``changed`` hears of new addresses."""
+        known = [(one.name, instance) for _, one, instance in self._started()]
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if self._found is not None:
+                await self._found[1].reconcile()
+            before, known = known, [(one.name, instance) for _, one, instance in self._started()]
+            if known != before:
+                changed()
+
+    def _started(self) -> Iterator[tuple[Cluster, Deployment, Instance]]:
+        if self._found is None:
+            return
+        cluster, control = self._found
+        for one in control.deployments():
+            confidential = one.wish is not None and one.wish.confidential
+            if one.state in (State.RUNNING, State.UNHEALTHY) and not confidential \
+                    and one.instance is not None and one.instance.url.startswith("http"):
+                yield cluster, one, one.instance
+
+
+@asynccontextmanager
+async def routed_deployments(folder: Path | None, note: Callable[[str], None]
+                             ) -> AsyncIterator[RoutedDeployments]:
+    """The deployments of a folder, if there is one; engines go on after the context. Raises
+    InputError for a folder without deployments, and where another process has them."""
+    if folder is None:
+        yield RoutedDeployments(None)
+        return
+    try:
+        async with opened(folder, on_bug=note) as control:
+            try:
+                yield RoutedDeployments((open_cluster(folder), control))
+            finally:
+                (folder / SERVER).unlink(missing_ok=True)
+    except InUseError:
+        raise InputError(f"{folder}: another command or server is at work there") from None
+
+
+def _group(cluster: Cluster, one: Deployment, instance: Instance) -> ReplicaGroup:
+    assert one.configuration is not None
+    configuration = one.configuration
+    return ReplicaGroup(
+        cluster.model(one.model).spec, cluster.accelerator, 1, configuration.parallelism,
+        configuration.precision.partition("_")[0], configuration.kv_precision,
+        endpoints=(instance.url,), served_as=instance.served_as)
