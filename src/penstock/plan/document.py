@@ -36,7 +36,7 @@ def plan_document(plan: FleetPlan, around: Insight | None = None) -> dict[str, A
         "unserved": list(solution.unserved),
         "replicas": replicas_section(fleet),
         "cost_per_hour": solution.cost_per_hour,
-        "cost_per_million_tokens": _per_million(solution.cost_per_hour, _served(plan)),
+        "cost_per_million_tokens": _per_million(plan, solution.cost_per_hour, _served(plan)),
         "power_w": solution.power_w,
         "optimum": {
             "method": solution.method, "objective": solution.objective, "bound": solution.bound,
@@ -172,7 +172,8 @@ def _demand(plan: FleetPlan, choice: Choice) -> dict[str, Any]:
         "name": name, "model": demand.model.spec.name, "priority": demand.priority,
         "rate_per_s": demand.rate_per_s, "served_share": served,
         "replicas": dict(counts), "cost_per_hour": cost,
-        "cost_per_million_tokens": _per_million(cost, [verdict] if verdict and counts else []),
+        "cost_per_million_tokens": _per_million(plan, cost,
+                                                [verdict] if verdict and counts else []),
         "power_w": sum(n * choice.candidate(variant).variant.power_w for variant, n in counts),
         "headroom": plan.headroom.get(name),
         **_of_bound(choice, counts, served),
@@ -276,12 +277,15 @@ def _served(plan: FleetPlan) -> list[Verdict]:
     return [plan.checked.verdicts[name] for name, counts in plan.checked.counts.items() if counts]
 
 
-def _per_million(cost_per_hour: float, verdicts: Sequence[Verdict]) -> float | None:
+def _per_million(plan: FleetPlan, cost_per_hour: float,
+                 verdicts: Sequence[Verdict]) -> float | None:
     """The cost of a simulated run over its tokens, as ``summary.json`` has it: of the first seed,
-    from the first arrival to the last token of any of these demands."""
+    from the first arrival to the last token of any demand, so that the figure of the whole plan
+    lies between those of its demands."""
     if not verdicts:
         return None
-    window_s = max(v.ended_s for v in verdicts) - min(v.began_s for v in verdicts)
+    served = _served(plan)
+    window_s = max(v.ended_s for v in served) - min(v.began_s for v in served)
     return cost_per_million_tokens(cost_per_hour, window_s, sum(v.tokens for v in verdicts))
 
 

@@ -39,7 +39,7 @@ def placement(plan: Document) -> str:
 
 def placement_table(plan: Document) -> str:
     """Demands as groups of rows, one per variant."""
-    head = ("demand, replicas", "served", "per hour", "cards", "headroom", "bound used",
+    head = ("demand, replicas", "served", "per hour", "cards", "headroom", "used",
             "per million tokens", "power", "requests")
     groups = [[_demand_row(demand), *map(_group_row, mine)] for demand, mine
               in zip(listed(plan, "demands"), plan_view.groups(plan), strict=True)]

@@ -67,7 +67,7 @@ def placement_table(plan: Document) -> FittingTable:
     table = FittingTable("Who runs where", [
         Column("demand, replicas"), Column("served", left=True), Column("cards"),
         Column("per hour"), Column("per million tokens", 1), Column("power", 2),
-        Column("headroom"), Column("bound used", 4), Column("requests", 3)])
+        Column("headroom"), Column("used", 4), Column("requests", 3)])
     for demand, mine in zip(listed(plan, "demands"), plan_view.groups(plan), strict=True):
         table.add_row(
             str(demand.get("name")), verdict_cell(*plan_wording.demand_verdict(demand)), "",
