@@ -1,5 +1,7 @@
 """Units as used in names: ``_s``, ``_ms``, ``_tokens``, ``_bytes``, ``_per_hour``."""
 
+from typing import Final
+
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
@@ -8,7 +10,7 @@ SECONDS_PER_HOUR = 3600.0
 
 # The simulator's clock counts whole picoseconds. Sums of whole numbers are exact, so a jump over k
 # steps lands on the very instant that k single steps reach, ties included.
-PS_PER_S = 1_000_000_000_000
+PS_PER_S: Final = 1_000_000_000_000
 
 
 def to_ps(seconds: float) -> int:
@@ -17,9 +19,12 @@ def to_ps(seconds: float) -> int:
 
 
 def to_later_ps(seconds: float) -> int:
-    """The first whole picosecond that is not before ``seconds``: a wake must not come too early."""
-    numerator, denominator = seconds.as_integer_ratio()  # exact, as a product of floats is not
-    return -(-numerator * PS_PER_S // denominator)
+    """The first whole picosecond, to the nearest, that as seconds is not before ``seconds``: a wake
+    must not come too early."""
+    picoseconds = to_ps(seconds)
+    while picoseconds / PS_PER_S < seconds:
+        picoseconds += 1
+    return picoseconds
 
 
 def to_s(picoseconds: int) -> float:

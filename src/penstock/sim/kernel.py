@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
+from typing import Final
 
-NEVER_PS = 1 << 62
-NO_SOURCE = -1
+NEVER_PS: Final = (1 << 62) - 1
+"""Later than any moment, and the largest whole number that native code keeps without a box."""
+
+NO_SOURCE: Final = -1
 
 
 class EventSource:
@@ -62,6 +65,7 @@ class Kernel:
             until_ps: int = NEVER_PS) -> None:
         """Simulate until nothing is due any more, or the clock passes ``until_ps``."""
         arrivals, sources, queued = self._arrivals, self._sources, self._queued
+        until_ps = min(until_ps, NEVER_PS)
         while True:
             due_ps = self._next_due()
             now_ps = min(due_ps, arrivals.due_ps)

@@ -18,11 +18,13 @@ from penstock.sim.multiplex.record import MultiplexRun, Recorder
 
 
 class _QueuedRequests(Arrivals):
-    """Requests for one pool, which are known beforehand."""
+    """Requests for one pool, which are known beforehand, and when they arrive."""
 
-    def __init__(self, requests: Sequence[Queued], pool: MultiplexedPool) -> None:
+    def __init__(self, requests: Sequence[Queued], moments_ps: list[int],
+                 pool: MultiplexedPool) -> None:
         super().__init__()
         self._requests = requests
+        self._moments_ps = moments_ps
         self._pool = pool
         self.num_delivered = 0
         self._show_due()
@@ -34,9 +36,8 @@ class _QueuedRequests(Arrivals):
         return self._pool.number
 
     def _show_due(self) -> None:
-        self.due_ps = NEVER_PS
-        if self.num_delivered < len(self._requests):
-            self.due_ps = to_ps(self._requests[self.num_delivered].arrival_s)
+        following = self.num_delivered
+        self.due_ps = self._moments_ps[following] if following < len(self._moments_ps) else NEVER_PS
 
 
 class MultiplexSimulation:
@@ -65,7 +66,7 @@ class MultiplexSimulation:
         record = Recorder(len(requests))
         pool = MultiplexedPool(0, self._policy, self._devices, self._machine, self._residents,
                                record)
-        arrivals = _QueuedRequests(requests, pool)
+        arrivals = _QueuedRequests(requests, [to_ps(one.arrival_s) for one in requests], pool)
         with no_cycle_search():
             Kernel([pool], arrivals).run(
                 until_ps=NEVER_PS if until_s == inf else to_ps(until_s))

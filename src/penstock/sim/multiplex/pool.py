@@ -8,7 +8,7 @@ picoseconds; policies and machines see them as seconds.
 from collections.abc import Collection, Sequence
 from heapq import heappop, heappush
 from math import inf
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from penstock.core.units import PS_PER_S, to_later_ps, to_ps
 from penstock.policy.multiplex.device import Device, NotPossibleError
@@ -19,8 +19,12 @@ from penstock.sim.multiplex.continuous import Over, Residents
 from penstock.sim.multiplex.machine import Machine
 from penstock.sim.multiplex.record import MultiplexRun, Recorder
 
-_LOADED, _ENDED, _PREFETCHED, _WAKE, _STEPPED = range(5)
-MOST_ACTIONS = 10_000
+_LOADED: Final = 0
+_ENDED: Final = 1
+_PREFETCHED: Final = 2
+_WAKE: Final = 3
+_STEPPED: Final = 4
+MOST_ACTIONS: Final = 10_000
 """So many actions of one device at one instant are a policy that does not come to an end."""
 
 
@@ -60,7 +64,7 @@ class MultiplexedPool(EventSource):
         self._asked: set[int] = set()    # devices that the policy is asked about at this instant
         self._events: list[_Event] = []
         self._serial = 0
-        self._wakes_ps = [NEVER_PS] * len(devices)
+        self._wakes_s = [inf] * len(devices)  # as the policy said, of a wake that is queued
         self._open = set(range(len(devices)))
         self._listening: dict[int, Collection[int]] = {}
         self._now_ps = 0
@@ -138,8 +142,8 @@ class MultiplexedPool(EventSource):
         elif event.kind == _PREFETCHED:
             device.prefetching = None
             self._policy.prefetched(device, event.model, now_s)
-        elif self._wakes_ps[device.index] == event.at_ps:
-            self._wakes_ps[device.index] = NEVER_PS
+        elif self._wakes_s[device.index] <= now_s:
+            self._wakes_s[device.index] = inf
 
     # ---- what begins
 
@@ -217,12 +221,9 @@ class MultiplexedPool(EventSource):
         if until_s <= self._now_s:
             raise NotPossibleError(f"device {device.index} waits at {self._now_s} s, until "
                                    f"{until_s} s")
-        if until_s == inf:
-            return
-        until_ps = to_later_ps(until_s)
-        if until_ps < self._wakes_ps[device.index]:
-            self._wakes_ps[device.index] = until_ps
-            self._push(_Event(until_ps, self._serial, _WAKE, device))
+        if until_s < self._wakes_s[device.index]:
+            self._wakes_s[device.index] = until_s
+            self._push(_Event(to_later_ps(until_s), self._serial, _WAKE, device))
 
     def _push(self, event: _Event) -> None:
         heappush(self._events, event)
