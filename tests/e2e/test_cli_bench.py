@@ -128,9 +128,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(penstock, folder, arguments, s
 
 def test_without_the_extra_it_is_named(penstock, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "aiohttp", None)
-    for name in [name for name in sys.modules if name.startswith("penstock.e")]:
-        if "load" in name or "live" in name:
-            monkeypatch.delitem(sys.modules, name)
+    for name in [name for name in sys.modules
+                 if name.startswith(("penstock.experiment.load", "penstock.engines"))]:
+        monkeypatch.delitem(sys.modules, name)
     done = penstock("bench", "http://127.0.0.1:9")
     assert done.status == 2
     assert "error: the package aiohttp is not installed; " in done.err

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.fleet.load import parse_fleet
@@ -13,6 +13,7 @@ from penstock.metrics.table import FINISHED, NO_REPLICA, REJECTED, STATUSES, Req
 from penstock.sim.simulation import SimulationResult, simulate
 from penstock.workload.select import select
 from penstock.workload.workload import Workload
+from support.scaled_examples import examples
 from support.small_fleet import FLEET
 
 OWN, SHARED = "llama-3-8b", ("llama-2-7b", "mistral-7b", "qwen2.5-7b")
@@ -96,7 +97,7 @@ def same(first: RequestTable, second: RequestTable) -> None:
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name), err_msg=name)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(cases())
 def test_every_request_is_in_one_place_and_ends_once(case: Case) -> None:
     result, workload = case.run(), case.workload
@@ -129,7 +130,7 @@ def test_every_request_is_in_one_place_and_ends_once(case: Case) -> None:
         assert refused + int(finished.sum()) == len(workload)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(cases())
 def test_no_confidential_request_runs_where_nothing_is_attested(case: Case) -> None:
     table = case.run().table
@@ -139,7 +140,7 @@ def test_no_confidential_request_runs_where_nothing_is_attested(case: Case) -> N
     assert ((at_s < 3) | (at_s >= 6)).all()
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(cases())
 def test_the_same_case_runs_the_same_again(case: Case) -> None:
     first, second = case.run(), case.run()
@@ -150,7 +151,7 @@ def test_the_same_case_runs_the_same_again(case: Case) -> None:
         assert (one.run.loads, one.run.batches) == (other.run.loads, other.run.batches)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(cases(), st.data())
 def test_what_comes_later_changes_nothing_before(case: Case, data: st.DataObject) -> None:
     case = Case(replace(case.fleet, run=replace(case.fleet.run, drain_s=None)), case.workload)
@@ -166,7 +167,7 @@ def test_what_comes_later_changes_nothing_before(case: Case, data: st.DataObject
         np.testing.assert_array_equal(before[early], after[early])
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(cases(), st.data())
 def test_decisions_know_nothing_of_lengths_before_an_answer_ends(case: Case,
                                                                  data: st.DataObject) -> None:
@@ -189,7 +190,7 @@ def test_decisions_know_nothing_of_lengths_before_an_answer_ends(case: Case,
     np.testing.assert_array_equal(before.replica[early], after.replica[early])
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(cases(least_replicas=1))
 def test_parts_that_share_no_requests_do_not_touch_each_other(case: Case) -> None:
     """Each part alone does to its own requests what it does beside the other."""

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core.units import to_ps
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.published.sincere.policy import STRATEGIES
 from support.multiplexing_cases import ALL_POLICIES, PENSTOCK, MultiplexCase, Watched
@@ -60,7 +61,7 @@ def a_batch_runs_only_while_its_model_is_loaded(case: MultiplexCase, watched: Wa
     for batch in run.batches:
         loads = [load for load in run.loads
                  if (load.device, load.model) == (batch.device, batch.model) and not load.failed
-                 and load.begin_s + load.seconds <= batch.begin_s]
+                 and to_ps(load.begin_s) + to_ps(load.seconds) <= to_ps(batch.begin_s)]
         assert loads
 
 

@@ -202,5 +202,5 @@ def test_what_is_no_bundle_is_refused(nras: Nras, document: object) -> None:
 
 
 def test_collecting_without_nvidia_s_library_names_the_extra() -> None:
-    with pytest.raises(InputError, match=r"install penstock\[attest-nvidia\]"):
+    with pytest.raises(InputError, match=r"pip install '\.\[attest-nvidia\]'"):
         collect(NONCE)

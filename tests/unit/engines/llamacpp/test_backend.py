@@ -122,5 +122,5 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     from pathlib import Path
 
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
-    with pytest.raises(InputError, match=r"penstock\[llamacpp\]"):
+    with pytest.raises(InputError, match=r"pip install '\.\[llamacpp\]'"):
         device.LlamaDevice(Path("model.gguf"), 64, 1, 16, 1)
