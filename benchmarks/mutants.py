@@ -119,7 +119,7 @@ MUTANTS = (
            "penstock.plan.assign.highs",
            "ends = np.where(left > 0.0, program.lower, program.upper)",
            "ends = np.where(left > 0.0, program.upper, program.lower)",
-           ("tests/unit/plan/multiplex", "tests/properties/test_residency_bound_laws.py")),
+           ("tests/unit/plan/multiplex", "tests/properties/test_multiplex_bound_laws.py")),
     Mutant("load-beside-full-memory",
            "a device loads a model into memory that others hold",
            "penstock.policy.multiplex.device",
@@ -132,7 +132,7 @@ MUTANTS = (
            "        self.loading = load.model\n"
            "        self.free_bytes -= self.models[load.model].size_bytes\n",
            "        self.loading = load.model\n",
-           ("tests/properties/test_residency_laws.py",)),
+           ("tests/properties/test_multiplex_laws.py",)),
 )
 
 

@@ -1,4 +1,4 @@
-"""How far residency policies are from the offline bound, on the arrivals of SINCERE's runs.
+"""How far multiplexing policies are from the offline bound, on the arrivals of SINCERE's runs.
 
     python benchmarks/residency_bound.py                     # BestBatch's runs of both settings
     python benchmarks/residency_bound.py --setting cc --rate 4

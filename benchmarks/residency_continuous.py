@@ -32,9 +32,9 @@ from penstock.published.sincere.records import SincereRun, read_runs
 from penstock.published.sincere.server import DEVICE_BYTES, Server
 from penstock.registry.make import make_multiplexer
 from penstock.sim.multiplex.continuous import EngineSpec, Residents
-from penstock.sim.multiplex.driver import ResidencySimulation
+from penstock.sim.multiplex.driver import MultiplexSimulation
 from penstock.sim.multiplex.machine import HostMachine, Took
-from penstock.sim.multiplex.record import ResidencyRun
+from penstock.sim.multiplex.record import MultiplexRun
 
 MODELS = ("granite-7b", "gemma-7b", "llama-3.1-8b")
 KV_TOKENS, MAX_BATCH, SLA_S = 8192, 64, 40.0
@@ -80,7 +80,7 @@ def together(runs: Sequence[SincereRun]) -> list[Queued]:
     return [one._replace(request_id=place) for place, one in enumerate(everyone)]
 
 
-def simulated(case: Case, queued: Sequence[Queued], *, continuous: bool) -> ResidencyRun:
+def simulated(case: Case, queued: Sequence[Queued], *, continuous: bool) -> MultiplexRun:
     """One run."""
     rng = np.random.default_rng(1)
     catalog, num = load_catalog(), len(queued)
@@ -105,7 +105,7 @@ def simulated(case: Case, queued: Sequence[Queued], *, continuous: bool) -> Resi
     residents = [Residents([EngineSpec(step, KV_TOKENS, scheduler_options("sarathi"))
                             for step in steps], requests, outputs)] if continuous else []
     policy = make_multiplexer("penstock", {}, MultiplexContext(models, server.loads()))
-    return ResidencySimulation(policy, [device], machine,
+    return MultiplexSimulation(policy, [device], machine,
                                residents).run(queued)
 
 

@@ -29,9 +29,9 @@ from penstock.policy.multiplex.build import MultiplexContext
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.registry.make import make_multiplexer
-from penstock.sim.multiplex.driver import ResidencySimulation
+from penstock.sim.multiplex.driver import MultiplexSimulation
 from penstock.sim.multiplex.machine import BatchTruth, HostMachine, Variation
-from penstock.sim.multiplex.record import ResidencyRun
+from penstock.sim.multiplex.record import MultiplexRun
 from penstock.workload.arrivals import ArrivalProcess
 from penstock.workload.patterns import mixed
 from penstock.workload.profile import DAY_S, diurnal
@@ -65,7 +65,7 @@ def requests(num_models: int, rate_per_s: float, begin_s: float, end_s: float, s
             in enumerate(zip(arrivals.tolist(), asked.tolist(), strict=True))]
 
 
-def simulate(options: argparse.Namespace) -> tuple[ResidencyRun, float]:
+def simulate(options: argparse.Namespace) -> tuple[MultiplexRun, float]:
     """The run, and for how long requests came."""
     hosted = models(options.models, stream(options.seed, "scale", "sizes"))
     half = options.share * DAY_S / 2
@@ -81,7 +81,7 @@ def simulate(options: argparse.Namespace) -> tuple[ResidencyRun, float]:
     policy = make_multiplexer(options.policy, {}, context)
     devices = [Device(index, 80 * GIB, hosted) for index in range(options.gpus)]
     machine = HostMachine(loads(), [BatchTruth(one.batch) for one in hosted], Variation(None))
-    return ResidencySimulation(policy, devices, machine).run(queued), end_s - begin_s
+    return MultiplexSimulation(policy, devices, machine).run(queued), end_s - begin_s
 
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:

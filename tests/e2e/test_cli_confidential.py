@@ -134,7 +134,7 @@ def test_no_file_of_a_run_tells_of_a_confidential_request(folder, penstock, mixe
 
 
 TURNS = """\
-residency:
+multiplexing:
   - {name: one, accelerator: h100-80gb, batching: BATCHING, models: [{model: llama-3-8b}]}
   - {name: two, accelerator: h100-80gb, models: [{model: qwen2.5-7b}]}
 """

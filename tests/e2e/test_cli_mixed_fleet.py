@@ -22,7 +22,7 @@ def test_both_kinds_are_simulated_as_one(folder, penstock) -> None:
     assert "Models on shared" in done.out
     summary = json.loads((folder / "run/summary.json").read_text())
     table = read_requests(folder / "run/requests.parquet")
-    pool, = summary["residency"]
+    pool, = summary["multiplexing"]
     assert len(table) == summary["overall"]["received"] == 140
     assert sum(model["received"] for model in pool["models"]) == 60
     # Replicas are numbered first; who leaves the model open goes to one that is loaded.
@@ -48,7 +48,7 @@ def test_policies_of_either_kind_compare(penstock) -> None:
     done = penstock("compare", "mixed.yaml", "--policies", "penstock,sarathi,edf:shed=true",
                     "--json", *FEW)
     assert done.status == 0, done.err
-    chosen = [(one["options"]["schedule"]["policy"], one["options"]["residency"])
+    chosen = [(one["options"]["schedule"]["policy"], one["options"]["multiplexing"])
               for one in done.json["policies"]]
     assert chosen == [("penstock", {"policy": "penstock"}), ("sarathi", {"policy": "penstock"}),
                       ("penstock", {"policy": "edf", "shed": True})]
@@ -60,7 +60,7 @@ def test_policies_of_either_kind_compare(penstock) -> None:
 @pytest.mark.usefixtures("mixed")
 def test_settings_of_either_kind_are_swept(penstock) -> None:
     done = penstock("sweep", "mixed.yaml", "--json", *FEW, "--set", "replicas[0].count=1,2",
-                    "--set", "residency[0].memory_gib=30,60")
+                    "--set", "multiplexing[0].memory_gib=30,60")
     assert done.status == 0, done.err
     assert [(row["num_replicas"], row["num_devices"]) for row in done.json] == [
         (1, 1), (1, 1), (2, 1), (2, 1)]
@@ -76,9 +76,10 @@ def test_it_has_a_capacity(penstock) -> None:
 
 @pytest.mark.usefixtures("mixed")
 @pytest.mark.parametrize(("arguments", "said"), [
-    (("--replicas", "3"), "--replicas 3 need 3 h100-80gb beside 1 of residency; the fleet has 3"),
-    (("--set", "residency[0].count=2"), "2 beside 2 of replicas and other pools is more"),
-    (("--set", "residency[0].models=[{model: mistral-7b}, {model: llama-2-7b}]"),
+    (("--replicas", "3"),
+     "--replicas 3 need 3 h100-80gb beside 1 of multiplexing; the fleet has 3"),
+    (("--set", "multiplexing[0].count=2"), "2 beside 2 of replicas and other pools is more"),
+    (("--set", "multiplexing[0].models=[{model: mistral-7b}, {model: llama-2-7b}]"),
      "no entry serves class 'tools' of model 'qwen2.5-14b', which has traffic")])
 def test_bad_input_is_one_line(folder, penstock, arguments, said) -> None:
     done = penstock("simulate", "mixed.yaml", "--out", "run", *arguments)

@@ -17,7 +17,7 @@ TURNS = {
     "traffic": [{"model": name, "rate_per_s": 20, "num_requests": 100,
                  "lengths": {"prompt": {"fixed": 200}, "output": {"fixed": 50}}}
                 for name in NAMES],
-    "residency": [{"name": "gpu", "memory_gib": 20, "batching": "static",
+    "multiplexing": [{"name": "gpu", "memory_gib": 20, "batching": "static",
                    "host": {"memory_gib": 16, "disk_gb_per_s": 4},
                    "models": [{"model": name, "max_batch": 16} for name in NAMES]}]}
 
@@ -41,12 +41,12 @@ def test_files_tables_and_page(folder, penstock) -> None:
     page = outline((folder / "run/report.html").read_text())
     assert headings_descend_by_one(page.headings)
     assert {"turns_time", "turns_models", "e2e"} <= set(page.figures)
-    assert "Models that take turns" in " ".join(page.text)
+    assert "Model multiplexing" in " ".join(page.text)
     # The stored fleet file simulates to the same, and its page can be made anew.
     again = penstock("simulate", "run/fleet.yaml", "--out", "again", "--json", "--no-report")
-    assert again.json["residency"] == summary["residency"]
-    assert load_fleet(folder / "run/fleet.yaml").residency == load_fleet(
-        folder / "turns.yaml").residency
+    assert again.json["multiplexing"] == summary["multiplexing"]
+    assert load_fleet(folder / "run/fleet.yaml").multiplexing == load_fleet(
+        folder / "turns.yaml").multiplexing
     assert penstock("lab", "report", "run").status == 0
 
 
@@ -54,7 +54,7 @@ def test_files_tables_and_page(folder, penstock) -> None:
 def test_runs_of_two_policies_compare(penstock) -> None:
     for policy in ("penstock", "edf"):
         penstock("simulate", "turns.yaml", "--out", policy,
-                 "--set", f"residency[0].policy={policy}")
+                 "--set", f"multiplexing[0].policy={policy}")
     done = penstock("compare", "penstock", "edf")
     assert done.status == 0
     assert "attainment" in done.out
@@ -71,9 +71,9 @@ def test_policies_on_the_same_requests(penstock) -> None:
     assert first["figures"]["attainment"]["mean"] > second["figures"]["attainment"]["mean"]
     assert second["figures"]["attainment"]["difference"]["mean"] < 0
     assert first["turns"][0]["loads"]["mean"] == sum(
-        run["residency"][0]["loads"] for run in first["runs"]) / 2
+        run["multiplexing"][0]["loads"] for run in first["runs"]) / 2
     shown = penstock("compare", "turns.yaml", "--policies", "penstock,edf")
-    assert "Devices that models take turns on" in shown.out
+    assert "Devices of model multiplexing" in shown.out
     assert "Differences to penstock" in shown.out
     wrong = penstock("compare", "turns.yaml", "--policies", "penstock,edf:quantum_s=3")
     assert wrong.status == 2
@@ -91,11 +91,11 @@ def test_a_plan_says_that_it_leaves_turns_out(penstock) -> None:
 
 @pytest.mark.usefixtures("turns")
 @pytest.mark.parametrize(("arguments", "said"), [
-    (("--set", "residency[0].policy=sincere-best-batch", "--set",
-      "residency[0].batching=continuous"), "batching: static"),
+    (("--set", "multiplexing[0].policy=sincere-best-batch", "--set",
+      "multiplexing[0].batching=continuous"), "batching: static"),
     (("--replicas", "2"), "take turns on devices"), (("--journal",), "--journal"),
-    (("--set", "residency[0].policy=fifo"), "unknown residency policy 'fifo'"),
-    (("--set", "residency[0].host.disk_gb_per_s=0"), "disk_gb_per_s"),
+    (("--set", "multiplexing[0].policy=fifo"), "unknown multiplexing policy 'fifo'"),
+    (("--set", "multiplexing[0].host.disk_gb_per_s=0"), "disk_gb_per_s"),
     (("--set", "replicas=[{model: llama-3-8b}]"), "1 beside 1 of replicas and other pools")])
 def test_bad_input_is_one_line(folder, penstock, arguments, said) -> None:
     done = penstock("simulate", "turns.yaml", "--out", "run", *arguments)
@@ -109,20 +109,20 @@ def test_run_simulates_the_devices_too(penstock) -> None:
     run = penstock("run", "turns.yaml", "--out", "run", "--json", "--no-report")
     assert run.status == 1
     again = penstock("simulate", "turns.yaml", "--out", "again", "--json", "--no-report")
-    assert run.json["residency"] == again.json["residency"]
+    assert run.json["multiplexing"] == again.json["multiplexing"]
 
 
 @pytest.mark.usefixtures("turns")
 def test_the_bound_knows_of_replicas_only_and_says_so(penstock) -> None:
     done = penstock("capacity", "turns.yaml", "--method", "bound")
     assert done.status == 2
-    assert ("take turns on devices (residency), of which penstock capacity --method bound"
+    assert ("take turns on devices (multiplexing), of which penstock capacity --method bound"
             in done.err)
 
 
 @pytest.mark.usefixtures("turns")
 def test_settings_of_devices_are_swept(penstock) -> None:
-    done = penstock("compare", "turns.yaml", "--grid", "residency[0].memory_gib=20,60", "--json")
+    done = penstock("compare", "turns.yaml", "--grid", "multiplexing[0].memory_gib=20,60", "--json")
     assert done.status == 0
     small, large = done.json
     assert (small["num_replicas"], small["num_devices"]) == (0, 1)
@@ -141,7 +141,7 @@ def test_devices_have_a_capacity(penstock) -> None:
 
 @pytest.mark.usefixtures("turns")
 def test_a_plan_says_that_it_leaves_turns_aside(penstock) -> None:
-    assert "residency is left aside" in penstock("plan", "turns.yaml", "--out", "plan").err
+    assert "multiplexing is left aside" in penstock("plan", "turns.yaml", "--out", "plan").err
 
 
 @pytest.mark.usefixtures("turns")
@@ -149,6 +149,6 @@ def test_a_plan_says_that_it_leaves_turns_aside(penstock) -> None:
     "sincere-best-batch", "sincere-select-batch-timer", "sincere-best-batch-partial-timer"])
 def test_a_strategy_of_sincere_keeps_to_the_largest_batch(penstock, policy) -> None:
     done = penstock("simulate", "turns.yaml", "--out", "run", "--json", "--no-report",
-                    "--set", f"residency[0].policy={policy}",
-                    "--set", "residency[0].models[0].max_batch=3")
+                    "--set", f"multiplexing[0].policy={policy}",
+                    "--set", "multiplexing[0].models[0].max_batch=3")
     assert done.status in (0, 1), done.err

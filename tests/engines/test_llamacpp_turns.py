@@ -112,7 +112,7 @@ def test_two_real_models_take_turns_in_the_gateway_s_own_process(tiny_gguf_file:
         "service_classes": [{"name": "patient"}],
         "traffic": [{"model": "auto", "rate_per_s": 1,
                      "lengths": {"prompt": {"fixed": 9}, "output": {"fixed": 9}}}],
-        "residency": [{"name": "cpu", "memory_gib": 15, "models": [
+        "multiplexing": [{"name": "cpu", "memory_gib": 15, "models": [
             {"model": name, "size_gib": 10, "load_s": 0.1, "max_batch": 4,
              "engine": {"kind": "llamacpp", "file": str(tiny_gguf_file), "kv_tokens": 1024,
                         "threads": 1}} for name in NAMES[:2]]}]}), base=with_config(tmp_path))

@@ -24,10 +24,10 @@ from penstock.metrics.table import FINISHED, REJECTED
 from penstock.published.sincere.policy import STRATEGIES
 from penstock.sim.simulation import simulate
 from penstock.workload.workload import Workload
-from support.multiplexing_cases import ALL_POLICIES, ResidencyCase
+from support.multiplexing_cases import ALL_POLICIES, MultiplexCase
 from support.nvidia_evidence import NONCE, NOW_S, UEID, Nras, Signer
 from support.scaled_examples import examples
-from support.strategies import residency_cases
+from support.strategies import multiplex_cases
 
 FLEET = """\
 accelerators: [{name: a100-80gb}, {name: h100-80gb, confidential: true}]
@@ -80,12 +80,12 @@ def test_whoever_serves_a_confidential_request_was_attested_when_it_came(
             assert table.status[row] == REJECTED
 
 
-CASES = residency_cases(ALL_POLICIES)
+CASES = multiplex_cases(ALL_POLICIES)
 
 
 @given(CASES, windows(), st.frozensets(st.integers(0, 39), min_size=1))
 def test_turns_of_confidential_requests_come_and_begin_while_devices_are_attested(
-        case: ResidencyCase, attested: tuple[Window, ...], confidential: frozenset[int]) -> None:
+        case: MultiplexCase, attested: tuple[Window, ...], confidential: frozenset[int]) -> None:
     devices = in_simulation(attested, mode_on=True)
     watched = replace(case, confidential=confidential, devices=devices).run()
     run = watched.run

@@ -48,7 +48,7 @@ def fleet_of(pools: list[dict[str, Any]], num_replicas: int, schedule: str,
                      "lengths": {"prompt": {"fixed": 4}, "output": {"fixed": 4}}}],
         "replicas": [{"model": OWN, "count": num_replicas, "attestation": attested}]
         if num_replicas else None,
-        "residency": pools or None, "policies": {"schedule": schedule, "route": "least_loaded"},
+        "multiplexing": pools or None, "policies": {"schedule": schedule, "route": "least_loaded"},
         "run": {"drain_s": drain_s}})
 
 
@@ -201,7 +201,7 @@ def test_parts_that_share_no_requests_do_not_touch_each_other(case: Case) -> Non
     table = simulate(fleet, named, seed=1).table
     own = np.array(named.models)[named.model_index] == OWN
     num_replicas = sum(group.count for group in fleet.replicas)
-    for mine, part, shift in ((own, replace(fleet, residency=()), 0),
+    for mine, part, shift in ((own, replace(fleet, multiplexing=()), 0),
                               (~own, replace(fleet, replicas=()), num_replicas)):
         if mine.any():
             alone = simulate(part, select(named, mine), seed=1).table

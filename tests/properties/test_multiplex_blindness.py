@@ -20,16 +20,16 @@ from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.policy.schedule.options import PRESETS
 from penstock.registry.policies import MULTIPLEXERS
 from penstock.sim.multiplex.continuous import EngineSpec, Residents
-from penstock.sim.multiplex.driver import ResidencySimulation
+from penstock.sim.multiplex.driver import MultiplexSimulation
 from support.multiplexing_cases import (
     ALL_POLICIES,
     PENSTOCK,
-    ResidencyCase,
+    MultiplexCase,
     TableMachine,
-    residency,
+    multiplexing,
 )
 from support.strategies import (
-    residency_cases,
+    multiplex_cases,
     step_times,
 )
 from support.worlds import (
@@ -63,7 +63,7 @@ class JoiningCase:
 # -- static batches -------------------------------------------------------------------------------
 
 
-def multiplexed(case: ResidencyCase, twist: Twist, believed_factor: float = 1.0) -> World:
+def multiplexed(case: MultiplexCase, twist: Twist, believed_factor: float = 1.0) -> World:
     """Static batches. With ``believed_factor`` loads are believed to take that much longer."""
     world = World()
     believed = replace(case, loads_s=[one * believed_factor for one in case.loads_s])
@@ -72,14 +72,14 @@ def multiplexed(case: ResidencyCase, twist: Twist, believed_factor: float = 1.0)
     return world
 
 
-@given(residency_cases(ALL_POLICIES), TWISTS)
-def test_multiplexing_of_static_batches_is_blind(case: ResidencyCase, twist: Twist) -> None:
+@given(multiplex_cases(ALL_POLICIES), TWISTS)
+def test_multiplexing_of_static_batches_is_blind(case: MultiplexCase, twist: Twist) -> None:
     assert_blind(multiplexed(case, AS_BELIEVED), multiplexed(case, twist))
 
 
 def test_a_multiplexer_that_knows_how_long_loads_really_take_is_caught() -> None:
-    @given(residency_cases((PENSTOCK,)))
-    def law(case: ResidencyCase) -> None:
+    @given(multiplex_cases((PENSTOCK,)))
+    def law(case: MultiplexCase) -> None:
         assert_blind(multiplexed(case, AS_BELIEVED), multiplexed(case, Twist(3, 4.0), 4.0))
 
     assert fails(law)
@@ -130,9 +130,9 @@ def joined(case: JoiningCase, lengths: Sequence[int], twist: Twist,
     residents = [Residents(specs, requests, lengths) for _ in devices]
     loads_s = [case.load_s] * len(case.models)
     believed = LoadTable([believed_factor * each for each in loads_s])
-    policy = residency(case.policy, case.models, believed)
+    policy = multiplexing(case.policy, case.models, believed)
     machine = TwistedMachine(TableMachine(case.models, loads_s), twist, world)
-    ResidencySimulation(SeenMultiplexer(policy, world), devices, machine, residents).run(
+    MultiplexSimulation(SeenMultiplexer(policy, world), devices, machine, residents).run(
         case.requests)
     for one in residents:
         for ended in one.answers().values():

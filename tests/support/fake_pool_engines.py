@@ -8,7 +8,7 @@ from math import inf
 from penstock.engines.actuators.protocol import ActuatorError
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Load, Wait
-from penstock.serving.multiplex.driver import ResidencyDriver
+from penstock.serving.multiplex.driver import MultiplexDriver
 from penstock.serving.multiplex.tickets import RefusedError, Rules
 from support.fake_clock import FakeLoop, settle
 
@@ -155,7 +155,7 @@ class Stage:
         self.engines = [[FakeEngine(name, self.loop, self.log) for name in names]
                         for _ in self.devices]
         self.policy = policy or FirstCome(num_models)
-        self.driver = ResidencyDriver(self.policy, self.devices, self.engines, Rules(**rules),
+        self.driver = MultiplexDriver(self.policy, self.devices, self.engines, Rules(**rules),
                                       self.loop, self.notes.append)
         self.answered = []
         self.refused = []

@@ -23,7 +23,8 @@ def fleet_of(engines, models=MODELS, **pool):
         "traffic": [{"model": "auto", "mix": {"chat": 1.0}, "rate_per_s": 1,
                      "lengths": {"prompt": {"fixed": 4}, "output": {"fixed": 4}}}],
         "replicas": None,
-        "residency": [{"name": "gpu", "memory_gib": 20, "policy": "first-come", **pool, "models": [
+        "multiplexing": [{"name": "gpu", "memory_gib": 20, "policy": "first-come", **pool,
+                          "models": [
             {"model": name, "size_gib": 15, "batch": {"fixed_s": 0.1, "per_request_s": 0.01},
              "load_s": 1, **({} if engine is None else {"engine": engine})}
             for name, engine in zip(models, engines, strict=True)]}]})

@@ -12,15 +12,15 @@ from penstock.policy.multiplex.attested import OnlyAttested
 from penstock.policy.multiplex.beliefs import LoadBelief, LoadTable
 from penstock.policy.multiplex.build import ORDERS, MultiplexContext
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.multiplex.values import Action, Batch, HostedModel, Queued, Shed
 from penstock.published.sincere.policy import STRATEGIES, LoadRow, Sincere, SincereSettings
 from penstock.registry.make import make_multiplexer
 from penstock.registry.policies import MULTIPLEXERS
-from penstock.sim.multiplex.driver import ResidencySimulation
+from penstock.sim.multiplex.driver import MultiplexSimulation
 from penstock.sim.multiplex.faults import Faults, FaultyMachine
 from penstock.sim.multiplex.machine import Machine, Took
-from penstock.sim.multiplex.record import ResidencyRun
+from penstock.sim.multiplex.record import MultiplexRun
 
 NO_FAULTS = Faults()
 
@@ -31,8 +31,8 @@ POLICIES = (PENSTOCK, *ORDERS)
 ALL_POLICIES = MULTIPLEXERS.names()
 
 
-def residency(name: str, models: Sequence[HostedModel], loads: LoadBelief,
-              settings: Mapping[str, Any] | None = None) -> Residency:
+def multiplexing(name: str, models: Sequence[HostedModel], loads: LoadBelief,
+              settings: Mapping[str, Any] | None = None) -> Multiplexer:
     """A policy by name."""
     return make_multiplexer(name, settings or {}, MultiplexContext(models, loads))
 
@@ -57,7 +57,7 @@ class TableMachine:
 
 
 @dataclass(frozen=True, slots=True)
-class ResidencyCase:
+class MultiplexCase:
     """A policy by name, what it believes, what is there, what comes and what goes wrong;
     ``confidential`` requests by id, and what is known of the ``devices`` for their sake."""
 
@@ -80,23 +80,23 @@ class ResidencyCase:
                              np.random.default_rng(self.seed))
 
     def run(self, machine: Machine | None = None,
-            see: Callable[[Residency], Residency] = lambda policy: policy) -> "Watched":
+            see: Callable[[Multiplexer], Multiplexer] = lambda policy: policy) -> "Watched":
         """The case from its beginning until nothing happens any more; on another machine, and with
         the policy behind another that sees its calls, where these are given."""
         sincere = SincereSettings(
             20.0, [3] * len(self.models), [LoadRow(4.0, 1.0, 0.1, 0.0)] * len(self.models),
             max_batch=None if self.models[0].max_batch >= 2**31 else self.models[0].max_batch)
         if self.policy in STRATEGIES:
-            policy: Residency = Sincere(STRATEGIES[self.policy], sincere)
+            policy: Multiplexer = Sincere(STRATEGIES[self.policy], sincere)
         else:
             settings = {} if self.policy == PENSTOCK else {"shed": self.shed, "quantum_s": 5.0}
-            policy = residency(self.policy, self.models, LoadTable(self.loads_s), settings)
+            policy = multiplexing(self.policy, self.models, LoadTable(self.loads_s), settings)
         if self.confidential:
             policy = OnlyAttested(policy, self.devices, self.confidential)
         devices = [Device(index, memory, self.models, max_residents=self.max_residents)
                    for index, memory in enumerate(self.memories)]
         watched = Watched(see(policy), self.requests)
-        watched.run = ResidencySimulation(watched, devices, machine or self.machine()).run(
+        watched.run = MultiplexSimulation(watched, devices, machine or self.machine()).run(
             self.requests)
         return watched
 
@@ -122,11 +122,11 @@ class Watched:
     Every change of a device is followed by a call, so looking at each sees all that devices hold.
     """
 
-    policy: Residency
+    policy: Multiplexer
     requests: Sequence[Queued]
     place: dict[int, str] = field(default_factory=dict)
     now_s: float = -float("inf")
-    run: ResidencyRun = field(init=False)
+    run: MultiplexRun = field(init=False)
 
     @property
     def num_waiting(self) -> int:

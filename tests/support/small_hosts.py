@@ -1,4 +1,4 @@
-"""Small hosts for tests of residency: models of 10 bytes, loads and batches of round seconds."""
+"""Small hosts for tests of multiplexing: models of 10 bytes, loads and batches of round seconds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,12 +7,12 @@ from typing import Any
 
 from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Queued
-from penstock.sim.multiplex.driver import ResidencySimulation
+from penstock.sim.multiplex.driver import MultiplexSimulation
 from penstock.sim.multiplex.machine import Took
-from penstock.sim.multiplex.record import ResidencyRun
-from support.multiplexing_cases import residency
+from penstock.sim.multiplex.record import MultiplexRun
+from support.multiplexing_cases import multiplexing
 
 USUAL: Mapping[str, Any] = {}
 LINE = BatchTime(1.0, 0.1)
@@ -55,10 +55,10 @@ class PlainMachine:
 def host(name: str, hosted: Sequence[HostedModel], arrivals: Sequence[Queued], *,
          memory_bytes: int = 15, num_devices: int = 1, machine: PlainMachine | None = None,
          settings: Mapping[str, Any] = USUAL, max_residents: int | None = None,
-         load_s: float = 5.0) -> ResidencyRun:
+         load_s: float = 5.0) -> MultiplexRun:
     """A run of a policy by name."""
-    policy: Residency = residency(name, hosted, LoadTable([load_s] * len(hosted)), settings)
+    policy: Multiplexer = multiplexing(name, hosted, LoadTable([load_s] * len(hosted)), settings)
     devices = [Device(index, memory_bytes, hosted, max_residents=max_residents)
                for index in range(num_devices)]
-    return ResidencySimulation(policy, devices,
+    return MultiplexSimulation(policy, devices,
                                machine or PlainMachine(hosted, load_s)).run(arrivals)

@@ -33,7 +33,7 @@ from penstock.predict.latency import LatencyPrior
 from penstock.published.niyama.step_time import NiyamaRange, NiyamaStepTime
 from penstock.sim.multiplex.faults import Faults
 from support.inferno_bundles import document, rows
-from support.multiplexing_cases import ResidencyCase
+from support.multiplexing_cases import MultiplexCase
 
 POLICIES = tuple(PRESETS)
 EVIDENCE = Evidence("made up for tests", 0.0, 0.0)
@@ -386,8 +386,8 @@ def deployment_scripts(names: Sequence[str]) -> st.SearchStrategy[list[tuple[str
 
 
 @st.composite
-def residency_cases(draw: st.DrawFn, policies: Sequence[str], *, healthy: bool = False,
-                    max_models: int = 4, max_requests: int = 40) -> ResidencyCase:
+def multiplex_cases(draw: st.DrawFn, policies: Sequence[str], *, healthy: bool = False,
+                    max_models: int = 4, max_requests: int = 40) -> MultiplexCase:
     """Models that each fit on every device, memory for one or a few of them, arrivals in bursts;
     unless ``healthy``, a machine that breaks in every way. SINCERE's strategies get what they can
     do: one device, one resident."""
@@ -423,6 +423,6 @@ def residency_cases(draw: st.DrawFn, policies: Sequence[str], *, healthy: bool =
         load_share=draw(st.sampled_from((0.7, 1.0, 1.3, 3.0))),
         batch_share=draw(st.sampled_from((0.8, 1.0, 1.5))))
     residents = 1 if sincere else draw(st.sampled_from((None, 1, 2)))
-    return ResidencyCase(policy, models, loads_s, memories, residents, requests, faults,
+    return MultiplexCase(policy, models, loads_s, memories, residents, requests, faults,
                          shed=draw(st.booleans()), seed=draw(st.integers(0, 3)),
                          after_s=draw(st.sampled_from((0.0, 0.25))))

@@ -28,7 +28,7 @@ def write_fleet(folder, command):
                             {"name": "hurried", "slo": {"e2e_s": 0.001}}],
         "traffic": [{"model": "auto", "mix": {"patient": 1.0}, "rate_per_s": 1,
                      "lengths": {"prompt": {"fixed": 9}, "output": {"fixed": 9}}}],
-        "residency": [{"name": "gpu", "memory_gib": 25, "models": [
+        "multiplexing": [{"name": "gpu", "memory_gib": 25, "models": [
             {"model": name, "size_gib": 10, "load_s": 2, "max_batch": 8,
              "batch": {"fixed_s": 0.2, "per_request_s": 0.01},
              "engine": {"kind": "process", "command": command}} for name in NAMES]}]}

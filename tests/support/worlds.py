@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from penstock.perf.step_time.protocol import Slopes, StepTimeModel
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.multiplex.values import Action, Batch
 from penstock.sim.multiplex.machine import Machine, Took
 
@@ -149,7 +149,7 @@ def shown(device: Device) -> dict[str, Any]:
 class SeenMultiplexer:
     """A multiplexing policy whose actions are noted in a world, with the device that it saw."""
 
-    def __init__(self, policy: Residency, world: World) -> None:
+    def __init__(self, policy: Multiplexer, world: World) -> None:
         self._policy = policy
         self._world = world
 

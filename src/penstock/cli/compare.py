@@ -53,7 +53,8 @@ def compare(
 ) -> int:
     """Run several scheduling policies on the same requests and print them side by side.
 
-    Where models share devices, residency policies, such as penstock,edf:shed=true; beside replicas,
+    Where models share devices, multiplexing policies,
+    such as penstock,edf:shed=true; beside replicas,
     a policy takes the place of whichever bears its name, of both if both do.
 
     Per class: attainment and latencies, means over the seeds, and how each policy differs from the
@@ -88,7 +89,7 @@ def compare(
     from penstock.experiment.compare import figures
 
     stated = read_fleet(fleet_file, settings, data, seed)
-    if stated.residency:
+    if stated.multiplexing:
         return _compare_pools(stated, policies, seeds, replicas, as_json=as_json, load=lambda more:
                               read_fleet(fleet_file, settings, data, seed, more))
     fleet = with_replicas(stated, replicas)
@@ -156,7 +157,7 @@ def _with_policy(label: str, fleet: "Fleet",
     from penstock.registry.policies import MULTIPLEXERS, SCHEDULES
 
     choice = _choice(label)
-    pools = {f"residency[{place}].policy": choice for place in range(len(fleet.residency))}
+    pools = {f"multiplexing[{place}].policy": choice for place in range(len(fleet.multiplexing))}
     if not fleet.replicas:
         return load(pools)
     schedule = {"policies.schedule": choice}

@@ -59,22 +59,22 @@ def with_replicas(fleet: "Fleet", count: int | None) -> "Fleet":
     from dataclasses import replace
 
     if count is None:
-        if not fleet.replicas and not fleet.residency:
+        if not fleet.replicas and not fleet.multiplexing:
             raise InputError(f"fleet {fleet.name} states no replicas; state them, give "
                              "--replicas N, or find their number with `penstock run`")
         return fleet
-    if fleet.residency and not fleet.replicas:
+    if fleet.multiplexing and not fleet.replicas:
         raise InputError(f"--replicas {count}: models of fleet {fleet.name} take turns on devices; "
-                         "set their number with --set residency[0].count=N")
+                         "set their number with --set multiplexing[0].count=N")
     groups = fleet.replicas or fleet.sizing.kinds()
     if len(groups) > 1:
         raise InputError(f"--replicas {count}: the fleet has {len(groups)} groups of replicas; set "
                          "each one's number with --set replicas[0].count=N")
     group = replace(groups[0], count=count)
     available = fleet.pool(group.accelerator.name).count
-    shared = sum(pool.count for pool in fleet.residency if pool.accelerator is group.accelerator)
+    shared = sum(pool.count for pool in fleet.multiplexing if pool.accelerator is group.accelerator)
     if available is not None and group.num_accelerators + shared > available:
-        beside = f" beside {shared} of residency" if shared else ""
+        beside = f" beside {shared} of multiplexing" if shared else ""
         raise InputError(f"--replicas {count} need {group.num_accelerators} "
                          f"{group.accelerator.name}{beside}; the fleet has {available}")
     return replace(fleet, replicas=(group,))
@@ -82,15 +82,15 @@ def with_replicas(fleet: "Fleet", count: int | None) -> "Fleet":
 
 def check_journal(fleet: "Fleet", *, journal: bool) -> None:
     """Raises InputError where a journal is asked for and nothing would keep one."""
-    if journal and fleet.residency and not fleet.replicas:
+    if journal and fleet.multiplexing and not fleet.replicas:
         raise InputError("--journal: devices that models take turns on keep none")
 
 
 def refuse_turns(fleet: "Fleet", command: str, instead: str) -> None:
     """Raises InputError for a fleet whose models take turns, before a ``command`` answers for
     replicas that it does not state."""
-    if fleet.residency:
-        raise InputError(f"models of fleet {fleet.name} take turns on devices (residency), of "
+    if fleet.multiplexing:
+        raise InputError(f"models of fleet {fleet.name} take turns on devices (multiplexing), of "
                          f"which {command} knows nothing; expected {instead}")
 
 

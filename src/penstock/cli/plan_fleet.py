@@ -36,8 +36,8 @@ def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bo
     from penstock.plan.document import full_document
     from penstock.plan.loadable import planned_yaml
 
-    if fleet.residency:
-        note("models get replicas of their own; the fleet's section residency is left aside")
+    if fleet.multiplexing:
+        note("models get replicas of their own; the fleet's section multiplexing is left aside")
     folder = out or default_folder(f"{fleet.name}-plan")
     with staged(folder) as staging:
         plan = planned(fleet)

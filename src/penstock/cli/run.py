@@ -40,7 +40,7 @@ def run(
     check_journal(fleet, journal=journal)
     workload = fleet_workload(fleet)
     sized = plan = None
-    if not fleet.replicas and not fleet.residency:  # else a run needs no solver
+    if not fleet.replicas and not fleet.multiplexing:  # else a run needs no solver
         from penstock.plan.assign.solve import solve
         from penstock.plan.replicas import find_replicas
 

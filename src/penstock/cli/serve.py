@@ -58,7 +58,8 @@ def serve(
 
     Engines are the `endpoints` of `replicas`, replicas without endpoints whose `engine` can be
     started here (emulated, llamacpp, vllm), and those of models that take turns on devices
-    (`residency`), which are loaded and unloaded as its policy says. Each request goes to the engine
+    (`multiplexing`),
+    which are loaded and unloaded as its policy says. Each request goes to the engine
     that the fleet's routing policy chooses, streamed as it comes; /v1/penstock/decisions/ID says
     why, ID being the answer's header X-Penstock-Decision. /metrics is for Prometheus. The header
     X-Penstock-Class names a request's service class; left out, the fleet's first. Where the fleet
@@ -71,7 +72,8 @@ def serve(
     from penstock.serving.gateway.server import Access
     from penstock.serving.gateway.traces import NoTracing, otlp_tracing
     fleet = read_fleet(fleet_file, settings, data_dir, seed)
-    if deployments is None and not fleet.residency and not any(group.endpoints or is_started(group)
+    if deployments is None and not fleet.multiplexing and not any(group.endpoints
+                                                                  or is_started(group)
                                        for group in fleet.replicas):
         raise InputError(f"{fleet_file}: replicas: none has endpoints, so there is no engine to "
                          "serve with; expected for example endpoints: [http://127.0.0.1:8001], or "

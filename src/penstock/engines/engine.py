@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.engines.client.dialects import Dialect, OpenAiDialect
 from penstock.engines.client.metrics_text import EngineLoad, read_load
 from penstock.fleet.values import Fleet
-from penstock.fleet.values_residency import DevicePool, SwapEngine, SwappedModel
+from penstock.fleet.values_multiplexing import DevicePool, SwapEngine, SwappedModel
 from penstock.registry.engines import ENGINES
 
 if TYPE_CHECKING:

@@ -97,16 +97,16 @@ def compare_turns(fleets: Mapping[str, Fleet], seeds: Sequence[int],
 
 def _policies(fleet: Fleet) -> dict[str, Any]:
     """The policy of the pools and, where the fleet has replicas, that of scheduling."""
-    pools = {"policy": fleet.residency[0].policy, **fleet.residency[0].settings}
-    return {"schedule": asdict(fleet.policies.schedule), "residency": pools} if fleet.replicas \
+    pools = {"policy": fleet.multiplexing[0].policy, **fleet.multiplexing[0].settings}
+    return {"schedule": asdict(fleet.policies.schedule), "multiplexing": pools} if fleet.replicas \
         else pools
 
 
 def turns(contender: Contender) -> list[dict[str, dict[str, Any]]]:
     """Yield each pool's name and the mean over seeds of its devices' figures."""
-    return [{name: asdict(seed_mean(summary["residency"][place][name]
+    return [{name: asdict(seed_mean(summary["multiplexing"][place][name]
                                     for summary in contender.summaries)) for name in TURNS}
-            for place in range(len(contender.summaries[0]["residency"]))]
+            for place in range(len(contender.summaries[0]["multiplexing"]))]
 
 
 def with_schedule(fleet: Fleet, options: SchedulerOptions) -> Fleet:

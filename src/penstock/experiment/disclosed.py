@@ -51,7 +51,7 @@ def shown(fleet: Fleet, result: SimulationResult) -> Shown:
                    "prefix_hit_rate": result.prefix_hit_rate}
     figures |= of_replicas if fleet.replicas else {"end_s": result.end_s}
     if result.pools:
-        figures["residency"] = pool_figures(fleet, result, figures["window_s"])
+        figures |= _pools(pool_figures(fleet, result, figures["window_s"]))
     hidden = confidential_rows(fleet, result.table)
     if not hidden.any():
         return Shown(figures, result.table, result.series)
@@ -64,8 +64,13 @@ def shown(fleet: Fleet, result: SimulationResult) -> Shown:
     if fleet.replicas:
         reduced |= {"num_steps": None, "prefix_hit_rate": None}
     if result.pools:
-        reduced["residency"] = reduced_figures(result, figures["residency"])
+        reduced |= _pools(reduced_figures(result, figures["multiplexing"]))
     return Shown(reduced, table, series)
+
+
+def _pools(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of pools; ``residency`` is their key of release 0.1."""
+    return {"multiplexing": found, "residency": found}
 
 
 def without_confidential(fleet: Fleet, requests: RequestTable, figures: Mapping[str, Any],

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from penstock.policy.multiplex.values import OVERWRITTEN
-from penstock.sim.multiplex.record import BatchRecord, LoadRecord, ResidencyRun
+from penstock.sim.multiplex.record import BatchRecord, LoadRecord, MultiplexRun
 
 
-def figures(run: ResidencyRun, duration_s: float,
+def figures(run: MultiplexRun, duration_s: float,
             devices: Sequence[int] = (0,)) -> dict[str, Any]:
     """Return the outcomes of the requests, and the use of the devices' time up to ``duration_s``.
 
@@ -42,7 +42,7 @@ def figures(run: ResidencyRun, duration_s: float,
     }
 
 
-def device_time(run: ResidencyRun, duration_s: float,
+def device_time(run: MultiplexRun, duration_s: float,
                 devices: Sequence[int] = (0,)) -> dict[str, float]:
     """Shares of these devices' time together up to ``duration_s``."""
     return together(device_times(run, duration_s, devices))
@@ -53,7 +53,7 @@ def together(times: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(one[name] for one in times) / len(times) for name in times[0]}
 
 
-def device_times(run: ResidencyRun, duration_s: float,
+def device_times(run: MultiplexRun, duration_s: float,
                  devices: Sequence[int]) -> list[dict[str, float]]:
     """Shares of each device's time up to ``duration_s``: a model is being loaded, at least one
     batch runs, neither. What overlaps counts for both."""

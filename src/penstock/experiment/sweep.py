@@ -97,8 +97,8 @@ def figures(run: Run) -> dict[str, Any]:
     overall = run.summary["overall"]
     row = {
         "num_replicas": sum(group.count for group in run.fleet.replicas),
-        **({"num_devices": sum(pool.count for pool in run.fleet.residency)}
-           if run.fleet.residency else {}),
+        **({"num_devices": sum(pool.count for pool in run.fleet.multiplexing)}
+           if run.fleet.multiplexing else {}),
         "meets_slo": overall["meets_slo"], "attainment": overall["attainment"],
         "goodput_requests_per_s": overall["goodput_requests_per_s"],
         "output_tokens_per_s": overall["output_tokens_per_s"],

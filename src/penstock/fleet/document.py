@@ -11,8 +11,8 @@ from penstock.fleet.document_attestation import (
     PoolEvidenceSection,
 )
 from penstock.fleet.document_gateway import GatewaySection
+from penstock.fleet.document_multiplexing import DevicePoolSection
 from penstock.fleet.document_plan import PlanSection
-from penstock.fleet.document_residency import DevicePoolSection
 from penstock.fleet.document_schedule import ScheduleChoice
 from penstock.fleet.document_traffic import TrafficSection
 from penstock.fleet.fields import (
@@ -48,7 +48,7 @@ class AcceleratorSection(Section):
     confidential: bool | None = described(
         "Whether they run in confidential-computing mode.", True)
     attestation: PoolEvidenceSection | None = described(
-        "How they show it, to `penstock deployments` and for `residency`; left out, nothing "
+        "How they show it, to `penstock deployments` and for `multiplexing`; left out, nothing "
         "confidential is served there.",
         {"evidence": "evidence.json", "nonce": "5b" * 32, "devices": ["GPU-7f31"]})
 
@@ -282,7 +282,7 @@ class FleetDocument(Section):
     replicas: list[ReplicaSection] | None = described(
         "Replicas that run now; left out, their number is found.",
         [{"model": "llama-3-8b", "accelerator": "a100-80gb", "count": 2}])
-    residency: list[DevicePoolSection] | None = described(
+    multiplexing: list[DevicePoolSection] | None = described(
         "Devices that several models take turns on.",
         [{"name": "gpu", "models": [{"model": "llama-3-8b"}]}])
     sizing: SizingSection | None = described("How replicas are sized.", {"max_replicas": 16})
@@ -307,4 +307,4 @@ class FleetDocument(Section):
 
     def multiplexed_models(self) -> set[str]:
         """Names of the models that take turns on devices."""
-        return {model.model for pool in self.residency or () for model in pool.models}
+        return {model.model for pool in self.multiplexing or () for model in pool.models}

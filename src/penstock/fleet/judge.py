@@ -35,7 +35,7 @@ def confidential_rows(fleet: Fleet, requests: RequestTable | Workload) -> BoolCo
 def cost_per_hour(fleet: Fleet) -> float:
     """Return the cost per hour of all replicas and of all devices that models take turns on."""
     held = [(group.num_accelerators, group.accelerator) for group in fleet.replicas]
-    held += [(pool.count, pool.accelerator) for pool in fleet.residency]
+    held += [(pool.count, pool.accelerator) for pool in fleet.multiplexing]
     return sum(number * fleet.pool(accelerator.name).price_per_hour
                for number, accelerator in held)
 

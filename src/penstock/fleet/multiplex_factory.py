@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from math import inf
 
 from penstock.core.slo import ServiceClass
-from penstock.fleet.values_residency import DevicePool, SwappedModel
+from penstock.fleet.values_multiplexing import DevicePool, SwappedModel
 from penstock.policy.multiplex.beliefs import LoadBelief, LoadTable
 from penstock.policy.multiplex.build import USUAL_SLA_S, MultiplexContext
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.registry.make import make_multiplexer
 
 
@@ -20,7 +20,7 @@ def devices_of(pool: DevicePool) -> list[Device]:
 
 
 def policy_of(pool: DevicePool, classes: Iterable[ServiceClass],
-              loads: LoadBelief | None = None) -> Residency:
+              loads: LoadBelief | None = None) -> Multiplexer:
     """The pool's policy. ``loads`` is what loads are believed to take; left out, what the file says
     of each model."""
     models = [model.hosted() for model in pool.models]

@@ -23,8 +23,8 @@ from penstock.fleet.document_schedule import ScheduleSection
 from penstock.fleet.document_traffic import TraceSection
 from penstock.fleet.fields import Named
 from penstock.fleet.marked_yaml import Path
+from penstock.fleet.multiplexing import multiplexing_problems
 from penstock.fleet.problems import Problem, nearest_key, shown
-from penstock.fleet.residency import residency_problems
 from penstock.registry.axis import Axis
 from penstock.registry.engines import engine_can, engines_for
 from penstock.registry.policies import ADMISSIONS, MULTIPLEXERS, ROUTERS, SCALERS, SCHEDULES
@@ -55,7 +55,7 @@ def reference_problems(document: FleetDocument, catalog: Catalog, *,
     yield from _traffic_problems(document, names)
     yield from _group_problems(document, names, to_plan)
     yield from attestation_problems(document, catalog)
-    yield from _residency_problems(document, names)
+    yield from _multiplexing_problems(document, names)
     yield from _policy_problems(document)
     yield from _plan_problems(document)
     if document.gateway is not None:
@@ -195,12 +195,12 @@ def _engine_problems(replicas: list[ReplicaSection]) -> Iterator[Problem]:
                           f"{nearest(replica.engine[:200], engines_for('serve'))}")
 
 
-def _residency_problems(document: FleetDocument, names: Names) -> Iterator[Problem]:
+def _multiplexing_problems(document: FleetDocument, names: Names) -> Iterator[Problem]:
     only = next(iter(names.models))
     fixed = [replica.model or only for replica in document.replicas or () if replica.endpoints]
-    yield from residency_problems(document.residency, fixed)
-    for i, pool in enumerate(document.residency or ()):
-        path: Path = ("residency", i)
+    yield from multiplexing_problems(document.multiplexing, fixed)
+    for i, pool in enumerate(document.multiplexing or ()):
+        path: Path = ("multiplexing", i)
         if pool.accelerator is not None and pool.accelerator not in names.accelerators:
             yield unknown((*path, "accelerator"), "accelerator", pool.accelerator,
                           names.accelerators)

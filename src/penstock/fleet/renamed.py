@@ -10,6 +10,7 @@ from penstock.policy.schedule.options import OLD_KNOBS
 
 # (section, old key) -> key; the section is the nearest enclosing key, empty at the top.
 RENAMED: Mapping[tuple[str, str], str] = {
+    ("", "residency"): "multiplexing",
     **{("schedule", old): new for old, new in OLD_KNOBS.items()},
 }
 

@@ -16,9 +16,9 @@ from penstock.fleet.fields import Named
 from penstock.fleet.files import FileFinder
 from penstock.fleet.gateway import resolve_gateway
 from penstock.fleet.groups import Resources, resolve_replicas, resolve_schedule, resolve_sizing
+from penstock.fleet.multiplexing import resolve_multiplexing
 from penstock.fleet.problems import PlacedError, Problem
 from penstock.fleet.references import catalog_model
-from penstock.fleet.residency import resolve_residency
 from penstock.fleet.traffic import longest_prompt, resolve_traffic
 from penstock.fleet.values import (
     AcceleratorPool,
@@ -52,7 +52,7 @@ def resolve(document: FleetDocument, name: str, catalog: Catalog, files: FileFin
         gateway=resolve_gateway(document.gateway, have.models, files),
         attestation=resolve_rules(document.attestation, files),
         disclosure=Disclosure(**document.disclosure.given()),
-        residency=resolve_residency(document.residency, have, replicas))
+        multiplexing=resolve_multiplexing(document.multiplexing, have, replicas))
     for problem in _prompt_problems(fleet):
         raise PlacedError(*problem)
     return fleet

@@ -21,7 +21,7 @@ from penstock.fleet.values_attestation import (
     in_simulation,
 )
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS, GatewayOptions
-from penstock.fleet.values_residency import DevicePool
+from penstock.fleet.values_multiplexing import DevicePool
 from penstock.perf.memory import ONE_ACCELERATOR
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions
 from penstock.workload.lengths import LengthDistribution
@@ -232,7 +232,7 @@ class RunOptions:
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """Everything that a fleet file says. ``replicas`` is empty where the fleet is to be sized;
-    ``residency`` has the devices that models take turns on."""
+    ``multiplexing`` has the devices that models take turns on."""
 
     name: str
     accelerators: tuple[AcceleratorPool, ...]
@@ -249,7 +249,7 @@ class Fleet:
     gateway: GatewayOptions = NO_GATEWAY_OPTIONS
     attestation: Rules | None = None
     disclosure: Disclosure = USUAL
-    residency: tuple[DevicePool, ...] = ()
+    multiplexing: tuple[DevicePool, ...] = ()
 
     def pool(self, accelerator: str) -> AcceleratorPool:
         """The pool of that name."""

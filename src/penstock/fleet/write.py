@@ -9,7 +9,7 @@ from penstock.core.money import Price, in_millions
 from penstock.fleet.attestation import evidence_section, pool_evidence_section, rules_section
 from penstock.fleet.gateway import gateway_section
 from penstock.fleet.marked_yaml import is_text
-from penstock.fleet.residency import residency_section
+from penstock.fleet.multiplexing import multiplexing_section
 from penstock.fleet.values import (
     Choice,
     EngineOptions,
@@ -56,7 +56,7 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
         "traffic": [_traffic(spec) for spec in fleet.traffic],
         "replicas": [_group(group, engine, "count", "service_classes")
                      for group in fleet.replicas] or None,
-        "residency": residency_section(fleet.residency),
+        "multiplexing": multiplexing_section(fleet.multiplexing),
         "sizing": _sizing(fleet.sizing, engine) if fleet.sizing.stated else None,
         "plan": {key: list(value) or None if isinstance(value, tuple) else value
                  for key, value in asdict(fleet.plan).items()},

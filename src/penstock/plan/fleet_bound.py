@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.fleet.residency import usual_batch
+from penstock.fleet.multiplexing import usual_batch
 from penstock.fleet.values import Fleet, ReplicaGroup
-from penstock.fleet.values_residency import DevicePool, SwappedModel
+from penstock.fleet.values_multiplexing import DevicePool, SwappedModel
 from penstock.plan.bound import ThroughputBound, throughput_bound
 from penstock.workload.select import select
 from penstock.workload.workload import Workload
@@ -56,8 +56,8 @@ def fleet_bound_per_s(fleet: Fleet, workload: Workload) -> float | None:
     Groups that serve the very same requests add up; the slowest of groups and pools that share none
     decides. None where groups overlap in part, or pools do, which no formula this simple covers.
     """
-    bounds = [_pool_bound_per_s(fleet, pool, workload) for pool in fleet.residency]
-    if fleet.replicas or not fleet.residency:
+    bounds = [_pool_bound_per_s(fleet, pool, workload) for pool in fleet.multiplexing]
+    if fleet.replicas or not fleet.multiplexing:
         bounds.append(_replicas_bound_per_s(fleet, workload))
     return min((bound for bound in bounds if bound is not None), default=None)
 
@@ -78,7 +78,7 @@ def _pool_bound_per_s(fleet: Fleet, pool: DevicePool, workload: Workload) -> flo
     """The rate at which computing alone keeps a pool's devices busy, as if every model was loaded
     on each: no schedule of loads reaches more. Of requests that the pool alone can serve."""
     elsewhere = {group.model.name for group in fleet.replicas}
-    elsewhere.update(model.spec.name for other in fleet.residency if other is not pool
+    elsewhere.update(model.spec.name for other in fleet.multiplexing if other is not pool
                      for model in other.models)
     busy_s = 0.0
     for model in pool.models:

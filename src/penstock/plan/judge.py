@@ -56,7 +56,7 @@ def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, see
     Drawn traffic must hold once more a little faster, by what its rate may be off by chance: else
     replicas at the edge would pass with these seeds and fail with the next.
     """
-    alone = replace(fleet, replicas=groups, residency=())
+    alone = replace(fleet, replicas=groups, multiplexing=())
     goals = {c.name: c.slo.percentile for c in demand.classes}
     workloads = [thinned(workload, share) for workload in _to_simulate(fleet, demand.workloads)]
     tables: list[RequestTable] = []

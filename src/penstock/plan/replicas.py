@@ -28,7 +28,7 @@ def find_replicas(fleet: Fleet, workload: Workload, solve: Solve, *,
 
     Raises InputError where no accelerator holds a model, and as ``size_fleet`` and ``plan_fleet``.
     """
-    if fleet.replicas or fleet.residency:
+    if fleet.replicas or fleet.multiplexing:
         return Found(fleet)
     if fleet.sizing.stated:
         sized = size_fleet(fleet, workload, fleet.run.seed,

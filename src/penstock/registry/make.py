@@ -9,7 +9,7 @@ from penstock.core.settings import refused
 from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.multiplex.build import MultiplexContext
-from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.place.protocol import Placer
 from penstock.policy.route.context import RouterContext
 from penstock.policy.route.explore import Exploring
@@ -73,9 +73,9 @@ def make_dispatch(route: Named, admit: Named, context: RouterContext,
 
 
 def make_multiplexer(name: str, settings: Mapping[str, Any],
-                     context: MultiplexContext) -> Residency:
+                     context: MultiplexContext) -> Multiplexer:
     """The named policy for devices that models share. Raises InputError for an unknown name."""
-    policy: Residency = MULTIPLEXERS.load(name)(settings, context)
+    policy: Multiplexer = MULTIPLEXERS.load(name)(settings, context)
     return policy
 
 

@@ -68,7 +68,7 @@ _SINCERE: Settings = {
     "completion_s": Number(0, LARGEST), "least_timer_s": Number(0, LARGEST),
     "poll_s": Number(0.001, LARGEST), "stay_s": Number(0, LARGEST),
     "max_batch": Number(1, LARGEST, whole=True)}
-MULTIPLEXERS = Axis("residency policy", "penstock.multiplex", {
+MULTIPLEXERS = Axis("multiplexing policy", "penstock.multiplex", {
     "penstock": Entry("penstock.policy.multiplex.build:value_rate", {
         "max_batches": Number(1, 1000, whole=True), "horizon_s": Number(0, LARGEST),
         "margin": Number(0, 100), "shed": Flag(), "prefetch": Flag()}),

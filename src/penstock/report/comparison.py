@@ -49,12 +49,12 @@ def _overall(policies: Sequence[Mapping[str, Any]], classes: Sequence[str],
 
 def _turns(policies: Sequence[Mapping[str, Any]]) -> FittingTable:
     """Return the table of devices that models take turns on."""
-    table = FittingTable("Devices that models take turns on", [
+    table = FittingTable("Devices of model multiplexing", [
         Column("policy"), Column("pool", left=True), Column("loads"), Column("load mean", 2),
         Column("batches", 2), Column("mean batch", 1), Column("loading"), Column("computing"),
         Column("idle", 1)], keys=2)
     for policy in policies:
-        for pool, entry in zip(policy["turns"], policy["runs"][0]["residency"], strict=True):
+        for pool, entry in zip(policy["turns"], wording.pools(policy["runs"][0]), strict=True):
             table.add_row(
                 _label(policy), entry["name"], wording.rate(pool["loads"]["mean"], ""),
                 wording.seconds(pool["load_mean_s"]["mean"]),

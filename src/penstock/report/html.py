@@ -32,7 +32,7 @@ def page_parts(summary: Mapping[str, Any], table: RequestTable, series: RunSerie
     docs/reference/metrics.md for their form.
     """
     figures = all_figures(summary, table, series)
-    if summary.get("residency"):
+    if wording.pools(summary):
         figures |= turns_figures(summary)
     return framed(Page(page_title(summary, "Run"), str(summary.get("version", "")),
                        stamp(summary), _body(summary, figures, series), FOOTER, figures))
@@ -45,7 +45,7 @@ FOOTER = ("TTFT is first token minus arrival; TPOT is (last token - first token)
 
 def _body(summary: Mapping[str, Any], figures: Mapping[str, Any], series: RunSeries) -> str:
     parts = [sections.hero(summary), _classes(summary), _distributions(summary)]
-    if summary.get("residency"):
+    if wording.pools(summary):
         parts.append(turns_section(summary))
     if summary.get("confidential"):
         parts.append(_confidential(summary["confidential"]))

@@ -27,7 +27,7 @@ def run_tables(summary: Mapping[str, Any]) -> "list[RenderableType]":
         tables.append(footnote(wording.PACED_NOTE))
     if summary["overall"]["cost"]["per_hour"]:
         tables.append(cost_table(summary))
-    if summary.get("residency"):
+    if wording.pools(summary):
         tables += turns_tables(summary)
     if summary.get("confidential"):
         tables += [plain_table(confidential.TITLE, confidential.HEAD,

@@ -27,8 +27,8 @@ _POOL_HEAD = ("pool", "policy", "devices", "loads", "failed", "load mean", "batc
 
 def turns_tables(summary: Mapping[str, Any]) -> "list[RenderableType]":
     """Pools, and the models of each."""
-    pools: Sequence[Pool] = summary["residency"]
-    table = FittingTable("Devices that models take turns on",
+    pools = wording.pools(summary)
+    table = FittingTable("Devices of model multiplexing",
                          [Column(title, _RANKS.get(title, 0)) for title in _POOL_HEAD])
     for pool in pools:
         table.add_row(*_pool_row(pool))
@@ -44,12 +44,12 @@ def turns_tables(summary: Mapping[str, Any]) -> "list[RenderableType]":
 
 def turns_section(summary: Mapping[str, Any]) -> str:
     """The page's section."""
-    pools: Sequence[Pool] = summary["residency"]
+    pools = wording.pools(summary)
     models = [(f"<b>{escape(pool['name'])}</b>", [tuple(map(escape, _model_row(model)))
                                                  for model in pool["models"]])
               for pool in _told(pools)]
     return sections.section(
-        "Models that take turns", TIME_NOTE,
+        "Model multiplexing", TIME_NOTE,
         sections.table(_POOL_HEAD, [tuple(map(escape, _pool_row(pool))) for pool in pools]),
         sections.legend(dict(_TIMES.values())), "<div class=grid>",
         sections.plot("turns_time", "The devices' time", "Shares of time by device"),
@@ -60,8 +60,8 @@ def turns_section(summary: Mapping[str, Any]) -> str:
 
 def turns_figures(summary: Mapping[str, Any]) -> dict[str, Figure]:
     """The section's figures by name."""
-    return {"turns_time": _time(summary["residency"]),
-            "turns_models": _attainment(summary["residency"])}
+    return {"turns_time": _time(wording.pools(summary)),
+            "turns_models": _attainment(wording.pools(summary))}
 
 
 def _told(pools: Sequence[Pool]) -> list[Pool]:

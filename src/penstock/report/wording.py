@@ -161,8 +161,14 @@ def fleet_phrase(summary: Mapping[str, Any]) -> str:
     if summary.get("load"):
         return str(summary["load"]["url"])
     phrases = _group_phrases((summary.get("fleet") or {}).get("replicas") or [])
-    phrases += [_pool_phrase(pool) for pool in summary.get("residency") or ()]
+    phrases += [_pool_phrase(pool) for pool in pools(summary)]
     return " and ".join(phrases) or "this fleet"
+
+
+def pools(summary: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the pools of a run; runs of release 0.1 have them under ``residency``."""
+    found: Sequence[Mapping[str, Any]] = summary.get("multiplexing", summary.get("residency")) or ()
+    return found
 
 
 def _group_phrases(groups: Sequence[Mapping[str, Any]]) -> list[str]:

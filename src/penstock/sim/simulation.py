@@ -123,13 +123,13 @@ def simulate(fleet: Fleet, workload: Workload, *, beliefs: Beliefs = Beliefs(),
 
 def _check_models(fleet: Fleet, workload: Workload) -> None:
     """Raises InputError for requests of a model that neither a pool nor a replica has."""
-    if not fleet.residency:
+    if not fleet.multiplexing:
         return
     known = {AUTO, *(group.model.name for group in fleet.replicas),
-             *(model.spec.name for pool in fleet.residency for model in pool.models)}
+             *(model.spec.name for pool in fleet.multiplexing for model in pool.models)}
     for index in np.unique(workload.model_index).tolist():
         if workload.models[index] not in known:
-            raise InputError(f"traffic: {workload.models[index]} is on no device of residency"
+            raise InputError(f"traffic: {workload.models[index]} is on no device of multiplexing"
                              + (" and has no replicas" if fleet.replicas else ""))
 
 

@@ -5,12 +5,12 @@ import pytest
 
 from penstock.experiment.swapping import device_time, figures
 from penstock.policy.multiplex.values import OVERWRITTEN
-from penstock.sim.multiplex.record import BatchRecord, LoadRecord, ResidencyRun
+from penstock.sim.multiplex.record import BatchRecord, LoadRecord, MultiplexRun
 
 NAN = float("nan")
 
 
-def run(**changes: object) -> ResidencyRun:
+def run(**changes: object) -> MultiplexRun:
     """Five requests: in time, late, lost, shed, still waiting."""
     values: dict[str, object] = {
         "model": np.zeros(5, np.int64), "arrival_s": np.array([0.0, 1.0, 2.0, 3.0, 4.0]),
@@ -22,7 +22,7 @@ def run(**changes: object) -> ResidencyRun:
         "loads": (LoadRecord(0, 0, 0.0, 4.0, False), LoadRecord(0, 1, 18.0, 4.0, True)),
         "batches": (BatchRecord(0, 0, 4.0, 2.0, 1), BatchRecord(0, 0, 10.0, 3.0, 1)),
         "num_waiting": 1}
-    return ResidencyRun(**{**values, **changes})  # type: ignore[arg-type]
+    return MultiplexRun(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def test_fates_and_both_denominators() -> None:

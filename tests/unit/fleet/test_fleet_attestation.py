@@ -109,9 +109,9 @@ def test_evidence_is_found_beside_the_file_or_asked_for_at_its_url() -> None:
 
 
 def test_devices_of_a_pool_are_attested_in_simulation_by_its_accelerators() -> None:
-    turns = "residency: [{accelerator: h100-80gb, models: [{model: llama-3-8b}]}]\n"
+    turns = "multiplexing: [{accelerator: h100-80gb, models: [{model: llama-3-8b}]}]\n"
     fleet = parse_fleet(pools("{simulated: [{until_s: 3}]}", turns))
-    (pool,) = fleet.residency
+    (pool,) = fleet.multiplexing
     assert pool.attestation is None
     assert attestation_violation(pool.confidentiality, 2.0) is None
     assert attestation_violation(pool.confidentiality, 3.0) is not None

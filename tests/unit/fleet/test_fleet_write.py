@@ -74,7 +74,7 @@ gateway:
        tokens_per_minute: 100000, max_in_flight: 3,
        budget: {amount: 12.5, per: day, when_ledger_fails: serve}}
     - {name: guest, confidential: true}
-residency:
+multiplexing:
   - {name: gpu, accelerator: a100-80gb, count: 2, memory_gib: 70.5, max_residents: 3,
      batching: static, policy: round-robin, load_timeout_s: 90, load_attempts: 2,
      set_apart_s: 5, max_queue: 7, max_wait_s: 99, models: [
@@ -165,8 +165,8 @@ def test_every_example_of_the_schema_is_valid_where_it_stands() -> None:
                 section.__pydantic_validator__.validate_assignment(
                     section.model_construct(), name, example)
     todo = [FleetDocument]
-    from penstock.fleet import document, document_residency, document_traffic, fields
-    for module in (document, document_residency, document_traffic, fields):
+    from penstock.fleet import document, document_multiplexing, document_traffic, fields
+    for module in (document, document_multiplexing, document_traffic, fields):
         todo += [value for value in vars(module).values()
                  if isinstance(value, type) and issubclass(value, fields.Section)]
     for section in todo:

@@ -52,3 +52,11 @@ def test_both_names_of_a_key_are_refused() -> None:
 def test_the_same_word_elsewhere_is_no_old_key() -> None:
     marked = read_marked("traffic: [{patience_s: 3}]", "fleet.yaml")
     assert marked.data == {"traffic": [{"patience_s": 3}]}
+
+
+def test_the_old_name_of_a_section(capsys: pytest.CaptureFixture[str]) -> None:
+    marked = read_marked("residency: [{name: shared}]", "fleet.yaml",
+                         {"residency[0].name": "other"})
+    assert marked.data == {"multiplexing": [{"name": "other"}]}
+    assert marked.place(("multiplexing", 0)) == "fleet.yaml:1"
+    assert capsys.readouterr().err.count("residency is now multiplexing") == 2

@@ -100,7 +100,7 @@ def pools(beliefs: str, batching: str, seed: int = 0) -> SimulationResult:
         "service_classes": [{"name": "chat", "slo": {"e2e_s": 60}}],
         "traffic": [{"model": name, "lengths": LENGTHS, "rate_per_s": 1e5, "num_requests": 60}
                     for name in NAMES],
-        "residency": [{"name": "gpu", "count": 2, "memory_gib": 40, "batching": batching,
+        "multiplexing": [{"name": "gpu", "count": 2, "memory_gib": 40, "batching": batching,
                        "models": [{"model": name, "max_batch": 16, "load_s": 3}
                                   for name in NAMES]}]})
     return simulate(file, fleet_workload(file), seed=seed)
@@ -129,7 +129,7 @@ def test_the_choice_between_replicas_and_pools_knows_only_the_model() -> None:
             "replicas": [{"model": NAMES[0], "count": 2}],
             "traffic": [{"model": "auto", "mix": MIX, "lengths": LENGTHS, "rate_per_s": 1e6,
                          "num_requests": 40}],
-            "residency": [{"name": "gpu", "models": [
+            "multiplexing": [{"name": "gpu", "models": [
                 {"model": name, "max_batch": 16, "load_s": 3} for name in NAMES[:2]]}]})
         return table_of(file)
 
@@ -144,7 +144,7 @@ def test_a_stated_batch_takes_what_is_stated() -> None:
     file = parse_fleet(FLEET, overrides={
         "replicas": None, "run": {"beliefs": "model"}, "models": [{"name": NAMES[0]}],
         "traffic": [{"mix": MIX, "lengths": LENGTHS, "rate_per_s": 1, "num_requests": 3}],
-        "residency": [{"name": "gpu", "batching": "static", "models": [model]}]})
+        "multiplexing": [{"name": "gpu", "batching": "static", "models": [model]}]})
     run = simulate(file, fleet_workload(file)).pools[0].run
     assert {round(batch.seconds, 9) for batch in run.batches} == {1.5}
 

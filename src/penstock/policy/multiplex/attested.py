@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from penstock.core.attestation import Confidentiality, attestation_violation, refusal
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.multiplex.values import Action, Batch, Queued, Shed
 
 
@@ -16,7 +16,7 @@ class OnlyAttested:
     between. Who may not run is turned away with the reason; ``refused`` has them all.
     """
 
-    def __init__(self, policy: Residency, devices: Confidentiality,
+    def __init__(self, policy: Multiplexer, devices: Confidentiality,
                  confidential: Collection[int]) -> None:
         self._policy = policy
         self._devices = devices

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from penstock.policy.multiplex.beliefs import LoadBelief
 from penstock.policy.multiplex.evict import Keep, dear_and_recent, least_recent
-from penstock.policy.multiplex.options import ResidencyOptions
+from penstock.policy.multiplex.options import MultiplexOptions
 from penstock.policy.multiplex.penstock import ValueRate
-from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.multiplex.simple import (
     InTurn,
     Order,
@@ -37,15 +37,15 @@ class MultiplexContext(NamedTuple):
     sla_s: float = USUAL_SLA_S
 
 
-def value_rate(settings: Mapping[str, Any], context: MultiplexContext) -> Residency:
+def value_rate(settings: Mapping[str, Any], context: MultiplexContext) -> Multiplexer:
     """Penstock's own policy."""
-    return ValueRate(context.models, context.loads, ResidencyOptions(**settings))
+    return ValueRate(context.models, context.loads, MultiplexOptions(**settings))
 
 
-def _in_turn(make_order: Callable[[float], Order]) -> Callable[..., Residency]:
+def _in_turn(make_order: Callable[[float], Order]) -> Callable[..., Multiplexer]:
     """A policy that takes models one after the other; ``make_order`` is given the quantum."""
 
-    def factory(settings: Mapping[str, Any], context: MultiplexContext) -> Residency:
+    def factory(settings: Mapping[str, Any], context: MultiplexContext) -> Multiplexer:
         keep: Keep = least_recent
         if settings.get("cost_aware", True):
             loads = context.loads
@@ -56,7 +56,7 @@ def _in_turn(make_order: Callable[[float], Order]) -> Callable[..., Residency]:
     return factory
 
 
-ORDERS: Mapping[str, Callable[..., Residency]] = {
+ORDERS: Mapping[str, Callable[..., Multiplexer]] = {
     "longest-queue": _in_turn(lambda _: longest),
     "edf": _in_turn(lambda _: earliest_deadline),
     "round-robin": _in_turn(RoundRobin),

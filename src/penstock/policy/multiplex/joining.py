@@ -1,4 +1,4 @@
-"""Penstock's residency policy under continuous batching: who joins which resident, and for whom
+"""Penstock's multiplexing policy under continuous batching: who joins which resident, and for whom
 residents run out."""
 
 from collections.abc import Callable, Sequence

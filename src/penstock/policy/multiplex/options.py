@@ -1,4 +1,4 @@
-"""Knobs of Penstock's residency policy."""
+"""Knobs of Penstock's multiplexing policy."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from penstock.core.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
-class ResidencyOptions:
+class MultiplexOptions:
     """``max_batches``: how many batches of a visit are looked at. ``horizon_s``: for how long
     arrivals are expected to go on, in what a visit would bring. ``margin``: what batches are taken
     to last beyond belief, as a share, before a deadline. ``shed``: whether the hopeless are turned
@@ -24,4 +24,4 @@ class ResidencyOptions:
                              f"margin {self.margin:g}: expected at least 1, 0 and 0")
 
 
-USUAL = ResidencyOptions()
+USUAL = MultiplexOptions()

@@ -1,4 +1,4 @@
-"""Penstock's residency policy: go where a visit answers most requests in time per second, loads
+"""Penstock's multiplexing policy: go where a visit answers most requests in time per second, loads
 counted; load and read ahead beside compute; turn away at once who is too late whatever is done.
 """
 
@@ -11,7 +11,7 @@ from penstock.policy.multiplex.evict import crowded, sparing, victims
 from penstock.policy.multiplex.fairness import Floor
 from penstock.policy.multiplex.infeasible import InfeasibleRequests
 from penstock.policy.multiplex.joining import Joining, Moves
-from penstock.policy.multiplex.options import USUAL, ResidencyOptions
+from penstock.policy.multiplex.options import USUAL, MultiplexOptions
 from penstock.policy.multiplex.queues import ModelLocations, Queues
 from penstock.policy.multiplex.values import (
     Action,
@@ -34,7 +34,7 @@ class ValueRate:
     """Serves ``models`` on any number of devices. ``loads`` is what loads are believed to take."""
 
     def __init__(self, models: Sequence[HostedModel], loads: LoadBelief,
-                 options: ResidencyOptions = USUAL) -> None:
+                 options: MultiplexOptions = USUAL) -> None:
         self._models = models
         self._loads = loads
         self._options = options

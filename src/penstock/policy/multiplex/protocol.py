@@ -6,7 +6,7 @@ from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.values import Action, Batch, Queued
 
 
-class Residency(Protocol):
+class Multiplexer(Protocol):
     """Requests that wait, by model, and what each device does next.
 
     A driver tells what arrives and what ends, in order of time, and then asks ``next`` for every

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from penstock.policy.multiplex.beliefs import Correction, LoadBelief
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.options import ResidencyOptions
+from penstock.policy.multiplex.options import MultiplexOptions
 from penstock.policy.multiplex.queues import Queues
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.policy.multiplex.visits import Pace, Visit, expected_deadlines, visits
@@ -62,7 +62,7 @@ class Worth:
     """
 
     def __init__(self, models: Sequence[HostedModel], loads: LoadBelief, queues: Queues,
-                 options: ResidencyOptions) -> None:
+                 options: MultiplexOptions) -> None:
         self._models = models
         self._loads = loads
         self._queues = queues

@@ -12,7 +12,7 @@ from penstock.published.sincere.policy import STRATEGIES, SincereSettings
 from penstock.published.sincere.records import MODELS
 from penstock.published.sincere.records import STRATEGIES as RUN_STRATEGIES
 from penstock.published.sincere.server import Server, timer_settings
-from penstock.sim.multiplex.record import ResidencyRun
+from penstock.sim.multiplex.record import MultiplexRun
 from penstock.workload.patterns import Pattern, exact, mixed, published
 from penstock.workload.streams import stream
 
@@ -90,7 +90,7 @@ def run_cell(cell: Cell, setup: Setup) -> dict[str, Any]:
     return {**figures(run, setup.duration_s), "models": by_model}
 
 
-def simulate_cell(cell: Cell, setup: Setup) -> ResidencyRun:
+def simulate_cell(cell: Cell, setup: Setup) -> MultiplexRun:
     """The run itself. Raises InputError for a policy that is none.
 
     Cells that differ in mode, policy or SLA alone get the same requests. SINCERE's strategies have

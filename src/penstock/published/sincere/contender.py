@@ -1,4 +1,4 @@
-"""Residency policies as the command line names them: ``longest-queue:shed=true``."""
+"""Multiplexer policies as the command line names them: ``longest-queue:shed=true``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from penstock.core.settings import unknown_setting
 from penstock.fleet.settings import parse_value
 from penstock.policy.multiplex.beliefs import LoadBelief
 from penstock.policy.multiplex.build import MultiplexContext
-from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.multiplex.values import HostedModel
 from penstock.published.sincere.policy import STRATEGIES, Sincere, SincereSettings
 from penstock.registry.make import make_multiplexer
@@ -25,7 +25,7 @@ class Contender:
     given: Mapping[str, Any]
 
     def policy(self, models: Sequence[HostedModel], loads: LoadBelief,
-               sincere: SincereSettings) -> Residency:
+               sincere: SincereSettings) -> Multiplexer:
         """The policy; ``sincere`` are the usual settings of SINCERE's strategies."""
         if self.name in STRATEGIES:
             return Sincere(STRATEGIES[self.name], replace(sincere, **self.given))

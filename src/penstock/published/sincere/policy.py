@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 from penstock.core.errors import InputError
 from penstock.policy.multiplex.build import MultiplexContext
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.multiplex.values import OVERWRITTEN, Action, Batch, Load, Queued, Shed, Wait
 
 OUT_OF_MEMORY = "the device ran out of memory in its batch"
@@ -114,11 +114,11 @@ def sincere_settings(given: Mapping[str, Any], context: MultiplexContext) -> Sin
         "load_table": [LoadRow(seconds, 0.0, 0.0, 0.0) for seconds in load_s], **given})
 
 
-def _factory(strategy: Strategy) -> Callable[[Mapping[str, Any], MultiplexContext], Residency]:
+def _factory(strategy: Strategy) -> Callable[[Mapping[str, Any], MultiplexContext], Multiplexer]:
     return lambda given, context: Sincere(strategy, sincere_settings(given, context))
 
 
-FACTORIES: Mapping[str, Callable[[Mapping[str, Any], MultiplexContext], Residency]] = {
+FACTORIES: Mapping[str, Callable[[Mapping[str, Any], MultiplexContext], Multiplexer]] = {
     name: _factory(strategy) for name, strategy in STRATEGIES.items()}
 
 

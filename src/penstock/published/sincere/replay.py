@@ -13,7 +13,7 @@ from penstock.published.sincere.policy import STRATEGIES as POLICIES
 from penstock.published.sincere.policy import Sincere
 from penstock.published.sincere.records import STRATEGIES, Measured, SincereRun
 from penstock.published.sincere.server import STOP_S, Server, timer_settings
-from penstock.sim.multiplex.record import ResidencyRun
+from penstock.sim.multiplex.record import MultiplexRun
 
 TOLERANCES = {"served": 5.0, "latency_mean_s": 5.0, "sla_served_pct": 8.0, "swaps": 5.0}
 """Mean absolute error per run that is allowed, in percent of what was logged."""
@@ -37,7 +37,7 @@ class Replayed:
         return 100.0 * (float(getattr(self.ours, field)) - logged) / (logged or 1.0)
 
 
-def measured_of(found: ResidencyRun, num_received: int) -> Measured:
+def measured_of(found: MultiplexRun, num_received: int) -> Measured:
     """A simulated run by the measures of the published ones: what was answered until the server was
     killed, and loads that were over when it was told to stop."""
     served = int(found.served.sum())

@@ -11,13 +11,13 @@ from penstock.core.units import GIB
 from penstock.perf.loading.facts import ServingFacts, published_serving
 from penstock.perf.loading.host_loads import HostLoads
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.published.sincere.policy import LoadRow, SincereSettings
 from penstock.published.sincere.records import MODELS, SETTINGS
-from penstock.sim.multiplex.driver import ResidencySimulation
+from penstock.sim.multiplex.driver import MultiplexSimulation
 from penstock.sim.multiplex.machine import BatchTruth, HostMachine, Variation
-from penstock.sim.multiplex.record import ResidencyRun
+from penstock.sim.multiplex.record import MultiplexRun
 
 DEVICE_BYTES = 80 * GIB
 BEST_BATCH = (48, 64, 64)
@@ -88,13 +88,13 @@ class Server:
                            first_load_extra_s=kind.load_extra_s - usual,
                            first_batch_extra_s=kind.batch_extra_s)
 
-    def run(self, policy: Residency, requests: Sequence[Queued], *, unbounded: bool = False,
+    def run(self, policy: Multiplexer, requests: Sequence[Queued], *, unbounded: bool = False,
             rng: np.random.Generator | None = None, partial: bool = False,
-            until_s: float = END_S) -> ResidencyRun:
+            until_s: float = END_S) -> MultiplexRun:
         """Serve requests on one device."""
         device = Device(0, DEVICE_BYTES, self.models(unbounded=unbounded),
                         max_residents=self.num_resident)
-        return ResidencySimulation(policy, [device], self.machine(rng, partial=partial)).run(
+        return MultiplexSimulation(policy, [device], self.machine(rng, partial=partial)).run(
             requests, until_s)
 
 

@@ -13,7 +13,7 @@ from penstock.published.sincere.contender import Contender
 from penstock.published.sincere.policy import STRATEGIES as POLICIES
 from penstock.published.sincere.records import STRATEGIES, SincereRun
 from penstock.published.sincere.server import STOP_S, Server, timer_settings
-from penstock.sim.multiplex.record import ResidencyRun
+from penstock.sim.multiplex.record import MultiplexRun
 
 PENSTOCK = "penstock"
 ARRIVALS_OF = "BestBatch"
@@ -165,7 +165,7 @@ class _Believed:
         self._loads.prefetched(model)
 
 
-def _least(found: ResidencyRun) -> float:
+def _least(found: MultiplexRun) -> float:
     """In time, percent, of the model that fares worst."""
     return min(100.0 * float(found.in_time[found.model == model].mean())
                for model in sorted(set(found.model.tolist())))

@@ -18,7 +18,7 @@ from penstock.core.errors import InputError
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.state import EngineFacts, EngineState, EvidencePlace
 from penstock.fleet.values import Fleet
-from penstock.fleet.values_residency import DevicePool
+from penstock.fleet.values_multiplexing import DevicePool
 
 _LOOK_S = 1.0
 _AGAIN_S = 5.0  # after evidence that was not there or not accepted
@@ -134,7 +134,8 @@ async def standing(fleet: Fleet) -> list[tuple[str, str | None]]:
     """Return the URL of every live replica in confidential mode and the name of every such pool,
     each with the reason why it may get no confidential request now (None: it may). Asks each once.
     Raises InputError."""
-    engines = [EngineState(facts) for facts in [*facts_of(fleet), *map(pool_facts, fleet.residency)]
+    engines = [EngineState(facts) for facts in [*facts_of(fleet), *map(pool_facts,
+                                                                       fleet.multiplexing)]
                if facts.confidential]
     check_rules(fleet.attestation)
     async with aiohttp.ClientSession() as session:

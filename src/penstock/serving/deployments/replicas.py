@@ -273,7 +273,7 @@ def _alone(fleet: Fleet, replicas: list[StartedReplica]) -> Fleet:
     pool = fleet.pool(replicas[0].group.accelerator.name)
     needed = sum(one.group.parallelism.num_accelerators for one in replicas)
     return replace(fleet, accelerators=(replace(pool, count=pool.count or needed),), replicas=(),
-                   residency=(), gateway=NO_GATEWAY_OPTIONS)
+                   multiplexing=(), gateway=NO_GATEWAY_OPTIONS)
 
 
 def _placed(cluster: Cluster, one: StartedReplica, devices: list[Device]) -> Decision:

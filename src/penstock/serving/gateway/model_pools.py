@@ -11,12 +11,12 @@ from penstock.core.request import Request
 from penstock.engines.client.state import EngineFacts, EngineState
 from penstock.engines.engine import engine_of
 from penstock.fleet.multiplex_factory import deadline_after_s
-from penstock.fleet.values_residency import DevicePool
+from penstock.fleet.values_multiplexing import DevicePool
 from penstock.policy.route.pools import PooledModel, choose_pooled
 from penstock.serving.attest.evidence import pool_facts
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.errors import GatewayError
-from penstock.serving.multiplex.driver import ResidencyDriver
+from penstock.serving.multiplex.driver import MultiplexDriver
 from penstock.serving.multiplex.tickets import RefusedError, Ticket
 
 _FIRST_ID = -1_000_000  # no router knows of these engines
@@ -53,7 +53,7 @@ class _Place:
     """A model of a pool; ``standing`` is the pool's, where confidential requests are concerned."""
 
     pool: DevicePool
-    driver: ResidencyDriver
+    driver: MultiplexDriver
     model: int
     engines: tuple[EngineState, ...]
     standing: EngineState
@@ -73,7 +73,7 @@ class ModelPools:
     """The pools of a fleet with their drivers. ``attestation_status`` is what is known of each
     where confidential requests are concerned."""
 
-    def __init__(self, pools: Sequence[tuple[DevicePool, ResidencyDriver]],
+    def __init__(self, pools: Sequence[tuple[DevicePool, MultiplexDriver]],
                  wall_s: Callable[[], float]) -> None:
         self.pools = pools
         self._wall_s = wall_s
@@ -161,7 +161,7 @@ class ModelPools:
         turn.attestation = next(one for one in known.attestations if one.fresh(now_s))
         return turn
 
-    def told(self, disclosure: Disclosure) -> list[tuple[DevicePool, ResidencyDriver]]:
+    def told(self, disclosure: Disclosure) -> list[tuple[DevicePool, MultiplexDriver]]:
         """Pools of which everything may be told. Where a pool may hold confidential requests, which
         model is loaded, and how often, tells what they are about."""
         return [(pool, driver) for pool, driver in self.pools
@@ -192,7 +192,7 @@ def _turn(ticket: Ticket, place: _Place) -> Turn:
     return Turn(ticket, place, engine)
 
 
-def _totals(pool: DevicePool, driver: ResidencyDriver, disclosure: Disclosure) -> dict[str, Any]:
+def _totals(pool: DevicePool, driver: MultiplexDriver, disclosure: Disclosure) -> dict[str, Any]:
     counts = driver.counts
     return {"pool": pool.name, "policy": pool.policy, "num_devices": pool.count,
             "num_models": len(pool.models),
@@ -201,7 +201,7 @@ def _totals(pool: DevicePool, driver: ResidencyDriver, disclosure: Disclosure) -
             "num_refused": disclosure.count(sum(counts.refused.values()))}
 
 
-def _device(pool: DevicePool, driver: ResidencyDriver, index: int) -> dict[str, Any]:
+def _device(pool: DevicePool, driver: MultiplexDriver, index: int) -> dict[str, Any]:
     device = driver.devices[index]
     names = [model.spec.name for model in pool.models]
     return {"device": index, "memory_bytes": device.memory_bytes, "free_bytes": device.free_bytes,
@@ -210,7 +210,7 @@ def _device(pool: DevicePool, driver: ResidencyDriver, index: int) -> dict[str, 
             "num_loads": device.num_loads}
 
 
-def _model(pool: DevicePool, driver: ResidencyDriver, index: int) -> dict[str, Any]:
+def _model(pool: DevicePool, driver: MultiplexDriver, index: int) -> dict[str, Any]:
     counts = driver.counts
     return {"model": pool.models[index].spec.name, "num_waiting": driver.num_waiting(index),
             "set_apart": driver.apart(index), "num_started": counts.started[index],

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from penstock.fleet.values_residency import DevicePool
+from penstock.fleet.values_multiplexing import DevicePool
 from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.model_pools import ModelPools
-from penstock.serving.multiplex.driver import ResidencyDriver
+from penstock.serving.multiplex.driver import MultiplexDriver
 
 
 class ModelPoolsMetrics(Collector):
@@ -25,7 +25,7 @@ class ModelPoolsMetrics(Collector):
         yield from _of_models(pools)
 
 
-def _of_devices(pools: Sequence[tuple[DevicePool, ResidencyDriver]]) -> Iterator[Metric]:
+def _of_devices(pools: Sequence[tuple[DevicePool, MultiplexDriver]]) -> Iterator[Metric]:
     labels = ("pool", "device", "model_name")
     resident = GaugeMetricFamily("penstock:model_resident", "1 where a device holds a model",
                                  labels=labels)
@@ -56,7 +56,7 @@ def _of_devices(pools: Sequence[tuple[DevicePool, ResidencyDriver]]) -> Iterator
     yield from (resident, running, loading, free, loads, lost)
 
 
-def _of_models(pools: Sequence[tuple[DevicePool, ResidencyDriver]]) -> Iterator[Metric]:
+def _of_models(pools: Sequence[tuple[DevicePool, MultiplexDriver]]) -> Iterator[Metric]:
     labels = ("pool", "model_name")
     waiting = GaugeMetricFamily("penstock:model_requests_waiting", "Requests that wait for their "
                                 "turn", labels=labels)

@@ -57,7 +57,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 def offer_of(fleet: Fleet) -> Offer:
     """Return the offer of a fleet: the models that an engine serves, and the classes."""
     served = {group.model.name for group in fleet.replicas if group.endpoints}
-    served |= {model.spec.name for pool in fleet.residency for model in pool.models}
+    served |= {model.spec.name for pool in fleet.multiplexing for model in pool.models}
     return Offer({c.name: c for c in fleet.service_classes},
                  {m.spec.name: m.spec.max_context_tokens for m in fleet.models
                   if m.spec.name in served}, fleet.gateway.aliases)
@@ -102,7 +102,7 @@ class Gateway:
                  on_bug: Callable[[str], None], log: DecisionLog | None = None,
                  turns: ModelPools | None = None) -> None:
         self._routed = _routed(fleet)
-        self._residency = (fleet.residency, fleet.residency and fleet.attestation)
+        self._multiplexing = (fleet.multiplexing, fleet.multiplexing and fleet.attestation)
         self._turns = turns
         self._gate = gate
         self.engines = Engines(facts_of(fleet))
@@ -146,9 +146,9 @@ class Gateway:
         facts = facts_of(fleet)
         if not facts and self._turns is None:
             raise InputError("replicas: none has endpoints any more")
-        if (fleet.residency, fleet.residency and fleet.attestation) != self._residency:
-            raise InputError("residency, or how its devices are attested, is different; that takes "
-                             "a restart of the gateway")
+        if (fleet.multiplexing, fleet.multiplexing and fleet.attestation) != self._multiplexing:
+            raise InputError("multiplexing, or the attestation of its devices, is different; that "
+                             "takes a restart of the gateway")
         config = gateway_config(fleet, self._limits)
         check_rules(fleet.attestation)
         self._gate.adopt(config)
@@ -266,15 +266,15 @@ class Gateway:
 async def taking_turns(fleet: Fleet, session: aiohttp.ClientSession, folder: Path,
                        note: Callable[[str], None]) -> AsyncIterator[ModelPools | None]:
     """The fleet's pools of devices, with what their engines hold now; None where it has none."""
-    if not fleet.residency:
+    if not fleet.multiplexing:
         yield None
         return
     around = Surroundings(session, folder, asyncio.get_running_loop(), note)
-    drivers = [driver_of(fleet, pool, around) for pool in fleet.residency]
+    drivers = [driver_of(fleet, pool, around) for pool in fleet.multiplexing]
     try:
         for driver in drivers:
             await driver.recover()
-        turns = ModelPools(list(zip(fleet.residency, drivers, strict=True)), time.time)
+        turns = ModelPools(list(zip(fleet.multiplexing, drivers, strict=True)), time.time)
         evidence = EvidenceWatcher(turns.attestation_status, fleet.attestation, session, time.time,
                                    time.monotonic, note)
         await evidence.look()

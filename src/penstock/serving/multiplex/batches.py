@@ -3,7 +3,7 @@
 import asyncio
 
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.multiplex.values import Batch
 from penstock.serving.multiplex.actuator_pool import ActuatorPool
 from penstock.serving.multiplex.pending import PendingRequests
@@ -13,7 +13,7 @@ from penstock.serving.multiplex.tickets import Running, Ticket
 class Batches:
     """Begins what a policy batches, as turns of ``pending`` requests."""
 
-    def __init__(self, policy: Residency, pending: PendingRequests, actuators: ActuatorPool,
+    def __init__(self, policy: Multiplexer, pending: PendingRequests, actuators: ActuatorPool,
                  loop: asyncio.AbstractEventLoop) -> None:
         self._policy = policy
         self._pending = pending

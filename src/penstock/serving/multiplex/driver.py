@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from penstock.engines.actuators.protocol import Actuator
 from penstock.policy.multiplex.device import Device, NotPossibleError
-from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.multiplex.values import Batch, Drop, Load, Prefetch, Queued, Shed, Wait
 from penstock.serving.multiplex.actuator_pool import ActuatorPool
 from penstock.serving.multiplex.alarms import Alarms
@@ -32,7 +32,7 @@ _SOON_S = 0.5  # until a device is asked again after what failed, or could not b
 _LATEST_S = 60.0  # that anybody is told to come back after, but for a model set apart for longer
 
 
-class ResidencyDriver:
+class MultiplexDriver:
     """Carries out what a policy decides for ``devices``; ``actuators[device][model]`` do it.
 
     ``loop`` gives the time, in seconds that only go forward, and calls back. ``note`` is told what
@@ -40,7 +40,7 @@ class ResidencyDriver:
     to be called before all else.
     """
 
-    def __init__(self, policy: Residency, devices: Sequence[Device],
+    def __init__(self, policy: Multiplexer, devices: Sequence[Device],
                  actuators: Sequence[Sequence[Actuator]], rules: Rules,
                  loop: asyncio.AbstractEventLoop,
                  note: Callable[[str], None] = lambda _: None) -> None:

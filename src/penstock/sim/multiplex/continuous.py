@@ -1,4 +1,4 @@
-"""Continuous batching beneath residency: what computes on a device whose residents run abreast.
+"""Continuous batching beneath multiplexing: what computes on a device whose residents run abreast.
 
 Every resident model has an iteration scheduler of its own; the device runs one step at a time. Two
 processes on one GPU without partitions share it by time slices too, so steps do not overlap.

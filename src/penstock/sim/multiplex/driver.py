@@ -6,7 +6,7 @@ from math import inf
 from penstock.core.errors import InputError
 from penstock.core.units import to_ps
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.multiplex.values import Queued
 from penstock.sim.cycles import no_cycle_search
 from penstock.sim.in_order import check_in_order
@@ -14,7 +14,7 @@ from penstock.sim.kernel import NEVER_PS, Arrivals, Kernel
 from penstock.sim.multiplex.continuous import Residents
 from penstock.sim.multiplex.machine import Machine
 from penstock.sim.multiplex.pool import MultiplexedPool
-from penstock.sim.multiplex.record import Recorder, ResidencyRun
+from penstock.sim.multiplex.record import MultiplexRun, Recorder
 
 
 class _QueuedRequests(Arrivals):
@@ -40,11 +40,11 @@ class _QueuedRequests(Arrivals):
         self.due_ps = self._moments_ps[following] if following < len(self._moments_ps) else NEVER_PS
 
 
-class ResidencySimulation:
+class MultiplexSimulation:
     """One run of one pool by itself. ``policy``, ``devices``, ``machine`` and ``residents`` are
     those of a ``MultiplexedPool``."""
 
-    def __init__(self, policy: Residency, devices: Sequence[Device], machine: Machine,
+    def __init__(self, policy: Multiplexer, devices: Sequence[Device], machine: Machine,
                  residents: Sequence[Residents] = ()) -> None:
         if any(device.continuous != bool(residents) for device in devices) or (
                 residents and len(residents) != len(devices)):
@@ -55,7 +55,7 @@ class ResidencySimulation:
         self._machine = machine
         self._residents = residents
 
-    def run(self, requests: Sequence[Queued], until_s: float = inf) -> ResidencyRun:
+    def run(self, requests: Sequence[Queued], until_s: float = inf) -> MultiplexRun:
         """Serve requests, which must come in order of arrival and be named by their place, until
         nothing happens any more, or ``until_s``: what has not ended then has no end.
 

@@ -12,12 +12,12 @@ from typing import Final, NamedTuple
 
 from penstock.core.units import PS_PER_S, to_later_ps, to_ps
 from penstock.policy.multiplex.device import Device, NotPossibleError
-from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.multiplex.values import Batch, Drop, Load, Prefetch, Queued, Shed, Wait
 from penstock.sim.kernel import NEVER_PS, EventSource
 from penstock.sim.multiplex.continuous import Over, Residents
 from penstock.sim.multiplex.machine import Machine
-from penstock.sim.multiplex.record import Recorder, ResidencyRun
+from penstock.sim.multiplex.record import MultiplexRun, Recorder
 
 _LOADED: Final = 0
 _ENDED: Final = 1
@@ -48,8 +48,8 @@ class MultiplexedPool(EventSource):
     batches are static, and take what ``machine`` says. Everything given is used up by one run.
     """
 
-    def __init__(self, number: int, policy: Residency, devices: Sequence[Device], machine: Machine,
-                 residents: Sequence[Residents], record: Recorder) -> None:
+    def __init__(self, number: int, policy: Multiplexer, devices: Sequence[Device],
+                 machine: Machine, residents: Sequence[Residents], record: Recorder) -> None:
         super().__init__(number)
         self.devices = devices
         self.num_waiting = [0] * len(devices[0].models)
@@ -111,7 +111,7 @@ class MultiplexedPool(EventSource):
         for residents in self._residents:
             residents.stop(now_ps)
 
-    def run(self) -> ResidencyRun:
+    def run(self) -> MultiplexRun:
         """Return the run so far."""
         return self._record.run(self._policy.num_waiting)
 

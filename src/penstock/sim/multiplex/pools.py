@@ -8,10 +8,10 @@ import numpy as np
 from penstock.core.request import AUTO, Request
 from penstock.fleet.judge import confidential_rows
 from penstock.fleet.multiplex_factory import deadline_after_s, devices_of, policy_of
+from penstock.fleet.multiplexing import usual_batch
 from penstock.fleet.replica_factory import random_stream, true_step_time
-from penstock.fleet.residency import usual_batch
 from penstock.fleet.values import Fleet
-from penstock.fleet.values_residency import DevicePool, SwappedModel
+from penstock.fleet.values_multiplexing import DevicePool, SwappedModel
 from penstock.metrics.definitions import IntColumn
 from penstock.metrics.table import NO_REPLICA
 from penstock.perf.loading.facts import compute_penalty, confidential_terms
@@ -28,7 +28,7 @@ from penstock.sim.columns import Outcomes
 from penstock.sim.multiplex.continuous import EngineSpec, Residents
 from penstock.sim.multiplex.machine import Variation
 from penstock.sim.multiplex.pool import MultiplexedPool
-from penstock.sim.multiplex.record import Recorder, ResidencyRun
+from penstock.sim.multiplex.record import MultiplexRun, Recorder
 from penstock.sim.multiplex.stepped import BatchCost, Lengths, SteppedMachine
 from penstock.workload.workload import Workload
 
@@ -40,7 +40,7 @@ class PoolRun:
     where batching is continuous. ``is_secret``: whether any of the requests was confidential."""
 
     pool: DevicePool
-    run: ResidencyRun
+    run: MultiplexRun
     rows: IntColumn
     computing_s: tuple[float, ...] = ()
     is_secret: bool = False
@@ -117,7 +117,7 @@ def simulated_pools(fleet: Fleet, workload: Workload, seed: int,
     lengths = Lengths(workload.prompt_tokens.tolist(), workload.output_tokens.tolist())
     pools: list[SimulatedPool] = []
     first_device = num_replicas
-    for number, pool in enumerate(fleet.residency, num_replicas):
+    for number, pool in enumerate(fleet.multiplexing, num_replicas):
         pools.append(_simulated(fleet, pool, workload, lengths, number, first_device, seed))
         first_device += pool.count
     return pools

@@ -32,7 +32,7 @@ class BatchRecord(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class ResidencyRun:
+class MultiplexRun:
     """Columns have an entry per request, in order of arrival. ``end_s`` is NaN for whom nothing was
     answered; ``shed_s`` NaN for whom nothing was turned away; ``reason`` indexes ``reasons`` (-1:
     none). ``batches`` are static ones alone. ``num_waiting`` had neither started nor been shed when
@@ -119,12 +119,12 @@ class Recorder:
             self._shed_s[request.request_id] = now_s
             self._reason[request.request_id] = reason
 
-    def run(self, num_waiting: int) -> ResidencyRun:
+    def run(self, num_waiting: int) -> MultiplexRun:
         """All of it, with an entry for each request that arrived."""
         rows = np.array(self.request_ids, dtype=np.int64)
         begin_s, end_s, shed_s = (np.array(column, dtype=np.float64)[rows] for column in (
             self._begin_s, self._end_s, self._shed_s))
-        return ResidencyRun(
+        return MultiplexRun(
             np.array([one.model for one in self._arrived], dtype=np.int64),
             np.array([one.arrival_s for one in self._arrived], dtype=np.float64),
             np.array([one.deadline_s for one in self._arrived], dtype=np.float64),

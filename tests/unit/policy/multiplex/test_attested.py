@@ -1,4 +1,4 @@
-"""Confidential requests under any residency policy."""
+"""Confidential requests under any multiplexing policy."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from penstock.policy.multiplex.attested import OnlyAttested
 from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Load, Queued, Shed, Wait
-from support.multiplexing_cases import residency
+from support.multiplexing_cases import multiplexing
 
 MODELS = [HostedModel("m", 10, BatchTime(1.0, 0.5), max_batch=8)]
 
@@ -18,7 +18,7 @@ def until(end_s: float) -> Confidentiality:
 
 
 def policy(devices: Confidentiality, confidential: set[int]) -> OnlyAttested:
-    return OnlyAttested(residency("first-come", MODELS, LoadTable([5.0])), devices, confidential)
+    return OnlyAttested(multiplexing("first-come", MODELS, LoadTable([5.0])), devices, confidential)
 
 
 def test_who_may_not_come_is_turned_away_at_once() -> None:

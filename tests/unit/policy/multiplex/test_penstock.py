@@ -1,4 +1,4 @@
-"""Penstock's residency policy: where it goes, who is shed, what is loaded beside compute."""
+"""Penstock's multiplexing policy: where it goes, who is shed, what is loaded beside compute."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import pytest
 from penstock.core.errors import InputError
 from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.options import ResidencyOptions
+from penstock.policy.multiplex.options import MultiplexOptions
 from penstock.policy.multiplex.penstock import ValueRate
 from penstock.policy.multiplex.queues import HOPELESS, NOT_LOADED, OUT_OF_MEMORY
 from penstock.policy.multiplex.values import Batch, HostedModel, Load, Shed, Wait
@@ -155,12 +155,12 @@ def test_batches_are_as_large_as_memory_beside_the_weights() -> None:
 
 def test_options_must_make_sense() -> None:
     with pytest.raises(InputError, match="expected at least 1, 0 and 0"):
-        ResidencyOptions(max_batches=0)
+        MultiplexOptions(max_batches=0)
 
 
 def test_who_comes_back_from_a_batch_out_of_memory_is_told_when_it_is_too_late() -> None:
     served = models(1)
-    policy = ValueRate(served, LoadTable([5.0]), ResidencyOptions(margin=0.0, prefetch=False))
+    policy = ValueRate(served, LoadTable([5.0]), MultiplexOptions(margin=0.0, prefetch=False))
     one, other = (Device(index, 10, served) for index in range(2))
     requests = queued([(0.0, 0), (0.0, 0)], slack_s=7.0)
     for request in requests:

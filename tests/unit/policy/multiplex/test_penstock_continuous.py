@@ -1,4 +1,4 @@
-"""Penstock's residency policy where requests join what runs."""
+"""Penstock's multiplexing policy where requests join what runs."""
 
 import pytest
 
@@ -6,21 +6,21 @@ from penstock.perf.evidence import Evidence
 from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.multiplex.beliefs import LoadTable, batch_time
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.options import ResidencyOptions
+from penstock.policy.multiplex.options import MultiplexOptions
 from penstock.policy.multiplex.penstock import ValueRate
-from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Load, Queued, Shed, Wait
-from support.multiplexing_cases import residency
+from support.multiplexing_cases import multiplexing
 
 MODELS = [HostedModel(f"m{one}", 10, BatchTime(1.0, 0.1), max_batch=8) for one in range(3)]
 LOADS = LoadTable([5.0] * 3)
-PLAIN = ResidencyOptions(margin=0.0)
+PLAIN = MultiplexOptions(margin=0.0)
 
 
 class Desk:
     """A policy with one device, driven by hand."""
 
-    def __init__(self, policy: Residency, memory_bytes: int = 10) -> None:
+    def __init__(self, policy: Multiplexer, memory_bytes: int = 10) -> None:
         self.policy = policy
         self.device = Device(0, memory_bytes, MODELS, continuous=True)
         self._num = 0
@@ -135,7 +135,7 @@ def test_beliefs_follow_what_requests_took() -> None:
 
 
 def test_two_devices_share_who_waits() -> None:
-    policy = residency("penstock", MODELS, LOADS)
+    policy = multiplexing("penstock", MODELS, LOADS)
     devices = [Device(index, 10, MODELS, continuous=True) for index in range(2)]
     for device in devices:
         policy.next(device, 0.0)
@@ -165,7 +165,7 @@ def test_one_line_says_what_batches_take_and_how_long_a_request_stays() -> None:
 @pytest.mark.parametrize("continuous", [False, True])
 def test_whoever_is_neither_in_time_with_a_margin_nor_hopeless_is_told_all_the_same(
         continuous: bool) -> None:
-    policy, device = residency("penstock", MODELS, LOADS), Device(0, 10, MODELS,
+    policy, device = multiplexing("penstock", MODELS, LOADS), Device(0, 10, MODELS,
                                                                    continuous=continuous)
     policy.add(Queued(0, 0, 0.0, 6.12), 0.0)  # 5 s and 1.1 s; with the margin 1.155 s
     waits = policy.next(device, 0.0)

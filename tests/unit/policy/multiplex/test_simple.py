@@ -8,7 +8,7 @@ import pytest
 from penstock.core.errors import InputError
 from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.queues import HOPELESS
-from support.multiplexing_cases import ALL_POLICIES, residency
+from support.multiplexing_cases import ALL_POLICIES, multiplexing
 from support.small_hosts import USUAL, host, models, queued
 
 
@@ -62,9 +62,9 @@ def test_a_resident_that_leaves_no_memory_for_a_batch_is_dropped() -> None:
 
 def test_every_name_is_built() -> None:
     for name in ALL_POLICIES:
-        assert residency(name, models(2), LoadTable([1.0, 1.0])).num_waiting == 0
+        assert multiplexing(name, models(2), LoadTable([1.0, 1.0])).num_waiting == 0
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(InputError, match="longest-queue"):
-        residency("longest-queu", models(1), LoadTable([1.0]))
+        multiplexing("longest-queu", models(1), LoadTable([1.0]))

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.options import ResidencyOptions
+from penstock.policy.multiplex.options import MultiplexOptions
 from penstock.policy.multiplex.queues import Queues
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.policy.multiplex.visits import expected_deadlines, visits
@@ -23,7 +23,7 @@ def test_no_visit_is_worth_more_than_its_bound(
         gaps_s: list[float], slack_s: float, fixed_s: float, per_request_s: float, load_s: float,
         ahead_s: float, later_s: float, max_batch: int, resident: bool, num_left: int) -> None:
     model = HostedModel("m", 10, BatchTime(fixed_s, per_request_s), max_batch=max_batch)
-    queues, options, now_s = Queues([model]), ResidencyOptions(), 0.0
+    queues, options, now_s = Queues([model]), MultiplexOptions(), 0.0
     worth = Worth([model], LoadTable([load_s]), queues, options)
     for number, gap_s in enumerate([0.0, *gaps_s]):
         now_s += gap_s

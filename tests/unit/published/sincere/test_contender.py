@@ -1,4 +1,4 @@
-"""Residency policies from their texts."""
+"""Multiplexer policies from their texts."""
 
 from dataclasses import replace
 

@@ -14,8 +14,8 @@ from penstock.published.sincere.policy import (
     SincereSettings,
     nearest,
 )
-from penstock.sim.multiplex.driver import ResidencySimulation
-from penstock.sim.multiplex.record import ResidencyRun
+from penstock.sim.multiplex.driver import MultiplexSimulation
+from penstock.sim.multiplex.record import MultiplexRun
 from support.small_hosts import PlainMachine
 
 TABLE = [LoadRow(4.0, 1.0, 0.5, 0.1), LoadRow(6.0, 1.0, 0.5, 0.1)]
@@ -27,7 +27,7 @@ def settings(**changes: object) -> SincereSettings:
 
 
 def served(strategy: str, arrivals: Sequence[tuple[float, int]], *, until_s: float = 500.0,
-           room: int = 64, **changes: object) -> ResidencyRun:
+           room: int = 64, **changes: object) -> MultiplexRun:
     """Two models, loads of 10 s, batches of 1 s and 1 s per request, at most ``room`` of them."""
     batch = BatchTime(1.0, 1.0)
     models = [HostedModel(name, 10, batch, max_batch=room) for name in "ab"]
@@ -35,7 +35,7 @@ def served(strategy: str, arrivals: Sequence[tuple[float, int]], *, until_s: flo
     policy = Sincere(STRATEGIES[strategy], settings(**changes))
     requests = [Queued(place, model, at_s, at_s + 40.0)
                 for place, (at_s, model) in enumerate(arrivals)]
-    return ResidencySimulation(policy, [Device(0, 15, models, max_residents=1)],
+    return MultiplexSimulation(policy, [Device(0, 15, models, max_residents=1)],
                                machine).run(requests, until_s)
 
 

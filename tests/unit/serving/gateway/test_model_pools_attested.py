@@ -39,7 +39,7 @@ def attested_fleet(tmp_path, *, allow=False, engine=None, url=None, signer=None)
         "traffic": [{"model": "auto", "mix": {"chat": 1.0}, "rate_per_s": 1,
                      "lengths": {"prompt": {"fixed": 4}, "output": {"fixed": 4}}}],
         "replicas": None,
-        "residency": [{"name": "gpu", "memory_gib": 20, "policy": "first-come", "models": [
+        "multiplexing": [{"name": "gpu", "memory_gib": 20, "policy": "first-come", "models": [
             {"model": MODEL, "size_gib": 15, "batch": {"fixed_s": 0.1, "per_request_s": 0.01},
              "load_s": 1, "engine": engine or process()}]}]})
 
@@ -117,7 +117,7 @@ def turns_of(tmp_path, wait):
     """Turns at a clock that stands at ``now_s[0]``, attested from 0 to 10 s."""
     fleet, now_s = attested_fleet(tmp_path), [0.0]
     driver = SlowDriver(lambda: wait(now_s))
-    turns = ModelPools([(fleet.residency[0], driver)], lambda: now_s[0])
+    turns = ModelPools([(fleet.multiplexing[0], driver)], lambda: now_s[0])
     for engine in turns.attestation_status:
         engine.attested(Attestation("test", 0.0, 10.0, ("GPU-1",)))
     body = f'{{"model": "{MODEL}", "prompt": "hello"}}'.encode()
@@ -162,9 +162,9 @@ def test_a_pool_is_judged_once_however_many_models_it_has(tmp_path) -> None:
 
     async def run():
         fleet = attested_fleet(tmp_path)
-        pool, = fleet.residency
+        pool, = fleet.multiplexing
         other = replace(pool.models[0], spec=replace(pool.models[0].spec, name="llama-2-7b"))
-        fleet = replace(fleet, residency=(replace(pool, models=(*pool.models, other)),))
+        fleet = replace(fleet, multiplexing=(replace(pool, models=(*pool.models, other)),))
         async with gateway(fleet, tmp_path, notes):
             pass
 
@@ -184,7 +184,7 @@ def test_an_engine_that_may_be_attested_yet_goes_before_a_pool_that_never_will(t
         "replicas": [{"model": "llama-2-7b", "accelerator": "h100-80gb", "count": 1, "endpoints": [
             "http://127.0.0.1:9"], "attestation": {"devices": [["GPU-1"]], "nonce": NONCE,
                                                    "evidence": [str(tmp_path / "old.json")]}}],
-        "residency": [{"name": "gpu", "accelerator": "a100-80gb", "memory_gib": 20, "models": [
+        "multiplexing": [{"name": "gpu", "accelerator": "a100-80gb", "memory_gib": 20, "models": [
             {"model": MODEL, "size_gib": 15, "load_s": 1, "engine": process(),
              "batch": {"fixed_s": 0.1, "per_request_s": 0.01}}]}]})
 

@@ -9,7 +9,7 @@ from penstock.policy.multiplex.values import BatchTime, HostedModel, Load, Prefe
 from penstock.serving.multiplex.tickets import RefusedError
 from support.fake_clock import settle
 from support.fake_pool_engines import FirstCome, Stage
-from support.multiplexing_cases import residency
+from support.multiplexing_cases import multiplexing
 
 
 def play(work, **stage):
@@ -292,7 +292,7 @@ def test_a_request_that_its_engine_keeps_failing_is_refused_and_nobody_else() ->
 
 def test_a_batch_that_fails_as_a_whole_is_the_policy_s_to_cut() -> None:
     models = [HostedModel(f"m{index}", 10, BatchTime(1.0, 0.1), 0, 4) for index in range(3)]
-    policy = residency("first-come", models, LoadTable([5.0] * 3))
+    policy = multiplexing("first-come", models, LoadTable([5.0] * 3))
 
     async def work(stage):
         for _ in range(4):
@@ -306,7 +306,7 @@ def test_a_batch_that_fails_as_a_whole_is_the_policy_s_to_cut() -> None:
 
 def test_a_batch_whose_engine_died_is_not_taken_for_one_that_was_too_large() -> None:
     models = [HostedModel(f"m{index}", 10, BatchTime(1.0, 0.1), 0, 4) for index in range(3)]
-    policy = residency("first-come", models, LoadTable([5.0] * 3))
+    policy = multiplexing("first-come", models, LoadTable([5.0] * 3))
 
     async def work(stage):
         for _ in range(4):

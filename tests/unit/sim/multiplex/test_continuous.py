@@ -1,5 +1,5 @@
-"""Continuous batching beneath residency: the same as the replica simulation where one model has a
-device to itself, and residents that take turns where several share it."""
+"""Continuous batching beneath multiplexing: the same as the replica simulation where one model has
+a device to itself, and residents that take turns where several share it."""
 
 from collections.abc import Sequence
 from math import inf
@@ -14,15 +14,15 @@ from penstock.core.slo import ServiceClass
 from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.multiplex.beliefs import LoadTable
 from penstock.policy.multiplex.device import Device
-from penstock.policy.multiplex.protocol import Residency
+from penstock.policy.multiplex.protocol import Multiplexer
 from penstock.policy.multiplex.simple import InTurn, first_come
 from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Queued
 from penstock.policy.schedule.options import PRESETS
 from penstock.sim.multiplex.continuous import EngineSpec, Residents
-from penstock.sim.multiplex.driver import ResidencySimulation
+from penstock.sim.multiplex.driver import MultiplexSimulation
 from penstock.sim.multiplex.machine import Took
-from penstock.sim.multiplex.record import ResidencyRun
-from support.multiplexing_cases import residency
+from penstock.sim.multiplex.record import MultiplexRun
+from support.multiplexing_cases import multiplexing
 from support.scaled_examples import examples
 from support.scheduler_runs import jump
 from support.strategies import EVIDENCE, Case, cases
@@ -49,9 +49,9 @@ class FixedLoads:
 
 
 def served(arrivals: Sequence[tuple[float, int]], *, num_models: int = 1, slots: int = 1,
-           policy: Residency | None = None, output_tokens: int = 10, load_s: float = 0.0,
+           policy: Multiplexer | None = None, output_tokens: int = 10, load_s: float = 0.0,
            max_batch: int = 8, turn_steps: int = 1, slack_s: float = inf,
-           until_s: float = inf) -> tuple[ResidencyRun, Residents]:
+           until_s: float = inf) -> tuple[MultiplexRun, Residents]:
     """Requests of a token of prompt on one device."""
     models = [HostedModel(f"m{one}", 10, BatchTime(0.1, 0.01), max_batch=max_batch)
               for one in range(num_models)]
@@ -62,7 +62,7 @@ def served(arrivals: Sequence[tuple[float, int]], *, num_models: int = 1, slots:
     device = Device(0, 10 * slots, models, continuous=True)
     queued = [Queued(number, model, at_s, at_s + slack_s)
               for number, (at_s, model) in enumerate(arrivals)]
-    run = ResidencySimulation(policy or InTurn(models, first_come), [device], FixedLoads(load_s),
+    run = MultiplexSimulation(policy or InTurn(models, first_come), [device], FixedLoads(load_s),
                               [residents]).run(queued, until_s)
     residents.check_integrity()
     return run, residents
@@ -77,7 +77,7 @@ def test_one_model_with_a_device_to_itself_does_what_a_replica_does(case: Case) 
                       case.block_tokens, case.prefix_caching)
     residents = Residents([spec], case.requests, case.output_tokens)
     queued = [Queued(request.request_id, 0, request.arrival_s) for request in case.requests]
-    run = ResidencySimulation(InTurn([model], first_come), [Device(0, 1, [model], continuous=True)],
+    run = MultiplexSimulation(InTurn([model], first_come), [Device(0, 1, [model], continuous=True)],
                               FixedLoads(0.0), [residents]).run(queued)
     residents.check_integrity()
     mine = residents.answers()[0]
@@ -148,7 +148,7 @@ def test_whoever_the_scheduler_refuses_is_told_why() -> None:
     models = [HostedModel("m", 1, BatchTime(1.0, 0.0))]
     requests = [Request(0, 0.0, 500, 10, ANY), Request(1, 0.0, 5, 10, ANY)]
     residents = Residents([EngineSpec(STEP, 160, PRESETS["sarathi"])], requests, [10, 10])
-    run = ResidencySimulation(InTurn(models, first_come), [Device(0, 1, models, continuous=True)],
+    run = MultiplexSimulation(InTurn(models, first_come), [Device(0, 1, models, continuous=True)],
                               FixedLoads(0.0), [residents]).run(
         [Queued(0, 0, 0.0), Queued(1, 0, 0.0)])
     assert run.served.tolist() == [False, True]
@@ -168,7 +168,7 @@ def test_values_that_make_no_sense_are_named() -> None:
         Residents([], [], [], turn_steps=0)
     model = HostedModel("m", 1, BatchTime(1.0, 0.0))
     with pytest.raises(InputError, match="expected one for each continuous device"):
-        ResidencySimulation(InTurn([model], first_come), [Device(0, 1, [model], continuous=True)],
+        MultiplexSimulation(InTurn([model], first_come), [Device(0, 1, [model], continuous=True)],
                             FixedLoads(0.0))
 
 
@@ -177,6 +177,6 @@ def test_every_policy_serves_three_models_on_one_slot(name: str) -> None:
     models = [HostedModel(f"m{one}", 10, BatchTime(0.1, 0.01), max_batch=8) for one in range(3)]
     arrivals = [(0.05 * place, place * place % 3) for place in range(200)]
     run, _ = served(arrivals, num_models=3, load_s=0.5, slack_s=60.0,
-                    policy=residency(name, models, LoadTable([0.5] * 3)))
+                    policy=multiplexing(name, models, LoadTable([0.5] * 3)))
     assert run.served.all(), name
     assert run.num_waiting == 0

@@ -33,7 +33,7 @@ def fleet_of(**pool):
         "models": [{"name": "llama-3-8b"}, {"name": "llama-2-7b"}],
         "traffic": [{"model": "auto", "mix": {"chat": 1.0}, "rate_per_s": 1,
                      "lengths": {"prompt": {"fixed": 4}, "output": {"fixed": 4}}}],
-        "replicas": None, "residency": [{"name": "gpu", "memory_gib": 20, "models": [
+        "replicas": None, "multiplexing": [{"name": "gpu", "memory_gib": 20, "models": [
             {"model": "llama-3-8b", "e2e_s": 9, "max_batch": 1},
             {"model": "llama-2-7b"}], **pool}]})
 
@@ -41,7 +41,7 @@ def fleet_of(**pool):
 def test_every_policy_can_be_named() -> None:
     for name in MULTIPLEXERS.names():
         fleet = fleet_of(policy=name, batching="static")
-        pool, = fleet.residency
+        pool, = fleet.multiplexing
         policy, device = policy_of(pool, fleet.service_classes), devices_of(pool)[0]
         policy.add(Queued(0, 0, 0.0, 100.0), 0.0)
         action = policy.next(device, 0.0)
@@ -51,7 +51,7 @@ def test_every_policy_can_be_named() -> None:
 
 def test_settings_reach_the_policy() -> None:
     for shed in (True, False):
-        pool, = fleet_of(policy={"name": "penstock", "shed": shed}).residency
+        pool, = fleet_of(policy={"name": "penstock", "shed": shed}).multiplexing
         policy = policy_of(pool, [ServiceClass("any")])
         policy.add(Queued(0, 0, 0.0, 0.001), 1.0)
         assert isinstance(policy.next(devices_of(pool)[0], 1.0), Shed) == shed
@@ -59,7 +59,7 @@ def test_settings_reach_the_policy() -> None:
 
 def test_sincere_goes_by_the_files_batches_and_loads() -> None:
     pool, = fleet_of(policy={"name": "sincere-best-batch", "overwrite": True}, batching="static"
-                     ).residency
+                     ).multiplexing
     models = [model.hosted() for model in pool.models]
     context = MultiplexContext(models, LoadTable([9.0, 9.0]), [1.0, 2.0], 40.0)
     found = sincere_settings(pool.settings, context)
@@ -70,7 +70,7 @@ def test_sincere_goes_by_the_files_batches_and_loads() -> None:
 
 
 def test_devices_hold_what_the_pool_says() -> None:
-    pool, = fleet_of(count=2, max_residents=1, batching="static").residency
+    pool, = fleet_of(count=2, max_residents=1, batching="static").multiplexing
     first, second = devices_of(pool)
     assert isinstance(first, Device)
     assert (first.index, second.index, first.memory_bytes) == (0, 1, 20 * 2**30)
@@ -78,7 +78,7 @@ def test_devices_hold_what_the_pool_says() -> None:
 
 
 def test_the_nearer_deadline_counts() -> None:
-    strict, loose = (model for model in fleet_of().residency[0].models)
+    strict, loose = (model for model in fleet_of().multiplexing[0].models)
     chat, batch = ServiceClass("chat", Slo(e2e_s=5)), ServiceClass("batch", Slo())
     assert [deadline_after_s(model, one) for model in (strict, loose)
             for one in (chat, batch)] == [5, 9, 5, inf]
@@ -95,7 +95,7 @@ def test_each_engine_has_its_actuator_on_each_device(tmp_path) -> None:
         for actuator, engine in kinds.items():
             fleet = fleet_of(count=2, models=[{"model": "llama-3-8b", "engine": engine}])
             around = Surroundings(None, tmp_path / "engines", asyncio.get_running_loop(), print)
-            driver = driver_of(fleet, fleet.residency[0], around)
+            driver = driver_of(fleet, fleet.multiplexing[0], around)
             made = [row[0] for row in driver._actuators._actuators]
             assert [type(one) for one in made] == [actuator, actuator]
             if "endpoints" in engine:
@@ -110,7 +110,7 @@ def test_engines_of_like_names_have_files_of_their_own(tmp_path) -> None:
 
     async def run():
         fleet = fleet_of(models=[{"model": "llama-3-8b", "engine": engine}])
-        pool = fleet.residency[0]
+        pool = fleet.multiplexing[0]
         around = Surroundings(None, tmp_path, asyncio.get_running_loop(), print)
         model = pool.models[0]
         named = [replace(model, spec=replace(model.spec, name=name))

@@ -27,7 +27,7 @@ def fleet(pool: dict[str, Any] | None = None, rate: float = 3.0, **more: Any) ->
         "service_classes": [{"name": "chat", "slo": {"e2e_s": 20}}],
         "traffic": [{"model": name, "lengths": LENGTHS, "rate_per_s": rate, "num_requests": 200}
                     for name in NAMES],
-        "residency": [{**usual, **(pool or {})}], **more})
+        "multiplexing": [{**usual, **(pool or {})}], **more})
 
 
 def test_every_request_has_a_row_and_one_end() -> None:
@@ -67,7 +67,7 @@ def test_answers_of_continuous_devices_begin_before_they_end() -> None:
     assert (table.itl_mean_s[served] > 0).all()
     assert (table.replica[served] == 0).all()
     assert (table.output_tokens[served] == 11).all()
-    pool, = run.summary["residency"]
+    pool, = run.summary["multiplexing"]
     assert 0 < pool["computing_share"] < 1
     assert pool["computing_share"] * run.summary["end_s"] == pytest.approx(
         sum(run.result.pools[0].computing_s))
@@ -102,7 +102,7 @@ def test_a_host_that_remembers_makes_loads_shorter() -> None:
         host = {"memory_gib": memory_gib, "disk_gb_per_s": 5, "copy_gb_per_s": 10, "fixed_s": 1}
         file = fleet({"memory_gib": 20, "host": host, "policy": "round-robin"})
         run = run_fleet(file, fleet_workload(file), 0)
-        return float(run.summary["residency"][0]["load_mean_s"])
+        return float(run.summary["multiplexing"][0]["load_mean_s"])
 
     # 13.5 to 16 GB over the bus in 1.3 to 1.6 s, and from disk in twice that.
     assert 5.0 < mean(1) < 5.8
@@ -116,7 +116,7 @@ def test_confidential_mode_makes_loads_and_batches_longer() -> None:
                      accelerators=[{"name": "h100-80gb", "confidential": confidential}])
         pool = run_fleet(file, fleet_workload(file), 0)
         batches = [one.seconds for one in pool.result.pools[0].run.batches]
-        return pool.summary["residency"][0]["load_mean_s"], min(batches)
+        return pool.summary["multiplexing"][0]["load_mean_s"], min(batches)
 
     plain, confidential = run(False), run(True)
     # 13.5 to 16 GB: 0.18 s more per GB copied and 0.14 s more per GB read; 0.16 s per batch.
@@ -134,7 +134,7 @@ def test_the_seed_draws_the_noise() -> None:
 
 def test_each_pool_serves_its_own_models() -> None:
     models = [{"model": name, "max_batch": 16, "load_s": 3} for name in NAMES]
-    file = fleet(residency=[{"name": "a", "models": models[:1]},
+    file = fleet(multiplexing=[{"name": "a", "models": models[:1]},
                             {"name": "b", "count": 2, "models": models[1:]}])
     result = simulate(file, fleet_workload(file))
     assert [one.pool.name for one in result.pools] == ["a", "b"]
@@ -143,8 +143,8 @@ def test_each_pool_serves_its_own_models() -> None:
 
 
 def test_requests_of_a_model_that_no_pool_has_are_refused() -> None:
-    file = fleet(residency=[{"models": [{"model": NAMES[0]}]}])
-    with pytest.raises(InputError, match="traffic: llama-2-7b is on no device of residency"):
+    file = fleet(multiplexing=[{"models": [{"model": NAMES[0]}]}])
+    with pytest.raises(InputError, match="traffic: llama-2-7b is on no device of multiplexing"):
         simulate(file, fleet_workload(file))
 
 
@@ -152,7 +152,7 @@ def test_requests_that_leave_the_model_open_go_where_few_wait() -> None:
     file = fleet(traffic=[{"model": "auto", "lengths": LENGTHS, "rate_per_s": 60.0,
                            "num_requests": 300}], pool={"memory_gib": 60})
     run = run_fleet(file, fleet_workload(file), 0)
-    pool, = run.summary["residency"]
+    pool, = run.summary["multiplexing"]
     assert sum(model["received"] for model in pool["models"]) == 300
     assert all(model["received"] > 0 for model in pool["models"])
     # The first is loaded first, and goes before those that are not resident.
@@ -163,7 +163,7 @@ def test_the_summary_counts_what_the_table_has() -> None:
     file = fleet(rate=400.0, service_classes=[{"name": "chat", "slo": {"e2e_s": 8}}])
     run = run_fleet(file, fleet_workload(file), 0)
     summary = run.summary
-    pool, = summary["residency"]
+    pool, = summary["multiplexing"]
     assert summary["overall"]["received"] == 600
     assert sum(model["received"] for model in pool["models"]) == 600
     assert sum(model["met"] for model in pool["models"]) == summary["overall"]["met"]
@@ -177,7 +177,7 @@ def test_the_summary_counts_what_the_table_has() -> None:
 
 def test_devices_are_numbered_through_all_pools() -> None:
     models = [{"model": name, "max_batch": 16, "load_s": 3} for name in NAMES]
-    file = fleet(rate=40.0, residency=[{"name": "a", "count": 2, "models": models[:1]},
+    file = fleet(rate=40.0, multiplexing=[{"name": "a", "count": 2, "models": models[:1]},
                                        {"name": "b", "models": models[1:]}])
     run = run_fleet(file, fleet_workload(file), 0)
     table = run.table
@@ -212,7 +212,7 @@ def test_confidential_requests_run_while_devices_are_attested(batching: str) -> 
     # Nothing of them but what is padded, and nothing of the devices that they were on.
     assert run.table.service_classes == ("chat",)
     assert len(run.table) == int((~secret).sum())
-    pool, = run.summary["residency"]
+    pool, = run.summary["multiplexing"]
     assert (pool["loads"], pool["devices"], pool["models"]) == (None, [], [])
     assert pool["num_models"] == 3
     assert run.summary["replicas"] == []
@@ -233,10 +233,10 @@ def test_what_never_was_attested_serves_no_confidential_request() -> None:
 def test_a_model_in_two_pools_is_counted_where_it_was_served() -> None:
     model = {"model": NAMES[0], "max_batch": 16, "load_s": 3}
     others = [{"model": name, "max_batch": 16, "load_s": 3} for name in NAMES[1:]]
-    file = fleet(residency=[{"name": "a", "models": [model]},
+    file = fleet(multiplexing=[{"name": "a", "models": [model]},
                             {"name": "b", "models": [model, *others]}])
     result = simulate(file, fleet_workload(file))
-    first, second = run_fleet(file, fleet_workload(file), 0).summary["residency"]
+    first, second = run_fleet(file, fleet_workload(file), 0).summary["multiplexing"]
     # The pool where it is resident goes first, and that is where the first request went.
     assert first["models"][0]["received"] > 150
     assert first["models"][0]["received"] + second["models"][0]["received"] == 200

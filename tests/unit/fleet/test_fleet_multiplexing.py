@@ -5,7 +5,7 @@ import pytest
 from penstock.core.errors import InputError
 from penstock.core.units import GIB
 from penstock.fleet.load import load_fleet, parse_fleet
-from penstock.fleet.values_residency import DevicePool
+from penstock.fleet.values_multiplexing import DevicePool
 from penstock.policy.multiplex.values import BatchTime, HostedModel
 from support.small_fleet import FLEET
 
@@ -19,7 +19,7 @@ VLLM = {"kind": "vllm", "endpoints": ["http://127.0.0.1:1"]}
 
 def pools(*sections, replicas=None) -> tuple[DevicePool, ...]:
     return parse_fleet(FLEET, overrides={**TWO, "replicas": replicas,
-                                         "residency": list(sections)}).residency
+                                         "multiplexing": list(sections)}).multiplexing
 
 
 def both(**more):
@@ -61,20 +61,20 @@ def test_everything_said_is_kept() -> None:
 
 
 def test_models_that_take_turns_need_no_replicas() -> None:
-    fleet = parse_fleet(FLEET, overrides={**TWO, "replicas": None, "residency": [both()]})
+    fleet = parse_fleet(FLEET, overrides={**TWO, "replicas": None, "multiplexing": [both()]})
     assert fleet.replicas == fleet.sizing.groups == ()
 
 
 @pytest.mark.parametrize(("section", "said"), [
     ({"models": [{"model": "llama-3-9b"}]}, "unknown model 'llama-3-9b'"),
     ({"models": [{"model": "llama-3-8b"}] * 2},
-     "residency[0].models[1].model: 'llama-3-8b' stands"),
+     "multiplexing[0].models[1].model: 'llama-3-8b' stands"),
     ({"models": []}, "expected at least one entry"),
     (both(accelerator="a100"), "did you mean 'a100-80gb'?"),
     (both(policy="penstok"), "did you mean 'penstock'?"),
     (both(policy={"name": "penstock", "nonsense": 1}), "no setting of this name"),
     (both(memory_gib=90), "90 is more than the 80 GiB of a100-80gb"),
-    (both(memory_gib=10), "residency[0].models[0]: llama-3-8b needs 14.96 GiB with one request"),
+    (both(memory_gib=10), "multiplexing[0].models[0]: llama-3-8b needs 14.96 GiB with one request"),
     (both(count=5), "5 is more than the 4 a100-80gb"),
     (both(policy="sincere-best-batch"), "expected it with batching: static"),
     (both(policy={"name": "sincere-best-batch"}, batching="static", count=2),
@@ -131,12 +131,12 @@ def test_floors_that_no_device_could_keep_are_refused() -> None:
 
     pool, = pools(with_floors(0.3, 0.7))
     assert [model.min_share for model in pool.models] == [0.3, 0.7]
-    with pytest.raises(InputError, match=r"residency\[0\].models: their min_share come to 1.2"):
+    with pytest.raises(InputError, match=r"multiplexing\[0\].models: their min_share come to 1.2"):
         pools(with_floors(0.5, 0.7))
 
 
 def test_the_example_of_ten_models_holds_three_at_a_time(repository) -> None:
-    pool, = load_fleet(repository / "examples" / "ten-models.yaml").residency
+    pool, = load_fleet(repository / "examples" / "ten-models.yaml").multiplexing
     sizes = sorted(model.size_bytes for model in pool.models)
     assert len(sizes) == 10
     assert sum(sizes[-3:]) <= pool.memory_bytes < sum(sizes[:4])

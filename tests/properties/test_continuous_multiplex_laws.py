@@ -1,4 +1,4 @@
-"""Laws of residency with continuous batching, whatever the models, the devices and the policy."""
+"""Laws of multiplexing with continuous batching, for any models, devices and policy."""
 
 from dataclasses import dataclass
 from math import inf
@@ -15,10 +15,10 @@ from penstock.policy.multiplex.device import Device
 from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Queued
 from penstock.policy.schedule.options import PRESETS
 from penstock.sim.multiplex.continuous import EngineSpec, Residents
-from penstock.sim.multiplex.driver import ResidencySimulation
+from penstock.sim.multiplex.driver import MultiplexSimulation
 from penstock.sim.multiplex.machine import Took
-from penstock.sim.multiplex.record import ResidencyRun
-from support.multiplexing_cases import POLICIES, residency
+from penstock.sim.multiplex.record import MultiplexRun
+from support.multiplexing_cases import POLICIES, multiplexing
 from support.scaled_examples import examples
 from support.strategies import step_times
 
@@ -114,7 +114,7 @@ class Watched:
         return getattr(self._policy, name)
 
 
-def simulated(case: Instance) -> tuple[ResidencyRun, list[Residents]]:
+def simulated(case: Instance) -> tuple[MultiplexRun, list[Residents]]:
     slo = ServiceClass("due", Slo(e2e_s=2.0))
     requests = [Request(one.request_id, one.arrival_s, one.prompt_tokens, 12, slo)
                 for one in case.requests]
@@ -122,9 +122,9 @@ def simulated(case: Instance) -> tuple[ResidencyRun, list[Residents]]:
                for index in range(case.num_devices)]
     residents = [Residents(case.specs, requests, case.output_tokens, turn_steps=case.turn_steps)
                  for _ in devices]
-    policy = residency(case.policy, case.models, LoadTable([case.load_s] * len(case.models)),
+    policy = multiplexing(case.policy, case.models, LoadTable([case.load_s] * len(case.models)),
                        {"shed": case.shed})
-    run = ResidencySimulation(Watched(policy, devices, residents), devices,
+    run = MultiplexSimulation(Watched(policy, devices, residents), devices,
                               Loads(case.load_s, case.failing), residents).run(case.requests)
     return run, residents
 
@@ -153,7 +153,7 @@ def test_every_request_ends_once_and_no_book_is_ever_wrong(case: Instance) -> No
     a_device_runs_one_step_at_a_time(case, run, residents)
 
 
-def a_device_runs_one_step_at_a_time(case: Instance, run: ResidencyRun,
+def a_device_runs_one_step_at_a_time(case: Instance, run: MultiplexRun,
                                      residents: list[Residents]) -> None:
     ends_s = np.concatenate([run.end_s[run.served], run.shed_s[~np.isnan(run.shed_s)]])
     for one in residents:

@@ -33,7 +33,7 @@ def policy_named(name):
         return FirstCome(NUM_MODELS)
     models = [HostedModel(f"m{index}", 10, BatchTime(1.0, 0.1), 1, 4)
               for index in range(NUM_MODELS)]
-    return resident.residency(name, models, LoadTable([5.0] * NUM_MODELS))
+    return resident.multiplexing(name, models, LoadTable([5.0] * NUM_MODELS))
 
 
 def befall(engine, kind, how=None):

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.published.sincere.policy import STRATEGIES
-from support.multiplexing_cases import ALL_POLICIES, PENSTOCK, ResidencyCase, Watched
-from support.strategies import residency_cases
+from support.multiplexing_cases import ALL_POLICIES, PENSTOCK, MultiplexCase, Watched
+from support.strategies import multiplex_cases
 
-CASES = residency_cases(ALL_POLICIES)
+CASES = multiplex_cases(ALL_POLICIES)
 
 
 def left(watched: Watched) -> int:
@@ -20,7 +20,7 @@ def left(watched: Watched) -> int:
     return sum(place in ("waits", "runs") for place in watched.place.values())
 
 
-def each_request_ends_once(case: ResidencyCase, watched: Watched) -> None:
+def each_request_ends_once(case: MultiplexCase, watched: Watched) -> None:
     run = watched.run
     assert len(watched.place) == len(case.requests)
     for request in case.requests:
@@ -33,7 +33,7 @@ def each_request_ends_once(case: ResidencyCase, watched: Watched) -> None:
         assert left(watched) == 0
 
 
-def no_answer_is_there_before_its_batch_could_have_been_over(case: ResidencyCase,
+def no_answer_is_there_before_its_batch_could_have_been_over(case: MultiplexCase,
                                                              watched: Watched) -> None:
     run = watched.run
     share = case.faults.batch_share
@@ -47,7 +47,7 @@ def no_answer_is_there_before_its_batch_could_have_been_over(case: ResidencyCase
             assert run.shed_s[request.request_id] >= request.arrival_s
 
 
-def the_same_case_runs_the_same_again(case: ResidencyCase, watched: Watched) -> None:
+def the_same_case_runs_the_same_again(case: MultiplexCase, watched: Watched) -> None:
     first, second = watched.run, case.run().run
     for name in ("begin_s", "end_s", "shed_s", "reason"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
@@ -55,7 +55,7 @@ def the_same_case_runs_the_same_again(case: ResidencyCase, watched: Watched) -> 
         second.loads, second.batches, second.reasons)
 
 
-def a_batch_runs_only_while_its_model_is_loaded(case: ResidencyCase, watched: Watched) -> None:
+def a_batch_runs_only_while_its_model_is_loaded(case: MultiplexCase, watched: Watched) -> None:
     run = watched.run
     for batch in run.batches:
         loads = [load for load in run.loads
@@ -65,7 +65,7 @@ def a_batch_runs_only_while_its_model_is_loaded(case: ResidencyCase, watched: Wa
 
 
 @given(CASES)
-def test_laws_of_every_run(case: ResidencyCase) -> None:
+def test_laws_of_every_run(case: MultiplexCase) -> None:
     # That it ends is a law, too. While it runs, ``Watched`` looks at devices and calls: memory is
     # never exceeded, and time never goes back.
     watched = case.run()
@@ -74,8 +74,8 @@ def test_laws_of_every_run(case: ResidencyCase) -> None:
         law(case, watched)
 
 
-@given(residency_cases((PENSTOCK,), healthy=True))
-def test_nobody_is_turned_away_who_could_still_be_in_time(case: ResidencyCase) -> None:
+@given(multiplex_cases((PENSTOCK,), healthy=True))
+def test_nobody_is_turned_away_who_could_still_be_in_time(case: MultiplexCase) -> None:
     """Beliefs are right and nothing fails: who is shed would have been late, had a load of the
     model begun at once."""
     run = replace(case, after_s=0.0).run().run
@@ -99,7 +99,7 @@ def test_a_model_whose_queue_never_empties_gets_its_floor(share: float, load_s: 
     each = 4 * len(models)
     requests = [Queued(place, place % len(models), float(place // each))
                 for place in range(each * num_s)]
-    case = ResidencyCase(PENSTOCK, models, [load_s] * len(models), [12], 1, requests)
+    case = MultiplexCase(PENSTOCK, models, [load_s] * len(models), [12], 1, requests)
     run = case.run().run
     poor_s = sum(min(one.seconds, num_s - one.begin_s) for one in (*run.loads, *run.batches)
                  if one.model == 0 and one.begin_s < num_s)

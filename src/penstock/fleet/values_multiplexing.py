@@ -1,4 +1,4 @@
-"""Devices that several models take turns on: values of the fleet file's section ``residency``."""
+"""Devices that several models share: values of the fleet file's section ``multiplexing``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

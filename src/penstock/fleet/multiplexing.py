@@ -1,4 +1,4 @@
-"""The section ``residency`` of a fleet file: what is wrong with it, its values, and back."""
+"""The section ``multiplexing`` of a fleet file: what is wrong with it, its values, and back."""
 
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,14 @@ from penstock.core.units import GB, GIB
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.problems import PlacedError, Problem, shown
-from penstock.fleet.values_residency import DevicePool, Host, SwapEngine, SwappedModel
+from penstock.fleet.values_multiplexing import DevicePool, Host, SwapEngine, SwappedModel
 from penstock.policy.multiplex.values import BatchTime
 from penstock.registry.engines import ENGINES, engine_can, engines_for, needs_of
 from penstock.registry.policies import MULTIPLEXERS
 from penstock.registry.step_times import make_step_time
 
 if TYPE_CHECKING:
-    from penstock.fleet.document_residency import (
+    from penstock.fleet.document_multiplexing import (
         DevicePoolSection,
         HostedModelSection,
         SwapEngineSection,
@@ -31,16 +31,16 @@ USUAL_PROMPT_TOKENS, USUAL_OUTPUT_TOKENS = 256, 128
 _OWN = ("endpoints", "file", "command", "sleep_level", "environment", "kv_tokens", "threads")
 
 
-def residency_problems(pools: "list[DevicePoolSection] | None",
+def multiplexing_problems(pools: "list[DevicePoolSection] | None",
                        elsewhere: Iterable[str]) -> Iterator[Problem]:
     """Yield problems between a section's own parts; models ``elsewhere`` have replicas with
     endpoints."""
     elsewhere = set(elsewhere)
     if pools == []:
-        yield Problem(("residency",), "expected at least one entry, found an empty list")
+        yield Problem(("multiplexing",), "expected at least one entry, found an empty list")
     names: set[str] = set()
     for i, pool in enumerate(pools or ()):
-        path: Path = ("residency", i)
+        path: Path = ("multiplexing", i)
         if pool.name is not None and pool.name in names:
             yield Problem((*path, "name"), f"{shown(pool.name)} stands twice")
         names.add(pool.name or "")
@@ -108,7 +108,7 @@ def _endpoint_problems(path: Path, urls: list[str], count: int) -> Iterator[Prob
                                           "device")
 
 
-def resolve_residency(pools: "list[DevicePoolSection] | None", have: "Resources",
+def resolve_multiplexing(pools: "list[DevicePoolSection] | None", have: "Resources",
                       replicas: "Iterable[ReplicaGroup]" = ()) -> tuple[DevicePool, ...]:
     """The pools beside these replicas. Raises PlacedError."""
     found: list[DevicePool] = []
@@ -120,27 +120,27 @@ def resolve_residency(pools: "list[DevicePoolSection] | None", have: "Resources"
         pool = have.pools[section.accelerator or next(iter(have.pools))]
         name = section.name or pool.accelerator.name
         if any(name == other.name for other in found):
-            raise PlacedError(("residency", i), f"is called {name} like another; give it a name")
+            raise PlacedError(("multiplexing", i), f"is called {name} like another; give it a name")
         taken = sum(other.count for other in found if other.accelerator is pool.accelerator)
         taken += by_replicas.get(pool.accelerator.name, 0)
         if pool.count is not None and section.count + taken > pool.count:
             others = f" beside {taken} of other pools" if taken else ""
             if by_replicas.get(pool.accelerator.name):
                 others = f" beside {taken} of replicas and other pools"
-            raise PlacedError(("residency", i, "count"), f"{section.count}{others} is more than "
+            raise PlacedError(("multiplexing", i, "count"), f"{section.count}{others} is more than "
                               f"the {pool.count} {pool.accelerator.name} that the fleet has")
         memory = section.memory_gib
         num_bytes = (int(pool.accelerator.memory_bytes * have.engine.memory_fraction)
                      if memory is None else round(memory * GIB))
         if num_bytes > pool.accelerator.memory_bytes:
-            raise PlacedError(("residency", i, "memory_gib"), f"{memory:g} is more than the "
+            raise PlacedError(("multiplexing", i, "memory_gib"), f"{memory:g} is more than the "
                               f"{pool.accelerator.memory_bytes / GIB:g} GiB of "
                               f"{pool.accelerator.name}")
         policy = section.policy
         plain = isinstance(policy, str)
         found.append(DevicePool(
             name, pool.accelerator, num_bytes,
-            tuple(_model(("residency", i, "models", j), one, have, pool.accelerator, num_bytes)
+            tuple(_model(("multiplexing", i, "models", j), one, have, pool.accelerator, num_bytes)
                   for j, one in enumerate(section.models)),
             section.count, section.max_residents, section.batching == "continuous",
             policy if isinstance(policy, str) else policy.name,
@@ -202,7 +202,7 @@ def _engine(path: Path, section: "SwapEngineSection", files: FileFinder) -> Swap
         section.environment, section.kv_tokens, section.threads)
 
 
-def residency_section(pools: Iterable[DevicePool]) -> list[dict[str, Any]] | None:
+def multiplexing_section(pools: Iterable[DevicePool]) -> list[dict[str, Any]] | None:
     """The section of a file that holds these pools; None where there are none."""
     return [_pool_section(pool) for pool in pools] or None
 
