@@ -81,7 +81,7 @@ def test_a_bad_answer_is_one_line_and_nothing_is_written(arguments, words, penst
 def test_plan_needs_no_file(penstock, folder):
     done = penstock("plan", *SMALL, "--ttft", "2", "--itl", "0.1")
     assert done.status == 0, done
-    assert done.out.startswith("Assumed, since no option states it:\n  engine: vLLM's defaults")
+    assert done.out.startswith("Assumed, since nothing states it:\n  engine: vLLM's defaults")
     document = orjson.loads((folder / "runs/llama-3.2-1b-plan/plan.json").read_bytes())
     assert {entry["what"] for entry in document["assumed"]} == {"engine", "price", "weights"}
     assert penstock("check", "runs/llama-3.2-1b-plan/fleet.yaml").status == 0
@@ -90,6 +90,15 @@ def test_plan_needs_no_file(penstock, folder):
     assert again.json["seed"] == 1
     assert again.json["what_if"]
     assert again.json["assumed"] == document["assumed"]
+
+
+def test_a_plan_of_a_file_says_which_prices_are_ours(penstock):
+    done = penstock("plan", "unsized.yaml", "--no-report")
+    assert "price: a100-80gb $4.10 an hour each (catalog" in done.err
+    stated = penstock("plan", "unsized.yaml", "--no-report", "--set",
+                      "accelerators[0].price_per_hour=4.1")
+    assert stated.err == "files in runs/small-plan\n"
+    assert stated.out == done.out
 
 
 def test_plan_takes_a_file_or_answers(penstock):

@@ -61,7 +61,7 @@ def test_a_journal_of_a_plugged_in_policy_replays(plugged: Run, fleet: Path,
     header = json.loads(journals[0].read_text().splitlines()[0])
     assert header["schedule"]["settings"] == [["s_per_token", 0.05]]
     for journal in journals:
-        done = plugged("replay", journal)
+        done = plugged("lab", "replay", journal)
         assert done.returncode == 0, done.stderr
 
 

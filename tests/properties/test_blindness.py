@@ -265,11 +265,12 @@ class SeenQueue:
 @st.composite
 def shared_cases(draw: st.DrawFn) -> tuple[list[Shared], list[Waiting]]:
     """Deployments on up to 4 devices, and requests in order of arrival."""
-    device_sets = st.lists(st.frozensets(st.integers(0, 3), min_size=1), min_size=1, max_size=2)
+    sets = st.frozensets(st.integers(0, 3), min_size=1, max_size=2)
+    device_sets = st.lists(sets, min_size=1, max_size=2)
     shared = draw(st.lists(st.builds(
-        Shared, device_sets.map(tuple), st.sampled_from((0.5, 2.0, 30.0)), st.integers(1, 3)),
-        min_size=2, max_size=4))
-    arrivals = sorted(draw(st.lists(st.integers(0, 80), min_size=2, max_size=25)))
+        Shared, device_sets.map(tuple), st.sampled_from((0.5, 2.0, 30.0)), st.integers(1, 3),
+        st.booleans()), min_size=2, max_size=4))
+    arrivals = sorted(draw(st.lists(st.integers(0, 8), min_size=8, max_size=25)))
     return shared, [Waiting(place, draw(st.integers(0, len(shared) - 1)), at / 8.0,
                             draw(st.integers(0, 2)), draw(st.sampled_from((inf, at / 8.0 + 9.0))),
                             draw(st.booleans())) for place, at in enumerate(arrivals)]

@@ -89,7 +89,7 @@ def test_a_multiplexer_that_knows_how_long_loads_really_take_is_caught() -> None
 
 
 CONTINUOUS = [name for name in MULTIPLEXERS.names()
-              if "static" not in MULTIPLEXERS.entry(name).limits]
+              if "static" not in MULTIPLEXERS.entry(name).traits]
 
 
 @st.composite

@@ -1,5 +1,6 @@
 """The cache of native builds: used while nothing changed, and never in the way."""
 
+import ast
 import importlib.util
 import shutil
 from pathlib import Path
@@ -66,3 +67,18 @@ def test_a_cache_that_cannot_be_written_is_done_without(build, tmp_path) -> None
     (tmp_path / "cache").write_text("a file where a folder should be")
     assert build() == ("A = 1\n", 1)
     assert build() == ("A = 1\n", 2)
+
+
+def test_compiled_dataclasses_have_no_class_variables(repository: Path) -> None:
+    """mypyc drops what ``ClassVar`` says, and the dataclass takes the variable for a field."""
+    spec = importlib.util.spec_from_file_location("hatch_build", repository / "hatch_build.py")
+    hook = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hook)
+    for name in hook.COMPILED:
+        tree = ast.parse((repository / "src/penstock" / name).read_text())
+        wrong = [f"{name}:{line.lineno}" for node in ast.walk(tree)
+                 if isinstance(node, ast.ClassDef)
+                 and any("dataclass" in ast.unparse(one) for one in node.decorator_list)
+                 for line in node.body
+                 if isinstance(line, ast.AnnAssign) and "ClassVar" in ast.unparse(line.annotation)]
+        assert not wrong

@@ -36,7 +36,7 @@ from penstock.cli.options import (
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
-    from penstock.fleet.draft import Draft
+    from penstock.fleet.draft import Assumption, Draft
     from penstock.fleet.values import Fleet
 
 FleetFile = Annotated[Path | None, typer.Argument(
@@ -114,13 +114,26 @@ def plan(fleet_file: FleetFile = None, model: ModelName = None, gpu: Gpus = None
     other = _as_it_might_be(what_if, source, settings, data, seed) if what_if else None
     return plan_and_report(fleet, out, as_json=as_json, page=not no_report,
                            other=None if other is None else (tuple(what_if or ()), other),
-                           assumed=() if isinstance(source, Path) else source.assumed)
+                           assumed=() if isinstance(source, Path) else source.assumed,
+                           unstated=_unstated(source, fleet, settings))
 
 
 def _draft(given: dict[str, Any]) -> "Draft":
     from penstock.cli.answers import draft_of
 
     return draft_of(given)
+
+
+def _unstated(source: "Path | Draft", fleet: "Fleet",
+              settings: list[str] | None) -> "tuple[Assumption, ...]":
+    """What the fleet file and --set leave open."""
+    if not isinstance(source, Path):
+        return ()
+    from penstock.fleet.draft import unstated
+    from penstock.fleet.files import read_text
+    from penstock.fleet.load import read_marked
+
+    return unstated(read_marked(read_text(source), str(source), overrides_of(settings)).data, fleet)
 
 
 def _read(source: "Path | Draft", settings: list[str] | None, data: Path | None,

@@ -26,11 +26,12 @@ def planned(fleet: "Fleet", workload: "Workload | None" = None) -> "FleetPlan":
 
 def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bool,
                     other: "tuple[tuple[str, ...], Fleet] | None" = None,
-                    assumed: "Sequence[Assumption]" = ()) -> int:
+                    assumed: "Sequence[Assumption]" = (),
+                    unstated: "Sequence[Assumption]" = ()) -> int:
     """The exit status: 0 when everything is served and every objective holds in simulation.
 
     ``other`` is the fleet as it might be, with the settings that make it so; ``assumed`` is what
-    nobody stated of the fleet.
+    no option stated of a fleet without a file, ``unstated`` what a fleet file leaves open.
     """
     from penstock.cli.single_run import default_folder
     from penstock.plan.document import full_document
@@ -53,5 +54,7 @@ def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bo
 
         block = assumed_lines(assumed)
         print_tables([*(["\n".join(block) + "\n"] if block else []), *plan_tables(document)])
+        for line in assumed_lines(unstated):
+            note(line)
     note(f"files in {folder}")
     return OK if plan.served_in_full else MISSED

@@ -109,7 +109,7 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     from penstock.serving.gateway.reload import Reload
     from penstock.serving.gateway.server import running
     from penstock.serving.planning.jobs import Jobs
-    from penstock.serving.planning.operations import OPERATIONS
+    from penstock.serving.planning.operations import OPERATIONS, begin_process
     from penstock.serving.planning.server import USUAL, in_processes, part
 
     rng = np.random.default_rng(fleet.run.seed)
@@ -124,7 +124,8 @@ async def _serve(fleet: "Fleet", read: "Callable[[], Fleet]", path: Path, host: 
     gc.set_threshold(10_000, 20, 20)
     folder = path.resolve().with_suffix(".engines")
     # Planning takes no time of the gateway's event loop, nor memory before somebody asks.
-    pool = ProcessPoolExecutor(_PLANNERS, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(_PLANNERS, mp_context=get_context("spawn"),
+                               initializer=begin_process)
     planning = part(OPERATIONS, Jobs(USUAL, note), in_processes(pool))
     log = DecisionLog(decisions, note) if decisions is not None else None
     async with started_replicas(fleet, folder / "replicas", note) as started, routed_deployments(

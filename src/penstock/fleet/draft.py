@@ -15,6 +15,7 @@ from penstock.core.errors import InputError, nearest
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
 from penstock.core.units import GIB
+from penstock.fleet.values import Fleet
 from penstock.workload.length_tables import length_table
 
 USUAL_CLASSES: Mapping[str, tuple[int, Mapping[str, float]]] = {
@@ -140,15 +141,29 @@ def _model(answers: Answers, catalog: Catalog) -> tuple[ModelSpec, dict[str, Any
     return spec, entry
 
 
+def unstated(data: Mapping[str, Any], fleet: Fleet) -> tuple[Assumption, ...]:
+    """Prices and the engine's scheduler, where the ``data`` of the fleet's file state none."""
+    assumed = [_catalog_price(pool.accelerator, "price_per_hour")
+               for section, pool in zip(data["accelerators"], fleet.accelerators, strict=True)
+               if section.get("price_per_hour") is None]
+    if (data.get("policies") or {}).get("schedule") is None:
+        assumed.append(Assumption("engine", "Penstock's own scheduler", "policies.schedule"))
+    return tuple(assumed)
+
+
+def _catalog_price(found: Accelerator, option: str) -> Assumption:
+    price = found.price_per_hour
+    since = f"catalog, {found.price_date}" if found.price_date else "catalog"
+    amount = f"${price:.{2 if price >= 1 else 3}f}"
+    return Assumption("price", f"{found.name} {amount} an hour each ({since})", option)
+
+
 def _pool(gpu: GpuAnswer, found: Accelerator, assumed: list[Assumption]) -> dict[str, Any]:
     """The entry of one kind of accelerator."""
     price = gpu.price_per_hour
     if price is None:
         price = found.price_per_hour
-        since = f"catalog, {found.price_date}" if found.price_date else "catalog"
-        amount = f"${price:.{2 if price >= 1 else 3}f}"
-        assumed.append(Assumption("price", f"{found.name} {amount} an hour each ({since})",
-                                  "--price"))
+        assumed.append(_catalog_price(found, "--price"))
     entry: dict[str, Any] = {"name": found.name}
     if gpu.count is None:
         assumed.append(Assumption("count", f"as many {found.name} as needed", "--gpu NAME:COUNT"))
@@ -234,7 +249,8 @@ def _shares(classes: Sequence[ClassAnswer], assumed: list[Assumption]) -> dict[s
                          f"left for {', '.join(silent)}")
     if silent and len(classes) > 1:
         assumed.append(Assumption("shares", ", ".join(
-            f"{name} {rest / len(silent):.0%}" for name in silent), "--class NAME:share=0.5"))
+            f"{name} {100 * rest / len(silent):.3g} %" for name in silent),
+            "--class NAME:share=0.5"))
     return {c.name: round(rest / len(silent), 6) if c.share is None else c.share for c in classes}
 
 

@@ -20,10 +20,10 @@ def draft_text(data: Mapping[str, Any], assumed: Sequence[tuple[str, str, str]],
 
 
 def assumed_lines(assumed: Sequence[tuple[str, str, str]]) -> list[str]:
-    """The assumptions for a terminal: each with the option that states another value."""
+    """The assumptions for a terminal: each with the option or field that states another value."""
     if not assumed:
         return []
     wide = max(len(f"{what}: {value}") for what, value, _ in assumed)
-    return ["Assumed, since no option states it:",
+    return ["Assumed, since nothing states it:",
             *(f"  {f'{what}: {value}':<{min(wide, 72)}}  ({option})"
               for what, value, option in assumed)]

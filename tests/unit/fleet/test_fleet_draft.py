@@ -14,6 +14,7 @@ from penstock.fleet.draft import (
     Draft,
     GpuAnswer,
     drafted,
+    unstated,
 )
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.values import Fleet
@@ -87,6 +88,17 @@ def test_classes_with_lengths_or_rates_of_their_own_have_entries_of_their_own() 
     chat, batch = loaded(drafted(answers, CATALOG)).traffic
     assert (chat.rate_per_s, chat.lengths) == (2.0, "azure-2023-conv")
     assert (batch.rate_per_s, batch.lengths) == (9.0, "azure-2023-code")
+
+
+def test_prices_and_schedulers_that_a_file_leaves_open_are_told() -> None:
+    data = drafted(Answers("llama-3.3-70b", (GpuAnswer("l4"), GpuAnswer("h100", price_per_hour=2)),
+                           5.0), CATALOG).data
+    fleet = parse_fleet(draft_text(data, ()), base=None)
+    assert unstated(data, fleet) == ()
+    del data["accelerators"][0]["price_per_hour"], data["policies"]
+    price, engine = unstated(data, fleet)
+    assert price.value.startswith("l4 $0.805 an hour each (catalog")
+    assert (price.option, engine.option) == ("price_per_hour", "policies.schedule")
 
 
 BAD = {

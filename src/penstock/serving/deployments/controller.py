@@ -11,10 +11,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from penstock.core.errors import InputError, nearest
+from penstock.core.errors import InputError
 from penstock.engines import process
-from penstock.policy.place.reservations import Holding, Reservations
-from penstock.policy.place.values import Device, Infeasible
+from penstock.policy.place.values import Device
 from penstock.policy.queue.protocol import ExclusiveDeviceQueue
 from penstock.serving.deployments.choice import Decision
 from penstock.serving.deployments.cluster import Cluster
@@ -35,30 +34,23 @@ from penstock.serving.deployments.deployments import (
 )
 from penstock.serving.deployments.engines import EngineError, Engines, Reply
 from penstock.serving.deployments.observations import Observation, Observations
+from penstock.serving.deployments.records import DeploymentRecords
 from penstock.serving.deployments.requests import RequestQueue, make_queue
 from penstock.serving.deployments.store import Event, Store
 
 _TRIES = 3
 
-class UnknownDeploymentError(InputError):
-    """Nobody registered that name."""
-
 
 class Controller:
-    """The deployments of a site. One object belongs to one event loop; call ``recover`` first and
+    """The deployments of a cluster. One event loop owns the controller; call ``recover`` first and
     ``close`` at the end. Engines go on after it."""
 
     def __init__(self, cluster: Cluster, store: Store, dependencies: Dependencies,
                  queue: ExclusiveDeviceQueue | None = None, care: Care = USUAL) -> None:
         self._cluster = cluster
-        self._store = store
         self._dependencies = dependencies
         self._care = care
-        self._all = {one.name: one for one in store.deployments()}
-        self._own = {device.device_id: device for device in cluster.devices()}
-        self._memory = Reservations(self._own.values(), [
-            Holding(one.name, one.placement, committed=one.state != State.DEPLOYING)
-            for one in self._all.values() if one.placement is not None])
+        self._records = DeploymentRecords(cluster, store)
         self._requests = RequestQueue(queue or make_queue("penstock"), dependencies.clock)
         self._observations = Observations()
         self._locks: dict[str, asyncio.Lock] = {}
@@ -69,18 +61,15 @@ class Controller:
 
     def deployments(self) -> list[Deployment]:
         """All deployments by name, removed ones included."""
-        return [self._all[name] for name in sorted(self._all)]
+        return self._records.deployments()
 
     def show(self, name: str) -> Deployment:
         """One deployment. Raises InputError for a name that nobody registered."""
-        if name not in self._all:
-            raise UnknownDeploymentError(f"deployment: {name[:60]!r} is unknown"
-                                         f"{nearest(name[:60], self._all)}")
-        return self._all[name]
+        return self._records[name]
 
     def events(self, name: str) -> list[Event]:
         """The states that a deployment came into, the oldest first."""
-        return self._store.events(self.show(name).name)
+        return self._records.events(name)
 
     def load(self, name: str) -> tuple[int, int]:
         """How many requests of a deployment wait, and how many run."""
@@ -92,15 +81,11 @@ class Controller:
 
     def devices(self) -> list[Device]:
         """The accelerators beside all that is held."""
-        return self._memory.devices()
+        return self._records.devices()
 
     def check_integrity(self) -> None:
         """Raises AssertionError where memory that is held and deployments that hold it differ."""
-        self._memory.check_integrity()
-        held = {holding.name: holding.placement for holding in self._memory.holdings()}
-        assert held == {one.name: one.placement for one in self._all.values()
-                        if one.placement is not None}, held
-        assert self.deployments() == self._store.deployments()
+        self._records.check_integrity()
 
     # -- verbs ------------------------------------------------------------------------------------
 
@@ -112,11 +97,11 @@ class Controller:
         found = checked_options(engine, options)
         now_s = self._dependencies.clock()
         fresh = Deployment(name, model, engine, now_s, now_s, found)
-        old = self._all.get(name)
+        old = self._records.find(name)
         if old is not None and State.REGISTERED not in FOLLOWING[old.state]:
             raise RefusedError("state", f"{name} is {old.state} already; remove it first, or take "
                                "another name", {"name": name, "state": str(old.state)})
-        return self._write(fresh)
+        return self._records.write(fresh)
 
     async def profile(self, name: str, options: Mapping[str, Any]) -> Deployment:
         """Begin to measure a deployment's model; ``settled`` waits for it. A profile that there is
@@ -126,9 +111,9 @@ class Controller:
             begun = moved(self.show(name), State.PROFILING, self._now())
             if options.get("path"):
                 path = await self._dependencies.profile(begun, options, partial(self._begun, name))
-                self._write(begun)
-                return self._write(moved(begun, State.PROFILED, self._now(), profile=path))
-            one = self._write(begun)
+                self._records.write(begun)
+                return self._records.write(moved(begun, State.PROFILED, self._now(), profile=path))
+            one = self._records.write(begun)
             self._begin(name, self._profiling(one, options))
             return one
 
@@ -144,11 +129,11 @@ class Controller:
             if dry_run:
                 return one, decision
             try:
-                one = self._write(moved(
+                one = self._records.write(moved(
                     one, State.DEPLOYING, self._now(), wish=wish, placement=decision.placement,
                     configuration=decision.configuration, expected=decision.expected))
             except BaseException:
-                self._memory.release(name)
+                self._records.release(name)
                 raise
             self._begin(name, self._deploying(one))
             return one, decision
@@ -188,7 +173,7 @@ class Controller:
         if cancel:
             self._requests.call_off(name)
         if one.state != State.REMOVING:
-            one = self._write(moved(one, State.REMOVING, self._now()))
+            one = self._records.write(moved(one, State.REMOVING, self._now()))
         elif (work := self._work.get(name)) is not None and not work.done():
             return one
         self._begin(name, self._removing(one))
@@ -218,9 +203,9 @@ class Controller:
         for one in self.deployments():
             if one.state in AT_WORK:
                 await self._stopped(one.name)
-                self._settle(after_crash(one, self._now()))
+                self._records.settle(after_crash(one, self._now()))
             elif one.state == State.RUNNING and not self._alive(one):
-                self._write(moved(one, State.UNHEALTHY, self._now(), "its engine is gone",
+                self._records.write(moved(one, State.UNHEALTHY, self._now(), "its engine is gone",
                                   retry_s=self._now()))
 
     async def reconcile(self) -> None:
@@ -230,34 +215,34 @@ class Controller:
 
     async def close(self) -> None:
         """Call off what is at work and all requests. Engines that run go on."""
-        for name in self._all:
-            self._requests.call_off(name)
+        for one in self.deployments():
+            self._requests.call_off(one.name)
         under_way = [task for task in self._work.values() if not task.done()]
         for task in under_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
-        self._store.close()
+        self._records.close()
 
     async def _tend(self, one: Deployment) -> None:
         name = one.name
         if (work := self._work.get(name)) is not None and not work.done():
             return
         well = await self._engines(one).is_well(one)
-        if self._all[name] is not one:
+        if self._records[name] is not one:
             return  # something happened meanwhile
         if well:
             self._missed[name] = 0
             if one.state == State.UNHEALTHY:
-                self._write(moved(one, State.RUNNING, self._now()))
+                self._records.write(moved(one, State.RUNNING, self._now()))
             elif one.num_failures and self._now() - one.since_s >= self._care.steady_s:
-                self._write(replace(one, num_failures=0, retry_s=0.0))
+                self._records.write(replace(one, num_failures=0, retry_s=0.0))
             return
         self._missed[name] = self._missed.get(name, 0) + 1
         gone = not self._alive(one)
         if one.state == State.RUNNING and (gone or self._missed[name] >= self._care.misses):
             why = "its engine is gone" if gone else "its engine does not answer"
-            one = self._write(moved(one, State.UNHEALTHY, self._now(), why))
-            one = self._write(failed_again(one, self._now(), why, self._care.backoff))
+            one = self._records.write(moved(one, State.UNHEALTHY, self._now(), why))
+            one = self._records.write(failed_again(one, self._now(), why, self._care.backoff))
         elif one.state == State.UNHEALTHY and self._now() >= one.retry_s:
             self._begin(name, self._reviving(one))
 
@@ -267,13 +252,13 @@ class Controller:
         try:
             path = await self._dependencies.profile(one, options, partial(self._begun, one.name))
         except (EngineError, InputError) as error:
-            self._settle(moved(one, State.FAILED, self._now(), f"profiling: {error}"))
+            self._records.settle(moved(one, State.FAILED, self._now(), f"profiling: {error}"))
         except asyncio.CancelledError:
             await self._stopped(one.name)
-            self._settle(after_crash(one, self._now()))
+            self._records.settle(after_crash(one, self._now()))
             raise
         else:
-            self._settle(moved(one, State.PROFILED, self._now(), profile=path))
+            self._records.settle(moved(one, State.PROFILED, self._now(), profile=path))
 
     async def _deploying(self, one: Deployment) -> None:
         try:
@@ -281,12 +266,12 @@ class Controller:
         except BaseException as error:
             await self._stopped(one.name)
             why = "it was called off" if isinstance(error, asyncio.CancelledError) else str(error)
-            self._settle(moved(self._all[one.name], State.FAILED, self._now(), why))
+            self._records.settle(moved(self._records[one.name], State.FAILED, self._now(), why))
             if not isinstance(error, EngineError | InputError):
                 raise
         else:
-            self._settle(moved(self._all[one.name], State.RUNNING, self._now()))
-            self._memory.commit(one.name)
+            self._records.settle(moved(self._records[one.name], State.RUNNING, self._now()))
+            self._records.commit(one.name)
 
     async def _reviving(self, one: Deployment) -> None:
         await self._stopped(one.name)
@@ -294,29 +279,29 @@ class Controller:
             await self._start(one)
         except (EngineError, InputError) as error:
             await self._stopped(one.name)
-            self._settle(failed_again(self._all[one.name], self._now(), str(error),
+            self._records.settle(failed_again(self._records[one.name], self._now(), str(error),
                                       self._care.backoff))
         except BaseException:
             await self._stopped(one.name)
             raise
         else:
-            self._settle(moved(self._all[one.name], State.RUNNING, self._now()))
+            self._records.settle(moved(self._records[one.name], State.RUNNING, self._now()))
 
     async def _removing(self, one: Deployment) -> None:
         await self._requests.drained(one.name)
         await self._stopped(one.name)
-        self._settle(moved(one, State.REMOVED, self._now()))
+        self._records.settle(moved(one, State.REMOVED, self._now()))
 
     async def _start(self, one: Deployment) -> None:
         await self._engines(one).start(one, partial(self._begun, one.name))
         self._missed[one.name] = 0
 
     def _begun(self, name: str, instance: Instance) -> None:
-        self._write(replace(self._all[name], instance=instance))
+        self._records.write(replace(self._records[name], instance=instance))
 
     async def _stopped(self, name: str) -> None:
         """Stop a deployment's engine, or the profiler of its model, if it has one."""
-        one = self._all[name]
+        one = self._records[name]
         if one.instance is None:
             return
         if one.state == State.PROFILING:
@@ -329,15 +314,14 @@ class Controller:
         meanwhile."""
         why = ""
         # Each try in vain means that another deploy, or a monitor, took memory meanwhile.
-        for _ in range(_TRIES + len(self._all)):
-            for device_id, used_bytes in (await self._dependencies.read_used(one)).items():
-                self._memory.observe(replace(self._own[device_id], used_bytes=used_bytes))
-            decision = await self._dependencies.choose(one, wish, self._memory.devices(),
+        for _ in range(_TRIES + len(self.deployments())):
+            self._records.observe(await self._dependencies.read_used(one))
+            decision = await self._dependencies.choose(one, wish, self._records.devices(),
                                                 self._observations.beside(one, self.deployments()))
-            held = self._memory.reserve(one.name, decision.placement) if reserve else None
-            if not isinstance(held, Infeasible):
+            refusal = self._records.reserve(one.name, decision.placement) if reserve else None
+            if refusal is None:
                 return decision
-            why = held.reason
+            why = refusal.reason
         raise RefusedError("no_room", why)
 
     # -- parts ------------------------------------------------------------------------------------
@@ -350,17 +334,6 @@ class Controller:
 
     def _alive(self, one: Deployment) -> bool:
         return one.instance is not None and self._engines(one).lives(one.instance)
-
-    def _write(self, one: Deployment) -> Deployment:
-        self._store.write([one])
-        self._all[one.name] = one
-        return one
-
-    def _settle(self, one: Deployment) -> None:
-        """Write a deployment, and give memory back that it holds no more."""
-        self._write(one)
-        if one.placement is None:
-            self._memory.release(one.name)
 
     def _running(self, name: str, *, begun: bool = False) -> Deployment:
         one = self.show(name)
@@ -393,8 +366,8 @@ class Controller:
         task.add_done_callback(partial(self._ended, name))
 
     def _ended(self, name: str, task: "asyncio.Task[None]") -> None:
-        one = self._all[name]
+        one = self._records[name]
         if task.cancelled() and one.state in (State.PROFILING, State.DEPLOYING):
-            self._settle(after_crash(one, self._now()))  # it was called off before it began
+            self._records.settle(after_crash(one, self._now()))  # it was called off before it began
         if not task.cancelled() and (error := task.exception()) is not None:
             self._dependencies.on_bug(f"{type(error).__name__}: {error}")

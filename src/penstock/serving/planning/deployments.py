@@ -14,8 +14,8 @@ from aiohttp import web
 from penstock.core.errors import InputError
 from penstock.engines.http import Handler, json_response, read_body
 from penstock.serving.application import Address, Part, make_application
-from penstock.serving.deployments.controller import UnknownDeploymentError
 from penstock.serving.deployments.deployments import RefusedError
+from penstock.serving.deployments.records import UnknownDeploymentError
 from penstock.serving.deployments.verbs import VERBS, Deployments, Verb
 from penstock.serving.errors import ServiceError
 from penstock.serving.planning.deployments_openapi import openapi_document

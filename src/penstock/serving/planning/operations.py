@@ -1,5 +1,9 @@
 """Every endpoint that takes a body, in the order of the documentation."""
 
+import multiprocessing
+import os
+import signal
+import threading
 from typing import Any
 
 from penstock.registry.sources import PLANNING
@@ -13,3 +17,17 @@ def call_operation(path: str, document: Any) -> Answer:
     """Return the answer of the operation with that path, for processes that cannot be sent
     functions."""
     return next(one for one in OPERATIONS if one.path == path).call(document)
+
+
+def begin_process() -> None:
+    """Prepare a process for operations: Ctrl-C is for the server to handle, and the process ends
+    with the server, even with one that was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

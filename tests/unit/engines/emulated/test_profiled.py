@@ -97,8 +97,8 @@ def test_what_it_cannot_run() -> None:
 
 
 @pytest.mark.parametrize(("name", "library", "said"), [
-    ("transformers", "transformers", r"pip install 'penstock\[transformers\]'"),
-    ("vllm", "vllm", r"pip install 'penstock\[vllm\]'"),
+    ("transformers", "transformers", r"pip install '\.\[transformers\]'"),
+    ("vllm", "vllm", r"pip install '\.\[vllm\]'"),
 ])
 def test_an_engine_that_is_not_installed_names_what_brings_it(
         name: str, library: str, said: str, tmp_path: Path,
@@ -114,7 +114,7 @@ def test_an_engine_that_is_not_installed_names_what_brings_it(
 def test_gguf_files_need_their_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
     made = make_engine("llamacpp", ARCHITECTURE, VirtualClock(), EngineOptions(tmp_path))
-    with pytest.raises(InputError, match=r"pip install 'penstock\[llamacpp\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[llamacpp\]'"):
         made.prepare(ModelConfiguration("small", (1,), "fp16", "fp16"))
 
 

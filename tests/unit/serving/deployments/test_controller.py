@@ -487,16 +487,16 @@ async def test_what_cannot_be_written_has_not_happened(tmp_path):
     world = World(tmp_path)
     async with world.open() as control:
         one = control.register("a", "llama-2-7b", "sim", {})
-        write = control._store.write
+        write = control._records.store.write
 
         def full(changed):
             raise OSError("no space left")
 
-        control._store.write = full
+        control._records.store.write = full
         for verb in (control.deploy("a", Wish()), control.profile("a", {}), control.remove("a")):
             with pytest.raises(OSError, match="no space left"):
                 await verb
-        control._store.write = write
+        control._records.store.write = write
         assert control.show("a") is one
         assert free_gib(control) == [48] * 4
         control.check_integrity()

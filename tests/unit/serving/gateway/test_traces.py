@@ -103,5 +103,5 @@ def test_untraced_the_clients_context_goes_on_as_it_came() -> None:
 
 def test_without_the_extra_the_command_says_what_to_install(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(InputError, match=r"penstock\[otel\]"):
+    with pytest.raises(InputError, match=r"pip install .\.\[otel\]"):
         otlp_tracing()

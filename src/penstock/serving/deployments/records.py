@@ -1,0 +1,95 @@
+"""What is true of deployments: on disk, in memory, and of the accelerators' memory that they hold.
+
+Every change is one step that nothing interrupts: it is on disk before anybody hears of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from penstock.core.errors import InputError, nearest
+from penstock.policy.place.reservations import Holding, Reservations
+from penstock.policy.place.values import Device, Infeasible, Placement
+from penstock.serving.deployments.cluster import Cluster
+from penstock.serving.deployments.deployments import Deployment, State
+from penstock.serving.deployments.store import Event, Store
+
+
+class UnknownDeploymentError(InputError):
+    """Nobody registered that name."""
+
+
+class DeploymentRecords:
+    """The deployments of a cluster and the memory that they hold. Call ``close`` at the end."""
+
+    def __init__(self, cluster: Cluster, store: Store) -> None:
+        self.store = store
+        self._all = {one.name: one for one in store.deployments()}
+        self._own = {device.device_id: device for device in cluster.devices()}
+        self._memory = Reservations(self._own.values(), [
+            Holding(one.name, one.placement, committed=one.state != State.DEPLOYING)
+            for one in self._all.values() if one.placement is not None])
+
+    def deployments(self) -> list[Deployment]:
+        """All deployments by name, removed ones included."""
+        return [self._all[name] for name in sorted(self._all)]
+
+    def __getitem__(self, name: str) -> Deployment:
+        """One deployment. Raises UnknownDeploymentError for a name that nobody registered."""
+        if name not in self._all:
+            raise UnknownDeploymentError(f"deployment: {name[:60]!r} is unknown"
+                                         f"{nearest(name[:60], self._all)}")
+        return self._all[name]
+
+    def find(self, name: str) -> Deployment | None:
+        """One deployment, None for a name that nobody registered."""
+        return self._all.get(name)
+
+    def events(self, name: str) -> list[Event]:
+        """The states that a deployment came into, the oldest first."""
+        return self.store.events(self[name].name)
+
+    def write(self, one: Deployment) -> Deployment:
+        """Replaces a deployment, on disk first."""
+        self.store.write([one])
+        self._all[one.name] = one
+        return one
+
+    def settle(self, one: Deployment) -> None:
+        """Writes a deployment, and gives memory back that it holds no more."""
+        self.write(one)
+        if one.placement is None:
+            self.release(one.name)
+
+    def devices(self) -> list[Device]:
+        """The accelerators beside all that is held."""
+        return self._memory.devices()
+
+    def observe(self, used_bytes: Mapping[int, int]) -> None:
+        """Notes how much memory of accelerators is in use, by whomever."""
+        for device_id, used in used_bytes.items():
+            self._memory.observe(replace(self._own[device_id], used_bytes=used))
+
+    def reserve(self, name: str, placement: Placement) -> Infeasible | None:
+        """Holds memory for a deployment; why there is none, None where there is."""
+        found = self._memory.reserve(name, placement)
+        return found if isinstance(found, Infeasible) else None
+
+    def commit(self, name: str) -> None:
+        """What was reserved is in use."""
+        self._memory.commit(name)
+
+    def release(self, name: str) -> None:
+        """Gives a deployment's memory back."""
+        self._memory.release(name)
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError where memory that is held and deployments that hold it differ."""
+        self._memory.check_integrity()
+        held = {holding.name: holding.placement for holding in self._memory.holdings()}
+        assert held == {one.name: one.placement for one in self._all.values()
+                        if one.placement is not None}, held
+        assert self.deployments() == self.store.deployments()
+
+    def close(self) -> None:
+        """Lets go of the disk."""
+        self.store.close()
