@@ -91,16 +91,22 @@ def hidden(case: Case, lengths: dict[int, int]) -> list[int]:
 # -- schedule: a request ends, or a step that takes longer or shorter -----------------------------
 
 
-class SeenLengths(HistoryLengths):
-    """Notes in a replica's journal of which answers the scheduler learns."""
+class SeenLengths:
+    """A length predictor that notes in a replica's journal which answers the scheduler learns."""
 
     def __init__(self, stream: BytesIO) -> None:
-        super().__init__()
         self._stream = stream
+        self._lengths = HistoryLengths()  # held, not inherited: it may be compiled
 
     def observe(self, key: str, output_tokens: int) -> None:
         self._stream.write(orjson.dumps({"kind": "observe", "tokens": output_tokens}) + b"\n")
-        super().observe(key, output_tokens)
+        self._lengths.observe(key, output_tokens)
+
+    def quantile(self, key: str, q: float) -> float:
+        return self._lengths.quantile(key, q)
+
+    def mean(self, key: str) -> float:
+        return self._lengths.mean(key)
 
 
 def replica_of(case: Case, number: int, lengths: dict[int, int], twist: Twist, stream: BytesIO,
