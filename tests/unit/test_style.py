@@ -40,6 +40,22 @@ def test_nothing_prints_past_the_console(repository: Path) -> None:
     assert not {name: lines for name, lines in found.items() if lines}
 
 
+def docstrings(source: str) -> Iterator[tuple[int, str]]:
+    """Line and text of every docstring, those below attributes included."""
+    for node in ast.walk(ast.parse(source)):
+        body = getattr(node, "body", [])
+        for item in body if isinstance(body, list) else ():
+            if isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant) \
+                    and isinstance(item.value.value, str):
+                yield item.lineno, item.value.value
+
+
+def test_no_docstring_opens_with_what(repository: Path) -> None:
+    found = [f"{name}:{line}" for name, text in sources(repository).items()
+             for line, words in docstrings(text) if words.split()[:1] == ["What"]]
+    assert not found
+
+
 def classes(texts: Iterator[str]) -> dict[str, ast.ClassDef]:
     return {node.name: node for text in texts for node in ast.walk(ast.parse(text))
             if isinstance(node, ast.ClassDef)}

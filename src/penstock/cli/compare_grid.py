@@ -91,7 +91,7 @@ def _keep(out: Path | None, rows: list[dict[str, Any]]) -> None:
 
 
 def _table(rows: list[dict[str, Any]], varied: list[str]) -> Any:
-    """What fits a terminal; the file has every figure."""
+    """Return the table of the columns that fit a terminal; the file has every figure."""
     from penstock.report import wording
     from penstock.report.fitting import Column
     from penstock.report.tables import plain_table

@@ -126,7 +126,7 @@ def _draft(given: dict[str, Any]) -> "Draft":
 
 def _unstated(source: "Path | Draft", fleet: "Fleet",
               settings: list[str] | None) -> "tuple[Assumption, ...]":
-    """What the fleet file and --set leave open."""
+    """Return the values that the fleet file and --set leave open."""
     if not isinstance(source, Path):
         return ()
     from penstock.fleet.draft import unstated

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the command line asks for; None is the bundle's own option."""
+    """Options of the command line; None is the bundle's own option."""
 
     solver: str | None = None
     saturation: str | None = None

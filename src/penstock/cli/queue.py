@@ -152,5 +152,5 @@ def _shown(value: Any) -> str:
 
 
 def _figure(value: float, digits: int) -> str:
-    """What is less than any clock can tell is 0 to a reader; --json has it in full."""
+    """Return a figure for readers: 0 where no clock could tell; --json has the value in full."""
     return f"{value if abs(value) >= 1e-9 else 0.0:.{digits}g}"

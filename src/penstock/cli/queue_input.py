@@ -1,4 +1,4 @@
-"""What the queue commands read: a file with upstream's field names, and options over it."""
+"""Input of the queue commands: a file with upstream's field names, and options over the file."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -61,7 +61,7 @@ class QueueInput:
         return replace(self, values={name: value, **self.values})
 
     def place(self, name: str) -> str:
-        """Where the user gave a value, or could."""
+        """Return the place where the user gave a value, or could."""
         return self.places.get(name, FIELDS[name])
 
     def fields_called(self) -> AbstractContextManager[None]:
@@ -69,7 +69,8 @@ class QueueInput:
         return fields_called({ours: self.place(name) for ours, name in _OURS.items()})
 
     def check(self, mode: str) -> list[str]:
-        """What the mode does not read, as remarks. Raises InputError where that cannot be meant.
+        """Return remarks on values that the mode does not read. Raises InputError where that
+        cannot be meant.
 
         An upstream file has a bound on waiting, which ``penstock`` mode may leave aside.
         """

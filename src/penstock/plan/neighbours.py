@@ -74,7 +74,7 @@ def _fullest(kinds: Sequence[Candidate], most_cost: float, rates: Mapping[str, f
 
 
 def _most_carried(kinds: Sequence[Candidate], cost: float, rates: Mapping[str, float]) -> float:
-    """What no fleet of these kinds for that cost is believed to exceed, were replicas divisible."""
+    """Return the believed bound of a fleet of these kinds at that cost, were replicas divisible."""
     return max((rates[c.variant.name] / c.variant.cost_per_hour * cost
                 if c.variant.cost_per_hour > 0.0 else inf for c in kinds), default=0.0)
 

@@ -9,7 +9,7 @@ from penstock.perf.loading.values import LoadTime
 
 @dataclass(frozen=True, slots=True)
 class Interference:
-    """What a load and compute take from each other while both run; nothing by default.
+    """Slowdowns of a load and of compute while both run; none by default.
 
     ``load_slowdown``: reading and copying take so much longer, as a share (0.1 = 10 %), while the
     device computes; ``compute_slowdown`` the other way round. ``fixed_blocks`` is the share of the

@@ -1,4 +1,4 @@
-"""What is true of deployments: on disk, in memory, and of the accelerators' memory that they hold.
+"""State of deployments: on disk, in memory, and their reservations of accelerators' memory.
 
 Every change is one step that nothing interrupts: it is on disk before anybody hears of it.
 """
@@ -75,7 +75,7 @@ class DeploymentRecords:
         return found if isinstance(found, Infeasible) else None
 
     def commit(self, name: str) -> None:
-        """What was reserved is in use."""
+        """Note that the reserved memory is in use."""
         self._memory.commit(name)
 
     def release(self, name: str) -> None:
