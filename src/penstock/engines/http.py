@@ -170,7 +170,7 @@ async def listening(app: web.Application, host: str, port: int,
                     error.errno == errno.EADDRNOTAVAIL:
                 raise InputError(f"--host: cannot listen on {host[:60]} port {port}: it is no "
                                  "address of this machine") from error
-            # What asyncio says of a failed bind repeats the address; a name's error has no errno.
+            # The text of a failed bind repeats the address. An error of a host name has no errno.
             number = error.errno or 0
             why = os.strerror(number) if number > 0 else error.strerror
             raise InputError(f"cannot listen on {host} port {port}: {why}") from error

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import count
 
 from penstock.core.slo import Slo
-from penstock.serving.gateway.errors import GatewayError
+from penstock.serving.errors import ServiceError
 from penstock.serving.waiting_list import WaitingList
 
 MOST_WAIT_S = 60.0
@@ -40,7 +40,7 @@ class AdmissionQueue:
         return len(self._waiting)
 
     async def enter(self, priority: int, slo: Slo) -> None:
-        """Returns with a place, to be given back by ``leave``. Raises GatewayError without one."""
+        """Returns with a place, to be given back by ``leave``. Raises ServiceError without one."""
         if self.num_in_flight < self._max_in_flight and not self._waiting:
             self.num_in_flight += 1
         else:
@@ -81,7 +81,7 @@ class AdmissionQueue:
         self.num_in_flight -= 1
 
 
-def _refused(why: str, code: str, expected_s: float | None) -> GatewayError:
+def _refused(why: str, code: str, expected_s: float | None) -> ServiceError:
     after_s = max(1, math.ceil(min(expected_s or 1.0, MOST_WAIT_S)))
-    return GatewayError(429, f"{why}; try again in {after_s} s", code,
+    return ServiceError(429, f"{why}; try again in {after_s} s", code,
                         headers={"Retry-After": str(after_s)})

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from penstock.engines.client.dialects import Dialect, Question, StreamTranslator
 from penstock.engines.client.state import EngineState, InFlight
-from penstock.serving.gateway.errors import GatewayError
+from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.exchange import (
     FAULTS,
     ClientLeftError,
@@ -112,7 +112,7 @@ class Answers:
             raise failure
         # Too late for another try: the client must hear that this is not the end it seems.
         engine.failed(self._clock())
-        told = GatewayError(502, f"the engine failed in the middle of its answer: it {failure}",
+        told = ServiceError(502, f"the engine failed in the middle of its answer: it {failure}",
                             "engine_failed").document()
         exchange.passed.error = told["error"]
         await _charged(exchange)

@@ -10,7 +10,7 @@ from penstock.core.errors import nearest, one_of, shown
 from penstock.core.request import AUTO, NO_NEEDS, Needs
 from penstock.core.slo import ServiceClass
 from penstock.fleet.values_gateway import Alias, Tenant
-from penstock.serving.gateway.errors import GatewayError
+from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.wishes import KINDS, Found, wishes_of
 
 CLASS_HEADER = KINDS["service_class"].header
@@ -73,21 +73,21 @@ class Ask:
 
 def read_ask(content: bytes, headers: Mapping[str, str], offer: Offer,
              tenant: Tenant = ANYBODY) -> Ask:
-    """The request in a body. Raises GatewayError.
+    """The request in a body. Raises ServiceError.
 
     Which of several places counts is said in ``penstock.serving.gateway.wishes``.
     """
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise GatewayError(400, f"the body is not JSON ({error})", "invalid_json") from None
+        raise ServiceError(400, f"the body is not JSON ({error})", "invalid_json") from None
     if not isinstance(body, dict):
-        raise GatewayError(400, "the body is not a JSON object", "invalid_json")
+        raise ServiceError(400, "the body is not a JSON object", "invalid_json")
     models, alias = _models(body.get("model"), offer, tenant)
     wishes = wishes_of(headers, body, alias.wishes, tenant.defaults)
     stream = body.get("stream") or False
     if not isinstance(stream, bool):
-        raise GatewayError(400, f"stream: expected true or false, found {shown(stream)}",
+        raise ServiceError(400, f"stream: expected true or false, found {shown(stream)}",
                            "invalid_value", "stream")
     options = body.get("stream_options")
     service_class = _service_class(wishes, offer, tenant)
@@ -112,7 +112,7 @@ def _models(name: object, offer: Offer,
     """Models that may answer (None: any), and the alias that stands for them."""
     name = tenant.model or AUTO if name is None else name
     if not isinstance(name, str):
-        raise GatewayError(400, f"model: expected a name, found {shown(name)}", "invalid_value",
+        raise ServiceError(400, f"model: expected a name, found {shown(name)}", "invalid_value",
                            "model")
     own = tenant.models
     if name in offer.models:
@@ -121,7 +121,7 @@ def _models(name: object, offer: Offer,
         return (name,), _EVERY_MODEL
     alias = offer.aliases.get(name, _EVERY_MODEL if name == AUTO else None)
     if alias is None:
-        raise GatewayError(404, f"no model {name[:80]!r}{nearest(name[:80], offer.names(tenant))}",
+        raise ServiceError(404, f"no model {name[:80]!r}{nearest(name[:80], offer.names(tenant))}",
                            "model_not_found", "model")
     able = tuple(model for model in offer.models
                  if (own is None or model in own)
@@ -131,8 +131,8 @@ def _models(name: object, offer: Offer,
     return (None if 1 < len(able) == len(offer.models) else able), alias
 
 
-def _not_allowed(what: str, offer: Offer, tenant: Tenant) -> GatewayError:
-    return GatewayError(403, f"tenant {tenant.name!r} may not use {what}"
+def _not_allowed(what: str, offer: Offer, tenant: Tenant) -> ServiceError:
+    return ServiceError(403, f"tenant {tenant.name!r} may not use {what}"
                              f"{one_of(offer.names(tenant))}", "model_not_allowed", "model")
 
 
@@ -143,12 +143,12 @@ def _service_class(wishes: Found, offer: Offer, tenant: Tenant) -> ServiceClass:
                      if allowed is None or one.name in allowed)
     elif name not in offer.classes:
         place = wishes.places["service_class"]
-        raise GatewayError(400, f"{place}: no service class {name[:60]!r}"
+        raise ServiceError(400, f"{place}: no service class {name[:60]!r}"
                                 f"{nearest(name[:60], allowed or offer.classes)}",
                            "unknown_class", place)
     elif allowed is not None and name not in allowed:
         place = wishes.places["service_class"]
-        raise GatewayError(403, f"{place}: tenant {tenant.name!r} may not use class {name!r}"
+        raise ServiceError(403, f"{place}: tenant {tenant.name!r} may not use class {name!r}"
                                 f"{one_of(allowed)}", "class_not_allowed", place)
     else:
         found = offer.classes[name]
@@ -183,7 +183,7 @@ def _limit(body: Mapping[str, Any]) -> int | None:
         if value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise GatewayError(400, f"{name}: expected a whole number of at least 1, found "
+            raise ServiceError(400, f"{name}: expected a whole number of at least 1, found "
                                     f"{shown(value)}", "invalid_value", name)
         found.append(value)
     if "messages" not in body and body.get("max_tokens") is None:
@@ -208,7 +208,7 @@ def _answers_each(body: Mapping[str, Any]) -> int:
             continue
         # Some engines take "3" or 3.0 for 3: money would be held for one answer.
         if not isinstance(value, int) or isinstance(value, bool):
-            raise GatewayError(400, f"{name}: expected a whole number, found {shown(value)}",
+            raise ServiceError(400, f"{name}: expected a whole number, found {shown(value)}",
                                "invalid_value", name)
         asked.append(value)
     if "input" in body and "prompt" not in body and "messages" not in body:

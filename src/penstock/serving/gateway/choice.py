@@ -17,9 +17,9 @@ from penstock.engines.client.state import EngineState
 from penstock.policy.route.explore import PROPENSITY
 from penstock.policy.route.pools import Availability
 from penstock.policy.route.protocol import BatchRouter, Router
+from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import ANYBODY, Ask
 from penstock.serving.gateway.confidential import discreet, padded
-from penstock.serving.gateway.errors import GatewayError
 
 MOST_KEPT = 1000
 """Decisions of a tenant that are remembered."""
@@ -165,7 +165,7 @@ class Chooser:
 
     async def choose(self, request: Request, decision: Decision, ask: Ask,
                      tried: Sequence[EngineState], now_s: float) -> EngineState:
-        """The engine for a request, of those not ``tried`` yet. Raises GatewayError when none may
+        """The engine for a request, of those not ``tried`` yet. Raises ServiceError when none may
         take it.
 
         A router that decides better about several is asked once for all requests of a turn of the
@@ -314,18 +314,18 @@ def _told(admit: Admit) -> dict[str, Any]:
     return {"verdict": "accept"}
 
 
-def _refused(admit: Reject) -> GatewayError:
+def _refused(admit: Reject) -> ServiceError:
     """Return the error for the client: retry where time may help, otherwise what to change."""
     if admit.retry_after_s is None:
-        return GatewayError(400, admit.reason, "needs_unmet")
-    return GatewayError(429, f"{admit.reason}; try again in {admit.retry_after_s:g} s",
+        return ServiceError(400, admit.reason, "needs_unmet")
+    return ServiceError(429, f"{admit.reason}; try again in {admit.retry_after_s:g} s",
                         "not_in_time", headers={"Retry-After": str(ceil(admit.retry_after_s))})
 
 
-def _nobody(why: Mapping[EngineState, str], *, later: bool) -> GatewayError:
+def _nobody(why: Mapping[EngineState, str], *, later: bool) -> ServiceError:
     """The refusal of a request that no engine may take now, or none ever will."""
     reasons = "; ".join(f"{engine.facts.name} {reason}" for engine, reason in why.items())
     if not later:
-        return GatewayError(400, f"no engine can serve the request: {reasons}", "needs_unmet")
-    return GatewayError(503, f"no engine may take the request: {reasons}", "no_engine",
+        return ServiceError(400, f"no engine can serve the request: {reasons}", "needs_unmet")
+    return ServiceError(503, f"no engine may take the request: {reasons}", "no_engine",
                         headers={"Retry-After": "1"})

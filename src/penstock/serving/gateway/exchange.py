@@ -9,9 +9,9 @@ from aiohttp import web
 
 from penstock.core.request import Request
 from penstock.engines.client.state import EngineState
+from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.choice import Decision
-from penstock.serving.gateway.errors import GatewayError
 from penstock.serving.gateway.relay import Passed
 from penstock.serving.gateway.tally import Pace
 from penstock.serving.gateway.traces import Trace
@@ -80,12 +80,12 @@ def failure_of(error: Exception) -> EngineFailedError:
     return EngineFailedError(f"failed ({type(error).__name__})")
 
 
-def given_up(exchange: Exchange) -> GatewayError:
+def given_up(exchange: Exchange) -> ServiceError:
     """Return the error for the client when no engine is left to try."""
     faults = "; ".join(f"{a['replica']} {a['outcome']}" for a in exchange.decision.attempts)
     if exchange.retry_after is not None:
-        return GatewayError(429, f"the engines have no room: {faults}", "engines_busy",
+        return ServiceError(429, f"the engines have no room: {faults}", "engines_busy",
                             headers={"Retry-After": exchange.retry_after})
     if exchange.unsupported is not None:
-        return GatewayError(400, f"no engine can serve this: {faults}", "unsupported")
-    return GatewayError(502, f"no engine could answer: {faults}", "engines_failed")
+        return ServiceError(400, f"no engine can serve this: {faults}", "unsupported")
+    return ServiceError(502, f"no engine could answer: {faults}", "engines_failed")

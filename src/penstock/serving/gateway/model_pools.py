@@ -14,15 +14,15 @@ from penstock.fleet.multiplex_factory import deadline_after_s
 from penstock.fleet.values_multiplexing import DevicePool
 from penstock.policy.route.pools import PooledModel, choose_pooled
 from penstock.serving.attest.evidence import pool_facts
+from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Ask
-from penstock.serving.gateway.errors import GatewayError
 from penstock.serving.multiplex.driver import MultiplexDriver
 from penstock.serving.multiplex.tickets import RefusedError, Ticket
 
 _FIRST_ID = -1_000_000  # no router knows of these engines
 
 
-class TurnedAwayError(GatewayError):
+class TurnedAwayError(ServiceError):
     """There is no turn for a request, now or in time."""
 
     def __init__(self, model: str, refusal: RefusedError) -> None:
@@ -100,7 +100,7 @@ class ModelPools:
 
     async def enter(self, request: Request, ask: Ask) -> Turn:
         """Waits for a turn: of several models that may answer, for one that is there and that few
-        wait for. Raises TurnedAwayError, and GatewayError where a confidential request has no
+        wait for. Raises TurnedAwayError, and ServiceError where a confidential request has no
         attested device to go to."""
         places = self._trusted(ask)
         place = places[choose_pooled([one.seen(number) for number, one in enumerate(places)]).place]
@@ -135,7 +135,7 @@ class ModelPools:
                 yield place
 
     def _trusted(self, ask: Ask) -> list[_Place]:
-        """Return the models that may answer. Raises GatewayError with the reason where a
+        """Return the models that may answer. Raises ServiceError with the reason where a
         confidential request has no attested device."""
         found = list(self._fitting(ask))
         if not ask.needs.confidential:
@@ -146,8 +146,8 @@ class ModelPools:
             return trusted
         reason = refusal(one for one in why if one is not None)
         if any(place.pool.attestation is not None for place in found):
-            raise GatewayError(503, reason, "no_engine", headers={"Retry-After": "1"})
-        raise GatewayError(400, reason, "needs_unmet")
+            raise ServiceError(503, reason, "no_engine", headers={"Retry-After": "1"})
+        raise ServiceError(400, reason, "needs_unmet")
 
     def _still_trusted(self, turn: Turn, ask: Ask) -> Turn:
         """The turn, given back where its device is attested no longer: a request may have waited
@@ -157,7 +157,7 @@ class ModelPools:
         now_s, known = self._wall_s(), turn.place.standing.confidentiality
         if (why := attestation_violation(known, now_s)) is not None:
             self.leave(turn, "left")
-            raise GatewayError(503, refusal([why]), "no_engine", headers={"Retry-After": "1"})
+            raise ServiceError(503, refusal([why]), "no_engine", headers={"Retry-After": "1"})
         turn.attestation = next(one for one in known.attestations if one.fresh(now_s))
         return turn
 

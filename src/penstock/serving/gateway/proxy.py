@@ -17,13 +17,13 @@ from penstock.engines.client.dialects import Question, UnsupportedError
 from penstock.engines.client.state import EngineState, InFlight
 from penstock.engines.engine import engine_of
 from penstock.policy.route.pools import goes_to_pool
+from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.admission_queue import AdmissionQueue
 from penstock.serving.gateway.answers import DECISION_HEADER, Answers
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.decision_log import DecisionLog
-from penstock.serving.gateway.errors import GatewayError
 from penstock.serving.gateway.exchange import (
     FAULTS,
     ClientLeftError,
@@ -87,7 +87,7 @@ class Proxy:
         self._urls: dict[tuple[str, str], URL] = {}
 
     async def answer(self, http: web.Request, path: str, lease: Lease) -> web.StreamResponse:
-        """The engine's answer for the client. Raises GatewayError. The lease is settled then."""
+        """The engine's answer for the client. Raises ServiceError. The lease is settled then."""
         begun_s = self._clock()
         # A trace says when, how long, by which model: nothing of it leaves where that is secret.
         tracing = NO_TRACING if lease.ask.needs.confidential else self._tracing
@@ -103,7 +103,7 @@ class Proxy:
         try:
             try:
                 await self.admission.enter(service_class.priority, service_class.slo)
-            except GatewayError as error:
+            except ServiceError as error:
                 outcome, exchange.decision.rejected["the gateway"] = "shed", str(error)
                 raise
             try:
@@ -120,7 +120,7 @@ class Proxy:
             raise asyncio.CancelledError from error
         except Exception as error:  # said by an engine or by us, or a bug: not the client's leave
             outcome = "failed" if outcome == "cancelled" else outcome
-            if isinstance(error, GatewayError):
+            if isinstance(error, ServiceError):
                 error.headers[DECISION_HEADER] = lease.decision_id
             raise
         finally:
@@ -218,7 +218,7 @@ class Proxy:
                                                 self._clock())
             exchange.trace.chosen(engine.facts.url, exchange.decision.terms)
             return engine
-        except GatewayError:
+        except ServiceError:
             exchange.trace.chosen(None, {})
             if tried:
                 raise given_up(exchange) from None
@@ -336,4 +336,4 @@ def _encoded(body: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(body)
     except orjson.JSONEncodeError as error:  # it reads deeper than it writes
-        raise GatewayError(400, "the body is nested too deeply", "invalid_json") from error
+        raise ServiceError(400, "the body is nested too deeply", "invalid_json") from error

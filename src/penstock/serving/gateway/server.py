@@ -25,12 +25,12 @@ from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
 from penstock.policy.route.protocol import Router
 from penstock.serving.application import Address, Part, make_application
 from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
+from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Offer
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.confidential import ConfidentialCounts, discreet
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.engines import Engines, keep
-from penstock.serving.gateway.errors import GatewayError
 from penstock.serving.gateway.forecasts import BudgetPrices, Forecasts
 from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.model_pools import ModelPools
@@ -45,7 +45,7 @@ from penstock.serving.gateway.traces import NO_TRACING, Tracing
 from penstock.serving.multiplex.make import driver_of
 from penstock.serving.tenants.gate import GatewayConfig, TenantGate
 from penstock.serving.tenants.metrics import TenantMetrics
-from penstock.serving.tenants.opening import front_desk
+from penstock.serving.tenants.opening import open_gate
 from penstock.serving.tenants.report import spending_document
 
 _GOODBYE_S = 60.0  # for answers that are under way
@@ -137,7 +137,7 @@ class Gateway:
             lambda: openapi(self._gate.offer), self._limits.max_body_bytes, closing=self._close)
 
     def check_administrator(self, http: web.Request) -> None:
-        """Raises GatewayError unless the caller may administer."""
+        """Raises ServiceError unless the caller may administer."""
         self._gate.administrator(http.headers, http.remote)
 
     def adopt(self, fleet: Fleet, router: Router) -> str:
@@ -183,7 +183,7 @@ class Gateway:
             async with asyncio.timeout(self._limits.body_s):
                 return await read_body(http)
         except TimeoutError:
-            raise GatewayError(408, f"the body was not there after {self._limits.body_s:g} s",
+            raise ServiceError(408, f"the body was not there after {self._limits.body_s:g} s",
                                "slow_body", headers={"Connection": "close"}) from None
 
     async def _list(self, http: web.Request) -> web.Response:
@@ -226,20 +226,20 @@ class Gateway:
         """Lets an engine finish what it has and gives it nothing new, or ends that."""
         self._gate.administrator(http.headers, http.remote)
         if http.content_type != "application/json":  # what no page of another address can send
-            raise GatewayError(415, "expected Content-Type: application/json", "invalid_type")
+            raise ServiceError(415, "expected Content-Type: application/json", "invalid_type")
         try:
             wanted = orjson.loads(await self._body(http))
             url, drain = wanted["url"].rstrip("/"), wanted.get("drain", True)
         except (ValueError, TypeError, KeyError, AttributeError):
             url = drain = None
         if not isinstance(drain, bool):
-            raise GatewayError(400, 'expected {"url": ENGINE, "drain": true or false}',
+            raise ServiceError(400, 'expected {"url": ENGINE, "drain": true or false}',
                                "invalid_value")
         found = [one for one in self.engines
                  if one.facts.url == url and not self.engines.leaving(one)]
         if not found:
             urls = [one.facts.url for one in self.engines]
-            raise GatewayError(404, f"no engine {str(url)[:200]!r}{nearest(str(url)[:200], urls)}",
+            raise ServiceError(404, f"no engine {str(url)[:200]!r}{nearest(str(url)[:200], urls)}",
                                "not_found", "url")
         for engine in found:
             engine.draining = drain
@@ -253,7 +253,7 @@ class Gateway:
         found = self._chooser.find(http.match_info["id"])
         if found is None or own not in (None, found.tenant) or (
                 found.confidential and own != found.tenant):
-            raise GatewayError(404, "no such decision among the last ones", "not_found")
+            raise ServiceError(404, "no such decision among the last ones", "not_found")
         return json_response(found.document() if own is None
                              else found.document_for_tenant(self._chooser.names()))
 
@@ -301,7 +301,7 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
     # Answers go on as they came: nothing is unpacked, no cookie is kept.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
                                      cookie_jar=aiohttp.DummyCookieJar(),
-                                     skip_auto_headers=_NOT_NEEDED) as session, front_desk(
+                                     skip_auto_headers=_NOT_NEEDED) as session, open_gate(
             gateway_config(fleet, limits), access.ledger_url, on_bug) as gate, taking_turns(
             fleet, session, engines_folder, on_bug) as turns:
         _check_door(gate, host, access, on_bug)

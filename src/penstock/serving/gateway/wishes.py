@@ -16,7 +16,7 @@ from typing import Any
 
 from penstock.core.errors import nearest, one_of, shown
 from penstock.fleet.values_gateway import NO_WISHES, Wishes
-from penstock.serving.gateway.errors import GatewayError
+from penstock.serving.errors import ServiceError
 
 BODY_FIELD = "penstock"
 _PREFIX = "x-penstock-"
@@ -103,11 +103,11 @@ class Found:
         return self.values.get(name)
 
     def add(self, name: str, value: object, place: str) -> None:
-        """A request's own wish, unless one that counts more is there. Raises GatewayError."""
+        """A request's own wish, unless one that counts more is there. Raises ServiceError."""
         kind = KINDS[name]
         read = kind.read(value)
         if read is None:
-            raise GatewayError(400, f"{place}: expected {kind.expected}, found {shown(value)}",
+            raise ServiceError(400, f"{place}: expected {kind.expected}, found {shown(value)}",
                                "invalid_value", place)
         if name not in self.values:
             self.values[name], self.places[name] = read, place
@@ -115,7 +115,7 @@ class Found:
 
 def wishes_of(headers: Mapping[str, str], body: dict[str, Any], alias: Wishes,
               tenant: Wishes) -> Found:
-    """All wishes; takes ``penstock`` out of the ``body``. Raises GatewayError."""
+    """All wishes; takes ``penstock`` out of the ``body``. Raises ServiceError."""
     found = Found()
     _from_headers(headers, found)
     if BODY_FIELD in body:
@@ -136,11 +136,11 @@ def _from_headers(headers: Mapping[str, str], found: Found) -> None:
         name = _BY_HEADER.get(header.lower())
         if name is None:
             hint = nearest(header[:60], [kind.header for kind in KINDS.values()])
-            raise GatewayError(400, f"{header[:60]}: unknown header{hint}", "unknown_header",
+            raise ServiceError(400, f"{header[:60]}: unknown header{hint}", "unknown_header",
                                header[:60])
         place = KINDS[name].header
         if name in found.values:
-            raise GatewayError(400, f"{place}: stands twice", "invalid_value", place)
+            raise ServiceError(400, f"{place}: stands twice", "invalid_value", place)
         found.add(name, value, place)
 
 
@@ -148,13 +148,13 @@ def _from_body(section: object, found: Found) -> None:
     if section is None:
         return
     if not isinstance(section, dict):
-        raise GatewayError(400, f"{BODY_FIELD}: expected an object, found {shown(section)}"
+        raise ServiceError(400, f"{BODY_FIELD}: expected an object, found {shown(section)}"
                                 f"{one_of(KINDS).replace('expected one of', 'its fields')}",
                            "invalid_value", BODY_FIELD)
     for name, value in section.items():
         place = f"{BODY_FIELD}.{name[:60]}"
         if name not in KINDS:
-            raise GatewayError(400, f"{place}: unknown field{nearest(name[:60], KINDS)}",
+            raise ServiceError(400, f"{place}: unknown field{nearest(name[:60], KINDS)}",
                                "unknown_field", place)
         if value is not None:
             found.add(name, value, place)

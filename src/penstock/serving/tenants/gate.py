@@ -9,8 +9,8 @@ from penstock.core.errors import InputError
 from penstock.core.money import FREE, Price, to_money
 from penstock.engines.http import is_loopback
 from penstock.fleet.values_gateway import GatewayOptions, Tenant
+from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import ANYBODY, Ask, Offer, read_ask
-from penstock.serving.gateway.errors import GatewayError
 from penstock.serving.tenants.budgets import Account, BudgetState, day_of
 from penstock.serving.tenants.keys import Keyring
 from penstock.serving.tenants.lease import MOST_NANOS, Held, Lease
@@ -103,7 +103,7 @@ class TenantGate:
     # -- who ------------------------------------------------------------------------------------
 
     def identify(self, headers: Mapping[str, str], peer: str | None) -> Identity:
-        """Return the identity of a client at the address ``peer``. Raises GatewayError."""
+        """Return the identity of a client at the address ``peer``. Raises ServiceError."""
         if not self.needs_keys:
             return Identity(ANYBODY, is_loopback(peer))
         scheme, _, text = headers.get("Authorization", "").partition(" ")
@@ -119,16 +119,16 @@ class TenantGate:
         tenant = next((one for one in tenants if one.name == key.tenant), None)
         if tenant is None:
             if tenants:
-                raise GatewayError(403, f"the key's tenant {key.tenant!r} is not among the fleet's",
+                raise ServiceError(403, f"the key's tenant {key.tenant!r} is not among the fleet's",
                                    "unknown_tenant")
             tenant = Tenant(key.tenant)
         return Identity(tenant, key.admin)
 
     def administrator(self, headers: Mapping[str, str], peer: str | None) -> None:
-        """Raises GatewayError unless who asks may administer."""
+        """Raises ServiceError unless who asks may administer."""
         if not self.identify(headers, peer).admin:
             what = "a key that administers" if self.needs_keys else "to be asked from the loopback"
-            raise GatewayError(403, f"this needs {what}", "not_admin")
+            raise ServiceError(403, f"this needs {what}", "not_admin")
 
     def own(self, headers: Mapping[str, str], peer: str | None) -> str | None:
         """Return the tenant whose records the client may see, None for all tenants."""
@@ -141,10 +141,10 @@ class TenantGate:
 
     def asker(self, headers: Mapping[str, str], peer: str | None) -> Tenant:
         """The tenant who asks, who may have one more request: to be known before a body is read,
-        so that nobody is busy with what will be refused. Raises GatewayError."""
+        so that nobody is busy with what will be refused. Raises ServiceError."""
         tenant = self.identify(headers, peer).tenant
         if tenant is None:
-            raise GatewayError(403, "this key administers and asks for nothing; make one for a "
+            raise ServiceError(403, "this key administers and asks for nothing; make one for a "
                                     "tenant", "not_a_tenant")
         quota = self._quota(tenant)
         with _Counted(quota):
@@ -154,7 +154,7 @@ class TenantGate:
 
     def admit(self, tenant: Tenant, content: bytes, headers: Mapping[str, str],
               decision_id: str) -> Lease:
-        """Lets a request in. Raises GatewayError, with status 429 and Retry-After where it may
+        """Lets a request in. Raises ServiceError, with status 429 and Retry-After where it may
         come back. Whoever gets a lease must settle it."""
         ask = read_ask(content, headers, self._config.offer, tenant)
         quota = self._quota(tenant)
@@ -191,7 +191,7 @@ class TenantGate:
         closed = budget is not None and budget.when_ledger_fails == "refuse"
         if ledger.full or (trouble is not None and closed):
             # What the database said may tell of places that are no business of a tenant's.
-            raise GatewayError(503, "spending cannot be written down now, and tenant "
+            raise ServiceError(503, "spending cannot be written down now, and tenant "
                                     f"{quota.tenant.name!r} is not served without",
                                "ledger_unavailable", headers={"Retry-After": "1"})
 
@@ -304,9 +304,9 @@ class _Counted:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, GatewayError):
+        if isinstance(error, ServiceError):
             self._quota.refused[error.code] += 1
 
 
-def _unknown(message: str, code: str) -> GatewayError:
-    return GatewayError(401, message, code, headers={"WWW-Authenticate": "Bearer"})
+def _unknown(message: str, code: str) -> ServiceError:
+    return ServiceError(401, message, code, headers={"WWW-Authenticate": "Bearer"})

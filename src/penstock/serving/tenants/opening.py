@@ -13,7 +13,7 @@ JOURNAL_S = 1.0
 
 
 @asynccontextmanager
-async def front_desk(config: GatewayConfig, ledger_url: str | None,
+async def open_gate(config: GatewayConfig, ledger_url: str | None,
                      note: Callable[[str], None]) -> AsyncIterator[TenantGate]:
     """Open the gate. Without a URL nothing is kept. ``note`` is told what operators should know.
     Raises InputError where the ledger cannot be used."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from penstock.core.disclosure import Disclosure, at_most
 from penstock.core.money import to_money, to_nanos
 from penstock.fleet.values_gateway import Tenant
-from penstock.serving.gateway.errors import GatewayError
+from penstock.serving.errors import ServiceError
 from penstock.serving.tenants.budgets import Account, BudgetState, Period
 from penstock.serving.tenants.rates import Bucket
 
@@ -46,7 +46,7 @@ def _most(money: float) -> float:
 class TenantQuota:
     """Quota of one tenant: requests in flight, used rate limits, and spending.
 
-    The checks raise GatewayError: status 429 with a reason as its code, and Retry-After where
+    The checks raise ServiceError: status 429 with a reason as its code, and Retry-After where
     coming back may help. They take nothing; ``take`` does.
     """
 
@@ -112,7 +112,7 @@ class TenantQuota:
         if self._tokens is None or (wait_s := self._tokens.wait_s(tokens, now_s)) == 0:
             return
         if wait_s == inf:
-            raise GatewayError(400, f"the request may take {tokens} tokens, more than the "
+            raise ServiceError(400, f"the request may take {tokens} tokens, more than the "
                                     f"{tenant.tokens_per_minute} per minute of tenant "
                                     f"{tenant.name!r} (max_tokens lowers that)",
                                "over_tokens_per_minute")
@@ -146,10 +146,10 @@ def _bucket(before: Bucket | None, per_minute: int | None, now_s: float) -> Buck
     return Bucket(per_minute, now_s)
 
 
-def come_back(message: str, code: str, after_s: float | None) -> GatewayError:
+def come_back(message: str, code: str, after_s: float | None) -> ServiceError:
     """A refusal for now; ``after_s`` says when to try again, None that it is no use."""
     if after_s is None:
-        return GatewayError(429, message, code)
+        return ServiceError(429, message, code)
     seconds = max(1, ceil(after_s))
-    return GatewayError(429, f"{message}; try again in {seconds} s", code,
+    return ServiceError(429, f"{message}; try again in {seconds} s", code,
                         headers={"Retry-After": str(seconds)})

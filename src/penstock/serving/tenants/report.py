@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from penstock.core.money import to_money
-from penstock.serving.gateway.errors import GatewayError
+from penstock.serving.errors import ServiceError
 from penstock.serving.tenants.budgets import day_of
 from penstock.serving.tenants.gate import TenantGate
 from penstock.serving.tenants.quota import Spending
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 async def spending_document(gate: TenantGate, tenant: str | None) -> dict[str, Any]:
     """Spending of one tenant, or of all, each in the present period of its budget (the month where
-    it has none); by model where there is a ledger. Raises GatewayError."""
+    it has none); by model where there is a ledger. Raises ServiceError."""
     seen = gate.shown_spending() if tenant is None else gate.spending()
     figures = {one.tenant: one for one in seen if tenant is None or one.tenant == tenant}
     rows: dict[str, Sequence[Spent]] = {}
@@ -28,7 +28,7 @@ async def spending_document(gate: TenantGate, tenant: str | None) -> dict[str, A
                 name: store.report(day_of(one.period.start_s), name)
                 for name, one in figures.items()})
         except StoreError as error:
-            raise GatewayError(503, "the ledger cannot be read now", "ledger_unavailable",
+            raise ServiceError(503, "the ledger cannot be read now", "ledger_unavailable",
                                headers={"Retry-After": "1"}) from error
     return {"tenants": [
         _one(figure, None if tenant is None and figure.discreet else rows.get(name))

@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from penstock.core.slo import Slo
+from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.admission_queue import AdmissionQueue
-from penstock.serving.gateway.errors import GatewayError
 
 NO_HURRY = Slo()
 
@@ -58,7 +58,7 @@ def test_a_full_queue_says_so() -> None:
         await queue.enter(1, NO_HURRY)
         waiting = asyncio.create_task(queue.enter(1, NO_HURRY))
         await settled()
-        with pytest.raises(GatewayError, match="as many as this gateway takes") as caught:
+        with pytest.raises(ServiceError, match="as many as this gateway takes") as caught:
             await queue.enter(0, NO_HURRY)
         queue.leave()
         await waiting
@@ -81,7 +81,7 @@ def test_who_cannot_be_there_in_time_is_told_at_once() -> None:
             clock.now_s += 3.0
             queue.leave()
             await settled()
-        with pytest.raises(GatewayError, match="its first token is due in 5 s") as caught:
+        with pytest.raises(ServiceError, match="its first token is due in 5 s") as caught:
             await queue.enter(1, Slo(ttft_s=5.0))
         urgent = asyncio.create_task(queue.enter(0, Slo(ttft_s=5.0)))
         await settled()
@@ -124,7 +124,7 @@ def test_who_waited_too_long_is_told_so() -> None:
     async def work():
         queue = AdmissionQueue(1, 5, Clock())
         await queue.enter(1, NO_HURRY)
-        with pytest.raises(GatewayError, match=r"waited 0.01 s for its turn"):
+        with pytest.raises(ServiceError, match=r"waited 0.01 s for its turn"):
             await queue.enter(1, Slo(ttft_s=0.01))
         queue.leave()
         return queue.num_in_flight, queue.num_waiting
@@ -164,7 +164,7 @@ def test_who_leaves_when_its_time_is_over_gives_back_no_place_it_never_had() -> 
         # In the same turn of the loop, and behind it: the task has not heard of its time's end.
         asyncio.get_running_loop().call_later(0.01, late.cancel)
         time.sleep(0.02)
-        with pytest.raises((asyncio.CancelledError, GatewayError)):
+        with pytest.raises((asyncio.CancelledError, ServiceError)):
             await late
         assert (queue.num_in_flight, queue.num_waiting) == (1, 0)
         queue.leave()

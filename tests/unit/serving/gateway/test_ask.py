@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from penstock.core.request import NO_NEEDS, Needs
 from penstock.core.slo import ServiceClass, Slo
 from penstock.fleet.values_gateway import Alias, Tenant, Wishes
+from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import ANYBODY, Offer, read_ask
-from penstock.serving.gateway.errors import GatewayError
 from penstock.serving.gateway.wishes import KINDS
 
 CHAT = ServiceClass("chat", Slo(ttft_s=2.0, itl_s=0.05))
@@ -27,7 +27,7 @@ def read(body=None, headers=None, tenant=ANYBODY, offer=OFFER):
 
 
 def refused(*arguments, **settings):
-    with pytest.raises(GatewayError) as error:
+    with pytest.raises(ServiceError) as error:
         read(*arguments, **settings)
     return error.value
 
@@ -211,7 +211,7 @@ def test_whatever_is_asked_is_understood_or_told_in_one_error(body, headers) -> 
         return  # a number that JSON cannot have
     try:
         ask = read_ask(content, headers, OFFER)
-    except GatewayError as error:
+    except ServiceError as error:
         told = error
     else:
         told = None

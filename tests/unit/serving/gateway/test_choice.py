@@ -17,11 +17,11 @@ from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.state import EngineFacts, EngineState, InFlight
 from penstock.fleet.replica_factory import dispatch_of
 from penstock.policy.route.simple import LeastLoaded
+from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Offer, read_ask
 from penstock.serving.gateway.choice import Chooser, Decision
 from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.engines import Engines
-from penstock.serving.gateway.errors import GatewayError
 from penstock.serving.gateway.forecasts import Forecasts
 from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.proxy import _within_budget
@@ -55,7 +55,7 @@ def test_several_models_at_one_address_are_told_apart(order) -> None:
 
         try:
             return asyncio.run(run()).facts.model, decision.document()["candidates"]
-        except GatewayError as error:
+        except ServiceError as error:
             return str(error)
 
     assert choose(model="small").endswith(": replica 0 was never seen")

@@ -15,10 +15,10 @@ from penstock.engines.client.metrics_text import EngineLoad
 from penstock.engines.client.state import EngineFacts, EngineState, EvidencePlace, InFlight
 from penstock.fleet.values_gateway import Alias, Tenant, Wishes
 from penstock.policy.route.simple import LeastLoaded
+from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import ANYBODY, Offer, read_ask
 from penstock.serving.gateway.choice import Chooser
 from penstock.serving.gateway.engines import Engines
-from penstock.serving.gateway.errors import GatewayError
 from penstock.serving.gateway.forecasts import Forecasts
 
 OPEN, FIRST, SECOND = "http://open", "http://first", "http://second"
@@ -51,7 +51,7 @@ class GatewayConfig:
 
     def ask(self, headers: dict[str, str] | None = None, tenant: Tenant = ANYBODY,
             **body: object) -> str:
-        """The URL of the engine that gets such a request. Raises GatewayError."""
+        """The URL of the engine that gets such a request. Raises ServiceError."""
         ask = read_ask(orjson.dumps({"prompt": "x", "max_tokens": 5, **body}), headers or {},
                        OFFER, tenant)
         self.decision = self.chooser.open("d", ask, 0.0)
@@ -62,8 +62,8 @@ class GatewayConfig:
 
         return asyncio.run(run()).facts.url
 
-    def refusal(self, **wanted: object) -> GatewayError:
-        with pytest.raises(GatewayError) as caught:
+    def refusal(self, **wanted: object) -> ServiceError:
+        with pytest.raises(ServiceError) as caught:
             self.ask(**wanted)
         return caught.value
 

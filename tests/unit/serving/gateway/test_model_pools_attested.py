@@ -15,8 +15,8 @@ from penstock.fleet.load import parse_fleet
 from penstock.policy.multiplex.device import Device
 from penstock.serving.attest.agent import agent
 from penstock.serving.attest.evidence import standing
+from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Offer, read_ask
-from penstock.serving.gateway.errors import GatewayError
 from penstock.serving.gateway.model_pools import ModelPools
 from support.gateway_before_pool import ask, gateway, process, read
 from support.nvidia_evidence import NONCE, Signer
@@ -134,7 +134,7 @@ def test_an_attestation_that_ends_while_a_request_waits_sends_it_nowhere(tmp_pat
         request = SimpleNamespace(prompt_tokens=1, max_tokens=1)
         turn = await turns.enter(request, secret)
         assert turn.attestation.expires_at_s == 10.0
-        with pytest.raises(GatewayError, match="expired") as caught:  # its second turn, at 12 s
+        with pytest.raises(ServiceError, match="expired") as caught:  # its second turn, at 12 s
             await turns.again(turn, secret)
         assert caught.value.status == 503
         assert driver.running == []
@@ -150,7 +150,7 @@ def test_one_that_ends_before_the_first_turn_does_so_too(tmp_path) -> None:
 
     async def run():
         turns, driver, secret, _ = turns_of(tmp_path, wait)
-        with pytest.raises(GatewayError, match="expired"):
+        with pytest.raises(ServiceError, match="expired"):
             await turns.enter(SimpleNamespace(prompt_tokens=1, max_tokens=1), secret)
         assert driver.running == []
 

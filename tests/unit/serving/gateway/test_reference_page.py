@@ -13,7 +13,7 @@ from penstock.serving.gateway.openapi import openapi
 from penstock.serving.gateway.wishes import KINDS
 
 # Where each kind of refusal has its code among its arguments.
-CODE_AT = {"GatewayError": 2, "ServiceError": 2, "come_back": 1, "_refused": 1, "_unknown": 1,
+CODE_AT = {"ServiceError": 2, "come_back": 1, "_refused": 1, "_unknown": 1,
            "_come_back": 1, "RefusedError": 1}
 FOLDERS = ("serving/gateway", "serving/tenants", "serving/multiplex")
 INSIDE = {"failed"}  # told as engines_failed

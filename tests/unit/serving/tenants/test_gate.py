@@ -18,8 +18,8 @@ from penstock.core.slo import ServiceClass
 from penstock.engines.client.state import InFlight
 from penstock.engines.http import is_loopback
 from penstock.fleet.values_gateway import Budget, GatewayOptions, Tenant
+from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Offer
-from penstock.serving.gateway.errors import GatewayError
 from penstock.serving.tenants.gate import GatewayConfig, TenantGate
 from penstock.serving.tenants.keys import Keyring, new_key
 from penstock.serving.tenants.records import Opening, Progress, Settlement
@@ -77,7 +77,7 @@ class TenantQuota:
         return lease
 
     def refused(self, *arguments, **settings):
-        with pytest.raises(GatewayError) as error:
+        with pytest.raises(ServiceError) as error:
             self.ask(*arguments, **settings)
         return error.value
 
@@ -93,7 +93,7 @@ def test_without_keys_anybody_may_ask_and_the_loopback_administers() -> None:
     assert gate.identify({}, "10.0.0.9") == (Tenant("default"), False)
     assert gate.identify({}, HOME).admin
     gate.administrator({}, "::1")
-    with pytest.raises(GatewayError, match="loopback") as error:
+    with pytest.raises(ServiceError, match="loopback") as error:
         gate.administrator({}, "10.0.0.9")
     assert error.value.status == 403
     assert (gate.needs_keys, gate.num_keys) == (False, 0)
@@ -114,13 +114,13 @@ def test_with_a_tenant_a_key_is_needed_even_at_home() -> None:
                           ({"Authorization": "Bearer "}, "missing_key"),
                           ({"Authorization": f"Basic {text}"}, "missing_key"),
                           ({"Authorization": f"Bearer {text}x"}, "invalid_key")):
-        with pytest.raises(GatewayError) as error:
+        with pytest.raises(ServiceError) as error:
             quota.gate.identify(headers, HOME)
         assert (error.value.status, error.value.code) == (401, code)
         assert error.value.headers == {"WWW-Authenticate": "Bearer"}
         assert text not in str(error.value)
     assert quota.gate.identify({"Authorization": f"bearer  {text} "}, None) == (shop(), False)
-    with pytest.raises(GatewayError, match="a key that administers"):
+    with pytest.raises(ServiceError, match="a key that administers"):
         quota.gate.administrator({"Authorization": f"Bearer {text}"}, HOME)
 
 
@@ -130,9 +130,9 @@ def test_a_key_that_was_the_last_one_does_not_open_the_door_when_revoked() -> No
     gate._on_standing(Standing(Keyring([key])))
     assert gate.identify({"Authorization": f"Bearer {text}"}, None).tenant == Tenant("shop")
     gate._on_standing(Standing(Keyring([replace(key, revoked_s=1.0)])))
-    with pytest.raises(GatewayError, match="not valid"):
+    with pytest.raises(ServiceError, match="not valid"):
         gate.identify({"Authorization": f"Bearer {text}"}, HOME)
-    with pytest.raises(GatewayError, match="no API key"):
+    with pytest.raises(ServiceError, match="no API key"):
         gate.identify({}, HOME)
 
 
@@ -151,7 +151,7 @@ def test_a_key_that_administers_asks_for_nothing_and_sees_everything() -> None:
     headers = {"Authorization": f"Bearer {text}"}
     gate.administrator(headers, "10.0.0.9")
     assert gate.own(headers, None) is None
-    with pytest.raises(GatewayError) as error:
+    with pytest.raises(ServiceError) as error:
         gate.asker(headers, None)
     assert (error.value.status, error.value.code) == (403, "not_a_tenant")
     assert TenantQuota(shop()).gate.own({"Authorization": f"Bearer {quota.keys['shop']}"},
@@ -216,7 +216,7 @@ def test_who_is_over_a_limit_is_told_before_its_body_is_read(limit) -> None:
     quota = TenantQuota(shop(**limit))
     headers = {"Authorization": f"Bearer {quota.keys['shop']}"}
     quota.ask()
-    with pytest.raises(GatewayError) as error:
+    with pytest.raises(ServiceError) as error:
         quota.gate.asker(headers, HOME)
     assert (error.value.status, error.value.code) == (429, next(iter(limit)))
 
@@ -438,7 +438,7 @@ def test_spending_adds_up_and_keeps_to_the_budget(requests, shuffle) -> None:
     for name, most, length, settle_now in requests:
         try:
             lease = quota.ask(name, max_tokens=most)
-        except GatewayError as error:
+        except ServiceError as error:
             assert error.code.startswith("budget_")  # noqa: PT017
             continue
         held.append((lease, name, min(length, most)))
