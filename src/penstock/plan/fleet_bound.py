@@ -11,21 +11,27 @@ from penstock.plan.bound import ThroughputBound, throughput_bound
 from penstock.workload.select import select
 from penstock.workload.workload import Workload
 
+Rows = np.ndarray[tuple[int], np.dtype[np.bool_]]
+
 
 @dataclass(frozen=True, slots=True)
 class GroupBound:
     """Throughput bound of one replica of a group for the requests that the group serves.
 
-    ``share`` is the part of all requests that the group serves.
+    ``rows`` is the mask of these requests, shape (requests,).
     """
 
     group: ReplicaGroup
-    share: float
+    rows: Rows
     bound: ThroughputBound
 
+    @property
+    def share(self) -> float:
+        """The part of all requests that the group serves."""
+        return float(self.rows.mean())
 
-def rows_served(group: ReplicaGroup,
-                workload: Workload) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+
+def rows_served(group: ReplicaGroup, workload: Workload) -> Rows:
     """Mask of the requests that the group's replicas may take."""
     models = [index for index, name in enumerate(workload.models) if name == group.model.name]
     rows = np.isin(workload.model_index, models)
@@ -46,7 +52,7 @@ def group_bounds(fleet: Fleet, workload: Workload) -> list[GroupBound]:
         rows = rows_served(group, workload)
         if rows.any():
             bound = throughput_bound(fleet, group, select(workload, rows))
-            bounds.append(GroupBound(group, float(rows.mean()), bound))
+            bounds.append(GroupBound(group, rows, bound))
     return bounds
 
 
@@ -66,9 +72,8 @@ def _replicas_bound_per_s(fleet: Fleet, workload: Workload) -> float | None:
     totals: dict[bytes, float] = {}
     covered = np.zeros(len(workload), dtype=np.int64)
     for found in group_bounds(fleet, workload):
-        rows = rows_served(found.group, workload)
-        key = rows.tobytes()
-        covered += rows if key not in totals else 0
+        key = found.rows.tobytes()
+        covered += found.rows if key not in totals else 0
         rate_per_s = found.group.count * found.bound.rate_per_s / found.share
         totals[key] = totals.get(key, 0.0) + rate_per_s
     return min(totals.values(), default=None) if covered.max(initial=0) <= 1 else None
