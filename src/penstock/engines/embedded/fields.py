@@ -68,24 +68,25 @@ def _kind(slo: Slo) -> tuple[float | None, bool]:
     return slo.itl_s, slo.itl_s is None and slo.e2e_s is not None
 
 
-def _seconds(value: Any) -> float | None:
+def _number(value: Any) -> float | None:
+    """Return the finite number that ``value`` is or spells; None where there is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         number = float(value)
     except ValueError:
         return None
-    return number if math.isfinite(number) and number > 0 else None
+    return number if math.isfinite(number) else None
+
+
+def _seconds(value: Any) -> float | None:
+    number = _number(value)
+    return number if number is not None and number > 0 else None
 
 
 def _whole(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return int(number) if math.isfinite(number) and number == int(number) else None
+    number = _number(value)
+    return int(number) if number is not None and number == int(number) else None
 
 
 def _two_digits(seconds: float) -> float:
