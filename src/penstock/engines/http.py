@@ -20,6 +20,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from penstock.core.errors import InputError
+from penstock.engines.http_body import BodyError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _JSON = "application/json"
@@ -44,24 +45,6 @@ def json_response(document: Any, status: int = 200,
     """A document as an answer."""
     return web.Response(body=orjson.dumps(document), status=status, content_type=_JSON,
                         headers=headers)
-
-
-async def read_body(http: web.Request, most_bytes: int | None = None) -> bytes:
-    """A request's body, unpacked where it came packed. Raises HTTPRequestEntityTooLarge before
-    much more than the limit is in memory, which is the application's where none is given."""
-    most = http.client_max_size if most_bytes is None else most_bytes
-    if "Content-Encoding" not in http.headers:
-        whole = await http.read()
-        if len(whole) > most:
-            raise _TooLargeError(most)
-        return whole
-    # aiohttp's own read() lets whole chunks of several times the limit be unpacked at once.
-    body = bytearray()
-    while chunk := await http.content.readany():
-        body += chunk
-        if len(body) > most:
-            raise _TooLargeError(most)
-    return bytes(body)
 
 
 @lru_cache(maxsize=1024)
@@ -107,14 +90,6 @@ def server_logger() -> logging.Logger:
     return logger
 
 
-class _TooLargeError(web.HTTPRequestEntityTooLarge):
-    """A body is larger than ``most_bytes``."""
-
-    def __init__(self, most_bytes: int) -> None:
-        super().__init__(most_bytes, most_bytes + 1)
-        self.most_bytes = most_bytes
-
-
 def errors_told(wrong: Callable[[web.Request, int, str], HttpError],
                 on_bug: Callable[[str], None]) -> Any:
     """A middleware that turns whatever goes wrong into JSON; no client sees a traceback.
@@ -129,17 +104,13 @@ def errors_told(wrong: Callable[[web.Request, int, str], HttpError],
         except HttpError as error:
             told = error
         except web.HTTPException as error:
-            most = error.most_bytes if isinstance(error, _TooLargeError) else \
-                request.client_max_size
-            told = wrong(request, error.status, str(error.text or error.reason)
-                         if error.status != 413 else f"body: larger than {most / 2**20:.3g} MB, "
-                         "the most that this server takes")
+            told = wrong(request, error.status, str(error.text or error.reason))
             if "Allow" in error.headers:
                 told.headers["Allow"] = error.headers["Allow"]
-        except web.RequestPayloadError:  # it is not packed as its headers say
-            encoding = request.headers.get("Content-Encoding", "none")
-            told = wrong(request, 400, "body: cannot be decoded; Content-Encoding says "
-                                       f"{encoding[:40]!r}")
+        except BodyError as error:
+            told = wrong(request, error.status, str(error))
+        except web.RequestPayloadError:
+            told = wrong(request, 400, "body: is not as long as its headers say, or not in chunks")
             told.headers["Connection"] = "close"  # where the body ends is not known
         except ConnectionError:
             raise  # the client has gone; there is nobody to tell
@@ -157,8 +128,9 @@ async def listening(app: web.Application, host: str, port: int,
     """The URL of a server, which is there until the context ends; what is under way then has
     ``goodbye_s`` to end. A connection on which no whole head of a request came for ``head_s`` is
     closed. Raises InputError where nobody can listen."""
-    # With handler_cancellation, a client who hangs up stops the work that was done for it.
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True,
+    # With handler_cancellation, a client who hangs up stops the work that was done for it. Bodies
+    # stay packed until a handler asks for one (``http_body``).
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, auto_decompress=False,
                            logger=server_logger(), shutdown_timeout=goodbye_s,
                            keepalive_timeout=head_s)
     await runner.setup()

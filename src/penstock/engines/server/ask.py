@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from penstock.core.units import ceil_div
+from penstock.engines.http_body import read_json
 from penstock.engines.server.errors import ApiError
 
 BYTES_PER_TOKEN = 4
@@ -77,7 +78,7 @@ def read_chat(body: bytes) -> Ask:
 
 def _document(body: bytes) -> Mapping[str, Any]:
     try:
-        document = orjson.loads(body)
+        document = read_json(body)
     except orjson.JSONDecodeError as error:
         raise ApiError(400, f"the body is not JSON: {error}") from None
     if not isinstance(document, dict):

@@ -12,7 +12,8 @@ from aiohttp import web
 from penstock.core.errors import nearest
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass
-from penstock.engines.http import errors_told, json_response, read_body
+from penstock.engines.http import errors_told, json_response
+from penstock.engines.http_body import read_body
 from penstock.engines.server.ask import Ask, read_chat, read_completion
 from penstock.engines.server.errors import ApiError
 from penstock.engines.server.frames import DONE, Frames, frame

@@ -9,6 +9,7 @@ import orjson
 from penstock.core.errors import nearest, one_of, shown
 from penstock.core.request import AUTO, NO_NEEDS, Needs
 from penstock.core.slo import ServiceClass
+from penstock.engines.http_body import read_json
 from penstock.fleet.values_gateway import Alias, Tenant
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.wishes import KINDS, Found, wishes_of
@@ -78,7 +79,7 @@ def read_ask(content: bytes, headers: Mapping[str, str], offer: Offer,
     Which of several places counts is said in ``penstock.serving.gateway.wishes``.
     """
     try:
-        body = orjson.loads(content)
+        body = read_json(content)
     except orjson.JSONDecodeError as error:
         raise ServiceError(400, f"the body is not JSON ({error})", "invalid_json") from None
     if not isinstance(body, dict):

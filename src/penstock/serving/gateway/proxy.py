@@ -237,15 +237,16 @@ class Proxy:
         exchange.asked_s = self._clock()
         try:
             answer = await self._session.post(self._url(engine, path), data=_encoded(body),
-                                              headers=headers, timeout=self._timeout)
+                                              headers=headers, timeout=self._timeout,
+                                              allow_redirects=False)
         except FAULTS as error:
             raise failure_of(error) from error
         try:
             later = answer.headers.get("Retry-After")
             if dialect.is_busy(answer.status, later):
                 raise EngineBusyError(f"answered {answer.status}", later)
-            if answer.status >= 500:
-                raise EngineFailedError(f"answered {answer.status}")
+            if (reason := _unusable(answer)) is not None:
+                raise EngineFailedError(reason)
             if ask.stream and answer.status < 400:
                 return await self._answers.streamed(exchange, answer, engine, in_flight,
                                                     dialect.stream(question))
@@ -319,6 +320,18 @@ class Proxy:
             router.ended(Departure(exchange.number, engine.facts.replica_id, finished, tokens,
                                    ttft_s if exchange.ask.stream else None,
                                    now_s - exchange.begun_s))
+
+
+def _unusable(answer: aiohttp.ClientResponse) -> str | None:
+    """Return the fault of an answer that no client may see, None for a usable answer.
+
+    A redirect would carry the prompt to a server that is not in the fleet. The gateway never asks
+    for a packed answer, and a packed one may unpack to any size.
+    """
+    if answer.status >= 500 or 300 <= answer.status < 400:
+        return f"answered {answer.status}"
+    packing = answer.headers.get("Content-Encoding", "identity")
+    return None if packing == "identity" else f"packed its answer ({packing[:20]!r}) unasked"
 
 
 def _within_budget(exchange: Exchange) -> dict[str, Any]:

@@ -12,14 +12,14 @@ from secrets import token_hex
 from typing import Any
 
 import aiohttp
-import orjson
 from aiohttp import web
 
 from penstock.core.errors import InputError, nearest
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.watch import Watcher
 from penstock.engines.engine import Surroundings
-from penstock.engines.http import is_loopback, json_response, listening, read_body
+from penstock.engines.http import is_loopback, json_response, listening
+from penstock.engines.http_body import read_body, read_json
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
 from penstock.policy.route.protocol import Router
@@ -228,7 +228,7 @@ class Gateway:
         if http.content_type != "application/json":  # what no page of another address can send
             raise ServiceError(415, "expected Content-Type: application/json", "invalid_type")
         try:
-            wanted = orjson.loads(await self._body(http))
+            wanted = read_json(await self._body(http))
             url, drain = wanted["url"].rstrip("/"), wanted.get("drain", True)
         except (ValueError, TypeError, KeyError, AttributeError):
             url = drain = None
@@ -300,7 +300,7 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
     check_rules(fleet.attestation)
     # Answers go on as they came: nothing is unpacked, no cookie is kept.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
-                                     cookie_jar=aiohttp.DummyCookieJar(),
+                                     cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False,
                                      skip_auto_headers=_NOT_NEEDED) as session, open_gate(
             gateway_config(fleet, limits), access.ledger_url, on_bug) as gate, taking_turns(
             fleet, session, engines_folder, on_bug) as turns:

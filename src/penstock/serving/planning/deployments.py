@@ -12,7 +12,8 @@ import orjson
 from aiohttp import web
 
 from penstock.core.errors import InputError
-from penstock.engines.http import Handler, json_response, read_body
+from penstock.engines.http import Handler, json_response
+from penstock.engines.http_body import read_body, read_json
 from penstock.serving.application import Address, Part, make_application
 from penstock.serving.deployments.deployments import RefusedError
 from penstock.serving.deployments.records import UnknownDeploymentError
@@ -73,7 +74,7 @@ async def _order(request: web.Request) -> dict[str, Any]:
     if not body:
         return {}
     try:
-        document = orjson.loads(body)
+        document = read_json(body)
     except orjson.JSONDecodeError as error:
         raise ServiceError(400, f"body: is not JSON ({error})", "input") from error
     if not isinstance(document, dict):

@@ -14,7 +14,8 @@ import orjson
 from aiohttp import web
 
 from penstock.core.errors import InputError
-from penstock.engines.http import Handler, read_body
+from penstock.engines.http import Handler
+from penstock.engines.http_body import read_body, read_json
 from penstock.serving.application import Address, Part, make_application
 from penstock.serving.planning import fleet_plan
 from penstock.serving.planning.jobs import Jobs, Limits
@@ -80,7 +81,7 @@ def _handler(operation: Operation, call: Call, max_body_bytes: int) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         body = await read_body(request, max_body_bytes)
         try:
-            document = orjson.loads(body)
+            document = read_json(body)
         except orjson.JSONDecodeError as error:
             return _response(failure(400, f"body: is not JSON ({error})"))
         return _response(await call(operation, document))

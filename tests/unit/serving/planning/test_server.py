@@ -9,8 +9,10 @@ from penstock.serving.planning.queue import EXAMPLE
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
+from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient, TestServer
 
+from penstock.engines.http import listening
 from penstock.serving.planning.fleet_plan import EXAMPLE as FLEET_FILE
 from penstock.serving.planning.jobs import Limits
 from penstock.serving.planning.server import make_app
@@ -80,10 +82,11 @@ def test_a_body_that_is_not_encoded_as_its_header_says(path) -> None:
     bugs = []
 
     async def run():
-        async with TestClient(TestServer(make_app(OPERATIONS, on_bug=bugs.append))) as client:
-            headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-            async with client.post(path, data=b"{}", headers=headers) as response:
-                status, document = response.status, await response.json()
+        headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        app = make_app(OPERATIONS, on_bug=bugs.append)
+        async with listening(app, "127.0.0.1", 0, 1.0) as url, ClientSession(url) as client, \
+                client.post(path, data=b"{}", headers=headers) as response:
+            status, document = response.status, await response.json()
         return status, document["message"]
 
     assert asyncio.run(run()) == (
