@@ -6,8 +6,6 @@ import logging
 import os
 import signal
 import socket
-import time
-import traceback
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -17,14 +15,13 @@ from typing import Any
 
 import orjson
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from penstock.core.errors import InputError
+from penstock.engines.discreet_log import DiscreetFilter, keep_secrets, trace_of
 from penstock.engines.http_body import BodyError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _JSON = "application/json"
-_SAID_EACH_S = 60.0
 
 
 class HttpError(Exception):
@@ -58,35 +55,11 @@ def is_loopback(name: str | None) -> bool:
     return (mapped or address).is_loopback
 
 
-class MalformedHttp(logging.Filter):
-    """Makes one line a minute of all requests that are no HTTP, without any byte of them: aiohttp
-    would print a trace of each. Other records pass as they are."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._clock = clock
-        self._number = 0
-        self._silent_until_s = float("-inf")
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is to be printed."""
-        if record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError):
-            return True
-        self._number += 1
-        now_s = self._clock()
-        if now_s < self._silent_until_s:
-            return False
-        record.msg, record.args = "malformed HTTP was answered 400 (requests: %d)", (self._number,)
-        record.exc_info = record.exc_text = None
-        self._number, self._silent_until_s = 0, now_s + _SAID_EACH_S
-        return True
-
-
 def server_logger() -> logging.Logger:
     """A logger for one server, to be handed to its runner."""
     logger = logging.Logger("penstock.http")
     logger.parent = logging.root
-    logger.addFilter(MalformedHttp())
+    logger.addFilter(DiscreetFilter())
     return logger
 
 
@@ -115,7 +88,7 @@ def errors_told(wrong: Callable[[web.Request, int, str], HttpError],
         except ConnectionError:
             raise  # the client has gone; there is nobody to tell
         except Exception as error:
-            on_bug(traceback.format_exc())
+            on_bug(trace_of(error))
             told = wrong(request, 500, f"this is a bug in Penstock ({type(error).__name__})")
         return json_response(told.document(), told.status, told.headers)
 
@@ -152,13 +125,18 @@ async def listening(app: web.Application, host: str, port: int,
 
 
 def run_server(work: Coroutine[Any, Any, None]) -> None:
-    """Run a server to its end, on uvloop where that is installed."""
+    """Run a server to its end, on uvloop where that is installed. What is asked of the server stays
+    out of this process's logs and core dumps."""
+    async def discreetly() -> None:
+        keep_secrets()
+        await work
+
     try:
         import uvloop
     except ImportError:
-        asyncio.run(work)
+        asyncio.run(discreetly())
     else:
-        uvloop.run(work)
+        uvloop.run(discreetly())
 
 
 def url_of(address: str, port: int) -> str:

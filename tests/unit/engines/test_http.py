@@ -1,17 +1,14 @@
 """What every server of ours does with requests that are no HTTP."""
 
 import asyncio
-import logging
-import sys
 
 import pytest
 
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from aiohttp import web
-from aiohttp.http_exceptions import BadStatusLine
 
-from penstock.engines.http import MalformedHttp, listening
+from penstock.engines.http import listening
 
 SECRET = b"sk-a-key-that-was-sent-by-mistake"
 
@@ -35,25 +32,6 @@ def test_malformed_http_is_answered_400_without_a_trace(content, caplog) -> None
     heard = asyncio.run(run())
     assert all(b" 400 " in answer for answer in heard)
     assert [record.getMessage() for record in caplog.records] == [
-        "malformed HTTP was answered 400 (requests: 1)"]
+        "malformed HTTP was answered 400 (times: 1)"]
     assert SECRET.decode() not in caplog.text
     assert "Traceback" not in caplog.text
-
-
-def test_what_was_not_said_is_counted_in_the_next_line() -> None:
-    now_s = 0.0
-    said = MalformedHttp(lambda: now_s)
-
-    def record(error):
-        try:
-            raise error
-        except type(error):
-            return logging.LogRecord("x", logging.ERROR, "", 0, "seen", (), sys.exc_info())
-
-    assert said.filter(record(BadStatusLine("x")))
-    assert not said.filter(record(BadStatusLine("x")))
-    assert said.filter(record(ValueError("a bug"))), "of a bug everything is said"
-    now_s = 61.0
-    last = record(BadStatusLine("x"))
-    assert said.filter(last)
-    assert last.getMessage().endswith("(requests: 2)")

@@ -13,6 +13,7 @@ from typing import Any
 
 from penstock.core.errors import InputError
 from penstock.engines import process
+from penstock.engines.discreet_log import trace_of
 from penstock.policy.place.values import Device
 from penstock.policy.queue.protocol import ExclusiveDeviceQueue
 from penstock.serving.deployments.choice import Decision
@@ -370,4 +371,4 @@ class Controller:
         if task.cancelled() and one.state in (State.PROFILING, State.DEPLOYING):
             self._records.settle(after_crash(one, self._now()))  # it was called off before it began
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._dependencies.on_bug(f"{type(error).__name__}: {error}")
+            self._dependencies.on_bug(trace_of(error))

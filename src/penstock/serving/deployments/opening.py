@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from penstock.core.attestation import Confidentiality
 from penstock.core.errors import InputError
+from penstock.engines.discreet_log import trace_of
 from penstock.policy.place.beside import Neighbour
 from penstock.policy.place.values import Device
 from penstock.serving.deployments.attested import Gate, standing
@@ -103,6 +103,6 @@ async def watch(control: Controller, period_s: float, on_bug: Callable[[str], No
     while True:
         try:
             await control.reconcile()
-        except Exception:
-            on_bug(traceback.format_exc())
+        except Exception as error:
+            on_bug(trace_of(error))
         await asyncio.sleep(period_s)

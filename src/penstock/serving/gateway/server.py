@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from aiohttp import web
 from penstock.core.errors import InputError, nearest
 from penstock.engines.client.of_fleet import facts_of
 from penstock.engines.client.watch import Watcher
+from penstock.engines.discreet_log import trace_of
 from penstock.engines.engine import Surroundings
 from penstock.engines.http import is_loopback, json_response, listening
 from penstock.engines.http_body import read_body, read_json
@@ -332,8 +332,8 @@ async def _background(work: Iterable[Work], on_bug: Callable[[str], None]) -> As
         while True:
             try:
                 await one()
-            except Exception:
-                on_bug(traceback.format_exc())
+            except Exception as error:
+                on_bug(trace_of(error))
                 await asyncio.sleep(_AFTER_A_BUG_S)
 
     tasks = [asyncio.create_task(on_and_on(one)) for one in work]
