@@ -31,7 +31,7 @@ os.environ.update(VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_CPU_KVCACHE_SPACE="1"
                   VLLM_CPU_OMP_THREADS_BIND="nobind", VLLM_NO_USAGE_STATS="1")
 
 import numpy as np
-from common import SHARED, show
+from common import REPOSITORY, SHARED, show
 
 from penstock.core.request import Request
 from penstock.core.slo import ServiceClass, Slo
@@ -46,8 +46,10 @@ from penstock.perf.step_time.store import step_time_document
 from penstock.policy.kv.counting import CountingKv
 from penstock.policy.schedule.options import SchedulerOptions, scheduler_options
 from penstock.registry.make import build_scheduler
-from penstock.sim.reference import run_reference
 from penstock.workload.readers import read_trace
+
+sys.path.insert(0, str(REPOSITORY / "tests"))
+from support.reference_driver import run_reference
 
 TRACE = SHARED / "traces" / "azure2023_conv_first_half.csv.gz"
 NUM_BLOCKS, BLOCK_TOKENS, MAX_NUM_SEQS, MAX_STEP_TOKENS, MAX_LEN = 900, 32, 16, 512, 4096

@@ -18,7 +18,7 @@ from penstock.policy.kv.protocol import KvAllocator
 from penstock.policy.schedule.options import PRESETS
 from penstock.policy.schedule.replica import ReplicaScheduler
 from penstock.registry.make import build_scheduler
-from penstock.sim.reference import Trace
+from support.reference_driver import Trace
 from support.scaled_examples import examples
 from support.scheduler_runs import make_kv, step_by_step
 from support.strategies import Case, cases

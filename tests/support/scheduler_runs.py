@@ -23,8 +23,8 @@ from penstock.sim.cluster import Cluster
 from penstock.sim.dispatch import Dispatcher, ReplicaSpec
 from penstock.sim.oracle import Oracle
 from penstock.sim.recorder import Ended, ReplicaRecorder
-from penstock.sim.reference import Trace, run_reference
 from penstock.sim.replica import SimReplica
+from support.reference_driver import Trace, run_reference
 from support.strategies import Case
 
 

@@ -9,7 +9,7 @@ from penstock.policy.kv.counting import CountingKv
 from penstock.policy.schedule.options import scheduler_options
 from penstock.registry.make import build_scheduler
 from penstock.registry.step_times import published_step_time
-from penstock.sim.reference import Trace, run_reference
+from support.reference_driver import Trace, run_reference
 
 MODEL = published_step_time("vidur-a100-llama-3-8b")
 LAX = ServiceClass("lax", Slo(e2e_s=1800.0))

@@ -9,7 +9,7 @@ from penstock.metrics.definitions import request_latencies
 from penstock.perf.step_time.linear import LinearStepTime
 from penstock.policy.schedule.options import scheduler_options
 from penstock.sim.recorder import Ended
-from penstock.sim.reference import Trace
+from support.reference_driver import Trace
 from support.scaled_examples import examples
 from support.scheduler_runs import jump, step_by_step
 from support.strategies import EVIDENCE, SERVICE_CLASSES, Case, cases

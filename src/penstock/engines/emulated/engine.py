@@ -1,6 +1,6 @@
 """One emulated replica: a scheduler driven in real time, with a step-time model for a device.
 
-It is ``engine.sim.reference`` with a clock on the wall. Calls are stamped when they are made and
+It takes one step at a time, by a clock on the wall. Calls are stamped when they are made and
 taken in order of time together with the ends of steps, so it does not matter when the event loop
 comes round to them: a late wake-up delays what a client sees, and neither lengthens a step nor lets
 a step know of a request that came after its start.
