@@ -18,9 +18,9 @@ from penstock.published.sincere.policy import STRATEGIES, LoadRow, Sincere, Sinc
 from penstock.registry.make import make_multiplexer
 from penstock.registry.policies import MULTIPLEXERS
 from penstock.sim.multiplex.driver import MultiplexSimulation
-from penstock.sim.multiplex.faults import Faults, FaultyMachine
 from penstock.sim.multiplex.machine import Machine, Took
 from penstock.sim.multiplex.record import MultiplexRun
+from support.faulty_machine import Faults, FaultyMachine
 
 NO_FAULTS = Faults()
 

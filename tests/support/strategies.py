@@ -31,7 +31,7 @@ from penstock.policy.place.values import Device, Footprint
 from penstock.policy.schedule.options import PRESETS, SchedulerOptions, scheduler_options
 from penstock.predict.latency import LatencyPrior
 from penstock.published.niyama.step_time import NiyamaRange, NiyamaStepTime
-from penstock.sim.multiplex.faults import Faults
+from support.faulty_machine import Faults
 from support.inferno_bundles import document, rows
 from support.multiplexing_cases import MultiplexCase
 

@@ -5,8 +5,8 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.policy.multiplex.values import Batch, BatchTime, HostedModel, Queued
-from penstock.sim.multiplex.faults import Faults, FaultyMachine
 from penstock.sim.multiplex.machine import Took
+from support.faulty_machine import Faults, FaultyMachine
 from support.multiplexing_cases import TableMachine
 
 MODELS = [HostedModel("a", 10, BatchTime(1.0, 1.0)), HostedModel("b", 10, BatchTime(2.0, 1.0))]
