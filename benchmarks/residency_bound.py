@@ -16,10 +16,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from common import SHARED, show
+from common import REPOSITORY, SHARED, show
 
-from penstock.plan.multiplex.bound import in_time_bound
-from penstock.plan.multiplex.values import Bound, BoundOptions, DeviceLimits
 from penstock.published.figures import Options
 from penstock.published.sincere.records import SincereRun, read_runs
 from penstock.published.sincere.server import AFTER, DEVICE_BYTES, Server
@@ -29,6 +27,10 @@ from penstock.published.sincere.what_if import (
     Outcome,
     what_if,
 )
+
+sys.path.insert(0, str(REPOSITORY / "tests"))
+from support.multiplex_bound.bound import in_time_bound
+from support.multiplex_bound.values import Bound, BoundOptions, DeviceLimits
 
 DATA = SHARED / "sincere"
 SLOT_S = 4.0

@@ -6,9 +6,9 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.plan.multiplex.bound import in_time_bound
-from penstock.plan.multiplex.values import BoundOptions, DeviceLimits
 from penstock.policy.multiplex.values import BatchTime
+from support.multiplex_bound.bound import in_time_bound
+from support.multiplex_bound.values import BoundOptions, DeviceLimits
 from support.multiplexing_cases import ALL_POLICIES, PENSTOCK, MultiplexCase
 from support.scaled_examples import examples
 from support.strategies import multiplex_cases

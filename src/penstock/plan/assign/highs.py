@@ -17,15 +17,14 @@ Status = Literal["optimal", "feasible", "infeasible", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``bound`` is HiGHS's proven dual bound, on the better side of ``objective``; row and column
-    duals are there for continuous programs only."""
+    """``bound`` is HiGHS's proven dual bound, on the better side of ``objective``; ``row_duals``
+    are there for continuous programs only."""
 
     status: Status
     values: Floats | None = None
     objective: float = float("nan")
     bound: float = float("-inf")
     row_duals: Floats | None = None
-    column_duals: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,24 +93,18 @@ class Program:
 _SEARCH = ("mip_heuristic_run_rins", "mip_heuristic_run_rens",
            "mip_heuristic_run_root_reduced_cost", "mip_allow_restart")
 
-# Duals need not be exact for ``proven_bound``.
-_INTERIOR = {"solver": "ipm", "run_crossover": "off", "primal_feasibility_tolerance": 1e-6,
-             "ipm_optimality_tolerance": 1e-6}
-
 
 def solve_program(program: Arrays, cost: Floats, *, relaxed: bool = False, gap: float = 0.0,
                   absolute_gap: float = 1e-9, time_limit_s: float = float("inf"),
                   node_limit: int | None = None, start: Floats | None = None,
-                  proof: bool = False, interior: bool = False) -> Answer:
+                  proof: bool = False) -> Answer:
     """Minimise ``cost`` (columns,); ``relaxed`` drops integrality. ``start`` is a full vector of
     columns. With ``gap`` 0 an answer is optimal when proven so up to rounding. ``proof`` is for a
-    start that is nearly best: the time goes into the bound, not into other answers. ``interior``
-    takes an interior-point method for a continuous program, and what it ends with: values inside
-    the best face, duals that ``proven_bound`` makes a bound of."""
+    start that is nearly best: the time goes into the bound, not into other answers."""
     if not len(cost):
         empty = np.zeros(0)
         holds = np.all(program.row_lower <= 0.0) and np.all(program.row_upper >= 0.0)
-        return (Answer("optimal", empty, 0.0, 0.0, np.zeros(len(program.row_lower)), empty)
+        return (Answer("optimal", empty, 0.0, 0.0, np.zeros(len(program.row_lower)))
                 if holds else Answer("infeasible"))
     import highspy
 
@@ -123,13 +116,11 @@ def solve_program(program: Arrays, cost: Floats, *, relaxed: bool = False, gap: 
         "primal_feasibility_tolerance": 1e-9, "mip_feasibility_tolerance": 1e-7}
     if proof:
         options |= dict.fromkeys(_SEARCH, False)
-    if interior:
-        options |= _INTERIOR
     for name, value in options.items():
         solver.setOptionValue(name, value)
     if node_limit is not None:
         solver.setOptionValue("mip_max_nodes", node_limit)
-    solver.passModel(_model(program, cost, integer))
+    solver.passModel(model_of(program, cost, integer))
     if start is not None and integer:
         given = highspy.HighsSolution()
         given.col_value = start.tolist()
@@ -138,7 +129,8 @@ def solve_program(program: Arrays, cost: Floats, *, relaxed: bool = False, gap: 
     return _answer(solver, integer)
 
 
-def _model(program: Arrays, cost: Floats, integer: bool) -> Any:
+def model_of(program: Arrays, cost: Floats, integer: bool) -> Any:
+    """The program as HiGHS takes it."""
     import highspy
 
     lp = highspy.HighsLp()
@@ -174,25 +166,6 @@ def _answer(solver: Any, integer: bool) -> Answer:
         return Answer("unknown", bound=bound if integer else float("-inf"),
                       row_duals=np.array(solution.row_dual) if known_duals else None)
     best = status in (known.kOptimal, known.kModelEmpty)
-    duals = {} if integer else {"row_duals": np.array(solution.row_dual),
-                                "column_duals": np.array(solution.col_dual)}
     return Answer("optimal" if best else "feasible", np.array(solution.col_value),
-                  info.objective_function_value, bound, **duals)
-
-
-def proven_bound(program: Arrays, cost: Floats, row_duals: Floats) -> float:
-    """A value that no solution of a continuous program, by rows, goes below, whatever the duals.
-
-    Weak duality in plain sums (Neumaier and Shcherbina, 2004, without their directed rounding):
-    each row counts with its side, and what is left of a column's cost with the bound of the column.
-    So duals of a solver that stopped early, or was not exact, do no harm but to the bound. Minus
-    infinity where a column that they leave with a cost has no bound.
-    """
-    duals = np.nan_to_num(row_duals, posinf=0.0, neginf=0.0)
-    sides = np.where(duals > 0.0, program.row_lower, program.row_upper)
-    duals = np.where(np.isfinite(sides), duals, 0.0)
-    weights = program.value * np.repeat(duals, np.diff(program.starts))
-    left = cost - np.bincount(program.index, weights, minlength=len(cost))
-    ends = np.where(left > 0.0, program.lower, program.upper)
-    rows = duals[duals != 0.0] * sides[duals != 0.0]
-    return float(rows.sum() + (left[left != 0.0] * ends[left != 0.0]).sum())
+                  info.objective_function_value, bound,
+                  None if integer else np.array(solution.row_dual))

@@ -7,9 +7,9 @@ from math import inf
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.plan.multiplex.bound import in_time_bound
-from penstock.plan.multiplex.values import Bound, BoundOptions, DeviceLimits
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
+from support.multiplex_bound.bound import in_time_bound
+from support.multiplex_bound.values import Bound, BoundOptions, DeviceLimits
 
 ONE = DeviceLimits(10, 1)
 LINE = BatchTime(1.0, 1.0)

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from math import ceil, floor, inf
 
 from penstock.plan.assign.highs import Program
-from penstock.plan.multiplex.cohorts import Cohort
-from penstock.plan.multiplex.values import DeviceLimits
 from penstock.policy.multiplex.values import BatchTime, HostedModel
+from support.multiplex_bound.cohorts import Cohort
+from support.multiplex_bound.values import DeviceLimits
 
 Terms = list[tuple[int, float]]
 

@@ -4,17 +4,22 @@ import time
 from collections.abc import Sequence
 from math import ceil, floor, inf
 
+import highspy
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.plan.assign.highs import proven_bound, solve_program
-from penstock.plan.multiplex.cohorts import cohorts
-from penstock.plan.multiplex.program import ServedModel, SlotProgram
-from penstock.plan.multiplex.values import Bound, BoundOptions, DeviceLimits
+from penstock.plan.assign.highs import Arrays, Floats, model_of
 from penstock.policy.multiplex.values import HostedModel, Queued
+from support.multiplex_bound.cohorts import cohorts
+from support.multiplex_bound.program import ServedModel, SlotProgram
+from support.multiplex_bound.values import Bound, BoundOptions, DeviceLimits
 
 USUAL = BoundOptions()
 _ROUNDING = 1e-6
+# Duals need not be exact for ``proven_bound``.
+_INTERIOR = {"output_flag": False, "threads": 1, "random_seed": 0, "solver": "ipm",
+             "run_crossover": "off", "primal_feasibility_tolerance": 1e-6,
+             "ipm_optimality_tolerance": 1e-6}
 
 
 def in_time_bound(requests: Sequence[Queued], models: Sequence[HostedModel],
@@ -63,14 +68,38 @@ def _served(requests: Sequence[Queued], models: Sequence[HostedModel],
 
 
 def _solve(built: SlotProgram, time_limit_s: float) -> tuple[float, bool]:
+    """The bound by the duals of an interior-point method, and whether that came to its end."""
     arrays = built.program.arrays()
     cost = np.zeros(built.program.num_columns)
     for column, weight in built.in_time:
         cost[column] = -weight
-    answer = solve_program(arrays, cost, relaxed=True, interior=True, time_limit_s=time_limit_s)
-    if answer.row_duals is None:
+    solver = highspy.Highs()
+    for name, value in {**_INTERIOR, "time_limit": time_limit_s}.items():
+        solver.setOptionValue(name, value)
+    solver.passModel(model_of(arrays, cost, integer=False))
+    solver.run()
+    solution = solver.getSolution()
+    if not solution.dual_valid:
         return inf, False
-    return -proven_bound(arrays, cost, answer.row_duals), answer.status == "optimal"
+    return (-proven_bound(arrays, cost, np.array(solution.row_dual)),
+            solver.getModelStatus() == highspy.HighsModelStatus.kOptimal)
+
+def proven_bound(program: Arrays, cost: Floats, row_duals: Floats) -> float:
+    """A value that no solution of a continuous program, by rows, goes below, whatever the duals.
+
+    Weak duality in plain sums (Neumaier and Shcherbina, 2004, without their directed rounding):
+    each row counts with its side, and what is left of a column's cost with the bound of the column.
+    So duals of a solver that stopped early, or was not exact, do no harm but to the bound. Minus
+    infinity where a column that they leave with a cost has no bound.
+    """
+    duals = np.nan_to_num(row_duals, posinf=0.0, neginf=0.0)
+    sides = np.where(duals > 0.0, program.row_lower, program.row_upper)
+    duals = np.where(np.isfinite(sides), duals, 0.0)
+    weights = program.value * np.repeat(duals, np.diff(program.starts))
+    left = cost - np.bincount(program.index, weights, minlength=len(cost))
+    ends = np.where(left > 0.0, program.lower, program.upper)
+    rows = duals[duals != 0.0] * sides[duals != 0.0]
+    return float(rows.sum() + (left[left != 0.0] * ends[left != 0.0]).sum())
 
 
 def _check(requests: Sequence[Queued], models: Sequence[HostedModel],

@@ -7,9 +7,9 @@ from itertools import combinations
 from random import Random
 from typing import NamedTuple
 
-from penstock.plan.multiplex.bound import in_time_bound
-from penstock.plan.multiplex.values import BoundOptions, DeviceLimits
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
+from support.multiplex_bound.bound import in_time_bound
+from support.multiplex_bound.values import BoundOptions, DeviceLimits
 
 LAST_S = 22
 
