@@ -15,11 +15,19 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from common import REPOSITORY
 
 from penstock.core.errors import InputError
-from penstock.experiment.choice.contenders import CONTENDERS
-from penstock.experiment.choice.rows import read_choice_rows
-from penstock.experiment.choice.validation import (
+from penstock.predict.embed.hashed import fit_hashed
+from penstock.predict.embed.joined import JoinedEmbedder
+from penstock.predict.embed.make import EMBEDDERS
+from penstock.predict.embed.minilm import load_minilm
+from penstock.predict.embed.protocol import Embedder, Vectors
+
+sys.path.insert(0, str(REPOSITORY / "tests"))
+from support.model_choice.contenders import CONTENDERS
+from support.model_choice.rows import read_choice_rows
+from support.model_choice.validation import (
     LEVELS,
     difference,
     held_out_scores,
@@ -27,11 +35,6 @@ from penstock.experiment.choice.validation import (
     random_folds,
     subset_folds,
 )
-from penstock.predict.embed.hashed import fit_hashed
-from penstock.predict.embed.joined import JoinedEmbedder
-from penstock.predict.embed.make import EMBEDDERS
-from penstock.predict.embed.minilm import load_minilm
-from penstock.predict.embed.protocol import Embedder, Vectors
 
 
 class Remembering:

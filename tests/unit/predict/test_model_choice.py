@@ -5,23 +5,23 @@ import numpy as np
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.experiment.choice.contenders import (
+from penstock.predict.embed.hashed import fit_hashed
+from support.judged_prompts import prompt_rows
+from support.model_choice.contenders import (
     CONTENDERS,
     Lesson,
     routellm_factorisation,
     routellm_similarity,
 )
-from penstock.experiment.choice.curve import gap_curve, recovered_at
-from penstock.experiment.choice.rows import ChoiceRows, read_choice_rows
-from penstock.experiment.choice.validation import (
+from support.model_choice.curve import gap_curve, recovered_at
+from support.model_choice.rows import ChoiceRows, read_choice_rows
+from support.model_choice.validation import (
     difference,
     held_out_scores,
     judge,
     random_folds,
     subset_folds,
 )
-from penstock.predict.embed.hashed import fit_hashed
-from support.judged_prompts import prompt_rows
 
 WEAK, STRONG = np.array([0.0, 1.0, 1.0, 0.0]), np.array([1.0, 1.0, 1.0, 1.0])
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.experiment.choice.rows import ChoiceRows
 from penstock.predict.embed.protocol import Embedder, Vectors
 from penstock.predict.prompts.forecaster import PromptForecaster
 from penstock.predict.prompts.rows import PromptRows
 from penstock.predict.prompts.training import train_forecaster
+from support.model_choice.rows import ChoiceRows
 
 Values = NDArray[np.float64]
 MODELS = ("weak", "strong")

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penstock.experiment.choice.contenders import Contender, Lesson, Values
-from penstock.experiment.choice.curve import gap_curve, recovered_at
-from penstock.experiment.choice.rows import ChoiceRows
 from penstock.predict.embed.protocol import Embedder
+from support.model_choice.contenders import Contender, Lesson, Values
+from support.model_choice.curve import gap_curve, recovered_at
+from support.model_choice.rows import ChoiceRows
 
 LEVELS = (0.5, 0.8, 0.95)
 # Trains an embedder on prompts; the generator makes it repeatable.
