@@ -163,6 +163,17 @@ def test_memory_that_others_use_leaves_no_room(penstock, data):
     assert all(one["reason"].startswith("no room") for one in found.json["rejected"])
 
 
+def test_every_placer_finds_room_where_there_is_some(penstock, data):
+    """What others use leaves whole devices free, which the first ones by number are not."""
+    def placed(placer):
+        found = penstock("profile", "estimate", HELD_OUT, "--train", data, "--placer", placer,
+                         "--accelerators", 4, "--used-gib", "30,0,0,0", "--json")
+        assert found.status == 0, found.err
+        return {one["configuration"] for one in (found.json["chosen"], *found.json["alternatives"])}
+
+    assert placed("exact") == placed("penstock") > placed("balanced")
+
+
 def test_an_slo_that_nothing_keeps_is_told_with_the_nearest(penstock, data):
     found = penstock("profile", "estimate", HELD_OUT, "--train", data, "--slo", 0.01, "--json")
     assert found.status == 1

@@ -267,7 +267,7 @@ Accuracy = Annotated[Path | None, typer.Option(
 LeastAccuracy = Annotated[float | None, typer.Option(
     "--least-accuracy", metavar="A", show_default=False, help="In the units of that table.")]
 PlacerName = Annotated[str, typer.Option(
-    "--placer", metavar="NAME", help="penstock, balanced or maveriq.")]
+    "--placer", metavar="NAME", help="penstock, balanced, exact or maveriq.")]
 _DESIGN = typer.Option(
     "--design", metavar="penstock|maveriq", help="Which cuts, settings and lengths.")
 Design = Annotated[str, _DESIGN]

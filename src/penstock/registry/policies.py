@@ -87,6 +87,7 @@ MULTIPLEXERS = Axis("multiplexing policy", "penstock.multiplex", {
 PLACERS = Axis("placer", "penstock.place", {
     "penstock": Entry("penstock.policy.place.build:FACTORIES"),
     "balanced": Entry("penstock.policy.place.build:FACTORIES"),
+    "exact": Entry("penstock.plan.place.exact:exact_placer", {"time_limit_s": Number(0, 3600)}),
     "maveriq": Entry("penstock.published.maveriq.placer:maveriq_placer", {
         "strategy": Word(("none", "llf", "packing", "hybrid")), "threshold": Number(0, 1),
         "as_published": Flag()}),

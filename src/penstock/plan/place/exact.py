@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -66,6 +67,11 @@ class ExactPlacer:
     def place(self, footprint: Footprint, devices: Sequence[Device]) -> Placement | Infeasible:
         found = place_exact([footprint], devices, time_limit_s=self.time_limit_s)
         return found if isinstance(found, Infeasible) else found.placements[0]
+
+
+def exact_placer(settings: Mapping[str, Any]) -> ExactPlacer:
+    """The placer with these settings."""
+    return ExactPlacer(**settings)
 
 
 def place_exact(footprints: Sequence[Footprint], devices: Sequence[Device], *,

@@ -83,7 +83,7 @@ class DeployOrder(Waiting):
         0.0, description="Requests per second that it will get; waiting then counts.")
     output_tokens: Count = Field(100, description="Length of the answers that are meant.")
     batch: Count = Field(1, description="Answers at once.")
-    placer: str = Field("penstock", description="penstock, balanced or maveriq.")
+    placer: str = Field("penstock", description="penstock, balanced, exact or maveriq.")
     configuration: ConfigurationOrder | None = Field(
         None, description="Exactly this one, in place of an intent.")
     confidential: bool = Field(False, description="Run and answer on accelerators that are "

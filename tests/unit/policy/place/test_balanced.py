@@ -3,6 +3,7 @@
 import pytest
 
 from penstock.core.errors import InputError
+from penstock.plan.place.exact import ExactPlacer
 from penstock.policy.place.balanced import BalancedPlacer
 from penstock.policy.place.penstock import PenstockPlacer
 from penstock.policy.place.values import Infeasible, Placement
@@ -34,7 +35,7 @@ def test_too_few_devices_or_layers() -> None:
 
 def test_placers_have_names() -> None:
     made = [make_placer(name) for name in PLACERS.names()]
-    assert made == [PenstockPlacer(), BalancedPlacer(), MaveriqPlacer()]
+    assert made == [PenstockPlacer(), BalancedPlacer(), ExactPlacer(), MaveriqPlacer()]
     settings = {"strategy": "hybrid", "threshold": 0.5, "as_published": True}
     assert make_placer("maveriq", settings) == MaveriqPlacer("hybrid", 0.5, True)
     with pytest.raises(InputError, match="unknown placer 'maverik'; did you mean 'maveriq'"):
