@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.units import GB
-from penstock.perf.loading.beside import Interference, beside
 from penstock.perf.loading.host_memory import HostMemory
 from penstock.perf.loading.model import LoadingModel
 from penstock.perf.loading.values import ConfidentialTerms, FirstLoad, LoadEvidence
@@ -103,17 +102,3 @@ def test_loads_keep_order_and_bounds(model: LoadingModel, size: int, cached: flo
                   + load.parts["fixed_s"] + load.parts["first_s"])
     assert load.total_s <= sequential + slack
     assert load.total_s >= load.parts["disk_s"] - slack
-
-
-@given(_LOADING, _BYTES, st.floats(0.0, 100.0), st.floats(0.0, 2.0), st.floats(0.0, 2.0),
-       st.floats(0.0, 1.0))
-def test_side_by_side_is_between_free_and_one_after_the_other(
-        model: LoadingModel, size: int, compute_s: float, load_slowdown: float,
-        compute_slowdown: float, fixed_blocks: float) -> None:
-    load = model.load(size)
-    loaded_s, computed_s = beside(load, compute_s,
-                                  Interference(load_slowdown, compute_slowdown, fixed_blocks))
-    slack = 1e-9 * (load.total_s + compute_s)
-    assert load.total_s - slack <= loaded_s <= load.total_s * (1.0 + load_slowdown) + slack
-    assert compute_s - slack <= computed_s
-    assert computed_s <= load.parts["fixed_s"] + compute_s * (1.0 + compute_slowdown) + slack
