@@ -13,11 +13,13 @@ import time
 from typing import Any
 
 import numpy as np
-from common import show
+from common import REPOSITORY, show
 
 from penstock.plan.assign.problem import Demand, Option, Pool, Problem
-from penstock.plan.assign.solution import check
 from penstock.plan.assign.solve import solve
+
+sys.path.insert(0, str(REPOSITORY / "tests"))
+from support.plan_check import check
 
 TYPES = (("A10G", 1.01), ("A100-80GB", 3.67), ("H100", 7.516), ("L4", 0.7))
 # Buckets per side, requests per second, slices per bucket, GPU types.

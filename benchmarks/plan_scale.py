@@ -33,8 +33,8 @@ def row(job: tuple[str, int, int, float, int, bool]) -> dict[str, Any]:
     sys.path.insert(0, str(REPOSITORY / "tests"))
     from penstock.plan.assign.decompose import solve_decomposed
     from penstock.plan.assign.exact import solve_exact
-    from penstock.plan.assign.solution import check
     from penstock.plan.assign.solve import solve
+    from support.plan_check import check
     from support.random_planning_problems import server_problem
 
     mode, servers, types, scarcity, seed, mixed = job

@@ -13,8 +13,9 @@ from penstock.plan.assign.greedy import greedy_shares
 from penstock.plan.assign.instance import build_instance, make_solution, shares_of
 from penstock.plan.assign.order import fits, is_better, objective_vector
 from penstock.plan.assign.problem import Limits, Option, Problem, Supply
-from penstock.plan.assign.solution import Solution, check
+from penstock.plan.assign.solution import Solution
 from support.brute_force_plans import best_vector
+from support.plan_check import check
 from support.scaled_examples import examples
 from support.strategies import planning_problems
 

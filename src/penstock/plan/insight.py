@@ -7,9 +7,9 @@ from math import ceil, inf, isfinite
 from penstock.core.slo import ServiceClass
 from penstock.fleet.values import Fleet
 from penstock.plan.assign.explain import Alternative, More, Shortfall, explain
+from penstock.plan.assign.pareto import ParetoPoint, pareto
 from penstock.plan.assign.prices import ShadowPrice, shadow_prices
 from penstock.plan.assign.problem import Option, Pool
-from penstock.plan.assign.what_if import ParetoPoint, pareto
 from penstock.plan.demands import Demand
 from penstock.plan.estimate import Candidate, ClassEstimate, estimate
 from penstock.plan.expected import all_alone

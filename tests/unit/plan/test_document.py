@@ -9,7 +9,7 @@ import pytest
 
 from penstock.fleet.sources import fleet_workload
 from penstock.metrics.summary import Usage, summarise
-from penstock.plan.assign.what_if import ParetoPoint
+from penstock.plan.assign.pareto import ParetoPoint
 from penstock.plan.beliefs import Beliefs
 from penstock.plan.document import plan_document
 from penstock.plan.expected import all_alone

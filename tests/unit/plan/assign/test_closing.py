@@ -7,7 +7,7 @@ import pytest
 from penstock.plan.assign.decompose import solve_decomposed
 from penstock.plan.assign.exact import solve_exact
 from penstock.plan.assign.problem import Problem
-from penstock.plan.assign.solution import check
+from support.plan_check import check
 from support.random_planning_problems import server_problem
 
 

@@ -9,7 +9,7 @@ from penstock.plan.assign.decompose import solve_decomposed
 from penstock.plan.assign.exact import solve_exact
 from penstock.plan.assign.instance import build_instance
 from penstock.plan.assign.problem import Demand, Limits, Option, Pool, Problem, Supply
-from penstock.plan.assign.solution import check
+from support.plan_check import check
 from support.random_planning_problems import server_problem
 
 

@@ -8,7 +8,8 @@ import pytest
 from penstock.plan.assign.decompose import solve_decomposed
 from penstock.plan.assign.exact import solve_exact
 from penstock.plan.assign.problem import Demand, Limits, Option, Pool, Problem, Supply, Switching
-from penstock.plan.assign.solution import Solution, check
+from penstock.plan.assign.solution import Solution
+from support.plan_check import check
 
 
 def demand(name: str, **loads: float) -> Demand:

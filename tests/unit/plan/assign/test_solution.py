@@ -6,7 +6,8 @@ import pytest
 
 from penstock.plan.assign.exact import solve_exact
 from penstock.plan.assign.problem import Demand, Limits, Option, Pool, Problem, Supply, Switching
-from penstock.plan.assign.solution import Solution, check, gap_of, switching_cost
+from penstock.plan.assign.solution import Solution, gap_of, switching_cost
+from support.plan_check import check
 
 PROBLEM = Problem(
     (Pool("a", 2.0, {"H100": 1}, 700.0, current_replicas=3), Pool("b", 1.0, {"L4": 1}, 70.0)),

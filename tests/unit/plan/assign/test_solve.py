@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from penstock.plan.assign.problem import Demand, Option, Pool, Problem, Supply
-from penstock.plan.assign.solution import check
 from penstock.plan.assign.solve import solve
+from support.plan_check import check
 from support.random_planning_problems import server_problem
 
 

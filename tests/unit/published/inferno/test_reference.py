@@ -9,7 +9,7 @@ import pytest
 from penstock.plan.assign.decompose import solve_decomposed
 from penstock.plan.assign.exact import solve_exact
 from penstock.plan.assign.problem import Demand, Option, Pool, Problem, Supply
-from penstock.plan.assign.solution import check
+from support.plan_check import check
 
 SAMPLES = {"old": "v1", "new": "v2"}
 FACTORS = {"cap50": 0.5, "cap25": 0.25}
