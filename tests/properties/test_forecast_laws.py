@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.predict.embed.hashed import untrained_hashed
 from penstock.predict.length_distribution import LengthDistribution
 from penstock.predict.prompts.forecaster import ForecastSettings, Prior, PromptForecaster
 from penstock.predict.prompts.neighbours import NeighbourSettings, weigh
+from support.untrained import untrained_hashed
 
 EMBEDDER = untrained_hashed(np.random.default_rng(0), num_dimensions=16, num_buckets=256)
 PAIRS = st.lists(st.tuples(st.floats(0, 5000), st.floats(0.01, 10)), min_size=1, max_size=30)

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from penstock.perf.fingerprint.estimator import Estimates
     from penstock.policy.place.intent import Wishes
 
-_MOST = 1_000_000_000  # tokens, or requests
 
 
 def estimate(

@@ -27,11 +27,6 @@ def to_later_ps(seconds: float) -> int:
     return picoseconds
 
 
-def to_s(picoseconds: int) -> float:
-    """Picoseconds as seconds."""
-    return picoseconds / PS_PER_S
-
-
 def ceil_div(numerator: int, denominator: int) -> int:
     """Whole-number division, rounded up."""
     return -(-numerator // denominator)

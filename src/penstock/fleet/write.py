@@ -74,11 +74,6 @@ def resolved(fleet: Fleet) -> dict[str, Any]:
     return document
 
 
-def _listing(section: dict[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value
-            for key, value in section.items()}
-
-
 def _price(price: Price) -> dict[str, float]:
     return {"input_per_million": in_millions(price.input_per_token),
             "output_per_million": in_millions(price.output_per_token)}

@@ -128,11 +128,6 @@ def pool_name(demand: str, variant: str) -> str:
     return f"{demand}{_SEPARATOR}{variant}"
 
 
-def variant_of(pool: str) -> str:
-    """The variant that a pool's name ends with."""
-    return pool.rsplit(_SEPARATOR, 1)[-1]
-
-
 def fleet_told(counts: Counts) -> str:
     """Replicas by variant in a few words."""
     return " + ".join(f"{count} x {variant}" for variant, count in counts)

@@ -13,8 +13,6 @@ from penstock.core.settings import Settings
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-NO_SETTINGS: Settings = {}
-
 
 @dataclass(frozen=True, slots=True)
 class PlugIn:

@@ -115,8 +115,8 @@ def penstock(lesson: Lesson, linear_share: float | None = None) -> Values:
 
 
 def _gains(forecaster: PromptForecaster, lesson: Lesson) -> Values:
-    found = [forecaster.quality_of(vector) for vector in lesson.asked_vectors]
-    return np.array([quality["strong"][0] - quality["weak"][0] for quality in found])
+    found = [forecaster.outlook_of(vector) for vector in lesson.asked_vectors]
+    return np.array([of["strong"].forecast.quality - of["weak"].forecast.quality for of in found])
 
 
 def known_subset(lesson: Lesson) -> Values:

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.predict.embed.hashed import fit_hashed, untrained_hashed
+from penstock.predict.embed.hashed import fit_hashed
 from penstock.predict.embed.hashing import NUM_TEXT_FEATURES, bag_of_ngrams, text_features
 from penstock.predict.embed.joined import JoinedEmbedder
 from penstock.predict.embed.make import make_embedder
 from penstock.predict.embed.minilm import load_minilm
 from support.judged_prompts import prompt_rows
+from support.untrained import untrained_hashed
 
 
 def test_a_bucket_means_the_same_in_every_process() -> None:

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.predict.embed.hashed import fit_hashed, untrained_hashed
+from penstock.predict.embed.hashed import fit_hashed
 from penstock.predict.prompts.conformal import ConformalFactor
 from penstock.predict.prompts.forecaster import (
     ForecastSettings,
     Prior,
     PromptForecaster,
-    forecaster_of,
 )
 from penstock.predict.prompts.memory import PromptMemory
 from penstock.predict.prompts.neighbours import Nearby, NeighbourSettings, nearest, weigh
@@ -18,6 +17,7 @@ from penstock.predict.prompts.rows import PromptRows
 from penstock.predict.prompts.store import load_forecaster, save_forecaster
 from penstock.predict.prompts.training import FORMS, Trained, train_forecaster
 from support.judged_prompts import MODELS, prompt_of, prompt_rows
+from support.untrained import forecaster_of, untrained_hashed
 
 
 @pytest.fixture(scope="module")

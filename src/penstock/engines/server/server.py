@@ -1,7 +1,7 @@
 """The HTTP side of an engine that Penstock drives: OpenAI's API and vLLM's /metrics (aiohttp)."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple, Protocol
@@ -22,7 +22,6 @@ from penstock.engines.server.stream import RefusedError, Token, TokenStream
 
 MAX_BODY_BYTES = 16 * 2**20
 _JSON = "application/json"
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Prompt(NamedTuple):

@@ -3,16 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from penstock.core.errors import InputError, nearest
 from penstock.core.units import GB
-from penstock.perf.loading.values import (
-    TIERS,
-    ConfidentialTerms,
-    FirstLoad,
-    LoadEvidence,
-    LoadTime,
-    Tier,
-)
+from penstock.perf.loading.values import ConfidentialTerms, FirstLoad, LoadEvidence, LoadTime
 
 _NO_FIRST = FirstLoad()
 _INFINITE = float("inf")
@@ -70,15 +62,6 @@ class LoadingModel:
                  "hidden_s": hidden_s}
         total_s = fixed_s + read_s + copy_s + bounce_s - hidden_s
         return self._with_interval(total_s, size_bytes, parts, first=first)
-
-    def load_from(self, tier: Tier, size_bytes: float, *, first: bool = False) -> LoadTime:
-        """A load of a model that lies in one tier as a whole; nothing is in the page cache."""
-        if tier not in TIERS:
-            raise InputError(f"tier {tier!r} is unknown{nearest(str(tier), TIERS)}")
-        if tier == "device":
-            return LoadTime(0.0, 0.0, 0.0, {}, "it is on the device")
-        return self.load(size_bytes, pinned_bytes=size_bytes if tier == "host" else 0.0,
-                         first=first)
 
     def stage(self, size_bytes: float, cached_bytes: float = 0.0) -> LoadTime:
         """Time to bring a model into host memory ahead of a load: reading alone."""

@@ -2,12 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
-
-# Where a model's weights are, from far to near. ``host`` means staged on purpose in pinned memory;
-# what the page cache happens to hold of a file is on ``disk``, and read faster.
-Tier = Literal["disk", "host", "device"]
-TIERS: tuple[Tier, ...] = get_args(Tier)
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,11 +108,6 @@ class ReplicaScheduler:
         """Whether any request is neither finished nor refused."""
         return bool(self._sequences)
 
-    def counters(self, request_id: int) -> tuple[int, int]:
-        """(preemptions, relegations) of a live request so far."""
-        sequence = self._sequences[request_id]
-        return sequence.num_preemptions, sequence.num_relegations
-
     def live(self) -> Iterable[Sequence]:
         """Every request that is not over, in order of arrival."""
         return self._sequences.values()

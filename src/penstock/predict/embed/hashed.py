@@ -68,14 +68,6 @@ def unit_rows(rows: NDArray[Any]) -> Vectors:
     return scaled
 
 
-def untrained_hashed(rng: np.random.Generator, num_dimensions: int = 256,
-                     num_buckets: int = 8192) -> HashedNgrams:
-    """An embedder for a service that has seen no prompt yet: no weights, a random projection."""
-    projection = rng.standard_normal((num_buckets, num_dimensions)) / np.sqrt(num_dimensions)
-    return HashedNgrams(np.ones(num_buckets, np.float32), projection.astype(np.float32),
-                        np.zeros(NUM_TEXT_FEATURES), np.ones(NUM_TEXT_FEATURES), text_weight=0.0)
-
-
 def fit_hashed(prompts: Sequence[str], rng: np.random.Generator, *, num_dimensions: int = 256,
                num_buckets: int = 8192, text_weight: float = 0.1, max_words: int = 2,
                max_chars: int = 0, max_text_chars: int = 4096) -> HashedNgrams:

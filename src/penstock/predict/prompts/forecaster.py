@@ -92,14 +92,6 @@ class PromptForecaster:
         column = len(self.priors) + self.models.index(model)
         return bool(np.isfinite(self.memory.values[:, column]).any())
 
-    def quality_of(self, vector: NDArray[np.float32]) -> Mapping[str, tuple[float, float]]:
-        """Expected quality and its standard deviation by model, without lengths."""
-        nearby = self._nearby(vector)
-        linear = self.linear.predict(vector[None, :])[0] if self.linear else None
-        return {model: self._quality(model, place, nearby,
-                                     None if linear is None else float(linear[place]))
-                for place, model in enumerate(self.priors)}
-
     @property
     def source(self) -> str:
         """The form of the forecaster and its embedder, in words."""
@@ -233,8 +225,3 @@ def quality_spread(quality: Values, evidence: Values, settings: ForecastSettings
     share = (quality * num_rows + 1.0) / (num_rows + 2.0)
     found: Values = np.minimum(settings.sd_scale * np.sqrt(share * (1.0 - share) / num_rows), 0.5)
     return found
-
-
-def forecaster_of(embedder: Embedder, models: Sequence[str]) -> PromptForecaster:
-    """A forecaster that knows nothing yet, and learns from what it observes."""
-    return PromptForecaster(embedder, {model: Prior() for model in models})

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from penstock.core.errors import InputError
 from penstock.core.units import GB
 from penstock.perf.loading.model import LoadingModel
 from penstock.perf.loading.values import ConfidentialTerms, FirstLoad, LoadEvidence
@@ -37,14 +36,6 @@ def test_pinned_memory_is_copied_faster() -> None:
     half = PLAIN.load(20 * GB, 10 * GB, pinned_bytes=10 * GB)
     assert half.total_s == pytest.approx(1.0 + 2.0 + 0.4)
     assert half.parts["disk_s"] == 0.0
-
-
-def test_tiers() -> None:
-    assert PLAIN.load_from("disk", 20 * GB) == PLAIN.load(20 * GB)
-    assert PLAIN.load_from("host", 20 * GB).total_s == pytest.approx(1.8)
-    assert PLAIN.load_from("device", 20 * GB).total_s == 0.0
-    with pytest.raises(InputError, match=r"tier 'hots' is unknown; did you mean 'host'\?"):
-        PLAIN.load_from("hots", 1.0)  # type: ignore[arg-type]
 
 
 def test_a_pipeline_hides_the_shorter_stage() -> None:

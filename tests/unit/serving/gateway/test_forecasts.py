@@ -16,8 +16,6 @@ from penstock.core.forecast import Forecast
 from penstock.core.request import NO_FORECASTS
 from penstock.core.slo import ServiceClass
 from penstock.fleet.load import parse_fleet
-from penstock.predict.embed.hashed import untrained_hashed
-from penstock.predict.prompts.forecaster import forecaster_of
 from penstock.predict.prompts.store import save_forecaster
 from penstock.serving.gateway.ask import ANYBODY, Offer, read_ask
 from penstock.serving.gateway.forecasts import (
@@ -29,6 +27,7 @@ from penstock.serving.gateway.forecasts import (
 )
 from penstock.serving.tenants.budgets import BudgetState
 from support.small_fleet import FLEET
+from support.untrained import forecaster_of, untrained_hashed
 
 OFFER = Offer({"chat": ServiceClass("chat")}, {"small": 10_000, "large": 40_000}, {})
 
