@@ -5,17 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from penstock.perf.queueing.concurrency import closed_form_batches, optimal_concurrency
-from penstock.perf.queueing.inferno import InfernoQueues
-from penstock.perf.queueing.inferno_sizing import size, size_one
 from penstock.perf.queueing.parameters import (
     DecodePrefillTimes,
     IterationTimes,
     QueueSpec,
     RequestSize,
-    Targets,
 )
-from penstock.perf.queueing.rates import IterationService
+from penstock.published.inferno.queueing.analysis import InfernoQueues
+from penstock.published.inferno.queueing.concurrency import closed_form_batches, optimal_concurrency
+from penstock.published.inferno.queueing.rates import IterationService
+from penstock.published.inferno.queueing.sizing import size, size_one
+from penstock.published.inferno.values import Targets
 
 RELATIVE = 2e-3
 WAIT_MS = 0.05

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from penstock.perf.queueing.analysis import analyze
 from penstock.perf.queueing.batch import stack
-from penstock.perf.queueing.inferno import InfernoQueues
-from penstock.perf.queueing.inferno_sizing import size as size_inferno
-from penstock.perf.queueing.parameters import Targets
 from penstock.perf.queueing.sizing import PercentileTargets, best_concurrency, size
+from penstock.published.inferno.queueing.analysis import InfernoQueues
+from penstock.published.inferno.queueing.sizing import size as size_inferno
+from penstock.published.inferno.values import Targets
 from support.scaled_examples import examples
 from support.strategies import queue_batches, queue_specs
 

@@ -8,7 +8,7 @@ import typer
 from penstock.cli.command import App
 from penstock.cli.exits import MISSED, OK
 from penstock.cli.options import AsJson, MeanOutput
-from penstock.cli.queue_input import INFERNO, PENSTOCK
+from penstock.cli.queue_input import PENSTOCK
 
 app = App()
 
@@ -116,20 +116,21 @@ _PARAMETERS = {
 def _run(command: str, arguments: dict[str, Any]) -> int:
     """Answer a command; the exit status. 1 is an infeasible answer."""
     from penstock.cli.console import note, print_json, print_tables
-    from penstock.cli.queue_answers import ANSWERS
+    from penstock.cli.queue_answers import answer
     from penstock.cli.queue_input import read_input
     from penstock.core.errors import InputError, nearest
+    from penstock.registry.sources import QUEUE_MODES
     from penstock.report.tables import plain_table
 
     mode = arguments["mode"]
-    if mode not in (INFERNO, PENSTOCK):
-        raise InputError(f"--mode {mode[:60]!r}{nearest(mode[:60], (INFERNO, PENSTOCK))}")
+    if mode not in QUEUE_MODES.names():
+        raise InputError(f"--mode {mode[:60]!r}{nearest(mode[:60], QUEUE_MODES.names())}")
     given = read_input(arguments["file"], {field: arguments.get(name)
                                            for name, field in _PARAMETERS.items()})
     for remark in given.check(mode):
         note(remark)
     with given.fields_called():
-        found = ANSWERS[command, mode](given)
+        found = answer(command, mode, given)
     if arguments["as_json"]:
         print_json(found)
     else:

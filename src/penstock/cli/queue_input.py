@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from penstock.core.errors import InputError, fields_called, kind_of, nearest, shown
 
 if TYPE_CHECKING:
-    from penstock.perf.queueing.batch import QueueBatch
-    from penstock.perf.queueing.parameters import QueueSpec, Targets
-    from penstock.perf.queueing.sizing import PercentileTargets
+    from penstock.perf.queueing.mode import QueueProblem
+    from penstock.perf.queueing.parameters import QueueSpec
 
 # Field of the file (upstream's REST names) -> option of the command line. Case does not matter.
 FIELDS = {
@@ -22,16 +21,13 @@ FIELDS = {
     "targetTPS": "--tokens-per-s", "kvTokens": "--kv-tokens", "percentile": "--percentile",
     "arrivalsScv": "--arrivals-scv", "promptScv": "--prompt-scv", "outputScv": "--output-scv",
 }
-INFERNO, PENSTOCK = "inferno", "penstock"
-# What only one of the modes reads.
-_OF_INFERNO = ("maxQueueSize",)
-_OF_PENSTOCK = ("kvTokens", "percentile", "arrivalsScv", "promptScv", "outputScv")
+PENSTOCK = "penstock"
 _WHOLE = {"maxBatchSize", "maxQueueSize", "maxBatchedTokens"}
 # A field of ours, as errors have it -> the field here.
 _OURS = {"rate": "RPS", "max_batch": "maxBatchSize", "max_queue": "maxQueueSize",
          "input_tokens": "AvgInputTokens", "output_tokens": "AvgOutputTokens",
          "alpha_ms": "alpha", "beta_ms": "beta", "gamma_ms": "gamma", "delta_ms": "delta",
-         "optimal concurrency": "delta",  # which takes no such parameters
+         "optimal concurrency": "delta",  # the published search takes no delta
          "max_step_tokens": "maxBatchedTokens", "ttft_ms": "targetTTFT", "itl_ms": "targetITL",
          "tokens_per_s": "targetTPS", "kv_tokens": "kvTokens", "percentile": "percentile",
          "arrivals_scv": "arrivalsScv", "prompt_scv": "promptScv", "output_scv": "outputScv"}
@@ -69,18 +65,19 @@ class QueueInput:
         return fields_called({ours: self.place(name) for ours, name in _OURS.items()})
 
     def check(self, mode: str) -> list[str]:
-        """Return remarks on values that the mode does not read. Raises InputError where that
-        cannot be meant.
+        """Check the values against each other and the mode. The answer is remarks for the user.
 
-        An upstream file has a bound on waiting, which ``penstock`` mode may leave aside.
+        Raises InputError for a value that only another mode reads. A bound on waiting in a file is
+        remarked on instead: upstream's files have one.
         """
-        strangers = _OF_PENSTOCK if mode == INFERNO else _OF_INFERNO
-        other = PENSTOCK if mode == INFERNO else INFERNO
+        from penstock.registry.sources import inputs_of_other_modes
+
         remarks = []
-        for name in strangers:
+        for ours, other in inputs_of_other_modes(mode).items():
+            name = _OURS[ours]
             if name in self.values:
                 text = f"{self.place(name)}: only --mode {other} has it"
-                if name in _OF_PENSTOCK or self.place(name) == FIELDS[name]:
+                if name != "maxQueueSize" or self.place(name) == FIELDS[name]:
                     raise InputError(f"{text}; leave it out")
                 remarks.append(f"{text}; here waiting is never bounded")
         if "delta" in self.values and "maxBatchedTokens" in self.values:
@@ -115,29 +112,16 @@ class QueueInput:
         return QueueSpec(times, size, int(self.need("maxBatchSize")),
                          int(self.get("maxQueueSize") or 0))
 
-    def targets(self) -> "Targets":
-        """Mean targets in upstream's units; 0 is unset there."""
-        from penstock.perf.queueing.parameters import Targets
-
-        return Targets(self.get("targetTTFT"), self.get("targetITL"), self.get("targetTPS"))
-
-    def percentile_targets(self) -> "PercentileTargets":
-        """Targets of Penstock's own mode. Raises InputError for one of 0."""
-        from penstock.perf.queueing.answers import targets_of
-
-        return targets_of(self.get("targetTTFT"), self.get("targetITL"), self.get("targetTPS"),
-                          self.get("percentile"))
-
-    def batch(self) -> "QueueBatch":
-        """The queue for Penstock's own mode. Raises InputError when not one request fits."""
-        from penstock.perf.queueing.answers import replica
+    def problem(self) -> "QueueProblem":
+        """The queue with its targets, for a mode to answer."""
+        from penstock.perf.queueing.mode import QueueProblem
         from penstock.perf.queueing.parameters import Variability
 
-        given = {"arrivals_scv": "arrivalsScv", "prompt_scv": "promptScv",
-                 "output_scv": "outputScv"}
-        vary = Variability(**{ours: self.values[name] for ours, name in given.items()
-                              if name in self.values})
-        return replica(self.spec(), kv_tokens=self.get("kvTokens"), variability=vary)
+        scvs = ("arrivals_scv", "prompt_scv", "output_scv")
+        given = {ours: self.values[_OURS[ours]] for ours in scvs if _OURS[ours] in self.values}
+        return QueueProblem(
+            self.spec(), self.get("targetTTFT"), self.get("targetITL"), self.get("targetTPS"),
+            self.get("percentile"), self.get("kvTokens"), Variability(**given))
 
 
 def read_input(path: Path | None, options: Mapping[str, float | None]) -> QueueInput:

@@ -1,4 +1,4 @@
-"""Formats of profiles and traces, published systems, and operations of the planning API."""
+"""Formats of profiles and traces, queue modes, planning operations, and published systems."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +29,14 @@ PLANNING = Axis("set of planning operations", "penstock.planning", {
     "inferno": Entry("penstock.published.inferno.operations:OPERATIONS"),
 })
 
+QUEUE_MODES = Axis("queue mode", "penstock.queue", {
+    "penstock": Entry("penstock.perf.queueing.answers:MODE", traits=(
+        "kv_tokens", "percentile", "arrivals_scv", "prompt_scv", "output_scv")),
+    "inferno": Entry("penstock.published.inferno.queueing.mode:MODE", traits=("max_queue",)),
+})
+"""Models of one replica as a queue, each a ``QueueMode``. ``traits`` are the inputs that only this
+mode reads."""
+
 _SHORTENED: Settings = {"requests": Number(100, LARGEST, whole=True)}
 """Systems of which something simulated may be shorter than published; of the others every figure is
 of all of their requests or of none."""
@@ -43,6 +51,12 @@ SYSTEMS = Axis("system", "penstock.reproduce", {
     "sincere": Entry(f"{_RUN}.sincere.run:reproduce_sincere"),
     "vidur": Entry(f"{_RUN}.vidur.run:reproduce_vidur"),
 })
+
+
+def inputs_of_other_modes(mode: str) -> dict[str, str]:
+    """Inputs of queue problems that ``mode`` does not read, each with the mode that does."""
+    return {name: other for other in QUEUE_MODES.names() if other != mode
+            for name in QUEUE_MODES.entry(other).traits}
 
 
 def read_foreign(path: Path, tool: str) -> "Imported":

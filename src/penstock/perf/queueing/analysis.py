@@ -6,8 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.perf.queueing.batch import QueueBatch
-from penstock.perf.queueing.chunks import Array
+from penstock.perf.queueing.batch import Array, QueueBatch
 from penstock.perf.queueing.first_token import first_token, slot_wait_s
 from penstock.perf.queueing.mixture import GammaMixture
 from penstock.perf.queueing.states import open_chain, representative_states

@@ -1,7 +1,6 @@
-"""One replica in Penstock's own mode, from plain numbers to a document with times in ms.
+"""The queue mode ``penstock``: the chain's answers about one replica, as documents in ms.
 
-The command line and the planning API answer with it. Errors begin with the field that they are
-about, as it is called here.
+The command line and the planning API print these documents.
 """
 
 from typing import Any
@@ -11,57 +10,61 @@ import numpy as np
 from penstock.core.errors import InputError
 from penstock.perf.queueing.analysis import analyze
 from penstock.perf.queueing.batch import QueueBatch
-from penstock.perf.queueing.build import POISSON, from_spec
-from penstock.perf.queueing.parameters import IterationTimes, QueueSpec, Variability
-from penstock.perf.queueing.sizing import PercentileTargets, Sizing, best_concurrency
-from penstock.perf.queueing.sizing import size as size_batch
+from penstock.perf.queueing.build import from_spec
+from penstock.perf.queueing.mode import QueueProblem
+from penstock.perf.queueing.parameters import IterationTimes
+from penstock.perf.queueing.sizing import PercentileTargets, Sizing, best_concurrency, size
 
-MODE = "penstock"
+NAME = "penstock"
 
 
-def replica(queue: QueueSpec, *, kv_tokens: float | None = None,
-            variability: Variability = POISSON) -> QueueBatch:
-    """The replica that parameters describe.
+class PenstockMode:
+    """Percentiles, a KV cache of limited size, and no bound on waiting requests."""
 
-    Raises InputError when a step has no room beside a decode, and when the KV cache does not hold
-    one request of mean length.
-    """
-    times, size = queue.times, queue.size
+    def solve(self, problem: QueueProblem, rate_per_s: float) -> dict[str, Any]:
+        """Throughput, waiting and latencies at a rate."""
+        return {"mode": NAME, **_analysis(_replica(problem), rate_per_s)}
+
+    def size(self, problem: QueueProblem) -> dict[str, Any]:
+        """The highest rate at which the targets hold, and the analysis there."""
+        batch, targets = _replica(problem), _targets(problem)
+        return {"mode": NAME, **_sized(batch, size(batch, targets), targets)}
+
+    def optimize(self, problem: QueueProblem) -> dict[str, Any]:
+        """The fewest requests in service near the best rate under the targets."""
+        batch, targets = _replica(problem), _targets(problem)
+        found = best_concurrency(batch, targets)
+        best = batch.with_slots(np.array([float(found.slots)]))
+        return {"mode": NAME, "max_batch": found.slots, "num_tried": len(found.tried),
+                **_sized(best, found.sizing, targets)}
+
+
+MODE = PenstockMode()
+
+
+def _replica(problem: QueueProblem) -> QueueBatch:
+    """The problem's replica. Raises InputError when a step has no room beside a decode, and when
+    the KV cache does not hold one request of mean length."""
+    times, request = problem.queue.times, problem.queue.size
     if isinstance(times, IterationTimes) and times.max_step_tokens < 2:
         raise InputError(f"max_step_tokens: found {times.max_step_tokens}; expected at least 2")
-    needed = size.input_tokens + size.output_tokens
-    if kv_tokens is not None and kv_tokens < needed:
-        raise InputError(f"kv_tokens: found {kv_tokens:.10g}; a request needs {needed:.10g} "
-                         "tokens")
-    return from_spec(queue, kv_tokens=kv_tokens, variability=variability)
+    needed = request.input_tokens + request.output_tokens
+    if problem.kv_tokens is not None and problem.kv_tokens < needed:
+        raise InputError(f"kv_tokens: found {problem.kv_tokens:.10g}; a request needs "
+                         f"{needed:.10g} tokens")
+    return from_spec(problem.queue, kv_tokens=problem.kv_tokens, variability=problem.variability)
 
 
-def targets_of(ttft_ms: float | None, itl_ms: float | None, tokens_per_s: float | None,
-               percentile: float | None) -> PercentileTargets:
-    """Targets from ms; ``None`` is no target. Raises InputError for a target of 0."""
-    for name, value in (("ttft_ms", ttft_ms), ("itl_ms", itl_ms), ("tokens_per_s", tokens_per_s)):
+def _targets(problem: QueueProblem) -> PercentileTargets:
+    """The problem's targets in seconds. Raises InputError for a target of 0."""
+    for name in ("ttft_ms", "itl_ms", "tokens_per_s"):
+        value = getattr(problem, name)
         if value is not None and not value > 0.0:
             raise InputError(f"{name}: found {value:g}; expected more than 0, or no such target")
+    ttft_ms, itl_ms = problem.ttft_ms, problem.itl_ms
     return PercentileTargets(None if ttft_ms is None else ttft_ms / 1000.0,
-                             None if itl_ms is None else itl_ms / 1000.0, tokens_per_s, percentile)
-
-
-def solve(batch: QueueBatch, rate_per_s: float) -> dict[str, Any]:
-    """Throughput, waiting and latencies at a rate."""
-    return {"mode": MODE, **_analysis(batch, rate_per_s)}
-
-
-def size(batch: QueueBatch, targets: PercentileTargets) -> dict[str, Any]:
-    """The highest rate at which the targets hold, and the analysis there."""
-    return {"mode": MODE, **_sized(batch, size_batch(batch, targets), targets)}
-
-
-def optimize(batch: QueueBatch, targets: PercentileTargets) -> dict[str, Any]:
-    """The fewest requests in service near the best rate under the targets."""
-    found = best_concurrency(batch, targets)
-    best = batch.with_slots(np.array([float(found.slots)]))
-    return {"mode": MODE, "max_batch": found.slots, "num_tried": len(found.tried),
-            **_sized(best, found.sizing, targets)}
+                             None if itl_ms is None else itl_ms / 1000.0,
+                             problem.tokens_per_s, problem.percentile)
 
 
 def _sized(batch: QueueBatch, found: Sizing, targets: PercentileTargets) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
+import numpy.typing as npt
 
 from penstock.core.errors import InputError
-from penstock.perf.queueing.chunks import Array
+
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

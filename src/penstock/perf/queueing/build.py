@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.perf.queueing.batch import QueueBatch
-from penstock.perf.queueing.chunks import Array
+from penstock.perf.queueing.batch import Array, QueueBatch
 from penstock.perf.queueing.parameters import (
+    POISSON,
     DecodePrefillTimes,
     IterationTimes,
     QueueSpec,
@@ -22,9 +22,6 @@ _NUM_POINTS = 33
 _MOST_CHUNKS = 64
 
 Seconds = Callable[[int, float, int, int], float]
-
-
-POISSON = Variability()
 
 
 def kv_tokens_per_request(size: RequestSize, output_scv: float = 0.0) -> float:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.perf.queueing.chunks import Array
+from penstock.perf.queueing.batch import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,55 +16,15 @@ class Occupancy:
     in_system: Array
     in_service: Array
 
-    @property
-    def response(self) -> Array:
-        """Mean time from arrival to end, by Little's law."""
-        return self.in_system / self.throughput
 
-    @property
-    def service(self) -> Array:
-        """Mean time in service, by Little's law."""
-        return self.in_service / self.throughput
-
-
-class FiniteChain:
-    """Chains with ``slots`` servers and ``room`` places to wait; arrivals beyond both are lost.
+class OpenChain:
+    """Chains with endless room to wait: nothing is lost, and rates must be below mu(slots).
 
     p(n) is proportional to the product over j = 1..n of rate / mu(min(j, slots)). It is summed in
     logarithms, so thousands of states neither overflow nor vanish. ``service_rates`` has shape
-    (B, max slots), its column n - 1 being mu(n); entries beyond a row's slots are not read.
-    """
-
-    def __init__(self, service_rates: Array, slots: Array, room: Array) -> None:
-        states = np.arange(int(np.max(slots + room)) + 1, dtype=float)
-        self._number = states[None, :]
-        self._in_service = np.minimum(self._number, slots[:, None])
-        columns = np.maximum(self._in_service[:, 1:] - 1.0, 0.0).astype(np.intp)
-        logs = np.log(np.take_along_axis(service_rates, columns, axis=1))
-        self._log_service = np.concatenate(
-            [np.zeros((len(slots), 1)), np.cumsum(logs, axis=1)], axis=1)
-        self._log_service[self._number > (slots + room)[:, None]] = np.inf
-        self._last = (slots + room).astype(np.intp)[:, None]
-
-    def occupancy(self, rates: Array) -> Occupancy:
-        """The stationary chain at arrival rates of shape (B,), all positive."""
-        logs = np.log(rates)[:, None] * self._number - self._log_service
-        weights = np.exp(logs - logs.max(axis=1, keepdims=True))
-        probabilities = weights / weights.sum(axis=1, keepdims=True)
-        # What is not lost, summed from the states with room: 1 - p(full) would cancel.
-        full = np.take_along_axis(probabilities, self._last, axis=1)[:, 0]
-        accepted = np.where(full < 0.5, 1.0 - full,
-                            np.where(self._number < self._last, probabilities, 0.0).sum(axis=1))
-        in_system = (probabilities * self._number).sum(axis=1)
-        in_service = (probabilities * self._in_service).sum(axis=1)
-        return Occupancy(probabilities, rates * accepted, in_system, in_service)
-
-
-class OpenChain:
-    """The same chain with endless room to wait: nothing is lost, and rates must be below mu(slots).
-
-    States beyond the slots are geometric, so they are summed in closed form and the cost does not
-    depend on how long the queue grows.
+    (B, max slots), its column n - 1 being mu(n); entries beyond a row's slots are not read. States
+    beyond the slots are geometric and summed in closed form, so the length of the queue costs
+    nothing.
     """
 
     def __init__(self, service_rates: Array, slots: Array) -> None:

@@ -17,8 +17,7 @@ own prompt's steps:
 
 import numpy as np
 
-from penstock.perf.queueing.batch import QueueBatch
-from penstock.perf.queueing.chunks import Array
+from penstock.perf.queueing.batch import Array, QueueBatch
 from penstock.perf.queueing.mixture import GammaMixture
 from penstock.perf.queueing.states import States
 

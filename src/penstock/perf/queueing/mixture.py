@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammainc, ndtr  # type: ignore[import-untyped]
 
-from penstock.perf.queueing.chunks import Array
+from penstock.perf.queueing.batch import Array
 
 _HALVINGS = 26
 _NEARLY_NORMAL = 50.0

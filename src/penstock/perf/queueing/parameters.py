@@ -12,6 +12,14 @@ MAX_QUEUE = 500_000
 MAX_NUMBER = 1e9
 
 
+def check_non_negative(values: object) -> None:
+    """Every number of a dataclass is finite and not negative; ``None`` passes. Else InputError."""
+    for field in fields(values):  # type: ignore[arg-type]
+        value = getattr(values, field.name)
+        if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
+            raise InputError(f"{field.name}: found {value:g}; expected a number of 0 or more")
+
+
 @dataclass(frozen=True, slots=True)
 class DecodePrefillTimes:
     """The first generation of parameters: one prefill, then decode steps, each linear in the batch.
@@ -78,6 +86,10 @@ class Variability:
         check_non_negative(self)
 
 
+POISSON = Variability()
+"""Poisson arrivals of requests of one size."""
+
+
 @dataclass(frozen=True, slots=True)
 class QueueSpec:
     """One replica as a queue: at most ``max_batch`` in service and ``max_queue`` waiting.
@@ -109,23 +121,3 @@ class QueueSpec:
             decodes = (times.alpha_ms + times.beta_ms) * (size.output_tokens - 1.0)
             return (prompt if size.input_tokens else 0.0) + decodes
         return times.alpha_ms + times.beta_ms + times.gamma_ms
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """Mean latencies to keep, in ms, and tokens per second to deliver; ``None`` is no target."""
-
-    ttft_ms: float | None = None
-    itl_ms: float | None = None
-    tokens_per_s: float | None = None
-
-    def __post_init__(self) -> None:
-        check_non_negative(self)
-
-
-def check_non_negative(values: object) -> None:
-    """Every number of a dataclass is finite and not negative; ``None`` passes. Else InputError."""
-    for field in fields(values):  # type: ignore[arg-type]
-        value = getattr(values, field.name)
-        if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
-            raise InputError(f"{field.name}: found {value:g}; expected a number of 0 or more")

@@ -8,8 +8,7 @@ import numpy.typing as npt
 
 from penstock.core.errors import InputError
 from penstock.perf.queueing.analysis import STABLE_LOAD, blocks, latencies, usable
-from penstock.perf.queueing.batch import QueueBatch, stack
-from penstock.perf.queueing.chunks import Array
+from penstock.perf.queueing.batch import Array, QueueBatch, stack
 from penstock.perf.queueing.mixture import GammaMixture
 from penstock.perf.queueing.parameters import check_non_negative
 

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from penstock.perf.queueing.batch import QueueBatch
+from penstock.perf.queueing.batch import Array, QueueBatch
 from penstock.perf.queueing.chain import Occupancy, OpenChain
-from penstock.perf.queueing.chunks import Array
 
 # Shares of time, ascending numbers in service: between two of these one state stands for all. They
 # crowd at the top, where latencies are long.

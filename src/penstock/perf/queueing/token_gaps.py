@@ -10,8 +10,7 @@ step when a prompt fills the budget), independent from step to step.
 import numpy as np
 import numpy.typing as npt
 
-from penstock.perf.queueing.batch import QueueBatch
-from penstock.perf.queueing.chunks import Array
+from penstock.perf.queueing.batch import Array, QueueBatch
 from penstock.perf.queueing.mixture import GammaMixture
 from penstock.perf.queueing.states import States
 

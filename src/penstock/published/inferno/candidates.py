@@ -10,15 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from penstock.core.errors import InputError, nearest
-from penstock.perf.queueing.inferno import InfernoQueues, MeanMetrics
-from penstock.perf.queueing.inferno_sizing import size
-from penstock.perf.queueing.parameters import (
-    DecodePrefillTimes,
-    QueueSpec,
-    RequestSize,
-    Targets,
-)
-from penstock.published.inferno.values import Allocation, Profile, Server, System, single
+from penstock.perf.queueing.parameters import DecodePrefillTimes, QueueSpec, RequestSize
+from penstock.published.inferno.queueing.analysis import InfernoQueues, MeanMetrics
+from penstock.published.inferno.queueing.sizing import size
+from penstock.published.inferno.values import Allocation, Profile, Server, System, Targets, single
 
 # Moving to another accelerator costs this share of both allocations.
 TRANSITION_SHARE = 0.1

@@ -9,21 +9,21 @@ from dataclasses import replace
 from typing import Any
 
 from penstock.core.errors import InputError, fields_called
-from penstock.perf.queueing.concurrency import optimal_concurrency
-from penstock.perf.queueing.inferno import MeanMetrics, analyze
-from penstock.perf.queueing.inferno_sizing import size_one
 from penstock.perf.queueing.parameters import (
     MAX_BATCH,
     MAX_QUEUE,
     IterationTimes,
     QueueSpec,
     RequestSize,
-    Targets,
 )
 from penstock.published.inferno.export import shortest, solution
 from penstock.published.inferno.fields import Fields
+from penstock.published.inferno.queueing.analysis import MeanMetrics, analyze
+from penstock.published.inferno.queueing.concurrency import optimal_concurrency
+from penstock.published.inferno.queueing.sizing import size_one
 from penstock.published.inferno.read import parse_bundle
 from penstock.published.inferno.solve import settings_of, solve
+from penstock.published.inferno.values import Targets
 from penstock.serving.planning.operation import (
     Answer,
     Operation,

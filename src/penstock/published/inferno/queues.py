@@ -6,18 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from penstock.perf.queueing.concurrency import Onset, optimal_concurrency
-from penstock.perf.queueing.inferno import InfernoQueues, MeanMetrics, Sizing
-from penstock.perf.queueing.inferno_sizing import size, size_one
 from penstock.perf.queueing.parameters import (
     DEFAULT_STEP_TOKENS,
     DecodePrefillTimes,
     IterationTimes,
     QueueSpec,
     RequestSize,
-    Targets,
 )
-from penstock.perf.queueing.rates import IterationService
+from penstock.published.inferno.queueing.analysis import InfernoQueues, MeanMetrics, Sizing
+from penstock.published.inferno.queueing.concurrency import Onset, optimal_concurrency
+from penstock.published.inferno.queueing.rates import IterationService
+from penstock.published.inferno.queueing.sizing import size, size_one
 from penstock.published.inferno.records import (
     WAIT_MS,
     Field,
@@ -26,6 +25,7 @@ from penstock.published.inferno.records import (
     items,
     near,
 )
+from penstock.published.inferno.values import Targets
 
 # Upstream's name of a mean -> ours.
 MEANS = {"OfferedRate": "offered_per_s", "Throughput": "throughput_per_s",

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import orjson
 
 from penstock.core.errors import InputError
-from penstock.perf.queueing.parameters import DecodePrefillTimes, IterationTimes, Targets
+from penstock.perf.queueing.parameters import DecodePrefillTimes, IterationTimes
 from penstock.published.inferno.fields import Fields
 from penstock.published.inferno.values import (
     DEFAULT_CLASS,
@@ -23,6 +23,7 @@ from penstock.published.inferno.values import (
     Server,
     ServiceClass,
     System,
+    Targets,
 )
 
 # Part of the bundle -> its file, and whether a folder may do without it.

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from penstock.perf.queueing.chain import FiniteChain
 from penstock.published.figures import Figure
+from penstock.published.inferno.queueing.chain import FiniteChain
 from penstock.published.inferno.samples import Samples
 from penstock.published.inferno.solve import InfernoPlan, Settings, solve
 
@@ -68,7 +68,9 @@ def single_replica(per_min: float, batch: int) -> dict[str, float]:
     chain = FiniteChain(number / (TOKENS * (19.0 + number)), np.array([float(batch)]),
                         np.array([float(STATES - batch)]))
     found = chain.occupancy(np.array([per_min / 60_000.0]))
-    response, service = float(found.response[0]), float(found.service[0])
+    # Little's law: times are means in the system and in service over the throughput.
+    response, service = (float((mean / found.throughput)[0])
+                         for mean in (found.in_system, found.in_service))
     states = found.probabilities[0]
     return {"p0": float(states[0]), "P(n<=N)": float(states[:batch + 1].sum()),
             "L": float(found.in_system[0]), "S": float(found.in_service[0]), "R, ms": response,

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from penstock.perf.queueing.parameters import DecodePrefillTimes, IterationTimes, Targets
+from penstock.perf.queueing.parameters import DecodePrefillTimes, IterationTimes, check_non_negative
 
 
 def single(value: float) -> float:
@@ -47,6 +47,18 @@ class Profile:
     max_batch_size: int
     at_tokens: int
     times: DecodePrefillTimes | IterationTimes
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Mean latencies to keep, in ms, and tokens per second to deliver; ``None`` is no target."""
+
+    ttft_ms: float | None = None
+    itl_ms: float | None = None
+    tokens_per_s: float | None = None
+
+    def __post_init__(self) -> None:
+        check_non_negative(self)
 
 
 @dataclass(frozen=True, slots=True)

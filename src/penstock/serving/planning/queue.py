@@ -5,15 +5,10 @@ taken, and an unknown key is an error that names the nearest valid one. Without 
 what ``penstock lab queue --json`` prints.
 """
 
-from dataclasses import asdict
 from typing import Any
 
-from penstock.perf.queueing import answers
-from penstock.perf.queueing.concurrency import optimal_concurrency
-from penstock.perf.queueing.inferno import analyze
-from penstock.perf.queueing.inferno_sizing import size_one
 from penstock.serving.planning.operation import Answer, Operation, number_schema, object_schema
-from penstock.serving.planning.queue_body import PENSTOCK, QUEUE, REQUIRED, TARGETS, QueueBody
+from penstock.serving.planning.queue_body import QUEUE, REQUIRED, TARGETS, QueueBody
 
 EXAMPLE = {"mode": "inferno", "times": {"alpha_ms": 8, "beta_ms": 0.033, "gamma_ms": 0.000333},
            "input_tokens": 256, "output_tokens": 1024, "max_batch": 64, "max_queue": 128}
@@ -23,39 +18,21 @@ def solve(body: Any) -> Answer:
     """One replica at a rate."""
     given = QueueBody(body, ("rate_per_s",))
     with given.fields_called():
-        if given.mode == PENSTOCK:
-            return Answer(answers.solve(given.batch(), given.rate_per_s))
-        return Answer(asdict(analyze(given.spec(), given.rate_per_s)))
+        return Answer(given.mode.solve(given.problem(), given.rate_per_s))
 
 
 def size(body: Any) -> Answer:
     """The highest rate at which the targets hold; not feasible is an answer, not an error."""
     given = QueueBody(body, ("targets",))
     with given.fields_called():
-        if given.mode == PENSTOCK:
-            return Answer(answers.size(given.batch(), given.percentile_targets()))
-        sizing = size_one(given.spec(), given.targets())
-    return Answer({"feasible": sizing.feasible, "reason": sizing.error,
-                   "rate_per_s": sizing.rate_per_s, "rate_ttft_per_s": sizing.rate_ttft_per_s,
-                   "rate_itl_per_s": sizing.rate_itl_per_s,
-                   "rate_tokens_per_s": sizing.rate_tps_per_s,
-                   "max_rate_per_s": sizing.max_rate_per_s, "tokens_per_s": sizing.tokens_per_s,
-                   "means": asdict(sizing.metrics) if sizing.metrics else None})
+        return Answer(given.mode.size(given.problem()))
 
 
 def optimize(body: Any) -> Answer:
     """The least batch limit up to ``max_batch`` near the best throughput within the targets."""
     given = QueueBody(body, ("targets",))
     with given.fields_called():
-        if given.mode == PENSTOCK:
-            return Answer(answers.optimize(given.batch(), given.percentile_targets()))
-        queue = given.spec()
-        onset = optimal_concurrency(queue, given.targets(), queue.max_batch)
-    return Answer({"feasible": onset.feasible, "max_batch": onset.max_batch,
-                   "throughput_per_s": onset.throughput_per_s, "itl_batch": onset.itl_batch,
-                   "prefill_batch": onset.prefill_batch, "calls": onset.calls,
-                   "probes": list(onset.probes),
-                   "means": asdict(onset.metrics) if onset.metrics else None})
+        return Answer(given.mode.optimize(given.problem()))
 
 
 _MEANS = {"type": ["object", "null"],

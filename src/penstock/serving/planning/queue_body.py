@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from penstock.core.errors import InputError, fields_called, kind_of, nearest, shown
-from penstock.perf.queueing.answers import replica, targets_of
-from penstock.perf.queueing.batch import QueueBatch
+from penstock.perf.queueing.mode import QueueMode, QueueProblem
 from penstock.perf.queueing.parameters import (
     DEFAULT_STEP_TOKENS,
     MAX_BATCH,
@@ -18,14 +17,12 @@ from penstock.perf.queueing.parameters import (
     IterationTimes,
     QueueSpec,
     RequestSize,
-    Targets,
     Variability,
 )
-from penstock.perf.queueing.sizing import PercentileTargets
+from penstock.registry.sources import QUEUE_MODES, inputs_of_other_modes
 from penstock.serving.planning.operation import number_schema, object_schema
 
-PENSTOCK, INFERNO = "penstock", "inferno"
-MODES = (PENSTOCK, INFERNO)
+PENSTOCK = "penstock"
 TIMES = {"alpha_ms": number_schema("per iteration, or per decode step"),
          "beta_ms": number_schema("per computed token, or per request in the batch"),
          "gamma_ms": number_schema("per KV token touched, or per prefill"),
@@ -38,7 +35,7 @@ TARGETS = {"ttft_ms": number_schema("TTFT; without it, none"),
            "tokens_per_s": number_schema("of a whole replica"),
            "percentile": number_schema("mode penstock: what ttft_ms and itl_ms bind, such as 99; "
                                        "without it, means", exclusiveMaximum=100)}
-QUEUE = {"mode": {"enum": list(MODES), "default": PENSTOCK, "description":
+QUEUE = {"mode": {"enum": list(QUEUE_MODES.names()), "default": PENSTOCK, "description":
                   "penstock (default): percentiles, KV memory, no losses; inferno: as published"},
          "times": object_schema(TIMES, ("alpha_ms", "beta_ms"), more=False),
          "input_tokens": number_schema("mean prompt"),
@@ -53,7 +50,7 @@ QUEUE = {"mode": {"enum": list(MODES), "default": PENSTOCK, "description":
          "prompt_scv": number_schema("mode penstock: the same of prompts; 0"),
          "output_scv": number_schema("mode penstock: the same of answers; 0")}
 REQUIRED = ("times", "input_tokens", "output_tokens", "max_batch")
-_OF_PENSTOCK = ("kv_tokens", "arrivals_scv", "prompt_scv", "output_scv")
+_SCVS = ("arrivals_scv", "prompt_scv", "output_scv")
 
 
 class QueueBody:
@@ -65,15 +62,16 @@ class QueueBody:
     def __init__(self, body: Any, more: tuple[str, ...]) -> None:
         required = (*REQUIRED, *more)
         self._values = _object(body, "body", (*QUEUE, *more), required)
-        self.mode = self._values.get("mode", PENSTOCK)
-        if self.mode not in MODES:
-            raise InputError(f"body: mode: found {shown(self.mode)}"
-                             f"{nearest(str(self.mode)[:60], MODES)}")
+        mode = self._values.get("mode", PENSTOCK)
+        if mode not in QUEUE_MODES.names():
+            raise InputError(f"body: mode: found {shown(mode)}"
+                             f"{nearest(str(mode)[:60], QUEUE_MODES.names())}")
         self._targets = _object(self._values.get("targets", {}), "targets", tuple(TARGETS))
-        strange = ("max_queue",) if self.mode == PENSTOCK else _OF_PENSTOCK
-        _refuse(self._values, strange, "body", self.mode)
-        _refuse(self._targets, () if self.mode == PENSTOCK else ("percentile",), "targets",
-                self.mode)
+        for values, where in ((self._values, "body"), (self._targets, "targets")):
+            for name, other in inputs_of_other_modes(mode).items():
+                if name in values:
+                    raise InputError(f"{where}: {name}: only mode {other} has it; leave it out")
+        self.mode: QueueMode = QUEUE_MODES.load(mode)
 
     def fields_called(self) -> AbstractContextManager[None]:
         """Errors about fields say where in the body they stand."""
@@ -87,38 +85,22 @@ class QueueBody:
     def rate_per_s(self) -> float:
         return _number(self._values, "rate_per_s", "body")
 
-    def spec(self) -> QueueSpec:
-        """The queue with its published parameters."""
+    def problem(self) -> QueueProblem:
+        """The queue with its targets, for the mode to answer."""
+        given = {name: _number(self._values, name, "body") for name in ("kv_tokens", *_SCVS)
+                 if name in self._values}
+        kv_tokens = given.pop("kv_tokens", None)
+        targets = {name: _number(self._targets, name, "targets") for name in self._targets}
+        return QueueProblem(self._spec(), kv_tokens=kv_tokens, variability=Variability(**given),
+                            **targets)
+
+    def _spec(self) -> QueueSpec:
         values = self._values
         size = RequestSize(_number(values, "input_tokens", "body"),
                            _number(values, "output_tokens", "body"))
         return QueueSpec(_times(values["times"]), size,
                          _whole(values, "max_batch", "body", MAX_BATCH),
                          _whole(values, "max_queue", "body", MAX_QUEUE, 0))
-
-    def batch(self) -> QueueBatch:
-        """The replica in mode penstock."""
-        given = {name: _number(self._values, name, "body") for name in _OF_PENSTOCK
-                 if name in self._values}
-        kv_tokens = given.pop("kv_tokens", None)
-        return replica(self.spec(), kv_tokens=kv_tokens, variability=Variability(**given))
-
-    def targets(self) -> Targets:
-        """Targets for means, mode inferno: 0 is none, as published."""
-        return Targets(**{name: _number(self._targets, name, "targets") for name in self._targets})
-
-    def percentile_targets(self) -> PercentileTargets:
-        """Targets of mode penstock."""
-        given = {name: _number(self._targets, name, "targets") for name in self._targets}
-        return targets_of(given.get("ttft_ms"), given.get("itl_ms"), given.get("tokens_per_s"),
-                          given.get("percentile"))
-
-
-def _refuse(values: Mapping[str, Any], names: tuple[str, ...], where: str, mode: str) -> None:
-    other = INFERNO if mode == PENSTOCK else PENSTOCK
-    for name in names:
-        if name in values:
-            raise InputError(f"{where}: {name}: only mode {other} has it; leave it out")
 
 
 def _times(value: Any) -> DecodePrefillTimes | IterationTimes:

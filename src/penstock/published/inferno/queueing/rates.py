@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from penstock.perf.queueing.chunks import chunk_counts
 from penstock.perf.queueing.parameters import DecodePrefillTimes, IterationTimes, QueueSpec
+from penstock.published.inferno.queueing.chunks import chunk_counts
 
 Single = npt.NDArray[np.float32]
 

@@ -3,9 +3,8 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from penstock.perf.queueing.batch import Array
 
 
 def batch_limit(num_chunks: Any, input_tokens: Any, output_tokens: Any,

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from penstock.perf.queueing.chunks import Array
-from penstock.perf.queueing.inferno import InfernoQueues, MeanMetrics, Sizing
-from penstock.perf.queueing.parameters import DecodePrefillTimes, QueueSpec, Targets
+from penstock.perf.queueing.batch import Array
+from penstock.perf.queueing.parameters import DecodePrefillTimes, QueueSpec
+from penstock.published.inferno.queueing.analysis import InfernoQueues, MeanMetrics, Sizing
+from penstock.published.inferno.values import Targets
 
 Single = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

@@ -7,29 +7,22 @@ import numpy as np
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.perf.queueing.chain import FiniteChain, OpenChain
-from penstock.perf.queueing.chunks import batch_limit, chunk_counts
-from penstock.perf.queueing.concurrency import closed_form_batches, optimal_concurrency
-from penstock.perf.queueing.inferno import InfernoQueues, analyze
-from penstock.perf.queueing.inferno_sizing import size, size_one
 from penstock.perf.queueing.parameters import (
     DecodePrefillTimes,
     IterationTimes,
     QueueSpec,
     RequestSize,
-    Targets,
 )
+from penstock.published.inferno.queueing.analysis import InfernoQueues, analyze
+from penstock.published.inferno.queueing.chain import FiniteChain
+from penstock.published.inferno.queueing.chunks import batch_limit, chunk_counts
+from penstock.published.inferno.queueing.concurrency import closed_form_batches, optimal_concurrency
+from penstock.published.inferno.queueing.sizing import size, size_one
+from penstock.published.inferno.values import Targets
 
 V1 = QueueSpec(DecodePrefillTimes(20.58, .41, 200, .02), RequestSize(128, 1024), 24, 240)
 V2 = QueueSpec(IterationTimes(12, .05, .0005), RequestSize(128, 512), 48, 128)
 ONE = QueueSpec(IterationTimes(10, .1, .001), RequestSize(100, 100), 1, 100)
-
-
-def erlang(servers: int, load: float) -> float:
-    """Probability of waiting in M/M/c with ``load`` = rate over the rate of one server."""
-    terms = [load**n / math.factorial(n) for n in range(servers)]
-    last = load**servers / math.factorial(servers) * servers / (servers - load)
-    return last / (sum(terms) + last)
 
 
 def test_chain_of_one_server_is_m_m_1_k() -> None:
@@ -39,17 +32,6 @@ def test_chain_of_one_server_is_m_m_1_k() -> None:
     assert found.probabilities[0] == pytest.approx(weights / weights.sum())
     assert found.throughput[0] == pytest.approx(1.0 - weights[5] / weights.sum())
     assert found.in_service[0] == pytest.approx(found.throughput[0] / 2.0)
-
-
-def test_open_chain_is_m_m_c() -> None:
-    servers, rate = 5, 3.7
-    chain = OpenChain(np.arange(1.0, 9.0)[None, :], np.array([float(servers)]))
-    found = chain.occupancy(np.array([rate]))
-    assert found.probabilities[0, servers] == pytest.approx(erlang(servers, rate))
-    assert found.in_service[0] == pytest.approx(rate)
-    assert found.probabilities[0, servers + 1:].sum() == 0.0
-    waiting = erlang(servers, rate) * rate / (servers - rate)
-    assert found.in_system[0] - found.in_service[0] == pytest.approx(waiting)
 
 
 def test_chains_are_finite_at_extremes() -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from penstock.core.errors import InputError
-from penstock.perf.queueing.chain import FiniteChain
-from penstock.perf.queueing.chunks import Array
+from penstock.perf.queueing.batch import Array
 from penstock.perf.queueing.parameters import DecodePrefillTimes, QueueSpec
-from penstock.perf.queueing.rates import Single, service_times
+from penstock.published.inferno.queueing.chain import FiniteChain
+from penstock.published.inferno.queueing.rates import Single, service_times
 
 SMALLEST_SHARE = 0.001  # of the rate of one request alone: where a search begins
 STABLE_SHARE = 0.999  # of the rate of a full batch: where it ends

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from penstock.core.errors import InputError
-from penstock.perf.queueing.inferno import MeanMetrics, Sizing
-from penstock.perf.queueing.inferno_sizing import size_one
-from penstock.perf.queueing.parameters import IterationTimes, QueueSpec, Targets
-from penstock.perf.queueing.rates import IterationService
+from penstock.perf.queueing.parameters import IterationTimes, QueueSpec
+from penstock.published.inferno.queueing.analysis import MeanMetrics, Sizing
+from penstock.published.inferno.queueing.rates import IterationService
+from penstock.published.inferno.queueing.sizing import size_one
+from penstock.published.inferno.values import Targets
 
 TOLERATED_LOSS = 0.01  # of the plateau: half of the published epsilon of 2 %
 _MAX_PROBES = 6
