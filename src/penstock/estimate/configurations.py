@@ -1,7 +1,7 @@
 """Configurations as rows of a file, and every one that a model could have."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,15 @@ from penstock.perf.fingerprint.cuts import Cuts
 from penstock.perf.fingerprint.estimator import Estimate, Estimates
 from penstock.perf.fingerprint.physics import Subject
 from penstock.perf.profiles.csv_rows import CsvRow, csv_rows
-from penstock.perf.profiles.maveriq import KV_PRECISIONS, PRECISIONS
 
 COLUMNS = ("Model", "TP", "PP", "DTYPE", "INT8_KV_Cache", "Output_Lenght", "Batch_Size")
 PROMPT_COLUMN = "Prompt_Tokens"
 """May be there as well: prompts of another length than the fingerprints'."""
+
+# Words of the columns DTYPE and INT8_KV_Cache -> precisions.
+PRECISIONS: Mapping[str, str] = {"float16": "fp16", "int8": "int8", "int4": "int4",
+                                 "int4_gptq": "int4_gptq"}
+KV_PRECISIONS: Mapping[str, str] = {"true": "int8", "false": "fp16"}
 
 RESULTS = ("latency_s", "latency_low_s", "latency_high_s", "memory_gib", "memory_low_gib",
            "memory_high_gib")

@@ -8,17 +8,19 @@ from pathlib import Path
 from penstock.catalog.catalog import Catalog
 from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator
+from penstock.estimate.configurations import KV_PRECISIONS, PRECISIONS
 from penstock.estimate.units import check_units, is_foreign
 from penstock.perf.fingerprint.cuts import Cuts, Session, key_of
 from penstock.perf.fingerprint.estimator import Estimator, fit_estimator
 from penstock.perf.fingerprint.physics import Subject
 from penstock.perf.profiles.folder import is_profile, read_profile
-from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
-from penstock.perf.profiles.summary import profiled_runs, read_runs, same_prompts
+from penstock.perf.profiles.summary import profiled_runs, read_runs, runs_by_row, same_prompts
+from penstock.registry.sources import read_foreign
 
 WHOLE, FINGERPRINTS = "full_model_data_collection", "fingerprint_data_collection"
 BATCHES = ("unbalanced_PP_data_collection", "BS_scaling_data")
+_TABLES = "maveriq"  # the format of tables that are read beside profiles
 _OTHER_MODELS = "_prunning"  # pruned variants, which no catalog has
 
 
@@ -84,9 +86,14 @@ def _check_alike(paths: Iterable[Path], accelerator: Accelerator | None) -> None
             f"{path} of {name or 'a real engine'}" for name, path in seen.items()))
 
 
+def read_table(path: Path) -> list[ProfiledRun]:
+    """The runs of a CSV in MaverIQ's layout, one a line. Raises InputError."""
+    return runs_by_row(read_foreign(path, _TABLES).measurements)
+
+
 def _as_maveriq(folder: Path, catalog: Catalog) -> list[Session]:
-    def read(path: Path) -> list[ProfiledRun]:
-        runs = read_maveriq(path)
+    def checked(path: Path) -> list[ProfiledRun]:
+        runs = read_table(path)
         check_units(runs, catalog)
         return runs
 
@@ -96,10 +103,10 @@ def _as_maveriq(folder: Path, catalog: Catalog) -> list[Session]:
         if ending == _OTHER_MODELS:
             continue
         beside = sorted(folder.glob(f"{FINGERPRINTS}{ending}.csv*"))
-        cuts = Cuts(run for one in beside for run in read(one))
-        found.append(Session(read(path), cuts))
+        cuts = Cuts(run for one in beside for run in checked(one))
+        found.append(Session(checked(path), cuts))
     for name in BATCHES:
-        found += [Session(read(path), Cuts(()))
+        found += [Session(checked(path), Cuts(()))
                   for path in sorted(folder.glob(f"{name}.csv*"))]
     return found
 
@@ -127,7 +134,7 @@ def trained(folder: Path, catalog: Catalog, accelerator: Accelerator,
 def own_runs(path: Path, catalog: Catalog) -> list[ProfiledRun]:
     """A file or profile of fingerprints, of each model those with its usual prompts. Raises
     InputError, also where what others measured cannot be in seconds and GiB."""
-    runs = read_runs(path)
+    runs = read_runs(path) if path.is_dir() else read_table(path)
     if is_foreign(path):
         check_units(runs, catalog)
     return same_prompts(runs)
@@ -176,7 +183,6 @@ def accuracies(table: Mapping[str, float]) -> dict[tuple[str, str, str], float]:
     """Accuracy by model, weights' precision and cache's precision, from a table with keys such as
     ``llama-2-7b_int4_gptq_False_None`` (MaverIQ's): model, number format, whether the cache has 8
     bits, pruning. Pruned models are left out. Raises InputError for another kind of key."""
-    from penstock.perf.profiles.maveriq import KV_PRECISIONS, PRECISIONS
     found = {}
     for key, value in table.items():
         head, _, pruning = key.rpartition("_")

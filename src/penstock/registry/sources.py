@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from penstock.workload.trace import Trace
 
 PROFILES = Axis("profile format", "penstock.profile", {
-    "maveriq": Entry("penstock.perf.profiles.maveriq:import_maveriq"),
+    "maveriq": Entry("penstock.published.maveriq.tables:import_maveriq"),
     "sincere": Entry("penstock.published.sincere.tables:read_sincere"),
     "vidur": Entry("penstock.perf.profiles.operations:read_vidur"),
     "aiconfigurator": Entry("penstock.perf.profiles.operations:read_aiconfigurator"),

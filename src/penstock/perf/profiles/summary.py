@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -10,8 +10,7 @@ import numpy as np
 
 from penstock.core.errors import InputError
 from penstock.perf.profiles.folder import Profile, is_profile, read_profile
-from penstock.perf.profiles.maveriq import read_maveriq
-from penstock.perf.profiles.points import Measurement
+from penstock.perf.profiles.points import Measurement, Outcome
 from penstock.perf.profiles.rows import ProfiledRun
 from penstock.perf.profiles.stability import MedianInterval, median_interval
 from penstock.perf.step_time.steps import StepTable
@@ -30,7 +29,7 @@ class PointSummary:
     memory_bytes: float | None
 
     @property
-    def outcome(self) -> str:
+    def outcome(self) -> Outcome:
         """``ok``, or how it failed."""
         return "ok" if self.seconds is not None else self.example.outcome
 
@@ -69,12 +68,21 @@ def _median(values: Iterable[float | None]) -> float | None:
 def profiled_runs(profile: Profile) -> list[ProfiledRun]:
     """The profile's batches as runs, each the median of its repeats; those that did not fit have no
     latency. Other failures are left out."""
+    return runs_by_row(replace(
+        point.example, seconds=None if point.seconds is None else point.seconds.median,
+        outcome=point.outcome, memory_bytes=point.memory_bytes,
+        memory_loaded_bytes=point.memory_loaded_bytes,
+        source=point.example.source or f"{profile.source}: {point.example.key}",
+    ) for point in summaries(profile.measurements))
+
+
+def runs_by_row(measurements: Iterable[Measurement]) -> list[ProfiledRun]:
+    """Each batch that ran or did not fit as a run of its own, repeats not joined."""
     runs = []
-    for point in summaries(profile.measurements):
-        one = point.example
+    for one in measurements:
         if one.kind != "batch" or one.batch is None or one.output_tokens is None:
             continue
-        if point.outcome not in ("ok", "out_of_memory"):
+        if one.outcome not in ("ok", "out_of_memory"):
             continue
         configuration = one.configuration
         runs.append(ProfiledRun(
@@ -82,17 +90,14 @@ def profiled_runs(profile: Profile) -> list[ProfiledRun]:
             pipeline=configuration.pipeline, layers_by_stage=configuration.layers_by_stage,
             precision=configuration.precision, kv_precision=configuration.kv_precision,
             prompt_tokens=one.prompt_tokens, output_tokens=one.output_tokens, batch=one.batch,
-            latency_s=None if point.seconds is None else point.seconds.median,
-            memory_bytes=point.memory_bytes, memory_loaded_bytes=point.memory_loaded_bytes,
-            source=one.source or f"{profile.source}: {one.key}"))
+            latency_s=one.seconds, memory_bytes=one.memory_bytes,
+            memory_loaded_bytes=one.memory_loaded_bytes, source=one.source))
     return runs
 
 
 def read_runs(path: Path | str) -> list[ProfiledRun]:
-    """The runs of a profile's folder, or of a CSV in MaverIQ's layout. Raises InputError."""
+    """The runs of a profile's folder. Raises InputError."""
     path = Path(path)
-    if not path.is_dir():
-        return read_maveriq(path)
     if not is_profile(path):
         raise InputError(f"{path}: neither a profile nor a CSV of MaverIQ's")
     runs = profiled_runs(read_profile(path))

@@ -13,12 +13,12 @@ from penstock.core.errors import InputError
 from penstock.core.hardware import Accelerator
 from penstock.core.prediction import Prediction
 from penstock.core.units import GIB
+from penstock.estimate.configurations import KV_PRECISIONS, PRECISIONS
 from penstock.estimate.training import own_runs, read_sessions, subjects_of
 from penstock.perf.fingerprint.cuts import Cuts, configuration_of, key_of, unlike_layers
 from penstock.perf.fingerprint.estimator import Estimate, check_possible
 from penstock.perf.fingerprint.physics import Subject
 from penstock.perf.profiles.csv_rows import csv_rows
-from penstock.perf.profiles.maveriq import KV_PRECISIONS, PRECISIONS
 from penstock.perf.profiles.rows import ProfiledRun
 from penstock.published.maveriq.fingerprints import Exponents, MaveriqEstimator
 from penstock.published.maveriq.learner import Point, learn_exponents

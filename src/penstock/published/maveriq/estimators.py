@@ -19,11 +19,11 @@ from penstock.perf.fingerprint.cuts import Cuts, Session, configuration_of, key_
 from penstock.perf.fingerprint.estimator import Estimate, fit_estimator
 from penstock.perf.fingerprint.intervals import COVERAGE
 from penstock.perf.fingerprint.physics import Subject
-from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
 from penstock.published.figures import Figure
 from penstock.published.maveriq.estimates import read_exponents
 from penstock.published.maveriq.fingerprints import MaveriqEstimator
+from penstock.published.maveriq.tables import read_maveriq
 
 ACCELERATOR = "a6000"
 OUTPUT_TOKENS = 100

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
+from penstock.estimate.configurations import KV_PRECISIONS, PRECISIONS
 from penstock.metrics.definitions import FloatColumn
-from penstock.perf.profiles.maveriq import KV_PRECISIONS, PRECISIONS
 
 NUM_DEVICES = 8
 DEVICE_GIB = 47.99

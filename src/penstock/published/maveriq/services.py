@@ -12,10 +12,10 @@ from penstock.core.units import GIB
 from penstock.estimate.training import WHOLE, trained
 from penstock.perf.fingerprint.cuts import Key, configuration_of, key_of
 from penstock.perf.fingerprint.estimator import Estimator
-from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
 from penstock.plan.place.options import PlacementOption
 from penstock.published.maveriq.records import NUM_DEVICES, Cell, Run
+from penstock.published.maveriq.tables import read_maveriq
 
 OUTPUT_TOKENS = 20
 """Lengths of every request of the runs."""

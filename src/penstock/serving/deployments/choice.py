@@ -16,7 +16,13 @@ from penstock.estimate.documents import (
     rejected_document,
     scored_document,
 )
-from penstock.estimate.training import accuracies, cuts_of, read_sessions, subjects_of
+from penstock.estimate.training import (
+    accuracies,
+    cuts_of,
+    read_sessions,
+    read_table,
+    subjects_of,
+)
 from penstock.perf.fingerprint.advice import advice
 from penstock.perf.fingerprint.cuts import Cuts, Session
 from penstock.perf.fingerprint.estimator import (
@@ -32,7 +38,6 @@ from penstock.perf.fingerprint.physics import (
 )
 from penstock.perf.fingerprint.plausible import implausible
 from penstock.perf.profiles.folder import read_profile
-from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
 from penstock.perf.profiles.summary import profiled_runs, same_prompts
 from penstock.policy.place.beside import Neighbour, place_beside
@@ -160,7 +165,7 @@ def profile_runs(path: Path, model: str, spec: ModelSpec) -> list[ProfiledRun]:
     Raises InputError where there are none, or where they are of another architecture.
     """
     if path.is_file():
-        known = read_maveriq(path)
+        known = read_table(path)
         runs = [run for run in known if run.model == model]
         if not runs:
             raise InputError(f"{path}: no fingerprints of {model}"

@@ -10,8 +10,8 @@ from penstock.catalog.catalog import load_catalog
 from penstock.core.units import GIB
 from penstock.estimate.units import unit_problems
 from penstock.perf.fingerprint.plausible import implausible
-from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.rows import ProfiledRun
+from penstock.published.maveriq.tables import read_maveriq
 from support.fingerprint_world import MODELS, cuts_of, whole_runs
 
 CATALOG = load_catalog()

@@ -12,9 +12,9 @@ from penstock.core.errors import InputError
 from penstock.core.units import GIB
 from penstock.perf.profiles.folder import read_profile
 from penstock.perf.profiles.imported import Imported, write_imported
-from penstock.perf.profiles.maveriq import read_maveriq
 from penstock.perf.profiles.points import Measurement
 from penstock.perf.profiles.summary import read_runs, summaries
+from penstock.published.maveriq.tables import read_maveriq
 from penstock.registry.sources import PROFILES, read_foreign
 
 MAVERIQ = ("Model,TP,PP,PP_Map,DTYPE,INT8_KV_Cache,Output_Lenght,Batch_Size,Latency,"

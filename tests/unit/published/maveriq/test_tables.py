@@ -7,7 +7,7 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.core.units import GIB
-from penstock.perf.profiles.maveriq import read_maveriq
+from penstock.published.maveriq.tables import read_maveriq
 
 HEADER = ("Model,TP,PP,PP_Map,DTYPE,INT8_KV_Cache,Output_Lenght,Batch_Size,Latency,"
           "Memory-Pre-Run,Memory-After-Run,Time-Gen-Graph,Time-Prof\n")

@@ -1,9 +1,9 @@
 """MaverIQ's profiling tables (github.com/UT-SysML/MaverIQ, ``outputs/profiling_data``)."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from penstock.core.units import GIB
+from penstock.estimate.configurations import KV_PRECISIONS, PRECISIONS
 from penstock.perf.profiles.csv_rows import CsvRow, csv_rows
 from penstock.perf.profiles.imported import Imported, numbered
 from penstock.perf.profiles.points import Measurement, ModelConfiguration
@@ -11,9 +11,6 @@ from penstock.perf.profiles.rows import ProfiledRun
 
 _COLUMNS = ("Model", "TP", "PP", "PP_Map", "DTYPE", "INT8_KV_Cache", "Output_Lenght",
             "Batch_Size", "Latency", "Memory-Pre-Run", "Memory-After-Run")
-PRECISIONS: Mapping[str, str] = {"float16": "fp16", "int8": "int8", "int4": "int4",
-                                 "int4_gptq": "int4_gptq"}
-KV_PRECISIONS: Mapping[str, str] = {"true": "int8", "false": "fp16"}
 
 
 def read_maveriq(path: Path | str) -> list[ProfiledRun]:
