@@ -188,7 +188,8 @@ def test_deployments_answer_through_the_gateway_like_any_replica(ask, repository
                                "ignore_eos": True}).encode()
             try:
                 with urllib.request.urlopen(urllib.request.Request(
-                        f"{url}/v1/completions", body), timeout=60) as response:
+                        f"{url}/v1/completions", body, {"Content-Type": "application/json"}),
+                        timeout=60) as response:
                     return json.load(response)["usage"]["completion_tokens"] == 3
             except urllib.error.HTTPError as error:
                 error.close()

@@ -16,7 +16,8 @@ pytest.importorskip("prometheus_client", reason="the extra 'serve' is not instal
 
 
 def ask(url, **body):
-    request = urllib.request.Request(f"{url}/v1/completions", data=json.dumps(body).encode())
+    request = urllib.request.Request(f"{url}/v1/completions", data=json.dumps(body).encode(),
+                                     headers={"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as response:
         return response.headers, json.load(response)
 
@@ -106,7 +107,8 @@ def engines_of(url):
 
 def asked(url, path, body):
     """The answer to an order; a process of its own makes it."""
-    request = urllib.request.Request(f"{url}{path}", data=json.dumps(body).encode())
+    request = urllib.request.Request(f"{url}{path}", data=json.dumps(body).encode(),
+                                     headers={"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=120) as response:
         return json.load(response)
 

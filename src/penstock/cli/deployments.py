@@ -10,6 +10,7 @@ from penstock.cli.deployments_input import HERE, Folder, Name
 from penstock.cli.exits import OK
 from penstock.cli.options import (
     Accuracy,
+    AllowedHosts,
     AsJson,
     BatchSize,
     BudgetS,
@@ -237,6 +238,7 @@ def remove(
 def serve(
     host: Host = "127.0.0.1",
     port: Port = 8090,
+    allowed_hosts: AllowedHosts = None,
     queue: Annotated[str, typer.Option(
         "--queue", metavar="NAME",
         help="penstock, or maveriq: one queue for all, whose head holds everybody up.",
@@ -256,5 +258,5 @@ def serve(
     """
     from penstock.cli.deployments_serve import run_here
 
-    run_here(folder, host, port, queue, period_s, start_s)
+    run_here(folder, host, port, tuple(allowed_hosts or ()), queue, period_s, start_s)
     return OK

@@ -8,19 +8,20 @@ from penstock.core.errors import InputError
 _GOODBYE_S = 2.0
 
 
-def run_here(folder: Path, host: str, port: int, queue: str, period_s: float,
-             start_s: float) -> None:
+def run_here(folder: Path, host: str, port: int, names: tuple[str, ...], queue: str,
+             period_s: float, start_s: float) -> None:
     """Serve until interrupted. Raises InputError."""
+    from penstock.engines.http import run_server
     from penstock.serving.deployments.requests import make_queue
 
     make_queue(queue)
     if not host.strip():  # which would be every address there is
         raise InputError("--host: found nothing; expected an address, such as 127.0.0.1")
-    asyncio.run(_serve(folder, host, port, queue, period_s, start_s))
+    run_server(_serve(folder, host, port, names, queue, period_s, start_s))
 
 
-async def _serve(folder: Path, host: str, port: int, queue: str, period_s: float,
-                 start_s: float) -> None:
+async def _serve(folder: Path, host: str, port: int, names: tuple[str, ...], queue: str,
+                 period_s: float, start_s: float) -> None:
     import typer
 
     from penstock.cli.console import note
@@ -34,7 +35,7 @@ async def _serve(folder: Path, host: str, port: int, queue: str, period_s: float
     try:
         async with opened(folder, Opening(queue, start_s, patience_s=1.0), note) as control:
             stopped = stop_signal()
-            app = make_app(LocalDeployments(control), host, note)
+            app = make_app(LocalDeployments(control), host, note, names)
             async with listening(app, host, port, _GOODBYE_S) as url:
                 announce(folder, url)
                 typer.echo(f"deployments {url}")

@@ -68,6 +68,10 @@ JournalDir = Annotated[Path | None, typer.Option(
 Host = Annotated[str, typer.Option(
     "--host", metavar="ADDRESS",
     help="Address to listen on; beyond the loopback anybody may ask, unless keys are needed.")]
+AllowedHosts = Annotated[list[str] | None, typer.Option(
+    "--allow-host", metavar="NAME", show_default=False,
+    help="A name by which clients and pages reach this server, such as that of a proxy; "
+         "repeatable.")]
 Port = Annotated[int, typer.Option(
     "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")]
 LedgerUrl = Annotated[str | None, typer.Option(

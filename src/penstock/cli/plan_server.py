@@ -6,7 +6,7 @@ import typer
 
 from penstock.cli.command import App
 from penstock.cli.exits import OK
-from penstock.cli.options import Host, Port, TimeLimit
+from penstock.cli.options import AllowedHosts, Host, Port, TimeLimit
 from penstock.core.errors import InputError
 
 app = App()
@@ -17,6 +17,7 @@ _GOODBYE_S = 5.0
 def plan_server(
     host: Host = "127.0.0.1",
     port: Port = 8080,
+    allowed_hosts: AllowedHosts = None,
     max_body_mb: Annotated[int, typer.Option(
         "--max-body-mb", min=1, max=1024, metavar="N",
         help="Largest request body, in MB.")] = 16,
@@ -36,18 +37,18 @@ def plan_server(
     operations of our own are under /v1, too. /optimizeOne, /solve, /target and /optimize answer
     like Inferno's programs. /docs lists them, /openapi.json describes them for programs.
     """
-    import asyncio
     import sys
 
     from penstock.cli.console import note
-    from penstock.engines.http import listening, stop_signal
+    from penstock.engines.http import listening, run_server, stop_signal
     from penstock.serving.planning.jobs import Limits
     from penstock.serving.planning.operations import OPERATIONS
     from penstock.serving.planning.server import make_app
 
     async def run() -> None:
         limits = Limits(num_at_once, num_waiting, time_limit_s, memory_mb)
-        app = make_app(OPERATIONS, max_body_mb * 2**20, note, limits, host)
+        app = make_app(OPERATIONS, max_body_mb * 2**20, note, limits, host,
+                       tuple(allowed_hosts or ()))
         stopped = stop_signal()
         async with listening(app, host, port, _GOODBYE_S) as url:
             note(f"listening on {url} (operations: /docs); Ctrl-C stops")
@@ -56,5 +57,5 @@ def plan_server(
 
     if not host.strip():  # which would be every address there is
         raise InputError("--host: found nothing; expected an address, such as 127.0.0.1")
-    asyncio.run(run())
+    run_server(run())
     return OK

@@ -8,7 +8,17 @@ import typer
 from penstock.cli.command import App
 from penstock.cli.exits import OK
 from penstock.cli.fleets import ledger_file, ledger_url, read_fleet
-from penstock.cli.options import AsJson, DataDir, FleetFile, Host, LedgerUrl, Port, Seed, Settings
+from penstock.cli.options import (
+    AllowedHosts,
+    AsJson,
+    DataDir,
+    FleetFile,
+    Host,
+    LedgerUrl,
+    Port,
+    Seed,
+    Settings,
+)
 from penstock.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,7 +40,7 @@ def serve(
     fleet_file: FleetFile, host: Host = "127.0.0.1", port: Port = 8000, ledger: LedgerUrl = None,
     open_to_all: Annotated[bool, typer.Option(
         "--open", help="Let anybody ask from anywhere where there are no keys.")] = False,
-    settings: Settings = None, data_dir: DataDir = None,
+    allowed_hosts: AllowedHosts = None, settings: Settings = None, data_dir: DataDir = None,
     max_in_flight: Annotated[int, typer.Option(
         "--max-in-flight", min=1, max=1_000_000, metavar="N",
         help="Most requests on engines at once; who comes later waits.")] = 4096,
@@ -83,7 +93,7 @@ def serve(
         ledger = ledger_url(own_ledger)
     limits = Limits(max_in_flight, max_queue, attempts)
     run_server(_serve(fleet, lambda: read_fleet(fleet_file, settings, data_dir, seed), fleet_file,
-                      host, port, limits, Access(ledger, open_to_all),
+                      host, port, limits, Access(ledger, open_to_all, tuple(allowed_hosts or ())),
                       otlp_tracing() if traces else NoTracing(), decisions, deployments,
                       as_json=as_json))
     return OK

@@ -4,9 +4,8 @@ Engine servers and the evidence agent are apart (ADR 16).
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -15,9 +14,9 @@ from penstock.engines.http import (
     Handler,
     HttpError,
     errors_told,
-    is_loopback,
     json_response,
 )
+from penstock.serving.callers import Address, from_own_site, of_type
 from penstock.serving.errors import ServiceError
 
 Route = tuple[str, str, Handler]
@@ -28,27 +27,14 @@ Route = tuple[str, str, Handler]
 class Part:
     """The API of one service. ``describe`` gives ``paths`` and ``components`` of OpenAPI, and what
     else its document has. ``guard`` raises HttpError for callers who may not ask any of ``routes``;
-    ``closing`` is called where the server stops."""
+    ``closing`` is called where the server stops; ``content_types`` are those of bodies."""
 
     routes: Sequence[Route]
     describe: Callable[[], Mapping[str, Any]]
     max_body_bytes: int
     guard: Callable[[web.Request], None] | None = None
     closing: Callable[[], Awaitable[None]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Shared facts of the applications on one address: its ``title``, the ``host`` on which it
-    listens, whether callers show keys, and the page that unknown paths refer to. ``code`` is that
-    of errors of HTTP itself; ``size_hint`` says how a larger body is allowed."""
-
-    title: str
-    host: str = "127.0.0.1"
-    needs_keys: Callable[[], bool] = field(default=lambda: False)
-    see: str = "/openapi.json"
-    code: str = "http_error"
-    size_hint: str = ""
+    content_types: Sequence[str] = ("application/json",)
 
 
 def make_application(address: Address, parts: Sequence[Part],
@@ -58,11 +44,11 @@ def make_application(address: Address, parts: Sequence[Part],
     ``on_bug`` is told the trace of an error that is not the client's.
     """
     app = web.Application(client_max_size=max(part.max_body_bytes for part in parts), middlewares=[
-        errors_told(_wrong(address), on_bug), _called_by_own_name(address)])
+        errors_told(_wrong(address), on_bug), from_own_site(address)])
     for part in parts:
         for method, path, handler in part.routes:
             add = app.router.add_get if method == "GET" else app.router.add_post
-            add(path, _guarded(part, handler))
+            add(path, _guarded(part, of_type(part.content_types, handler, address.code)))
         if part.closing is not None:
             app.on_shutdown.append(_closing(part.closing))
 
@@ -122,36 +108,3 @@ def _wrong(address: Address) -> Callable[[web.Request, int, str], HttpError]:
         return ServiceError(status, told.get(status, message), address.code)
 
     return wrong
-
-
-def _called_by_own_name(address: Address) -> Any:
-    """Return a middleware against cross-site requests to a keyless server on loopback.
-
-    Anybody on this machine may do everything there, so a web page must not make the browser ask: by
-    a host name that was bent to this address, or from another origin. Where keys are needed,
-    no page
-    has one.
-    """
-    def is_own(name: str) -> bool:
-        return name == address.host or is_loopback(name)
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if is_loopback(address.host) and not address.needs_keys():
-            name = _hostname(f"//{request.host or ''}")
-            if not is_own(name):
-                raise ServiceError(403, f"Host: {name[:60]!r} is no address of this server",
-                                   address.code)
-            origin = request.headers.get("Origin")
-            if origin is not None and not is_own(_hostname(origin)):
-                raise ServiceError(403, f"Origin: {origin[:60]!r} is another site", address.code)
-        return await handler(request)
-
-    return middleware
-
-
-def _hostname(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""

@@ -1,6 +1,7 @@
-"""Who may call a server on the loopback interface, where no key is needed."""
+"""Whose pages may call an application, and by which names."""
 
 import asyncio
+import socket
 
 import pytest
 
@@ -10,7 +11,8 @@ import aiohttp
 from aiohttp import web
 
 from penstock.engines.http import listening
-from penstock.serving.application import Address, Part, make_application
+from penstock.serving.application import Part, make_application
+from penstock.serving.callers import Address
 from penstock.serving.errors import ServiceError
 
 
@@ -51,8 +53,22 @@ def test_no_page_of_another_site_may(headers, said) -> None:
     status, document = asked(headers)
     assert status == 403
     assert document["message"].startswith(said)
-    assert asked(headers, needs_keys=lambda: True)[0] == 200, "where no page has a key"
-    assert asked(headers, host="0.0.0.0")[0] == 200, "where names of this machine are not known"
+    by_name = "Origin" not in headers
+    assert asked(headers, needs_keys=lambda: True)[0] == (200 if by_name else 403), (
+        "where keys are needed, a page whose name was bent to this address has none")
+    assert asked(headers, host="0.0.0.0")[0] == 403
+
+
+def test_a_server_beyond_the_loopback_goes_by_its_addresses_its_names_and_those_that_are_stated(
+        ) -> None:
+    for name in ("10.1.2.3:8000", "[fd00::1]", socket.gethostname(), "gate.example"):
+        for headers in ({"Host": name}, {"Host": name, "Origin": f"http://{name}"}):
+            assert asked(headers, host="0.0.0.0", names=("gate.example",)) == (200, "here"), name
+
+
+def test_a_page_that_the_server_itself_gave_may_call_it_where_keys_are_needed() -> None:
+    headers = {"Host": "gate.example", "Origin": "https://gate.example"}
+    assert asked(headers, host="0.0.0.0", needs_keys=lambda: True) == (200, "here")
 
 
 def test_errors_have_one_form() -> None:

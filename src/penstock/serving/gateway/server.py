@@ -23,8 +23,9 @@ from penstock.engines.http_body import read_body, read_json
 from penstock.fleet.values import Fleet
 from penstock.fleet.values_gateway import NO_GATEWAY_OPTIONS
 from penstock.policy.route.protocol import Router
-from penstock.serving.application import Address, Part, make_application
+from penstock.serving.application import Part, make_application
 from penstock.serving.attest.evidence import EvidenceWatcher, check_rules
+from penstock.serving.callers import Address
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Offer
 from penstock.serving.gateway.choice import Chooser
@@ -84,11 +85,12 @@ def forecasts_of(fleet: Fleet) -> Forecasts:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Store of keys and spending (an SQLAlchemy URL; None for no store), and whether anybody may
-    ask from anywhere while there are no keys."""
+    """Store of keys and spending (an SQLAlchemy URL; None for no store), whether anybody may ask
+    from anywhere while there are no keys, and names of the gateway beside its address."""
 
     ledger_url: str | None = None
     open_to_all: bool = False
+    host_names: tuple[str, ...] = ()
 
 
 NO_KEYS = Access()
@@ -317,7 +319,7 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
         if reload is not None:
             chores.append(FleetWatch(reload, gateway.adopt, on_bug).run)
         with closing(forecasts):
-            address = Address("Penstock", host, lambda: gate.needs_keys)
+            address = Address("Penstock", host, access.host_names, lambda: gate.needs_keys)
             app = make_application(address, [gateway.part(), *(
                 replace(part, guard=gateway.check_administrator) for part in beside)], on_bug)
             async with _background(chores, on_bug), listening(app, host, port, _GOODBYE_S,

@@ -5,7 +5,7 @@ remove. So that no web page in a browser on the same machine does, orders must b
 server must be called by an address of this machine.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -14,7 +14,8 @@ from aiohttp import web
 from penstock.core.errors import InputError
 from penstock.engines.http import Handler, json_response
 from penstock.engines.http_body import read_body, read_json
-from penstock.serving.application import Address, Part, make_application
+from penstock.serving.application import Part, make_application
+from penstock.serving.callers import Address
 from penstock.serving.deployments.deployments import RefusedError
 from penstock.serving.deployments.records import UnknownDeploymentError
 from penstock.serving.deployments.verbs import VERBS, Deployments, Verb
@@ -35,10 +36,11 @@ def part(deployments: Deployments) -> Part:
 
 
 def make_app(deployments: Deployments, host: str = "127.0.0.1",
-             on_bug: Callable[[str], None] = lambda _: None) -> web.Application:
+             on_bug: Callable[[str], None] = lambda _: None,
+             names: Sequence[str] = ()) -> web.Application:
     """The application for a server of deployments alone that listens on ``host``."""
-    app = make_application(Address("Penstock deployments", host, code="input"), [part(deployments)],
-                           on_bug)
+    address = Address("Penstock deployments", host, names, code="input")
+    app = make_application(address, [part(deployments)], on_bug)
 
     async def health(_: web.Request) -> web.Response:
         return json_response({"status": "ok"})

@@ -16,7 +16,8 @@ from aiohttp import web
 from penstock.core.errors import InputError
 from penstock.engines.http import Handler
 from penstock.engines.http_body import read_body, read_json
-from penstock.serving.application import Address, Part, make_application
+from penstock.serving.application import Part, make_application
+from penstock.serving.callers import Address
 from penstock.serving.planning import fleet_plan
 from penstock.serving.planning.jobs import Jobs, Limits
 from penstock.serving.planning.openapi import TITLE, docs_page, openapi_document
@@ -41,17 +42,19 @@ def part(operations: Sequence[Operation], jobs: Jobs, call: Call,
     return Part([
         *(("POST", one.path, _handler(one, call, max_body_bytes)) for one in operations),
         ("POST", fleet_plan.PATH, _plan_handler(jobs, max_body_bytes)), ("GET", "/docs", docs)],
-        lambda: openapi_document(described), max_body_bytes)
+        lambda: openapi_document(described), max_body_bytes,
+        content_types=(JSON, *fleet_plan.YAML))
 
 
 def make_app(operations: Sequence[Operation], max_body_bytes: int = MAX_BODY_BYTES,
              on_bug: Callable[[str], None] = lambda _: None,
-             limits: Limits = USUAL, host: str = "127.0.0.1") -> web.Application:
+             limits: Limits = USUAL, host: str = "127.0.0.1",
+             names: Sequence[str] = ()) -> web.Application:
     """The application of a planning server alone; plans of fleet files stay within ``limits``.
 
     ``on_bug`` is told the trace of an error that is not the caller's.
     """
-    address = Address(TITLE, host, see="/docs", code="input",
+    address = Address(TITLE, host, names, see="/docs", code="input",
                       size_hint=" (plan-server --max-body-mb)")
     return make_application(address, [part(operations, Jobs(limits, on_bug), in_threads(),
                                         max_body_bytes)], on_bug)

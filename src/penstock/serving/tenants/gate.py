@@ -58,6 +58,7 @@ class TenantGate:
         self.clock = clock
         self.wall = wall
         self._config = config
+        self._needs_keys = self._needs_listing = False
         self._keyring = Keyring()
         self._quotas: dict[str, TenantQuota] = {}
         self._open: dict[str, Lease] = {}
@@ -78,8 +79,9 @@ class TenantGate:
 
     @property
     def needs_keys(self) -> bool:
-        """Whether who asks must have a key."""
-        return bool(self._config.options.tenants) or self._keyring.ever
+        """Whether callers must have a key: once so, so until the gateway is started anew, whatever
+        becomes of tenants and keys."""
+        return self._needs_keys
 
     @property
     def num_keys(self) -> int:
@@ -93,6 +95,7 @@ class TenantGate:
             raise InputError("gateway.tenants: the gateway was started without a ledger, so nobody "
                              "would have a key; start it anew")
         self._config = config
+        self._close_if_needed()
         listed = {tenant.name: tenant for tenant in config.options.tenants}
         for name, quota in self._quotas.items():
             quota.adopt(listed.get(name, Tenant(name)), self.clock(), self.wall())
@@ -118,7 +121,7 @@ class TenantGate:
         tenants = self._config.options.tenants
         tenant = next((one for one in tenants if one.name == key.tenant), None)
         if tenant is None:
-            if tenants:
+            if self._needs_listing:
                 raise ServiceError(403, f"the key's tenant {key.tenant!r} is not among the fleet's",
                                    "unknown_tenant")
             tenant = Tenant(key.tenant)
@@ -252,12 +255,19 @@ class TenantGate:
 
     def _on_standing(self, standing: "Standing") -> None:
         self._keyring = standing.keyring
+        self._close_if_needed()
         for name, quota in self._quotas.items():
             account = quota.account
             day = day_of(account.period.start_s)
             if day in standing.spent_since:
                 account.written = standing.spent_since[day].get(name, 0)
             account.elsewhere = standing.reserved_elsewhere.get(name, 0)
+
+    def _close_if_needed(self) -> None:
+        """Let nobody in without a key once tenants or a key exist, and no unlisted tenant once the
+        fleet file lists tenants. Only a restart opens the gateway again."""
+        self._needs_listing |= bool(self._config.options.tenants)
+        self._needs_keys |= self._needs_listing or self._keyring.ever
 
     def _ask_for_days(self) -> None:
         if self.ledger is not None:

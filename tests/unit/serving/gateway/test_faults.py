@@ -21,6 +21,7 @@ from penstock.serving.gateway.metrics import OUTCOMES
 from penstock.serving.gateway.proxy import Limits
 from support import misbehaving_engines as odd
 
+JSON_TYPE = {"Content-Type": "application/json"}
 ASK = {"prompt": "Tell me of rivers.", "max_tokens": 5}
 
 
@@ -152,7 +153,8 @@ def test_an_engine_that_counts_nonsense_spoils_no_sums(stream) -> None:
 def test_a_body_that_cannot_be_unpacked_is_the_clients_fault(kind) -> None:
     async def work(session, engines):
         async with session.post("/v1/completions", data=b'{"prompt": "x"}',
-                                headers={"Content-Encoding": kind}, compress=None) as answer:
+                                headers={"Content-Encoding": kind, **JSON_TYPE},
+                                compress=None) as answer:
             return answer.status, (await answer.json())["error"]["message"]
 
     notes: list[str] = []
@@ -232,7 +234,8 @@ def test_a_storm_of_everything_at_once() -> None:
 
 @pytest.mark.parametrize(("head", "said"), [
     (b"GET / HT", b""), (b"", b""), (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nX-A: ", b""),
-    (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{", b"408")])
+    (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+     b"Content-Length: 50\r\n\r\n{", b"408")])
 def test_who_dribbles_is_cut_off(head, said) -> None:
     async def work(session, engines):
         host, port = str(session._base_url.host), session._base_url.port
@@ -249,7 +252,8 @@ def test_who_dribbles_is_cut_off(head, said) -> None:
 
 def test_a_body_beyond_the_limit_is_refused() -> None:
     async def work(session, engines):
-        async with session.post("/v1/completions", data=b"x" * 2000) as answer:
+        async with session.post("/v1/completions", data=b"x" * 2000,
+                                headers=JSON_TYPE) as answer:
             return answer.status, (await answer.json())["error"]["type"], (await ask(session))[0]
 
     assert odd.before([odd.well], work, limits=Limits(max_body_bytes=1000)) == (
@@ -263,7 +267,7 @@ def test_a_packed_body_is_never_unpacked_far_beyond_the_limit() -> None:
         tracemalloc.start()
         try:
             async with session.post("/v1/completions", data=bomb,
-                                    headers={"Content-Encoding": "gzip"}) as answer:
+                                    headers={"Content-Encoding": "gzip", **JSON_TYPE}) as answer:
                 return answer.status, tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

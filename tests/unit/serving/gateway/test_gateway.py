@@ -155,7 +155,8 @@ def test_a_decision_says_why_and_what_came_of_it() -> None:
 def test_wrong_requests_get_one_clear_error(body, status, said) -> None:
     async def work(url, found):
         async with aiohttp.ClientSession(url) as session, session.post(
-                "/v1/completions", data=body) as answer:
+                "/v1/completions", data=body,
+                headers={"Content-Type": "application/json"}) as answer:
             return answer.status, (await answer.json())["error"]
 
     found, error = through(work, count=1)

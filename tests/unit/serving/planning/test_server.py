@@ -34,7 +34,8 @@ def ask(*requests, max_body_bytes=10_000):
         found = []
         async with TestClient(TestServer(app)) as client:
             for method, path, body in requests:
-                async with client.request(method, path, data=body) as response:
+                async with client.request(method, path, data=body,
+                                          headers={"Content-Type": "application/json"}) as response:
                     found.append((response.status, response.headers, await response.read()))
         return found
 
@@ -128,7 +129,7 @@ def test_a_fleet_file_is_planned_whatever_its_form() -> None:
 
 
 @pytest.mark.parametrize(("content_type", "query", "body", "status", "message"), [
-    ("text/plain", "", "{}", 415, "Content-Type: found text/plain; expected one of"),
+    ("text/plain", "", "{}", 415, "Content-Type: found 'text/plain'; expected application/json"),
     ("application/json", "", "{", 400, "body: is not JSON"),
     ("application/yaml", "", "", 400, "body: empty"),
     ("application/yaml", "?sed=1", "{}", 400, "did you mean 'seed'?"),
@@ -170,7 +171,8 @@ def test_requests_at_the_same_time() -> None:
         async with TestClient(TestServer(app)) as client:
             async def post(rate):
                 body = json.dumps(EXAMPLE | {"rate_per_s": rate})
-                async with client.post("/v1/queue/solve", data=body) as response:
+                async with client.post("/v1/queue/solve", data=body,
+                                       headers={"Content-Type": "application/json"}) as response:
                     return (await response.json())["offered_per_s"]
             return await asyncio.gather(*(post(rate) for rate in range(1, 13)))
 
