@@ -30,7 +30,7 @@ class Moves:
     are not resident, and whether a floor claims it; ``load`` brings a model in without evicting
     some, if others make room; ``read_ahead`` reads one into the host's memory."""
 
-    next_absent: Callable[[Device, Sequence[int], float], tuple[Choice | None, bool]]
+    next_absent: Callable[[Device, float], tuple[Choice | None, bool]]
     load: Callable[[Device, int, float, Sequence[int]], Load | None]
     read_ahead: Callable[[Device, int], Prefetch | None]
 
@@ -54,7 +54,7 @@ class Joining:
     def next(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
         """Return the next action of a device while requests wait for these models."""
         self._drains.review(device, waiting)
-        return self._join(device, waiting, now_s) or self._make_way(device, waiting, now_s)
+        return self._join(device, waiting, now_s) or self._make_way(device, now_s)
 
     def ended(self, device: Device, batch: Batch, now_s: float) -> None:
         """Requests are over that had joined: what they took tells how good beliefs are."""
@@ -112,7 +112,7 @@ class Joining:
 
     # ---- who is next
 
-    def _make_way(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
+    def _make_way(self, device: Device, now_s: float) -> Action | None:
         """Load the model that is worth most, or let residents run out for it."""
         if device.loading is not None:
             return None
@@ -121,7 +121,7 @@ class Joining:
             return self._follow(device, model, now_s)
         if device.index in self._looked:
             return None
-        choice, claimed = self._moves.next_absent(device, waiting, now_s)
+        choice, claimed = self._moves.next_absent(device, now_s)
         if choice is None:
             return None
         spared = [] if claimed else [one for one in device.residents

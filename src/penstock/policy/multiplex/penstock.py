@@ -72,17 +72,18 @@ class ValueRate:
             if gone is not None:
                 return gone
         if (device.loading is not None and not device.continuous
-                and not any(map(self._queues.line, device.residents))):
+                and not self._queues.any_waits(device.residents)):
             # Beside a load only residents can be served, and the hopeless be told so.
             until_s = min(self._queues.retry_s(now_s), max(self._infeasible.next_s,
                                                            now_s + _TOLD_S))
             return Wait(until_s, device.computing is None and tuple(device.residents))
-        waiting = self._queues.waiting(now_s)
-        self._floor.pass_time(waiting, now_s, len(self._where))
+        if self._floor.any:
+            self._floor.pass_time(self._queues.waiting(now_s), now_s, len(self._where))
         if device.continuous:
-            return self._joining.next(device, waiting, now_s) or self._wait(device, now_s)
-        action = self._serve(device, waiting, now_s) if device.computing is None else None
-        action = action or self._prepare(device, waiting, now_s)
+            return (self._joining.next(device, self._queues.waiting(now_s), now_s)
+                    or self._wait(device, now_s))
+        action = self._serve(device, now_s) if device.computing is None else None
+        action = action or self._prepare(device, now_s)
         if action is not None:
             return action
         if device.computing is not None:
@@ -129,14 +130,10 @@ class ValueRate:
 
     # ---- what an idle device does
 
-    def _serve(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
+    def _serve(self, device: Device, now_s: float) -> Action | None:
         """A batch of a resident, or a load."""
-        models = [model for model in waiting if model in device.residents]
-        if device.loading is None:
-            models += self._absent(device, waiting)
-        choice = (self._claimed(device, models, now_s)
-                  or self._worth.best(device, models, now_s, now_s)
-                  or self._late(device, models, now_s))
+        residents = [one for one in device.residents if self._queues.may_be_had(one, now_s)]
+        choice, _ = self._choose(device, residents, now_s, loads=device.loading is None)
         if choice is None:
             return None
         model, visit, _ = choice
@@ -150,6 +147,16 @@ class ValueRate:
         self._computing[device.index] = (now_s, now_s + believed_s)
         self._floor.pay(model, believed_s)
         return Batch(model, self._queues.take(model, visit.first, visit.num))
+
+    def _choose(self, device: Device, residents: Sequence[int], now_s: float, *,
+                loads: bool) -> tuple[Choice | None, bool]:
+        """What to visit of these residents and, if ``loads``, of models to load; and whether a
+        floor claims it."""
+        models = [*residents, *self._absent(device, now_s)] if loads else residents
+        if (claimed := self._claimed(device, models, now_s)) is not None:
+            return claimed, True
+        return (self._worth.best(device, models, now_s, now_s)
+                or self._late(device, models, now_s)), False
 
     def _claimed(self, device: Device, models: Sequence[int], now_s: float) -> Choice | None:
         """The best visit among models whose floor pays for a visit of one batch."""
@@ -174,38 +181,32 @@ class ValueRate:
         end_s = start_s + self._worth.batch(model).seconds(num)
         return Choice(model, Visit(end_s, 0, 0, num), 0.0)
 
-    def _next_absent(self, device: Device, waiting: Sequence[int],
-                     now_s: float) -> tuple[Choice | None, bool]:
+    def _next_absent(self, device: Device, now_s: float) -> tuple[Choice | None, bool]:
         """Continuous batching: what to load next, and whether its floor claims it."""
-        absent = self._absent(device, waiting)
-        claimed = self._claimed(device, absent, now_s)
-        return (claimed or self._worth.best(device, absent, now_s, now_s)
-                or self._late(device, absent, now_s)), claimed is not None
+        return self._choose(device, (), now_s, loads=True)
 
-    def _absent(self, device: Device, waiting: Sequence[int]) -> list[int]:
+    def _absent(self, device: Device, now_s: float) -> list[int]:
         """Models that a device does not hold and for which more wait than those that hold them take
         at once."""
-        held, queues = self._where.counts(), self._queues
-        return [model for model in waiting if model not in device.residents and (
-            model not in held or len(queues.line(model)) > held[model] * queues.most(model))]
+        return [model for model in self._queues.absent(self._where.counts(), now_s)
+                if model not in device.residents]
 
     # ---- loads, and what is done beside compute
 
-    def _prepare(self, device: Device, waiting: Sequence[int], now_s: float) -> Action | None:
+    def _prepare(self, device: Device, now_s: float) -> Action | None:
         """The next model is loaded beside compute if memory allows, or read ahead."""
         if device.loading is not None:
             return None
         _, free_s = self._computing.get(device.index, (now_s, now_s))
         free_s = max(now_s, free_s)  # a batch may outlast what was believed
-        choice = self._worth.best(device, self._absent(device, waiting), now_s, free_s)
+        choice = self._worth.best(device, self._absent(device, now_s), now_s, free_s)
         if choice is None:
             return None
-        least = [model for model in waiting if model in device.residents
-                 and (own := self._worth.best(device, [model], now_s, free_s))
-                 and own.worth >= choice.worth]
-        if device.computing is not None and (
-                load := self._load(device, choice.model, now_s, spared=least)) is not None:
-            return load
+        if device.computing is not None:
+            spared = [one for one in device.idle if self._queues.may_be_had(one, now_s)
+                      and self._worth.reaches(device, one, choice.worth, now_s, free_s)]
+            if (load := self._load(device, choice.model, now_s, spared)) is not None:
+                return load
         if (ahead := self._read_ahead(device, choice.model)) is not None:
             self._looked_ahead.add(device.index)
         return ahead

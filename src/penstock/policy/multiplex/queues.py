@@ -1,7 +1,7 @@
 """Requests that wait, by model, those due first at the head; and models that cannot be had now."""
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 
 from penstock.policy.multiplex.device import Device
@@ -37,6 +37,7 @@ class Queues:
         self._failed: set[int] = set()
         self._given_up: list[Shed] = []
         self._active: dict[int, None] = {}
+        self._long: set[int] = set()  # at least the models for which more wait than one batch takes
 
     def __len__(self) -> int:
         return len(self._model_of) + sum(len(shed.requests) for shed in self._given_up)
@@ -46,6 +47,27 @@ class Queues:
         if not self._failed:
             return list(self._active)
         return [model for model in self._active if self._retry_s[model] <= now_s]
+
+    def any_waits(self, models: Iterable[int]) -> bool:
+        """Whether somebody waits for one of these models."""
+        return not self._active.keys().isdisjoint(models)
+
+    def absent(self, held: Mapping[int, int], now_s: float) -> list[int]:
+        """Models that may be tried and for which more wait than those that hold them take at once;
+        ``held`` says how many hold each."""
+        found = list(self._active.keys() - held.keys())
+        if self._long:
+            self._long = {model for model in self._long
+                          if len(self._lines[model]) > self._most[model]}
+            found += [model for model in self._long if model in held
+                      and len(self._lines[model]) > held[model] * self._most[model]]
+        if self._failed:
+            found = [model for model in found if self._retry_s[model] <= now_s]
+        return found
+
+    def may_be_had(self, model: int, now_s: float) -> bool:
+        """Whether somebody waits for a model, and it may be tried."""
+        return model in self._active and self._retry_s[model] <= now_s
 
     def may_be_tried(self, model: int, now_s: float) -> bool:
         """Whether a model's last load did not fail a moment ago."""
@@ -68,7 +90,10 @@ class Queues:
 
     def add(self, request: Queued) -> None:
         """A request waits."""
-        insort(self._lines[request.model], request, key=_due)
+        line = self._lines[request.model]
+        insort(line, request, key=_due)
+        if len(line) > self._most[request.model]:
+            self._long.add(request.model)
         self._active[request.model] = None
         self._model_of[request.request_id] = request
 

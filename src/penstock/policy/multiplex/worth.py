@@ -1,6 +1,7 @@
 """Worth of visits to models: believed answers in time per second, loads counted."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import inf
 from typing import NamedTuple
 
 from penstock.policy.multiplex.beliefs import Correction, LoadBelief
@@ -9,6 +10,8 @@ from penstock.policy.multiplex.options import MultiplexOptions
 from penstock.policy.multiplex.queues import Queues
 from penstock.policy.multiplex.values import BatchTime, HostedModel, Queued
 from penstock.policy.multiplex.visits import Pace, Visit, expected_deadlines, visits
+
+_ROUNDED = 1.0 + 1e-9  # a bound and the worth below it are not rounded alike
 
 
 class Choice(NamedTuple):
@@ -19,16 +22,20 @@ class Choice(NamedTuple):
     worth: float
 
 
-class _Line(NamedTuple):
+class _Line:
     """Terms that bound the worth of a visit to a model: waiting and expected requests, their pace,
     the durations of a batch and of a load."""
 
-    waiting: int
-    most: int
-    rate_per_s: float
-    fixed_s: float
-    per_request_s: float
-    load_s: float
+    __slots__ = ("fixed_s", "load_s", "most", "per_request_s", "rate_per_s", "waiting")
+
+    def __init__(self, waiting: int, most: int, rate_per_s: float, batch: BatchTime,
+                 load_s: float) -> None:
+        self.waiting = waiting
+        self.most = most
+        self.rate_per_s = rate_per_s
+        self.fixed_s = batch.fixed_s
+        self.per_request_s = batch.per_request_s
+        self.load_s = load_s
 
     def at_most(self, ahead_s: float, *, resident: bool) -> float:
         """Answers per second that no visit exceeds, where ``ahead_s`` pass before it counts.
@@ -57,8 +64,8 @@ class Worth:
     """Judges models by who waits in ``queues``, by the pace at which they are asked for, and by
     what loads and batches take: as believed, corrected by what they took.
 
-    What bounds a visit's worth, and what batches take with a margin, is kept until something
-    changes it: with many models nearly all are ruled out by their bound.
+    What bounds a visit's worth, and what batches take, is kept until something changes it: with
+    many models nearly all are ruled out by their bound.
     """
 
     def __init__(self, models: Sequence[HostedModel], loads: LoadBelief, queues: Queues,
@@ -70,16 +77,18 @@ class Worth:
         self._paces = [Pace() for _ in models]
         self._batch_off = Correction(len(models))
         self._load_off = Correction(len(models))
-        self._lines = [_Line(0, 0, 0.0, 0.0, 0.0, 0.0)] * len(models)
-        self._resident_at_most = [0.0] * len(models)
-        self._absent_at_most = [0.0] * len(models)
+        self._batches = [model.batch for model in models]
         self._carefuls = [self._with_margin(model) for model in range(len(models))]
+        self._lines = [_Line(0, 0, 0.0, batch, 0.0) for batch in self._carefuls]
+        self._resident_bounds = [(0.0, model) for model in range(len(models))]
+        self._absent_bounds = list(self._resident_bounds)
+        self._soonest_s = inf  # no load and batch of one took less
 
     # ---- what is believed
 
     def batch(self, model: int) -> BatchTime:
         """Return the believed batch time of a model."""
-        return self._batch_off.scaled(model, self._models[model].batch)
+        return self._batches[model]
 
     def careful(self, model: int) -> BatchTime:
         """The same with a margin."""
@@ -116,27 +125,31 @@ class Worth:
     def batch_took(self, model: int, believed_s: float, seconds: float, now_s: float) -> None:
         """A batch is over, or requests that had joined one. Nothing is learnt from 0 s."""
         self._batch_off.observe(model, believed_s, seconds)
-        self._carefuls[model] = self._with_margin(model)
-        self.refresh(model, now_s)
+        self._correct(model, now_s)
 
     def doubt(self, model: int, now_s: float) -> None:
         """Even whoever had just come was too late: perhaps beliefs are wrong."""
         self._load_off.doubt(model, now_s)
         self._batch_off.doubt(model, now_s)
-        self._carefuls[model] = self._with_margin(model)
-        self.refresh(model, now_s)
+        self._correct(model, now_s)
 
     def refresh(self, model: int, now_s: float) -> None:
         """Return the terms that bound a model's worth until more requests arrive or loads become
         shorter."""
         batch, rate_per_s = self._carefuls[model], self._paces[model].rate_per_s(now_s)
         waiting = len(self._queues.line(model))
+        load_s = self.corrected(model, self._loads.load_s(0, model))
         line = self._lines[model] = _Line(
-            waiting, waiting + int(rate_per_s * self._options.horizon_s), rate_per_s,
-            batch.fixed_s, batch.per_request_s,
-            self.corrected(model, self._loads.load_s(0, model)))
-        self._resident_at_most[model] = line.at_most(0.0, resident=True)
-        self._absent_at_most[model] = line.at_most(0.0, resident=False)
+            waiting, waiting + int(rate_per_s * self._options.horizon_s), rate_per_s, batch, load_s)
+        self._soonest_s = min(self._soonest_s, load_s + batch.seconds(1))
+        self._resident_bounds[model] = -line.at_most(0.0, resident=True), model
+        self._absent_bounds[model] = -line.at_most(0.0, resident=False), model
+
+    def _correct(self, model: int, now_s: float) -> None:
+        """Batches of a model are believed to take something else from now on."""
+        self._batches[model] = self._batch_off.scaled(model, self._models[model].batch)
+        self._carefuls[model] = self._with_margin(model)
+        self.refresh(model, now_s)
 
     def _with_margin(self, model: int) -> BatchTime:
         batch, margin = self.batch(model), 1.0 + self._options.margin
@@ -144,24 +157,73 @@ class Worth:
 
     # ---- what is worth most
 
-    def best(self, device: Device, models: Sequence[int], now_s: float,
+    def best(self, device: Device, models: Iterable[int], now_s: float,
              free_s: float) -> Choice | None:
         """Return the model whose visit answers most in time per second from ``free_s``, when the
-        device is free; loads may begin now."""
+        device is free; loads may begin now. A resident is judged from now on (``reaches`` judges
+        residents from later on)."""
+        resident, absent, residents = self._resident_bounds, self._absent_bounds, device.residents
+        order = [resident[model] if model in residents else absent[model] for model in models]
+        if len(order) > 1:
+            order.sort()
+        first: Choice | None = None
+        if free_s > now_s and order:
+            first = self._visit(device, order[0][1], now_s, free_s)
+            order = self._raised(order, device, free_s - now_s, first.worth if first else 0.0)
         best: Choice | None = None
-        for bound, model in sorted(self._bounds(device, models, free_s - now_s)):
+        for bound, model in order:
             if best is not None and -bound <= best.worth:
                 break
-            start_s = self.start_s(device, model, now_s, free_s)
-            most = self.most(device, model)
-            ahead = expected_deadlines(self._queues.line(model), now_s, self._paces[model],
-                            self._options.horizon_s, most * self._options.max_batches)
-            for visit in visits(ahead, start_s, self._carefuls[model], most,
-                                self._options.max_batches):
-                worth = visit.rate(free_s)
-                if best is None or worth > best.worth:
-                    best = Choice(model, visit, worth)
+            choice = first if first is not None and first.model == model else self._visit(
+                device, model, now_s, free_s)
+            if choice is not None and (best is None or choice.worth > best.worth):
+                best = choice
         return best
+
+    def _raised(self, order: Sequence[tuple[float, int]], device: Device, ahead_s: float,
+                least: float) -> list[tuple[float, int]]:
+        """The order by bounds of which ``ahead_s`` of a load do not count, without the models that
+        cannot be worth ``least``. Visits become shorter by ``ahead_s`` at most, and none is shorter
+        than the soonest: that limits how far a bound can rise."""
+        left_s = self._soonest_s - ahead_s
+        rise = _ROUNDED * self._soonest_s / left_s if left_s > 0.0 else inf
+        found = []
+        for bound, model in order:
+            if -bound * rise < least:
+                break
+            at_most = self.at_most(device, model, ahead_s)
+            if at_most * _ROUNDED >= least:
+                found.append((-at_most, model))
+        found.sort()
+        return found
+
+    def at_most(self, device: Device, model: int, ahead_s: float) -> float:
+        """Answers per second that no visit exceeds, where ``ahead_s`` of a load pass while the
+        device computes something else."""
+        return self._lines[model].at_most(ahead_s, resident=model in device.residents)
+
+    def _visit(self, device: Device, model: int, now_s: float, free_s: float) -> Choice | None:
+        """The best visit to a model; None where nobody would be in time."""
+        start_s = self.start_s(device, model, now_s, free_s)
+        most = self.most(device, model)
+        ahead = expected_deadlines(self._queues.line(model), now_s, self._paces[model],
+                                   self._options.horizon_s, most * self._options.max_batches)
+        best: Visit | None = None
+        best_worth = 0.0
+        for visit in visits(ahead, start_s, self._carefuls[model], most,
+                            self._options.max_batches):
+            worth = visit.rate(free_s)
+            if best is None or worth > best_worth:
+                best, best_worth = visit, worth
+        return None if best is None else Choice(model, best, best_worth)
+
+    def reaches(self, device: Device, model: int, worth: float, now_s: float,
+                free_s: float) -> bool:
+        """Whether a visit to a resident is worth so much."""
+        if self.at_most(device, model, free_s - now_s) * _ROUNDED < worth:
+            return False
+        own = self._visit(device, model, now_s, free_s)
+        return own is not None and own.worth >= worth
 
     def resident(self, device: Device, model: int, now_s: float) -> float:
         """Answers in time per second of those who wait for a resident."""
@@ -180,16 +242,3 @@ class Worth:
                and not device.continuous)
         room = device.room(model) if now else device.most_beside(model, ())
         return max(1, min(room, self._queues.most(model)))
-
-    def _bounds(self, device: Device, models: Sequence[int],
-                ahead_s: float) -> list[tuple[float, int]]:
-        """The negative of what no visit to each model can be worth more than. ``ahead_s`` of a load
-        pass while the device computes something else."""
-        residents = device.residents
-        if ahead_s > 0.0:
-            lines = self._lines
-            return [(-lines[model].at_most(ahead_s, resident=model in residents), model)
-                    for model in models]
-        resident, absent = self._resident_at_most, self._absent_at_most
-        return [(-resident[model] if model in residents else -absent[model], model)
-                for model in models]

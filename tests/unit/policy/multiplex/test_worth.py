@@ -37,10 +37,10 @@ def test_no_visit_is_worth_more_than_its_bound(
     if resident:
         device.hold(0, 0.0)
     free_s = now_s + ahead_s
-    (bound, _), = worth._bounds(device, [0], free_s - now_s)
+    bound = worth.at_most(device, 0, free_s - now_s)
     most = worth.most(device, 0)
     ahead = expected_deadlines(queues.line(0), now_s, worth._paces[0], options.horizon_s,
                     most * options.max_batches)
     for visit in visits(ahead, worth.start_s(device, 0, now_s, free_s), worth.careful(0), most,
                         options.max_batches):
-        assert visit.rate(free_s) <= -bound * (1 + 1e-9)
+        assert visit.rate(free_s) <= bound * (1 + 1e-9)
