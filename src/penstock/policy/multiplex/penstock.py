@@ -67,15 +67,16 @@ class ValueRate:
         self._where.see(device)
         if device.computing is not None and device.index in self._looked_ahead:
             return _BUSY
-        if self._queues.may_have_news or self._infeasible.next_s <= now_s:
+        look_s = self._infeasible.next_s
+        if look_s <= now_s or self._queues.may_have_news:
             gone = self._queues.given_up() or self._infeasible.find(device, now_s)
             if gone is not None:
                 return gone
+            look_s = self._infeasible.next_s
         if (device.loading is not None and not device.continuous
                 and not self._queues.any_waits(device.residents)):
             # Beside a load only residents can be served, and the hopeless be told so.
-            until_s = min(self._queues.retry_s(now_s), max(self._infeasible.next_s,
-                                                           now_s + _TOLD_S))
+            until_s = min(self._queues.retry_s(now_s), max(look_s, now_s + _TOLD_S))
             return Wait(until_s, device.computing is None and tuple(device.residents))
         if self._floor.any:
             self._floor.pass_time(self._queues.waiting(now_s), now_s, len(self._where))

@@ -55,8 +55,10 @@ class Pace:
 
     def rate_per_s(self, now_s: float) -> float:
         """Requests per second; falls as nobody comes."""
-        silent_s = _LEARNING * 10.0 * (now_s - self._last_s)
-        return 1.0 / max(self._gap_s, silent_s, _LEAST_GAP_S)
+        gap_s = _LEARNING * 10.0 * (now_s - self._last_s)
+        if gap_s < self._gap_s:
+            gap_s = self._gap_s
+        return 1.0 / gap_s if gap_s > _LEAST_GAP_S else 1.0 / _LEAST_GAP_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,14 +28,13 @@ class _Line:
 
     __slots__ = ("fixed_s", "load_s", "most", "per_request_s", "rate_per_s", "waiting")
 
-    def __init__(self, waiting: int, most: int, rate_per_s: float, batch: BatchTime,
-                 load_s: float) -> None:
-        self.waiting = waiting
-        self.most = most
-        self.rate_per_s = rate_per_s
-        self.fixed_s = batch.fixed_s
-        self.per_request_s = batch.per_request_s
-        self.load_s = load_s
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.most = 0
+        self.rate_per_s = 0.0
+        self.fixed_s = 0.0
+        self.per_request_s = 0.0
+        self.load_s = 0.0
 
     def at_most(self, ahead_s: float, *, resident: bool) -> float:
         """Answers per second that no visit exceeds, where ``ahead_s`` pass before it counts.
@@ -45,7 +44,7 @@ class _Line:
         per second the larger n is, so the bound is where the two meet; or for all who are expected,
         where the second allows more for a larger n, too.
         """
-        load_s = 0.0 if resident else max(0.0, self.load_s - ahead_s)
+        load_s = 0.0 if resident or self.load_s < ahead_s else self.load_s - ahead_s
         num = float(self.most)
         least_s = 0.0
         if num > self.waiting:
@@ -57,7 +56,10 @@ class _Line:
                 meet = (load_s + ahead_s + self.waiting * gap_s - self.per_request_s) / (
                     gap_s - self.per_request_s)
                 num = min(num, max(float(self.waiting), meet))
-        return num / max(load_s + self.fixed_s + num * self.per_request_s, least_s, 1e-9)
+        seconds = load_s + self.fixed_s + num * self.per_request_s
+        if seconds < least_s:
+            seconds = least_s
+        return num / seconds if seconds > 1e-9 else num / 1e-9
 
 
 class Worth:
@@ -79,9 +81,9 @@ class Worth:
         self._load_off = Correction(len(models))
         self._batches = [model.batch for model in models]
         self._carefuls = [self._with_margin(model) for model in range(len(models))]
-        self._lines = [_Line(0, 0, 0.0, batch, 0.0) for batch in self._carefuls]
-        self._resident_bounds = [(0.0, model) for model in range(len(models))]
-        self._absent_bounds = list(self._resident_bounds)
+        self._lines = [_Line() for _ in models]
+        self._absent_bounds = [(0.0, model) for model in range(len(models))]
+        """What no visit that begins with a load is worth more than, negative, and the model."""
         self._soonest_s = inf  # no load and batch of one took less
 
     # ---- what is believed
@@ -136,13 +138,15 @@ class Worth:
     def refresh(self, model: int, now_s: float) -> None:
         """Return the terms that bound a model's worth until more requests arrive or loads become
         shorter."""
-        batch, rate_per_s = self._carefuls[model], self._paces[model].rate_per_s(now_s)
-        waiting = len(self._queues.line(model))
-        load_s = self.corrected(model, self._loads.load_s(0, model))
-        line = self._lines[model] = _Line(
-            waiting, waiting + int(rate_per_s * self._options.horizon_s), rate_per_s, batch, load_s)
-        self._soonest_s = min(self._soonest_s, load_s + batch.seconds(1))
-        self._resident_bounds[model] = -line.at_most(0.0, resident=True), model
+        batch, line = self._carefuls[model], self._lines[model]
+        line.rate_per_s = self._paces[model].rate_per_s(now_s)
+        line.waiting = len(self._queues.line(model))
+        line.most = line.waiting + int(line.rate_per_s * self._options.horizon_s)
+        line.fixed_s, line.per_request_s = batch.fixed_s, batch.per_request_s
+        line.load_s = self.corrected(model, self._loads.load_s(0, model))
+        soonest_s = line.load_s + line.fixed_s + line.per_request_s
+        if soonest_s < self._soonest_s:
+            self._soonest_s = soonest_s
         self._absent_bounds[model] = -line.at_most(0.0, resident=False), model
 
     def _correct(self, model: int, now_s: float) -> None:
@@ -162,8 +166,9 @@ class Worth:
         """Return the model whose visit answers most in time per second from ``free_s``, when the
         device is free; loads may begin now. A resident is judged from now on (``reaches`` judges
         residents from later on)."""
-        resident, absent, residents = self._resident_bounds, self._absent_bounds, device.residents
-        order = [resident[model] if model in residents else absent[model] for model in models]
+        absent = self._absent_bounds
+        order = [(-self.at_most(device, model, 0.0), model) if model in device.residents
+                 else absent[model] for model in models]
         if len(order) > 1:
             order.sort()
         first: Choice | None = None

@@ -22,8 +22,7 @@ from penstock.sim.multiplex.record import MultiplexRun, Recorder
 _LOADED: Final = 0
 _ENDED: Final = 1
 _PREFETCHED: Final = 2
-_WAKE: Final = 3
-_STEPPED: Final = 4
+_STEPPED: Final = 3
 MOST_ACTIONS: Final = 10_000
 """So many actions of one device at one instant are a policy that does not come to an end."""
 
@@ -64,6 +63,7 @@ class MultiplexedPool(EventSource):
         self._asked: set[int] = set()    # devices that the policy is asked about at this instant
         self._events: list[_Event] = []
         self._serial = 0
+        self._wakes: list[tuple[int, int]] = []  # (due, number of the device)
         self._wakes_s = [inf] * len(devices)  # as the policy said, of a wake that is queued
         self._open = set(range(len(devices)))
         self._listening: dict[int, Collection[int]] = {}
@@ -94,6 +94,13 @@ class MultiplexedPool(EventSource):
                 self._take(event)
             self._asked.add(event.device.index)
             ended = True
+        wakes = self._wakes
+        while wakes and wakes[0][0] == now_ps:
+            _, index = heappop(wakes)
+            if self._wakes_s[index] <= self._now_s:
+                self._wakes_s[index] = inf
+            self._asked.add(index)
+            ended = True
         if ended:  # what ends on one device may leave requests or memory to any other
             self._asked |= self._open
         self._show_due()
@@ -120,7 +127,10 @@ class MultiplexedPool(EventSource):
             self._now_ps, self._now_s = now_ps, now_ps / PS_PER_S
 
     def _show_due(self) -> None:
-        self.due_ps = self._events[0].at_ps if self._events else NEVER_PS
+        due_ps = self._events[0].at_ps if self._events else NEVER_PS
+        if self._wakes and self._wakes[0][0] < due_ps:
+            due_ps = self._wakes[0][0]
+        self.due_ps = due_ps
 
     # ---- what ends
 
@@ -139,11 +149,9 @@ class MultiplexedPool(EventSource):
             if event.failed:
                 self.num_waiting[batch.model] += len(batch.requests)
             self._policy.ended(device, batch, now_s, failed=event.failed)
-        elif event.kind == _PREFETCHED:
+        else:
             device.prefetching = None
             self._policy.prefetched(device, event.model, now_s)
-        elif self._wakes_s[device.index] <= now_s:
-            self._wakes_s[device.index] = inf
 
     # ---- what begins
 
@@ -223,7 +231,7 @@ class MultiplexedPool(EventSource):
                                    f"{until_s} s")
         if until_s < self._wakes_s[device.index]:
             self._wakes_s[device.index] = until_s
-            self._push(_Event(to_later_ps(until_s), self._serial, _WAKE, device))
+            heappush(self._wakes, (to_later_ps(until_s), device.index))
 
     def _push(self, event: _Event) -> None:
         heappush(self._events, event)
