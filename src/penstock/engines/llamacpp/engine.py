@@ -1,17 +1,18 @@
 """Drives an executor by Penstock's scheduler: plan, compute in a thread, commit, again."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from penstock.core.decision import Reject
+from penstock.core.decision import Accept, Reject
 from penstock.core.request import Request
 from penstock.core.step import StepPlan
+from penstock.core.units import to_ps
 from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.engines.llamacpp.executor import PlanExecutor
-from penstock.engines.server.stream import RefusedError, Token, TokenStream
+from penstock.engines.server.live import LiveRequest, LiveRequests
+from penstock.engines.server.stream import TokenStream
 
 if TYPE_CHECKING:
     from penstock.engines.server.metrics import EngineMetrics
@@ -28,19 +29,12 @@ class Wish(NamedTuple):
     ends: Callable[[int], bool]
 
 
-@dataclass(slots=True)
-class _Live:
-    """A request under way; moments in the pilot's seconds, -1 for not yet."""
-
-    request: Request
+@dataclass(slots=True, kw_only=True)
+class _Live(LiveRequest):
     wish: Wish
-    stream: TokenStream
-    num_tokens: int = 0
-    first_scheduled_s: float = -1.0
-    last_token_s: float = -1.0
 
 
-class SteppedEngine:
+class SteppedEngine(LiveRequests[_Live]):
     """Serves requests on one executor. ``run`` must be running for anything to happen.
 
     What clients do while a step is computed is heard when it has ended.
@@ -48,51 +42,30 @@ class SteppedEngine:
 
     def __init__(self, pilot: EmbeddedScheduler, executor: PlanExecutor,
                  metrics: "EngineMetrics | None" = None) -> None:
+        super().__init__(metrics)
         self.pilot = pilot
-        self.num_steps = 0
         self._executor = executor
-        self._metrics = metrics
-        self._calls: deque[tuple[int, _Live | None]] = deque()
-        self._live: dict[int, _Live] = {}
-        self._woken = asyncio.Event()
-        self._closed: str | None = None
-
-    # -- what clients do ------------------------------------------------------------------------
-
-    @property
-    def num_live(self) -> int:
-        """Requests handed in that have neither ended nor been refused."""
-        return len(self._live) + sum(live is not None for _, live in self._calls)
 
     async def submit(self, request: Request, wish: Wish) -> TokenStream:
         """Hand a request in now; its ``arrival_s`` becomes the present. Raises RefusedError."""
-        if self._closed is not None:
-            raise RefusedError(self._closed)
-        live = _Live(request._replace(arrival_s=self.pilot.now_s()), wish, TokenStream())
-        self._call(request.request_id, live)
-        try:
-            await live.stream.accepted()
-        except asyncio.CancelledError:
-            self.cancel(request.request_id)
-            raise
-        return live.stream
+        request = request._replace(arrival_s=self.pilot.now_s())
+        live = _Live(request=request, stream=TokenStream(), wish=wish)
+        return await self._hand_in(live, to_ps(request.arrival_s))
 
-    def cancel(self, request_id: int) -> None:
-        """The client left: the request's KV returns. Nothing happens if it has ended already."""
-        if request_id in self._live or any(called == request_id for called, _ in self._calls):
-            self._call(request_id, None)
+    def _now_ps(self) -> int:
+        return to_ps(self.pilot.now_s())
 
-    def _call(self, request_id: int, live: _Live | None) -> None:
-        self._calls.append((request_id, live))
-        self._woken.set()
+    def _add(self, live: _Live, now_ps: int) -> Accept | Reject:
+        answer = self.pilot.add(live.request)
+        if isinstance(answer, Accept):
+            wish = live.wish
+            self._executor.begin(live.request.request_id, wish.token_ids, wish.temperature,
+                                 wish.seed)
+        return answer
 
-    def close(self, reason: str) -> None:
-        """Refuse whatever is under way and whatever comes."""
-        self._closed = reason
-        for live in [*self._live.values(), *(live for _, live in self._calls if live is not None)]:
-            live.stream.refuse(reason)
-        self._calls.clear()
-        self._live.clear()
+    def _abort(self, request_id: int, now_ps: int) -> None:
+        self.pilot.abort(request_id)
+        self._executor.end(request_id)
 
     # -- steps ----------------------------------------------------------------------------------
 
@@ -100,7 +73,8 @@ class SteppedEngine:
         """Serve for as long as the task lives."""
         try:
             while True:
-                self._hear()
+                while self._calls:
+                    self._hear(self._calls.popleft())
                 plan = self._plan()
                 if plan is None:
                     await self._wait()
@@ -125,82 +99,34 @@ class SteppedEngine:
         except TimeoutError:
             return
 
-    def _hear(self) -> None:
-        while self._calls:
-            request_id, live = self._calls.popleft()
-            if live is None:
-                self._leave(request_id)
-                continue
-            answer = self.pilot.add(live.request)
-            if isinstance(answer, Reject):
-                live.stream.refuse(answer.reason, final=True)
-                continue
-            wish = live.wish
-            self._executor.begin(request_id, wish.token_ids, wish.temperature, wish.seed)
-            self._live[request_id] = live
-            live.stream.accept()
-
-    def _leave(self, request_id: int) -> None:
-        live = self._live.pop(request_id, None)
-        if live is None:
-            return
-        self.pilot.abort(request_id)
-        self._executor.end(request_id)
-        live.stream.refuse("the request was cancelled")
-        if self._metrics:
-            self._metrics.ended("abort")
-
     def _plan(self) -> StepPlan | None:
         plan = self.pilot.plan()
         preempted = self.pilot.take_preempted()
         for request_id in preempted:
             self._executor.preempt(request_id)
-        if preempted and self._metrics:
-            self._metrics.preempted(len(preempted))
+        self._preempted(preempted)
         for request_id, reason in self.pilot.take_shed():
-            self._live.pop(request_id).stream.refuse(reason)
+            self._refuse(request_id, reason, "error")
             self._executor.end(request_id)
-            if self._metrics:
-                self._metrics.ended("error")
-        now_s = self.pilot.now_s()
-        for chunk in plan.chunks if plan else ():
-            live = self._live[chunk.request_id]
-            if live.first_scheduled_s < 0:
-                live.first_scheduled_s = now_s
+        if plan:
+            self._planned(plan, self.pilot.now_s())
         return plan
 
     def _commit(self, plan: StepPlan, tokens: dict[int, int]) -> None:
         now_s = self.pilot.now_s()
-        self.num_steps += 1
         finished = tuple([request_id for request_id, token in tokens.items()
-                          if self._give(request_id, token, now_s)])
+                          if self._give_token(request_id, token, now_s)])
         self.pilot.commit(plan, finished)
 
-    def _give(self, request_id: int, token_id: int, now_s: float) -> bool:
+    def _give_token(self, request_id: int, token_id: int, now_s: float) -> bool:
         """Whether this was the request's last token."""
         live = self._live[request_id]
-        live.num_tokens += 1
         reason = None
         if live.wish.ends(token_id):
             reason = "stop"
-        elif live.num_tokens == live.request.max_tokens:
+        elif live.num_tokens + 1 == live.request.max_tokens:
             reason = "length"
-        live.stream.put(Token(live.num_tokens - 1, now_s, reason, token_id))
-        if self._metrics:
-            self._count(self._metrics, live, reason, now_s)
-        live.last_token_s = now_s
+        self._give(live, reason, now_s, token_id)
         if reason is not None:
-            del self._live[request_id]
             self._executor.end(request_id)
         return reason is not None
-
-    def _count(self, metrics: "EngineMetrics", live: _Live, reason: str | None,
-               now_s: float) -> None:
-        arrival_s = live.request.arrival_s
-        if live.num_tokens == 1:
-            metrics.first_token(live.request.prompt_tokens, now_s - arrival_s,
-                                live.first_scheduled_s - arrival_s)
-        else:
-            metrics.next_token(now_s - live.last_token_s)
-        if reason is not None:
-            metrics.ended(reason, now_s - arrival_s)
