@@ -31,12 +31,13 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """All configurations of a model with what is expected of each, and the placements of those for
-    which there is room."""
+    """All configurations of a model with what is expected of each, the placements of those for
+    which there is room, and the footprints of the others."""
 
     candidates: tuple[Candidate, ...]
     estimates: Mapping[Configuration, Estimate]
     placements: Mapping[Configuration, Placement]
+    without_room: tuple[Footprint, ...] = ()
 
 
 def options(estimator: Estimates, ask: Ask, devices: Iterable[Device], placer: Placer,
@@ -53,6 +54,7 @@ def options(estimator: Estimates, ask: Ask, devices: Iterable[Device], placer: P
     candidates: list[Candidate] = []
     estimates: dict[Configuration, Estimate] = {}
     placements: dict[Configuration, Placement] = {}
+    without_room: list[Footprint] = []
     for configuration in possible(subject, estimator.cuts, ask.model, len(found)):
         known = accuracy.get((ask.model, configuration.precision, configuration.kv_precision))
         try:
@@ -64,15 +66,17 @@ def options(estimator: Estimates, ask: Ask, devices: Iterable[Device], placer: P
             continue
         estimates[configuration] = estimate
         candidate = _candidate(configuration, estimate, subject.accelerator, known)
-        placed = place_beside(placer, footprint_of(subject, ask.model, configuration, estimate),
-                              found, neighbours, estimate.latency_s.value, own_rate_per_s)
+        footprint = footprint_of(subject, ask.model, configuration, estimate)
+        placed = place_beside(placer, footprint, found, neighbours, estimate.latency_s.value,
+                              own_rate_per_s)
         if isinstance(placed, Infeasible):
+            without_room.append(footprint)
             candidate = replace(candidate, refused=f"no room: {placed.reason}")
         else:
             candidate = replace(candidate, beside=placed.beside)
             placements[configuration] = placed.placement
         candidates.append(candidate)
-    return Options(tuple(candidates), estimates, placements)
+    return Options(tuple(candidates), estimates, placements, tuple(without_room))
 
 
 def footprint_of(subject: Subject, model: str, configuration: Configuration,

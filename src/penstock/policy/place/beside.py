@@ -26,11 +26,13 @@ class Traffic:
 @dataclass(frozen=True, slots=True)
 class Neighbour:
     """A deployment on some devices. ``traffic`` is None where nobody said how often it is asked, or
-    nothing is known of how long its answers take: it counts as idle then."""
+    nothing is known of how long its answers take: it counts as idle then. ``placement`` is None
+    where it may not be moved."""
 
     name: str
     device_ids: frozenset[int]
     traffic: Traffic | None = None
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True, slots=True)

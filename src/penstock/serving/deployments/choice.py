@@ -52,6 +52,7 @@ from penstock.serving.deployments.documents import (
     expected_document,
     placement_document,
 )
+from penstock.serving.deployments.moving import room_by_moving
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,11 @@ class Chooser:
         choice = choose(found.candidates, wishes)
         document = _document(one, wish, choice, found, estimator)
         if choice.chosen is None:
-            raise _refusal(one, choice, document)
+            if _is_full(choice):
+                smallest = min(found.without_room, key=lambda footprint: footprint.total_bytes)
+                raise self._no_room(f"{one.name}: {choice.reason}", document, smallest, devices,
+                                    neighbours)
+            raise RefusedError("no_configuration", f"{one.name}: {choice.reason}", document)
         candidate = choice.chosen.candidate
         return Decision(candidate.configuration, found.placements[candidate.configuration],
                         Expected(candidate.latency_s, candidate.memory_bytes), document)
@@ -152,11 +157,21 @@ class Chooser:
             "alternatives": [], "rejected": [], "measure_next": []}
         if isinstance(placed, Infeasible):
             why = f"no room: {placed.reason}"
-            raise RefusedError("no_room", f"{one.name}: {configuration.name}: {why}", {
-                **document, "rejected": [{"configuration": configuration.name, "reason": why}]})
+            raise self._no_room(f"{one.name}: {configuration.name}: {why}", {
+                **document, "rejected": [{"configuration": configuration.name, "reason": why}]},
+                footprint, devices, neighbours)
         return Decision(configuration, placed.placement, expected, {
             **document, "chosen": {**entry, "beside": beside_document(placed.beside),
                                    **placement_document(placed.placement)}})
+
+    def _no_room(self, message: str, document: Mapping[str, Any], footprint: Footprint,
+                 devices: Sequence[Device], neighbours: Sequence[Neighbour]) -> RefusedError:
+        """The refusal for want of memory, with the moves that would make room."""
+        moves = room_by_moving(footprint, devices, neighbours, self._cluster.accelerator)
+        if moves is not None:
+            names = " and ".join(move["name"] for move in moves["moves"])
+            message += f"; moving {names} would make room"
+        return RefusedError("no_room", message, {**document, "make_room": moves})
 
 
 def profile_runs(path: Path, model: str, spec: ModelSpec) -> list[ProfiledRun]:
@@ -202,10 +217,8 @@ def _table(accuracy: Mapping[str, float]) -> Mapping[tuple[str, str, str], float
     return accuracies(accuracy) if accuracy else {}
 
 
-def _refusal(one: Deployment, choice: Choice, document: Mapping[str, Any]) -> RefusedError:
-    full = choice.rejected and all(why.startswith("no room") for _, why in choice.rejected)
-    return RefusedError("no_room" if full else "no_configuration",
-                        f"{one.name}: {choice.reason}", document)
+def _is_full(choice: Choice) -> bool:
+    return bool(choice.rejected) and all(why.startswith("no room") for _, why in choice.rejected)
 
 
 def _bare_memory(spec: ModelSpec, configuration: Configuration, wish: Wish) -> Prediction:

@@ -12,7 +12,7 @@ from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
 from penstock.policy.place.beside import Neighbour, Traffic
 from penstock.policy.place.intent import Wishes
-from penstock.policy.place.values import Device
+from penstock.policy.place.values import Device, Footprint, Placement, Stage
 from penstock.serving.deployments.choice import Chooser
 from penstock.serving.deployments.cluster import create_cluster
 from penstock.serving.deployments.deployments import RefusedError, Wish
@@ -165,6 +165,29 @@ def test_configurations_that_cannot_be(tmp_path, configuration, kind, message):
     choose, devices = chooser(tmp_path)
     with pytest.raises(kind, match=message):
         choose.decide(deployment(), Wish(configuration=configuration), devices)
+
+
+@pytest.mark.parametrize(("wish", "free_gib", "tiny_gib"), [
+    (Wish(configuration=Configuration(Parallelism(), "fp16", "fp16")), (30, 1, 1, 16), 15),
+    (Wish(Wishes("min_mem")), (6, 1, 1, 8), 8)])
+def test_a_refusal_says_which_move_would_make_room(tmp_path, profile, wish, free_gib, tiny_gib):
+    """Device 0 has room once ``tiny``, which lies there, is on device 3."""
+    choose, devices = chooser(tmp_path)
+    devices = [replace(one, used_bytes=(48 - free) * GIB)
+               for one, free in zip(devices, free_gib, strict=True)]
+    tiny = Neighbour("tiny", frozenset({0}), None, Placement(
+        Footprint("m", tiny_gib, 1, 1, GIB), (Stage(tiny_gib, (0,)),)))
+    with pytest.raises(RefusedError, match="; moving tiny would make room") as told:
+        choose.decide(deployment(profile=profile), wish, devices, [tiny])
+    told_moves = told.value.details["make_room"]
+    (move,) = told_moves["moves"]
+    assert (move["name"], move["from"], list(move["bytes_by_device"])) == ("tiny", [0], ["3"])
+    assert list(told_moves["then"]["bytes_by_device"]) == ["0"]
+    assert told_moves["one_by_one"]
+    with pytest.raises(RefusedError) as told:
+        choose.decide(deployment(profile=profile), wish, devices,
+                      [replace(tiny, placement=None)])
+    assert told.value.details["make_room"] is None
 
 
 def test_what_was_not_profiled(tmp_path):

@@ -13,9 +13,9 @@ BOTH = frozenset({0, 1})
 
 
 def test_as_expected_until_answers_are_seen() -> None:
-    assert neighbour(ASKED, None) == Neighbour("a", BOTH, Traffic(0.25, 2.0))
-    assert neighbour(ASKED, Observation(9, 0.5, 0.0, 1.0)) == Neighbour("a", BOTH, Traffic(0.25,
-                                                                                           1.0))
+    assert neighbour(ASKED, None) == Neighbour("a", BOTH, Traffic(0.25, 2.0), PLACEMENT)
+    assert neighbour(ASKED, Observation(9, 0.5, 0.0, 1.0)) == Neighbour(
+        "a", BOTH, Traffic(0.25, 1.0), PLACEMENT)
 
 
 def test_without_a_rate_or_an_estimate_nothing_is_known() -> None:
@@ -23,4 +23,9 @@ def test_without_a_rate_or_an_estimate_nothing_is_known() -> None:
                  {"expected": None}):
         one = deployment(**({"placement": PLACEMENT, "expected": EXPECTED,
                              "wish": ASKED.wish} | more))
-        assert neighbour(one, None) == Neighbour("a", BOTH)
+        assert neighbour(one, None) == Neighbour("a", BOTH, None, PLACEMENT)
+
+
+def test_a_confidential_deployment_stays_where_it_is() -> None:
+    one = deployment(placement=PLACEMENT, wish=Wish(confidential=True))
+    assert neighbour(one, None) == Neighbour("a", BOTH)
