@@ -14,7 +14,13 @@ from hypothesis import given
 from penstock.core.errors import InputError
 from penstock.serving.deployments.controller import Controller
 from penstock.serving.deployments.dependencies import Care, Dependencies
-from penstock.serving.deployments.deployments import FOLLOWING, Backoff, RefusedError, State, Wish
+from penstock.serving.deployments.deployments import (
+    FOLLOWING,
+    Backoff,
+    DeployIntent,
+    RefusedError,
+    State,
+)
 from penstock.serving.deployments.engines import EngineError
 from penstock.serving.deployments.requests import make_queue
 from penstock.serving.deployments.store import open_store
@@ -139,7 +145,7 @@ class Run:
                     self.control.register(name, "llama-2-7b", "sim", {})
                     self.registered.add(name)
                 elif verb in ("deploy", "dry_run"):
-                    await self.control.deploy(name, Wish(batch=1 + flag),
+                    await self.control.deploy(name, DeployIntent(batch=1 + flag),
                                               dry_run=verb == "dry_run")
                 elif verb == "infer":
                     reply = await self.control.infer(name, {"prompt": "x"}, head=flag)

@@ -15,10 +15,10 @@ from penstock.serving.deployments.controller import Controller
 from penstock.serving.deployments.dependencies import Care, Dependencies
 from penstock.serving.deployments.deployments import (
     Backoff,
+    DeployIntent,
     Deployment,
     Expected,
     RefusedError,
-    Wish,
 )
 from penstock.serving.deployments.engines import EngineError, SimulatedEngines
 from penstock.serving.deployments.requests import make_queue
@@ -83,7 +83,7 @@ class World:
     async def read_used(self, one):
         return self.used
 
-    async def choose(self, one, wish, devices, neighbours):
+    async def choose(self, one, intent, devices, neighbours):
         self.neighbours = neighbours
         gib, num = self.num_gib.get(one.name, (10, 1))
         footprint = Footprint(one.model, 2, 1, num, gib * GIB, fixed_bytes=0)
@@ -134,7 +134,7 @@ class Starter:
 async def running(controller, name="a", batch=1, **more):
     """A deployment that runs."""
     controller.register(name, "llama-2-7b", "sim", {})
-    await controller.deploy(name, Wish(batch=batch), **more)
+    await controller.deploy(name, DeployIntent(batch=batch), **more)
     return await controller.settled(name)
 
 

@@ -18,7 +18,7 @@ from penstock.fleet.document import (
     SizingGroupSection,
     VariantSection,
 )
-from penstock.fleet.document_gateway import GatewaySection, WishesSection
+from penstock.fleet.document_gateway import GatewaySection, RequestOptionsSection
 from penstock.fleet.document_schedule import ScheduleSection
 from penstock.fleet.document_traffic import TraceSection
 from penstock.fleet.fields import Named
@@ -272,7 +272,7 @@ def _gateway_problems(section: GatewaySection, names: Names) -> Iterator[Problem
         if name in names.models:
             yield Problem(path, "is a model's name; take another")
         yield from _name_list_problems((*path, "models"), "model", alias.models, names.models)
-        yield from _wish_problems(path, alias, names)
+        yield from _request_options_problems(path, alias, names)
     for problem in _duplicates("tenants", [tenant.name for tenant in section.tenants]):
         yield Problem(("gateway", *problem.path), problem.text)
     for i, tenant in enumerate(section.tenants):
@@ -280,15 +280,16 @@ def _gateway_problems(section: GatewaySection, names: Names) -> Iterator[Problem
         yield from _name_list_problems((*path, "models"), "model", tenant.models, names.models)
         yield from _name_list_problems((*path, "service_classes"), "service class",
                                        tenant.service_classes, names.classes)
-        yield from _wish_problems((*path, "defaults"), tenant.defaults, names)
+        yield from _request_options_problems((*path, "defaults"), tenant.defaults, names)
         model, known = tenant.defaults.model, (*names.models, *section.aliases, AUTO)
         if model is not None and model not in known:
             yield unknown((*path, "defaults", "model"), "model or alias", model, known)
 
 
-def _wish_problems(path: Path, wishes: WishesSection, names: Names) -> Iterator[Problem]:
-    if wishes.service_class is not None and wishes.service_class not in names.classes:
-        yield unknown((*path, "service_class"), "service class", wishes.service_class,
+def _request_options_problems(path: Path, options: RequestOptionsSection,
+                              names: Names) -> Iterator[Problem]:
+    if options.service_class is not None and options.service_class not in names.classes:
+        yield unknown((*path, "service_class"), "service class", options.service_class,
                       names.classes)
 
 

@@ -8,7 +8,7 @@ Span = Literal["day", "month", "total"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class RequestOptions:
     """Demands on an answer; None where none is stated.
 
     ``deadline_s`` is seconds from arrival to the last token, ``min_quality`` from 0 to 1,
@@ -22,15 +22,15 @@ class Wishes:
     confidential: bool | None = None
 
 
-NO_WISHES = Wishes()
+NO_REQUEST_OPTIONS = RequestOptions()
 
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """A model name that stands for any of ``models`` (None: of all) with ``wishes``."""
+    """A model name that stands for any of ``models`` (None: of all) with ``options``."""
 
     models: tuple[str, ...] | None = None
-    wishes: Wishes = NO_WISHES
+    options: RequestOptions = NO_REQUEST_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Tenant:
 
     name: str
     model: str | None = None
-    defaults: Wishes = NO_WISHES
+    defaults: RequestOptions = NO_REQUEST_OPTIONS
     models: tuple[str, ...] | None = None
     service_classes: tuple[str, ...] | None = None
     requests_per_minute: int | None = None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _LOOK_AGAIN_S = 0.05  # where requests wait although nothing runs
 
 
-class Wish(NamedTuple):
+class GenerationInput(NamedTuple):
     """How a request's tokens are to be chosen. ``ends`` says which token ends an answer."""
 
     token_ids: tuple[int, ...]
@@ -33,7 +33,7 @@ class _Live:
     """A request under way; moments in the pilot's seconds, -1 for not yet."""
 
     request: Request
-    wish: Wish
+    generation: GenerationInput
     stream: TokenStream
     num_tokens: int = 0
     first_scheduled_s: float = -1.0
@@ -64,11 +64,11 @@ class SteppedEngine:
         """Requests handed in that have neither ended nor been refused."""
         return len(self._live) + sum(live is not None for _, live in self._calls)
 
-    async def submit(self, request: Request, wish: Wish) -> TokenStream:
+    async def submit(self, request: Request, generation: GenerationInput) -> TokenStream:
         """Hand a request in now; its ``arrival_s`` becomes the present. Raises RefusedError."""
         if self._closed is not None:
             raise RefusedError(self._closed)
-        live = _Live(request._replace(arrival_s=self.pilot.now_s()), wish, TokenStream())
+        live = _Live(request._replace(arrival_s=self.pilot.now_s()), generation, TokenStream())
         self._call(request.request_id, live)
         try:
             await live.stream.accepted()
@@ -135,8 +135,9 @@ class SteppedEngine:
             if isinstance(answer, Reject):
                 live.stream.refuse(answer.reason, final=True)
                 continue
-            wish = live.wish
-            self._executor.begin(request_id, wish.token_ids, wish.temperature, wish.seed)
+            generation = live.generation
+            self._executor.begin(request_id, generation.token_ids, generation.temperature,
+                                 generation.seed)
             self._live[request_id] = live
             live.stream.accept()
 
@@ -181,7 +182,7 @@ class SteppedEngine:
         live = self._live[request_id]
         live.num_tokens += 1
         reason = None
-        if live.wish.ends(token_id):
+        if live.generation.ends(token_id):
             reason = "stop"
         elif live.num_tokens == live.request.max_tokens:
             reason = "length"

@@ -15,7 +15,12 @@ from penstock.policy.place.values import Device, Infeasible
 from penstock.serving.deployments.choice import Decision
 from penstock.serving.deployments.cluster import Cluster
 from penstock.serving.deployments.dependencies import Begun, Choose
-from penstock.serving.deployments.deployments import Deployment, Instance, RefusedError, Wish
+from penstock.serving.deployments.deployments import (
+    DeployIntent,
+    Deployment,
+    Instance,
+    RefusedError,
+)
 from penstock.serving.deployments.engines import Engines, Reply
 
 Standing = Callable[[float], Awaitable[Mapping[int, Confidentiality]]]
@@ -40,11 +45,11 @@ class Gate:
 
     def choosing(self, choose: Choose) -> Choose:
         """The same choice, among attested accelerators where the wish is confidential."""
-        async def gated(one: Deployment, wish: Wish, devices: list[Device],
+        async def gated(one: Deployment, intent: DeployIntent, devices: list[Device],
                         neighbours: list[Neighbour]) -> Decision:
-            if wish.confidential:
+            if intent.confidential:
                 devices = await self.attested(one.name, devices)
-            return await choose(one, wish, devices, neighbours)
+            return await choose(one, intent, devices, neighbours)
 
         return gated
 
@@ -71,7 +76,7 @@ class GatedEngines:
         return await self._engines.is_well(one)
 
     async def ask(self, one: Deployment, request: Mapping[str, Any]) -> Reply:
-        if one.wish is not None and one.wish.confidential:
+        if one.intent is not None and one.intent.confidential:
             for device_id in one.devices:  # every one of them, so one by one
                 await self._gate.attested(one.name, [self._devices[device_id]])
         return await self._engines.ask(one, request)

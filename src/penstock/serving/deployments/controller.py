@@ -23,11 +23,11 @@ from penstock.serving.deployments.dependencies import USUAL, Care, Dependencies
 from penstock.serving.deployments.deployments import (
     AT_WORK,
     FOLLOWING,
+    DeployIntent,
     Deployment,
     Instance,
     RefusedError,
     State,
-    Wish,
     after_crash,
     check_name,
     failed_again,
@@ -118,7 +118,7 @@ class Controller:
             self._begin(name, self._profiling(one, options))
             return one
 
-    async def deploy(self, name: str, wish: Wish, *,
+    async def deploy(self, name: str, intent: DeployIntent, *,
                      dry_run: bool = False) -> tuple[Deployment, Decision]:
         """Decide, reserve memory and begin to start an engine; ``settled`` waits for it. A dry run
         decides only. Raises InputError and RefusedError; nothing has changed then."""
@@ -126,12 +126,12 @@ class Controller:
             one = self.show(name)
             if not dry_run and State.DEPLOYING not in FOLLOWING[one.state]:
                 moved(one, State.DEPLOYING, self._now())  # which says why not
-            decision = await self._decided(one, wish, reserve=not dry_run)
+            decision = await self._decided(one, intent, reserve=not dry_run)
             if dry_run:
                 return one, decision
             try:
                 one = self._records.write(moved(
-                    one, State.DEPLOYING, self._now(), wish=wish, placement=decision.placement,
+                    one, State.DEPLOYING, self._now(), intent=intent, placement=decision.placement,
                     configuration=decision.configuration, expected=decision.expected))
             except BaseException:
                 self._records.release(name)
@@ -310,15 +310,16 @@ class Controller:
         else:
             await self._engines(one).stop(one.instance, self._care.patience_s)
 
-    async def _decided(self, one: Deployment, wish: Wish, *, reserve: bool) -> Decision:
+    async def _decided(self, one: Deployment, intent: DeployIntent, *, reserve: bool) -> Decision:
         """The decision, with its memory reserved. It is made anew where another deploy took that
         meanwhile."""
         why = ""
         # Each try in vain means that another deploy, or a monitor, took memory meanwhile.
         for _ in range(_TRIES + len(self.deployments())):
             self._records.observe(await self._dependencies.read_used(one))
-            decision = await self._dependencies.choose(one, wish, self._records.devices(),
-                                                self._observations.beside(one, self.deployments()))
+            neighbours = self._observations.beside(one, self.deployments())
+            decision = await self._dependencies.choose(one, intent, self._records.devices(),
+                                                       neighbours)
             refusal = self._records.reserve(one.name, decision.placement) if reserve else None
             if refusal is None:
                 return decision

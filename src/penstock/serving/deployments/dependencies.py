@@ -7,10 +7,10 @@ from typing import Any
 from penstock.policy.place.beside import Neighbour
 from penstock.policy.place.values import Device
 from penstock.serving.deployments.choice import Decision
-from penstock.serving.deployments.deployments import Backoff, Deployment, Instance, Wish
+from penstock.serving.deployments.deployments import Backoff, DeployIntent, Deployment, Instance
 from penstock.serving.deployments.engines import Engines
 
-Choose = Callable[[Deployment, Wish, list[Device], list[Neighbour]], Awaitable[Decision]]
+Choose = Callable[[Deployment, DeployIntent, list[Device], list[Neighbour]], Awaitable[Decision]]
 Begun = Callable[[Instance], None]
 Profile = Callable[[Deployment, Mapping[str, Any], Begun], Awaitable[str]]
 ReadUsed = Callable[[Deployment], Awaitable[Mapping[int, int]]]

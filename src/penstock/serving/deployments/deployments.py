@@ -9,7 +9,7 @@ from typing import Any
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.prediction import Prediction
-from penstock.policy.place.intent import Wishes
+from penstock.policy.place.intent import Criteria
 from penstock.policy.place.values import Placement
 
 _LONGEST_NAME = 64
@@ -78,15 +78,15 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """Intent of a deploy: the best configuration by ``wishes``, or exactly ``configuration``.
+class DeployIntent:
+    """Intent of a deploy: the best configuration by ``criteria``, or exactly ``configuration``.
 
     ``output_tokens`` and ``batch`` are of the answers that latency is estimated for; so many
     requests run at once. ``accuracy`` is a table with MaverIQ's keys. What is ``confidential`` runs
     and answers on attested accelerators only.
     """
 
-    wishes: Wishes = field(default_factory=Wishes)
+    criteria: Criteria = field(default_factory=Criteria)
     configuration: Configuration | None = None
     output_tokens: int = 100
     batch: int = 1
@@ -124,7 +124,7 @@ class Deployment:
     state: State = State.REGISTERED
     reason: str = ""
     profile: str | None = None
-    wish: Wish | None = None
+    intent: DeployIntent | None = None
     configuration: Configuration | None = None
     placement: Placement | None = None
     expected: Expected | None = None

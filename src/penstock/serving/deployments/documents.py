@@ -21,7 +21,8 @@ def deployment_document(one: Deployment, load: tuple[int, int] = (0, 0),
         "name": one.name, "model": one.model, "engine": one.engine, "options": dict(one.options),
         "state": str(one.state), "reason": one.reason or None, "since_s": one.since_s,
         "registered_s": one.registered_s, "profile": one.profile,
-        "intent": one.wish.wishes.intent if one.wish and not one.wish.configuration else None,
+        "intent": (one.intent.criteria.intent
+                   if one.intent and not one.intent.configuration else None),
         **(configuration_document(one.configuration) if one.configuration
            else {"configuration": None}),
         **expected_document(one.expected),

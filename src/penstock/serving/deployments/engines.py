@@ -92,9 +92,9 @@ class SimulatedEngines:
     async def ask(self, one: Deployment, request: Mapping[str, Any]) -> Reply:
         assert one.instance is not None
         latency = one.expected.latency_s if one.expected else None
-        wish = one.wish
-        tokens = int(request.get("max_tokens") or (wish.output_tokens if wish else 1))
-        usual = wish.output_tokens if wish else tokens
+        intent = one.intent
+        tokens = int(request.get("max_tokens") or (intent.output_tokens if intent else 1))
+        usual = intent.output_tokens if intent else tokens
         service_s = (latency.value if latency else 0.0) * tokens / usual
         await self._sleep(service_s)
         if not self.lives(one.instance):

@@ -31,14 +31,14 @@ class Observations:
         """An answer came. One whose tokens were not counted teaches nothing, and nothing is learnt
         where nothing was expected."""
         expected = _expected_s(one)
-        if expected is None or one.wish is None or not reply.output_tokens:
+        if expected is None or one.intent is None or not reply.output_tokens:
             return
         known = self._known.get(one.name)
         if known is None or known[0] != one.placement:
             known = self._known[one.name] = (one.placement, Recalibration(expected))
         # An answer of half the tokens is expected in half the time; what does not shrink with them
         # (the prompt) is the offset that is learnt.
-        known[1].observe(expected * reply.output_tokens / one.wish.output_tokens, reply.service_s)
+        known[1].observe(expected * reply.output_tokens / one.intent.output_tokens, reply.service_s)
 
     def of(self, one: Deployment) -> Observation | None:
         """Return the observations of a deployment, None where there are none."""
@@ -59,7 +59,7 @@ def neighbour(one: Deployment, seen: Observation | None) -> Neighbour:
     """A deployment as others find it on its accelerators: asked as often as was told when it was
     deployed, for as long as its answers are seen to take, else as was expected."""
     service_s = _expected_s(one) if seen is None else seen.latency_s
-    rate_per_s = one.wish.wishes.own_rate_per_s if one.wish is not None else 0.0
+    rate_per_s = one.intent.criteria.own_rate_per_s if one.intent is not None else 0.0
     known = service_s is not None and rate_per_s > 0.0
     return Neighbour(one.name, frozenset(one.devices),
                      Traffic(rate_per_s, service_s or 0.0) if known else None)

@@ -18,7 +18,7 @@ from penstock.serving.deployments.cluster import FLEET, SERVER, Cluster, open_cl
 from penstock.serving.deployments.commands import OPTIONS, SIMULATED
 from penstock.serving.deployments.controller import Controller
 from penstock.serving.deployments.dependencies import USUAL, Care, Dependencies
-from penstock.serving.deployments.deployments import Deployment, Wish
+from penstock.serving.deployments.deployments import DeployIntent, Deployment
 from penstock.serving.deployments.engines import Engines, SimulatedEngines
 from penstock.serving.deployments.monitor import used_bytes
 from penstock.serving.deployments.profiling import Profiler
@@ -60,10 +60,10 @@ async def opened(folder: Path, opening: Opening = Opening(),
             engines[SIMULATED] = SimulatedEngines(asyncio.sleep, lasting=True)
             chooser = Chooser(cluster)
 
-            async def choose(one: Deployment, wish: Wish, devices: list[Device],
+            async def choose(one: Deployment, intent: DeployIntent, devices: list[Device],
                              neighbours: list[Neighbour]) -> Decision:
                 # Learning from tables takes seconds: others go on meanwhile.
-                return await asyncio.to_thread(chooser.decide, one, wish, devices, neighbours)
+                return await asyncio.to_thread(chooser.decide, one, intent, devices, neighbours)
 
             async def read_used(one: Deployment) -> Mapping[int, int]:
                 return await asyncio.to_thread(used_bytes, cluster, one)

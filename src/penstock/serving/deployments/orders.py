@@ -12,9 +12,9 @@ from penstock.core.hardware import Parallelism
 from penstock.core.model import BYTES_PER_VALUE
 from penstock.fleet.problems import dotted, shape_problems
 from penstock.perf.fingerprint.physics import PRECISIONS
-from penstock.policy.place.intent import OBJECTIVES, Wishes
+from penstock.policy.place.intent import OBJECTIVES, Criteria
 from penstock.registry.policies import PLACERS
-from penstock.serving.deployments.deployments import Wish
+from penstock.serving.deployments.deployments import DeployIntent
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -134,7 +134,7 @@ def read_order(kind: type[AnOrder], document: Any) -> AnOrder:
         raise InputError(f"{dotted(path)}: {text}" if path else text) from None
 
 
-def wish_of(order: DeployOrder) -> Wish:
+def intent_of(order: DeployOrder) -> DeployIntent:
     """Return the intent of a deploy. Raises InputError for a meaningless word or number."""
     if order.configuration is not None and order.intent is not None:
         raise InputError("configuration: is given beside an intent; give one of them")
@@ -155,11 +155,12 @@ def wish_of(order: DeployOrder) -> Wish:
         _check("configuration.kv_precision", exact.kv_precision, BYTES_PER_VALUE)
         configuration = Configuration(Parallelism(exact.tensor, exact.pipeline), exact.precision,
                                       exact.kv_precision)
-    wishes = Wishes(intent, order.slo_s, order.sure, least_accuracy=order.least_accuracy,
-                    precisions=None if order.precisions is None else frozenset(order.precisions),
-                    most_accelerators=order.most_accelerators, own_rate_per_s=order.rate_per_s)
-    return Wish(wishes, configuration, order.output_tokens, order.batch, order.placer,
-                order.accuracy, order.confidential)
+    precisions = None if order.precisions is None else frozenset(order.precisions)
+    criteria = Criteria(intent, order.slo_s, order.sure, least_accuracy=order.least_accuracy,
+                        precisions=precisions,
+                        most_accelerators=order.most_accelerators, own_rate_per_s=order.rate_per_s)
+    return DeployIntent(criteria, configuration, order.output_tokens, order.batch, order.placer,
+                        order.accuracy, order.confidential)
 
 
 def request_of(order: InferOrder) -> dict[str, Any]:

@@ -28,12 +28,12 @@ from penstock.serving.deployments.controller import Controller
 from penstock.serving.deployments.dependencies import Care, Dependencies
 from penstock.serving.deployments.deployments import (
     Backoff,
+    DeployIntent,
     Deployment,
     Expected,
     Instance,
     RefusedError,
     State,
-    Wish,
 )
 from penstock.serving.deployments.monitor import used_bytes
 from penstock.serving.deployments.processes import process_engines
@@ -133,7 +133,7 @@ class StartedReplicas:
         self._control.register(one.name, group.model.name, KINDS[group.engine],
                                options_of(self._fleet, group))
         try:
-            await self._control.deploy(one.name, Wish(configuration=one.configuration))
+            await self._control.deploy(one.name, DeployIntent(configuration=one.configuration))
         except RefusedError as error:
             raise InputError(f"replicas: replica {one.number}: {error}") from error
 
@@ -250,7 +250,7 @@ async def _of_kind(fleet: Fleet, replicas: list[StartedReplica], folder: Path,
             return emulate_command(cluster, one, port, by_name[one.name].group)
         return command_of(cluster, one, port)
 
-    async def choose(one: Deployment, _: Wish, devices: list[Device],
+    async def choose(one: Deployment, _: DeployIntent, devices: list[Device],
                      __: list[Neighbour]) -> Decision:
         return _placed(cluster, by_name[one.name], devices)
 

@@ -101,7 +101,7 @@ class RequestQueue:
 
     def _index(self, one: Deployment) -> int:
         """A deployment's index in the queue, which has a new one where its devices changed."""
-        slots = one.wish.batch if one.wish is not None else 1
+        slots = one.intent.batch if one.intent is not None else 1
         key = (one.name, frozenset(one.devices), slots)
         if key not in self._indices:
             self._indices[key] = self._queue.deploy(Shared((key[1],), max_batch=slots, joins=True))

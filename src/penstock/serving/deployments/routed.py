@@ -63,7 +63,7 @@ class RoutedDeployments:
             return
         cluster, control = self._found
         for one in control.deployments():
-            confidential = one.wish is not None and one.wish.confidential
+            confidential = one.intent is not None and one.intent.confidential
             if one.state in (State.RUNNING, State.UNHEALTHY) and not confidential \
                     and one.instance is not None and one.instance.url.startswith("http"):
                 yield cluster, one, one.instance

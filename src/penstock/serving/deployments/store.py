@@ -131,9 +131,20 @@ def _moment(one: Deployment) -> tuple[str, float]:
     return one.state, one.since_s
 
 
+def _renamed(record: Any) -> Any:
+    """A record of release 0.1 under today's field names."""
+    if isinstance(record, dict) and "wish" in record:
+        record["intent"] = record.pop("wish")
+        if isinstance(record["intent"], dict) and "wishes" in record["intent"]:
+            record["intent"]["criteria"] = record["intent"].pop("wishes")
+    return record
+
+
 def _read(name: str, text: str) -> Deployment:
+    from pydantic_core import from_json
+
     try:
-        found: Deployment = _adapter().validate_json(text)
+        found: Deployment = _adapter().validate_python(_renamed(from_json(text)))
     except ValueError as error:
         raise InputError(f"deployment {name}: its record cannot be read "
                          f"({' '.join(str(error).split())[:200]})") from None

@@ -26,9 +26,9 @@ from penstock.serving.deployments.orders import (
     RegisterOrder,
     RemoveOrder,
     RestartOrder,
+    intent_of,
     read_order,
     request_of,
-    wish_of,
 )
 
 
@@ -125,7 +125,7 @@ class LocalDeployments:
         return await self._done(name) if order.wait else self._document(name)
 
     async def _deploy(self, name: str, order: DeployOrder) -> dict[str, Any]:
-        _, decision = await self._control.deploy(name, wish_of(order), dry_run=order.dry_run)
+        _, decision = await self._control.deploy(name, intent_of(order), dry_run=order.dry_run)
         document = await self._done(name) if order.wait and not order.dry_run \
             else self._document(name)
         return {"dry_run": order.dry_run, "decision": dict(decision.document),

@@ -12,7 +12,7 @@ from penstock.core.slo import ServiceClass
 from penstock.engines.http_body import read_json
 from penstock.fleet.values_gateway import Alias, Tenant
 from penstock.serving.errors import ServiceError
-from penstock.serving.gateway.wishes import KINDS, Found, wishes_of
+from penstock.serving.gateway.request_options import KINDS, Found, read_request_options
 
 CLASS_HEADER = KINDS["service_class"].header
 ANYBODY = Tenant("default")
@@ -76,7 +76,7 @@ def read_ask(content: bytes, headers: Mapping[str, str], offer: Offer,
              tenant: Tenant = ANYBODY) -> Ask:
     """The request in a body. Raises ServiceError.
 
-    Which of several places counts is said in ``penstock.serving.gateway.wishes``.
+    ``penstock.serving.gateway.request_options`` says which of several places counts.
     """
     try:
         body = read_json(content)
@@ -85,13 +85,13 @@ def read_ask(content: bytes, headers: Mapping[str, str], offer: Offer,
     if not isinstance(body, dict):
         raise ServiceError(400, "the body is not a JSON object", "invalid_json")
     models, alias = _models(body.get("model"), offer, tenant)
-    wishes = wishes_of(headers, body, alias.wishes, tenant.defaults)
+    options = read_request_options(headers, body, alias.options, tenant.defaults)
     stream = body.get("stream") or False
     if not isinstance(stream, bool):
         raise ServiceError(400, f"stream: expected true or false, found {shown(stream)}",
                            "invalid_value", "stream")
-    options = body.get("stream_options")
-    service_class = _service_class(wishes, offer, tenant)
+    stream_options = body.get("stream_options")
+    service_class = _service_class(options, offer, tenant)
     asked, prompts = _limit(body), _num_prompts(body)
     answers = prompts * _answers_each(body)
     prompt_tokens = _prompt_tokens(body)
@@ -100,12 +100,12 @@ def read_ask(content: bytes, headers: Mapping[str, str], offer: Offer,
         max(1, min(context - prompt_tokens, _DEFAULT_MAX_TOKENS))
     return Ask(
         body, models, service_class, stream,
-        isinstance(options, dict) and bool(options.get("include_usage")), prompt_tokens, expected,
-        answers,
+        isinstance(stream_options, dict) and bool(stream_options.get("include_usage")),
+        prompt_tokens, expected, answers,
         # A token has at least one byte, and prompt and answer share the context.
         min(len(content) + _TEMPLATE_TOKENS, context * max(prompts, answers)),
         min(context if asked is None else asked, context) * answers,
-        _needs(wishes, service_class, tenant), wishes.get("session") or "", tenant.name)
+        _needs(options, service_class, tenant), options.get("session") or "", tenant.name)
 
 
 def _models(name: object, offer: Offer,
@@ -137,23 +137,23 @@ def _not_allowed(what: str, offer: Offer, tenant: Tenant) -> ServiceError:
                              f"{one_of(offer.names(tenant))}", "model_not_allowed", "model")
 
 
-def _service_class(wishes: Found, offer: Offer, tenant: Tenant) -> ServiceClass:
-    name, allowed = wishes.get("service_class"), tenant.service_classes
+def _service_class(options: Found, offer: Offer, tenant: Tenant) -> ServiceClass:
+    name, allowed = options.get("service_class"), tenant.service_classes
     if name is None:
         found = next(one for one in offer.classes.values()
                      if allowed is None or one.name in allowed)
     elif name not in offer.classes:
-        place = wishes.places["service_class"]
+        place = options.places["service_class"]
         raise ServiceError(400, f"{place}: no service class {name[:60]!r}"
                                 f"{nearest(name[:60], allowed or offer.classes)}",
                            "unknown_class", place)
     elif allowed is not None and name not in allowed:
-        place = wishes.places["service_class"]
+        place = options.places["service_class"]
         raise ServiceError(403, f"{place}: tenant {tenant.name!r} may not use class {name!r}"
                                 f"{one_of(allowed)}", "class_not_allowed", place)
     else:
         found = offer.classes[name]
-    deadline_s = wishes.get("deadline_s")
+    deadline_s = options.get("deadline_s")
     return found if deadline_s is None else _narrowed(found, deadline_s)
 
 
@@ -165,10 +165,10 @@ def _narrowed(service_class: ServiceClass, deadline_s: float) -> ServiceClass:
     return replace(service_class, slo=replace(slo, e2e_s=e2e_s, ttft_s=ttft_s))
 
 
-def _needs(wishes: Found, service_class: ServiceClass, tenant: Tenant) -> Needs:
-    min_quality, max_cost = wishes.get("min_quality"), wishes.get("max_cost")
+def _needs(options: Found, service_class: ServiceClass, tenant: Tenant) -> Needs:
+    min_quality, max_cost = options.get("min_quality"), options.get("max_cost")
     # A request may ask for more than its class and its tenant demand, not for less.
-    confidential = (wishes.get("confidential") or service_class.confidential
+    confidential = (options.get("confidential") or service_class.confidential
                     or tenant.confidential)
     if min_quality is None and max_cost is None and not confidential:
         return NO_NEEDS

@@ -3,7 +3,7 @@
 from typing import Any
 
 from penstock.serving.gateway.ask import Offer
-from penstock.serving.gateway.wishes import BODY_FIELD, KINDS
+from penstock.serving.gateway.request_options import BODY_FIELD, KINDS
 
 JSON = "application/json"
 _ERROR = {"type": "object", "required": ["error"], "properties": {

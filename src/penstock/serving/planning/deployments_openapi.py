@@ -10,7 +10,7 @@ _ERRORS = {400: "the order cannot be read or says something impossible; the mess
            403: "the server was called by a name that is not its own",
            404: "no such deployment", 409: "its state, or what is held, does not allow it now",
            413: "the body is larger than the server takes", 415: "the body is not JSON",
-           422: "no configuration keeps the wishes; details has the reason for each",
+           422: "no configuration meets the criteria; details has the reason for each",
            500: "a bug in Penstock", 502: "its engine failed or does not answer"}
 _OF_POST = (413, 415)
 _NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}

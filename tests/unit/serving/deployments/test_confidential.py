@@ -7,10 +7,10 @@ import pytest
 
 from penstock.core.attestation import Attestation, Confidentiality
 from penstock.serving.deployments.attested import Gate, standing
-from penstock.serving.deployments.deployments import RefusedError, State, Wish
+from penstock.serving.deployments.deployments import DeployIntent, RefusedError, State
 from support.simulated_deployments import FLEET, World, in_loop
 
-SECRET = Wish(confidential=True)
+SECRET = DeployIntent(confidential=True)
 
 
 class Gated(World):
@@ -57,7 +57,7 @@ async def test_it_is_placed_on_attested_accelerators_and_refused_where_there_are
         with pytest.raises(RefusedError) as caught:
             await controller.deploy("b", SECRET)
         assert caught.value.code == "no_room", "only one is attested"
-        two, _ = await controller.deploy("b", Wish())
+        two, _ = await controller.deploy("b", DeployIntent())
         assert len(two.devices) == 2, "what is open goes anywhere"
 
 

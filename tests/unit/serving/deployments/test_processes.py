@@ -21,7 +21,7 @@ from penstock.policy.place.values import Footprint, Placement, Stage
 from penstock.serving.deployments.commands import Command, command_of
 from penstock.serving.deployments.controller import Controller
 from penstock.serving.deployments.dependencies import Care, Dependencies
-from penstock.serving.deployments.deployments import RefusedError, State, Wish
+from penstock.serving.deployments.deployments import DeployIntent, RefusedError, State
 from penstock.serving.deployments.engines import EngineError
 from penstock.serving.deployments.processes import process_engines
 from penstock.serving.deployments.store import open_store
@@ -166,7 +166,7 @@ def test_a_controller_adopts_what_another_left_and_restarts_what_died(tmp_path):
         async with process_engines(world.cluster, command=small) as engines:
             control = await controller(engines)
             control.register("a", "llama-2-7b", "emulate", {})
-            await control.deploy("a", Wish())
+            await control.deploy("a", DeployIntent())
             before = await control.settled("a")
             assert (before.state, before.reason) == (State.RUNNING, "")
             await control.close()

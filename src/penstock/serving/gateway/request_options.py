@@ -15,7 +15,7 @@ from math import isfinite
 from typing import Any
 
 from penstock.core.errors import nearest, one_of, shown
-from penstock.fleet.values_gateway import NO_WISHES, Wishes
+from penstock.fleet.values_gateway import NO_REQUEST_OPTIONS, RequestOptions
 from penstock.serving.errors import ServiceError
 
 BODY_FIELD = "penstock"
@@ -86,7 +86,7 @@ KINDS: Mapping[str, Kind] = {
 """Wishes by their name in the body."""
 
 _BY_HEADER = {kind.header.lower(): name for name, kind in KINDS.items()}
-_SHARED = tuple(field.name for field in fields(Wishes))  # what aliases and tenants may say, too
+_SHARED = tuple(field.name for field in fields(RequestOptions))  # aliases and tenants set them, too
 
 
 class Found:
@@ -113,17 +113,17 @@ class Found:
             self.values[name], self.places[name] = read, place
 
 
-def wishes_of(headers: Mapping[str, str], body: dict[str, Any], alias: Wishes,
-              tenant: Wishes) -> Found:
+def read_request_options(headers: Mapping[str, str], body: dict[str, Any], alias: RequestOptions,
+                         tenant: RequestOptions) -> Found:
     """All wishes; takes ``penstock`` out of the ``body``. Raises ServiceError."""
     found = Found()
     _from_headers(headers, found)
     if BODY_FIELD in body:
         _from_body(body.pop(BODY_FIELD), found)
-    for wishes, place in ((alias, "the alias"), (tenant, "the tenant's defaults")):
-        if wishes is not NO_WISHES and wishes != NO_WISHES:
+    for options, place in ((alias, "the alias"), (tenant, "the tenant's defaults")):
+        if options is not NO_REQUEST_OPTIONS and options != NO_REQUEST_OPTIONS:
             for name in _SHARED:
-                value = getattr(wishes, name)
+                value = getattr(options, name)
                 if value is not None and name not in found.values:
                     found.values[name], found.places[name] = value, place
     return found
