@@ -12,7 +12,7 @@ from penstock.policy.place.values import Footprint, Infeasible, Placement, Stage
 from penstock.serving.deployments.choice import Decision
 from penstock.serving.deployments.cluster import create_cluster
 from penstock.serving.deployments.controller import Controller
-from penstock.serving.deployments.dependencies import Care, Dependencies
+from penstock.serving.deployments.dependencies import Dependencies, RestartPolicy
 from penstock.serving.deployments.deployments import (
     Backoff,
     DeployIntent,
@@ -102,12 +102,13 @@ class World:
         return f"/profiles/{one.name}"
 
     def controller(self, queue=None):
-        care = Care(patience_s=1.0, misses=2, backoff=Backoff(first_s=1.0, most=2))
+        restart_policy = RestartPolicy(grace_s=1.0, failure_threshold=2,
+                                       backoff=Backoff(first_s=1.0, most=2))
         return Controller(self.cluster, open_store(self.cluster.state_file),
                           Dependencies({"sim": Starter(self), "emulate": Starter(self)},
                                        self.choose,
                                 self.profile, lambda: self.now_s, self.read_used, self.bugs.append),
-                          queue or make_queue("penstock"), care)
+                          queue or make_queue("penstock"), restart_policy)
 
     @asynccontextmanager
     async def open(self, queue=None):
@@ -125,8 +126,8 @@ class Starter:
 
     def __init__(self, world):
         self.start = world.start
-        self.lives = world.engines.lives
-        self.is_well = world.engines.is_well
+        self.is_alive = world.engines.is_alive
+        self.is_healthy = world.engines.is_healthy
         self.ask = world.engines.ask
         self.stop = world.engines.stop
 

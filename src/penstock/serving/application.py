@@ -1,4 +1,4 @@
-"""The one way to make an HTTP application of services: limits, errors, description, who may call.
+"""One factory for the HTTP applications of services: limits, errors, OpenAPI document, access.
 
 Engine servers and the evidence agent are apart (ADR 16).
 """
@@ -26,9 +26,9 @@ Route = tuple[str, str, Handler]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The API of one service. ``describe`` gives ``paths`` and ``components`` of OpenAPI, and what
-    else its document has. ``guard`` raises HttpError for callers who may not ask any of ``routes``;
-    ``closing`` is called where the server stops."""
+    """The API of one service. ``describe`` returns the service's part of the OpenAPI document
+    (``paths``, ``components``). ``guard`` raises HttpError for a caller who may not use any of
+    ``routes``. ``closing`` is called when the server stops."""
 
     routes: Sequence[Route]
     describe: Callable[[], Mapping[str, Any]]
@@ -39,9 +39,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Shared facts of the applications on one address: its ``title``, the ``host`` on which it
-    listens, whether callers show keys, and the page that unknown paths refer to. ``code`` is that
-    of errors of HTTP itself; ``size_hint`` says how a larger body is allowed."""
+    """Facts that the services on one address share: its ``title``, the ``host`` on which it
+    listens, whether callers need keys, and the page that errors about unknown paths refer to.
+    ``code`` is the code of HTTP's own errors; ``size_hint`` says how to allow a larger body."""
 
     title: str
     host: str = "127.0.0.1"
@@ -53,9 +53,10 @@ class Address:
 
 def make_application(address: Address, parts: Sequence[Part],
                      on_bug: Callable[[str], None]) -> web.Application:
-    """The application of several services; its runner must cancel handlers whose client has gone.
+    """Return the application of several services. Its runner must cancel handlers whose client has
+    disconnected.
 
-    ``on_bug`` is told the trace of an error that is not the client's.
+    ``on_bug`` gets the traceback of an error that the client did not cause.
     """
     app = web.Application(client_max_size=max(part.max_body_bytes for part in parts), middlewares=[
         errors_told(_wrong(address), on_bug), _called_by_own_name(address)])
@@ -74,7 +75,7 @@ def make_application(address: Address, parts: Sequence[Part],
 
 
 def description(title: str, parts: Sequence[Part]) -> dict[str, Any]:
-    """One OpenAPI document of several services."""
+    """Return one OpenAPI document for several services."""
     whole: dict[str, Any] = {"openapi": "3.1.0", "info": {"title": title, "version": __version__},
                              "paths": {}, "components": {}}
     whole["paths"]["/openapi.json"] = {"get": {
@@ -111,15 +112,15 @@ def _closing(closing: Callable[[], Awaitable[None]]) -> Callable[[web.Applicatio
 
 
 def _wrong(address: Address) -> Callable[[web.Request, int, str], HttpError]:
-    """Makes an error of what HTTP itself does not allow."""
+    """Return a function that turns HTTP's own errors into the service's errors."""
     def wrong(request: web.Request, status: int, message: str) -> HttpError:
         path = request.path[:80]
         if status == 500:
             return ServiceError(status, f"{message}; please report it", "bug")
-        told = {404: f"no operation {path!r}; see {address.see}",
-                405: f"{path} does not take {request.method}; see {address.see}",
-                413: f"{message}{address.size_hint}"}
-        return ServiceError(status, told.get(status, message), address.code)
+        messages = {404: f"no operation {path!r}; see {address.see}",
+                    405: f"{path} does not take {request.method}; see {address.see}",
+                    413: f"{message}{address.size_hint}"}
+        return ServiceError(status, messages.get(status, message), address.code)
 
     return wrong
 
@@ -127,10 +128,9 @@ def _wrong(address: Address) -> Callable[[web.Request, int, str], HttpError]:
 def _called_by_own_name(address: Address) -> Any:
     """Return a middleware against cross-site requests to a keyless server on loopback.
 
-    Anybody on this machine may do everything there, so a web page must not make the browser ask: by
-    a host name that was bent to this address, or from another origin. Where keys are needed,
-    no page
-    has one.
+    Any process on this machine may use such a server. A web page must not, neither through a host
+    name that resolves to this address (DNS rebinding) nor from another origin. Where keys are
+    needed, no page has a key, so no check is made.
     """
     def is_own(name: str) -> bool:
         return name == address.host or is_loopback(name)
@@ -140,7 +140,7 @@ def _called_by_own_name(address: Address) -> Any:
         if is_loopback(address.host) and not address.needs_keys():
             name = _hostname(f"//{request.host or ''}")
             if not is_own(name):
-                raise ServiceError(403, f"Host: {name[:60]!r} is no address of this server",
+                raise ServiceError(403, f"Host: {name[:60]!r} is not an address of this server",
                                    address.code)
             origin = request.headers.get("Origin")
             if origin is not None and not is_own(_hostname(origin)):

@@ -46,9 +46,9 @@ class SteppedEngine:
     What clients do while a step is computed is heard when it has ended.
     """
 
-    def __init__(self, pilot: EmbeddedScheduler, executor: PlanExecutor,
+    def __init__(self, driver: EmbeddedScheduler, executor: PlanExecutor,
                  metrics: "EngineMetrics | None" = None) -> None:
-        self.pilot = pilot
+        self.driver = driver
         self.num_steps = 0
         self._executor = executor
         self._metrics = metrics
@@ -68,7 +68,7 @@ class SteppedEngine:
         """Hand a request in now; its ``arrival_s`` becomes the present. Raises RefusedError."""
         if self._closed is not None:
             raise RefusedError(self._closed)
-        live = _Live(request._replace(arrival_s=self.pilot.now_s()), generation, TokenStream())
+        live = _Live(request._replace(arrival_s=self.driver.now_s()), generation, TokenStream())
         self._call(request.request_id, live)
         try:
             await live.stream.accepted()
@@ -119,7 +119,7 @@ class SteppedEngine:
         self._woken.clear()
         if self._calls:
             return
-        waits = self.pilot.scheduler.has_work()
+        waits = self.driver.scheduler.has_work()
         try:
             await asyncio.wait_for(self._woken.wait(), _LOOK_AGAIN_S if waits else None)
         except TimeoutError:
@@ -131,7 +131,7 @@ class SteppedEngine:
             if live is None:
                 self._leave(request_id)
                 continue
-            answer = self.pilot.add(live.request)
+            answer = self.driver.add(live.request)
             if isinstance(answer, Reject):
                 live.stream.refuse(answer.reason, final=True)
                 continue
@@ -145,25 +145,25 @@ class SteppedEngine:
         live = self._live.pop(request_id, None)
         if live is None:
             return
-        self.pilot.abort(request_id)
+        self.driver.abort(request_id)
         self._executor.end(request_id)
         live.stream.refuse("the request was cancelled")
         if self._metrics:
             self._metrics.ended("abort")
 
     def _plan(self) -> StepPlan | None:
-        plan = self.pilot.plan()
-        preempted = self.pilot.take_preempted()
+        plan = self.driver.plan()
+        preempted = self.driver.take_preempted()
         for request_id in preempted:
             self._executor.preempt(request_id)
         if preempted and self._metrics:
             self._metrics.preempted(len(preempted))
-        for request_id, reason in self.pilot.take_shed():
+        for request_id, reason in self.driver.take_shed():
             self._live.pop(request_id).stream.refuse(reason)
             self._executor.end(request_id)
             if self._metrics:
                 self._metrics.ended("error")
-        now_s = self.pilot.now_s()
+        now_s = self.driver.now_s()
         for chunk in plan.chunks if plan else ():
             live = self._live[chunk.request_id]
             if live.first_scheduled_s < 0:
@@ -171,11 +171,11 @@ class SteppedEngine:
         return plan
 
     def _commit(self, plan: StepPlan, tokens: dict[int, int]) -> None:
-        now_s = self.pilot.now_s()
+        now_s = self.driver.now_s()
         self.num_steps += 1
         finished = tuple([request_id for request_id, token in tokens.items()
                           if self._give(request_id, token, now_s)])
-        self.pilot.commit(plan, finished)
+        self.driver.commit(plan, finished)
 
     def _give(self, request_id: int, token_id: int, now_s: float) -> bool:
         """Whether this was the request's last token."""

@@ -61,9 +61,9 @@ from penstock.serving.deployments.documents import (
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Decision on a deployment. ``document`` is the whole answer for programs: the chosen
-    configuration with its expected figures, the alternatives, and the reasons against the
-    others."""
+    """Decision on a deployment. ``document`` is the complete answer for programs: the chosen
+    configuration with its expected figures, the alternatives, and the reason why each other
+    configuration was rejected."""
 
     configuration: Configuration
     placement: Placement
@@ -72,7 +72,8 @@ class Decision:
 
 
 class Chooser:
-    """Decides by what was measured of a model and, if the site has some, of whole other models.
+    """Decides from the measurements of a model and, where the cluster has any, of whole other
+    models.
 
     May be called from several threads, one call at a time for one model.
     """
@@ -83,16 +84,17 @@ class Chooser:
 
     def decide(self, one: Deployment, intent: DeployIntent, devices: Sequence[Device],
                neighbours: Sequence[Neighbour] = ()) -> Decision:
-        """The decision for these devices; what ``neighbours`` on them are asked is waited for, but
-        by MaverIQ's placer, which knows of none. Raises RefusedError where nothing will do,
-        InputError for a wish that means nothing."""
+        """Return the decision for these devices. Latency includes waiting for the requests of
+        ``neighbours`` on them, except with MaverIQ's placer, which ignores neighbours. Raises
+        RefusedError where no configuration fits, InputError for an invalid intent."""
         if intent.placer == "maveriq":
             neighbours = ()
         if intent.configuration is not None:
             return self._exactly(one, intent, intent.configuration, devices, neighbours)
         if one.profile is None:
-            raise RefusedError("not_profiled", f"{one.name} is not profiled, so nothing is known "
-                               "to choose by; profile it, or state a configuration")
+            raise RefusedError("not_profiled",
+                               f"{one.name} is not profiled, so no configuration can "
+                               "be chosen; profile it, or state a configuration")
         estimator = self.estimator(one)
         criteria = intent.criteria
         if one.engine in ONE_ACCELERATOR:
@@ -133,7 +135,7 @@ class Chooser:
 
     def _exactly(self, one: Deployment, intent: DeployIntent, configuration: Configuration,
                  devices: Sequence[Device], neighbours: Sequence[Neighbour]) -> Decision:
-        """A configuration that was asked for, where there is room for it and least is waited."""
+        """Return the requested configuration on the devices with room where it waits least."""
         subject = Subject(self._cluster.model(one.model).spec, self._cluster.accelerator)
         if configuration.precision not in PRECISIONS:
             raise InputError(f"configuration: precision {configuration.precision!r} is unknown"
@@ -165,9 +167,9 @@ class Chooser:
 
 
 def profile_runs(path: Path, model: str, spec: ModelSpec) -> list[ProfiledRun]:
-    """The runs of a model in a profile's folder, or in a table with MaverIQ's columns.
+    """Return the runs of a model from a profile's folder or a table with MaverIQ's columns.
 
-    Raises InputError where there are none, or where they are of another architecture.
+    Raises InputError where there are none, or where their architecture differs.
     """
     if path.is_file():
         known = read_table(path)
@@ -193,8 +195,8 @@ def profile_runs(path: Path, model: str, spec: ModelSpec) -> list[ProfiledRun]:
 
 
 def own_estimator(subject: Subject, model: str, runs: Sequence[ProfiledRun]) -> Estimator:
-    """An estimator from a model's own runs alone: fitted where some are of the whole model, with
-    the usual weights where all are cuts."""
+    """Return an estimator from a model's own runs alone. It is fitted where some runs are of the
+    whole model; where all runs are of cuts, it has the usual weights."""
     whole = [run for run in runs if run.num_layers == subject.model.num_layers]
     cuts = [run for run in runs if run.num_layers < subject.model.num_layers]
     subjects = {model: subject}
@@ -214,8 +216,8 @@ def _refusal(one: Deployment, choice: Choice, document: Mapping[str, Any]) -> Re
 
 
 def _bare_memory(spec: ModelSpec, configuration: Configuration, intent: DeployIntent) -> Prediction:
-    """Weights, and the cache of the longest answers at once: less than it will take, and all that
-    is known before anything was measured."""
+    """Return a lower bound of memory before any measurement: weights, and the KV cache of ``batch``
+    contexts of full length."""
     weights = (spec.num_params - spec.embedding_params) * width_of(configuration.precision) \
         + spec.embedding_params * max(2.0, width_of(configuration.precision))
     kv_bytes = spec.kv_bytes_per_token("fp16") * width_of(configuration.kv_precision) / 2.0

@@ -67,9 +67,9 @@ def engine_on(device: CheckedDevice, *, blocks: int = 64, seqs: int = 4,
     options = scheduler_options("penstock", **{"max_num_seqs": seqs, "max_step_tokens": 20,
                                                "kv_watermark": 0.0, **knobs})
     ticks = count()
-    pilot = EmbeddedScheduler(build_scheduler(options, GUESS, CountingKv(blocks, 4)),
-                  lambda: next(ticks) / 1000)
-    return SteppedEngine(pilot, PlanExecutor(device, seqs))  # type: ignore[arg-type]
+    driver = EmbeddedScheduler(build_scheduler(options, GUESS, CountingKv(blocks, 4)),
+                               lambda: next(ticks) / 1000)
+    return SteppedEngine(driver, PlanExecutor(device, seqs))  # type: ignore[arg-type]
 
 
 def generation(prompt: Sequence[int], ends: int = -1) -> GenerationInput:
@@ -113,7 +113,7 @@ def test_everyone_gets_the_tokens_of_a_request_alone(blocks: int) -> None:
     assert any(sum(not row.wanted for row in rows) and sum(row.wanted for row in rows) > 1
                for rows in device.batches), "decodes and parts of prompts share batches"
     assert all(len(rows) <= 20 for rows in device.batches)
-    engine.pilot.scheduler.check_integrity()
+    engine.driver.scheduler.check_integrity()
 
 
 def test_an_answer_ends_with_its_end_token() -> None:

@@ -336,7 +336,7 @@ async def test_the_head_of_the_queue(tmp_path):
         assert order == [0, 2, 1]
 
 
-# -- care --------------------------------------------------------------
+# -- supervision --------------------------------------------------------------
 
 
 @in_loop
@@ -388,10 +388,10 @@ async def test_an_engine_that_does_not_answer_now_and_then_is_borne_with(tmp_pat
         await running(control)
         well = [False, True, False, False]
 
-        async def is_well(one):
+        async def is_healthy(one):
             return well.pop(0)
 
-        control._dependencies.engines["sim"].is_well = is_well
+        control._dependencies.engines["sim"].is_healthy = is_healthy
         for _ in range(3):
             await control.reconcile()
             assert control.show("a").state == State.RUNNING

@@ -93,7 +93,7 @@ def test_the_lock_is_of_a_store_not_of_a_process(tmp_path):
 
 def test_what_is_no_state_is_one_clear_error(tmp_path):
     (tmp_path / "text.db").write_text("not a database at all, but long enough to be read" * 20)
-    with pytest.raises(InputError, match=r"text\.db: is no state of deployments"):
+    with pytest.raises(InputError, match=r"text\.db: is not a state file of deployments"):
         open_store(tmp_path / "text.db")
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match="cannot be opened"):
