@@ -259,7 +259,7 @@ def test_a_folder_has_one_server(ask, repository, folder, penstock):
     with serving(repository, folder):
         done = penstock("deployments", "serve", "--port", "0")
         assert done.status == 2
-        assert "another command or server is at work there" in done.err
+        assert "another command or server has this folder open" in done.err
 
 
 def test_without_the_extra_it_is_named(penstock, folder, monkeypatch):

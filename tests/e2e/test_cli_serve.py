@@ -113,7 +113,7 @@ def asked(url, path, body):
         return json.load(response)
 
 
-def lives(url):
+def is_alive(url):
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=5) as response:
             return response.status == 200
@@ -137,14 +137,14 @@ def test_one_command_serves_replicas_that_the_file_asks_for(repository, folder) 
             assert "another penstock serve has its replicas there" in err
         front.kill()
         front.wait(30)
-    assert all(map(lives, engines)), "engines outlive a gateway that was killed"
+    assert all(map(is_alive, engines)), "engines outlive a gateway that was killed"
     with process(repository, folder, "serve", "fleet.yaml", "--port", "0", *EMULATED) as front:
         url = front.stdout.readline().split()[1]
         assert engines_of(url) == engines, "the next one adopts them"
         front.send_signal(signal.SIGTERM)
         _, err = front.communicate(timeout=60)
         assert (front.returncode, err) == (0, "")
-    assert not any(map(lives, engines)), "and an orderly exit ends them"
+    assert not any(map(is_alive, engines)), "and an orderly exit ends them"
 
 
 def test_a_replica_that_will_not_start_is_one_clear_error(penstock) -> None:

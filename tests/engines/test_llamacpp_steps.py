@@ -52,8 +52,8 @@ def together(device: LlamaDevice, asked: list[tuple[list[int], int]], kv_blocks:
     options = scheduler_options(policy, max_num_seqs=SEQS, max_step_tokens=STEP,
                                 chunk_tokens=STEP, kv_watermark=0.0)
     ticks = count()
-    pilot = EmbeddedScheduler(build_scheduler(options, GUESS, CountingKv(kv_blocks, 16)),
-                  lambda: next(ticks) / 1000)
+    driver = EmbeddedScheduler(build_scheduler(options, GUESS, CountingKv(kv_blocks, 16)),
+                               lambda: next(ticks) / 1000)
     executor = PlanExecutor(device, SEQS)
     tokens: dict[int, list[int]] = {}
     plans = []
@@ -63,9 +63,9 @@ def together(device: LlamaDevice, asked: list[tuple[list[int], int]], kv_blocks:
             prompt, num = asked[number]
             tokens[number] = []
             executor.begin(number, prompt, 0.0, 0)
-            pilot.add(Request(number, pilot.now_s(), len(prompt), num, CLASSES[number % 2]))
-        plan = pilot.plan()
-        for number in pilot.take_preempted():
+            driver.add(Request(number, driver.now_s(), len(prompt), num, CLASSES[number % 2]))
+        plan = driver.plan()
+        for number in driver.take_preempted():
             executor.preempt(number)
         if plan is None:
             if len(tokens) == len(asked):
@@ -78,7 +78,7 @@ def together(device: LlamaDevice, asked: list[tuple[list[int], int]], kv_blocks:
             if len(tokens[number]) == asked[number][1]:
                 finished.append(number)
                 executor.end(number)
-        pilot.commit(plan, tuple(finished))
+        driver.commit(plan, tuple(finished))
     return tokens, plans
 
 

@@ -92,7 +92,7 @@ def test_urgent_prompt_displaces_a_long_one_and_no_token_changes(engine: Engine)
     assert "long" not in engine.steps[3]
     assert "long" not in engine.steps[4]
     assert sum(step.get("long", 0) for step in engine.steps) == 1004  # nothing computed twice
-    assert engine.scheduler.pilot.num_amended == 0
+    assert engine.scheduler.driver.num_amended == 0
 
 
 def test_vllm_alone_serves_the_long_prompt_first(engine: Engine) -> None:
@@ -115,9 +115,9 @@ def test_mixed_classes_get_the_tokens_of_vllms_own_scheduler(
     mixed_load(engine, leave=False)
     assert engine.tokens == undisturbed
     assert all(sum(step.values()) <= 100 for step in engine.steps)
-    assert engine.scheduler.pilot.num_amended == 0
-    engine.scheduler.pilot.scheduler.check_integrity()
-    assert engine.scheduler.pilot.scheduler.kv_used_tokens == 0
+    assert engine.scheduler.driver.num_amended == 0
+    engine.scheduler.driver.scheduler.check_integrity()
+    assert engine.scheduler.driver.scheduler.kv_used_tokens == 0
 
 
 def test_same_calls_make_the_same_steps(engine: Engine, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_too_little_kv_means_preemption_and_the_same_tokens(
     mixed_load(engine, leave=False)
     assert engine.tokens == undisturbed
     assert replayed(tmp_path / "run").mismatch is None
-    engine.scheduler.pilot.scheduler.check_integrity()
+    engine.scheduler.driver.scheduler.check_integrity()
 
 
 def test_cached_prefixes_are_told_to_the_scheduler(engine: Engine, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_cached_prefixes_are_told_to_the_scheduler(engine: Engine, tmp_path: Pat
     assert engine.tokens == expected
     assert kinds(tmp_path / "run", "amend")
     assert replayed(tmp_path / "run").mismatch is None
-    engine.scheduler.pilot.scheduler.check_integrity()
+    engine.scheduler.driver.scheduler.check_integrity()
 
 
 def test_a_request_that_waited_too_long_is_shed_with_a_reason(engine: Engine) -> None:

@@ -30,8 +30,8 @@ class Wilful:
         scheduler = build_scheduler(case.options, case.step_time,
                                     CountingKv(case.total_blocks, case.block_tokens),
                                     max_in_flight=case.max_in_flight)
-        self.pilot = EmbeddedScheduler(scheduler, lambda: self.now_s,
-                                       Journal(self.stream, header(case)))
+        self.driver = EmbeddedScheduler(scheduler, lambda: self.now_s,
+                                        Journal(self.stream, header(case)))
         self.rng = Random(seed)
         self.wilful = wilful
         self.computed: dict[int, int] = {}
@@ -45,14 +45,14 @@ class Wilful:
         while arrivals or self.computed:
             while arrivals and arrivals[0].arrival_s <= self.now_s:
                 request = arrivals.pop(0)
-                if not isinstance(self.pilot.add(request), Reject):
+                if not isinstance(self.driver.add(request), Reject):
                     self.computed[request.request_id] = 0
                     self.generated[request.request_id] = 0
                     self.target[request.request_id] = request.prompt_tokens
-            plan = self.pilot.plan()
-            for request_id in self.pilot.take_preempted():
+            plan = self.driver.plan()
+            for request_id in self.driver.take_preempted():
                 self._lose(request_id)
-            for request_id, _ in self.pilot.take_shed():
+            for request_id, _ in self.driver.take_shed():
                 self._drop(request_id)
             if plan is not None:
                 in_flight.append(self._carry_out(plan))
@@ -64,7 +64,7 @@ class Wilful:
                     self._end(in_flight.pop(0))
                 elif arrivals:
                     self.now_s = max(self.now_s, arrivals[0].arrival_s)
-            self.pilot.scheduler.check_integrity()
+            self.driver.scheduler.check_integrity()
 
     def _carry_out(self, plan: StepPlan) -> StepPlan:
         """The plan as run; counters here are the engine's, kept apart from the scheduler's."""
@@ -95,7 +95,7 @@ class Wilful:
                     lost.append(request_id)
             else:
                 ran[request_id] = 1, self.computed[request_id]
-        amended = plan if same else self.pilot.amend(plan, ran, lost)
+        amended = plan if same else self.driver.amend(plan, ran, lost)
         for request_id, (tokens, past) in ran.items():
             self.computed[request_id] = past + tokens
             if self.computed[request_id] >= self.target[request_id]:
@@ -112,7 +112,7 @@ class Wilful:
             if self.generated.get(request_id, 0) >= self.case.output_tokens[request_id]:
                 finished.append(request_id)
                 self._drop(request_id)
-        self.pilot.commit(plan, tuple(finished))
+        self.driver.commit(plan, tuple(finished))
 
     def _lose(self, request_id: int) -> None:
         if request_id in self.computed:
@@ -137,8 +137,8 @@ def without_prefixes(case: Case) -> Case:
 def test_books_stay_true_whatever_the_engine_does(case: Case, seed: int) -> None:
     engine = Wilful(case, seed)
     engine.run()
-    assert not engine.pilot.scheduler.has_work()
-    assert engine.pilot.scheduler.kv_used_tokens == 0
+    assert not engine.driver.scheduler.has_work()
+    assert engine.driver.scheduler.kv_used_tokens == 0
     records = engine.records()
     assert replay(records, scheduler_of(records[0], case.step_time)).mismatch is None
 
@@ -148,4 +148,4 @@ def test_books_stay_true_whatever_the_engine_does(case: Case, seed: int) -> None
 def test_an_obedient_engine_amends_nothing(case: Case) -> None:
     engine = Wilful(case, 0, wilful=False)
     engine.run()
-    assert engine.pilot.num_amended == 0
+    assert engine.driver.num_amended == 0

@@ -13,8 +13,14 @@ from hypothesis import given
 
 from penstock.core.errors import InputError
 from penstock.serving.deployments.controller import Controller
-from penstock.serving.deployments.dependencies import Care, Dependencies
-from penstock.serving.deployments.deployments import FOLLOWING, Backoff, RefusedError, State, Wish
+from penstock.serving.deployments.dependencies import Dependencies, RestartPolicy
+from penstock.serving.deployments.deployments import (
+    FOLLOWING,
+    Backoff,
+    DeployIntent,
+    RefusedError,
+    State,
+)
 from penstock.serving.deployments.engines import EngineError
 from penstock.serving.deployments.requests import make_queue
 from penstock.serving.deployments.store import open_store
@@ -91,7 +97,7 @@ class Run:
 
         class Starter:
             def __init__(self):
-                self.lives, self.is_well = engines.lives, engines.is_well
+                self.is_alive, self.is_healthy = engines.is_alive, engines.is_healthy
                 self.ask, self.stop = engines.ask, engines.stop
 
             async def start(self, one, begun):
@@ -104,7 +110,8 @@ class Run:
                       world.read_used, self.bug)
         self.control = Controller(world.cluster, self.store, dependencies, make_queue("penstock",
                                                                                       1.0),
-                                  Care(patience_s=1.0, misses=1, backoff=Backoff(1.0, 4.0, 2)))
+                                  RestartPolicy(grace_s=1.0, failure_threshold=1,
+                                                backoff=Backoff(1.0, 4.0, 2)))
         await self.control.recover()
         self.check()
 
@@ -139,7 +146,7 @@ class Run:
                     self.control.register(name, "llama-2-7b", "sim", {})
                     self.registered.add(name)
                 elif verb in ("deploy", "dry_run"):
-                    await self.control.deploy(name, Wish(batch=1 + flag),
+                    await self.control.deploy(name, DeployIntent(batch=1 + flag),
                                               dry_run=verb == "dry_run")
                 elif verb == "infer":
                     reply = await self.control.infer(name, {"prompt": "x"}, head=flag)

@@ -167,7 +167,7 @@ class Stage:
             ticket = await self.driver.enter(model, deadline_after_s)
             for _ in ends:
                 await self._served(ticket, service_s)
-                ticket = await self.driver.again(ticket)
+                ticket = await self.driver.retry(ticket)
             await self._served(ticket, service_s)
             self.driver.leave(ticket)
             self.answered.append((model, self.loop.time(), ticket.url))

@@ -12,13 +12,13 @@ from penstock.policy.place.values import Footprint, Infeasible, Placement, Stage
 from penstock.serving.deployments.choice import Decision
 from penstock.serving.deployments.cluster import create_cluster
 from penstock.serving.deployments.controller import Controller
-from penstock.serving.deployments.dependencies import Care, Dependencies
+from penstock.serving.deployments.dependencies import Dependencies, RestartPolicy
 from penstock.serving.deployments.deployments import (
     Backoff,
+    DeployIntent,
     Deployment,
     Expected,
     RefusedError,
-    Wish,
 )
 from penstock.serving.deployments.engines import EngineError, SimulatedEngines
 from penstock.serving.deployments.requests import make_queue
@@ -83,7 +83,7 @@ class World:
     async def read_used(self, one):
         return self.used
 
-    async def choose(self, one, wish, devices, neighbours):
+    async def choose(self, one, intent, devices, neighbours):
         self.neighbours = neighbours
         gib, num = self.num_gib.get(one.name, (10, 1))
         footprint = Footprint(one.model, 2, 1, num, gib * GIB, fixed_bytes=0)
@@ -102,12 +102,13 @@ class World:
         return f"/profiles/{one.name}"
 
     def controller(self, queue=None):
-        care = Care(patience_s=1.0, misses=2, backoff=Backoff(first_s=1.0, most=2))
+        restart_policy = RestartPolicy(grace_s=1.0, failure_threshold=2,
+                                       backoff=Backoff(first_s=1.0, most=2))
         return Controller(self.cluster, open_store(self.cluster.state_file),
                           Dependencies({"sim": Starter(self), "emulate": Starter(self)},
                                        self.choose,
                                 self.profile, lambda: self.now_s, self.read_used, self.bugs.append),
-                          queue or make_queue("penstock"), care)
+                          queue or make_queue("penstock"), restart_policy)
 
     @asynccontextmanager
     async def open(self, queue=None):
@@ -125,8 +126,8 @@ class Starter:
 
     def __init__(self, world):
         self.start = world.start
-        self.lives = world.engines.lives
-        self.is_well = world.engines.is_well
+        self.is_alive = world.engines.is_alive
+        self.is_healthy = world.engines.is_healthy
         self.ask = world.engines.ask
         self.stop = world.engines.stop
 
@@ -134,7 +135,7 @@ class Starter:
 async def running(controller, name="a", batch=1, **more):
     """A deployment that runs."""
     controller.register(name, "llama-2-7b", "sim", {})
-    await controller.deploy(name, Wish(batch=batch), **more)
+    await controller.deploy(name, DeployIntent(batch=batch), **more)
     return await controller.settled(name)
 
 

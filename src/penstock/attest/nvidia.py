@@ -30,7 +30,7 @@ from penstock.attest.tokens import (
 )
 from penstock.attest.values import Challenge, EvidenceError, Rules
 from penstock.core.attestation import Attestation
-from penstock.core.errors import InputError, missing_extra, shown
+from penstock.core.errors import InputError, missing_extra, quote
 
 ISSUER = "https://nras.attestation.nvidia.com"
 ALGORITHM = "ES384"
@@ -127,7 +127,7 @@ def _check_overall(claims: Mapping[str, Any]) -> str:
             claims.get("x-nvidia-overall-att-result"), expected=True)
     version = claims.get("x-nvidia-ver")
     if version not in _TRUE_OF_VERSION:
-        raise EvidenceError(f"has claims of version {shown(version)}; expected one of "
+        raise EvidenceError(f"has claims of version {quote(version)}; expected one of "
                             f"{', '.join(_TRUE_OF_VERSION)}")
     return str(version)
 
@@ -146,8 +146,8 @@ def _check_digests(overall: Mapping[str, Any], tokens: Mapping[str, object]) -> 
 def _expect(name: str, claim: str, found: object, expected: object) -> None:
     # By type as well: neither 1 nor "true" is true.
     if type(found) is not type(expected) or found != expected:
-        raise EvidenceError(f"says of {name} that {claim} is {shown(found)}; expected "
-                            f"{shown(expected)}")
+        raise EvidenceError(f"says of {name} that {claim} is {quote(found)}; expected "
+                            f"{quote(expected)}")
 
 
 def collect(nonce: str) -> bytes:

@@ -23,7 +23,7 @@ from penstock.attest.tokens import (
 )
 from penstock.attest.values import Challenge, EvidenceError, Rules
 from penstock.core.attestation import Attestation
-from penstock.core.errors import InputError, shown
+from penstock.core.errors import InputError, quote
 
 FORMAT = "penstock-test-evidence-1"
 ISSUER = "penstock-test"
@@ -103,11 +103,11 @@ class SignedVerifier:
                            challenge.devices, sha256(evidence).hexdigest())
 
     def _check(self, device: Mapping[str, Any]) -> None:
-        name = shown(device.get("ueid"))
+        name = quote(device.get("ueid"))
         if device.get("mode") != "confidential":
-            raise EvidenceError(f"says that {name} is in mode {shown(device.get('mode'))}, not "
+            raise EvidenceError(f"says that {name} is in mode {quote(device.get('mode'))}, not "
                                 "confidential")
         if device.get("dbgstat") != "disabled":
-            raise EvidenceError(f"says that debug of {name} is {shown(device.get('dbgstat'))}, not "
+            raise EvidenceError(f"says that debug of {name} is {quote(device.get('dbgstat'))}, not "
                                 "disabled")
         check_reference(device.get("measurements") or {}, self._rules.reference)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.attest.values import CLOCK_SKEW_S, EvidenceError
-from penstock.core.errors import InputError, missing_extra, nearest, shown
+from penstock.core.errors import InputError, missing_extra, nearest, quote
 
 MOST_BYTES = 1 << 20
 """Evidence and key sets are far smaller."""
@@ -53,7 +53,7 @@ def _key(entry: Mapping[str, Any]) -> Any:
         from cryptography.x509 import load_der_x509_certificate
         return load_der_x509_certificate(b64decode(entry["x5c"][0])).public_key()
     except (jwt.PyJWTError, ValueError, IndexError) as error:
-        raise InputError(f"the key {shown(entry.get('kid'))} cannot be used ({error})") from None
+        raise InputError(f"the key {quote(entry.get('kid'))} cannot be used ({error})") from None
 
 
 def signed_claims(token: object, keys: Mapping[str, Any], algorithm: str, issuer: str,
@@ -70,9 +70,9 @@ def signed_claims(token: object, keys: Mapping[str, Any], algorithm: str, issuer
         header = jwt.get_unverified_header(token)
         kid = header.get("kid")
         if header.get("alg") != algorithm:
-            raise EvidenceError(f"is signed by {shown(header.get('alg'))}; expected {algorithm}")
+            raise EvidenceError(f"is signed by {quote(header.get('alg'))}; expected {algorithm}")
         if kid not in keys:
-            raise EvidenceError(f"is signed with key {shown(kid)}, which is not trusted"
+            raise EvidenceError(f"is signed with key {quote(kid)}, which is not trusted"
                                 f"{nearest(str(kid)[:60], keys)}")
         # Times are checked below, by the clock of the caller.
         claims: dict[str, Any] = jwt.decode(
@@ -96,7 +96,7 @@ def _check_times(claims: Mapping[str, Any], now_s: float) -> None:
         value = claims.get(name, 0)
         if isinstance(value, bool) or not isinstance(value, int | float) \
                 or not -_FARTHEST_S < value < _FARTHEST_S:  # which neither infinity nor NaN is
-            raise EvidenceError(f"has no time in {name}, found {shown(value)}")
+            raise EvidenceError(f"has no time in {name}, found {quote(value)}")
     if now_s >= claims["exp"]:
         raise EvidenceError(f"expired {now_s - claims['exp']:.0f} s ago")
     begins_s = max(claims["iat"], claims.get("nbf", 0))
@@ -116,9 +116,9 @@ def check_devices(found: list[str], expected: tuple[str, ...]) -> None:
     if len(set(found)) != len(found):
         raise EvidenceError("names a device twice")
     if others := sorted(set(found) - set(expected)):
-        raise EvidenceError(f"is of another device, {shown(others[0])}")
+        raise EvidenceError(f"is of another device, {quote(others[0])}")
     if missing := sorted(set(expected) - set(found)):
-        raise EvidenceError(f"lacks device {shown(missing[0])}")
+        raise EvidenceError(f"lacks device {quote(missing[0])}")
 
 
 def check_reference(claims: Mapping[str, Any], reference: Mapping[str, tuple[str, ...]]) -> None:
@@ -127,7 +127,7 @@ def check_reference(claims: Mapping[str, Any], reference: Mapping[str, tuple[str
         found = claims.get(name)
         text = found if isinstance(found, str) else json.dumps(found)
         if text not in allowed:
-            raise EvidenceError(f"says {name} is {shown(found)}; expected one of "
+            raise EvidenceError(f"says {name} is {quote(found)}; expected one of "
                                 f"{', '.join(allowed)}")
 
 

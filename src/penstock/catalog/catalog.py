@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from penstock.catalog.checks import Field, shown
+from penstock.catalog.checks import Field, quote
 from penstock.catalog.documents import Document, built_in_documents, user_documents
 from penstock.catalog.entries import (
     ACCELERATOR_FIELDS,
@@ -116,7 +116,7 @@ def _check_distinct(entries: Iterable[Entry]) -> None:
 
 
 def _taken(entry: Entry, name: str, owner: str) -> InputError:
-    return InputError(f"{entry.where}: {shown(name)} already names {owner}; expected a name or "
+    return InputError(f"{entry.where}: {quote(name)} already names {owner}; expected a name or "
                       "alias of its own")
 
 
@@ -133,7 +133,7 @@ def _unknown(what: str, name: str, names: Iterable[str], aliases: Iterable[str])
     hint = nearest(name, [*names, *aliases])
     if not hint.startswith("; did you mean"):
         hint = nearest(name, names)
-    return InputError(f"unknown {what} {shown(name)}{hint}")
+    return InputError(f"unknown {what} {quote(name)}{hint}")
 
 
 def is_config_path(name: str) -> bool:

@@ -52,7 +52,7 @@ def is_text(value: Any) -> TypeGuard[str]:
     return isinstance(value, str) and bool(value.strip())
 
 
-def shown(value: Any) -> str:
+def quote(value: Any) -> str:
     """A value as an error message quotes it: short, on one line."""
     if isinstance(value, Mapping):
         return "a mapping"

@@ -13,7 +13,7 @@ try:
 except ImportError:  # PyYAML without libyaml: ten times slower, same result
     from yaml import SafeLoader  # type: ignore[assignment]
 
-from penstock.catalog.checks import shown
+from penstock.catalog.checks import quote
 from penstock.core.errors import InputError, nearest
 
 SECTIONS = ("accelerators", "models")
@@ -32,7 +32,7 @@ class _Loader(SafeLoader):
             if isinstance(key, yaml.ScalarNode) and key.value != "<<":
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(
-                        None, None, f"key {shown(key.value)} stands twice", key.start_mark)
+                        None, None, f"key {quote(key.value)} stands twice", key.start_mark)
                 seen.add(key.value)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
@@ -98,14 +98,14 @@ def parse_document(content: bytes, source: str, *, trusted: bool = True) -> Docu
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{source}: not valid YAML: {_one_line(error)}") from None
     if not isinstance(data, dict):
-        raise InputError(f"{source}: found {shown(data)}; expected a mapping with accelerators, "
+        raise InputError(f"{source}: found {quote(data)}; expected a mapping with accelerators, "
                          "models or both")
     for section, entries in data.items():
         if section not in SECTIONS:
-            raise InputError(f"{source}: unknown key {shown(section)}"
+            raise InputError(f"{source}: unknown key {quote(section)}"
                              f"{nearest(str(section), SECTIONS)}")
         if not isinstance(entries, dict):
-            raise InputError(f"{source}: {section}: found {shown(entries)}; expected a mapping "
+            raise InputError(f"{source}: {section}: found {quote(entries)}; expected a mapping "
                              "from names to entries")
     return Document(source, data)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from penstock.catalog.checks import Field, checked_model, is_text, number, shown, whole
+from penstock.catalog.checks import Field, checked_model, is_text, number, quote, whole
 from penstock.core.errors import InputError, nearest
 from penstock.core.hardware import Accelerator
 from penstock.core.model import BYTES_PER_VALUE, ModelSpec
@@ -92,19 +92,19 @@ def checked_entry(name: Any, data: Any, fields: Mapping[str, Field], section: st
 
     A field without a source of its own takes the entry's ``source``, or the file's name.
     """
-    where = f"{source}: {section}: {shown(name) if not is_text(name) else name}"
+    where = f"{source}: {section}: {quote(name) if not is_text(name) else name}"
     if not is_text(name) or name != name.strip():
-        raise InputError(f"{where}: found {shown(name)} as a name; expected text")
+        raise InputError(f"{where}: found {quote(name)} as a name; expected text")
     if not isinstance(data, dict):
-        raise InputError(f"{where}: found {shown(data)}; expected a mapping of fields")
+        raise InputError(f"{where}: found {quote(data)}; expected a mapping of fields")
     for key, value in data.items():
         if key not in fields:
-            raise InputError(f"{where}: unknown key {shown(key)}{nearest(str(key), fields)}")
+            raise InputError(f"{where}: unknown key {quote(key)}{nearest(str(key), fields)}")
         _check(f"{where}: {key}", value, fields[key])
     stated = data.get("sources", {})
     for key in stated:
         if key not in fields or key in _NOT_FACTS:
-            raise InputError(f"{where}: sources: unknown key {shown(key)}"
+            raise InputError(f"{where}: sources: unknown key {quote(key)}"
                              f"{nearest(str(key), set(fields) - set(_NOT_FACTS))}")
     values = {key: value for key, value in data.items() if key not in _NOT_FACTS}
     _check_peaks(where, values.get("peak_tflops", {}))
@@ -115,13 +115,13 @@ def checked_entry(name: Any, data: Any, fields: Mapping[str, Field], section: st
 
 def _check(where: str, value: Any, field: Field) -> None:
     if not field.accepts(value):
-        raise InputError(f"{where}: found {shown(value)}; expected {field.expected}")
+        raise InputError(f"{where}: found {quote(value)}; expected {field.expected}")
 
 
 def _check_peaks(where: str, peaks: Mapping[Any, Any]) -> None:
     for precision, value in peaks.items():
         if precision not in BYTES_PER_VALUE:
-            raise InputError(f"{where}: peak_tflops: unknown precision {shown(precision)}"
+            raise InputError(f"{where}: peak_tflops: unknown precision {quote(precision)}"
                              f"{nearest(str(precision), BYTES_PER_VALUE)}")
         _check(f"{where}: peak_tflops: {precision}", value, _TFLOPS)
     if peaks and not {"fp16", "fp32"} & set(peaks):

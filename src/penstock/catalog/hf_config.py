@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from penstock.catalog.checks import checked_model, is_number, is_whole, shown
+from penstock.catalog.checks import checked_model, is_number, is_whole, quote
 from penstock.core.errors import InputError
 from penstock.core.model import ModelSpec
 
@@ -75,7 +75,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(data, dict):
-        raise InputError(f"{path}: found {shown(data)}; expected a mapping of keys")
+        raise InputError(f"{path}: found {quote(data)}; expected a mapping of keys")
     return data
 
 
@@ -107,7 +107,7 @@ class _Config:
         self._where = where
         self._family = data.get("model_type") or ""
         if not isinstance(self._family, str):
-            self._fail("model_type", shown(self._family), "text")
+            self._fail("model_type", quote(self._family), "text")
 
     def model(self, name: str) -> ModelSpec:
         """The values as a model. Raises InputError."""
@@ -134,7 +134,7 @@ class _Config:
             self._fail("is_encoder_decoder", "true", "a decoder-only model")
         for key, value in self._data.items():
             if key.startswith("mamba_"):
-                self._fail(key, shown(value), "a model without state-space layers")
+                self._fail(key, quote(value), "a model without state-space layers")
 
     def _whole(self, keys: Sequence[str], default: int = 0, least: int = 1,
                most: int = _MOST) -> int:
@@ -144,7 +144,7 @@ class _Config:
             if value is None:
                 continue
             if not is_whole(value) or not least <= value <= most:
-                self._fail(key, shown(value), f"a whole number from {least} to {most:,}")
+                self._fail(key, quote(value), f"a whole number from {least} to {most:,}")
             return int(value)
         return default
 
@@ -209,7 +209,7 @@ class _Config:
         if tied is None:
             return self._family in _TIED
         if not isinstance(tied, bool):
-            self._fail("tie_word_embeddings", shown(tied), "true or false")
+            self._fail("tie_word_embeddings", quote(tied), "true or false")
         return tied
 
     def _kv_layers(self, num_layers: int) -> int:
@@ -249,7 +249,7 @@ class _Config:
                            1)
         excepted = self._data.get("mlp_only_layers") or []
         if not isinstance(excepted, list):
-            self._fail("mlp_only_layers", shown(excepted), "a list of layers")
+            self._fail("mlp_only_layers", quote(excepted), "a list of layers")
         # DeepSeek counts layers from 0 (layer % step), Qwen and Llama 4 from 1 ((layer + 1) %).
         offset = 0 if "moe_layer_freq" in self._data else 1
         return sum(layer >= first and (layer + offset) % step == 0 and layer not in excepted

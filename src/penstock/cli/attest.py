@@ -164,9 +164,9 @@ def check(fleet_file: FleetFile, as_json: AsJson = False) -> int:
     import asyncio
 
     from penstock.cli.console import print_json
-    from penstock.serving.attest.evidence import standing
+    from penstock.serving.attest.evidence import attestation_status
     fleet = read_fleet(fleet_file)
-    found = asyncio.run(standing(fleet))
+    found = asyncio.run(attestation_status(fleet))
     if not found:
         raise InputError(f"{fleet_file}: no replica with an endpoint is in confidential mode")
     if as_json:

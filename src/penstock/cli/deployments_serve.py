@@ -27,13 +27,13 @@ async def _serve(folder: Path, host: str, port: int, names: tuple[str, ...], que
     from penstock.cli.console import note
     from penstock.engines.http import listening, stop_signal
     from penstock.serving.deployments.cluster import SERVER, announce
-    from penstock.serving.deployments.opening import Opening, opened, watch
+    from penstock.serving.deployments.opening import OpenOptions, opened, watch
     from penstock.serving.deployments.store import InUseError
     from penstock.serving.deployments.verbs import LocalDeployments
     from penstock.serving.planning.deployments import make_app
 
     try:
-        async with opened(folder, Opening(queue, start_s, patience_s=1.0), note) as control:
+        async with opened(folder, OpenOptions(queue, start_s, lock_timeout_s=1.0), note) as control:
             stopped = stop_signal()
             app = make_app(LocalDeployments(control), host, note, names)
             async with listening(app, host, port, _GOODBYE_S) as url:

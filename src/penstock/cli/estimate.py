@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from penstock.estimate.choosing import Ask, Options
     from penstock.perf.fingerprint.estimator import Estimates
-    from penstock.policy.place.intent import Wishes
+    from penstock.policy.place.intent import Criteria
 
 
 
@@ -71,9 +71,9 @@ def estimate(
         raise InputError("expected either MODEL, or --configs and --out")
     if train == Path():
         raise InputError("--train: no folder to learn from")
-    wishes = _wishes(intent, slo_s, least_accuracy, precisions, rate_per_s)
+    criteria = _criteria(intent, slo_s, least_accuracy, precisions, rate_per_s)
     if mode == "maveriq":
-        wishes = replace(wishes, sure=False, strict_slo=True)
+        criteria = replace(criteria, sure=False, strict_slo=True)
     entries = load_catalog(catalog)
     found = _estimator(mode)(train, entries, entries.accelerator(accelerator), fingerprints)
     if configs is not None and out is not None:
@@ -84,11 +84,11 @@ def estimate(
                         used_gib, placer, accuracy)
     from penstock.cli.estimate_answers import choice_document, choice_tables, measure_next
     from penstock.policy.place.intent import choose
-    choice = choose(answered.candidates, wishes)
+    choice = choose(answered.candidates, criteria)
     if as_json:
         print_json(choice_document(model, choice, answered, found))
     else:
-        print_tables(choice_tables(model, choice, answered, wishes))
+        print_tables(choice_tables(model, choice, answered, criteria))
         for line in measure_next(model, answered, found):
             note(f"measure next: {line}")
     return OK if choice.chosen is not None else MISSED
@@ -105,11 +105,11 @@ def _estimator(mode: str) -> "Callable[..., Estimates]":
     raise InputError(f"--mode: {mode!r} is unknown{nearest(mode, ('penstock', 'maveriq'))}")
 
 
-def _wishes(intent: str, slo_s: float | None, least_accuracy: float | None,
-            precisions: str | None, rate_per_s: float) -> "Wishes":
+def _criteria(intent: str, slo_s: float | None, least_accuracy: float | None,
+              precisions: str | None, rate_per_s: float) -> "Criteria":
     from penstock.cli.estimate_input import allowed_precisions
     from penstock.core.errors import InputError, nearest
-    from penstock.policy.place.intent import OBJECTIVES, Wishes
+    from penstock.policy.place.intent import OBJECTIVES, Criteria
 
     if intent not in OBJECTIVES:
         raise InputError(f"--intent: {intent!r} is unknown{nearest(intent, OBJECTIVES)}")
@@ -119,8 +119,8 @@ def _wishes(intent: str, slo_s: float | None, least_accuracy: float | None,
         raise InputError(f"--least-accuracy: {least_accuracy:g}; expected a number")
     if not isfinite(rate_per_s):
         raise InputError(f"--rate: {rate_per_s:g}; expected requests per second")
-    return Wishes(intent, slo_s, least_accuracy=least_accuracy,
-                  precisions=allowed_precisions(precisions), own_rate_per_s=rate_per_s)
+    return Criteria(intent, slo_s, least_accuracy=least_accuracy,
+                    precisions=allowed_precisions(precisions), own_rate_per_s=rate_per_s)
 
 
 def _write(found: "Estimates", configs: Path, out: Path, *, as_json: bool) -> int:

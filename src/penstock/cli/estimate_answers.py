@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
     from penstock.estimate.choosing import Options
     from penstock.perf.fingerprint.estimator import Estimates
-    from penstock.policy.place.intent import Choice, Scored, Wishes
+    from penstock.policy.place.intent import Choice, Criteria, Scored
 
 _SHOWN, _WORDINGS = 12, 3
 
@@ -19,7 +19,8 @@ def measure_next(model: str, answered: "Options", found: "Estimates") -> list[st
     return advice(model, spec.num_layers, answered.estimates, spec.leading_dense_layers)
 
 
-def choice_tables(model: str, choice: "Choice", answered: "Options", wishes: "Wishes") -> list[Any]:
+def choice_tables(model: str, choice: "Choice", answered: "Options",
+                  criteria: "Criteria") -> list[Any]:
     """The best first, and why the others were rejected."""
     from penstock.core.units import GIB
     from penstock.policy.place.intent import pareto
@@ -41,7 +42,7 @@ def choice_tables(model: str, choice: "Choice", answered: "Options", wishes: "Wi
     said: list[Any] = []
     if rows:
         said.append(plain_table(
-            f"{model} by {wishes.intent}: the best first",
+            f"{model} by {criteria.intent}: the best first",
             ("configuration", "latency, s", "memory, GiB", "accuracy", "Pareto", "layers by stage",
              "beyond what was measured"), rows))
         if len(best) > _SHOWN:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.errors import InputError, fields_called, kind_of, nearest, shown
+from penstock.core.errors import InputError, fields_called, kind_of, nearest, quote
 
 if TYPE_CHECKING:
     from penstock.perf.queueing.mode import QueueProblem
@@ -177,7 +177,7 @@ def _number(value: Any, name: str, where: str) -> float:
     if isinstance(value, _Pairs):
         value = {}
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{where}: found {shown(value)}; expected a number")
+        raise InputError(f"{where}: found {quote(value)}; expected a number")
     try:
         number = float(value)
     except OverflowError:  # a whole number of hundreds of digits

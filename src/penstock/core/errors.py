@@ -40,7 +40,7 @@ def kind_of(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def shown(value: Any) -> str:
+def quote(value: Any) -> str:
     """A JSON value as an error shows it: short ones themselves, others by their kind."""
     if isinstance(value, Mapping | list):
         return kind_of(value)
@@ -68,8 +68,8 @@ def suggested(message: str) -> str | None:
 def one_of(names: Iterable[str]) -> str:
     """The hint that lists what is valid, at most sixteen of it."""
     known = sorted(names)
-    shown = ", ".join(known[:16]) + (", ..." if len(known) > 16 else "")
-    return f"; expected one of: {shown}" if known else ""
+    listed = ", ".join(known[:16]) + (", ..." if len(known) > 16 else "")
+    return f"; expected one of: {listed}" if known else ""
 
 
 def _likeliest(name: str, names: list[str]) -> str | None:

@@ -75,22 +75,23 @@ def errors_told(wrong: Callable[[web.Request, int, str], HttpError],
         try:
             return await handler(request)
         except HttpError as error:
-            told = error
+            answer = error
         except web.HTTPException as error:
-            told = wrong(request, error.status, str(error.text or error.reason))
+            answer = wrong(request, error.status, str(error.text or error.reason))
             if "Allow" in error.headers:
-                told.headers["Allow"] = error.headers["Allow"]
+                answer.headers["Allow"] = error.headers["Allow"]
         except BodyError as error:
-            told = wrong(request, error.status, str(error))
+            answer = wrong(request, error.status, str(error))
         except web.RequestPayloadError:
-            told = wrong(request, 400, "body: is not as long as its headers say, or not in chunks")
-            told.headers["Connection"] = "close"  # where the body ends is not known
+            answer = wrong(request, 400,
+                           "body: is not as long as its headers say, or not in chunks")
+            answer.headers["Connection"] = "close"  # where the body ends is not known
         except ConnectionError:
             raise  # the client has gone; there is nobody to tell
         except Exception as error:
             on_bug(trace_of(error))
-            told = wrong(request, 500, f"this is a bug in Penstock ({type(error).__name__})")
-        return json_response(told.document(), told.status, told.headers)
+            answer = wrong(request, 500, f"this is a bug in Penstock ({type(error).__name__})")
+        return json_response(answer.document(), answer.status, answer.headers)
 
     return middleware
 

@@ -169,8 +169,8 @@ def last_words(log: Path, since_bytes: int = 0) -> str:
     except OSError:
         return ""
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    shown = "".join(c if c.isprintable() else "?" for c in last)[:200]
-    return f"; its log ends: {shown} ({log})" if shown else f" ({log})"
+    quoted = "".join(c if c.isprintable() else "?" for c in last)[:200]
+    return f"; its log ends: {quoted} ({log})" if quoted else f" ({log})"
 
 
 def _signal(group: int, number: int) -> bool:

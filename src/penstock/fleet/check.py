@@ -13,7 +13,7 @@ from penstock.core.errors import InputError, suggested
 from penstock.fleet.files import FileFinder
 from penstock.fleet.load import examined, fleet_name
 from penstock.fleet.marked_yaml import MarkedData, Path
-from penstock.fleet.problems import Problem, dotted, shown
+from penstock.fleet.problems import Problem, dotted, quote
 from penstock.fleet.values import Fleet
 
 _MOST_TURNS = 50
@@ -125,7 +125,7 @@ class _Copy:
         path, text = problem
         value, name = self._value(path), suggested(text)
         last = str(path[-1]) if path else ""
-        if name is not None and isinstance(value, str) and shown(value) in text:
+        if name is not None and isinstance(value, str) and quote(value) in text:
             return _Fix(path, None, name, f"{last}: {name}")
         if name is not None and isinstance(value, dict) and "name" in value:
             return _Fix((*path, "name"), None, name, f"name: {name}")

@@ -14,7 +14,7 @@ from penstock.fleet.fields import (
 )
 
 
-class WishesSection(Section):
+class RequestParametersSection(Section):
     """Defaults for a request that does not state its own."""
 
     service_class: Name | None = described("Service class.", "interactive")
@@ -27,14 +27,14 @@ class WishesSection(Section):
         "Whether only replicas attested to run in confidential mode may serve it.", True)
 
 
-class AliasSection(WishesSection):
-    """A model name that stands for a choice of models and for wishes."""
+class AliasSection(RequestParametersSection):
+    """A model name that stands for a choice of models and for request parameters."""
 
     models: list[Name] | None = described("Models that may answer; left out, any.",
                                           ["llama-3-8b"])
 
 
-class DefaultsSection(WishesSection):
+class DefaultsSection(RequestParametersSection):
     """Defaults for a tenant's requests where neither the request nor the alias states a value."""
 
     model: Name | None = described("Model or alias, for requests that name none.", "auto")

@@ -6,7 +6,7 @@ from pathlib import Path
 from penstock.core.errors import InputError
 from penstock.fleet.marked_yaml import MAX_BYTES
 from penstock.fleet.marked_yaml import Path as FieldPath
-from penstock.fleet.problems import PlacedError, shown
+from penstock.fleet.problems import PlacedError, quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class FileFinder:
     def find(self, name: str, field: FieldPath) -> str:
         """The absolute path of a file or folder that the document names in ``field``."""
         if self.base is None:
-            raise PlacedError(field, f"names a file, {shown(name)}, and no files are read here; "
-                                     "expected a built-in name, or the values themselves")
+            raise PlacedError(field, f"names a file, {quote(name)}, and no files are read here; "
+                              "expected a built-in name, or the values themselves")
         folders = [self.base] if self.data_dir is None else [self.base, self.data_dir]
         for folder in folders:
             path = folder / Path(name).expanduser()
@@ -34,7 +34,7 @@ class FileFinder:
                 break
         places = " or ".join(dict.fromkeys(str(folder.resolve()) for folder in folders))
         where = "" if Path(name).is_absolute() else f" in {places}"
-        raise PlacedError(field, f"no file {shown(name)}{where}")
+        raise PlacedError(field, f"no file {quote(name)}{where}")
 
 
 def read_text(path: Path) -> str:
@@ -49,7 +49,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except ValueError as error:
-        raise InputError(f"{shown(str(path))}: cannot be read ({error})") from None
+        raise InputError(f"{quote(str(path))}: cannot be read ({error})") from None
     if len(content) > MAX_BYTES:
         raise InputError(f"{path}: more than {MAX_BYTES:,} bytes; is it a fleet file?")
     return decoded(content, str(path))

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 from penstock.fleet.files import FileFinder
 from penstock.fleet.problems import PlacedError
 from penstock.fleet.values import ModelChoice
-from penstock.fleet.values_gateway import Alias, Budget, GatewayOptions, Tenant, Wishes
+from penstock.fleet.values_gateway import Alias, Budget, GatewayOptions, RequestParameters, Tenant
 
 if TYPE_CHECKING:
-    from penstock.fleet.document_gateway import GatewaySection, TenantSection, WishesSection
+    from penstock.fleet.document_gateway import (
+        GatewaySection,
+        RequestParametersSection,
+        TenantSection,
+    )
 
-_WISHES = ("service_class", "deadline_s", "min_quality", "max_cost", "confidential")
+_REQUEST_PARAMETERS = ("service_class", "deadline_s", "min_quality", "max_cost", "confidential")
 
 
 def resolve_gateway(section: "GatewaySection | None",
@@ -24,7 +28,7 @@ def resolve_gateway(section: "GatewaySection | None",
     for name in section.aliases:
         if name in known:
             raise PlacedError(("gateway", "aliases", name), "is a model's name; take another")
-    aliases = {name: Alias(_names(alias.models, models), _wishes(alias))
+    aliases = {name: Alias(_names(alias.models, models), _request_parameters(alias))
                for name, alias in section.aliases.items()}
     forecasts = section.forecasts and files.find(section.forecasts, ("gateway", "forecasts"))
     return GatewayOptions(aliases, tuple(_tenant(one, models) for one in section.tenants),
@@ -38,14 +42,14 @@ def _tenant(section: "TenantSection", models: Mapping[str, ModelChoice]) -> Tena
         model = models[model].spec.name
     return Tenant(
         section.name, model,
-        _wishes(section.defaults), _names(section.models, models),
+        _request_parameters(section.defaults), _names(section.models, models),
         None if section.service_classes is None else tuple(section.service_classes),
         section.requests_per_minute, section.tokens_per_minute, section.max_in_flight, budget,
         section.confidential)
 
 
-def _wishes(section: "WishesSection") -> Wishes:
-    return Wishes(**{name: getattr(section, name) for name in _WISHES})
+def _request_parameters(section: "RequestParametersSection") -> RequestParameters:
+    return RequestParameters(**{name: getattr(section, name) for name in _REQUEST_PARAMETERS})
 
 
 def _names(names: list[str] | None, models: Mapping[str, ModelChoice]) -> tuple[str, ...] | None:
@@ -56,7 +60,7 @@ def gateway_section(options: GatewayOptions) -> dict[str, Any] | None:
     """The section of a file that holds these options; None where there is nothing to say."""
     if options == GatewayOptions():
         return None
-    return {"aliases": {name: {"models": _listed(alias.models), **asdict(alias.wishes)}
+    return {"aliases": {name: {"models": _listed(alias.models), **asdict(alias.parameters)}
                         for name, alias in options.aliases.items()},
             "forecasts": options.forecasts,
             "tenants": [_tenant_section(tenant) for tenant in options.tenants]}

@@ -149,7 +149,7 @@ class _Reader:
             key = event.value
             if key in data:
                 first = self.lines[(*path, key)]
-                self._fail(event, f"key {_shown(key)} stands twice, first on line {first}")
+                self._fail(event, f"key {_quote(key)} stands twice, first on line {first}")
             self.lines[(*path, key)] = _line(event)
             data[key] = None
             data[key] = self._node(next(self._events), (*path, key), depth + 1)
@@ -172,14 +172,14 @@ class _Reader:
 
     def _check_tag(self, event: Any, usual: str) -> None:
         if event.tag not in (None, "!", usual):
-            self._fail(event, f"tag {_shown(event.tag)} is not allowed; write plain values")
+            self._fail(event, f"tag {_quote(event.tag)} is not allowed; write plain values")
 
 
 def _line(event: Any) -> int:
     return int(event.start_mark.line) + 1
 
 
-def _shown(text: str) -> str:
+def _quote(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 

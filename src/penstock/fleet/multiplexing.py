@@ -9,7 +9,7 @@ from penstock.core.model import ModelSpec
 from penstock.core.units import GB, GIB
 from penstock.fleet.files import FileFinder
 from penstock.fleet.marked_yaml import Path
-from penstock.fleet.problems import PlacedError, Problem, shown
+from penstock.fleet.problems import PlacedError, Problem, quote
 from penstock.fleet.values_multiplexing import DevicePool, Host, SwapEngine, SwappedModel
 from penstock.policy.multiplex.values import BatchTime
 from penstock.registry.engines import ENGINES, engine_can, engines_for, needs_of
@@ -42,16 +42,16 @@ def multiplexing_problems(pools: "list[DevicePoolSection] | None",
     for i, pool in enumerate(pools or ()):
         path: Path = ("multiplexing", i)
         if pool.name is not None and pool.name in names:
-            yield Problem((*path, "name"), f"{shown(pool.name)} stands twice")
+            yield Problem((*path, "name"), f"{quote(pool.name)} stands twice")
         names.add(pool.name or "")
         yield from _strategy_problems(path, pool)
         seen: set[str] = set()
         for j, one in enumerate(pool.models):
             place: Path = (*path, "models", j)
             if one.model in seen:
-                yield Problem((*place, "model"), f"{shown(one.model)} stands twice")
+                yield Problem((*place, "model"), f"{quote(one.model)} stands twice")
             if one.model in elsewhere:
-                yield Problem((*place, "model"), f"{shown(one.model)} has replicas with endpoints, "
+                yield Problem((*place, "model"), f"{quote(one.model)} has replicas with endpoints, "
                                                  "too; expected it in one place")
             seen.add(one.model)
             if one.engine is not None:
@@ -76,7 +76,7 @@ def _strategy_problems(path: Path, pool: "DevicePoolSection") -> Iterator[Proble
 
 def _engine_problems(path: Path, engine: "SwapEngineSection", count: int) -> Iterator[Problem]:
     if not engine_can(engine.kind, "multiplex"):
-        yield Problem((*path, "kind"), f"found {shown(engine.kind)}"
+        yield Problem((*path, "kind"), f"found {quote(engine.kind)}"
                                        f"{nearest(engine.kind[:200], engines_for('multiplex'))}")
         return
     needed, may_have = needs_of(engine.kind), _may_have(engine.kind)
@@ -104,7 +104,7 @@ def _endpoint_problems(path: Path, urls: list[str], count: int) -> Iterator[Prob
         yield Problem(path, f"{len(urls)} for {count} devices; expected one for each")
     for place, url in enumerate(urls):
         if url.rstrip("/") in [other.rstrip("/") for other in urls[:place]]:
-            yield Problem((*path, place), f"{shown(url)} stands twice; expected a server for each "
+            yield Problem((*path, place), f"{quote(url)} stands twice; expected a server for each "
                                           "device")
 
 
@@ -164,7 +164,7 @@ def _model(path: Path, section: "HostedModelSection", have: "Resources", acceler
     choice = have.models[section.model]
     precision = section.precision or choice.precisions[0]
     if precision not in choice.precisions:
-        raise PlacedError((*path, "precision"), f"{shown(precision)} is not among the model's "
+        raise PlacedError((*path, "precision"), f"{quote(precision)} is not among the model's "
                                                 f"precisions: {', '.join(choice.precisions)}")
     size = (choice.spec.weight_bytes(precision) if section.size_gib is None
             else round(section.size_gib * GIB))

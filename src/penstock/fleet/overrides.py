@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.core.errors import InputError
 from penstock.fleet.marked_yaml import MAX_DEPTH, MarkedData, Path
-from penstock.fleet.problems import shown
+from penstock.fleet.problems import quote
 from penstock.fleet.renamed import current_path
 
 _PARTS = re.compile(r"[^.\[\]]+")
@@ -22,7 +22,7 @@ def overridden(marked: MarkedData, overrides: Mapping[str, Any]) -> MarkedData:
     for dotted, value in overrides.items():
         parts = _PARTS.findall(dotted)
         if not parts or len(parts) > MAX_DEPTH:
-            raise InputError(f"override {shown(dotted)}: expected a path such as run.seed")
+            raise InputError(f"override {quote(dotted)}: expected a path such as run.seed")
         data, path = _with_value(data, current_path(parts), value, (), dotted)
         paths.append(path)
     return MarkedData(data, marked.lines, marked.source, (*marked.overridden, *paths))
@@ -36,7 +36,7 @@ def _with_value(node: Any, parts: list[str], value: Any, path: Path,
     head, rest = parts[0], parts[1:]
     if isinstance(node, list):
         if not head.isdecimal() or int(head) >= len(node):
-            raise InputError(f"override {shown(dotted)}: {shown(head)} is no entry of a list of "
+            raise InputError(f"override {quote(dotted)}: {quote(head)} is no entry of a list of "
                              f"{len(node)}, counted from 0")
         index = int(head)
         child, path = _with_value(node[index], rest, value, (*path, index), dotted)
@@ -46,6 +46,6 @@ def _with_value(node: Any, parts: list[str], value: Any, path: Path,
     if node is None:
         node = {}
     if not isinstance(node, dict):
-        raise InputError(f"override {shown(dotted)}: {shown(head)} would lie within {shown(node)}")
+        raise InputError(f"override {quote(dotted)}: {quote(head)} would lie within {quote(node)}")
     child, path = _with_value(node.get(head), rest, value, (*path, head), dotted)
     return {**node, head: child}, path

@@ -58,7 +58,7 @@ def dotted(path: Path) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += ("." if text else "") + (part if _is_plain(part) else shown(part))
+            text += ("." if text else "") + (part if _is_plain(part) else quote(part))
     return text
 
 
@@ -66,7 +66,7 @@ def _is_plain(key: str) -> bool:
     return len(key) <= _MOST_SHOWN and key.isascii() and key.replace("-", "_").isidentifier()
 
 
-def shown(value: object) -> str:
+def quote(value: object) -> str:
     """A value found in the file, as a short single line."""
     if isinstance(value, str):
         return repr(value if len(value) <= _MOST_SHOWN else value[: _MOST_SHOWN - 3] + "...")
@@ -118,11 +118,11 @@ def _not_among(found: object, expected: str) -> str:
     valid = [part.strip(" '") for part in expected.replace(" or ", ", ").split(",")]
     hint = nearest(found[:200], valid) if isinstance(found, str) else \
         f"; expected one of: {', '.join(valid)}"
-    return f"found {shown(found)}{hint}"
+    return f"found {quote(found)}{hint}"
 
 
 def _found(kind: str, found: object) -> str:
-    return "an empty list" if kind == "too_short" else shown(found)
+    return "an empty list" if kind == "too_short" else quote(found)
 
 
 def _expected(kind: str, loc: tuple[str | int, ...], limits: Mapping[str, Any]) -> str:

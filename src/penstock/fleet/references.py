@@ -18,13 +18,13 @@ from penstock.fleet.document import (
     SizingGroupSection,
     VariantSection,
 )
-from penstock.fleet.document_gateway import GatewaySection, WishesSection
+from penstock.fleet.document_gateway import GatewaySection, RequestParametersSection
 from penstock.fleet.document_schedule import ScheduleSection
 from penstock.fleet.document_traffic import TraceSection
 from penstock.fleet.fields import Named
 from penstock.fleet.marked_yaml import Path
 from penstock.fleet.multiplexing import multiplexing_problems
-from penstock.fleet.problems import Problem, nearest_key, shown
+from penstock.fleet.problems import Problem, nearest_key, quote
 from penstock.registry.axis import Axis
 from penstock.registry.engines import engine_can, engines_for
 from penstock.registry.policies import ADMISSIONS, MULTIPLEXERS, ROUTERS, SCALERS, SCHEDULES
@@ -64,7 +64,7 @@ def reference_problems(document: FleetDocument, catalog: Catalog, *,
 
 def unknown(path: Path, what: str, name: str, valid: Iterable[str]) -> Problem:
     """The problem of a name that nothing bears."""
-    return Problem(path, f"unknown {what} {shown(name)}{nearest(name, valid)}")
+    return Problem(path, f"unknown {what} {quote(name)}{nearest(name, valid)}")
 
 
 def _duplicates(section: str, names: Iterable[str]) -> Iterator[Problem]:
@@ -72,7 +72,7 @@ def _duplicates(section: str, names: Iterable[str]) -> Iterator[Problem]:
     for i, name in enumerate(names):
         if name in first:
             yield Problem((section, i, "name"),
-                          f"{shown(name)} stands twice, first as {section}[{first[name]}]")
+                          f"{quote(name)} stands twice, first as {section}[{first[name]}]")
         first.setdefault(name, i)
 
 
@@ -93,7 +93,7 @@ def _catalog_problems(document: FleetDocument, catalog: Catalog) -> Iterator[Pro
 def catalog_model(catalog: Catalog, name: str) -> ModelSpec:
     """The catalog's model of that name or alias, never a file that happens to bear it."""
     if name.endswith(".json") or name.startswith(("./", "../", "/", "~")):
-        raise InputError(f"{shown(name)} is a path; give it as config, beside a name of your own")
+        raise InputError(f"{quote(name)} is a path; give it as config, beside a name of your own")
     return catalog.listed_model(name)
 
 
@@ -191,7 +191,7 @@ def _kinds_problems(document: FleetDocument, replicas: list[ReplicaSection],
 def _engine_problems(replicas: list[ReplicaSection]) -> Iterator[Problem]:
     for i, replica in enumerate(replicas):
         if not engine_can(replica.engine, "serve"):
-            yield Problem(("replicas", i, "engine"), f"found {shown(replica.engine)}"
+            yield Problem(("replicas", i, "engine"), f"found {quote(replica.engine)}"
                           f"{nearest(replica.engine[:200], engines_for('serve'))}")
 
 
@@ -217,7 +217,7 @@ def _class_list_problems(path: Path, classes: list[str] | None, names: Names) ->
         if name not in names.classes:
             yield unknown((*path, i), "service class", name, names.classes)
         if name in (classes or ())[:i]:
-            yield Problem((*path, i), f"{shown(name)} stands twice")
+            yield Problem((*path, i), f"{quote(name)} stands twice")
 
 
 def _variant_problems(path: Path, variant: VariantSection, names: Names) -> Iterator[Problem]:
@@ -227,7 +227,7 @@ def _variant_problems(path: Path, variant: VariantSection, names: Names) -> Iter
                       names.accelerators)
     precisions = names.models.get(variant.model or next(iter(names.models)), ())
     if variant.precision is not None and precisions and variant.precision not in precisions:
-        yield Problem((*path, "precision"), f"{shown(variant.precision)} is not among the model's "
+        yield Problem((*path, "precision"), f"{quote(variant.precision)} is not among the model's "
                                             f"precisions: {', '.join(precisions)}")
     yield from _schedule_problems((*path, "schedule"), variant.schedule)
 
@@ -245,8 +245,8 @@ def _unserved(path: Path, groups: Iterable[VariantSection],
                    if model in ((g.model or only_model), AUTO)]
         for name in entry.mix or names.classes:
             if not any(classes is None or name in classes for classes in serving):
-                yield Problem(path, f"no entry serves class {shown(name)} of model {shown(model)}, "
-                                    "which has traffic")
+                yield Problem(path, f"no entry serves class {quote(name)} of model {quote(model)}, "
+                              "which has traffic")
 
 
 def _classes_of(group: VariantSection) -> list[str] | None:
@@ -272,7 +272,7 @@ def _gateway_problems(section: GatewaySection, names: Names) -> Iterator[Problem
         if name in names.models:
             yield Problem(path, "is a model's name; take another")
         yield from _name_list_problems((*path, "models"), "model", alias.models, names.models)
-        yield from _wish_problems(path, alias, names)
+        yield from _request_parameter_problems(path, alias, names)
     for problem in _duplicates("tenants", [tenant.name for tenant in section.tenants]):
         yield Problem(("gateway", *problem.path), problem.text)
     for i, tenant in enumerate(section.tenants):
@@ -280,15 +280,16 @@ def _gateway_problems(section: GatewaySection, names: Names) -> Iterator[Problem
         yield from _name_list_problems((*path, "models"), "model", tenant.models, names.models)
         yield from _name_list_problems((*path, "service_classes"), "service class",
                                        tenant.service_classes, names.classes)
-        yield from _wish_problems((*path, "defaults"), tenant.defaults, names)
+        yield from _request_parameter_problems((*path, "defaults"), tenant.defaults, names)
         model, known = tenant.defaults.model, (*names.models, *section.aliases, AUTO)
         if model is not None and model not in known:
             yield unknown((*path, "defaults", "model"), "model or alias", model, known)
 
 
-def _wish_problems(path: Path, wishes: WishesSection, names: Names) -> Iterator[Problem]:
-    if wishes.service_class is not None and wishes.service_class not in names.classes:
-        yield unknown((*path, "service_class"), "service class", wishes.service_class,
+def _request_parameter_problems(path: Path, parameters: RequestParametersSection,
+                                names: Names) -> Iterator[Problem]:
+    if parameters.service_class is not None and parameters.service_class not in names.classes:
+        yield unknown((*path, "service_class"), "service class", parameters.service_class,
                       names.classes)
 
 
@@ -301,7 +302,7 @@ def _name_list_problems(path: Path, what: str, found: list[str] | None,
         if name not in valid:
             yield unknown((*path, i), what, name, valid)
         if name in (found or ())[:i]:
-            yield Problem((*path, i), f"{shown(name)} stands twice")
+            yield Problem((*path, i), f"{quote(name)} stands twice")
 
 
 def _policy_problems(document: FleetDocument) -> Iterator[Problem]:
@@ -324,10 +325,10 @@ def _choice_problems(path: Path, choice: str | Named, axis: Axis) -> Iterator[Pr
         return
     for key in given:
         if key not in known:
-            yield Problem((*path, key), f"{axis.kind} {shown(name)} has no setting of this name"
-                                        f"{unknown_setting(key, known)}")
+            yield Problem((*path, key), f"{axis.kind} {quote(name)} has no setting of this name"
+                          f"{unknown_setting(key, known)}")
     for key, problem in refused(given, known):
-        yield Problem((*path, key), f"{problem}, found {shown(given[key])}")
+        yield Problem((*path, key), f"{problem}, found {quote(given[key])}")
 
 
 def _schedule_problems(path: Path, choice: str | ScheduleSection | None) -> Iterator[Problem]:
@@ -346,4 +347,4 @@ def _schedule_problems(path: Path, choice: str | ScheduleSection | None) -> Iter
         if key not in known:
             yield Problem((*path, key), f"unknown key{nearest_key(key[:200], {*knobs, *known})}")
     for key, problem in refused(extra, known):
-        yield Problem((*path, key), f"{problem}, found {shown(extra[key])}")
+        yield Problem((*path, key), f"{problem}, found {quote(extra[key])}")

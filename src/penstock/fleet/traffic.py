@@ -15,7 +15,7 @@ from penstock.fleet.document_traffic import (
 from penstock.fleet.files import FileFinder
 from penstock.fleet.groups import Resources
 from penstock.fleet.marked_yaml import Path
-from penstock.fleet.problems import PlacedError, shown
+from penstock.fleet.problems import PlacedError, quote
 from penstock.fleet.values import Choice, TraceFile, TrafficSpec
 from penstock.workload import arrivals, profile
 from penstock.workload.arrivals import ArrivalProcess
@@ -49,7 +49,7 @@ def resolve_traffic(document: FleetDocument, have: Resources) -> tuple[TrafficSp
         spec = _entry(("traffic", i), entry, document, have)
         if any(spec.name == other.name for other in specs):
             if entry.name is not None:
-                raise PlacedError(("traffic", i, "name"), f"{shown(spec.name)} stands twice")
+                raise PlacedError(("traffic", i, "name"), f"{quote(spec.name)} stands twice")
             spec = _entry(("traffic", i), entry.model_copy(update={"name": f"{spec.name}-{i}"}),
                           document, have)
         specs.append(spec)
@@ -107,7 +107,7 @@ def _lengths(path: Path, entry: TrafficSection,
     if name not in known:
         hint = "; a trace file is given as trace: {file: PATH}" if "." in str(name) else \
             nearest(str(name), known)
-        raise PlacedError((*path, key), f"unknown lengths {shown(name)}{hint}")
+        raise PlacedError((*path, key), f"unknown lengths {quote(name)}{hint}")
     return str(name)
 
 
@@ -167,7 +167,7 @@ def _arrival_choice(path: Path, section: str | ArrivalsSection) -> Choice:
     options = section.given()
     name = str(options.pop("name"))
     if name not in _SETTINGS:
-        raise PlacedError(path, f"unknown arrival process {shown(name)}{nearest(name, _SETTINGS)}")
+        raise PlacedError(path, f"unknown arrival process {quote(name)}{nearest(name, _SETTINGS)}")
     required, allowed = _SETTINGS[name]
     for key in required:
         if key not in options:

@@ -8,7 +8,7 @@ Span = Literal["day", "month", "total"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class RequestParameters:
     """Demands on an answer; None where none is stated.
 
     ``deadline_s`` is seconds from arrival to the last token, ``min_quality`` from 0 to 1,
@@ -22,15 +22,15 @@ class Wishes:
     confidential: bool | None = None
 
 
-NO_WISHES = Wishes()
+NO_REQUEST_PARAMETERS = RequestParameters()
 
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """A model name that stands for any of ``models`` (None: of all) with ``wishes``."""
+    """A model name that stands for any of ``models`` (None: of all) with ``parameters``."""
 
     models: tuple[str, ...] | None = None
-    wishes: Wishes = NO_WISHES
+    parameters: RequestParameters = NO_REQUEST_PARAMETERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Tenant:
 
     name: str
     model: str | None = None
-    defaults: Wishes = NO_WISHES
+    defaults: RequestParameters = NO_REQUEST_PARAMETERS
     models: tuple[str, ...] | None = None
     service_classes: tuple[str, ...] | None = None
     requests_per_minute: int | None = None

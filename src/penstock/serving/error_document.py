@@ -1,4 +1,4 @@
-"""The body of every error of HTTP services. No HTTP library is needed to make one."""
+"""The body of every error of HTTP services. It needs no HTTP library."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,8 @@ _TYPES = {400: "invalid_request_error", 401: "authentication_error", 403: "permi
 
 def error_document(status: int, message: str, code: str | None = None, param: str | None = None,
                    details: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """An error as every service tells it: OpenAI's form with details, and the message once more at
-    the top, where clients of Inferno's programs look for it."""
+    """Return an error in the form of all services: OpenAI's form with details. The message also
+    stands at the top level, where clients of Inferno's programs look for it."""
     return {"error": {"message": message, "type": _TYPES.get(status, "server_error"),
                       "param": param, "code": code, "details": dict(details or {})},
             "message": message}

@@ -8,8 +8,8 @@ from penstock.serving.error_document import error_document
 
 
 class ServiceError(HttpError):
-    """An answer other than 200. ``code`` is a word for programs, ``param`` the field to blame;
-    ``details`` are more for programs."""
+    """An answer with a status other than 200. ``code`` is a word for programs, ``param`` the field
+    with the fault, ``details`` further data for programs."""
 
     def __init__(self, status: int, message: str, code: str, param: str | None = None,
                  headers: Mapping[str, str] | None = None,

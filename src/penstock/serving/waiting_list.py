@@ -1,4 +1,4 @@
-"""The one list of callers that wait: futures, timers, and the race between service and leaving."""
+"""A list of waiting callers: futures, timers, and the race between service and cancellation."""
 
 import asyncio
 from collections.abc import Callable, Hashable
@@ -10,19 +10,18 @@ T = TypeVar("T")
 
 
 def _ignored(_: object) -> None:
-    """Does nothing."""
+    """Do nothing."""
 
 
 class WaitingList(Generic[K, T]):
     """Callers that wait, each under a key of its own, each for one value. One event loop owns it.
 
     Every caller ends exactly once: it is served a value, it is refused with an error, or it leaves
-    because its task is cancelled. Which caller is served, and when, is its owner's to decide.
+    because its task is cancelled. The owner of the list decides which caller is served, and when.
 
-    ``left`` hears of a key whose caller left while it waited, unless ``serve`` or ``refuse`` has
-    answered False for the key before. ``unused`` gets a value back whose caller left in the moment
-    in which the value came. ``loop`` gives the time and calls back; the running event loop does
-    where it is None.
+    ``left`` gets a key whose caller left while it waited, unless ``serve`` or ``refuse`` returned
+    False for the key before. ``unused`` gets a value back whose caller left in the moment in which
+    it was served. ``loop`` gives the time and calls back; None means the running event loop.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None, *,
@@ -42,8 +41,8 @@ class WaitingList(Generic[K, T]):
 
     def add(self, key: K, timeout_s: float = inf,
             expired: Callable[[K], object] = _ignored) -> "asyncio.Future[T]":
-        """Begins the wait of a caller, which passes the future to ``wait`` next. After
-        ``timeout_s`` the key goes to ``expired``, which refuses it."""
+        """Begin the wait of a caller, which passes the future to ``wait`` next. After ``timeout_s``
+        the key goes to ``expired``, which must refuse it."""
         found: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._futures[key] = found
         if timeout_s < inf:
@@ -52,7 +51,8 @@ class WaitingList(Generic[K, T]):
         return found
 
     async def wait(self, key: K, value: "asyncio.Future[T]") -> T:
-        """The value with which the caller is served. Raises the error with which it is refused."""
+        """Wait for the value with which the caller is served. Raises the error with which it is
+        refused."""
         try:
             return await value
         except asyncio.CancelledError:
@@ -64,7 +64,7 @@ class WaitingList(Generic[K, T]):
             raise
 
     def serve(self, key: K, value: T) -> bool:
-        """Serves a caller. False where it has left, and then the value is still its owner's."""
+        """Serve a caller. Returns False where it has left; the owner then keeps the value."""
         future = self._remove(key)
         if future is None or future.done():
             return False
@@ -72,7 +72,7 @@ class WaitingList(Generic[K, T]):
         return True
 
     def refuse(self, key: K, error: Exception) -> bool:
-        """Refuses a caller. False where it has left."""
+        """Refuse a caller. Returns False where it has left."""
         future = self._remove(key)
         if future is None or future.done():
             return False

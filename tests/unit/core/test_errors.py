@@ -1,6 +1,6 @@
 import pytest
 
-from penstock.core.errors import InputError, fields_called, kind_of, nearest, one_of, shown
+from penstock.core.errors import InputError, fields_called, kind_of, nearest, one_of, quote
 
 COMMANDS = ("run", "simulate", "capacity", "catalog", "compare", "schema", "sweep", "replay")
 
@@ -46,6 +46,6 @@ def test_errors_name_fields_as_their_caller_does():
 def test_values_of_json_are_shown_in_its_own_words():
     assert [kind_of(value) for value in ({}, [], "", True, 1, 0.5, None)] == [
         "an object", "a list", "a text", "true/false", "a number", "a number", "null"]
-    assert [shown(value) for value in ({}, [1], "x", True, False, 1, 0.5, None)] == [
+    assert [quote(value) for value in ({}, [1], "x", True, False, 1, 0.5, None)] == [
         "an object", "a list", "'x'", "true", "false", "1", "0.5", "null"]
-    assert len(shown("x" * 1000)) == 60
+    assert len(quote("x" * 1000)) == 60

@@ -4,7 +4,7 @@ import pytest
 
 from penstock.core.errors import InputError
 from penstock.fleet.load import parse_fleet
-from penstock.fleet.values_gateway import Alias, Budget, GatewayOptions, Tenant, Wishes
+from penstock.fleet.values_gateway import Alias, Budget, GatewayOptions, RequestParameters, Tenant
 from support.small_fleet import FLEET
 
 
@@ -36,8 +36,11 @@ def test_everything_said_is_kept() -> None:
         "tenants": [{"name": "shop", "defaults": {"model": "best", "deadline_s": 3},
                      "service_classes": ["chat"], "requests_per_minute": 6, "max_in_flight": 2,
                      "tokens_per_minute": 7, "budget": {"amount": 5}}]})
-    assert found.aliases["best"] == Alias(None, Wishes(min_quality=0.9, confidential=False))
-    assert found.tenants == (Tenant("shop", "best", Wishes(deadline_s=3), None, ("chat",), 6, 7, 2,
+    assert found.aliases["best"] == Alias(None,
+                                          RequestParameters(min_quality=0.9, confidential=False))
+    assert found.tenants == (Tenant("shop", "best", RequestParameters(deadline_s=3), None,
+                                    ("chat",),
+                                    6, 7, 2,
                                     Budget(5, "month", "refuse")),)
 
 

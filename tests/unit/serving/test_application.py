@@ -45,7 +45,7 @@ def test_this_machine_may_call(headers) -> None:
 
 
 @pytest.mark.parametrize(("headers", "said"), [
-    ({"Host": "evil.example"}, "Host: 'evil.example' is no address of this server"),
+    ({"Host": "evil.example"}, "Host: 'evil.example' is not an address of this server"),
     ({"Host": "localhost.evil.example:80"}, "Host: "), ({"Host": "[::1"}, "Host: "),
     ({"Origin": "https://evil.example"}, "Origin: 'https://evil.example' is another site"),
     ({"Origin": "null"}, "Origin: 'null'")])

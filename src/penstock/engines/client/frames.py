@@ -89,14 +89,14 @@ class FrameReader:
 
     def _count(self, usages: list[dict[str, Any]]) -> int | None:
         """Note what was counted; the output tokens so far, if this event says."""
-        told = None
+        counted = None
         for usage in usages:
             prompt, output = usage.get("prompt_tokens"), usage.get("completion_tokens")
             if type(prompt) is int and prompt >= 0:
                 self.answer.prompt_tokens = prompt
             if type(output) is int and output >= 0:
-                self.answer.output_tokens = told = output
-        return told
+                self.answer.output_tokens = counted = output
+        return counted
 
     def _end(self, now_s: float) -> None:
         self.done = True

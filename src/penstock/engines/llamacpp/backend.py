@@ -5,7 +5,7 @@ import codecs
 from penstock.core.request import Request
 from penstock.engines.embedded.fields import ServiceClasses
 from penstock.engines.llamacpp.device import LlamaDevice
-from penstock.engines.llamacpp.engine import SteppedEngine, Wish
+from penstock.engines.llamacpp.engine import GenerationInput, SteppedEngine
 from penstock.engines.server.ask import Ask
 from penstock.engines.server.errors import ApiError
 from penstock.engines.server.server import Answer, Prompt
@@ -40,10 +40,10 @@ class LlamaBackend:
         said = {**ask.said, "service_class": request.service_class.name}
         temperature = 1.0 if ask.temperature is None else ask.temperature
         seed = request.request_id if ask.seed is None else abs(ask.seed)
-        wish = Wish(prompt.token_ids, float(temperature), seed,
+        generation = GenerationInput(prompt.token_ids, float(temperature), seed,
                     (lambda _: False) if ask.ignore_eos else self._device.is_end)
         tokens = await self._engine.submit(
-            request._replace(service_class=self._classes.of(said)), wish)
+            request._replace(service_class=self._classes.of(said)), generation)
         return Answer(tokens, Speech(self._device))
 
     def cancel(self, request_id: int) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LOOK_AGAIN_S = 0.05  # where requests wait although nothing runs
 
 
-class Wish(NamedTuple):
+class GenerationInput(NamedTuple):
     """How a request's tokens are to be chosen. ``ends`` says which token ends an answer."""
 
     token_ids: tuple[int, ...]
@@ -31,7 +31,7 @@ class Wish(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class _Live(LiveRequest):
-    wish: Wish
+    generation: GenerationInput
 
 
 class SteppedEngine(LiveRequests[_Live]):
@@ -40,31 +40,31 @@ class SteppedEngine(LiveRequests[_Live]):
     What clients do while a step is computed is heard when it has ended.
     """
 
-    def __init__(self, pilot: EmbeddedScheduler, executor: PlanExecutor,
+    def __init__(self, driver: EmbeddedScheduler, executor: PlanExecutor,
                  metrics: "EngineMetrics | None" = None) -> None:
         super().__init__(metrics)
-        self.pilot = pilot
+        self.driver = driver
         self._executor = executor
 
-    async def submit(self, request: Request, wish: Wish) -> TokenStream:
+    async def submit(self, request: Request, generation: GenerationInput) -> TokenStream:
         """Hand a request in now; its ``arrival_s`` becomes the present. Raises RefusedError."""
-        request = request._replace(arrival_s=self.pilot.now_s())
-        live = _Live(request=request, stream=TokenStream(), wish=wish)
+        request = request._replace(arrival_s=self.driver.now_s())
+        live = _Live(request=request, stream=TokenStream(), generation=generation)
         return await self._hand_in(live, to_ps(request.arrival_s))
 
     def _now_ps(self) -> int:
-        return to_ps(self.pilot.now_s())
+        return to_ps(self.driver.now_s())
 
     def _add(self, live: _Live, now_ps: int) -> Accept | Reject:
-        answer = self.pilot.add(live.request)
+        answer = self.driver.add(live.request)
         if isinstance(answer, Accept):
-            wish = live.wish
-            self._executor.begin(live.request.request_id, wish.token_ids, wish.temperature,
-                                 wish.seed)
+            generation = live.generation
+            self._executor.begin(live.request.request_id, generation.token_ids,
+                                 generation.temperature, generation.seed)
         return answer
 
     def _abort(self, request_id: int, now_ps: int) -> None:
-        self.pilot.abort(request_id)
+        self.driver.abort(request_id)
         self._executor.end(request_id)
 
     # -- steps ----------------------------------------------------------------------------------
@@ -93,36 +93,36 @@ class SteppedEngine(LiveRequests[_Live]):
         self._woken.clear()
         if self._calls:
             return
-        waits = self.pilot.scheduler.has_work()
+        waits = self.driver.scheduler.has_work()
         try:
             await asyncio.wait_for(self._woken.wait(), _LOOK_AGAIN_S if waits else None)
         except TimeoutError:
             return
 
     def _plan(self) -> StepPlan | None:
-        plan = self.pilot.plan()
-        preempted = self.pilot.take_preempted()
+        plan = self.driver.plan()
+        preempted = self.driver.take_preempted()
         for request_id in preempted:
             self._executor.preempt(request_id)
         self._preempted(preempted)
-        for request_id, reason in self.pilot.take_shed():
+        for request_id, reason in self.driver.take_shed():
             self._refuse(request_id, reason, "error")
             self._executor.end(request_id)
         if plan:
-            self._planned(plan, self.pilot.now_s())
+            self._planned(plan, self.driver.now_s())
         return plan
 
     def _commit(self, plan: StepPlan, tokens: dict[int, int]) -> None:
-        now_s = self.pilot.now_s()
+        now_s = self.driver.now_s()
         finished = tuple([request_id for request_id, token in tokens.items()
                           if self._give_token(request_id, token, now_s)])
-        self.pilot.commit(plan, finished)
+        self.driver.commit(plan, finished)
 
     def _give_token(self, request_id: int, token_id: int, now_s: float) -> bool:
         """Whether this was the request's last token."""
         live = self._live[request_id]
         reason = None
-        if live.wish.ends(token_id):
+        if live.generation.ends(token_id):
             reason = "stop"
         elif live.num_tokens + 1 == live.request.max_tokens:
             reason = "length"

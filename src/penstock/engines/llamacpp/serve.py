@@ -61,10 +61,10 @@ async def llama_engine(settings: LlamaSettings, options: InsideOptions,
     device = await asyncio.to_thread(
         LlamaDevice, settings.model, settings.kv_tokens, settings.max_num_seqs,
         settings.max_step_tokens, settings.num_threads, settings.kv_precision)
-    pilot = _pilot(settings, options, device)
+    driver = _embedded_scheduler(settings, options, device)
     metrics = EngineMetrics(settings.name)
-    engine = SteppedEngine(pilot, PlanExecutor(device, settings.max_num_seqs), metrics)
-    _watch(metrics, pilot)
+    engine = SteppedEngine(driver, PlanExecutor(device, settings.max_num_seqs), metrics)
+    _watch(metrics, driver)
     classes = options.classes or (options.default_class,)
     service = Service(settings.name, _longest(device), classes, options.default_class,
                       f"penstock {__version__}")
@@ -77,7 +77,7 @@ async def llama_engine(settings: LlamaSettings, options: InsideOptions,
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        pilot.close()
+        driver.close()
         device.close()
 
 
@@ -86,8 +86,8 @@ def _longest(device: LlamaDevice) -> int:
     return min(device.context_tokens, device.kv_tokens // BLOCK_TOKENS * BLOCK_TOKENS)
 
 
-def _pilot(settings: LlamaSettings, options: InsideOptions,
-           device: LlamaDevice) -> EmbeddedScheduler:
+def _embedded_scheduler(settings: LlamaSettings, options: InsideOptions,
+                        device: LlamaDevice) -> EmbeddedScheduler:
     kv_blocks = device.kv_tokens // BLOCK_TOKENS
     schedule = limited(options.schedule, settings.max_num_seqs, settings.max_step_tokens, kv_blocks,
                        ceil_div(_longest(device), BLOCK_TOKENS))
@@ -103,8 +103,8 @@ def _pilot(settings: LlamaSettings, options: InsideOptions,
                              else None)
 
 
-def _watch(metrics: EngineMetrics, pilot: EmbeddedScheduler) -> None:
-    scheduler = pilot.scheduler
+def _watch(metrics: EngineMetrics, driver: EmbeddedScheduler) -> None:
+    scheduler = driver.scheduler
     metrics.watch("vllm:num_requests_running", "Requests that hold KV.",
                   lambda: scheduler.num_running)
     metrics.watch("vllm:num_requests_waiting", "Requests that hold none.",

@@ -65,7 +65,7 @@ class PenstockMixin(Base):
         options = inside_options(extra.get("penstock") if isinstance(extra, dict) else None)
         self.scheduler_config.long_prefill_token_threshold = 0  # plans say how much of a prompt
         self._most_step_tokens: int = self.max_num_scheduled_tokens
-        self.pilot = _pilot(self, options)
+        self.driver = _embedded_scheduler(self, options)
         self._classes = ServiceClasses(options.classes, options.default_class)
         self._serials = count()
         self._numbers: dict[str, int] = {}
@@ -94,8 +94,8 @@ class PenstockMixin(Base):
         said = request.sampling_params.extra_args if request.sampling_params else None
         self._numbers[request.request_id] = number
         self._live[number] = request
-        answer = self.pilot.add(Request(
-            number, self.pilot.now_s() - waited_s, request.num_prompt_tokens,
+        answer = self.driver.add(Request(
+            number, self.driver.now_s() - waited_s, request.num_prompt_tokens,
             max(1, min(request.max_tokens, room)),
             self._classes.of(said, request.priority)))
         if isinstance(answer, Reject):
@@ -119,7 +119,7 @@ class PenstockMixin(Base):
         for request in ended:
             number = self._forget(request.request_id)
             if number is not None:
-                self.pilot.abort(number)
+                self.driver.abort(number)
         return ended
 
     def _forget(self, request_id: str) -> int | None:
@@ -141,12 +141,12 @@ class PenstockMixin(Base):
         """The next step: Penstock's plan, carried out by vLLM's scheduler."""
         if self._blocked:
             self._hand_in_unblocked()
-        plan = None if self.get_num_unfinished_requests() == 0 else self.pilot.plan()
-        for number in self.pilot.take_preempted():
+        plan = None if self.get_num_unfinished_requests() == 0 else self.driver.plan()
+        for number in self.driver.take_preempted():
             request = self._live[number]
             self.running.remove(request)
             self._preempt_request(request, time.monotonic())
-        for number, reason in self.pilot.take_shed():
+        for number, reason in self.driver.take_shed():
             self._refuse(self._live[number], reason)
         output = self._carry_out(plan, throttle_prefills)
         if plan is not None:
@@ -155,9 +155,9 @@ class PenstockMixin(Base):
 
     def _carry_out(self, plan: StepPlan | None, throttle_prefills: bool) -> Any:
         """Run vLLM's scheduler with only the plan's requests in sight."""
-        running, unstarted = self._shown(plan)
-        shown = {id(request) for request in running}
-        parked = [request for request in self.running if id(request) not in shown]
+        running, unstarted = self._requests_of(plan)
+        in_plan = {id(request) for request in running}
+        parked = [request for request in self.running if id(request) not in in_plan]
         waiting = self.waiting
         self.running: list[Any] = running
         self.waiting: Any = FCFSRequestQueue(unstarted)
@@ -177,7 +177,7 @@ class PenstockMixin(Base):
                 if id(request) not in offered:  # vLLM took its KV away
                     waiting.prepend_request(request)
 
-    def _shown(self, plan: StepPlan | None) -> tuple[list[Any], list[Any]]:
+    def _requests_of(self, plan: StepPlan | None) -> tuple[list[Any], list[Any]]:
         """The plan's requests that hold KV and those that start, each in order."""
         if plan is None:
             return [], []
@@ -232,14 +232,14 @@ class PenstockMixin(Base):
                 ran[number] = (1, request.num_computed_tokens - 1)
         lost = [number for number in plan.tokens_by_request
                 if self._live[number].status == RequestStatus.PREEMPTED and number not in ran]
-        return self.pilot.amend(plan, ran, lost)
+        return self.driver.amend(plan, ran, lost)
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
         """The step has run: tokens go out, and the scheduler hears who ended."""
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         _, plan = self._in_flight.pop(id(scheduler_output), (None, None))
         if plan is not None:
-            self.pilot.commit(plan, self._finished(plan))
+            self.driver.commit(plan, self._finished(plan))
         for client_index, ending in self._endings:
             if client_index in outputs:
                 outputs[client_index].outputs.append(ending)
@@ -265,7 +265,7 @@ class PenstockMixin(Base):
 
     def shutdown(self) -> None:
         """The engine stops."""
-        self.pilot.close()
+        self.driver.close()
         super().shutdown()
 
 
@@ -294,7 +294,7 @@ def _check_supported(scheduler: Any) -> None:
                              "out --scheduler-cls or that feature")
 
 
-def _pilot(scheduler: Any, options: InsideOptions) -> EmbeddedScheduler:
+def _embedded_scheduler(scheduler: Any, options: InsideOptions) -> EmbeddedScheduler:
     """The scheduler that plans for this engine, with its journal."""
     groups = len(scheduler.kv_cache_config.kv_cache_groups)
     # One block is never handed out; layers that cache otherwise than others share the rest.

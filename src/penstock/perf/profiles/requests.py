@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from penstock.core.errors import InputError, kind_of, shown
+from penstock.core.errors import InputError, kind_of, quote
 from penstock.metrics.table import STATUSES, RequestTable
 from penstock.perf.profiles.imported import Imported, numbered
 from penstock.perf.profiles.points import Measurement, ModelConfiguration
@@ -64,7 +64,7 @@ def read_vllm_bench(path: Path) -> Imported:
         where = f"{path}: request {number}"
         first_s = _number(firsts[number], f"{where}: ttfts")
         if not isinstance(gaps[number], list):
-            raise InputError(f"{where}: itls: found {shown(gaps[number])}; expected a list")
+            raise InputError(f"{where}: itls: found {quote(gaps[number])}; expected a list")
         steps = [_number(one, f"{where}: itls") for one in gaps[number]]
         prompt, output = (_whole(values[number], f"{where}: {name}") for name, values in
                           (("input_lens", prompts), ("output_lens", outputs)))
@@ -98,18 +98,18 @@ def _document(path: Path) -> Mapping[str, Any]:
 def _array(document: Mapping[str, Any], name: str, path: Path) -> Sequence[Any]:
     found = document.get(name)
     if not isinstance(found, list):
-        raise InputError(f"{path}: {name}: found {shown(found)}; expected a list")
+        raise InputError(f"{path}: {name}: found {quote(found)}; expected a list")
     return found
 
 
 def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise InputError(f"{where}: found {shown(value)}; expected a number of at least 0")
+        raise InputError(f"{where}: found {quote(value)}; expected a number of at least 0")
     return float(value)
 
 
 def _whole(value: Any, where: str) -> int:
     number = _number(value, where)
     if number != int(number):
-        raise InputError(f"{where}: found {shown(value)}; expected a whole number")
+        raise InputError(f"{where}: found {quote(value)}; expected a whole number")
     return int(number)

@@ -10,7 +10,7 @@ from penstock.policy.route.accounts import LatencyAccounts
 from penstock.policy.route.affinity import PrefixMemory
 from penstock.policy.route.facts import ReplicaFacts
 from penstock.policy.route.joint.options import JointOptions
-from penstock.policy.route.joint.prospects import Scorer, retry_after_s, told
+from penstock.policy.route.joint.prospects import Scorer, rejection_reason, retry_after_s
 from penstock.policy.route.protocol import Router
 from penstock.policy.route.usual import UsualForecasts
 from penstock.predict.latency import LatencyPredictor
@@ -43,7 +43,7 @@ class FeasibleOnly:
         prospects = self._valuer.prospects(request, forecasts, replicas, 0.0, now_s)
         fair = [replica for replica, prospect in zip(replicas, prospects, strict=True)
                 if not prospect.reason]
-        late = {p.replica_id: told(p, request) for p in prospects if p.reason}
+        late = {p.replica_id: rejection_reason(p, request) for p in prospects if p.reason}
         if not fair:
             reason = f"no replica is likely to keep the targets of {request.service_class.name}"
             return Route(NOWHERE, rejected=late, prospects=tuple(prospects),

@@ -111,12 +111,12 @@ class Defragmenter:
             for found in self._with(footprint, known, lifted):
                 if best is None or _cost(found) < _cost(best):
                     best = found
-        told = f"{len(tried)} of {len(sets)} sets of at most {self.max_moves} moves were tried"
+        searched = f"{len(tried)} of {len(sets)} sets of at most {self.max_moves} moves were tried"
         if best is None:
-            return Infeasible(f"{direct.reason}; no moves make room: {told}", direct.max_layers,
+            return Infeasible(f"{direct.reason}; no moves make room: {searched}", direct.max_layers,
                               direct.short_bytes)
         return replace(best, num_tried=len(tried), num_sets=len(sets),
-                       explanation=_explained(footprint, direct, best, told))
+                       explanation=_explained(footprint, direct, best, searched))
 
     def _with(self, footprint: Footprint, devices: Mapping[int, Device],
               lifted: Sequence[Deployed]) -> Iterator[Migration]:
@@ -257,13 +257,13 @@ def _cost(migration: Migration) -> tuple[float, int, int]:
     return migration.downtime_s, migration.moved_bytes, len(migration.moves)
 
 
-def _explained(footprint: Footprint, direct: Infeasible, found: Migration, told: str) -> str:
+def _explained(footprint: Footprint, direct: Infeasible, found: Migration, searched: str) -> str:
     moves = "; ".join(
         f"move {move.name} from devices {_listed(move.before)} to {_listed(move.after)} "
         f"({gib(move.moved_bytes)}, down for {move.downtime_s:.1f} s)" for move in found.moves)
     how = "one after another" if found.in_turn else "stopping all of them first"
     return (f"{direct.reason}. To make room, {how}: {moves}; then {footprint.model} goes to "
-            f"devices {_listed(found.placement)}. {told}")
+            f"devices {_listed(found.placement)}. {searched}")
 
 
 def _listed(placement: Placement) -> str:

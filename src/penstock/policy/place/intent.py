@@ -37,7 +37,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Criteria:
     """Goal and constraints of an intent.
 
     ``slo_s`` bounds a whole answer from its arrival; with ``sure`` the high end of the interval
@@ -126,22 +126,22 @@ OBJECTIVES: Mapping[str, Callable[[Response], float]] = {
 joules of an answer. The first four are MaverIQ's, with waiting where traffic is stated."""
 
 
-def choose(candidates: Sequence[Candidate], wishes: Wishes) -> Choice:
-    """The best of the candidates that keep every wish. Raises InputError for an unknown intent.
+def choose(candidates: Sequence[Candidate], criteria: Criteria) -> Choice:
+    """The best of the candidates that meet all criteria. Raises InputError for an unknown intent.
 
     Equal values: fewer accelerators, then less latency, then the name.
     """
-    objective = OBJECTIVES.get(wishes.intent)
+    objective = OBJECTIVES.get(criteria.intent)
     if objective is None:
-        raise InputError(f"intent: {wishes.intent!r} is unknown"
-                         f"{nearest(wishes.intent, OBJECTIVES)}")
+        raise InputError(f"intent: {criteria.intent!r} is unknown"
+                         f"{nearest(criteria.intent, OBJECTIVES)}")
     fit: list[Scored] = []
     late: list[tuple[float, Scored]] = []
     rejected: list[tuple[Candidate, str]] = []
     for candidate in candidates:
-        why = _barred(candidate, wishes)
-        wait_s = None if why else waiting_s(candidate.latency_s.value, wishes.own_rate_per_s,
-                                            (*wishes.others, *known_traffic(candidate.beside)))
+        why = _barred(candidate, criteria)
+        wait_s = None if why else waiting_s(candidate.latency_s.value, criteria.own_rate_per_s,
+                                            (*criteria.others, *known_traffic(candidate.beside)))
         if not why and wait_s is None:
             why = "overloaded: its devices would be busy all of the time" + _with(candidate.beside)
         if why or wait_s is None:
@@ -149,12 +149,12 @@ def choose(candidates: Sequence[Candidate], wishes: Wishes) -> Choice:
             continue
         response_s = candidate.latency_s.value + wait_s
         scored = Scored(candidate, response_s, objective(Response(candidate, response_s)))
-        late_s = _late_s(candidate, wait_s, wishes)
+        late_s = _late_s(candidate, wait_s, criteria)
         if late_s is None:
             fit.append(scored)
         else:
             late.append((late_s, scored))
-            rejected.append((candidate, f"too slow: {late_s:.3g} s of {wishes.slo_s:.3g} s"))
+            rejected.append((candidate, f"too slow: {late_s:.3g} s of {criteria.slo_s:.3g} s"))
     fit.sort(key=_order)
     nearest_miss = min(late, key=lambda one: (one[0], _order(one[1])), default=(0.0, None))[1]
     return Choice(fit[0] if fit else None, tuple(fit[1:]), tuple(rejected),
@@ -171,22 +171,22 @@ def pareto(scored: Iterable[Scored]) -> list[Scored]:
                        for j, other in enumerate(points) if j != i)]
 
 
-def _barred(candidate: Candidate, wishes: Wishes) -> str:
+def _barred(candidate: Candidate, criteria: Criteria) -> str:
     """Why a candidate may not be taken whatever its latency, empty where it may."""
     if candidate.refused:
         return candidate.refused
     precision = candidate.configuration.precision
-    if wishes.precisions is not None and precision not in wishes.precisions:
+    if criteria.precisions is not None and precision not in criteria.precisions:
         return f"precision not allowed: {precision}"
-    most = wishes.most_accelerators
+    most = criteria.most_accelerators
     if most is not None and candidate.num_accelerators > most:
         return f"too many accelerators: {candidate.num_accelerators} of {most}"
-    if wishes.least_accuracy is not None:
+    if criteria.least_accuracy is not None:
         if candidate.accuracy is None:
             return f"accuracy unknown: no entry for {precision}, " \
                    f"{candidate.configuration.kv_precision} cache"
-        if candidate.accuracy < wishes.least_accuracy:
-            return f"not accurate enough: {candidate.accuracy:g} of {wishes.least_accuracy:g}"
+        if candidate.accuracy < criteria.least_accuracy:
+            return f"not accurate enough: {candidate.accuracy:g} of {criteria.least_accuracy:g}"
     return ""
 
 
@@ -195,13 +195,13 @@ def _with(beside: Sequence[Neighbour]) -> str:
     return f" with {', '.join(names)} there" if names else ""
 
 
-def _late_s(candidate: Candidate, wait_s: float, wishes: Wishes) -> float | None:
+def _late_s(candidate: Candidate, wait_s: float, criteria: Criteria) -> float | None:
     """The response time that misses the SLO, None where it is kept."""
-    if wishes.slo_s is None:
+    if criteria.slo_s is None:
         return None
     latency = candidate.latency_s
-    response_s = wait_s + (latency.high if wishes.sure else latency.value)
-    kept = response_s < wishes.slo_s if wishes.strict_slo else response_s <= wishes.slo_s
+    response_s = wait_s + (latency.high if criteria.sure else latency.value)
+    kept = response_s < criteria.slo_s if criteria.strict_slo else response_s <= criteria.slo_s
     return None if kept else response_s
 
 

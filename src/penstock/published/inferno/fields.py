@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from penstock.core.errors import InputError, kind_of, shown
+from penstock.core.errors import InputError, kind_of, quote
 
 # Numbers beyond this are a slip, and would not survive arithmetic in 32-bit floats.
 MAX_COUNT = 10**9
@@ -90,4 +90,4 @@ class Fields:
             raise InputError(f"{self.where}: {name!r} is missing{hint}")
 
     def _wrong(self, name: str, value: Any, expected: str) -> InputError:
-        return InputError(f"{self.where}: {name}: found {shown(value)}; expected {expected}")
+        return InputError(f"{self.where}: {name}: found {quote(value)}; expected {expected}")

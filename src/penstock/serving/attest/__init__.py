@@ -1,1 +1,1 @@
-"""Evidence of live engines: asked for, judged and renewed."""
+"""Attestation evidence of live engines: requested, verified and renewed."""

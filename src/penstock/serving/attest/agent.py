@@ -1,4 +1,4 @@
-"""Stands beside an engine and answers challenges with evidence (aiohttp)."""
+"""An HTTP agent beside an engine that answers challenges with evidence (aiohttp)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -22,15 +22,16 @@ class AgentError(HttpError):
 
 
 class EvidenceAgent:
-    """Answers ``GET /attestation?nonce=HEX`` with what ``make`` gives for a nonce.
+    """Answers ``GET /attestation?nonce=HEX`` with the evidence that ``make`` creates for the nonce.
 
-    Evidence is made one at a time, away from the event loop: asking hardware takes a while.
+    Evidence is created in a thread, one request at a time, because the hardware takes a while to
+    answer.
     """
 
     def __init__(self, make: Callable[[str], bytes], on_bug: Callable[[str], None]) -> None:
         self._make = make
         self._on_bug = on_bug
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     def app(self) -> web.Application:
         """The application."""
@@ -46,7 +47,7 @@ class EvidenceAgent:
             check_nonce_text(nonce[:2 * MOST_NONCE_BYTES + 1])
         except InputError as error:
             raise AgentError(400, f"nonce: {error}") from None
-        async with self._turn:
+        async with self._lock:
             try:
                 evidence = await asyncio.to_thread(self._make, nonce)
             except InputError as error:
@@ -60,7 +61,7 @@ class EvidenceAgent:
 @asynccontextmanager
 async def agent(make: Callable[[str], bytes], host: str, port: int,
                 on_bug: Callable[[str], None]) -> AsyncIterator[str]:
-    """The URL at which evidence is given, for as long as the context lasts. Raises InputError where
-    nobody can listen."""
+    """Yield the URL of the agent, which serves until the context ends. Raises InputError where the
+    address cannot be bound."""
     async with listening(EvidenceAgent(make, on_bug).app(), host, port, _GOODBYE_S) as url:
         yield f"{url}{PATH}"

@@ -1,4 +1,4 @@
-"""Asks engines again and again to show that they run in confidential mode (aiohttp)."""
+"""Requests evidence from engines, periodically, that they run in confidential mode (aiohttp)."""
 
 import asyncio
 import os
@@ -21,21 +21,21 @@ from penstock.fleet.values import Fleet
 from penstock.fleet.values_multiplexing import DevicePool
 
 _LOOK_S = 1.0
-_AGAIN_S = 5.0  # after evidence that was not there or not accepted
+_AGAIN_S = 5.0  # after evidence that was missing or rejected
 _NONCE_BYTES = 32
 
 
 def check_rules(rules: Rules | None) -> None:
-    """Raises InputError where nothing could be judged: keys or libraries that are not there."""
+    """Raises InputError where no evidence can be verified: keys or libraries are missing."""
     if rules is not None:
         read_keys(rules.keys)
 
 
 class EvidenceWatcher:
-    """Keeps the attestations of ``engines`` fresh: evidence is asked for when an engine is new, and
-    then every ``renew_s`` of the rules, or when half of its time is over. ``wall_s`` is seconds
-    since 1970, ``clock`` any clock that only goes forward. ``note`` is told when an engine's
-    standing changes.
+    """Keeps the attestations of ``engines`` fresh. Evidence is requested when an engine is new,
+    then every ``renew_s`` of the rules, or when half of its validity is over, whichever comes
+    first. ``wall_s`` is seconds since 1970, ``clock`` a monotonic clock. ``note`` is called when an
+    engine's attestation status changes.
     """
 
     def __init__(self, engines: Sequence[EngineState], rules: Rules | None,
@@ -52,15 +52,15 @@ class EvidenceWatcher:
         self._rules = rules
 
     def adopt(self, rules: Rules | None) -> None:
-        """Goes by other rules from now on: what the old ones accepted counts no more."""
+        """Replace the rules. Attestations under the old rules are revoked."""
         if rules != self._rules:
             self._rules = rules
             for engine in self._engines:
-                engine.doubted("its evidence was not judged by the rules of now", revoked=True)
+                engine.doubted("its evidence was not verified by the present rules", revoked=True)
         self._due_s.clear()
 
     async def look(self) -> None:
-        """Ask every engine whose evidence is due."""
+        """Request evidence from every engine whose evidence is due."""
         now_s, rules = self._clock(), self._rules
         places = {(engine, engine.facts.evidence) for engine in self._engines
                   if engine.facts.evidence is not None}
@@ -70,7 +70,7 @@ class EvidenceWatcher:
                                    if self._due_s.get((engine, place), now_s) <= now_s))
 
     async def run(self) -> None:
-        """Ask until cancelled."""
+        """Request evidence until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_S)
             await self.look()
@@ -84,7 +84,7 @@ class EvidenceWatcher:
             found = await asyncio.to_thread(make_verifier(rules).verify, evidence,
                                             Challenge(nonce, place.devices), self._wall_s())
             doubt, revoked = "", False
-            # What ends before it is due again would leave a gap.
+            # Evidence that expires before the next request would leave a gap.
             half_s = (found.expires_at_s - self._wall_s()) / 2
             wait_s = min(rules.renew_s, max(soon_s, half_s))
         except EvidenceError as error:
@@ -121,7 +121,7 @@ def _read(path: str) -> bytes:
 
 
 def _words(error: Exception) -> str:
-    """Says what went wrong without saying where, since tenants read it."""
+    """Describe the error without its location, since tenants read the text."""
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, TimeoutError):
@@ -130,10 +130,10 @@ def _words(error: Exception) -> str:
     return os.strerror(number) if number is not None and number > 0 else type(error).__name__
 
 
-async def standing(fleet: Fleet) -> list[tuple[str, str | None]]:
-    """Return the URL of every live replica in confidential mode and the name of every such pool,
-    each with the reason why it may get no confidential request now (None: it may). Asks each once.
-    Raises InputError."""
+async def attestation_status(fleet: Fleet) -> list[tuple[str, str | None]]:
+    """Return the URL of every live replica in confidential mode, and the name of every such pool,
+    each with the reason why it may get no confidential request now (None where it may). Requests
+    evidence from each of them once. Raises InputError."""
     engines = [EngineState(facts) for facts in [*facts_of(fleet), *map(pool_facts,
                                                                        fleet.multiplexing)]
                if facts.confidential]
@@ -147,8 +147,8 @@ async def standing(fleet: Fleet) -> list[tuple[str, str | None]]:
 
 
 def pool_facts(pool: DevicePool) -> EngineFacts:
-    """A pool of devices that models take turns on, where evidence is concerned: all devices of one
-    are attested together, whatever model is asked for."""
+    """Return a multiplexed pool as an engine to attest: all devices of the pool are attested
+    together, whichever model they serve."""
     return EngineFacts(-1, f"pool {pool.name}", "", None, 1, 1.0,
                        confidential=pool.accelerator.confidential,
                        evidence=None if pool.attestation is None

@@ -1,1 +1,1 @@
-"""The life of deployments: registered, profiled, deployed, asked, removed."""
+"""The life of deployments: register, profile, deploy, infer, remove."""

@@ -1,4 +1,5 @@
-"""Confidential deployments: placed on attested accelerators, and asked only while they are."""
+"""Confidential deployments: placed on attested accelerators, and queried only while those are
+attested."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,46 +16,55 @@ from penstock.policy.place.values import Device, Infeasible
 from penstock.serving.deployments.choice import Decision
 from penstock.serving.deployments.cluster import Cluster
 from penstock.serving.deployments.dependencies import Begun, Choose
-from penstock.serving.deployments.deployments import Deployment, Instance, RefusedError, Wish
+from penstock.serving.deployments.deployments import (
+    DeployIntent,
+    Deployment,
+    Instance,
+    RefusedError,
+)
 from penstock.serving.deployments.engines import Engines, Reply
 
-Standing = Callable[[float], Awaitable[Mapping[int, Confidentiality]]]
+AttestationStatus = Callable[[float], Awaitable[Mapping[int, Confidentiality]]]
 
 
 class Gate:
-    """Stands before what chooses and before what answers. ``standing`` is what is known of each
-    accelerator at a time of day, ``clock`` that time in seconds."""
+    """Checks attestation before a configuration is chosen and before a request is answered.
 
-    def __init__(self, standing: Standing, clock: Callable[[], float]) -> None:
-        self._standing = standing
+    ``attestation_status`` answers for each accelerator at a time of day; ``clock`` is that time in
+    seconds.
+    """
+
+    def __init__(self, attestation_status: AttestationStatus, clock: Callable[[], float]) -> None:
+        self._attestation_status = attestation_status
         self._clock = clock
 
     async def attested(self, name: str, devices: Sequence[Device]) -> list[Device]:
-        """The devices that may hold a confidential deployment. Raises RefusedError where none
-        may."""
+        """Return the devices that may hold a confidential deployment. Raises RefusedError where
+        there are none."""
         now_s = self._clock()
-        found = attested(devices, await self._standing(now_s), now_s)
+        found = attested(devices, await self._attestation_status(now_s), now_s)
         if isinstance(found, Infeasible):
             raise RefusedError("not_attested", f"{name} is confidential: {found.reason}")
         return found
 
     def choosing(self, choose: Choose) -> Choose:
-        """The same choice, among attested accelerators where the wish is confidential."""
-        async def gated(one: Deployment, wish: Wish, devices: list[Device],
+        """Return ``choose`` limited to attested accelerators where the intent is confidential."""
+        async def gated(one: Deployment, intent: DeployIntent, devices: list[Device],
                         neighbours: list[Neighbour]) -> Decision:
-            if wish.confidential:
+            if intent.confidential:
                 devices = await self.attested(one.name, devices)
-            return await choose(one, wish, devices, neighbours)
+            return await choose(one, intent, devices, neighbours)
 
         return gated
 
     def before(self, engines: Engines, devices: Mapping[int, Device]) -> "GatedEngines":
-        """The same engines, which answer confidential requests only while they are attested."""
+        """Return engines that answer confidential requests only while their accelerators are
+        attested."""
         return GatedEngines(self, engines, devices)
 
 
 class GatedEngines:
-    """Engines behind a gate; ``devices`` are all accelerators by number."""
+    """Engines behind a gate. ``devices`` has every accelerator by its number."""
 
     def __init__(self, gate: Gate, engines: Engines, devices: Mapping[int, Device]) -> None:
         self._gate = gate
@@ -64,25 +74,26 @@ class GatedEngines:
     async def start(self, one: Deployment, begun: Begun) -> None:
         await self._engines.start(one, begun)
 
-    def lives(self, instance: Instance) -> bool:
-        return self._engines.lives(instance)
+    def is_alive(self, instance: Instance) -> bool:
+        return self._engines.is_alive(instance)
 
-    async def is_well(self, one: Deployment) -> bool:
-        return await self._engines.is_well(one)
+    async def is_healthy(self, one: Deployment) -> bool:
+        return await self._engines.is_healthy(one)
 
     async def ask(self, one: Deployment, request: Mapping[str, Any]) -> Reply:
-        if one.wish is not None and one.wish.confidential:
-            for device_id in one.devices:  # every one of them, so one by one
+        if one.intent is not None and one.intent.confidential:
+            for device_id in one.devices:  # each device must be attested
                 await self._gate.attested(one.name, [self._devices[device_id]])
         return await self._engines.ask(one, request)
 
-    async def stop(self, instance: Instance, patience_s: float) -> None:
-        await self._engines.stop(instance, patience_s)
+    async def stop(self, instance: Instance, grace_s: float) -> None:
+        await self._engines.stop(instance, grace_s)
 
 
-def standing(cluster: Cluster, now_s: float) -> Mapping[int, Confidentiality]:
-    """The standing of every accelerator by its number, by the file of evidence that lies in the
-    fleet file's place for it now; ``now_s`` is seconds since 1970. Nobody asks a URL here."""
+def attestation_status(cluster: Cluster, now_s: float) -> Mapping[int, Confidentiality]:
+    """Return the attestation status of every accelerator by its number, from the evidence file that
+    the fleet file names. ``now_s`` is seconds since 1970. Evidence at a URL is not requested
+    here."""
     pool = cluster.fleet.accelerators[0]
     numbers = range(pool.count or 0)
     mode_on, source = pool.accelerator.confidential, pool.attestation
@@ -91,7 +102,7 @@ def standing(cluster: Cluster, now_s: float) -> Mapping[int, Confidentiality]:
         return dict.fromkeys(numbers, Confidentiality(mode_on))
     if source.nonce is None:
         return dict.fromkeys(numbers, Confidentiality(
-            mode_on, doubt="its evidence is at a URL; deployments go by a file"))
+            mode_on, doubt="its evidence is at a URL; deployments need it in a file"))
     attestations: tuple[Attestation, ...] = ()
     doubt = ""
     try:

@@ -46,7 +46,12 @@ from penstock.policy.place.values import Device, Footprint, Infeasible, Placemen
 from penstock.registry.make import make_placer
 from penstock.serving.deployments.cluster import Cluster
 from penstock.serving.deployments.commands import ONE_ACCELERATOR
-from penstock.serving.deployments.deployments import Deployment, Expected, RefusedError, Wish
+from penstock.serving.deployments.deployments import (
+    DeployIntent,
+    Deployment,
+    Expected,
+    RefusedError,
+)
 from penstock.serving.deployments.documents import (
     beside_document,
     expected_document,
@@ -57,9 +62,9 @@ from penstock.serving.deployments.moving import room_by_moving
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Decision on a deployment. ``document`` is the whole answer for programs: the chosen
-    configuration with its expected figures, the alternatives, and the reasons against the
-    others."""
+    """Decision on a deployment. ``document`` is the complete answer for programs: the chosen
+    configuration with its expected figures, the alternatives, and the reason why each other
+    configuration was rejected."""
 
     configuration: Configuration
     placement: Placement
@@ -68,7 +73,8 @@ class Decision:
 
 
 class Chooser:
-    """Decides by what was measured of a model and, if the site has some, of whole other models.
+    """Decides from the measurements of a model and, where the cluster has any, of whole other
+    models.
 
     May be called from several threads, one call at a time for one model.
     """
@@ -77,27 +83,28 @@ class Chooser:
         self._cluster = cluster
         self._learnt: tuple[list[Session], Estimator] | None = None
 
-    def decide(self, one: Deployment, wish: Wish, devices: Sequence[Device],
+    def decide(self, one: Deployment, intent: DeployIntent, devices: Sequence[Device],
                neighbours: Sequence[Neighbour] = ()) -> Decision:
-        """The decision for these devices; what ``neighbours`` on them are asked is waited for, but
-        by MaverIQ's placer, which knows of none. Raises RefusedError where nothing will do,
-        InputError for a wish that means nothing."""
-        if wish.placer == "maveriq":
+        """Return the decision for these devices. Latency includes waiting for the requests of
+        ``neighbours`` on them, except with MaverIQ's placer, which ignores neighbours. Raises
+        RefusedError where no configuration fits, InputError for an invalid intent."""
+        if intent.placer == "maveriq":
             neighbours = ()
-        if wish.configuration is not None:
-            return self._exactly(one, wish, wish.configuration, devices, neighbours)
+        if intent.configuration is not None:
+            return self._exactly(one, intent, intent.configuration, devices, neighbours)
         if one.profile is None:
-            raise RefusedError("not_profiled", f"{one.name} is not profiled, so nothing is known "
-                               "to choose by; profile it, or state a configuration")
+            raise RefusedError("not_profiled",
+                               f"{one.name} is not profiled, so no configuration can "
+                               "be chosen; profile it, or state a configuration")
         estimator = self.estimator(one)
-        wishes = wish.wishes
+        criteria = intent.criteria
         if one.engine in ONE_ACCELERATOR:
-            wishes = replace(wishes, most_accelerators=1)
-        found = options(estimator, Ask(one.model, wish.output_tokens, wish.batch), devices,
-                        make_placer(wish.placer), _table(wish.accuracy), neighbours,
-                        wishes.own_rate_per_s)
-        choice = choose(found.candidates, wishes)
-        document = _document(one, wish, choice, found, estimator)
+            criteria = replace(criteria, most_accelerators=1)
+        found = options(estimator, Ask(one.model, intent.output_tokens, intent.batch), devices,
+                        make_placer(intent.placer), _table(intent.accuracy), neighbours,
+                        criteria.own_rate_per_s)
+        choice = choose(found.candidates, criteria)
+        document = _document(one, intent, choice, found, estimator)
         if choice.chosen is None:
             if _is_full(choice):
                 smallest = min(found.without_room, key=lambda footprint: footprint.total_bytes)
@@ -131,9 +138,9 @@ class Chooser:
         subjects = subjects_of(names, catalog, self._cluster.accelerator)
         return sessions, fit_estimator(sessions, subjects, sessions[0].cuts)
 
-    def _exactly(self, one: Deployment, wish: Wish, configuration: Configuration,
+    def _exactly(self, one: Deployment, intent: DeployIntent, configuration: Configuration,
                  devices: Sequence[Device], neighbours: Sequence[Neighbour]) -> Decision:
-        """A configuration that was asked for, where there is room for it and least is waited."""
+        """Return the requested configuration on the devices with room where it waits least."""
         subject = Subject(self._cluster.model(one.model).spec, self._cluster.accelerator)
         if configuration.precision not in PRECISIONS:
             raise InputError(f"configuration: precision {configuration.precision!r} is unknown"
@@ -141,16 +148,16 @@ class Chooser:
         width_of(configuration.kv_precision)
         check_possible(subject, configuration)
         if one.profile is None:
-            expected = Expected(None, _bare_memory(subject.model, configuration, wish))
+            expected = Expected(None, _bare_memory(subject.model, configuration, intent))
             footprint = _bare_footprint(one.model, subject, configuration, expected)
         else:
-            estimate = self.estimator(one).estimate(one.model, configuration, wish.output_tokens,
-                                                    wish.batch)
+            estimate = self.estimator(one).estimate(one.model, configuration, intent.output_tokens,
+                                                    intent.batch)
             expected = Expected(estimate.latency_s, estimate.memory_bytes)
             footprint = footprint_of(subject, one.model, configuration, estimate)
         alone_s = 0.0 if expected.latency_s is None else expected.latency_s.value
-        placed = place_beside(make_placer(wish.placer), footprint, devices, neighbours, alone_s,
-                              wish.wishes.own_rate_per_s)
+        placed = place_beside(make_placer(intent.placer), footprint, devices, neighbours, alone_s,
+                              intent.criteria.own_rate_per_s)
         entry = {**configuration_document(configuration), **expected_document(expected)}
         document: dict[str, Any] = {
             "name": one.name, "model": one.model, "intent": None, "chosen": None,
@@ -175,9 +182,9 @@ class Chooser:
 
 
 def profile_runs(path: Path, model: str, spec: ModelSpec) -> list[ProfiledRun]:
-    """The runs of a model in a profile's folder, or in a table with MaverIQ's columns.
+    """Return the runs of a model from a profile's folder or a table with MaverIQ's columns.
 
-    Raises InputError where there are none, or where they are of another architecture.
+    Raises InputError where there are none, or where their architecture differs.
     """
     if path.is_file():
         known = read_table(path)
@@ -203,8 +210,8 @@ def profile_runs(path: Path, model: str, spec: ModelSpec) -> list[ProfiledRun]:
 
 
 def own_estimator(subject: Subject, model: str, runs: Sequence[ProfiledRun]) -> Estimator:
-    """An estimator from a model's own runs alone: fitted where some are of the whole model, with
-    the usual weights where all are cuts."""
+    """Return an estimator from a model's own runs alone. It is fitted where some runs are of the
+    whole model; where all runs are of cuts, it has the usual weights."""
     whole = [run for run in runs if run.num_layers == subject.model.num_layers]
     cuts = [run for run in runs if run.num_layers < subject.model.num_layers]
     subjects = {model: subject}
@@ -221,13 +228,13 @@ def _is_full(choice: Choice) -> bool:
     return bool(choice.rejected) and all(why.startswith("no room") for _, why in choice.rejected)
 
 
-def _bare_memory(spec: ModelSpec, configuration: Configuration, wish: Wish) -> Prediction:
-    """Weights, and the cache of the longest answers at once: less than it will take, and all that
-    is known before anything was measured."""
+def _bare_memory(spec: ModelSpec, configuration: Configuration, intent: DeployIntent) -> Prediction:
+    """Return a lower bound of memory before any measurement: weights, and the KV cache of ``batch``
+    contexts of full length."""
     weights = (spec.num_params - spec.embedding_params) * width_of(configuration.precision) \
         + spec.embedding_params * max(2.0, width_of(configuration.precision))
     kv_bytes = spec.kv_bytes_per_token("fp16") * width_of(configuration.kv_precision) / 2.0
-    value = weights + wish.batch * spec.max_context_tokens * kv_bytes
+    value = weights + intent.batch * spec.max_context_tokens * kv_bytes
     return Prediction(value, value, value, 0.0, "weights and cache alone; nothing was measured")
 
 
@@ -242,7 +249,7 @@ def _bare_footprint(model: str, subject: Subject, configuration: Configuration,
                      fixed_bytes=max(0, round(rest)))
 
 
-def _document(one: Deployment, wish: Wish, choice: Choice, found: Options,
+def _document(one: Deployment, intent: DeployIntent, choice: Choice, found: Options,
               estimator: Estimator) -> dict[str, Any]:
     def entry(scored: Scored | None) -> dict[str, Any] | None:
         if scored is None:
@@ -253,7 +260,7 @@ def _document(one: Deployment, wish: Wish, choice: Choice, found: Options,
                 **placement_document(found.placements[scored.candidate.configuration])}
 
     spec = estimator.subjects[one.model].model
-    return {"name": one.name, "model": one.model, "intent": wish.wishes.intent,
+    return {"name": one.name, "model": one.model, "intent": intent.criteria.intent,
             "chosen": entry(choice.chosen), "nearest": entry(choice.nearest),
             "alternatives": [entry(other) for other in choice.alternatives],
             "rejected": rejected_document(choice),

@@ -1,4 +1,4 @@
-"""Cluster to deploy on: a folder of state, and the fleet file that the folder was made with."""
+"""Cluster to deploy on: a folder of state, and the fleet file that the folder was created with."""
 
 import json
 import os
@@ -16,10 +16,11 @@ FLEET, STATE, SERVER = "fleet.yaml", "deployments.db", "server.json"
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The folder of deployments, and its fleet: models, and the accelerators of its first kind.
+    """The folder of deployments, and its fleet: models, and the accelerators of the fleet's first
+    kind.
 
-    ``train`` is a folder of measured whole models to learn estimates from, None where there is
-    none.
+    ``train`` is a folder with measurements of whole models from which estimates are learned, or
+    None.
     """
 
     folder: Path
@@ -38,7 +39,7 @@ class Cluster:
         return self.folder / STATE
 
     def devices(self) -> list[Device]:
-        """The accelerators, node by node; those of one node share a fast link."""
+        """The accelerators, node by node. Those of one node share a fast link."""
         pool = self.fleet.accelerators[0]
         per_node = self.accelerator.max_per_node
         return [Device(number, f"node-{number // per_node}", self.accelerator.memory_bytes,
@@ -76,8 +77,8 @@ def _made(folder: Path) -> Path:
 
 
 def create_cluster(folder: Path, fleet_file: Path, train: Path | None = None) -> Cluster:
-    """A new site for a fleet file. Raises InputError where the folder holds one already, where the
-    fleet says not how many accelerators there are, or has several kinds."""
+    """Create the folder of a cluster for a fleet file. Raises InputError where the folder has
+    deployments already, and where the fleet states no number of accelerators or several kinds."""
     from penstock.fleet.write import to_yaml
 
     fleet = load_fleet(fleet_file, to_plan=True)
@@ -93,24 +94,24 @@ def create_cluster(folder: Path, fleet_file: Path, train: Path | None = None) ->
             (folder / "train").symlink_to(train.resolve())
         partial = folder / f".partial-{FLEET}"
         partial.write_text(to_yaml(fleet), encoding="utf-8")
-        partial.replace(folder / FLEET)  # last: a folder with it is whole
+        partial.replace(folder / FLEET)  # last: a folder with this file is complete
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from error
     return open_cluster(folder)
 
 
 def announce(folder: Path, url: str) -> None:
-    """Writes down where the deployments of a folder are asked, for commands that come later."""
+    """Record the URL of a folder's deployments for later commands."""
     partial = folder / f".partial-{SERVER}"
     partial.write_text(json.dumps({"url": url, "pid": os.getpid()}), encoding="utf-8")
     partial.replace(folder / SERVER)
 
 
 def open_cluster(folder: Path) -> Cluster:
-    """The site of a folder. Raises InputError where there is none."""
+    """Open the cluster of a folder. Raises InputError where there is none."""
     if not (folder / FLEET).is_file():
-        raise InputError(f"{folder}: no deployments are kept there; penstock deployments init "
-                         "makes such a folder")
+        raise InputError(f"{folder}: found no deployments; penstock deployments init "
+                         "creates such a folder")
     train = folder / "train"
     return Cluster(folder.resolve(), load_fleet(folder / FLEET, to_plan=True),
                 train.resolve() if train.exists() else None)

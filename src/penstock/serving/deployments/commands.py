@@ -1,4 +1,4 @@
-"""How each kind of engine is called from a command line."""
+"""Command lines of each kind of engine."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -32,19 +32,19 @@ OPTIONS: Mapping[str, Mapping[str, type]] = MappingProxyType({
     "llamacpp": {"model": str, "kv_tokens": int, "max_num_seqs": int, "threads": int},
     "vllm": {"model": str, "max_model_len": int, "max_num_seqs": int, "eager": bool},
 })
-"""Kinds of engines and what can be said of each with ``--with``."""
+"""Kinds of engines, with the options of each that ``--with`` may state."""
 
 _NEEDED = {"llamacpp": ("model",), "vllm": ("model",)}
 _OF_FILES = {"llamacpp"}
 ONE_ACCELERATOR = frozenset({"llamacpp"})
-"""Kinds of engines that do not spread a model."""
+"""Kinds of engines that run a model on one accelerator only."""
 ON_GPUS = frozenset({"vllm"})
 """Kinds of engines that take the memory of this machine's accelerators."""
 
 
 def checked_options(engine: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of an engine as it takes them. Raises InputError for an engine or option that is
-    unknown or missing, a value of another kind, and a file that is not there."""
+    """Return validated options of an engine. Raises InputError for an unknown engine, an option
+    that is unknown or missing, a value of another kind, and a missing file."""
     if engine not in OPTIONS:
         raise InputError(f"engine: {engine[:40]!r} is unknown{nearest(engine[:40], OPTIONS)}")
     kinds = OPTIONS[engine]
@@ -82,9 +82,9 @@ def _value(key: str, kind: type, value: Any) -> Any:
 
 
 def command_of(cluster: Cluster, one: Deployment, port: int) -> Command:
-    """The command line of a deployment's engine, which listens on a loopback port.
+    """Return the command line of a deployment's engine, which listens on a loopback port.
 
-    Raises InputError for a configuration that this kind of engine cannot have.
+    Raises InputError for a configuration that this kind of engine does not support.
     """
     makers: Mapping[str, Callable[[Cluster, Deployment, int], Command]] = {
         "emulate": _emulate, "llamacpp": _llamacpp, "vllm": _vllm}
@@ -92,7 +92,8 @@ def command_of(cluster: Cluster, one: Deployment, port: int) -> Command:
 
 
 def check_runnable(one: Deployment) -> None:
-    """Raises InputError for a configuration that the deployment's kind of engine cannot have."""
+    """Raises InputError for a configuration that the deployment's kind of engine does not
+    support."""
     assert one.configuration is not None
     spread = one.configuration.parallelism
     if one.engine in ONE_ACCELERATOR and spread.num_accelerators > 1:
@@ -101,8 +102,8 @@ def check_runnable(one: Deployment) -> None:
 
 
 def penstock_command(*arguments: str) -> tuple[str, ...]:
-    """A command line of this program."""
-    # -P: nothing is imported from the folder that the engine happens to run in.
+    """Return a command line of this program."""
+    # -P: import nothing from the engine's working directory.
     return (sys.executable, "-P", "-m", "penstock", *arguments)
 
 
@@ -115,10 +116,10 @@ def _emulate(cluster: Cluster, one: Deployment, port: int) -> Command:
 
 
 def emulate_command(cluster: Cluster, one: Deployment, port: int, group: ReplicaGroup) -> Command:
-    """The command line of an emulated replica of a group."""
+    """Return the command line of an emulated replica of a group."""
     folder = cluster.run_folder(one.name)
     fleet = folder / "fleet.yaml"
-    # An engine answers as long as its traffic says, and takes that of its model alone.
+    # An emulated engine draws answer lengths from its traffic, which must be its own model's alone.
     traffic = [spec for spec in cluster.fleet.traffic if spec.model == one.model] \
         or cluster.fleet.traffic[:1]
     alone = replace(group, count=1, endpoints=(), engine="auto")
@@ -153,7 +154,7 @@ def _vllm(cluster: Cluster, one: Deployment, port: int) -> Command:
     if one.options.get("eager"):
         argv.append("--enforce-eager")
     visible = ",".join(str(cluster.ordinal(device)) for device in one.placement.device_ids)
-    # Numbers as NVML has them, by place on the bus; CUDA's own order would be by speed.
+    # Device numbers in NVML's order, by PCI bus; CUDA's default order is by speed.
     environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": visible}
     if spread.pipeline > 1:
         environment["VLLM_PP_LAYER_PARTITION"] = ",".join(map(str, one.placement.layer_map))
@@ -161,7 +162,7 @@ def _vllm(cluster: Cluster, one: Deployment, port: int) -> Command:
 
 
 def _vllm_formats(precision: str, kv_precision: str) -> list[str]:
-    """Number formats as vLLM calls them; what is quantised already says so itself."""
+    """Return vLLM's names of the number formats. A quantised checkpoint states its own format."""
     plain = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
     argv = ["--dtype", plain.get(precision, "auto")]
     if precision == "fp8":

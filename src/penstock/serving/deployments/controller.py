@@ -1,8 +1,8 @@
-"""The verbs of deployments, and the care for those that run.
+"""The verbs of deployments, and the supervision of those that run.
 
-Every verb checks the state, changes it on disk and in memory in one step that nothing interrupts,
-and leaves what takes time to a task. So two deploys cannot book the same memory, and whatever is
-killed in between is found on disk by ``recover``.
+Every verb checks the state and changes it on disk and in memory in one uninterrupted step. Slow
+work goes to a task. So two deploys cannot reserve the same memory, and ``recover`` finds on disk
+whatever a crash interrupted.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ from penstock.policy.queue.protocol import ExclusiveDeviceQueue
 from penstock.serving.deployments.choice import Decision
 from penstock.serving.deployments.cluster import Cluster
 from penstock.serving.deployments.commands import checked_options
-from penstock.serving.deployments.dependencies import USUAL, Care, Dependencies
+from penstock.serving.deployments.dependencies import USUAL, Dependencies, RestartPolicy
 from penstock.serving.deployments.deployments import (
     AT_WORK,
     FOLLOWING,
+    DeployIntent,
     Deployment,
     Instance,
     RefusedError,
     State,
-    Wish,
     after_crash,
     check_name,
     failed_again,
@@ -43,14 +43,15 @@ _TRIES = 3
 
 
 class Controller:
-    """The deployments of a cluster. One event loop owns the controller; call ``recover`` first and
-    ``close`` at the end. Engines go on after it."""
+    """The deployments of a cluster. One event loop owns the controller. Call ``recover`` first and
+    ``close`` at the end; engines keep running after ``close``."""
 
     def __init__(self, cluster: Cluster, store: Store, dependencies: Dependencies,
-                 queue: ExclusiveDeviceQueue | None = None, care: Care = USUAL) -> None:
+                 queue: ExclusiveDeviceQueue | None = None,
+                 restart_policy: RestartPolicy = USUAL) -> None:
         self._cluster = cluster
         self._dependencies = dependencies
-        self._care = care
+        self._restart_policy = restart_policy
         self._records = DeploymentRecords(cluster, store)
         self._requests = RequestQueue(queue or make_queue("penstock"), dependencies.clock)
         self._observations = Observations()
@@ -58,22 +59,22 @@ class Controller:
         self._work: dict[str, asyncio.Task[None]] = {}
         self._missed: dict[str, int] = {}
 
-    # -- looking ----------------------------------------------------------------------------------
+    # -- reading ----------------------------------------------------------------------------------
 
     def deployments(self) -> list[Deployment]:
         """All deployments by name, removed ones included."""
         return self._records.deployments()
 
     def show(self, name: str) -> Deployment:
-        """One deployment. Raises InputError for a name that nobody registered."""
+        """Return a deployment. Raises InputError for an unregistered name."""
         return self._records[name]
 
     def events(self, name: str) -> list[Event]:
-        """The states that a deployment came into, the oldest first."""
+        """Return a deployment's changes of state, the oldest first."""
         return self._records.events(name)
 
     def load(self, name: str) -> tuple[int, int]:
-        """How many requests of a deployment wait, and how many run."""
+        """Return how many requests of a deployment wait, and how many run."""
         return self._requests.of(name)
 
     def seen(self, name: str) -> Observation | None:
@@ -81,18 +82,20 @@ class Controller:
         return self._observations.of(self.show(name))
 
     def devices(self) -> list[Device]:
-        """The accelerators beside all that is held."""
+        """Return the accelerators, with the memory that deployments hold on them."""
         return self._records.devices()
 
     def check_integrity(self) -> None:
-        """Raises AssertionError where memory that is held and deployments that hold it differ."""
+        """Raises AssertionError where reserved memory and the deployments that hold memory
+        differ."""
         self._records.check_integrity()
 
     # -- verbs ------------------------------------------------------------------------------------
 
     def register(self, name: str, model: str, engine: str,
                  options: Mapping[str, Any]) -> Deployment:
-        """A new deployment, or a removed one anew. Raises InputError, RefusedError."""
+        """Register a deployment, or register a removed name again. Raises InputError,
+        RefusedError."""
         check_name(name)
         self._cluster.model(model)
         found = checked_options(engine, options)
@@ -105,9 +108,9 @@ class Controller:
         return self._records.write(fresh)
 
     async def profile(self, name: str, options: Mapping[str, Any]) -> Deployment:
-        """Begin to measure a deployment's model; ``settled`` waits for it. A profile that there is
-        (``path`` of the options) is checked and taken over at once; raises InputError where it
-        cannot serve, and nothing has changed then."""
+        """Begin to measure a deployment's model; ``settled`` waits for the end. An existing profile
+        (``path`` in the options) is checked and adopted at once. Raises InputError for an unusable
+        profile; the deployment is then unchanged."""
         async with self._claimed(name):
             begun = moved(self.show(name), State.PROFILING, self._now())
             if options.get("path"):
@@ -118,20 +121,20 @@ class Controller:
             self._begin(name, self._profiling(one, options))
             return one
 
-    async def deploy(self, name: str, wish: Wish, *,
+    async def deploy(self, name: str, intent: DeployIntent, *,
                      dry_run: bool = False) -> tuple[Deployment, Decision]:
-        """Decide, reserve memory and begin to start an engine; ``settled`` waits for it. A dry run
-        decides only. Raises InputError and RefusedError; nothing has changed then."""
+        """Decide, reserve memory and begin to start an engine; ``settled`` waits for the end. A dry
+        run only decides. Raises InputError and RefusedError; the deployment is then unchanged."""
         async with self._claimed(name):
             one = self.show(name)
             if not dry_run and State.DEPLOYING not in FOLLOWING[one.state]:
-                moved(one, State.DEPLOYING, self._now())  # which says why not
-            decision = await self._decided(one, wish, reserve=not dry_run)
+                moved(one, State.DEPLOYING, self._now())  # raises the reason why not
+            decision = await self._decided(one, intent, reserve=not dry_run)
             if dry_run:
                 return one, decision
             try:
                 one = self._records.write(moved(
-                    one, State.DEPLOYING, self._now(), wish=wish, placement=decision.placement,
+                    one, State.DEPLOYING, self._now(), intent=intent, placement=decision.placement,
                     configuration=decision.configuration, expected=decision.expected))
             except BaseException:
                 self._records.release(name)
@@ -140,9 +143,10 @@ class Controller:
             return one, decision
 
     async def infer(self, name: str, request: Mapping[str, Any], *, head: bool = False) -> Reply:
-        """The answer to a request, after those before it: at the queue's tail, or at its head.
+        """Return the answer to a request, which waits at the tail or the head of the queue.
 
-        Raises RefusedError where the deployment does not run, or is removed meanwhile.
+        Raises RefusedError where the deployment does not run, or is removed while the request
+        waits.
         """
         one = self._running(name)
 
@@ -158,12 +162,13 @@ class Controller:
         return await self._requests.run(one, ask, head=head)
 
     async def remove(self, name: str, *, cancel: bool = False) -> Deployment:
-        """Begin to remove a deployment: what is under way ends first, or is called off with
-        ``cancel``. ``settled`` waits for it. A second call may still call off."""
+        """Begin to remove a deployment. Requests in progress end first, or are cancelled with
+        ``cancel``. ``settled`` waits for the end. A second call with ``cancel`` still cancels
+        them."""
         while (one := self.show(name)).state != State.REMOVING:
             work = self._work.get(name)
             if work is not None and not work.done():
-                if cancel or one.state == State.UNHEALTHY:  # started again, to no purpose now
+                if cancel or one.state == State.UNHEALTHY:  # its restart is pointless now
                     work.cancel()
                 await asyncio.wait({work})
             elif self._lock(name).locked():
@@ -172,7 +177,7 @@ class Controller:
             else:
                 break
         if cancel:
-            self._requests.call_off(name)
+            self._requests.cancel_all(name)
         if one.state != State.REMOVING:
             one = self._records.write(moved(one, State.REMOVING, self._now()))
         elif (work := self._work.get(name)) is not None and not work.done():
@@ -181,7 +186,7 @@ class Controller:
         return one
 
     async def restart(self, name: str) -> Deployment:
-        """Begin to start an unhealthy deployment's engine at once."""
+        """Restart an unhealthy deployment's engine now, without waiting for the backoff."""
         async with self._claimed(name):
             one = self.show(name)
             if one.state != State.UNHEALTHY:
@@ -191,16 +196,16 @@ class Controller:
             return one
 
     async def settled(self, name: str) -> Deployment:
-        """The deployment once nothing is at work on it."""
+        """Wait until no operation on a deployment is in progress, and return it."""
         while (work := self._work.get(name)) is not None and not work.done():
             await asyncio.wait({work})
         return self.show(name)
 
-    # -- care -------------------------------------------------------------------------------------
+    # -- supervision ------------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """Take over what an earlier process left: engines that live are adopted, those that are
-        gone make their deployment unhealthy, and what was half done is undone."""
+        """Take over the state of an earlier process. Live engines are adopted, deployments whose
+        engine is gone become unhealthy, and half-done operations are undone."""
         for one in self.deployments():
             if one.state in AT_WORK:
                 await self._stopped(one.name)
@@ -210,14 +215,14 @@ class Controller:
                                   retry_s=self._now()))
 
     async def reconcile(self) -> None:
-        """Look after every deployment once: is it well, and is it time to start it again?"""
+        """Check the health of every deployment once, and restart those whose restart is due."""
         await asyncio.gather(*(self._tend(one) for one in self.deployments()
                                if one.state in (State.RUNNING, State.UNHEALTHY)))
 
     async def close(self) -> None:
-        """Call off what is at work and all requests. Engines that run go on."""
+        """Cancel operations in progress and all requests. Running engines keep running."""
         for one in self.deployments():
-            self._requests.call_off(one.name)
+            self._requests.cancel_all(one.name)
         under_way = [task for task in self._work.values() if not task.done()]
         for task in under_way:
             task.cancel()
@@ -228,22 +233,24 @@ class Controller:
         name = one.name
         if (work := self._work.get(name)) is not None and not work.done():
             return
-        well = await self._engines(one).is_well(one)
+        well = await self._engines(one).is_healthy(one)
         if self._records[name] is not one:
-            return  # something happened meanwhile
+            return  # the deployment changed in the meantime
         if well:
             self._missed[name] = 0
             if one.state == State.UNHEALTHY:
                 self._records.write(moved(one, State.RUNNING, self._now()))
-            elif one.num_failures and self._now() - one.since_s >= self._care.steady_s:
+            elif one.num_failures and self._now() - one.since_s >= self._restart_policy.steady_s:
                 self._records.write(replace(one, num_failures=0, retry_s=0.0))
             return
         self._missed[name] = self._missed.get(name, 0) + 1
         gone = not self._alive(one)
-        if one.state == State.RUNNING and (gone or self._missed[name] >= self._care.misses):
+        lost = gone or self._missed[name] >= self._restart_policy.failure_threshold
+        if one.state == State.RUNNING and lost:
             why = "its engine is gone" if gone else "its engine does not answer"
             one = self._records.write(moved(one, State.UNHEALTHY, self._now(), why))
-            one = self._records.write(failed_again(one, self._now(), why, self._care.backoff))
+            one = self._records.write(failed_again(one, self._now(), why,
+                                                   self._restart_policy.backoff))
         elif one.state == State.UNHEALTHY and self._now() >= one.retry_s:
             self._begin(name, self._reviving(one))
 
@@ -266,7 +273,7 @@ class Controller:
             await self._start(one)
         except BaseException as error:
             await self._stopped(one.name)
-            why = "it was called off" if isinstance(error, asyncio.CancelledError) else str(error)
+            why = "it was cancelled" if isinstance(error, asyncio.CancelledError) else str(error)
             self._records.settle(moved(self._records[one.name], State.FAILED, self._now(), why))
             if not isinstance(error, EngineError | InputError):
                 raise
@@ -281,7 +288,7 @@ class Controller:
         except (EngineError, InputError) as error:
             await self._stopped(one.name)
             self._records.settle(failed_again(self._records[one.name], self._now(), str(error),
-                                      self._care.backoff))
+                                      self._restart_policy.backoff))
         except BaseException:
             await self._stopped(one.name)
             raise
@@ -301,24 +308,25 @@ class Controller:
         self._records.write(replace(self._records[name], instance=instance))
 
     async def _stopped(self, name: str) -> None:
-        """Stop a deployment's engine, or the profiler of its model, if it has one."""
+        """Stop a deployment's engine or its profiler, if it has one."""
         one = self._records[name]
         if one.instance is None:
             return
         if one.state == State.PROFILING:
-            await process.end(one.instance.pid, one.instance.started, self._care.patience_s)
+            await process.end(one.instance.pid, one.instance.started, self._restart_policy.grace_s)
         else:
-            await self._engines(one).stop(one.instance, self._care.patience_s)
+            await self._engines(one).stop(one.instance, self._restart_policy.grace_s)
 
-    async def _decided(self, one: Deployment, wish: Wish, *, reserve: bool) -> Decision:
-        """The decision, with its memory reserved. It is made anew where another deploy took that
-        meanwhile."""
+    async def _decided(self, one: Deployment, intent: DeployIntent, *, reserve: bool) -> Decision:
+        """Return the decision with its memory reserved. The decision is repeated where another
+        deploy took the memory in the meantime."""
         why = ""
-        # Each try in vain means that another deploy, or a monitor, took memory meanwhile.
+        # Each failed try means that memory was taken by another deploy or by another process.
         for _ in range(_TRIES + len(self.deployments())):
             self._records.observe(await self._dependencies.read_used(one))
-            decision = await self._dependencies.choose(one, wish, self._records.devices(),
-                                                self._observations.beside(one, self.deployments()))
+            neighbours = self._observations.beside(one, self.deployments())
+            decision = await self._dependencies.choose(one, intent, self._records.devices(),
+                                                       neighbours)
             refusal = self._records.reserve(one.name, decision.placement) if reserve else None
             if refusal is None:
                 return decision
@@ -334,14 +342,14 @@ class Controller:
         return self._dependencies.engines[one.engine]
 
     def _alive(self, one: Deployment) -> bool:
-        return one.instance is not None and self._engines(one).lives(one.instance)
+        return one.instance is not None and self._engines(one).is_alive(one.instance)
 
     def _running(self, name: str, *, begun: bool = False) -> Deployment:
         one = self.show(name)
         if one.state == State.UNHEALTHY:
             raise RefusedError("engine", f"{name} is unhealthy: {one.reason}",
                                {"name": name, "state": str(one.state)})
-        # What waited when the removal began is still answered.
+        # Requests that waited when the removal began are still answered.
         if one.state != State.RUNNING and not (begun and one.state == State.REMOVING):
             raise RefusedError("state", f"{name} is {one.state}; it takes requests when it is "
                                "running", {"name": name, "state": str(one.state)})
@@ -351,13 +359,14 @@ class Controller:
         return self._locks.setdefault(name, asyncio.Lock())
 
     def _claimed(self, name: str) -> asyncio.Lock:
-        """The sole right to begin something with a deployment. Raises RefusedError where somebody
-        else has it, or something is at work."""
+        """Return the lock for operations on a deployment. Raises RefusedError where it is taken, or
+        an operation is in progress."""
         self.show(name)
         work = self._work.get(name)
         if self._lock(name).locked() or (work is not None and not work.done()):
             one = self.show(name)
-            raise RefusedError("busy", f"{name} is {one.state}, and something is at work on it",
+            raise RefusedError("busy",
+                               f"{name} is {one.state}, and another operation is in progress",
                                {"name": name, "state": str(one.state)})
         return self._lock(name)
 
@@ -369,6 +378,6 @@ class Controller:
     def _ended(self, name: str, task: "asyncio.Task[None]") -> None:
         one = self._records[name]
         if task.cancelled() and one.state in (State.PROFILING, State.DEPLOYING):
-            self._records.settle(after_crash(one, self._now()))  # it was called off before it began
+            self._records.settle(after_crash(one, self._now()))  # cancelled before it began
         if not task.cancelled() and (error := task.exception()) is not None:
             self._dependencies.on_bug(trace_of(error))

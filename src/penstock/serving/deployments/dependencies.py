@@ -1,4 +1,4 @@
-"""Dependencies of the controller of deployments, and its rules of care."""
+"""Dependencies of the controller of deployments, and its restart policy."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,17 +7,17 @@ from typing import Any
 from penstock.policy.place.beside import Neighbour
 from penstock.policy.place.values import Device
 from penstock.serving.deployments.choice import Decision
-from penstock.serving.deployments.deployments import Backoff, Deployment, Instance, Wish
+from penstock.serving.deployments.deployments import Backoff, DeployIntent, Deployment, Instance
 from penstock.serving.deployments.engines import Engines
 
-Choose = Callable[[Deployment, Wish, list[Device], list[Neighbour]], Awaitable[Decision]]
+Choose = Callable[[Deployment, DeployIntent, list[Device], list[Neighbour]], Awaitable[Decision]]
 Begun = Callable[[Instance], None]
 Profile = Callable[[Deployment, Mapping[str, Any], Begun], Awaitable[str]]
 ReadUsed = Callable[[Deployment], Awaitable[Mapping[int, int]]]
 
 
 async def unread(_: Deployment) -> Mapping[int, int]:
-    """Nothing can be read of accelerators."""
+    """Read no accelerator."""
     return {}
 
 
@@ -25,12 +25,11 @@ async def unread(_: Deployment) -> Mapping[int, int]:
 class Dependencies:
     """Dependencies of a controller.
 
-    ``engines`` by kind; ``choose`` decides for devices and who is on them (raises RefusedError,
-    InputError);
-    ``profile`` measures a model by options and answers the profile's path (raises EngineError,
-    InputError), after it told what process does so; ``clock`` is the time of day, seconds;
-    ``read_used`` is how many bytes of which accelerators are in use now, by whomever, as far as
-    that can be read of those that a deployment would really be on.
+    ``engines`` are by kind. ``choose`` decides on a deployment, given devices and the neighbours on
+    them; it raises RefusedError and InputError. ``profile`` measures a model by options: it reports
+    the process that measures, then answers the profile's path; it raises EngineError and
+    InputError. ``clock`` is the time of day in seconds. ``read_used`` reads the bytes in use by any
+    process, by accelerator, as far as the accelerators of a deployment can be read.
     """
 
     engines: Mapping[str, Engines]
@@ -42,15 +41,18 @@ class Dependencies:
 
 
 @dataclass(frozen=True, slots=True)
-class Care:
-    """How engines are looked after: ``patience_s`` to end before they are killed, ``misses`` looks
-    in a row without an answer until one counts as unhealthy, and when it is started again. Failures
-    are forgotten once it ran for ``steady_s``."""
+class RestartPolicy:
+    """Rules for the supervision of engines.
 
-    patience_s: float = 10.0
-    misses: int = 3
+    An engine has ``grace_s`` to end before it is killed. It is unhealthy after
+    ``failure_threshold`` health checks in a row without an answer. ``backoff`` says when it is
+    started again, and its failures are forgotten once it has run for ``steady_s``.
+    """
+
+    grace_s: float = 10.0
+    failure_threshold: int = 3
     steady_s: float = 60.0
     backoff: Backoff = field(default_factory=Backoff)
 
 
-USUAL = Care()
+USUAL = RestartPolicy()

@@ -1,4 +1,4 @@
-"""A deployment, the states of its life, and which may follow which. Pure: time is a parameter."""
+"""A deployment, the states of its life, and the allowed transitions. Pure: time is a parameter."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ from typing import Any
 from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.prediction import Prediction
-from penstock.policy.place.intent import Wishes
+from penstock.policy.place.intent import Criteria
 from penstock.policy.place.values import Placement
 
 _LONGEST_NAME = 64
@@ -46,16 +46,17 @@ HOLDING = frozenset({State.DEPLOYING, State.RUNNING, State.UNHEALTHY, State.REMO
 """States in which memory of accelerators may be held."""
 
 AT_WORK = frozenset({State.PROFILING, State.DEPLOYING, State.REMOVING})
-"""States that somebody works at leaving. Found after a crash, nobody does any more."""
+"""States that last while an operation is in progress. After a crash, the operation has been
+lost."""
 
 
 class RefusedError(Exception):
-    """Error for an order that cannot be carried out now, although its form is right.
+    """Error for a well-formed order that cannot be carried out now.
 
-    ``code`` is ``state`` (not in this state), ``busy`` (something else is under way), ``no_room``
-    (accelerators lack memory), ``no_configuration`` (none keeps the wishes), ``not_profiled``,
-    ``not_attested`` (it is confidential, and its accelerators are not attested), ``cancelled``,
-    ``engine`` (it failed or does not answer). ``details`` is for programs.
+    ``code`` is ``state`` (not in this state), ``busy`` (another operation is in progress),
+    ``no_room`` (accelerators lack memory), ``no_configuration`` (none meets the criteria),
+    ``not_profiled``, ``not_attested`` (it is confidential, and its accelerators are not attested),
+    ``cancelled``, ``engine`` (it failed or does not answer). ``details`` is for programs.
     """
 
     def __init__(self, code: str, message: str, details: Mapping[str, Any] | None = None) -> None:
@@ -66,9 +67,9 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An engine that was started: where it answers, and what tells its process from another with
-    the same id (``started`` is the system's own mark of when it began). ``pid`` 0 is no process.
-    ``served_as`` is the model's name there, ``log`` the file of what it prints."""
+    """An engine that was started. ``started`` is the operating system's start time of the process,
+    which tells it from a later process with the same ``pid``; ``pid`` 0 means no process.
+    ``served_as`` is the model's name in the engine's API, ``log`` the file of its output."""
 
     url: str
     pid: int = 0
@@ -78,15 +79,15 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """Intent of a deploy: the best configuration by ``wishes``, or exactly ``configuration``.
+class DeployIntent:
+    """Intent of a deploy: the best configuration by ``criteria``, or exactly ``configuration``.
 
-    ``output_tokens`` and ``batch`` are of the answers that latency is estimated for; so many
-    requests run at once. ``accuracy`` is a table with MaverIQ's keys. What is ``confidential`` runs
-    and answers on attested accelerators only.
+    Latency is estimated for answers of ``output_tokens``, and ``batch`` requests run at once.
+    ``accuracy`` is a table with MaverIQ's keys. A ``confidential`` deployment runs and answers on
+    attested accelerators only.
     """
 
-    wishes: Wishes = field(default_factory=Wishes)
+    criteria: Criteria = field(default_factory=Criteria)
     configuration: Configuration | None = None
     output_tokens: int = 100
     batch: int = 1
@@ -97,8 +98,8 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Predictions for a deployment when it was chosen: seconds of an answer (or batch), and bytes
-    on all its accelerators. None where nothing was measured."""
+    """Predictions for a deployment at the time of the decision: seconds of an answer (or batch),
+    and bytes over all its accelerators. None where there was no measurement."""
 
     latency_s: Prediction | None
     memory_bytes: Prediction | None
@@ -106,12 +107,12 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One model under a name, and all that must outlive this process.
+    """One model under a name, with all state that must outlive this process.
 
-    ``engine`` is the kind of engine and ``options`` what it was registered with; ``profile`` the
-    folder of its profile. ``configuration``, ``placement`` and ``expected`` are of the latest
-    deploy; ``placement`` is None in states that hold no memory. ``num_failures`` counts
-    failures since it last ran well; the next start is not before ``retry_s``. Moments are in
+    ``engine`` is the kind of engine, ``options`` the options of its registration, ``profile`` the
+    folder of its profile. ``configuration``, ``placement`` and ``expected`` belong to the latest
+    deploy; ``placement`` is None in states that hold no memory. ``num_failures`` counts failures
+    since the deployment was last healthy; the next start is not before ``retry_s``. Moments are in
     seconds since 1970.
     """
 
@@ -124,7 +125,7 @@ class Deployment:
     state: State = State.REGISTERED
     reason: str = ""
     profile: str | None = None
-    wish: Wish | None = None
+    intent: DeployIntent | None = None
     configuration: Configuration | None = None
     placement: Placement | None = None
     expected: Expected | None = None
@@ -134,12 +135,12 @@ class Deployment:
 
     @property
     def devices(self) -> tuple[int, ...]:
-        """Serial numbers of the accelerators that it is on."""
+        """Serial numbers of the deployment's accelerators."""
         return () if self.placement is None else self.placement.device_ids
 
 
 def check_name(name: str) -> None:
-    """Raises InputError for what cannot name a deployment, its files and its path in URLs."""
+    """Raises InputError for a name that is invalid in file names or URLs."""
     if not 0 < len(name) <= _LONGEST_NAME or not name[0].isalnum() or \
             not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):
         raise InputError(f"name: {name[:80]!r}; expected at most {_LONGEST_NAME} letters, digits, "
@@ -148,9 +149,9 @@ def check_name(name: str) -> None:
 
 def moved(one: Deployment, state: State, now_s: float, reason: str = "",
           **changes: Any) -> Deployment:
-    """The deployment in its next state. What only holds in some states goes with them.
+    """Return the deployment in its next state, without the fields that this state does not have.
 
-    Raises RefusedError where that state may not follow.
+    Raises RefusedError for a transition that is not allowed.
     """
     if state not in FOLLOWING[one.state]:
         raise RefusedError("state", f"{one.name} is {one.state}: it cannot become {state}",
@@ -165,23 +166,23 @@ def moved(one: Deployment, state: State, now_s: float, reason: str = "",
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """When an engine that failed is started again: after ``first_s``, twice as long each time, at
-    most ``longest_s``; given up after ``most`` starts in a row."""
+    """Exponential backoff of restarts: the first after ``first_s``, each later one after twice the
+    delay up to ``longest_s``, at most ``most`` restarts in a row."""
 
     first_s: float = 1.0
     longest_s: float = 60.0
     most: int = 5
 
     def delay_s(self, num_failures: int) -> float | None:
-        """Seconds until the next start after so many failures; None gives up."""
+        """Return the seconds until the next start after so many failures, None to give up."""
         if num_failures > self.most:
             return None
         return float(min(self.longest_s, self.first_s * 2.0 ** max(0, num_failures - 1)))
 
 
 def failed_again(one: Deployment, now_s: float, reason: str, backoff: Backoff) -> Deployment:
-    """An unhealthy deployment after one more failure: with the time of its next start, or failed
-    for good, which gives its memory back."""
+    """Return an unhealthy deployment after one more failure: either with the time of its next
+    start, or failed for good without its memory."""
     num = one.num_failures + 1
     delay_s = backoff.delay_s(num)
     if delay_s is None:
@@ -193,8 +194,7 @@ def failed_again(one: Deployment, now_s: float, reason: str, backoff: Backoff) -
 def after_crash(one: Deployment, now_s: float) -> Deployment:
     """Return a deployment's state after a crash of its controller, once its processes are stopped.
 
-    A removal goes on to its end; a profile or a deploy that was not finished has failed, and holds
-    nothing.
+    A removal continues. An unfinished profile or deploy has failed and holds no memory.
     """
     if one.state == State.REMOVING:
         return moved(one, State.REMOVED, now_s)

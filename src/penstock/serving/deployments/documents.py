@@ -1,4 +1,4 @@
-"""Deployments, and what was decided about them, as programs read them: JSON."""
+"""JSON documents of deployments and of the decisions on them."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -15,13 +15,15 @@ from penstock.serving.deployments.store import Event
 
 def deployment_document(one: Deployment, load: tuple[int, int] = (0, 0),
                         seen: Observation | None = None) -> dict[str, Any]:
-    """A deployment; ``load`` is how many requests wait and run, ``seen`` what answers took."""
+    """Return a deployment as JSON. ``load`` is how many requests wait and run, ``seen`` the
+    observed latency."""
     instance = one.instance
     return {
         "name": one.name, "model": one.model, "engine": one.engine, "options": dict(one.options),
         "state": str(one.state), "reason": one.reason or None, "since_s": one.since_s,
         "registered_s": one.registered_s, "profile": one.profile,
-        "intent": one.wish.wishes.intent if one.wish and not one.wish.configuration else None,
+        "intent": (one.intent.criteria.intent
+                   if one.intent and not one.intent.configuration else None),
         **(configuration_document(one.configuration) if one.configuration
            else {"configuration": None}),
         **expected_document(one.expected),
@@ -33,17 +35,17 @@ def deployment_document(one: Deployment, load: tuple[int, int] = (0, 0),
 
 
 def reply_document(name: str, reply: Reply, e2e_s: float) -> dict[str, Any]:
-    """An answer; ``e2e_s`` is its time with waiting."""
+    """Return an answer as JSON. ``e2e_s`` includes waiting."""
     return {"name": name, **asdict(reply), "e2e_s": e2e_s}
 
 
 def event_document(event: Event) -> dict[str, Any]:
-    """A state that a deployment came into."""
+    """Return a change of state as JSON."""
     return {**asdict(event), "reason": event.reason or None}
 
 
 def device_document(device: Device) -> dict[str, Any]:
-    """An accelerator, with all that is held on it."""
+    """Return an accelerator as JSON, with the memory held on it."""
     return {"device": device.device_id, "node": device.node, "total_bytes": device.total_bytes,
             "used_bytes": device.used_bytes, "free_bytes": device.free_bytes}
 

@@ -1,4 +1,4 @@
-"""Engines of deployments: started, asked and stopped."""
+"""Engines of deployments: start, request, stop."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from penstock.serving.deployments.deployments import Deployment, Instance
 
 
 class EngineError(Exception):
-    """An engine did not start, died, or did not answer as it should; one line."""
+    """An engine did not start, died, or answered incorrectly. The message is one line."""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split())[:400])
@@ -17,8 +17,8 @@ class EngineError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Answer of an engine. ``service_s`` is from when it was asked to its last token; counts of
-    tokens are None where it does not say. ``simulated`` says that no engine was asked."""
+    """Answer of an engine. ``service_s`` runs from the request to the last token. Token counts are
+    None where the engine reports none. ``simulated`` answers come from no engine."""
 
     text: str
     service_s: float
@@ -29,39 +29,40 @@ class Reply:
 
 
 class Engines(Protocol):
-    """Starts, watches, asks and stops the engines of deployments."""
+    """Starts, checks, queries and stops the engines of deployments."""
 
     async def start(self, one: Deployment, begun: Callable[[Instance], None]) -> None:
-        """Comes back once the engine is well. ``begun`` is told the instance before it does
-        anything, so that it can be found again whatever happens. Raises EngineError; what was begun
-        is then for the caller to stop. Raises InputError for what cannot be started at all."""
+        """Start an engine and return once it is healthy. ``begun`` gets the instance before the
+        engine runs, so that it can be found again after a crash. Raises EngineError, and the caller
+        must then stop the instance. Raises InputError for a deployment that cannot be started at
+        all."""
         ...
 
-    def lives(self, instance: Instance) -> bool:
-        """Whether what was started is still there, whoever started it."""
+    def is_alive(self, instance: Instance) -> bool:
+        """Whether the instance still exists, in whichever process it was started."""
         ...
 
-    async def is_well(self, one: Deployment) -> bool:
-        """Whether the engine of a deployment answers."""
+    async def is_healthy(self, one: Deployment) -> bool:
+        """Whether a deployment's engine answers health checks."""
         ...
 
     async def ask(self, one: Deployment, request: Mapping[str, Any]) -> Reply:
-        """One completion: ``prompt`` or ``messages``, ``max_tokens`` and what else OpenAI's API
-        has. Raises EngineError."""
+        """Return one completion. The request has ``prompt`` or ``messages``, ``max_tokens`` and
+        other fields of OpenAI's API. Raises EngineError."""
         ...
 
-    async def stop(self, instance: Instance, patience_s: float) -> None:
-        """Ends it and all that it started: asked first, killed after ``patience_s``. Harmless where
-        nothing is there."""
+    async def stop(self, instance: Instance, grace_s: float) -> None:
+        """End an instance and its child processes: by a signal, then by a kill after ``grace_s``.
+        Does nothing where the instance is gone."""
         ...
 
 
 class SimulatedEngines:
-    """Deployments that answer when their estimate says, without an engine.
+    """Deployments that answer after their estimated latency, without an engine.
 
-    ``sleep`` lets time pass. Loading takes the deployment's option ``load_s``, or this one. What
-    was started lives until it is stopped or until ``kill``, which stands for a crash. With
-    ``lasting``, whatever an earlier process recorded as started is there.
+    ``sleep`` lets time pass. Loading takes the deployment's option ``load_s``, else this
+    ``load_s``. An instance lives until ``stop``, or until ``kill``, which simulates a crash. With
+    ``lasting``, instances that an earlier process recorded are alive.
     """
 
     def __init__(self, sleep: Callable[[float], Awaitable[object]], load_s: float = 0.0,
@@ -81,30 +82,30 @@ class SimulatedEngines:
         if url not in self.living:
             raise EngineError("it died while it started")
 
-    def lives(self, instance: Instance) -> bool:
+    def is_alive(self, instance: Instance) -> bool:
         if self._lasting:
             return instance.url not in self._gone
         return instance.url in self.living
 
-    async def is_well(self, one: Deployment) -> bool:
-        return one.instance is not None and self.lives(one.instance)
+    async def is_healthy(self, one: Deployment) -> bool:
+        return one.instance is not None and self.is_alive(one.instance)
 
     async def ask(self, one: Deployment, request: Mapping[str, Any]) -> Reply:
         assert one.instance is not None
         latency = one.expected.latency_s if one.expected else None
-        wish = one.wish
-        tokens = int(request.get("max_tokens") or (wish.output_tokens if wish else 1))
-        usual = wish.output_tokens if wish else tokens
+        intent = one.intent
+        tokens = int(request.get("max_tokens") or (intent.output_tokens if intent else 1))
+        usual = intent.output_tokens if intent else tokens
         service_s = (latency.value if latency else 0.0) * tokens / usual
         await self._sleep(service_s)
-        if not self.lives(one.instance):
+        if not self.is_alive(one.instance):
             raise EngineError("it died while it answered")
         return Reply("", service_s, None, tokens, "length", simulated=True)
 
-    async def stop(self, instance: Instance, patience_s: float) -> None:
+    async def stop(self, instance: Instance, grace_s: float) -> None:
         self.kill(instance)
 
     def kill(self, instance: Instance) -> None:
-        """It is gone, as after a crash."""
+        """Remove an instance, as a crash would."""
         self.living.discard(instance.url)
         self._gone.add(instance.url)

@@ -1,4 +1,4 @@
-"""Observed latencies of deployments' answers beside the expected ones."""
+"""Observed latencies of deployments' answers, compared with the expected ones."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from penstock.serving.deployments.engines import Reply
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The last deploy of a deployment: ``num_answers`` were measured, ``latency_s`` is what the
-    expected answer takes by now."""
+    """Observations since the latest deploy: ``num_answers`` were measured, and ``latency_s`` is the
+    corrected latency of the expected answer."""
 
     num_answers: int
     scale: float
@@ -21,24 +21,24 @@ class Observation:
 
 
 class Observations:
-    """Learns from the answers of every deployment since it was deployed; forgets when it is
-    deployed anew. Nothing is kept over a restart: the first answers tell it again."""
+    """Learns from the answers of every deployment since its latest deploy. Nothing is kept over a
+    restart; the first answers teach it again."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[object, Recalibration]] = {}
 
     def answered(self, one: Deployment, reply: Reply) -> None:
-        """An answer came. One whose tokens were not counted teaches nothing, and nothing is learnt
-        where nothing was expected."""
+        """Learn from an answer. An answer without a token count is ignored, and so is a deployment
+        without an expected latency."""
         expected = _expected_s(one)
-        if expected is None or one.wish is None or not reply.output_tokens:
+        if expected is None or one.intent is None or not reply.output_tokens:
             return
         known = self._known.get(one.name)
         if known is None or known[0] != one.placement:
             known = self._known[one.name] = (one.placement, Recalibration(expected))
-        # An answer of half the tokens is expected in half the time; what does not shrink with them
-        # (the prompt) is the offset that is learnt.
-        known[1].observe(expected * reply.output_tokens / one.wish.output_tokens, reply.service_s)
+        # An answer of half the tokens is expected in half the time. The part that does not shrink
+        # with the tokens (the prompt) becomes part of the learned offset.
+        known[1].observe(expected * reply.output_tokens / one.intent.output_tokens, reply.service_s)
 
     def of(self, one: Deployment) -> Observation | None:
         """Return the observations of a deployment, None where there are none."""
@@ -50,18 +50,18 @@ class Observations:
                            found.corrected_s(expected))
 
     def beside(self, one: Deployment, everybody: Iterable[Deployment]) -> list[Neighbour]:
-        """The others on accelerators, but those that are being removed."""
+        """Return the other deployments on accelerators, except those that are being removed."""
         return [neighbour(other, self.of(other)) for other in everybody
                 if other.devices and other.name != one.name and other.state != State.REMOVING]
 
 
 def neighbour(one: Deployment, seen: Observation | None) -> Neighbour:
-    """A deployment as others find it on its accelerators: asked as often as was told when it was
-    deployed, for as long as its answers are seen to take, else as was expected."""
+    """Return a deployment as a neighbour of others: its request rate is the one stated at its
+    deploy, its latency the observed one, else the expected one."""
     service_s = _expected_s(one) if seen is None else seen.latency_s
-    rate_per_s = one.wish.wishes.own_rate_per_s if one.wish is not None else 0.0
+    rate_per_s = one.intent.criteria.own_rate_per_s if one.intent is not None else 0.0
     known = service_s is not None and rate_per_s > 0.0
-    confidential = one.wish is not None and one.wish.confidential  # tied to attested accelerators
+    confidential = one.intent is not None and one.intent.confidential  # tied to attested accelerators
     return Neighbour(one.name, frozenset(one.devices),
                      Traffic(rate_per_s, service_s or 0.0) if known else None,
                      None if confidential else one.placement)

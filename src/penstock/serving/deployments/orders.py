@@ -12,9 +12,9 @@ from penstock.core.hardware import Parallelism
 from penstock.core.model import BYTES_PER_VALUE
 from penstock.fleet.problems import dotted, shape_problems
 from penstock.perf.fingerprint.physics import PRECISIONS
-from penstock.policy.place.intent import OBJECTIVES, Wishes
+from penstock.policy.place.intent import OBJECTIVES, Criteria
 from penstock.registry.policies import PLACERS
-from penstock.serving.deployments.deployments import Wish
+from penstock.serving.deployments.deployments import DeployIntent
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -27,13 +27,13 @@ class Order(BaseModel):
 
 
 class Waiting(Order):
-    """An order that takes time."""
+    """An order that takes a while to carry out."""
 
-    wait: bool = Field(False, description="Answer once it is done, not once it has begun.")
+    wait: bool = Field(False, description="Answer when it is done instead of when it has begun.")
 
 
 class RegisterOrder(Order):
-    """A model under a name."""
+    """Register a model under a name."""
 
     name: str = Field(description="Name of the deployment.", examples=["chat"])
     model: str = Field(description="A model of the fleet file.", examples=["llama-2-7b"])
@@ -42,12 +42,12 @@ class RegisterOrder(Order):
 
 
 class ProfileOrder(Waiting):
-    """How to measure a model; with ``path``, take what was measured before."""
+    """How to measure a model. With ``path``, an existing profile is adopted."""
 
     path: str | None = Field(None, description="A profile's folder, or a CSV file with MaverIQ's "
                              "columns, on the machine of the deployments.")
-    engine: str | None = Field(None, description="sim, transformers, llamacpp or vllm; left out, "
-                               "what the deployment runs on.")
+    engine: str | None = Field(None, description="sim, transformers, llamacpp or vllm; by default "
+                               "the engine of the deployment.")
     precisions: list[str] = Field([], description="Weights' number formats to measure.")
     design: str | None = Field(None, description="penstock or maveriq.")
     depths: list[Count] = Field([], description="Further numbers of layers to run on one "
@@ -73,19 +73,20 @@ class DeployOrder(Waiting):
     intent: str | None = Field(None, description="What to make small: min_cost (the usual one), "
                                "min_mem, min_lat, min_gpu_cost, money or energy.")
     slo_s: Seconds | None = Field(None, description="Longest time for an answer, seconds.")
-    sure: bool = Field(True, description="The high end of the interval must keep it.")
+    sure: bool = Field(True, description="The high end of the prediction interval must meet slo_s.")
     accuracy: dict[str, float] = Field({}, description="Accuracy by configuration, with keys such "
                                        "as llama-2-7b_int8_False_None.")
     least_accuracy: float | None = Field(None, description="In the units of that table.")
     precisions: list[str] | None = Field(None, description="Weights' formats that are allowed.")
     most_accelerators: Count | None = Field(None, description="At most so many.")
     rate_per_s: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="Requests per second that it will get; waiting then counts.")
-    output_tokens: Count = Field(100, description="Length of the answers that are meant.")
+        0.0, description="Expected requests per second; latency then includes waiting.")
+    output_tokens: Count = Field(100,
+                                 description="Length of answers for which latency is estimated.")
     batch: Count = Field(1, description="Answers at once.")
     placer: str = Field("penstock", description="penstock, balanced, exact or maveriq.")
     configuration: ConfigurationOrder | None = Field(
-        None, description="Exactly this one, in place of an intent.")
+        None, description="Exactly this configuration, instead of an intent.")
     confidential: bool = Field(False, description="Run and answer on accelerators that are "
                                "attested to be in confidential mode only.")
     dry_run: bool = Field(False, description="Decide, and change nothing.")
@@ -95,18 +96,19 @@ class InferOrder(Order):
     """A request, in the words of OpenAI's API."""
 
     prompt: str | list[int] | None = Field(None, description="Text or tokens.", examples=["Hi"])
-    messages: list[dict[str, Any]] | None = Field(None, description="A chat, in its place.")
+    messages: list[dict[str, Any]] | None = Field(None, description="A chat, instead of a prompt.")
     max_tokens: Count | None = Field(None, description="Longest answer, tokens.")
     temperature: Annotated[float, Field(ge=0)] | None = Field(None, description="0 is greedy.")
     seed: int | None = Field(None, description="Of the answer.")
     stop: str | list[str] | None = Field(None, description="Ends the answer.")
-    head: bool = Field(False, description="Before all that wait, in place of behind them.")
+    head: bool = Field(False,
+                       description="Put the request at the head of the queue instead of the tail.")
 
 
 class RemoveOrder(Waiting):
     """The end of a deployment."""
 
-    cancel: bool = Field(False, description="Call off what is under way, in place of letting it "
+    cancel: bool = Field(False, description="Cancel requests in progress instead of letting them "
                          "end.")
 
 
@@ -115,29 +117,30 @@ class RestartOrder(Waiting):
 
 
 class NoOrder(Order):
-    """Nothing is asked but the thing itself."""
+    """An order without fields."""
 
 
 AnOrder = TypeVar("AnOrder", bound=Order)
 
 
 def read_order(kind: type[AnOrder], document: Any) -> AnOrder:
-    """The order of a JSON document. Raises InputError: field, what was found, what was expected."""
+    """Return the order in a JSON document. Raises InputError with the field, the value found and
+    the value expected."""
     if not isinstance(document, Mapping):
         raise InputError("body: expected a JSON object")
     try:
         return kind.model_validate(dict(document))
     except ValidationError as error:
         problems = shape_problems(error, kind.model_json_schema())
-        # A key that is misspelt is missing as well: the misspelling is the better hint.
+        # A misspelt required key is also reported as missing. The misspelling is the better hint.
         path, text = min(problems, key=lambda one: one.text.startswith("missing"))
         raise InputError(f"{dotted(path)}: {text}" if path else text) from None
 
 
-def wish_of(order: DeployOrder) -> Wish:
+def intent_of(order: DeployOrder) -> DeployIntent:
     """Return the intent of a deploy. Raises InputError for a meaningless word or number."""
     if order.configuration is not None and order.intent is not None:
-        raise InputError("configuration: is given beside an intent; give one of them")
+        raise InputError("configuration: found beside intent; expected one of them")
     intent = order.intent or "min_cost"
     _check("intent", intent, OBJECTIVES)
     if not PLACERS.knows(order.placer):
@@ -155,15 +158,17 @@ def wish_of(order: DeployOrder) -> Wish:
         _check("configuration.kv_precision", exact.kv_precision, BYTES_PER_VALUE)
         configuration = Configuration(Parallelism(exact.tensor, exact.pipeline), exact.precision,
                                       exact.kv_precision)
-    wishes = Wishes(intent, order.slo_s, order.sure, least_accuracy=order.least_accuracy,
-                    precisions=None if order.precisions is None else frozenset(order.precisions),
-                    most_accelerators=order.most_accelerators, own_rate_per_s=order.rate_per_s)
-    return Wish(wishes, configuration, order.output_tokens, order.batch, order.placer,
-                order.accuracy, order.confidential)
+    precisions = None if order.precisions is None else frozenset(order.precisions)
+    criteria = Criteria(intent, order.slo_s, order.sure, least_accuracy=order.least_accuracy,
+                        precisions=precisions,
+                        most_accelerators=order.most_accelerators, own_rate_per_s=order.rate_per_s)
+    return DeployIntent(criteria, configuration, order.output_tokens, order.batch, order.placer,
+                        order.accuracy, order.confidential)
 
 
 def request_of(order: InferOrder) -> dict[str, Any]:
-    """A request's body. Raises InputError where there is not exactly one prompt."""
+    """Return the body of a request. Raises InputError unless there is exactly one of prompt and
+    messages."""
     if (order.prompt is None) == (order.messages is None):
         raise InputError("prompt: expected either prompt or messages")
     return order.model_dump(exclude_none=True, exclude={"head"})

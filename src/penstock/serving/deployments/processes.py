@@ -1,4 +1,4 @@
-"""Engines as processes on this machine: started, watched, asked over loopback HTTP, stopped."""
+"""Engines as processes on this machine, queried over loopback HTTP."""
 
 import asyncio
 import time
@@ -23,10 +23,10 @@ _MOST_LOG_BYTES = 64 * 2**20
 
 
 class ProcessEngines:
-    """Starts the command of a deployment and follows it by process id and start time.
+    """Starts the command of a deployment and identifies the process by its id and start time.
 
-    An engine that does not answer within ``start_s`` has failed to start. ``command`` makes command
-    lines; the usual one knows the kinds in ``commands.OPTIONS``.
+    An engine that does not answer within ``start_s`` has failed to start. ``command`` builds
+    command lines; the default knows the kinds in ``commands.OPTIONS``.
     """
 
     def __init__(self, cluster: Cluster, session: aiohttp.ClientSession, start_s: float = 600.0,
@@ -56,13 +56,13 @@ class ProcessEngines:
             gated.shut()
             raise
         gated.open()
-        await self._until_well(instance)
+        await self._until_healthy(instance)
 
-    def lives(self, instance: Instance) -> bool:
+    def is_alive(self, instance: Instance) -> bool:
         return process.is_same(instance.pid, instance.started)
 
-    async def is_well(self, one: Deployment) -> bool:
-        if one.instance is None or not self.lives(one.instance):
+    async def is_healthy(self, one: Deployment) -> bool:
+        if one.instance is None or not self.is_alive(one.instance):
             return False
         return await self._answers(one.instance)
 
@@ -76,13 +76,13 @@ class ProcessEngines:
         return Reply(answer.text, answer.ended_s - answer.sent_s, answer.prompt_tokens,
                      answer.output_tokens, answer.finish_reason)
 
-    async def stop(self, instance: Instance, patience_s: float) -> None:
-        await process.end(instance.pid, instance.started, patience_s)
+    async def stop(self, instance: Instance, grace_s: float) -> None:
+        await process.end(instance.pid, instance.started, grace_s)
 
-    async def _until_well(self, instance: Instance) -> None:
+    async def _until_healthy(self, instance: Instance) -> None:
         until_s = time.monotonic() + self._start_s
         while not await self._answers(instance):
-            if not self.lives(instance):
+            if not self.is_alive(instance):
                 raise EngineError("it ended while it started"
                                   f"{process.last_words(Path(instance.log))}")
             if time.monotonic() > until_s:
@@ -91,7 +91,8 @@ class ProcessEngines:
             await asyncio.sleep(_LOOK_S)
 
     async def _answers(self, instance: Instance) -> bool:
-        """Whether it is well, and the one that we mean: another server may have its port."""
+        """Whether the instance is healthy and still this instance: another server may have taken
+        its port."""
         try:
             async with asyncio.timeout(_HEALTH_S):
                 async with self._session.get(f"{instance.url}/health") as response:
@@ -105,6 +106,6 @@ class ProcessEngines:
 
 @asynccontextmanager
 async def process_engines(cluster: Cluster, **options: Any) -> AsyncIterator[ProcessEngines]:
-    """Engines as processes, for as long as the context lasts; they go on after it."""
+    """Yield engines as processes. The processes keep running after the context ends."""
     async with client_session() as session:
         yield ProcessEngines(cluster, session, **options)

@@ -1,4 +1,4 @@
-"""Profiles of registered models: measured by ``penstock profile`` in a process, or taken over."""
+"""Profiles of registered models: measured by ``penstock profile`` in a process, or adopted."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -17,16 +17,16 @@ _PROFILERS = {SIMULATED: "sim", "emulate": "sim", "llamacpp": "llamacpp", "vllm"
 
 
 class Profiler:
-    """Measures fingerprints of a deployment's model, or takes a profile that there is."""
+    """Measures fingerprints of a deployment's model, or adopts an existing profile."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
     async def profile(self, one: Deployment, options: Mapping[str, Any],
                       begun: Callable[[Instance], None]) -> str:
-        """The path of the profile. ``options``: ``path`` of one to take over; otherwise ``engine``,
-        ``precisions``, ``design``, ``depths``, ``budget_s``, ``seed`` and ``settings`` as
-        `penstock profile fingerprint` has them. Raises EngineError, InputError."""
+        """Return the path of the profile. ``options`` has either the ``path`` of a profile to
+        adopt, or ``engine``, ``precisions``, ``design``, ``depths``, ``budget_s``, ``seed`` and
+        ``settings`` as `penstock profile fingerprint` has them. Raises EngineError, InputError."""
         if path := options.get("path"):
             return await asyncio.to_thread(self._checked, one, Path(path))
         folder = self._cluster.profile_folder(one.name)
@@ -45,7 +45,7 @@ class Profiler:
         while process.is_same(instance.pid, instance.started):
             await asyncio.sleep(_LOOK_S)
         if not folder.exists():
-            raise EngineError(f"nothing was measured{process.last_words(log)}")
+            raise EngineError(f"the profiler measured nothing{process.last_words(log)}")
         return await asyncio.to_thread(self._checked, one, folder)
 
     def _checked(self, one: Deployment, path: Path) -> str:

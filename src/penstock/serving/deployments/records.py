@@ -1,6 +1,6 @@
-"""State of deployments: on disk, in memory, and their reservations of accelerators' memory.
+"""State of deployments: on disk, in memory, and their reserved accelerator memory.
 
-Every change is one step that nothing interrupts: it is on disk before anybody hears of it.
+Every change is one uninterrupted step and is on disk before it becomes visible.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from penstock.serving.deployments.store import Event, Store
 
 
 class UnknownDeploymentError(InputError):
-    """Nobody registered that name."""
+    """Error for a name that is not registered."""
 
 
 class DeploymentRecords:
-    """The deployments of a cluster and the memory that they hold. Call ``close`` at the end."""
+    """The deployments of a cluster and the memory they hold. Call ``close`` at the end."""
 
     def __init__(self, cluster: Cluster, store: Store) -> None:
         self.store = store
@@ -34,18 +34,18 @@ class DeploymentRecords:
         return [self._all[name] for name in sorted(self._all)]
 
     def __getitem__(self, name: str) -> Deployment:
-        """One deployment. Raises UnknownDeploymentError for a name that nobody registered."""
+        """Return a deployment. Raises UnknownDeploymentError for an unregistered name."""
         if name not in self._all:
             raise UnknownDeploymentError(f"deployment: {name[:60]!r} is unknown"
                                          f"{nearest(name[:60], self._all)}")
         return self._all[name]
 
     def find(self, name: str) -> Deployment | None:
-        """One deployment, None for a name that nobody registered."""
+        """Return a deployment, None for an unregistered name."""
         return self._all.get(name)
 
     def events(self, name: str) -> list[Event]:
-        """The states that a deployment came into, the oldest first."""
+        """Return a deployment's changes of state, the oldest first."""
         return self.store.events(self[name].name)
 
     def write(self, one: Deployment) -> Deployment:
@@ -55,22 +55,22 @@ class DeploymentRecords:
         return one
 
     def settle(self, one: Deployment) -> None:
-        """Writes a deployment, and gives memory back that it holds no more."""
+        """Write a deployment and release memory that its state does not hold."""
         self.write(one)
         if one.placement is None:
             self.release(one.name)
 
     def devices(self) -> list[Device]:
-        """The accelerators beside all that is held."""
+        """Return the accelerators, with the memory that deployments hold on them."""
         return self._memory.devices()
 
     def observe(self, used_bytes: Mapping[int, int]) -> None:
-        """Notes how much memory of accelerators is in use, by whomever."""
+        """Record the memory of accelerators that is in use by any process."""
         for device_id, used in used_bytes.items():
             self._memory.observe(replace(self._own[device_id], used_bytes=used))
 
     def reserve(self, name: str, placement: Placement) -> Infeasible | None:
-        """Holds memory for a deployment; why there is none, None where there is."""
+        """Reserve memory for a deployment. Returns the reason where there is no room, else None."""
         found = self._memory.reserve(name, placement)
         return found if isinstance(found, Infeasible) else None
 
@@ -79,11 +79,12 @@ class DeploymentRecords:
         self._memory.commit(name)
 
     def release(self, name: str) -> None:
-        """Gives a deployment's memory back."""
+        """Release a deployment's memory."""
         self._memory.release(name)
 
     def check_integrity(self) -> None:
-        """Raises AssertionError where memory that is held and deployments that hold it differ."""
+        """Raises AssertionError where reserved memory and the deployments that hold memory
+        differ."""
         self._memory.check_integrity()
         held = {holding.name: holding.placement for holding in self._memory.holdings()}
         assert held == {one.name: one.placement for one in self._all.values()
@@ -91,5 +92,5 @@ class DeploymentRecords:
         assert self.deployments() == self.store.deployments()
 
     def close(self) -> None:
-        """Lets go of the disk."""
+        """Close the store."""
         self.store.close()

@@ -1,4 +1,4 @@
-"""Deployments that a server has: the same verbs over HTTP (aiohttp)."""
+"""Deployments of a server: the same verbs over HTTP (aiohttp)."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -13,7 +13,7 @@ from penstock.core.errors import InputError
 from penstock.engines.client.client import client_session
 from penstock.serving.deployments.cluster import SERVER
 from penstock.serving.deployments.deployments import RefusedError
-from penstock.serving.deployments.opening import Opening, opened
+from penstock.serving.deployments.opening import OpenOptions, opened
 from penstock.serving.deployments.store import InUseError
 from penstock.serving.deployments.verbs import VERBS, Deployments, LocalDeployments
 
@@ -40,7 +40,7 @@ class RemoteDeployments:
             raise InputError(f"{self._url}: does not answer ({error or type(error).__name__})"
                              ) from error
         except orjson.JSONDecodeError as error:
-            raise InputError(f"{url}: answered something else than JSON") from error
+            raise InputError(f"{url}: the answer is not JSON") from error
         if status < 300 and isinstance(answer, dict):
             return answer
         raise _error(url, status, answer)
@@ -55,7 +55,8 @@ def _path_part(name: str) -> str:
 def _error(url: str, status: int, answer: Any) -> Exception:
     error = answer.get("error") if isinstance(answer, dict) else None
     if not isinstance(error, dict) or not isinstance(error.get("message"), str):
-        return InputError(f"{url}: status {status}, and no word of Penstock's")
+        return InputError(f"{url}: status {status} without an error of Penstock; expected a "
+                          "Penstock server")
     if error.get("code") in ("input", "unknown"):
         return InputError(error["message"])
     if error.get("code") == "bug":
@@ -66,16 +67,17 @@ def _error(url: str, status: int, answer: Any) -> Exception:
 
 
 @asynccontextmanager
-async def deployments_in(folder: Path, patience_s: float = 10.0,
+async def deployments_in(folder: Path, lock_timeout_s: float = 10.0,
                          on_bug: Callable[[str], None] = lambda _: None
                          ) -> AsyncIterator[Deployments]:
-    """The deployments of a folder: in this process, or those of the server that has the folder.
+    """Yield the deployments of a folder: opened in this process, or through the server that has the
+    folder open.
 
-    Raises InputError where there are none, or another command has them for longer than
-    ``patience_s``.
+    Raises InputError where there are none, or where another command keeps the folder open for
+    longer than ``lock_timeout_s``.
     """
     server = folder / SERVER
-    opening = Opening(patience_s=0.0 if server.exists() else patience_s)
+    opening = OpenOptions(lock_timeout_s=0.0 if server.exists() else lock_timeout_s)
     try:
         async with opened(folder, opening, on_bug) as control:
             yield LocalDeployments(control)
@@ -85,7 +87,7 @@ async def deployments_in(folder: Path, patience_s: float = 10.0,
     try:
         url = str(json.loads(server.read_text(encoding="utf-8"))["url"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{folder}: another command is at work there; try again when it has "
+        raise InputError(f"{folder}: another command has this folder open; try again when it has "
                          "ended") from None
     async with client_session() as session:
         yield RemoteDeployments(session, url)

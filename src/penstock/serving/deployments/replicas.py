@@ -1,8 +1,8 @@
-"""Replicas of a fleet file that Penstock itself starts: those without endpoints whose ``engine`` is
-one that it knows how to start.
+"""Replicas of a fleet file that Penstock itself starts: those without endpoints whose ``engine``
+Penstock can start.
 
-Each replica is a deployment of its own. So a replica that dies is started again, replicas outlive a
-gateway that was killed, and the next gateway adopts them (ADR 9). They end with an orderly exit.
+Each replica is a deployment of its own. So a replica that dies is restarted, replicas outlive a
+gateway that is killed, and the next gateway adopts them (ADR 9). An orderly exit ends them.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ from penstock.serving.deployments.choice import Decision
 from penstock.serving.deployments.cluster import STATE, Cluster
 from penstock.serving.deployments.commands import Command, command_of, emulate_command
 from penstock.serving.deployments.controller import Controller
-from penstock.serving.deployments.dependencies import Care, Dependencies
+from penstock.serving.deployments.dependencies import Dependencies, RestartPolicy
 from penstock.serving.deployments.deployments import (
     Backoff,
+    DeployIntent,
     Deployment,
     Expected,
     Instance,
     RefusedError,
     State,
-    Wish,
 )
 from penstock.serving.deployments.monitor import used_bytes
 from penstock.serving.deployments.processes import process_engines
@@ -41,10 +41,10 @@ from penstock.serving.deployments.store import InUseError, open_store
 
 KINDS: Mapping[str, str] = MappingProxyType({
     "emulated": "emulate", "llamacpp": "llamacpp", "vllm": "vllm"})
-"""Engines that can be started, as a fleet file names them and as deployments do."""
+"""Engines that can be started: the fleet file's name and the deployments' name of each."""
 
 _LOOK_S = 1.0
-_CARE = Care(backoff=Backoff(most=1000))  # a replica that the file asks for is not given up
+_RESTART_POLICY = RestartPolicy(backoff=Backoff(most=1000))  # never give a replica up
 _LIVING = (State.RUNNING, State.UNHEALTHY)
 Note = Callable[[str], None]
 
@@ -58,12 +58,12 @@ class StartedReplica:
 
     @property
     def name(self) -> str:
-        """The name of its deployment."""
+        """Name of the replica's deployment."""
         return f"replica-{self.number}"
 
     @property
     def configuration(self) -> Configuration:
-        """How its model is run."""
+        """Configuration of the replica's model."""
         group = self.group
         return Configuration(group.parallelism, group.precision, group.kv_precision)
 
@@ -74,13 +74,13 @@ def is_started(group: ReplicaGroup) -> bool:
 
 
 def to_start(fleet: Fleet) -> list[StartedReplica]:
-    """The replicas that Penstock starts, numbered as all replicas of the fleet are."""
+    """Return the replicas that Penstock starts, numbered among all replicas of the fleet."""
     numbered = enumerate(group for group in fleet.replicas for _ in range(group.count))
     return [StartedReplica(number, group) for number, group in numbered if is_started(group)]
 
 
 class StartedReplicas:
-    """The started replicas of one kind of accelerator. ``recover`` comes first."""
+    """The started replicas of one kind of accelerator."""
 
     def __init__(self, fleet: Fleet, replicas: list[StartedReplica], control: Controller) -> None:
         self._fleet = fleet
@@ -88,8 +88,8 @@ class StartedReplicas:
         self._control = control
 
     async def start(self) -> None:
-        """Adopts what still runs as the file says, ends what does not, and starts the rest. Raises
-        InputError for a replica that would not start."""
+        """Adopt running replicas that match the file, stop the others, and start the missing ones.
+        Raises InputError for a replica that does not start."""
         await self._control.recover()
         await asyncio.gather(*(
             self._control_removal(one.name) for one in self._control.deployments()
@@ -105,7 +105,7 @@ class StartedReplicas:
                                  f"{one.group.model.name}): {found.reason}")
 
     async def look_after(self) -> None:
-        """Looks once whether every replica is well, and starts again what is due."""
+        """Check the health of every replica once, and restart those whose restart is due."""
         await self._control.reconcile()
 
     async def stop(self) -> None:
@@ -115,13 +115,14 @@ class StartedReplicas:
                                if one.state != State.REMOVED))
 
     def instances(self) -> dict[int, Instance]:
-        """The engines of replicas by number; a replica that is down has its last one."""
+        """Return the engine of each replica by number. A replica that is down has its last
+        engine."""
         return {self._replicas[one.name].number: one.instance
                 for one in self._control.deployments()
                 if one.name in self._replicas and one.instance is not None}
 
     def _fits(self, one: Deployment) -> bool:
-        """Whether a deployment is, and runs, as the file says now."""
+        """Whether a deployment is registered and runs as the file states now."""
         asked = self._replicas.get(one.name)
         return asked is not None and one.state in _LIVING and (
             one.model, one.engine, one.configuration, dict(one.options)) == (
@@ -133,7 +134,7 @@ class StartedReplicas:
         self._control.register(one.name, group.model.name, KINDS[group.engine],
                                options_of(self._fleet, group))
         try:
-            await self._control.deploy(one.name, Wish(configuration=one.configuration))
+            await self._control.deploy(one.name, DeployIntent(configuration=one.configuration))
         except RefusedError as error:
             raise InputError(f"replicas: replica {one.number}: {error}") from error
 
@@ -163,12 +164,13 @@ def _seqs(fleet: Fleet) -> dict[str, int]:
 
 @asynccontextmanager
 async def started_replicas(fleet: Fleet, folder: Path, note: Note) -> AsyncIterator["Started"]:
-    """The replicas that Penstock starts, one controller for each kind of accelerator, whose state
-    is in ``folder``.
+    """Yield the replicas that Penstock starts, with one controller for each kind of accelerator and
+    their state in ``folder``.
 
-    They end where the context ends in good order or with an InputError. Where this process is
-    killed or fails otherwise, they go on, and whoever opens the folder next adopts them. Raises
-    InputError where another process has the folder, and for a replica that would not start.
+    The replicas stop when the context ends normally or with an InputError. When this process is
+    killed or fails otherwise, they keep running, and the next process that opens the folder adopts
+    them. Raises InputError where another process has the folder open, and for a replica that does
+    not start.
     """
     replicas = to_start(fleet)
     kinds = dict.fromkeys(one.group.accelerator.name for one in replicas)
@@ -194,15 +196,15 @@ class Started:
         self._groups = groups
 
     def fleet(self, fleet: Fleet) -> Fleet:
-        """The fleet of the file with an endpoint for every replica that was started. Raises
-        InputError where the file wants others started than it did."""
+        """Return the fleet with an endpoint for every started replica. Raises InputError where the
+        file no longer asks for the same started replicas."""
         if to_start(fleet) != self._replicas:
-            raise InputError("replicas: those that penstock starts are different; that takes a "
-                             "restart of penstock serve")
+            raise InputError("replicas: the replicas that penstock starts have changed, which "
+                             "needs a restart of penstock serve")
         return replace(fleet, replicas=tuple(_with_endpoints(fleet, self._instances())))
 
     async def run(self, changed: Callable[[], None]) -> None:
-        """Looks after the replicas until cancelled; ``changed`` hears of new addresses."""
+        """Supervise the replicas until cancelled. ``changed`` is called when addresses change."""
         while True:
             await asyncio.sleep(_LOOK_S)
             before = self._instances()
@@ -226,7 +228,7 @@ def _with_endpoints(fleet: Fleet, instances: Mapping[int, Instance]) -> Iterator
             yield group
             number += group.count
             continue
-        for _ in range(group.count):  # each has an address and a name of its own
+        for _ in range(group.count):  # each has its own address and name
             found = instances.get(number)
             yield replace(group, count=1, endpoints=(found.url,) if found else (),
                           engine="auto" if group.engine == "emulated" else group.engine,
@@ -242,7 +244,7 @@ async def _of_kind(fleet: Fleet, replicas: list[StartedReplica], folder: Path,
     try:
         store = open_store(folder / STATE)
     except InUseError:
-        raise InputError(f"{folder}: another penstock serve has its replicas there") from None
+        raise InputError(f"{folder}: another penstock serve has this folder open") from None
     by_name = {one.name: one for one in replicas}
 
     def command(cluster: Cluster, one: Deployment, port: int) -> Command:
@@ -250,7 +252,7 @@ async def _of_kind(fleet: Fleet, replicas: list[StartedReplica], folder: Path,
             return emulate_command(cluster, one, port, by_name[one.name].group)
         return command_of(cluster, one, port)
 
-    async def choose(one: Deployment, _: Wish, devices: list[Device],
+    async def choose(one: Deployment, _: DeployIntent, devices: list[Device],
                      __: list[Neighbour]) -> Decision:
         return _placed(cluster, by_name[one.name], devices)
 
@@ -261,7 +263,7 @@ async def _of_kind(fleet: Fleet, replicas: list[StartedReplica], folder: Path,
         control = Controller(cluster, store, Dependencies(dict.fromkeys(KINDS.values(), engines),
                                                           choose,
                                                 _no_profile, time.time, read_used, note),
-                             care=_CARE)
+                             restart_policy=_RESTART_POLICY)
         try:
             yield StartedReplicas(fleet, replicas, control)
         finally:
@@ -269,7 +271,7 @@ async def _of_kind(fleet: Fleet, replicas: list[StartedReplica], folder: Path,
 
 
 def _alone(fleet: Fleet, replicas: list[StartedReplica]) -> Fleet:
-    """Return the part of a fleet that concerns the replicas of one kind of accelerator."""
+    """Return a fleet reduced to the replicas of one kind of accelerator."""
     pool = fleet.pool(replicas[0].group.accelerator.name)
     needed = sum(one.group.parallelism.num_accelerators for one in replicas)
     return replace(fleet, accelerators=(replace(pool, count=pool.count or needed),), replicas=(),
@@ -277,7 +279,7 @@ def _alone(fleet: Fleet, replicas: list[StartedReplica]) -> Fleet:
 
 
 def _placed(cluster: Cluster, one: StartedReplica, devices: list[Device]) -> Decision:
-    """A replica on accelerators of its own, of whose memory it takes the engine's share."""
+    """Place a replica on accelerators of its own, with the engine's share of their memory."""
     group = one.group
     spread, layers = group.parallelism, group.model.num_layers
     bytes_each = int(cluster.fleet.engine.memory_fraction * cluster.accelerator.memory_bytes)

@@ -1,4 +1,4 @@
-"""Requests of deployments that wait for their turn, run, and may be called off."""
+"""Requests of deployments: they wait in a queue, run, and may be cancelled."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -19,7 +19,7 @@ _PATIENCE_S = 2.0
 
 
 def make_queue(kind: str, patience_s: float = _PATIENCE_S) -> ExclusiveDeviceQueue:
-    """The queue of that name before accelerators that deployments share. Raises InputError."""
+    """Return the queue of that name for accelerators that deployments share. Raises InputError."""
     if kind not in KINDS:
         raise InputError(f"queue: {kind!r} is unknown{nearest(kind, KINDS)}")
     if kind == "maveriq":
@@ -28,9 +28,9 @@ def make_queue(kind: str, patience_s: float = _PATIENCE_S) -> ExclusiveDeviceQue
 
 
 class RequestQueue:
-    """The requests that wait and those that run. One event loop owns the queue.
+    """Waiting and running requests. One event loop owns the queue.
 
-    Requests of one deployment run together, as many as its estimate was made for.
+    Requests of one deployment run together, up to the batch of its deploy intent.
     """
 
     def __init__(self, queue: ExclusiveDeviceQueue, clock: Callable[[], float]) -> None:
@@ -49,11 +49,12 @@ class RequestQueue:
 
     async def run(self, one: Deployment, work: Callable[[], Awaitable[Reply]], *,
                   head: bool) -> Reply:
-        """The reply of ``work``, which is begun when it is this request's turn.
+        """Return the reply of ``work``, which begins when the queue starts this request.
 
-        Raises RefusedError where the request was called off; if its caller is cancelled, so is it.
+        Raises RefusedError where the request was cancelled. Cancelling the caller cancels the
+        request.
         """
-        task = asyncio.create_task(self._turn(one, work, head=head))
+        task = asyncio.create_task(self._serve(one, work, head=head))
         self._tasks[one.name].add(task)
         try:
             return await task
@@ -61,24 +62,24 @@ class RequestQueue:
             current = asyncio.current_task()
             if current is not None and current.cancelling():
                 raise
-            raise RefusedError("cancelled", f"the request was called off, with all others of "
-                                            f"{one.name}") from None
+            raise RefusedError("cancelled", f"the request was cancelled, with all others of "
+                               f"{one.name}") from None
         finally:
             self._tasks[one.name].discard(task)
 
-    def call_off(self, name: str) -> None:
+    def cancel_all(self, name: str) -> None:
         """Cancel every request of a deployment."""
         for task in self._tasks[name]:
             task.cancel()
 
     async def drained(self, name: str) -> None:
-        """Comes back once a deployment has no request any more."""
+        """Return once a deployment has no requests."""
         while tasks := self._tasks[name]:
             await asyncio.wait(tasks)
-            await asyncio.sleep(0)  # their callers forget them
+            await asyncio.sleep(0)  # so that their callers remove them
 
-    async def _turn(self, one: Deployment, work: Callable[[], Awaitable[Reply]], *,
-                    head: bool) -> Reply:
+    async def _serve(self, one: Deployment, work: Callable[[], Awaitable[Reply]], *,
+                     head: bool) -> Reply:
         start = await self._start(one, head=head)
         self._num_running[one.name] += 1
         try:
@@ -88,7 +89,7 @@ class RequestQueue:
             self._ended(start)
 
     async def _start(self, one: Deployment, *, head: bool) -> Start:
-        """Waits until a request may start; its devices are taken then."""
+        """Wait until a request may start. Its devices are then taken."""
         number = next(self._numbers)
         coming = self._waiting.add(number)
         self._queue.add(Waiting(number, self._index(one), self._clock(), ahead=head))
@@ -100,8 +101,9 @@ class RequestQueue:
             self._num_waiting[one.name] -= 1
 
     def _index(self, one: Deployment) -> int:
-        """A deployment's index in the queue, which has a new one where its devices changed."""
-        slots = one.wish.batch if one.wish is not None else 1
+        """Return a deployment's index in the queue. The index is new where its devices have
+        changed."""
+        slots = one.intent.batch if one.intent is not None else 1
         key = (one.name, frozenset(one.devices), slots)
         if key not in self._indices:
             self._indices[key] = self._queue.deploy(Shared((key[1],), max_batch=slots, joins=True))
@@ -109,14 +111,14 @@ class RequestQueue:
 
     def _left(self, number: int) -> None:
         self._queue.cancel(number)
-        self._call()  # devices may have been kept for it
+        self._call()  # devices may have been reserved for the request
 
     def _ended(self, start: Start) -> None:
         self._queue.ended(start)
         self._call()
 
     def _call(self) -> None:
-        """Serve every request whose turn it is."""
+        """Start every request that the queue says may start."""
         while (start := self._queue.next(self._clock())) is not None:
             if not self._waiting.serve(start.request_ids[0], start):
                 self._queue.ended(start)

@@ -1,4 +1,4 @@
-"""Deployments as replicas of a gateway: every one that runs is an engine like any other."""
+"""Deployments as replicas of a gateway: every running deployment is an engine like any other."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,10 +21,10 @@ _LOOK_S = 1.0
 
 
 class RoutedDeployments:
-    """The deployments of a cluster, which ``run`` looks after; none where there is no cluster.
+    """The deployments of a cluster, which ``run`` supervises; empty without a cluster.
 
-    Left out are confidential deployments, whose accelerators the gateway cannot have attested, and
-    simulated ones, which have no address.
+    Confidential deployments are left out, because the gateway cannot attest their accelerators, and
+    so are simulated ones, which have no address.
     """
 
     def __init__(self, found: tuple[Cluster, Controller] | None) -> None:
@@ -36,19 +36,19 @@ class RoutedDeployments:
         return [] if self._found is None else [part(LocalDeployments(self._found[1]))]
 
     def announce(self, url: str) -> None:
-        """Tells commands that come later where the deployments are asked."""
+        """Record the deployments' URL for later commands."""
         if self._found is not None:
             announce(self._found[0].folder, url)
 
     def fleet(self, fleet: Fleet) -> Fleet:
-        """The fleet with a replica for every deployment of one of its models that was started."""
+        """Return the fleet with a replica for every started deployment of one of its models."""
         models = {choice.spec.name for choice in fleet.models}
         found = tuple(_group(cluster, one, instance) for cluster, one, instance in self._started()
                       if one.model in models)
         return replace(fleet, replicas=(*fleet.replicas, *found))
 
     async def run(self, changed: Callable[[], None]) -> None:
-        """Looks after deployments until cancelled; ``changed`` hears of new addresses."""
+        """Supervise deployments until cancelled. ``changed`` is called when addresses change."""
         known = [(one.name, instance) for _, one, instance in self._started()]
         while True:
             await asyncio.sleep(_LOOK_S)
@@ -63,7 +63,7 @@ class RoutedDeployments:
             return
         cluster, control = self._found
         for one in control.deployments():
-            confidential = one.wish is not None and one.wish.confidential
+            confidential = one.intent is not None and one.intent.confidential
             if one.state in (State.RUNNING, State.UNHEALTHY) and not confidential \
                     and one.instance is not None and one.instance.url.startswith("http"):
                 yield cluster, one, one.instance
@@ -72,8 +72,8 @@ class RoutedDeployments:
 @asynccontextmanager
 async def routed_deployments(folder: Path | None, note: Callable[[str], None]
                              ) -> AsyncIterator[RoutedDeployments]:
-    """The deployments of a folder, if there is one; engines go on after the context. Raises
-    InputError for a folder without deployments, and where another process has them."""
+    """Yield the deployments of a folder, if one is given. Engines keep running after the context.
+    Raises InputError for a folder without deployments, and where another process has it open."""
     if folder is None:
         yield RoutedDeployments(None)
         return
@@ -84,7 +84,7 @@ async def routed_deployments(folder: Path | None, note: Callable[[str], None]
             finally:
                 (folder / SERVER).unlink(missing_ok=True)
     except InUseError:
-        raise InputError(f"{folder}: another command or server is at work there") from None
+        raise InputError(f"{folder}: another command or server has this folder open") from None
 
 
 def _group(cluster: Cluster, one: Deployment, instance: Instance) -> ReplicaGroup:

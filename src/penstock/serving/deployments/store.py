@@ -1,7 +1,7 @@
 """Deployments on disk: a SQLite file that belongs to one process at a time.
 
-Every change is one transaction that is flushed to the disk before anybody hears of it. Whoever
-opened the file has it until they close it or die, however they die: the lock is the system's.
+Every change is one transaction, flushed to disk before it becomes visible. The process that opened
+the file keeps it until it closes the file or dies: the lock is the operating system's.
 """
 
 import sqlite3
@@ -22,12 +22,12 @@ _TABLES = (
 
 
 class InUseError(Exception):
-    """Another process has the file."""
+    """Error: another process has the file open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A deployment came into a state."""
+    """A deployment's change of state."""
 
     at_s: float
     name: str
@@ -42,16 +42,17 @@ class Store:
         self._connection = connection
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Close the file."""
         self._connection.close()
 
     def deployments(self) -> list[Deployment]:
-        """All of them by name. Raises InputError for what no version of ours wrote."""
+        """Return all deployments by name. Raises InputError for a record that no version of
+        Penstock wrote."""
         rows = self._connection.execute("SELECT name, document FROM deployments ORDER BY name")
         return [_read(name, document) for name, document in rows]
 
     def write(self, changed: Iterable[Deployment]) -> None:
-        """Replaces deployments, all or none, and notes the states that are new."""
+        """Replace deployments, all or none, and record their changes of state."""
         with self._connection:
             for one in changed:
                 old = self._connection.execute(
@@ -73,18 +74,18 @@ class Store:
         return [Event(*row) for row in rows]
 
 
-def open_store(path: Path, patience_s: float = 0.0) -> Store:
-    """The store in a file, which is made if there is none. Raises InUseError where another process
-    has it for longer than ``patience_s``, InputError where it cannot be read."""
+def open_store(path: Path, lock_timeout_s: float = 0.0) -> Store:
+    """Open the store in a file, which is created if missing. Raises InUseError where another
+    process has it open for longer than ``lock_timeout_s``, InputError where it cannot be read."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=patience_s)
+        connection = sqlite3.connect(path, timeout=lock_timeout_s)
     except (OSError, sqlite3.Error) as error:
         raise InputError(f"{path}: cannot be opened ({error})") from error
     try:
         for setting in ("locking_mode=EXCLUSIVE", "synchronous=FULL"):
             connection.execute(f"PRAGMA {setting}").fetchall()
-        connection.execute("BEGIN EXCLUSIVE")  # and the lock stays
+        connection.execute("BEGIN EXCLUSIVE")  # the lock stays after the commit
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, _VERSION):
             raise InputError(f"{path}: version {version}; expected {_VERSION}")
@@ -100,7 +101,7 @@ def open_store(path: Path, patience_s: float = 0.0) -> Store:
         raise InputError(f"{path}: cannot be opened ({error})") from error
     except sqlite3.DatabaseError as error:
         connection.close()
-        raise InputError(f"{path}: is no state of deployments ({error})") from error
+        raise InputError(f"{path}: is not a state file of deployments ({error})") from error
     except InputError:
         connection.close()
         raise
@@ -108,14 +109,14 @@ def open_store(path: Path, patience_s: float = 0.0) -> Store:
 
 
 def document(one: Deployment) -> dict[str, Any]:
-    """A deployment as JSON has it."""
+    """Return a deployment as JSON data."""
     found: dict[str, Any] = _adapter().dump_python(one, mode="json")
     return found
 
 
 @cache
 def _adapter() -> Any:
-    # Pydantic takes a tenth of a second to import.
+    # Importing Pydantic takes 0.1 s.
     from pydantic import TypeAdapter
 
     return TypeAdapter(Deployment)
@@ -131,9 +132,20 @@ def _moment(one: Deployment) -> tuple[str, float]:
     return one.state, one.since_s
 
 
+def _renamed(record: Any) -> Any:
+    """A record of release 0.1 under today's field names."""
+    if isinstance(record, dict) and "wish" in record:
+        record["intent"] = record.pop("wish")
+        if isinstance(record["intent"], dict) and "wishes" in record["intent"]:
+            record["intent"]["criteria"] = record["intent"].pop("wishes")
+    return record
+
+
 def _read(name: str, text: str) -> Deployment:
+    from pydantic_core import from_json
+
     try:
-        found: Deployment = _adapter().validate_json(text)
+        found: Deployment = _adapter().validate_python(_renamed(from_json(text)))
     except ValueError as error:
         raise InputError(f"deployment {name}: its record cannot be read "
                          f"({' '.join(str(error).split())[:200]})") from None

@@ -1,4 +1,4 @@
-"""Everything that can be asked of deployments, by name: a document in, a document out.
+"""The verbs of deployments by name: each takes a document and returns one.
 
 The command line, the HTTP API and its client share this table, so that they cannot differ.
 """
@@ -26,17 +26,17 @@ from penstock.serving.deployments.orders import (
     RegisterOrder,
     RemoveOrder,
     RestartOrder,
+    intent_of,
     read_order,
     request_of,
-    wish_of,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One thing to ask: over HTTP by ``method`` and ``path``, ``{name}`` being the deployment.
+    """One verb. Over HTTP it has ``method`` and ``path``, in which ``{name}`` is the deployment.
 
-    ``begun`` is the status of an answer that comes before the work is done.
+    ``begun`` is the HTTP status of an answer that is sent before the work is done.
     """
 
     name: str
@@ -68,10 +68,11 @@ VERBS: Mapping[str, Verb] = MappingProxyType({verb.name: verb for verb in (
 
 
 class Deployments(Protocol):
-    """Deployments that can be asked, here or over HTTP."""
+    """Deployments in this process or over HTTP."""
 
     async def call(self, verb: str, name: str, order: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to one of ``VERBS``. ``name`` is empty where the verb is of none.
+        """Return the answer to one of ``VERBS``. ``name`` is empty for a verb that needs no
+        deployment.
 
         Raises InputError and RefusedError.
         """
@@ -97,7 +98,7 @@ class LocalDeployments:
                                    self._control.seen(name))
 
     async def _done(self, name: str) -> dict[str, Any]:
-        """The deployment once all is done. Raises RefusedError where that came to nothing."""
+        """Wait for the operation and return the deployment. Raises RefusedError where it failed."""
         one = await self._control.settled(name)
         document = self._document(name)
         if one.state in (State.FAILED, State.UNHEALTHY):
@@ -125,7 +126,7 @@ class LocalDeployments:
         return await self._done(name) if order.wait else self._document(name)
 
     async def _deploy(self, name: str, order: DeployOrder) -> dict[str, Any]:
-        _, decision = await self._control.deploy(name, wish_of(order), dry_run=order.dry_run)
+        _, decision = await self._control.deploy(name, intent_of(order), dry_run=order.dry_run)
         document = await self._done(name) if order.wait and not order.dry_run \
             else self._document(name)
         return {"dry_run": order.dry_run, "decision": dict(decision.document),

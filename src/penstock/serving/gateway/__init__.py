@@ -1,1 +1,1 @@
-"""An OpenAI-compatible gateway: it decides who serves a request, and relays the answer."""
+"""An OpenAI-compatible gateway: chooses an engine for each request and relays the answer."""

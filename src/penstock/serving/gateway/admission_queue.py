@@ -11,15 +11,15 @@ from penstock.serving.errors import ServiceError
 from penstock.serving.waiting_list import WaitingList
 
 MOST_WAIT_S = 60.0
-_NEWEST = 0.1  # share that the newest has in the mean time between departures
+_NEWEST = 0.1  # weight of the newest value in the mean time between departures
 
 
 class AdmissionQueue:
-    """Lets ``max_in_flight`` requests in at once, and ``max_queue`` wait for a place.
+    """Admits ``max_in_flight`` requests at once, while up to ``max_queue`` others wait.
 
-    A lower priority number is more urgent. A request that cannot be in time is refused at once,
-    with how long it would have waited; so is a request that finds the queue full. One event loop
-    owns the queue.
+    A lower priority number is more urgent. A request that cannot meet its deadline is rejected at
+    once, with the expected wait; a request that finds the queue full is rejected, too. One event
+    loop owns the queue.
     """
 
     def __init__(self, max_in_flight: int, max_queue: int, clock: Callable[[], float]) -> None:
@@ -28,26 +28,28 @@ class AdmissionQueue:
         self._max_queue = max_queue
         self._clock = clock
         self._numbers = count()
-        self._order: list[tuple[int, int]] = []  # (priority, number), also of some that have left
-        # A place that comes in the moment in which its caller leaves goes on to the next.
+        self._order: list[tuple[int, int]] = []  # (priority, number), including some that have left
+        # A place that becomes free in the moment in which its caller leaves goes to the next
+        # caller.
         self._waiting: WaitingList[int, None] = WaitingList(unused=lambda _: self.leave())
         self._between_s: float | None = None
         self._left_s = 0.0
 
     @property
     def num_waiting(self) -> int:
-        """Requests that wait for a place."""
+        """Number of requests that wait for a place."""
         return len(self._waiting)
 
     async def enter(self, priority: int, slo: Slo) -> None:
-        """Returns with a place, to be given back by ``leave``. Raises ServiceError without one."""
+        """Wait for a place, which ``leave`` gives back. Raises ServiceError where the request is
+        rejected."""
         if self.num_in_flight < self._max_in_flight and not self._waiting:
             self.num_in_flight += 1
         else:
             await self._wait(priority, slo)
 
     async def _wait(self, priority: int, slo: Slo) -> None:
-        """Waits for a place, which is taken when this returns."""
+        """Wait until this caller has been given a place."""
         most_s = min(MOST_WAIT_S, slo.ttft_s or MOST_WAIT_S, slo.e2e_s or MOST_WAIT_S)
         ahead = sum(1 for other, number in self._order
                     if other <= priority and number in self._waiting)
@@ -68,8 +70,8 @@ class AdmissionQueue:
             number, most_s, partial(self._waiting.refuse, error=late)))
 
     def leave(self) -> None:
-        """Gives a place back: the most urgent request takes it."""
-        if self.num_waiting:  # only then does it tell how fast places come free
+        """Give a place back. The most urgent waiting request takes it."""
+        if self.num_waiting:  # only then the interval measures how fast places become free
             now_s = self._clock()
             gap_s, self._left_s = now_s - self._left_s, now_s
             before_s = gap_s if self._between_s is None else self._between_s

@@ -13,34 +13,34 @@ from penstock.engines.client.state import EngineState, InFlight
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.exchange import (
     FAULTS,
-    ClientLeftError,
+    ClientDisconnectedError,
     EngineFailedError,
     Exchange,
     failure_of,
 )
-from penstock.serving.gateway.relay import Passed, Relay
+from penstock.serving.gateway.relay import Relay, RelayedStream
 
 DECISION_HEADER = "X-Penstock-Decision"
 RELAXED_HEADER = "X-Penstock-Relaxed"
 MOST_ANSWER_BYTES = 256 * 2**20
-_LINGER_S = 1.0  # after an answer's last word, until the engine's stream is over
+_LINGER_S = 1.0  # from an answer's last token to the end of the engine's stream
 
 
 class _Stream(web.StreamResponse):
-    """Its headers leave with the first bytes, in one piece: there is no answer before those."""
+    """A response whose headers are sent together with the first bytes of its body."""
 
     _send_headers_immediately = False
 
 
 class Answers:
-    """Hands answers on. ``clock`` gives seconds and only goes forward."""
+    """Passes answers to clients. ``clock`` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
 
     async def whole(self, exchange: Exchange, answer: aiohttp.ClientResponse, engine: EngineState,
                     dialect: Dialect, question: Question) -> web.Response:
-        """The answer in one piece. Raises EngineFailedError."""
+        """Relay an answer in one piece. Raises EngineFailedError."""
         whole, kind = await _read(answer), answer.content_type
         try:
             document = orjson.loads(whole)
@@ -54,7 +54,7 @@ class Answers:
         except ValueError as error:
             document = {}
             if answer.status < 400:
-                raise EngineFailedError("answered something that is no JSON object") from error
+                raise EngineFailedError("sent an answer that is not a JSON object") from error
         now_s = self._clock()
         engine.succeeded(now_s, now_s - exchange.asked_s)
         if answer.status < 400:
@@ -66,7 +66,8 @@ class Answers:
     async def streamed(self, exchange: Exchange, answer: aiohttp.ClientResponse,
                        engine: EngineState, in_flight: InFlight,
                        translator: StreamTranslator | None) -> web.StreamResponse:
-        """The answer as it comes. Raises EngineFailedError while nothing was sent."""
+        """Relay an answer as a stream. Raises EngineFailedError as long as nothing has been
+        sent."""
         passed, content = exchange.passed, answer.content
         relay = Relay(passed, exchange.pace, translator, keep_usage=exchange.ask.wants_usage)
         response: web.StreamResponse | None = None
@@ -107,27 +108,28 @@ class Answers:
     async def _broken(self, exchange: Exchange, engine: EngineState,
                       response: web.StreamResponse | None, failure: EngineFailedError,
                       last: bytes = b"") -> web.StreamResponse:
-        """The end of a stream whose engine failed, after the ``last`` of what it said."""
+        """End a stream whose engine failed, after the ``last`` bytes that it sent."""
         if response is None:
             raise failure
-        # Too late for another try: the client must hear that this is not the end it seems.
+        # Too late for a retry: the client must learn that the answer is incomplete.
         engine.failed(self._clock())
-        told = ServiceError(502, f"the engine failed in the middle of its answer: it {failure}",
-                            "engine_failed").document()
-        exchange.passed.error = told["error"]
+        error = ServiceError(502, f"the engine failed in the middle of its answer: it {failure}",
+                             "engine_failed").document()
+        exchange.passed.error = error["error"]
         await _charged(exchange)
-        await _sent(response.write_eof(last + b"data: " + orjson.dumps(told) + b"\n\n"))
+        await _sent(response.write_eof(last + b"data: " + orjson.dumps(error) + b"\n\n"))
         return response
 
 
 async def _charged(exchange: Exchange) -> None:
-    """Nobody sees the end of an answer before it is written down what it cost."""
+    """Wait until the charge is recorded, which must happen before the client sees the end of the
+    answer."""
     exchange.lease.settle(*exchange.passed.delivered)
     await exchange.lease.written()
 
 
 async def _begun(exchange: Exchange) -> web.StreamResponse:
-    """The client's answer, with its headers on their way."""
+    """Start the response to the client and return it."""
     response = _Stream(headers={
         "Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache",
         **_headers(exchange)})
@@ -136,7 +138,7 @@ async def _begun(exchange: Exchange) -> web.StreamResponse:
 
 
 def _headers(exchange: Exchange) -> dict[str, str]:
-    """Return the headers that name the answer's decision."""
+    """Return the headers that identify the answer's decision."""
     decision = exchange.decision
     headers = {DECISION_HEADER: decision.decision_id}
     if decision.relaxed is not None:
@@ -149,13 +151,14 @@ async def _sent(sending: Any, *, needed: bool = True) -> None:
         await sending
     except (ConnectionError, aiohttp.ClientError) as error:
         if needed:
-            raise ClientLeftError from error
+            raise ClientDisconnectedError from error
 
 
-async def _more(content: aiohttp.StreamReader, passed: Passed, *,
+async def _more(content: aiohttp.StreamReader, passed: RelayedStream, *,
                 has_all: bool) -> tuple[bytes, bool]:
-    """The next bytes of an engine's stream, and whether they are the last. After the answer's last
-    word neither an engine that fails nor a client that ``has_all`` and hangs up changes anything.
+    """Return the next bytes of an engine's stream, and whether they are the last. After the last
+    token, a failure of the engine is ignored, and so is a client that disconnects because it
+    ``has_all``.
     """
     try:
         reading = content.readany()
@@ -171,14 +174,14 @@ async def _more(content: aiohttp.StreamReader, passed: Passed, *,
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    """The whole of an answer. Raises EngineFailedError."""
+    """Read a whole answer. Raises EngineFailedError."""
     parts, num_bytes = [], 0
     try:
         while part := await answer.content.readany():
             parts.append(part)
             num_bytes += len(part)
             if num_bytes > MOST_ANSWER_BYTES:
-                raise EngineFailedError("answered more than anybody could mean")
+                raise EngineFailedError("sent an answer larger than the gateway's limit")
     except FAULTS as error:
         raise failure_of(error) from error
     return b"".join(parts)

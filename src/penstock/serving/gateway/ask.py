@@ -1,4 +1,4 @@
-"""Requests of clients, as far as the gateway must understand them."""
+"""Requests of clients, parsed as far as the gateway needs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -6,35 +6,36 @@ from typing import Any
 
 import orjson
 
-from penstock.core.errors import nearest, one_of, shown
+from penstock.core.errors import nearest, one_of, quote
 from penstock.core.request import AUTO, NO_NEEDS, Needs
 from penstock.core.slo import ServiceClass
 from penstock.engines.http_body import read_json
 from penstock.fleet.values_gateway import Alias, Tenant
 from penstock.serving.errors import ServiceError
-from penstock.serving.gateway.wishes import KINDS, Found, wishes_of
+from penstock.serving.gateway.request_parameters import KINDS, Found, read_request_parameters
 
 CLASS_HEADER = KINDS["service_class"].header
 ANYBODY = Tenant("default")
 """Tenant of requests where no key is needed."""
 
 _BYTES_PER_TOKEN = 4
-_DEFAULT_MAX_TOKENS = 1024  # for what a request may become, where neither it nor the model says
-_TEMPLATE_TOKENS = 64       # what a chat template may add to the text
-_MOST_ANSWERS = 10_000      # of one request, as far as anyone counts on
+_DEFAULT_MAX_TOKENS = 1024  # assumed limit where neither the request nor the model states one
+_TEMPLATE_TOKENS = 64       # most tokens that a chat template adds to the text
+_MOST_ANSWERS = 10_000      # of one request, in the reserved amounts
 _EVERY_MODEL = Alias()
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Models and classes on offer: classes, the longest context of each served model, aliases."""
+    """The models and classes on offer: service classes, the longest context of each served model,
+    aliases."""
 
     classes: Mapping[str, ServiceClass]
     models: Mapping[str, int]
     aliases: Mapping[str, Alias] = field(default_factory=dict)
 
     def names(self, tenant: Tenant = ANYBODY) -> list[str]:
-        """Model names that a tenant may ask for; ``auto`` where it has a choice."""
+        """Return the model names that a tenant may request; ``auto`` where it has a choice."""
         own = [name for name in self.models if tenant.models is None or name in tenant.models]
         aliases = [name for name, alias in self.aliases.items() if alias.models is None
                    or any(model in own for model in alias.models)]
@@ -44,12 +45,12 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request: its own ``body`` with every field, and what was understood of it.
+    """A parsed request: its complete ``body``, and the fields that the gateway uses.
 
-    ``models`` are those that may answer, None where any may. ``service_class`` has the request's
-    own deadline in its objective. ``prompt_tokens`` is an estimate from the prompt's bytes (exact
-    for token ids), ``max_tokens`` of one answer of ``num_answers`` (0 where texts are embedded);
-    ``most_prompt_tokens`` and ``most_output_tokens``, of all together, are what it cannot exceed.
+    ``models`` may answer, None where any model may. The objective of ``service_class`` includes the
+    request's own deadline. ``prompt_tokens`` is estimated from the prompt's bytes (exact for token
+    ids). ``max_tokens`` bounds each of ``num_answers`` (0 for embeddings). ``most_prompt_tokens``
+    and ``most_output_tokens`` bound the whole request.
     """
 
     body: dict[str, Any]
@@ -68,15 +69,15 @@ class Ask:
 
     @property
     def model(self) -> str | None:
-        """The one model that may answer, None where there is a choice."""
+        """The only model that may answer, None where there is a choice."""
         return self.models[0] if self.models is not None and len(self.models) == 1 else None
 
 
 def read_ask(content: bytes, headers: Mapping[str, str], offer: Offer,
              tenant: Tenant = ANYBODY) -> Ask:
-    """The request in a body. Raises ServiceError.
+    """Parse a request body. Raises ServiceError.
 
-    Which of several places counts is said in ``penstock.serving.gateway.wishes``.
+    ``penstock.serving.gateway.request_parameters`` says which of several places counts.
     """
     try:
         body = read_json(content)
@@ -85,13 +86,13 @@ def read_ask(content: bytes, headers: Mapping[str, str], offer: Offer,
     if not isinstance(body, dict):
         raise ServiceError(400, "the body is not a JSON object", "invalid_json")
     models, alias = _models(body.get("model"), offer, tenant)
-    wishes = wishes_of(headers, body, alias.wishes, tenant.defaults)
+    parameters = read_request_parameters(headers, body, alias.parameters, tenant.defaults)
     stream = body.get("stream") or False
     if not isinstance(stream, bool):
-        raise ServiceError(400, f"stream: expected true or false, found {shown(stream)}",
+        raise ServiceError(400, f"stream: expected true or false, found {quote(stream)}",
                            "invalid_value", "stream")
-    options = body.get("stream_options")
-    service_class = _service_class(wishes, offer, tenant)
+    stream_options = body.get("stream_options")
+    service_class = _service_class(parameters, offer, tenant)
     asked, prompts = _limit(body), _num_prompts(body)
     answers = prompts * _answers_each(body)
     prompt_tokens = _prompt_tokens(body)
@@ -100,20 +101,20 @@ def read_ask(content: bytes, headers: Mapping[str, str], offer: Offer,
         max(1, min(context - prompt_tokens, _DEFAULT_MAX_TOKENS))
     return Ask(
         body, models, service_class, stream,
-        isinstance(options, dict) and bool(options.get("include_usage")), prompt_tokens, expected,
-        answers,
-        # A token has at least one byte, and prompt and answer share the context.
+        isinstance(stream_options, dict) and bool(stream_options.get("include_usage")),
+        prompt_tokens, expected, answers,
+        # A token has at least one byte. Prompt and answer share the context.
         min(len(content) + _TEMPLATE_TOKENS, context * max(prompts, answers)),
         min(context if asked is None else asked, context) * answers,
-        _needs(wishes, service_class, tenant), wishes.get("session") or "", tenant.name)
+        _needs(parameters, service_class, tenant), parameters.get("session") or "", tenant.name)
 
 
 def _models(name: object, offer: Offer,
             tenant: Tenant) -> tuple[tuple[str, ...] | None, Alias]:
-    """Models that may answer (None: any), and the alias that stands for them."""
+    """Return the models that may answer (None: any), and the alias that names them."""
     name = tenant.model or AUTO if name is None else name
     if not isinstance(name, str):
-        raise ServiceError(400, f"model: expected a name, found {shown(name)}", "invalid_value",
+        raise ServiceError(400, f"model: expected a name, found {quote(name)}", "invalid_value",
                            "model")
     own = tenant.models
     if name in offer.models:
@@ -137,38 +138,39 @@ def _not_allowed(what: str, offer: Offer, tenant: Tenant) -> ServiceError:
                              f"{one_of(offer.names(tenant))}", "model_not_allowed", "model")
 
 
-def _service_class(wishes: Found, offer: Offer, tenant: Tenant) -> ServiceClass:
-    name, allowed = wishes.get("service_class"), tenant.service_classes
+def _service_class(parameters: Found, offer: Offer, tenant: Tenant) -> ServiceClass:
+    name, allowed = parameters.get("service_class"), tenant.service_classes
     if name is None:
         found = next(one for one in offer.classes.values()
                      if allowed is None or one.name in allowed)
     elif name not in offer.classes:
-        place = wishes.places["service_class"]
+        place = parameters.places["service_class"]
         raise ServiceError(400, f"{place}: no service class {name[:60]!r}"
                                 f"{nearest(name[:60], allowed or offer.classes)}",
                            "unknown_class", place)
     elif allowed is not None and name not in allowed:
-        place = wishes.places["service_class"]
+        place = parameters.places["service_class"]
         raise ServiceError(403, f"{place}: tenant {tenant.name!r} may not use class {name!r}"
                                 f"{one_of(allowed)}", "class_not_allowed", place)
     else:
         found = offer.classes[name]
-    deadline_s = wishes.get("deadline_s")
+    deadline_s = parameters.get("deadline_s")
     return found if deadline_s is None else _narrowed(found, deadline_s)
 
 
 def _narrowed(service_class: ServiceClass, deadline_s: float) -> ServiceClass:
-    """The class with its last token due by then, and the first no later than the last."""
+    """Return the class with the deadline for its last token, and for its first token if that was
+    later."""
     slo = service_class.slo
     e2e_s = deadline_s if slo.e2e_s is None else min(slo.e2e_s, deadline_s)
     ttft_s = None if slo.ttft_s is None else min(slo.ttft_s, e2e_s)
     return replace(service_class, slo=replace(slo, e2e_s=e2e_s, ttft_s=ttft_s))
 
 
-def _needs(wishes: Found, service_class: ServiceClass, tenant: Tenant) -> Needs:
-    min_quality, max_cost = wishes.get("min_quality"), wishes.get("max_cost")
-    # A request may ask for more than its class and its tenant demand, not for less.
-    confidential = (wishes.get("confidential") or service_class.confidential
+def _needs(parameters: Found, service_class: ServiceClass, tenant: Tenant) -> Needs:
+    min_quality, max_cost = parameters.get("min_quality"), parameters.get("max_cost")
+    # A request may demand confidentiality beyond its class and tenant, and cannot waive theirs.
+    confidential = (parameters.get("confidential") or service_class.confidential
                     or tenant.confidential)
     if min_quality is None and max_cost is None and not confidential:
         return NO_NEEDS
@@ -176,8 +178,9 @@ def _needs(wishes: Found, service_class: ServiceClass, tenant: Tenant) -> Needs:
 
 
 def _limit(body: Mapping[str, Any]) -> int | None:
-    """The most tokens of one answer; of two limits the higher, since engines differ in which one
-    counts. Completions know ``max_tokens`` alone, so the other one by itself limits nothing."""
+    """Return the token limit of one answer. Of two limits the higher is taken, since engines differ
+    in which of them they obey. Completions know only ``max_tokens``, so ``max_completion_tokens``
+    alone limits nothing there."""
     found: list[int] = []
     for name in ("max_completion_tokens", "max_tokens"):
         value = body.get(name)
@@ -185,7 +188,7 @@ def _limit(body: Mapping[str, Any]) -> int | None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ServiceError(400, f"{name}: expected a whole number of at least 1, found "
-                                    f"{shown(value)}", "invalid_value", name)
+                                    f"{quote(value)}", "invalid_value", name)
         found.append(value)
     if "messages" not in body and body.get("max_tokens") is None:
         return None
@@ -193,23 +196,24 @@ def _limit(body: Mapping[str, Any]) -> int | None:
 
 
 def _num_prompts(body: Mapping[str, Any]) -> int:
-    """How many prompts are in one request: a text or token ids are one."""
+    """Return the number of prompts in a request. A text counts as one, and so does a list of token
+    ids."""
     prompt = body.get("prompt", body.get("input"))
     several = isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list)
     return min(len(prompt), _MOST_ANSWERS) if several and isinstance(prompt, list) else 1
 
 
 def _answers_each(body: Mapping[str, Any]) -> int:
-    """How many answers to a prompt are asked for, as far as it is said; the engine knows what it
-    will take. Nothing is written where texts are embedded."""
+    """Return the number of answers to each prompt, as the request states it; the engine validates
+    it. Embedding requests have none."""
     asked = [1]
     for name in ("n", "best_of"):
         value = body.get(name)
         if value is None:
             continue
-        # Some engines take "3" or 3.0 for 3: money would be held for one answer.
+        # Some engines read "3" or 3.0 as 3, while the budget would reserve for one answer.
         if not isinstance(value, int) or isinstance(value, bool):
-            raise ServiceError(400, f"{name}: expected a whole number, found {shown(value)}",
+            raise ServiceError(400, f"{name}: expected a whole number, found {quote(value)}",
                                "invalid_value", name)
         asked.append(value)
     if "input" in body and "prompt" not in body and "messages" not in body:
@@ -218,9 +222,9 @@ def _answers_each(body: Mapping[str, Any]) -> int:
 
 
 def prompt_parts(body: Mapping[str, Any]) -> Iterator[str | list[Any]]:
-    """The texts of a prompt and of messages, in order, and lists of token ids as they are."""
+    """Yield the texts of a prompt and of messages in order, and lists of token ids unchanged."""
     waiting = [body.get("messages"), body.get("prompt", body.get("input"))]
-    while waiting:  # no recursion: how deep a body goes is up to the client
+    while waiting:  # no recursion: the client decides how deeply a body is nested
         value = waiting.pop()
         if isinstance(value, str) or (isinstance(value, list) and value
                                       and isinstance(value[0], int)):

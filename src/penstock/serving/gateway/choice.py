@@ -1,4 +1,5 @@
-"""Choice of an engine for a request: the fleet's routing policy over the engines' known states."""
+"""Choice of an engine for a request: the fleet's routing policy over the engines' observed
+states."""
 
 import asyncio
 import time
@@ -19,22 +20,22 @@ from penstock.policy.route.pools import Availability
 from penstock.policy.route.protocol import BatchRouter, Router
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import ANYBODY, Ask
-from penstock.serving.gateway.confidential import discreet, padded
+from penstock.serving.gateway.confidential import any_confidential, padded
 
 MOST_KEPT = 1000
-"""Decisions of a tenant that are remembered."""
+"""How many decisions are kept for each tenant."""
 
 
 @dataclass(slots=True)
 class Decision:
-    """Why a request went where it went, and what came of it.
+    """One routing decision with its reasons and its outcome.
 
-    ``candidates`` are the engines as they were seen, each with its URL (at one of which several
-    models may be served), ``rejected`` by URL those that could not take it with the reason;
-    ``prospects`` are what a policy that judges expected of each; ``admit`` says whether the request
-    was let in as it was. ``attempts`` names every engine that was tried, in order, with how that
-    ended. A ``confidential`` one is for its tenant alone;
-    ``attestation`` is the one that its engine had then.
+    ``candidates`` are the engines as they were observed, each with its URL (one URL may serve
+    several models). ``rejected`` has the reason against every other engine, by URL. ``prospects``
+    are the scores of a policy that scores engines. ``admit`` says whether the request was admitted
+    unchanged. ``attempts`` lists every engine that was tried, in order, with the outcome. Only its
+    own tenant may read a ``confidential`` decision; ``attestation`` is the one that its engine had
+    at the time.
     """
 
     decision_id: str
@@ -56,18 +57,18 @@ class Decision:
     outcome: dict[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
-        """The decision as plain data, for operators."""
+        """Return the decision as plain data for operators."""
         seen = [snapshot._asdict() | {"service_classes": None, "url": url}
                 for url, snapshot in self.candidates]
         url_of = {snapshot.replica_id: url for url, snapshot in self.candidates}
         prospects = [one._asdict() | {"url": url_of.get(one.replica_id)} for one in self.prospects]
         return {name: getattr(self, name) for name in self.__slots__} | {
-            "candidates": seen, "prospects": prospects, "admit": _told(self.admit),
+            "candidates": seen, "prospects": prospects, "admit": _admission_document(self.admit),
             "attestation": None if self.attestation is None else asdict(self.attestation)}
 
     def document_for_tenant(self, names: Mapping[str, str]) -> dict[str, Any]:
-        """The decision as plain data for its tenant: no single request of anybody else, and
-        engines by their ``names`` (by URL) in place of their URLs."""
+        """Return the decision as plain data for its tenant. It has no request of other tenants, and
+        ``names`` (by URL) in place of the engines' URLs."""
         found = self.document()
         for one in (*found["candidates"], *found["prospects"]):
             del one["url"]
@@ -80,7 +81,7 @@ class Decision:
 
     @property
     def relaxed(self) -> str | None:
-        """Demands that were given up to serve the request, None where none was."""
+        """The requirements that were relaxed to serve the request, None where there were none."""
         return self.admit.reason if isinstance(self.admit, Relax) else None
 
 
@@ -89,7 +90,7 @@ _Found = tuple[Route, list[ReplicaSnapshot]]
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A request that is decided together with others of its moment; nothing is found where the
+    """A request that is routed together with others of the same moment. ``found`` is None where the
     fleet changes in that moment."""
 
     request: Request
@@ -98,9 +99,9 @@ class _Waiting:
 
 
 class Chooser:
-    """Chooses among engines and remembers each tenant's last decisions. ``wall_s`` tells the time
-    by which attestations expire, ``disclosure`` says what decisions may tell of engines in
-    confidential mode."""
+    """Chooses among engines and keeps each tenant's last decisions. Attestations expire by the
+    clock ``wall_s``. ``disclosure`` limits what decisions reveal about engines in confidential
+    mode."""
 
     def __init__(self, engines: Sequence[EngineState], router: Router,
                  wall_s: Callable[[], float] = time.time,
@@ -114,22 +115,22 @@ class Chooser:
         self.use(router)
 
     def use(self, router: Router) -> None:
-        """Choose by this router from now on, to which the engines are known as they are now."""
+        """Replace the router. The new router must know the present engines."""
         batch, self._batch = self._batch, []
-        for one in batch:  # they were to be decided among the engines of before
+        for one in batch:  # they were waiting for a choice among the previous engines
             if not one.found.done():
                 one.found.set_result(None)
         self.router = router
-        # Asked once: to see whether an object fulfils a protocol takes as long as a choice.
+        # Checked once: testing an object against a protocol takes as long as a choice.
         self._batch_router = router if isinstance(router, BatchRouter) else None
 
     def open(self, decision_id: str, ask: Ask, now_s: float) -> Decision:
-        """A new decision, which is remembered from now on."""
+        """Open a decision, which is kept from now on."""
         decision = Decision(decision_id, now_s, ask.model, ask.service_class.name,
                             ask.prompt_tokens, ask.max_tokens, ask.tenant,
                             ask.needs.confidential)
         self._decisions[decision_id] = decision
-        # By tenant, so that a busy one does not push out another's.
+        # By tenant, so that a busy tenant does not evict the decisions of others.
         own = self._of_tenant.setdefault(ask.tenant, deque())
         own.append(decision_id)
         if len(own) > MOST_KEPT:
@@ -137,11 +138,11 @@ class Chooser:
         return decision
 
     def find(self, decision_id: str) -> Decision | None:
-        """One of the last decisions."""
+        """Return one of the kept decisions."""
         return self._decisions.get(decision_id)
 
     def names(self) -> dict[str, str]:
-        """The names by which tenants know engines, by URL."""
+        """Return the engines' names for tenants, by URL."""
         found: dict[str, str] = {}
         for engine in self.engines:
             url, name = engine.facts.url, engine.facts.name
@@ -155,25 +156,25 @@ class Chooser:
                    for engine in self.engines)
 
     def availability(self, ask: Ask, now_s: float) -> Availability:
-        """Whether any engine may take a request, now and at some time."""
+        """Whether any engine may take a request now, and whether any may later."""
         now = self.has_engine(ask, now_s)
         return Availability(now, now or self.suits(ask))
 
     def suits(self, ask: Ask) -> bool:
-        """Whether any engine may take such a request at some time."""
+        """Whether any engine may take such a request, now or later."""
         return any(_unfit(engine, ask) is None for engine in self.engines)
 
     async def choose(self, request: Request, decision: Decision, ask: Ask,
                      tried: Sequence[EngineState], now_s: float) -> EngineState:
-        """The engine for a request, of those not ``tried`` yet. Raises ServiceError when none may
-        take it.
+        """Choose the engine for a request, among those not ``tried`` yet. Raises ServiceError when
+        none may take it.
 
-        A router that decides better about several is asked once for all requests of a turn of the
-        event loop; there is no window in which anybody waits.
+        A router that decides on batches is called once for all requests of one iteration of the
+        event loop. There is no batching window, so no request waits.
         """
         while True:
             router, able = self.router, self._able(decision, ask, tried, now_s)
-            # Where only one engine may take it, there is nothing to decide together.
+            # With only one possible engine there is nothing to decide in a batch.
             if self._batch_router is None or len(able) == 1:
                 snapshots = self._snapshots(able, now_s)
                 engine = _taken(decision, able, snapshots,
@@ -202,20 +203,20 @@ class Chooser:
             why[engine] = reason
             if _serves(engine, ask):
                 decision.rejected[engine.facts.url] = reason
-            else:  # what may be said of the right model at the same URL says more
+            else:  # a reason about the right model at the same URL says more
                 decision.rejected.setdefault(engine.facts.url, reason)
-        if not able:  # an engine that does worse than its peers is better than none
+        if not able:  # an ejected engine is better than none
             able = [engine for engine in self.engines if engine not in tried
                     and _unfit(engine, ask) is None
                     and not (secret and self._untrusted(engine)) and engine.last_resort(now_s)]
         if not able:
-            raise _nobody({engine: reason for engine, reason in why.items()
+            raise _no_engine_error({engine: reason for engine, reason in why.items()
                            if _serves(engine, ask)} or why, later=self.suits(ask))
         return able
 
     def _attested(self, engine: EngineState, decision: Decision, ask: Ask) -> bool:
-        """Whether a confidential request may still go where it was just decided to go; notes by
-        which attestation."""
+        """Whether a confidential request may still go to the chosen engine. Records the attestation
+        by which it may."""
         if not ask.needs.confidential:
             return True
         now_s = self._wall_s()
@@ -224,7 +225,7 @@ class Chooser:
         return decision.attestation is not None
 
     def _untrusted(self, engine: EngineState) -> str | None:
-        """Why a confidential request may not go to an engine, None if it may."""
+        """Return why a confidential request may not go to an engine, None where it may."""
         found = attestation_violation(engine.confidentiality, self._wall_s())
         return None if found is None else str(found)
 
@@ -247,36 +248,37 @@ class Chooser:
             return
         try:
             seen: dict[int, ReplicaSnapshot] = {}
-            shown = []
+            snapshots_of_each = []
             for one in batch:
                 new = [engine for engine in one.able if engine.facts.replica_id not in seen]
                 seen.update((s.replica_id, s) for s in self._snapshots(new, now_s))
-                shown.append([seen[engine.facts.replica_id] for engine in one.able])
+                snapshots_of_each.append([seen[engine.facts.replica_id] for engine in one.able])
             router, together = self.router, self._batch_router
             if len(batch) > 1 and together is not None:
-                routes = together.route_many([one.request for one in batch], shown, now_s)
+                routes = together.route_many([one.request for one in batch], snapshots_of_each,
+                                             now_s)
             else:
                 routes = [router.route(one.request, snapshots, now_s)
-                          for one, snapshots in zip(batch, shown, strict=True)]
-        except Exception as error:  # whoever waits must hear of it
+                          for one, snapshots in zip(batch, snapshots_of_each, strict=True)]
+        except Exception as error:  # every waiting request must receive the error
             for one in batch:
                 one.found.set_exception(error)
             return
-        for one, route, snapshots in zip(batch, routes, shown, strict=True):
+        for one, route, snapshots in zip(batch, routes, snapshots_of_each, strict=True):
             one.found.set_result((route, snapshots))
 
 
 def _taken(decision: Decision, able: Sequence[EngineState], snapshots: Sequence[ReplicaSnapshot],
            route: Route, disclosure: Disclosure) -> EngineState:
-    """The engine that a route names, after the decision has taken note: of engines in confidential
-    mode only what may be told, and no term or prospect that their load is in."""
+    """Record a route in the decision and return its engine. About engines in confidential mode, the
+    decision records only what ``disclosure`` allows, and no score that reveals their load."""
     decision.candidates = tuple(
         (engine.facts.url, padded(seen, disclosure) if engine.facts.confidential else seen)
         for seen, engine in zip(snapshots, able, strict=True))
     decision.terms, decision.prospects = dict(route.terms), route.prospects
     decision.admit, decision.answer_tokens = route.admit, route.max_tokens
     by_id = {engine.facts.replica_id: engine for engine in able}
-    if discreet(able):
+    if any_confidential(able):
         decision.terms = {name: term for name, term in route.terms.items() if name == PROPENSITY}
         decision.prospects = tuple(one for one in route.prospects
                                    if not by_id[one.replica_id].facts.confidential)
@@ -299,14 +301,14 @@ def _unfit(engine: EngineState, ask: Ask) -> str | None:
     if facts.service_classes is not None and ask.service_class.name not in facts.service_classes:
         return f"does not serve class {ask.service_class.name}"
     if ask.needs.confidential and not (facts.confidential and facts.evidence):
-        # Nothing that may change with time: it will never be attested.
+        # Such an engine can never be attested, so waiting does not help.
         return str(attestation_violation(engine.confidentiality, 0.0))
     if ask.prompt_tokens + 1 > facts.kv_total_tokens:
         return "the prompt is longer than its KV cache"
     return None
 
 
-def _told(admit: Admit) -> dict[str, Any]:
+def _admission_document(admit: Admit) -> dict[str, Any]:
     if isinstance(admit, Reject):
         return {"verdict": "reject", "reason": admit.reason, "retry_after_s": admit.retry_after_s}
     if isinstance(admit, Relax):
@@ -315,15 +317,15 @@ def _told(admit: Admit) -> dict[str, Any]:
 
 
 def _refused(admit: Reject) -> ServiceError:
-    """Return the error for the client: retry where time may help, otherwise what to change."""
+    """Return the error for the client, with a time to retry where waiting may help."""
     if admit.retry_after_s is None:
         return ServiceError(400, admit.reason, "needs_unmet")
     return ServiceError(429, f"{admit.reason}; try again in {admit.retry_after_s:g} s",
                         "not_in_time", headers={"Retry-After": str(ceil(admit.retry_after_s))})
 
 
-def _nobody(why: Mapping[EngineState, str], *, later: bool) -> ServiceError:
-    """The refusal of a request that no engine may take now, or none ever will."""
+def _no_engine_error(why: Mapping[EngineState, str], *, later: bool) -> ServiceError:
+    """Return the error for a request that no engine may take, now or (without ``later``) ever."""
     reasons = "; ".join(f"{engine.facts.name} {reason}" for engine, reason in why.items())
     if not later:
         return ServiceError(400, f"no engine can serve the request: {reasons}", "needs_unmet")

@@ -13,7 +13,7 @@ from penstock.engines.client.state import EngineState
 
 
 class ConfidentialCounts(Collector):
-    """Exact counts that stay here, and what may be told of them."""
+    """Exact counts, which stay private, and the padded counts that are published."""
 
     def __init__(self, disclosure: Disclosure) -> None:
         self.disclosure = disclosure
@@ -23,7 +23,8 @@ class ConfidentialCounts(Collector):
 
     def add(self, service_class: str, outcome: str, model: str | None, *,
             is_met: bool | None) -> None:
-        """A request ended; ``model`` is that of the engine that was asked last, if any was."""
+        """Count a request that ended. ``model`` is the model of the last engine that was tried, if
+        any."""
         self._ended[service_class, outcome] += 1
         if is_met is not None:
             self._met[service_class, is_met] += 1
@@ -31,7 +32,7 @@ class ConfidentialCounts(Collector):
             self._of_model[model] += 1
 
     def document(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the padded counts as plain data."""
         count, names = self.disclosure.count, sorted({name for name, _ in self._ended})
         found: dict[str, Any] = {
             "least_count": self.disclosure.least_count,
@@ -48,7 +49,7 @@ class ConfidentialCounts(Collector):
         return share_at_least(self._met[name, True] / judged) if judged else None
 
     def collect(self) -> Iterator[Metric]:
-        """For Prometheus: gauges, since a padded count jumps."""
+        """Return the counts for Prometheus. They are gauges, since a padded count jumps."""
         count = self.disclosure.count
         ended = GaugeMetricFamily("penstock:confidential_requests_at_most", "Confidential requests "
                                   "by how they ended, rounded up", labels=("service_class",
@@ -65,8 +66,8 @@ class ConfidentialCounts(Collector):
 
 
 def padded(seen: ReplicaSnapshot, disclosure: Disclosure) -> ReplicaSnapshot:
-    """An engine in confidential mode as others may see it: no request one by one, and counts that
-    may be of confidential ones in buckets."""
+    """Return an engine in confidential mode as other tenants may see it: without single requests,
+    and with padded counts."""
     count = disclosure.count
     return seen._replace(
         num_waiting=count(seen.num_waiting), num_running=count(seen.num_running),
@@ -75,6 +76,6 @@ def padded(seen: ReplicaSnapshot, disclosure: Disclosure) -> ReplicaSnapshot:
         pending_output_tokens=count(seen.pending_output_tokens), queue=())
 
 
-def discreet(engines: Iterable[EngineState]) -> bool:
-    """Whether figures of all engines together may be of confidential requests."""
+def any_confidential(engines: Iterable[EngineState]) -> bool:
+    """Whether totals over all engines may include confidential requests."""
     return any(engine.facts.confidential for engine in engines)

@@ -1,4 +1,5 @@
-"""Every decision with its outcome as a line of JSON, to judge other policies by what was seen."""
+"""A log of decisions with their outcomes, one JSON line each, for the evaluation of other
+policies."""
 
 import queue
 import threading
@@ -14,10 +15,11 @@ MOST_WAITING = 10_000
 
 
 class DecisionLog:
-    """Appends decisions to a file in a thread of its own. No text of prompts or answers is in them.
+    """Appends decisions to a file in a thread of its own. The log has no text of prompts or
+    answers.
 
-    When the disk cannot keep up, or is full, decisions are dropped and counted rather than held:
-    a log must not stop the gateway. ``note`` is told once per trouble.
+    When the disk is full or too slow, decisions are dropped and counted: a log must not stop the
+    gateway. ``note`` is called once per failure.
     """
 
     def __init__(self, path: Path, note: Callable[[str], None]) -> None:
@@ -33,14 +35,14 @@ class DecisionLog:
         self._thread.start()
 
     def add(self, document: dict[str, Any]) -> None:
-        """A decision that is over."""
+        """Append a finished decision."""
         try:
             self._waiting.put_nowait(document)
         except queue.Full:
             self.num_dropped += 1
 
     def close(self) -> None:
-        """Write what waits, and stop."""
+        """Write the remaining decisions and stop."""
         self._waiting.put(None)
         self._thread.join()
 

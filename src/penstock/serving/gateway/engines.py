@@ -1,5 +1,4 @@
-"""The engines of a fleet: who they are, what becomes of them when the file changes, and which of
-them are left alone for a while."""
+"""The engines of a fleet: membership, changes of the fleet file, and ejection of outliers."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +12,14 @@ _LOOK_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """URLs of engines that came and went."""
+    """URLs of added and removed engines."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
 
 
 class Engines(Sequence[EngineState]):
-    """Engines in the fleet's order; those that leave are there until their last request is over."""
+    """Engines in the fleet's order. Removed engines stay until their last request has ended."""
 
     def __init__(self, facts: Sequence[EngineFacts]) -> None:
         self._states = [EngineState(one) for one in facts]
@@ -36,8 +35,8 @@ class Engines(Sequence[EngineState]):
         return iter(self._states)
 
     def adopt(self, facts: Sequence[EngineFacts]) -> Change:
-        """Engines as a changed file has them. What is known of those that stay is kept, and so are
-        their requests; those that go finish what they have."""
+        """Apply the engines of a changed file. Engines that stay keep their state and requests;
+        removed engines finish their requests."""
         left = {(e.facts.url, e.facts.model, e.facts.kind): e for e in self._states
                 if e not in self._leaving}
         states, added = [], []
@@ -46,8 +45,9 @@ class Engines(Sequence[EngineState]):
             if state is None:
                 state = EngineState(one)
                 added.append(one.url)
-            if state.facts.evidence != one.evidence:  # what was shown elsewhere shows nothing here
-                state.doubted("its evidence was not looked at yet", revoked=True)
+            # evidence from another place proves nothing here
+            if state.facts.evidence != one.evidence:
+                state.doubted("its evidence was not verified yet", revoked=True)
             state.facts = one
             states.append(state)
         for gone in left.values():
@@ -55,24 +55,25 @@ class Engines(Sequence[EngineState]):
             self._leaving.add(gone)
         leaving = [e for e in self._states if e in self._leaving]
         for number, state in enumerate(leaving):
-            state.facts = replace(state.facts, replica_id=-1 - number)  # no router knows it now
+            state.facts = replace(state.facts,
+                                  replica_id=-1 - number)  # the router no longer knows the engine
         self._states = states + leaving
         self.forget()
         return Change(tuple(added), tuple(state.facts.url for state in left.values()))
 
     def forget(self) -> None:
-        """Lets go of engines that left and have nothing to do any more."""
+        """Forget removed engines that have no requests left."""
         done = {state for state in self._leaving if not state.in_flight}
         if done:
             self._leaving -= done
             self._states = [state for state in self._states if state not in done]
 
     def leaving(self, state: EngineState) -> bool:
-        """Whether an engine is there only for what it has begun."""
+        """Whether an engine was removed and only finishes its requests."""
         return state in self._leaving
 
     def eject(self, now_s: float) -> list[tuple[str, str]]:
-        """Leaves engines alone that do much worse than their peers; their URLs, with reasons."""
+        """Eject engines that do much worse than their peers. Returns their URLs, with reasons."""
         found: list[tuple[str, str]] = []
         by_model: dict[str, list[EngineState]] = {}
         for state in self._states:
@@ -88,9 +89,9 @@ class Engines(Sequence[EngineState]):
 
 
 async def keep(engines: Engines, clock: Callable[[], float], note: Callable[[str], None]) -> None:
-    """Ejects outliers and forgets who has left, until cancelled."""
+    """Eject outliers and forget removed engines, until cancelled."""
     while True:
         await asyncio.sleep(_LOOK_S)
         engines.forget()
         for url, why in engines.eject(clock()):
-            note(f"engine {url} is left alone for a while: it {why}")
+            note(f"engine {url} is ejected for a while: it {why}")

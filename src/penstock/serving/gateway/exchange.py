@@ -1,4 +1,4 @@
-"""One accepted request on its way, and how it may go wrong."""
+"""One accepted request from the decision to the answer, and its failures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from penstock.engines.client.state import EngineState
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Ask
 from penstock.serving.gateway.choice import Decision
-from penstock.serving.gateway.relay import Passed
+from penstock.serving.gateway.relay import RelayedStream
 from penstock.serving.gateway.tally import Pace
 from penstock.serving.gateway.traces import Trace
 from penstock.serving.tenants.lease import Lease
@@ -26,23 +26,23 @@ class EngineFailedError(Exception):
 
 
 class EngineBusyError(Exception):
-    """An engine has no room now; ``retry_after`` is what it said of when it will."""
+    """An engine has no room now. ``retry_after`` is the engine's own header."""
 
     def __init__(self, message: str, retry_after: str | None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 
 
-class ClientLeftError(Exception):
-    """There is nobody to send to any more."""
+class ClientDisconnectedError(Exception):
+    """The client has disconnected."""
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One accepted request on its way: what is asked, by whom, why it goes where, what came.
+    """One accepted request: its body, tenant, routing decision and relayed answer.
 
-    ``request`` is what routers see of it, ``engine`` who was asked last. ``more`` takes the place
-    of what the body says.
+    ``request`` is the routers' view of it, ``engine`` the last engine that was tried. The fields of
+    ``more`` replace those of the body.
     """
 
     http: web.Request
@@ -52,7 +52,7 @@ class Exchange:
     decision: Decision
     number: int
     begun_s: float
-    passed: Passed
+    passed: RelayedStream
     pace: Pace
     trace: Trace
     request: Request | None = None
@@ -62,21 +62,21 @@ class Exchange:
     unsupported: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
-    def afresh(self) -> None:
-        """Forgets what passed: nobody has seen it."""
-        self.passed = Passed()
+    def reset(self) -> None:
+        """Forget a relayed part of which nothing has reached the client."""
+        self.passed = RelayedStream()
         self.pace = Pace(self.ask.service_class.slo, self.begun_s)
 
 
 def failure_of(error: Exception) -> EngineFailedError:
-    """Return the fault of an engine, in words."""
+    """Return the failure of an engine that an exception shows."""
     if isinstance(error, EngineFailedError):
         return error
     if isinstance(error, TimeoutError):
         return EngineFailedError("was silent for too long")
     if isinstance(error, ValueError | TypeError | AttributeError) and not isinstance(
             error, aiohttp.ClientError):
-        return EngineFailedError("answered something that is no stream of events")
+        return EngineFailedError("answered with something other than an event stream")
     return EngineFailedError(f"failed ({type(error).__name__})")
 
 

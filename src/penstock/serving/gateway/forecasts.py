@@ -1,4 +1,4 @@
-"""Forecasts of a request's answer on every model, and the beginning of its prompt, for the
+"""Forecasts of a request's answer on every model, and hashes of its prompt's beginning, for the
 router."""
 
 import asyncio
@@ -17,15 +17,15 @@ from penstock.serving.tenants.budgets import BudgetState
 
 BLOCK_BYTES = 1024
 _BYTES_PER_TOKEN = 4
-_MOST_TEXT = 64 * 1024  # of a prompt, that is read for forecasts and for its opening
+_MOST_TEXT = 64 * 1024  # of a prompt, read for forecasts and for prefix hashes
 
 
 class Forecasts:
-    """Makes forecasts where there is a forecaster, and remembers lengths where there is none.
+    """Makes forecasts with a forecaster, or learns answer lengths without one.
 
-    A forecaster works in a thread of its own, one request after the other, so that the event loop
-    goes on while it looks for neighbours and nothing reads what another call changes.
-    ``qualities`` by model stand in for those that it can only guess, having seen no judged answer.
+    A forecaster runs in a thread of its own, one request at a time. So the event loop continues
+    during the search for neighbours, and no call reads what another changes. ``qualities`` by model
+    replace those of models for which the forecaster has seen no graded answer.
     """
 
     def __init__(self, forecaster: PromptForecaster | None = None,
@@ -37,7 +37,7 @@ class Forecasts:
         self._closed = False
 
     async def request(self, number: int, arrival_s: float, ask: Ask) -> Request:
-        """The request as routers see it."""
+        """Return the request as routers see it."""
         text = prompt_text(ask.body)
         forecasts = NO_FORECASTS
         if self._forecaster is not None:
@@ -52,14 +52,14 @@ class Forecasts:
                        ask.needs, forecasts, ask.session)
 
     def expected_tokens(self, request: Request, model: str) -> float:
-        """Output tokens to be expected on a model."""
+        """Return the expected output tokens on a model."""
         forecast: Forecast | None = request.forecasts.get(model)
         mean = (self._lengths.mean(request.service_class.name) if forecast is None
                 else forecast.output_tokens)
         return min(mean, float(request.max_tokens))
 
     def ended(self, ask: Ask, model: str, output_tokens: int) -> None:
-        """Learn from an answer that came to its natural end."""
+        """Learn from an answer that ended by itself, not at its limit."""
         self._lengths.observe(ask.service_class.name, output_tokens)
         if self._forecaster is not None and self._thread is not None and not self._closed \
                 and model in self._forecaster.models:
@@ -67,19 +67,19 @@ class Forecasts:
                                 output_tokens)
 
     def close(self) -> None:
-        """Let the thread go; answers that end later are not learned from."""
+        """Stop the thread. Later answers are not learned from."""
         self._closed = True
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 def prompt_text(body: Mapping[str, Any]) -> str:
-    """The text of a prompt or of messages, in order, as far as anyone looks at it."""
+    """Return the text of a prompt or of messages in order, up to the length that is read."""
     return "\n".join(part for part in prompt_parts(body) if isinstance(part, str))[:_MOST_TEXT]
 
 
 def opening(text: str) -> tuple[int, ...]:
-    """Hashes of the text's whole blocks, each covering everything before it."""
+    """Return hashes of the text's full blocks. Each hash covers all text before its end."""
     content = text.encode(errors="replace")
     found: list[int] = []
     so_far = blake2b(digest_size=8)
@@ -90,13 +90,14 @@ def opening(text: str) -> tuple[int, ...]:
 
 
 class BudgetPrices:
-    """Present worth of money to tenants, for routers that are made before the first request."""
+    """Present markups of the tenants' budgets, for routers that are created before the gateway."""
 
     def __init__(self) -> None:
         self.state_of: Callable[[str], BudgetState | None] = lambda _: None
 
     def markup(self, tenant: str) -> float:
-        """The tenant's markup on prices; 0 without a budget, or with one that has no end."""
+        """Return the tenant's markup on prices, 0 without a budget or with a budget for all
+        time."""
         state = self.state_of(tenant)
         if state is None or state.amount <= 0.0 or state.period_end_s is None:
             return 0.0

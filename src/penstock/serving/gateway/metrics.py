@@ -9,18 +9,17 @@ from prometheus_client.registry import Collector
 
 from penstock.core.attestation import attestation_violation
 from penstock.engines.client.state import EngineState
-from penstock.serving.gateway.confidential import ConfidentialCounts, discreet
+from penstock.serving.gateway.confidential import ConfidentialCounts, any_confidential
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 OUTCOMES = ("finished", "refused", "failed", "broken", "cancelled", "shed")
-"""How a request that was understood may end: the engine's answer came to its end; the engine said
-no; no engine could answer; the answer broke off after its first byte; the client left; there was no
-place for it in time."""
+"""Outcomes of valid requests: the answer was complete; the engine refused; no engine could answer;
+the answer broke off after its first byte; the client disconnected; no place was free in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassMetrics:
-    """The series of one model and class, looked up once."""
+    """The metrics of one model and class, looked up once."""
 
     outcomes: dict[str, Counter]
     prompt_tokens: Counter
@@ -31,7 +30,8 @@ class ClassMetrics:
 
 
 class GatewayMetrics:
-    """Counters with a registry of their own, so that two gateways in one process do not mix."""
+    """The gateway's metrics, with their own registry so that two gateways in one process stay
+    apart."""
 
     def __init__(self, confidential: ConfidentialCounts) -> None:
         self._confidential = confidential
@@ -63,7 +63,7 @@ class GatewayMetrics:
                                ("url",), registry=self._registry)
 
     def of(self, model: str, service_class: str) -> ClassMetrics:
-        """The series of a model and a class."""
+        """Return the metrics of a model and a class."""
         found = self._classes.get((model, service_class))
         if found is None:
             labels = (model, service_class)
@@ -75,13 +75,13 @@ class GatewayMetrics:
 
     def show(self, engines: Sequence[EngineState], num_waiting: int, now_s: float,
              wall_s: float) -> None:
-        """The engines as they are now, and none that has gone. At one URL several models may be
-        served. Counts that may be of confidential requests are padded."""
+        """Update the metrics of the present engines and drop those of removed engines. One URL may
+        serve several models. Counts that may include confidential requests are padded."""
         pad = self._confidential.disclosure.count
         self.in_flight.clear()
         self.available.clear()
         self.attested.clear()
-        self.waiting.set(pad(num_waiting) if discreet(engines) else num_waiting)
+        self.waiting.set(pad(num_waiting) if any_confidential(engines) else num_waiting)
         in_flight: Counts[str] = Counts()
         for engine in engines:
             in_flight[engine.facts.url] += len(engine.in_flight)
@@ -95,12 +95,12 @@ class GatewayMetrics:
             if engine.unavailable(now_s) is None:
                 self.available.labels(url).set(1.0)
             else:
-                self.available.labels(url)  # 0, unless another model of it may get requests
+                self.available.labels(url)  # 0, unless another model at this URL may get requests
 
     def add(self, collector: Collector) -> None:
-        """Series that somebody else keeps."""
+        """Add metrics of another collector."""
         self._registry.register(collector)
 
     def text(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)

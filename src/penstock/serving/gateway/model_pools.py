@@ -1,4 +1,4 @@
-"""Models that take turns on devices: which pool a request goes to, and its turn there."""
+"""Model multiplexing behind the gateway: which pool a request goes to, and its slot there."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,11 +19,11 @@ from penstock.serving.gateway.ask import Ask
 from penstock.serving.multiplex.driver import MultiplexDriver
 from penstock.serving.multiplex.tickets import RefusedError, Ticket
 
-_FIRST_ID = -1_000_000  # no router knows of these engines
+_FIRST_ID = -1_000_000  # routers do not know these engines
 
 
-class TurnedAwayError(ServiceError):
-    """There is no turn for a request, now or in time."""
+class PoolRejectedError(ServiceError):
+    """A pool rejects a request: it cannot run now or in time."""
 
     def __init__(self, model: str, refusal: RefusedError) -> None:
         after_s = ceil(refusal.after_s)
@@ -32,9 +32,9 @@ class TurnedAwayError(ServiceError):
 
 
 @dataclass(eq=False, slots=True)
-class Turn:
-    """A request's turn on an engine; ``attestation`` is the one by which a confidential request
-    may go there."""
+class PoolSlot:
+    """A request's slot on an engine. ``attestation`` is the one that admits a confidential
+    request."""
 
     ticket: Ticket
     place: "_Place"
@@ -43,35 +43,35 @@ class Turn:
 
     @property
     def more(self) -> dict[str, Any]:
-        """Fields that every request to the engine must carry: clients do not decide when a model
-        leaves the device."""
+        """Fields that replace the client's in every request to the engine: clients do not decide
+        when a model is unloaded."""
         return dict(engine_of(self.engine.kind).while_multiplexed)
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A model of a pool; ``standing`` is the pool's, where confidential requests are concerned."""
+    """A model of a pool, with the attestation status of the pool for confidential requests."""
 
     pool: DevicePool
     driver: MultiplexDriver
     model: int
     engines: tuple[EngineState, ...]
-    standing: EngineState
+    attestation_status: EngineState
 
     @property
     def name(self) -> str:
         return self.pool.models[self.model].spec.name
 
     def seen(self, number: int) -> PooledModel:
-        """The model as it stands, under the caller's number."""
+        """Return the model's present state under the caller's number."""
         resident = any(self.model in device.residents for device in self.driver.devices)
         return PooledModel(number, resident, self.driver.num_waiting(self.model),
                            self.driver.refusal(self.model) is not None)
 
 
 class ModelPools:
-    """The pools of a fleet with their drivers. ``attestation_status`` is what is known of each
-    where confidential requests are concerned."""
+    """The pools of a fleet with their drivers. ``attestation_status`` has the status of each pool
+    for confidential requests."""
 
     def __init__(self, pools: Sequence[tuple[DevicePool, MultiplexDriver]],
                  wall_s: Callable[[], float]) -> None:
@@ -81,27 +81,28 @@ class ModelPools:
         numbers = iter(range(_FIRST_ID, 0))
         self._places = [
             _Place(pool, driver, index, tuple(EngineState(_facts(pool, index, next(numbers)))
-                                              for _ in driver.devices), standing)
-            for (pool, driver), standing in zip(pools, self.attestation_status, strict=True)
+                                              for _ in driver.devices), attestation_status)
+            for (pool, driver), attestation_status in zip(pools, self.attestation_status,
+                                                          strict=True)
             for index in range(len(pool.models))]
 
-    def able(self, ask: Ask) -> bool:
-        """Whether any model here may answer a request."""
+    def can_serve(self, ask: Ask) -> bool:
+        """Whether any multiplexed model may answer a request."""
         return any(self._fitting(ask))
 
     def attestable(self, ask: Ask) -> bool:
-        """Whether devices that may answer a request may be attested, now or later."""
+        """Whether a device that may answer a request can be attested, now or later."""
         return any(place.pool.attestation is not None for place in self._fitting(ask))
 
     @property
     def well(self) -> bool:
-        """Whether any model may get requests now."""
+        """Whether any multiplexed model may get requests now."""
         return any(place.driver.refusal(place.model) is None for place in self._places)
 
-    async def enter(self, request: Request, ask: Ask) -> Turn:
-        """Waits for a turn: of several models that may answer, for one that is there and that few
-        wait for. Raises TurnedAwayError, and ServiceError where a confidential request has no
-        attested device to go to."""
+    async def enter(self, request: Request, ask: Ask) -> PoolSlot:
+        """Wait for a slot. Among several models that may answer, prefers a loaded model with a
+        short queue. Raises PoolRejectedError, and ServiceError where a confidential request has no
+        attested device."""
         places = self._trusted(ask)
         place = places[choose_pooled([one.seen(number) for number, one in enumerate(places)]).place]
         try:
@@ -109,25 +110,26 @@ class ModelPools:
                 place.model, deadline_after_s(place.pool.models[place.model], ask.service_class),
                 request.prompt_tokens, request.max_tokens)
         except RefusedError as error:
-            raise TurnedAwayError(place.name, error) from error
-        return self._still_trusted(_turn(ticket, place), ask)
+            raise PoolRejectedError(place.name, error) from error
+        return self._still_trusted(_slot(ticket, place), ask)
 
-    async def again(self, turn: Turn, ask: Ask) -> Turn:
-        """Another turn for a request that the engine failed. Raises as ``enter`` does."""
+    async def retry(self, slot: PoolSlot, ask: Ask) -> PoolSlot:
+        """Wait for another slot after the engine failed the request. Raises the errors of
+        ``enter``."""
         try:
-            ticket = await turn.place.driver.again(turn.ticket)
+            ticket = await slot.place.driver.retry(slot.ticket)
         except RefusedError as error:
-            raise TurnedAwayError(turn.place.name, error) from error
-        return self._still_trusted(_turn(ticket, turn.place), ask)
+            raise PoolRejectedError(slot.place.name, error) from error
+        return self._still_trusted(_slot(ticket, slot.place), ask)
 
-    def leave(self, turn: Turn, end: Literal["answered", "left", "failed"]) -> None:
-        """The turn is over."""
-        turn.place.driver.leave(turn.ticket, end)
+    def leave(self, slot: PoolSlot, end: Literal["answered", "left", "failed"]) -> None:
+        """Give the slot back."""
+        slot.place.driver.leave(slot.ticket, end)
 
-    def turn_away(self) -> None:
-        """The gateway closes: who waits for a turn is told so, while somebody can hear it."""
+    def reject_all(self) -> None:
+        """Reject all waiting requests, while their clients can still receive the error."""
         for _, driver in self.pools:
-            driver.turn_away()
+            driver.reject_all()
 
     def _fitting(self, ask: Ask) -> Iterator[_Place]:
         for place in self._places:
@@ -140,7 +142,8 @@ class ModelPools:
         found = list(self._fitting(ask))
         if not ask.needs.confidential:
             return found
-        why = [attestation_violation(place.standing.confidentiality, self._wall_s()) for place
+        why = [attestation_violation(place.attestation_status.confidentiality, self._wall_s())
+               for place
                in found]
         if trusted := [place for place, one in zip(found, why, strict=True) if one is None]:
             return trusted
@@ -149,31 +152,33 @@ class ModelPools:
             raise ServiceError(503, reason, "no_engine", headers={"Retry-After": "1"})
         raise ServiceError(400, reason, "needs_unmet")
 
-    def _still_trusted(self, turn: Turn, ask: Ask) -> Turn:
-        """The turn, given back where its device is attested no longer: a request may have waited
-        for minutes."""
+    def _still_trusted(self, slot: PoolSlot, ask: Ask) -> PoolSlot:
+        """Return the slot. Gives it back and raises ServiceError where its device is no longer
+        attested: a request may have waited for minutes."""
         if not ask.needs.confidential:
-            return turn
-        now_s, known = self._wall_s(), turn.place.standing.confidentiality
+            return slot
+        now_s, known = self._wall_s(), slot.place.attestation_status.confidentiality
         if (why := attestation_violation(known, now_s)) is not None:
-            self.leave(turn, "left")
+            self.leave(slot, "left")
             raise ServiceError(503, refusal([why]), "no_engine", headers={"Retry-After": "1"})
-        turn.attestation = next(one for one in known.attestations if one.fresh(now_s))
-        return turn
+        slot.attestation = next(one for one in known.attestations if one.fresh(now_s))
+        return slot
 
-    def told(self, disclosure: Disclosure) -> list[tuple[DevicePool, MultiplexDriver]]:
-        """Pools of which everything may be told. Where a pool may hold confidential requests, which
-        model is loaded, and how often, tells what they are about."""
+    def disclosed(self, disclosure: Disclosure) -> list[tuple[DevicePool, MultiplexDriver]]:
+        """Return the pools whose figures may be disclosed in full. In a pool with confidential
+        requests, the loaded models and the number of loads would reveal what those requests are
+        about."""
         return [(pool, driver) for pool, driver in self.pools
                 if pool.attestation is None or disclosure.allow_model_counts]
 
     def document(self, disclosure: Disclosure) -> list[dict[str, Any]]:
-        """The pools as they are now, as plain data; padded totals of those that may not be told."""
-        told = [pool for pool, _ in self.told(disclosure)]
+        """Return the present state of the pools as plain data, with padded totals for pools that
+        may not be disclosed."""
+        disclosed = [pool for pool, _ in self.disclosed(disclosure)]
         return [{"pool": pool.name, "policy": pool.policy,
                  "devices": [_device(pool, driver, index) for index in range(pool.count)],
                  "models": [_model(pool, driver, index) for index in range(len(pool.models))]}
-                if pool in told else _totals(pool, driver, disclosure)
+                if pool in disclosed else _totals(pool, driver, disclosure)
                 for pool, driver in self.pools]
 
 
@@ -185,11 +190,11 @@ def _facts(pool: DevicePool, index: int, number: int) -> EngineFacts:
                        None if engine is None else engine.served_as, pool.accelerator.confidential)
 
 
-def _turn(ticket: Ticket, place: _Place) -> Turn:
+def _slot(ticket: Ticket, place: _Place) -> PoolSlot:
     engine = place.engines[ticket.device]
-    if engine.facts.url != ticket.url:  # a process has another port each time
+    if engine.facts.url != ticket.url:  # a restarted process has another port
         engine.facts = replace(engine.facts, url=ticket.url)
-    return Turn(ticket, place, engine)
+    return PoolSlot(ticket, place, engine)
 
 
 def _totals(pool: DevicePool, driver: MultiplexDriver, disclosure: Disclosure) -> dict[str, Any]:

@@ -12,15 +12,15 @@ from penstock.serving.multiplex.driver import MultiplexDriver
 
 
 class ModelPoolsMetrics(Collector):
-    """Reads the pools whenever it is asked; those that may be told."""
+    """Collector that reads the pools that may be disclosed."""
 
-    def __init__(self, turns: ModelPools, confidential: ConfidentialCounts) -> None:
-        self._turns = turns
+    def __init__(self, model_pools: ModelPools, confidential: ConfidentialCounts) -> None:
+        self._model_pools = model_pools
         self._confidential = confidential
 
     def collect(self) -> Iterator[Metric]:
-        """The series of every pool."""
-        pools = self._turns.told(self._confidential.disclosure)
+        """Return the metrics of every pool."""
+        pools = self._model_pools.disclosed(self._confidential.disclosure)
         yield from _of_devices(pools)
         yield from _of_models(pools)
 

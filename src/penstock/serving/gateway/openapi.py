@@ -3,7 +3,7 @@
 from typing import Any
 
 from penstock.serving.gateway.ask import Offer
-from penstock.serving.gateway.wishes import BODY_FIELD, KINDS
+from penstock.serving.gateway.request_parameters import BODY_FIELD, KINDS
 
 JSON = "application/json"
 _ERROR = {"type": "object", "required": ["error"], "properties": {
@@ -11,17 +11,17 @@ _ERROR = {"type": "object", "required": ["error"], "properties": {
     "type": "object", "required": ["message", "type", "param", "code"], "properties": {
         "message": {"type": "string"}, "type": {"type": "string"}, "details": {"type": "object"},
         "param": {"type": ["string", "null"]},
-        # The gateway's own codes are words; what an engine says of a refusal is passed on.
+        # The gateway's own codes are words; an engine's code is passed on as it is.
         "code": {"type": ["string", "integer", "null"]}}}}}
 _MEANINGS = {
-    400: "the request says something that makes no sense; the message names the field",
+    400: "a field of the request is invalid; the message names it",
     401: "no key, or one that is not valid", 403: "the key may not do this",
-    404: "there is no such thing", 405: "not with this method",
-    408: "the body did not come in time", 413: "the body is larger than the gateway takes",
+    404: "not found", 405: "the path does not take this method",
+    408: "the body did not arrive in time", 413: "the body is larger than the gateway takes",
     415: "a body that cannot be unpacked",
     422: "an engine refused it", 429: "not now; code and message say why, Retry-After when",
     500: "a bug in Penstock", 501: "an engine cannot do this", 502: "the engines failed",
-    503: "nobody can serve it now; the message says why"}
+    503: "no engine can serve it now; the message says why"}
 _WHOLE = {"type": "integer", "minimum": 1}
 _SCHEMAS: dict[str, dict[str, Any]] = {
     "deadline_s": {"type": "number", "exclusiveMinimum": 0},
@@ -32,7 +32,7 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
 
 
 def openapi(offer: Offer) -> dict[str, Any]:
-    """The OpenAPI document of a gateway with this offer."""
+    """Return the OpenAPI document of a gateway with this offer."""
     messages = {"type": "array", "items": {"type": "object"}}
     texts = {"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}},
                        {"type": "array", "items": {"type": "integer", "minimum": 0}}]}
@@ -41,7 +41,7 @@ def openapi(offer: Offer) -> dict[str, Any]:
                                               "messages")},
         "/v1/completions": {"post": _ask(offer, "Continue a text", {"prompt": texts}, "prompt")},
         "/v1/embeddings": {"post": _ask(offer, "Embed texts", {"input": texts}, "input")},
-        "/v1/models": {"get": _read("Models and aliases that the asker may use")},
+        "/v1/models": {"get": _read("Models and aliases that the tenant may use")},
         "/v1/penstock/spend": {"get": _read("What was spent: one's own, or everybody's with a key "
                                             "that administers", 503)},
         "/v1/penstock/decisions/{id}": {"get": {
@@ -49,14 +49,14 @@ def openapi(offer: Offer) -> dict[str, Any]:
                 "name": "id", "in": "path", "required": True, "schema": {
                     "type": "string", "minLength": 1, "pattern": "^[-A-Za-z0-9]+$"},
                 "description": "The answer's header X-Penstock-Decision."}]}},
-        "/v1/penstock/status": {"get": _read("The engines, for who administers", 403)},
+        "/v1/penstock/status": {"get": _read("The engines, for administrators", 403)},
         "/v1/penstock/engines/drain": {"post": {
             **_read("Let an engine finish and give it nothing new, for who administers", 400, 403,
                     404, 408, 413, 415),
             "requestBody": {"required": True, "content": {JSON: {"schema": {
                 "type": "object", "required": ["url"], "properties": {
                     "url": {"type": "string"}, "drain": {"type": "boolean"}}}}}}}},
-        "/metrics": {"get": {**_read("For Prometheus, for who administers", 403),
+        "/metrics": {"get": {**_read("For Prometheus, for administrators", 403),
                              "responses": {"200": {"description": "Prometheus' text format"},
                                            **_errors(401, 403)}}},
         "/health": {"get": {"summary": "Whether any engine may get requests", "security": [],

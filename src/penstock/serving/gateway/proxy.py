@@ -1,4 +1,5 @@
-"""One request from a client to an engine and back, with another try where nothing was sent yet."""
+"""Relays one request from a client to an engine and back, with retries while nothing has been
+sent."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ from penstock.serving.gateway.confidential import ConfidentialCounts
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.exchange import (
     FAULTS,
-    ClientLeftError,
+    ClientDisconnectedError,
     EngineBusyError,
     EngineFailedError,
     Exchange,
@@ -35,8 +36,8 @@ from penstock.serving.gateway.exchange import (
 )
 from penstock.serving.gateway.forecasts import Forecasts
 from penstock.serving.gateway.metrics import GatewayMetrics
-from penstock.serving.gateway.model_pools import ModelPools, TurnedAwayError
-from penstock.serving.gateway.relay import Passed
+from penstock.serving.gateway.model_pools import ModelPools, PoolRejectedError
+from penstock.serving.gateway.relay import RelayedStream
 from penstock.serving.gateway.tally import End, Pace, Tally, judged
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
 from penstock.serving.tenants.lease import Lease, sensible
@@ -44,10 +45,10 @@ from penstock.serving.tenants.lease import Lease, sensible
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``max_in_flight`` requests are on engines at once and ``max_queue`` wait for a place;
-    ``attempts`` engines are tried before the first byte; an engine may be silent for ``silence_s``.
-    A client has ``head_s`` to send a request's head (and as long between two requests) and
-    ``body_s`` for its body of at most ``max_body_bytes``."""
+    """Limits of the gateway. ``max_in_flight`` requests are on engines at once and ``max_queue``
+    wait for a place. ``attempts`` engines are tried before the first byte. An engine may be silent
+    for ``silence_s``. A client has ``head_s`` to send a request's headers (and as long between two
+    requests), and ``body_s`` for a body of at most ``max_body_bytes``."""
 
     max_in_flight: int = 4096
     max_queue: int = 0
@@ -60,16 +61,16 @@ class Limits:
 
 
 class Proxy:
-    """Relays requests to engines. One object belongs to one event loop."""
+    """Relays requests to engines. One event loop owns the proxy."""
 
     def __init__(self, chooser: Chooser, forecasts: Forecasts, session: aiohttp.ClientSession,
                  metrics: GatewayMetrics, tally: Tally, tracing: Tracing, limits: Limits,
                  clock: Callable[[], float], time_of_day: Callable[[], float],
                  confidential: ConfidentialCounts, log: DecisionLog | None = None,
-                 turns: ModelPools | None = None) -> None:
+                 model_pools: ModelPools | None = None) -> None:
         self._chooser = chooser
         self._confidential = confidential
-        self._turns = turns
+        self._model_pools = model_pools
         self._forecasts = forecasts
         self._session = session
         self._metrics = metrics
@@ -87,13 +88,14 @@ class Proxy:
         self._urls: dict[tuple[str, str], URL] = {}
 
     async def answer(self, http: web.Request, path: str, lease: Lease) -> web.StreamResponse:
-        """The engine's answer for the client. Raises ServiceError. The lease is settled then."""
+        """Relay the engine's answer to the client. Raises ServiceError. The lease is settled in any
+        case."""
         begun_s = self._clock()
-        # A trace says when, how long, by which model: nothing of it leaves where that is secret.
+        # A trace reveals times, lengths and models, so a confidential request has none.
         tracing = NO_TRACING if lease.ask.needs.confidential else self._tracing
         exchange = Exchange(http, path, lease, lease.ask,
                             self._chooser.open(lease.decision_id, lease.ask, begun_s),
-                            next(self._numbers), begun_s, Passed(),
+                            next(self._numbers), begun_s, RelayedStream(),
                             Pace(lease.ask.service_class.slo, begun_s), tracing.begin(
                                 http.headers, lease.decision_id, {
                                     "url.path": path, "penstock.tenant": lease.ask.tenant,
@@ -112,13 +114,14 @@ class Proxy:
                 self.admission.leave()
             outcome = "finished" if response.status < 400 else "refused"
             return response
-        except TurnedAwayError as error:
+        except PoolRejectedError as error:
             outcome, exchange.decision.rejected["the gateway"] = "shed", str(error)
             error.headers[DECISION_HEADER] = lease.decision_id
             raise
-        except ClientLeftError as error:
+        except ClientDisconnectedError as error:
             raise asyncio.CancelledError from error
-        except Exception as error:  # said by an engine or by us, or a bug: not the client's leave
+        except Exception as error:
+            # an error of an engine, of the gateway, or a bug; not a disconnect
             outcome = "failed" if outcome == "cancelled" else outcome
             if isinstance(error, ServiceError):
                 error.headers[DECISION_HEADER] = lease.decision_id
@@ -132,8 +135,9 @@ class Proxy:
         tried: list[EngineState] = []
         request = exchange.request = await self._forecasts.request(
             exchange.number, exchange.begun_s, exchange.ask)
-        if (turns := self._turns) is not None and self._goes_by_turns(exchange.ask, turns):
-            return await self._in_turn(exchange, request, turns)
+        if (model_pools := self._model_pools) is not None and self._goes_to_pool(exchange.ask,
+                                                                                 model_pools):
+            return await self._answer_from_pool(exchange, request, model_pools)
         while True:
             if len(tried) == self._limits.attempts:
                 raise given_up(exchange)
@@ -143,40 +147,41 @@ class Proxy:
                 return response
             tried.append(engine)
 
-    def _goes_by_turns(self, ask: Ask, turns: ModelPools) -> bool:
-        """Whether a request goes to a pool rather than to an engine of its own."""
-        return turns.able(ask) and goes_to_pool(
+    def _goes_to_pool(self, ask: Ask, model_pools: ModelPools) -> bool:
+        """Whether a request goes to a pool of multiplexed models rather than to a replica."""
+        return model_pools.can_serve(ask) and goes_to_pool(
             self._chooser.availability(ask, self._clock()), confidential=ask.needs.confidential,
-            attestable=turns.attestable(ask))
+            attestable=model_pools.attestable(ask))
 
-    async def _in_turn(self, exchange: Exchange, request: Request,
-                       turns: ModelPools) -> web.StreamResponse:
-        """An answer of an engine that takes turns, once it is this request's."""
-        turn = await turns.enter(request, exchange.ask)
+    async def _answer_from_pool(self, exchange: Exchange, request: Request,
+                                model_pools: ModelPools) -> web.StreamResponse:
+        """Wait for a slot in a pool and relay the answer."""
+        slot = await model_pools.enter(request, exchange.ask)
         while True:
-            exchange.more, response = turn.more, None
-            exchange.decision.attestation = turn.attestation
+            exchange.more, response = slot.more, None
+            exchange.decision.attestation = slot.attestation
             try:
-                response = await self._attempt(exchange, request, turn.engine)
+                response = await self._attempt(exchange, request, slot.engine)
                 if exchange.unsupported is not None:
                     raise given_up(exchange)
             except BaseException:
-                turns.leave(turn, "left")
+                model_pools.leave(slot, "left")
                 raise
             if response is not None:
-                # One that broke off after its first byte has failed as much as one that never came.
-                turns.leave(turn, "answered" if exchange.passed.error is None else "failed")
+                # An answer that broke off after its first byte counts as a failure, too.
+                model_pools.leave(slot, "answered" if exchange.passed.error is None else "failed")
                 return response
             try:
-                turn = await turns.again(turn, exchange.ask)
-            except TurnedAwayError as error:
+                slot = await model_pools.retry(slot, exchange.ask)
+            except PoolRejectedError as error:
                 if error.code == "failed":
                     raise given_up(exchange) from error
                 raise
 
     async def _attempt(self, exchange: Exchange, request: Request,
                        engine: EngineState) -> web.StreamResponse | None:
-        """The answer of an engine; None where it failed before anything was sent."""
+        """Relay the answer of an engine. Returns None where the engine failed before anything was
+        sent."""
         exchange.engine, url = engine, engine.facts.url
         attempt: dict[str, Any] = {"url": url, "replica": engine.facts.name,
                                    "at_s": self._clock(), "outcome": "is under way"}
@@ -196,11 +201,11 @@ class Proxy:
             else:
                 exchange.unsupported = str(error)
             attempt["outcome"], failed = str(error), True
-            exchange.afresh()
+            exchange.reset()
             if not exchange.ask.needs.confidential:
                 self._metrics.retries.labels(url).inc()
             return None
-        except (asyncio.CancelledError, ClientLeftError):
+        except (asyncio.CancelledError, ClientDisconnectedError):
             attempt["outcome"] = "the client left"
             raise
         else:
@@ -252,8 +257,8 @@ class Proxy:
                                                     dialect.stream(question))
             return await self._answers.whole(exchange, answer, engine, dialect, question)
         finally:
-            # An answer that was not read to its end takes its connection with it: that is how the
-            # engine hears that nobody listens any more.
+            # An answer that was not read to its end closes its connection, which tells the engine
+            # to stop.
             answer.release() if answer.content.at_eof() else answer.close()
 
     def _url(self, engine: EngineState, path: str) -> URL:
@@ -263,7 +268,7 @@ class Proxy:
             found = self._urls[key] = URL(f"{engine.facts.url}{path}", encoded=True)
         return found
 
-    # -- what came of it ------------------------------------------------------------------------
+    # -- outcomes -------------------------------------------------------------------------------
 
     def _settle(self, exchange: Exchange, outcome: str) -> None:
         ask, passed, now_s = exchange.ask, exchange.passed, self._clock()
@@ -308,7 +313,7 @@ class Proxy:
 
     def _learn(self, exchange: Exchange, outcome: str, tokens: int,
                ttft_s: float | None, now_s: float) -> None:
-        """Tell the router and the forecasts how it went."""
+        """Report the outcome to the router and the forecasts."""
         engine = exchange.engine
         if engine is None:
             return
@@ -335,12 +340,12 @@ def _unusable(answer: aiohttp.ClientResponse) -> str | None:
 
 
 def _within_budget(exchange: Exchange) -> dict[str, Any]:
-    """The client's body, with an answer no longer than its own budget pays for."""
+    """Return the client's body, with the token limit lowered to what its own budget pays for."""
     body, most = exchange.ask.body, exchange.decision.answer_tokens
     if most is None:
         return body
     names = [name for name in ("max_completion_tokens", "max_tokens") if name in body]
-    if not names or exchange.path == "/v1/completions":  # which knows the older name only
+    if not names or exchange.path == "/v1/completions":  # this path knows only the older name
         names.append("max_tokens")
     return {**body, **dict.fromkeys(names, most)}
 
@@ -348,5 +353,5 @@ def _within_budget(exchange: Exchange) -> dict[str, Any]:
 def _encoded(body: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(body)
-    except orjson.JSONEncodeError as error:  # it reads deeper than it writes
+    except orjson.JSONEncodeError as error:  # orjson reads deeper nesting than it writes
         raise ServiceError(400, "the body is nested too deeply", "invalid_json") from error

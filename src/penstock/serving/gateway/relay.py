@@ -1,4 +1,4 @@
-"""Carries one streamed answer from an engine to a client, and counts what passes."""
+"""Relays one streamed answer from an engine to a client and counts its tokens."""
 
 from dataclasses import dataclass
 from itertools import takewhile
@@ -15,12 +15,11 @@ _BACKSLASH = ord("\\")
 
 
 @dataclass(slots=True)
-class Passed:
-    """Record of a relayed stream. Moments are seconds on the gateway's clock, None before they
-    came.
+class RelayedStream:
+    """Record of a relayed stream. Times are seconds on the gateway's clock, None until they happen.
 
-    Tokens are counted by events until the engine says how many it counted (``usage``). ``error`` is
-    what the engine said where it broke off in words.
+    Tokens are counted by events until the engine reports its own count (``usage``). ``error`` is
+    the engine's message where it ended the stream with an error.
     """
 
     first_token_s: float | None = None
@@ -33,24 +32,24 @@ class Passed:
 
     @property
     def whole(self) -> bool:
-        """Whether the answer has come to its end, as far as the engine said anything."""
+        """Whether the answer is complete, as far as the engine has said."""
         return self.done or self.finish_reason is not None
 
     @property
     def delivered(self) -> tuple[object, object]:
-        """Prompt and output tokens of what has passed, as the engine says or as they were counted;
-        0 and 0 where nothing has."""
+        """Prompt and output tokens of the relayed part, by the engine's count or by events; 0 and 0
+        where nothing was relayed."""
         usage = self.usage or {}
         if not usage and not self.num_tokens:
             return 0, 0
         output = usage.get("completion_tokens", self.num_tokens)
-        if not self.whole and isinstance(output, int):  # it may be what was counted long before
+        if not self.whole and isinstance(output, int):  # the engine's count may be old
             output = max(output, self.num_tokens)
         return usage.get("prompt_tokens"), output
 
     def take_whole(self, document: dict[str, Any], now_s: float) -> None:
-        """An answer in one piece. Its tokens are guessed from its bytes where the engine does not
-        say how many there are."""
+        """Record an answer in one piece. Without the engine's count, tokens are estimated from
+        bytes."""
         self.last_token_s = now_s
         if isinstance(document.get("usage"), dict):
             self.usage = document["usage"]
@@ -60,16 +59,17 @@ class Passed:
 
 
 class Relay:
-    """Makes the client's stream of an engine's: every event as it came, but for usage that it did
-    not ask for.
+    """Turns an engine's stream into the client's: every event unchanged, except usage that the
+    client did not request.
 
-    Events are read as JSON. Most of a stream differ from each other in the text of one string only;
-    what comes before and after that string is remembered from an event that was read, so that runs
-    of events of that kind need no reading. Looking for words in the bytes would be wrong now and
-    then: answers are about JSON, too.
+    Events are parsed as JSON. Most events of a stream differ only in the text of one string. The
+    bytes before and after that string are kept from a parsed event, so runs of similar events need
+    no parsing. Searching the bytes for keywords would sometimes be wrong, because answers can
+    contain JSON themselves.
     """
 
-    def __init__(self, passed: Passed, pace: Pace, translator: StreamTranslator | None = None, *,
+    def __init__(self, passed: RelayedStream, pace: Pace,
+                 translator: StreamTranslator | None = None, *,
                  keep_usage: bool) -> None:
         self.passed = passed
         self.fault: Exception | None = None
@@ -77,11 +77,11 @@ class Relay:
         self._translator = translator
         self._keep_usage = keep_usage
         self._splitter = EventSplitter()
-        self._alike: _Alike | None = None
+        self._event_template: _EventTemplate | None = None
 
     def feed(self, chunk: bytes, now_s: float, *, at_end: bool = False) -> bytes:
-        """Return the part of the stream that may go to the client after these bytes of the engine:
-        all bytes before a ``fault``, if one came."""
+        """Take bytes of the engine and return the bytes that may go to the client: all before a
+        ``fault``, if there is one."""
         passed = self.passed
         before = passed.num_tokens
         out: list[bytes] = []
@@ -97,7 +97,8 @@ class Relay:
         return b"".join(out)
 
     def _relay(self, chunk: bytes, out: list[bytes], *, at_end: bool) -> None:
-        """Puts ``out`` what may go on. Raises ValueError, TypeError and AttributeError."""
+        """Append to ``out`` the bytes that may go to the client. Raises ValueError, TypeError and
+        AttributeError."""
         passed, splitter = self.passed, self._splitter
         if self._translator is not None:
             chunk = self._translator.feed(chunk)
@@ -105,8 +106,8 @@ class Relay:
                 chunk += self._translator.close()
         splitter.add(chunk)
         while True:
-            if self._alike is not None:
-                num_events, num_bytes = self._alike.run(splitter.rest)
+            if self._event_template is not None:
+                num_events, num_bytes = self._event_template.run(splitter.rest)
                 if num_events:
                     passed.num_tokens += num_events
                     out.append(splitter.take(num_bytes))
@@ -122,7 +123,7 @@ class Relay:
         if event[:7] != b"data: {":
             return self._other_passes(event)
         try:
-            document = orjson.loads(event[6:])  # the empty line after it is no harm
+            document = orjson.loads(event[6:])  # a trailing empty line is harmless
         except orjson.JSONDecodeError:
             return self._other_passes(event)
         choices, usage = document.get("choices"), document.get("usage")
@@ -138,12 +139,12 @@ class Relay:
             delta = choice.get("delta")
             if delta is None:
                 says = says or bool(choice.get("text"))
-            else:  # a chat opens with a role that says nothing yet
+            else:  # a chat begins with a role and no text
                 says = says or bool(delta.get("content") or _says_more(delta))
         if says:
             self.passed.num_tokens += 1
             if usage is None and len(choices) == 1 and choices[0].get("finish_reason") is None:
-                self._alike = _alike(event, choices[0]) or self._alike
+                self._event_template = _event_template(event, choices[0]) or self._event_template
         return True
 
     def _note_error(self, error: object) -> None:
@@ -151,7 +152,7 @@ class Relay:
             self.passed.error = error if isinstance(error, dict) else {"message": str(error)}
 
     def _other_passes(self, event: bytes) -> bool:
-        """Events that are not one line of data that is an object."""
+        """Whether an event that is not a single line with a JSON object passes."""
         data = data_of(event)
         if not data:
             return True
@@ -159,18 +160,18 @@ class Relay:
             self.passed.done = True
             return True
         if not isinstance(orjson.loads(data), dict):  # its error is a ValueError
-            raise ValueError("an event that is no JSON object")
+            raise ValueError("an event that is not a JSON object")
         return self._passes(b"data: " + data.replace(b"\n", b" ").lstrip())
 
 
-class _Alike(NamedTuple):
-    """Events that differ in one text: what stands before and after it."""
+class _EventTemplate(NamedTuple):
+    """Similar events, which differ in one text: the bytes before and after that text."""
 
     opening: bytes
     ending: bytes
 
     def run(self, stream: bytes) -> tuple[int, int]:
-        """How many such events a stream begins with, and how many bytes they are."""
+        """Return how many such events a stream begins with, and their total bytes."""
         opening, ending = self
         if not stream.startswith(opening):
             return 0, 0
@@ -186,12 +187,13 @@ class _Alike(NamedTuple):
 
 
 def _is_plain(text: bytes) -> bool:
-    """Whether it is the whole inside of a string in JSON, and says something."""
+    """Whether the bytes are the whole, non-empty inside of a JSON string."""
     return bool(text) and b'"' not in text and text[-1] != _BACKSLASH and b"\n" not in text
 
 
-def _alike(event: bytes, choice: dict[str, Any]) -> _Alike | None:
-    """Events like this one; None where it is not plain to see where its text is, or its end."""
+def _event_template(event: bytes, choice: dict[str, Any]) -> _EventTemplate | None:
+    """Return the template of events like this one, None where the place or the end of its text is
+    not certain."""
     if not event.endswith(b"\n"):
         return None
     delta = choice.get("delta")
@@ -203,7 +205,7 @@ def _alike(event: bytes, choice: dict[str, Any]) -> _Alike | None:
             end = event.find(b'"', start)
             try:
                 if end > start and orjson.loads(event[start - 1:end + 1]) == text:
-                    return _Alike(event[:start], event[end:])
+                    return _EventTemplate(event[:start], event[end:])
             except orjson.JSONDecodeError:
                 return None
     return None

@@ -1,4 +1,4 @@
-"""Reads the fleet file again when it changes, and goes on with the old one where it cannot."""
+"""Reloads the fleet file when it changes, and keeps the old fleet where the new file is invalid."""
 
 import asyncio
 import signal
@@ -16,8 +16,8 @@ _LOOK_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """How a changed file becomes a fleet with its router; ``read`` raises InputError. The file is
-    also read where ``asked`` is set."""
+    """How a changed file becomes a fleet with its router. ``read`` raises InputError. Setting
+    ``asked`` also triggers a reload."""
 
     path: Path
     read: Callable[[], Fleet]
@@ -26,11 +26,11 @@ class Reload:
 
 
 class FleetWatch:
-    """Looks whether the fleet file has changed, or SIGHUP came. ``adopt`` goes by a new fleet and
-    says in a line what is different; ``note`` is told.
+    """Watches the fleet file for changes, and SIGHUP. ``adopt`` applies a new fleet and returns one
+    line about the differences, which goes to ``note``.
 
-    A file that cannot be read or makes no sense changes nothing: it is told of once, and read again
-    when it changes again.
+    A file that is unreadable or invalid changes nothing. It is reported once, and read again after
+    its next change.
     """
 
     def __init__(self, reload: Reload, adopt: Callable[[Fleet, Router], str],
@@ -47,7 +47,7 @@ class FleetWatch:
         self._asked.set()
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Watch until cancelled."""
         with _on_hangup(self.ask):
             while True:
                 with suppress(TimeoutError):
@@ -67,7 +67,7 @@ class FleetWatch:
             self._note(f"{error}; the gateway goes on with the fleet that it had")
 
     def _look(self) -> tuple[int, int, int] | None:
-        """Return the identity of the file's state; None where the file is absent."""
+        """Return the identity of the file's present version, None where the file is absent."""
         try:
             status = self._reload.path.stat()
         except OSError:
@@ -77,7 +77,7 @@ class FleetWatch:
 
 @contextmanager
 def _on_hangup(ask: Callable[[], None]) -> Iterator[None]:
-    """Calls at SIGHUP, where there is such a signal and this is the thread that gets it."""
+    """Call ``ask`` at SIGHUP, on platforms with this signal and in the thread that receives it."""
     loop = asyncio.get_running_loop()
     try:
         loop.add_signal_handler(signal.SIGHUP, ask)

@@ -29,7 +29,7 @@ from penstock.serving.callers import Address
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Offer
 from penstock.serving.gateway.choice import Chooser
-from penstock.serving.gateway.confidential import ConfidentialCounts, discreet
+from penstock.serving.gateway.confidential import ConfidentialCounts, any_confidential
 from penstock.serving.gateway.decision_log import DecisionLog
 from penstock.serving.gateway.engines import Engines, keep
 from penstock.serving.gateway.forecasts import BudgetPrices, Forecasts
@@ -49,14 +49,14 @@ from penstock.serving.tenants.metrics import TenantMetrics
 from penstock.serving.tenants.opening import open_gate
 from penstock.serving.tenants.report import spending_document
 
-_GOODBYE_S = 60.0  # for answers that are under way
+_GOODBYE_S = 60.0  # for answers in progress
 _AFTER_A_BUG_S = 1.0
-_NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")  # of what goes to engines
+_NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")  # in requests to engines
 Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 def offer_of(fleet: Fleet) -> Offer:
-    """Return the offer of a fleet: the models that an engine serves, and the classes."""
+    """Return the offer of a fleet: its served models and its service classes."""
     served = {group.model.name for group in fleet.replicas if group.endpoints}
     served |= {model.spec.name for pool in fleet.multiplexing for model in pool.models}
     return Offer({c.name: c for c in fleet.service_classes},
@@ -72,8 +72,8 @@ def gateway_config(fleet: Fleet, limits: Limits) -> GatewayConfig:
 
 
 def forecasts_of(fleet: Fleet) -> Forecasts:
-    """Return the source of forecasts: the fleet's forecaster, if the fleet names one. Raises
-    InputError for a file that holds none."""
+    """Return the forecasts, with the fleet's forecaster if the file names one. Raises InputError
+    for an invalid forecaster file."""
     if fleet.gateway.forecasts is None:
         return Forecasts()
     from penstock.predict.prompts.store import load_forecaster
@@ -85,8 +85,9 @@ def forecasts_of(fleet: Fleet) -> Forecasts:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Store of keys and spending (an SQLAlchemy URL; None for no store), whether anybody may ask
-    from anywhere while there are no keys, and names of the gateway beside its address."""
+    """Access rules: the store of keys and spending (an SQLAlchemy URL, None for no store), whether
+    requests from any address are admitted while there are no keys, and names of the gateway beside
+    its address."""
 
     ledger_url: str | None = None
     open_to_all: bool = False
@@ -102,10 +103,10 @@ class Gateway:
     def __init__(self, fleet: Fleet, gate: TenantGate, router: Router, forecasts: Forecasts,
                  session: aiohttp.ClientSession, tracing: Tracing, limits: Limits,
                  on_bug: Callable[[str], None], log: DecisionLog | None = None,
-                 turns: ModelPools | None = None) -> None:
+                 model_pools: ModelPools | None = None) -> None:
         self._routed = _routed(fleet)
         self._multiplexing = (fleet.multiplexing, fleet.multiplexing and fleet.attestation)
-        self._turns = turns
+        self._model_pools = model_pools
         self._gate = gate
         self.engines = Engines(facts_of(fleet))
         self.evidence = EvidenceWatcher(self.engines, fleet.attestation, session, time.time,
@@ -114,13 +115,13 @@ class Gateway:
         self._confidential = ConfidentialCounts(fleet.disclosure)
         self._metrics = GatewayMetrics(self._confidential)
         self._metrics.add(TenantMetrics(gate))
-        if turns is not None:
-            self._metrics.add(ModelPoolsMetrics(turns, self._confidential))
+        if model_pools is not None:
+            self._metrics.add(ModelPoolsMetrics(model_pools, self._confidential))
         self._tally = Tally(gate.offer.classes.values())
         self._chooser = Chooser(self.engines, router,
                                 disclosure=lambda: self._confidential.disclosure)
         self._proxy = Proxy(self._chooser, forecasts, session, self._metrics, self._tally, tracing,
-                            limits, time.monotonic, time.time, self._confidential, log, turns)
+                            limits, time.monotonic, time.time, self._confidential, log, model_pools)
         self._on_bug = on_bug
         self._page = status_page()
         self._started = int(time.time())
@@ -143,14 +144,14 @@ class Gateway:
         self._gate.administrator(http.headers, http.remote)
 
     def adopt(self, fleet: Fleet, router: Router) -> str:
-        """Goes by another fleet from now on; what is under way ends as it began. Says what is
-        different. Raises InputError, and then nothing is."""
+        """Apply a changed fleet. Requests in progress end under the old one. Returns a line about
+        the differences. Raises InputError, and then nothing changes."""
         facts = facts_of(fleet)
-        if not facts and self._turns is None:
-            raise InputError("replicas: none has endpoints any more")
+        if not facts and self._model_pools is None:
+            raise InputError("replicas: found none with endpoints; expected at least one")
         if (fleet.multiplexing, fleet.multiplexing and fleet.attestation) != self._multiplexing:
-            raise InputError("multiplexing, or the attestation of its devices, is different; that "
-                             "takes a restart of the gateway")
+            raise InputError("multiplexing, or the attestation of its devices, has changed, which "
+                             "needs a restart of the gateway")
         config = gateway_config(fleet, self._limits)
         check_rules(fleet.attestation)
         self._gate.adopt(config)
@@ -158,7 +159,8 @@ class Gateway:
         self._confidential.disclosure = fleet.disclosure
         change = self.engines.adopt(facts)
         self._tally.adopt(config.offer.classes.values())
-        if (routed := _routed(fleet)) != self._routed:  # otherwise it keeps what it has learnt
+        # otherwise the router keeps what it has learned
+        if (routed := _routed(fleet)) != self._routed:
             self._routed = routed
             self._chooser.use(router)
         said = [*(f"{url} is new" for url in change.added),
@@ -166,47 +168,47 @@ class Gateway:
         return "; ".join(said) or "the same engines"
 
     async def _close(self) -> None:
-        """Nobody is let in any more; answers that are under way have some time yet, in which no
-        model is loaded for those who wait."""
-        if self._turns is not None:
-            self._turns.turn_away()
+        """Admit no more requests, reject those that wait for a pool, and give answers in progress
+        some time."""
+        if self._model_pools is not None:
+            self._model_pools.reject_all()
 
     async def _relay(self, http: web.Request) -> web.StreamResponse:
-        tenant = self._gate.asker(http.headers, http.remote)
+        tenant = self._gate.authorize(http.headers, http.remote)
         lease = self._gate.admit(tenant, await self._body(http), http.headers,
                                   f"dec-{token_hex(16)}")
         return await self._proxy.answer(http, http.path, lease)
 
     async def _body(self, http: web.Request) -> bytes:
-        """A request's body, which must not dribble in for ever."""
+        """Read a request's body within the time limit."""
         if http.content.is_eof():
             return await read_body(http)
         try:
             async with asyncio.timeout(self._limits.body_s):
                 return await read_body(http)
         except TimeoutError:
-            raise ServiceError(408, f"the body was not there after {self._limits.body_s:g} s",
+            raise ServiceError(408, f"the body was not complete after {self._limits.body_s:g} s",
                                "slow_body", headers={"Connection": "close"}) from None
 
     async def _list(self, http: web.Request) -> web.Response:
-        offer, asker = self._gate.offer, self._gate.identify(http.headers, http.remote)
+        offer, authorize = self._gate.offer, self._gate.authenticate(http.headers, http.remote)
         models = offer.models
         return json_response({"object": "list", "data": [
             {"id": name, "object": "model", "created": self._started, "owned_by": "penstock",
              **({"max_model_len": models[name]} if name in models else {})}
-            for name in (offer.names(asker.tenant) if asker.tenant else offer.names())]})
+            for name in (offer.names(authorize.tenant) if authorize.tenant else offer.names())]})
 
     async def _health(self, _: web.Request) -> web.Response:
         now_s = time.monotonic()
         able = any(engine.unavailable(now_s) is None for engine in self._chooser.engines) or (
-            self._turns is not None and self._turns.well)
+            self._model_pools is not None and self._model_pools.well)
         return web.Response(status=200 if able else 503)
 
     async def _text(self, http: web.Request) -> web.Response:
         self._gate.administrator(http.headers, http.remote)
         now_s = time.monotonic()
         num_waiting = self._proxy.admission.num_waiting
-        if self._turns is not None and discreet(self._turns.attestation_status):
+        if self._model_pools is not None and any_confidential(self._model_pools.attestation_status):
             num_waiting = self._confidential.disclosure.count(num_waiting)
         self._metrics.show(self.engines, num_waiting, now_s, time.time())
         return web.Response(body=self._metrics.text(), headers={
@@ -216,18 +218,18 @@ class Gateway:
         self._gate.administrator(http.headers, http.remote)
         return json_response(status_document(
             self.engines, self._proxy.admission, self._tally, self._confidential, self._gate,
-            self._turns, time.monotonic(), time.time()))
+            self._model_pools, time.monotonic(), time.time()))
 
     async def _show(self, _: web.Request) -> web.Response:
-        """The status for people; the page holds nothing, it asks for what it shows."""
+        """Return the status page. The page itself has no figures; it fetches them."""
         return web.Response(text=self._page.html, content_type="text/html", headers={
             "Content-Security-Policy": self._page.policy, "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"})
 
     async def _drain(self, http: web.Request) -> web.Response:
-        """Lets an engine finish what it has and gives it nothing new, or ends that."""
+        """Drain an engine (finish its requests, give it no new ones), or undo that."""
         self._gate.administrator(http.headers, http.remote)
-        if http.content_type != "application/json":  # what no page of another address can send
+        if http.content_type != "application/json":  # pages of another origin cannot send this type
             raise ServiceError(415, "expected Content-Type: application/json", "invalid_type")
         try:
             wanted = read_json(await self._body(http))
@@ -246,7 +248,7 @@ class Gateway:
         for engine in found:
             engine.draining = drain
         number = sum(len(one.in_flight) for one in found)
-        if discreet(found):
+        if any_confidential(found):
             number = self._confidential.disclosure.count(number)
         return json_response({"url": url, "draining": drain, "num_in_flight": number})
 
@@ -255,7 +257,7 @@ class Gateway:
         found = self._chooser.find(http.match_info["id"])
         if found is None or own not in (None, found.tenant) or (
                 found.confidential and own != found.tenant):
-            raise ServiceError(404, "no such decision among the last ones", "not_found")
+            raise ServiceError(404, "no such decision among the kept ones", "not_found")
         return json_response(found.document() if own is None
                              else found.document_for_tenant(self._chooser.names()))
 
@@ -265,9 +267,10 @@ class Gateway:
 
 
 @asynccontextmanager
-async def taking_turns(fleet: Fleet, session: aiohttp.ClientSession, folder: Path,
-                       note: Callable[[str], None]) -> AsyncIterator[ModelPools | None]:
-    """The fleet's pools of devices, with what their engines hold now; None where it has none."""
+async def open_model_pools(fleet: Fleet, session: aiohttp.ClientSession, folder: Path,
+                           note: Callable[[str], None]) -> AsyncIterator[ModelPools | None]:
+    """Yield the fleet's pools of multiplexed models, synchronized with their engines; None where
+    there are none."""
     if not fleet.multiplexing:
         yield None
         return
@@ -276,12 +279,13 @@ async def taking_turns(fleet: Fleet, session: aiohttp.ClientSession, folder: Pat
     try:
         for driver in drivers:
             await driver.recover()
-        turns = ModelPools(list(zip(fleet.multiplexing, drivers, strict=True)), time.time)
-        evidence = EvidenceWatcher(turns.attestation_status, fleet.attestation, session, time.time,
+        model_pools = ModelPools(list(zip(fleet.multiplexing, drivers, strict=True)), time.time)
+        evidence = EvidenceWatcher(model_pools.attestation_status, fleet.attestation, session,
+                                   time.time,
                                    time.monotonic, note)
         await evidence.look()
         async with _background([evidence.run, *(driver.watch for driver in drivers)], note):
-            yield turns
+            yield model_pools
     finally:
         await asyncio.gather(*(driver.close() for driver in drivers))
 
@@ -295,20 +299,21 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
                   beside: Sequence[Part] = (),
                   on_bug: Callable[[str], None] = lambda _: None
                   ) -> AsyncIterator[tuple[str, Engines]]:
-    """A gateway that listens: its URL and its engines. Stops on leaving. Logs of processes that it
-    starts are in ``engines_folder``; ``work`` goes on beside it, and services ``beside`` it answer
-    administrators. Raises InputError where nobody can listen, or anybody could ask."""
+    """Run a gateway and yield its URL and its engines. It stops when the context ends.
+    ``engines_folder`` has the logs of processes that it starts. ``work`` runs in the background,
+    and the services of ``beside`` answer administrators. Raises InputError where the address cannot
+    be bound, or where the gateway would be open to anyone."""
     forecasts = forecasts_of(fleet)
     check_rules(fleet.attestation)
-    # Answers go on as they came: nothing is unpacked, no cookie is kept.
+    # Answers are passed on unchanged: not decompressed, and without cookies.
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0),
                                      cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False,
                                      skip_auto_headers=_NOT_NEEDED) as session, open_gate(
-            gateway_config(fleet, limits), access.ledger_url, on_bug) as gate, taking_turns(
-            fleet, session, engines_folder, on_bug) as turns:
-        _check_door(gate, host, access, on_bug)
+            gateway_config(fleet, limits), access.ledger_url, on_bug) as gate, open_model_pools(
+            fleet, session, engines_folder, on_bug) as model_pools:
+        _check_exposure(gate, host, access, on_bug)
         gateway = Gateway(fleet, gate, router, forecasts, session, tracing, limits, on_bug, log,
-                          turns)
+                          model_pools)
         engines = gateway.engines
         watcher = Watcher(engines, session, time.monotonic)
         await asyncio.gather(watcher.look(), gateway.evidence.look())
@@ -329,7 +334,7 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
 
 @asynccontextmanager
 async def _background(work: Iterable[Work], on_bug: Callable[[str], None]) -> AsyncIterator[None]:
-    """Work that goes on for as long as the context lasts, also after an error in it."""
+    """Run work in the background until the context ends. An error does not stop the other work."""
     async def on_and_on(one: Work) -> None:
         while True:
             try:
@@ -350,15 +355,17 @@ async def _background(work: Iterable[Work], on_bug: Callable[[str], None]) -> As
 
 
 def _routed(fleet: Fleet) -> Fleet:
-    """Return the parts of a fleet that its router depends on."""
+    """Return a fleet reduced to the parts that its router depends on."""
     return replace(fleet, gateway=NO_GATEWAY_OPTIONS, attestation=None)
 
 
-def _check_door(gate: TenantGate, host: str, access: Access, note: Callable[[str], None]) -> None:
-    """Nobody is let in by oversight."""
+def _check_exposure(gate: TenantGate, host: str, access: Access,
+                    note: Callable[[str], None]) -> None:
+    """Raises InputError where the gateway would be open to anyone by oversight."""
     if gate.needs_keys:
         if not gate.num_keys:
-            note("no key opens anything yet, so nobody can ask; penstock keys create makes one")
+            note("there is no API key yet, so no request is admitted; penstock keys create makes "
+                 "one")
     elif not is_loopback(host) and not access.open_to_all:
         raise InputError(f"--host {host}: beyond the loopback interface a gateway needs keys "
-                         "(penstock keys create makes one), or --open to let anybody ask")
+                         "(penstock keys create makes one), or --open to admit anyone")

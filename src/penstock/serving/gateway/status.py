@@ -1,4 +1,4 @@
-"""Present state of the gateway as plain data: engines, waiting requests, classes, spending."""
+"""Present state of the gateway as plain data: engines, queues, classes, spending."""
 
 from math import ceil
 from typing import Any
@@ -8,7 +8,7 @@ from penstock.core.disclosure import Disclosure
 from penstock.core.money import to_money
 from penstock.engines.client.state import NEVER_S, EngineState
 from penstock.serving.gateway.admission_queue import AdmissionQueue
-from penstock.serving.gateway.confidential import ConfidentialCounts, discreet
+from penstock.serving.gateway.confidential import ConfidentialCounts, any_confidential
 from penstock.serving.gateway.engines import Engines
 from penstock.serving.gateway.model_pools import ModelPools
 from penstock.serving.gateway.tally import Tally
@@ -17,19 +17,20 @@ from penstock.serving.tenants.quota import Spending
 
 
 def status_document(engines: Engines, admission: AdmissionQueue, tally: Tally,
-                    confidential: ConfidentialCounts, gate: TenantGate, turns: ModelPools | None,
+                    confidential: ConfidentialCounts, gate: TenantGate,
+                    model_pools: ModelPools | None,
                     now_s: float, wall_s: float) -> dict[str, Any]:
-    """The document of /v1/penstock/status. Counts that may be of confidential requests are padded,
-    and those requests are in no figure but the section ``confidential``."""
-    everywhere = [*engines, *(() if turns is None else turns.attestation_status)]
-    pad = confidential.disclosure.count if discreet(everywhere) else int
-    pools = {} if turns is None else {"pools": turns.document(confidential.disclosure)}
+    """Return the document of /v1/penstock/status. Counts that may include confidential requests are
+    padded, and only the section ``confidential`` is about those requests."""
+    everywhere = [*engines, *(() if model_pools is None else model_pools.attestation_status)]
+    pad = confidential.disclosure.count if any_confidential(everywhere) else int
+    pools = {} if model_pools is None else {"pools": model_pools.document(confidential.disclosure)}
     return {**pools,
             "engines": [_engine(one, confidential.disclosure, now_s, wall_s) for one in engines],
             "num_in_flight": pad(admission.num_in_flight),
             "num_waiting": pad(admission.num_waiting),
             **tally.document(now_s), "confidential": confidential.document(),
-            "tenants": [_spending(one) for one in gate.shown_spending()]}
+            "tenants": [_spending(one) for one in gate.redacted_spending()]}
 
 
 def _engine(engine: EngineState, disclosure: Disclosure, now_s: float,

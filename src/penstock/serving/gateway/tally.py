@@ -1,4 +1,4 @@
-"""How requests of each class fared: those that met every target, over those that should have."""
+"""Attainment of each class: requests that met every target, over requests that count."""
 
 import math
 from collections import Counter, deque
@@ -11,12 +11,12 @@ from penstock.core.slo import ServiceClass, Slo
 MOST_RECENT = 500
 _TICK_S, _TICKS = 2.0, 90
 _JUDGED = ("finished", "failed", "broken", "shed")
-"""Outcomes that count: who left, or asked for what cannot be, was not missed."""
+"""Outcomes that count. A client that disconnected or sent an impossible request is no miss."""
 
 
 @dataclass(slots=True)
 class ClassTally:
-    """Requests of one class since the gateway began, with the latencies of the last of them."""
+    """Requests of one class since the gateway started, with the latencies of the most recent."""
 
     slo: Slo
     num_judged: int = 0
@@ -29,8 +29,8 @@ class ClassTally:
 
 
 class End(NamedTuple):
-    """How one request ended: ``output_tokens`` as the engine counted them, ``num_tokens`` as they
-    passed, ``num_late`` of these too late. ``ttft_s`` is None for an answer in one piece."""
+    """How one request ended: ``output_tokens`` by the engine's count, ``num_tokens`` as relayed, of
+    which ``num_late`` were late. ``ttft_s`` is None for an answer in one piece."""
 
     service_class: ServiceClass
     outcome: str
@@ -52,7 +52,7 @@ class Tick:
 
 
 class Tally:
-    """Adds up ends of requests. One object belongs to one event loop."""
+    """Counts the outcomes of requests. One event loop owns the tally."""
 
     def __init__(self, classes: Iterable[ServiceClass]) -> None:
         self._classes: dict[str, ClassTally] = {}
@@ -60,12 +60,13 @@ class Tally:
         self.adopt(classes)
 
     def adopt(self, classes: Iterable[ServiceClass]) -> None:
-        """Other objectives hold from now on."""
+        """Replace the service classes and their objectives."""
         for one in classes:
             self._classes.setdefault(one.name, ClassTally(one.slo)).slo = one.slo
 
     def add(self, end: End, now_s: float) -> bool | None:
-        """A request ended; whether it met its targets, None where nothing can be said."""
+        """Count a request that ended. Returns whether it met its targets, None where that is
+        undefined."""
         one = self._classes.get(end.service_class.name)
         if one is None:
             one = self._classes[end.service_class.name] = ClassTally(end.service_class.slo)
@@ -88,7 +89,7 @@ class Tally:
         return is_met
 
     def document(self, now_s: float) -> dict[str, Any]:
-        """As plain data: classes, and what ended lately by stretches of time."""
+        """Return plain data: the classes, and recent requests by interval."""
         newest = int(now_s / _TICK_S)
         return {"classes": [_class(name, one) for name, one in self._classes.items()],
                 "tick_s": _TICK_S,
@@ -104,8 +105,9 @@ class Tally:
 
 
 class Pace:
-    """Counts late tokens of one stream as they pass (see the reference page of metrics): paced by
-    their due times from ``begun_s`` on, strict by gaps. Events count as tokens."""
+    """Counts late tokens of one stream as they pass (see docs/reference/metrics.md): against due
+    times from ``begun_s`` for a paced ITL, against gaps for a strict ITL. An event counts as one
+    token."""
 
     __slots__ = ("_due_first_s", "_last_s", "_slo", "num_late")
 
@@ -116,7 +118,7 @@ class Pace:
         self._last_s = begun_s
 
     def pass_tokens(self, before: int, after: int, now_s: float) -> None:
-        """Tokens ``before`` up to ``after`` have come together."""
+        """Count tokens ``before`` to ``after``, which arrived together."""
         pace_s = self._slo.itl_s
         if pace_s is None:
             return
@@ -124,7 +126,8 @@ class Pace:
             self.num_late += before > 0 and now_s - self._last_s > pace_s
         else:
             if self._due_first_s is None:
-                self._due_first_s = now_s  # no target for the first: the pace begins with it
+                # without a TTFT target, the pace begins at the first token
+                self._due_first_s = now_s
             passed_s = now_s - self._due_first_s
             if passed_s > 0.0:
                 num_due = min(after, math.ceil(passed_s / pace_s))
@@ -133,7 +136,7 @@ class Pace:
 
 
 def judged(end: End) -> bool | None:
-    """Whether a request met its targets, None where nothing can be said."""
+    """Whether a request met its targets, None where that is undefined."""
     if end.outcome not in _JUDGED:
         return None
     return end.outcome == "finished" and met(end.service_class.slo, end.num_tokens, end.num_late,
@@ -141,8 +144,8 @@ def judged(end: End) -> bool | None:
 
 
 def met(slo: Slo, num_tokens: int, num_late: int, ttft_s: float | None, e2e_s: float) -> bool:
-    """Whether an answer met its targets, as far as the gateway sees. An answer in one piece has its
-    first token with its last, and no pace."""
+    """Whether an answer met its targets, as seen at the gateway. The first token of an answer in
+    one piece arrives with its last, and ITL does not apply."""
     first_s = e2e_s if ttft_s is None else ttft_s
     if slo.ttft_s is not None and first_s > slo.ttft_s:
         return False

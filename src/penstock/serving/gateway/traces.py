@@ -1,8 +1,8 @@
-"""Traces of requests by OpenTelemetry (extra ``otel``), and nothing in their place without it.
+"""Traces of requests by OpenTelemetry (extra ``otel``); without the extra, no traces.
 
 A request is one span, with one span for each choice of an engine and one for each attempt. W3C's
-trace context (https://www.w3.org/TR/trace-context/) is taken from the client and handed to the
-engine, which also happens where nothing is traced here.
+trace context (https://www.w3.org/TR/trace-context/) is passed from the client to the engine, also
+where nothing is traced here.
 """
 
 from collections.abc import Mapping
@@ -26,10 +26,10 @@ class Trace(Protocol):
         """An engine was chosen, or none."""
 
     def attempt(self, url: str) -> Mapping[str, str]:
-        """A request goes to an engine; the headers that name the trace there."""
+        """A request goes to an engine. Returns the headers that carry the trace context."""
 
     def attempted(self, outcome: str, *, failed: bool) -> None:
-        """And this came of it."""
+        """The attempt ended with ``outcome``."""
 
     def ended(self, outcome: str, facts: Mapping[str, Any]) -> None:
         """The request is over."""
@@ -40,11 +40,11 @@ class Tracing(Protocol):
 
     def begin(self, headers: Mapping[str, str], decision_id: str,
               facts: Mapping[str, Any]) -> Trace:
-        """The trace of a request with these headers; ``facts`` are attributes of its span."""
+        """Begin the trace of a request with these headers. ``facts`` are attributes of its span."""
 
 
 class PassingTrace:
-    """Keeps nothing, and hands on what the client sent."""
+    """Records nothing and passes on the client's trace context."""
 
     __slots__ = ("_headers",)
 
@@ -134,12 +134,12 @@ class SpanTrace:
 
     def _close(self) -> "Span":
         inner, self._inner = self._inner, None
-        assert inner is not None, "what ends has begun"
+        assert inner is not None, "an attempt ends after it began"
         return inner
 
 
 class OtelTracing:
-    """Spans by OpenTelemetry's SDK, exported as its ``OTEL_`` variables say."""
+    """Spans by OpenTelemetry's SDK, exported according to its ``OTEL_`` variables."""
 
     def __init__(self, tracer: "Tracer") -> None:
         self._tracer = tracer
@@ -160,7 +160,7 @@ class OtelTracing:
 
 
 def otlp_tracing() -> OtelTracing:
-    """Tracing that sends spans by OTLP over HTTP in the background. Raises InputError."""
+    """Return tracing that sends spans by OTLP over HTTP in the background. Raises InputError."""
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource

@@ -1,1 +1,1 @@
-"""Models that take turns on the devices of real engines: loaded, queued, run and lost."""
+"""Model multiplexing on real engines: loading, queueing, running and recovery."""

@@ -1,4 +1,4 @@
-"""Actuators with time limits: what is done to engines, and what they say, whatever goes wrong."""
+"""Actuators with time limits. Every call ends with a result, whatever an engine does."""
 
 import asyncio
 from collections.abc import Coroutine, Sequence
@@ -13,7 +13,8 @@ T = TypeVar("T")
 
 
 class ActuatorPool:
-    """``actuators[device][model]``, each call of which ends in time. ``loop`` gives the time."""
+    """The ``actuators[device][model]``, with a time limit for each call. ``loop`` gives the
+    time."""
 
     def __init__(self, actuators: Sequence[Sequence[Actuator]], rules: Rules,
                  loop: asyncio.AbstractEventLoop) -> None:
@@ -26,15 +27,15 @@ class ActuatorPool:
         return self._actuators[device][model].url or ""
 
     async def swap(self, device: int, load: Load, gone: list[int]) -> str | None:
-        """Unload what is evicted, then load. Why that failed, None if it did not; ``gone`` keeps
-        the evicted that may still be there. Nothing of a load that failed is left behind."""
+        """Unload the evicted models, then load. Returns why that failed, or None. ``gone`` keeps
+        the evicted models that may still be loaded. A failed load is cleaned up."""
         try:
             await self._within(self._rules.load_timeout_s, self._swap(device, load, gone))
         except TimeoutError:
             why = f"no load within {self._rules.load_timeout_s:g} s"
         except ActuatorError as error:
             why = str(error)
-        except Exception as error:  # a bug of ours must not take the device with it
+        except Exception as error:  # a bug in Penstock must not disable the device
             why = f"a bug in Penstock: {error!r}"
         else:
             return None
@@ -48,19 +49,19 @@ class ActuatorPool:
         await self._actuators[device][load.model].load()
 
     async def unload(self, device: int, model: int) -> None:
-        """Try to; ``holds`` tells whether that did it."""
+        """Try to unload a model. ``holds`` tells whether it is gone."""
         await self._quietly(self._actuators[device][model].unload())
 
     async def prefetch(self, device: int, model: int) -> None:
-        """Try to."""
+        """Try to prefetch a model."""
         await self._quietly(self._actuators[device][model].prefetch())
 
     async def holds(self, device: int, model: int) -> bool | None:
-        """Whether an engine holds a model, None where it does not say."""
+        """Whether an engine holds a model, None where the engine does not answer."""
         try:
             return await self._within(self._rules.answer_s,
                                       self._actuators[device][model].is_loaded())
-        except Exception:  # whatever it was, nothing is known
+        except Exception:  # whatever the error, the state is unknown
             return None
 
     async def close(self) -> None:
@@ -69,12 +70,13 @@ class ActuatorPool:
                                for one in row))
 
     async def _quietly(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do what may fail, within the time of a load."""
+        """Run work within the time limit of a load, and ignore its errors."""
         with suppress(Exception):
             await self._within(self._rules.load_timeout_s, work)
 
     async def _within(self, seconds: float, work: Coroutine[Any, Any, T]) -> T:
-        """The result of ``work``; it is cancelled, and TimeoutError raised, after so long."""
+        """Return the result of ``work``. After ``seconds`` it is cancelled and TimeoutError is
+        raised."""
         task = asyncio.ensure_future(work)
         expired = False
 

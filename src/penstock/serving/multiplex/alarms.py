@@ -1,12 +1,12 @@
-"""When each device is to be asked again, if nothing happens before."""
+"""Timers that ask the policy about a device again if nothing happens before."""
 
 import asyncio
 from collections.abc import Callable
 
 
 class Alarms:
-    """One alarm for each of ``num`` devices, the earliest that was set; ``ring`` is told whose it
-    was."""
+    """One timer for each of ``num`` devices, at the earliest time that was set. ``ring`` gets the
+    device's index."""
 
     def __init__(self, num: int, loop: asyncio.AbstractEventLoop,
                  ring: Callable[[int], None]) -> None:
@@ -15,7 +15,7 @@ class Alarms:
         self._ring = ring
 
     def set(self, index: int, at_s: float) -> None:
-        """Ring at that time, unless it is to ring before."""
+        """Set the timer to that time, unless it is already set to an earlier one."""
         found = self._set[index]
         if found is not None:
             if found[0] <= at_s:
@@ -24,7 +24,7 @@ class Alarms:
         self._set[index] = (at_s, self._loop.call_at(at_s, lambda: self._due(index)))
 
     def close(self) -> None:
-        """Ring no more."""
+        """Cancel all timers."""
         for found in self._set:
             if found is not None:
                 found[1].cancel()

@@ -1,4 +1,4 @@
-"""Requests that run on real engines, and what the policy hears when they are over."""
+"""Batches of requests on real engines, and their outcomes as reported to the policy."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from penstock.serving.multiplex.tickets import Running, Ticket
 
 
 class Batches:
-    """Begins what a policy batches, as turns of ``pending`` requests."""
+    """Starts the batches of a policy by serving ``pending`` requests."""
 
     def __init__(self, policy: Multiplexer, pending: PendingRequests, actuators: ActuatorPool,
                  loop: asyncio.AbstractEventLoop) -> None:
@@ -21,20 +21,20 @@ class Batches:
         self._loop = loop
 
     def begin(self, device: Device, batch: Batch) -> None:
-        """Call everyone of a batch. Raises NotPossibleError."""
+        """Start every request of a batch. Raises NotPossibleError."""
         device.begin_batch(batch)
         running = Running(device, batch, {one.request_id for one in batch.requests},
                           device.residents[batch.model])
         url = self._actuators.url(device.index, batch.model)
         for request in batch.requests:
             ticket = Ticket(request, device.index, batch.model, url, running)
-            if not self._pending.call(ticket):  # its caller left while the policy had it in hand
+            if not self._pending.call(ticket):  # its caller left while the policy decided
                 self.over(ticket, failed=False)
 
     def over(self, ticket: Ticket, *, failed: bool) -> bool:
-        """A request has ended. Those that failed are the policy's again, as far as somebody still
-        waits for them. True where the whole of a batch has failed: then the policy is told by
-        ``explain``, once it is known why. Raises ValueError for a ticket given back before."""
+        """End a request. A failed request whose caller still waits returns to the policy. Returns
+        True where a whole batch has failed; ``explain`` then reports to the policy once the cause
+        is known. Raises ValueError for a ticket that was given back before."""
         running, request_id, now_s = ticket.running, ticket.request.request_id, self._loop.time()
         device = running.device
         if request_id not in running.left:
@@ -53,14 +53,14 @@ class Batches:
         return False
 
     def explain(self, running: Running, *, engine_died: bool) -> None:
-        """Why the whole of a batch failed: its engine died, or else there were too many requests
-        for the device's memory."""
+        """Report why a whole batch failed: its engine died, or else the batch was too large for the
+        device's memory."""
         self._tell(running.device, running.batch, running.failed, out_of_memory=not engine_died)
 
     def _tell(self, device: Device, batch: Batch, failed: set[int], *,
               out_of_memory: bool = False) -> None:
-        """The policy hears that a batch has ended. Requests that failed arrive anew, but for those
-        of a batch that was too large: these the policy keeps."""
+        """Report the end of a batch to the policy. Failed requests arrive anew, except those of a
+        batch that was too large, which the policy keeps."""
         now_s = self._loop.time()
         self._policy.ended(device, batch, now_s, failed=out_of_memory)
         for request in batch.requests:

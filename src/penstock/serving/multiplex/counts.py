@@ -9,9 +9,9 @@ _MOST_CHARACTERS = 100
 
 @dataclass(slots=True)
 class Counts:
-    """``loads`` by (device, model, outcome: loaded, failed); ``load_s`` seconds of those that
-    loaded, by model; ``refused`` by (model, code, reason); ``started`` by model; ``lost`` engines
-    that were found dead or empty, by (device, model)."""
+    """Counters: ``loads`` by (device, model, outcome: loaded or failed); ``load_s``, seconds of
+    successful loads, by model; ``refused`` by (model, code, reason); ``started`` by model;
+    ``lost``, engines found dead or empty, by (device, model)."""
 
     loads: Counter[tuple[int, int, str]] = field(default_factory=Counter)
     load_s: dict[int, float] = field(default_factory=dict)
@@ -21,13 +21,13 @@ class Counts:
     lost: Counter[tuple[int, int]] = field(default_factory=Counter)
 
     def loaded(self, device: int, model: int, seconds: float, *, failed: bool) -> None:
-        """A load is over."""
+        """Count a load that ended."""
         self.loads[device, model, "failed" if failed else "loaded"] += 1
         if not failed:
             self.load_s[model] = self.load_s.get(model, 0.0) + seconds
 
     def refuse(self, model: int, code: str, reason: str) -> None:
-        """One more; of very many different reasons only the first are told apart."""
+        """Count a refusal. Only the first of very many different reasons are counted separately."""
         key = (model, code, reason[:_MOST_CHARACTERS])
         if key not in self.refused and len(self.refused) >= _MOST_REASONS:
             key = (model, code, "another reason")

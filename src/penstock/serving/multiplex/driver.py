@@ -1,8 +1,8 @@
-"""The clock of real devices that models take turns on: what the simulator's driver does, done.
+"""Drives a multiplexing policy on real devices, as the simulator drives it in simulated time.
 
-After every arrival, end and wake the policy is asked, device by device, what to do. Loads are
-tasks; requests are their callers' own: a caller waits for its turn, sends its request to the
-engine, and says when it is over. What is on a device is asked of the engines, never assumed.
+After every arrival, end and timer, the policy decides for each device. Loads run as tasks. A caller
+waits for its ticket, sends its request to the engine itself, and reports the end. Which models a
+device holds is read from the engines, never assumed.
 """
 
 import asyncio
@@ -26,18 +26,17 @@ from penstock.serving.multiplex.resident_sync import ResidentSync
 from penstock.serving.multiplex.tickets import RefusedError, Rules, Running, Ticket, closing
 
 MOST_ACTIONS = 10_000
-"""So many actions of one device at one instant are a policy that does not come to an end."""
+"""Limit of actions on one device at one instant, beyond which the policy is taken to loop."""
 
-_SOON_S = 0.5  # until a device is asked again after what failed, or could not be
-_LATEST_S = 60.0  # that anybody is told to come back after, but for a model set apart for longer
+_SOON_S = 0.5  # until a device is considered again after a failed or impossible action
+_LATEST_S = 60.0  # longest Retry-After, except for a model that is set apart for longer
 
 
 class MultiplexDriver:
-    """Carries out what a policy decides for ``devices``; ``actuators[device][model]`` do it.
+    """Carries out a policy's decisions for ``devices`` through ``actuators[device][model]``.
 
-    ``loop`` gives the time, in seconds that only go forward, and calls back. ``note`` is told what
-    an operator should know, a line at a time. One object belongs to one event loop. ``recover`` is
-    to be called before all else.
+    ``loop`` is the monotonic clock, in seconds, and calls back. ``note`` gets messages for
+    operators, one line each. One event loop owns the driver. Call ``recover`` first.
     """
 
     def __init__(self, policy: Multiplexer, devices: Sequence[Device],
@@ -72,42 +71,43 @@ class MultiplexDriver:
 
     async def enter(self, model: int, deadline_after_s: float = inf, prompt_tokens: int = 0,
                     max_tokens: int = 0) -> Ticket:
-        """Waits for a turn. Raises RefusedError without one. Who is cancelled has left."""
+        """Wait for a ticket. Raises RefusedError where the request is rejected. A cancelled caller
+        has left."""
         now_s = self._loop.time()
         if (refusal := self.refusal(model)) is not None:
             raise self._refused(model, refusal)
         request = Queued(next(self._numbers), model, now_s, now_s + deadline_after_s,
                          prompt_tokens, max_tokens)
         self.policy.add(request, now_s)
-        turn = self._pending.add(request)
+        future = self._pending.add(request)
         self._decide(arrived=model)
-        return await self._turn(request, turn)
+        return await self._wait(request, future)
 
     def leave(self, ticket: Ticket, end: Literal["answered", "left", "failed"] = "answered"
               ) -> None:
-        """The request of a ticket is over: answered, left by its client, or failed by the engine,
-        after which nobody wants it any more."""
+        """End the request of a ticket: it was answered, its client left, or the engine failed it
+        for good."""
         self._tries.pop(ticket.request.request_id, None)
         if end == "answered":
             self._failures.succeeded(ticket.model, ticket.device)
         self._ended(ticket, failed=end == "failed")
 
-    async def again(self, ticket: Ticket) -> Ticket:
-        """The engine failed the request, and it may be tried anew: waits for another turn. Raises
-        RefusedError where it has failed too often, or the policy does not want it back."""
+    async def retry(self, ticket: Ticket) -> Ticket:
+        """Wait for another ticket after the engine failed the request. Raises RefusedError where it
+        has failed too often, or where the policy rejects it."""
         request = ticket.request
         tries = self._tries[request.request_id] = self._tries.get(request.request_id, 0) + 1
         if self._closed or tries >= self._rules.tries:
             self.leave(ticket, "failed")
             raise self._refused(request.model, closing() if self._closed else RefusedError(
                 f"its engine failed it {tries} times", "failed", self._soon_s(request.model)))
-        turn = self._pending.add(request)
+        future = self._pending.add(request)
         self._ended(ticket, failed=True)
-        return await self._turn(request, turn)
+        return await self._wait(request, future)
 
-    async def _turn(self, request: Queued, turn: "asyncio.Future[Ticket]") -> Ticket:
+    async def _wait(self, request: Queued, future: "asyncio.Future[Ticket]") -> Ticket:
         try:
-            return await self._pending.turn(request, turn)
+            return await self._pending.wait(request, future)
         except (asyncio.CancelledError, RefusedError):
             self._tries.pop(request.request_id, None)
             raise
@@ -121,7 +121,7 @@ class MultiplexDriver:
         return refusal
 
     def refusal(self, model: int) -> RefusedError | None:
-        """Why a request for a model would be turned away at once, None if it would not."""
+        """Return why a request for a model would be rejected at once, None where it would wait."""
         now_s, num = self._loop.time(), self._pending.num(model)
         if self._closed:
             return closing()
@@ -135,40 +135,40 @@ class MultiplexDriver:
         return None
 
     def num_waiting(self, model: int) -> int:
-        """Requests of a model that wait for their turn."""
+        """Number of requests that wait for a model."""
         return self._pending.num(model)
 
     def apart(self, model: int) -> str | None:
-        """Why a model is set apart, None if it is not."""
+        """Return why a model is set apart, None where it is not."""
         found = self._failures.apart(model, self._loop.time())
         return None if found is None else found.why
 
     def _expired(self, request: Queued) -> None:
-        self._turn_away(request, RefusedError(
+        self._reject(request, RefusedError(
             f"it waited {self._rules.max_wait_s:g} s for its turn", "waited_too_long",
             self._soon_s(request.model)))
 
-    def _turn_away(self, request: Queued, refusal: RefusedError) -> None:
+    def _reject(self, request: Queued, refusal: RefusedError) -> None:
         self.policy.cancel(request.request_id)
-        self._pending.turn_away(request, refusal)
+        self._pending.reject(request, refusal)
 
     def _soon_s(self, model: int) -> float:
-        """When to come back: after about a batch."""
+        """Return the time to retry after: about one batch."""
         hosted = self.devices[0].models[model]
         return min(_LATEST_S, max(1.0, hosted.batch.seconds(hosted.max_batch)))
 
     # -- decisions ------------------------------------------------------------------------------
 
     def _decide(self, arrived: int | None = None) -> None:
-        """Ask every device, or those that listen for an arrival for this model."""
+        """Consider every device, or those that listen for arrivals of this model."""
         for device in self.devices:
             listens = self._listens[device.index]
-            told = arrived is None or (listens if isinstance(listens, bool) else arrived in listens)
-            if told and not self._is_paused(device):
+            concerned = listens if isinstance(listens, bool) else arrived in listens
+            if (arrived is None or concerned) and not self._is_paused(device):
                 self._ask(device)
 
     def _is_paused(self, device: Device) -> bool:
-        """Whether nothing may begin on a device until more is known of what it holds."""
+        """Whether nothing may start on a device until its loaded models are known."""
         return bool(self._closed or self._paused[device.index]
                     or self._sync.lacks_any(device))
 
@@ -191,25 +191,26 @@ class MultiplexDriver:
                 if not self._act(device, action, now_s):
                     return
             raise NotPossibleError(f"{MOST_ACTIONS} actions at once on device {device.index}")
-        except Exception as error:  # a fault of the policy must not become that of a caller
-            self._note(f"the policy asked for what cannot be: {error!r}; it is asked again later")
+        except Exception as error:  # an error of the policy must not become an error of a caller
+            self._note(f"the policy decided something impossible: {error!r}; it is asked again "
+                       "later")
             self._listens[device.index] = True
             self._alarms.set(device.index, now_s + _SOON_S)
 
     def _act(self, device: Device, action: Load | Batch | Drop | Prefetch | Shed,
              now_s: float) -> bool:
-        """Begin what the policy wants; False where it is not to be asked again before that has
-        come to an end."""
+        """Begin an action. Returns False where the policy is not asked again before the action has
+        ended."""
         if isinstance(action, Batch):
             self._batches.begin(device, action)
         elif isinstance(action, Shed):
             for request in action.requests:
-                self._pending.turn_away(request, RefusedError(action.reason, "shed",
+                self._pending.reject(request, RefusedError(action.reason, "shed",
                                                            self._soon_s(request.model)))
         elif isinstance(action, Drop):
             device.drop(action.models)
             self._begin(device, partial(self._drop, device, action.models))
-            return False  # memory is free when the engines say so
+            return False  # memory is free once the engines report it
         elif isinstance(action, Prefetch):
             if device.prefetching is not None:
                 raise NotPossibleError(f"device {device.index} already reads {device.prefetching}")
@@ -235,7 +236,8 @@ class MultiplexDriver:
         self._decide()
 
     async def _explain(self, running: Running, is_there: "asyncio.Future[bool]") -> None:
-        """Tell the policy why a whole batch failed, once it is known whether its engine died."""
+        """Report to the policy why a whole batch failed, once it is known whether the engine
+        died."""
         self._batches.explain(running, engine_died=not await is_there)
 
     def _woken(self, index: int) -> None:
@@ -250,17 +252,17 @@ class MultiplexDriver:
         now_s = self._loop.time()
         device.end_load(now_s, loaded=why is None)
         self.counts.loaded(index, load.model, now_s - began_s, failed=why is not None)
-        for model in gone if why is not None else ():  # who was to make room and may not have
+        for model in gone if why is not None else ():  # evicted models that may still be loaded
             await self._sync.keep_if_there(device, model)
         self.policy.loaded(device, load.model, now_s, failed=why is not None)
         if why is not None:
             self._note(f"{self._names[load.model]} could not be loaded on device {index}: {why}")
-            self._rests[index] = now_s + _SOON_S  # what fails at once must not be tried for ever
+            self._rests[index] = now_s + _SOON_S  # avoid a tight loop of immediate failures
             self._blame(load.model, device, why)
         self._decide()
 
     async def _drop(self, device: Device, models: Sequence[int]) -> None:
-        """Unload what has left a device, which is paused until then."""
+        """Unload evicted models from a device, which is paused until then."""
         for model in models:
             await self._actuators.unload(device.index, model)
             await self._sync.keep_if_there(device, model)
@@ -273,61 +275,63 @@ class MultiplexDriver:
         self._decide()
 
     def _on_engine_lost(self, model: int, device: Device, why: str) -> None:
-        """A resident model is gone, and its engine has been ended."""
+        """Handle the loss of a resident model, whose engine has been stopped."""
         self.counts.lost[device.index, model] += 1
         self._blame(model, device, why)
 
     def _blame(self, model: int, device: Device, why: str) -> None:
-        """A model's load failed or its engine died. Whoever waits for what is set apart is told."""
+        """Count a failed load or a dead engine. Requests that wait for a model that is set apart
+        are rejected."""
         now_s = self._loop.time()
         apart = self._failures.failed(model, device.index, why, now_s)
         if apart is not None:
             self._note(f"{self._names[model]} is set apart: {apart.why}")
             for request in self._pending.requests(model):
-                self._turn_away(request, RefusedError(f"it is set apart: {apart.why}", "set_apart",
-                                                      max(1.0, self._rules.set_apart_s)))
+                self._reject(request, RefusedError(f"it is set apart: {apart.why}", "set_apart",
+                                                   max(1.0, self._rules.set_apart_s)))
         elif self._failures.device_apart(device.index, now_s) is not None:
             self._note(f"device {device.index} is set apart: {why}")
-            if idle := tuple(device.idle):  # a policy would leave their requests to this device
+            # a policy would leave these models' requests to this device
+            if idle := tuple(device.idle):
                 device.drop(idle)
                 self._begin(device, partial(self._drop, device, idle))
 
-    # -- what engines really hold ---------------------------------------------------------------
+    # -- loaded models --------------------------------------------------------------------------
 
     async def recover(self) -> None:
-        """Ask all engines what they hold. What fits is resident from now on, the rest is
+        """Read the loaded models from all engines. Those that fit become resident, the rest is
         unloaded."""
         await self._sync.recover()
 
     async def watch(self) -> None:
-        """Ask engines again and again whether they hold what they should, until cancelled."""
+        """Check periodically that engines still hold their resident models, until cancelled."""
         while True:
             await asyncio.sleep(self._rules.look_s)
             await self.look()
 
     async def look(self) -> None:
-        """Ask the engines of resident models once."""
+        """Check the engines of resident models once."""
         await self._sync.look()
 
     # -- tasks ----------------------------------------------------------------------------------
 
-    def turn_away(self) -> None:
-        """Nobody gets a turn any more, and who waits is told so. Who has one may go on."""
+    def reject_all(self) -> None:
+        """Reject all waiting requests and all new ones. Requests with a ticket continue."""
         self._closed = True
         self._alarms.close()
         for request in self._pending.requests():
-            self._turn_away(request, closing())
+            self._reject(request, closing())
 
     async def close(self) -> None:
-        """Turn away who waits, stop what is under way, and close the actuators."""
-        self.turn_away()
+        """Reject waiting requests, stop work in progress, and close the actuators."""
+        self.reject_all()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._actuators.close()
 
     def _begin(self, device: Device, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do something during which a device is paused."""
+        """Begin work during which a device is paused."""
         async def paused() -> None:
             try:
                 await work()

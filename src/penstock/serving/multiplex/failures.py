@@ -1,21 +1,21 @@
-"""Models that are set apart for a while because their engine keeps failing."""
+"""Models that are set apart (get no requests for a while) because their engine keeps failing."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class Apart(NamedTuple):
-    """Until when a model is left alone, and why."""
+    """Until when a model is set apart, and why."""
 
     until_s: float
     why: str
 
 
 class Failures:
-    """Counts failures in a row of each model, loads and engines that died alike.
+    """Counts consecutive failures of each model: failed loads and dead engines.
 
-    A failure of one model that others do not share is its own. Where a device fails with several
-    models, it is told so by ``device_fails``, and no model is blamed.
+    A failure that other models on the device do not share is the model's own. A device that fails
+    with several models is reported to ``device_fails``, and no model is set apart for it.
     """
 
     def __init__(self, names: Sequence[str], num_devices: int, attempts: int,
@@ -29,12 +29,13 @@ class Failures:
         self._device_apart: list[Apart | None] = [None] * num_devices
 
     def succeeded(self, model: int, device: int) -> None:
-        """The model answered a request, so whatever was wrong is over."""
+        """Reset the failures of a model that answered a request."""
         self._in_a_row[model] = 0
         self._of_device[device].clear()
 
     def failed(self, model: int, device: int, why: str, now_s: float) -> Apart | None:
-        """A load failed, or an engine died. What the model is set apart with, if it is now."""
+        """Count a failed load or a dead engine. Returns the end and reason where the model is now
+        set apart."""
         seen = self._of_device[device]
         seen.append(model)
         others = len(self._of_device) - sum(one is not None for one in self._device_apart)
@@ -54,14 +55,14 @@ class Failures:
         return apart
 
     def apart(self, model: int, now_s: float) -> Apart | None:
-        """Return the reason why a model is set apart, or None."""
+        """Return until when and why a model is set apart, or None."""
         found = self._apart[model]
         if found is not None and now_s >= found.until_s:
             found = self._apart[model] = None
         return found
 
     def device_apart(self, device: int, now_s: float) -> Apart | None:
-        """Return the reason why a device is set apart, or None."""
+        """Return until when and why a device is set apart, or None."""
         found = self._device_apart[device]
         if found is not None and now_s >= found.until_s:
             found = self._device_apart[device] = None

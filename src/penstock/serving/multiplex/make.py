@@ -1,4 +1,4 @@
-"""The driver of a pool, as the fleet file has it, with an actuator for each of its engines."""
+"""Builds the driver of a pool from the fleet file, with an actuator for each engine."""
 
 from penstock.core.errors import InputError
 from penstock.engines.actuators.protocol import Actuator
@@ -11,7 +11,7 @@ from penstock.serving.multiplex.tickets import Rules
 
 
 def driver_of(fleet: Fleet, pool: DevicePool, around: Surroundings) -> MultiplexDriver:
-    """The driver. Raises InputError for a model without an engine."""
+    """Return the driver of a pool. Raises InputError for a model without an engine."""
     actuators = [[actuator_of(fleet, pool, model, device, around) for model in pool.models]
                  for device in range(pool.count)]
     rules = Rules(pool.load_timeout_s, pool.load_attempts, set_apart_s=pool.set_apart_s,
@@ -22,12 +22,12 @@ def driver_of(fleet: Fleet, pool: DevicePool, around: Surroundings) -> Multiplex
 
 def actuator_of(fleet: Fleet, pool: DevicePool, model: SwappedModel, device: int,
                 around: Surroundings) -> Actuator:
-    """The actuator that loads and unloads a model on a device of a pool."""
+    """Return the actuator that loads and unloads a model on a device of a pool."""
     engine = model.engine
     if engine is None:
         raise InputError(f"multiplexing: {pool.name}: {model.spec.name} has no engine, which "
                          "serving it needs; expected for example engine: {kind: vllm, endpoints: "
                          "[http://127.0.0.1:8001]}")
     make = engine_of(engine.kind).actuator
-    assert make is not None, "the fleet file is read so"
+    assert make is not None, "the fleet file was validated"
     return make(ActuatorContext(fleet, pool, model, engine, device, around))

@@ -1,4 +1,4 @@
-"""Requests that wait for their turn on a device that models share."""
+"""Requests that wait for a device that models share."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from penstock.serving.waiting_list import WaitingList
 
 
 class PendingRequests:
-    """The callers of requests, until their turn comes or they are turned away.
+    """The callers of requests, until they get a ticket or are rejected.
 
-    A request that has waited ``most_s`` goes to ``expired``, which turns it away. ``left`` hears of
-    a request whose caller left while it waited, ``unused`` of a turn that came too late for that.
+    A request that has waited ``most_s`` goes to ``expired``, which rejects it. ``left`` gets a
+    request whose caller left while it waited, ``unused`` a ticket whose caller had left.
     """
 
     def __init__(self, num_models: int, most_s: float, loop: asyncio.AbstractEventLoop,
@@ -31,34 +31,34 @@ class PendingRequests:
         return request_id in self._requests
 
     def num(self, model: int) -> int:
-        """The number of requests that wait for a model."""
+        """Return the number of requests that wait for a model."""
         return self._num[model]
 
     def requests(self, model: int | None = None) -> list[Queued]:
-        """The requests that wait for a model, or for any."""
+        """Return the requests that wait for a model, or for any."""
         return [request for request in self._requests.values()
                 if model is None or request.model == model]
 
     def add(self, request: Queued) -> "asyncio.Future[Ticket]":
-        """Begins a request's wait; its caller hands the turn to come to ``turn``."""
+        """Begin a request's wait. Its caller passes the future to ``wait``."""
         self._requests[request.request_id] = request
         self._num[request.model] += 1
         return self._waiting.add(request.request_id, self._most_s,
                                  lambda _: self._expired(request))
 
-    async def turn(self, request: Queued, coming: "asyncio.Future[Ticket]") -> Ticket:
-        """A request's turn. Raises RefusedError where it is turned away."""
+    async def wait(self, request: Queued, coming: "asyncio.Future[Ticket]") -> Ticket:
+        """Wait for a request's ticket. Raises RefusedError where it is rejected."""
         return await self._waiting.wait(request.request_id, coming)
 
     def call(self, ticket: Ticket) -> bool:
-        """It is a request's turn. False where its caller has left."""
+        """Give a request its ticket. Returns False where its caller has left."""
         self._forget(ticket.request.request_id)
         served = self._waiting.serve(ticket.request.request_id, ticket)
         self._counts.started[ticket.model] += served
         return served
 
-    def turn_away(self, request: Queued, refusal: RefusedError) -> None:
-        """There will be no turn for a request; nothing is done where it does not wait."""
+    def reject(self, request: Queued, refusal: RefusedError) -> None:
+        """Reject a request. Does nothing where it does not wait."""
         self._forget(request.request_id)
         if self._waiting.refuse(request.request_id, refusal):
             self._counts.refuse(request.model, refusal.code, refusal.reason)

@@ -1,5 +1,5 @@
-"""Synchronization with the models that real engines hold: the engines are asked after a restart, at
-intervals, and whenever an engine fails a request."""
+"""Synchronization with the models that real engines hold: after a restart, periodically, and
+whenever an engine fails a request."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
@@ -12,10 +12,11 @@ from penstock.serving.multiplex.tickets import Ticket
 
 
 class ResidentSync:
-    """Keeps ``devices`` to what their engines hold. ``note`` is told what an operator should know.
+    """Keeps the residents of ``devices`` in line with their engines. ``note`` gets messages for
+    operators.
 
-    ``pause`` begins work during which nothing new begins on a device; ``lost`` hears of a model
-    that was resident and is gone, once its engine has been ended.
+    ``pause`` begins work during which nothing new starts on a device. ``lost`` gets a resident
+    model that is gone, once its engine has been stopped.
     """
 
     def __init__(self, devices: Sequence[Device], names: Sequence[str], actuators: ActuatorPool,
@@ -33,11 +34,12 @@ class ResidentSync:
         self._lost: set[tuple[int, int]] = set()
 
     def lacks_any(self, device: Device) -> bool:
-        """Whether a resident of a device is gone and its last request has not ended yet."""
+        """Whether a resident of a device is lost and its last request has not ended yet."""
         return any((device.index, model) in self._lost for model in device.residents)
 
     async def recover(self) -> None:
-        """Ask all engines. What fits is resident from now on, the rest is unloaded."""
+        """Read the loaded models from all engines. Those that fit become resident, the rest is
+        unloaded."""
         for device in self._devices:
             held = await asyncio.gather(*(self._actuators.holds(device.index, model)
                                           for model in range(len(self._names))))
@@ -50,27 +52,27 @@ class ResidentSync:
                     await self._actuators.unload(device.index, model)
 
     async def keep_if_there(self, device: Device, model: int) -> None:
-        """A model that was to go is resident all the same unless its engine says otherwise."""
+        """Keep an evicted model resident unless its engine reports it gone."""
         if await self._actuators.holds(device.index, model) is not False \
                 and model not in device.residents and device.fits(model):
             device.hold(model, self._loop.time())
 
     async def look(self) -> None:
-        """Ask the engines of resident models once."""
+        """Check the engines of resident models once."""
         await asyncio.gather(*(self._look_at(device, model) for device in self._devices
                                for model in tuple(device.residents)))
 
     async def _look_at(self, device: Device, model: int) -> None:
         before = device.residents.get(model)
         holds = await self._actuators.holds(device.index, model)
-        # What was swapped while it was asked says nothing.
+        # An answer about a model that was swapped in the meantime is ignored.
         if holds is False and device.residents.get(model) is before is not None:
             self._pause(device, partial(self._lose, device, model,
                                         "its engine does not hold it any more"))
 
     def check(self, ticket: Ticket) -> "asyncio.Future[bool]":
-        """Find out whether an engine that failed a request is still there. Until that is known
-        nothing new begins on the device, or the same would fail again at once."""
+        """Check whether an engine that failed a request still holds its model. Nothing new starts
+        on the device until that is known, since it would fail again at once."""
         key, device = (ticket.device, ticket.model), ticket.running.device
         if (found := self._checked.get(key)) is not None:
             return found
@@ -96,8 +98,8 @@ class ResidentSync:
                              else "its engine does not answer")
 
     async def _lose(self, device: Device, model: int, why: str) -> None:
-        """A resident model is gone. Its engine is ended, so that whatever still runs there fails,
-        and what it left behind is freed."""
+        """Handle the loss of a resident model. Its engine is stopped, so that its running requests
+        fail and its memory is freed."""
         key = (device.index, model)
         if key in self._lost or model not in device.residents:
             return
@@ -108,7 +110,7 @@ class ResidentSync:
         self._tell_lost(model, device, why)
 
     def drop_if_lost(self, device: Device, model: int) -> None:
-        """A resident that is gone leaves the books with its last request."""
+        """Remove a lost resident once its last request has ended."""
         key, one = (device.index, model), device.residents.get(model)
         if key in self._lost and (one is None or not one.num_running):
             self._lost.discard(key)

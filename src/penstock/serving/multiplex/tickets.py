@@ -7,7 +7,8 @@ from penstock.policy.multiplex.values import Batch, Queued
 
 
 class RefusedError(Exception):
-    """A request is turned away. ``code`` is a word for programs, ``after_s`` when to come back."""
+    """A request is rejected. ``code`` is a word for programs, ``after_s`` the time to retry
+    after."""
 
     def __init__(self, reason: str, code: str, after_s: float) -> None:
         super().__init__(reason)
@@ -17,13 +18,13 @@ class RefusedError(Exception):
 
 
 def closing() -> RefusedError:
-    """Nobody gets a turn any more."""
+    """Return the refusal of a gateway that is closing."""
     return RefusedError("the gateway is closing", "closing", 1.0)
 
 
 @dataclass(eq=False, slots=True)
 class Running:
-    """A batch that was begun: who of it still runs, and who failed."""
+    """A started batch: its requests that still run, and those that failed."""
 
     device: Device
     batch: Batch
@@ -34,8 +35,8 @@ class Running:
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """A turn: the request may be sent to the engine at ``url`` now. Goes back by ``leave`` or
-    ``again``, once."""
+    """A ticket: the request may be sent to the engine at ``url`` now. The caller gives it back
+    once, by ``leave`` or ``retry``."""
 
     request: Queued
     device: int
@@ -46,11 +47,11 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Limits of a pool. Loads that take longer than ``load_timeout_s`` have failed; after
-    ``attempts`` failures in a row a model is set apart for ``set_apart_s``. A request is tried at
-    most ``tries`` times: one that kills its engine must not take its model from all others. Of each
-    model at most ``max_queue`` wait, each for at most ``max_wait_s``. Engines are asked what they
-    hold every ``look_s`` and have ``answer_s`` to say.
+    """Limits of a pool. A load that takes longer than ``load_timeout_s`` has failed. After
+    ``attempts`` consecutive failures a model is set apart for ``set_apart_s``. A request is tried
+    at most ``tries`` times, so that a request that kills its engine cannot take a model from all
+    others. At most ``max_queue`` requests wait for each model, each for at most ``max_wait_s``.
+    Engines are checked every ``look_s`` and have ``answer_s`` to answer.
     """
 
     load_timeout_s: float = 600.0

@@ -1,1 +1,1 @@
-"""Planning over HTTP: Penstock's versioned API, and the endpoints that Inferno has."""
+"""Planning over HTTP: Penstock's versioned API, and Inferno's endpoints."""

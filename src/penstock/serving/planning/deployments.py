@@ -1,8 +1,8 @@
 """Deployments over HTTP: the verbs of ``deployments.verbs`` as a REST API (aiohttp).
 
-A server of deployments alone has no users and no passwords: whoever reaches it may deploy and
-remove. So that no web page in a browser on the same machine does, orders must be JSON, and the
-server must be called by an address of this machine.
+A server of deployments alone has no authentication: every client that reaches it may deploy and
+remove. To keep web pages in a local browser out, orders must be JSON, and the Host header must be
+an address of this machine.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ STATUSES: Mapping[str, int] = {
 
 
 def part(deployments: Deployments) -> Part:
-    """The API of deployments."""
+    """Return the API of deployments."""
     return Part([(verb.method, verb.path, _handler(verb, deployments)) for verb in VERBS.values()],
                 openapi_document, MAX_BODY_BYTES)
 
@@ -38,7 +38,7 @@ def part(deployments: Deployments) -> Part:
 def make_app(deployments: Deployments, host: str = "127.0.0.1",
              on_bug: Callable[[str], None] = lambda _: None,
              names: Sequence[str] = ()) -> web.Application:
-    """The application for a server of deployments alone that listens on ``host``."""
+    """Return the application of a server of deployments alone, which listens on ``host``."""
     address = Address("Penstock deployments", host, names, code="input")
     app = make_application(address, [part(deployments)], on_bug)
 

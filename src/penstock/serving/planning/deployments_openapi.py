@@ -6,18 +6,18 @@ from penstock.serving.deployments.deployments import State
 from penstock.serving.deployments.verbs import VERBS, Verb
 
 JSON = "application/json"
-_ERRORS = {400: "the order cannot be read or says something impossible; the message names what",
+_ERRORS = {400: "the order cannot be read or is invalid; the message names the field",
            403: "the server was called by a name that is not its own",
-           404: "no such deployment", 409: "its state, or what is held, does not allow it now",
+           404: "no such deployment", 409: "its state, or reserved memory, does not allow it now",
            413: "the body is larger than the server takes", 415: "the body is not JSON",
-           422: "no configuration keeps the wishes; details has the reason for each",
+           422: "no configuration meets the criteria; details has the reason for each",
            500: "a bug in Penstock", 502: "its engine failed or does not answer"}
 _OF_POST = (413, 415)
 _NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def openapi_document() -> dict[str, Any]:
-    """All verbs as OpenAPI has them."""
+    """Return the OpenAPI document of all verbs."""
     paths: dict[str, Any] = {}
     for verb in VERBS.values():
         paths.setdefault(verb.path, {})[verb.method.lower()] = _entry(verb)
@@ -61,7 +61,7 @@ def _entry(verb: Verb) -> dict[str, Any]:
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema without definitions of its own: each stands where it is used."""
+    """Return a schema with every definition inlined where it is used."""
     definitions = schema.pop("$defs", {})
 
     def walk(value: Any) -> Any:

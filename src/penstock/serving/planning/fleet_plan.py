@@ -1,7 +1,7 @@
 """``/v1/plan``: a fleet file in, the document of its plan out.
 
-A request names no file of the server: traffic is drawn from built-in lengths, or from a table that
-stands in the fleet file itself.
+A request cannot name a file of the server. Traffic has built-in lengths, or lengths from a table in
+the fleet file itself.
 """
 
 import re
@@ -29,7 +29,7 @@ SOURCE = "body"
 YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
 PARAMETERS: Mapping[str, Mapping[str, Any]] = {
     "seed": {"type": "integer", "minimum": 0,
-             "description": "seed of every random choice, in place of the file's"},
+             "description": "seed of every random choice, instead of the file's"},
     "what_if": {"type": "array", "items": {"type": "string"},
                 "description": "KEY=VALUE: plan once more with this setting too and say what "
                                "changes, such as accelerators[0].count=8; repeatable, all at once"},
@@ -42,14 +42,14 @@ EXAMPLE = {
     "service_classes": [{"name": "chat", "slo": {"ttft_s": 2, "itl_s": 0.05}}],
     "traffic": [{"trace": "azure-2023-conv", "rate_per_s": 5, "num_requests": 100}]}
 
-# JSON writes what lies beyond 16 bits as two halves, which YAML has no notation for.
+# JSON escapes code points beyond 16 bits as surrogate pairs, which YAML cannot express.
 _HALVES = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 _ESCAPE = re.compile(r"\\\\|" + _HALVES.pattern)
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A fleet file's text and what stood in the query; ``what_if`` are ``KEY=VALUE`` texts."""
+    """A fleet file's text with the query's parameters. ``what_if`` has ``KEY=VALUE`` texts."""
 
     text: str
     seed: int | None = None
@@ -58,7 +58,7 @@ class Order:
 
 
 def order_of(content: bytes, media_type: str, query: Sequence[tuple[str, str]]) -> Order:
-    """The order that a request makes. Raises InputError that names what is wrong."""
+    """Return the order of a request. Raises InputError."""
     for name, _ in query:
         if name not in PARAMETERS:
             raise InputError(f"query: unknown parameter {name[:60]!r}{nearest(name, PARAMETERS)}")
@@ -73,7 +73,7 @@ def order_of(content: bytes, media_type: str, query: Sequence[tuple[str, str]]) 
 
 
 def _as_yaml(text: str) -> str:
-    """JSON as the YAML that it nearly is, with every line where it was."""
+    """Return JSON text as YAML, with every line in its place."""
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -82,7 +82,7 @@ def _as_yaml(text: str) -> str:
 
 
 def _whole(found: re.Match[str]) -> str:
-    if found[1] is None:  # a backslash for itself
+    if found[1] is None:  # an escaped backslash
         return found[0]
     high, low = int(found[1], 16), int(found[2], 16)
     return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
@@ -109,7 +109,7 @@ def _limit(text: str | None) -> float | None:
 
 
 def answer(order: Order) -> Answer:
-    """The plan of an order as ``penstock plan --json`` prints it. Raises InputError."""
+    """Return the plan of an order as ``penstock plan --json`` prints it. Raises InputError."""
     from penstock.plan.document import full_document
 
     fleet = _fleet(order, ())
@@ -133,20 +133,21 @@ def _planned(fleet: Fleet) -> Any:
 
 
 def plan(body: Any) -> Answer:
-    """The plan of a fleet file that has been parsed already."""
+    """Return the plan of a parsed fleet file."""
     if not isinstance(body, Mapping):
         raise InputError(f"{SOURCE}: found {type(body).__name__}; expected a fleet file's sections")
     return answer(Order(orjson.dumps(body).decode()))
 
 
 def unsupported(media_type: str) -> str:
-    """Why a body in another form is refused."""
+    """Return the error message for an unsupported Content-Type."""
     return (f"Content-Type: found {media_type[:60]}{one_of((JSON, YAML[0]))} "
             "(curl: -H 'Content-Type: application/yaml' --data-binary @fleet.yaml)")
 
 
 def _sections() -> dict[str, Any]:
-    """The fleet file's sections; `penstock lab schema` prints their own schemas."""
+    """Return the schemas of the fleet file's sections; `penstock lab schema` prints them in
+    full."""
     from penstock.fleet.document import FleetDocument
 
     return {name: {"description": found.description or ""}
@@ -154,7 +155,8 @@ def _sections() -> dict[str, Any]:
 
 
 def operation() -> Operation:
-    """The endpoint, described. Reads the fleet file's schema, which takes a moment."""
+    """Return the endpoint with its description. Reads the fleet file's schema, which takes a
+    moment."""
     return Operation(
         PATH, "The least-cost replicas for a fleet file, checked by simulation: what plan.json "
         "holds (docs/reference/plan-json.md). Sections are those of a fleet file; none may name "

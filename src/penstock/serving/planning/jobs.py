@@ -1,4 +1,4 @@
-"""Plans under way: a few at once, each in a process that can be stopped, and a short queue."""
+"""Planning jobs: a few at once, each in a process that can be stopped, with a short queue."""
 
 import asyncio
 import sys
@@ -17,8 +17,8 @@ _FIRST_GUESS_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``num_at_once`` plans are made while ``num_waiting`` more wait; ``time_limit_s`` is of
-    planning alone."""
+    """Up to ``num_at_once`` plans are computed while ``num_waiting`` more wait. ``time_limit_s`` is
+    for planning, without waiting."""
 
     num_at_once: int = 2
     num_waiting: int = 8
@@ -27,7 +27,7 @@ class Limits:
 
 
 class Jobs:
-    """Makes plans within limits. One object belongs to one event loop."""
+    """Computes plans within limits. One event loop owns the jobs."""
 
     def __init__(self, limits: Limits, on_bug: Callable[[str], None]) -> None:
         self._limits = limits
@@ -37,8 +37,8 @@ class Jobs:
         self._typical_s = _FIRST_GUESS_S
 
     async def answer(self, order: Order) -> Answer:
-        """The answer to an order; 429 at once where the queue is full. Whoever stops waiting for
-        it (a caller who hangs up) stops the work."""
+        """Return the answer to an order, or status 429 at once where the queue is full. Cancelling
+        this call (the client disconnects) stops the plan."""
         limits = self._limits
         if self._num_admitted >= limits.num_at_once + limits.num_waiting:
             wait_s = max(1, ceil(self._typical_s * (limits.num_waiting + 1) / limits.num_at_once))
@@ -56,8 +56,8 @@ class Jobs:
         limits = self._limits
         limit_s = min(order.time_limit_s or limits.time_limit_s, limits.time_limit_s)
         begun_s = asyncio.get_running_loop().time()
-        # -P: nothing is imported from the folder that the server happens to run in. A session of
-        # its own: Ctrl-C in the server's terminal is for the server to handle.
+        # -P: import nothing from the server's working directory. A session of its own: the server
+        # handles Ctrl-C in its terminal.
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "penstock.serving.planning.worker",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
@@ -66,8 +66,8 @@ class Jobs:
             printed, complaints = await asyncio.wait_for(
                 process.communicate(encoded(order, limits.memory_mb)), limit_s)
         except TimeoutError:
-            return failure(504, f"no plan within {limit_s:g} s, so it was given up; expected fewer "
-                                "requests, seeds or variants, or a longer time_limit_s")
+            return failure(504, f"no plan within {limit_s:g} s; expected fewer "
+                           "requests, seeds or variants, or a longer time_limit_s")
         finally:
             if process.returncode is None:
                 process.kill()

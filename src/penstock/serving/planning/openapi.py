@@ -11,12 +11,12 @@ from penstock.serving.planning.operation import JSON, Operation, object_schema
 
 TITLE = "Penstock planning API"
 _ERROR = object_schema({"message": {"type": "string"}}, ("message",))
-_COMMON = {400: "the body cannot be read or says something impossible; the message names the field",
+_COMMON = {400: "the body cannot be read or is invalid; the message names the field",
            413: "the body is larger than the server takes", 500: "a bug in Penstock"}
 
 
 def openapi_document(operations: Sequence[Operation]) -> dict[str, Any]:
-    """The endpoints as OpenAPI has them."""
+    """Return the OpenAPI document of the endpoints."""
     return {"paths": {operation.path: {"post": _entry(operation)} for operation in operations}}
 
 
@@ -42,7 +42,7 @@ def _entry(operation: Operation) -> dict[str, Any]:
 
 
 def docs_page(operations: Sequence[Operation]) -> str:
-    """HTML with every operation, its fields, an example and its errors."""
+    """Return an HTML page with every operation, its fields, an example and its errors."""
     sections = "\n".join(_section(operation) for operation in operations)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{TITLE}</title>

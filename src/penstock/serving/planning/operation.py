@@ -1,4 +1,4 @@
-"""One endpoint: what it is called, what it takes and answers, and the function behind it."""
+"""One endpoint: its path, its request and answer, and its function."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status code, a JSON document and what stands in the header beside it."""
+    """A status code, a JSON document and further headers."""
 
     document: Any
     status: int = 200
@@ -23,9 +23,9 @@ class Answer:
 class Operation:
     """A POST endpoint. ``handle`` turns the parsed body into an answer, or raises InputError.
 
-    ``request`` is the JSON Schema of the body and ``example`` a body that works; ``errors`` are the
-    status codes beside 200 and 400 with their meaning. ``media_types`` are the forms in which the
-    body may be sent, ``parameters`` the schemas of what may stand in the query.
+    ``request`` is the JSON Schema of the body and ``example`` a valid body. ``errors`` has the
+    status codes other than 200 and 400, with their meaning. ``media_types`` are the accepted types
+    of the body, ``parameters`` the schemas of query parameters.
     """
 
     path: str
@@ -39,7 +39,7 @@ class Operation:
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def call(self, body: Any) -> Answer:
-        """The answer; bad input is status 400 with its one line."""
+        """Return the answer. Bad input gives status 400 with its one-line message."""
         try:
             return self.handle(body)
         except InputError as error:
@@ -47,18 +47,18 @@ class Operation:
 
 
 def failure(status: int, message: str, **headers: str) -> Answer:
-    """An error in the form of every service, upstream's as well."""
+    """Return an error in the form of every service, which Inferno's clients also read."""
     return Answer(error_document(status, " ".join(message.split()), "input"), status, headers)
 
 
 def number_schema(description: str, **more: Any) -> dict[str, Any]:
-    """JSON Schema of a number that is not negative."""
+    """Return the JSON Schema of a non-negative number."""
     return {"type": "number", "minimum": 0, "description": description, **more}
 
 
 def object_schema(properties: Mapping[str, Any], required: tuple[str, ...] = (),
                   more: bool = True) -> dict[str, Any]:
-    """JSON Schema of an object."""
+    """Return the JSON Schema of an object."""
     schema: dict[str, Any] = {"type": "object", "properties": dict(properties)}
     if required:
         schema["required"] = list(required)

@@ -1,4 +1,4 @@
-"""Every endpoint that takes a body, in the order of the documentation."""
+"""All endpoints that take a body, in the order of the documentation."""
 
 import multiprocessing
 import os
@@ -14,14 +14,14 @@ OPERATIONS: tuple[Operation, ...] = tuple(
 
 
 def call_operation(path: str, document: Any) -> Answer:
-    """Return the answer of the operation with that path, for processes that cannot be sent
-    functions."""
+    """Return the answer of the operation with that path, for worker processes, to which functions
+    cannot be sent."""
     return next(one for one in OPERATIONS if one.path == path).call(document)
 
 
 def begin_process() -> None:
-    """Prepare a process for operations: Ctrl-C is for the server to handle, and the process ends
-    with the server, even with one that was killed."""
+    """Prepare a worker process: the server handles Ctrl-C, and the process ends with the server,
+    even if that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

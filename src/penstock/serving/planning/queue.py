@@ -1,8 +1,8 @@
 """Penstock's own queue endpoints: ``/v1/queue/solve``, ``size`` and ``optimize``.
 
-Unlike the endpoints that follow Inferno, names carry units, both generations of parameters are
-taken, and an unknown key is an error that names the nearest valid one. Without ``mode`` they answer
-what ``penstock lab queue --json`` prints.
+Unlike Inferno's endpoints, names have units, both generations of parameters are accepted, and an
+unknown key is an error that names the nearest valid key. Without ``mode`` they answer as ``penstock
+lab queue --json`` prints.
 """
 
 from typing import Any
@@ -15,21 +15,23 @@ EXAMPLE = {"mode": "inferno", "times": {"alpha_ms": 8, "beta_ms": 0.033, "gamma_
 
 
 def solve(body: Any) -> Answer:
-    """One replica at a rate."""
+    """Solve one replica at a rate."""
     given = QueueBody(body, ("rate_per_s",))
     with given.fields_called():
         return Answer(given.mode.solve(given.problem(), given.rate_per_s))
 
 
 def size(body: Any) -> Answer:
-    """The highest rate at which the targets hold; not feasible is an answer, not an error."""
+    """Return the highest rate at which the targets hold. An infeasible target is an answer, not an
+    error."""
     given = QueueBody(body, ("targets",))
     with given.fields_called():
         return Answer(given.mode.size(given.problem()))
 
 
 def optimize(body: Any) -> Answer:
-    """The least batch limit up to ``max_batch`` near the best throughput within the targets."""
+    """Return the least batch limit up to ``max_batch`` near the best throughput within the
+    targets."""
     given = QueueBody(body, ("targets",))
     with given.fields_called():
         return Answer(given.mode.optimize(given.problem()))

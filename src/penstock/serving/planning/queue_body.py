@@ -1,12 +1,11 @@
-"""Bodies of the queue endpoints: the schema, and the values, which errors name as the schema
-does."""
+"""Bodies of the queue endpoints: schema and values. Errors use the schema's names."""
 
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from penstock.core.errors import InputError, fields_called, kind_of, nearest, shown
+from penstock.core.errors import InputError, fields_called, kind_of, nearest, quote
 from penstock.perf.queueing.mode import QueueMode, QueueProblem
 from penstock.perf.queueing.parameters import (
     DEFAULT_STEP_TOKENS,
@@ -54,9 +53,9 @@ _SCVS = ("arrivals_scv", "prompt_scv", "output_scv")
 
 
 class QueueBody:
-    """The body of a request. ``more`` are the keys that the operation needs beside the queue's.
+    """The body of a request. ``more`` are the operation's keys in addition to the queue's.
 
-    Raises InputError for keys that are unknown, missing or of another mode.
+    Raises InputError for keys that are unknown, missing or only valid in another mode.
     """
 
     def __init__(self, body: Any, more: tuple[str, ...]) -> None:
@@ -64,7 +63,7 @@ class QueueBody:
         self._values = _object(body, "body", (*QUEUE, *more), required)
         mode = self._values.get("mode", PENSTOCK)
         if mode not in QUEUE_MODES.names():
-            raise InputError(f"body: mode: found {shown(mode)}"
+            raise InputError(f"body: mode: found {quote(mode)}"
                              f"{nearest(str(mode)[:60], QUEUE_MODES.names())}")
         self._targets = _object(self._values.get("targets", {}), "targets", tuple(TARGETS))
         for values, where in ((self._values, "body"), (self._targets, "targets")):
@@ -74,7 +73,7 @@ class QueueBody:
         self.mode: QueueMode = QUEUE_MODES.load(mode)
 
     def fields_called(self) -> AbstractContextManager[None]:
-        """Errors about fields say where in the body they stand."""
+        """Return a context in which errors about fields name their place in the body."""
         return fields_called({
             "rate": "body: rate_per_s", "optimal concurrency": "times: delta_ms",
             **{name: f"body: {name}" for name in QUEUE if name != "times"},
@@ -111,7 +110,7 @@ def _times(value: Any) -> DecodePrefillTimes | IterationTimes:
         budget = _whole(values, "max_step_tokens", "times", int(MAX_NUMBER), DEFAULT_STEP_TOKENS)
         return IterationTimes(alpha, beta, gamma, budget)
     if "max_step_tokens" in values:
-        raise InputError("times: max_step_tokens beside delta_ms; expected one of them")
+        raise InputError("times: found max_step_tokens and delta_ms; expected one of them")
     return DecodePrefillTimes(alpha, beta, gamma, delta)
 
 
@@ -134,7 +133,7 @@ def _number(values: Mapping[str, Any], name: str, where: str,
             default: float | None = None) -> float:
     value = values.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{where}: {name}: found {shown(value)}; expected a number")
+        raise InputError(f"{where}: {name}: found {quote(value)}; expected a number")
     if not math.isfinite(value) or value > MAX_NUMBER:
         raise InputError(f"{where}: {name}: found {value:g}; expected at most {MAX_NUMBER:g}")
     return float(value)

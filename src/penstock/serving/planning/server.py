@@ -1,8 +1,8 @@
 """The HTTP server around the operations (aiohttp, extra ``serve``).
 
-A planning server alone has no users and no passwords: whoever reaches it may plan. There, what
-takes a moment runs in threads, a few at a time; beside a gateway in processes. Plans of fleet files
-run in processes of their own (``jobs``). So nobody is kept from asking.
+A planning server alone has no authentication: every client that reaches it may plan. Slow
+operations run in a few threads there, and in processes beside a gateway. Plans of fleet files run
+in processes of their own (``jobs``). So slow operations never block the event loop.
 """
 
 import asyncio
@@ -32,7 +32,8 @@ USUAL = Limits()
 
 def part(operations: Sequence[Operation], jobs: Jobs, call: Call,
          max_body_bytes: int = MAX_BODY_BYTES) -> Part:
-    """The planning API: the operations, which ``call`` carries out, and plans of fleet files."""
+    """Return the planning API: the operations, which ``call`` carries out, and plans of fleet
+    files."""
     described = (*operations, fleet_plan.operation())
     page = docs_page(described)
 
@@ -50,9 +51,9 @@ def make_app(operations: Sequence[Operation], max_body_bytes: int = MAX_BODY_BYT
              on_bug: Callable[[str], None] = lambda _: None,
              limits: Limits = USUAL, host: str = "127.0.0.1",
              names: Sequence[str] = ()) -> web.Application:
-    """The application of a planning server alone; plans of fleet files stay within ``limits``.
+    """Return the application of a planning server alone. Plans of fleet files obey ``limits``.
 
-    ``on_bug`` is told the trace of an error that is not the caller's.
+    ``on_bug`` gets the traceback of an error that the client did not cause.
     """
     address = Address(TITLE, host, names, see="/docs", code="input",
                       size_hint=" (plan-server --max-body-mb)")
@@ -61,7 +62,7 @@ def make_app(operations: Sequence[Operation], max_body_bytes: int = MAX_BODY_BYT
 
 
 def in_threads(num_at_once: int = AT_ONCE) -> Call:
-    """Carries operations out in threads of this process, a few at a time."""
+    """Return a function that carries operations out in threads of this process, a few at a time."""
     free = asyncio.Semaphore(num_at_once)
 
     async def call(operation: Operation, document: Any) -> Answer:
@@ -72,7 +73,8 @@ def in_threads(num_at_once: int = AT_ONCE) -> Call:
 
 
 def in_processes(pool: Executor) -> Call:
-    """Carries operations out in processes, so that they take no time of this one's event loop."""
+    """Return a function that carries operations out in processes, so that they do not slow this
+    process' event loop."""
     async def call(operation: Operation, document: Any) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(
             pool, call_operation, operation.path, document)

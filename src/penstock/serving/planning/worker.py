@@ -1,7 +1,7 @@
-"""``python -m penstock.serving.planning.worker``: makes one plan in a process of its own.
+"""``python -m penstock.serving.planning.worker``: computes one plan in a process of its own.
 
-A plan keeps a core busy for seconds, and no thread can be stopped. Standard input has the order,
-standard output gets the answer; all else that is printed goes to standard error.
+A plan takes seconds of CPU time, and a thread cannot be stopped. Standard input has the order,
+standard output gets the answer, and all other output goes to standard error.
 """
 
 import os
@@ -20,12 +20,12 @@ _LOOK_S = 1.0
 
 
 def encoded(order: Order, memory_mb: int) -> bytes:
-    """Return the order as the worker reads it."""
+    """Encode an order for the worker."""
     return orjson.dumps({"order": asdict(order), "memory_mb": memory_mb, "server": os.getpid()})
 
 
 def main() -> None:
-    """Read, plan, answer."""
+    """Read an order, plan, and write the answer."""
     stream = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     given = orjson.loads(sys.stdin.buffer.read())
@@ -35,14 +35,14 @@ def main() -> None:
 
 
 def end_with(server: int) -> None:
-    """End this process once its parent is no longer the server, which may have been killed."""
+    """End this process once its parent is no longer ``server``, which may have been killed."""
     while os.getppid() == server:
         time.sleep(_LOOK_S)
     os._exit(1)
 
 
 def planned(given: dict[str, object]) -> Answer:
-    """The answer to an order as ``encoded`` writes it."""
+    """Return the answer to an order that ``encoded`` wrote."""
     order = given["order"]
     assert isinstance(order, dict)
     memory_mb = int(str(given["memory_mb"]))
@@ -57,7 +57,7 @@ def planned(given: dict[str, object]) -> Answer:
 
 
 def limit_memory(num_bytes: int) -> None:
-    """Let this process take no more than so much, where the system can see to it."""
+    """Limit the memory of this process, where the operating system supports it."""
     try:
         import resource
     except ImportError:  # Windows

@@ -1,4 +1,4 @@
-"""Money of a tenant: what it may spend in which time, what it spent, what is held for answers."""
+"""Money of a tenant: budget by period, spending, and amounts reserved for answers in progress."""
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -10,16 +10,16 @@ SECONDS_PER_DAY = 86_400
 
 
 class Period(NamedTuple):
-    """The time that a budget is for, seconds since 1970; no end where it is for good."""
+    """The period of a budget in seconds since 1970, without an end for a total budget."""
 
     start_s: float
     end_s: float | None
 
 
 class BudgetState(NamedTuple):
-    """Money of a budget and how far its period is, 0 to 1 (0 where it has no end).
+    """Money of a budget, and the elapsed share of its period, 0 to 1 (0 for a total budget).
 
-    ``reserved`` is held for answers under way, at the most that they can cost.
+    ``reserved`` is held for answers in progress, at the most that they can cost.
     """
 
     amount: float
@@ -31,12 +31,12 @@ class BudgetState(NamedTuple):
 
 
 def day_of(at_s: float) -> int:
-    """The UTC day, counted from 1970."""
+    """Return the UTC day, counted from 1970."""
     return int(at_s // SECONDS_PER_DAY)
 
 
 def period_of(per: Span, at_s: float) -> Period:
-    """The period that a moment belongs to, by the UTC calendar."""
+    """Return the period of a moment, by the UTC calendar."""
     if per == "total":
         return Period(0.0, None)
     midnight = datetime.fromtimestamp(at_s, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -50,8 +50,9 @@ def period_of(per: Span, at_s: float) -> Period:
 class Account:
     """A tenant's money in the present period, in nanos.
 
-    ``written`` is spent and in the ledger, ``unwritten`` spent and on its way there, ``reserved``
-    held for answers of this gateway, ``elsewhere`` for answers of others on the same ledger.
+    ``written`` is spent and in the ledger, ``unwritten`` is spent and not yet in the ledger.
+    ``reserved`` is held for answers of this gateway, ``elsewhere`` for answers of other gateways on
+    the same ledger.
     """
 
     __slots__ = ("budget", "elsewhere", "period", "reserved", "unwritten", "written")
@@ -67,25 +68,25 @@ class Account:
         return self.written + self.unwritten
 
     def adopt(self, budget: Budget | None, now_s: float) -> None:
-        """Another budget holds from now on. What was spent in its period the ledger tells soon;
-        until then it is what was spent in the one before."""
-        self.turn(now_s)
+        """Replace the budget. Until the ledger reports the spending of the new period, that of the
+        old period is used."""
+        self.roll_over(now_s)
         self.budget = budget
         self.period = self._period(now_s)
 
-    def turn(self, now_s: float) -> None:
-        """Begins the next period when the present one is over."""
+    def roll_over(self, now_s: float) -> None:
+        """Begin the next period when the present one is over."""
         end_s = self.period.end_s
         if (end_s is not None and now_s >= end_s) or now_s < self.period.start_s:
             self.period = self._period(now_s)
-            self.written = 0  # the ledger knows better, and tells soon
+            self.written = 0  # until the ledger reports the true sum
 
     def _period(self, now_s: float) -> Period:
         return period_of("month" if self.budget is None else self.budget.per, now_s)
 
     def lacks(self, nanos: int) -> str | None:
-        """Why so much cannot be held: ``spent``, or ``reserved`` where answers under way may yet
-        leave enough; None where it can."""
+        """Return why this amount cannot be reserved: ``spent``, or ``reserved`` where answers in
+        progress may still cost less; None where it can."""
         if self.budget is None or nanos == 0:
             return None
         left = to_nanos(self.budget.amount) - self.spent
@@ -94,7 +95,7 @@ class Account:
         return "reserved" if nanos > left - self.reserved - self.elsewhere else None
 
     def state(self, now_s: float) -> BudgetState | None:
-        """The budget as others may plan with it, None where there is none."""
+        """Return the budget's state for routers, None without a budget."""
         if self.budget is None:
             return None
         start_s, end_s = self.period

@@ -14,17 +14,18 @@ from penstock.serving.gateway.ask import ANYBODY, Ask, Offer, read_ask
 from penstock.serving.tenants.budgets import Account, BudgetState, day_of
 from penstock.serving.tenants.keys import Keyring
 from penstock.serving.tenants.lease import MOST_NANOS, Held, Lease
-from penstock.serving.tenants.quota import Spending, TenantQuota, come_back, shown
+from penstock.serving.tenants.quota import Spending, TenantQuota, redact, retry_later
 from penstock.serving.tenants.records import Record, Settlement
 
-if TYPE_CHECKING:  # a gateway without a ledger needs no SQLAlchemy
-    from penstock.serving.tenants.ledger import Ledger, Standing
+if TYPE_CHECKING:  # not imported at run time: a gateway without a ledger needs no SQLAlchemy
+    from penstock.serving.tenants.ledger import Ledger, LedgerTotals
 
 _CROWDED_SHARE = 0.9
-"""Beyond this share of the gateway's places, nobody gets more than an equal share of them."""
+"""When more than this share of the gateway's places is taken, no tenant gets more than an equal
+share."""
 
 _REMEMBERED_S = 5.0
-"""For so long a place is kept for who was turned away."""
+"""For this long a tenant that was rejected for lack of places counts as waiting for one."""
 
 
 class Identity(NamedTuple):
@@ -47,9 +48,9 @@ class GatewayConfig:
 
 
 class TenantGate:
-    """Lets requests in or says why not. One object belongs to one event loop.
+    """Admits or rejects requests. One event loop owns the gate.
 
-    ``clock`` only goes forward, ``wall`` is the time of day; both are seconds.
+    ``clock`` is monotonic, ``wall`` is the time of day; both are in seconds.
     """
 
     def __init__(self, config: GatewayConfig, ledger: "Ledger | None", clock: Callable[[], float],
@@ -65,11 +66,11 @@ class TenantGate:
         self.adopt(config)
         if ledger is not None:
             ledger.on_written = self._on_written
-            ledger.on_standing = self._on_standing
+            ledger.on_totals = self._on_totals
 
     @property
     def prices(self) -> Mapping[str, Price]:
-        """Prices by model; a model that has none costs nothing."""
+        """Prices by model. A model without a price is free."""
         return self._config.prices
 
     @property
@@ -79,21 +80,20 @@ class TenantGate:
 
     @property
     def needs_keys(self) -> bool:
-        """Whether callers must have a key: once so, so until the gateway is started anew, whatever
-        becomes of tenants and keys."""
+        """Whether clients need a key. Once they do, only a restart of the gateway changes that."""
         return self._needs_keys
 
     @property
     def num_keys(self) -> int:
-        """Keys that open something."""
+        """Number of valid keys."""
         return self._keyring.num_valid
 
     def adopt(self, config: GatewayConfig) -> None:
-        """Goes by something else from now on; what is under way stays as it was let in. Raises
-        InputError, and then nothing is different."""
+        """Apply a changed configuration. Admitted requests keep theirs. Raises InputError, and then
+        nothing changes."""
         if config.options.tenants and self.ledger is None:
-            raise InputError("gateway.tenants: the gateway was started without a ledger, so nobody "
-                             "would have a key; start it anew")
+            raise InputError("gateway.tenants: the gateway was started without a ledger, so no "
+                             "client could have a key; restart the gateway")
         self._config = config
         self._close_if_needed()
         listed = {tenant.name: tenant for tenant in config.options.tenants}
@@ -103,9 +103,9 @@ class TenantGate:
             self._quota(tenant)
         self._ask_for_days()
 
-    # -- who ------------------------------------------------------------------------------------
+    # -- authentication -------------------------------------------------------------------------
 
-    def identify(self, headers: Mapping[str, str], peer: str | None) -> Identity:
+    def authenticate(self, headers: Mapping[str, str], peer: str | None) -> Identity:
         """Return the identity of a client at the address ``peer``. Raises ServiceError."""
         if not self.needs_keys:
             return Identity(ANYBODY, is_loopback(peer))
@@ -115,7 +115,7 @@ class TenantGate:
                            "missing_key")
         key = self._keyring.find(text.strip())
         if key is None:
-            raise _unknown("this API key is not valid (any more)", "invalid_key")
+            raise _unknown("this API key is not valid", "invalid_key")
         if not key.tenant:
             return Identity(None, key.admin)
         tenants = self._config.options.tenants
@@ -128,27 +128,28 @@ class TenantGate:
         return Identity(tenant, key.admin)
 
     def administrator(self, headers: Mapping[str, str], peer: str | None) -> None:
-        """Raises ServiceError unless who asks may administer."""
-        if not self.identify(headers, peer).admin:
-            what = "a key that administers" if self.needs_keys else "to be asked from the loopback"
+        """Raises ServiceError unless the client may administer."""
+        if not self.authenticate(headers, peer).admin:
+            what = ("an administrator's key" if self.needs_keys
+                    else "a call from the loopback interface")
             raise ServiceError(403, f"this needs {what}", "not_admin")
 
     def own(self, headers: Mapping[str, str], peer: str | None) -> str | None:
         """Return the tenant whose records the client may see, None for all tenants."""
-        found = self.identify(headers, peer)
+        found = self.authenticate(headers, peer)
         if found.admin or found.tenant is None:
             return None
         return found.tenant.name
 
-    # -- whether --------------------------------------------------------------------------------
+    # -- admission ------------------------------------------------------------------------------
 
-    def asker(self, headers: Mapping[str, str], peer: str | None) -> Tenant:
-        """The tenant who asks, who may have one more request: to be known before a body is read,
-        so that nobody is busy with what will be refused. Raises ServiceError."""
-        tenant = self.identify(headers, peer).tenant
+    def authorize(self, headers: Mapping[str, str], peer: str | None) -> Tenant:
+        """Return the client's tenant, if it may have one more request. This is checked before the
+        body is read, to save work on rejected requests. Raises ServiceError."""
+        tenant = self.authenticate(headers, peer).tenant
         if tenant is None:
-            raise ServiceError(403, "this key administers and asks for nothing; make one for a "
-                                    "tenant", "not_a_tenant")
+            raise ServiceError(403, "this key is for administration only; make one for a "
+                               "tenant", "not_a_tenant")
         quota = self._quota(tenant)
         with _Counted(quota):
             quota.check_places()
@@ -157,24 +158,24 @@ class TenantGate:
 
     def admit(self, tenant: Tenant, content: bytes, headers: Mapping[str, str],
               decision_id: str) -> Lease:
-        """Lets a request in. Raises ServiceError, with status 429 and Retry-After where it may
-        come back. Whoever gets a lease must settle it."""
+        """Admit a request. Raises ServiceError, with status 429 and Retry-After where a retry may
+        succeed. The caller must settle the lease."""
         ask = read_ask(content, headers, self._config.offer, tenant)
         quota = self._quota(tenant)
         nanos, tokens = self._most_nanos(ask), ask.prompt_tokens + ask.max_tokens * ask.num_answers
         now_s = self.clock()
         with _Counted(quota):
             self._check_ledger(quota)
-            self._turn(quota.account)
+            self._roll_over(quota.account)
             quota.check_budget(nanos, self.wall())
             quota.check_places()
-            self._check_crowd(quota, now_s)
+            self._check_fair_share(quota, now_s)
             quota.check_requests(now_s)
             quota.check_tokens(tokens, now_s)
         quota.take(nanos, tokens, now_s)
         disclosure = None
         if ask.needs.confidential:
-            quota.discreet, disclosure = True, self._config.disclosure
+            quota.has_confidential, disclosure = True, self._config.disclosure
         lease = Lease(ask, decision_id, quota, Held(nanos, tokens), self.prices, self.ledger,
                       self.clock, self.wall, self._closed, disclosure)
         self._open[decision_id] = lease
@@ -193,34 +194,35 @@ class TenantGate:
         trouble = ledger.trouble
         closed = budget is not None and budget.when_ledger_fails == "refuse"
         if ledger.full or (trouble is not None and closed):
-            # What the database said may tell of places that are no business of a tenant's.
+            # The database's message may reveal addresses that tenants must not see.
             raise ServiceError(503, "spending cannot be written down now, and tenant "
                                     f"{quota.tenant.name!r} is not served without",
                                "ledger_unavailable", headers={"Retry-After": "1"})
 
-    def _turn(self, account: Account) -> None:
+    def _roll_over(self, account: Account) -> None:
         start_s = account.period.start_s
-        account.turn(self.wall())
+        account.roll_over(self.wall())
         if account.period.start_s != start_s:
             self._ask_for_days()
 
-    def _check_crowd(self, quota: TenantQuota, now_s: float) -> None:
-        """Share scarce places equally among the tenants that hold some and those that were turned
-        away a moment ago."""
+    def _check_fair_share(self, quota: TenantQuota, now_s: float) -> None:
+        """Share scarce places equally among the tenants that hold some and those that were rejected
+        a moment ago."""
         most = self._config.max_in_flight
         if len(self._open) < _CROWDED_SHARE * most:
             return
         num_sharing = sum(one is quota or one.in_flight > 0 or now_s < one.waits_until_s
                           for one in self._quotas.values())
         if num_sharing > 1 and quota.in_flight >= most / num_sharing:
-            raise come_back(f"the gateway is crowded, and tenant {quota.tenant.name!r} has its "
-                            f"share of it, {quota.in_flight} requests under way", "fair_share", 1.0)
+            raise retry_later(f"the gateway is nearly full, and tenant {quota.tenant.name!r} has "
+                              f"its share of the places, {quota.in_flight} requests in flight",
+                              "fair_share", 1.0)
         if len(self._open) >= most:
             quota.waits_until_s = now_s + _REMEMBERED_S
-            raise come_back(f"{len(self._open)} requests are under way, as many as this gateway "
-                            "takes", "too_many_requests", 1.0)
+            raise retry_later(f"{len(self._open)} requests are under way, as many as this gateway "
+                              "takes", "too_many_requests", 1.0)
 
-    # -- what it costs --------------------------------------------------------------------------
+    # -- charges --------------------------------------------------------------------------------
 
     def _closed(self, settlement: Settlement) -> None:
         self._open.pop(settlement.decision_id, None)
@@ -235,9 +237,9 @@ class TenantGate:
             self.ledger.put(settlement)
 
     def journal(self) -> None:
-        """Tells the ledger how far requests are; to be called every second or so.
+        """Report the progress of requests to the ledger. Called about every second.
 
-        An answer that ends before its first second is over is written once, when it is settled.
+        An answer of less than a second is written once, when it is settled.
         """
         if self.ledger is None or self.ledger.full:
             return
@@ -253,21 +255,21 @@ class TenantGate:
                 account.unwritten -= record.charged_nanos
                 account.written += record.charged_nanos
 
-    def _on_standing(self, standing: "Standing") -> None:
-        self._keyring = standing.keyring
+    def _on_totals(self, totals: "LedgerTotals") -> None:
+        self._keyring = totals.keyring
         self._close_if_needed()
         for name, quota in self._quotas.items():
             account = quota.account
             day = day_of(account.period.start_s)
-            if day in standing.spent_since:
-                account.written = standing.spent_since[day].get(name, 0)
-            account.elsewhere = standing.reserved_elsewhere.get(name, 0)
+            if day in totals.spent_since:
+                account.written = totals.spent_since[day].get(name, 0)
+            account.elsewhere = totals.reserved_elsewhere.get(name, 0)
 
     def _close_if_needed(self) -> None:
         """Let nobody in without a key once tenants or a key exist, and no unlisted tenant once the
         fleet file lists tenants. Only a restart opens the gateway again."""
         self._needs_listing |= bool(self._config.options.tenants)
-        self._needs_keys |= self._needs_listing or self._keyring.ever
+        self._needs_keys |= self._needs_listing or self._keyring.had_keys
 
     def _ask_for_days(self) -> None:
         if self.ledger is not None:
@@ -284,26 +286,27 @@ class TenantGate:
     # -- figures --------------------------------------------------------------------------------
 
     def budget_state(self, tenant: str) -> BudgetState | None:
-        """A tenant's budget as a router may pace by it, None where it has none."""
+        """Return a tenant's budget state, by which a router may pace spending. None without a
+        budget."""
         quota = self._quotas.get(tenant)
         return None if quota is None else quota.account.state(self.wall())
 
     def spending(self) -> list[Spending]:
-        """Figures of every tenant that was seen or is listed."""
+        """Return the figures of every tenant that is listed or has sent requests."""
         return [Spending(name, to_money(quota.charged), quota.in_flight, dict(quota.refused),
                          quota.account.period, quota.account.spent,
                          quota.account.state(self.wall()),
-                         quota.discreet or quota.tenant.confidential)
+                         quota.has_confidential or quota.tenant.confidential)
                 for name, quota in self._quotas.items()]
 
-    def shown_spending(self) -> list[Spending]:
-        """The same for others' eyes: rounded for tenants that sent something confidential."""
-        return [shown(one, self._config.disclosure) if one.discreet else one
+    def redacted_spending(self) -> list[Spending]:
+        """Return the figures for other readers: rounded for tenants with confidential requests."""
+        return [redact(one, self._config.disclosure) if one.has_confidential else one
                 for one in self.spending()]
 
 
 class _Counted:
-    """Counts a refusal by its reason."""
+    """Counts a rejection by its reason."""
 
     __slots__ = ("_quota",)
 

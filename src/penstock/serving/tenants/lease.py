@@ -1,4 +1,4 @@
-"""One request that was let in, and what is held for it until it is settled."""
+"""One admitted request, and the amounts reserved for it until it is settled."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from penstock.serving.gateway.ask import Ask
 from penstock.serving.tenants.quota import TenantQuota
 from penstock.serving.tenants.records import Opening, Progress, Record, Settlement
 
-if TYPE_CHECKING:  # a gateway without a ledger needs no SQLAlchemy
+if TYPE_CHECKING:  # not imported at run time: a gateway without a ledger needs no SQLAlchemy
     from penstock.serving.tenants.ledger import Ledger
 
 HIDDEN_MODEL = "confidential"
 """Placeholder for the model of a confidential request where the name may not be told."""
 
-MOST_NANOS = 2**62  # fits what databases call a big integer
-_MOST_TOKENS = 10**9  # in one answer: what an engine says beyond this is not believed
+MOST_NANOS = 2**62  # fits a database's BIGINT
+_MOST_TOKENS = 10**9  # in one answer: an engine's larger count is ignored
 
 
 Otherwise = TypeVar("Otherwise", int, None)
@@ -27,18 +27,19 @@ Otherwise = TypeVar("Otherwise", int, None)
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Amount held for a request: the most it may cost, in nanos, and the tokens assumed for it."""
+    """Amounts reserved for a request: the most that it may cost, in nanos, and its assumed
+    tokens."""
 
     nanos: int
     tokens: int
 
 
 class Lease:
-    """Must be settled once the request has ended, however it ended.
+    """An admitted request. It must be settled once the request has ended, for whatever reason.
 
-    ``clock`` only goes forward, ``wall`` is the time of day, both in seconds; ``closed`` is told
-    of the settlement. ``disclosure`` is how much of a confidential request may be written down
-    beside what it costs, None where all may.
+    ``clock`` is monotonic, ``wall`` is the time of day, both in seconds. ``closed`` is called at
+    the settlement. ``disclosure`` limits what is recorded of a confidential request besides its
+    cost, None where there is no limit.
     """
 
     __slots__ = (
@@ -51,8 +52,8 @@ class Lease:
         "_opened",
         "_prices",
         "_quota",
+        "_recorded_output",
         "_settled",
-        "_shown",
         "_wall",
         "ask",
         "decision_id",
@@ -74,18 +75,19 @@ class Lease:
         self._disclosure = disclosure
         self._delivered: tuple[str, InFlight] | None = None
         self._opened = self._settled = False
-        self._shown = -1
+        self._recorded_output = -1
 
     def follow(self, model: str, delivered: InFlight) -> None:
-        """``model`` answers, and ``delivered`` counts its tokens as they pass."""
+        """Follow an attempt: ``model`` answers, and ``delivered`` counts its tokens as they
+        pass."""
         self._delivered = (model, delivered)
 
     def settle(self, prompt_tokens: object, output_tokens: object) -> None:
-        """Charges what was delivered by the model that was followed last, and lets go of the rest;
-        only the first call does anything.
+        """Charge the tokens delivered by the model that was followed last, and release the rest of
+        the reserved amount. Only the first call has an effect.
 
-        What is not a sensible number of tokens counts as what was expected of the prompt, or as
-        what was seen of the answer. Nothing delivered (0 and 0) costs nothing.
+        An invalid count of tokens is replaced: by the expected tokens of the prompt, or by the
+        observed tokens of the answer. Counts of 0 and 0 (nothing was delivered) cost nothing.
         """
         if self._settled:
             return
@@ -102,17 +104,17 @@ class Lease:
             self._padded(prompt), self._padded(output), charged, self._opened))
 
     async def written(self) -> bool:
-        """Waits until the charge is in the ledger, so that no client sees the end of an answer
-        whose charge may be lost. False after a while, where the ledger is in trouble: the charge
-        is kept in memory and written as soon as it can be."""
+        """Wait until the charge is in the ledger, so that no client sees the end of an answer whose
+        charge may be lost. Returns False after a timeout where the ledger is unavailable: the
+        charge is kept in memory and written as soon as possible."""
         return self._ledger is None or await self._ledger.written()
 
     def record(self) -> Record | None:
-        """Return the next record for the ledger, None where nothing is new."""
+        """Return the next record for the ledger, None where nothing has changed."""
         model, output = self._so_far()
-        if output == self._shown:
+        if output == self._recorded_output:
             return None
-        self._shown = output
+        self._recorded_output = output
         prompt = self.ask.prompt_tokens if output else 0
         charged = min(self._price(model).nanos(prompt, output), MOST_NANOS)
         if self._opened:
@@ -123,14 +125,15 @@ class Lease:
                        self._label(model), self._padded(prompt), self._padded(output), charged)
 
     def _reserved(self) -> int:
-        """The nanos held, rounded up where the exact amount would tell the prompt's length."""
+        """The reserved nanos, rounded up where the exact amount would reveal the prompt's
+        length."""
         held = self._held.nanos
         if self._disclosure is None:
             return held
         return min(to_nanos(at_most(to_money(held)) or 0.0), MOST_NANOS)
 
     def _label(self, model: str) -> str:
-        """The model's name as it may be written down."""
+        """Return the model's name as the ledger may record it."""
         hidden = self._disclosure is not None and not self._disclosure.allow_model_counts
         return HIDDEN_MODEL if hidden and model else model
 
@@ -138,12 +141,12 @@ class Lease:
         return tokens if self._disclosure is None else self._disclosure.count(tokens)
 
     def _at_s(self) -> float:
-        """The time of day, of what is confidential the hour alone."""
+        """Return the time of day, rounded to the hour for confidential requests."""
         now_s = self._wall()
         return now_s if self._disclosure is None else now_s - now_s % SECONDS_PER_HOUR
 
     def _so_far(self) -> tuple[str, int]:
-        """The model that answers, none yet where it is empty, and its tokens."""
+        """Return the answering model (empty before an attempt) and its delivered tokens."""
         if self._delivered is None:
             return "", 0
         return self._delivered[0], self._delivered[1].output_tokens
@@ -153,7 +156,7 @@ class Lease:
 
 
 def sensible(value: object, otherwise: Otherwise) -> int | Otherwise:
-    """The tokens that an engine counted, unless that is no number that can be."""
+    """Return an engine's count of tokens, ``otherwise`` where it is not a plausible number."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
         return value
     return otherwise

@@ -1,4 +1,4 @@
-"""Group commit: requests leave records here, one thread writes many of them per transaction."""
+"""Group commit: requests put records here, and one thread writes many of them per transaction."""
 
 import asyncio
 import os
@@ -19,18 +19,18 @@ from penstock.serving.tenants.records import Batch, Record
 from penstock.serving.tenants.store import Store, StoreError
 
 KEPT_DAYS = 40
-"""For how long single requests stay in the ledger; sums stay for good."""
+"""How long single requests stay in the ledger; sums stay forever."""
 
 _MOST_UNWRITTEN = 200_000
-_MOST_PRUNED = 10_000  # at each look: nobody should wait for it
+_MOST_PRUNED = 10_000  # per prune, to keep transactions short
 _GOODBYE_S = 5.0
 _OWN_QUIET_S = 10.0
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Totals of all gateways by the database; nanos by tenant, spent since each day."""
+class LedgerTotals:
+    """Totals over all gateways from the database; nanos by tenant, spent since each day."""
 
     keyring: Keyring
     spent_since: Mapping[int, Mapping[str, int]]
@@ -39,19 +39,22 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class LedgerTimes:
-    """Seconds: between two commits at least, for each request that is under way and at most;
-    between looks at the database; before a first try again; for which an answer's end waits for
-    its charge."""
+    """Times of the ledger in seconds.
+
+    Commits are at least ``gather_each_s`` apart for each open request, up to ``gather_s``. Totals
+    are read every ``look_s``. A failed commit is first retried after ``retry_s``. The end of an
+    answer waits for its charge up to ``commit_timeout_s``.
+    """
 
     gather_each_s: float = 0.0002
     gather_s: float = 0.005
     look_s: float = 2.0
     retry_s: float = 0.05
-    patience_s: float = 2.0
+    commit_timeout_s: float = 2.0
 
 
 class _Call:
-    """Work for the thread, and who waits for it."""
+    """Work for the thread, with the future of its caller."""
 
     def __init__(self, work: Callable[[Store], Any], done: "asyncio.Future[Any]") -> None:
         self.work = work
@@ -59,11 +62,12 @@ class _Call:
 
 
 class Ledger:
-    """Belongs to one event loop; only the thread touches the store.
+    """Writes records in a thread of its own, which alone uses the store. One event loop owns the
+    ledger.
 
-    ``put`` never waits and never fails. Records are kept in memory until they are written,
-    whatever happens to the database; ``trouble`` says why they cannot be written now, and ``note``
-    is told when that begins and ends.
+    ``put`` never waits and never fails. Records are kept in memory until they are written, even
+    while the database fails. ``trouble`` says why they cannot be written now, and ``note`` is
+    called when that begins and ends.
     """
 
     def __init__(self, store: Store, times: LedgerTimes | None = None,
@@ -72,9 +76,9 @@ class Ledger:
         self.gateway = uuid4().hex
         self.note = note
         self.on_written: Callable[[list[Record]], None] = lambda _: None
-        self.on_standing: Callable[[Standing], None] = lambda _: None
-        self.days: frozenset[int] = frozenset()  # whose sums a look brings
-        self.num_open = 0  # requests under way, whose records may come soon
+        self.on_totals: Callable[[LedgerTotals], None] = lambda _: None
+        self.days: frozenset[int] = frozenset()  # days whose sums are read with the totals
+        self.num_open = 0  # requests in progress, whose records may come soon
         self._store = store
         self._times = LedgerTimes() if times is None else times
         self._wall_s = wall_s
@@ -90,42 +94,43 @@ class Ledger:
     # -- on the event loop ----------------------------------------------------------------------
 
     async def start(self) -> int:
-        """Resolves what dead gateways left, takes a first look at the database, and begins to
-        write. How many requests were resolved. Raises StoreError."""
+        """Resolve requests of dead gateways, read the totals, and begin to write. Returns the
+        number of resolved requests. Raises StoreError."""
         self._loop = asyncio.get_running_loop()
-        resolved, standing = await asyncio.to_thread(self._begin)
-        self.on_standing(standing)
+        resolved, totals = await asyncio.to_thread(self._begin)
+        self.on_totals(totals)
         self._thread.start()
         return resolved
 
     async def stop(self) -> int:
-        """Writes what is left and ends the thread; how many records the database did not take."""
+        """Write the remaining records and end the thread. Returns the number of records that could
+        not be written."""
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join, 2 * _GOODBYE_S)
-        await asyncio.sleep(0)  # for confirmations that the thread left
+        await asyncio.sleep(0)  # deliver the thread's last confirmations
         self._store.close()
         return self._num_put - self._num_written
 
     def put(self, record: Record) -> None:
-        """A record to write, in order."""
+        """Queue a record to be written, in order."""
         self._num_put += 1
         self._queue.put(record)
 
     async def written(self) -> bool:
-        """Waits until all that was put is written, as long as an answer's end may wait for it;
-        whether it is."""
+        """Wait until all queued records are written, up to ``commit_timeout_s``. Returns whether
+        they are."""
         if self._num_written >= self._num_put:
             return True
         assert self._loop is not None
         done: asyncio.Future[bool] = self._loop.create_future()
-        if not self._waiting:  # one timer for all: they wait in order
-            self._loop.call_later(self._times.patience_s, self._give_up)
+        if not self._waiting:  # one timer suffices: callers wait in order
+            self._loop.call_later(self._times.commit_timeout_s, self._give_up)
         self._waiting.append((self._num_put, time.monotonic(), done))
         return await done
 
     def _give_up(self) -> None:
-        """Lets those go who have waited long enough."""
-        latest_s = time.monotonic() - self._times.patience_s
+        """Release callers that have waited for ``commit_timeout_s``."""
+        latest_s = time.monotonic() - self._times.commit_timeout_s
         while self._waiting and self._waiting[0][1] <= latest_s:
             _give(self._waiting.popleft()[2], False)
         if self._waiting and self._loop is not None:
@@ -133,17 +138,18 @@ class Ledger:
 
     @property
     def trouble(self) -> str | None:
-        """Why records cannot be written now, None while they can."""
+        """Return why records cannot be written now, None while they can."""
         if self._failure is not None:
             return self._failure
-        since_s = self._busy_since_s  # the database's time, not that of a busy event loop
-        if since_s is not None and time.monotonic() - since_s > self._times.patience_s:
-            return "it does not answer"
-        return None if self._thread.is_alive() else "nobody writes any more"
+        # measured in the thread, so that a busy event loop does not count
+        since_s = self._busy_since_s
+        if since_s is not None and time.monotonic() - since_s > self._times.commit_timeout_s:
+            return "the database does not answer"
+        return None if self._thread.is_alive() else "the writing thread has ended"
 
     @property
     def full(self) -> bool:
-        """Whether so many records wait that no more should be caused."""
+        """Whether too many records wait, so that new requests should be rejected."""
         return self._num_put - self._num_written >= _MOST_UNWRITTEN
 
     async def ask(self, work: Callable[[Store], T]) -> T:
@@ -153,10 +159,10 @@ class Ledger:
         done: asyncio.Future[T] = self._loop.create_future()
         self._queue.put(_Call(work, done))
         try:
-            async with asyncio.timeout(2 * self._times.patience_s):
+            async with asyncio.timeout(2 * self._times.commit_timeout_s):
                 return await done
         except TimeoutError:
-            raise StoreError("it does not answer") from None
+            raise StoreError("the database does not answer") from None
 
     def _confirm(self, records: list[Record]) -> None:
         self._num_written += len(records)
@@ -166,10 +172,10 @@ class Ledger:
 
     # -- in the thread --------------------------------------------------------------------------
 
-    def _begin(self) -> tuple[int, Standing]:
+    def _begin(self) -> tuple[int, LedgerTotals]:
         resolved = self._resolve()
         self._store.beat(self.gateway, socket.gethostname(), os.getpid(), self._wall_s())
-        return resolved, self._standing()
+        return resolved, self._totals()
 
     def _run(self) -> None:
         records: list[Record] = []
@@ -201,13 +207,15 @@ class Ledger:
 
     def _gather(self, records: list[Record], committed_s: float,
                 looked_s: float) -> tuple[list[_Call], bool]:
-        """Adds to ``records`` what has been put; also calls, and whether this is the end."""
+        """Append queued records to ``records``. Returns the queued calls, and whether the ledger
+        stops."""
         calls: list[_Call] = []
         wait_s = 0.0 if records else max(
             0.0, looked_s + self._times.look_s - time.monotonic())
         try:
             item = self._queue.get(timeout=wait_s) if wait_s else self._queue.get_nowait()
-            # Who comes right after a commit waits for others, but not where there are none.
+            # A record right after a commit waits for more records, but not where no request is
+            # open.
             gather_s = min(self.num_open * self._times.gather_each_s, self._times.gather_s)
             if (wait_s := committed_s + gather_s - time.monotonic()) > 0:
                 time.sleep(wait_s)
@@ -232,7 +240,7 @@ class Ledger:
         now_s = self._wall_s()
         self._store.beat(self.gateway, socket.gethostname(), os.getpid(), now_s)
         self._resolve()
-        self._tell(self.on_standing, self._standing())
+        self._tell(self.on_totals, self._totals())
         today = day_of(now_s)
         if today != self._pruned_day and not self._store.prune(today - KEPT_DAYS, _MOST_PRUNED):
             self._pruned_day = today
@@ -242,13 +250,14 @@ class Ledger:
         dead = self._store.dead(self.gateway, socket.gethostname(), _alive, now_s)
         return self._store.resolve(dead, now_s)
 
-    def _standing(self) -> Standing:
-        return Standing(Keyring(self._store.list_keys()),
-                        {day: self._store.spent_since(day) for day in self.days},
-                        self._store.reserved_elsewhere(self.gateway))
+    def _totals(self) -> LedgerTotals:
+        return LedgerTotals(Keyring(self._store.list_keys()),
+                            {day: self._store.spent_since(day) for day in self.days},
+                            self._store.reserved_elsewhere(self.gateway))
 
     def _attempt(self, work: Callable[..., None], *arguments: Any) -> str | None:
-        """Why it failed, None where it did not. The thread outlives whatever a driver raises."""
+        """Run work and return why it failed, or None. The thread survives any exception of a
+        driver."""
         self._busy_since_s = time.monotonic()
         try:
             work(*arguments)
@@ -261,7 +270,7 @@ class Ledger:
         return None
 
     def _judge(self, failure: str | None) -> None:
-        """Takes notice of what an attempt came to, and tells when that is something else."""
+        """Record the outcome of an attempt and report when it changes."""
         if (failure is None) != (self._failure is None):
             self._tell(self.note, "ledger: spending is written again" if failure is None else
                        f"ledger: spending cannot be written now: {failure}")
@@ -277,22 +286,23 @@ class Ledger:
 
     def _tell(self, what: Callable[..., None], *arguments: Any) -> None:
         assert self._loop is not None
-        with suppress(RuntimeError):  # the loop is closed: there is nobody to tell
+        with suppress(RuntimeError):  # the event loop is closed
             self._loop.call_soon_threadsafe(what, *arguments)
 
 
 def _alive(pid: int, quiet_s: float) -> bool:
-    """Whether a gateway of this host that was last heard of so long ago still runs."""
+    """Whether a gateway of this host still runs that gave its last sign ``quiet_s`` ago."""
     if pid == os.getpid():
-        return quiet_s < _OWN_QUIET_S  # another one in this process, or one before a restart
+        # another gateway of this process, or of an earlier process with this id
+        return quiet_s < _OWN_QUIET_S
     if os.name != "posix":
-        return True  # there is no asking
+        return True  # this platform cannot tell
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):
-        return True  # of another user
+        return True  # a process of another user
     return True
 
 

@@ -15,7 +15,7 @@ class TenantMetrics(Collector):
         self._gate = gate
 
     def collect(self) -> Iterator[Metric]:
-        """The series of every tenant."""
+        """Return the metrics of every tenant."""
         label = ("tenant",)
         charged = CounterMetricFamily("penstock:tenant_charged", "Money charged", labels=label)
         refused = CounterMetricFamily("penstock:tenant_refused", "Requests that were not let in",
@@ -27,7 +27,7 @@ class TenantMetrics(Collector):
         spent = GaugeMetricFamily("penstock:tenant_budget_spent", "Money spent in it", labels=label)
         held = GaugeMetricFamily("penstock:tenant_budget_reserved", "Money held for answers under "
                                  "way", labels=label)
-        for one in self._gate.shown_spending():
+        for one in self._gate.redacted_spending():
             charged.add_metric([one.tenant], one.charged)
             in_flight.add_metric([one.tenant], one.num_in_flight)
             for reason, number in one.refused.items():

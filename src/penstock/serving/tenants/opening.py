@@ -1,4 +1,4 @@
-"""A tenants' gate with its ledger, for as long as a gateway runs."""
+"""Opens the tenants' gate with its ledger."""
 
 import asyncio
 import time
@@ -9,13 +9,14 @@ from penstock.core.errors import InputError
 from penstock.serving.tenants.gate import GatewayConfig, TenantGate
 
 JOURNAL_S = 1.0
-"""How often the ledger hears of answers under way: what a killed gateway may have given away."""
+"""Interval of progress reports to the ledger: the most serving time that a killed gateway cannot
+charge."""
 
 
 @asynccontextmanager
 async def open_gate(config: GatewayConfig, ledger_url: str | None,
                      note: Callable[[str], None]) -> AsyncIterator[TenantGate]:
-    """Open the gate. Without a URL nothing is kept. ``note`` is told what operators should know.
+    """Yield the gate. Without a URL there is no ledger. ``note`` gets messages for operators.
     Raises InputError where the ledger cannot be used."""
     if ledger_url is None:
         yield TenantGate(config, None, time.monotonic, time.time)
@@ -29,8 +30,8 @@ async def open_gate(config: GatewayConfig, ledger_url: str | None,
     except StoreError as error:
         raise InputError(f"--ledger: {error}") from None
     if resolved:
-        note(f"ledger: {resolved} requests of a gateway that died were charged for what was "
-             "known to be delivered")
+        note(f"ledger: {resolved} requests of a gateway that died were charged for the tokens "
+             "that it had recorded")
     journal = asyncio.create_task(_journal(gate))
     try:
         yield gate

@@ -1,4 +1,4 @@
-"""One tenant's limits at work: places, rates, money."""
+"""The limits of one tenant: requests in flight, rates, money."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from penstock.serving.tenants.rates import Bucket
 
 class Spending(NamedTuple):
     """Figures of one tenant: money charged and requests refused by reason since this gateway
-    started, requests under way, and nanos spent in the present period. What is ``discreet`` others
-    may see only ``shown``."""
+    started, requests under way, and nanos spent in the present period. Of a tenant that
+    ``has_confidential`` requests, other tenants may see only the rounded figures of ``redact``."""
 
     tenant: str
     charged: float
@@ -25,11 +25,11 @@ class Spending(NamedTuple):
     period: Period
     spent_nanos: int
     budget: BudgetState | None
-    discreet: bool = False
+    has_confidential: bool = False
 
 
-def shown(one: Spending, disclosure: Disclosure) -> Spending:
-    """The figures rounded up."""
+def redact(one: Spending, disclosure: Disclosure) -> Spending:
+    """Return the figures rounded up."""
     budget = one.budget
     if budget is not None:
         budget = budget._replace(spent=_most(budget.spent), reserved=_most(budget.reserved))
@@ -46,68 +46,68 @@ def _most(money: float) -> float:
 class TenantQuota:
     """Quota of one tenant: requests in flight, used rate limits, and spending.
 
-    The checks raise ServiceError: status 429 with a reason as its code, and Retry-After where
-    coming back may help. They take nothing; ``take`` does.
+    The checks raise ServiceError: status 429 with a reason as its code, and Retry-After where a
+    retry may succeed. They reserve nothing; ``take`` does.
     """
 
-    __slots__ = ("_requests", "_tokens", "account", "charged", "discreet", "in_flight", "refused",
-                 "tenant", "waits_until_s")
+    __slots__ = ("_requests", "_tokens", "account", "charged", "has_confidential", "in_flight",
+                 "refused", "tenant", "waits_until_s")
 
     def __init__(self, tenant: Tenant, now_s: float, wall_s: float) -> None:
         self.account = Account(tenant.budget, wall_s)
         self.in_flight = 0
         self.charged = 0
-        self.discreet = False  # it has sent something confidential
-        self.waits_until_s = float("-inf")  # it was turned away because all places were taken
+        self.has_confidential = False  # requests among those that it sent
+        self.waits_until_s = float("-inf")  # after a rejection because all places were taken
         self.refused: Counter[str] = Counter()
         self._requests: Bucket | None = None
         self._tokens: Bucket | None = None
         self.adopt(tenant, now_s, wall_s)
 
     def adopt(self, tenant: Tenant, now_s: float, wall_s: float) -> None:
-        """New limits; what is under way and was spent stays."""
+        """Replace the limits. Requests in flight and spending are kept."""
         self.tenant = tenant
         self.account.adopt(tenant.budget, wall_s)
         self._requests = _bucket(self._requests, tenant.requests_per_minute, now_s)
         self._tokens = _bucket(self._tokens, tenant.tokens_per_minute, now_s)
 
-    # -- whether --------------------------------------------------------------------------------
+    # -- checks ---------------------------------------------------------------------------------
 
     def check_budget(self, nanos: int, wall_s: float) -> None:
-        """Whether so much money can be held for an answer."""
+        """Check that this amount can be reserved for an answer."""
         account = self.account
         lack = account.lacks(nanos)
         if lack is None:
             return
         budget, end_s = account.budget, account.period.end_s
-        assert budget is not None, "nothing lacks where nothing binds"
+        assert budget is not None, "only a budget can lack money"
         text = (f"the budget of tenant {self.tenant.name!r} is {budget.amount:g} "
                 f"{'in total' if budget.per == 'total' else f'per {budget.per}'}; "
                 f"{to_money(account.spent):g} is spent")
         if lack == "reserved":
-            raise come_back(f"{text} and {to_money(account.reserved + account.elsewhere):g} held "
-                            f"for answers under way; this one may cost {to_money(nanos):g}",
-                            "budget_reserved", 1.0)
-        raise come_back(f"{text}; this answer may cost {to_money(nanos):g} (max_tokens lowers "
-                        "that)", "budget_exhausted", None if end_s is None else end_s - wall_s)
+            raise retry_later(f"{text} and {to_money(account.reserved + account.elsewhere):g} held "
+                              f"for answers under way; this one may cost {to_money(nanos):g}",
+                              "budget_reserved", 1.0)
+        raise retry_later(f"{text}; this answer may cost {to_money(nanos):g} (max_tokens lowers "
+                          "that)", "budget_exhausted", None if end_s is None else end_s - wall_s)
 
     def check_places(self) -> None:
-        """Whether the tenant may have one more request under way."""
+        """Check that the tenant may have one more request in flight."""
         most = self.tenant.max_in_flight
         if most is not None and self.in_flight >= most:
-            raise come_back(f"{self.in_flight} requests of tenant {self.tenant.name!r} are under "
-                            "way, as many as it may have (max_in_flight)", "max_in_flight", 1.0)
+            raise retry_later(f"{self.in_flight} requests of tenant {self.tenant.name!r} are under "
+                              "way, as many as it may have (max_in_flight)", "max_in_flight", 1.0)
 
     def check_requests(self, now_s: float) -> None:
-        """Whether one more request fits the tenant's minute."""
+        """Check the limit of requests per minute."""
         tenant = self.tenant
         if self._requests is not None and (wait_s := self._requests.wait_s(1, now_s)) > 0:
-            raise come_back(f"tenant {tenant.name!r} has asked as often as it may, "
-                            f"{tenant.requests_per_minute} requests per minute",
-                            "requests_per_minute", wait_s)
+            raise retry_later(f"tenant {tenant.name!r} has reached its limit of "
+                              f"{tenant.requests_per_minute} requests per minute",
+                              "requests_per_minute", wait_s)
 
     def check_tokens(self, tokens: int, now_s: float) -> None:
-        """Whether a request of so many tokens fits the tenant's minute."""
+        """Check the limit of tokens per minute."""
         tenant = self.tenant
         if self._tokens is None or (wait_s := self._tokens.wait_s(tokens, now_s)) == 0:
             return
@@ -116,13 +116,13 @@ class TenantQuota:
                                     f"{tenant.tokens_per_minute} per minute of tenant "
                                     f"{tenant.name!r} (max_tokens lowers that)",
                                "over_tokens_per_minute")
-        raise come_back(f"tenant {tenant.name!r} has used the {tenant.tokens_per_minute} tokens "
-                        "per minute that it may", "tokens_per_minute", wait_s)
+        raise retry_later(f"tenant {tenant.name!r} has used its {tenant.tokens_per_minute} tokens "
+                          "per minute that it may", "tokens_per_minute", wait_s)
 
-    # -- what follows ---------------------------------------------------------------------------
+    # -- reservations ---------------------------------------------------------------------------
 
     def take(self, nanos: int, tokens: int, now_s: float) -> None:
-        """A request is let in that may cost and take so much."""
+        """Reserve money and tokens for an admitted request."""
         self.in_flight += 1
         self.account.reserved += nanos
         if self._requests is not None:
@@ -131,7 +131,7 @@ class TenantQuota:
             self._tokens.take(tokens, now_s)
 
     def give_back(self, nanos: int, tokens: int, now_s: float) -> None:
-        """It has ended: so much money need not be held any more, so many tokens were not used."""
+        """Release reserved money and unused tokens of a request that has ended."""
         self.in_flight -= 1
         self.account.reserved -= nanos
         if self._tokens is not None:
@@ -146,8 +146,9 @@ def _bucket(before: Bucket | None, per_minute: int | None, now_s: float) -> Buck
     return Bucket(per_minute, now_s)
 
 
-def come_back(message: str, code: str, after_s: float | None) -> ServiceError:
-    """A refusal for now; ``after_s`` says when to try again, None that it is no use."""
+def retry_later(message: str, code: str, after_s: float | None) -> ServiceError:
+    """Return a status 429. ``after_s`` is the time to retry after, None where a retry is
+    useless."""
     if after_s is None:
         return ServiceError(429, message, code)
     seconds = max(1, ceil(after_s))

@@ -1,14 +1,14 @@
-"""How much a tenant may ask for per minute."""
+"""Rate limits of a tenant, per minute."""
 
 from math import inf
 
 
 class Bucket:
-    """A token bucket: holds what one minute allows, is full at first and fills evenly.
+    """A token bucket: holds the amount of one minute, starts full and refills at a constant rate.
 
-    Over t seconds no more than ``per_minute * (1 + t / 60)`` passes. Moments are seconds on a
-    clock that only goes forward. The level may be negative after what turned out to be more than
-    was taken for it; then there is a wait until the debt is paid.
+    In t seconds at most ``per_minute * (1 + t / 60)`` passes. Times are seconds on a monotonic
+    clock. The level becomes negative when a request uses more than was taken for it; further
+    requests then wait until the level is positive again.
     """
 
     __slots__ = ("_at_s", "_level", "per_minute")
@@ -19,15 +19,16 @@ class Bucket:
         self._at_s = now_s
 
     def wait_s(self, amount: float, now_s: float) -> float:
-        """Seconds until so much may be taken: 0 now, infinite where it is more than ever fits."""
+        """Return the seconds until this amount may be taken: 0 for now, infinite where it exceeds
+        the bucket."""
         if amount > self.per_minute:
             return inf
         self._fill(now_s)
-        # The small term is for sums of parts of a minute: a wait of 1e-12 s is none.
+        # The small term absorbs rounding of sums, which would cause a wait of 1e-12 s.
         return max(0.0, (amount - self._level - 1e-9) * 60.0 / self.per_minute)
 
     def take(self, amount: float, now_s: float) -> None:
-        """Takes so much, or gives back where it is negative."""
+        """Take an amount, or give back where it is negative."""
         self._fill(now_s)
         self._level = min(self._level - amount, float(self.per_minute))
 

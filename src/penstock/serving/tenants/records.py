@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 
 class Opening(NamedTuple):
-    """A request is under way and may come to cost ``reserved_nanos``.
+    """A request is in progress and may cost up to ``reserved_nanos``.
 
-    The rest is what has been delivered so far, which is charged if nothing more is ever heard.
+    The other fields are the tokens delivered so far and their cost, which is charged if no further
+    record follows.
     """
 
     decision_id: str
@@ -20,7 +21,7 @@ class Opening(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """An open request has come this far."""
+    """Progress of an open request."""
 
     decision_id: str
     model: str
@@ -30,9 +31,9 @@ class Progress(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """So much was delivered, and this is what it costs: the last word on a request.
+    """The final tokens and cost of a request.
 
-    ``opened`` says whether the ledger was told of its opening.
+    ``opened`` says whether an Opening was recorded.
     """
 
     decision_id: str
@@ -49,7 +50,7 @@ Record = Opening | Progress | Settlement
 
 
 class Batch:
-    """Records that are written in one transaction, no more of each request than is needed."""
+    """Records of one transaction, reduced to the latest of each request."""
 
     def __init__(self) -> None:
         self.openings: dict[str, Opening] = {}
@@ -57,7 +58,7 @@ class Batch:
         self.settlements: dict[str, Settlement] = {}
 
     def add(self, record: Record) -> None:
-        """One more; of two settlements of a request the first counts."""
+        """Add a record. The first of two settlements of a request counts."""
         name = record.decision_id
         if isinstance(record, Settlement):
             self.settlements.setdefault(name, record)

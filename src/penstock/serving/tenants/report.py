@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 async def spending_document(gate: TenantGate, tenant: str | None) -> dict[str, Any]:
-    """Spending of one tenant, or of all, each in the present period of its budget (the month where
-    it has none); by model where there is a ledger. Raises ServiceError."""
-    seen = gate.shown_spending() if tenant is None else gate.spending()
+    """Return the spending of one tenant or of all, each in the present period of its budget (the
+    month where it has none), and by model with a ledger. Raises ServiceError."""
+    seen = gate.redacted_spending() if tenant is None else gate.spending()
     figures = {one.tenant: one for one in seen if tenant is None or one.tenant == tenant}
     rows: dict[str, Sequence[Spent]] = {}
     if gate.ledger is not None:
@@ -31,7 +31,7 @@ async def spending_document(gate: TenantGate, tenant: str | None) -> dict[str, A
             raise ServiceError(503, "the ledger cannot be read now", "ledger_unavailable",
                                headers={"Retry-After": "1"}) from error
     return {"tenants": [
-        _one(figure, None if tenant is None and figure.discreet else rows.get(name))
+        _one(figure, None if tenant is None and figure.has_confidential else rows.get(name))
         for name, figure in sorted(figures.items())]}
 
 

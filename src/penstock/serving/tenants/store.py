@@ -1,4 +1,4 @@
-"""The ledger in a database: SQLite in WAL mode, or whatever SQLAlchemy reaches."""
+"""The ledger in a database: SQLite in WAL mode, or any database that SQLAlchemy supports."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,14 +29,14 @@ from penstock.serving.tenants.records import Batch, Opening, Progress, Settlemen
 from penstock.serving.tenants.tables import CHARGES, GATEWAYS, KEYS, METADATA, OPEN, SPEND
 
 DEAD_AFTER_S = 60.0
-"""A gateway that was not heard of for so long is taken for dead."""
+"""A gateway without a sign of life for this long is taken to be dead."""
 
 _BUSY_S = 2.0
 _SUMS = ("num_requests", "prompt_tokens", "output_tokens", "charged_nanos")
 
 
 class StoreError(Exception):
-    """The database refused or failed; the message has no password in it."""
+    """The database refused or failed. The message has no password."""
 
 
 class Spent(NamedTuple):
@@ -51,10 +51,10 @@ class Spent(NamedTuple):
 
 
 class Store:
-    """Transactions of the ledger. Raises StoreError where one fails; nothing of it is kept then.
+    """Transactions of the ledger. A transaction that fails is rolled back and raises StoreError.
 
-    ``file`` is that of a database that is one. SQLite writes on to a file that was deleted, and
-    all of that would be lost.
+    ``file`` is the file of an SQLite database. SQLite keeps writing to a deleted file, and those
+    writes would be lost, so the file is checked.
     """
 
     def __init__(self, engine: Engine, name: str, file: Path | None = None) -> None:
@@ -64,7 +64,7 @@ class Store:
         self._identity = _identity(file)
 
     def close(self) -> None:
-        """Lets go of the database."""
+        """Close the database."""
         self._engine.dispose()
 
     @contextmanager
@@ -78,10 +78,10 @@ class Store:
 
     def _check_file(self) -> None:
         if _identity(self._file) != self._identity:
-            raise StoreError("its file is not the one that was opened; start the gateway anew")
+            raise StoreError("its file was replaced or deleted; restart the gateway")
 
     def create(self) -> None:
-        """Makes the tables that are not there yet."""
+        """Create missing tables."""
         try:
             METADATA.create_all(self._engine)
         except SQLAlchemyError as error:
@@ -96,12 +96,12 @@ class Store:
             return [Key(**row) for row in rows.mappings()]
 
     def add_key(self, key: Key) -> None:
-        """A new key."""
+        """Add a key."""
         with self._transaction() as connection:
             connection.execute(insert(KEYS), asdict(key))
 
     def revoke_key(self, key_id: str, now_s: float) -> bool:
-        """Whether there was such a key, which opens nothing from now on."""
+        """Revoke a key. Returns whether the key existed."""
         with self._transaction() as connection:
             known = connection.execute(select(KEYS.c.key_id).where(KEYS.c.key_id == key_id))
             if known.first() is None:
@@ -113,22 +113,22 @@ class Store:
     # -- requests -------------------------------------------------------------------------------
 
     def write(self, batch: Batch, gateway: str) -> None:
-        """Writes a batch, all of it or nothing. What is there already is not written twice."""
+        """Write a batch, all or nothing. Rows that exist already are not written twice."""
         self._check_file()
         try:
             with self._engine.begin() as connection:
                 _write_new(connection, batch, gateway)
         except IntegrityError:
-            # Some of it is there: a commit whose answer was lost, or requests that another gateway
-            # resolved because it took this one for dead. One by one, then.
+            # Some rows exist: the confirmation of a commit was lost, or another gateway took this
+            # one for dead and resolved its requests. Write one by one, then.
             with self._transaction() as connection:
                 _write_each(connection, batch, gateway)
         except SQLAlchemyError as error:
             raise StoreError(_why(error)) from error
 
     def resolve(self, gateways: Iterable[str], now_s: float) -> int:
-        """Charges what dead gateways had under way for what was last known to be delivered; how
-        many requests that were."""
+        """Charge open requests of dead gateways for their last recorded tokens. Returns their
+        number."""
         found = 0
         for gateway in gateways:
             with self._transaction() as connection:
@@ -144,9 +144,9 @@ class Store:
 
     def dead(self, own: str, host: str, alive: Callable[[int, float], bool],
              now_s: float) -> list[str]:
-        """Gateways that are no more: not heard of for a minute, or a process of this ``host`` that
-        is not ``alive`` (given its id and the seconds since it was heard of). One with requests
-        under way that is not in the list at all is dead too."""
+        """Return dead gateways: those without a sign of life for a minute, and processes of this
+        ``host`` that are not ``alive`` (given the process id and the seconds since the last sign).
+        A gateway with open requests that is not listed is dead, too."""
         with self._transaction() as connection:
             known = {row.gateway: row for row in connection.execute(select(GATEWAYS))}
             holding = connection.execute(select(OPEN.c.gateway).distinct()).scalars().all()
@@ -156,7 +156,7 @@ class Store:
                     and not alive(known[name].pid, now_s - known[name].seen_s))]
 
     def beat(self, gateway: str, host: str, pid: int, now_s: float) -> None:
-        """Notes that a gateway is alive."""
+        """Record that a gateway is alive."""
         with self._transaction() as connection:
             done = connection.execute(update(GATEWAYS).where(
                 GATEWAYS.c.gateway == gateway).values(seen_s=now_s))
@@ -165,28 +165,28 @@ class Store:
                     "gateway": gateway, "host": host, "pid": pid, "seen_s": now_s})
 
     def leave(self, gateway: str) -> None:
-        """Notes that a gateway is gone, with nothing under way."""
+        """Record that a gateway has stopped without open requests."""
         with self._transaction() as connection:
             connection.execute(delete(GATEWAYS).where(GATEWAYS.c.gateway == gateway))
 
     # -- sums -----------------------------------------------------------------------------------
 
     def spent_since(self, day: int) -> dict[str, int]:
-        """Nanos that each tenant spent on a day and after it."""
+        """Return the nanos that each tenant has spent since a day, inclusive."""
         with self._transaction() as connection:
             rows = connection.execute(select(SPEND.c.tenant, func.sum(SPEND.c.charged_nanos))
                                       .where(SPEND.c.day >= day).group_by(SPEND.c.tenant))
             return {tenant: int(nanos) for tenant, nanos in rows}
 
     def reserved_elsewhere(self, gateway: str) -> dict[str, int]:
-        """Nanos that other gateways hold for answers under way, by tenant."""
+        """Return the nanos that other gateways reserve for answers in progress, by tenant."""
         with self._transaction() as connection:
             rows = connection.execute(select(OPEN.c.tenant, func.sum(OPEN.c.reserved_nanos))
                                       .where(OPEN.c.gateway != gateway).group_by(OPEN.c.tenant))
             return {tenant: int(nanos) for tenant, nanos in rows}
 
     def report(self, since_day: int, tenant: str | None = None) -> list[Spent]:
-        """Return the spending of each tenant, or of one, by model, on a day and after it."""
+        """Return the spending of each tenant, or of one, by model, since a day, inclusive."""
         sums = [func.sum(SPEND.c[name]).label(name) for name in _SUMS]
         query = select(SPEND.c.tenant, SPEND.c.model, *sums).where(SPEND.c.day >= since_day)
         if tenant is not None:
@@ -198,7 +198,7 @@ class Store:
                 for row in rows]
 
     def prune(self, before_day: int, most: int) -> bool:
-        """Forgets single requests that ended before a day, so many at once; sums stay. Whether
+        """Delete up to ``most`` single requests that ended before a day; sums stay. Returns whether
         there may be more."""
         old = select(CHARGES.c.decision_id).where(CHARGES.c.day < before_day).limit(most)
         with self._transaction() as connection:
@@ -208,7 +208,7 @@ class Store:
         return len(names) == most
 
 
-# Made once: SQLAlchemy keeps what it compiled of a statement by what the statement is.
+# Built once, so that SQLAlchemy's cache of compiled statements applies.
 _CLOSE = delete(OPEN).where(OPEN.c.decision_id == bindparam("name"))
 _FORGET = delete(CHARGES).where(CHARGES.c.decision_id == bindparam("name"))
 _ADVANCE = update(OPEN).where(OPEN.c.decision_id == bindparam("name")).values(
@@ -254,8 +254,8 @@ def _write_each(connection: Connection, batch: Batch, gateway: str) -> None:
 
 
 def _charge(connection: Connection, one: Settlement, *, resolved: bool) -> None:
-    """Charges a request unless that was done; the word of its own gateway replaces what was
-    resolved for it."""
+    """Charge a request unless it was charged. A settlement by its own gateway replaces a resolved
+    charge."""
     before = _charge_of(connection, one.decision_id)
     counts = _counts(one)
     if before is None:
@@ -292,7 +292,7 @@ def _add(connection: Connection, sums: Mapping[tuple[str, int, str], list[int]])
 
 
 def _counts(one: Settlement) -> bool:
-    """Whether anything was delivered: a request that failed leaves no trace."""
+    """Whether anything was delivered: a failed request leaves no row."""
     return bool(one.prompt_tokens or one.output_tokens or one.charged_nanos)
 
 
@@ -319,11 +319,11 @@ def _charge_row(one: Settlement) -> dict[str, Any]:
 
 
 def open_store(url: str) -> Store:
-    """The ledger behind an SQLAlchemy URL, with its tables made. Raises InputError."""
+    """Open the ledger at an SQLAlchemy URL and create its tables. Raises InputError."""
     try:
         parsed = make_url(url)
     except ArgumentError:
-        # What could not be understood may hold a password: it is not repeated.
+        # An unreadable URL may contain a password, so it is not quoted.
         raise InputError("--ledger: expected an SQLAlchemy URL such as sqlite:///ledger.db or "
                          "postgresql+psycopg://user@host/database") from None
     name = parsed.set(query={}).render_as_string(hide_password=True)
@@ -338,12 +338,12 @@ def open_store(url: str) -> Store:
     file = None
     if parsed.get_backend_name() == "sqlite":
         if parsed.database in (None, "", ":memory:"):
-            raise InputError(f"--ledger {name}: it would forget; expected a file, such as "
-                             "sqlite:///ledger.db")
+            raise InputError(f"--ledger {name}: an in-memory database keeps nothing; expected a "
+                             "file, such as sqlite:///ledger.db")
         event.listen(engine, "connect", _set_up_sqlite)
-        with suppress(OSError):  # what is wrong with the place is told below
+        with suppress(OSError):  # an error is reported below
             file = Path(parsed.database)
-            file.touch(mode=0o600)  # spending is nobody else's business
+            file.touch(mode=0o600)  # readable by its owner only
     store = Store(engine, name, file)
     try:
         store.create()
@@ -354,8 +354,8 @@ def open_store(url: str) -> Store:
 
 
 def _identity(file: Path | None) -> tuple[int, int] | None:
-    """Return the identity of a file, which another file of the same name lacks; None without a
-    file."""
+    """Return the identity of a file, which differs from that of any file that replaces it; None
+    without a file."""
     if file is None:
         return None
     try:
@@ -367,14 +367,14 @@ def _identity(file: Path | None) -> tuple[int, int] | None:
 
 def _set_up_sqlite(connection: Any, _: object) -> None:
     cursor = connection.cursor()
-    # NORMAL: what is committed outlives the process however it ends. A loss of power may cost the
-    # last moments, never the file; a flush of the disk for every batch would hold up answers.
+    # NORMAL: commits survive any end of the process. A power failure may lose the last commits, but
+    # never corrupts the file. Flushing the disk for every batch would delay answers.
     for setting in ("journal_mode=WAL", "synchronous=NORMAL", f"busy_timeout={_BUSY_S * 1000:.0f}"):
         cursor.execute(f"PRAGMA {setting}")
     cursor.close()
 
 
 def _why(error: Exception) -> str:
-    """A database's complaint in one line, without statements, parameters or where it is."""
+    """Return a database error in one line, without statements, parameters or addresses."""
     cause = getattr(error, "orig", None) or error
     return " ".join(str(cause).split())[:200] or type(cause).__name__

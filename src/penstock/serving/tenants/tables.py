@@ -22,7 +22,7 @@ KEYS = Table(
     Column("label", _NAME, nullable=False), Column("created_s", Float(53), nullable=False),
     Column("revoked_s", Float(53)))
 
-# Requests under way, with what is charged for them should their gateway die.
+# Open requests, with the charge that applies if their gateway dies.
 OPEN = Table(
     "penstock_open", METADATA,
     Column("decision_id", _ID, primary_key=True), Column("gateway", _ID, nullable=False),
@@ -33,8 +33,8 @@ OPEN = Table(
     Column("output_tokens", BigInteger, nullable=False),
     Column("charged_nanos", BigInteger, nullable=False))
 
-# Requests that ended: one row each, for audits, until they are pruned. ``resolved`` marks those
-# whose gateway died before it could say how they ended.
+# Ended requests: one row each, for audits, until they are pruned. ``resolved`` marks those whose
+# gateway died before it could settle them.
 CHARGES = Table(
     "penstock_charges", METADATA,
     Column("decision_id", _ID, primary_key=True), Column("tenant", _NAME, nullable=False),
@@ -46,7 +46,7 @@ CHARGES = Table(
     Column("resolved", Boolean, nullable=False),
     Index("penstock_charges_day", "day"))
 
-# Sums of charges, kept for good and changed in the same transaction.
+# Sums of charges, kept forever and updated in the same transaction.
 SPEND = Table(
     "penstock_spend", METADATA,
     Column("tenant", _NAME, primary_key=True),

@@ -18,8 +18,8 @@ from penstock.registry.make import build_scheduler
 LATE = ServiceClass("late", Slo(ttft_s=0.001))
 
 
-def pilot(stream: BytesIO | None = None, calibrator: Calibrator | None = None, *,
-          max_in_flight: int = 1, **knobs: object) -> EmbeddedScheduler:
+def driver(stream: BytesIO | None = None, calibrator: Calibrator | None = None, *,
+           max_in_flight: int = 1, **knobs: object) -> EmbeddedScheduler:
     scheduler = build_scheduler(scheduler_options("penstock", **knobs), GUESS,
                                 CountingKv(100, 16), max_in_flight=max_in_flight)
     ticks = count()
@@ -33,7 +33,7 @@ def kinds(stream: BytesIO) -> list[str]:
 
 def test_calls_are_journaled_in_the_order_made() -> None:
     stream = BytesIO()
-    one = pilot(stream)
+    one = driver(stream)
     one.add(Request(0, 0.0, 20, 2, ServiceClass("any")))
     plan = one.plan()
     assert plan is not None
@@ -46,7 +46,7 @@ def test_calls_are_journaled_in_the_order_made() -> None:
 
 def test_what_is_shed_is_told_and_takes_no_step() -> None:
     stream = BytesIO()
-    one = pilot(stream, queue_timeout_s=0.0, review_s=0.0)
+    one = driver(stream, queue_timeout_s=0.0, review_s=0.0)
     one.add(Request(0, 0.0, 20, 2, LATE))
     assert one.plan() is None
     assert [number for number, _ in one.take_shed()] == [0]
@@ -56,7 +56,7 @@ def test_what_is_shed_is_told_and_takes_no_step() -> None:
 
 def test_a_plan_without_work_waits_for_those_before_it() -> None:
     stream = BytesIO()
-    one = pilot(stream, max_in_flight=3, queue_timeout_s=0.0, review_s=0.0)
+    one = driver(stream, max_in_flight=3, queue_timeout_s=0.0, review_s=0.0)
     one.add(Request(0, 0.0, 20, 9, ServiceClass("any")))
     first = one.plan()
     assert first is not None
@@ -70,7 +70,7 @@ def test_a_plan_without_work_waits_for_those_before_it() -> None:
 
 
 def test_steps_end_in_order() -> None:
-    one = pilot(max_in_flight=2)
+    one = driver(max_in_flight=2)
     one.add(Request(0, 0.0, 20, 9, ServiceClass("any")))
     first, second = one.plan(), one.plan()
     assert first is not None
@@ -81,7 +81,7 @@ def test_steps_end_in_order() -> None:
 
 def test_measured_steps_become_beliefs() -> None:
     stream = BytesIO()
-    one = pilot(stream, Calibrator())
+    one = driver(stream, Calibrator())
     one.add(Request(0, 0.0, 200, 100, ServiceClass("any")))
     for _ in range(40):
         plan = one.plan()

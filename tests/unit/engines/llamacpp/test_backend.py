@@ -47,8 +47,8 @@ class Taken:
         self.handed: list[Any] = []
         self.cancelled: list[int] = []
 
-    async def submit(self, request: Request, wish: Any) -> TokenStream:
-        self.handed.append((request, wish))
+    async def submit(self, request: Request, generation: Any) -> TokenStream:
+        self.handed.append((request, generation))
         return TokenStream()
 
     def cancel(self, request_id: int) -> None:
@@ -71,8 +71,8 @@ def begun(**body: Any) -> tuple[Request, Any, Any]:
     one = backend(engine)
     asked = ask(**body)
     answer = asyncio.run(one.begin(asked, one.read(asked), Request(7, 0.0, 3, 5, CHAT)))
-    ((request, wish),) = engine.handed
-    return request, wish, answer
+    ((request, generation),) = engine.handed
+    return request, generation, answer
 
 
 def test_prompts_are_read_by_the_models_vocabulary() -> None:
@@ -93,10 +93,10 @@ def test_what_makes_no_sense_is_told(body: dict[str, Any], param: str) -> None:
 
 
 def test_how_tokens_are_chosen() -> None:
-    _, wish, _ = begun()
-    assert (wish.temperature, wish.seed, wish.ends(2)) == (1.0, 7, True)
-    _, wish, _ = begun(temperature=0, seed=-4, ignore_eos=True)
-    assert (wish.temperature, wish.seed, wish.ends(2)) == (0.0, 4, False)
+    _, generation, _ = begun()
+    assert (generation.temperature, generation.seed, generation.ends(2)) == (1.0, 7, True)
+    _, generation, _ = begun(temperature=0, seed=-4, ignore_eos=True)
+    assert (generation.temperature, generation.seed, generation.ends(2)) == (0.0, 4, False)
 
 
 def test_targets_of_its_own_reach_the_scheduler() -> None:

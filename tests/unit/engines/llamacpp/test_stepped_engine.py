@@ -15,7 +15,7 @@ from penstock.engines.embedded.calibrate import GUESS
 from penstock.engines.embedded.scheduler import EmbeddedScheduler
 from penstock.engines.llamacpp.backend import Speech
 from penstock.engines.llamacpp.device import Row
-from penstock.engines.llamacpp.engine import SteppedEngine, Wish
+from penstock.engines.llamacpp.engine import GenerationInput, SteppedEngine
 from penstock.engines.llamacpp.executor import PlanExecutor, chosen
 from penstock.engines.server.stream import RefusedError, Token
 from penstock.policy.kv.counting import CountingKv
@@ -67,19 +67,19 @@ def engine_on(device: CheckedDevice, *, blocks: int = 64, seqs: int = 4,
     options = scheduler_options("penstock", **{"max_num_seqs": seqs, "max_step_tokens": 20,
                                                "kv_watermark": 0.0, **knobs})
     ticks = count()
-    pilot = EmbeddedScheduler(build_scheduler(options, GUESS, CountingKv(blocks, 4)),
-                  lambda: next(ticks) / 1000)
-    return SteppedEngine(pilot, PlanExecutor(device, seqs))  # type: ignore[arg-type]
+    driver = EmbeddedScheduler(build_scheduler(options, GUESS, CountingKv(blocks, 4)),
+                               lambda: next(ticks) / 1000)
+    return SteppedEngine(driver, PlanExecutor(device, seqs))  # type: ignore[arg-type]
 
 
-def wish(prompt: Sequence[int], ends: int = -1) -> Wish:
-    return Wish(tuple(prompt), 0.0, 0, lambda token: token == ends)
+def generation(prompt: Sequence[int], ends: int = -1) -> GenerationInput:
+    return GenerationInput(tuple(prompt), 0.0, 0, lambda token: token == ends)
 
 
 async def answer(engine: SteppedEngine, number: int, prompt: Sequence[int], num: int,
                  service_class: ServiceClass = CALM, ends: int = -1) -> list[Token]:
     stream = await engine.submit(Request(number, 0.0, len(prompt), num, service_class),
-                                 wish(prompt, ends))
+                                 generation(prompt, ends))
     return [token async for token in stream]
 
 
@@ -113,7 +113,7 @@ def test_everyone_gets_the_tokens_of_a_request_alone(blocks: int) -> None:
     assert any(sum(not row.wanted for row in rows) and sum(row.wanted for row in rows) > 1
                for rows in device.batches), "decodes and parts of prompts share batches"
     assert all(len(rows) <= 20 for rows in device.batches)
-    engine.pilot.scheduler.check_integrity()
+    engine.driver.scheduler.check_integrity()
 
 
 def test_an_answer_ends_with_its_end_token() -> None:
@@ -129,7 +129,7 @@ def test_a_client_that_leaves_gives_its_place_back() -> None:
     engine = engine_on(device, seqs=1)
 
     async def leave() -> None:
-        stream = await engine.submit(Request(0, 0.0, 3, 5000, CALM), wish([1, 2, 3]))
+        stream = await engine.submit(Request(0, 0.0, 3, 5000, CALM), generation([1, 2, 3]))
         await stream.some()
         engine.cancel(0)
 
@@ -165,7 +165,7 @@ def test_a_stopped_engine_refuses_everything() -> None:
     async def work() -> Any:
         await served(engine, answer(engine, 0, [1], 1))
         with pytest.raises(RefusedError, match="stopped"):
-            await engine.submit(Request(1, 0.0, 1, 1, CALM), wish([1]))
+            await engine.submit(Request(1, 0.0, 1, 1, CALM), generation([1]))
 
     asyncio.run(work())
 

@@ -51,8 +51,8 @@ class Engine:
         self.ends: dict[str, tuple[FinishReason, str | None]] = {}
 
     @property
-    def pilot(self) -> Any:
-        return self.scheduler.pilot
+    def driver(self) -> Any:
+        return self.scheduler.driver
 
     def add(self, name: str, prompt_tokens: int, max_tokens: int, service_class: str = "batch",
             **changes: Any) -> Request:
@@ -72,7 +72,7 @@ class Engine:
             for one in (one for group in outputs.values() for one in group.outputs):
                 if one.finish_reason is not None:
                     self.ends[one.request_id] = one.finish_reason, one.stop_reason
-        self.pilot.scheduler.check_integrity()
+        self.driver.scheduler.check_integrity()
 
     def run(self) -> None:
         for _ in range(3000):
@@ -95,7 +95,7 @@ def test_an_urgent_prompt_displaces_a_long_one_that_keeps_what_it_computed(
                                 {"urgent": 36, "long": 28}, {"urgent": 1, "long": 63},
                                 {"urgent": 1, "long": 63}]
     assert sum(step.get("long", 0) for step in engine.steps) == 402
-    assert engine.pilot.num_amended == 0
+    assert engine.driver.num_amended == 0
 
 
 def test_a_started_prompt_is_held_to_its_part_while_one_that_starts_goes_first(
@@ -139,8 +139,8 @@ def test_random_loads_end_and_replay(plugin: ModuleType, tmp_path: Path, base: s
     assert all(request.is_finished() for request in wanted.values())
     assert all(request.num_output_tokens == request.max_tokens for request in wanted.values()
                if request.status == RequestStatus.FINISHED_LENGTH)
-    assert engine.pilot.num_amended > 0
-    assert engine.pilot.scheduler.kv_used_tokens == 0
+    assert engine.driver.num_amended > 0
+    assert engine.driver.scheduler.kv_used_tokens == 0
     engine.scheduler.shutdown()
     assert engine.scheduler.stopped
     records = read_journal(tmp_path / "journal-0.jsonl")
@@ -171,7 +171,7 @@ def test_little_kv_means_preemption_that_vllm_carries_out(plugin: ModuleType) ->
     engine.scheduler._preempt_request = noted
     engine.run()
     assert lost
-    assert engine.pilot.num_amended == 0
+    assert engine.driver.num_amended == 0
     assert all(request.num_output_tokens == 100 for request in requests)
 
 
@@ -273,4 +273,4 @@ def test_what_cannot_be_in_time_goes_last_and_comes_back_when_there_is_room(
     restored = {number for plan in plans for number in plan["restored"]}
     assert restored
     assert restored <= relegated
-    assert engine.pilot.num_amended == 0
+    assert engine.driver.num_amended == 0

@@ -14,7 +14,7 @@ from penstock.policy.place.beside import Neighbour, Traffic
 from penstock.policy.place.intent import (
     OBJECTIVES,
     Candidate,
-    Wishes,
+    Criteria,
     choose,
     pareto,
 )
@@ -39,7 +39,7 @@ MIDDLE = candidate(1.8, 20.0, tensor=2, price_per_hour=2.0, power_w=700.0)
     ("min_lat", FAST), ("min_mem", SMALL), ("min_cost", MIDDLE), ("min_gpu_cost", MIDDLE),
     ("money", MIDDLE), ("energy", SMALL)])
 def test_every_intent_has_its_best(intent: str, best: Candidate) -> None:
-    found = choose([SMALL, FAST, MIDDLE], Wishes(intent))
+    found = choose([SMALL, FAST, MIDDLE], Criteria(intent))
     assert found.chosen is not None
     assert found.chosen.candidate is best
     assert len(found.alternatives) == 2
@@ -48,20 +48,21 @@ def test_every_intent_has_its_best(intent: str, best: Candidate) -> None:
 
 def test_an_unknown_intent_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"'min_latency'.*min_lat"):
-        choose([FAST], Wishes("min_latency"))
+        choose([FAST], Criteria("min_latency"))
 
 
-@pytest.mark.parametrize(("wishes", "reason"), [
-    (Wishes(precisions=frozenset({"int8"})), "precision not allowed: fp16"),
-    (Wishes(most_accelerators=4), "too many accelerators: 8 of 4"),
-    (Wishes(least_accuracy=99.0), "accuracy unknown: no entry for fp16, fp16 cache"),
-    (Wishes(slo_s=0.5), "too slow: 1.1 s of 0.5 s"),
-    (Wishes(slo_s=1.05), "too slow: 1.1 s of 1.05 s"),
-    (Wishes(own_rate_per_s=1.0), "overloaded: its devices would be busy all of the time"),
-    (Wishes(others=(Traffic(0.5, 2.0),)), "overloaded: its devices would be busy all of the time"),
+@pytest.mark.parametrize(("criteria", "reason"), [
+    (Criteria(precisions=frozenset({"int8"})), "precision not allowed: fp16"),
+    (Criteria(most_accelerators=4), "too many accelerators: 8 of 4"),
+    (Criteria(least_accuracy=99.0), "accuracy unknown: no entry for fp16, fp16 cache"),
+    (Criteria(slo_s=0.5), "too slow: 1.1 s of 0.5 s"),
+    (Criteria(slo_s=1.05), "too slow: 1.1 s of 1.05 s"),
+    (Criteria(own_rate_per_s=1.0), "overloaded: its devices would be busy all of the time"),
+    (Criteria(others=(Traffic(0.5, 2.0),)),
+     "overloaded: its devices would be busy all of the time"),
 ])
-def test_what_is_not_allowed_is_rejected_with_the_reason(wishes: Wishes, reason: str) -> None:
-    found = choose([FAST], wishes)
+def test_what_is_not_allowed_is_rejected_with_the_reason(criteria: Criteria, reason: str) -> None:
+    found = choose([FAST], criteria)
     assert found.chosen is None
     assert found.rejected == ((FAST, reason),)
     assert found.reason.startswith("none of 1 configurations will do: 1 ")
@@ -69,14 +70,14 @@ def test_what_is_not_allowed_is_rejected_with_the_reason(wishes: Wishes, reason:
 
 def test_accuracy_below_the_floor() -> None:
     poor = candidate(1.0, 1.0, precision="int4", accuracy=87.1)
-    found = choose([poor, candidate(2.0, 1.0, accuracy=100.0)], Wishes(least_accuracy=95.0))
+    found = choose([poor, candidate(2.0, 1.0, accuracy=100.0)], Criteria(least_accuracy=95.0))
     assert found.rejected == ((poor, "not accurate enough: 87.1 of 95"),)
     assert found.chosen is not None
     assert found.chosen.candidate.accuracy == 100.0
 
 
 def test_a_missed_slo_names_the_nearest_and_never_takes_it() -> None:
-    found = choose([SMALL, FAST, MIDDLE], Wishes("min_mem", slo_s=0.9))
+    found = choose([SMALL, FAST, MIDDLE], Criteria("min_mem", slo_s=0.9))
     assert found.chosen is None
     assert found.nearest is not None
     assert found.nearest.candidate is FAST
@@ -87,7 +88,7 @@ def test_a_missed_slo_names_the_nearest_and_never_takes_it() -> None:
 def test_the_nearest_is_so_by_what_must_keep_the_slo() -> None:
     known = candidate(1.3, 20.0, tensor=2)
     guessed = replace(candidate(1.0, 20.0, tensor=4), latency_s=about(1.0, 2.0))
-    nearest = {sure: choose([guessed, known], Wishes(slo_s=0.9, sure=sure)).nearest
+    nearest = {sure: choose([guessed, known], Criteria(slo_s=0.9, sure=sure)).nearest
                for sure in (True, False)}
     assert nearest[True] is not None
     assert nearest[True].candidate is known
@@ -96,24 +97,24 @@ def test_the_nearest_is_so_by_what_must_keep_the_slo() -> None:
 
 
 def test_the_point_or_the_high_end_must_keep_the_slo() -> None:
-    assert choose([FAST], Wishes(slo_s=1.0)).chosen is None
-    assert choose([FAST], Wishes(slo_s=1.0, sure=False)).chosen is not None
-    assert choose([FAST], Wishes(slo_s=1.0, sure=False, strict_slo=True)).chosen is None
+    assert choose([FAST], Criteria(slo_s=1.0)).chosen is None
+    assert choose([FAST], Criteria(slo_s=1.0, sure=False)).chosen is not None
+    assert choose([FAST], Criteria(slo_s=1.0, sure=False, strict_slo=True)).chosen is None
 
 
 def test_what_cannot_be_had_keeps_its_reason() -> None:
     gone = candidate(0.1, 1.0, refused="no room: 3 GiB are short")
-    found = choose([gone, SMALL], Wishes("min_lat"))
+    found = choose([gone, SMALL], Criteria("min_lat"))
     assert found.rejected == ((gone, "no room: 3 GiB are short"),)
 
 
 def test_no_candidates_is_said() -> None:
-    assert choose([], Wishes()).reason == "there is no configuration to choose from"
+    assert choose([], Criteria()).reason == "there is no configuration to choose from"
 
 
 def test_waiting_counts_and_may_change_the_choice() -> None:
     slow, quick = candidate(1.0, 1.0), candidate(0.5, 3.0, tensor=2)
-    calm, busy = Wishes("min_cost"), Wishes("min_cost", own_rate_per_s=0.9)
+    calm, busy = Criteria("min_cost"), Criteria("min_cost", own_rate_per_s=0.9)
     first, second = choose([slow, quick], calm).chosen, choose([slow, quick], busy).chosen
     assert first is not None
     assert first.candidate is slow
@@ -126,14 +127,14 @@ def test_each_candidate_waits_for_those_on_its_own_devices() -> None:
     busy = Neighbour("chat", frozenset({0}), Traffic(0.5, 1.0))
     quick = replace(candidate(1.0, 10.0), beside=(busy, Neighbour("silent", frozenset({0}))))
     slow = candidate(1.4, 10.0, tensor=2)
-    alone = choose([replace(quick, beside=()), slow], Wishes("min_lat")).chosen
-    beside = choose([quick, slow], Wishes("min_lat")).chosen
+    alone = choose([replace(quick, beside=()), slow], Criteria("min_lat")).chosen
+    beside = choose([quick, slow], Criteria("min_lat")).chosen
     assert alone is not None
     assert beside is not None
     assert alone.candidate.configuration == quick.configuration
     assert beside.candidate is slow, "0.5 s are waited for chat"
     full = choose([replace(quick, beside=(replace(busy, traffic=Traffic(1.0, 1.0)),))],
-                  Wishes("min_lat"))
+                  Criteria("min_lat"))
     assert full.rejected[0][1] == (
         "overloaded: its devices would be busy all of the time with chat there")
 
@@ -149,7 +150,7 @@ candidates = st.lists(st.builds(
 def test_every_candidate_is_chosen_listed_or_rejected(found: list[Candidate], intent: str,
                                                       slo_s: float | None, floor: float | None,
                                                       rate: float) -> None:
-    choice = choose(found, Wishes(intent, slo_s, least_accuracy=floor, own_rate_per_s=rate))
+    choice = choose(found, Criteria(intent, slo_s, least_accuracy=floor, own_rate_per_s=rate))
     taken = [one for one in (choice.chosen, *choice.alternatives) if one is not None]
     assert len(taken) + len(choice.rejected) == len(found)
     assert [one.value for one in taken] == sorted(one.value for one in taken)
@@ -157,13 +158,13 @@ def test_every_candidate_is_chosen_listed_or_rejected(found: list[Candidate], in
     for one in taken:
         assert slo_s is None or one.candidate.latency_s.high <= slo_s
         assert floor is None or (one.candidate.accuracy or 0.0) >= floor
-    assert choose(list(reversed(found)), Wishes(
+    assert choose(list(reversed(found)), Criteria(
         intent, slo_s, least_accuracy=floor, own_rate_per_s=rate)).chosen == choice.chosen
 
 
 @given(candidates)
 def test_nothing_beats_what_is_on_the_front_and_all_else_is_beaten(found: list[Candidate]) -> None:
-    choice = choose(found, Wishes("min_lat"))
+    choice = choose(found, Criteria("min_lat"))
     taken = [one for one in (choice.chosen, *choice.alternatives) if one is not None]
     front = pareto(taken)
     assert bool(front) == bool(taken)

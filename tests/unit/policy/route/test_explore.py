@@ -40,9 +40,9 @@ class Fixed(PlainRouter):
 def test_propensities_are_how_often_replicas_are_taken() -> None:
     router = Exploring(LeastLoaded(), 0.2, draws(1))
     routes = [router.route(request(i), REPLICAS, 0.0) for i in range(20_000)]
-    told = {route.replica_id: route.terms["propensity"] for route in routes}
-    assert told == pytest.approx({0: 0.85, 1: 0.05, 2: 0.05, 3: 0.05})
-    for replica_id, chance in told.items():
+    rejection_reason = {route.replica_id: route.terms["propensity"] for route in routes}
+    assert rejection_reason == pytest.approx({0: 0.85, 1: 0.05, 2: 0.05, 3: 0.05})
+    for replica_id, chance in rejection_reason.items():
         share = sum(route.replica_id == replica_id for route in routes) / len(routes)
         assert share == pytest.approx(chance, abs=0.01)
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from penstock.core.attestation import Attestation, Confidentiality
-from penstock.serving.deployments.attested import Gate, standing
-from penstock.serving.deployments.deployments import RefusedError, State, Wish
+from penstock.serving.deployments.attested import Gate, attestation_status
+from penstock.serving.deployments.deployments import DeployIntent, RefusedError, State
 from support.simulated_deployments import FLEET, World, in_loop
 
-SECRET = Wish(confidential=True)
+SECRET = DeployIntent(confidential=True)
 
 
 class Gated(World):
@@ -19,10 +19,10 @@ class Gated(World):
     def __init__(self, folder) -> None:
         super().__init__(folder)
         self.known: dict[int, Confidentiality] = {}
-        self.gate_keeper = Gate(self._standing, lambda: self.now_s)
+        self.gate_keeper = Gate(self._attestation_status, lambda: self.now_s)
         self.choose = self.gate_keeper.choosing(super().choose)
 
-    async def _standing(self, _):
+    async def _attestation_status(self, _):
         return self.known
 
     def controller(self, queue=None):
@@ -57,7 +57,7 @@ async def test_it_is_placed_on_attested_accelerators_and_refused_where_there_are
         with pytest.raises(RefusedError) as caught:
             await controller.deploy("b", SECRET)
         assert caught.value.code == "no_room", "only one is attested"
-        two, _ = await controller.deploy("b", Wish())
+        two, _ = await controller.deploy("b", DeployIntent())
         assert len(two.devices) == 2, "what is open goes anywhere"
 
 
@@ -98,17 +98,18 @@ def test_a_site_s_standing_is_what_its_evidence_shows_now(tmp_path) -> None:
     (tmp_path / "fleet.yaml").write_text(text)
     cluster = create_cluster(tmp_path / "state", tmp_path / "fleet.yaml")
     assert {number: one.attestations[0].expires_at_s
-            for number, one in standing(cluster, 1050.0).items()} == {0: 1100.0, 1: 1100.0}
-    assert standing(cluster, 1112.0)[0].doubt == "its evidence expired 12 s ago"
+            for number, one in attestation_status(cluster, 1050.0).items()} == {0: 1100.0,
+                                                                                1: 1100.0}
+    assert attestation_status(cluster, 1112.0)[0].doubt == "its evidence expired 12 s ago"
     evidence.write_bytes(signer.sign("A", "C", now_s=1000.0))
-    assert standing(cluster, 1000.0)[1].doubt == "its evidence is of another device, 'C'"
+    assert attestation_status(cluster, 1000.0)[1].doubt == "its evidence is of another device, 'C'"
     evidence.unlink()
-    assert "cannot be had" in standing(cluster, time.time())[0].doubt
+    assert "cannot be had" in attestation_status(cluster, time.time())[0].doubt
     text = text.replace(f"evidence.json, nonce: {NONCE}", "'http://127.0.0.1:9/attestation'")
     (tmp_path / "fleet.yaml").write_text(text)
     cluster = create_cluster(tmp_path / "other", tmp_path / "fleet.yaml")
-    assert "deployments go by a file" in standing(cluster, 1050.0)[0].doubt
+    assert "deployments need it in a file" in attestation_status(cluster, 1050.0)[0].doubt
 
 
 def test_a_site_that_says_nothing_of_it_has_no_standing(tmp_path) -> None:
-    assert set(standing(World(tmp_path).cluster, 0.0).values()) == {Confidentiality()}
+    assert set(attestation_status(World(tmp_path).cluster, 0.0).values()) == {Confidentiality()}

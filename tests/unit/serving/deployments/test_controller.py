@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.policy.place.intent import Wishes
-from penstock.serving.deployments.deployments import RefusedError, State, Wish
+from penstock.policy.place.intent import Criteria
+from penstock.serving.deployments.deployments import DeployIntent, RefusedError, State
 from penstock.serving.deployments.store import open_store
 from support.simulated_deployments import World, free_gib, in_loop, running
 
@@ -32,7 +32,7 @@ async def test_a_life(tmp_path):
         assert one.state == State.REGISTERED
         await control.profile("a", {})
         assert (await control.settled("a")).profile == "/profiles/a"
-        one, decision = await control.deploy("a", Wish())
+        one, decision = await control.deploy("a", DeployIntent())
         assert one.state == State.DEPLOYING
         assert decision.document == {"name": "a"}
         assert (await control.settled("a")).state == State.RUNNING
@@ -78,7 +78,7 @@ def test_what_cannot_be_registered(tmp_path, arguments, message):
 async def test_an_unknown_name_is_told_the_nearest(tmp_path):
     async with World(tmp_path).open() as control:
         control.register("llama-main", "llama-2-7b", "sim", {})
-        for verb in (control.profile("llama-man", {}), control.deploy("llama-man", Wish()),
+        for verb in (control.profile("llama-man", {}), control.deploy("llama-man", DeployIntent()),
                      control.infer("llama-man", {}), control.remove("llama-man"),
                      control.restart("llama-man")):
             with pytest.raises(InputError, match="did you mean 'llama-main'"):
@@ -97,7 +97,7 @@ async def test_what_a_state_does_not_allow(tmp_path):
             assert code_of(told) == "state"
             assert told.value.details == {"name": "a", "state": "registered"}
         await running(control, "b")
-        for verb in (control.deploy("b", Wish()), control.profile("b", {})):
+        for verb in (control.deploy("b", DeployIntent()), control.profile("b", {})):
             with pytest.raises(RefusedError, match="b is running: it cannot become"):
                 await verb
         await control.remove("b")
@@ -110,7 +110,7 @@ async def test_what_a_state_does_not_allow(tmp_path):
 async def test_a_dry_run_changes_nothing(tmp_path):
     async with World(tmp_path).open() as control:
         one = control.register("a", "llama-2-7b", "sim", {})
-        assert (await control.deploy("a", Wish(), dry_run=True))[0] is one
+        assert (await control.deploy("a", DeployIntent(), dry_run=True))[0] is one
         assert control.show("a") is one
         assert free_gib(control) == [48] * 4
 
@@ -123,12 +123,13 @@ async def test_a_decision_knows_who_is_there(tmp_path):
         for name, rate in (("asked", 0.5), ("silent", 0.0), ("gone", 1.0), ("late", 1.0)):
             control.register(name, "llama-2-7b", "sim", {"load_s": 0})
             if name != "late":
-                await control.deploy(name, Wish(Wishes(own_rate_per_s=rate), output_tokens=50))
+                await control.deploy(name,
+                                     DeployIntent(Criteria(own_rate_per_s=rate), output_tokens=50))
                 await control.settled(name)
         await control.remove("gone")
         await control.settled("gone")
         await control.infer("asked", {"prompt": "x", "max_tokens": 50})
-        await control.deploy("late", Wish(), dry_run=True)
+        await control.deploy("late", DeployIntent(), dry_run=True)
         asked, silent = world.neighbours
         assert asked.device_ids == frozenset(control.show("asked").devices)
         assert asked.traffic.rate_per_s == 0.5
@@ -143,7 +144,7 @@ async def test_no_room_is_a_refusal_that_leaves_nothing(tmp_path):
     async with world.open() as control:
         one = control.register("big", "llama-2-7b", "sim", {})
         with pytest.raises(RefusedError) as told:
-            await control.deploy("big", Wish())
+            await control.deploy("big", DeployIntent())
         assert code_of(told) == "no_room"
         assert control.show("big") is one
         assert free_gib(control) == [48] * 4
@@ -159,7 +160,7 @@ async def test_a_start_that_fails_gives_its_memory_back(tmp_path):
         assert free_gib(control) == [48] * 4
         assert not world.engines.living
         world.broken.clear()
-        await control.deploy("a", Wish())
+        await control.deploy("a", DeployIntent())
         assert (await control.settled("a")).state == State.RUNNING
 
 
@@ -183,7 +184,7 @@ async def test_two_deploys_at_once_never_get_the_same_memory(tmp_path):
         for name in names:
             control.register(name, "llama-2-7b", "sim", {})
         world.deciding.clear()
-        deploys = [asyncio.create_task(control.deploy(name, Wish())) for name in names]
+        deploys = [asyncio.create_task(control.deploy(name, DeployIntent())) for name in names]
         await asyncio.sleep(0)
         world.deciding.set()  # all have chosen the same accelerator by now
         found = await asyncio.gather(*deploys, return_exceptions=True)
@@ -203,10 +204,10 @@ async def test_one_thing_at_a_time_with_one_deployment(tmp_path):
     async with world.open() as control:
         control.register("a", "llama-2-7b", "sim", {})
         world.deciding.clear()
-        first = asyncio.create_task(control.deploy("a", Wish()))
+        first = asyncio.create_task(control.deploy("a", DeployIntent()))
         await asyncio.sleep(0)
         with pytest.raises(RefusedError) as told:
-            await control.deploy("a", Wish())
+            await control.deploy("a", DeployIntent())
         assert code_of(told) == "busy"
         world.deciding.set()
         await first
@@ -222,14 +223,14 @@ async def test_whoever_stops_waiting_for_a_decision_leaves_nothing(tmp_path):
     async with world.open() as control:
         control.register("a", "llama-2-7b", "sim", {})
         world.deciding.clear()
-        task = asyncio.create_task(control.deploy("a", Wish()))
+        task = asyncio.create_task(control.deploy("a", DeployIntent()))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         world.deciding.set()
         assert control.show("a").state == State.REGISTERED
-        assert (await control.deploy("a", Wish()))[0].state == State.DEPLOYING
+        assert (await control.deploy("a", DeployIntent()))[0].state == State.DEPLOYING
 
 
 @in_loop
@@ -273,7 +274,7 @@ def test_a_removal_of_what_is_being_deployed(tmp_path, cancel):
         world.gate.clear()
         async with world.open() as control:
             control.register("a", "llama-2-7b", "sim", {})
-            await control.deploy("a", Wish())
+            await control.deploy("a", DeployIntent())
             await soon(lambda: world.engines.living)
             task = asyncio.create_task(control.remove("a", cancel=cancel))
             await asyncio.sleep(0)
@@ -294,7 +295,7 @@ def test_a_removal_of_what_is_being_deployed(tmp_path, cancel):
 async def test_a_deploy_called_off_before_it_began(tmp_path):
     async with World(tmp_path).open() as control:
         control.register("a", "llama-2-7b", "sim", {})
-        await control.deploy("a", Wish())
+        await control.deploy("a", DeployIntent())
         await control.remove("a", cancel=True)  # the task had no chance to run yet
         assert (await control.settled("a")).state == State.REMOVED
         assert free_gib(control) == [48] * 4
@@ -335,7 +336,7 @@ async def test_the_head_of_the_queue(tmp_path):
         assert order == [0, 2, 1]
 
 
-# -- care --------------------------------------------------------------
+# -- supervision --------------------------------------------------------------
 
 
 @in_loop
@@ -387,10 +388,10 @@ async def test_an_engine_that_does_not_answer_now_and_then_is_borne_with(tmp_pat
         await running(control)
         well = [False, True, False, False]
 
-        async def is_well(one):
+        async def is_healthy(one):
             return well.pop(0)
 
-        control._dependencies.engines["sim"].is_well = is_well
+        control._dependencies.engines["sim"].is_healthy = is_healthy
         for _ in range(3):
             await control.reconcile()
             assert control.show("a").state == State.RUNNING
@@ -432,7 +433,7 @@ async def test_what_runs_outlives_the_controller(tmp_path):
         world.num_gib["b"] = (24, 4)
         control.register("b", "llama-2-7b", "sim", {})
         with pytest.raises(RefusedError):
-            await control.deploy("b", Wish())
+            await control.deploy("b", DeployIntent())
 
 
 @in_loop
@@ -455,7 +456,7 @@ def test_what_was_under_way_at_the_end_is_undone(tmp_path, verb, state):
         world.gate.clear()
         async with world.open() as control:
             control.register("a", "llama-2-7b", "sim", {})
-            await getattr(control, verb)("a", Wish() if verb == "deploy" else {})
+            await getattr(control, verb)("a", DeployIntent() if verb == "deploy" else {})
             await asyncio.sleep(0)
         async with world.open() as control:
             assert control.show("a").state == state
@@ -493,12 +494,13 @@ async def test_what_cannot_be_written_has_not_happened(tmp_path):
             raise OSError("no space left")
 
         control._records.store.write = full
-        for verb in (control.deploy("a", Wish()), control.profile("a", {}), control.remove("a")):
+        for verb in (control.deploy("a", DeployIntent()), control.profile("a", {}),
+                     control.remove("a")):
             with pytest.raises(OSError, match="no space left"):
                 await verb
         control._records.store.write = write
         assert control.show("a") is one
         assert free_gib(control) == [48] * 4
         control.check_integrity()
-        await control.deploy("a", Wish())
+        await control.deploy("a", DeployIntent())
         assert (await control.settled("a")).state == State.RUNNING

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from penstock.serving.deployments.deployments import RefusedError, Wish
+from penstock.serving.deployments.deployments import DeployIntent, RefusedError
 from penstock.serving.deployments.monitor import used_bytes
 from support.simulated_deployments import (
     GIB,
@@ -51,5 +51,5 @@ async def test_nothing_is_placed_on_what_others_hold(tmp_path):
         world.used = dict.fromkeys(range(4), 47 * GIB)
         control.register("b", "llama-2-7b", "sim", {})
         with pytest.raises(RefusedError) as told:
-            await control.deploy("b", Wish())
+            await control.deploy("b", DeployIntent())
         assert told.value.code == "no_room"

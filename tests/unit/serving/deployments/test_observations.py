@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from penstock.core.prediction import Prediction
-from penstock.policy.place.intent import Wishes
+from penstock.policy.place.intent import Criteria
 from penstock.policy.place.values import Footprint, Placement, Stage
-from penstock.serving.deployments.deployments import Deployment, Expected, Wish
+from penstock.serving.deployments.deployments import DeployIntent, Deployment, Expected
 from penstock.serving.deployments.engines import Reply
 from penstock.serving.deployments.observations import Observations
 
@@ -18,7 +18,7 @@ PLACED = Placement(Footprint("m", 2, 1, 1, 10), (Stage(2, (0,)),))
 @pytest.fixture
 def one() -> Deployment:
     return replace(Deployment("chat", "m", "sim", 0.0, 0.0), placement=PLACED,
-                   wish=Wish(Wishes("min_lat"), output_tokens=100),
+                   intent=DeployIntent(Criteria("min_lat"), output_tokens=100),
                    expected=Expected(TWO_S, Prediction(1.0, 1.0, 1.0, 0.9, "test")))
 
 

@@ -13,8 +13,8 @@ from penstock.core.hardware import Parallelism
 from penstock.serving.deployments.cluster import FLEET as FLEET_FILE
 from penstock.serving.deployments.cluster import SERVER, create_cluster, open_cluster
 from penstock.serving.deployments.commands import checked_options
-from penstock.serving.deployments.deployments import Wish
-from penstock.serving.deployments.opening import Opening, opened, watch
+from penstock.serving.deployments.deployments import DeployIntent
+from penstock.serving.deployments.opening import OpenOptions, opened, watch
 from penstock.serving.deployments.remote import deployments_in
 from penstock.serving.deployments.store import InUseError
 from penstock.serving.deployments.verbs import LocalDeployments
@@ -29,10 +29,10 @@ def test_whoever_has_the_folder_answers(tmp_path):
             assert isinstance(first, LocalDeployments)
             assert not (cluster.folder / SERVER).exists()
             with pytest.raises(InUseError):
-                async with opened(cluster.folder, Opening(patience_s=0.0)):
+                async with opened(cluster.folder, OpenOptions(lock_timeout_s=0.0)):
                     pass
-            with pytest.raises(InputError, match="another command is at work there"):
-                async with deployments_in(cluster.folder, patience_s=0.0):
+            with pytest.raises(InputError, match="another command has this folder open"):
+                async with deployments_in(cluster.folder, lock_timeout_s=0.0):
                     pass
             await first.call("register", "", {"name": "a", "model": "llama-2-7b"})
         async with opened(cluster.folder) as control:
@@ -98,7 +98,7 @@ def test_a_fleet_that_shrank_under_a_deployment(tmp_path):
         async with opened(cluster.folder) as control:
             control.register("a", "llama-2-7b", "sim", {"load_s": 0})
             exact = Configuration(Parallelism(4), "int4", "fp16")
-            await control.deploy("a", Wish(configuration=exact))
+            await control.deploy("a", DeployIntent(configuration=exact))
             await control.settled("a")
         text = (cluster.folder / FLEET_FILE).read_text()
         (cluster.folder / FLEET_FILE).write_text(text.replace("count: 4", "count: 2"))

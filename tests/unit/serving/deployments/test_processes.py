@@ -20,8 +20,8 @@ from penstock.fleet.load import load_fleet
 from penstock.policy.place.values import Footprint, Placement, Stage
 from penstock.serving.deployments.commands import Command, command_of
 from penstock.serving.deployments.controller import Controller
-from penstock.serving.deployments.dependencies import Care, Dependencies
-from penstock.serving.deployments.deployments import RefusedError, State, Wish
+from penstock.serving.deployments.dependencies import Dependencies, RestartPolicy
+from penstock.serving.deployments.deployments import DeployIntent, RefusedError, State
 from penstock.serving.deployments.engines import EngineError
 from penstock.serving.deployments.processes import process_engines
 from penstock.serving.deployments.store import open_store
@@ -82,8 +82,8 @@ def test_an_emulated_engine_answers_and_is_stopped(tmp_path):
     async def work():
         async with engines_in(tmp_path) as engines:
             one = await started(engines)
-            assert engines.lives(one.instance)
-            assert await engines.is_well(one)
+            assert engines.is_alive(one.instance)
+            assert await engines.is_healthy(one)
             reply = await engines.ask(one, {"prompt": [5, 6, 7], "max_tokens": 7})
             assert (reply.prompt_tokens, reply.output_tokens) == (3, 7)
             assert reply.service_s > 0
@@ -94,8 +94,8 @@ def test_an_emulated_engine_answers_and_is_stopped(tmp_path):
             with pytest.raises(EngineError, match="max_tokens"):
                 await engines.ask(one, {"prompt": "x", "max_tokens": -1})
             await engines.stop(one.instance, 10.0)
-            assert not engines.lives(one.instance)
-            assert not await engines.is_well(one)
+            assert not engines.is_alive(one.instance)
+            assert not await engines.is_healthy(one)
             with pytest.raises(EngineError, match="unreachable"):
                 await engines.ask(one, {"prompt": "x", "max_tokens": 1})
 
@@ -115,7 +115,7 @@ def test_an_engine_that_does_not_come_up(tmp_path, kind, message):
             with pytest.raises(EngineError, match=message):
                 await engines.start(ONE, begun.append)
             await engines.stop(begun[0], 0.0)
-            assert not engines.lives(begun[0])
+            assert not engines.is_alive(begun[0])
 
     asyncio.run(work())
 
@@ -145,7 +145,7 @@ def test_what_cannot_be_written_down_is_not_run(tmp_path):
 
             with pytest.raises(OSError, match="no space"):
                 await engines.start(ONE, begun)
-            assert not engines.lives(seen[0])
+            assert not engines.is_alive(seen[0])
         assert (tmp_path / "state" / "logs" / "a.log").read_text() == ""
 
     asyncio.run(work())
@@ -159,14 +159,14 @@ def test_a_controller_adopts_what_another_left_and_restarts_what_died(tmp_path):
             dependencies = Dependencies({"emulate": engines}, world.choose, world.profile,
                                         lambda: world.now_s)
             found = Controller(world.cluster, open_store(world.cluster.state_file), dependencies,
-                               care=Care(patience_s=5.0))
+                               restart_policy=RestartPolicy(grace_s=5.0))
             await found.recover()
             return found
 
         async with process_engines(world.cluster, command=small) as engines:
             control = await controller(engines)
             control.register("a", "llama-2-7b", "emulate", {})
-            await control.deploy("a", Wish())
+            await control.deploy("a", DeployIntent())
             before = await control.settled("a")
             assert (before.state, before.reason) == (State.RUNNING, "")
             await control.close()
@@ -189,7 +189,7 @@ def test_a_controller_adopts_what_another_left_and_restarts_what_died(tmp_path):
             assert after.instance.pid != before.instance.pid
             await control.remove("a")
             assert (await control.settled("a")).state == State.REMOVED
-            assert not engines.lives(after.instance)
+            assert not engines.is_alive(after.instance)
             await control.close()
 
     asyncio.run(work())

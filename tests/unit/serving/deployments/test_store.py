@@ -12,8 +12,8 @@ from penstock.core.configuration import Configuration
 from penstock.core.errors import InputError
 from penstock.core.hardware import Parallelism
 from penstock.core.prediction import Prediction
-from penstock.policy.place.intent import Traffic, Wishes
-from penstock.serving.deployments.deployments import Expected, Instance, State, Wish, moved
+from penstock.policy.place.intent import Criteria, Traffic
+from penstock.serving.deployments.deployments import DeployIntent, Expected, Instance, State, moved
 from penstock.serving.deployments.store import InUseError, document, open_store
 from support.simulated_deployments import PLACEMENT, deployment
 
@@ -21,9 +21,10 @@ TESTS = Path(__file__).resolve().parents[3]
 FULL = deployment(
     "full", options={"speed": 10.0, "model": "x.gguf"}, state=State.UNHEALTHY, reason="gone",
     profile="/p", placement=PLACEMENT, instance=Instance("http://127.0.0.1:1", 4711, "99", "a.log"),
-    wish=Wish(Wishes("min_lat", 3.0, precisions=frozenset({"int4"}), others=(Traffic(1.0, 0.5),)),
-              Configuration(Parallelism(1, 2), "int4", "fp16"), 20, 2, "maveriq",
-              {"llama-2-7b_int4_False_None": 87.1}),
+    intent=DeployIntent(Criteria("min_lat", 3.0, precisions=frozenset({"int4"}),
+                                 others=(Traffic(1.0, 0.5),)),
+                        Configuration(Parallelism(1, 2), "int4", "fp16"), 20, 2, "maveriq",
+                        {"llama-2-7b_int4_False_None": 87.1}),
     configuration=Configuration(Parallelism(1, 2), "int4", "fp16"),
     expected=Expected(Prediction(1.0, 0.5, 2.0, 0.9, "cuts", ("long",)), None),
     num_failures=2, retry_s=8.0)
@@ -92,7 +93,7 @@ def test_the_lock_is_of_a_store_not_of_a_process(tmp_path):
 
 def test_what_is_no_state_is_one_clear_error(tmp_path):
     (tmp_path / "text.db").write_text("not a database at all, but long enough to be read" * 20)
-    with pytest.raises(InputError, match=r"text\.db: is no state of deployments"):
+    with pytest.raises(InputError, match=r"text\.db: is not a state file of deployments"):
         open_store(tmp_path / "text.db")
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match="cannot be opened"):
@@ -125,4 +126,22 @@ def test_endless_numbers_come_back(tmp_path):
     store = open_store(tmp_path / "d.db")
     store.write([deployment(retry_s=inf)])
     assert store.deployments()[0].retry_s == inf
+    store.close()
+
+
+def test_a_record_of_release_0_1_is_read(tmp_path):
+    """Its intent was called `wish`, and the criteria of that `wishes`."""
+    path = tmp_path / "d.db"
+    store = open_store(path)
+    store.write([FULL])
+    store.close()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE deployments SET document = replace(replace(document, "
+                       """'"intent":{', '"wish":{'), '"criteria":', '"wishes":')""")
+    connection.commit()
+    (text,) = connection.execute("SELECT document FROM deployments").fetchone()
+    assert '"wish":{"wishes":{' in text
+    connection.close()
+    store = open_store(path)
+    assert store.deployments() == [FULL]
     store.close()

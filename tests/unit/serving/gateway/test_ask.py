@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from penstock.core.request import NO_NEEDS, Needs
 from penstock.core.slo import ServiceClass, Slo
-from penstock.fleet.values_gateway import Alias, Tenant, Wishes
+from penstock.fleet.values_gateway import Alias, RequestParameters, Tenant
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import ANYBODY, Offer, read_ask
-from penstock.serving.gateway.wishes import KINDS
+from penstock.serving.gateway.request_parameters import KINDS
 
 CHAT = ServiceClass("chat", Slo(ttft_s=2.0, itl_s=0.05))
 BATCH = ServiceClass("batch", Slo(e2e_s=300.0), priority=3)
 OFFER = Offer({"chat": CHAT, "batch": BATCH}, {"small": 1000, "large": 4000},
-              {"cheap": Alias(("small",), Wishes(max_cost=0.1, min_quality=0.2)),
-               "slow": Alias(None, Wishes(service_class="batch"))})
+              {"cheap": Alias(("small",), RequestParameters(max_cost=0.1, min_quality=0.2)),
+               "slow": Alias(None, RequestParameters(service_class="batch"))})
 
 
 def read(body=None, headers=None, tenant=ANYBODY, offer=OFFER):
@@ -59,8 +59,9 @@ def test_the_first_place_that_says_something_counts(name, first) -> None:
     header, field, alias, tenant = said
     headers = {} if header is None else {KINDS[name].header.lower(): str(header)}
     body = {"model": "mine"} | ({} if field is None else {"penstock": {name: field}})
-    offer = Offer(OFFER.classes, OFFER.models, {"mine": Alias(None, Wishes(**{name: alias}))})
-    ask = read(body, headers, Tenant("a", defaults=Wishes(**{name: tenant})), offer)
+    offer = Offer(OFFER.classes, OFFER.models,
+                  {"mine": Alias(None, RequestParameters(**{name: alias}))})
+    ask = read(body, headers, Tenant("a", defaults=RequestParameters(**{name: tenant})), offer)
     assert seen(ask, name) == told
     assert "penstock" not in ask.body
     assert ask.tenant == "a"

@@ -13,7 +13,7 @@ from penstock.core.decision import Prospect, Route
 from penstock.core.slo import ServiceClass
 from penstock.engines.client.metrics_text import EngineLoad
 from penstock.engines.client.state import EngineFacts, EngineState, EvidencePlace, InFlight
-from penstock.fleet.values_gateway import Alias, Tenant, Wishes
+from penstock.fleet.values_gateway import Alias, RequestParameters, Tenant
 from penstock.policy.route.simple import LeastLoaded
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import ANYBODY, Offer, read_ask
@@ -24,7 +24,7 @@ from penstock.serving.gateway.forecasts import Forecasts
 OPEN, FIRST, SECOND = "http://open", "http://first", "http://second"
 PLACE = EvidencePlace("http://first/attestation", None, ("GPU-1",))
 OFFER = Offer({"chat": ServiceClass("chat"), "secret": ServiceClass("secret", confidential=True)},
-              {"m": 1000}, {"sealed": Alias(wishes=Wishes(confidential=True))})
+              {"m": 1000}, {"sealed": Alias(parameters=RequestParameters(confidential=True))})
 BANK = Tenant("bank", confidential=True)
 HEADER = "X-Penstock-Confidential"
 
@@ -71,7 +71,7 @@ class GatewayConfig:
 @pytest.mark.parametrize("wanted", [
     {"headers": {HEADER: "true"}}, {"penstock": {"confidential": True}}, {"model": "sealed"},
     {"headers": {"X-Penstock-Class": "secret"}}, {"tenant": BANK},
-    {"tenant": Tenant("shop", defaults=Wishes(confidential=True))},
+    {"tenant": Tenant("shop", defaults=RequestParameters(confidential=True))},
     # Class and tenant demand it whatever the request says.
     {"tenant": BANK, "headers": {HEADER: "false"}},
     {"headers": {HEADER: "false", "X-Penstock-Class": "secret"}}])
@@ -92,7 +92,7 @@ def test_it_goes_only_where_an_attestation_is_fresh(wanted: dict) -> None:
 
 def test_open_requests_go_anywhere_and_may_leave_their_tenant_s_default() -> None:
     config = GatewayConfig()
-    shop = Tenant("shop", defaults=Wishes(confidential=True))
+    shop = Tenant("shop", defaults=RequestParameters(confidential=True))
     assert config.ask() == OPEN
     assert config.ask(tenant=shop, headers={HEADER: "false"}) == OPEN
 
@@ -180,7 +180,7 @@ def test_an_attestation_does_not_outlive_a_change_of_where_evidence_is() -> None
     moved[1] = EngineFacts(1, FIRST, "m", None, 1000, 1.0, confidential=True,
                            evidence=PLACE._replace(devices=("GPU-9",)))
     config.engines.adopt(moved)
-    assert "not looked at yet" in str(config.refusal(tenant=BANK))
+    assert "not verified yet" in str(config.refusal(tenant=BANK))
 
 
 def test_an_attestation_that_ends_while_it_is_decided_is_not_relied_on() -> None:

@@ -208,7 +208,7 @@ def test_metrics_count_them_in_buckets_and_by_no_model(tmp_path) -> None:
                   'service_class="chat"}'] == NUM_OPEN * OPEN_TOKENS[1]
     told = {name: value for name, value in series.items() if "confidential_requests" in name}
     assert told['penstock:confidential_requests_at_most{outcome="finished",'
-                'service_class="chat"}'] == 32
+                     'service_class="chat"}'] == 32
     assert set(told.values()) <= {16.0, 32.0}
     assert not any("of_model" in name for name in told)
     # No series holds the exact number, alone or with the shop's.

@@ -207,7 +207,7 @@ def test_other_rules_judge_anew(signer, tmp_path) -> None:
         one.watcher.adopt(rules)
         assert attestation_violation(one.engine.confidentiality, NOW_S) is None
         one.watcher.adopt(strict)
-        assert "not judged by the rules of now" in str(
+        assert "not verified by the present rules" in str(
             attestation_violation(one.engine.confidentiality, NOW_S))
         assert "vbios is null" in await one.at(1)
         one.watcher.adopt(None)
@@ -263,7 +263,7 @@ def test_from_evidence_to_an_answer(signer) -> None:
 
 
 def test_a_fleet_s_engines_are_asked_once_for_a_person(signer, tmp_path) -> None:
-    from penstock.serving.attest.evidence import standing
+    from penstock.serving.attest.evidence import attestation_status
 
     path = tmp_path / "evidence.json"
     path.write_bytes(signer.sign("GPU-1", now_s=time.time()))
@@ -272,7 +272,7 @@ def test_a_fleet_s_engines_are_asked_once_for_a_person(signer, tmp_path) -> None
         "attestation": {"verifier": "test", "keys": str(signer.keys_path)},
         "replicas": [{"count": 2, "endpoints": ["http://a", "http://b"], "attestation": {
             "evidence": [str(path)] * 2, "nonce": NONCE, "devices": [["GPU-1"], ["GPU-2"]]}}]})
-    first, second = asyncio.run(standing(fleet))
+    first, second = asyncio.run(attestation_status(fleet))
     assert first == ("http://a", None)
     assert second[0] == "http://b"
     assert "is of another device, 'GPU-1'" in str(second[1])

@@ -256,8 +256,8 @@ def test_where_there_are_keys_any_address_will_do(tmp_path) -> None:
                            access=Access(url), on_bug=notes.append):
             return notes
 
-    assert asyncio.run(run()) == ["no key opens anything yet, so nobody can ask; penstock keys "
-                                  "create makes one"]
+    assert asyncio.run(run()) == ["there is no API key yet, so no request is admitted; "
+                                  "penstock keys create makes one"]
 
 
 @pytest.mark.parametrize("way", ["nobody is well", "everybody fails", "it breaks off"])

@@ -14,7 +14,7 @@ from penstock.core.request import Needs
 from penstock.fleet.load import parse_fleet
 from penstock.policy.multiplex.device import Device
 from penstock.serving.attest.agent import agent
-from penstock.serving.attest.evidence import standing
+from penstock.serving.attest.evidence import attestation_status
 from penstock.serving.errors import ServiceError
 from penstock.serving.gateway.ask import Offer, read_ask
 from penstock.serving.gateway.model_pools import ModelPools
@@ -105,7 +105,7 @@ class SlowDriver:
         self.running.append(ticket := SimpleNamespace(device=0, model=model, url="http://a"))
         return ticket
 
-    async def again(self, ticket):
+    async def retry(self, ticket):
         self.leave(ticket, "failed")
         return await self.enter(ticket.model)
 
@@ -117,12 +117,12 @@ def turns_of(tmp_path, wait):
     """Turns at a clock that stands at ``now_s[0]``, attested from 0 to 10 s."""
     fleet, now_s = attested_fleet(tmp_path), [0.0]
     driver = SlowDriver(lambda: wait(now_s))
-    turns = ModelPools([(fleet.multiplexing[0], driver)], lambda: now_s[0])
-    for engine in turns.attestation_status:
+    model_pools = ModelPools([(fleet.multiplexing[0], driver)], lambda: now_s[0])
+    for engine in model_pools.attestation_status:
         engine.attested(Attestation("test", 0.0, 10.0, ("GPU-1",)))
     body = f'{{"model": "{MODEL}", "prompt": "hello"}}'.encode()
     ask = read_ask(body, {}, Offer({one.name: one for one in fleet.service_classes}, {MODEL: 100}))
-    return turns, driver, replace(ask, needs=Needs(confidential=True)), ask
+    return model_pools, driver, replace(ask, needs=Needs(confidential=True)), ask
 
 
 def test_an_attestation_that_ends_while_a_request_waits_sends_it_nowhere(tmp_path) -> None:
@@ -130,16 +130,16 @@ def test_an_attestation_that_ends_while_a_request_waits_sends_it_nowhere(tmp_pat
         now_s[0] += 6.0
 
     async def run():
-        turns, driver, secret, plain = turns_of(tmp_path, wait)
+        model_pools, driver, secret, plain = turns_of(tmp_path, wait)
         request = SimpleNamespace(prompt_tokens=1, max_tokens=1)
-        turn = await turns.enter(request, secret)
-        assert turn.attestation.expires_at_s == 10.0
+        slot = await model_pools.enter(request, secret)
+        assert slot.attestation.expires_at_s == 10.0
         with pytest.raises(ServiceError, match="expired") as caught:  # its second turn, at 12 s
-            await turns.again(turn, secret)
+            await model_pools.retry(slot, secret)
         assert caught.value.status == 503
         assert driver.running == []
-        turn = await turns.enter(request, plain)
-        assert (turn.attestation, len(driver.running)) == (None, 1)
+        slot = await model_pools.enter(request, plain)
+        assert (slot.attestation, len(driver.running)) == (None, 1)
 
     asyncio.run(run())
 
@@ -149,9 +149,9 @@ def test_one_that_ends_before_the_first_turn_does_so_too(tmp_path) -> None:
         now_s[0] += 60.0
 
     async def run():
-        turns, driver, secret, _ = turns_of(tmp_path, wait)
+        model_pools, driver, secret, _ = turns_of(tmp_path, wait)
         with pytest.raises(ServiceError, match="expired"):
-            await turns.enter(SimpleNamespace(prompt_tokens=1, max_tokens=1), secret)
+            await model_pools.enter(SimpleNamespace(prompt_tokens=1, max_tokens=1), secret)
         assert driver.running == []
 
     asyncio.run(run())
@@ -204,9 +204,9 @@ def test_an_engine_that_may_be_attested_yet_goes_before_a_pool_that_never_will(t
 
 def test_a_check_of_evidence_looks_at_pools(tmp_path) -> None:
     fleet = attested_fleet(tmp_path)
-    assert asyncio.run(standing(fleet)) == [("pool gpu", None)]
+    assert asyncio.run(attestation_status(fleet)) == [("pool gpu", None)]
     (tmp_path / "evidence.json").unlink()
-    (name, why), = asyncio.run(standing(fleet))
+    (name, why), = asyncio.run(attestation_status(fleet))
     assert name == "pool gpu"
     assert "cannot be had" in why
 

@@ -41,7 +41,8 @@ async def gateway():
             yield url
 
 
-CHECKS = [told.not_a_server_error, told.status_code_conformance, told.content_type_conformance,
+CHECKS = [told.not_a_server_error, told.status_code_conformance,
+          told.content_type_conformance,
           told.response_headers_conformance, told.response_schema_conformance]
 ASKING = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings",
           "/v1/penstock/decisions/{id}", "/v1/penstock/engines/drain"]

@@ -10,10 +10,10 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from penstock.serving.gateway.ask import Offer
 from penstock.serving.gateway.openapi import openapi
-from penstock.serving.gateway.wishes import KINDS
+from penstock.serving.gateway.request_parameters import KINDS
 
 # Where each kind of refusal has its code among its arguments.
-CODE_AT = {"ServiceError": 2, "come_back": 1, "_refused": 1, "_unknown": 1,
+CODE_AT = {"ServiceError": 2, "retry_later": 1, "_refused": 1, "_unknown": 1,
            "_come_back": 1, "RefusedError": 1}
 FOLDERS = ("serving/gateway", "serving/tenants", "serving/multiplex")
 INSIDE = {"failed"}  # told as engines_failed

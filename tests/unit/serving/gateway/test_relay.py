@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from penstock.core.slo import Slo
-from penstock.serving.gateway.relay import Passed, Relay
+from penstock.serving.gateway.relay import Relay, RelayedStream
 from penstock.serving.gateway.tally import Pace
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
@@ -38,7 +38,7 @@ def choice(text, chat, reason=None):
 
 
 def relayed(pieces, keep_usage=False):
-    passed = Passed()
+    passed = RelayedStream()
     relay = Relay(passed, Pace(Slo(), 0.0), keep_usage=keep_usage)
     out = b"".join(relay.feed(piece, float(i)) for i, piece in enumerate(pieces))
     out += relay.feed(b"", 99.0, at_end=True)
@@ -124,7 +124,7 @@ def test_what_is_no_stream_of_objects_is_an_error_or_nothing(wrong) -> None:
 
 @pytest.mark.parametrize("wrong", [b"data: {x\n\n", b"data: 3\n\n", b'data: {"choices": [3]}\n\n'])
 def test_what_came_before_a_fault_goes_on_and_counts(wrong) -> None:
-    one, passed = event(choice("a", True), "orjson"), Passed()
+    one, passed = event(choice("a", True), "orjson"), RelayedStream()
     relay = Relay(passed, Pace(Slo(), 0.0), keep_usage=False)
     assert relay.feed(one + one + one + wrong + one, 1.0) == 3 * one
     assert isinstance(relay.fault, ValueError | AttributeError)
@@ -134,7 +134,7 @@ def test_what_came_before_a_fault_goes_on_and_counts(wrong) -> None:
 def test_a_token_has_come_when_its_event_is_over() -> None:
     told = b": hello\n" + event(choice("a", True), "orjson")
     begun = event(choice("b", True), "orjson").rstrip(b"\n")
-    relay = Relay(Passed(), Pace(Slo(), 0.0), keep_usage=False)
+    relay = Relay(RelayedStream(), Pace(Slo(), 0.0), keep_usage=False)
     assert relay.feed(told + begun, 1.0) == told
     assert relay.passed.num_tokens == 1
 

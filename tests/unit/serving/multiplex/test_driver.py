@@ -260,7 +260,7 @@ def test_an_engine_that_keeps_dying_is_set_apart() -> None:
                 ticket = await stage.driver.enter(0)
                 while True:
                     engine.held = False
-                    ticket = await stage.driver.again(ticket)
+                    ticket = await stage.driver.retry(ticket)
             except RefusedError as error:
                 stage.refused.append((0, stage.loop.time(), error.code, str(error)))
 
@@ -393,7 +393,7 @@ def test_a_policy_that_asks_for_the_impossible_is_told_of_and_harms_nobody_for_g
 
     stage = asked(0, policy=Wrong(3))
     assert len(stage.answered) == 1
-    assert "the policy asked for what cannot be: " in \
+    assert "the policy decided something impossible: " in \
         stage.notes[0]
 
 
@@ -430,7 +430,7 @@ def test_closing_lets_turns_end_and_gives_no_other() -> None:
         stage.begin(0, service_s=4.0)
         stage.begin(0, service_s=4.0, ends=("failed",))
         await stage.until(6.0)
-        stage.driver.turn_away()
+        stage.driver.reject_all()
         stage.begin(0)
         await stage.until()
 

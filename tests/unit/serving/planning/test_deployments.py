@@ -92,7 +92,7 @@ def test_a_life_over_http(tmp_path):
     ("/busy/deploy", {"batch": "4"}, 400, "input", "batch: "),
     ("/busy/deploy", {"placer": "balance"}, 400, "input", "did you mean 'balanced'?"),
     ("/busy/deploy", {"configuration": {"precision": "int4"}, "intent": "min_lat"}, 400, "input",
-     "give one of them"),
+     "expected one of them"),
     ("/busy/deploy", {"configuration": {"tensor": 2}}, 400, "input", "configuration.precision"),
     ("/busy/deploy", {}, 409, "state", "busy is running: it cannot become deploying"),
     ("/idle/deploy", {"wait": True}, 502, "engine", "idle: it would not start"),

@@ -49,16 +49,16 @@ def test_a_new_period_begins_afresh() -> None:
     account.written, account.reserved = to_nanos(1.0), to_nanos(0.25)
     state = account.state(at(2026, 5, 2, 18))
     assert state == (1.0, 1.0, 0.25, 0.75, at(2026, 5, 2), at(2026, 5, 3))
-    account.turn(at(2026, 5, 2, 23))
+    account.roll_over(at(2026, 5, 2, 23))
     assert account.spent == to_nanos(1.0)
-    account.turn(at(2026, 5, 3))
+    account.roll_over(at(2026, 5, 3))
     assert (account.spent, account.reserved) == (0, to_nanos(0.25)), "answers go on past midnight"
     assert account.state(at(2026, 5, 3)).period_elapsed_share == 0
 
 
 def test_a_clock_that_was_set_back_is_followed() -> None:
     account = Account(Budget(1.0, "day"), at(2026, 5, 2))
-    account.turn(at(2026, 4, 30))
+    account.roll_over(at(2026, 4, 30))
     assert account.period.start_s == at(2026, 4, 30)
     assert account.state(at(2026, 5, 9)).period_elapsed_share == 1.0
 

@@ -44,7 +44,7 @@ class Ledger:
 
 
 @dataclass(frozen=True)
-class Standing:
+class AttestationStatus:
     keyring: Keyring
     spent_since: dict = field(default_factory=dict)
     reserved_elsewhere: dict = field(default_factory=dict)
@@ -62,7 +62,7 @@ class TenantQuota:
         self.keys = {key.tenant: text for text, key in made}
         self.config = GatewayConfig(OFFER, GatewayOptions({}, tenants), PRICES, max_in_flight)
         self.gate = TenantGate(self.config, ledger, lambda: self.now_s, lambda: self.wall_s)
-        self.gate._on_standing(Standing(Keyring(key for _, key in made)))
+        self.gate._on_totals(AttestationStatus(Keyring(key for _, key in made)))
         self.number = 0
 
     def ask(self, tenant=None, **body):
@@ -70,7 +70,7 @@ class TenantQuota:
         key = self.keys.get(tenant or next(iter(self.keys), None))
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         lease = self.gate.admit(
-            self.gate.asker(headers, HOME),
+            self.gate.authorize(headers, HOME),
             orjson.dumps({"model": "small", "max_tokens": 100, **body}), headers,
             f"d{self.number}")
         lease.follow("small", InFlight(10))
@@ -90,8 +90,8 @@ def shop(**limits):
 
 def test_without_keys_anybody_may_ask_and_the_loopback_administers() -> None:
     gate = TenantQuota().gate
-    assert gate.identify({}, "10.0.0.9") == (Tenant("default"), False)
-    assert gate.identify({}, HOME).admin
+    assert gate.authenticate({}, "10.0.0.9") == (Tenant("default"), False)
+    assert gate.authenticate({}, HOME).admin
     gate.administrator({}, "::1")
     with pytest.raises(ServiceError, match="loopback") as error:
         gate.administrator({}, "10.0.0.9")
@@ -115,25 +115,25 @@ def test_with_a_tenant_a_key_is_needed_even_at_home() -> None:
                           ({"Authorization": f"Basic {text}"}, "missing_key"),
                           ({"Authorization": f"Bearer {text}x"}, "invalid_key")):
         with pytest.raises(ServiceError) as error:
-            quota.gate.identify(headers, HOME)
+            quota.gate.authenticate(headers, HOME)
         assert (error.value.status, error.value.code) == (401, code)
         assert error.value.headers == {"WWW-Authenticate": "Bearer"}
         assert text not in str(error.value)
-    assert quota.gate.identify({"Authorization": f"bearer  {text} "}, None) == (shop(), False)
-    with pytest.raises(ServiceError, match="a key that administers"):
+    assert quota.gate.authenticate({"Authorization": f"bearer  {text} "}, None) == (shop(), False)
+    with pytest.raises(ServiceError, match="an administrator's key"):
         quota.gate.administrator({"Authorization": f"Bearer {text}"}, HOME)
 
 
 def test_a_key_that_was_the_last_one_does_not_open_the_door_when_revoked() -> None:
     gate = TenantQuota().gate
     text, key = new_key("shop", 0.0, random.Random(1).randbytes)
-    gate._on_standing(Standing(Keyring([key])))
-    assert gate.identify({"Authorization": f"Bearer {text}"}, None).tenant == Tenant("shop")
-    gate._on_standing(Standing(Keyring([replace(key, revoked_s=1.0)])))
+    gate._on_totals(AttestationStatus(Keyring([key])))
+    assert gate.authenticate({"Authorization": f"Bearer {text}"}, None).tenant == Tenant("shop")
+    gate._on_totals(AttestationStatus(Keyring([replace(key, revoked_s=1.0)])))
     with pytest.raises(ServiceError, match="not valid"):
-        gate.identify({"Authorization": f"Bearer {text}"}, HOME)
+        gate.authenticate({"Authorization": f"Bearer {text}"}, HOME)
     with pytest.raises(ServiceError, match="no API key"):
-        gate.identify({}, HOME)
+        gate.authenticate({}, HOME)
 
 
 def test_a_key_of_a_tenant_that_is_not_listed_any_more_opens_nothing() -> None:
@@ -147,12 +147,12 @@ def test_a_key_that_administers_asks_for_nothing_and_sees_everything() -> None:
     quota = TenantQuota(shop())
     text, key = new_key("", 0.0, random.Random(5).randbytes, admin=True)
     gate = quota.gate
-    gate._on_standing(Standing(Keyring([key])))
+    gate._on_totals(AttestationStatus(Keyring([key])))
     headers = {"Authorization": f"Bearer {text}"}
     gate.administrator(headers, "10.0.0.9")
     assert gate.own(headers, None) is None
     with pytest.raises(ServiceError) as error:
-        gate.asker(headers, None)
+        gate.authorize(headers, None)
     assert (error.value.status, error.value.code) == (403, "not_a_tenant")
     assert TenantQuota(shop()).gate.own({"Authorization": f"Bearer {quota.keys['shop']}"},
                                         None) == "shop"
@@ -217,7 +217,7 @@ def test_who_is_over_a_limit_is_told_before_its_body_is_read(limit) -> None:
     headers = {"Authorization": f"Bearer {quota.keys['shop']}"}
     quota.ask()
     with pytest.raises(ServiceError) as error:
-        quota.gate.asker(headers, HOME)
+        quota.gate.authorize(headers, HOME)
     assert (error.value.status, error.value.code) == (429, next(iter(limit)))
 
 
@@ -391,7 +391,8 @@ def test_the_ledger_knows_better() -> None:
     quota.ask().settle(10, 20)
     written = to_nanos(0.25)
     quota.gate._on_written(quota.ledger.records)
-    quota.gate._on_standing(Standing(Keyring(), {11: {"shop": written}}, {"shop": to_nanos(0.5)}))
+    quota.gate._on_totals(AttestationStatus(Keyring(), {11: {"shop": written}},
+                                            {"shop": to_nanos(0.5)}))
     assert quota.ledger.days >= {11}
     assert quota.gate.budget_state("shop")[1:3] == (0.25, 0.5)
 
@@ -421,8 +422,8 @@ def test_a_budget_for_another_period_counts_what_was_spent_in_that_one(before, a
     quota.gate.adopt(replace(quota.config, options=GatewayOptions(
         {}, (shop(budget=Budget(1.0, after)),))))
     assert day in quota.ledger.days
-    quota.gate._on_standing(Standing(quota.gate._keyring, {0: {"shop": to_nanos(0.9)},
-                                                           11: {"shop": to_nanos(0.9)}}))
+    quota.gate._on_totals(AttestationStatus(quota.gate._keyring, {0: {"shop": to_nanos(0.9)},
+                                                                  11: {"shop": to_nanos(0.9)}}))
     assert quota.gate.budget_state("shop").spent == 0.9
 
 

@@ -45,8 +45,8 @@ def test_a_revoked_key_opens_nothing_but_is_remembered() -> None:
     text, key = made()
     keys = Keyring([replace(key, revoked_s=9.0)])
     assert keys.find(text) is None
-    assert (keys.ever, keys.num_valid) == (True, 0)
-    assert (Keyring().ever, Keyring([key]).num_valid) == (False, 1)
+    assert (keys.had_keys, keys.num_valid) == (True, 0)
+    assert (Keyring().had_keys, Keyring([key]).num_valid) == (False, 1)
 
 
 def test_known_and_unknown_ids_are_compared_alike(monkeypatch) -> None:

@@ -15,8 +15,8 @@ from penstock.serving.tenants.records import Opening, Settlement
 from penstock.serving.tenants.store import StoreError, open_store
 
 NOW_S = 1_000_000.0
-QUICK = LedgerTimes(gather_s=0.001, look_s=0.02, retry_s=0.005, patience_s=0.2)
-PATIENT = replace(QUICK, patience_s=60.0)
+QUICK = LedgerTimes(gather_s=0.001, look_s=0.02, retry_s=0.005, commit_timeout_s=0.2)
+PATIENT = replace(QUICK, commit_timeout_s=60.0)
 
 
 def settlement(number, charged=5):
@@ -131,7 +131,7 @@ def test_a_database_that_hangs_is_trouble_too(tmp_path) -> None:
         assert await ledger.written() is False
         while ledger.trouble is None:
             await asyncio.sleep(0.001)
-        assert ledger.trouble == "it does not answer"
+        assert ledger.trouble == "the database does not answer"
         store.gate.set()
         await heals(ledger)
 
@@ -177,7 +177,7 @@ def test_an_event_loop_that_was_busy_is_no_trouble_of_the_ledger(tmp_path) -> No
         time.sleep(1.2)
         return ledger.trouble
 
-    assert through(tmp_path, work, replace(QUICK, patience_s=1.0)) == (None, 0, 5)
+    assert through(tmp_path, work, replace(QUICK, commit_timeout_s=1.0)) == (None, 0, 5)
 
 
 def test_a_thread_that_is_gone_is_trouble(tmp_path) -> None:
@@ -187,13 +187,13 @@ def test_a_thread_that_is_gone_is_trouble(tmp_path) -> None:
             await asyncio.sleep(0.001)
         return ledger.trouble
 
-    assert through(tmp_path, work)[0] == "nobody writes any more"
+    assert through(tmp_path, work)[0] == "the writing thread has ended"
 
 
 def test_looks_bring_keys_and_sums(tmp_path) -> None:
     async def work(ledger, store):
         seen = []
-        ledger.on_standing = seen.append
+        ledger.on_totals = seen.append
         ledger.days = frozenset({0, 99})
         ledger.put(settlement(1))
         ledger.put(Opening("x", "bar", NOW_S, 70, "", 0, 0, 0))
@@ -237,7 +237,7 @@ def test_two_gateways_share_a_ledger(tmp_path) -> None:
         first, second = (Ledger(open_store(f"sqlite:///{tmp_path}/ledger.db"), PATIENT,
                                 lambda: NOW_S) for _ in range(2))
         seen = []
-        second.on_standing = seen.append
+        second.on_totals = seen.append
         await first.start()
         await second.start()
         second.days = frozenset({0})

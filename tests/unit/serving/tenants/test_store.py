@@ -240,9 +240,9 @@ def test_a_file_that_is_gone_or_another_takes_nothing(sqlite, tmp_path) -> None:
     file = tmp_path / "ledger.db"
     for change in (lambda: file.rename(tmp_path / "kept.db"), file.touch):
         change()
-        with pytest.raises(StoreError, match="not the one that was opened"):
+        with pytest.raises(StoreError, match="was replaced or deleted"):
             sqlite.write(batch(settled("d2")), "g")
-        with pytest.raises(StoreError, match="start the gateway anew"):
+        with pytest.raises(StoreError, match="restart the gateway"):
             sqlite.list_keys()
     (tmp_path / "kept.db").replace(file)
     sqlite.write(batch(settled("d2")), "g")
@@ -250,8 +250,8 @@ def test_a_file_that_is_gone_or_another_takes_nothing(sqlite, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("url", "said"), [
-    ("nonsense", "expected an SQLAlchemy URL"), ("sqlite://", "would forget"),
-    ("sqlite:///:memory:", "would forget"), ("sqlite:////nowhere/at/all.db", "unable to open"),
+    ("nonsense", "expected an SQLAlchemy URL"), ("sqlite://", "keeps nothing"),
+    ("sqlite:///:memory:", "keeps nothing"), ("sqlite:////nowhere/at/all.db", "unable to open"),
     ("oracel://user:hush@host/x", "knows no database"), ("://user:hush@", "expected an SQLAlchemy"),
     ("postgresql+pg8000://user:hush@host/x", "needs the package pg8000"),
     ("postgresql+pg8000://host/x?password=hush", "needs the package pg8000")])

@@ -149,7 +149,7 @@ def _barrier(request: Request, fact: ReplicaFacts, quality: float, chance: float
     return CHANCE if chance < options.min_chance else ""
 
 
-def told(prospect: Prospect, request: Request) -> str:
+def rejection_reason(prospect: Prospect, request: Request) -> str:
     """In words what kept a replica from serving a request."""
     if prospect.reason == BUDGET:
         return "would spend the whole budget on the prompt"

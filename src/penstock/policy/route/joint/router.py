@@ -18,8 +18,8 @@ from penstock.policy.route.joint.prospects import (
     QUALITY,
     Scorer,
     affordable_tokens,
+    rejection_reason,
     retry_after_s,
-    told,
 )
 from penstock.policy.route.usual import UsualForecasts
 from penstock.predict.latency import LatencyPredictor
@@ -51,7 +51,7 @@ class JointRouter:
         eligible, admit = self._eligible(request, prospects)
         if not eligible:
             return Route(NOWHERE, admit=admit, prospects=tuple(prospects),
-                         rejected={p.replica_id: told(p, request) for p in prospects})
+                         rejected={p.replica_id: rejection_reason(p, request) for p in prospects})
         # Equal utilities: the replica with the lower number.
         best = max(eligible, key=lambda p: (p.utility, -p.replica_id))
         return self._settled(request, replicas, prospects, best, admit)
@@ -77,7 +77,8 @@ class JointRouter:
                                                          chosen, strict=True):
             if at < 0:
                 routes.append(Route(NOWHERE, admit=verdict[1], prospects=tuple(prospects),
-                                    rejected={p.replica_id: told(p, request) for p in prospects}))
+                                    rejected={p.replica_id: rejection_reason(p, request)
+                                              for p in prospects}))
                 continue
             best = next(p for p in prospects if p.replica_id == ids[at])
             admit = verdict[1]

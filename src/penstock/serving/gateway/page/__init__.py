@@ -1,4 +1,4 @@
-"""The page that shows a gateway's status: one file that asks the gateway itself for its figures."""
+"""The status page of a gateway: one file that fetches its figures from the gateway."""
 
 import base64
 import hashlib
@@ -11,21 +11,21 @@ from penstock import __version__
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page and the policy that lets nothing but its own script and style run."""
+    """A page, and the content security policy that admits only its own script and style."""
 
     html: str
     policy: str
 
 
 def status_page() -> Page:
-    """The page, with the look of the reports."""
+    """Return the page, in the style of the reports."""
     here = resources.files(__package__)
     look = resources.files("penstock.report").joinpath("page.css").read_text("utf-8")
     style = look + here.joinpath("status.css").read_text("utf-8")
     script = here.joinpath("status.js").read_text("utf-8")
     html = Template(here.joinpath("status.html").read_text("utf-8")).substitute(
         version=__version__, style=style, script=script)
-    # Bars of the page are as wide as their value, which takes a style attribute.
+    # A bar's width follows its value, which needs a style attribute.
     return Page(html, f"default-src 'none'; script-src '{_hash(script)}'; "
                       f"style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; "
                       "form-action 'none'; frame-ancestors 'none'")

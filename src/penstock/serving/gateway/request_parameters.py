@@ -1,12 +1,12 @@
-"""Demands of a request beside its text: by header, body, alias, or key, in this order.
+"""Options of a request, from its headers, body, alias, tenant or the fleet.
 
-Each wish is looked for in these places, and the first place that says something counts:
+The first of these places that states an option counts:
 
 1. a header, ``X-Penstock-...``;
-2. the body's own object ``penstock``, which no engine gets to see;
+2. the object ``penstock`` of the body, which is removed before the body goes to an engine;
 3. the alias that the request names as its model;
-4. the defaults of the tenant whose key it bears;
-5. the fleet: its first service class, and no other wish.
+4. the defaults of the tenant whose key the request has;
+5. the fleet: its first service class, and no other option.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Any
 
-from penstock.core.errors import nearest, one_of, shown
-from penstock.fleet.values_gateway import NO_WISHES, Wishes
+from penstock.core.errors import nearest, one_of, quote
+from penstock.fleet.values_gateway import NO_REQUEST_PARAMETERS, RequestParameters
 from penstock.serving.errors import ServiceError
 
 BODY_FIELD = "penstock"
@@ -25,9 +25,9 @@ _LONGEST_TEXT = 200
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A wish: its header, what is expected of a value in words, and how a value is read.
+    """An option: its header, the expected value in words, and the function that reads a value.
 
-    ``read`` gets a header's text or a body's JSON value and returns None where it makes no sense.
+    ``read`` gets a header's text or a body's JSON value and returns None for an invalid value.
     """
 
     header: str
@@ -83,14 +83,15 @@ KINDS: Mapping[str, Kind] = {
     "session": Kind("X-Penstock-Session", f"a printable text of 1 to {_LONGEST_TEXT} characters",
                     _text),
 }
-"""Wishes by their name in the body."""
+"""Options by their name in the body."""
 
 _BY_HEADER = {kind.header.lower(): name for name, kind in KINDS.items()}
-_SHARED = tuple(field.name for field in fields(Wishes))  # what aliases and tenants may say, too
+# aliases and tenants set them, too
+_SHARED = tuple(field.name for field in fields(RequestParameters))
 
 
 class Found:
-    """Wishes by name, each with the place that it came from, for errors."""
+    """Options by name, each with its place for error messages."""
 
     __slots__ = ("places", "values")
 
@@ -99,31 +100,33 @@ class Found:
         self.places: dict[str, str] = {}
 
     def get(self, name: str) -> Any:
-        """A wish's value, None where nobody said anything."""
+        """Return an option's value, None where no place states it."""
         return self.values.get(name)
 
     def add(self, name: str, value: object, place: str) -> None:
-        """A request's own wish, unless one that counts more is there. Raises ServiceError."""
+        """Add an option of the request, unless a place of higher rank has stated it. Raises
+        ServiceError."""
         kind = KINDS[name]
         read = kind.read(value)
         if read is None:
-            raise ServiceError(400, f"{place}: expected {kind.expected}, found {shown(value)}",
+            raise ServiceError(400, f"{place}: expected {kind.expected}, found {quote(value)}",
                                "invalid_value", place)
         if name not in self.values:
             self.values[name], self.places[name] = read, place
 
 
-def wishes_of(headers: Mapping[str, str], body: dict[str, Any], alias: Wishes,
-              tenant: Wishes) -> Found:
-    """All wishes; takes ``penstock`` out of the ``body``. Raises ServiceError."""
+def read_request_parameters(headers: Mapping[str, str], body: dict[str, Any],
+                            alias: RequestParameters,
+                            tenant: RequestParameters) -> Found:
+    """Return all options. Removes ``penstock`` from the ``body``. Raises ServiceError."""
     found = Found()
     _from_headers(headers, found)
     if BODY_FIELD in body:
         _from_body(body.pop(BODY_FIELD), found)
-    for wishes, place in ((alias, "the alias"), (tenant, "the tenant's defaults")):
-        if wishes is not NO_WISHES and wishes != NO_WISHES:
+    for parameters, place in ((alias, "the alias"), (tenant, "the tenant's defaults")):
+        if parameters is not NO_REQUEST_PARAMETERS and parameters != NO_REQUEST_PARAMETERS:
             for name in _SHARED:
-                value = getattr(wishes, name)
+                value = getattr(parameters, name)
                 if value is not None and name not in found.values:
                     found.values[name], found.places[name] = value, place
     return found
@@ -148,8 +151,8 @@ def _from_body(section: object, found: Found) -> None:
     if section is None:
         return
     if not isinstance(section, dict):
-        raise ServiceError(400, f"{BODY_FIELD}: expected an object, found {shown(section)}"
-                                f"{one_of(KINDS).replace('expected one of', 'its fields')}",
+        raise ServiceError(400, f"{BODY_FIELD}: expected an object, found {quote(section)}"
+                           f"{one_of(KINDS).replace('expected one of', 'its fields')}",
                            "invalid_value", BODY_FIELD)
     for name, value in section.items():
         place = f"{BODY_FIELD}.{name[:60]}"
