@@ -51,7 +51,7 @@ def from_own_site(address: Address) -> Any:
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         name = _hostname(f"//{request.host or ''}")
         if not address.needs_keys() and not is_named(name):
-            raise ServiceError(403, f"Host: {name[:60]!r} is no address of this server; "
+            raise ServiceError(403, f"Host: {name[:60]!r} is not an address of this server; "
                                     "--allow-host adds a name", address.code)
         origin = request.headers.get("Origin")
         if origin is not None:

@@ -151,8 +151,8 @@ class ValueRate:
 
     def _choose(self, device: Device, residents: Sequence[int], now_s: float, *,
                 loads: bool) -> tuple[Choice | None, bool]:
-        """What to visit of these residents and, if ``loads``, of models to load; and whether a
-        floor claims it."""
+        """Return the next visit, to a resident or, if ``loads``, to a model to load, and whether a
+        floor claims the visit."""
         models = [*residents, *self._absent(device, now_s)] if loads else residents
         if (claimed := self._claimed(device, models, now_s)) is not None:
             return claimed, True

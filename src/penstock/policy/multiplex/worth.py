@@ -83,7 +83,7 @@ class Worth:
         self._carefuls = [self._with_margin(model) for model in range(len(models))]
         self._lines = [_Line() for _ in models]
         self._absent_bounds = [(0.0, model) for model in range(len(models))]
-        """What no visit that begins with a load is worth more than, negative, and the model."""
+        """Negative bounds on the worth of a visit that begins with a load, with the model."""
         self._soonest_s = inf  # no load and batch of one took less
 
     # ---- what is believed
