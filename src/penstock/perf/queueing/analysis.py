@@ -87,19 +87,20 @@ def _analyze(batch: QueueBatch, rates: Array, percentiles: tuple[float, ...]) ->
     ttft, itl = latencies(rows, safe)
     answers = rows.output_tokens > 1.0
 
-    def shown(values: Array, overloaded: float = np.inf) -> Array:
-        return np.where(stable if values.ndim == 1 else stable[:, None], values, overloaded)
+    def if_stable(values: Array, otherwise: float = np.inf) -> Array:
+        return np.where(stable if values.ndim == 1 else stable[:, None], values, otherwise)
 
     def gaps(values: Array) -> Array:
-        return np.where(answers if values.ndim == 1 else answers[:, None], shown(values), np.nan)
+        has_gaps = answers if values.ndim == 1 else answers[:, None]
+        return np.where(has_gaps, if_stable(values), np.nan)
 
     return Analysis(
         rates, np.where(stable, rates, capacity), capacity,
         np.where(stable, rates / safe_capacity, 1.0),
         np.where(stable, np.where(rates > 0.0, occupancy.in_service, 0.0), rows.stable_slots),
-        shown(np.where(rates > 0.0, occupancy.in_service + rates * wait_s, 0.0)),
-        shown(wait_s), shown(full, 1.0), shown(ttft.average()), gaps(itl.average()), percentiles,
-        shown(ttft.quantiles(percentiles)), gaps(itl.quantiles(percentiles)))
+        if_stable(np.where(rates > 0.0, occupancy.in_service + rates * wait_s, 0.0)),
+        if_stable(wait_s), if_stable(full, 1.0), if_stable(ttft.average()), gaps(itl.average()),
+        percentiles, if_stable(ttft.quantiles(percentiles)), gaps(itl.quantiles(percentiles)))
 
 
 def usable(batch: QueueBatch) -> QueueBatch:

@@ -16,7 +16,7 @@ from penstock.perf.queueing.states import States
 
 Mask = npt.NDArray[np.bool_]
 
-# Steps with 0..4 prompts are told apart; a mean above _MANY is a normal distribution instead.
+# Steps with 0..4 prompts count one by one; a mean above _MANY is a normal distribution instead.
 _MOST_TOLD_APART = 5
 _MANY = 2.5
 _SDS_BELOW = 8.0

@@ -1,9 +1,10 @@
 """Plans for thousands of demands: columns by block, joined by what is scarce.
 
-Dantzig and Wolfe's decomposition (1960). A block is what shared pools tie together; blocks meet
-only in cards and budgets. A linear program picks one plan (column) for each block; the duals of its
-scarce rows price the search for better columns, and give Lagrange's bound, which holds whatever the
-prices are. Then small integer programs over columns that are nearly as good make the plan whole.
+Dantzig and Wolfe's decomposition (1960). A block is a set of demands that shared pools connect;
+blocks compete only for accelerators and budgets. A linear program picks one plan (column) for each
+block. The duals of its scarce rows price the search for better columns and give Lagrange's bound,
+which holds for any prices. Then small integer programs over columns that are nearly as good make
+the plan whole.
 """
 
 import time

@@ -16,7 +16,7 @@ from penstock.plan.assign.solve import solve
 
 @dataclass(frozen=True, slots=True)
 class ShadowPrice:
-    """Worth of one more card of a type (``cards``), or of a larger budget.
+    """Worth of one more accelerator of a type (``accelerators``), or of a larger budget.
 
     ``dual`` is the cost per hour that one more would save, ``dual_served`` the rate per second of
     the first priority that falls short that it would serve: duals of the relaxation, so marginal
@@ -36,7 +36,7 @@ class ShadowPrice:
 
 def shadow_prices(problem: Problem, solution: Solution, *, differences: bool = True,
                   time_limit_s: float = 60.0) -> tuple[ShadowPrice, ...]:
-    """Shadow prices of every limited card type and budget at ``solution``.
+    """Shadow prices of every limited accelerator type and budget at ``solution``.
 
     ``differences`` solves the problem once more per resource, within ``time_limit_s`` each.
     """
@@ -98,7 +98,7 @@ def _available(problem: Problem, resource: str) -> float:
     """Return the available resources; ``Instance.supply`` is less where a rest makes no whole
     replica."""
     budgets = {COST_LIMIT: problem.limits.cost_per_hour, POWER_LIMIT: problem.limits.power_w}
-    return float(budgets.get(resource) or problem.supply.cards.get(resource, 0))
+    return float(budgets.get(resource) or problem.supply.accelerators.get(resource, 0))
 
 
 def _used(instance: Instance, solution: Solution, resource: int) -> float:
@@ -107,7 +107,7 @@ def _used(instance: Instance, solution: Solution, resource: int) -> float:
 
 
 def _step(instance: Instance, resource: int) -> float:
-    """One card; of a budget, what the smallest replica takes."""
+    """One accelerator; of a budget, what the smallest replica takes."""
     usage = instance.usage[resource]
     if instance.resources[resource] in (COST_LIMIT, POWER_LIMIT):
         return float(usage[usage > 0].min(initial=np.inf)) if (usage > 0).any() else 1.0
@@ -116,14 +116,14 @@ def _step(instance: Instance, resource: int) -> float:
 
 def _with_difference(problem: Problem, solution: Solution, name: str, price: ShadowPrice,
                      time_limit_s: float) -> ShadowPrice:
-    limits, cards = problem.limits, dict(problem.supply.cards)
+    limits, accelerators = problem.limits, dict(problem.supply.accelerators)
     if name == COST_LIMIT:
         limits = Limits((limits.cost_per_hour or 0.0) + price.step, limits.power_w)
     elif name == POWER_LIMIT:
         limits = Limits(limits.cost_per_hour, (limits.power_w or 0.0) + price.step)
     else:
-        cards[name] += round(price.step)
-    after = solve(replace(problem, supply=Supply(cards), limits=limits), start=solution,
+        accelerators[name] += round(price.step)
+    after = solve(replace(problem, supply=Supply(accelerators), limits=limits), start=solution,
                   time_limit_s=time_limit_s)
     gains: dict[int, float] = {}
     for demand in sorted(problem.demands, key=lambda d: d.priority):

@@ -19,14 +19,14 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """One kind of replica that may be started. Cost, power and ``cards`` are per replica.
+    """One kind of replica that may be started. Cost, power and ``accelerators`` are per replica.
 
     A pool that runs at all runs at least ``min_replicas``. ``current_replicas`` is what runs now.
     """
 
     name: str
     cost_per_hour: float
-    cards: Mapping[str, int] = field(default_factory=dict)
+    accelerators: Mapping[str, int] = field(default_factory=dict)
     power_w: float = 0.0
     min_replicas: int = 0
     max_replicas: int | None = None
@@ -64,9 +64,9 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """Cards at hand by type; a type that is absent is not limited."""
+    """Accelerators at hand by type; a type that is absent is not limited."""
 
-    cards: Mapping[str, int] = field(default_factory=dict)
+    accelerators: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +117,9 @@ def validated(problem: Problem) -> Problem:
         _check_pool(pool)
     for demand in problem.demands:
         _check_demand(demand, pools)
-    for kind, count in problem.supply.cards.items():
+    for kind, count in problem.supply.accelerators.items():
         _check(f"supply of {kind!r}", count, count >= 0 and count == int(count),
-               "a whole number of cards, 0 or more")
+               "a whole number of accelerators, 0 or more")
     limits, switching = problem.limits, problem.switching
     for name, value in (("limit on cost_per_hour", limits.cost_per_hour),
                         ("limit on power_w", limits.power_w),
@@ -128,9 +128,9 @@ def validated(problem: Problem) -> Problem:
                         ("switching move_fraction", switching.move_fraction)):
         _check(name, value, value is None or _amount(value), "a number, 0 or more")
     return replace(
-        problem, supply=Supply(dict(sorted(problem.supply.cards.items()))),
-        pools=tuple(replace(pools[name], cards=dict(sorted(pools[name].cards.items())))
-                    for name in sorted(pools)),
+        problem, supply=Supply(dict(sorted(problem.supply.accelerators.items()))),
+        pools=tuple(replace(pool, accelerators=dict(sorted(pool.accelerators.items())))
+                    for _, pool in sorted(pools.items())),
         demands=tuple(replace(d, options=tuple(sorted(d.options, key=lambda o: o.pool)))
                       for d in sorted(problem.demands, key=lambda d: d.name)))
 
@@ -150,8 +150,8 @@ def _check_pool(pool: Pool) -> None:
     _check(where + "cost_per_hour", pool.cost_per_hour, _amount(pool.cost_per_hour),
            "a number, 0 or more")
     _check(where + "power_w", pool.power_w, _amount(pool.power_w), "a number, 0 or more")
-    for kind, count in pool.cards.items():
-        _check(f"{where}cards of {kind!r}", count, count >= 1 and count == int(count),
+    for kind, count in pool.accelerators.items():
+        _check(f"{where}accelerators of {kind!r}", count, count >= 1 and count == int(count),
                "a whole number, 1 or more")
     for name, value in (("min_replicas", pool.min_replicas),
                         ("current_replicas", pool.current_replicas)):
@@ -201,6 +201,6 @@ def replicas_for(load: float, pool: Pool) -> int:
     return max(1, math.ceil(load - TOLERANCE), pool.min_replicas)
 
 
-def card_types(pools: Iterable[Pool]) -> tuple[str, ...]:
-    """All types of cards that any of ``pools`` needs, by name."""
-    return tuple(sorted({kind for pool in pools for kind in pool.cards}))
+def accelerator_types(pools: Iterable[Pool]) -> tuple[str, ...]:
+    """All types of accelerators that any of ``pools`` needs, by name."""
+    return tuple(sorted({kind for pool in pools for kind in pool.accelerators}))

@@ -41,7 +41,7 @@ class Level:
 class Solution:
     """Whole replicas by pool, shares by (demand, pool), and the served share of every demand.
 
-    Only what is above 0 is listed in ``replicas``, ``shares`` and ``cards``. ``unserved`` names the
+    ``replicas``, ``shares`` and ``accelerators`` list only what is above 0. ``unserved`` names the
     demands that are not served in full. ``objective``, ``bound`` and ``gap`` are those of the cost
     level: no plan that serves as much costs less than ``bound``. ``levels`` has all of them, served
     rates by priority first.
@@ -51,7 +51,7 @@ class Solution:
     shares: Mapping[tuple[str, str], float]
     served: Mapping[str, float]
     unserved: tuple[str, ...]
-    cards: Mapping[str, int]
+    accelerators: Mapping[str, int]
     cost_per_hour: float
     power_w: float
     switching_cost: float
