@@ -51,13 +51,14 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """A demand that is not served in full, and what would serve it beside all that is served now.
+    """A demand that is not served in full, and the changes that would serve it beside all other
+    demands.
 
-    Each of ``remedies`` is enough by itself, and the least of its kind. ``together`` is set when no
-    single kind is enough: the combination with the least sum of shares of what is there now.
+    Each of ``remedies`` is enough alone, and the least of its kind. ``together`` is set when no
+    single kind is enough: it is the combination with the least sum of relative increases.
     ``looser`` is the label of the first alternative that fits. ``proven`` is False when time ran
-    out before an amount was proven least. ``others_move`` says whether demands in other blocks
-    were free to move; if not, a remedy may be more than the least.
+    out before an amount was proven least. ``others_move`` says whether demands in other blocks were
+    free to move; if not, a remedy may be more than the least.
     """
 
     demand: str
@@ -100,7 +101,7 @@ def explain(problem: Problem, solution: Solution, *,
 
 def _with_demand(problem: Problem, solution: Solution,
                  name: str) -> tuple[Problem, Demand, bool]:
-    """The problem of serving what is served now and all of this demand besides."""
+    """The problem of serving all of this demand in addition to everything that is served now."""
     instance = build_instance(problem)
     kept = tuple(_as_served(d, solution.served[d.name]) for d in problem.demands
                  if d.name != name and solution.served[d.name] > SLACK)
@@ -123,14 +124,14 @@ def _with_demand(problem: Problem, solution: Solution,
 
 
 def _as_served(demand: Demand, share: float) -> Demand:
-    """A demand for the share of it that is served now."""
+    """The demand cut down to the share that is served now."""
     share = min(1.0, share)
     options = tuple(Option(o.pool, o.load * share) for o in usable_options(demand))
     return replace(demand, options=options, keep_pool=False)
 
 
 def _without(problem: Problem, replicas: Mapping[str, int]) -> Problem:
-    """The problem with what these replicas use taken away."""
+    """The problem without the resources that these replicas use."""
     left = dict(problem.supply.accelerators)
     cost = power_w = 0.0
     for pool in problem.pools:
@@ -149,7 +150,7 @@ Kind = tuple[What, str]
 
 
 class _Needs:
-    """Least amounts of what is limited with which a problem can serve everything."""
+    """The least amounts of limited resources with which a problem can serve everything."""
 
     def __init__(self, problem: Problem, time_limit_s: float) -> None:
         self._problem = problem
@@ -189,7 +190,8 @@ class _Needs:
                      for kind, amount in zip(kinds, amounts, strict=True) if amount > 1e-6)
 
     def _excess(self, milp: Milp, kind: Kind) -> tuple[int, float]:
-        """A column for the amount beyond what is there, and one over what is there."""
+        """A column for the amount above what is available, and its weight, 1 over what is
+        available."""
         what, name = kind
         pools = milp.instance.problem.pools
         each, available = {

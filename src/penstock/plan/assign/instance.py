@@ -58,7 +58,7 @@ class Instance:
 
 
 def build_instance(problem: Problem) -> Instance:
-    """Checks the problem and brings it into index form. Raises InputError as ``validated``."""
+    """Check the problem and bring it into index form. Raises InputError as ``validated`` does."""
     problem = validated(problem)
     pools, demands = problem.pools, problem.demands
     place = {pool.name: i for i, pool in enumerate(pools)}
@@ -87,7 +87,7 @@ def _sums(groups: Ints, values: Floats, num_groups: int) -> Floats:
 
 
 def _resources(problem: Problem, used: set[int]) -> tuple[tuple[str, ...], Floats, Floats]:
-    """Names of what is limited, use of each by one replica of each pool, and how much there is
+    """Names of the limited resources, the usage of each by one replica of each pool, and the amount
     that the pools ``used`` (indices) can use."""
     pools, limits = problem.pools, problem.limits
     kinds = [kind for kind in accelerator_types(pools) if kind in problem.supply.accelerators]
@@ -106,7 +106,7 @@ def _resources(problem: Problem, used: set[int]) -> tuple[tuple[str, ...], Float
 
 
 def _usable(count: int, by_replica: set[int]) -> int:
-    """How many of ``count`` accelerators replicas can use: of 7, where all take 4, these are 4."""
+    """The part of ``count`` accelerators that replicas can use: 4 of 7 where each takes 4."""
     step = math.gcd(*by_replica)
     return count // step * step if step else count
 

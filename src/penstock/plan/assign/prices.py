@@ -16,12 +16,12 @@ from penstock.plan.assign.solve import solve
 
 @dataclass(frozen=True, slots=True)
 class ShadowPrice:
-    """Worth of one more accelerator of a type (``accelerators``), or of a larger budget.
+    """The worth of one more accelerator of a type, or of a larger budget.
 
-    ``dual`` is the cost per hour that one more would save, ``dual_served`` the rate per second of
-    the first priority that falls short that it would serve: duals of the relaxation, so marginal
-    and approximate. ``saves`` and ``serves`` (by priority) are differences of two whole plans, the
-    second with ``step`` more; None where that was not asked for.
+    ``dual`` is the cost per hour that one more unit would save. ``dual_served`` is the rate per
+    second that it would add to the first priority that falls short. Both are duals of the
+    relaxation, so marginal and approximate. ``saves`` and ``serves`` (by priority) are differences
+    of two whole plans, the second with ``step`` more; None where they were not asked for.
     """
 
     resource: str
@@ -60,7 +60,7 @@ def shadow_prices(problem: Problem, solution: Solution, *, differences: bool = T
 
 
 def _stage(instance: Instance, solution: Solution) -> Stage:
-    """Return the stage that fixes the solution's served rates."""
+    """The stage that fixes the solution's served rates."""
     demands = instance.problem.demands
     served = np.array([solution.served[d.name] for d in demands])
     rates = np.array([d.rate_per_s for d in demands])
@@ -76,7 +76,7 @@ def _stage(instance: Instance, solution: Solution) -> Stage:
 
 
 def _duals(instance: Instance, stage: Stage, goal: Goal) -> Floats:
-    """Return the improvement of the goal by one more of each resource, in the goal's units; 0 where
+    """The improvement of the goal by one more of each resource, in the goal's units; 0 where
     unknown."""
     milp = stage_milp(instance, stage)
     terms, _, _ = goal_terms(milp, goal)
@@ -95,8 +95,8 @@ def _duals(instance: Instance, stage: Stage, goal: Goal) -> Floats:
 
 
 def _available(problem: Problem, resource: str) -> float:
-    """Return the available resources; ``Instance.supply`` is less where a rest makes no whole
-    replica."""
+    """The available amount of a resource. ``Instance.supply`` is less where a remainder makes no
+    whole replica."""
     budgets = {COST_LIMIT: problem.limits.cost_per_hour, POWER_LIMIT: problem.limits.power_w}
     return float(budgets.get(resource) or problem.supply.accelerators.get(resource, 0))
 
@@ -107,7 +107,7 @@ def _used(instance: Instance, solution: Solution, resource: int) -> float:
 
 
 def _step(instance: Instance, resource: int) -> float:
-    """One accelerator; of a budget, what the smallest replica takes."""
+    """One accelerator, or for a budget the use of the smallest replica."""
     usage = instance.usage[resource]
     if instance.resources[resource] in (COST_LIMIT, POWER_LIMIT):
         return float(usage[usage > 0].min(initial=np.inf)) if (usage > 0).any() else 1.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from penstock.core.errors import InputError, nearest
 
-# Replicas by which a pool may be loaded beyond whole numbers, and a share that counts as all.
+# The replicas by which a load may exceed a whole number, and the rounding of a whole share.
 TOLERANCE = 1e-6
 
 
@@ -21,7 +21,8 @@ TOLERANCE = 1e-6
 class Pool:
     """One kind of replica that may be started. Cost, power and ``accelerators`` are per replica.
 
-    A pool that runs at all runs at least ``min_replicas``. ``current_replicas`` is what runs now.
+    A pool that runs at all runs at least ``min_replicas``. ``current_replicas`` is the number that
+    runs now.
     """
 
     name: str
@@ -35,8 +36,8 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """``load`` is the number of replicas of ``pool``, usually a fraction, that a whole demand
-    keeps busy."""
+    """The ``load`` that a whole demand puts on ``pool``: the replicas that it keeps busy, usually a
+    fraction."""
 
     pool: str
     load: float
@@ -44,12 +45,12 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Traffic to be carried; ``rate_per_s`` weighs serving it, ``priority`` 1 comes first.
+    """Traffic to be carried. ``rate_per_s`` weighs its service; ``priority`` 1 comes first.
 
-    A ``mixed`` demand may be split over pools, any other is carried by one pool. ``partial`` allows
-    to serve a share of it when there is not enough for all; otherwise it is all or nothing.
-    ``current`` is the pool, with its load in replicas, that carries the demand now; ``keep_pool``
-    forbids any other pool.
+    A ``mixed`` demand may be split over pools; any other demand is carried by one pool. With
+    ``partial``, a share of it may be served where resources are short; otherwise it is all or
+    nothing. ``current`` is the pool, with its load in replicas, that carries the demand now;
+    ``keep_pool`` forbids any other pool.
     """
 
     name: str
@@ -82,10 +83,10 @@ class Switching:
     """Costs of a change from the current state.
 
     ``start_cost`` and ``stop_cost`` are per replica. A demand that moves to another pool pays
-    ``move_fraction`` times the cost per hour of its replicas there and of those it has now (Inferno
-    charges 0.1); of the whole demand's replicas there, rounded up, times the share that moves.
-    ``in_cost`` adds all this to the cost level; otherwise it only decides between plans that cost
-    the same.
+    ``move_fraction`` of the cost per hour of its replicas there and of its replicas now (Inferno
+    charges 0.1). Its replicas there are those of the whole demand, rounded up, times the share that
+    moves. With ``in_cost``, all this is part of the cost level; otherwise it only decides between
+    plans of equal cost.
     """
 
     start_cost: float = 0.0
@@ -108,7 +109,7 @@ class Problem:
 def validated(problem: Problem) -> Problem:
     """The same problem in the order of names, so that no answer depends on the order of input.
 
-    Raises InputError for names that are empty, used twice or unknown, and numbers out of range.
+    Raises InputError for names that are empty, used twice or unknown, and for numbers out of range.
     """
     pools = {pool.name: pool for pool in problem.pools}
     _check_names("pool", [pool.name for pool in problem.pools])
