@@ -44,7 +44,8 @@ def test_a_plan_as_json(penstock, bundle, solver) -> None:
     assert set(plan["allocations"]) == {"Free-large", "Free-small", "Premium-large",
                                         "Premium-small"}
     assert plan["gap"] == 0.0 or solver == "greedy"
-    assert {"objective", "bound", "time_s", "unserved", "saturated", "diff", "cards"} <= set(plan)
+    assert {"objective", "bound", "time_s", "unserved", "saturated", "diff", "devices"} <= set(plan)
+    assert plan["cards"] == plan["devices"]
 
 
 def test_too_few_cards_end_with_status_1(penstock, bundle) -> None:

@@ -160,7 +160,7 @@ def test_a_plan_keeps_its_promises(found: Fleet) -> None:
     for pool in found.accelerators:
         used = sum(g.num_accelerators for g in plan.fleet.replicas
                    if g.accelerator.name == pool.accelerator.name)
-        assert used == solution.cards.get(pool.accelerator.name, 0)
+        assert used == solution.accelerators.get(pool.accelerator.name, 0)
         assert pool.count is None or used <= pool.count
     served = {c.demand.name for c in plan.choices} - set(solution.unserved)
     for choice in plan.choices:

@@ -26,7 +26,7 @@ def test_plans_are_sound(made) -> None:
             assert set(plan.parts) | set(plan.unserved) == set(system.servers)
             if solver != "unlimited":
                 assert all(cards <= (system.capacity or {}).get(pool, 0)
-                           for pool, cards in plan.used_cards.items())
+                           for pool, cards in plan.used_devices.items())
             assert plan.total_cost >= 0.0
             plan_document(plan)
 

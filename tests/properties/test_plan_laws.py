@@ -77,7 +77,7 @@ def test_the_order_of_input_changes_nothing_at_all(problem: Problem, random: obj
     other = replace(
         problem, pools=shuffled(problem.pools),
         demands=shuffled(tuple(replace(d, options=shuffled(d.options)) for d in problem.demands)),
-        supply=Supply(dict(reversed(problem.supply.cards.items()))))
+        supply=Supply(dict(reversed(problem.supply.accelerators.items()))))
     assert solve_exact(other) == solve_exact(problem)
     assert solve_decomposed(other) == solve_decomposed(problem)
 
@@ -106,7 +106,7 @@ def _unique(problem: Problem) -> bool:
 @given(ANY, st.sampled_from(("cards", "limits", "pools", "all")))
 def test_more_supply_is_never_worse(problem: Problem, what: str) -> None:
     more = {"cards": replace(problem, supply=Supply({k: n + 1 for k, n in
-                                                     problem.supply.cards.items()})),
+                                                     problem.supply.accelerators.items()})),
             "limits": replace(problem, limits=Limits(*(
                 None if limit is None else limit * 1.5 for limit in (
                     problem.limits.cost_per_hour, problem.limits.power_w)))),
@@ -147,9 +147,9 @@ def test_a_remedy_serves_and_less_of_it_does_not(problem: Problem) -> None:
     for shortfall in explain(problem, solution):
         for more in shortfall.remedies:
             for amount, enough in ((more.amount, True), (more.amount - 1.0, False)):
-                if more.what != "cards":
+                if more.what != "accelerators":
                     continue
-                cards = dict(problem.supply.cards)
+                cards = dict(problem.supply.accelerators)
                 cards[more.name] += round(amount)
                 wanted = tuple(
                     replace(d, priority=1, partial=False, options=tuple(

@@ -39,10 +39,10 @@ def _fleets(problem: Problem) -> Iterator[dict[str, int]]:
 
 
 def _fits(problem: Problem, fleet: dict[str, int]) -> bool:
-    cards = {kind: sum(fleet[p.name] * p.cards.get(kind, 0) for p in problem.pools)
-             for kind in problem.supply.cards}
+    cards = {kind: sum(fleet[p.name] * p.accelerators.get(kind, 0) for p in problem.pools)
+             for kind in problem.supply.accelerators}
     limits = problem.limits
-    return (all(used <= problem.supply.cards[kind] for kind, used in cards.items())
+    return (all(used <= problem.supply.accelerators[kind] for kind, used in cards.items())
             and (limits.cost_per_hour is None or _cost(problem, fleet) <= limits.cost_per_hour)
             and (limits.power_w is None
                  or sum(fleet[p.name] * p.power_w for p in problem.pools) <= limits.power_w))

@@ -14,25 +14,26 @@ def check(problem: Problem, solution: Solution) -> list[str]:
     runs = {name: count for name, count in solution.replicas.items() if name in pools}
     cost = sum(pools[name].cost_per_hour * count for name, count in runs.items())
     power_w = sum(pools[name].power_w * count for name, count in runs.items())
-    cards: dict[str, int] = {}
+    taken: dict[str, int] = {}
     for name, count in runs.items():
-        for kind, each in pools[name].cards.items():
-            cards[kind] = cards.get(kind, 0) + each * count
+        for kind, each in pools[name].accelerators.items():
+            taken[kind] = taken.get(kind, 0) + each * count
     for what, stated, true in (
             ("cost_per_hour", solution.cost_per_hour, cost), ("power_w", solution.power_w, power_w),
             ("switching_cost", solution.switching_cost,
              switching_cost(problem, solution.replicas, solution.shares))):
         if abs(stated - true) > SLACK * max(1.0, true):
             faults.append(f"{what} is stated as {stated}, but it is {true}")
-    if dict(solution.cards) != cards:
-        faults.append(f"cards are stated as {dict(solution.cards)}, but they are {cards}")
+    if dict(solution.accelerators) != taken:
+        faults.append(f"accelerators are stated as {dict(solution.accelerators)}, "
+                      f"but they are {taken}")
     for what, used, limit in (("cost", cost, problem.limits.cost_per_hour),
                               ("power", power_w, problem.limits.power_w)):
         if limit is not None and used > limit + SLACK * max(1.0, limit):
             faults.append(f"{what} {used} is over the limit {limit}")
-    for kind, count in problem.supply.cards.items():
-        if cards.get(kind, 0) > count:
-            faults.append(f"{cards[kind]} cards of {kind!r} are used, {count} are there")
+    for kind, count in problem.supply.accelerators.items():
+        if taken.get(kind, 0) > count:
+            faults.append(f"{taken[kind]} accelerators of {kind!r} are used, {count} are there")
     return faults
 
 

@@ -127,7 +127,7 @@ def _simulated(fleet: "Fleet", seeds: range, attainment: float, tolerance: float
 
 
 def _document(found: "Capacity", fleet: Any) -> dict[str, Any]:
-    from penstock.experiment.disclosed import told_share
+    from penstock.experiment.disclosed import redacted_share
     from penstock.experiment.enough import fields_to_raise, longest_target_s
 
     limit = _bound_per_s(fleet)
@@ -143,7 +143,7 @@ def _document(found: "Capacity", fleet: Any) -> dict[str, Any]:
         "raise_to": fields_to_raise(fleet, min(found.num_requests), max(found.by_seed))
         if found.reached_bound else {},
         "probes": [{"seed": probe.seed, "rate_per_s": probe.rate_per_s, "meets": probe.meets,
-                    "attainment": {name: told_share(fleet, name, share.share)
+                    "attainment": {name: redacted_share(fleet, name, share.share)
                                    for name, share in probe.attainment.items()}}
                    for probe in found.probes]}
 

@@ -100,7 +100,7 @@ def tables(plan: InfernoPlan, title: str) -> list[Any]:
         shown.append(plain_table("Cards", ("pool", "used", "available"), [
             (pool, used, "any" if plan.settings.solver == "unlimited"
              else plan.system.capacity.get(pool, 0))
-            for pool, used in sorted(plan.used_cards.items())]))
+            for pool, used in sorted(plan.used_devices.items())]))
     return [*shown, _verdict(plan)]
 
 

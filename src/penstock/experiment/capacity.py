@@ -72,13 +72,13 @@ def find_capacity(fleet: Fleet, seeds: Sequence[int], *, share: float = 0.99,
                   on_probe: Callable[[Probe], None] | None = None) -> Capacity:
     """Search the highest rate with attainment of at least ``share`` in every class.
 
-    For each seed the traffic is drawn once and pressed or stretched in time, so all rates see the
-    same requests. The bracket starts at the fleet file's own rate and doubles or halves until it
-    holds the answer, then is bisected until its ends differ by less than ``tolerance`` (relative).
-    It never passes the throughput bound: a finite run may meet distant deadlines while its queue
-    only grows, but no fleet sustains a rate above that. Raises InputError for a share outside
-    (0, 1], a tolerance outside (0, 1), bounds that are not a rising pair of positive rates, and
-    traffic too short to load the fleet or to outlast its warmup.
+    For each seed the traffic is drawn once and compressed or stretched in time, so all rates
+    see the same requests. The bracket starts at the fleet file's own rate and doubles or halves
+    until it holds the answer, then is bisected until its ends differ by less than ``tolerance``
+    (relative). It never passes the throughput bound: a finite run may meet distant deadlines
+    while its queue only grows, but no fleet sustains a rate above that. Raises InputError for a
+    share outside (0, 1], a tolerance outside (0, 1), bounds that are not a rising pair of
+    positive rates, and traffic too short to load the fleet or to outlast its warmup.
     """
     _check(share, tolerance, low_per_s, high_per_s)
     probes: list[Probe] = []

@@ -1,5 +1,4 @@
-"""A run as it may be shown: requests that are not confidential as they are, the others in padded
-counts and buckets."""
+"""A run without its secrets: confidential requests appear only as padded counts and buckets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,24 +22,23 @@ from penstock.sim.simulation import SimulationResult
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """Disclosed results of a run: figures, requests, replicas over time."""
+class Redacted:
+    """Results of a run without secrets: figures, requests, replicas over time."""
 
     figures: dict[str, Any]
     table: RequestTable
     series: RunSeries
 
 
-def told_share(fleet: Fleet, service_class: str, share: float | None) -> float | None:
-    """A class's attainment as it may be told: rounded down where any of its requests may be
-    confidential."""
+def redacted_share(fleet: Fleet, service_class: str, share: float | None) -> float | None:
+    """A class's attainment, rounded down where any of its requests may be confidential."""
     if fleet.service_class(service_class).confidential or fleet.gateway.confidential_tenants:
         return share_at_least(share)
     return share
 
 
-def shown(fleet: Fleet, result: SimulationResult) -> Shown:
-    """A result as it may be shown."""
+def redact(fleet: Fleet, result: SimulationResult) -> Redacted:
+    """The result without what must not leave a confidential run."""
     busy_s = np.concatenate((result.busy_s, pool_busy_s(result)))
     usage = Usage(busy_s, cost_per_hour(fleet), range(len(busy_s)))
     figures = {
@@ -54,8 +52,8 @@ def shown(fleet: Fleet, result: SimulationResult) -> Shown:
         figures |= _pools(pool_figures(fleet, result, figures["window_s"]))
     hidden = confidential_rows(fleet, result.table)
     if not hidden.any():
-        return Shown(figures, result.table, result.series)
-    # A replica that served one of them would show when, and how much.
+        return Redacted(figures, result.table, result.series)
+    # A replica that served a confidential request would reveal when, and how much.
     seen = {*result.table.replica[hidden].tolist(), *secret_devices(result)}
     alone = [number for number in range(len(busy_s)) if number not in seen]
     usage = Usage(busy_s[alone], 0.0, alone)
@@ -65,7 +63,7 @@ def shown(fleet: Fleet, result: SimulationResult) -> Shown:
         reduced |= {"num_steps": None, "prefix_hit_rate": None}
     if result.pools:
         reduced |= _pools(reduced_figures(result, figures["multiplexing"]))
-    return Shown(reduced, table, series)
+    return Redacted(reduced, table, series)
 
 
 def _pools(found: list[dict[str, Any]]) -> dict[str, Any]:
@@ -75,8 +73,10 @@ def _pools(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 def without_confidential(fleet: Fleet, requests: RequestTable, figures: Mapping[str, Any],
                          usage: Usage) -> tuple[dict[str, Any], RequestTable]:
-    """``figures`` of all these requests, and the requests, as they may be shown. ``usage`` is that
-    of replicas which served none that is confidential."""
+    """``figures`` of all these requests, and the requests, both without secrets.
+
+    ``usage`` is that of the replicas that served no confidential request.
+    """
     disclosure = fleet.disclosure
     hidden = confidential_rows(fleet, requests)
     table = _without_traces(requests.take(~hidden))
@@ -84,8 +84,8 @@ def without_confidential(fleet: Fleet, requests: RequestTable, figures: Mapping[
     pairs = [(found["overall"], figures["overall"])]
     pairs += [(entry, figures["classes"][name]) for name, entry in found["classes"].items()]
     for entry, whole in pairs:
-        # Verdicts are those of all requests: one word per class. What a request cost, and how busy
-        # replicas were, would tell how many there were.
+        # Verdicts cover all requests: one word per class. Costs and busy shares are left out,
+        # because they would reveal the number of confidential requests.
         entry |= {"meets_slo": whole["meets_slo"], "busy": None, "utilisation": None,
                   "cost": dict.fromkeys(entry["cost"])}
     found |= {

@@ -7,7 +7,7 @@ from typing import Any
 
 from penstock import __version__
 from penstock.core.errors import InputError
-from penstock.experiment.disclosed import shown
+from penstock.experiment.disclosed import redact
 from penstock.fleet.values import Fleet
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
@@ -21,8 +21,8 @@ AS_THEY_ARE = Beliefs()
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A fleet, what it was given, and what became of it. ``result`` is the whole of it, for
-    searches; ``summary``, ``table`` and ``series`` are what may be shown."""
+    """A fleet and its simulation. ``result`` is complete, for searches; ``summary``, ``table`` and
+    ``series`` are redacted."""
 
     fleet: Fleet
     seed: int
@@ -42,7 +42,7 @@ def run_fleet(fleet: Fleet, workload: Workload, seed: int, *, beliefs: Beliefs =
     """Simulate a fleet whose replicas and pools are known."""
     result = simulate(fleet, workload, beliefs=beliefs, journal_dir=journal_dir, seed=seed,
                       on_progress=on_progress)
-    found = shown(fleet, result)
+    found = redact(fleet, result)
     summary = {"name": fleet.name, "version": __version__, "engine": "sim", "seed": seed,
                **found.figures}
     if "confidential" not in summary:

@@ -10,14 +10,14 @@ OPTIMISM = 1.15
 is too high; a rate that is too low would never be tried."""
 
 CUT = 1e-3
-"""How far below what a simulation refuted a rate is believed to be, as a part of it."""
+"""The part by which the believed rate is set below a rate that a simulation refuted."""
 
 
 class Beliefs:
     """Requests per second that one replica sustains, by (demand, variant).
 
-    Rates never pass the throughput bound where traffic is meant to go on, since more would only be
-    queued up; and replicas that a simulation refuted are never believed to do again.
+    Where traffic is lasting, no rate passes the throughput bound, because requests beyond the bound
+    only pile up in the queue. A rate that a simulation refuted is never believed again.
     """
 
     def __init__(self, choices: Sequence[Choice]) -> None:
@@ -28,7 +28,8 @@ class Beliefs:
             for candidate in choice.candidates:
                 key = (choice.demand.name, candidate.variant.name)
                 bound = candidate.bound_per_s
-                # A trace at its own times is all there is, so for it any rate may do.
+                # A trace at its own times ends, so replicas may take it faster than they could
+                # sustain.
                 self._ceilings[key] = bound if bound and choice.demand.lasting else inf
                 self.rates[key] = min(OPTIMISM * candidate.rate_per_s, self._ceilings[key])
 
@@ -37,17 +38,20 @@ class Beliefs:
         return sum(count * self.rates[demand, variant] for variant, count in counts)
 
     def rule_out(self, demand: str, variant: str) -> None:
-        """No number of these replicas will do: believe nothing of them."""
+        """Set the believed rate to 0: no number of these replicas meets the objectives."""
         self.rates[demand, variant] = 0.0
 
     def refute(self, demand: str, counts: Counts, rate_per_s: float) -> None:
-        """These replicas do not carry ``rate_per_s``: believe a little less of them."""
+        """Lower the rates: simulation refuted that these replicas carry ``rate_per_s``."""
         self._refuted.setdefault(demand, []).append((counts, (1.0 - CUT) * rate_per_s))
         self._respect(demand)
 
     def raise_to(self, demand: str, counts: Counts, rate_per_s: float) -> None:
-        """These replicas do carry ``rate_per_s``, and estimates of the others of this demand may be
-        too low for the same reason."""
+        """Raise the rates: simulation confirmed that these replicas carry ``rate_per_s``.
+
+        All variants of the demand are raised by the same factor, because their estimates may be too
+        low for the same reason.
+        """
         capacity = self.capacity_per_s(demand, counts)
         if not 0.0 < capacity < rate_per_s:
             return
@@ -58,7 +62,7 @@ class Beliefs:
         self._respect(demand)
 
     def _respect(self, demand: str) -> None:
-        """Lower rates until no refuted replicas are believed to carry what they do not."""
+        """Lower rates until no refuted replicas are believed to carry a refuted rate."""
         for counts, most_per_s in self._refuted.get(demand, ()):
             capacity = self.capacity_per_s(demand, counts)
             if capacity > most_per_s:

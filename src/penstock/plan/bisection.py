@@ -1,11 +1,13 @@
-"""Bisection for the point at which a condition stops to hold."""
+"""Bisection for the point at which a condition stops holding."""
 
 from collections.abc import Callable
 
 
 def largest_count(holds: Callable[[int], bool], most: int) -> int:
-    """The largest number up to about ``most`` of which ``holds`` is true, taken to be true of 0 and
-    to turn once: found by doubling, then bisection."""
+    """The largest number up to about ``most`` for which ``holds`` is true.
+
+    ``holds`` must be true of 0 and change only once. The search doubles, then bisects.
+    """
     low, high = 0, 1
     while holds(high):
         low, high = high, 2 * high
@@ -21,8 +23,10 @@ def largest_count(holds: Callable[[int], bool], most: int) -> int:
 
 
 def largest_part(holds: Callable[[float], bool], low: float, high: float, steps: int) -> float:
-    """The largest value between two of which ``holds`` is true, to within their distance halved
-    ``steps`` times; ``low`` is taken to hold."""
+    """The largest value from ``low`` to ``high`` for which ``holds`` is true.
+
+    ``holds`` must be true of ``low``. The error is at most the distance halved ``steps`` times.
+    """
     for _ in range(steps):
         middle = 0.5 * (low + high)
         if holds(middle):

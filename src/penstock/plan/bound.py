@@ -1,4 +1,4 @@
-"""How much traffic a replica could take if no request were ever due."""
+"""The rate that one replica could compute if no request had a deadline."""
 
 from dataclasses import dataclass
 
@@ -31,8 +31,8 @@ def throughput_bound(fleet: Fleet, group: ReplicaGroup, workload: Workload) -> T
     tokens each, so it accounts for (P + O - 1) / T steps, and a step carries T * (O - 1) /
     (P + O - 1) decodes. A request costs its steps' fixed part, its own attention work and the
     context its decodes read; T grows until the decodes' contexts fill the KV cache. Raises
-    InputError for a step-time model that is not affine in work and context, or takes no time, and
-    with prefix caching, which saves work that no formula here foresees.
+    InputError for a step-time model that is not affine in work and context, for one that takes no
+    time, and for prefix caching, because the formula does not know the work that caching saves.
     """
     if fleet.engine.prefix_caching and len(workload.hash_values):
         raise InputError("the throughput bound does not cover prefix caching")

@@ -1,4 +1,4 @@
-"""Proposes a plan, simulates it, corrects what was believed of the replicas, and proposes again."""
+"""The loop of a plan: propose, simulate, correct the believed rates, and propose again."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from penstock.plan.propose import (
 from penstock.plan.trials import LEAST_SHARE, Trial, Trials
 
 _MOST_ROUNDS = 60
-_MOST_NEIGHBOURS = 16  # simulated in vain for one demand before a fleet is taken for the cheapest
+_MOST_NEIGHBOURS = 16  # cheaper fleets of one demand that may fail before the search stops
 _WHOLE = 1.0 - 1e-9
 _LEAST_GAIN = 1e-3  # a share of a demand
 
@@ -30,10 +30,10 @@ _LEAST_GAIN = 1e-3  # a share of a demand
 class Checked:
     """The best proposal that holds, with all trials on the way to it.
 
-    ``holds`` is false where the search was given up, for want of rounds, before any proposal held.
-    ``rates`` are what is believed of one replica in the end, by (demand, variant): 0 where no
-    number of them will do. ``shown`` has, by demand, whole fleets with the share of it
-    that they carry though no rates say so.
+    ``holds`` is false where the rounds ran out before any proposal held. ``rates`` are the final
+    beliefs about one replica, by (demand, variant): 0 where no number of replicas meets the
+    objectives. ``confirmed`` has whole fleets by demand, each with the share of the demand that it
+    carried in simulation although its rates do not add up to that share.
     """
 
     problem: Problem
@@ -42,7 +42,7 @@ class Checked:
     verdicts: dict[str, Verdict]
     trials: tuple[Trial, ...]
     rates: dict[tuple[str, str], float]
-    shown: dict[str, dict[Counts, float]]
+    confirmed: dict[str, dict[Counts, float]]
     holds: bool
 
 
@@ -51,12 +51,13 @@ Solve = Callable[[Problem], Solution]
 
 def check(fleet: Fleet, choices: Sequence[Choice], solve: Solve, *, seed: int,
           on_trial: Callable[[Trial], None] | None = None) -> Checked:
-    """The cheapest fleet whose simulation meets every objective, as far as rates are believed.
+    """The cheapest fleet whose simulation meets every objective, given the believed rates.
 
-    A proposal is simulated demand by demand. Where one misses, the fewest replicas more that hold
-    are found (or, where there are no more, the share that is carried) and less is believed of its
-    variants; where it holds, replicas are left out as long as it goes on to hold, and more is
-    believed. The search ends with a proposal that holds, of which no replica can be left out.
+    A proposal is simulated demand by demand. Where a demand misses, the search finds the fewest
+    additional replicas that hold, or the share that is carried where there are no more replicas,
+    and lowers the rates of the variants. Where a demand holds, the search removes replicas as long
+    as the demand holds, and raises the rates. It ends with a proposal that holds and of which no
+    replica can be removed.
     """
     return _Loop(fleet, choices, solve, Trials(fleet, seed, on_trial)).run()
 
@@ -70,7 +71,7 @@ class _Proposal:
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """Smaller is better: what is left unserved by priority, then cost."""
+        """Smaller is better: unserved traffic by priority, then cost."""
         levels = [level for level in self.solution.levels if level.name.startswith("served")]
         return (*(-round(level.objective, 6) for level in levels), self.solution.cost_per_hour)
 
@@ -83,9 +84,9 @@ class _Loop:
         self._solve = solve
         self._trials = trials
         self._apart: set[str] = set()
-        self._shown: dict[str, dict[Counts, float]] = {c.demand.name: {} for c in choices}
+        self._confirmed: dict[str, dict[Counts, float]] = {c.demand.name: {} for c in choices}
         self._beliefs = Beliefs(choices)
-        self._hopes = Beliefs(choices)  # the same without what mixes are blamed for
+        self._hopes = Beliefs(choices)  # the same, but fleets of several kinds refute no rate
 
     def run(self) -> Checked:
         best: _Proposal | None = None
@@ -111,11 +112,11 @@ class _Loop:
 
     def _checked(self, proposal: _Proposal, *, holds: bool) -> Checked:
         return Checked(proposal.problem, proposal.solution, proposal.counts, proposal.verdicts,
-                       tuple(self._trials.done), self._beliefs.rates, self._shown, holds)
+                       tuple(self._trials.done), self._beliefs.rates, self._confirmed, holds)
 
     def _known(self) -> _Proposal | None:
-        """The best plan of fleets that were shown to hold, if all demands have one."""
-        if any(choice.candidates and not self._shown[choice.demand.name]
+        """The best plan of confirmed fleets alone, where every demand has one."""
+        if any(choice.candidates and not self._confirmed[choice.demand.name]
                for choice in self._choices):
             return None
         found = self._propose([replace(choice, candidates=(), dominated=choice.candidates)
@@ -123,24 +124,26 @@ class _Loop:
         return found if all(verdict.meets for verdict in found.verdicts.values()) else None
 
     def _propose(self, choices: Sequence[Choice] | None = None) -> _Proposal:
-        """The best plan for what is believed, or of the candidates in ``choices``."""
+        """The best plan by the believed rates, of all candidates or of those in ``choices``."""
         rates = self._beliefs.rates
         if choices is None:
             choices = narrowed(self._fleet, self._choices, rates)
-        problem = problem_of(self._fleet, choices, rates, self._apart, self._shown)
+        problem = problem_of(self._fleet, choices, rates, self._apart, self._confirmed)
         solution = self._solve(problem)
-        counts = {choice.demand.name: counts_of(solution, choice, self._shown[choice.demand.name])
-                  for choice in self._choices}
+        counts: dict[str, Counts] = {}
+        for choice in self._choices:
+            name = choice.demand.name
+            counts[name] = counts_of(solution, choice, self._confirmed[name])
         verdicts = {choice.demand.name: self._trials.judge(choice, counts[choice.demand.name],
                                                            solution.served[choice.demand.name])
                     for choice in self._choices if counts[choice.demand.name]}
         return _Proposal(problem, solution, counts, verdicts)
 
     def _correct(self, choice: Choice, proposal: _Proposal) -> None:
-        """Believe less of the variants that missed: no more than they turn out to carry."""
+        """Lower the rates of the variants that missed to what they carry in simulation."""
         demand, share = choice.demand, proposal.solution.served[choice.demand.name]
         counts = proposal.counts[demand.name]
-        if share < _WHOLE:  # all there is: what they carry is less of the demand
+        if share < _WHOLE:  # there are no more replicas: find the smaller share that they carry
             carried = self._trials.carried(choice, counts, 0.0, share)
             if carried > 0.0 or not self._rule_out(choice, counts):
                 self._refute(choice, counts, carried or share * LEAST_SHARE)
@@ -148,15 +151,15 @@ class _Loop:
         enough = 2 * sum(count for _, count in counts) + 64
         too_few = largest_count(lambda extra: not self._trials.judge(
             choice, self._more(choice, counts, extra)).meets, enough)
-        if too_few >= enough:  # perhaps not a matter of numbers
+        if too_few >= enough:  # more replicas may not help at all
             if self._rule_out(choice, counts):
                 return
-            if len(counts) > 1:  # each alone will do: the router does not share them well
+            if len(counts) > 1:  # each kind alone holds: the router shares this mix badly
                 self._apart.add(demand.name)
                 return
         self._refute(choice, self._more(choice, counts, too_few), 1.0)
-        if too_few < enough:  # what it took is known to do, whatever others are believed to
-            self._shown[demand.name][self._more(choice, counts, too_few + 1)] = 1.0
+        if too_few < enough:  # this fleet holds, whatever rates are believed
+            self._confirmed[demand.name][self._more(choice, counts, too_few + 1)] = 1.0
 
     def _refute(self, choice: Choice, counts: Counts, share: float) -> None:
         rate_per_s = share * choice.demand.rate_per_s
@@ -170,18 +173,18 @@ class _Loop:
         self._hopes.raise_to(choice.demand.name, counts, rate_per_s)
 
     def _rule_out(self, choice: Choice, counts: Counts) -> bool:
-        """Believe nothing of variants of which no number will do; whether there are such."""
+        """Set the rates of variants that miss even when idle to 0. True where there are any."""
         infeasible = [variant for variant, _ in counts
-                    if not self._trials.meets_idle(choice, variant)]
+                      if not self._trials.meets_idle(choice, variant)]
         for variant in infeasible:
             self._beliefs.rule_out(choice.demand.name, variant)
             self._hopes.rule_out(choice.demand.name, variant)
         return bool(infeasible)
 
     def _lean(self, proposal: _Proposal) -> bool:
-        """Believe more of replicas that carry their demands although some of them are left out.
+        """Raise the rates of replicas that carry their demands although some are removed.
 
-        False where there are none such, so that the proposal is as small as can be.
+        False where no replica can be removed: the proposal is as small as it can be.
         """
         found = False
         for choice in self._choices:
@@ -198,20 +201,20 @@ class _Loop:
         return found
 
     def _bettered(self, best: _Proposal) -> bool:
-        """Show a cheaper fleet for a demand that is served in full, or a larger share of one that
-        is not, where simulation finds it."""
+        """Confirm a cheaper fleet for a demand that is served in full, or a larger share of a
+        demand that is not. False where simulation finds neither."""
         for choice in self._choices:
             name = choice.demand.name
             counts, share = best.counts[name], best.solution.served[name]
             if counts and share >= _WHOLE:
                 cheaper_counts = self._cheaper(choice, best)
                 if cheaper_counts is not None:
-                    self._shown[name][cheaper_counts] = 1.0
+                    self._confirmed[name][cheaper_counts] = 1.0
                     return True
             elif counts:
                 held = self._trials.most_held(name, counts)
-                if held > share + _LEAST_GAIN and held > self._shown[name].get(counts, 0.0):
-                    self._shown[name][counts] = held
+                if held > share + _LEAST_GAIN and held > self._confirmed[name].get(counts, 0.0):
+                    self._confirmed[name][counts] = held
                     return True
         return False
 
@@ -224,7 +227,7 @@ class _Loop:
             rates = {variant: rate for (demand, variant), rate in self._hopes.rates.items()
                      if demand == name}
             counts = cheaper(choice, cost, rates, self._room(choice, best),
-                             [*self._trials.missed(name), *self._shown[name]], mixed=mixed,
+                             [*self._trials.missed(name), *self._confirmed[name]], mixed=mixed,
                              least=self._fleet.plan.min_replicas)
             if counts is None or self._trials.judge(choice, counts).meets:
                 return counts
@@ -233,15 +236,15 @@ class _Loop:
         return None
 
     def _room(self, choice: Choice, best: _Proposal) -> dict[str, int]:
-        """Accelerators that other demands leave for this one, where they are limited."""
-        mine = whole_fleet(choice, best.counts[choice.demand.name]).cards
-        return {pool.accelerator.name: pool.count - best.solution.cards.get(
+        """Accelerators that other demands leave for this demand, by type; only limited types."""
+        mine = whole_fleet(choice, best.counts[choice.demand.name]).accelerators
+        return {pool.accelerator.name: pool.count - best.solution.accelerators.get(
                     pool.accelerator.name, 0) + mine.get(pool.accelerator.name, 0)
                 for pool in self._fleet.accelerators if pool.count is not None}
 
     def _more(self, choice: Choice, counts: Counts, extra: int) -> Counts:
-        """Some replicas more of the variant that carries most, if possible of one that there are
-        more of."""
+        """``extra`` more replicas of the variant that carries most, among the variants for which
+        there are enough accelerators where there are any."""
         rates = self._beliefs.rates
 
         def room_and_rate(item: tuple[str, int]) -> tuple[bool, float]:

@@ -13,17 +13,17 @@ from penstock.workload.select import select
 from penstock.workload.workload import Workload
 
 SHORTEST_S = 1.0
-"""Requests that arrive in less time than this, with no rate stated, are one burst."""
+"""Requests without a stated rate that arrive in less time than this are one burst."""
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
     """Requests of one model that the same replicas serve.
 
-    ``workloads`` holds them once per seed that brings any, with their own arrival times;
-    ``classes`` are those with traffic. ``exclusive`` says that the replicas take only these
-    classes, ``lasting`` that the traffic states its rate and so is meant to go on. Every request of
-    the ``confidential_tenants`` is confidential.
+    ``workloads`` has one workload per seed that has such requests; ``classes`` are the classes with
+    traffic. Where ``exclusive``, the replicas take only these classes. ``lasting`` traffic states a
+    rate and is meant to go on without end. Every request of the ``confidential_tenants`` is
+    confidential.
     """
 
     name: str
@@ -36,8 +36,8 @@ class Demand:
 
     @property
     def confidential(self) -> bool:
-        """Whether any request is confidential: then all replicas, which share them, must be
-        attested."""
+        """Whether any request is confidential. Then all replicas must be attested, because any of
+        them may serve it."""
         return any(c.confidential for c in self.classes) or any(
             workload.tenants[index] in self.confidential_tenants for workload in self.workloads
             for index in np.unique(workload.tenant_index))
@@ -49,13 +49,13 @@ class Demand:
 
     @property
     def rate_per_s(self) -> float:
-        """Mean arrival rate of the first seed; of a burst that states no rate, over a second."""
+        """Mean arrival rate of the first seed; that of a burst is its size per second."""
         least_s = 0.0 if self.lasting and self.sample.duration_s > 0.0 else SHORTEST_S
         return len(self.sample) / max(self.sample.duration_s, least_s)
 
     @property
     def priority(self) -> int:
-        """That of its most urgent class."""
+        """The priority of the most urgent class."""
         return min(c.priority for c in self.classes)
 
     @property
@@ -65,14 +65,14 @@ class Demand:
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """As a replica group states them: ``None`` means every class."""
+        """The classes as a replica group states them: ``None`` means every class."""
         return tuple(c.name for c in self.classes) if self.exclusive else None
 
 
 def demands_of(fleet: Fleet, workloads: tuple[Workload, ...]) -> tuple[Demand, ...]:
     """The demands of a fleet in order of name; ``workloads`` are its traffic, one per seed.
 
-    Raises InputError for traffic that leaves its model open.
+    Raises InputError for traffic with ``model: auto``.
     """
     if any(spec.model == AUTO for spec in fleet.traffic):
         raise InputError("traffic: leaves the model to the router (model: auto), so there is no "
@@ -96,7 +96,7 @@ def demands_of(fleet: Fleet, workloads: tuple[Workload, ...]) -> tuple[Demand, .
 
 
 def part_of(demand: Demand, classes: tuple[ServiceClass, ...]) -> Demand:
-    """Some classes of a demand as one of their own."""
+    """Some classes of a demand as a demand of their own."""
     names = [c.name for c in classes]
     workloads = _with_requests(_of_classes(w, names) for w in demand.workloads)
     return Demand(f"{demand.model.spec.name}/{'+'.join(names)}", demand.model, classes,
@@ -105,7 +105,7 @@ def part_of(demand: Demand, classes: tuple[ServiceClass, ...]) -> Demand:
 
 
 def _with_requests(workloads: Iterable[Workload]) -> tuple[Workload, ...]:
-    """Rare requests may be absent with some seeds: those seeds ask for nothing."""
+    """Drop the workloads without requests: rare requests may be absent with some seeds."""
     return tuple(workload for workload in workloads if len(workload))
 
 

@@ -11,7 +11,7 @@ from penstock.metrics.summary import cost_per_million_tokens
 from penstock.plan.assign.solution import SLACK, Solution, served_name
 from penstock.plan.estimate import Candidate
 from penstock.plan.expected import Alone, all_alone, in_plan
-from penstock.plan.insight import NEVER_S, Insight, insight, told
+from penstock.plan.insight import NEVER_S, Insight, format_shortfall, insight
 from penstock.plan.judge import Verdict
 from penstock.plan.plan import FleetPlan
 from penstock.plan.propose import (
@@ -25,11 +25,14 @@ from penstock.plan.propose import (
 
 
 def plan_document(plan: FleetPlan, around: Insight | None = None) -> dict[str, Any]:
-    """Replicas, cost, power, cards, demands, candidates, trials, and changes from what runs now.
+    """Replicas, cost, power, accelerators, demands, candidates, trials, and changes from what runs.
 
-    Numbers that do not exist (a latency that would grow without end) are None.
+    A number that does not exist, such as a latency that grows without end, is None.
     """
     solution, fleet = plan.checked.solution, plan.fleet
+    accelerators = [{"accelerator": pool.accelerator.name, "count": pool.count,
+                     "used": solution.accelerators.get(pool.accelerator.name, 0),
+                     "price_per_hour": pool.price_per_hour} for pool in fleet.accelerators]
     document: dict[str, Any] = {
         "name": fleet.name, "version": __version__, "seed": fleet.run.seed,
         "holds": plan.checked.holds, "served_in_full": plan.served_in_full,
@@ -42,9 +45,7 @@ def plan_document(plan: FleetPlan, around: Insight | None = None) -> dict[str, A
             "method": solution.method, "objective": solution.objective, "bound": solution.bound,
             "gap": solution.gap, "switching_cost": solution.switching_cost,
             "levels": _levels(plan)},
-        "cards": [{"accelerator": pool.accelerator.name, "count": pool.count,
-                   "used": solution.cards.get(pool.accelerator.name, 0),
-                   "price_per_hour": pool.price_per_hour} for pool in fleet.accelerators],
+        "accelerators": accelerators, "cards": accelerators,  # its name in release 0.2
         "demands": [_demand(plan, choice) for choice in plan.choices],
         "candidates": [found for choice in plan.choices for found in _candidates(plan, choice)],
         "not_considered": [asdict(dropped) for dropped in plan.dropped],
@@ -63,8 +64,8 @@ def plan_document(plan: FleetPlan, around: Insight | None = None) -> dict[str, A
 
 def full_document(plan: FleetPlan,
                   other: tuple[Sequence[str], FleetPlan] | None = None) -> dict[str, Any]:
-    """All that is known of a plan: its document, what surrounds it, and where there is an ``other``
-    (settings, and the plan with them), what these would change."""
+    """The whole document of a plan: the plan, its insight, and the differences to an ``other`` plan
+    (its settings, and the plan with them) where there is one."""
     document = plan_document(plan, insight(plan))
     if other is not None:
         document["what_if"] = compared(document, plan_document(other[1]), other[0])
@@ -74,8 +75,10 @@ def full_document(plan: FleetPlan,
 def _around(plan: FleetPlan, around: Insight) -> dict[str, Any]:
     """Return the findings of ``insight`` as lists of plain data."""
     return {
-        "explanations": [{"demand": s.demand, "text": told(s, around.with_cards.get(s.demand))}
-                         for s in around.shortfalls],
+        "explanations": [
+            {"demand": s.demand,
+             "text": format_shortfall(s, around.with_more_accelerators.get(s.demand))}
+            for s in around.shortfalls],
         "shadow_prices": [{"resource": price.resource, "available": price.available,
                            "used": price.used, "dual_per_hour": price.dual,
                            "one_more_saves_per_hour": price.saves, "step": price.step,
@@ -86,7 +89,7 @@ def _around(plan: FleetPlan, around: Insight) -> dict[str, Any]:
 
 
 def _pareto(plan: FleetPlan, around: Insight) -> dict[str, Any]:
-    """The front, and where the plan itself lies: on it, or behind another plan."""
+    """The Pareto front, and the plan's own point: on the front, or dominated by another plan."""
     chosen = plan.checked.solution
     here = around.score if chosen.replicas else None
     points = [(point.score, point.solution) for point in around.front
@@ -103,7 +106,8 @@ def _pareto(plan: FleetPlan, around: Insight) -> dict[str, Any]:
 
 
 def _dominates(one: tuple[float, Solution], other: tuple[float, Solution]) -> bool:
-    """Whether a plan costs no more and answers no later than another, and one of them clearly."""
+    """Whether the first plan costs no more and answers no later than the other, and is clearly
+    better in one of the two."""
     cost, score = other[1].cost_per_hour, other[0]
     return (one[1].cost_per_hour <= cost * (1.0 + SLACK) and one[0] <= score * (1.0 + SLACK)
             and (one[1].cost_per_hour < cost * (1.0 - SLACK) or one[0] < score * (1.0 - SLACK)))
@@ -117,7 +121,7 @@ def _alike(one: tuple[float, Solution], other: tuple[float, Solution]) -> bool:
 def _point(plan: FleetPlan, score: float, solution: Solution) -> dict[str, Any]:
     replicas = {choice.demand.name: counts for choice in plan.choices
                 if (counts := _counts(plan, choice, solution))}
-    return {"label": replicas_told(replicas), "replicas": replicas,
+    return {"label": format_replicas(replicas), "replicas": replicas,
             "cost_per_hour": solution.cost_per_hour, "power_w": solution.power_w,
             "ttft_p99_s": score if score < NEVER_S else None,
             "chosen": solution.replicas == plan.checked.solution.replicas}
@@ -126,10 +130,10 @@ def _point(plan: FleetPlan, score: float, solution: Solution) -> dict[str, Any]:
 def _counts(plan: FleetPlan, choice: Choice, solution: Solution) -> dict[str, int]:
     """The replicas that a solution gives a demand, by variant."""
     every = replace(choice, candidates=(*choice.candidates, *choice.dominated))
-    return dict(counts_of(solution, every, plan.checked.shown[choice.demand.name]))
+    return dict(counts_of(solution, every, plan.checked.confirmed[choice.demand.name]))
 
 
-def replicas_told(replicas: Mapping[str, Mapping[str, int]]) -> str:
+def format_replicas(replicas: Mapping[str, Mapping[str, int]]) -> str:
     """Replicas by demand and variant in a few words."""
     return "; ".join(
         f"{demand}: " + " + ".join(f"{count} x {variant}" for variant, count in counts.items())
@@ -154,7 +158,7 @@ def compared(document: Mapping[str, Any], other: Mapping[str, Any],
 
 
 def _levels(plan: FleetPlan) -> list[dict[str, Any]]:
-    """The objectives in their order, with priorities as the fleet file numbers them."""
+    """The objectives in order; their names have the priorities of the fleet file."""
     shift = priority_shift(plan.choices)
     own_name = {served_name(choice.demand.priority + shift): served_name(choice.demand.priority)
                 for choice in plan.choices}
@@ -184,8 +188,8 @@ def _demand(plan: FleetPlan, choice: Choice) -> dict[str, Any]:
 
 
 def _of_bound(choice: Choice, counts: Counts, served: float) -> dict[str, float | None]:
-    """The throughput bound of a demand's replicas and the share of it that is used, where every
-    variant has a bound."""
+    """The throughput bound of a demand's replicas and the share of the bound that is used; None
+    where a variant has no bound."""
     bounds = [(count, choice.candidate(variant).bound_per_s) for variant, count in counts]
     total_per_s = sum(count * (bound or 0.0) for count, bound in bounds)
     known = bool(bounds) and all(bound for _, bound in bounds)
@@ -238,7 +242,7 @@ def _candidate(plan: FleetPlan, choice: Choice, candidate: Candidate,
 
 
 def _changes(plan: FleetPlan) -> list[dict[str, Any]]:
-    """Replicas to start and to stop, by demand and variant; what stays as it is is left out."""
+    """Replicas to start and to stop, by demand and variant, without variants that do not change."""
     states = [(choice.demand.name, current_counts(plan.before, choice.demand),
                dict(plan.checked.counts[choice.demand.name])) for choice in plan.choices]
     states += [(name, before, {}) for name, before
@@ -256,7 +260,7 @@ def _changes(plan: FleetPlan) -> list[dict[str, Any]]:
 
 
 def moves(changes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Starts and stops of one demand paired in order of name: replicas that change their kind."""
+    """Replicas that change their variant: stops and starts of a demand, paired in order of name."""
     found = []
     for demand in dict.fromkeys(change["demand"] for change in changes):
         stops, starts = ([[c["variant"], c["num_replicas"]] for c in changes
@@ -279,9 +283,11 @@ def _served(plan: FleetPlan) -> list[Verdict]:
 
 def _per_million(plan: FleetPlan, cost_per_hour: float,
                  verdicts: Sequence[Verdict]) -> float | None:
-    """The cost of a simulated run over its tokens, as ``summary.json`` has it: of the first seed,
-    from the first arrival to the last token of any demand, so that the figure of the whole plan
-    lies between those of its demands."""
+    """Cost of the simulated run divided by its tokens, as in ``summary.json``.
+
+    The run is the first seed, from the first arrival to the last token of any demand. One window
+    for all demands puts the figure of the whole plan between those of its demands.
+    """
     if not verdicts:
         return None
     served = _served(plan)

@@ -31,7 +31,7 @@ _NUM_RUNS = 6
 _MOST_OF_MESSAGE = 200
 
 FAILED = "its estimate failed, which is a bug in Penstock"
-"""How the reason begins of a variant that is left out because its estimate raised an exception."""
+"""The reason of a variant whose estimate raised an exception begins with these words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,12 @@ class ClassEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A variant for a demand. ``rate_per_s`` is what one replica sustains within all targets where
-    ``num_replicas``, the fewest that carry the whole demand alone, share the traffic; ``binding``
-    is what ends it; ``bound_per_s`` is the rate that no schedule exceeds, where it is known."""
+    """A variant that can serve a demand, with the analytic model's expectations.
+
+    ``num_replicas`` is the fewest replicas that carry the whole demand alone. ``rate_per_s`` is the
+    rate that one of these replicas sustains within all targets; ``binding`` names the limit of the
+    rate. ``bound_per_s`` is the rate that no schedule exceeds, None where no formula gives it.
+    """
 
     variant: Variant
     rate_per_s: float
@@ -70,10 +73,10 @@ class Candidate:
 
 
 def estimate(fleet: Fleet, demand: Demand, variant: Variant) -> Candidate | LeftOut:
-    """Return the analytic model's expectation, or why the variant cannot meet the targets at all.
+    """Return the variant as a candidate, or the reason why it cannot meet the targets at all.
 
-    A variant whose estimate fails is left out with the failure as its reason, so that one variant
-    does not take the plan of all others down.
+    A variant whose estimate raises an exception is left out with the exception as its reason, so
+    that one variant does not stop the plan of all others.
     """
     try:
         return _estimated(fleet, demand, variant)
@@ -105,7 +108,7 @@ def _estimated(fleet: Fleet, demand: Demand, variant: Variant) -> Candidate | Le
     if count > _MOST_REPLICAS:
         return LeftOut(variant.name, f"more than {_MOST_REPLICAS:,} replicas would be needed")
     sustained, binding = queue.capacity_per_s(count)
-    # These replicas carry the demand, however coarse the search for what they carry at most.
+    # ``count`` replicas carry the demand, even if the coarse search for their most says less.
     sustained = max(sustained, rate_per_s / count)
     return Candidate(variant, sustained, count, binding, _bound(fleet, demand, variant),
                      class_estimates(queue, demand.classes, rate_per_s / count, count))
@@ -122,7 +125,7 @@ def class_estimates(queue: ReplicaQueue, classes: Sequence[ServiceClass], rate_p
 
 
 def replica_queue(fleet: Fleet, demand: Demand, variant: Variant) -> ReplicaQueue:
-    """The analytic model of a variant's replicas before a demand."""
+    """The analytic model of a variant's replicas under a demand."""
     schedule = fleet.schedule_of(variant.group)
     engine = EngineLimits(
         step_tokens=step_tokens(schedule), kv_tokens=variant.kv_tokens,
@@ -135,15 +138,17 @@ def replica_queue(fleet: Fleet, demand: Demand, variant: Variant) -> ReplicaQueu
 
 
 def class_targets(service_class: ServiceClass) -> ClassTargets:
-    """A service class's objective as the analytic model takes it."""
+    """A service class's objective in the form of the analytic model."""
     slo = service_class.slo
     return ClassTargets(service_class.name, _or_inf(slo.ttft_s), _or_inf(slo.itl_s),
                         _or_inf(slo.e2e_s), slo.itl == "paced", slo.percentile)
 
 
 def request_mix(demand: Demand) -> RequestMix:
-    """The demand's requests of all seeds with their gaps, or where there are very many evenly
-    spaced runs of them; always some of every class."""
+    """The demand's requests of all seeds with the gaps between their arrivals.
+
+    Of very many requests, evenly spaced runs and at least one request of every class.
+    """
     rate_per_s = demand.rate_per_s
     parts = [(w.prompt_tokens, w.output_tokens, _class_numbers(demand, w),
               rate_per_s * np.diff(w.arrival_s, prepend=w.arrival_s[0] - 1.0 / rate_per_s))
@@ -153,7 +158,7 @@ def request_mix(demand: Demand) -> RequestMix:
     if len(classes) > _SAMPLE_ROWS:
         rows = np.union1d(_runs(len(classes)), np.unique(classes, return_index=True)[1])
     if all(w.arrival_s[0] == w.arrival_s[-1] for w in demand.workloads):
-        gaps = np.ones(len(gaps))  # all at once: the rate says how soon
+        gaps = np.ones(len(gaps))  # one burst: the rate alone spaces the arrivals
     return RequestMix(prompts[rows].astype(np.float64), outputs[rows].astype(np.float64),
                       classes[rows], gaps[rows])
 
@@ -166,7 +171,7 @@ def _runs(num_rows: int) -> NDArray[np.int64]:
 
 
 def _class_numbers(demand: Demand, workload: Workload) -> NDArray[np.int64]:
-    """Per request, which of the demand's classes it belongs to."""
+    """The index of each request's class among the demand's classes; -1 for other classes."""
     names = [c.name for c in demand.classes]
     number_of = np.array([names.index(name) if name in names else -1
                           for name in workload.service_classes], dtype=np.int64)
@@ -192,12 +197,12 @@ def _bound(fleet: Fleet, demand: Demand, variant: Variant) -> float | None:
 
 def without_dominated(candidates: Sequence[Candidate],
                       rates: Mapping[str, float]) -> tuple[list[Candidate], list[LeftOut]]:
-    """Candidates that no other replaces at no more of anything, as far as ``rates`` of one replica,
-    by variant, are believed.
+    """Split the candidates into those that a plan may need and those that another dominates.
 
-    A variant is dropped when as many replicas of another kind as fit on the same cards carry
-    clearly more at no more cost and power: whatever a plan does with it, the other can do. Number
-    formats differ in the quality of answers, so neither replaces the other.
+    ``rates`` are the believed rates of one replica, by variant. Another variant dominates where as
+    many of its replicas as fit on the same accelerators carry clearly more at no more cost and
+    power. Precisions differ in the quality of answers, so a variant of one precision never
+    dominates a variant of another.
     """
     kept: list[Candidate] = []
     dropped: list[LeftOut] = []

@@ -17,9 +17,12 @@ _LEVEL_STEPS = 50
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """A candidate that carries its whole demand alone. Where simulation ``corrected`` what one
-    replica is believed to carry, ``rate_per_s`` and ``num_replicas`` go by that, else by the
-    model's estimate: the hope that a belief begins with is not for showing."""
+    """A candidate that carries its whole demand alone.
+
+    ``rate_per_s`` and ``num_replicas`` follow the belief where simulation ``corrected`` it, else
+    the model's estimate. An uncorrected belief is the estimate times a factor of optimism, which
+    readers should not see.
+    """
 
     rate_per_s: float
     num_replicas: int
@@ -49,20 +52,20 @@ def _classes(plan: FleetPlan, demand: Demand, candidate: Candidate,
     try:
         queue = replica_queue(plan.before, demand, candidate.variant)
         return class_estimates(queue, demand.classes, demand.rate_per_s / number, number)
-    except Exception:  # the plan itself does not rest on these latencies
+    except Exception:  # the plan does not depend on these latencies
         return ()
 
 
 def in_plan(plan: FleetPlan, choice: Choice) -> tuple[ClassEstimate, ...]:
-    """Latencies of each class with the replicas that the plan has; the worst where they differ.
+    """Latencies of each class on the plan's replicas; the worst where kinds of replicas differ.
 
-    ``itl_p99_s`` is what a simulation measures: the median over a class's requests of the gap that
+    ``itl_p99_s`` is defined as in a simulation: the median over a class's requests of the gap that
     99 % of a request's gaps do not exceed. Empty for a demand without replicas, and where the
     analytic model fails.
     """
     try:
         return _in_plan(plan, choice)
-    except Exception:  # simulation has shown that the plan holds, whatever the model says
+    except Exception:  # simulation confirmed the plan, whatever the model says
         return ()
 
 
@@ -72,7 +75,7 @@ def _in_plan(plan: FleetPlan, choice: Choice) -> tuple[ClassEstimate, ...]:
     total = sum(n * rates[demand.name, variant] for variant, n in counts)
     shares = [median_request_share(gaps) for gaps in _gaps_by_class(demand)]
     worst: tuple[ClassEstimate, ...] = ()
-    together = sum(n for _, n in counts)  # a queue is shared with replicas of other kinds
+    together = sum(n for _, n in counts)  # replicas of all kinds share one queue
     for variant, _ in counts:
         queue = replica_queue(plan.before, demand, choice.candidate(variant).variant)
         rate_per_s = (plan.checked.solution.served[demand.name] * demand.rate_per_s
@@ -98,10 +101,10 @@ def _gaps_by_class(demand: Demand) -> list[NDArray[np.int64]]:
 
 
 def median_request_share(num_gaps: NDArray[np.int64]) -> float:
-    """The share of all gaps below what half of the requests have as their own 99th percentile.
+    """The share of all gaps that lie below the median of the requests' own 99th percentiles.
 
-    A request of N gaps has its 99th percentile (by nearest rank) within a bound if at most N // 100
-    of them exceed it. Were gaps independent, the number that does would be binomial.
+    The 99th percentile (by nearest rank) of a request with N gaps is within a bound if at most
+    N // 100 gaps exceed the bound. Gaps are taken to be independent, so their number is binomial.
     """
     from scipy.special import bdtr  # type: ignore[import-untyped]
 

@@ -59,8 +59,8 @@ def group_bounds(fleet: Fleet, workload: Workload) -> list[GroupBound]:
 def fleet_bound_per_s(fleet: Fleet, workload: Workload) -> float | None:
     """Requests per second of all traffic that the stated replicas and pools could compute.
 
-    Groups that serve the very same requests add up; the slowest of groups and pools that share none
-    decides. None where groups overlap in part, or pools do, which no formula this simple covers.
+    Groups that serve exactly the same requests add up. Of groups and pools without common requests
+    the slowest decides. None where groups share some requests only: this formula does not cover it.
     """
     bounds = [_pool_bound_per_s(fleet, pool, workload) for pool in fleet.multiplexing]
     if fleet.replicas or not fleet.multiplexing:
@@ -80,8 +80,9 @@ def _replicas_bound_per_s(fleet: Fleet, workload: Workload) -> float | None:
 
 
 def _pool_bound_per_s(fleet: Fleet, pool: DevicePool, workload: Workload) -> float | None:
-    """The rate at which computing alone keeps a pool's devices busy, as if every model was loaded
-    on each: no schedule of loads reaches more. Of requests that the pool alone can serve."""
+    """The rate at which computing alone keeps a pool's devices busy, with every model loaded on
+    every device. No schedule of loads reaches a higher rate. Only requests that no other group or
+    pool can serve count; None where there are none."""
     elsewhere = {group.model.name for group in fleet.replicas}
     elsewhere.update(model.spec.name for other in fleet.multiplexing if other is not pool
                      for model in other.models)
@@ -95,7 +96,7 @@ def _pool_bound_per_s(fleet: Fleet, pool: DevicePool, workload: Workload) -> flo
 
 
 def _least_s(fleet: Fleet, pool: DevicePool, model: SwappedModel, workload: Workload) -> float:
-    """Device seconds that a request takes at least: its share of the fullest batch."""
+    """The least device seconds of a request: its share of the largest batch."""
     if not pool.continuous and model.batch != usual_batch(model.spec, pool.accelerator,
                                                           model.precision):
         return model.batch.seconds(model.max_batch) / model.max_batch

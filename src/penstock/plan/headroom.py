@@ -1,4 +1,4 @@
-"""By how much a demand may grow before its replicas miss an objective, by simulation."""
+"""Headroom of a demand: the growth at which its replicas first miss an objective, by simulation."""
 
 from dataclasses import replace
 
@@ -9,17 +9,17 @@ from penstock.plan.judge import judge
 from penstock.workload.mixing import scale_rate
 
 MOST = 1.0
-"""Headroom is not searched beyond this part of the demand's rate."""
+"""The largest headroom that is searched, as a part of the demand's rate."""
 
 _STEPS = 5
 
 
 def headroom(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *,
              seed: int, most: float = MOST) -> float:
-    """The largest growth in rate, as a part of today's and up to ``most``, that still meets every
-    objective.
+    """The largest growth of the rate, up to ``most``, with which every objective is still met.
 
-    Arrivals are pressed together evenly. Found to within 1/32 by bisection, with the first seed.
+    Growth is a part of today's rate; arrivals are time-compressed evenly. Bisection finds it to
+    within 1/32, with the first seed.
     """
 
     def holds(growth: float) -> bool:

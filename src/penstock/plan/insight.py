@@ -1,4 +1,4 @@
-"""Around a plan: why something is not served, what is scarce, and what lower latency would cost."""
+"""Why a plan leaves traffic unserved, which resources are scarce, and what lower latency costs."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,31 +14,33 @@ from penstock.plan.demands import Demand
 from penstock.plan.estimate import Candidate, ClassEstimate, estimate
 from penstock.plan.expected import all_alone
 from penstock.plan.plan import FleetPlan
-from penstock.plan.propose import Choice, fleet_told, pool_name, problem_of
+from penstock.plan.propose import Choice, format_fleet, pool_name, problem_of
 from penstock.plan.variants import variants_of
 
 LOOSER = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
-"""Factors on all targets of a demand that are tried, to say how loose they would have to be."""
+"""Factors that are tried on all targets of an unserved demand, to find targets that can be met."""
 
 NEVER_S = 1e9
-"""The score of a latency that would grow without end."""
+"""The score of a latency that grows without end."""
 
 _TIME_LIMIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Insight:
-    """``shortfalls`` of what is not served, ``prices`` of limited accelerators and budgets, and the
-    ``front`` of cost against the worst predicted p99 TTFT, cheapest first; ``score`` is that TTFT
-    of the plan itself. ``with_cards`` has, for demands that nothing in the fleet can serve, the
-    cheapest way with as many accelerators as it takes. All of it rests on what is believed of
-    replicas, not on simulations of its own."""
+    """Findings about a plan. They follow from the believed rates, not from further simulations.
+
+    ``shortfalls`` explain the unserved demands; ``prices`` are those of limited accelerators and
+    budgets. The ``front`` is cost against the worst predicted p99 TTFT, cheapest first; ``score``
+    is that TTFT of the plan itself. ``with_more_accelerators`` has the cheapest candidate without a
+    limit on accelerators, for demands that nothing in the fleet can serve.
+    """
 
     shortfalls: tuple[Shortfall, ...]
     prices: tuple[ShadowPrice, ...]
     front: tuple[ParetoPoint, ...]
     score: float
-    with_cards: Mapping[str, Candidate]
+    with_more_accelerators: Mapping[str, Candidate]
 
 
 def insight(plan: FleetPlan) -> Insight:
@@ -50,12 +52,15 @@ def insight(plan: FleetPlan) -> Insight:
     return Insight(
         explain(problem, solution, looser=looser, time_limit_s=_TIME_LIMIT_S),
         shadow_prices(problem, solution, time_limit_s=_TIME_LIMIT_S), front, score,
-        dict(_with_cards(plan)))
+        dict(_with_more_accelerators(plan)))
 
 
 def _front(plan: FleetPlan) -> tuple[tuple[ParetoPoint, ...], float]:
-    """The front, and the plan's own score. Of what neither is in the plan nor was corrected by
-    simulation, no more is expected than the model does: what is hoped of it would be too good."""
+    """The front, and the plan's own score.
+
+    A variant that is not in the plan counts with its rate as ``all_alone`` states it: without the
+    optimism of a belief that no simulation corrected.
+    """
     choices = [replace(choice, candidates=(*choice.candidates, *choice.dominated))
                for choice in plan.choices]
     rates, scores = dict(plan.checked.rates), {}
@@ -66,17 +71,16 @@ def _front(plan: FleetPlan) -> tuple[tuple[ParetoPoint, ...], float]:
             scores[name, pool_name(name, variant)] = slowest_s(found.classes)
             if variant not in used:
                 rates[name, variant] = found.rate_per_s
-        for counts in plan.checked.shown[name]:
-            scores[name, pool_name(name, fleet_told(counts))] = max(
+        for counts in plan.checked.confirmed[name]:
+            scores[name, pool_name(name, format_fleet(counts))] = max(
                 scores[name, pool_name(name, variant)] for variant, _ in counts)
-    problem = problem_of(plan.before, choices, rates,
-                         shown=plan.checked.shown)
+    problem = problem_of(plan.before, choices, rates, confirmed=plan.checked.confirmed)
     front = pareto(problem, scores, time_limit_s=_TIME_LIMIT_S)
     return front, max((scores[key] for key in plan.checked.solution.shares), default=NEVER_S)
 
 
 def _alternatives(fleet: Fleet, choice: Choice) -> Iterator[Alternative]:
-    """The demand with all of its targets looser by one factor after the other."""
+    """The demand with all of its targets looser, by one factor after the other."""
     for factor in LOOSER:
         demand = replace(choice.demand, classes=tuple(loosened(c, factor)
                                                       for c in choice.demand.classes))
@@ -108,8 +112,8 @@ def _alternative(fleet: Fleet, demand: Demand, label: str) -> Alternative:
     return Alternative(label, tuple(options), tuple(pools))
 
 
-def _with_cards(plan: FleetPlan) -> Iterator[tuple[str, Candidate]]:
-    """Demands without a candidate that would have one with more accelerators of a kind."""
+def _with_more_accelerators(plan: FleetPlan) -> Iterator[tuple[str, Candidate]]:
+    """Demands without a candidate that have one if no accelerator is limited, and the cheapest."""
     fleet = plan.before
     endless = replace(fleet, accelerators=tuple(replace(pool, count=None)
                                                 for pool in fleet.accelerators))
@@ -131,7 +135,7 @@ def slowest_s(classes: Iterable[ClassEstimate]) -> float:
                default=NEVER_S)
 
 
-def told(shortfall: Shortfall, with_cards: Candidate | None = None) -> str:
+def format_shortfall(shortfall: Shortfall, with_more_accelerators: Candidate | None = None) -> str:
     """A shortfall in one sentence."""
     if not shortfall.has_options:
         reason = "nothing in the fleet can meet its targets"
@@ -140,11 +144,10 @@ def told(shortfall: Shortfall, with_cards: Candidate | None = None) -> str:
     else:
         reason = "nothing is left for it"
     remedies = [_more(more) for more in shortfall.remedies]
-    if with_cards is not None:
-        group = with_cards.variant.group
-        remedies.append(f"{with_cards.num_replicas * group.num_accelerators} "
-                        f"{group.accelerator.name} in all, as {with_cards.num_replicas} x "
-                        f"{with_cards.variant.name}")
+    if with_more_accelerators is not None:
+        count, variant = with_more_accelerators.num_replicas, with_more_accelerators.variant
+        remedies.append(f"{count * variant.group.num_accelerators} "
+                        f"{variant.group.accelerator.name} in all, as {count} x {variant.name}")
     if shortfall.together:
         remedies.append(" and ".join(_more(more) for more in shortfall.together))
     if shortfall.looser is not None:
@@ -157,7 +160,7 @@ def told(shortfall: Shortfall, with_cards: Candidate | None = None) -> str:
 
 
 def _more(more: More) -> str:
-    if more.what == "cards":
+    if more.what == "accelerators":
         return f"{ceil(more.amount - 1e-9)} more {more.name}"
     if more.what == "cost_per_hour":
         return f"${more.amount:,.2f} more per hour"

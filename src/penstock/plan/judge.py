@@ -1,4 +1,4 @@
-"""Simulates the replicas proposed for a demand on its real arrivals, and says what came of it."""
+"""The verdict on the replicas proposed for a demand, by simulation of its own arrivals."""
 
 from dataclasses import dataclass, replace
 
@@ -32,11 +32,11 @@ class ClassOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether every class met its objective with every seed, and what each got.
+    """Whether every class met its objective with every seed, and the outcome of each class.
 
-    Seeds after the first that misses are not simulated. ``only_faster_missed`` says that all of
-    them were met, and that only the check with faster arrivals was not. ``tokens`` were computed
-    with the first seed between ``began_s`` and ``ended_s``, the first arrival and the last token.
+    Seeds after the first that misses are not simulated. With ``only_faster_missed``, every seed met
+    the objectives and only the check with faster arrivals missed. ``tokens`` were computed with the
+    first seed between ``began_s``, the first arrival, and ``ended_s``, the last token.
     """
 
     meets: bool
@@ -52,9 +52,9 @@ def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, see
           share: float = 1.0) -> Verdict:
     """Simulate ``groups`` on the demand's requests, seed after seed until one misses.
 
-    Of a demand that is served in part, evenly spaced requests make up the ``share`` that enters.
-    Drawn traffic must hold once more a little faster, by what its rate may be off by chance: else
-    replicas at the edge would pass with these seeds and fail with the next.
+    Where ``share`` is below 1, evenly spaced requests make up that share. Drawn traffic must also
+    hold with slightly faster arrivals: its rate may be too low by chance, and replicas at the edge
+    would pass with these seeds and fail with the next.
     """
     alone = replace(fleet, replicas=groups, multiplexing=())
     goals = {c.name: c.slo.percentile for c in demand.classes}
@@ -79,8 +79,10 @@ def judge(fleet: Fleet, demand: Demand, groups: tuple[ReplicaGroup, ...], *, see
 
 
 def chance(workload: Workload) -> float:
-    """How much higher than measured a drawn workload's rate may be: two standard deviations of a
-    Poisson count, relative to it."""
+    """The part by which a drawn workload's rate may be too low by chance.
+
+    It is two standard deviations of a Poisson count, relative to the count.
+    """
     return float(2.0 / np.sqrt(len(workload)))
 
 
@@ -90,14 +92,14 @@ def _meets(fleet: Fleet, workload: Workload, seed: int) -> bool:
 
 
 def _to_simulate(fleet: Fleet, workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:
-    """All of them where the seed decides more than the requests, else each once."""
+    """All workloads where the seed changes more than the requests, else each distinct one once."""
     draws = (fleet.run.step_time_noise > 0.0 or fleet.run.beliefs == "model"
              or fleet.policies.route.name == "two_choices")
     return workloads if draws else distinct(workloads)
 
 
 def distinct(workloads: tuple[Workload, ...]) -> tuple[Workload, ...]:
-    """The workloads without repetitions: a trace at its own times is the same for every seed."""
+    """The workloads without repetitions. A trace at its own times is the same for every seed."""
     first = workloads[0]
     return tuple(w for i, w in enumerate(workloads) if i == 0 or not _same(first, w))
 
@@ -109,7 +111,7 @@ def _same(one: Workload, other: Workload) -> bool:
 
 
 def thinned(workload: Workload, share: float) -> Workload:
-    """Evenly spaced requests that make up ``share`` of all, and one at least."""
+    """Evenly spaced requests that make up ``share`` of all, at least one."""
     if share >= 1.0:
         return workload
     share = max(share, 1.0 / len(workload))
@@ -131,7 +133,7 @@ def _outcome(name: str, tables: list[RequestTable], worst_share: float) -> Class
 
 
 def quantile(values: FloatColumn, share: float) -> float:
-    """By nearest rank over the values that exist; NaN where none does."""
+    """The quantile by nearest rank over the values that are not NaN; NaN where there are none."""
     known = np.sort(values[~np.isnan(values)])
     if not len(known):
         return float("nan")

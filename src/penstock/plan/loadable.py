@@ -1,7 +1,7 @@
-"""The fleet file that a plan writes: its replicas, and no traffic that they do not serve.
+"""The fleet file that a plan writes: its replicas and the traffic that they serve.
 
-A fleet file whose replicas leave a class of its traffic to nobody is not valid, so what the plan
-leaves out is left out of the file, and a comment says so.
+A fleet file is not valid if no replicas serve a class of its traffic. So traffic that the plan does
+not serve is left out of the file, and a comment says so.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from penstock.plan.plan import FleetPlan
 
 
 def planned_yaml(plan: FleetPlan) -> str:
-    """The text of a fleet file that loads."""
+    """The text of a fleet file that loads without errors."""
     fleet = plan.fleet
     if not fleet.replicas:
         return "# No replicas: the plan serves nothing of this; plan.json says why.\n" \
@@ -30,14 +30,14 @@ def planned_yaml(plan: FleetPlan) -> str:
 
 
 def served_only(fleet: Fleet) -> Fleet:
-    """The fleet without traffic that no replicas serve: rates and numbers of requests shrink by
-    the shares of the classes that go."""
+    """The fleet without traffic that no replicas serve. Rates and numbers of requests shrink by the
+    shares of the removed classes."""
     names = tuple(c.name for c in fleet.service_classes)
     served = {model.spec.name: _served(model.spec.name, fleet.replicas, names)
               for model in fleet.models}
     mixed = [_without(spec, served[spec.model]) for spec in fleet.traffic if spec.mix]
     own = [spec for spec in fleet.traffic if not spec.mix]
-    # Where a trace says the classes, all classes of the file must be served.
+    # Where a trace states the classes of its requests, all classes of the file must be served.
     needed = {*(name for spec in mixed if spec for name in spec.mix),
               *(name for spec in own for name in served[spec.model])} if own else {*names}
     kept = [name for name in names if name in needed]
@@ -54,7 +54,7 @@ def _served(model: str, groups: Sequence[ReplicaGroup], names: Sequence[str]) ->
 
 
 def _without(spec: TrafficSpec, served: Sequence[str]) -> TrafficSpec | None:
-    """The traffic of the classes that are served."""
+    """The traffic of the served classes alone; None where there is none."""
     left = {name: share for name, share in spec.mix.items() if name in served}
     share = sum(left.values())
     if share <= 0.0:
@@ -73,7 +73,7 @@ def _without(spec: TrafficSpec, served: Sequence[str]) -> TrafficSpec | None:
 
 
 def _sizing(sizing: Sizing, kept: Sequence[str]) -> Sizing:
-    """Groups to size with, without classes that are gone."""
+    """The sizing groups without the removed classes."""
     groups = []
     for group in sizing.groups:
         classes = group.service_classes and tuple(c for c in group.service_classes if c in kept)

@@ -12,26 +12,27 @@ LEAST_SAVING = 0.005
 
 DOUBT = 0.95
 """A fleet is worth trying when it is believed to carry at least this part of the demand: kinds
-share their work a little better or worse than rates tell."""
+share their work a little better or worse than the sum of their rates says."""
 
 _MOST_KINDS = 8  # of replicas, the best for their price
 _MOST_MIXED = 3  # kinds in one fleet
 _NEARLY = 1.0 - 1e-9
-_MOST_COUNTED = 100  # replicas of one kind where neither cost nor cards limit them
+_MOST_COUNTED = 100  # replicas of one kind that neither cost nor accelerators limit
 
 Fullest = tuple[float, Counts]
-"""Believed capacity of a fleet, and the fleet."""
+"""The believed capacity of a fleet in requests per second, and the fleet."""
 
 
 def cheaper(choice: Choice, below_per_hour: float, rates: Mapping[str, float],
             room: Mapping[str, int], tried: Sequence[Counts], *, mixed: bool,
             least: int = 1) -> Counts | None:
-    """A fleet for less than ``below_per_hour`` that, going by ``rates`` of one replica, may carry
-    the demand: of few kinds first, then what is believed to carry most. None if there is none.
+    """A fleet for less than ``below_per_hour`` that may carry the demand, by the ``rates`` of one
+    replica. None where there is no such fleet.
 
-    Every kind in it has ``least`` replicas or more. Nothing is offered that has no more of any kind
-    than one of the same kinds that was ``tried``.
-    ``room`` has the accelerators that other demands leave, by type, where they are limited.
+    Fleets of few kinds come first, then those that are believed to carry most. Every kind has
+    ``least`` replicas or more. A fleet is skipped if a ``tried`` fleet of the same kinds had at
+    least as many replicas of each. ``room`` has the limited accelerators that other demands leave,
+    by type.
     """
     most_cost = (1.0 - LEAST_SAVING) * below_per_hour
     need_per_s = DOUBT * choice.demand.rate_per_s
@@ -49,15 +50,15 @@ def cheaper(choice: Choice, below_per_hour: float, rates: Mapping[str, float],
 
 def _fullest(kinds: Sequence[Candidate], most_cost: float, rates: Mapping[str, float],
              room: Mapping[str, int], least: int, need_per_s: float) -> Iterator[Fullest]:
-    """Fleets of all these kinds for that cost that have no room for one more of the last.
+    """Fleets of all these kinds within the cost to which no replica of the last kind can be added.
 
-    Left out are those that spend so much on the first kinds that the others, for the rest of the
-    money, cannot make up what is missing of ``need_per_s``: without that, large fleets of three
-    kinds are too many to list.
+    A fleet is left out if it spends so much on the first kinds that the others cannot reach
+    ``need_per_s`` with the rest of the money. Otherwise large fleets of three kinds would be too
+    many to list.
     """
     first, rest = kinds[0], kinds[1:]
     variant = first.variant
-    kind, cards = variant.group.accelerator.name, variant.group.num_accelerators
+    kind, each = variant.group.accelerator.name, variant.group.num_accelerators
     most = _most(first, most_cost, room)
     for count in range(least, most + 1) if rest else range(most, most + (most >= least)):
         carried = count * rates[variant.name]
@@ -68,31 +69,32 @@ def _fullest(kinds: Sequence[Candidate], most_cost: float, rates: Mapping[str, f
         if not rest:
             yield carried, mine
             continue
-        left = {**room, kind: room[kind] - count * cards} if kind in room else room
+        left = {**room, kind: room[kind] - count * each} if kind in room else room
         for more, others in _fullest(rest, left_cost, rates, left, least, need_per_s - carried):
             yield carried + more, tuple(sorted(mine + others))
 
 
 def _most_carried(kinds: Sequence[Candidate], cost: float, rates: Mapping[str, float]) -> float:
-    """Return the believed bound of a fleet of these kinds at that cost, were replicas divisible."""
+    """The rate that a fleet of these kinds carries at most at that cost, if replicas were
+    divisible."""
     return max((rates[c.variant.name] / c.variant.cost_per_hour * cost
                 if c.variant.cost_per_hour > 0.0 else inf for c in kinds), default=0.0)
 
 
 def _most(candidate: Candidate, most_cost: float, room: Mapping[str, int]) -> int:
-    """The most replicas of a kind for a cost and with what accelerators there are."""
+    """The most replicas of a kind within a cost and the accelerators that are left."""
     variant = candidate.variant
     group = variant.group
-    cards = room.get(group.accelerator.name)
-    by_cards = _MOST_COUNTED if cards is None else cards // group.num_accelerators
+    available = room.get(group.accelerator.name)
+    by_room = _MOST_COUNTED if available is None else available // group.num_accelerators
     if variant.cost_per_hour <= 0.0:
-        return by_cards
+        return by_room
     by_cost = int(most_cost / variant.cost_per_hour + 1e-9)
-    return by_cost if cards is None else min(by_cost, by_cards)
+    return by_cost if available is None else min(by_cost, by_room)
 
 
 def _within(counts: Counts, other: Counts) -> bool:
-    """Whether two fleets are of the same kinds and the first has no more of any."""
+    """Whether two fleets are of the same kinds and the first has no more replicas of any kind."""
     return len(counts) == len(other) and all(
         mine[0] == theirs[0] and mine[1] <= theirs[1]
         for mine, theirs in zip(counts, other, strict=True))

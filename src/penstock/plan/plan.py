@@ -10,7 +10,7 @@ from penstock.plan.check import Checked, Solve, check
 from penstock.plan.demands import Demand, demands_of, part_of
 from penstock.plan.estimate import Candidate, estimate
 from penstock.plan.headroom import MOST, headroom
-from penstock.plan.propose import Choice, considered, current_groups, fleet_told, groups_of
+from penstock.plan.propose import Choice, considered, current_groups, format_fleet, groups_of
 from penstock.plan.trials import Trial
 from penstock.plan.variants import LeftOut, variant_name, variants_of
 from penstock.workload.workload import Workload
@@ -27,10 +27,10 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class FleetPlan:
-    """A fleet with the replicas proposed for it, and all that led there.
+    """A fleet with the replicas proposed for it, and the search that found them.
 
-    ``headroom`` is, by demand that is served in full and whose requests arrive over some time, the
-    part by which its traffic may grow.
+    ``before`` is the fleet as its file states it. ``headroom`` is the part by which a demand's
+    traffic may grow, for demands that are served in full and do not arrive all at once.
     """
 
     fleet: Fleet
@@ -61,7 +61,7 @@ def plan_fleet(fleet: Fleet, solve: Solve, *, workload: Workload | None = None,
                on_step: Callable[[str], None] | None = None) -> FleetPlan:
     """The least-cost replicas that meet every objective of ``fleet`` in simulation.
 
-    ``workload`` is the traffic of the run's own seed where it has been made already. Raises
+    ``workload`` is the traffic of the run's own seed, if the caller has it already. Raises
     InputError where no request arrives or counts, and as ``fleet_workload`` does.
     """
     say = on_step or _silent
@@ -78,7 +78,8 @@ def plan_fleet(fleet: Fleet, solve: Solve, *, workload: Workload | None = None,
     say(f"estimating variants for {', '.join(demand.name for demand in demands)}")
     found = [found for demand in demands for found in _choices(fleet, demand)]
     choices = tuple(choice for choice, _ in found)
-    checked = check(fleet, choices, solve, seed=seed, on_trial=lambda trial: say(told(trial)))
+    checked = check(fleet, choices, solve, seed=seed,
+                    on_trial=lambda trial: say(format_trial(trial)))
     needed = [_needed(fleet, choice, checked) for choice in choices]
     choices = tuple(choice for choice, _ in needed)
     say("measuring headroom")
@@ -88,18 +89,21 @@ def plan_fleet(fleet: Fleet, solve: Solve, *, workload: Workload | None = None,
 
 
 def _silent(text: str) -> None:
-    """Tell nobody."""
+    """Ignore the text."""
 
 
-def told(trial: Trial) -> str:
+def format_trial(trial: Trial) -> str:
     """A trial in a few words."""
     verdict = "enough" if trial.verdict.meets else "too little"
-    return f"{trial.demand}: {fleet_told(trial.counts)} {verdict}"
+    return f"{trial.demand}: {format_fleet(trial.counts)} {verdict}"
 
 
 def _choices(fleet: Fleet, demand: Demand) -> list[tuple[Choice, list[Dropped]]]:
-    """The choice for a demand. Where nothing can serve all of its classes, those that nothing can
-    serve even alone are set apart, so that the others are planned without them."""
+    """The choice for a demand.
+
+    Where no variant can serve all of its classes, classes that no variant can serve even alone
+    become demands of their own, so that the others are planned without them.
+    """
     whole = _choice(fleet, demand)
     if whole[0].candidates or len(demand.classes) == 1:
         return [whole]
@@ -108,7 +112,7 @@ def _choices(fleet: Fleet, demand: Demand) -> list[tuple[Choice, list[Dropped]]]
     if not able:
         return [whole]
     rest = _choice(fleet, part_of(demand, able))
-    if not rest[0].candidates:  # each can be served, but not by the same replicas
+    if not rest[0].candidates:  # each class can be served, but not all by the same replicas
         return list(alone.values())
     return [rest, *(alone[c.name] for c in demand.classes if c not in able)]
 
@@ -131,7 +135,7 @@ def _choice(fleet: Fleet, demand: Demand) -> tuple[Choice, list[Dropped]]:
 
 
 def _needed(fleet: Fleet, choice: Choice, checked: Checked) -> tuple[Choice, list[Dropped]]:
-    """The candidates that were considered in the end, and those that were not."""
+    """The candidates that the final rates leave in the choice, and those that they drop."""
     kept, left_out = considered(fleet, choice, checked.rates)
     used = dict(checked.counts[choice.demand.name])
     kept += [c for c in choice.candidates if c.variant.name in used and c not in kept]
@@ -148,8 +152,8 @@ def _replicas(choices: tuple[Choice, ...], checked: Checked) -> tuple[ReplicaGro
 
 
 def _most_growth(choice: Choice, checked: Checked) -> float:
-    """The growth up to which traffic that goes on could be carried without end: a run that ends
-    would let it pile up beyond that."""
+    """The growth at which lasting traffic reaches the throughput bound of its replicas, at most
+    ``MOST``. A run that ends might meet its objectives with more while its queue only grows."""
     bounds = [(count, choice.candidate(variant).bound_per_s)
               for variant, count in checked.counts[choice.demand.name]]
     if not choice.demand.lasting or any(not bound for _, bound in bounds):

@@ -22,23 +22,24 @@ from penstock.plan.estimate import Candidate, without_dominated
 from penstock.plan.variants import LeftOut, variant_name
 
 Rates = Mapping[tuple[str, str], float]
-"""Requests per second that one replica sustains, by (demand, variant)."""
+"""Requests per second that one replica is believed to sustain, by (demand, variant)."""
 
 Counts = tuple[tuple[str, int], ...]
-"""Replicas by variant in order of name: what a demand is served with."""
+"""The replicas that serve a demand: their number by variant, in order of name."""
 
-Shown = Mapping[str, Mapping[Counts, float]]
-"""Fleets that carried a share of a demand in simulation though no rates say so, by demand."""
+Confirmed = Mapping[str, Mapping[Counts, float]]
+"""Fleets by demand, each with the share of the demand that it carried in simulation although its
+rates do not add up to that share."""
 
 _SEPARATOR = " on "
-_LEAST_LOAD = 1e-3  # what is less than the solver's tolerance would be carried by no replica
+_LEAST_LOAD = 1e-3  # a load below the solver's tolerance would get no replica at all
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A demand with the candidates that a plan may give it.
 
-    ``dominated`` are those that no plan needs for its cost, though they may be quicker.
+    ``dominated`` candidates lower the cost of no plan, but their latency may be lower.
     """
 
     demand: Demand
@@ -52,10 +53,12 @@ class Choice:
 
 def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates,
                apart: Container[str] = (),
-               shown: Shown = MappingProxyType({})) -> Problem:
-    """The problem of serving every demand; each (demand, variant) is a pool of its own. Demands
-    that are ``apart`` take replicas of one variant only. Whole fleets that were ``shown``
-    to carry a demand are pools that may be started once."""
+               confirmed: Confirmed = MappingProxyType({})) -> Problem:
+    """The problem of serving every demand; each (demand, variant) is a pool of its own.
+
+    Demands in ``apart`` get replicas of one variant only. Each fleet of ``confirmed`` is a pool
+    that may be started once.
+    """
     pools: list[Pool] = []
     needs: list[Need] = []
     shift = priority_shift(choices)
@@ -72,13 +75,13 @@ def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates,
                               current_replicas=running.get(variant.name, 0)))
             load = demand.rate_per_s / rates[demand.name, variant.name]
             options.append(Option(name, max(load, _LEAST_LOAD)))
-        for known, share in shown.get(demand.name, {}).items():
+        for known, share in confirmed.get(demand.name, {}).items():
             pools.append(whole_fleet(choice, known))
             options.append(Option(pools[-1].name, 1.0 / share))
         needs.append(Need(demand.name, tuple(options), demand.priority + shift,
                           demand.rate_per_s,
                           mixed=fleet.plan.mixed and demand.name not in apart))
-    for name, idle in idle_counts(fleet, choices).items():  # to be stopped, whatever comes
+    for name, idle in idle_counts(fleet, choices).items():  # replicas that every plan stops
         pools += [Pool(pool_name(name, variant), 0.0, current_replicas=count, max_replicas=0)
                   for variant, count in idle.items()]
     plan = fleet.plan
@@ -90,7 +93,7 @@ def problem_of(fleet: Fleet, choices: Sequence[Choice], rates: Rates,
 
 
 def narrowed(fleet: Fleet, choices: Sequence[Choice], rates: Rates) -> list[Choice]:
-    """The choices with no more candidates than a plan may need."""
+    """The choices with only the candidates that a plan may need; the others are ``dominated``."""
     found = []
     for choice in choices:
         kept = considered(fleet, choice, rates)[0]
@@ -103,8 +106,9 @@ def considered(fleet: Fleet, choice: Choice,
                rates: Rates) -> tuple[list[Candidate], list[LeftOut]]:
     """The candidates that a plan may need, and those that fail or that others dominate.
 
-    What rates are believed decides, so a variant is back when another turns out to carry less. What
-    runs now stays a choice, else no plan could leave it as it is.
+    The believed rates decide. So a dropped variant returns when the variant that dominated it turns
+    out to carry less. Variants that run now are always kept, so that a plan can leave them as they
+    are.
     """
     demand = choice.demand
     mine = {c.variant.name: rates[demand.name, c.variant.name] for c in choice.candidates}
@@ -119,7 +123,7 @@ def considered(fleet: Fleet, choice: Choice,
 
 
 def priority_shift(choices: Sequence[Choice]) -> int:
-    """Return the shift of priorities, which begin at 0 in a fleet file and at 1 in a problem."""
+    """The number to add to a fleet file's priorities, which begin at 0, so that they begin at 1."""
     return max(0, 1 - min(choice.demand.priority for choice in choices))
 
 
@@ -128,18 +132,18 @@ def pool_name(demand: str, variant: str) -> str:
     return f"{demand}{_SEPARATOR}{variant}"
 
 
-def fleet_told(counts: Counts) -> str:
-    """Replicas by variant in a few words."""
+def format_fleet(counts: Counts) -> str:
+    """Replicas by variant, such as ``2 x a100-80gb-bf16 + 1 x l4-fp8``."""
     return " + ".join(f"{count} x {variant}" for variant, count in counts)
 
 
-def counts_of(solution: Solution, choice: Choice, shown: Iterable[Counts] = ()) -> Counts:
-    """The replicas that a solution gives a demand, of whose fleets some were ``shown`` to do."""
+def counts_of(solution: Solution, choice: Choice, confirmed: Iterable[Counts] = ()) -> Counts:
+    """The replicas that a solution gives a demand, those in ``confirmed`` fleets included."""
     name, started = choice.demand.name, solution.replicas
     found = {c.variant.name: started.get(pool_name(name, c.variant.name), 0)
              for c in (*choice.candidates, *choice.dominated)}
-    for counts in shown:
-        times = started.get(pool_name(name, fleet_told(counts)), 0)
+    for counts in confirmed:
+        times = started.get(pool_name(name, format_fleet(counts)), 0)
         for variant, count in counts:
             found[variant] += times * count
     return tuple(sorted((variant, count) for variant, count in found.items() if count))
@@ -147,27 +151,27 @@ def counts_of(solution: Solution, choice: Choice, shown: Iterable[Counts] = ()) 
 
 def whole_fleet(choice: Choice, counts: Counts) -> Pool:
     """A fleet as a pool that may be started once."""
-    cards: dict[str, int] = {}
+    used: dict[str, int] = {}
     cost_per_hour = power_w = 0.0
     for name, count in counts:
         variant = choice.candidate(name).variant
         kind = variant.group.accelerator.name
-        cards[kind] = cards.get(kind, 0) + count * variant.group.num_accelerators
+        used[kind] = used.get(kind, 0) + count * variant.group.num_accelerators
         cost_per_hour += count * variant.cost_per_hour
         power_w += count * variant.power_w
-    return Pool(pool_name(choice.demand.name, fleet_told(counts)), cost_per_hour, cards, power_w,
+    return Pool(pool_name(choice.demand.name, format_fleet(counts)), cost_per_hour, used, power_w,
                 max_replicas=1)
 
 
 def groups_of(choice: Choice, counts: Counts) -> tuple[ReplicaGroup, ...]:
-    """Those replicas as a fleet file states them."""
+    """The replicas as groups of a fleet file."""
     return tuple(replace(choice.candidate(variant).variant.group, count=count,
                          service_classes=choice.demand.class_names)
                  for variant, count in counts)
 
 
 def current_groups(fleet: Fleet, demand: Demand) -> list[ReplicaGroup]:
-    """Replicas that serve the demand now: all of its model's, or those of exactly its class."""
+    """Replicas that serve the demand now: all of its model, or those of exactly its classes."""
     return [group for group in fleet.replicas if group.model.name == demand.model.spec.name
             and (demand.class_names is None or group.service_classes == demand.class_names)]
 
@@ -178,8 +182,7 @@ def current_counts(fleet: Fleet, demand: Demand) -> dict[str, int]:
 
 
 def idle_counts(fleet: Fleet, choices: Sequence[Choice]) -> dict[str, dict[str, int]]:
-    """Replicas that run now and that the plan has no demand for, by whom they serve and by the name
-    of their variant."""
+    """Replicas that run now without a demand in the plan, by model and classes, then by variant."""
     used = [group for choice in choices for group in current_groups(fleet, choice.demand)]
     found: dict[str, list[ReplicaGroup]] = {}
     for group in fleet.replicas:

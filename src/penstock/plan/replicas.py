@@ -1,4 +1,4 @@
-"""Replicas for a fleet that states none: one search for how many it takes, of which kinds."""
+"""Replicas for a fleet that states none: one search for their kinds and numbers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from penstock.workload.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A fleet with replicas or pools, and the search that found its replicas, if one was made."""
+    """A fleet with replicas or pools, and the search that found the replicas, if there was one."""
 
     fleet: Fleet
     sized: Sized | None = None
@@ -22,9 +22,11 @@ class Found:
 
 def find_replicas(fleet: Fleet, workload: Workload, solve: Solve, *,
                   on_step: Callable[[str], None] | None = None) -> Found:
-    """The fleet with the replicas or pools that it states. Without any, with the fewest replicas of
-    the kinds that it states (``sizing``, ``variant``): a plan with one variant per group, whose
-    solver is a bracketing search. Without those, with the cheapest replicas of a plan.
+    """The fleet with its replicas.
+
+    A fleet that states replicas or pools keeps them. A fleet that states kinds of replicas
+    (``sizing``, ``variant``) gets the fewest of these kinds: a plan with one variant per group,
+    whose solver is a bracketing search. Any other fleet gets the cheapest replicas of a plan.
 
     Raises InputError where no accelerator holds a model, and as ``size_fleet`` and ``plan_fleet``.
     """
@@ -32,7 +34,7 @@ def find_replicas(fleet: Fleet, workload: Workload, solve: Solve, *,
         return Found(fleet)
     if fleet.sizing.stated:
         sized = size_fleet(fleet, workload, fleet.run.seed,
-                           None if on_step is None else lambda trial: on_step(_told(trial)))
+                           None if on_step is None else lambda trial: on_step(_format_trial(trial)))
         return Found(sized.fleet, sized=sized)
     plan = plan_fleet(fleet, solve, workload=workload, on_step=on_step)
     if plan.fits_nowhere:
@@ -40,7 +42,7 @@ def find_replicas(fleet: Fleet, workload: Workload, solve: Solve, *,
     return Found(plan.fleet, plan=plan)
 
 
-def _told(trial: Trial) -> str:
-    """A trial of a size in a few words."""
+def _format_trial(trial: Trial) -> str:
+    """A trial of a number of replicas in a few words."""
     counted = "1 replica" if trial.count == 1 else f"{trial.count:,} replicas"
     return f"{counted}: {'enough' if trial.meets else 'too few'}"

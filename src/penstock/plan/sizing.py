@@ -1,4 +1,4 @@
-"""How many replicas it takes: the fewest that meet every class's objective, by simulation."""
+"""The fewest replicas of stated kinds that meet every class's objective, by simulation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,8 +19,10 @@ from penstock.workload.workload import Workload
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One simulated count of one kind of replica; ``missed`` says which targets a class that misses
-    its objective missed, and how often."""
+    """One simulated count of one kind of replica.
+
+    ``missed`` has the missed targets, and how often, of each class that misses its objective.
+    """
 
     group: int
     count: int
@@ -31,10 +33,10 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Why a group was sized from ``fewest`` replicas on.
+    """The ``fewest`` replicas with which the search of a group began, and the reason.
 
-    ``rate_per_s`` is the group's traffic, ``replica_rate_per_s`` what one of its replicas could
-    carry in the long run, None where no formula gives it.
+    ``rate_per_s`` is the group's traffic. ``replica_rate_per_s`` is the throughput bound of one
+    replica, None where no formula gives it.
     """
 
     group: int
@@ -45,7 +47,7 @@ class Limit:
 
     @property
     def at_bound(self) -> int:
-        """Replicas that the mean rate needs if nothing was ever due."""
+        """Replicas that the mean rate needs if no request had a deadline."""
         return replicas_at_bound(self.rate_per_s, self.replica_rate_per_s)
 
 
@@ -58,8 +60,8 @@ def replicas_at_bound(rate_per_s: float, replica_rate_per_s: float | None) -> in
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """The fleet with its counts, every trial on the way, the groups that no count satisfied, and
-    where each group's search began."""
+    """The sized fleet, all trials, the groups (by index) that no count satisfied, and the limits of
+    each group's search."""
 
     fleet: Fleet
     trials: tuple[Trial, ...]
@@ -71,10 +73,10 @@ def size_fleet(fleet: Fleet, workload: Workload, seed: int,
                on_trial: Callable[[Trial], None] | None = None) -> Sized:
     """Give each of the fleet's sizing groups the fewest replicas that meet the objectives.
 
-    Groups serve disjoint traffic (one class each, say), so each is sized on its own requests, from
-    its own count on. A group that misses with all that ``max_replicas`` and the accelerators leave
-    it keeps that number and is named in ``missed``. Raises InputError when two groups would share
-    requests.
+    Groups serve disjoint traffic, such as one class each. So each group is sized on its own
+    requests, with at least the count that the file states. A group that misses with the most
+    replicas that ``max_replicas`` and the accelerators allow keeps that number and stands in
+    ``missed``. Raises InputError when two groups would share requests.
     """
     groups = fleet.sizing.kinds()
     served = [rows_served(group, workload) for group in groups]
@@ -101,7 +103,7 @@ def size_fleet(fleet: Fleet, workload: Workload, seed: int,
 
 
 def _most(fleet: Fleet, group: ReplicaGroup, others: Sequence[ReplicaGroup]) -> int:
-    """Replicas that the group may have beside the others' counts, and never less than its own."""
+    """The most replicas that the group may have beside the other groups, at least its own count."""
     most = fleet.sizing.max_replicas - sum(other.count for other in others)
     available = fleet.pool(group.accelerator.name).count
     if available is not None:
@@ -115,9 +117,9 @@ def _limit(fleet: Fleet, group: ReplicaGroup, index: int, workload: Workload,
            most: int) -> Limit:
     """Return the count at which the search of a group begins.
 
-    Where all traffic states a rate, which is meant to go on, fewer replicas than the bound asks for
-    are never tried: a short run might meet distant deadlines with them while its queue only grows.
-    A trace at its own times is all there is, so for it any count may do.
+    Where all traffic states a rate, fewer replicas than the throughput bound asks for are never
+    tried: a short run might meet distant deadlines with them while its queue only grows. A trace at
+    its own times ends, so for it any count may be enough.
     """
     try:
         bound = throughput_bound(fleet, group, workload).rate_per_s

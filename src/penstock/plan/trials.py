@@ -1,4 +1,4 @@
-"""Fleets simulated for a demand while a plan is sought, each once."""
+"""The fleets that the search of a plan simulates for a demand, each once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,12 +12,12 @@ _SHARE_STEPS = 5
 _LONGEST_S = 1e6  # well within what the simulator's clock counts
 
 LEAST_SHARE = 0.5**_SHARE_STEPS
-"""Shares of a demand are told apart down to this part of what was hoped for."""
+"""The resolution of a search for the share that replicas carry, as a part of the first share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Replicas that were simulated for a demand, and what came of it."""
+    """Replicas that were simulated with a share of a demand, and the verdict."""
 
     round: int
     demand: str
@@ -27,7 +27,7 @@ class Trial:
 
 
 class Trials:
-    """Simulates fleets and remembers what came of each; ``round`` is noted with it."""
+    """Simulates fleets and remembers each verdict. ``round`` is recorded with each trial."""
 
     def __init__(self, fleet: Fleet, seed: int, on_trial: Callable[[Trial], None] | None) -> None:
         self.round = 0
@@ -39,7 +39,7 @@ class Trials:
         self._idle_meets: dict[tuple[str, str], bool] = {}
 
     def judge(self, choice: Choice, counts: Counts, share: float = 1.0) -> Verdict:
-        """How these replicas do with a share of the demand."""
+        """The verdict on these replicas with a share of the demand."""
         key = (choice.demand.name, counts, round(share, 6))
         if key not in self._known:
             verdict = judge(self._fleet, choice.demand, groups_of(choice, counts),
@@ -62,7 +62,7 @@ class Trials:
                     and (trial.demand, trial.counts) == (demand, counts)), default=0.0)
 
     def meets_idle(self, choice: Choice, variant: str) -> bool:
-        """Whether one replica would do if requests came one by one."""
+        """Whether one replica meets the objectives if requests come one by one."""
         key = (choice.demand.name, variant)
         if key not in self._idle_meets:
             gap_s = 100.0 / choice.candidate(variant).rate_per_s
@@ -74,13 +74,14 @@ class Trials:
         return self._idle_meets[key]
 
     def carried(self, choice: Choice, counts: Counts, low: float, high: float) -> float:
-        """The largest share between two that these replicas carry; the lower is taken to hold."""
+        """The largest share from ``low`` to ``high`` that these replicas carry; ``low`` is taken to
+        hold."""
         return largest_part(lambda share: self.judge(choice, counts, share).meets, low, high,
                             _SHARE_STEPS)
 
     def fewer(self, choice: Choice, counts: Counts) -> Counts:
-        """Return the counts that are left when no further replica can go, the most expensive
-        variant first."""
+        """The counts without the replicas of one variant that can be removed, the most expensive
+        variant first; the same counts where none can be removed."""
         for variant, _ in sorted(counts, reverse=True, key=lambda item:
                                  choice.candidate(item[0]).variant.cost_per_hour):
             removed = self._removable(choice, counts, variant)
@@ -89,7 +90,8 @@ class Trials:
         return counts
 
     def _removable(self, choice: Choice, counts: Counts, variant: str) -> int:
-        """How many replicas of a variant the demand can do without: all, or all but the least."""
+        """How many replicas of a variant can be removed: all, or as many as leave at least
+        ``min_replicas``."""
         count = dict(counts)[variant]
         most = max(0, count - self._fleet.plan.min_replicas)
 

@@ -1,4 +1,4 @@
-"""Every kind of replica that a plan may start for a model, and why others may not be."""
+"""Variants: the kinds of replica that a plan may start for a model, and why others are left out."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -14,8 +14,8 @@ from penstock.policy.schedule.options import SchedulerOptions
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One kind of replica. ``group`` has a count of 1; cost and power are of all its accelerators
-    at list power; ``kv_tokens`` is the size of its KV cache."""
+    """One kind of replica. ``group`` has a count of 1. Cost and list power are those of all
+    accelerators of the replica; ``kv_tokens`` is the size of its KV cache."""
 
     name: str
     group: ReplicaGroup
@@ -35,12 +35,12 @@ class LeftOut:
 def variants_of(fleet: Fleet, model: ModelChoice, longest_tokens: int,
                 running: Iterable[ReplicaGroup] = (), *, confidential: bool = False
                 ) -> tuple[list[Variant], list[LeftOut]]:
-    """Accelerators times parallelism, precisions and step budgets, each where it is possible.
+    """The possible combinations of accelerator, parallelism, precisions and step budget.
 
-    A variant must hold its weights and a request of ``longest_tokens``, and be in confidential mode
-    where requests are ``confidential``; it is taken to be attested once it runs. Step times and
-    schedules that the fleet file states for a replica of the same kind are taken over. What is
-    ``running`` is considered too, whatever the plan's options are.
+    A variant must hold its weights and a request of ``longest_tokens``. Where requests are
+    ``confidential``, it must be in confidential mode, and is assumed to be attested once it runs.
+    Step times and schedules that the fleet file states for a replica of the same kind are used.
+    Groups that are ``running`` are considered whatever the plan's options are.
     """
     groups: dict[str, ReplicaGroup] = {}
     now = [replace(group, count=1, service_classes=None, endpoints=()) for group in running]
@@ -59,18 +59,18 @@ def variants_of(fleet: Fleet, model: ModelChoice, longest_tokens: int,
 
 
 def _proposed(group: ReplicaGroup) -> ReplicaGroup:
-    """The group as a proposal has it, whatever attestation such replicas have now."""
+    """The group as a proposal: attestation is assumed, whatever such replicas have now."""
     return replace(group, attestation=ASSUMED if group.accelerator.confidential else NO_EVIDENCE)
 
 
 def _variant(fleet: Fleet, name: str, group: ReplicaGroup, longest_tokens: int, *,
              confidential: bool) -> Variant:
-    """The variant; raises InputError with the reason why it is none."""
+    """The variant of a group. Raises InputError with the reason why the group is not possible."""
     found = attestation_violation(group.confidentiality, 0.0) if confidential else None
     if found is not None:
         raise InputError(f"{found}, and some of the requests are confidential")
     pool = fleet.pool(group.accelerator.name)
-    cards, spread = group.num_accelerators, group.parallelism
+    each, spread = group.num_accelerators, group.parallelism
     for what, value, most, why in (
             ("tensor", spread.tensor, pool.accelerator.max_per_node, "accelerators of a node"),
             ("pipeline", spread.pipeline, group.model.num_layers, "layers of the model")):
@@ -79,28 +79,28 @@ def _variant(fleet: Fleet, name: str, group: ReplicaGroup, longest_tokens: int, 
     why = group.model.indivisible(spread.tensor)
     if why:
         raise InputError(why)
-    if pool.count is not None and cards > pool.count:
-        raise InputError(f"a replica needs {cards} {pool.accelerator.name}; the fleet has "
+    if pool.count is not None and each > pool.count:
+        raise InputError(f"a replica needs {each} {pool.accelerator.name}; the fleet has "
                          f"{pool.count}")
     tokens = kv_tokens(fleet, group)
     longest = longest_request_tokens(fleet, group, tokens)
     if longest < longest_tokens:
         raise InputError(f"a request of {longest_tokens:,} tokens is longer than the KV cache "
                          f"takes, {longest:,}")
-    return Variant(name, group, cards * pool.price_per_hour, cards * pool.accelerator.power_w,
+    return Variant(name, group, each * pool.price_per_hour, each * pool.accelerator.power_w,
                    tokens)
 
 
 def longest_request_tokens(fleet: Fleet, group: ReplicaGroup, tokens: int) -> int:
-    """Prompt and most output of a request that a KV cache of ``tokens`` still lets in: whole
-    blocks, and those that the scheduler keeps free are not for it."""
+    """The longest request, prompt and most output, that a KV cache of ``tokens`` admits: whole
+    blocks, without those that the scheduler keeps free."""
     block_tokens = fleet.engine.block_tokens
     blocks = tokens // block_tokens
     return (blocks - int(fleet.schedule_of(group).kv_watermark * blocks)) * block_tokens
 
 
 def variant_name(group: ReplicaGroup) -> str:
-    """For example ``h100-80gb-tp2-fp8``; parts at their usual value are left out."""
+    """The variant's name, such as ``h100-80gb-tp2-fp8``; default values are left out."""
     parts = [group.accelerator.name]
     if group.parallelism.tensor > 1:
         parts.append(f"tp{group.parallelism.tensor}")
@@ -115,7 +115,7 @@ def variant_name(group: ReplicaGroup) -> str:
 
 
 def step_tokens(schedule: SchedulerOptions) -> int:
-    """Most tokens that a step of this policy holds."""
+    """The most tokens that a step of this policy computes."""
     return schedule.chunk_tokens if schedule.chunking == "fixed" else schedule.max_step_tokens
 
 
@@ -136,14 +136,15 @@ def _degrees(fleet: Fleet, pool: AcceleratorPool, model: ModelChoice) -> tuple[i
 
 
 def _as_stated(fleet: Fleet, group: ReplicaGroup) -> list[ReplicaGroup]:
-    """With the step times and schedules of the file's own groups of this kind, if it has any."""
+    """The group with the step times and schedules of the file's groups of the same kind, where the
+    file has any."""
     stated = [replace(group, step_time=own.step_time, schedule=own.schedule)
               for own in (*fleet.replicas, *fleet.sizing.groups) if kind_of(own) == kind_of(group)]
     return stated or [group]
 
 
 def kind_of(group: ReplicaGroup) -> tuple[str, str, Parallelism, str, str]:
-    """Return the key by which two groups' replicas are equal machines."""
+    """A key that is the same for groups whose replicas are equal machines."""
     return (group.model.name, group.accelerator.name, group.parallelism, group.precision,
             group.kv_precision)
 

@@ -67,10 +67,10 @@ def near_miss(column: str, header: Iterable[str]) -> str | None:
 
 def missing_column(where: str, column: str, header: Sequence[str]) -> InputError:
     """The error that says which column is absent, what is there and what may have been meant."""
-    shown = ", ".join(repr(name.strip()[:30]) for name in header[:8])
+    listed = ", ".join(repr(name.strip()[:30]) for name in header[:8])
     close = near_miss(column, header)
     hint = f"; is {close!r} meant to be {column!r}?" if close else ""
-    return InputError(f"{where}: no column {column!r}; found {shown}{hint}")
+    return InputError(f"{where}: no column {column!r}; found {listed}{hint}")
 
 
 def whole_tokens(name: str, values: FloatColumn, minimum: int) -> IntColumn:

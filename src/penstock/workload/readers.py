@@ -33,7 +33,7 @@ def read_trace(path: Path | str, format: TraceFormat | None = None, *,  # noqa: 
                spread_steps: bool = True) -> Trace:
     """The requests recorded in ``path``, gzipped or not.
 
-    ``format`` is told from the file's name and header when not given. Logs (``azure``,
+    Without ``format``, the file's name and header decide. Logs (``azure``,
     ``burstgpt``, ``mooncake``) are sorted by arrival, start at 0 s, and lose their rows without
     output, which ``Trace.num_dropped`` counts. Plain files (``csv``, ``parquet``) keep their times
     and must be sorted. ``spread_steps`` evens out Mooncake's 3-second stamps.

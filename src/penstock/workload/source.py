@@ -15,7 +15,7 @@ class TrafficSource:
 
     Times come from ``arrivals``, or from the trace when that is None. Lengths come from
     ``lengths``, or else from the trace's rows, shuffled with ``shuffle_rows``; rows bring their
-    prefix hashes along. ``rate_per_s`` is the mean rate; a trace's own times are pressed or
+    prefix hashes along. ``rate_per_s`` is the mean rate; a trace's own times are compressed or
     stretched to it, or kept when it is None.
 
     ``mix`` and ``tenants`` map names to relative shares, drawn per request; when empty, the trace's

@@ -14,7 +14,7 @@ from penstock.plan.beliefs import Beliefs
 from penstock.plan.document import plan_document
 from penstock.plan.expected import all_alone
 from penstock.plan.insight import Insight, insight
-from penstock.plan.propose import fleet_told, pool_name
+from penstock.plan.propose import format_fleet, pool_name
 from penstock.sim.simulation import simulate
 from support.small_plans import TWO_MODELS, cards, document_of, fleet, planned, traffic
 
@@ -36,8 +36,9 @@ def test_it_is_json_through_and_through(document):
 
 
 def test_cost_power_and_cards_are_sums_over_replicas(plan, document):
-    price = {c["accelerator"]: c["price_per_hour"] for c in document["cards"]}
-    used = {c["accelerator"]: c["used"] for c in document["cards"]}
+    assert document["cards"] == document["accelerators"]
+    price = {c["accelerator"]: c["price_per_hour"] for c in document["accelerators"]}
+    used = {c["accelerator"]: c["used"] for c in document["accelerators"]}
     groups = plan.fleet.replicas
     for name, number in used.items():
         assert number == sum(g.num_accelerators for g in groups if g.accelerator.name == name)
@@ -229,8 +230,8 @@ def test_the_front_of_a_plan_rests_on_estimates_that_meet_their_targets(plan):
     for found in around.front:
         for choice in plan.choices:
             name = choice.demand.name
-            if any(found.solution.replicas.get(pool_name(name, fleet_told(counts)))
-                   for counts in plan.checked.shown[name]):
+            if any(found.solution.replicas.get(pool_name(name, format_fleet(counts)))
+                   for counts in plan.checked.confirmed[name]):
                 continue  # simulated as a whole
             used = dict(plan.checked.counts[name])
             alone = all_alone(plan, replace(

@@ -44,10 +44,10 @@ def test_every_demand_and_variant_is_a_pool_with_its_cards():
     found = fleet(accelerators=cards(a100_80gb=4, l4=None), plan={"tensor": [2]})
     choices, problem, _ = solved(found)
     assert validated(problem)
-    assert {pool.name: dict(pool.cards) for pool in problem.pools} == {
+    assert {pool.name: dict(pool.accelerators) for pool in problem.pools} == {
         "llama-3-8b on a100-80gb-tp2-bf16": {"a100-80gb": 2},
         "llama-3-8b on l4-tp2-bf16": {"l4": 2}}
-    assert problem.supply.cards == {"a100-80gb": 4}
+    assert problem.supply.accelerators == {"a100-80gb": 4}
     need, = problem.demands
     assert need.mixed
     assert need.options[0].load == pytest.approx(choices[0].demand.rate_per_s / 2.0)

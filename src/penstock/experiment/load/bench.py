@@ -133,8 +133,8 @@ async def probed_server(client: EngineClient, target: Target, plan: LoadPlan) ->
     if manner.model is None and not name:
         manner = await with_model(client, manner)
     tenant = plan.workload.tenants[plan.workload.tenant_index[0]]
-    told = plan.classes[0].name if plan.names_class else None
-    return await probe(client, manner, name, target.headers_of(told, tenant))
+    class_name = plan.classes[0].name if plan.names_class else None
+    return await probe(client, manner, name, target.headers_of(class_name, tenant))
 
 
 async def with_model(client: EngineClient, manner: RequestTemplate) -> RequestTemplate:

@@ -12,11 +12,11 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 Send = Callable[[Answer], Awaitable[object]]
-"""Sends a request and fills the answer, as far as it comes."""
+"""Sends a request and fills in the answer as it arrives."""
 Ready = Callable[[int], Send]
-"""Makes request n up; what it gives sends it."""
+"""Makes request n, and answers the call that sends it."""
 Take = Callable[[int, float, Answer], None]
-"""Is told that request n, due at a moment, got this answer."""
+"""Receives the answer to request n, with the moment at which the request was due."""
 
 
 async def open_loop(ready: Ready, take: Take, arrival_s: Sequence[float], start_s: float,

@@ -128,8 +128,7 @@ class Outcomes:
         return table.judged({name: one.slo for name, one in self._classes.items()})
 
     def counts(self) -> dict[str, Any]:
-        """``sent`` = ``finished`` + all of ``failed``, which are told by kind and by whether a
-        token had come."""
+        """``sent`` = ``finished`` + all of ``failed``, by kind and by whether a token came."""
         failed: dict[str, dict[str, int]] = {}
         for one in self._rows:
             if one.outcome != FINISHED:

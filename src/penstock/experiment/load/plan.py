@@ -42,13 +42,13 @@ _NO_TARGETS = Slo()
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """Requests with their times, and what is promised to them.
+    """Requests with their times and objectives.
 
-    ``concurrency`` keeps so many under way instead of the workload's own times; then
-    ``num_requests`` and ``duration_s`` say when it ends. ``stated`` is what summary.json tells of
-    how the plan came about. ``names_class`` is false where nobody named the class of the requests:
-    then its name is ours, and the server is not told of it. ``conversations`` are the prompts;
-    without them, they are made up.
+    ``concurrency`` keeps that many requests in flight and ignores the workload's own times; then
+    ``num_requests`` and ``duration_s`` say when the load ends. ``stated`` is the part of
+    summary.json about the origin of the plan. ``names_class`` is false where the user named no
+    class: the class name is then ours and is not sent to the server. ``conversations`` are the
+    prompts; without them, prompts are generated.
     """
 
     name: str
@@ -78,7 +78,7 @@ class LoadPlan:
         return resolved(self.fleet) if self.fleet is not None else None
 
     def at_rate(self, rate_per_s: float) -> "LoadPlan":
-        """The same requests, pressed or stretched to a mean rate."""
+        """The same requests, compressed or stretched in time to a mean rate."""
         if self.workload.rate_per_s <= 0:
             raise InputError("the load has no rate to scale: fewer than two arrivals")
         return replace(

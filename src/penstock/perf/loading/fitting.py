@@ -209,7 +209,7 @@ def _notes(table: _Table, later: Sequence[LoadRecord], good: Sequence[int],
     found = []
     if len({one.size_bytes for one in later}) < 3:
         found.append("fewer than three sizes: what is fixed and what grows with the size cannot "
-                     "be told apart well")
+                     "be distinguished well")
     if max(good) > _WIDE * min(good):
         found.append(f"page caches of {min(good) / GB:.0f} to {max(good) / GB:.0f} GB explain the "
                      "loads equally well: copying and reading are not reliable apart")

@@ -7,10 +7,10 @@ from penstock.perf.loading.model import LoadingModel
 
 
 class HostLoads:
-    """Loads of models, named by their place, on the devices of one host.
+    """Loads of models, given by index, on the devices of one host.
 
-    Holds a page cache of its own, kept up by what it is told. Two engines on one host share one
-    object. ``num_loads`` by device tells first loads.
+    Holds a model of the host's page cache, which the reported loads update. Two engines on one host
+    share one object. ``num_loads`` counts loads by device, so that first loads are known.
     """
 
     def __init__(self, names: Sequence[str], sizes_bytes: Sequence[int], loading: LoadingModel,

@@ -1,4 +1,4 @@
-"""Rows of other tools' CSV files, whose every fault is told by file, line and column."""
+"""Rows of other tools' CSV files. Every error names file, line and column."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""Penstock's own analysis of replicas at given rates: means and percentiles of TTFT and ITL."""
+"""The chain at given rates: means and percentiles of TTFT and ITL of many replicas at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -13,7 +13,7 @@ from penstock.perf.queueing.states import open_chain, representative_states
 from penstock.perf.queueing.token_gaps import token_gaps
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0)
-# Nearer to the capacity than this counts as overload: waits grow without end.
+# A load above this part of the capacity counts as overload: waits grow without end.
 STABLE_LOAD = 0.9999
 _CELLS_AT_ONCE = 1 << 20
 
@@ -43,8 +43,11 @@ class Analysis:
 
 def analyze(batch: QueueBatch, rates_per_s: Array,
             percentiles: Sequence[float] = PERCENTILES) -> Analysis:
-    """Analyse every replica at its own rate, (B,). Raises InputError for rates below 0 or NaN, and
-    for percentiles outside 0..100."""
+    """Analyse every replica at its own rate, (B,).
+
+    Raises InputError for rates that are negative, infinite or NaN, and for percentiles outside
+    0..100.
+    """
     rates = np.broadcast_to(np.asarray(rates_per_s, dtype=float), (len(batch),)).copy()
     if not np.all(rates >= 0.0) or np.isinf(rates).any():
         raise InputError(f"rate: found {rates.min():g}; expected numbers of 0 or more")
@@ -60,7 +63,7 @@ def analyze(batch: QueueBatch, rates_per_s: Array,
 
 
 def blocks(batch: QueueBatch) -> list[Array]:
-    """Rows in runs that fit in memory together."""
+    """Row indices, split into runs of rows that fit in memory together."""
     size = max(1, _CELLS_AT_ONCE // max(1, batch.rate_per_s.shape[1] + 120))
     return [np.arange(first, min(first + size, len(batch)))
             for first in range(0, max(len(batch), 1), size)]
@@ -76,7 +79,8 @@ def latencies(batch: QueueBatch, rates: Array) -> tuple[GammaMixture, GammaMixtu
 def _analyze(batch: QueueBatch, rates: Array, percentiles: tuple[float, ...]) -> Analysis:
     capacity = batch.capacity_per_s
     stable = rates < capacity * STABLE_LOAD
-    # A rate of zero has the latencies of a lone request; what is not stable is overwritten below.
+    # A rate of 0 has the latencies of a lone request. Rows that are not stable are computed at half
+    # their capacity and overwritten below.
     safe_capacity = np.where(capacity > 0.0, capacity, 1.0)
     safe = np.where(stable, np.maximum(rates, 1e-9 * safe_capacity), 0.5 * safe_capacity)
     rows = usable(batch)
@@ -87,23 +91,24 @@ def _analyze(batch: QueueBatch, rates: Array, percentiles: tuple[float, ...]) ->
     ttft, itl = latencies(rows, safe)
     answers = rows.output_tokens > 1.0
 
-    def shown(values: Array, overloaded: float = np.inf) -> Array:
-        return np.where(stable if values.ndim == 1 else stable[:, None], values, overloaded)
+    def if_stable(values: Array, otherwise: float = np.inf) -> Array:
+        return np.where(stable if values.ndim == 1 else stable[:, None], values, otherwise)
 
     def gaps(values: Array) -> Array:
-        return np.where(answers if values.ndim == 1 else answers[:, None], shown(values), np.nan)
+        has_gaps = answers if values.ndim == 1 else answers[:, None]
+        return np.where(has_gaps, if_stable(values), np.nan)
 
     return Analysis(
         rates, np.where(stable, rates, capacity), capacity,
         np.where(stable, rates / safe_capacity, 1.0),
         np.where(stable, np.where(rates > 0.0, occupancy.in_service, 0.0), rows.stable_slots),
-        shown(np.where(rates > 0.0, occupancy.in_service + rates * wait_s, 0.0)),
-        shown(wait_s), shown(full, 1.0), shown(ttft.average()), gaps(itl.average()), percentiles,
-        shown(ttft.quantiles(percentiles)), gaps(itl.quantiles(percentiles)))
+        if_stable(np.where(rates > 0.0, occupancy.in_service + rates * wait_s, 0.0)),
+        if_stable(wait_s), if_stable(full, 1.0), if_stable(ttft.average()), gaps(itl.average()),
+        percentiles, if_stable(ttft.quantiles(percentiles)), gaps(itl.quantiles(percentiles)))
 
 
 def usable(batch: QueueBatch) -> QueueBatch:
-    """The batch with one slot where none fits, so that formulas stay finite there."""
+    """The batch with one slot in rows without any, so that formulas stay finite."""
     slots = np.maximum(batch.slots, 1.0)
     values = {field.name: getattr(batch, field.name) for field in fields(batch)}
     return QueueBatch(**{**values, "slots": slots})

@@ -1,4 +1,4 @@
-"""Candidate replicas as queues: how long a step is at every number in service, in seconds."""
+"""Replicas as queues: the duration of their steps by number of requests in service."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -15,14 +15,18 @@ Array = npt.NDArray[np.float64]
 class QueueBatch:
     """B replicas, each with curves over n = 1..N requests in service.
 
-    Columns beyond a row's ``slots`` are not read. ``decode_step_s`` is a step without prompts;
-    ``prompt_s`` is what a prompt adds to the steps that carry it, all of them together;
-    ``prompt_steps`` is how many steps' budgets that is (1 or more), ``alone_steps`` how many steps
-    it takes when no other prompt shares them; ``prompts_per_step`` is how many prompts one step can
-    carry (1 or more); ``context_sd_s`` is how far a step strays because requests in
-    service have read and written unequal amounts. ``prompt_rate_per_s`` bounds the prompts that
-    the step budget lets through. Squared coefficients of variation (scv) are of gaps between
-    arrivals (1 = Poisson), of prompts and of answers (0 = all alike).
+    Columns beyond a row's ``slots`` are not read.
+
+    - ``decode_step_s`` is the time of a step without prompts.
+    - ``prompt_s`` is the time that a prompt adds to all steps that carry it together.
+    - ``prompt_steps`` is the number of whole step budgets that a prompt fills (1 or more);
+      ``alone_steps`` is the number of its steps when no other prompt shares them.
+    - ``prompts_per_step`` is the number of prompts that one step can carry (1 or more).
+    - ``context_sd_s`` is the standard deviation of a step, because the contexts of the requests in
+      service have unequal lengths.
+    - ``prompt_rate_per_s`` is the most prompts per second that the step budget admits.
+    - The squared coefficients of variation (scv) are those of gaps between arrivals (1 = Poisson),
+      of prompts and of answers (0 = all equal).
     """
 
     slots: Array  # (B,) most requests in service; 0 = not even one fits
@@ -33,7 +37,7 @@ class QueueBatch:
     alone_steps: Array  # (B, N)
     prompts_per_step: Array  # (B, N)
     context_sd_s: Array  # (B, N)
-    empty_step_s: Array  # (B,) a step's time before any token: what a prompt finds when alone
+    empty_step_s: Array  # (B,) a step's time before any token: the decode step of an idle replica
     prompt_rate_per_s: Array  # (B,)
     output_tokens: Array  # (B,)
     arrivals_scv: Array  # (B,)
@@ -45,9 +49,10 @@ class QueueBatch:
 
     @property
     def stable_slots(self) -> Array:
-        """How many in service complete fastest, shape (B,): all slots unless the rate falls.
+        """The number in service with the highest completion rate, shape (B,).
 
-        Where it falls, more in service only slow everybody down (trap of the published mode).
+        It is ``slots`` unless the rate falls. Where the rate falls, more requests in service only
+        slow each other down (a trap of the published mode).
         """
         if self.rate_per_s.shape[1] == 0:
             return self.slots
@@ -55,7 +60,7 @@ class QueueBatch:
         best = rates.max(axis=1)
         last = np.maximum(self.slots - 1.0, 0.0).astype(np.intp)[:, None]
         at_all = np.take_along_axis(rates, last, axis=1)[:, 0]
-        # A last digit is no reason to hold fewer.
+        # A difference in the last digit is no reason for fewer slots.
         fewest = rates.argmax(axis=1) + 1.0
         return np.where(at_all >= best * (1.0 - 1e-9), self.slots, fewest)
 
@@ -77,7 +82,7 @@ class QueueBatch:
         return QueueBatch(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def with_slots(self, slots: Array) -> "QueueBatch":
-        """The same replicas with fewer requests in service; more than there are is no change."""
+        """The same replicas with at most that many slots; ``slots`` never grow."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return QueueBatch(**{**values, "slots": np.minimum(slots, self.slots)})
 

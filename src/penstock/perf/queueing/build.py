@@ -1,4 +1,4 @@
-"""Curves of a replica from a step-time model or from published parameters."""
+"""Builds the curves of a ``QueueBatch`` from a step-time model or from Inferno's parameters."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from penstock.perf.queueing.parameters import (
 )
 from penstock.perf.step_time.protocol import StepTimeModel
 
-# Curves are exact at this many numbers in service, and linear between.
+# Curves are exact at this many numbers in service and interpolated in between.
 _NUM_POINTS = 33
 _MOST_CHUNKS = 64
 
@@ -25,28 +25,30 @@ Seconds = Callable[[int, float, int, int], float]
 
 
 def kv_tokens_per_request(size: RequestSize, output_scv: float = 0.0) -> float:
-    """Mean KV tokens of a request in service: its prompt and, on average over time, half of an
-    answer as long as those that are found running (longer ones are found more often)."""
+    """Mean KV tokens of a request in service, over time: its prompt and half of its answer.
+
+    Longer answers stay longer, so the answers that are found running are longer than the mean.
+    """
     return size.input_tokens + (size.output_tokens * (1.0 + output_scv) + 1.0) / 2.0
 
 
 def from_step_model(model: StepTimeModel, size: RequestSize, max_batch: int, *,
                     max_step_tokens: int = 8192, kv_tokens: float | None = None,
                     variability: Variability = POISSON) -> QueueBatch:
-    """One replica whose steps take what ``model`` says, of any form.
+    """One replica with the step times of ``model``.
 
-    ``kv_tokens`` is the room of the KV cache: no more requests are in service than fit on average.
+    ``kv_tokens`` is the size of the KV cache: no more requests are in service than fit on average.
     """
     return _from_seconds(model.seconds, size, max_batch, max_step_tokens, kv_tokens, variability)
 
 
 def from_spec(queue: QueueSpec, *, kv_tokens: float | None = None,
               variability: Variability = POISSON) -> QueueBatch:
-    """One replica with published parameters. Its bound on waiting requests is not kept.
+    """One replica with Inferno's parameters. ``max_queue`` is ignored: waiting is not bounded.
 
-    First generation: its own service rates, the prefill being one step. Second: steps are computed
-    from the parameters and a prompt takes as few chunks as the budget allows, first come first
-    served, where the published formula spreads it over ever more and smaller ones.
+    First generation: the published service rates, with the prefill as one step. Second generation:
+    steps are computed from the parameters. A prompt takes as few chunks as the budget allows, first
+    come, first served; the published formula cuts it into more and smaller chunks as n grows.
     """
     if isinstance(queue.times, DecodePrefillTimes):
         return _from_decode_prefill(queue.times, queue, kv_tokens, variability)
@@ -55,7 +57,7 @@ def from_spec(queue: QueueSpec, *, kv_tokens: float | None = None,
 
 
 def iteration_seconds(times: IterationTimes) -> Seconds:
-    """Published iteration times as a step-time function (arguments as in StepTimeModel)."""
+    """Inferno's iteration times as a step-time function (arguments as in StepTimeModel)."""
     def seconds(prefill_tokens: int, attention_work: float, decode_seqs: int,
                 context_tokens: int) -> float:
         # A chunk's work is chunk * (past + chunk / 2), and it reads past + chunk tokens.
@@ -70,7 +72,8 @@ def iteration_seconds(times: IterationTimes) -> Seconds:
 
 def fitting_batch(max_batch: int, size: RequestSize, kv_tokens: float | None,
                   output_scv: float) -> int:
-    """``max_batch``, or as many requests as the KV cache holds on average; 0 when not even one."""
+    """``max_batch``, or the number of requests that the KV cache holds on average where it is less;
+    0 where not one fits."""
     if kv_tokens is None:
         return max_batch
     return min(max_batch, int(kv_tokens / kv_tokens_per_request(size, output_scv)))
@@ -104,13 +107,13 @@ class _Steps:
         self.budget_tokens = budget_tokens
         self.context = kv_tokens_per_request(size, vary.output_scv)
         self.prompt_scv = vary.prompt_scv
-        # Found at a random moment, an answer has reached a uniform part of its length.
+        # At a random moment, an answer has reached a uniformly distributed part of its length.
         second = size.output_tokens**2 * (1.0 + vary.output_scv)
         self.context_variance = (second * (1.0 + 3.0 * vary.output_scv) / 12.0
                                  + vary.prompt_scv * size.input_tokens**2)
 
     def at(self, number: float) -> tuple[float, ...]:
-        """Curves of QueueBatch at one number in service, from the decode step on."""
+        """The values of QueueBatch's curves at one number in service, from ``decode_step_s`` on."""
         decodes = min(number, self._decodes(number))
         room = max(self.budget_tokens - decodes, 1.0)
         decode_s = self._decode_s(decodes)
@@ -121,13 +124,13 @@ class _Steps:
         return decode_s, prompt_s, steps, self._alone_steps(steps), together, sd
 
     def _alone_steps(self, steps: float) -> float:
-        """A prompt's last chunk is a step too: a whole one for equal prompts, else half a step
-        more on average."""
+        """The steps of a prompt alone. The last chunk takes a whole step: ``steps`` is rounded up
+        for equal prompts, and half a step is added on average for unequal ones."""
         whole = float(np.ceil(steps - 1e-9))
         return whole if steps <= 1.0 or self.prompt_scv == 0.0 else steps + 0.5
 
     def prompt_rate(self) -> float:
-        """Prompts per second when every step is full: prompts and decodes share the budget."""
+        """Prompts per second when every step is full of prompts and decodes."""
         tokens = self.size.input_tokens + self.size.output_tokens - 1.0
         per_step = self.budget_tokens / max(tokens, 1.0)
         decodes = per_step * (self.size.output_tokens - 1.0)
@@ -136,15 +139,14 @@ class _Steps:
         return per_step / (self._decode_s(decodes) + per_step * prompt_s)
 
     def _decodes(self, number: float) -> float:
-        """Return how many of the requests in service decode; the others are in their prompt's
-        steps."""
+        """The requests in service that decode; the others are in their prompt's steps."""
         answer = self.size.output_tokens - 1.0
         room = max(self.budget_tokens - number, 1.0)
         steps = max(1.0, self.size.input_tokens / room)
         return number * answer / (steps + answer)
 
     def _decode_s(self, decodes: float, context: float | None = None) -> float:
-        """Models take whole sequences: between two, the mean of both."""
+        """The time of a step with so many decodes, interpolated between whole numbers."""
         context = self.context if context is None else context
         low = int(decodes)
         at_low = self.seconds(0, 0.0, low, round(low * context))
@@ -154,18 +156,18 @@ class _Steps:
         return at_low + (decodes - low) * (at_high - at_low)
 
     def _prompt(self, decodes: float, room: float) -> tuple[float, float]:
-        """Return the seconds that a mean prompt adds to its steps, and their number."""
+        """The seconds that a mean prompt adds to its steps, and the number of these steps."""
         tokens = round(self.size.input_tokens)
         if tokens == 0:
             return 0.0, 1.0
-        # Chunks never get so small that the curve is slow to make.
+        # A lower bound on the chunk keeps the curve quick to build.
         whole, running = max(1, int(room), -(-tokens // _MOST_CHUNKS)), round(decodes)
         context = round(running * self.context)
         base = self.seconds(0, 0.0, running, context)
         added, past = 0.0, 0
         while past < tokens:
             chunk = min(whole, tokens - past)
-            # Work is quadratic in the prompt, so unequal prompts have more of it on average.
+            # Work is quadratic in the prompt, so unequal prompts have more work on average.
             work = chunk * (past + chunk / 2.0) * (1.0 + self.prompt_scv)
             added += self.seconds(chunk, work, running, context) - base
             past += chunk

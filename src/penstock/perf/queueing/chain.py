@@ -39,7 +39,7 @@ class OpenChain:
 
     @property
     def full_rate(self) -> Array:
-        """Completions per unit of time with all slots taken, shape (B,)."""
+        """Completions per unit of time with all slots occupied, shape (B,)."""
         return self._full_rate
 
     def occupancy(self, rates: Array) -> Occupancy:

@@ -34,7 +34,7 @@ class GammaMixture:
         return np.asarray((self.weight * (self.shift + self.mean)).sum(axis=1))
 
     def longest(self) -> Array:
-        """A time that next to nothing exceeds, shape (B,)."""
+        """A time that almost no value exceeds, shape (B,)."""
         reach = self.shift + 2.0 * self.mean + 12.0 * np.sqrt(self.variance)
         return np.asarray(np.where(self.weight > 0.0, reach, 0.0).max(axis=1))
 
@@ -49,16 +49,16 @@ class GammaMixture:
                 reached = self.cdf(middle) >= percentile / 100.0
                 high = np.where(reached, middle, high)
                 low = np.where(reached, low, middle)
-            # What is below one percentile is below the next.
+            # A percentile is at least as large as the one before.
             least = found[percentile] = np.maximum(high, least)
         columns = [found[percentile] for percentile in percentiles]
         return np.stack(columns, axis=1) if columns else np.zeros((len(self.weight), 0))
 
 
 def _gamma_cdf(shape: Array, scaled: Array) -> Array:
-    """Gamma distribution function; where the shape is large, by Wilson and Hilferty (1931).
+    """The gamma distribution function; for large shapes by Wilson and Hilferty (1931).
 
-    Their cube root is then off by less than 1e-4, and several times as fast.
+    For these shapes their cube root errs by less than 1e-4 and is several times as fast.
     """
     ninth = 1.0 / (9.0 * shape)
     found = np.asarray(ndtr((np.cbrt(scaled / shape) - (1.0 - ninth)) / np.sqrt(ninth)))

@@ -6,14 +6,14 @@ from dataclasses import dataclass, fields
 from penstock.core.errors import InputError
 
 DEFAULT_STEP_TOKENS = 8192
-# What a caller may ask for: far beyond any engine, and still quick.
+# Limits of a request for an answer: far beyond any engine, and still quick.
 MAX_BATCH = 20_000
 MAX_QUEUE = 500_000
 MAX_NUMBER = 1e9
 
 
 def check_non_negative(values: object) -> None:
-    """Every number of a dataclass is finite and not negative; ``None`` passes. Else InputError."""
+    """Raise InputError unless every number of a dataclass is finite and not negative."""
     for field in fields(values):  # type: ignore[arg-type]
         value = getattr(values, field.name)
         if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
@@ -22,7 +22,7 @@ def check_non_negative(values: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class DecodePrefillTimes:
-    """The first generation of parameters: one prefill, then decode steps, each linear in the batch.
+    """Inferno's first generation: one prefill, then decode steps, each linear in the batch.
 
     With n requests in the batch and prompts of I tokens a prefill takes ``gamma_ms`` +
     ``delta_ms`` I n (nothing when I = 0) and a decode step ``alpha_ms`` + ``beta_ms`` n.
@@ -40,7 +40,7 @@ class DecodePrefillTimes:
 
 @dataclass(frozen=True, slots=True)
 class IterationTimes:
-    """The second generation: one iteration is linear in what it computes and in what it reads.
+    """Inferno's second generation: an iteration is linear in the tokens computed and read.
 
     An iteration takes ``alpha_ms`` + ``beta_ms`` per token computed + ``gamma_ms`` per token of KV
     cache touched. It computes at most ``max_step_tokens`` tokens, so long prompts are chunked.
@@ -87,14 +87,14 @@ class Variability:
 
 
 POISSON = Variability()
-"""Poisson arrivals of requests of one size."""
+"""Poisson arrivals of equal requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSpec:
     """One replica as a queue: at most ``max_batch`` in service and ``max_queue`` waiting.
 
-    Arrivals beyond both are lost in the published mode; Penstock's own mode has no such bound.
+    Arrivals beyond both are lost in mode ``inferno``. Mode ``penstock`` ignores ``max_queue``.
     """
 
     times: StepParameters
@@ -114,7 +114,7 @@ class QueueSpec:
 
     @property
     def unit_ms(self) -> float:
-        """A sum of terms that is positive when a lone request takes any time at all."""
+        """A sum of terms that is positive if and only if a lone request takes any time."""
         times, size = self.times, self.size
         if isinstance(times, DecodePrefillTimes):
             prompt = times.gamma_ms + times.delta_ms * size.input_tokens

@@ -1,17 +1,17 @@
-"""Load that equal replicas sustain: requests of all sizes and classes, engines with a step budget.
+"""The path: the load that equal replicas sustain, for requests of all sizes and classes.
 
-Requests are followed in order of arrival, each with its own size and gap: first they wait for room
-in the KV cache, then for their turn to be processed, in each case for the work that came before
-them (``waits``). How long a prompt then takes depends on how many decode beside it, which in turn
-depends on when prompts are done, so that is found by going over the path a few times. Means at a
-rate, and the rates that have any, come from the curves of ``steps``.
+Requests are followed in order of arrival, each with its own size and gap. A request waits for room
+in the KV cache, then for its turn to be processed; each wait is for the work that arrived before
+(``waits``). The time of a prompt depends on the number of decodes beside it, which depends on when
+prompts are done. So the path is computed a few times. The mean state at a rate, and the rates that
+have a steady state, come from the curves of ``steps``.
 
-Prompts of a class that is due earlier go first under a schedule by deadline. Where prompts that
-cannot be in time are put behind all others, those others no longer wait for them: of the late, a
-part P becomes P (1 - rho) / (1 - rho P) (impatient customers: Boots and Tijms 1999).
+Under a schedule by deadline, prompts of a class that is due earlier go first. Where prompts that
+cannot be in time go behind all others, the others no longer wait for them: a late share P becomes
+P (1 - rho) / (1 - rho P) (impatient customers: Boots and Tijms 1999).
 
-What is approximated: replicas share one queue, as if routing were perfect; preemption for lack of
-KV cache is left out. Simulation has the last word.
+Approximations: replicas share one queue, as if routing were perfect, and preemption for lack of KV
+cache is left out. A plan is always checked by simulation.
 """
 
 from collections.abc import Sequence
@@ -53,14 +53,15 @@ class ClassTargets:
 
     @property
     def due_s(self) -> float:
-        """By when the first token is wanted, as far as this class says."""
+        """The time from arrival by which the first token is due."""
         return min(self.ttft_s, self.e2e_s)
 
 
 @dataclass(frozen=True, slots=True)
 class _Path:
-    """Every request's share of time, seconds: ``first_s`` from arrival to first token, and
-    ``rest_s`` from there to the last. ``load`` is per class, of those that go no later."""
+    """The times of every request in seconds: ``first_s`` from arrival to first token, ``rest_s``
+    from first to last token. ``load`` is, by class, the load of the requests that are due no later
+    than the class."""
 
     state: Operation
     first_s: Array
@@ -69,7 +70,7 @@ class _Path:
 
 
 class ReplicaQueue:
-    """Equal replicas of one kind, before a mix of requests."""
+    """Equal replicas of one kind under a mix of requests."""
 
     def __init__(self, model: StepTimeModel, engine: EngineLimits, mix: RequestMix,
                  targets: Sequence[ClassTargets]) -> None:
@@ -79,7 +80,8 @@ class ReplicaQueue:
         self._decodes = mix.decodes
         self._paces = [self._pace(index) for index in range(len(self._targets))]
         self._curves = StepCurves(model, engine, mix, self._paces)
-        # Of the KV cache a request takes as much as it is long, of the most sequences one.
+        # A request takes its context of KV cache and one of ``max_num_seqs`` slots. The scarcer of
+        # the two counts.
         mean_tokens = self._curves.context_tokens
         by_cache = self._curves.most_seqs * mean_tokens >= 0.999 * self._curves.kv_tokens > 0.0
         self._places_each = (mix.context_tokens / mean_tokens if by_cache and mean_tokens
@@ -97,9 +99,12 @@ class ReplicaQueue:
         self._last: tuple[float, int, _Path | None] = (nan, 0, None)
 
     def _pace(self, index: int) -> Pace:
-        """Paced tokens are due from ``ttft_s`` on, so a first token that is early leaves its slack
-        to the others; of the requests that decode at an instant, the longer ones, which have less
-        of it per token, are the more."""
+        """The gaps that a class allows.
+
+        Paced tokens are due from ``ttft_s`` on, so an early first token leaves its slack to the
+        later tokens. Longer answers have less slack per token and are found decoding more often, so
+        the slack is divided by the mean length of the answers that are found.
+        """
         target = self._targets[index]
         decodes = self._decodes[self._mix.class_index == index]
         if not target.paced or isinf(target.ttft_s) or not decodes.any():
@@ -108,7 +113,7 @@ class ReplicaQueue:
         return Pace(target.itl_s, target.itl_s + target.ttft_s / mean_seen, target.ttft_s)
 
     def operation(self, rate_per_s: float) -> Operation | None:
-        """The mean state at a rate per replica, or ``None`` where there is no steady one."""
+        """The mean state at a rate per replica, or ``None`` where there is no steady state."""
         return self._curves.operation(rate_per_s)
 
     def saturation_per_s(self) -> float:
@@ -118,8 +123,7 @@ class ReplicaQueue:
     # -- the path of requests ----------------------------------------------------------------------
 
     def _path(self, rate_per_s: float, num_replicas: int) -> _Path | None:
-        """Return the waits and steps of every request at a rate per replica, alike for all
-        classes."""
+        """The times of every request at a rate per replica; ``None`` without a steady state."""
         if self._last[:2] != (rate_per_s, num_replicas):
             state = self.operation(max(rate_per_s, _LEAST_RATE))
             found = None if state is None else self._followed(
@@ -141,8 +145,8 @@ class ReplicaQueue:
             token_s = curves.token_s(seqs, state.ahead * self._early_share(first_s))
             prefill_s = self._mix.prompt_tokens * token_s + self._attention_s
             rest_s = self._decodes * gap_s
-            # The wait is the last round's, the stay this round's: the last round's first token
-            # less this round's prompt would be a start before the arrival.
+            # The start is arrival plus the last round's wait. The last round's first token less
+            # this round's prompt might be before the arrival.
             start_s = at_s + wait_s
             wants_room = self._wants_room(start_s, start_s + prefill_s + rest_s, num_replicas)
             if wants_room:
@@ -158,39 +162,39 @@ class ReplicaQueue:
                 delay_s, load[index] = self._by_deadline(
                     index, at_s, prefill_s, prefill_s + rest_s, wants_room, num_replicas)
                 first_s[rows] = delay_s
-        if wants_room:  # giving up a request's turn makes no room
+        if wants_room:  # relegation gives up a turn, but frees no room
             load = [0.0] * len(load)
         return _Path(state, first_s + self._step_ends_s(state), rest_s, tuple(load))
 
     def _early_share(self, first_s: Array) -> float:
-        """Mean part of its target by which the first token of a paced class is early."""
+        """The mean part of the TTFT target by which first tokens of paced classes are early."""
         if not self._paced_ttft_s.size:
             return 0.0
         return float(np.maximum(1.0 - first_s[self._paced] / self._paced_ttft_s, 0.0).mean())
 
     def _turn_wait_s(self, at_s: Array, done_s: Array, work_s: Array,
                      num_replicas: int) -> Array:
-        """Waits for a replica to process the prompt: of none while any has none to process."""
+        """Waits for a replica to process the prompt; 0 while a replica has no prompt to process."""
         wait_s = queue_wait_s(at_s, work_s, num_replicas)
         if num_replicas > 1:
             wait_s[num_others(at_s, done_s) < num_replicas] = 0.0
         return wait_s
 
     def _wants_room(self, at_s: Array, end_s: Array, num_replicas: int) -> bool:
-        """Whether those that are processed or decode ever want nearly all the room there is."""
+        """Whether requests that are processed or decode ever take nearly all of the room."""
         grid = Presence(end_s, len(at_s))
         wanted = grid.present(grid.cell(at_s), grid.cell(end_s), self._places_each)
         return float(wanted.max()) > _NEARLY * self._curves.most_seqs * num_replicas
 
     def _room_wait_s(self, at_s: Array, stay_s: Array, places_each: Array,
                      num_replicas: int) -> Array:
-        """Waits for room: of the KV cache, or for one of the most sequences that may run."""
+        """Waits for room: in the KV cache, or for one of the slots of running sequences."""
         return queue_wait_s(at_s, stay_s * places_each, self._curves.most_seqs * num_replicas)
 
     def _beside(self, join_s: Array, rest_s: Array, prefill_s: Array,
                 num_replicas: int) -> tuple[Array, Array]:
-        """Per request that begins to decode at ``join_s``, how many do so beside it, and the mean
-        gap of its decodes."""
+        """For each request that begins to decode at ``join_s``: the decodes beside it, and the mean
+        gap of its tokens."""
         curves = self._curves
         grid = Presence(join_s + rest_s, len(join_s))
         join, end = grid.cell(join_s), grid.cell(join_s + rest_s)
@@ -204,8 +208,8 @@ class ReplicaQueue:
 
     def _by_deadline(self, index: int, at_s: Array, prefill_s: Array, stay_s: Array,
                      wants_room: bool, num_replicas: int) -> tuple[Array, float]:
-        """Delays until prompts are done, for a class that lets those due earlier pass; and the load
-        of all that are due no later."""
+        """For a class that lets requests due earlier pass: the delays until its prompts are done,
+        and the load of all requests that are due no later."""
         rows, due_s = self._no_later[index], self._targets[index].due_s
         at, work_s = at_s[rows], prefill_s[rows]
         delay_s = np.zeros_like(at)
@@ -223,20 +227,20 @@ class ReplicaQueue:
         return delay_s, float(work_s.sum()) / (num_replicas * span_s)
 
     def _step_ends_s(self, state: Operation) -> Array:
-        """Return the seconds that whole steps add: the rest of the running step, and of the last
-        step with the prompt. Full steps go on with other prompts; else the last chunk takes a
-        step's own time."""
+        """The seconds that an arrival waits for ends of steps: the rest of the running step, and of
+        the prompt's last step. Where steps are full, other prompts use the rest of the last step;
+        else it costs the time of a step."""
         steps = self._mix.prompt_tokens / max(state.chunk_tokens, 1e-9)
         running = 0.5 * (1.0 - np.exp(-state.decode_seqs))
         alone_s = state.decode_step_s * (running + np.ceil(steps) - steps)
         return np.asarray(state.step_ends_s + (1.0 - state.prompt_time_share) * alone_s)
 
-    # -- what comes of it --------------------------------------------------------------------------
+    # -- latencies and capacity --------------------------------------------------------------------
 
     def ttft_quantile_s(self, index: int, share: float, rate_per_s: float,
                         num_replicas: int = 1) -> float:
         """The time to first token that ``share`` of a class's requests do not exceed; NaN for a
-        class without any."""
+        class without requests."""
         rows = self._rows[index]
         path = self._path(rate_per_s, num_replicas)
         if path is None:
@@ -253,14 +257,14 @@ class ReplicaQueue:
         return float(first_s[min(max(ceil(level * len(rows) - 1e-9), 1), len(rows)) - 1])
 
     def _still_late(self, late: float, load: float) -> float:
-        """Return the part that is still late once late requests go behind all others."""
+        """The share that is still late once late requests go behind all others."""
         if not self._engine.relegates or late <= 0.0 or late >= 1.0:
             return late
         load = min(load, _MOST_RELIEF)
         return late * (1.0 - load) / (1.0 - load * late)
 
     def misses(self, rate_per_s: float, num_replicas: int = 1) -> list[tuple[float, str]]:
-        """Per class, the share of its requests that miss a target, and which target binds most."""
+        """By class, the share of requests that miss a target, and the target that most miss."""
         path = self._path(rate_per_s, num_replicas)
         if path is None:
             return [(1.0, "itl" if self._one_s > pace.mean_gap_s else "throughput")
@@ -289,9 +293,9 @@ class ReplicaQueue:
         return state.gap_quantile_s(target.percentile / 100.0) > target.itl_s * (1.0 + 1e-9)
 
     def capacity_per_s(self, num_replicas: int = 1) -> tuple[float, str]:
-        """The highest rate per replica at which every class meets its targets, and what binds.
+        """The highest rate per replica at which every class meets its targets, and its limit.
 
-        0 where a target cannot be met even by an idle replica.
+        The rate is 0 where even an idle replica misses a target.
         """
         low, high = 0.0, self.saturation_per_s()
         missed = self.first_miss(high, num_replicas)
@@ -308,8 +312,9 @@ class ReplicaQueue:
         return (low, binding) if low > 1e-6 else (0.0, binding)
 
     def first_miss(self, rate_per_s: float, num_replicas: int = 1) -> tuple[str, str] | None:
-        """The first class that misses its objective, and the target that binds it; ``None`` where
-        every class meets it. Targets of latency go before want of throughput, their effect."""
+        """The first class that misses its objective, and the target that it misses; ``None`` where
+        every class meets its objective. Latency targets are named before throughput, because they
+        are the reason that throughput is too low."""
         found = [(target.name, name) for (missed, name), target
                  in zip(self.misses(rate_per_s, num_replicas), self._targets, strict=True)
                  if missed > 1.0 - target.percentile / 100.0 + 1e-12]

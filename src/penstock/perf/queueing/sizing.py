@@ -1,4 +1,4 @@
-"""Penstock's own sizing: the highest rate at which percentile targets hold."""
+"""Sizing by the chain: the highest rate at which percentile targets hold."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from penstock.perf.queueing.batch import Array, QueueBatch, stack
 from penstock.perf.queueing.mixture import GammaMixture
 from penstock.perf.queueing.parameters import check_non_negative
 
-# What stops a rate from being higher, in the order in which they are tried.
+# The limits of a rate, in the order in which they are tried.
 MEMORY, TTFT, ITL, THROUGHPUT, CAPACITY = "memory", "ttft", "itl", "throughput", "capacity"
 
-_LOWEST_SHARE = 1e-4  # of the capacity: a target missed there counts as out of reach
+_LOWEST_SHARE = 1e-4  # of the capacity: a target missed at this rate counts as out of reach
 _HALVINGS = 24
 _JUST_ABOVE = 1e-3
 
@@ -24,11 +24,11 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class PercentileTargets:
-    """Constraints on a size; ``None`` is no constraint. Times in seconds.
+    """Targets of a sizing; ``None`` is no target. Times in seconds.
 
-    ``percentile`` % of the requests have a TTFT, and as many of the gaps between tokens an ITL, of
-    at most the targets; ``None`` asks for the means instead. ``tokens_per_s`` is what the replica
-    must be able to deliver under them.
+    ``percentile`` % of the requests must have a TTFT, and ``percentile`` % of the gaps between
+    tokens an ITL, of at most the targets; with ``None`` the targets bind the means. The replica
+    must deliver ``tokens_per_s`` within these targets.
     """
 
     ttft_s: float | None = None
@@ -45,10 +45,10 @@ class PercentileTargets:
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """Highest rates per replica, shape (B,), and what binds each.
+    """Highest rates per replica, shape (B,), and the limit of each.
 
-    ``binding`` is one of memory (not one request fits), ttft, itl, throughput (the rate that the
-    others allow delivers too few tokens) and capacity (stability). Infeasible rows have rate 0.
+    ``binding`` is one of memory (not one request fits), ttft, itl, throughput (the rate within the
+    other limits delivers too few tokens) and capacity (stability). Infeasible rows have rate 0.
     """
 
     rate_per_s: Array
@@ -59,11 +59,11 @@ class Sizing:
 
 def size(batch: QueueBatch, targets: PercentileTargets | Sequence[PercentileTargets], *,
          max_utilisation: float = 0.999) -> Sizing:
-    """Size every replica, by one target for all or one each.
+    """Size every replica, with the same targets for all or targets for each.
 
-    The rate found meets every target by the model, and a looser target never lowers it: bisection
-    goes up wherever the looser target holds, so the two searches part only upwards. No rate exceeds
-    ``max_utilisation`` of the capacity, which keeps the queue stable.
+    The rate found meets every target by the model. A looser target never lowers the rate: bisection
+    goes up wherever the looser target holds. No rate exceeds ``max_utilisation`` of the capacity,
+    which keeps the queue stable.
     """
     if not 0.0 < max_utilisation < STABLE_LOAD:
         raise InputError(f"max_utilisation: found {max_utilisation:g}; expected above 0 and below "
@@ -81,7 +81,7 @@ def size(batch: QueueBatch, targets: PercentileTargets | Sequence[PercentileTarg
 
 @dataclass(frozen=True, slots=True)
 class Concurrency:
-    """The number in service at which one replica sustains most under its targets."""
+    """The fewest in service at which a replica sustains nearly the best rate within its targets."""
 
     slots: int
     sizing: Sizing
@@ -98,8 +98,8 @@ def best_concurrency(batch: QueueBatch, targets: PercentileTargets, *,
                      max_utilisation: float = 0.999, tolerated_loss: float = 0.01) -> Concurrency:
     """Return the fewest requests in service (1..slots) within ``tolerated_loss`` of the best rate.
 
-    Every number up to 64 is tried and dozens above, in one call, so that no shape of the curve
-    misleads the search. ``batch`` has one row.
+    One call tries every number up to 64 and dozens above, so the shape of the curve cannot mislead
+    the search. ``batch`` has one row.
     """
     if len(batch) != 1:
         raise InputError(f"best concurrency: found {len(batch)} queues; expected one")
@@ -151,7 +151,7 @@ def _size(batch: QueueBatch, limits: _Limits, max_utilisation: float) -> Sizing:
             low, high = np.where(met, middle, low), np.where(met, high, middle)
     rate = np.where(possible, low, 0.0)
     enough = rate * batch.output_tokens >= limits.tokens_per_s
-    # Which target gives way first just above the rate says what binds.
+    # The target that is missed first just above the rate is the binding one.
     above = np.where(possible, np.minimum(rate * (1.0 + _JUST_ABOVE), top), low)
     ttft_above, itl_above = _met(rows, above, limits)
     binding = np.select(

@@ -7,8 +7,8 @@ import numpy as np
 from penstock.perf.queueing.batch import Array, QueueBatch
 from penstock.perf.queueing.chain import Occupancy, OpenChain
 
-# Shares of time, ascending numbers in service: between two of these one state stands for all. They
-# crowd at the top, where latencies are long.
+# Cumulative shares of time, by ascending number in service. Between two of these edges, one state
+# stands for all. The edges are dense at the top, where latencies are long.
 _EDGES = np.array([0.0, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.78, 0.85, 0.9, 0.94, 0.965, 0.98,
                    0.99, 0.995, 0.998, 0.9995, 1.0])
 
@@ -17,8 +17,8 @@ _EDGES = np.array([0.0, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.78, 0.85, 0.9
 class States:
     """J states per replica with their shares of time; every field but the last is (B, J).
 
-    State 0 is the empty replica and the last one the full replica, in which arrivals wait for a
-    slot. By PASTA the shares of time are also what Poisson arrivals find.
+    State 0 is the empty replica. The last state is the full replica, in which arrivals wait for a
+    slot. By PASTA, an arrival finds a state with the probability ``share``.
     """
 
     share: Array
@@ -34,17 +34,17 @@ class States:
 
     @property
     def mean_step_s(self) -> Array:
-        """Mean step: that of the decodes, and what prompts add as fast as they come, (B, J)."""
+        """The mean step: a decode step and the time of the prompts that come meanwhile, (B, J)."""
         return self.decode_step_s / np.maximum(1.0 - self.rate_per_s * self.prompt_s, 0.02)
 
 
 def open_chain(batch: QueueBatch) -> OpenChain:
-    """The chain of a batch, each row with its stable slots."""
+    """The chain of a batch, with the stable slots of each row."""
     return OpenChain(batch.rate_per_s, batch.stable_slots)
 
 
 def representative_states(batch: QueueBatch, occupancy: Occupancy, rates: Array) -> States:
-    """States at the middles of shares of time, besides the empty and the full replica."""
+    """The empty replica, the states in the middles of the shares of time, and the full replica."""
     probabilities = occupancy.probabilities
     slots = batch.stable_slots
     rows = np.arange(len(slots))
@@ -56,7 +56,8 @@ def representative_states(batch: QueueBatch, occupancy: Occupancy, rates: Array)
     inside[rows, slots.astype(np.intp)] = 0.0
     cumulative = np.cumsum(inside, axis=1) / np.maximum(inside.sum(axis=1), 1e-300)[:, None]
     middles = (_EDGES[1:] + _EDGES[:-1]) / 2.0
-    # One sorted array of all rows, each lifted above the one before, is searched at once.
+    # All rows are joined to one sorted array, each row lifted above the one before, and searched at
+    # once.
     lifted = (np.minimum(cumulative, 1.0) + 2.0 * rows[:, None]).ravel()
     found = np.searchsorted(lifted, (middles[None, :] + 2.0 * rows[:, None]).ravel())
     number = found.reshape(len(rows), -1) - rows[:, None] * probabilities.shape[1]

@@ -1,10 +1,10 @@
-"""Steps of a replica before a mix of requests, by how many requests decode.
+"""Steps of a replica under a mix of requests, by the number n of requests that decode.
 
-With n decodes a step without prompts takes t(n), a full one carries c(n) prompt tokens. A request
-brings P prompt tokens and D decodes, so with n decodes all the time the replica completes
-n / (D t(n) + n p(n)) requests per second, p(n) being what its prompt adds to the steps that carry
-it: at a rate, n is where completions keep up (Little's law). At most c(n) / P prompts pass per full
-step. All of it depends on n alone and is computed once.
+With n decodes, a step without prompts takes t(n), and a full step carries c(n) prompt tokens. A
+request has P prompt tokens and D decodes, and its prompt adds p(n) to the steps that carry it. So
+the replica completes n / (D t(n) + n p(n)) requests per second, and at most c(n) / P prompts pass
+per full step. At a given rate, n is the number at which completions reach the rate (Little's law).
+All curves depend on n alone and are computed once.
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,7 @@ _NUM_FINE = 2048
 class RequestMix:
     """Requests in order of arrival, as columns of equal length.
 
-    ``gaps`` are the times since the arrival before, in units of the mean gap: a rate stretches them
-    to its own.
+    ``gaps`` are the times since the previous arrival in units of the mean gap; a rate scales them.
     """
 
     prompt_tokens: Array
@@ -40,7 +39,7 @@ class RequestMix:
 
     @property
     def decodes(self) -> Array:
-        """Tokens after the first, per request."""
+        """The tokens of each request after the first."""
         return np.maximum(self.output_tokens - 1.0, 0.0)
 
     @property
@@ -51,12 +50,12 @@ class RequestMix:
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """How an engine forms steps and whom it lets in.
+    """How an engine forms steps and admits requests.
 
-    Steps hold ``step_tokens`` at most. With ``by_pace`` steps hold fewer where decodes would fall
-    behind their pace, and a step may spend ``slack_spend_fraction`` of the time by which decodes
-    are ahead. Prompts go by deadline rather than by arrival where ``by_deadline`` says so. With
-    ``relegates``, prompts that cannot be in time go behind all others.
+    A step holds at most ``step_tokens``. With ``by_pace``, it holds fewer where decodes would fall
+    behind their pace, and may spend ``slack_spend_fraction`` of the time by which decodes are
+    ahead. With ``by_deadline``, prompts go by deadline instead of arrival. With ``relegates``,
+    prompts that cannot be in time go behind all others.
     """
 
     step_tokens: int
@@ -70,16 +69,16 @@ class EngineLimits:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Gaps that decodes of a class allow: ``mean_gap_s`` in the long run, ``itl_s`` without
-    spending any of the ``bank_s`` by which a request may be ahead."""
+    """The gaps that a class allows: ``mean_gap_s`` in the long run, ``itl_s`` without spending any
+    slack. ``bank_s`` is the most slack that a request can have."""
 
     itl_s: float
     mean_gap_s: float
     bank_s: float
 
     def ahead(self, gap_s: float) -> float:
-        """How much of the bank there is on average, 0..1: the nearer the mean gap is to what the
-        pace allows in the long run, the less is left."""
+        """The mean part of ``bank_s`` that is unspent, 0..1: the nearer the mean gap is to
+        ``mean_gap_s``, the less is left."""
         if self.mean_gap_s <= self.itl_s:
             return 0.0
         left = (self.mean_gap_s - gap_s) / (self.mean_gap_s - self.itl_s)
@@ -90,11 +89,11 @@ class Pace:
 class Operation:
     """A replica in its mean state at some rate.
 
-    ``chunk_tokens`` prompt tokens fit into a full step of ``full_step_s``; if all that carry
-    prompts were full, ``prefill_share`` of the time would have one. Steps with prompts take
-    ``prompt_step_s``, longest first, ``prompt_steps_per_s`` of each; a step without takes
-    ``decode_step_s``; ``gap_s`` is the mean gap of decodes, which have saved up the part ``ahead``
-    of what they may be ahead of their pace.
+    ``chunk_tokens`` prompt tokens fit into a full step of ``full_step_s``. If every step with
+    prompts were full, such steps would take ``prefill_share`` of the time. Steps with prompts take
+    ``prompt_step_s``, longest first, and ``prompt_steps_per_s`` of each come per second. A step
+    without prompts takes ``decode_step_s``. ``gap_s`` is the mean gap of decodes; ``ahead`` is the
+    unspent part of their slack.
     """
 
     decode_seqs: float
@@ -114,20 +113,20 @@ class Operation:
 
     @property
     def step_ends_s(self) -> float:
-        """Mean time from a moment to the end of the step that runs then, where it has prompts."""
+        """The mean remaining time of the running step, over steps with prompts."""
         return 0.5 * float((self.prompt_steps_per_s * self.prompt_step_s**2).sum())
 
     @property
     def prompt_time_share(self) -> float:
-        """Part of the time with prompts on board."""
+        """The part of the time in which steps with prompts run."""
         return min(float((self.prompt_steps_per_s * self.prompt_step_s).sum()), 1.0)
 
 
 class _PromptSteps:
-    """How long steps with prompts are: prompts come alone, or several in a row.
+    """The lengths of steps with prompts. Prompts come alone, or several in a row.
 
-    With a load of rho, k prompts follow each other with probability (1 - rho) rho^(k - 1), as in
-    M/M/1; they fill steps, and the rest of the last one is a shorter step.
+    At a load of rho, k prompts come in a row with probability (1 - rho) rho^(k - 1), as in M/M/1.
+    They fill steps, and their last tokens make a shorter step.
     """
 
     def __init__(self, prompt_tokens: Array) -> None:
@@ -137,7 +136,7 @@ class _PromptSteps:
 
     def lengths(self, rate_per_s: float, load: float, chunk: float, decode_s: float,
                 full_s: float) -> tuple[Array, Array]:
-        """Lengths, longest first, and how many of each come per second."""
+        """The lengths, longest first, and the number of each per second."""
         row = (1.0 - load) * load ** np.arange(_MOST_IN_ROW)
         row[-1] = load ** (_MOST_IN_ROW - 1)
         per_s = rate_per_s / float((row * np.arange(1, _MOST_IN_ROW + 1)).sum())
@@ -152,12 +151,12 @@ class _PromptSteps:
 
 
 class StepCurves:
-    """t(n), c(n) and the time of a full step on a grid of n, and the states they lead to.
+    """The curves t(n), c(n) and the time of a full step on a grid of n, and the mean states.
 
-    Full steps are as long as the pace of decodes allows in the long run; those that may be had
-    while decodes are ahead of their pace are the banked ones. ``fine`` holds, at equal distances of
-    n, the seconds of a prompt token that is part of a full and of a banked step (attention apart,
-    which takes ``work_s`` per token squared), t and the full step.
+    A full step is as long as the pace of decodes allows in the long run. A banked step is longer:
+    it spends slack of decodes that are ahead of their pace. ``fine`` has four rows over equally
+    spaced n: the seconds of a prompt token in a full step and in a banked step (both without
+    attention, which takes ``work_s`` per token squared), t(n), and the time of a full step.
     """
 
     def __init__(self, model: StepTimeModel, engine: EngineLimits, mix: RequestMix,
@@ -173,8 +172,8 @@ class StepCurves:
         self._prompt_steps = _PromptSteps(prompt)
         held = float((decodes * mix.context_tokens).mean())
         self.context_tokens = held / self._decodes if self._decodes else 0.0
-        # The next prompt waits until all of it fits, so that half of one is free on average
-        # (more of unequal ones: long prompts wait for longer).
+        # A prompt waits until all of it fits, so half a prompt of the cache is free on average
+        # (more with unequal prompts, because long prompts wait longer).
         stranded = float((prompt * prompt).mean()) / (2.0 * max(self._prompt, 1e-9))
         self.kv_tokens = max(engine.kv_tokens - stranded, 0.0)
         most = min(float(engine.max_num_seqs), engine.step_tokens - 1.0)
@@ -203,18 +202,18 @@ class StepCurves:
             self._rate[:] = self._rate[0]
         if most <= 0.0:
             self._rate[:] = 0.0
-        # With all room taken no more prompts come in than requests leave.
+        # Where all room is taken, a prompt enters only when a request leaves.
         full_per_s = float(self._rate[-1])
         self.most_prefill_share = (min(full_per_s * float(self._share[-1]), 1.0)
                                    if 0.0 < full_per_s < inf else 1.0)
 
     @property
     def saturation_per_s(self) -> float:
-        """The rate beyond which there is no steady state."""
+        """The rate above which there is no steady state."""
         return float(self._rate.max())
 
     def operation(self, rate_per_s: float) -> Operation | None:
-        """The mean state at a rate, or ``None`` where there is no steady one."""
+        """The mean state at a rate, or ``None`` where there is no steady state."""
         enough = self._rate >= rate_per_s
         first = int(enough.argmax())
         if not enough[first] or self._rate[first] <= 0.0:
@@ -240,7 +239,7 @@ class StepCurves:
         return Operation(seqs, chunk, full_s, decode_s, share, gap_s, ahead, *lengths)
 
     def token_s(self, seqs: Array, ahead: float) -> Array:
-        """Seconds of a prompt token beside so many decodes, which are ``ahead`` of their pace."""
+        """Seconds of a prompt token beside ``seqs`` decodes with the part ``ahead`` of slack."""
         full_s, banked_s = self.fine[:2, self.near(seqs)]
         return np.asarray(full_s + ahead * (banked_s - full_s))
 
@@ -248,13 +247,13 @@ class StepCurves:
         return np.asarray(step_s / np.maximum(chunk, 1.0) - self.work_s * self._work_per_token)
 
     def near(self, seqs: Array) -> NDArray[np.intp]:
-        """Columns of ``fine`` for numbers of decodes; more than there may be count as that many."""
+        """The columns of ``fine`` for numbers of decodes; larger numbers get the last column."""
         column = seqs * ((_NUM_FINE - 1) / max(self.most_seqs, _FEWEST_SEQS)) + 0.5
         return np.minimum(column, _NUM_FINE - 1.0).astype(np.intp)
 
     def _at(self, seqs: float) -> tuple[float, ...]:
-        """The curves at one n: a step without prompts, then chunk and time of a full step, first
-        as the pace and then as the bank allows."""
+        """The curves at one n: the time of a step without prompts, then chunk and time of a full
+        step, then chunk and time of a banked step."""
         most = self._engine.step_tokens - seqs
         found = [self._seconds(0.0, seqs)]
         paces = self._paces if self._engine.by_pace else []
@@ -280,7 +279,7 @@ class StepCurves:
         return low
 
     def _seconds(self, chunk: float, seqs: float) -> float:
-        # Models count whole sequences; between two whole numbers they are nearly linear.
+        # Step-time models take whole sequences; between two numbers they are nearly linear.
         below = int(seqs)
         part = seqs - below
         work, tokens = chunk * self._work_per_token, round(chunk)

@@ -1,10 +1,10 @@
 """Inter-token latency: gaps between an answer's tokens, over all tokens that are computed.
 
-In a state with D decodes, D tokens come per step, so a state counts with its share of time times D
-over its mean step. Within a state a gap is a step: the decodes' own time, spread as the contexts of
-those in service are, and what prompts add to it, as unequal as prompts are. Approximate: the number
-of prompts in a step is Poisson with the mean that the arrival rate asks for (at most one chunk per
-step when a prompt fills the budget), independent from step to step.
+A state with D decodes yields D tokens per step, so its weight is its share of time times D over
+its mean step. Within a state a gap is a step: the time of the decodes, which varies with the
+contexts in service, and the time of prompts, which varies with their sizes. Approximate: the
+number of prompts in a step is Poisson, with the mean that the arrival rate gives and independent
+from step to step. A step has at most one chunk where a prompt fills the budget.
 """
 
 import numpy as np
@@ -16,8 +16,8 @@ from penstock.perf.queueing.states import States
 
 Mask = npt.NDArray[np.bool_]
 
-# Steps with 0..4 prompts are told apart; a mean above _MANY is a normal distribution instead.
-_MOST_TOLD_APART = 5
+# Steps with 0..4 prompts count one by one; a mean above _MANY is a normal distribution instead.
+_NUM_COUNTED = 5
 _MANY = 2.5
 _SDS_BELOW = 8.0
 
@@ -31,12 +31,12 @@ def token_gaps(batch: QueueBatch, states: States) -> GammaMixture:
     one_at_most = states.prompts_per_step <= 1.5
     units = np.where(one_at_most, np.minimum(units, 1.0), units)
     unit_s = states.prompt_s / states.prompt_steps
-    # A prompt that fills its steps comes in equal chunks, however long it is.
+    # A prompt that fills its steps is cut into equal chunks, whatever its length.
     unit_scv = np.where(one_at_most, 0.0, batch.prompt_scv[:, None])
     weights, added, variance = _prompts_in_step(units, unit_s, unit_scv, one_at_most)
     decode_s = states.decode_step_s[:, :, None]
-    # The gamma starts where next to no step is shorter, so that it is nearly normal about a step
-    # without prompts and skewed by prompts.
+    # The gamma distribution starts where almost no step is shorter. So it is nearly normal for
+    # steps without prompts, and skewed by prompts.
     sd = np.sqrt(states.context_sd_s[:, :, None] ** 2 + (1e-3 * decode_s) ** 2)
     shift = np.maximum(decode_s - _SDS_BELOW * sd, 0.0)
     mixture = (tokens[:, :, None] * weights, np.broadcast_to(shift, weights.shape),
@@ -46,8 +46,9 @@ def token_gaps(batch: QueueBatch, states: States) -> GammaMixture:
 
 def _prompts_in_step(units: Array, unit_s: Array, unit_scv: Array,
                      one_at_most: Mask) -> tuple[Array, Array, Array]:
-    """Weights, added times and their variances for steps with 0, 1, ... prompts; (B, J, K)."""
-    number = np.arange(_MOST_TOLD_APART, dtype=float)[None, None, :]
+    """Probabilities of steps with 0, 1, ... prompts, the added times, and their variances; all of
+    shape (B, J, K)."""
+    number = np.arange(_NUM_COUNTED, dtype=float)[None, None, :]
     factorial = np.array([1.0, 1.0, 2.0, 6.0, 24.0])[None, None, :]
     mean, unit = units[:, :, None], unit_s[:, :, None]
     weights = np.exp(-mean) * mean**number / factorial

@@ -1,4 +1,4 @@
-"""Waits along a path of requests: each one's, from the arrivals and work before it."""
+"""The wait of each request along a path, from the arrivals and the work before it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +9,9 @@ _MOST_OVERTAKING = 8
 
 
 def backlog_s(at_s: Array, work_s: Array) -> Array:
-    """Work that each arrival finds before a single server, in seconds (Lindley 1952).
+    """The unfinished work that each arrival finds at a single server, in seconds (Lindley 1952).
 
-    ``at_s`` are moments of arrival, ascending, ``work_s`` what each brings.
+    ``at_s`` are the arrivals in ascending order; ``work_s`` is the work of each.
     """
     steps = work_s[:-1] - np.diff(at_s)
     walk = np.concatenate(([0.0], np.cumsum(steps)))
@@ -19,12 +19,13 @@ def backlog_s(at_s: Array, work_s: Array) -> Array:
 
 
 def queue_wait_s(at_s: Array, work_s: Array, servers: float) -> Array:
-    """Waits of those who arrive before several equal servers, first come, first served.
+    """Waits of arrivals at several equal servers, first come, first served.
 
-    The backlog is that of one server as fast as all. It is less than a wait where some of many
-    servers are idle: with exponential service a wait is the backlog less a constant, which
-    Sakasegawa's (1977) probability of waiting, rho to the power of sqrt(2 (c + 1)) - 1, gives.
-    Service of other variability stretches it as it does the wait of M/G/1.
+    They start from the backlog of one server that is as fast as all together. With several servers
+    an arrival may find one idle, so the wait is shorter: with exponential service it is the backlog
+    less a constant, which follows from Sakasegawa's (1977) probability of waiting, rho to the power
+    of sqrt(2 (c + 1)) - 1. Other variability of service scales the constant as it scales the wait
+    of M/G/1.
     """
     backlog = backlog_s(at_s, work_s / servers)
     span_s = float(at_s[-1] - at_s[0]) if len(at_s) > 1 else 0.0
@@ -39,17 +40,18 @@ def queue_wait_s(at_s: Array, work_s: Array, servers: float) -> Array:
 
 
 def num_others(at_s: Array, leave_s: Array) -> NDArray[np.int64]:
-    """How many of those that came before are still there at each arrival."""
+    """The number of earlier requests that are still there at each arrival."""
     gone = np.searchsorted(np.sort(leave_s, kind="stable"), at_s, side="right")
     return np.arange(len(at_s)) - gone
 
 
 def overtaken_s(at_s: Array, delay_s: Array, urgent_at_s: Array, urgent_s: Array,
                 window_s: float) -> Array:
-    """Delays with the work of urgent requests that come later and still go first.
+    """Delays that include the work of urgent requests that arrive later and still go first.
 
-    ``urgent_s`` is what each of those brings at ``urgent_at_s``; who arrives within ``window_s``
-    goes first. The least solution of delay = own + urgent work that arrives meanwhile, from below.
+    An urgent request arrives at ``urgent_at_s`` with work ``urgent_s``. It goes first if it arrives
+    within ``window_s`` after the delayed request. Iteration from below finds the least solution of
+    delay = own work + urgent work that arrives during the delay.
     """
     total = np.concatenate(([0.0], np.cumsum(urgent_s)))
     own_s = delay_s - total[np.searchsorted(urgent_at_s, at_s, side="right")]
@@ -63,9 +65,9 @@ def overtaken_s(at_s: Array, delay_s: Array, urgent_at_s: Array, urgent_s: Array
 
 
 class Presence:
-    """How many requests of a path are there, and how much of something has come, over time.
+    """The number of requests of a path that are present, and the work that has arrived, over time.
 
-    Kept on a grid of equal intervals, so that asking costs no search.
+    Both are kept on a grid of equal intervals, so that a lookup needs no search.
     """
 
     def __init__(self, end_s: Array, cells: int) -> None:
@@ -78,8 +80,8 @@ class Presence:
 
     def present(self, first: NDArray[np.intp], last: NDArray[np.intp],
                 each: Array | None = None) -> Array:
-        """How much there is by interval, of those there from ``first`` to ``last``: their number,
-        or the sum of ``each``."""
+        """By interval, the number of requests that are present from ``first`` to ``last``, or the
+        sum of their ``each``."""
         come = np.bincount(first, weights=each, minlength=self._cells)
         gone = np.bincount(last, weights=each, minlength=self._cells)
         return np.cumsum(come - gone).astype(np.float64)

@@ -181,7 +181,7 @@ def _warnings(table: StepTable, blocked: FitErrors, random: FitErrors) -> tuple[
     for name in ("prefill_tokens", "decode_seqs", "context_tokens"):
         values: Column = getattr(table, name)
         if values.max() == values.min():
-            found.append(f"{name} never varies: its rate cannot be told from the constant")
+            found.append(f"{name} never varies: its rate cannot be distinguished from the constant")
     if table.decode_seqs.max() > table.decode_seqs.min() and table.context_tokens.std():
         alike = np.corrcoef(table.decode_seqs, table.context_tokens)[0, 1]
         if alike > 0.95:

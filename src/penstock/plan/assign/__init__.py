@@ -1,1 +1,1 @@
-"""Solves the abstract problem of a plan: replicas of pools for demands, at least cost."""
+"""Solvers of the abstract problem of a plan: replicas of pools for demands, at least cost."""

@@ -1,4 +1,4 @@
-"""Parts of the problem that only what is scarce connects."""
+"""Blocks: parts of the problem that only scarce resources connect."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -24,7 +24,7 @@ class Block:
 
 
 def find_blocks(instance: Instance) -> list[Block]:
-    """Connected components of demands and pools; demands without options are in none."""
+    """Connected components of demands and pools. Demands without options are in no component."""
     root = list(range(instance.num_demands))
 
     def find(demand: int) -> int:

@@ -1,9 +1,10 @@
-"""Closing the gap: all plans of blocks that a better whole plan may hold, in one small program.
+"""Closing the gap: one small program over all block plans that a better whole plan may contain.
 
-By duality a plan that holds a column of some ``excess`` over the least of its block is at least so
-much above the relaxation's bound. So the best plan of all columns with at most a given excess is
-the best there is, or what is left out starts at the bound plus that excess: either way the bound
-rises. Baldacci, Christofides and Mingozzi (2008) list routes of vehicles in this way.
+By duality, a whole plan that contains a column with some ``excess`` over the least of its block is
+at least that much above the relaxation's bound. So take the best plan of all columns with at most a
+given excess. Either it is the best plan there is, or every other plan is at least the bound plus
+that excess: either way the bound rises. Baldacci, Christofides and Mingozzi (2008) list the routes
+of vehicles in this way.
 """
 
 import time
@@ -16,22 +17,23 @@ from penstock.plan.assign.instance import Floats
 from penstock.plan.assign.master import Master, Relaxed
 from penstock.plan.assign.pricing import BlockPricer
 
-# The first excess in units of what the gap may be, which is taken to be at least this share of the
-# level. Then it grows by this factor at most, and at first to so many columns.
+# The first excess in units of ``tolerance`` (at least the share _UNIT of the level), and the largest
+# factor by which it grows. _FEW columns are taken in the second round.
 _FIRST, _UNIT, _GROWTH, _FEW = 4.0, 1e-4, 16, 2500
-# The share of the gap that is left open, and what is near enough to the last excess to be it.
+# The share of ``tolerance`` that the last excess leaves open, and the factor within which an excess
+# counts as the last.
 _SHARE, _ENOUGH = 0.95, 2.0
-# A plan that is off by so many times the first excess is bettered first, in so many nodes;
-# otherwise all effort is for the bound.
+# If the last excess is more than _FAR times the first, the first round improves the plan, in _NODES
+# nodes. Otherwise all effort goes into the bound.
 _FAR, _NODES = 8.0, 200
-# Most columns of one program; most columns of demands that may be served in part, before any are
-# left out; and most blocks.
+# The most columns of one program, the most columns of demands that may be served in part (before
+# any are left out), and the most blocks.
 _COLUMNS, _PARTS, _BLOCKS = 20_000, 100_000, 1500
 
 
 @dataclass(slots=True)
 class Closing:
-    """Closes the gap of one level to ``tolerance``, in its units."""
+    """Closes the gap of one level to ``tolerance``, in units of the level."""
 
     master: Master
     relaxed: Relaxed
@@ -46,7 +48,7 @@ class Closing:
         self._listed = self._list()
 
     def run(self, best: Floats) -> tuple[Floats, float]:
-        """A plan (options,) from ``best`` on, and a bound."""
+        """A plan (options,), ``best`` or a better one, and a bound."""
         master, relaxed = self.master, self.relaxed
         value, bound = master.value(best), relaxed.bound
         size = max(abs(bound), master.size)
@@ -73,7 +75,8 @@ class Closing:
         return best, bound
 
     def _nearest(self, excess: float, most: int) -> tuple[Columns | None, float]:
-        """All columns with at most this excess, or with as much less as leaves about ``most``."""
+        """All columns with at most this excess, or with a smaller excess that leaves about
+        ``most``."""
         near = self._within(excess)
         if near is None or len(near) <= most:
             return near, excess

@@ -1,4 +1,4 @@
-"""Plans of single blocks as columns of a table: what each costs, uses and serves."""
+"""Plans of single blocks as columns of a table: the cost, usage and service of each plan."""
 
 from dataclasses import dataclass, field
 
@@ -15,8 +15,8 @@ from penstock.plan.assign.solution import SLACK
 class Columns:
     """Columns j. ``cost`` is that of the cost level; ``served`` has the served rate by priority.
 
-    Entries say which share (``entry_share``) of which option a column (``entry_column``,
-    ascending) takes; ``whole_column``, ``whole_demand`` list the demands it serves whole.
+    Entry i says that column ``entry_column[i]`` (ascending) takes the share ``entry_share[i]`` of
+    an option. ``whole_column`` and ``whole_demand`` list the demands that each column serves whole.
     """
 
     block: Ints
@@ -34,7 +34,7 @@ class Columns:
         return len(self.block)
 
     def shares(self, chosen: Ints, num_options: int) -> Floats:
-        """Shares (options,) that the chosen columns make together."""
+        """The shares (options,) of the chosen columns together."""
         picked = np.zeros(len(self), dtype=bool)
         picked[chosen] = True
         entries = picked[self.entry_column]
@@ -71,12 +71,12 @@ class ColumnMaker:
         self.priorities = tuple(sorted({d.priority for d in instance.problem.demands}))
         place = {priority: i for i, priority in enumerate(self.priorities)}
         self.rank = np.array([place[d.priority] for d in instance.problem.demands], dtype=np.int64)
-        # Cost of stopping all that runs now in a block.
+        # The cost of stopping all replicas that run now in a block.
         inside = self.block_of_pool >= 0
         stop = instance.problem.switching.stop_cost
         self.stopped = np.zeros(len(self.blocks))
         np.add.at(self.stopped, self.block_of_pool[inside], stop * instance.current[inside])
-        # Nothing may use these pools.
+        # No option uses these pools.
         self.idle = float(stop * instance.current[~inside].sum())
 
     def make(self, blocks: Ints, column: Ints, option: Ints, share: Floats) -> Columns:
@@ -119,10 +119,11 @@ class ColumnMaker:
                          shares[option[order]])
 
     def pure(self) -> Columns:
-        """Per block of one demand: nothing, and each option alone with its ends of service.
+        """For each block of one demand: the idle column, and each option alone with the least and
+        the largest service that it can give.
 
-        The replicas of one option serve in proportion up to the last one, so all between the least
-        and the last but one is a mixture of these.
+        The replicas of one option serve in proportion up to the last replica, so every column in
+        between is a mixture of these.
         """
         instance = self.instance
         simple = np.array([block.kind != "general" for block in self.blocks])
@@ -142,8 +143,8 @@ class ColumnMaker:
         return join(tables)
 
     def between(self, blocks: Ints, most: int) -> Columns:
-        """Numbers of replicas of each option of these one-demand blocks that serve a part; evenly
-        spaced ones if there are more than ``most``."""
+        """The columns with every number of replicas of each option of these one-demand blocks that
+        serve a part; evenly spaced columns where there are more than ``most``."""
         first, last, options = self._parts(blocks)
         steps = np.minimum(last - first + 1, most)
         option = np.repeat(np.arange(len(options)), steps)
@@ -195,7 +196,7 @@ def join(tables: list[Columns]) -> Columns:
 
 
 def take(columns: Columns, kept: NDArray[np.bool_]) -> Columns:
-    """The table of the kept columns only."""
+    """The table of the kept columns alone."""
     place = np.cumsum(kept) - 1
     entries, whole = kept[columns.entry_column], kept[columns.whole_column]
     return Columns(

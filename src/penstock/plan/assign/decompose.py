@@ -1,9 +1,10 @@
 """Plans for thousands of demands: columns by block, joined by what is scarce.
 
-Dantzig and Wolfe's decomposition (1960). A block is what shared pools tie together; blocks meet
-only in cards and budgets. A linear program picks one plan (column) for each block; the duals of its
-scarce rows price the search for better columns, and give Lagrange's bound, which holds whatever the
-prices are. Then small integer programs over columns that are nearly as good make the plan whole.
+Dantzig and Wolfe's decomposition (1960). A block is a set of demands that shared pools connect;
+blocks compete only for accelerators and budgets. A linear program picks one plan (column) for each
+block. The duals of its scarce rows price the search for better columns and give Lagrange's bound,
+which holds for any prices. Then small integer programs over columns that are nearly as good make
+the plan whole.
 """
 
 import time
@@ -26,15 +27,15 @@ from penstock.plan.assign.problem import Problem
 from penstock.plan.assign.rounding import Rounding
 from penstock.plan.assign.solution import Method, Solution
 
-# Rounds of pricing, which also end when less than this share of the gap is left to gain.
+# The most rounds of pricing. They also end when less than this share of the gap is left to gain.
 _ROUNDS, _LEFT = 40, 0.05
 
 
 def solve_decomposed(problem: Problem, *, gap: float = 1e-4, time_limit_s: float = 60.0,
                      start: Solution | None = None) -> Solution:
-    """Good plan with a valid bound at every level, as ``solve_exact``, for many small blocks.
+    """A good plan with a valid bound at every level, as ``solve_exact``, for many small blocks.
 
-    Stops a level at relative ``gap``; otherwise the gap that is stated is what could be proven.
+    A level stops at relative ``gap``. If time runs out before, the stated gap is the proven gap.
     Raises InputError for a malformed problem.
     """
     began_s = time.perf_counter()
@@ -47,7 +48,7 @@ def solve_decomposed(problem: Problem, *, gap: float = 1e-4, time_limit_s: float
 
 @dataclass(slots=True)
 class ColumnEngine:
-    """Levels by columns. Columns that were found at one level serve the next."""
+    """Solves levels by columns. Columns that were found at one level are used at the next."""
 
     instance: Instance
     gap: float
@@ -66,8 +67,8 @@ class ColumnEngine:
         self.table = join([self.table, self.maker.from_shares(best)])
         master = Master.of(self.maker, goal, stage)
         if not self.maker.blocks:
-            return Outcome(best, master.value(best))  # there is but one plan
-        # A third of the time is for making the plan whole.
+            return Outcome(best, master.value(best))  # there is only one plan
+        # A third of the time is left for whole plans.
         relaxed = self._generate(master, ends_s - time_limit_s / 3)
         if relaxed is None:
             return Outcome(None)
@@ -87,7 +88,7 @@ class ColumnEngine:
         return best if shares is None or master.value(best) <= master.value(shares) else shares
 
     def _generate(self, master: Master, ends_s: float) -> Relaxed | None:
-        """Columns until none improves the relaxation, or its bound is near enough."""
+        """Make columns until none improves the relaxation, or until its bound is near enough."""
         pricer = BlockPricer(self.instance, self.maker, master.stage)
         best: Relaxed | None = None
         for _ in range(_ROUNDS):

@@ -1,4 +1,4 @@
-"""The proven best plan: one mixed-integer program per level."""
+"""The proven best plan: one mixed-integer program for each level."""
 
 import time
 from dataclasses import dataclass, replace
@@ -26,17 +26,17 @@ from penstock.plan.assign.order import KEEP, SAME, better_of, fits, squared
 from penstock.plan.assign.problem import Problem
 from penstock.plan.assign.solution import ROUNDING, Method, Solution
 
-# Beyond this many columns, or nodes, ties are left as the solver found them.
+# Above this many columns, or nodes, ties stay as the solver found them.
 _TIE_COLUMNS, _TIE_NODES = 2000, 200
 
 
 def solve_exact(problem: Problem, *, gap: float = 0.0, time_limit_s: float = 60.0,
                 start: Solution | None = None) -> Solution:
-    """Best plan by levels: served rate of each priority, cost, switching cost, names.
+    """The best plan by levels: served rate of each priority, cost, switching cost, names.
 
-    Stops a level at relative ``gap``. ``time_limit_s`` is shared by the levels; when it is reached
-    the best plan found is returned with the gap that is then proven. ``start`` is a plan of the
-    same problem to start from. Raises InputError for a malformed problem.
+    A level stops at relative ``gap``. All levels share ``time_limit_s``; when it is reached, the
+    best plan so far is returned with its proven gap. ``start`` is a plan of the same problem to
+    start from. Raises InputError for a malformed problem.
     """
     began_s = time.perf_counter()
     instance = build_instance(problem)
@@ -90,8 +90,8 @@ class ExactEngine:
 
 
 def _bound(milp: Milp, answer: Answer, shares: Floats | None, cost: Floats) -> float:
-    """The solver's bound. It is of numbers that are whole up to its tolerance: where the answer is
-    proven best, the bound moves with it as they are made whole."""
+    """The solver's bound. The solver's numbers are whole only up to its tolerance, so where its
+    answer is proven best, the bound moves with the answer as its numbers are made whole."""
     proven = answer.objective - answer.bound <= ROUNDING * max(1.0, abs(answer.objective))
     if shares is None or answer.status != "optimal" or not proven:
         return answer.bound
@@ -101,7 +101,7 @@ def _bound(milp: Milp, answer: Answer, shares: Floats | None, cost: Floats) -> f
 
 
 def stage_milp(instance: Instance, stage: Stage) -> Milp:
-    """The program of a stage: what is settled as rows."""
+    """The program of a stage, with the results of the levels before as rows."""
     milp = build_milp(instance, stage.full, stage.skipped)
     for priority, rate in stage.kept:
         total = priority_rate(instance, priority)
@@ -116,7 +116,7 @@ def stage_milp(instance: Instance, stage: Stage) -> Milp:
 
 
 def goal_terms(milp: Milp, goal: Goal) -> tuple[Terms, float, float]:
-    """Terms and constant of what is minimised, and the factor that brings them to its units."""
+    """Terms and constant of the minimised goal, and the factor that converts them to its units."""
     if goal.kind == "served":
         total = priority_rate(milp.instance, goal.priority)
         terms = served_terms(milp, goal.priority, total)
@@ -129,7 +129,7 @@ def goal_terms(milp: Milp, goal: Goal) -> tuple[Terms, float, float]:
 
 
 def priority_rate(instance: Instance, priority: int) -> float:
-    """Rate of all demands of a priority."""
+    """The rate of all demands of a priority."""
     return sum(d.rate_per_s for d in instance.problem.demands if d.priority == priority)
 
 

@@ -26,13 +26,13 @@ from penstock.plan.assign.solution import SLACK, Solution
 # Options up to which all other demands may move to make room.
 _MOVABLE = 2000
 
-What = Literal["cards", "cost_per_hour", "power_w", "max_replicas"]
+What = Literal["accelerators", "cost_per_hour", "power_w", "max_replicas"]
 
 
 @dataclass(frozen=True, slots=True)
 class More:
-    """``amount`` more of one thing: cards of the type ``name``, money, watts, or replicas that
-    pool ``name`` may have."""
+    """``amount`` more of one thing: accelerators of the type ``name``, money, watts, or replicas
+    that pool ``name`` may have."""
 
     what: What
     name: str
@@ -51,13 +51,14 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Shortfall:
-    """A demand that is not served in full, and what would serve it beside all that is served now.
+    """A demand that is not served in full, and the changes that would serve it beside all other
+    demands.
 
-    Each of ``remedies`` is enough by itself, and the least of its kind. ``together`` is set when no
-    single kind is enough: the combination with the least sum of shares of what is there now.
+    Each of ``remedies`` is enough alone, and the least of its kind. ``together`` is set when no
+    single kind is enough: it is the combination with the least sum of relative increases.
     ``looser`` is the label of the first alternative that fits. ``proven`` is False when time ran
-    out before an amount was proven least. ``others_move`` says whether demands in other blocks
-    were free to move; if not, a remedy may be more than the least.
+    out before an amount was proven least. ``others_move`` says whether demands in other blocks were
+    free to move; if not, a remedy may be more than the least.
     """
 
     demand: str
@@ -100,7 +101,7 @@ def explain(problem: Problem, solution: Solution, *,
 
 def _with_demand(problem: Problem, solution: Solution,
                  name: str) -> tuple[Problem, Demand, bool]:
-    """The problem of serving what is served now and all of this demand besides."""
+    """The problem of serving all of this demand in addition to everything that is served now."""
     instance = build_instance(problem)
     kept = tuple(_as_served(d, solution.served[d.name]) for d in problem.demands
                  if d.name != name and solution.served[d.name] > SLACK)
@@ -123,24 +124,24 @@ def _with_demand(problem: Problem, solution: Solution,
 
 
 def _as_served(demand: Demand, share: float) -> Demand:
-    """A demand for the share of it that is served now."""
+    """The demand cut down to the share that is served now."""
     share = min(1.0, share)
     options = tuple(Option(o.pool, o.load * share) for o in usable_options(demand))
     return replace(demand, options=options, keep_pool=False)
 
 
 def _without(problem: Problem, replicas: Mapping[str, int]) -> Problem:
-    """The problem with what these replicas use taken away."""
-    cards = dict(problem.supply.cards)
+    """The problem without the resources that these replicas use."""
+    left = dict(problem.supply.accelerators)
     cost = power_w = 0.0
     for pool in problem.pools:
         count = replicas.get(pool.name, 0)
         cost, power_w = cost + count * pool.cost_per_hour, power_w + count * pool.power_w
-        for kind, each in pool.cards.items():
-            if kind in cards:
-                cards[kind] = max(0, cards[kind] - each * count)
+        for kind, each in pool.accelerators.items():
+            if kind in left:
+                left[kind] = max(0, left[kind] - each * count)
     limits = problem.limits
-    return replace(problem, supply=Supply(cards), limits=Limits(
+    return replace(problem, supply=Supply(left), limits=Limits(
         None if limits.cost_per_hour is None else max(0.0, limits.cost_per_hour - cost),
         None if limits.power_w is None else max(0.0, limits.power_w - power_w)))
 
@@ -149,16 +150,16 @@ Kind = tuple[What, str]
 
 
 class _Needs:
-    """Least amounts of what is limited with which a problem can serve everything."""
+    """The least amounts of limited resources with which a problem can serve everything."""
 
     def __init__(self, problem: Problem, time_limit_s: float) -> None:
         self._problem = problem
         self._time_limit_s = time_limit_s
         self.proven = True
         used = {o.pool for d in problem.demands for o in d.options}
-        types = {kind for p in problem.pools if p.name in used for kind in p.cards}
-        self.kinds: list[Kind] = [("cards", kind) for kind in sorted(types)
-                                  if kind in problem.supply.cards]
+        types = {kind for p in problem.pools if p.name in used for kind in p.accelerators}
+        self.kinds: list[Kind] = [("accelerators", kind) for kind in sorted(types)
+                                  if kind in problem.supply.accelerators]
         self.kinds += [("cost_per_hour", "")] if problem.limits.cost_per_hour is not None else []
         self.kinds += [("power_w", "")] if problem.limits.power_w is not None else []
         self.kinds += [("max_replicas", p.name) for p in problem.pools
@@ -184,17 +185,18 @@ class _Needs:
             return None
         self.proven &= answer.status == "optimal"
         amounts = [float(answer.values[column]) for column in columns]
-        return tuple(More(*kind, float(round(amount)) if kind[0] in ("cards", "max_replicas")
+        return tuple(More(*kind, float(round(amount)) if kind[0] in ("accelerators", "max_replicas")
                           else amount)
                      for kind, amount in zip(kinds, amounts, strict=True) if amount > 1e-6)
 
     def _excess(self, milp: Milp, kind: Kind) -> tuple[int, float]:
-        """A column for the amount beyond what is there, and one over what is there."""
+        """A column for the amount above what is available, and its weight, 1 over what is
+        available."""
         what, name = kind
         pools = milp.instance.problem.pools
         each, available = {
-            "cards": ([float(p.cards.get(name, 0)) for p in pools],
-                      float(self._problem.supply.cards.get(name, 0))),
+            "accelerators": ([float(p.accelerators.get(name, 0)) for p in pools],
+                             float(self._problem.supply.accelerators.get(name, 0))),
             "cost_per_hour": ([p.cost_per_hour for p in pools],
                               self._problem.limits.cost_per_hour or 0.0),
             "power_w": ([p.power_w for p in pools], self._problem.limits.power_w or 0.0),
@@ -202,7 +204,7 @@ class _Needs:
                              float(next((p.max_replicas or 0 for p in self._problem.pools
                                          if p.name == name), 0))),
         }[what]
-        column = milp.program.column(0.0, np.inf, integer=what in ("cards", "max_replicas"))
+        column = milp.program.column(0.0, np.inf, integer=what in ("accelerators", "max_replicas"))
         terms: Terms = [(c, amount * n) for amount, replicas
                         in zip(each, milp.replicas, strict=True) if amount for c, n in replicas]
         milp.program.row(-np.inf, [*terms, (column, -1.0)], available)
@@ -215,7 +217,8 @@ def _freed(problem: Problem, kinds: Sequence[Kind]) -> Problem:
     limits = problem.limits
     return replace(
         problem,
-        supply=Supply({k: n for k, n in problem.supply.cards.items() if ("cards", k) not in names}),
+        supply=Supply({kind: count for kind, count in problem.supply.accelerators.items()
+                       if ("accelerators", kind) not in names}),
         limits=Limits(None if ("cost_per_hour", "") in names else limits.cost_per_hour,
                       None if ("power_w", "") in names else limits.power_w),
         pools=tuple(replace(p, max_replicas=None) if ("max_replicas", p.name) in names else p

@@ -1,4 +1,4 @@
-"""A fast plan: demands in the order of priority and regret, then moves that save."""
+"""A fast plan: demands in the order of priority and regret, then moves that save cost."""
 
 from dataclasses import dataclass
 
@@ -12,11 +12,12 @@ Change = tuple[float, int, float]  # priced cost, option, share
 
 
 def greedy_shares(instance: Instance, prices: Floats | None = None) -> Floats:
-    """Shares (options,) that fit what is scarce.
+    """Shares (options,) that fit the scarce resources.
 
-    ``prices`` (resources,) are added to the cost of what a replica uses; with the duals of a
-    relaxation as prices the choice knows what is scarce. Whole demands first within a priority, the
-    one that loses most by its second choice before others; then shares of those left.
+    ``prices`` (resources,) are added to the cost of a replica's usage; with the duals of a
+    relaxation as prices, the choice accounts for scarcity. Within a priority, whole demands go
+    first, in the order of what they lose by their second choice; then shares of the remaining
+    demands.
     """
     state = _State.empty(instance, prices)
     order = _order(instance, state.priced)
@@ -32,7 +33,8 @@ def greedy_shares(instance: Instance, prices: Floats | None = None) -> Floats:
 
 
 def filled_shares(instance: Instance, shares: Floats) -> Floats:
-    """A plan's shares (options,) with what is left over given to demands not served in full."""
+    """A plan's shares (options,) with the remaining resources given to demands that are not served
+    in full."""
     state = _State.empty(instance, None)
     for option in np.flatnonzero(shares > TOLERANCE):
         state.add(int(option), float(shares[option]))
@@ -44,7 +46,8 @@ def filled_shares(instance: Instance, shares: Floats) -> Floats:
 
 
 def _order(instance: Instance, priced: Floats) -> list[int]:
-    """Demands by priority, then by what the second choice costs more than the first."""
+    """Demands by priority, then by the extra cost of the second choice over the first, largest
+    first."""
     alone = priced[instance.option_pool] * instance.option_alone
     alone = np.where(instance.option_alone <= instance.upper[instance.option_pool], alone, np.inf)
     regret = np.zeros(instance.num_demands)
@@ -58,7 +61,7 @@ def _order(instance: Instance, priced: Floats) -> list[int]:
 
 @dataclass(slots=True)
 class _State:
-    """Shares so far, the load and replicas of each pool, and what is left of each resource."""
+    """The shares so far, the load and replicas of each pool, and the remaining resources."""
 
     instance: Instance
     priced: Floats
@@ -80,7 +83,7 @@ class _State:
         return max(1, int(np.ceil(load - TOLERANCE)), int(self.instance.floor[pool]))
 
     def _most(self, pool: int) -> int:
-        """Replicas that the pool could have with what is left."""
+        """The replicas that the pool could have with the remaining resources."""
         usage = self.instance.usage[:, pool]
         used = usage > 0
         limit = int(self.instance.upper[pool])
@@ -100,7 +103,7 @@ class _State:
         self.replicas[pool] = count
 
     def _whole_changes(self, demand: int, share: float) -> list[Change]:
-        """Return the costs of putting ``share`` on each option with room for it, cheapest first."""
+        """The costs of putting ``share`` on each option with room for it, cheapest first."""
         found = []
         for option in self.instance.options_of(demand):
             pool = int(self.instance.option_pool[option])
@@ -126,7 +129,7 @@ class _State:
         return sorted(found, key=lambda change: (-change[2], change[0], change[1]))
 
     def place_whole(self, demand: int) -> bool:
-        """Serves all of the demand if it fits, the cheapest way that is seen."""
+        """Serve the whole demand in the cheapest way found, if it fits."""
         changes = self._whole_changes(demand, 1.0)
         if changes:
             self.add(changes[0][1], 1.0)
@@ -136,7 +139,7 @@ class _State:
         return self._fill(demand, whole=True)
 
     def place_part(self, demand: int) -> None:
-        """Serves as much of the demand as fits, if it may be served in part."""
+        """Serve as much of the demand as fits, if it may be served in part."""
         if not self.instance.problem.demands[demand].partial:
             return
         if self.instance.problem.demands[demand].mixed:
@@ -145,7 +148,7 @@ class _State:
             self.add(changes[0][1], changes[0][2])
 
     def top_up(self, demand: int, served: float) -> None:
-        """Serves more of a demand of which ``served`` is carried already."""
+        """Serve more of a demand of which ``served`` is carried already."""
         if served <= TOLERANCE:
             if not self.place_whole(demand):
                 self.place_part(demand)
@@ -157,8 +160,8 @@ class _State:
             self.add(held, sum(share for _, option, share in changes if option == held))
 
     def _fill(self, demand: int, *, whole: bool, missing: float = 1.0) -> bool:
-        """Splits the demand over pools, largest share first; undone if it must be whole and is
-        not."""
+        """Split the demand over pools, largest share first. Undone if the demand must be whole and
+        is not."""
         placed = []
         while missing > TOLERANCE:
             changes = self._shares_that_fit(demand, missing)
@@ -175,7 +178,7 @@ class _State:
         return True
 
     def improve(self, demand: int) -> bool:
-        """Moves a demand that is served in full by one pool to a cheaper one."""
+        """Move a demand that one pool serves in full to a cheaper pool."""
         options = self.instance.options_of(demand)
         held = [o for o in options if self.shares[o] > 0.0]
         if len(held) != 1 or self.shares[held[0]] < 1.0 - TOLERANCE:

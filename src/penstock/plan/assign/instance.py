@@ -12,7 +12,7 @@ from penstock.plan.assign.problem import (
     Demand,
     Pool,
     Problem,
-    card_types,
+    accelerator_types,
     replicas_for,
     usable_options,
     validated,
@@ -27,7 +27,7 @@ UNLIMITED = np.inf
 @dataclass(frozen=True, slots=True)
 class Instance:
     """Pools p, demands d and usable options o by index. ``usage`` has a row per scarce resource
-    (types of cards that are limited, then budgets) and a column per pool."""
+    (types of accelerators that are limited, then budgets) and a column per pool."""
 
     problem: Problem
     resources: tuple[str, ...]
@@ -58,7 +58,7 @@ class Instance:
 
 
 def build_instance(problem: Problem) -> Instance:
-    """Checks the problem and brings it into index form. Raises InputError as ``validated``."""
+    """Check the problem and bring it into index form. Raises InputError as ``validated`` does."""
     problem = validated(problem)
     pools, demands = problem.pools, problem.demands
     place = {pool.name: i for i, pool in enumerate(pools)}
@@ -87,14 +87,15 @@ def _sums(groups: Ints, values: Floats, num_groups: int) -> Floats:
 
 
 def _resources(problem: Problem, used: set[int]) -> tuple[tuple[str, ...], Floats, Floats]:
-    """Names of what is limited, use of each by one replica of each pool, and how much there is
+    """Names of the limited resources, the usage of each by one replica of each pool, and the amount
     that the pools ``used`` (indices) can use."""
     pools, limits = problem.pools, problem.limits
-    kinds = [kind for kind in card_types(pools) if kind in problem.supply.cards]
-    rows: list[tuple[str, list[float], float]] = [
-        (kind, [pool.cards.get(kind, 0) for pool in pools],
-         _of_use(problem.supply.cards[kind], {pools[p].cards.get(kind, 0) for p in used}))
-        for kind in kinds]
+    kinds = [kind for kind in accelerator_types(pools) if kind in problem.supply.accelerators]
+    rows: list[tuple[str, list[float], float]] = []
+    for kind in kinds:
+        each = [pool.accelerators.get(kind, 0) for pool in pools]
+        usable = _usable(problem.supply.accelerators[kind], {each[p] for p in used})
+        rows.append((kind, [*each], usable))
     if limits.cost_per_hour is not None:
         rows.append((COST_LIMIT, [pool.cost_per_hour for pool in pools], limits.cost_per_hour))
     if limits.power_w is not None:
@@ -104,13 +105,13 @@ def _resources(problem: Problem, used: set[int]) -> tuple[tuple[str, ...], Float
             np.array([row[2] for row in rows], dtype=np.float64))
 
 
-def _of_use(count: int, takes: set[int]) -> int:
-    """Cards of ``count`` that can be of use: where all replicas take them by fours, 7 are 4."""
-    step = math.gcd(*takes)
+def _usable(count: int, by_replica: set[int]) -> int:
+    """The part of ``count`` accelerators that replicas can use: 4 of 7 where each takes 4."""
+    step = math.gcd(*by_replica)
     return count // step * step if step else count
 
 
-# Names of the budgets among the resources; card types cannot clash, as these are not shown.
+# Names of the budgets among the resources. No accelerator type begins with this character.
 COST_LIMIT = "\0cost_per_hour"
 POWER_LIMIT = "\0power_w"
 
@@ -151,15 +152,15 @@ def make_solution(instance: Instance, shares: Floats, levels: tuple[Level, ...],
                                     strict=True) if share}
     served = {demand.name: float(share) for demand, share in
               zip(problem.demands, served_shares(instance, shares), strict=True)}
-    cards: dict[str, int] = {}
+    used: dict[str, int] = {}
     for pool in problem.pools:
-        for kind, each in pool.cards.items():
+        for kind, each in pool.accelerators.items():
             if replicas.get(pool.name):
-                cards[kind] = cards.get(kind, 0) + each * replicas[pool.name]
+                used[kind] = used.get(kind, 0) + each * replicas[pool.name]
     return Solution(
         replicas, named, served,
         unserved=tuple(name for name, share in served.items() if share < 1.0 - SLACK),
-        cards=dict(sorted(cards.items())), cost_per_hour=float(instance.cost @ count),
+        accelerators=dict(sorted(used.items())), cost_per_hour=float(instance.cost @ count),
         power_w=float(sum(pool.power_w * n for pool, n in zip(problem.pools, count, strict=True))),
         switching_cost=switching_cost(problem, replicas, named), levels=levels, method=method,
         time_s=time_s)

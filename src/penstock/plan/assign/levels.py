@@ -1,7 +1,6 @@
 """One level after another: service by priority, cost, switching, names.
 
-What solves a level is an engine: one mixed-integer program (``exact``) or columns by block
-(``decompose``).
+An engine solves a level: one mixed-integer program (``exact``) or columns by block (``decompose``).
 """
 
 import time
@@ -36,10 +35,11 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Results of the levels before.
+    """The results of the levels before.
 
-    Demands (demands,) of ``full`` are served whole, ``skipped`` ones have no option; ``kept`` are
-    served rates by priority that must not fall; then limits of cost and switching cost.
+    Demands (demands,) in ``full`` are served whole; ``skipped`` demands have no option. ``kept``
+    are served rates by priority that must not fall. The limits are those of cost and switching
+    cost.
     """
 
     full: NDArray[np.bool_]
@@ -51,7 +51,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``shares`` (options,) of the plan found; ``bound``: no plan of the stage is below it."""
+    """``shares`` (options,) of the plan found. No plan of the stage is below ``bound``."""
 
     shares: Floats | None
     bound: float = -np.inf

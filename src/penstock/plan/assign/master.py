@@ -19,8 +19,8 @@ _LEAST = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Relaxed:
-    """Answer of the relaxed master over ``columns``: how much of each is ``taken``; and Lagrange's
-    ``bound`` at the prices of ``weights``, at which no plan of a block is worth less than
+    """Answer of the relaxed master over ``columns``: the amount ``taken`` of each, and Lagrange's
+    ``bound`` at the prices of ``weights``, with which no plan of a block is worth less than
     ``least`` (blocks,)."""
 
     columns: Columns
@@ -37,10 +37,10 @@ class Relaxed:
 
 @dataclass(frozen=True, slots=True)
 class Master:
-    """A goal and a stage in terms of columns: goal + side rows ``row <= limit``, all weights.
+    """A goal and a stage in terms of columns: goal and side rows ``row <= limit``, all as weights.
 
-    Programs may pass a limit by its ``slack``, for rounding; bounds hold for plans that do not.
-    ``idle`` (blocks,) are blocks that nothing asks of.
+    Programs may pass a limit by its ``slack``, for rounding; bounds hold for plans that do not. No
+    demand asks for the blocks in ``idle`` (blocks,).
     """
 
     maker: ColumnMaker
@@ -153,7 +153,7 @@ class Master:
 
 
 def _idle(maker: ColumnMaker, goal: Goal, stage: Stage) -> NDArray[np.bool_]:
-    """Blocks of one demand whose service is no part of a level of service: best left out."""
+    """Blocks of one demand whose service is not part of any level of service: best left out."""
     if goal.kind != "served":
         return np.zeros(len(maker.blocks), dtype=bool)
     asked = {goal.priority, *(priority for priority, _ in stage.kept)}

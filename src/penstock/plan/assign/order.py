@@ -13,8 +13,7 @@ SAME = 1e-6
 
 
 def objective_vector(instance: Instance, shares: Floats) -> tuple[float, ...]:
-    """Return the minimized quantities in order: minus served rates by priority, cost, switching
-    cost."""
+    """The minimised quantities in order: minus served rates by priority, cost, switching cost."""
     problem = instance.problem
     served = served_shares(instance, shares)
     by_priority = {d.priority: 0.0 for d in problem.demands}
@@ -55,8 +54,11 @@ def fits(instance: Instance, shares: Floats) -> bool:
 
 
 def squared(instance: Instance, shares: Floats) -> Floats:
-    """The same plan less what a solver's rounding put into its shares (options,): who is served in
-    part gets exactly what the replicas that run have left, by priority and name."""
+    """The plan without the rounding that a solver put into its shares (options,).
+
+    A demand that is served in part gets exactly the capacity that the running replicas have left,
+    by priority and name.
+    """
     shares = np.where(shares > TOLERANCE, shares, 0.0)
     served, load = served_shares(instance, shares), pool_load(instance, shares)
     count = replicas_of(instance, load)

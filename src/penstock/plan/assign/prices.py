@@ -16,12 +16,12 @@ from penstock.plan.assign.solve import solve
 
 @dataclass(frozen=True, slots=True)
 class ShadowPrice:
-    """Worth of one more card of a type (``cards``), or of a larger budget.
+    """The worth of one more accelerator of a type, or of a larger budget.
 
-    ``dual`` is the cost per hour that one more would save, ``dual_served`` the rate per second of
-    the first priority that falls short that it would serve: duals of the relaxation, so marginal
-    and approximate. ``saves`` and ``serves`` (by priority) are differences of two whole plans, the
-    second with ``step`` more; None where that was not asked for.
+    ``dual`` is the cost per hour that one more unit would save. ``dual_served`` is the rate per
+    second that it would add to the first priority that falls short. Both are duals of the
+    relaxation, so marginal and approximate. ``saves`` and ``serves`` (by priority) are differences
+    of two whole plans, the second with ``step`` more; None where they were not asked for.
     """
 
     resource: str
@@ -36,7 +36,7 @@ class ShadowPrice:
 
 def shadow_prices(problem: Problem, solution: Solution, *, differences: bool = True,
                   time_limit_s: float = 60.0) -> tuple[ShadowPrice, ...]:
-    """Shadow prices of every limited card type and budget at ``solution``.
+    """Shadow prices of every limited accelerator type and budget at ``solution``.
 
     ``differences`` solves the problem once more per resource, within ``time_limit_s`` each.
     """
@@ -60,7 +60,7 @@ def shadow_prices(problem: Problem, solution: Solution, *, differences: bool = T
 
 
 def _stage(instance: Instance, solution: Solution) -> Stage:
-    """Return the stage that fixes the solution's served rates."""
+    """The stage that fixes the solution's served rates."""
     demands = instance.problem.demands
     served = np.array([solution.served[d.name] for d in demands])
     rates = np.array([d.rate_per_s for d in demands])
@@ -76,7 +76,7 @@ def _stage(instance: Instance, solution: Solution) -> Stage:
 
 
 def _duals(instance: Instance, stage: Stage, goal: Goal) -> Floats:
-    """Return the improvement of the goal by one more of each resource, in the goal's units; 0 where
+    """The improvement of the goal by one more of each resource, in the goal's units; 0 where
     unknown."""
     milp = stage_milp(instance, stage)
     terms, _, _ = goal_terms(milp, goal)
@@ -95,10 +95,10 @@ def _duals(instance: Instance, stage: Stage, goal: Goal) -> Floats:
 
 
 def _available(problem: Problem, resource: str) -> float:
-    """Return the available resources; ``Instance.supply`` is less where a rest makes no whole
-    replica."""
+    """The available amount of a resource. ``Instance.supply`` is less where a remainder makes no
+    whole replica."""
     budgets = {COST_LIMIT: problem.limits.cost_per_hour, POWER_LIMIT: problem.limits.power_w}
-    return float(budgets.get(resource) or problem.supply.cards.get(resource, 0))
+    return float(budgets.get(resource) or problem.supply.accelerators.get(resource, 0))
 
 
 def _used(instance: Instance, solution: Solution, resource: int) -> float:
@@ -107,7 +107,7 @@ def _used(instance: Instance, solution: Solution, resource: int) -> float:
 
 
 def _step(instance: Instance, resource: int) -> float:
-    """One card; of a budget, what the smallest replica takes."""
+    """One accelerator, or for a budget the use of the smallest replica."""
     usage = instance.usage[resource]
     if instance.resources[resource] in (COST_LIMIT, POWER_LIMIT):
         return float(usage[usage > 0].min(initial=np.inf)) if (usage > 0).any() else 1.0
@@ -116,14 +116,14 @@ def _step(instance: Instance, resource: int) -> float:
 
 def _with_difference(problem: Problem, solution: Solution, name: str, price: ShadowPrice,
                      time_limit_s: float) -> ShadowPrice:
-    limits, cards = problem.limits, dict(problem.supply.cards)
+    limits, accelerators = problem.limits, dict(problem.supply.accelerators)
     if name == COST_LIMIT:
         limits = Limits((limits.cost_per_hour or 0.0) + price.step, limits.power_w)
     elif name == POWER_LIMIT:
         limits = Limits(limits.cost_per_hour, (limits.power_w or 0.0) + price.step)
     else:
-        cards[name] += round(price.step)
-    after = solve(replace(problem, supply=Supply(cards), limits=limits), start=solution,
+        accelerators[name] += round(price.step)
+    after = solve(replace(problem, supply=Supply(accelerators), limits=limits), start=solution,
                   time_limit_s=time_limit_s)
     gains: dict[int, float] = {}
     for demand in sorted(problem.demands, key=lambda d: d.priority):

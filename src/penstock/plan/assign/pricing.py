@@ -1,4 +1,4 @@
-"""The best plan of one block when what is scarce has a price."""
+"""The best plan of one block when scarce resources have prices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,11 +15,11 @@ from penstock.plan.assign.levels import Goal, Stage
 from penstock.plan.assign.milp import Milp, served_terms, vector
 from penstock.plan.assign.problem import TOLERANCE, Problem, usable_options
 
-# Nodes of one search for a cover; beyond them the relaxation's value bounds it.
+# The most nodes of one search for a cover; after them the relaxation's value is the bound.
 _COVER_NODES = 20_000
 # The same where all covers near the best are wanted, per block.
 _PROOF_NODES = 50_000
-# Relative size of a saving that is worth a column.
+# The relative saving from which a column is worth adding.
 _WORTH = 1e-9
 
 
@@ -80,7 +80,7 @@ class BlockPricer:
         return Priced(least, self._columns(found) if found else None)
 
     def _pool_prices(self, weights: Weights) -> Floats:
-        """Priced cost (pools,) of one replica, for pools of which none runs now."""
+        """The priced cost (pools,) of one replica, for pools without a running replica."""
         start = self.instance.problem.switching.start_cost
         in_cost = self.instance.problem.switching.in_cost
         return np.asarray(weights.cost * (self.instance.cost + (start if in_cost else 0.0))

@@ -13,20 +13,21 @@ from dataclasses import dataclass, field, replace
 
 from penstock.core.errors import InputError, nearest
 
-# Replicas by which a pool may be loaded beyond whole numbers, and a share that counts as all.
+# The replicas by which a load may exceed a whole number, and the rounding of a whole share.
 TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """One kind of replica that may be started. Cost, power and ``cards`` are per replica.
+    """One kind of replica that may be started. Cost, power and ``accelerators`` are per replica.
 
-    A pool that runs at all runs at least ``min_replicas``. ``current_replicas`` is what runs now.
+    A pool that runs at all runs at least ``min_replicas``. ``current_replicas`` is the number that
+    runs now.
     """
 
     name: str
     cost_per_hour: float
-    cards: Mapping[str, int] = field(default_factory=dict)
+    accelerators: Mapping[str, int] = field(default_factory=dict)
     power_w: float = 0.0
     min_replicas: int = 0
     max_replicas: int | None = None
@@ -35,8 +36,8 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """``load`` is the number of replicas of ``pool``, usually a fraction, that a whole demand
-    keeps busy."""
+    """The ``load`` that a whole demand puts on ``pool``: the replicas that it keeps busy, usually a
+    fraction."""
 
     pool: str
     load: float
@@ -44,12 +45,12 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Traffic to be carried; ``rate_per_s`` weighs serving it, ``priority`` 1 comes first.
+    """Traffic to be carried. ``rate_per_s`` weighs its service; ``priority`` 1 comes first.
 
-    A ``mixed`` demand may be split over pools, any other is carried by one pool. ``partial`` allows
-    to serve a share of it when there is not enough for all; otherwise it is all or nothing.
-    ``current`` is the pool, with its load in replicas, that carries the demand now; ``keep_pool``
-    forbids any other pool.
+    A ``mixed`` demand may be split over pools; any other demand is carried by one pool. With
+    ``partial``, a share of it may be served where resources are short; otherwise it is all or
+    nothing. ``current`` is the pool, with its load in replicas, that carries the demand now;
+    ``keep_pool`` forbids any other pool.
     """
 
     name: str
@@ -64,9 +65,9 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """Cards at hand by type; a type that is absent is not limited."""
+    """Accelerators at hand by type; a type that is absent is not limited."""
 
-    cards: Mapping[str, int] = field(default_factory=dict)
+    accelerators: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +83,10 @@ class Switching:
     """Costs of a change from the current state.
 
     ``start_cost`` and ``stop_cost`` are per replica. A demand that moves to another pool pays
-    ``move_fraction`` times the cost per hour of its replicas there and of those it has now (Inferno
-    charges 0.1); of the whole demand's replicas there, rounded up, times the share that moves.
-    ``in_cost`` adds all this to the cost level; otherwise it only decides between plans that cost
-    the same.
+    ``move_fraction`` of the cost per hour of its replicas there and of its replicas now (Inferno
+    charges 0.1). Its replicas there are those of the whole demand, rounded up, times the share that
+    moves. With ``in_cost``, all this is part of the cost level; otherwise it only decides between
+    plans of equal cost.
     """
 
     start_cost: float = 0.0
@@ -108,7 +109,7 @@ class Problem:
 def validated(problem: Problem) -> Problem:
     """The same problem in the order of names, so that no answer depends on the order of input.
 
-    Raises InputError for names that are empty, used twice or unknown, and numbers out of range.
+    Raises InputError for names that are empty, used twice or unknown, and for numbers out of range.
     """
     pools = {pool.name: pool for pool in problem.pools}
     _check_names("pool", [pool.name for pool in problem.pools])
@@ -117,9 +118,9 @@ def validated(problem: Problem) -> Problem:
         _check_pool(pool)
     for demand in problem.demands:
         _check_demand(demand, pools)
-    for kind, count in problem.supply.cards.items():
+    for kind, count in problem.supply.accelerators.items():
         _check(f"supply of {kind!r}", count, count >= 0 and count == int(count),
-               "a whole number of cards, 0 or more")
+               "a whole number of accelerators, 0 or more")
     limits, switching = problem.limits, problem.switching
     for name, value in (("limit on cost_per_hour", limits.cost_per_hour),
                         ("limit on power_w", limits.power_w),
@@ -128,9 +129,9 @@ def validated(problem: Problem) -> Problem:
                         ("switching move_fraction", switching.move_fraction)):
         _check(name, value, value is None or _amount(value), "a number, 0 or more")
     return replace(
-        problem, supply=Supply(dict(sorted(problem.supply.cards.items()))),
-        pools=tuple(replace(pools[name], cards=dict(sorted(pools[name].cards.items())))
-                    for name in sorted(pools)),
+        problem, supply=Supply(dict(sorted(problem.supply.accelerators.items()))),
+        pools=tuple(replace(pool, accelerators=dict(sorted(pool.accelerators.items())))
+                    for _, pool in sorted(pools.items())),
         demands=tuple(replace(d, options=tuple(sorted(d.options, key=lambda o: o.pool)))
                       for d in sorted(problem.demands, key=lambda d: d.name)))
 
@@ -150,8 +151,8 @@ def _check_pool(pool: Pool) -> None:
     _check(where + "cost_per_hour", pool.cost_per_hour, _amount(pool.cost_per_hour),
            "a number, 0 or more")
     _check(where + "power_w", pool.power_w, _amount(pool.power_w), "a number, 0 or more")
-    for kind, count in pool.cards.items():
-        _check(f"{where}cards of {kind!r}", count, count >= 1 and count == int(count),
+    for kind, count in pool.accelerators.items():
+        _check(f"{where}accelerators of {kind!r}", count, count >= 1 and count == int(count),
                "a whole number, 1 or more")
     for name, value in (("min_replicas", pool.min_replicas),
                         ("current_replicas", pool.current_replicas)):
@@ -201,6 +202,6 @@ def replicas_for(load: float, pool: Pool) -> int:
     return max(1, math.ceil(load - TOLERANCE), pool.min_replicas)
 
 
-def card_types(pools: Iterable[Pool]) -> tuple[str, ...]:
-    """All types of cards that any of ``pools`` needs, by name."""
-    return tuple(sorted({kind for pool in pools for kind in pool.cards}))
+def accelerator_types(pools: Iterable[Pool]) -> tuple[str, ...]:
+    """All types of accelerators that any of ``pools`` needs, by name."""
+    return tuple(sorted({kind for pool in pools for kind in pool.accelerators}))

@@ -1,4 +1,4 @@
-"""A whole plan near the relaxed one, where blocks are too many or too large to list their plans."""
+"""A whole plan near the relaxed plan, where blocks are too many or too large to list plans."""
 
 import time
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from penstock.plan.assign.columns import Columns, join, take
 from penstock.plan.assign.instance import Floats
 from penstock.plan.assign.master import Master, Relaxed, least_of, places_of, rank_of
 
-# By how much the first integer program grows while it has no solution; then, where more than this
-# share of the level is at stake, passes that better the best plan.
+# The factors by which the first integer program grows while it has no solution. Then passes that
+# improve the best plan, where more than the share _WORTH of the level is at stake.
 _WIDER = (1, 4)
 _WORTH, _PASSES = 0.005, 8
-# Blocks whose choice is open in the first integer program, columns of each, and nodes.
+# The open blocks of the first integer program, the columns of each, and the nodes.
 _OPEN_BLOCKS, _OPEN_COLUMNS, _NODES = 300, 12, 500
-# Of demands that may be served in part: how many blocks, columns of each, and parts of an option.
+# For demands that may be served in part: blocks, columns of each, and parts of an option.
 _PART_BLOCKS, _OPEN_PARTS, _BETWEEN = 60, 80, 12
 
 
 @dataclass(slots=True)
 class Rounding:
-    """Makes the relaxed plan of one level whole, to ``tolerance`` in its units."""
+    """Makes the relaxed plan of one level whole, to ``tolerance`` in units of the level."""
 
     master: Master
     relaxed: Relaxed
@@ -30,7 +30,7 @@ class Rounding:
     ends_s: float
 
     def run(self, best: Floats) -> Floats | None:
-        """Shares of a whole plan near the relaxed one: blocks that choose clearly are held."""
+        """Shares of a whole plan near the relaxed plan. Blocks with a clear choice keep it."""
         maker, relaxed = self.master.maker, self.relaxed
         taken, columns = relaxed.taken, relaxed.columns
         num_blocks = len(maker.blocks)
@@ -62,8 +62,9 @@ class Rounding:
         return None
 
     def _improve(self, columns: Columns, best: Floats) -> Floats:
-        """The best plan, bettered a part at a time: each time the blocks are open that are worst
-        off at the prices, all others stay. Never fails, as the best plan is there to start from."""
+        """The best plan, improved part by part: in each pass the blocks that are worst off at the
+        prices are open and all others are fixed. A pass never fails, because it starts from the
+        best plan."""
         master, weights = self.master, self.relaxed.weights
         lowest = least_of(weights.scores(columns), columns.block, len(master.maker.blocks))
         near = places_of(columns.block, weights.scores(columns)) < _OPEN_COLUMNS
@@ -81,8 +82,8 @@ class Rounding:
         return best
 
     def _between(self, split: NDArray[np.bool_]) -> Columns:
-        """Columns that serve a part, for the blocks that the relaxation splits and for those that
-        are left out most narrowly; they fill what whole ones leave over."""
+        """Columns that serve a part of a demand, for the blocks that the relaxation splits and for
+        those that it leaves out most narrowly. They use the resources that whole demands leave."""
         maker, relaxed, columns = self.master.maker, self.relaxed, self.relaxed.columns
         simple = np.array([block.kind != "general" for block in maker.blocks])
         simple &= ~self.master.stage.full[[block.demands[0] for block in maker.blocks]]

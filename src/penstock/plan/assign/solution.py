@@ -14,9 +14,9 @@ from penstock.plan.assign.problem import (
     replicas_for,
 )
 
-# How far a sum of rounded shares may be off.
+# The largest error of a sum of rounded shares.
 SLACK = 10 * TOLERANCE
-# Relative distance of objective and bound that is the rounding of sums.
+# A relative distance of objective and bound up to this is rounding.
 ROUNDING = 1e-9
 
 Method = Literal["exact", "decompose", "heuristic"]
@@ -24,11 +24,11 @@ Method = Literal["exact", "decompose", "heuristic"]
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One objective of the order, with what is proven of it.
+    """One objective of the order, and its proven bound.
 
-    ``bound`` is on the better side of ``objective``: no plan that does as well at all levels before
-    this one passes it. ``gap`` is their distance, 0 when proven best: relative to the larger of
-    both, or at a level of service to the rate of all its demands.
+    ``bound`` is on the better side of ``objective``: no plan that does as well at all earlier
+    levels passes it. ``gap`` is the distance of the two, 0 when proven best. It is relative to the
+    larger of both, or at a level of service to the rate of all its demands.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Level:
 class Solution:
     """Whole replicas by pool, shares by (demand, pool), and the served share of every demand.
 
-    Only what is above 0 is listed in ``replicas``, ``shares`` and ``cards``. ``unserved`` names the
+    ``replicas``, ``shares`` and ``accelerators`` list only what is above 0. ``unserved`` names the
     demands that are not served in full. ``objective``, ``bound`` and ``gap`` are those of the cost
     level: no plan that serves as much costs less than ``bound``. ``levels`` has all of them, served
     rates by priority first.
@@ -51,7 +51,7 @@ class Solution:
     shares: Mapping[tuple[str, str], float]
     served: Mapping[str, float]
     unserved: tuple[str, ...]
-    cards: Mapping[str, int]
+    accelerators: Mapping[str, int]
     cost_per_hour: float
     power_w: float
     switching_cost: float

@@ -1,4 +1,4 @@
-"""One way in: picks the solver by the problem's size and shape."""
+"""The entry to the solvers: it picks one by the size and shape of the problem."""
 
 import time
 from dataclasses import replace
@@ -17,12 +17,12 @@ _SMALL, _MEDIUM = 1000, 5000
 
 def solve(problem: Problem, *, gap: float = 1e-4, time_limit_s: float = 60.0,
           start: Solution | None = None) -> Solution:
-    """The best plan that is found in time; ``Solution.method`` says how.
+    """The best plan that is found in time; ``Solution.method`` names the solver.
 
-    Small problems are proven to gap 0 if time allows, larger ones to ``gap``. Where one solver
-    leaves a gap the other is tried with what time is left, and the better plan and the tighter
-    bounds of both are kept. The answer is the same on every run unless the time limit is reached.
-    Raises InputError for a malformed problem.
+    Small problems are proven to gap 0 if time allows, larger problems to ``gap``. Where one solver
+    leaves a gap, the other solver gets the remaining time, and the better plan and the tighter
+    bounds are kept. The answer is the same on every run unless the time limit is reached. Raises
+    InputError for a malformed problem.
     """
     began_s = time.perf_counter()
     instance = build_instance(problem)

@@ -1,10 +1,11 @@
 """Groups of devices that serve several models each, chosen by simulation, as AlpaServe does it.
 
 Li et al., "AlpaServe: Statistical Multiplexing with Model Parallelism for Deep Learning Serving"
-(OSDI 2023), section 4.2: devices are cut into groups of equal size, all groups run in one parallel
-configuration, and replicas of models are added one by one, each time the one with which a simulator
-reports most attainment. Their split of models into buckets of like latency, each with devices of
-its own, is left out. A baseline: stages are equal whatever memory is free, as theirs are.
+(OSDI 2023), section 4.2. Devices are cut into groups of equal size, and all groups run in one
+parallel configuration. Replicas of models are added one by one, each time the replica with which a
+simulator reports the highest attainment. AlpaServe's buckets of models with similar latency, each
+with devices of its own, are left out. This is a baseline: stages are equal whatever memory is free,
+as in AlpaServe.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,8 +39,8 @@ Judge = Callable[[Sequence[DeviceGroup]], float]
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
-    """The best groups that were found, what the judge said of them, and how often it was asked.
-    ``complete`` is False where ``max_judged`` ended the search."""
+    """The best groups that were found, their attainment by the judge, and the number of calls of
+    the judge. ``complete`` is False where ``max_judged`` ended the search."""
 
     groups: tuple[DeviceGroup, ...]
     attainment: float

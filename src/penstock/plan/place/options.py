@@ -9,9 +9,9 @@ from penstock.policy.queue.values import Shared
 
 @dataclass(frozen=True, slots=True)
 class PlacementOption:
-    """One way to run a deployment: seconds that a request takes alone, and bytes on each device of
-    a replica. Up to ``max_batch`` requests may start together, each beyond the first for a share
-    ``growth`` of the time of one."""
+    """One way to run a deployment: the seconds of a request alone, and the bytes on each device of
+    a replica. Up to ``max_batch`` requests may start together; each request beyond the first adds
+    the share ``growth`` of the time of one."""
 
     configuration: Configuration
     work_s: float
@@ -41,7 +41,7 @@ class PlacementOption:
 
 @dataclass(frozen=True, slots=True)
 class PlacedReplicas:
-    """A deployment's way and the device sets of its replicas."""
+    """A deployment's option and the device sets of its replicas."""
 
     way: PlacementOption
     device_sets: tuple[frozenset[int], ...]

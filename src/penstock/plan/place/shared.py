@@ -1,10 +1,10 @@
 """Configurations and device sets for deployments that share a node, by simulation of their queues.
 
-Each deployment gets one configuration and one or more sets of devices to hold a replica each; sets
-of several deployments may overlap, and a device serves one start at a time. The objective counts
-what requests wait for each other, not only what each takes alone: every proposal is served against
-a forecast of arrivals by the event loop that also judges it. Descent from several starts, one
-deployment at a time; a proposal that could not be better without any queue is not simulated.
+Each deployment gets one configuration and one or more sets of devices, each with a replica. Sets of
+several deployments may overlap, and a device serves one start at a time. The objective includes the
+time that requests wait for each other, not only the time of each alone: the event loop that judges
+a proposal serves it against a forecast of arrivals. The search descends from several starts, one
+deployment at a time. A proposal that could not be better even without queues is not simulated.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +29,7 @@ class NoRoomError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """Least mean end-to-end time plus what a device-second per request is worth in seconds of it,
+    """Least mean end-to-end time, plus the value in seconds of the device-seconds per request,
     among plans of at most ``max_device_s`` per request."""
 
     device_second_s: float = 0.0
@@ -147,7 +147,7 @@ class _Search:
     def _improve(self, seats: tuple[PlacedReplicas, ...], cost: float,
                  moves: Iterable[dict[int, PlacedReplicas]],
                  ) -> tuple[tuple[PlacedReplicas, ...], float, bool]:
-        """Each move that is better is made at once."""
+        """Try the moves in order, and make each move that is better at once."""
         changed = False
         for move in moves:
             if self._trial.num_simulated >= self._max_simulated:

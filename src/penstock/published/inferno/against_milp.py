@@ -12,7 +12,7 @@ from penstock.published.inferno.samples import Samples
 from penstock.published.inferno.solve import Settings, solve
 from penstock.published.inferno.values import System
 
-# More cards than any plan uses: the reference's "unlimited".
+# More devices than any plan uses: the reference's "unlimited".
 ENDLESS = 10**8
 
 
@@ -21,7 +21,7 @@ def milp_records(path: Path, document: Any, samples: Samples) -> Iterator[Record
     for name, published in items(document, str(path)):
         found = samples.system(name)
         if found is None:
-            fields: tuple[Field, ...] = (Field("cost", published["cost"], None, shown=True),)
+            fields: tuple[Field, ...] = (Field("cost", published["cost"], None, informative=True),)
             yield Record(path.name, name, fields, NO_SAMPLE)
             continue
         system = found[1]
@@ -51,7 +51,7 @@ def _fields(name: str, published: Mapping[str, Any], system: System,
     # Several plans may cost the same.
     ours = {server: {part.accelerator: part.num_replicas for part in parts}
             for server, parts in sorted(plan.parts.items())}
-    yield Field("solution", solution, ours, shown=True)
+    yield Field("solution", solution, ours, informative=True)
 
 
 def _price(solution: Mapping[str, Mapping[str, int]], system: System) -> float:

@@ -1,4 +1,4 @@
-"""The same system under other conditions: more or less load, fewer cards, another current state."""
+"""A system under other conditions: more or less load, fewer devices, another current state."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,11 +18,11 @@ def scale_load(system: System, rate_factor: float, token_factor: float) -> Syste
 
 
 def scale_capacity(system: System, factor: float) -> System:
-    """Every pool's cards times a factor, cut to whole cards."""
+    """Every pool's devices times a factor, cut to whole devices."""
     if system.capacity is None:
         return system
-    return replace(system, capacity={pool: int(cards * factor)
-                                     for pool, cards in system.capacity.items()})
+    return replace(system, capacity={pool: int(devices * factor)
+                                     for pool, devices in system.capacity.items()})
 
 
 def apply_allocations(system: System, allocations: Mapping[str, Allocation]) -> System:

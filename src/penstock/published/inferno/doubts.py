@@ -1,7 +1,7 @@
 """Doubtful parts of a bundle: names that lead nowhere, values that upstream replaces.
 
-Upstream says nothing of them, and the plan goes on as its would. Servers whose own references lead
-nowhere are not here: a plan tells them with the reason.
+Upstream accepts them silently, and plans go on as its plans do. Servers whose own references lead
+nowhere are not here: the plan itself states the reason.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ def doubts(system: System) -> tuple[str, ...]:
             "is no accelerator, so this profile is never used"),
         "" if pools is None else _dangling("accelerator-data: type", (
             (f"{a.name!r}", a.type) for a in accelerators.values()), pools,
-            "has no count in capacity-data, so there are no cards of it"),
+            "has no count in capacity-data, so there are no devices of it"),
         _dangling("serviceclass-data: model", (
             (f"class {c.name!r}", model) for c in system.service_classes.values()
             for model in c.targets), models, "has no performance data"),

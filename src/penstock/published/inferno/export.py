@@ -53,6 +53,8 @@ def diffs(plan: InfernoPlan) -> dict[str, dict[str, Any]]:
 def plan_document(plan: InfernoPlan) -> dict[str, Any]:
     """Everything about a plan, for ``--json``: upstream's allocations with more on each."""
     allocations = solution(plan)["allocations"]
+    devices = {pool: {"used": used, "available": (plan.system.capacity or {}).get(pool)}
+               for pool, used in sorted(plan.used_devices.items())}
     for name, allocation in plan.allocations.items():
         allocations[name] |= {"value": shortest(allocation.value),
                               "maxRPM": shortest(allocation.max_per_min),
@@ -69,5 +71,4 @@ def plan_document(plan: InfernoPlan) -> dict[str, Any]:
         "bound": plan.bound, "gap": plan.gap, "time_s": plan.time_s,
         "allocations": allocations, "unserved": dict(plan.unserved),
         "saturated": list(plan.saturated), "diff": diffs(plan),
-        "cards": {pool: {"used": used, "available": (plan.system.capacity or {}).get(pool)}
-                  for pool, used in sorted(plan.used_cards.items())}}
+        "devices": devices, "cards": devices}  # its name in release 0.2

@@ -1,4 +1,4 @@
-"""Reading Inferno's JSON: keys in any case, unknown keys ignored, mistakes told by their place."""
+"""Reading Inferno's JSON: keys in any case, unknown keys ignored, errors that name the place."""
 
 import math
 from collections.abc import Mapping

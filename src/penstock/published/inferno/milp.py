@@ -1,6 +1,6 @@
 """Inferno's integer program, solved to optimality with HiGHS.
 
-The program of llm-inferno/optimizer: least cost, cards limited by pool, every server served in
+The program of llm-inferno/optimizer: least cost, devices limited by pool, every server served in
 full. It knows no priority and no transition penalty. ``single`` puts a server on one accelerator;
 ``multi`` may mix, with capacities that add up to the server's demand. Upstream stops lp_solve after
 60 s with whatever it has, and leaves floors of replicas and targets of tokens per second out; here
@@ -39,7 +39,7 @@ class _Column:
     cost: float
     covers: float
     pool: str
-    cards: int
+    devices: int
     replicas: int
 
 
@@ -73,16 +73,16 @@ def solve_milp(system: System, candidates: Mapping[str, Sequence[Allocation]], m
 
 def _column(system: System, name: str, candidate: Allocation, mixed: bool) -> _Column:
     server = system.servers[name]
-    pool, cards = system.units(candidate, server)
+    pool, devices = system.units(candidate, server)
     profile = system.profiles[server.model, candidate.accelerator]
     cost = system.accelerators[candidate.accelerator].cost_cents_per_hour * profile.acc_count
     if not mixed or server.load.is_zero:
         replicas = candidate.num_replicas
         return _Column(name, candidate.accelerator, True, cost * replicas, 1.0, pool,
-                       cards * replicas, replicas)
+                       devices * replicas, replicas)
     # Coverage is a share of what the server needs: one scale for rows of very different rates.
     needed = 60.0 * demand_per_s(system, server) / candidate.max_per_min
-    return _Column(name, candidate.accelerator, False, cost, 1.0 / needed, pool, cards, 1)
+    return _Column(name, candidate.accelerator, False, cost, 1.0 / needed, pool, devices, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +120,12 @@ def _highs(program: _Program,
 
 
 def _rows(program: _Program, endless: float) -> Iterator[tuple[float, float, dict[int, float]]]:
-    """Each server is covered and has its floor of replicas; each pool has its cards."""
+    """Each server is covered and has its floor of replicas; each pool has its devices."""
     servers: dict[str, dict[int, _Column]] = {}
     pools: dict[str, dict[int, float]] = {}
     for index, column in enumerate(program.columns):
         servers.setdefault(column.server, {})[index] = column
-        pools.setdefault(column.pool, {})[index] = float(column.cards)
+        pools.setdefault(column.pool, {})[index] = float(column.devices)
     for name, own in servers.items():
         whole = next(iter(own.values())).whole
         yield 1.0, 1.0 if whole else endless, {i: column.covers for i, column in own.items()}

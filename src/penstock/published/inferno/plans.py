@@ -81,7 +81,7 @@ def solution_records(samples: Samples, documents: Mapping[str, Any]) -> Iterator
         found = samples.system(f"{schema.removeprefix('sample_')}_{size}")
         if found is None or schema != "sample_v1":
             yield Record(relative, "", (Field("allocations", len(document["allocations"]), 0,
-                                              shown=True),),
+                                              informative=True),),
                          NO_SAMPLE if found is None else "not compared: stale, made by an older "
                          "analyser than the samples' golden records")
             continue
@@ -194,7 +194,7 @@ def _milp_run(file: str, name: str, published: Mapping[str, Any], system: System
     else:
         note = ("mixtures: published costs are not of the plan" if mixed else
                 "published is what lp_solve had after 60 s; ours is the proven optimum")
-        fields.append(Field("before total cost", total, cost, shown=True))
+        fields.append(Field("before total cost", total, cost, informative=True))
         if not mixed:
             fields.append(equal("ours costs no more", True, cost <= total))
     for server, theirs in published["allocations_before"].items():
@@ -204,9 +204,9 @@ def _milp_run(file: str, name: str, published: Mapping[str, Any], system: System
             fields += _allocation(f"before {server}", theirs, choice)
             fields.append(Field(f"before {server} chosen", theirs["accelerator"],
                                 reported[server].accelerator if server in reported else None,
-                                shown=True))
+                                informative=True))
     return Record(file, name, tuple(fields), note, "before total cost")
 
 
 def _skipped(file: str, name: str) -> Record:
-    return Record(file, name, (Field("record", 1, 0, shown=True),), NO_SAMPLE)
+    return Record(file, name, (Field("record", 1, 0, informative=True),), NO_SAMPLE)

@@ -146,8 +146,8 @@ def _expected(record: dict[str, Any], scenario: dict[str, Any]) -> Iterator[Fiel
     curve = _throughputs(queue, targets, range(1, MAX_BATCH + 1))
     best = max(range(MAX_BATCH), key=lambda index: (curve[index], -index))
     yield near("throughput_truth", record["throughput_truth"], curve[best])
-    # Where the curve is flat its peak is a matter of the last digits: shown, not judged.
-    yield Field("M_truth", record["M_truth"], best + 1, shown=True)
+    # Where the curve is flat its peak is a matter of the last digits: not judged.
+    yield Field("M_truth", record["M_truth"], best + 1, informative=True)
     yield near("throughput at M_truth", record["throughput_truth"], curve[record["M_truth"] - 1])
 
 

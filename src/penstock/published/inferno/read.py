@@ -117,8 +117,8 @@ def _by_name(items: Iterable[Fields], make: Callable[[Fields], Value],
         value = make(fields)
         name = key(value)
         if name in found:
-            shown = name if isinstance(name, str) else " on ".join(name)
-            raise InputError(f"{fields.where}: {shown!r} is there twice; expected one of each name")
+            label = name if isinstance(name, str) else " on ".join(name)
+            raise InputError(f"{fields.where}: {label!r} is there twice; expected one of each name")
         found[name] = value
     return found
 

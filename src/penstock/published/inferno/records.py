@@ -18,13 +18,13 @@ ROUNDED = 1e-4
 @dataclass(frozen=True, slots=True)
 class Field:
     """One published value beside ours. ``allowed`` is the largest difference of two numbers; texts,
-    truth values and lists must be equal. ``shown`` fields are not judged."""
+    truth values and lists must be equal. ``informative`` fields are not judged."""
 
     name: str
     published: Any
     ours: Any
     allowed: float = 0.0
-    shown: bool = False
+    informative: bool = False
 
     @property
     def numeric(self) -> bool:
@@ -35,7 +35,7 @@ class Field:
     @property
     def agrees(self) -> bool:
         """Whether ours is close enough."""
-        if self.shown:
+        if self.informative:
             return True
         if self.numeric:
             return bool(abs(self.ours - self.published) <= self.allowed)
@@ -44,7 +44,7 @@ class Field:
     @property
     def strain(self) -> float:
         """Difference over what is allowed: above 1 is beyond tolerance, and so is inequality."""
-        if self.shown:
+        if self.informative:
             return -1.0
         if not self.agrees:
             return abs(self.ours - self.published) / (self.allowed or 1e-300) \
@@ -68,7 +68,7 @@ class Record:
     @property
     def judged(self) -> bool:
         """Whether any field is."""
-        return not all(field.shown for field in self.fields)
+        return not all(field.informative for field in self.fields)
 
     @property
     def agrees(self) -> bool:
@@ -89,7 +89,7 @@ class Record:
         if not self.judged:
             return Figure(f"{file} {self.name}", None, 0.0, "shown", 0.0, self.note)
         if worst.numeric:
-            if worst.shown:
+            if worst.informative:
                 return Figure(name, float(worst.published), float(worst.ours), "shown", 0.0,
                               self.note)
             return Figure(name, float(worst.published), float(worst.ours), "absolute",
@@ -101,7 +101,7 @@ class Record:
         """Every field, for JSON."""
         return {"file": self.file, "name": self.name, "agrees": self.agrees, "note": self.note,
                 "fields": [{"field": f.name, "published": f.published, "ours": f.ours,
-                            "allowed": None if f.shown else f.allowed, "agrees": f.agrees}
+                            "allowed": None if f.informative else f.allowed, "agrees": f.agrees}
                            for f in self.fields]}
 
 

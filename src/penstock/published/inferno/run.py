@@ -50,8 +50,8 @@ def _remarks(records: Iterable[Record]) -> Iterator[str]:
         if record.note:
             by_note.setdefault(record.note, []).append(f"{record.file} {record.name}".strip())
     for note, names in by_note.items():
-        shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-        yield f"{note}: {len(names)} ({shown})"
+        listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+        yield f"{note}: {len(names)} ({listed})"
 
 
 def _records(data: Path, options: Options) -> Iterator[Record]:

@@ -22,7 +22,7 @@ class Samples:
         self._candidates: dict[str, Candidates] = {}
 
     def system(self, record: str) -> tuple[str, System] | None:
-        """The sample that a record's name begins with, its cards scaled as the name says; None
+        """The sample that a record's name begins with, its devices scaled as the name says; None
         when the name says nothing or the folder is not there."""
         named = NAME.match(record)
         if named is None:
@@ -38,7 +38,7 @@ class Samples:
         return sample, scale_capacity(system, factor)
 
     def candidates(self, sample: str, system: System) -> Candidates:
-        """Candidates of a sample as it stands in its files; cards do not matter to them."""
+        """Candidates of a sample as it stands in its files; devices do not matter to them."""
         if sample not in self._candidates:
             self._candidates[sample] = find_candidates(system)
         return self._candidates[sample]

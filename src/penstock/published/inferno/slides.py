@@ -1,7 +1,7 @@
 """Figures of the project's slides (2024), built in: no file of theirs exists any more.
 
 The three tables of a single replica are recomputed. Examples 1 and 3 are planned on the large
-sample, which is not their input, so they are shown beside ours and not judged; Examples 2 and 4
+sample, which is not their input, so they stand beside ours and are not judged; Examples 2 and 4
 start from random loads that were not published.
 """
 
@@ -35,8 +35,8 @@ TABLES: tuple[tuple[str, int, tuple[str, float] | None, dict[str, tuple[float, f
 # Example 1: on G2 of its 27 servers, all others on MI300X.
 ON_G2 = frozenset({"Premium-llama_7b", "Bronze-llama_7b", "Free-llama_7b", "Premium-mistral_7b",
                    "Premium-llama_13b"})
-# Example 3's cards.
-CARDS = {"L4": 128, "L40S": 64, "MI210": 128, "A100": 128, "H100": 64, "G2": 128, "AIU2": 256,
+# Example 3's devices.
+DEVICES = {"L4": 128, "L40S": 64, "MI210": 128, "A100": 128, "H100": 64, "G2": 128, "AIU2": 256,
          "MI250": 128, "MI300X": 128}
 
 
@@ -87,11 +87,11 @@ def example_figures(samples: Samples) -> Iterator[Figure]:
     plan = solve(found[1], Settings("unlimited"), candidates=candidates)
     for name, published, ours in (
             ("Example 1: servers on the slide's type, of 27", 27, _as_in_example_1(plan)),
-            ("Example 1: MI300X cards", 270, plan.used_cards.get("MI300X", 0)),
-            ("Example 1: G2 cards", 21, plan.used_cards.get("G2", 0)),
+            ("Example 1: MI300X devices", 270, plan.used_devices.get("MI300X", 0)),
+            ("Example 1: G2 devices", 21, plan.used_devices.get("G2", 0)),
             ("Example 1: cents/h", 25_053, plan.total_cost)):
         yield Figure(name, published, ours, "shown", note=note)
-    limited = solve(replace(found[1], capacity=CARDS), Settings("greedy", "RoundRobin"),
+    limited = solve(replace(found[1], capacity=DEVICES), Settings("greedy", "RoundRobin"),
                     candidates=candidates)
     types = {found[1].accelerators[part.accelerator].type
              for parts in limited.parts.values() for part in parts}

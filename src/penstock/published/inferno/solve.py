@@ -10,7 +10,7 @@ from penstock.core.errors import InputError
 from penstock.published.inferno.candidates import Candidates, find_candidates, mixture
 from penstock.published.inferno.greedy import TieKey, best_first, by_name, solve_greedy
 from penstock.published.inferno.milp import solve_milp
-from penstock.published.inferno.pools import used_cards
+from penstock.published.inferno.pools import used_devices
 from penstock.published.inferno.values import Allocation, OptimizerOptions, Policy, System
 
 Solver = Literal["unlimited", "greedy", "milp-single", "milp-multi"]
@@ -81,9 +81,9 @@ class InfernoPlan:
         return difference / abs(self.objective) if difference else 0.0
 
     @property
-    def used_cards(self) -> dict[str, int]:
-        """Cards in use by pool."""
-        return used_cards(self.system, self.parts)
+    def used_devices(self) -> dict[str, int]:
+        """Devices in use by pool."""
+        return used_devices(self.system, self.parts)
 
     @property
     def upstream_error(self) -> str | None:
@@ -113,7 +113,7 @@ def solve(system: System, settings: Settings, tie_key: TieKey = by_name,
     served are left out, each with its reason.
     """
     if settings.solver != "unlimited" and system.capacity is None:
-        raise InputError(f"solver {settings.solver} needs the number of cards: the bundle has no "
+        raise InputError(f"solver {settings.solver} needs the number of devices: the bundle has no "
                          "capacity-data.json; state it, or plan with --solver unlimited")
     start = perf_counter()
     found = candidates or find_candidates(system)
@@ -164,7 +164,7 @@ def _milp(system: System, settings: Settings,
         chosen = [option for option in options if option.accelerator in counts]
         if not chosen:
             unserved[name] = (
-                "no assignment serves every server in full with these cards"
+                "no assignment serves every server in full with these devices"
                 if answer.status == "infeasible" else "none found within the time limit")
         elif mixed and not system.servers[name].load.is_zero:
             parts[name] = mixture(system, system.servers[name], chosen, counts)

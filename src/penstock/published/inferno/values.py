@@ -28,7 +28,7 @@ DEFAULT_CLASS = "Free"
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """A unit that is allocated whole: ``multiplicity`` cards of the pool ``type``."""
+    """A unit that is allocated whole: ``multiplicity`` devices of the pool ``type``."""
 
     name: str
     type: str
@@ -139,8 +139,8 @@ class OptimizerOptions:
 class System:
     """A whole bundle, by name in the order of the files.
 
-    ``capacity`` is cards by pool, None when the bundle states none; a pool that it does not name is
-    empty. References may lead nowhere: what depends on them then has no candidate.
+    ``capacity`` is devices by pool, None when the bundle states none; a pool without an entry is
+    empty. A reference may name something that is not there: then there is no candidate.
     """
 
     generation: Generation
@@ -157,7 +157,7 @@ class System:
         return found.priority if found else LOWEST_PRIORITY
 
     def units(self, allocation: Allocation, server: Server) -> tuple[str, int]:
-        """The pool that a server's allocation draws on and how many cards one replica takes."""
+        """The pool that a server's allocation draws on and how many devices one replica takes."""
         accelerator = self.accelerators[allocation.accelerator]
         profile = self.profiles[server.model, allocation.accelerator]
         return accelerator.type, profile.acc_count * accelerator.multiplicity

@@ -21,10 +21,10 @@ def test_more_cards_of_either_type() -> None:
                       Supply({"H100": 3, "L4": 4}))
     (found,) = explain(problem, solve_exact(problem))
     assert found.demand == "d"
-    assert found.remedies == (More("cards", "H100", 3.0), More("cards", "L4", 3.0))
+    assert found.remedies == (More("accelerators", "H100", 3.0), More("accelerators", "L4", 3.0))
     assert (found.together, found.looser, found.proven) == ((), None, True)
     for more in found.remedies:
-        cards = dict(problem.supply.cards)
+        cards = dict(problem.supply.accelerators)
         enough = replace(problem, supply=Supply({**cards, more.name: cards[more.name] + 3}))
         short = replace(problem, supply=Supply({**cards, more.name: cards[more.name] + 2}))
         assert not solve_exact(enough).unserved
@@ -43,12 +43,12 @@ def test_a_larger_budget(limits: Limits, more: More) -> None:
 
 def test_others_may_move_to_make_room() -> None:
     # d needs an H100 that e holds; with one more L4, e can make way.
-    problem = Problem((replace(BIG, cards={"H100": 1}), SMALL),
+    problem = Problem((replace(BIG, accelerators={"H100": 1}), SMALL),
                       (replace(demand("d", big=1.0), priority=2),
                        demand("e", big=1.0, small=2.0)), Supply({"H100": 1, "L4": 1}))
     (found,) = explain(problem, solve_exact(problem))
-    assert More("cards", "L4", 1.0) in found.remedies
-    assert More("cards", "H100", 1.0) in found.remedies
+    assert More("accelerators", "L4", 1.0) in found.remedies
+    assert More("accelerators", "H100", 1.0) in found.remedies
 
 
 def test_a_pool_may_be_too_small() -> None:
@@ -62,7 +62,7 @@ def test_two_things_together() -> None:
     problem = Problem((BIG,), (demand("d", big=2.0),), Supply({"H100": 2}), Limits(power_w=700.0))
     (found,) = explain(problem, solve_exact(problem))
     assert found.remedies == ()
-    assert found.together == (More("cards", "H100", 2.0), More("power_w", "", 700.0))
+    assert found.together == (More("accelerators", "H100", 2.0), More("power_w", "", 700.0))
 
 
 def test_a_looser_target() -> None:
@@ -90,4 +90,4 @@ def test_in_a_large_problem_other_blocks_stay() -> None:
                       demands=(*base.demands, extra), supply=Supply({"rare": 5}))
     (found,) = explain(problem, solve_exact(problem))
     assert (found.demand, found.others_move) == ("extra", False)
-    assert found.remedies == (More("cards", "rare", 15.0),)
+    assert found.remedies == (More("accelerators", "rare", 15.0),)

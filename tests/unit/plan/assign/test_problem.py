@@ -29,7 +29,7 @@ def test_everything_is_in_the_order_of_names() -> None:
     assert [pool.name for pool in ordered.pools] == ["a", "b"]
     assert [d.name for d in ordered.demands] == ["c", "d"]
     assert [o.pool for o in ordered.demands[1].options] == ["a", "b"]
-    assert list(ordered.supply.cards) == ["B", "Z"]
+    assert list(ordered.supply.accelerators) == ["B", "Z"]
 
 
 def with_pool(**changes: object) -> Problem:
@@ -47,7 +47,8 @@ def with_demand(**changes: object) -> Problem:
     (with_pool(cost_per_hour=-1.0), "pool 'a': cost_per_hour is -1.0"),
     (with_pool(cost_per_hour=float("nan")), "cost_per_hour is nan"),
     (with_pool(power_w=float("inf")), "power_w is inf"),
-    (with_pool(cards={"H100": 0}), "cards of 'H100' is 0; expected a whole number, 1 or more"),
+    (with_pool(accelerators={"H100": 0}),
+     "accelerators of 'H100' is 0; expected a whole number, 1 or more"),
     (with_pool(min_replicas=3, max_replicas=2), "max_replicas is 2; expected min_replicas (3)"),
     (with_pool(current_replicas=-1), "current_replicas is -1"),
     (with_demand(options=(Option("A", 1.0),)), "unknown pool 'A'; did you mean 'a'?"),

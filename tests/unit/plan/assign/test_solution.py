@@ -24,7 +24,7 @@ def solution() -> Solution:
 def test_a_sound_plan_has_no_faults(solution: Solution) -> None:
     assert check(PROBLEM, solution) == []
     assert solution.replicas == {"a": 2}
-    assert solution.cards == {"H100": 2}
+    assert solution.accelerators == {"H100": 2}
     # One replica stops; d moves: a tenth of two replicas there and four here.
     assert solution.switching_cost == pytest.approx(0.5 + 0.1 * (2 * 2.0 + 4 * 1.0))
 
@@ -32,7 +32,7 @@ def test_a_sound_plan_has_no_faults(solution: Solution) -> None:
 @pytest.mark.parametrize(("changes", "fault"), [
     ({"replicas": {"a": 1}}, "pool 'a' carries"),
     ({"replicas": {"a": 2, "z": 1}}, "pool 'z' is unknown"),
-    ({"replicas": {"a": 6}}, "6 cards of 'H100' are used, 4 are there"),
+    ({"replicas": {"a": 6}}, "6 accelerators of 'H100' are used, 4 are there"),
     ({"shares": {("d", "a"): 1.0, ("e", "b"): 1.0}}, "share of ('e', 'b') is no option"),
     ({"shares": {("d", "a"): 0.5, ("d", "b"): 0.5, ("e", "a"): 1.0}}, "'d' is split over 2"),
     ({"served": {"d": 1.0, "e": 0.5}}, "'e' has shares [1.0] and is said to be served 0.5"),
@@ -43,7 +43,7 @@ def test_a_sound_plan_has_no_faults(solution: Solution) -> None:
     ({"cost_per_hour": 3.0}, "cost_per_hour is stated as 3.0, but it is 4.0"),
     ({"power_w": 0.0}, "power_w is stated as 0.0"),
     ({"switching_cost": 0.0}, "switching_cost is stated as 0.0"),
-    ({"cards": {}}, "cards are stated as {}"),
+    ({"accelerators": {}}, "accelerators are stated as {}"),
 ])
 def test_each_fault_is_found(solution: Solution, changes: dict[str, object], fault: str) -> None:
     faults = check(PROBLEM, replace(solution, **changes))

@@ -24,7 +24,7 @@ def renamed(part, index, **values):
     (renamed("modelData", 0, acc="2xa"), "acc '2xa' is no accelerator, so this profile is never "
      "used; did you mean '2xA'? ('small')"),
     (renamed("acceleratorData", 0, type="a"), "type 'a' has no count in capacity-data, so there "
-     "are no cards of it; did you mean 'A'? ('A')"),
+     "are no devices of it; did you mean 'A'? ('A')"),
     (renamed("serviceClassData", 0, priority=0), "priority 0 counts as 100, the lowest; expected 1 "
      "to 100 (class 'Premium')"),
     (renamed("serviceClassData", 1, priority=-3), "priority -3 counts as 100"),

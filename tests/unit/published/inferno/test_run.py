@@ -271,7 +271,7 @@ def test_the_worst_field_stands_for_a_record() -> None:
     (Field("x", 1, 1), True), (Field("x", 1, 2), False), (Field("x", True, 1), True),
     (Field("x", "a", "b"), False), (Field("x", None, None), True), (Field("x", None, 1), False),
     (Field("x", [1, 2], [1, 3]), False), (Field("x", 1.0, 1.05, 0.1), True),
-    (Field("x", 1.0, float("nan"), 0.1), False), (Field("x", 1, 2, shown=True), True)])
+    (Field("x", 1.0, float("nan"), 0.1), False), (Field("x", 1, 2, informative=True), True)])
 def test_when_a_field_agrees(field, agrees) -> None:
     assert field.agrees is agrees
     assert Record("f", "r", (field, equal("y", 1, 1))).agrees is agrees

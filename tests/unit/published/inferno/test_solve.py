@@ -39,7 +39,7 @@ def test_no_solver_uses_more_than_there_is(solver, schema) -> None:
         plan = solve(scale_capacity(system(schema), factor), Settings(solver, "RoundRobin"))
         if solver != "unlimited":
             assert all(used <= plan.system.capacity[pool]
-                       for pool, used in plan.used_cards.items())
+                       for pool, used in plan.used_devices.items())
         assert set(plan.parts) | set(plan.unserved) == set(plan.system.servers)
         assert not set(plan.parts) & set(plan.unserved)
 
@@ -117,12 +117,12 @@ def test_a_floor_without_load_takes_its_cards(solver) -> None:
     server(made, "Free-large")["minNumReplicas"] = 3
     plan = solve(parse_bundle(made, "body"), Settings(solver))
     assert plan.allocations["Free-large"].num_replicas == 3
-    assert sum(plan.used_cards.values()) >= 12
+    assert sum(plan.used_devices.values()) >= 12
 
 
 def test_limited_solvers_need_a_capacity() -> None:
     bundle = replace(system(), capacity=None)
-    with pytest.raises(InputError, match="needs the number of cards"):
+    with pytest.raises(InputError, match="needs the number of devices"):
         solve(bundle, Settings("greedy"))
     assert solve(bundle, Settings("unlimited")).complete
 
