@@ -18,18 +18,18 @@ app = App()
 
 _KEY = typer.Option(
     "--key", metavar="FILE", show_default=False,
-    help="File of the private key (PEM), with which test evidence is signed.")
+    help="File of the private key (PEM) that signs test evidence.")
 KeyFile = Annotated[Path, _KEY]
 MaybeKeyFile = Annotated[Path | None, _KEY]
 KeyName = Annotated[str, typer.Option(
-    "--name", metavar="KID", show_default=False, help="What the key is called (kid).")]
+    "--name", metavar="KID", show_default=False, help="Name of the key (kid).")]
 _DEVICE = typer.Option(
     "--device", metavar="ID", show_default=False,
-    help="Identity of an accelerator; repeatable. Of evidence with a test key.")
+    help="Identity of an accelerator; repeatable.")
 DeviceIds = Annotated[list[str], _DEVICE]
 MaybeDeviceIds = Annotated[list[str] | None, _DEVICE]
 ValidS = Annotated[float, typer.Option(
-    "--valid-s", metavar="S", min=1, max=1e9, help="How long test evidence holds, seconds.")]
+    "--valid-s", metavar="S", min=1, max=1e9, help="Validity of test evidence, seconds.")]
 Nonce = Annotated[str, typer.Option(
     "--nonce", metavar="HEX", help="The challenge that the evidence answers.",
     show_default=False)]
@@ -37,19 +37,19 @@ Nonce = Annotated[str, typer.Option(
 
 @app.callback(epilog="Example: penstock attest check fleet.yaml")
 def _attest() -> None:
-    """Evidence of confidential mode: make it for tests, collect it, judge it.
+    """Make test evidence of confidential mode, collect evidence, verify evidence.
 
-    What is made by `sign` shows nothing about any hardware; it is for tests and rehearsals.
+    Evidence made by `sign` proves nothing about any hardware; it is for tests.
     """
 
 
 @app.command(epilog="Example: penstock attest key test-1 --key signing.pem --public trusted.json")
 def key(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What the key is called (kid).",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the key (kid).",
                                         show_default=False)],
     private: KeyFile,
     public: Annotated[Path, typer.Option(
-        "--public", metavar="FILE", help="Where the key set with the public key goes.",
+        "--public", metavar="FILE", help="Output file for the key set with the public key.",
         show_default=False)],
 ) -> int:
     """Make a key that signs test evidence."""
@@ -85,12 +85,13 @@ def sign(
     nonce: Nonce, out: NeededFile,
     valid_s: ValidS = 3600.0,
     mode: Annotated[str, typer.Option(
-        "--mode", metavar="WORD", help="The mode that it claims.")] = "confidential",
+        "--mode", metavar="WORD", help="Mode stated in the evidence.")] = "confidential",
     debug: Annotated[str, typer.Option(
-        "--debug", metavar="WORD", help="The state of debug access that it claims.")] = "disabled",
+        "--debug", metavar="WORD",
+        help="State of debug access stated in the evidence.")] = "disabled",
     measurement: Annotated[list[str] | None, typer.Option(
-        "--measurement", metavar="NAME=VALUE", help="A measurement of every device; may be "
-        "repeated.", show_default=False)] = None,
+        "--measurement", metavar="NAME=VALUE", show_default=False,
+        help="Measurement of every device; repeatable.")] = None,
 ) -> int:
     """Sign test evidence of some accelerators."""
     import time
@@ -111,18 +112,18 @@ def verify(
     evidence: Annotated[Path, typer.Argument(
         metavar="FILE", help="The evidence.", show_default=False)],
     keys: Annotated[Path, typer.Option(
-        "--keys", metavar="FILE", help="JSON Web Key Set of who may sign.", show_default=False)],
+        "--keys", metavar="FILE", help="JSON Web Key Set of trusted signers.", show_default=False)],
     device: DeviceIds,
     nonce: Nonce,
     verifier: Annotated[str, typer.Option(
         "--verifier", metavar="NAME", help="test or nvidia.")] = "test",
     issuer: Annotated[str | None, typer.Option(
-        "--issuer", metavar="TEXT", help="Who must have issued it.", show_default=False)] = None,
+        "--issuer", metavar="TEXT", help="Required issuer.", show_default=False)] = None,
     max_age_s: Annotated[float, typer.Option(
-        "--max-age-s", metavar="S", min=1, help="How old it may be, seconds.")] = 3600.0,
+        "--max-age-s", metavar="S", min=1, help="Maximum age, seconds.")] = 3600.0,
     as_json: AsJson = False,
 ) -> int:
-    """Judge evidence as a gateway would. Exit status 1 where it does not show what it must."""
+    """Verify evidence as a gateway does. Exit status 1 if the evidence is not valid."""
     import time
     from dataclasses import asdict
 
@@ -157,9 +158,9 @@ def verify(
 
 @app.command(epilog="Example: penstock attest check fleet.yaml --json")
 def check(fleet_file: FleetFile, as_json: AsJson = False) -> int:
-    """Ask the replicas of a fleet file for evidence, and judge it by the file's rules.
+    """Request evidence from the replicas of a fleet file, and verify it by the file's rules.
 
-    Exit status 1 where a replica in confidential mode is not attested.
+    Exit status 1 if a replica in confidential mode is not attested.
     """
     import asyncio
 
@@ -195,16 +196,16 @@ def collect(nonce: Nonce, out: NeededFile) -> int:
 def serve(
     nvidia: Annotated[bool, typer.Option(
         "--nvidia", help="Collect evidence of this machine's NVIDIA GPUs.")] = False,
-    private: MaybeKeyFile = None,
-    name: KeyName = "",
-    device: MaybeDeviceIds = None,
-    valid_s: ValidS = 3600.0,
     host: Host = "127.0.0.1",
     port: Port = 0,
+    private: MaybeKeyFile = None,
+    device: MaybeDeviceIds = None,
+    name: KeyName = "",
+    valid_s: ValidS = 3600.0,
 ) -> int:
     """Answer challenges with evidence, beside an engine, until interrupted.
 
-    Prints the URL that the fleet file names as the replica's evidence.
+    Prints the URL for `attestation.evidence` of the replica in the fleet file.
     """
     import asyncio
     import time

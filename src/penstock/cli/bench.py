@@ -56,7 +56,7 @@ def bench(
     prompt_tokens: PromptRange = None, output_tokens: OutputRange = None,
     lengths: Annotated[str | None, typer.Option(
         "--lengths", metavar="TABLE", show_default=False,
-        help="Lengths of a shipped table instead, such as azure-2023-conv.")] = None,
+        help="Lengths from a built-in table instead, such as azure-2023-conv.")] = None,
     arrivals: Annotated[str | None, typer.Option(
         "--arrivals", metavar="PROCESS", show_default=False,
         help="poisson (default), constant, gamma:CV or ramp:START:END:SECONDS.")] = None,
@@ -64,43 +64,43 @@ def bench(
     api: Api = "completions", prompts: PromptKind = "text",
     prompt_file: Annotated[Path | None, typer.Option(
         "--prompt-file", metavar="FILE", show_default=False,
-        help="Send the prompts of a file (JSON lines, JSON) or of a folder of them, as InstructLab "
-             "and chats have them; see docs/reference/traffic.md.")] = None,
+        help="Send your own prompts from a JSON or JSON lines file, or a folder of such files; "
+             "formats: docs/reference/traffic.md.")] = None,
     shared_prompt_tokens: Annotated[int, typer.Option(
         "--shared-prompt-tokens", min=0, max=10_000_000, metavar="N",
-        help="Begin all prompts with the same N tokens; otherwise all differ.")] = 0,
+        help="Begin all prompts with the same N tokens; by default prompts share nothing.")] = 0,
     no_stream: Annotated[bool, typer.Option(
-        "--no-stream", help="Ask for answers in one piece.")] = False,
+        "--no-stream", help="Request answers without streaming.")] = False,
     model_ends: Annotated[bool, typer.Option(
-        "--model-ends", help="Let answers end where the model ends them (no ignore_eos).")] = False,
+        "--model-ends", help="Let the model end its answers (no ignore_eos).")] = False,
     class_to_engine: Annotated[bool, typer.Option(
         "--class-to-engine",
-        help="Also name the class in vllm_xargs, for engines without a gateway.")] = False,
+        help="Also send the class in vllm_xargs, for engines without a gateway.")] = False,
     body: Body = None, timeout: Timeout = 600.0,
     first_token_timeout: Annotated[float | None, typer.Option(
         "--first-token-timeout", min=1e-3, max=1e6, metavar="SECONDS", show_default=False,
-        help="Longest that its first token may take.")] = None,
+        help="Longest time for the first token.")] = None,
     api_key_file: ApiKeyFile = None,
     tenant_keys: Annotated[Path | None, typer.Option(
         "--tenant-keys", metavar="FILE", show_default=False,
-        help="Keys of the traffic's tenants, as a JSON object.")] = None,
+        help="API keys of the traffic's tenants, as a JSON object.")] = None,
     header: Annotated[list[str] | None, typer.Option(
         "--header", metavar="'NAME: VALUE'", show_default=False,
-        help="A further header of every request; repeatable.")] = None,
+        help="Extra header of every request; repeatable.")] = None,
     guidellm_out: Annotated[Path | None, typer.Option(
         "--guidellm-out", metavar="FILE", show_default=False,
         help="Also write GuideLLM's JSON.")] = None,
     guidellm_in: Annotated[Path | None, typer.Option(
         "--guidellm-in", metavar="FILE", show_default=False,
-        help="Send nothing: make a run of what GuideLLM measured.")] = None,
+        help="Send nothing; convert a GuideLLM report to a run.")] = None,
     out: OutDir = None, settings: Settings = None, data: DataDir = None, seed: Seed = None,
     as_json: AsJson = False, no_report: NoReport = False,
 ) -> int:
-    """Send requests to a server and report what came of them, class by class.
+    """Load an OpenAI-compatible server, and report latencies and attainment by class.
 
-    Requests leave when they are due, however slow the server is, and latencies count from then.
-    What timed out, was refused or broke off counts as missed. Writes the files that `run` writes,
-    for `report` and `compare`. Exit status 1 when a class misses its objective.
+    Sends requests at their due times, however slow the server is; latencies count from the due
+    times. Requests that time out, are refused or fail count as missed. Writes the same files as
+    `run`, for `lab report` and `compare`. Exit status 1 if a class misses its objective.
     """
     from dataclasses import replace
 

@@ -28,7 +28,7 @@ SIMULATE, BOUND, QUEUE = "simulate", "bound", "queue"
 METHODS = (SIMULATE, BOUND, QUEUE)
 Method = Annotated[str, typer.Option(
     "--method", metavar="NAME", help="simulate: search by simulation; bound: the rate that no "
-    "policy exceeds; queue: replicas as queues, in closed form.")]
+                                     "policy exceeds; queue: estimate by an analytic queue.")]
 Attainment = Annotated[float, typer.Option(
     "--attainment", metavar="SHARE",
     help="Share of each class's requests that must meet every target.")]
@@ -45,16 +45,16 @@ app = App()
                     "Example: penstock capacity examples/silo.yaml --method bound")
 def capacity(
     fleet_file: FleetFile, method: Method = SIMULATE, replicas: NumReplicas = None,
-    attainment: Attainment = 0.99, seeds: NumSeeds = 1, low: Low = None,
-    tolerance: Tolerance = 0.01, high: High = None, settings: Settings = None,
+    attainment: Attainment = 0.99, seeds: NumSeeds = 1, tolerance: Tolerance = 0.01,
+    low: Low = None, high: High = None, settings: Settings = None,
     data: DataDir = None, seed: Seed = None, as_json: AsJson = False,
 ) -> int:
     """Find the highest request rate that the fleet's replicas sustain.
 
-    By simulation: each seed's requests are drawn once and pressed or stretched in time; also prints
-    the throughput bound and how much of it the capacity is. --method bound prints that bound alone,
-    of every group: what it could compute if nothing was due. --method queue takes a moment.
-    Exit status 1 when no rate meets.
+    Simulates the same requests with scaled arrival times; prints the capacity and the throughput
+    bound. --method bound prints only the throughput bound of every group, the rate that the
+    replicas could compute without deadlines. --method queue estimates the rate without simulation.
+    Exit status 1 if no rate meets the targets.
     """
     if method not in METHODS:
         raise InputError(f"--method {method[:60]!r}{nearest(method[:60], METHODS)}")

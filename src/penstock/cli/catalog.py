@@ -17,7 +17,7 @@ app = App()
 
 @app.callback(epilog="Example: penstock catalog show a100-80gb")
 def _catalog() -> None:
-    """Accelerators and models that Penstock knows."""
+    """Show known accelerators, models, policies and engines."""
 
 
 @app.command("list", epilog="Example: penstock catalog list --json")
@@ -39,7 +39,7 @@ def show(name: Annotated[str, typer.Argument(
         metavar="NAME", show_default=False,
         help="An accelerator, a model, or a Hugging Face config.json.")],
         extra: OwnCatalog = None, as_json: AsJson = False) -> int:
-    """Show everything known of one accelerator or model, and where each number comes from."""
+    """Show one accelerator or model, with the source of each number."""
     from dataclasses import asdict
 
     from penstock.catalog import load_catalog
@@ -63,7 +63,7 @@ def show(name: Annotated[str, typer.Argument(
 
 @app.command("choices", epilog="Example: penstock catalog choices --json")
 def choices(as_json: AsJson = False) -> int:
-    """List every policy, engine and format that can be chosen by name, plug-ins marked."""
+    """List every policy, engine and format that can be chosen by name, and mark plug-ins."""
     from penstock.cli.console import print_json, print_tables
     from penstock.registry.listing import listed
     from penstock.report.fitting import Column

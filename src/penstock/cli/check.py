@@ -18,9 +18,10 @@ app = App()
 @app.command(epilog="Example: penstock check examples/quickstart.yaml")
 def check(fleet_file: FleetFile, settings: Settings = None, data: DataDir = None,
           as_json: AsJson = False) -> int:
-    """Print every problem of a fleet file: its line, its field, what was expected, and a fix.
+    """Print every problem of a fleet file with its line, its field, the expected value and a fix.
 
-    The traffic is drawn once, so trace files are read, too. Exit status 2 when there are problems.
+    Generates the traffic once, so trace files are checked, too. Exit status 2 if there are
+    problems.
     """
     from penstock.cli.console import print_json, print_line
     from penstock.fleet.check import Finding as Entry

@@ -35,7 +35,7 @@ app = App()
 def collect(
     fleet_file: FleetFile, prompts: PromptFile, out: NeededDir,
     models: Annotated[str, typer.Option(
-        "--models", metavar="LIST", help="Models to ask, parted by commas; default: all.",
+        "--models", metavar="LIST", help="Models, separated by commas; default: all.",
         show_default=False)] = "",
     metric: Annotated[str | None, typer.Option(
         "--metric", metavar="NAME", show_default=False,
@@ -44,7 +44,7 @@ def collect(
     concurrency: Concurrency = 8,
     judge: Annotated[str | None, typer.Option(
         "--judge", metavar="URL", show_default=False,
-        help="OpenAI-compatible server whose model grades answers that no metric does.")] = None,
+        help="OpenAI-compatible server whose model grades answers without a metric.")] = None,
     judge_model: Annotated[str | None, typer.Option(
         "--judge-model", metavar="NAME", show_default=False, help="The judge's model.")] = None,
     judge_key_file: Annotated[Path | None, typer.Option(
@@ -53,10 +53,10 @@ def collect(
     api_key_file: ApiKeyFile = None, max_tokens: MaxTokens = 512, api: Api = "chat",
     timeout_s: Timeout = 600.0, settings: Settings = None, as_json: AsJson = False,
 ) -> int:
-    """Ask one replica of every model each prompt, and keep states, answers, latencies, quality.
+    """Send each prompt to one replica of every model; store states, answers, latencies, quality.
 
-    The rows (rows.parquet) are what `penstock lab train` learns from. A run that was cut off goes
-    on when it is called again: no answer is lost, and none is asked twice.
+    `penstock lab train` learns from these rows (rows.parquet). The same command continues a stopped
+    run: no answer is lost or requested twice.
     """
     import os
 

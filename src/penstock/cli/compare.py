@@ -33,9 +33,9 @@ app = App()
 
 Grid = Annotated[list[str] | None, typer.Option(
     "--grid", metavar="KEY=V1,V2,...", show_default=False,
-    help="Values of one setting; every combination of all settings is run. Repeatable.")]
+    help="Values of one setting. Repeatable: runs every combination.")]
 Resume = Annotated[bool, typer.Option(
-    "--resume", help="Keep the rows that --out already holds, run the others.")]
+    "--resume", help="Keep the rows that are already in --out, run only the others.")]
 
 
 @app.command(epilog="Example: penstock compare examples/niyama-code.yaml "
@@ -46,24 +46,23 @@ Resume = Annotated[bool, typer.Option(
 def compare(
     what: Annotated[list[Path], typer.Argument(
         metavar="FLEET | RUN_DIR RUN_DIR...", show_default=False,
-        help="A fleet file, or the folders of runs, simulated or measured.")],
+        help="A fleet file, or folders of simulated or measured runs.")],
     policies: Policies = None, grid: Grid = None, replicas: NumReplicas = None,
     seeds: NumSeeds = 1, settings: Settings = None, data: DataDir = None, seed: Seed = None,
     out: OutFile = None, resume: Resume = False, workers: Workers = 1, as_json: AsJson = False,
 ) -> int:
-    """Run several scheduling policies on the same requests and print them side by side.
+    """Compare policies on the same requests, a grid of settings, or finished runs.
 
-    Where models share devices, multiplexing policies,
-    such as penstock,edf:shed=true; beside replicas,
-    a policy takes the place of whichever bears its name, of both if both do.
+    --policies takes scheduling policies, and multiplexing policies such as edf:shed=true if models
+    share devices. A name that is both replaces both policies.
 
-    Per class: attainment and latencies, means over the seeds, and how each policy differs from the
-    first one in the list. Of folders, nothing is run: their figures stand side by side, with
-    intervals of the differences to the first.
+    Prints attainment and latencies by class, means over the seeds, and each policy's difference to
+    the first. Run folders are not run again: prints their figures, with intervals of the
+    differences to the first.
 
-    With --grid, every combination of values is run, one row of figures each; a fleet that states no
-    replicas gets them at every point as `run` would give them. A value may be a mapping or a list
-    in YAML's braces and brackets.
+    --grid runs every combination of values and prints one row of figures each. A fleet without
+    `replicas` is sized at every point as by `run`. A value may be a YAML mapping in braces or a
+    list in brackets.
     """
     _check_grid(grid, {"--out": out, "--resume": resume or None,
                        "--workers": None if workers == 1 else workers})

@@ -47,10 +47,10 @@ app = App()
 
 @app.callback(epilog="Example: penstock deployments init fleet.yaml")
 def _deployments() -> None:
-    """Deployments of models: register, profile, deploy by intent, infer, remove.
+    """Register, profile, deploy by intent, query and remove models.
 
-    They are kept in a folder and outlive every command: their engines run on until they are
-    removed. While `serve` runs on a folder, the other commands ask it.
+    Deployments are stored in a folder and outlive every command: their engines run until they are
+    removed. While `deployments serve` runs on a folder, the other commands call that server.
     """
 
 
@@ -58,7 +58,7 @@ def _deployments() -> None:
 def init(
     fleet_file: FleetFile, folder: Folder = HERE, train: MaybeTrainDir = None,
 ) -> int:
-    """Make a folder for deployments on a fleet's accelerators; the fleet has one kind of them."""
+    """Make a folder for deployments on a fleet's accelerators, which must be of one kind."""
     from penstock.cli.console import note
     from penstock.serving.deployments.cluster import create_cluster
 
@@ -90,7 +90,7 @@ def profile(
     name: Name,
     path: Annotated[Path | None, typer.Option(
         "--from", metavar="PATH", show_default=False,
-        help="Take this profile (a folder, or a CSV file with MaverIQ's columns) instead of "
+        help="Use this profile (a folder, or a CSV file with MaverIQ's columns) instead of "
              "measuring.")] = None,
     engine: EngineKind = None,
     precisions: PrecisionList = None,
@@ -100,7 +100,7 @@ def profile(
     seed: Seed = None,
     options: EngineSettings = None, folder: Folder = HERE, as_json: AsJson = False,
 ) -> int:
-    """Measure fingerprints of a deployment's model, as `penstock profile fingerprint` does."""
+    """Measure a few layers of a deployment's model, like `penstock profile fingerprint`."""
     from penstock.cli.deployments_input import ask, given, listed, settings, show_one
     from penstock.cli.profile_input import whole_numbers
 
@@ -116,25 +116,26 @@ def deploy(
     name: Name, intent: MaybeIntent = None, slo_s: LongestS = None, rate_per_s: WaitingRate = None,
     precisions: Precisions = None,
     dry_run: Annotated[bool, typer.Option(
-        "--dry-run", help="Decide, and change nothing.")] = False,
+        "--dry-run", help="Print the decision and change nothing.")] = False,
     unsure: Annotated[bool, typer.Option(
-        "--unsure", help="The estimate alone must keep the SLO.")] = False,
+        "--unsure", help="Only the estimate, not the high end of its interval, must meet "
+                         "--slo.")] = False,
     accuracy: Accuracy = None, least_accuracy: LeastAccuracy = None,
     most_accelerators: Annotated[int | None, typer.Option(
         "--most-accelerators", min=1, metavar="N", show_default=False,
-        help="Take at most so many.")] = None,
+        help="Most accelerators to use.")] = None,
     output_tokens: OutputTokens = 100, batch: BatchSize = 1, placer: PlacerName = "penstock",
     precision: Precision = None, kv_precision: KvPrecisionOr16 = "fp16", tensor: Tensor = 1,
     pipeline: Pipeline = 1,
     confidential: Annotated[bool, typer.Option(
-        "--confidential", help="Run and answer on accelerators that are attested to be in "
-                               "confidential mode only.")] = False,
+        "--confidential", help="Use only accelerators that are attested to run in confidential "
+                               "mode.")] = False,
     folder: Folder = HERE, as_json: AsJson = False,
 ) -> int:
-    """Choose a configuration, reserve memory, start the engine and wait until it is well.
+    """Choose a configuration, reserve memory, start the engine and wait until it is healthy.
 
-    Exit status 1, and nothing reserved, where no configuration keeps what was asked, where there is
-    no room, or where the engine does not start.
+    Exit status 1, with nothing reserved, if no configuration meets the requirements, if there is
+    not enough memory, or if the engine does not start.
     """
     from penstock.cli.deployments_input import ask, given, listed, show_decision
     from penstock.cli.files import read_json
@@ -157,16 +158,17 @@ def deploy(
 def infer(
     name: Name,
     prompt: Annotated[str, typer.Argument(
-        metavar="PROMPT", help="Text to go on from.", show_default=False)],
+        metavar="PROMPT", help="The prompt.", show_default=False)],
     max_tokens: MaxTokensOrAny = None,
     temperature: Annotated[float | None, typer.Option(
-        "--temperature", min=0.0, metavar="T", show_default=False, help="0 is greedy.")] = None,
+        "--temperature", min=0.0, metavar="T", show_default=False,
+        help="Sampling temperature; 0 is greedy.")] = None,
     seed: Seed = None,
     head: Annotated[bool, typer.Option(
-        "--head", help="Before all that wait, in place of behind them.")] = False,
+        "--head", help="Put the request at the head of the queue.")] = False,
     folder: Folder = HERE, as_json: AsJson = False,
 ) -> int:
-    """Ask a deployment that runs."""
+    """Send a prompt to a running deployment."""
     from penstock.cli.deployments_input import ask, given, show_reply
 
     order = given(prompt=prompt, max_tokens=max_tokens, temperature=temperature, seed=seed,
@@ -196,7 +198,7 @@ def show(name: Name, folder: Folder = HERE, as_json: AsJson = False) -> int:
 
 @app.command(epilog="Example: penstock deployments events chat")
 def events(name: Name, folder: Folder = HERE, as_json: AsJson = False) -> int:
-    """List the states that a deployment came into, the oldest first."""
+    """List a deployment's state changes, the oldest first."""
     from penstock.cli.deployments_input import ask, show_events
 
     return ask(folder, "events", name, {}, show_events, as_json=as_json)
@@ -204,7 +206,7 @@ def events(name: Name, folder: Folder = HERE, as_json: AsJson = False) -> int:
 
 @app.command(epilog="Example: penstock deployments devices")
 def devices(folder: Folder = HERE, as_json: AsJson = False) -> int:
-    """List the accelerators and the memory that is held on them."""
+    """List the accelerators and their reserved memory."""
     from penstock.cli.deployments_input import ask, show_devices
 
     return ask(folder, "devices", "", {}, show_devices, as_json=as_json)
@@ -223,11 +225,11 @@ def restart(name: Name, folder: Folder = HERE, as_json: AsJson = False) -> int:
 def remove(
     name: Name,
     cancel: Annotated[bool, typer.Option(
-        "--cancel", help="Call off requests and starts that are under way, in place of letting "
-                         "them end.")] = False,
+        "--cancel", help="Cancel requests and starts in progress instead of waiting for their "
+                         "end.")] = False,
     folder: Folder = HERE, as_json: AsJson = False,
 ) -> int:
-    """Stop a deployment's engine and give its memory back."""
+    """Stop a deployment's engine and release its memory."""
     from penstock.cli.deployments_input import ask, show_one
 
     return ask(folder, "remove", name, {"cancel": cancel, "wait": True}, show_one,
@@ -241,20 +243,20 @@ def serve(
     allowed_hosts: AllowedHosts = None,
     queue: Annotated[str, typer.Option(
         "--queue", metavar="NAME",
-        help="penstock, or maveriq: one queue for all, whose head holds everybody up.",
+        help="penstock, or maveriq: one queue for all accelerators, with head-of-line blocking.",
     )] = "penstock",
     period_s: Annotated[float, typer.Option(
         "--look-every", min=0.01, max=3600.0, metavar="SECONDS",
-        help="How often engines are asked whether they are well.")] = 2.0,
+        help="Interval of the engines' health checks.")] = 2.0,
     start_s: Annotated[float, typer.Option(
         "--start-limit", min=0.1, max=1e6, metavar="SECONDS",
         help="Longest time for an engine to start.")] = 600.0,
     folder: Folder = HERE,
 ) -> int:
-    """Look after the deployments and answer their verbs over HTTP until interrupted.
+    """Monitor the deployments, restart failed engines and serve the HTTP API until interrupted.
 
-    Engines that die are started again. Engines go on when this ends; it adopts them when it is
-    started again. /openapi.json describes the API.
+    Engines keep running when this command ends; its next start adopts them. /openapi.json describes
+    the API.
     """
     from penstock.cli.deployments_serve import run_here
 

@@ -11,7 +11,7 @@ from penstock.cli.exits import MISSED, OK
 
 Folder = Annotated[Path, typer.Option(
     "--dir", metavar="DIR", envvar="PENSTOCK_DEPLOYMENTS",
-    help="Folder that the deployments are kept in (see init).")]
+    help="Folder of the deployments (see `deployments init`).")]
 Name = Annotated[str, typer.Argument(
     metavar="NAME", help="Name of the deployment.", show_default=False)]
 HERE = Path("deployments")

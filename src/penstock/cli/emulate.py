@@ -36,16 +36,17 @@ def emulate(
     fleet_file: FleetFile, host: Host = "127.0.0.1", port: Port = 8001,
     speed: Annotated[float, typer.Option(
         "--speed", min=1e-3, max=1e6, metavar="X",
-        help="Engine time per real time: 10 makes everything ten times as fast.")] = 1.0,
+        help="Engine time per real time: with 10, steps are ten times as fast.")] = 1.0,
     replica: WhichReplica = None, settings: Settings = None, data_dir: DataDir = None,
     every: Everything = False,
     seed: Seed = None, journal: JournalDir = None, as_json: AsJson = False,
 ) -> int:
-    """Serve a fleet's replicas over HTTP until interrupted, with a step-time model for a GPU.
+    """Serve a fleet's replicas over HTTP, with a step-time model instead of a GPU, until
+    interrupted.
 
-    Each replica is an engine with a port of its own that speaks OpenAI's API (completions and chat,
-    streamed or not) and vLLM's /metrics. Prints one line per replica once all of them listen: name,
-    URL, model, accelerator.
+    Each replica is an engine with its own port, OpenAI's API (completions and chat, streamed or
+    not) and vLLM's /metrics. Prints one line per replica when all replicas listen: name, URL,
+    model, accelerator.
     """
     import asyncio
 

@@ -35,24 +35,24 @@ def engine(
     port: Port = 8001, host: Host = "127.0.0.1", fleet_file: FromFleet = None,
     kv_tokens: KvTokensOrUsual = 8192,
     threads: Annotated[int, typer.Option(
-        "--threads", min=1, metavar="N", help="Threads that compute.")] = 2,
+        "--threads", min=1, metavar="N", help="Number of computing threads.")] = 2,
     replica: WhichReplica = 0,
     policy: Annotated[str | None, typer.Option(
         "--policy", metavar="NAME", show_default=False,
-        help="Scheduling policy, without a fleet file; default: penstock.")] = None,
+        help="Scheduling policy if there is no fleet file; default: penstock.")] = None,
     name: Annotated[str | None, typer.Option(
         "--name", metavar="NAME", show_default=False,
-        help="Model name that clients use; default: the file's.")] = None,
+        help="Model name for clients; default: the file name.")] = None,
     max_num_seqs: Annotated[int, typer.Option(
         "--max-num-seqs", min=1, max=256, metavar="N",
-        help="Most sequences that hold KV at once.")] = 16,
+        help="Most sequences with a KV cache at once.")] = 16,
     max_step_tokens: MaxStepTokens = 512, kv_precision: KvPrecisionOr16 = "f16",
     journal: JournalDir = None, as_json: AsJson = False,
 ) -> int:
     """Serve a model with llama.cpp until interrupted; Penstock's scheduler plans every step.
 
-    Speaks OpenAI's API (completions and chat, streamed or not) and vLLM's /metrics. How long steps
-    take is learnt while it serves. Needs the extra llamacpp. Prints the URL once it listens.
+    Serves OpenAI's API (completions and chat, streamed or not) and vLLM's /metrics. Learns step
+    times while serving. Needs the extra llamacpp. Prints the URL when it listens.
     """
     import asyncio
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 def estimate(
     model: Annotated[str | None, typer.Argument(
         metavar="MODEL", show_default=False,
-        help="The model to choose a configuration for; or give --configs and --out.")] = None,
+        help="Model to choose a configuration for; not with --configs and --out.")] = None,
     train: TrainDir = Path(), intent: Intent = "min_cost", slo_s: LongestS = None,
     rate_per_s: WaitingRateOr0 = 0.0, accelerators: NumAccelerators = 8,
     accelerator: MeasuredOn = "a6000", fingerprints: Fingerprints = None,
@@ -53,15 +53,15 @@ def estimate(
     accuracy: Accuracy = None, least_accuracy: LeastAccuracy = None, precisions: Precisions = None,
     placer: PlacerName = "penstock",
     mode: Annotated[str, typer.Option(
-        "--mode", metavar="NAME", help="penstock, or maveriq: its rules as published, without "
-        "intervals.")] = "penstock",
+        "--mode", metavar="NAME", help="penstock, or maveriq: MaverIQ's published rules, "
+                                       "without intervals.")] = "penstock",
     as_json: AsJson = False,
 ) -> int:
-    """Estimate latency and memory from runs of a few layers, and choose by what is wanted.
+    """Estimate latency and memory from runs of a few layers, and choose a configuration.
 
-    With MODEL: every configuration on the accelerators, the best for the intent, why others were
-    rejected, and what to measure next. With --configs and --out: a file of estimates with 90 %
-    intervals. Exit status 1 when nothing may be chosen.
+    With MODEL: prints every configuration on the accelerators, the best for the intent first, the
+    reasons for rejections, and the next measurements. With --configs and --out: writes a file of
+    estimates with 90 % intervals. Exit status 1 if no configuration meets the requirements.
     """
     from penstock.catalog.catalog import load_catalog
     from penstock.cli.console import note, print_json, print_tables

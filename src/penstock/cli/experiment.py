@@ -29,7 +29,7 @@ app = App()
 
 @app.callback(epilog="Example: penstock lab experiment variance http://127.0.0.1:8001")
 def _experiment() -> None:
-    """Measurements that answer one question each."""
+    """Run an experiment: variation between replicas, or SINCERE's grid."""
 
 
 app.command(epilog="Example: penstock lab experiment sincere --out grid --seeds 5 "
@@ -46,9 +46,10 @@ def variance(
         "--repeats", min=2, max=100_000, metavar="N",
         help="How often one request is sent to each replica.")] = 20,
     requests: SomeRequests = 20,
+    out: OutDir = None,
     shuffles: Annotated[int, typer.Option(
         "--shuffles", min=0, max=1000, metavar="N",
-        help="In how many orders so many requests are sent to each.")] = 3,
+        help="Number of random orders in which the requests are sent to each replica.")] = 3,
     prompt_tokens: PromptTokens = 256,
     max_tokens: MaxTokens = 256,
     model: AskedModel = None,
@@ -57,17 +58,16 @@ def variance(
     body: Body = None,
     timeout: Timeout = 600.0,
     api_key_file: ApiKeyFile = None,
-    out: OutDir = None,
     seed: FirstSeed = 0,
     as_json: AsJson = False,
 ) -> int:
-    """Measure how much answers and latencies vary, and whether replicas differ.
+    """Measure the variation of answers and latencies, within and between replicas.
 
-    One request is sent again and again to every replica, then different ones of its length, then
-    those in shuffled orders, one at a time and replicas in turn. Per measure (output length, TTFT,
-    TPOT, e2e, KV memory where /metrics tells): mean, standard deviation, coefficient of variation,
-    quantiles, and which part of the variance lies between replicas, requests and rounds.
-    Exit status 1 when a request did not finish.
+    Sends one request repeatedly to every replica, then different requests of the same length, then
+    those in shuffled orders, one at a time, to the replicas in turn. For output length, TTFT, TPOT,
+    e2e and KV memory (if /metrics has it), prints mean, standard deviation, coefficient of
+    variation, quantiles, and the share of the variance between replicas, requests and rounds. Exit
+    status 1 if a request did not finish.
     """
     import asyncio
 

@@ -28,31 +28,33 @@ def sincere(
     rates: Annotated[str, typer.Option(
         "--rates", metavar="LIST", help="Nominal requests per second.")] = "4,8,12",
     slas: Annotated[str, typer.Option(
-        "--slas", metavar="LIST", help="Seconds to an answer that counts as in time.")]
+        "--slas", metavar="LIST", help="SLAs: longest time for an answer, seconds.")]
     = "40,60,80",
     modes: Annotated[str, typer.Option(
-        "--modes", metavar="LIST", help="With (cc) and without (noncc) confidential computing.")]
+        "--modes", metavar="LIST", help="cc: with confidential computing; noncc: without.")]
     = "cc,noncc",
     seeds: NumSeeds = 5,
     seed: FirstSeed = 0,
     duration_s: Annotated[float, typer.Option(
         "--duration-s", min=1.0, max=1e6, metavar="SECONDS",
-        help="For how long requests come.")] = 1200.0,
+        help="Duration of the arrivals, seconds.")] = 1200.0,
     exact: Annotated[bool, typer.Option(
-        "--exact", help="Patterns with the nominal mean rate, in place of the published ones.")]
+        "--exact", help="Use patterns with the nominal mean rate instead of the published "
+                        "patterns.")]
     = False,
     timers: Annotated[str, typer.Option(
         "--timers", metavar="as-run|own",
-        help="Load times that the strategies' timers look up: those of the published runs, or each "
+        help="Load times for the strategies' timers: those of the published runs, or each "
              "mode's own.")] = "as-run",
     residents: Annotated[int, typer.Option(
         "--residents", min=1, max=3, metavar="N",
-        help="Models on the device at once, for policies that can use it.")] = 1,
+        help="Models on the device at once, for policies that support more than one.")] = 1,
     weights: Annotated[str, typer.Option(
         "--weights", metavar="fp32|bf16",
-        help="bf16 halves weights and loads; batches take as long as measured in fp32.")] = "fp32",
+        help="Number format of the weights; bf16 halves loads, batches take as long as in "
+             "fp32.")] = "fp32",
     steady: Annotated[bool, typer.Option(
-        "--steady", help="Loads and batches take their means, without the measured spread.")]
+        "--steady", help="Use mean times of loads and batches, without the measured variation.")]
     = False,
     workers: Workers = 1,
     as_json: AsJson = False,
@@ -60,10 +62,10 @@ def sincere(
     """Simulate SINCERE's grid: strategies, patterns, rates and SLAs, with and without confidential
     computing.
 
-    One H100, three models, swaps as long as in SINCERE's runs. Each cell is kept as soon as it is
-    done, so a run that was stopped goes on where it was. DIR/results.csv has a row per cell and
-    seed, DIR/summary.json means over seeds with intervals and the paired gap between the modes,
-    DIR/report.html the same as plots.
+    One H100, three models, load times as in SINCERE's runs. Each finished cell is stored, so a
+    stopped run continues. DIR/results.csv has a row per cell and seed; DIR/summary.json has means
+    over seeds with intervals and the paired gap between the modes; DIR/report.html has the same
+    figures as plots.
     """
     from penstock.cli.console import note, print_json, print_tables, progress
     from penstock.published.sincere.cells import MODES, PUBLISHED, TIMERS, WEIGHTS, Setup

@@ -43,7 +43,7 @@ def step_time(
     out: OutFile = None,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:
-    """Fit how long a step takes to measured steps, and say how far off the fit is."""
+    """Fit a step-time model to measured steps, and print its errors."""
     from penstock.cli.console import print_json, print_tables
     from penstock.cli.files import write_whole
     from penstock.perf.profiles.step_tables import read_steps

@@ -31,23 +31,24 @@ def kernels(
     accelerator: MeasuredOnAny = None,
     system: Annotated[str | None, typer.Option(
         "--system", metavar="NAME", show_default=False,
-        help="Whose tables, such as h100_sxm; needed without --accelerator.")] = None,
+        help="GPU system of the tables, such as h100_sxm; required without --accelerator.")] = None,
+    out: OutFile = None,
     tensor: Tensor = 1,
     pipeline: Pipeline = 1,
     precision: PrecisionOr16 = "bf16",
     kv_precision: KvPrecisionOr16 = "bf16",
     backend: Annotated[str, typer.Option(
-        "--backend", metavar="NAME", help="Whose kernels: vllm, sglang or trtllm.")] = "vllm",
+        "--backend", metavar="NAME",
+        help="Engine of the kernels: vllm, sglang or trtllm.")] = "vllm",
     version: Annotated[str | None, typer.Option(
         "--tables-version", metavar="VERSION", show_default=False,
-        help="Which version's tables; default: the newest.")] = None,
+        help="Engine version of the tables; default: the newest.")] = None,
     host_overhead_s: Annotated[float, typer.Option(
         "--host-overhead", min=0.0, metavar="SECONDS",
-        help="What the host adds to every step; the tables do not say.")] = 0.002,
-    out: OutFile = None,
+        help="Host time added to every step, seconds; not part of the tables.")] = 0.002,
     as_json: AsJson = False,
 ) -> int:
-    """Compose a model's steps from measured kernels, and fit a form that a fleet file can name."""
+    """Compose a model's step times from kernel times, and fit a compact model for fleet files."""
     from penstock.catalog.catalog import load_catalog
     from penstock.cli.console import print_json, print_tables
     from penstock.cli.files import write_whole

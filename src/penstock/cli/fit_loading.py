@@ -21,16 +21,16 @@ def loading(
         "profile load` wrote, or a folder of SINCERE's tables.")],
     profile: Annotated[Path | None, typer.Option(
         "--profile", metavar="PATH", show_default=False,
-        help="A profile of the same models, to see whether it says what loads in service take.")
+        help="A profile of the same models, to compare with the load times in service.")
     ] = None,
     page_cache_gb: Annotated[float | None, typer.Option(
         "--page-cache", min=0.001, max=1e6, metavar="GB", show_default=False,
-        help="Size of the host's page cache in 10^9 bytes; default: what explains the loads best."
+        help="Size of the host's page cache in 10^9 bytes; default: the best fit."
     )] = None,
     out: OutFile = None,
     as_json: AsJson = False,
 ) -> int:
-    """Fit how long loads take by size and by what was cached, and say how far off the fit is."""
+    """Fit load times by size and cached bytes, and print the errors of the fit."""
     from penstock.cli.console import print_json, print_tables
     from penstock.cli.files import write_whole
     from penstock.cli.load_sources import loads_from, profile_beside

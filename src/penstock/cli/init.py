@@ -31,7 +31,7 @@ from penstock.core.errors import InputError
 
 Target = Annotated[Path, typer.Argument(
     metavar="FLEET", help="The fleet file to write (YAML).")]
-Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 
 app = App()
 
@@ -48,9 +48,9 @@ def init(
     precisions: Precisions = None, max_context: MaxContext = None, requests: NumRequests = None,
     catalog: OwnCatalog = None, force: Force = False,
 ) -> int:
-    """Write a fleet file: the model, GPUs, rate, lengths, targets and engine that you state.
+    """Write a fleet file from options for the model, GPUs, rate, lengths, targets and engine.
 
-    On a terminal, asks for what no option states. Elsewhere --model, --gpu and --rate are needed.
+    On a terminal, asks for missing values. Elsewhere --model, --gpu and --rate are required.
     """
     from penstock.cli.answers import draft_of, fleet_of
     from penstock.cli.console import note

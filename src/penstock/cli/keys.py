@@ -23,8 +23,8 @@ _LONGEST = 200
 def _keys() -> None:
     """API keys of a gateway: make, list and revoke them.
 
-    They are kept, as hashes, in the ledger that `penstock serve` of the same fleet file uses; a
-    gateway that runs takes notice within seconds.
+    Keys are stored as hashes in the ledger of `penstock serve` for the same fleet file. A running
+    gateway notices changes within seconds.
     """
 
 
@@ -32,15 +32,17 @@ def _keys() -> None:
 def create(
     fleet_file: FleetFile,
     tenant: Annotated[str | None, typer.Argument(
-        metavar="TENANT", help="Whose key it is; left out, of nobody who asks for answers.",
+        metavar="TENANT", help="Tenant of the key; without a tenant the key cannot send "
+                               "inference requests.",
         show_default=False)] = None,
     admin: Annotated[bool, typer.Option(
-        "--admin", help="The key opens metrics, status and everybody's spending.")] = False,
+        "--admin", help="The key gives access to metrics, status and the spending of all "
+                        "tenants.")] = False,
     label: Annotated[str, typer.Option(
-        "--label", metavar="TEXT", help="What lists show beside it.")] = "",
+        "--label", metavar="TEXT", help="Description of the key in lists.")] = "",
     ledger: LedgerUrl = None, as_json: AsJson = False,
 ) -> int:
-    """Make a key and print it. It is shown this once and kept nowhere."""
+    """Make a key and print it once; only its hash is stored."""
     import secrets
     import time
     from dataclasses import asdict
@@ -62,7 +64,7 @@ def create(
 
 @app.command("list", epilog="Example: penstock keys list gateway.yaml --json")
 def list_keys(fleet_file: FleetFile, ledger: LedgerUrl = None, as_json: AsJson = False) -> int:
-    """List the keys by their public part."""
+    """List the keys by their public ids."""
     from dataclasses import asdict
 
     from penstock.cli.console import print_json, print_tables
@@ -81,10 +83,10 @@ def list_keys(fleet_file: FleetFile, ledger: LedgerUrl = None, as_json: AsJson =
 def revoke(
     fleet_file: FleetFile,
     key_id: Annotated[str, typer.Argument(
-        metavar="KEY", help="The key's public part, as lists show it.", show_default=False)],
+        metavar="KEY", help="The key's public id, as `keys list` shows it.", show_default=False)],
     ledger: LedgerUrl = None,
 ) -> int:
-    """Revoke a key: it opens nothing from now on."""
+    """Revoke a key."""
     import time
 
     store = _open(fleet_file, ledger, known=True)

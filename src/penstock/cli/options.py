@@ -18,65 +18,66 @@ FleetFile = Annotated[Path, typer.Argument(
     metavar="FLEET", help="The fleet file (YAML).", show_default=False)]
 FromFleet = Annotated[Path | None, typer.Option(
     "--fleet", metavar="FLEET", show_default=False,
-    help="Take traffic, classes, policy or step time from this fleet file.")]
+    help="Fleet file with the traffic, classes, policy or step time.")]
 Settings = Annotated[list[str] | None, typer.Option(
     "--set", metavar="KEY=VALUE", show_default=False,
     help="Replace a value of the fleet file, such as traffic[0].rate_per_s=4; repeatable.")]
 _DATA = typer.Option(
     "--data", "--data-dir", metavar="DIR", show_default=False,
-    help="Where data are looked for, such as trace files besides the fleet file's folder.")
+    help="Folder of data such as trace files, besides the fleet file's folder.")
 DataDir = Annotated[Path | None, _DATA]
 NeededData = Annotated[Path, _DATA]
 Seed = Annotated[int | None, replaces("--seed", "run.seed", "N")]
 FirstSeed = Annotated[int, states("--seed", "run.seed", "SEED")]
 NumSeeds = Annotated[int, typer.Option(
-    "--seeds", min=1, max=1000, metavar="N", help="How many seeds to run, from --seed on.")]
+    "--seeds", min=1, max=1000, metavar="N", help="Number of consecutive seeds to run, "
+                                                  "starting with --seed.")]
 NumReplicas = Annotated[int | None, replaces("--replicas", "replicas.count", "N")]
 WhichReplica = Annotated[int | None, typer.Option(
     "--replica", min=0, metavar="INDEX", show_default=False,
-    help="Only this replica, counted from 0 in the fleet file's order.")]
+    help="Use only this replica, counted from 0 in the fleet file's order.")]
 Policies = Annotated[str | None, typer.Option(
     "--policies", metavar="LIST", show_default=False,
-    help="Policies, parted by commas, each with its settings after colons: "
+    help="Policies separated by commas, each with its settings after colons: "
          "penstock,sarathi:chunk_tokens=256:max_num_seqs=128.")]
 Workers = Annotated[int, typer.Option(
     "--workers", min=1, max=256, metavar="N",
-    help="Processes that run at the same time; the results are the same.")]
+    help="Number of parallel processes; the results do not change.")]
 
 # Results.
 AsJson = Annotated[bool, typer.Option(
-    "--json", help="Print one JSON document on stdout, and nothing else there.")]
+    "--json", help="Print only one JSON document on stdout.")]
 _OUT_DIR = typer.Option(
     "--out", metavar="DIR", show_default=False,
-    help="Folder of the results; of a run, runs/<fleet name> if left out, of a plan "
-         "runs/<fleet name>-plan.")
+    help="Folder of the results; default: runs/<fleet name> for a run, runs/<fleet name>-plan "
+         "for a plan.")
 OutDir = Annotated[Path | None, _OUT_DIR]
 NeededDir = Annotated[Path, _OUT_DIR]
 _OUT_FILE = typer.Option(
     "--out", metavar="FILE", show_default=False,
-    help="File of the result; left out, the result is only printed.")
+    help="File for the result; by default the result is only printed.")
 OutFile = Annotated[Path | None, _OUT_FILE]
 NeededFile = Annotated[Path, _OUT_FILE]
 NoReport = Annotated[bool, typer.Option("--no-report", help="Write no report.html.")]
 WithJournal = Annotated[bool, typer.Option(
-    "--journal", help="Write every replica's journal beside the other files (see replay).")]
+    "--journal", help="Also write every replica's journal (see `penstock lab replay`).")]
 JournalDir = Annotated[Path | None, typer.Option(
     "--journal", metavar="DIR", show_default=False,
-    help="New folder for every replica's journal (see replay).")]
+    help="New folder for every replica's journal (see `penstock lab replay`).")]
 
 # Servers.
 Host = Annotated[str, typer.Option(
     "--host", metavar="ADDRESS",
-    help="Address to listen on; beyond the loopback anybody may ask, unless keys are needed.")]
+    help="Address to listen on; beyond the loopback everybody has access, unless keys are "
+         "required.")]
 AllowedHosts = Annotated[list[str] | None, typer.Option(
     "--allow-host", metavar="NAME", show_default=False,
-    help="A name by which clients and pages reach this server, such as that of a proxy; "
-         "repeatable.")]
+    help="Accept this host name of clients and web pages, such as a proxy's; repeatable.")]
 Port = Annotated[int, typer.Option(
-    "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free one.")]
+    "--port", min=0, max=65535, metavar="N", help="Port; 0 takes a free port.")]
 LedgerUrl = Annotated[str | None, typer.Option(
     "--ledger", metavar="URL", envvar="PENSTOCK_LEDGER_URL", show_default=False,
-    help="Where keys and spending are kept, as an SQLAlchemy URL; default: a SQLite file beside "
+    help="Database of keys and spending, as an SQLAlchemy URL; default: a SQLite file beside "
          "the fleet file, FLEET.ledger.db.")]
 
 # A fleet without a file: options that answer what a fleet file would.
@@ -87,20 +88,19 @@ ModelName = Annotated[str | None, _MODEL]
 NeededModel = Annotated[str, _MODEL]
 AskedModel = Annotated[str | None, typer.Option(
     "--model", metavar="ID", show_default=False,
-    help="The model that is meant; default: the only one.")]
+    help="Model; default: the only one.")]
 FleetModel = Annotated[str, typer.Option(
     "--model", metavar="MODEL", show_default=False, help="A model of the fleet file.")]
 Gpus = Annotated[list[str] | None, typer.Option(
     "--gpu", metavar="NAME[:COUNT]", show_default=False,
-    help="GPUs that may be used, such as h100-80gb:4; without a count, as many as needed. "
-         "Repeatable.")]
+    help="GPUs to choose from, such as h100-80gb:4; without a count, unlimited. Repeatable.")]
 Rate = Annotated[float | None, states("--rate", "traffic.rate_per_s", "R")]
 Rates = Annotated[str | None, typer.Option(
     "--rate", metavar="R[,R...]", show_default=False,
-    help="Requests per second; several, parted by commas, are run in turn.")]
+    help="Requests per second; several rates, separated by commas, run one after the other.")]
 _WAITING_RATE = typer.Option(
     "--rate", min=0.0, metavar="PER_S", show_default=False,
-    help="Requests per second that a model will get; waiting then counts as latency.")
+    help="Expected requests per second of the model; waiting time then counts as latency.")
 WaitingRate = Annotated[float | None, _WAITING_RATE]
 WaitingRateOr0 = Annotated[float, _WAITING_RATE]
 Ttft = Annotated[float | None, states("--ttft", "service_classes.slo.ttft_s", "S")]
@@ -110,20 +110,20 @@ SloPercentile = Annotated[float | None, states(
     "--percentile", "service_classes.slo.percentile", "P")]
 LongestS = Annotated[float | None, typer.Option(
     "--slo", metavar="SECONDS", show_default=False,
-    help="Longest time for an answer; the high end of an interval must keep it.")]
+    help="Longest time for an answer; the high end of the estimate's interval must meet it.")]
 Classes = Annotated[list[str] | None, typer.Option(
     "--class", metavar="NAME[:KEY=VALUE...]", show_default=False,
     help="A service class, such as chat, batch or code:share=0.3:ttft=5. Keys: share, rate, "
          "priority, ttft, itl, e2e, percentile, trace, prompt, output. Repeatable.")]
 ClassName = Annotated[str | None, typer.Option(
     "--class", metavar="NAME", show_default=False,
-    help="Service class, sent as X-Penstock-Class; default: none is named.")]
+    help="Service class, sent as X-Penstock-Class; default: no header.")]
 ScheduledBy = Annotated[str | None, typer.Option(
     "--engine", metavar="NAME", show_default=False,
-    help="Whose scheduler the replicas have: vllm, sglang, or penstock.")]
+    help="Scheduler of the replicas: vllm (default), sglang or penstock.")]
 _ENGINE = typer.Option(
     "--engine", metavar="KIND", show_default=False,
-    help="Kind of engine: vllm, transformers, llamacpp, emulate, or sim, a model in its place.")
+    help="Engine: vllm, transformers, llamacpp, emulate, or sim (a simulated engine).")
 NeededEngine = Annotated[str, _ENGINE]
 EngineKind = Annotated[str | None, _ENGINE]
 Prices = Annotated[list[str] | None, typer.Option(
@@ -131,10 +131,10 @@ Prices = Annotated[list[str] | None, typer.Option(
     help="Price of one GPU for one hour; default: the catalog's. Repeatable.")]
 TraceName = Annotated[str | None, typer.Option(
     "--trace", metavar="NAME|FILE", show_default=False,
-    help="Lengths that ship with Penstock, such as azure-2023-conv, or a trace file.")]
+    help="Built-in table of lengths, such as azure-2023-conv, or a trace file.")]
 TraceFile = Annotated[Path | None, typer.Option(
     "--trace", metavar="FILE", show_default=False,
-    help="Replay a trace: its times, or --rate, and its lengths.")]
+    help="Replay a trace: its lengths, at its own times or at --rate.")]
 _REQUESTS = states("--requests", "run.num_requests", "N")
 NumRequests = Annotated[int | None, _REQUESTS]
 SomeRequests = Annotated[int, _REQUESTS]
@@ -146,18 +146,19 @@ DurationColumn = Annotated[str | None, typer.Option(
 # Lengths.
 PromptLengths = Annotated[str | None, typer.Option(
     "--prompt-tokens", metavar="N|DIST", show_default=False,
-    help="Prompt length: always 512, or quantiles of a lognormal such as "
+    help="Prompt length: a number such as 512, or lognormal quantiles such as "
          "p50=400,p99=6000,max=8000.")]
 OutputLengths = Annotated[str | None, typer.Option(
-    "--output-tokens", metavar="N|DIST", show_default=False, help="Output length, likewise.")]
+    "--output-tokens", metavar="N|DIST", show_default=False,
+        help="Output length, in the same form.")]
 PromptRange = Annotated[str | None, typer.Option(
     "--prompt-tokens", metavar="N|LOW-HIGH", show_default=False,
-    help="Length of prompts; default: 256.")]
+    help="Prompt length; default: 256.")]
 OutputRange = Annotated[str | None, typer.Option(
     "--output-tokens", metavar="N|LOW-HIGH", show_default=False,
-    help="Length of answers; default: 64.")]
+    help="Output length; default: 64.")]
 PromptList = Annotated[str, typer.Option(
-    "--prompt-tokens", metavar="N[,N...]", help="Lengths of prompts.")]
+    "--prompt-tokens", metavar="N[,N...]", help="Prompt lengths.")]
 _PROMPT = typer.Option(
     "--prompt-tokens", min=1, max=_MOST, metavar="N", help="Tokens of each prompt.")
 PromptTokens = Annotated[int, _PROMPT]
@@ -165,15 +166,15 @@ MeasuredPrompt = Annotated[int | None, _PROMPT]
 OutputTokens = Annotated[int, typer.Option(
     "--output-tokens", min=1, max=_MOST, metavar="N", help="Tokens of each answer.")]
 MeanOutput = Annotated[float | None, typer.Option(
-    "--output-tokens", metavar="MEAN", show_default=False, help="Mean answer.")]
+    "--output-tokens", metavar="MEAN", show_default=False, help="Mean output length, tokens.")]
 _MAX_TOKENS = typer.Option(
     "--max-tokens", min=1, max=_MOST, metavar="N", show_default=False,
-    help="Longest answer; left out, the engine's longest.")
+    help="Longest answer; default: the engine's limit.")
 MaxTokens = Annotated[int, _MAX_TOKENS]
 MaxTokensOrAny = Annotated[int | None, _MAX_TOKENS]
 BatchSize = Annotated[int, typer.Option(
-    "--batch", min=1, max=_MOST, metavar="N", help="Requests at once.")]
-BatchList = Annotated[str, typer.Option("--batch", metavar="N[,N...]", help="Requests at once.")]
+    "--batch", min=1, max=_MOST, metavar="N", help="Requests per batch.")]
+BatchList = Annotated[str, typer.Option("--batch", metavar="N[,N...]", help="Requests per batch.")]
 
 # A replica's configuration.
 _PRECISION = typer.Option(
@@ -182,12 +183,12 @@ Precision = Annotated[str | None, _PRECISION]
 PrecisionOr16 = Annotated[str, _PRECISION]
 PrecisionList = Annotated[str | None, typer.Option(
     "--precision", metavar="P[,P...]", show_default=False,
-    help="Number formats of the weights, in turn.")]
+    help="Number formats of the weights, one after the other.")]
 Precisions = Annotated[str | None, typer.Option(
     "--precisions", metavar="LIST", show_default=False,
-    help="Number formats that the weights may have, such as bf16,fp8.")]
+    help="Allowed number formats of the weights, such as bf16,fp8.")]
 _KV_PRECISION = typer.Option(
-    "--kv-precision", metavar="P", help="Number format of keys and values.")
+    "--kv-precision", metavar="P", help="Number format of the KV cache.")
 KvPrecision = Annotated[str | None, _KV_PRECISION]
 KvPrecisionOr16 = Annotated[str, _KV_PRECISION]
 Tensor = Annotated[int, states("--tensor", "replicas.parallelism.tensor", "N")]
@@ -200,28 +201,29 @@ MaxStepTokens = Annotated[int, states(
     "--max-step-tokens", "policies.schedule.max_step_tokens", "N")]
 EngineSettings = Annotated[list[str] | None, typer.Option(
     "--with", metavar="KEY=VALUE", show_default=False,
-    help="How to run the engine, such as model=FILE, threads=2 or speed=10; repeatable.")]
+    help="Engine option, such as model=FILE, threads=2 or speed=10; repeatable.")]
 
 # Load on live endpoints.
 Concurrency = Annotated[int, typer.Option(
     "--concurrency", min=1, max=10_000, metavar="N",
-    help="Prompts under way at once; vary it, or latencies under load are not seen.")]
+    help="Prompts in flight; vary the number to learn latencies under load.")]
 Concurrencies = Annotated[str | None, typer.Option(
     "--concurrency", metavar="N[,N...]", show_default=False,
-    help="Keep N requests under way instead, each end being the next one's beginning.")]
+    help="Closed loop instead: keep N requests in flight.")]
 Api = Annotated[str, typer.Option(
-    "--api", metavar="completions|chat", help="Which endpoint to ask.")]
+    "--api", metavar="completions|chat", help="API endpoint to use.")]
 PromptKind = Annotated[str, typer.Option(
     "--prompts", metavar="text|ids",
-    help="Words, fitted to how the server counts them, or token ids.")]
+    help="Send prompts as words, fitted to the server's token counts, or as token ids.")]
 PromptFile = Annotated[Path, typer.Option(
     "--prompts", metavar="FILE", show_default=False,
-    help="Prompts: .jsonl or .csv with prompt and perhaps reference, or .txt, one a line.")]
+    help="Prompts: .jsonl or .csv with `prompt` and optionally `reference`, or .txt with one "
+         "per line.")]
 Body = Annotated[str | None, typer.Option(
     "--body", metavar="JSON", show_default=False,
-    help="Further fields of every request, such as '{\"temperature\": 0}'.")]
+    help="Extra fields of every request, such as '{\"temperature\": 0}'.")]
 Timeout = Annotated[float, typer.Option(
-    "--timeout", min=1e-3, max=1e6, metavar="SECONDS", help="Longest that an answer may take.")]
+    "--timeout", min=1e-3, max=1e6, metavar="SECONDS", help="Longest time for an answer.")]
 ApiKeyFile = Annotated[Path | None, typer.Option(
     "--api-key-file", metavar="FILE", show_default=False,
     help="Read the key from this file instead of PENSTOCK_API_KEY or OPENAI_API_KEY.")]
@@ -229,19 +231,19 @@ ApiKeyFile = Annotated[Path | None, typer.Option(
 # How long and how exactly to search.
 Tolerance = Annotated[float, typer.Option(
     "--tolerance", min=1e-4, max=10.0, metavar="SHARE",
-    help="Stop when the answer is known this narrowly, relative to it.")]
+    help="Stop at this relative width of the result's interval.")]
 _TIME_LIMIT = typer.Option(
     "--time-limit", min=0.0, max=1e6, metavar="SECONDS", show_default=False,
-    help="Give up after this time; an Inferno MILP then ends with its best plan.")
+    help="Stop after this time; an Inferno MILP then returns its best plan.")
 TimeLimit = Annotated[float, _TIME_LIMIT]
 MaybeTimeLimit = Annotated[float | None, _TIME_LIMIT]
 Everything = Annotated[bool, typer.Option(
-    "--all", help="Every one: every replica, and deployments that were removed.")]
+    "--all", help="Include all: every replica (the default), or removed deployments, too.")]
 
 # Profiles, estimates and where models are placed.
 _TRAIN = typer.Option(
     "--train", metavar="DIR", show_default=False,
-    help="Folder to learn from: profiles by penstock profile, or tables laid out as MaverIQ's.")
+    help="Folder to learn from: profiles of `penstock profile`, or tables in MaverIQ's format.")
 TrainDir = Annotated[Path, _TRAIN]
 MaybeTrainDir = Annotated[Path | None, _TRAIN]
 Fingerprints = Annotated[Path | None, typer.Option(
@@ -249,36 +251,39 @@ Fingerprints = Annotated[Path | None, typer.Option(
     help="Fingerprints of the models (a profile's folder, or CSV with MaverIQ's columns); default: "
          "those in the training folder.")]
 _ACCELERATOR = typer.Option(
-    "--accelerator", metavar="NAME", help="The accelerator of the measurements, of the catalog.")
+    "--accelerator", metavar="NAME", help="Catalog name of the accelerator of the measurements.")
 MeasuredOn = Annotated[str, _ACCELERATOR]
 MeasuredOnAny = Annotated[str | None, _ACCELERATOR]
 OwnCatalog = Annotated[Path | None, typer.Option(
     "--catalog", metavar="PATH", show_default=False,
-    help="A file or folder of your own accelerators and models, beside those that ship.")]
+    help="File or folder of your own accelerators and models, added to the built-in catalog.")]
 NumAccelerators = Annotated[int, typer.Option(
-    "--accelerators", min=1, max=64, metavar="N", help="How many of them there are.")]
+    "--accelerators", min=1, max=64, metavar="N", help="Number of accelerators.")]
 UsedGib = Annotated[str | None, typer.Option(
     "--used-gib", metavar="LIST", show_default=False,
-    help="Memory already used on each, such as 10,0,0,30; default: none.")]
+    help="Memory already used on each accelerator, GiB, such as 10,0,0,30; default: none.")]
 _INTENT = typer.Option(
-    "--intent", metavar="NAME", help="What to make small: min_lat, min_mem, min_cost (latency "
-    "times memory), min_gpu_cost (latency times accelerators), money or energy.")
+    "--intent", metavar="NAME", help="What to minimise: min_lat, min_mem, min_cost (latency "
+                                     "times memory), min_gpu_cost (latency times "
+                                     "accelerators), money or energy.")
 Intent = Annotated[str, _INTENT]
 MaybeIntent = Annotated[str | None, _INTENT]
 Accuracy = Annotated[Path | None, typer.Option(
     "--accuracy", metavar="FILE", show_default=False,
     help="Accuracy by configuration, JSON with keys such as llama-2-7b_int8_False_None.")]
 LeastAccuracy = Annotated[float | None, typer.Option(
-    "--least-accuracy", metavar="A", show_default=False, help="In the units of that table.")]
+    "--least-accuracy", metavar="A", show_default=False,
+        help="Minimum accuracy, in the units of the --accuracy table.")]
 PlacerName = Annotated[str, typer.Option(
     "--placer", metavar="NAME", help="penstock, balanced, exact or maveriq.")]
 _DESIGN = typer.Option(
-    "--design", metavar="penstock|maveriq", help="Which cuts, settings and lengths.")
+    "--design", metavar="penstock|maveriq", help="Set of layer cuts, settings and lengths to "
+                                                 "measure.")
 Design = Annotated[str, _DESIGN]
 MaybeDesign = Annotated[str | None, _DESIGN]
 Depths = Annotated[str | None, typer.Option(
     "--depths", metavar="N[,N...]", show_default=False,
-    help="Further numbers of layers to run on one accelerator, such as all of them, to compare.")]
+    help="Additional numbers of layers to measure on one accelerator, for comparison.")]
 BudgetS = Annotated[float | None, typer.Option(
     "--budget-s", min=0.001, metavar="SECONDS", show_default=False,
-    help="Stop when this time is spent; the same command goes on later.")]
+    help="Stop after this time; the same command continues later.")]

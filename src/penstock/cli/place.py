@@ -37,30 +37,32 @@ app = App()
 def place(
     models: Annotated[list[str], typer.Argument(
         metavar="MODEL=RATE...", show_default=False,
-        help="Each model with its requests per second; one may stand more than once.")],
+        help="Models with their requests per second; a model may be repeated.")],
     train: TrainDir, accelerators: NumAccelerators = 8, slo_s: LongestS = None,
     precisions: Precisions = None, num_requests: SomeRequests = 300,
     fingerprints: Fingerprints = None, accelerator: MeasuredOn = "a6000",
     catalog: OwnCatalog = None, used_gib: UsedGib = None,
     strategies: Annotated[str, typer.Option(
-        "--strategies", metavar="LIST", help="Whose plans: penstock (least mean time), alpaserve "
-        "(equal groups, models added where most answers are in time).")] = "penstock,alpaserve",
+        "--strategies", metavar="LIST", help="Planning strategies: penstock (least mean time), "
+                                             "alpaserve (equal groups, each model added where "
+                                             "most answers are in time).")] = "penstock,alpaserve",
     output_tokens: OutputTokens = 100, prompt_tokens: MeasuredPrompt = None, batch: BatchSize = 1,
     slo_factor: Annotated[float, typer.Option(
         "--slo-factor", metavar="X",
-        help="In time is X times the quickest answer of the model alone.")] = 5.0,
+        help="Deadline: X times the fastest answer of the model alone.")] = 5.0,
     worth_s: Annotated[float, typer.Option(
-        "--gpu-second", metavar="SECONDS", min=0.0, help="How many seconds of waiting a GPU-second "
-        "is worth to Penstock's plan; more makes thriftier plans.")] = 0.0,
+        "--gpu-second", metavar="SECONDS", min=0.0, help="Cost of a GPU-second in seconds of "
+                                                         "waiting, for Penstock's plan; a "
+                                                         "higher cost saves GPU time.")] = 0.0,
     gap_cv: Annotated[float, typer.Option(
         "--burstiness", metavar="CV", min=0.0, max=100.0,
         help="Coefficient of variation of the gaps between requests; 1 is Poisson.")] = 1.0,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:
-    """Give several models that share a node configurations and devices, by simulating their queues.
+    """Choose configurations and devices for several models on one node, by simulating their queues.
 
-    Prints what each strategy makes of it, judged on arrivals that no plan has seen. Exit status 1
-    when the first strategy finds no plan.
+    Prints the results of each strategy on arrivals that no plan has seen. Exit status 1 if the
+    first strategy finds no plan.
     """
     from penstock.catalog.catalog import load_catalog
     from penstock.cli.console import print_json, print_tables

@@ -43,24 +43,24 @@ FleetFile = Annotated[Path | None, typer.Argument(
     metavar="FLEET", help="The fleet file (YAML).", show_default=False)]
 WhatIf = Annotated[list[str] | None, typer.Option(
     "--what-if", metavar="KEY=VALUE", show_default=False,
-    help="Plan once more with this setting too and say what changes, for example "
-         "accelerators[0].price_per_hour=3 or traffic[0].rate_per_s=20; repeatable, all at once.")]
+    help="Plan again with this setting and print the differences, for example "
+         "traffic[0].rate_per_s=20; repeatable, all settings apply together.")]
 Bundle = Annotated[Path | None, typer.Option(
     "--inferno", metavar="DIR", show_default=False,
-    help="Plan an Inferno bundle instead: a folder of its JSON files, or one file with all.")]
+    help="Plan an Inferno bundle instead: a folder of its JSON files, or one file.")]
 Solver = Annotated[str | None, typer.Option(
     "--solver", metavar="NAME", show_default=False,
     help="Inferno: unlimited, greedy, milp-single or milp-multi; default: the bundle's options.")]
 Saturation = Annotated[str | None, typer.Option(
     "--saturation", metavar="POLICY", show_default=False,
-    help="Inferno: who gets what is left over (greedy): None, PriorityExhaustive, "
+    help="Inferno: how the greedy solver shares leftover cards: None, PriorityExhaustive, "
          "PriorityRoundRobin or RoundRobin; default: the bundle's.")]
 Delayed = Annotated[bool | None, typer.Option(
     "--delayed-best-effort/--no-delayed-best-effort", show_default=False,
-    help="Inferno: hand out leftovers after all priorities had their turn, not after each.")]
+    help="Inferno: share leftover cards after all priorities, not after each.")]
 CapacityFactor = Annotated[float, typer.Option(
     "--capacity-factor", min=0.0, max=1e6, metavar="F",
-    help="Inferno: plan with so many times the cards, cut to whole ones.")]
+    help="Inferno: multiply the number of cards by this factor, rounded down.")]
 
 app = App()
 
@@ -81,13 +81,14 @@ def plan(fleet_file: FleetFile = None, model: ModelName = None, gpu: Gpus = None
          what_if: WhatIf = None, no_report: NoReport = False, solver: Solver = None,
          saturation: Saturation = None, delayed: Delayed = None,
          capacity_factor: CapacityFactor = 1.0, time_limit_s: MaybeTimeLimit = None) -> int:
-    """Choose accelerators, parallelism, precision and replicas at the least cost, and check them.
+    """Choose accelerators, parallelism, precision and replicas at the least cost, and simulate
+    them.
 
-    Of a fleet file, or of --model, --gpu, --rate and targets; what these leave open is assumed and
-    printed. The proposal is simulated on the fleet's own traffic and corrected until all objectives
-    hold. Changes are counted from what runs now (`replicas`); `plan` bounds the choice. Files:
-    plan.json, report.html and fleet.yaml with the replicas proposed. Exit status 1 when something
-    cannot be served, or does not hold.
+    Plans a fleet file, or --model, --gpu, --rate and targets; prints its assumptions. Simulates the
+    proposal on the fleet's own traffic and corrects it until all objectives hold. In the fleet
+    file, `replicas` is the running fleet and `plan` limits the choice. Writes plan.json,
+    report.html and fleet.yaml with the proposed replicas. Exit status 1 if traffic cannot be served
+    or an objective is missed.
     """
     given: dict[str, Any] = {
         "model": model, "gpu": gpu, "rate": rate, "ttft": ttft, "itl": itl, "classes": classes,

@@ -22,20 +22,21 @@ def plan_server(
         "--max-body-mb", min=1, max=1024, metavar="N",
         help="Largest request body, in MB.")] = 16,
     num_at_once: Annotated[int, typer.Option(
-        "--plans", min=1, max=1024, metavar="N", help="Most plans of fleet files at once.")] = 2,
+        "--plans", min=1, max=1024, metavar="N", help="Most concurrent plans of fleet files.")] = 2,
     num_waiting: Annotated[int, typer.Option(
         "--waiting", min=0, max=100_000, metavar="N",
-        help="Most plans that wait for their turn; who comes later is told to come back.")] = 8,
+        help="Most waiting plans; further requests get status 429.")] = 8,
     time_limit_s: TimeLimit = 120.0,
     memory_mb: Annotated[int, typer.Option(
         "--plan-memory-mb", min=256, max=1_000_000, metavar="N",
-        help="Most memory that a plan of a fleet file may take, in MB.")] = 4096,
+        help="Memory limit of a plan of a fleet file, in MB.")] = 4096,
 ) -> int:
-    """Answer planning questions over HTTP until interrupted.
+    """Serve the planning API over HTTP until interrupted.
 
-    /v1/plan takes a fleet file (JSON or YAML) and answers what `penstock plan --json` prints; other
-    operations of our own are under /v1, too. /optimizeOne, /solve, /target and /optimize answer
-    like Inferno's programs. /docs lists them, /openapi.json describes them for programs.
+    /v1/plan takes a fleet file (JSON or YAML) and returns the output of `penstock plan --json`;
+    /v1/queue/* analyses one replica. /optimizeOne, /solve, /target and /optimize behave like
+    Inferno's programs. /docs lists all operations, /openapi.json is their machine-readable
+    description.
     """
     import sys
 

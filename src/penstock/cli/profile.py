@@ -55,7 +55,7 @@ _IMPORT = "penstock profile import full_model.csv --from maveriq --out profiles/
 
 @app.callback(epilog=f"Example: {_MODEL}")
 def _profile() -> None:
-    """Measure a model on a real engine: times, memory, loading, fingerprints of a few layers."""
+    """Measure a model on a real engine, fit step times, estimate configurations."""
 
 
 app.command("estimate", epilog="Example: penstock profile estimate llama-2-7b --train "
@@ -112,7 +112,7 @@ def batch(
 ) -> int:
     """Time batches of equal requests up to the largest that fits into memory.
 
-    A batch that does not fit is a row of the profile, and sizes below it are tried.
+    A batch that does not fit becomes a row of the profile, and smaller batches are tried.
     """
     from penstock.cli.profile_input import session_of, whole_numbers
     from penstock.cli.profile_tables import show
@@ -134,7 +134,7 @@ def load(
     model: Model, engine: NeededEngine, out: NeededDir,
     loops: Annotated[int, typer.Option(
         "--loops", min=1, max=10_000, metavar="N",
-        help="Loads from each state of the page cache.")] = 5,
+        help="Number of loads for each state of the page cache.")] = 5,
     layers: Layers = None, tensor: Tensor = 1, pipeline: Pipeline = 1,
     precision: PrecisionList = None, kv_precision: KvPrecision = None, kv_tokens: KvTokens = None,
     settings: EngineSettings = None, budget_s: BudgetS = None, share: Share = 1.0,
@@ -142,8 +142,8 @@ def load(
 ) -> int:
     """Time loading and unloading, with the files in the page cache and without.
 
-    Random weights are written to a temporary folder first, so that there are files to load. Each
-    row says what the cache really held.
+    Random weights are first written to a temporary folder, to have files to load. Each row has the
+    real content of the page cache.
     """
     from penstock.cli.profile_input import session_of
     from penstock.cli.profile_tables import show
@@ -169,9 +169,9 @@ def fingerprint(
     budget_s: BudgetS = None, share: Share = 1.0, clock: Clock = "wall", seed: FirstSeed = 0,
     as_json: AsJson = False,
 ) -> int:
-    """Time cuts of the model to one layer and two (per pipeline stage) in many settings.
+    """Time the model cut to one and to two layers (per pipeline stage), in many settings.
 
-    `penstock profile estimate` makes the whole model's latency and memory of it.
+    `penstock profile estimate` computes the whole model's latency and memory from these times.
     """
     from penstock.cli.profile_input import session_of, whole_numbers
     from penstock.cli.profile_tables import show
@@ -190,14 +190,14 @@ def fingerprint(
 @app.command("import", epilog=f"Example: {_IMPORT}")
 def import_(
     file: Annotated[Path, typer.Argument(
-        metavar="FILE", help="What the other tool wrote.", show_default=False)],
+        metavar="FILE", help="The other tool's file.", show_default=False)],
     tool: Annotated[str, typer.Option(
         "--from", metavar="TOOL", show_default=False,
         help="maveriq, sincere, vidur, aiconfigurator, guidellm or vllm-bench.")],
     out: NeededDir,
     as_json: AsJson = False,
 ) -> int:
-    """Make a profile of what another tool measured."""
+    """Make a profile from another tool's measurements."""
     from penstock.catalog.catalog import load_catalog
     from penstock.cli.console import note, print_json
     from penstock.cli.profile_import import read_any

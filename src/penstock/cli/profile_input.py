@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 Model = Annotated[str, typer.Argument(
     metavar="MODEL", show_default=False,
-    help="A model of the catalog or a config.json (weights are drawn at random), a checkpoint's "
-    "folder, or a .gguf file.")]
+    help="Model of the catalog or a config.json (with random weights), a checkpoint's folder, "
+         "or a .gguf file.")]
 Layers = Annotated[int | None, typer.Option(
     "--layers", min=1, metavar="N", show_default=False,
     help="Cut the model to its first N layers; default: all.")]
 MinRepeats = Annotated[int, typer.Option(
-    "--min-repeats", min=1, max=100_000, metavar="N", help="Repeats of each point at least.")]
+    "--min-repeats", min=1, max=100_000, metavar="N", help="Fewest repeats of each point.")]
 MaxRepeats = Annotated[int, typer.Option(
-    "--max-repeats", min=1, max=100_000, metavar="N", help="Repeats of each point at most.")]
+    "--max-repeats", min=1, max=100_000, metavar="N", help="Most repeats of each point.")]
 WarmUps = Annotated[int, typer.Option(
     "--warm-ups", min=0, max=1000, metavar="N",
-    help="Runs before each point's repeats, kept but not counted.")]
+    help="Warm-up runs before each point's repeats, stored but not counted.")]
 Passes = Annotated[int, typer.Option(
     "--passes", min=1, max=1000, metavar="N",
-    help="Spread the least number of repeats over N rounds through all configurations.")]
+    help="Spread the fewest repeats over N rounds through all configurations.")]
 Share = Annotated[float, typer.Option(
     "--share", min=0.001, max=1.0, metavar="SHARE",
-    help="Work for at most this share of the time, for what else runs there.")]
+    help="Work for at most this share of the time, to spare live traffic.")]
 Clock = Annotated[str, typer.Option(
     "--clock", metavar="wall|cpu",
-    help="cpu: seconds that this process computes, for one thread on a machine that others use.")]
+    help="wall, or cpu: processor seconds, for one thread on a shared machine.")]
 
 # --with: key -> kind of value.
 _ENGINE_KEYS: Mapping[str, type] = {

@@ -22,7 +22,7 @@ File = Annotated[Path | None, _option(
     "alpha, beta, gamma, delta, maxQueueSize, maxBatchedTokens, targetTTFT, targetITL, targetTPS "
     "in any case; options come before it.")]
 Mode = Annotated[str, typer.Option(
-    "--mode", metavar="MODE", help="penstock, or inferno: the published behaviour with its traps.")]
+    "--mode", metavar="MODE", help="penstock, or inferno: llm-inferno's published calculation.")]
 Rate = Annotated[float | None, _option("--rate", "X", "Requests per second.")]
 Alpha = Annotated[float | None, _option("--alpha", "MS", "Time of a step before any work, ms.")]
 Beta = Annotated[float | None, _option(
@@ -31,15 +31,15 @@ Gamma = Annotated[float | None, _option(
     "--gamma", "MS", "ms per KV token read; with --delta, time of a prefill before any work.")]
 Delta = Annotated[float | None, _option(
     "--delta", "MS", "ms per prompt token and request in the batch: first-generation parameters.")]
-InputTokens = Annotated[float | None, _option("--input-tokens", "N", "Mean prompt.")]
+InputTokens = Annotated[float | None, _option("--input-tokens", "N", "Mean prompt length, tokens.")]
 MaxBatch = Annotated[float | None, _option(
-    "--max-batch", "N", "Most requests in service; for optimize the most to try.")]
+    "--max-batch", "N", "Most requests in service; for optimize the largest limit to try.")]
 MaxQueue = Annotated[float | None, _option(
-    "--max-queue", "X", "Most requests waiting, the others are lost (inferno mode).")]
+    "--max-queue", "X", "Most waiting requests; others are lost (inferno mode).")]
 StepTokens = Annotated[float | None, _option(
     "--max-step-tokens", "X", "Token budget of a step (8192), for second-generation parameters.")]
 KvTokens = Annotated[float | None, _option(
-    "--kv-tokens", "X", "Room of the KV cache in tokens (penstock mode).")]
+    "--kv-tokens", "X", "Size of the KV cache in tokens (penstock mode).")]
 ArrivalsScv = Annotated[float | None, _option(
     "--arrivals-scv", "X", "Squared coefficient of variation of gaps between arrivals (1).")]
 PromptScv = Annotated[float | None, _option("--prompt-scv", "X", "The same of prompts (0).")]
@@ -48,7 +48,7 @@ Ttft = Annotated[float | None, _option("--ttft-ms", "MS", "Target for TTFT, ms."
 Itl = Annotated[float | None, _option("--itl-ms", "MS", "Target for ITL, ms.")]
 Tps = Annotated[float | None, _option("--tokens-per-s", "X", "Output tokens per second to reach.")]
 Percentile = Annotated[float | None, _option(
-    "--percentile", "PERCENT", "Percentile that targets bind, such as 99; default: means.")]
+    "--percentile", "PERCENT", "Percentile of the targets, such as 99; default: means.")]
 
 _EXAMPLE = ("Example: penstock lab queue {} --alpha 12 --beta 0.05 --gamma 0.0005 "
             "--input-tokens 128 --output-tokens 512 --max-batch 48 {}")
@@ -68,7 +68,7 @@ def solve(
     kv_tokens: KvTokens = None, arrivals_scv: ArrivalsScv = None, prompt_scv: PromptScv = None,
     output_scv: OutputScv = None, as_json: AsJson = False,
 ) -> int:
-    """Throughput, waiting and latencies at one rate."""
+    """Print throughput, waiting and latencies at one rate."""
     return _run("solve", locals())
 
 
@@ -82,7 +82,7 @@ def size(
     kv_tokens: KvTokens = None, arrivals_scv: ArrivalsScv = None, prompt_scv: PromptScv = None,
     output_scv: OutputScv = None, as_json: AsJson = False,
 ) -> int:
-    """The highest rate at which the targets hold. Exit status 1 when there is none."""
+    """Print the highest rate at which the targets hold. Exit status 1 if there is none."""
     return _run("size", locals())
 
 
@@ -96,9 +96,9 @@ def optimize(
     kv_tokens: KvTokens = None, arrivals_scv: ArrivalsScv = None, prompt_scv: PromptScv = None,
     output_scv: OutputScv = None, as_json: AsJson = False,
 ) -> int:
-    """The fewest requests in service that come within 1 % of the best rate under the targets.
+    """Print the smallest batch limit within 1 % of the best rate under the targets.
 
-    Exit status 1 when no number meets them.
+    Exit status 1 if no batch limit meets the targets.
     """
     return _run("optimize", locals())
 

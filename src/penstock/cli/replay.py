@@ -22,13 +22,13 @@ app = App()
 def replay(
     journal: Annotated[Path, typer.Argument(
         metavar="JOURNAL", show_default=False,
-        help="A journal that run --journal wrote, or Penstock's scheduler inside an engine.")],
+        help="Journal of a run or of Penstock's scheduler inside an engine.")],
     fleet_file: FromFleet = None,
     as_json: AsJson = False,
 ) -> int:
-    """Check that the scheduler of today makes the very plans that the journal holds.
+    """Check that the present scheduler makes the same plans as in the journal.
 
-    Exit status 1 at the first plan that differs.
+    Exit status 1 if a plan differs.
     """
     from penstock.cli.console import print_json
     from penstock.journal.journal import read_journal

@@ -15,14 +15,14 @@ app = App()
 @app.command(epilog="Example: penstock lab report runs/quickstart --html quickstart.html")
 def report(
     folder: Annotated[Path, typer.Argument(
-        metavar="RUN_DIR", help="Folder that run or simulate wrote.", show_default=False)],
+        metavar="RUN_DIR", help="Folder of a run.", show_default=False)],
     html: Annotated[Path | None, typer.Option(
         "--html", metavar="PATH", show_default=False,
-        help="Write the page anew from the stored files: without the step timeline and KV "
+        help="Write the page again from the stored files, without the step timeline and KV "
              "memory, which a run does not store.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Print the tables of an earlier run, and where its page is."""
+    """Print the tables of an earlier run and the path of its page."""
     from penstock.cli.console import note, print_json, print_tables
     from penstock.core.errors import InputError
     from penstock.report.run_files import PAGE, read_summary

@@ -27,9 +27,9 @@ def reproduce(
 ) -> int:
     """Recompute a published system's figures and print them beside the published ones.
 
-    --out keeps reproduction.json and the tables behind the figures (CSV). --requests, at least 100,
-    bounds every simulated run (niyama, routebalance) or the search for plans (maveriq-plans, 500).
-    Exit status 1 when a figure deviates by more than its tolerance.
+    --out stores reproduction.json and the tables of the figures (CSV). --requests, at least 100,
+    limits every simulated run (niyama, routebalance) or the search for plans (maveriq-plans, 500).
+    Exit status 1 if a figure deviates by more than its tolerance.
     """
     from penstock.cli.console import note, print_json, print_tables
     from penstock.cli.reproduce_files import check_folder, write_reproduction

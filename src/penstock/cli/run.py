@@ -23,14 +23,12 @@ def run(
     as_json: AsJson = False, no_report: NoReport = False, data: DataDir = None,
     journal: WithJournal = False,
 ) -> int:
-    """Find how many replicas meet every objective, simulate them and write the run's files.
+    """Find the replicas that meet every objective, simulate them and write the run's files.
 
-    A fleet file that states its replicas, or devices on which models take turns, is simulated with
-    those, one with `sizing` or `variant` is given the fewest replicas of those kinds, any other the
-    cheapest replicas that a plan finds.
-    Files: summary.json, requests.parquet, report.html and fleet.yaml, the fleet with every default
-    written out.
-    Exit status 1 when a class misses its objective.
+    If the fleet file has `replicas` or `multiplexing`, simulates these. With `sizing` or `variant`,
+    finds the fewest replicas of these types; otherwise the cheapest replicas of a plan. Writes
+    summary.json, requests.parquet, report.html and fleet.yaml, the fleet file with every default
+    filled in. Exit status 1 if a class misses its objective.
     """
     from penstock.cli.console import progress
     from penstock.cli.single_run import simulate_and_report

@@ -9,7 +9,7 @@ app = App()
 
 @app.command(epilog="Example: penstock lab schema > fleet.schema.json")
 def schema() -> int:
-    """Print the JSON Schema of the fleet file, for editors that check while you type."""
+    """Print the JSON Schema of the fleet file, for completion and checks in editors."""
     from penstock.cli.console import print_json
     from penstock.fleet.schema import fleet_schema
 

@@ -39,42 +39,43 @@ _PLANNERS = 2
 def serve(
     fleet_file: FleetFile, host: Host = "127.0.0.1", port: Port = 8000, ledger: LedgerUrl = None,
     open_to_all: Annotated[bool, typer.Option(
-        "--open", help="Let anybody ask from anywhere where there are no keys.")] = False,
-    allowed_hosts: AllowedHosts = None, settings: Settings = None, data_dir: DataDir = None,
+        "--open", help="Without keys, allow access from everywhere.")] = False,
+    settings: Settings = None, allowed_hosts: AllowedHosts = None, data_dir: DataDir = None,
     max_in_flight: Annotated[int, typer.Option(
         "--max-in-flight", min=1, max=1_000_000, metavar="N",
-        help="Most requests on engines at once; who comes later waits.")] = 4096,
+        help="Most requests on engines at once; others wait.")] = 4096,
     max_queue: Annotated[int, typer.Option(
         "--max-queue", min=0, max=1_000_000, metavar="N",
-        help="Most requests that wait for a place, the most urgent class first; who cannot be "
-             "there in time, or finds it full, is told to come back.")] = 1000,
+        help="Most waiting requests, the most urgent class first; others, and requests that "
+             "would be late, get status 429.")] = 1000,
     attempts: Annotated[int, typer.Option(
         "--attempts", min=1, max=100, metavar="N",
-        help="Most engines that are tried for a request before its first byte.")] = 3,
+        help="Most engines to try for a request before its first byte.")] = 3,
     traces: Annotated[bool, typer.Option(
-        "--traces", help="Send a trace of each request by OTLP, where OTEL_ variables say.",
+        "--traces", help="Send a trace of each request by OTLP, to the endpoint in the OTEL_ "
+                         "variables.",
     )] = False,
     decisions: Annotated[Path | None, typer.Option(
         "--decisions", metavar="FILE", show_default=False,
-        help="Append every decision and its outcome to a file of JSON lines; no text is in it.",
+        help="Append every decision and its outcome to a file of JSON lines, without prompts "
+             "and answers.",
     )] = None,
     deployments: Annotated[Path | None, typer.Option(
         "--deployments", metavar="DIR", show_default=False,
-        help="Serve the deployments of a folder, too, and answer their API to administrators.",
+        help="Also serve the deployments of a folder, and their API with admin keys.",
     )] = None,
     seed: Seed = None, as_json: AsJson = False,
 ) -> int:
-    """Answer OpenAI's API over the engines of a fleet file until interrupted.
+    """Serve OpenAI's API in front of a fleet's engines until interrupted.
 
-    Engines are the `endpoints` of `replicas`, replicas without endpoints whose `engine` can be
-    started here (emulated, llamacpp, vllm), and those of models that take turns on devices
-    (`multiplexing`),
-    which are loaded and unloaded as its policy says. Each request goes to the engine
-    that the fleet's routing policy chooses, streamed as it comes; /v1/penstock/decisions/ID says
-    why, ID being the answer's header X-Penstock-Decision. /metrics is for Prometheus. The header
-    X-Penstock-Class names a request's service class; left out, the fleet's first. Where the fleet
-    file has tenants, or there are keys (`penstock keys`), who asks must have one, and spending is
-    kept in a ledger. When the file changes, or at SIGHUP, it is read again.
+    The engines are the `endpoints` of `replicas`; replicas without endpoints, whose engine
+    (emulated, llamacpp, vllm) is started; and the models of `multiplexing`, which are loaded on
+    demand. The fleet's routing policy chooses the engine of each request. The header
+    X-Penstock-Class states a request's service class; default: the fleet's first.
+    /v1/penstock/decisions/ID explains a decision; the answer's header X-Penstock-Decision has the
+    ID. /metrics is for Prometheus. If the fleet file has tenants, or keys exist (`penstock keys`),
+    requests need a key, and spending is recorded in a ledger. The file is read again when it
+    changes, or on SIGHUP.
     """
     from penstock.engines.http import run_server
     from penstock.serving.deployments.replicas import is_started

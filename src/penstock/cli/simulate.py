@@ -24,11 +24,11 @@ def simulate(
     settings: Settings = None, seed: Seed = None, as_json: AsJson = False, data: DataDir = None,
     no_report: NoReport = False, journal: WithJournal = False,
 ) -> int:
-    """Simulate the replicas that the fleet file states, or N of them, and write the run's files.
+    """Simulate the replicas of a fleet file, or N replicas, and write the run's files.
 
-    Pools of devices that models share are simulated with them.
+    Also simulates the devices that models share (`multiplexing`).
 
-    Exit status 1 when a class misses its objective.
+    Exit status 1 if a class misses its objective.
     """
     from penstock.cli.single_run import simulate_and_report
     from penstock.fleet.sources import fleet_workload

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Format = Annotated[str | None, typer.Option(
     "--format", metavar="NAME", show_default=False,
-    help="azure, burstgpt, csv, lengths, mooncake or parquet; default: told from the file.")]
+    help="azure, burstgpt, csv, lengths, mooncake or parquet; default: detected.")]
 TraceFile = Annotated[Path, typer.Argument(
     metavar="TRACE", help="The trace file, gzipped or not.", show_default=False)]
 OutFile = Annotated[Path, typer.Argument(
@@ -29,7 +29,7 @@ app = App()
 
 @app.callback(epilog="Example: penstock trace info azure.csv.gz")
 def _trace() -> None:
-    """Look at traces, convert and generate them."""
+    """Describe, convert and generate traces."""
 
 
 @app.command(epilog="Example: penstock trace info azure.csv.gz --json")
@@ -59,7 +59,7 @@ def convert(file: TraceFile, out: OutFile, trace_format: Format = None) -> int:
 @app.command(epilog="Example: penstock trace generate examples/quickstart.yaml traffic.csv")
 def generate(fleet_file: FleetFile, out: OutFile, settings: Settings = None, data: DataDir = None,
              seed: Seed = None) -> int:
-    """Write the requests that a fleet file's traffic stands for."""
+    """Write the traffic of a fleet file as a trace."""
     from penstock.fleet.sources import fleet_workload
     from penstock.workload.trace import workload_trace
 

@@ -30,7 +30,7 @@ Embedder = Annotated[str, typer.Option(
 
 @app.callback(epilog="Example: penstock lab train quality rows.parquet --out forecaster.npz")
 def _train() -> None:
-    """Train predictors on collected rows, and say how far off they are on rows held out."""
+    """Train predictors on collected rows, and print their errors on held-out rows."""
 
 
 @app.command(epilog="Example: penstock lab train latency rows.parquet --kind boosting --out "
@@ -45,14 +45,14 @@ def latency(rows: Rows, kind: Kind = "linear", model: AskedModel = None, out: Ou
                     "memory.npz")
 def memory(rows: Rows, kind: Kind = "linear", model: AskedModel = None, out: OutFile = None,
            seed: FirstSeed = 0, as_json: AsJson = False) -> int:
-    """Train the mean share of a replica's KV cache in use while a request is there."""
+    """Train the mean KV cache use of a replica while it serves a request."""
     return _learn("memory", rows, model, kind, out, seed, as_json=as_json)
 
 
 @app.command(epilog="Example: penstock lab train length rows.parquet --out forecaster.npz")
 def length(rows: Rows, embedder: Embedder = "hashed",
            out: OutFile = None, seed: FirstSeed = 0, as_json: AsJson = False) -> int:
-    """Train output lengths per prompt and model; quality as well where rows have it."""
+    """Train output lengths per prompt and model; also quality if the rows have it."""
     return _forecast(rows, "auto", embedder, out, seed, needs_quality=False, as_json=as_json)
 
 
@@ -64,7 +64,7 @@ def quality(
     embedder: Embedder = "hashed", out: OutFile = None, seed: FirstSeed = 0,
     as_json: AsJson = False,
 ) -> int:
-    """Train the quality of each model's answer per prompt, and output lengths with it."""
+    """Train answer quality and output lengths per prompt and model."""
     return _forecast(rows, kind, embedder, out, seed, needs_quality=True, as_json=as_json)
 
 

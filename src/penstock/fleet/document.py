@@ -162,7 +162,7 @@ class VariantSection(Section):
                                          "a100-80gb")
     parallelism: ParallelismSection | None = described("How a replica is spread.", {"tensor": 2})
     precision: Precision | None = described("Number format of the weights.", "bf16")
-    kv_precision: Precision = described("Number format of keys and values.", "fp8",
+    kv_precision: Precision = described("Number format of the KV cache.", "fp8",
                                         default="bf16")
     step_time: StepTimeChoice | None = described(
         "Model of a step's duration: a published name, a saved fit's path, or a kind with its "
