@@ -390,6 +390,16 @@ def test_a_resumed_sweep_computes_only_what_is_missing(penstock, folder, monkeyp
     assert (folder / "part.json").read_bytes() == whole[1]
 
 
+@pytest.mark.parametrize("text", ["junk\n", "a,b\n1,2\n"])
+def test_a_table_of_something_else_is_not_resumed(penstock, folder, text):
+    (folder / "other.csv").write_text(text)
+    outcome = penstock("compare", "fleet.yaml", "--grid", "run.seed=1", "--out", "other.csv",
+                       "--resume")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert "other.csv: has no rows of a grid" in outcome.err
+    assert (folder / "other.csv").read_text() == text
+
+
 def test_sweep_sizes_a_fleet_without_replicas_at_every_point(penstock):
     rows = penstock("compare", "unsized.yaml", "--json", "--grid", "traffic[0].rate_per_s=2,60",
                     "--set", "service_classes[0].slo.ttft_s=0.2").json

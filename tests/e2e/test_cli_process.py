@@ -1,6 +1,8 @@
 """The command as users start it: a process of its own."""
 
+import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -48,13 +50,51 @@ def test_a_missed_target_and_bad_input_reach_the_shell(folder):
     assert err.startswith("error: nowhere.yaml: no such file")
 
 
-@pytest.mark.parametrize("command", ["lab schema", "catalog list",
+@pytest.mark.parametrize("command", ["lab schema", "catalog list", "plan --help",
                                      "capacity fleet.yaml --method bound"])
 def test_a_reader_that_leaves_is_no_error(command, folder):
     with start(*command.split(), cwd=folder) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("command", ["capacity fleet.yaml --method bound", "plan --help",
+                                     "catalog list"])
+def test_a_terminal_that_lacks_characters_is_no_error(command, folder):
+    status, out, err = finish(start(*command.split(), cwd=folder,
+                                    env={**os.environ, "PYTHONIOENCODING": "ascii"}))
+    assert (status, err) == (0, "")
+    assert out.isascii()
+
+
+def test_json_is_whole_where_the_terminal_lacks_characters(folder):
+    path = folder / "fleet.yaml"
+    path.write_text(path.read_text().replace("name: small", "name: größe-日本", 1))
+    status, out, _ = finish(start("run", "fleet.yaml", "--out", "run", "--json", cwd=folder,
+                                  env={**os.environ, "PYTHONIOENCODING": "ascii"}))
+    assert status == 0
+    assert json.loads(out)["name"] == "größe-日本"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="redirections of a POSIX shell")
+@pytest.mark.parametrize(("command", "status"), [
+    ("catalog list >&-", 0), ("catalog list 2>&-", 0), ("catalog lst 2>&-", 2),
+    ("init x.yaml --model llama-3-8b <&-", 2)])
+def test_closed_streams_are_no_error(command, status, folder):
+    shell = f"exec {shlex.quote(sys.executable)} -m penstock {command}"
+    done = subprocess.run(["sh", "-c", shell], cwd=folder, capture_output=True, text=True,
+                          timeout=60, check=False)
+    assert done.returncode == status, done.stderr
+    assert "bug" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_an_error_that_cannot_be_told_keeps_its_status(folder):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "penstock", "run", "nowhere.yaml"], cwd=folder,
+                              stderr=full, timeout=60, check=False)
+    assert done.returncode == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")

@@ -8,6 +8,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from penstock.cli.exits import ReaderGoneError
+
 
 class FieldText:
     """Converts an option's text as the fleet file's field at ``path`` would be read.
@@ -78,7 +80,10 @@ class Command(TyperCommand):
                 option.rich_help_panel = "Common options" if option in common else "Other options"
         if self.help:  # a paragraph is one line, for the terminal to break
             self.help = re.sub(r"(?<!\n)\n(?!\n)", " ", self.help)
-        super().format_help(ctx, formatter)
+        try:
+            super().format_help(ctx, formatter)
+        except SystemExit:  # Rich ends the process when the reader of a pipe has gone
+            raise ReaderGoneError from None
 
 
 def _described(field: re.Match[str]) -> str:

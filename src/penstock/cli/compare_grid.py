@@ -80,7 +80,12 @@ def _known_rows(out: Path | None, resume: bool) -> list[dict[str, Any]]:
         return []
     if not resume:
         raise InputError(f"--out {out}: exists; --resume goes on with it")
-    return read_rows(out)
+    rows = read_rows(out)
+    has_none = out.read_bytes().strip() in (b"", b"[]")
+    if not has_none and not any("key" in row for row in rows):
+        raise InputError(f"--out {out}: has no rows of a grid; --resume goes on with a file that "
+                         "`compare --grid` wrote")
+    return rows
 
 
 def _keep(out: Path | None, rows: list[dict[str, Any]]) -> None:

@@ -37,11 +37,19 @@ def print_tables(tables: "Iterable[RenderableType]") -> None:
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document; named tuples become lists."""
+    """Print one JSON document; named tuples become lists.
+
+    In ASCII where stdout's encoding lacks characters, so that none is lost.
+    """
+    import json
+
     import orjson
 
     options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
-    sys.stdout.write(orjson.dumps(document, default=list, option=options).decode())
+    text = orjson.dumps(document, default=list, option=options).decode()
+    if not text.isascii() and not (sys.stdout.encoding or "utf-8").lower().startswith("utf"):
+        text = f"{json.dumps(orjson.loads(text), indent=2)}\n"
+    sys.stdout.write(text)
 
 
 def print_line(text: str) -> None:

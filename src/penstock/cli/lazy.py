@@ -10,11 +10,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from penstock.cli.commands import FIRST_PAGE, IN_LAB, Entry, respelt
+from penstock.cli.exits import ReaderGoneError
 from penstock.core.errors import InputError, nearest
-
-
-class ReaderGoneError(Exception):
-    """Error for a pipe whose reader has closed it."""
 
 
 class LazyGroup(TyperGroup):

@@ -1,16 +1,19 @@
 """The entry point: calls the command and turns whatever goes wrong into one line."""
 
+import io
 import os
 import re
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.exits import BAD_INPUT, BUG, INTERRUPTED, OK
-from penstock.cli.lazy import FirstPage, ReaderGoneError
+from penstock.cli.exits import BAD_INPUT, BUG, INTERRUPTED, OK, ReaderGoneError
+from penstock.cli.lazy import FirstPage
 from penstock.core.errors import InputError, nearest, one_of
 
 # Typer has a name of its own for the subclass alone, and keeps the base now here, now in click.
@@ -40,6 +43,7 @@ def _penstock(version: Annotated[bool, typer.Option(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit status. Prints nothing but one line when it fails."""
+    _ready_streams()
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         status = typer.main.get_command(_app).main(arguments, "penstock", standalone_mode=False)
@@ -57,10 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status if isinstance(status, int) else OK
 
 
+def _ready_streams() -> None:
+    """Stand in for streams that the caller closed, and print "?" for what a terminal lacks."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
 def _fail(message: str, status: int) -> int:
     # One line, and nothing of the input that could steer the terminal.
     line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
-    sys.stderr.write(f"error: {line}\n")
+    with suppress(OSError):  # the status tells it where stderr takes nothing
+        sys.stderr.write(f"error: {line}\n")
     return status
 
 
