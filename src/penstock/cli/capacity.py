@@ -127,7 +127,7 @@ def _simulated(fleet: "Fleet", seeds: range, attainment: float, tolerance: float
 
 
 def _document(found: "Capacity", fleet: Any) -> dict[str, Any]:
-    from penstock.experiment.disclosed import told_share
+    from penstock.experiment.disclosed import redact_share
     from penstock.experiment.enough import fields_to_raise, longest_target_s
 
     limit = _bound_per_s(fleet)
@@ -143,7 +143,7 @@ def _document(found: "Capacity", fleet: Any) -> dict[str, Any]:
         "raise_to": fields_to_raise(fleet, min(found.num_requests), max(found.by_seed))
         if found.reached_bound else {},
         "probes": [{"seed": probe.seed, "rate_per_s": probe.rate_per_s, "meets": probe.meets,
-                    "attainment": {name: told_share(fleet, name, share.share)
+                    "attainment": {name: redact_share(fleet, name, share.share)
                                    for name, share in probe.attainment.items()}}
                    for probe in found.probes]}
 
@@ -161,24 +161,23 @@ def _bound_per_s(fleet: Any) -> float | None:
 
 
 def _tables(document: dict[str, Any]) -> list[Any]:
-    from penstock.report import wording
-    from penstock.report.cells import verdict_cell
-    from penstock.report.tables import plain_table
+    from penstock.report.model import wording
+    from penstock.report.model.table import table, verdict
 
     classes = list(document["probes"][0]["attainment"]) if document["probes"] else []
-    probes = plain_table(
+    probes = table(
         "Rates tried", ("seed", "requests/s", *classes, "verdict"),
         [(probe["seed"], f"{probe['rate_per_s']:,.3f}",
           *(wording.percent(probe["attainment"].get(name)) for name in classes),
-          verdict_cell(probe["meets"])) for probe in document["probes"]])
-    seeds = plain_table("Capacity by seed", ("seed", "requests/s"),
+          verdict(probe["meets"])) for probe in document["probes"]])
+    seeds = table("Capacity by seed", ("seed", "requests/s"),
                         [(entry["seed"], f"{entry['rate_per_s']:,.3f}")
                          for entry in document["by_seed"]])
     return [probes, seeds, _headline(document)]
 
 
 def _headline(document: dict[str, Any]) -> str:
-    from penstock.report import wording
+    from penstock.report.model import wording
 
     half = document["half_width_per_s"]
     text = f"capacity {document['rate_per_s']:.3f} requests/s at {document['attainment']:.4g} " \

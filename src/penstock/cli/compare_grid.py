@@ -92,9 +92,8 @@ def _keep(out: Path | None, rows: list[dict[str, Any]]) -> None:
 
 def _table(rows: list[dict[str, Any]], varied: list[str]) -> Any:
     """Return the table of the columns that fit a terminal; the file has every figure."""
-    from penstock.report import wording
-    from penstock.report.fitting import Column
-    from penstock.report.tables import plain_table
+    from penstock.report.model import wording
+    from penstock.report.model.table import Column, table
 
     shares = [name for name in (rows[0] if rows else ()) if name.endswith(".attainment")]
     columns: list[tuple[str, Column, Callable[..., str]]] = [
@@ -105,7 +104,7 @@ def _table(rows: list[dict[str, Any]], varied: list[str]) -> Any:
                   for name in shares),
                 ("goodput_requests_per_s", Column("goodput", 2), wording.rate),
                 ("cost_per_hour", Column("per hour", 2), wording.money)]
-    return plain_table("Sweep", [column for _, column, _ in columns],
+    return table("Sweep", [column for _, column, _ in columns],
                        [[_cell(row.get(name), shown) for name, _, shown in columns]
                         for row in rows])
 

@@ -23,7 +23,7 @@ def choice_tables(model: str, choice: "Choice", answered: "Options", wishes: "Wi
     """The best first, and why the others were rejected."""
     from penstock.core.units import GIB
     from penstock.policy.place.intent import pareto
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import table
 
     best = [one for one in (choice.chosen, *choice.alternatives) if one is not None]
     front = {one.candidate.configuration for one in pareto(best)}
@@ -40,7 +40,7 @@ def choice_tables(model: str, choice: "Choice", answered: "Options", wishes: "Wi
                      "; ".join(latency.extrapolated)))
     said: list[Any] = []
     if rows:
-        said.append(plain_table(
+        said.append(table(
             f"{model} by {wishes.intent}: the best first",
             ("configuration", "latency, s", "memory, GiB", "accuracy", "Pareto", "layers by stage",
              "beyond what was measured"), rows))
@@ -49,7 +49,7 @@ def choice_tables(model: str, choice: "Choice", answered: "Options", wishes: "Wi
     else:
         said.append(choice.reason)
     if choice.rejected:
-        said.append(plain_table("Rejected", ("reason", "configurations"),
+        said.append(table("Rejected", ("reason", "configurations"),
                                 _reasons(why for _, why in choice.rejected)))
     return said
 

@@ -69,9 +69,9 @@ def sincere(
     from penstock.published.sincere.cells import MODES, PUBLISHED, TIMERS, WEIGHTS, Setup
     from penstock.published.sincere.grid import Axes, cells, documents, rows, summary
     from penstock.report.files import write_summary
+    from penstock.report.html.swap_grid_page import write_swap_grid_page
+    from penstock.report.model.swap_grid import swap_grid_blocks
     from penstock.report.rows import write_rows
-    from penstock.report.swap_grid import swap_grid_tables
-    from penstock.report.swap_grid_page import write_swap_grid_page
     from penstock.workload.patterns import PATTERNS
 
     axes = Axes(
@@ -101,7 +101,7 @@ def sincere(
     if as_json:
         print_json(document)
     else:
-        print_tables(swap_grid_tables(document))
+        print_tables(swap_grid_blocks(document))
     note(f"files in {out}")
     return OK
 

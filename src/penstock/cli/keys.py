@@ -66,13 +66,13 @@ def list_keys(fleet_file: FleetFile, ledger: LedgerUrl = None, as_json: AsJson =
     from dataclasses import asdict
 
     from penstock.cli.console import print_json, print_tables
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import table
 
     keys = _open(fleet_file, ledger, known=True).list_keys()
     if as_json:
         print_json([_shown(asdict(key)) for key in keys])
     else:
-        print_tables([plain_table("keys", ("key", "tenant", "admin", "label", "created", "revoked"),
+        print_tables([table("keys", ("key", "tenant", "admin", "label", "created", "revoked"),
                                   [_row(key) for key in keys])])
     return OK
 

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from penstock.report import plan_sections, plan_view, plan_wording
 from penstock.report.files import write_bytes
-from penstock.report.frame import Page, Parts, framed, page_title, stamp
-from penstock.report.plan_plots import PARETO, plan_figures
-from penstock.report.plan_view import Document, listed
+from penstock.report.html import plan_sections, sections
+from penstock.report.html.frame import Page, Parts, framed, page_title, stamp
+from penstock.report.html.plan_plots import PARETO, plan_figures
+from penstock.report.model import plan_view, plan_wording
+from penstock.report.model.plan import opening
+from penstock.report.model.plan_view import Document, listed
 
 
 def write_plan_page(path: Path, document: Document) -> None:
@@ -27,12 +29,12 @@ def plan_page_parts(document: Document) -> Parts:
 
 
 def _body(plan: Document, figures: dict[str, Any]) -> str:
-    parts = [plan_sections.hero(plan), plan_sections.placement(plan)]
+    parts = [sections.opening(opening(plan)), plan_sections.placement(plan)]
     if listed(plan, "unserved"):
         parts.append(plan_sections.unserved(plan))
     parts.append(plan_sections.classes(plan))
     if listed(plan, "pareto"):
-        parts.append(plan_sections.pareto(plan, drawn=PARETO in figures))
+        parts.append(plan_sections.pareto(plan, with_figure=PARETO in figures))
     optional = (("candidates", plan_sections.candidates), ("trials", plan_sections.trials),
                 ("cards", plan_sections.cards), ("changes", plan_sections.changes),
                 ("not_considered", plan_sections.not_considered),
