@@ -171,8 +171,8 @@ def _tables(document: dict[str, Any]) -> list[Any]:
           *(wording.percent(probe["attainment"].get(name)) for name in classes),
           verdict(probe["meets"])) for probe in document["probes"]])
     seeds = table("Capacity by seed", ("seed", "requests/s"),
-                        [(entry["seed"], f"{entry['rate_per_s']:,.3f}")
-                         for entry in document["by_seed"]])
+                  [(entry["seed"], f"{entry['rate_per_s']:,.3f}")
+                   for entry in document["by_seed"]])
     return [probes, seeds, _headline(document)]
 
 

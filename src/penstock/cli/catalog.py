@@ -120,6 +120,6 @@ def _tables(catalog: "Catalog") -> list[Any]:
                f"{m.max_context_tokens:,}", f"{m.kv_bytes_per_token('bf16') / 1024:,.0f} KiB")
               for m in catalog.models.values()]
     return [table("Accelerators", ("name", "memory", "bandwidth", "dense bf16",
-                                         "per hour"), accelerators),
+                                   "per hour"), accelerators),
             table("Models", ("name", "parameters", "active", "context tokens",
-                                   "KV per token (bf16)"), models)]
+                             "KV per token (bf16)"), models)]

@@ -112,5 +112,5 @@ def _tables(counts: "list[dict[str, Any]]", out: Path) -> list[Any]:
               "" if one["mean_output_tokens"] is None else f"{one['mean_output_tokens']:.0f}")
              for one in counts]
     return [table("Collected", ("model", "rows", "finished", "failed", "judged",
-                                      "judge failed", "mean quality", "mean tokens"), cells),
+                                "judge failed", "mean quality", "mean tokens"), cells),
             f"rows: {out / 'rows.parquet'}"]

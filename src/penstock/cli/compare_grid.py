@@ -105,8 +105,8 @@ def _table(rows: list[dict[str, Any]], varied: list[str]) -> Any:
                 ("goodput_requests_per_s", Column("goodput", 2), wording.rate),
                 ("cost_per_hour", Column("per hour", 2), wording.money)]
     return table("Sweep", [column for _, column, _ in columns],
-                       [[_cell(row.get(name), shown) for name, _, shown in columns]
-                        for row in rows])
+                 [[_cell(row.get(name), shown) for name, _, shown in columns]
+                  for row in rows])
 
 
 def _cell(value: Any, shown: "Callable[..., str]") -> str:

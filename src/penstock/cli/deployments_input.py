@@ -148,7 +148,7 @@ def show_decision(answer: Mapping[str, Any]) -> None:
     title = f"{one['name']}: {one['model']}" + (f" by {decision['intent']}"
                                                 if decision["intent"] else "")
     print_tables([table(title, ("", "configuration", "latency, s", "memory, GiB",
-                                      "accelerators", "layers by stage"), rows)])
+                                "accelerators", "layers by stage"), rows)])
     print_tables(_beside(chosen))
     more = len(decision["alternatives"]) - _SHOWN + 1
     if more > 0:

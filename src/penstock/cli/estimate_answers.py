@@ -50,7 +50,7 @@ def choice_tables(model: str, choice: "Choice", answered: "Options", wishes: "Wi
         said.append(choice.reason)
     if choice.rejected:
         said.append(table("Rejected", ("reason", "configurations"),
-                                _reasons(why for _, why in choice.rejected)))
+                          _reasons(why for _, why in choice.rejected)))
     return said
 
 

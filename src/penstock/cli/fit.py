@@ -82,7 +82,7 @@ def _tables(report: "FitReport") -> list[Any]:
     coefficients = [(name, f"{value:.6g}" if isinstance(value, float) else f"{len(value)} values")
                     for name, value in report.coefficients.items()]
     return [table(f"{report.form.capitalize()} fit to {report.num_steps:,} steps",
-                        ("coefficient", "value"), coefficients),
+                  ("coefficient", "value"), coefficients),
             table("Relative error on held-out steps",
-                        ("held out", "mean", "median", "p95", "R²", "steps"), errors),
+                  ("held out", "mean", "median", "p95", "R²", "steps"), errors),
             *(f"note: {warning}" for warning in report.warnings)]

@@ -125,8 +125,8 @@ def _tables(model: str, composed: "KernelStepTime", found: "CompactFit") -> list
               for kind, own in (*found.by_kind.items(), ("all", found.errors))]
     evidence = found.model.evidence
     return [table(f"Steps of {model}, ms", ("step", "dense", "attention", "communication",
-                                                  "composed", "compact"), steps),
+                                            "composed", "compact"), steps),
             table("Compact form against the composition, other steps",
-                        ("steps", "mean", "median", "p95", "number"), errors),
+                  ("steps", "mean", "median", "p95", "number"), errors),
             f"source: {composed.evidence.source}",
             f"stated error: mean {evidence.mean_error:.0%}, p95 {evidence.p95_error:.0%}"]

@@ -78,9 +78,9 @@ def _tables(fit: "LoadFit", found: "list[Disagreement]") -> list[Any]:
             for explained, errors in (("what was loaded before", ours),
                                       ("mean of the model", fit.per_model_mean[kind]))]
     return [table(f"Loading model fitted to {fit.num_loads:,} loads in {fit.num_runs:,} runs",
-                        ("term", "value"), _terms(fit)),
+                  ("term", "value"), _terms(fit)),
             table("Errors on held-out runs",
-                        ("loads", "explained by", "R²", "mean, s", "bias, s", "p95"), rows),
+                  ("loads", "explained by", "R²", "mean, s", "bias, s", "p95"), rows),
             *(f"profile, {one.kind}: {one.profile_s:.1f} s against {one.service_s:.1f} s in "
               f"service, {one.factor:.1f} times: {one.cause}" for one in found),
             *(f"note: {note}" for note in fit.notes)]

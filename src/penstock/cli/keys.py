@@ -73,7 +73,7 @@ def list_keys(fleet_file: FleetFile, ledger: LedgerUrl = None, as_json: AsJson =
         print_json([_shown(asdict(key)) for key in keys])
     else:
         print_tables([table("keys", ("key", "tenant", "admin", "label", "created", "revoked"),
-                                  [_row(key) for key in keys])])
+                            [_row(key) for key in keys])])
     return OK
 
 

@@ -160,4 +160,4 @@ def _tables(found: "Sequence[Shared]", guests: "Sequence[Guest]",
     return [table("On arrivals that no plan has seen", (
         "strategy", "answered", "in time", "mean, s", "p95, s", "GPU-seconds each", ""), rows),
         table("Plans", ("strategy", "model", "configuration", "alone, s", "GiB per device",
-                              "devices of each replica"), seats)]
+                        "devices of each replica"), seats)]
