@@ -7,7 +7,7 @@ import typer
 
 from penstock.cli.command import App
 from penstock.cli.exits import MISSED, OK
-from penstock.cli.fleets import read_fleet, refuse_turns, seed_range, with_replicas
+from penstock.cli.fleets import read_fleet, refuse_multiplexing, seed_range, with_replicas
 from penstock.cli.options import (
     AsJson,
     DataDir,
@@ -63,7 +63,7 @@ def capacity(
         fleet = with_replicas(fleet, replicas)
         return _simulated(fleet, seed_range(fleet, seeds), attainment, tolerance, low, high,
                           as_json=as_json)
-    refuse_turns(fleet, f"penstock capacity --method {method}",
+    refuse_multiplexing(fleet, f"penstock capacity --method {method}",
                  f"penstock capacity --method {SIMULATE}")
     _refuse({"--attainment": attainment != 0.99, "--tolerance": tolerance != 0.01,
              "--seeds": seeds != 1, "--low": low is not None, "--high": high is not None}, method)

@@ -50,8 +50,8 @@ def bound_tables(found: dict[str, Any]) -> list[Any]:
              "KV cache" if entry["kv_limited"] else "compute") for entry in found["groups"]]
     groups = table(
         "Throughput bound",
-        [Column("replicas"), Column("classes", left=True), *([Column("stated")] if stated else []),
-         Column("needed"), Column("requests each"), Column("of traffic", 2),
+        ["replicas", Column("classes", left=True), *(["stated"] if stated else []),
+         "needed", "requests each", Column("of traffic", 2),
          Column("tokens per step", 3), Column("decodes per step", 3),
          Column("limited by", 1, left=True)], rows)
     rate = f"{wording.rate(found['traffic_rate_per_s'], 'requests/s')}"

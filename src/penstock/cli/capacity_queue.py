@@ -52,8 +52,8 @@ def queue_tables(found: dict[str, Any]) -> list[Any]:
              wording.rate(entry["bound_per_s"]), entry["limited_by"]) for entry in found["groups"]]
     groups = table(
         "Capacity of replicas as queues",
-        [Column("replicas"), Column("classes", left=True), Column("stated"),
-         Column("requests each"), Column("requests"), Column("bound each", 2),
+        ["replicas", Column("classes", left=True), "stated",
+         "requests each", "requests", Column("bound each", 2),
          Column("limited by", 1, left=True)], rows)
     return [groups, f"traffic: {wording.rate(found['traffic_rate_per_s'], 'requests/s')}",
             f"all replicas together: {wording.rate(found['rate_per_s'], 'requests/s')}; by a "

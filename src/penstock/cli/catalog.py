@@ -52,7 +52,7 @@ def show(name: Annotated[str, typer.Argument(
         print_json({"kind": kind, **values, **_derived(entry)})
         return OK
     sources = values.pop("sources", {})
-    rows = [(field, _shown(value), sources.get(field, ""))
+    rows = [(field, _format_value(value), sources.get(field, ""))
             for field, value in {**values, **_derived(entry)}.items() if field != "name"]
     print_tables([table(f"{kind} {entry.name}", (
         "field", Column("value", prose=True), Column("source", prose=True)), rows)])
@@ -100,9 +100,9 @@ def _derived(entry: Any) -> dict[str, Any]:
             "kv_bytes_per_token_bf16": entry.kv_bytes_per_token("bf16")}
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_shown(inner)}" for key, inner in value.items())
+        return ", ".join(f"{key} {_format_value(inner)}" for key, inner in value.items())
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"

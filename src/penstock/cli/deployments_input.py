@@ -127,9 +127,10 @@ def show_events(answer: Mapping[str, Any]) -> None:
 def show_devices(answer: Mapping[str, Any]) -> None:
     """Accelerators and what is held on them."""
     from penstock.cli.console import print_tables
-    from penstock.report.model.table import table
+    from penstock.report.model.table import Column, table
 
-    print_tables([table("accelerators", ("device", "node", "held, GiB", "free, GiB"), [
+    print_tables([table("accelerators", (
+        "device", "node", Column("held", unit="GiB"), Column("free", unit="GiB")), [
         (str(one["device"]), one["node"], f"{one['used_bytes'] / _GIB:.3g}",
          f"{one['free_bytes'] / _GIB:.3g}") for one in answer["devices"]])])
 
@@ -137,7 +138,7 @@ def show_devices(answer: Mapping[str, Any]) -> None:
 def show_decision(answer: Mapping[str, Any]) -> None:
     """Print the choice, the runners-up, and the reasons against the others."""
     from penstock.cli.console import print_tables
-    from penstock.report.model.table import table
+    from penstock.report.model.table import Column, table
 
     decision, one = answer["decision"], answer["deployment"]
     chosen = decision["chosen"]
@@ -147,8 +148,9 @@ def show_decision(answer: Mapping[str, Any]) -> None:
              " ".join(map(str, entry["layers_by_stage"]))) for entry in entries]
     title = f"{one['name']}: {one['model']}" + (f" by {decision['intent']}"
                                                 if decision["intent"] else "")
-    print_tables([table(title, ("", "configuration", "latency, s", "memory, GiB",
-                                "accelerators", "layers by stage"), rows)])
+    print_tables([table(title, (
+        "", "configuration", Column("latency", unit="s"), Column("memory", unit="GiB"),
+        "accelerators", "layers by stage"), rows)])
     print_tables(_beside(chosen))
     more = len(decision["alternatives"]) - _SHOWN + 1
     if more > 0:

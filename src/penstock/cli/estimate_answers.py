@@ -23,7 +23,7 @@ def choice_tables(model: str, choice: "Choice", answered: "Options", wishes: "Wi
     """The best first, and why the others were rejected."""
     from penstock.core.units import GIB
     from penstock.policy.place.intent import pareto
-    from penstock.report.model.table import table
+    from penstock.report.model.table import Column, table
 
     best = [one for one in (choice.chosen, *choice.alternatives) if one is not None]
     front = {one.candidate.configuration for one in pareto(best)}
@@ -42,8 +42,8 @@ def choice_tables(model: str, choice: "Choice", answered: "Options", wishes: "Wi
     if rows:
         said.append(table(
             f"{model} by {wishes.intent}: the best first",
-            ("configuration", "latency, s", "memory, GiB", "accuracy", "Pareto", "layers by stage",
-             "beyond what was measured"), rows))
+            ("configuration", Column("latency", unit="s"), Column("memory", unit="GiB"), "accuracy",
+             "Pareto", "layers by stage", "beyond what was measured"), rows))
         if len(best) > _SHOWN:
             said.append(f"and {len(best) - _SHOWN} more")
     else:

@@ -142,7 +142,7 @@ def _figures(one: "Shared", limits_s: "Sequence[float]") -> dict[str, float]:
 def _tables(found: "Sequence[Shared]", guests: "Sequence[Guest]",
             limits_s: "Sequence[float]") -> list[Any]:
     from penstock.core.units import GIB
-    from penstock.report.model.table import table
+    from penstock.report.model.table import Column, table
 
     rows, seats = [], []
     for one in found:
@@ -158,6 +158,7 @@ def _tables(found: "Sequence[Shared]", guests: "Sequence[Guest]",
                 f"{seat.way.device_bytes / GIB:.1f}",
                 "; ".join(" ".join(map(str, sorted(devices))) for devices in seat.device_sets)))
     return [table("On arrivals that no plan has seen", (
-        "strategy", "answered", "in time", "mean, s", "p95, s", "GPU-seconds each", ""), rows),
-        table("Plans", ("strategy", "model", "configuration", "alone, s", "GiB per device",
-                        "devices of each replica"), seats)]
+        "strategy", "answered", "in time", Column("mean", unit="s"), Column("p95", unit="s"),
+        "GPU-seconds each", ""), rows),
+        table("Plans", ("strategy", "model", "configuration", Column("alone", unit="s"),
+                        "GiB per device", "devices of each replica"), seats)]

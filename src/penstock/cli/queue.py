@@ -134,7 +134,7 @@ def _run(command: str, arguments: dict[str, Any]) -> int:
     if arguments["as_json"]:
         print_json(found)
     else:
-        rows = [(name, _shown(value)) for name, value in found.items() if value is not None]
+        rows = [(name, _format_value(value)) for name, value in found.items() if value is not None]
         print_tables([table("One replica as a queue", ("quantity", "value"), rows)])
     if found.get("feasible") is not False:
         return OK
@@ -142,7 +142,7 @@ def _run(command: str, arguments: dict[str, Any]) -> int:
     return MISSED
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -10,9 +10,10 @@ from penstock.metrics.run_summary import Measured, Origin, RunSummary, Sizing
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
 from penstock.report.files import write_bytes
-from penstock.report.html import multiplexing, plan_sections, sections
+from penstock.report.html import multiplexing, sections
 from penstock.report.html.colours import series_colours
 from penstock.report.html.frame import Page, Parts, framed, page_title, stamp
+from penstock.report.html.plan_page import short_sections
 from penstock.report.html.plots import all_figures, busiest_replica
 from penstock.report.html.table import drawn
 from penstock.report.model import load, run, wording
@@ -56,7 +57,7 @@ def _body(summary: RunSummary, figures: Mapping[str, Any], series: RunSeries) ->
     if summary.measured:
         parts.append(_requests(summary.measured))
     if summary.plan:
-        parts += plan_sections.short(summary.plan)
+        parts += short_sections(summary.plan)
     elif summary.sizing:
         parts.append(_sizing(summary, summary.sizing))
     parts.append(_load(summary, with_kv=bool(series.replicas)))

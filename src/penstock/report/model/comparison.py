@@ -41,15 +41,15 @@ def _overall(policies: Sequence[Mapping[str, Any]], classes: Sequence[str],
                      _counted(wording.rate(goodput["mean"]), goodput),
                      _counted(wording.money(cost["mean"]), cost)))
     return table(f"Policies on the same requests, mean of {seeds}", [
-        Column("policy"), Column("attainment"), *(Column(name, 1) for name in classes),
+        "policy", "attainment", *(Column(name, 1) for name in classes),
         Column("goodput", 2), Column("cost per request within targets", 3)], rows, keys=1)
 
 
 def _pools(policies: Sequence[Mapping[str, Any]]) -> Table:
     """Means over seeds of the devices that models share."""
     return table("Devices of model multiplexing", [
-        Column("policy"), Column("pool", left=True), Column("loads"), Column("load mean", 2),
-        Column("batches", 2), Column("mean batch", 1), Column("loading"), Column("computing"),
+        "policy", Column("pool", left=True), "loads", Column("load mean", 2),
+        Column("batches", 2), Column("mean batch", 1), "loading", "computing",
         Column("idle", 1)], [
         (_label(policy), entry["name"], wording.rate(pool["loads"]["mean"], ""),
          wording.seconds(pool["load_mean_s"]["mean"]), wording.rate(pool["batches"]["mean"], ""),
@@ -63,8 +63,8 @@ def _of_class(policies: Sequence[Mapping[str, Any]], name: str, slo: Slo) -> Tab
     """Attainment and latencies of one class, its p99s marked where they break a target."""
     pace, key = ("late tokens", "late_token_share") if _is_paced(slo) else ("ITL p99", "itl_p99_s")
     return table(f"{name}: {wording.objective(slo)}", [
-        Column("policy"), Column("attainment"), Column("TTFT p50", 2), Column("TTFT p99"),
-        Column(f"{pace} p50", 3), Column(f"{pace} p99"), Column("e2e p50", 2), Column("e2e p99")],
+        "policy", "attainment", Column("TTFT p50", 2), "TTFT p99",
+        Column(f"{pace} p50", 3), f"{pace} p99", Column("e2e p50", 2), "e2e p99"],
         [(_label(policy), _percent(policy["figures"][f"{name}.attainment"]),
           *(_latency(policy["figures"], name, latency, q, slo)
             for latency in ("ttft_s", key, "e2e_s") for q in ("p50", "p99")))
@@ -86,7 +86,7 @@ def _differences(policies: Sequence[Mapping[str, Any]], slos: Mapping[str, Slo],
         "one seed, so without an interval"
     kinds = {"late tokens" if _is_paced(slo) else "ITL p99" for slo in slos.values()}
     return table(f"Differences to {policies[0]['label']}: {how}", [
-        Column("policy", left=True), Column("attainment"), Column("TTFT p99"),
+        Column("policy", left=True), "attainment", "TTFT p99",
         Column(" or ".join(sorted(kinds)) + (" p99" if kinds == {"late tokens"} else ""), 1),
         Column("e2e p99", 1)], groups=[
         cell.group([_difference(policy, name, paced=_is_paced(slo)) for policy in policies[1:]],

@@ -52,9 +52,9 @@ def levels_table(variable: str, levels: Sequence[Mapping[str, Any]]) -> Table:
     """A row per rate or concurrency of a sweep."""
     latencies = ("ttft_p50_s", "ttft_p99_s", "tpot_p50_s", "e2e_p50_s", "e2e_p99_s")
     return table(f"Levels of {variable}", [
-        Column(variable), Column("verdict"), Column("attainment"), Column("sent", 3),
-        Column("finished", 3), Column("requests/s", 2), Column("output tokens/s"),
-        Column("TTFT p50", 2), Column("TTFT p99"), Column("TPOT p50", 1), Column("e2e p50", 4),
+        variable, "verdict", "attainment", Column("sent", 3),
+        Column("finished", 3), Column("requests/s", 2), "output tokens/s",
+        Column("TTFT p50", 2), "TTFT p99", Column("TPOT p50", 1), Column("e2e p50", 4),
         Column("e2e p99", 2)], [
         (f"{level[variable]:g}", cell.verdict(level["meets_slo"]),
          wording.percent(level["attainment"]), wording.count(level["sent"]),

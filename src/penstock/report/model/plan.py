@@ -45,9 +45,9 @@ def placement_table(plan: Document) -> Table:
     """Every demand and below it the replicas that serve it."""
     noted = any(demand.get("headroom") is not None for demand in listed(plan, "demands"))
     return table("Who runs where", [
-        Column("demand, replicas"), Column("served", left=True), Column("cards"),
-        Column("per hour"), Column("per million tokens", 1), Column("power", 2),
-        Column("headroom"), Column("used", 4), Column("requests", 3)],
+        "demand, replicas", Column("served", left=True), "cards",
+        "per hour", Column("per million tokens", 1), Column("power", 2),
+        "headroom", Column("used", 4), Column("requests", 3)],
         groups=[cell.group([_demand_row(demand), *map(_group_row, mine)]) for demand, mine
                 in zip(listed(plan, "demands"), plan_view.groups(plan), strict=True)],
         total=["all", "", plan_wording.cards(*plan_view.cards_used(plan)),
@@ -75,7 +75,7 @@ def _group_row(group: plan_view.Group) -> list[Cell | str]:
 def unserved_table(plan: Document) -> Table:
     """Demands that are not served in full, and remedies."""
     return table("Not served in full", [
-        Column("demand"), Column("served"), Column("why", prose=True)], [
+        "demand", "served", Column("why", prose=True)], [
         (item.demand, wording.percent(item.served_share, 1),
          "\n".join(item.explanations) or cell.muted(wording.ABSENT))
         for item in plan_view.unserved(plan)])
@@ -84,7 +84,7 @@ def unserved_table(plan: Document) -> Table:
 def classes_table(plan: Document) -> Table:
     """Attainment of each class in simulation."""
     return table("Service classes in simulation", [
-        Column("demand, class"), Column("verdict", left=True), Column("worst seed"),
+        "demand, class", Column("verdict", left=True), "worst seed",
         Column("all seeds", 2), Column("objective", 1, prose=True)],
         groups=[cell.group([_class_row(item) for item in items], cell.name(demand))
                 for demand, items in groupby(plan_view.outcomes(plan),
@@ -107,8 +107,8 @@ def comparison_table(plan: Document) -> Table:
     if any(row.endless for rows in found.values() for row in rows):
         notes.append(f"{plan_wording.ENDLESS}: by the model, the queue would grow without end.")
     return table("Predicted against simulated", [
-        Column("latency", left=True), Column("target", 1), Column("simulated"),
-        Column("predicted"), Column("off by")],
+        Column("latency", left=True), Column("target", 1), "simulated",
+        "predicted", "off by"],
         groups=[_class_group(item, found.get((item.demand, item.service_class), ()))
                 for item in plan_view.outcomes(plan)], notes=notes, by="demand, class")
 
@@ -133,7 +133,7 @@ def pareto_table(plan: Document) -> Table:
     them."""
     chosen = plan_view.dominated_point(plan)
     return table("Pareto front, by the model", [
-        Column("plan", prose=True), Column("per hour"), Column("TTFT p99"), Column("power", 1)],
+        Column("plan", prose=True), "per hour", "TTFT p99", Column("power", 1)],
         groups=[cell.group([_point_row(plan, point) for point in listed(plan, "pareto")]),
                 *([cell.group([_point_row(plan, chosen, ("", "not on the front"))])]
                   if chosen else [])], notes=[plan_wording.pareto_note(plan)])
@@ -152,7 +152,7 @@ def shadow_prices_table(plan: Document) -> Table:
     items = plan_view.worth_something(plan)
     saves = any((item.get("one_more_saves_per_hour") or 0.0) > 0 for item in items)
     return table("What more of it would be worth", [
-        Column("limited"), Column("used"), Column("available"), Column("one more saves"),
+        "limited", "used", "available", "one more saves",
         Column("dual value per hour", 1)],
         [(plan_wording.resource_name(str(item.get("resource"))),
           plan_wording.amount(str(item.get("resource")), item.get("used")),
@@ -189,7 +189,7 @@ def what_if_table(plan: Document) -> Table:
     """The plan under other settings beside this one."""
     found = plan.get("what_if") or {}
     return table(plan_wording.what_if_title(found), [
-        Column("demand"), Column("replicas", left=True), Column("now"), Column("then")],
+        "demand", Column("replicas", left=True), "now", "then"],
         [(row.get("demand"), row.get("variant"), wording.count(row.get("before")),
           wording.count(row.get("after"))) for row in listed(found, "replicas")],
         notes=[plan_wording.what_if_cost(found)])
@@ -198,7 +198,7 @@ def what_if_table(plan: Document) -> Table:
 def changes_table(plan: Document) -> Table:
     """From what runs now to the plan."""
     return table("Changes from what runs now", [
-        Column("change"), Column("for", left=True), Column("before", 1), Column("after", 1)], [
+        "change", Column("for", left=True), Column("before", 1), Column("after", 1)], [
         (f"{change.get('action')} " + plan_wording.replicas_of(str(change.get("variant")),
                                                                change.get("num_replicas")),
          change.get("demand"), wording.count(change.get("before")),
@@ -221,8 +221,8 @@ def candidates_table(plan: Document, most_each: int | None = None) -> Table:
             groups.append(cell.group(rows, cell.name(str(demand.get("name")))))
     estimated = any(item.get("corrected") is False for item in listed(plan, "candidates"))
     return table("Cheapest candidates, each carrying its demand alone", [
-        Column("demand, replicas"), Column("per hour"), Column("power"), Column("in plan"),
-        Column("each carries", 2), Column("bound"), Column("TTFT p99", 1),
+        "demand, replicas", "per hour", "power", "in plan",
+        Column("each carries", 2), "bound", Column("TTFT p99", 1),
         Column("bound by", left=True)],
         groups=groups, notes=[plan_wording.ESTIMATED_NOTE] if estimated else [])
 
@@ -245,7 +245,7 @@ def trials_table(plan: Document, last: int | None = None) -> Table:
     earlier = len(every) - len(trials)
     return table("Proposals simulated", [
         Column("round", 2), Column("demand", left=True), Column("replicas", left=True),
-        Column("share of traffic"), Column("worst class"), Column("verdict", left=True)], [
+        "share of traffic", "worst class", Column("verdict", left=True)], [
         (trial.get("round"), trial.get("demand"),
          _counted(plan_wording.counted(trial.get("replicas"))),
          wording.percent(plan_view.entered(trial), 1), wording.percent(plan_view.worst(trial)),
@@ -261,6 +261,6 @@ def _counted(replicas: Sequence[str]) -> Cell:
 def not_considered_table(plan: Document, *, brief: bool = False) -> Table:
     """Why other variants were not candidates; in ``brief``, reasons of a kind are one."""
     return table("Not considered", [
-        Column("demand"), Column("why", prose=True), Column("variants", prose=True)], [
+        "demand", Column("why", prose=True), Column("variants", prose=True)], [
         (item.demand, item.reason, ", ".join(item.variants))
         for item in plan_reasons.not_considered(plan, brief=brief)])

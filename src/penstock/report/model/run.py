@@ -14,6 +14,7 @@ from penstock.report.model import table as cell
 from penstock.report.model import wording
 from penstock.report.model.table import Bar, Cell, Column, Opening, Table, Verdict, table
 
+MISSED_BY = Column("missed by", left=True, prose=True)
 _COSTS = ("per_hour", "total", "per_million_tokens", "per_million_output_tokens",
           "per_finished_request", "per_met_request")
 
@@ -39,23 +40,19 @@ def classes_table(summary: RunSummary) -> Table:
     # A column of noughts goes first.
     rejected, shed = (5 if not any(counts) else 1 for counts in (
         [entry.rejected for entry in entries], [entry.shed for entry in entries]))
-    missing = any(_missed_by(entry) for entry in summary.classes.values())
-    columns = (
-        Column("class"), Column("verdict"), Column("attainment"), Column("95 % interval", 2),
-        Column("objective"), Column("received", 3), Column("finished", 4),
-        Column("rejected", rejected), Column("shed", shed), Column("unfinished"),
-        Column("goodput", 3), Column("late tokens"),
-        *([Column("missed by", left=True, prose=True)] if missing else []))
-    rows = []
-    for series, (name, entry) in enumerate(summary.classes.items()):
-        goal = cell.verdict(entry.meets_slo, wording.level(entry.slo.percentile))
-        share = _attainment(entry, entry.slo.percentile / 100, series)
-        rows.append([cell.name(name, series), cell.verdict(entry.meets_slo), share,
-                     *_outcome(entry, goal), *([_missed_by(entry)] if missing else [])])
+    rows = [[cell.name(name, series), cell.verdict(entry.meets_slo),
+             _attainment(entry, entry.slo.percentile / 100, series),
+             *_outcome(entry, cell.verdict(entry.meets_slo, wording.level(entry.slo.percentile))),
+             _missed_by(entry)] for series, (name, entry) in enumerate(summary.classes.items())]
     overall = summary.overall
-    total = ["overall", cell.verdict(overall.meets_slo), _attainment(overall),
-             *_outcome(overall, ""), *([""] if missing else [])]
-    return table("Service classes", columns, rows, total=total)
+    found = table("Service classes", (
+        "class", "verdict", "attainment", Column("95 % interval", 2), "objective",
+        Column("received", 3), Column("finished", 4), Column("rejected", rejected),
+        Column("shed", shed), "unfinished", Column("goodput", 3), "late tokens", MISSED_BY), rows,
+        total=["overall", cell.verdict(overall.meets_slo), _attainment(overall),
+               *_outcome(overall, ""), ""])
+    missing = any(map(_missed_by, summary.classes.values()))
+    return found if missing else found.without(MISSED_BY.title)
 
 
 def _missed_by(entry: ClassSummary) -> str:
@@ -81,8 +78,8 @@ def _outcome(entry: Outcome, goal: Cell | str) -> list[Cell | str]:
 def latency_table(summary: RunSummary) -> Table:
     """Percentiles of each latency by class against the targets that bind them."""
     return table(
-        "Latency", [Column("latency", left=True), Column("target"), Column("p50", 1),
-                    Column("p90", 3), Column("p95", 2), Column("p99")],
+        "Latency", [Column("latency", left=True), "target", Column("p50", 1),
+                    Column("p90", 3), Column("p95", 2), "p99"],
         groups=[cell.group(_latencies(entry), cell.name(name, series),
                            details=[wording.objective(entry.slo)])
                 for series, (name, entry) in enumerate(summary.classes.items())],
@@ -112,9 +109,9 @@ def _late_row(entry: ClassSummary, late: Percentiles) -> Iterator[list[Cell | st
 def cost_table(summary: RunSummary) -> Table:
     """Cost of each class, in proportion to computed tokens."""
     return table("Cost", [
-        Column("class"), Column("per hour"), Column("this run", 2), Column("per million tokens", 1),
-        Column("per million output tokens"), Column("per finished request", 3),
-        Column("per request within targets")],
+        "class", "per hour", Column("this run", 2), Column("per million tokens", 1),
+        "per million output tokens", Column("per finished request", 3),
+        "per request within targets"],
         [[cell.name(name, series), *_costs(entry.cost)]
          for series, (name, entry) in enumerate(summary.classes.items())],
         total=["overall", *_costs(summary.overall.cost)])
@@ -126,19 +123,17 @@ def _costs(cost: Cost) -> list[str]:
 
 def sizing_table(sizing: Sizing, names: list[str]) -> Table:
     """Every size or rate tried, and what those that are not enough miss."""
-    missing = any(map(wording.trial_missed, sizing.tried))
-    columns = [Column(wording.sizing_variable(sizing)), *(Column(name, 1) for name in names),
-               Column("objectives")]
     rows = []
     for trial in sorted(sizing.tried, key=lambda trial: float(trial.value)):
         value = f"{trial.value:g}"
         rows.append([cell.strong(f"{value} chosen") if trial.value == sizing.chosen else value,
                      *(wording.percent(trial.attainment.get(name)) for name in names),
-                     cell.verdict(trial.meets_slo),
-                     *([wording.trial_missed(trial)] if missing else [])])
-    more = [Column("missed by", left=True, prose=True)] if missing else []
-    return table("Sizing search", [*columns, *more], rows,
-                 notes=[sizing.note or "", *wording.sizing_limits(sizing)])
+                     cell.verdict(trial.meets_slo), wording.trial_missed(trial)])
+    found = table("Sizing search", (
+        wording.sizing_variable(sizing), *(Column(name, 1) for name in names), "objectives",
+        MISSED_BY), rows, notes=[sizing.note or "", *wording.sizing_limits(sizing)])
+    missing = any(map(wording.trial_missed, sizing.tried))
+    return found if missing else found.without(MISSED_BY.title)
 
 
 def refusals_table(summary: RunSummary) -> Table:
@@ -153,7 +148,7 @@ def refusals_table(summary: RunSummary) -> Table:
                      item.status or "", wording.count(item.num_requests)])
     found = table("Rejected and shed", [
         Column("reason", prose=True), *(Column(label, left=True) for label in known),
-        Column("requests")], rows)
+        "requests"], rows)
     return found.without(*(label for label, values in known.items() if not any(values)))
 
 

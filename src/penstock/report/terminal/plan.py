@@ -1,10 +1,8 @@
 """A plan in a terminal."""
 
-from collections.abc import Iterator
-
 from penstock.report.model import plan, plan_view
 from penstock.report.model.plan_view import Document, listed
-from penstock.report.model.table import Block, Table
+from penstock.report.model.table import Block
 
 _MOST_CANDIDATES = 40  # over all demands
 _MOST_EACH = 5
@@ -17,29 +15,15 @@ def plan_blocks(document: Document) -> list[Block]:
     ``document`` is what docs/reference/plan-json.md describes; what it lacks is left out.
     """
     found = plan_view.cleaned(document)
-    return [plan.opening(found), *_tables(found)]
-
-
-def _tables(found: Document) -> Iterator[Table]:
-    yield plan.placement_table(found)
-    if listed(found, "explanations"):
-        yield plan.unserved_table(found)
-    yield plan.classes_table(found)
-    if plan_view.compared(found):
-        yield plan.comparison_table(found)
-    if listed(found, "pareto"):
-        yield plan.pareto_table(found)
-    if plan_view.worth_something(found):
-        yield plan.shadow_prices_table(found)
-    if listed(found, "changes"):
-        yield plan.changes_table(found)
-    if listed(found, "candidates"):
-        most = _MOST_CANDIDATES // max(1, len(listed(found, "demands")))
-        yield plan.candidates_table(found, max(1, min(_MOST_EACH, most))).without("power", "bound")
-    if listed(found, "not_considered"):
-        yield plan.not_considered_table(found, brief=True)
-    if found.get("what_if"):
-        yield plan.what_if_table(found)
+    most = _MOST_CANDIDATES // max(1, len(listed(found, "demands")))
+    tables = (
+        plan.placement_table(found), plan.unserved_table(found), plan.classes_table(found),
+        plan.comparison_table(found), plan.pareto_table(found), plan.shadow_prices_table(found),
+        plan.changes_table(found),
+        plan.candidates_table(found, max(1, min(_MOST_EACH, most))).without("power", "bound"),
+        plan.not_considered_table(found, brief=True))
+    return [plan.opening(found), *(table for table in tables if table.rows),
+            *([plan.what_if_table(found)] if found.get("what_if") else [])]
 
 
 def short_plan_blocks(document: Document) -> list[Block]:

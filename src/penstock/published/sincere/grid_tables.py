@@ -1,4 +1,4 @@
-"""Tables of multiplexed runs on a grid of settings."""
+"""Tables of SINCERE's grid of runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +23,7 @@ COLUMNS = {"sla_received": ("SLA received", 0), "sla_served": ("SLA served", 0),
 SHARES = frozenset(name for name in COLUMNS if name.startswith("sla") or name.endswith("share"))
 
 
-def swap_grid_blocks(summary: Document) -> Iterator[Block]:
+def grid_blocks(summary: Document) -> Iterator[Block]:
     """Policies by mode, and the gap between the modes."""
     for mode, found in mode_tables(summary).items():
         yield replace(found, title=f"{mode.capitalize()}: {setting(summary)}")
@@ -46,7 +46,7 @@ def gap_table(summary: Document) -> Table:
 
 
 def _policies(title: str, groups: Sequence[Document], *, signed: bool = False) -> Table:
-    return table(title, [Column("policy"), *(Column(heading, rank)
+    return table(title, ["policy", *(Column(heading, rank)
                                              for heading, rank in COLUMNS.values())], [
         (group["policy"], *(quote(name, group["figures"][name], signed=signed)
                             for name in COLUMNS)) for group in groups], keys=1)

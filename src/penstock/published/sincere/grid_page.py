@@ -1,18 +1,26 @@
-"""The page of multiplexed runs on a grid of settings."""
+"""The page of SINCERE's grid of runs."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from penstock.published.sincere import grid_tables
+from penstock.published.sincere.grid_tables import (
+    MODES,
+    NOTE,
+    SHARES,
+    Document,
+    overall,
+    setting,
+)
 from penstock.report.files import write_bytes
 from penstock.report.html import sections
 from penstock.report.html.colours import NEUTRAL, PALETTE, series_colours
 from penstock.report.html.frame import Page, framed, page_title, stamp
 from penstock.report.html.plots import Figure
 from penstock.report.html.table import drawn
-from penstock.report.model import swap_grid, wording
-from penstock.report.model.swap_grid import MODES, NOTE, SHARES, Document, overall, setting
+from penstock.report.model import wording
 from penstock.report.model.table import Opening
 from penstock.report.model.wording import Fact
 
@@ -31,7 +39,7 @@ _TIMES = (("loading_share", "loading", PALETTE[1]), ("computing_share", "computi
           ("idle_share", "idle", NEUTRAL))
 
 
-def write_swap_grid_page(path: Path, summary: Document) -> None:
+def write_grid_page(path: Path, summary: Document) -> None:
     """Write the page, all or nothing."""
     figures: dict[str, Figure] = {
         f"{name}-{axis}": _lines(summary, name, axis, unit) for name, axis, _, unit in _LINES}
@@ -51,7 +59,8 @@ def _body(summary: Document) -> Iterable[str]:
         _headline(summary), _facts(summary), f"{setting(summary).capitalize()}. Simulated.",
         whose="Verdicts"))
     yield sections.section("Policies", NOTE, *(
-        drawn(found, mode.capitalize()) for mode, found in swap_grid.mode_tables(summary).items()))
+        drawn(found, mode.capitalize())
+        for mode, found in grid_tables.mode_tables(summary).items()))
     if summary["gaps"]:
         yield sections.section(
             "What confidential computing costs",
@@ -59,7 +68,7 @@ def _body(summary: Document) -> Iterable[str]:
             "shares. An interval that does not hold 0 is a difference that the seeds do not "
             "explain.", sections.plot("gap", "In time, of all received: the gap in points",
                                       "Difference in SLA attainment by policy"),
-            drawn(swap_grid.gap_table(summary), "Difference"))
+            drawn(grid_tables.gap_table(summary), "Difference"))
     yield sections.section(
         "By SLA, rate and pattern",
         "Solid with confidential computing, dotted without. Bars are 95 % intervals over seeds.",
@@ -71,7 +80,7 @@ def _body(summary: Document) -> Iterable[str]:
         "deadline, lost is overwritten before it ran, shed is turned away with a reason, "
         "unfinished is what still waited or ran at the end.",
         sections.legend(dict(_FATES)), sections.plot("fates", "Requests", "Shares of requests"),
-        drawn(swap_grid.reasons_table(summary), "Why requests were not answered, all cells and "
+        drawn(grid_tables.reasons_table(summary), "Why requests were not answered, all cells and "
               "seeds", style="wrapped") if any(
             entry["reasons"] for entry in summary["reasons"]) else "")
     yield sections.section(
@@ -79,10 +88,10 @@ def _body(summary: Document) -> Iterable[str]:
         "batches unless the policy reads ahead.",
         sections.legend({name: colour for _, name, colour in _TIMES}),
         sections.plot("time", "The device's time", "Shares of time"),
-        sections.folded("By model", drawn(swap_grid.models_table(summary))))
+        sections.folded("By model", drawn(grid_tables.models_table(summary))))
     yield sections.section(
         "Every cell", "SLA attainment of all received, then of those served, mean over seeds.",
-        sections.folded("All cells", drawn(swap_grid.cells_table(summary))))
+        sections.folded("All cells", drawn(grid_tables.cells_table(summary))))
 
 
 def _headline(summary: Document) -> str:
