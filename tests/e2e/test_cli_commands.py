@@ -121,7 +121,7 @@ def test_a_failing_run_leaves_the_earlier_one_whole(penstock, folder, monkeypatc
     def fail(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("penstock.report.html.write_page", fail)
+    monkeypatch.setattr("penstock.report.html.run_page.write_page", fail)
     outcome = penstock("run", "fleet.yaml", "--out", "run", "--seed", 9)
     assert outcome.status == 2
     assert outcome.err == "error: run: cannot be written (No space left on device)\n"

@@ -30,7 +30,7 @@ def test_both_kinds_are_simulated_as_one(folder, penstock) -> None:
     assert set(table.replica[table.model_index == table.models.index("auto")].tolist()) == {0, 1}
     assert set(table.replica[table.class_index == 1].tolist()) == {2}
     assert summary["num_steps"] > 0
-    assert "turns_time" in (folder / "run/report.html").read_text()
+    assert "device_time" in (folder / "run/report.html").read_text()
     run = penstock("run", "mixed.yaml", "--out", "again", "--no-report", "--json", *FEW)
     assert run.json == summary
 

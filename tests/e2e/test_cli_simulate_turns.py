@@ -40,7 +40,7 @@ def test_files_tables_and_page(folder, penstock) -> None:
     assert summary["overall"]["met"] == int(table.met_slo.sum())
     page = outline((folder / "run/report.html").read_text())
     assert headings_descend_by_one(page.headings)
-    assert {"turns_time", "turns_models", "e2e"} <= set(page.figures)
+    assert {"device_time", "model_attainment", "e2e"} <= set(page.figures)
     assert "Model multiplexing" in " ".join(page.text)
     # The stored fleet file simulates to the same, and its page can be made anew.
     again = penstock("simulate", "run/fleet.yaml", "--out", "again", "--json", "--no-report")

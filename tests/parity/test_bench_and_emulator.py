@@ -63,7 +63,7 @@ def test_every_request_and_token_is_on_both_sides(both) -> None:
     tokens = watch(records, clock).token_ps
     table = run.table
     assert sorted(added) == sorted(table.prompt_tokens.tolist())
-    assert len(added) == NUM == run.summary["outcomes"]["finished"]
+    assert len(added) == NUM == run.summary.document()["outcomes"]["finished"]
     for prompt, output in zip(table.prompt_tokens.tolist(), table.output_tokens.tolist(),
                               strict=True):
         assert len(tokens[added[prompt]["request"]["request_id"]]) == output

@@ -80,7 +80,7 @@ def toy() -> int:
 '''
 SECTION = '''"""A toy section."""
 
-from penstock.report import sections
+from penstock.report.html import sections
 
 
 def toy_section(summary):
@@ -107,9 +107,10 @@ TOYS: Mapping[str, Mapping[str, Edit]] = {
                   "cli/commands.py": ('    Entry("init", PLAN,', "    Entry('toy', PLAN, "
                                       "'penstock.cli.toy', 'Say what a toy says.'),")},
     "a section of the report": {
-        "report/toy.py": SECTION,
-        "report/html.py": ("    return \"\\n\".join(parts)", "    from penstock.report.toy import "
-                           "toy_section\n    parts.append(toy_section(summary))")},
+        "report/html/toy.py": SECTION,
+        "report/html/run_page.py": (
+            "    return \"\\n\".join(parts)", "    from penstock.report.html.toy import "
+            "toy_section\n    parts.append(toy_section(summary))")},
 }
 FLEET = {"accelerators": [{"name": "toy-gpu", "count": 2}], "models": [{"name": "llama-3-8b"}],
          "service_classes": [{"name": "any", "slo": {"ttft_s": 5}}],

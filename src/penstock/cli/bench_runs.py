@@ -69,7 +69,7 @@ def run_levels(target: "Target", plan_at: "Callable[[float], LoadPlan]", variabl
     """Run after run into folders beside each other. 0 when any level met every objective."""
     from penstock.engines.http import stop_signal
     from penstock.experiment.load.sweep import level_row, sweep
-    from penstock.report.load_view import levels_table
+    from penstock.report.model.load import levels_table
     from penstock.report.rows import write_rows
 
     allow_connections()
@@ -118,7 +118,8 @@ def import_runs(file: Path, slo: "Slo", class_name: str | None, out: Path | None
         with staged(place) as staging:
             _write(staging, run, None, page=page)
     if as_json:
-        print_json(runs[0].summary if len(runs) == 1 else [run.summary for run in runs])
+        documents = [run.summary.document() for run in runs]
+        print_json(documents[0] if len(documents) == 1 else documents)
     else:
         for run in runs:
             _show(run, as_json=False)
@@ -145,11 +146,11 @@ def _write(staging: Path, run: "BenchRun", plan: "LoadPlan | None", *, page: boo
 
 def _show(run: "BenchRun", *, as_json: bool) -> None:
     if as_json:
-        print_json(run.summary)
+        print_json(run.summary.document())
         return
-    from penstock.report.tables import run_tables
+    from penstock.report.terminal.run import run_blocks
 
-    print_tables(run_tables(run.summary))
+    print_tables(run_blocks(run.summary))
 
 
 def _check_levels_folder(folder: Path) -> None:

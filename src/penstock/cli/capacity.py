@@ -7,7 +7,7 @@ import typer
 
 from penstock.cli.command import App
 from penstock.cli.exits import MISSED, OK
-from penstock.cli.fleets import read_fleet, refuse_turns, seed_range, with_replicas
+from penstock.cli.fleets import read_fleet, refuse_multiplexing, seed_range, with_replicas
 from penstock.cli.options import (
     AsJson,
     DataDir,
@@ -63,7 +63,7 @@ def capacity(
         fleet = with_replicas(fleet, replicas)
         return _simulated(fleet, seed_range(fleet, seeds), attainment, tolerance, low, high,
                           as_json=as_json)
-    refuse_turns(fleet, f"penstock capacity --method {method}",
+    refuse_multiplexing(fleet, f"penstock capacity --method {method}",
                  f"penstock capacity --method {SIMULATE}")
     _refuse({"--attainment": attainment != 0.99, "--tolerance": tolerance != 0.01,
              "--seeds": seeds != 1, "--low": low is not None, "--high": high is not None}, method)
@@ -161,24 +161,23 @@ def _bound_per_s(fleet: Any) -> float | None:
 
 
 def _tables(document: dict[str, Any]) -> list[Any]:
-    from penstock.report import wording
-    from penstock.report.cells import verdict_cell
-    from penstock.report.tables import plain_table
+    from penstock.report.model import wording
+    from penstock.report.model.table import table, verdict
 
     classes = list(document["probes"][0]["attainment"]) if document["probes"] else []
-    probes = plain_table(
+    probes = table(
         "Rates tried", ("seed", "requests/s", *classes, "verdict"),
         [(probe["seed"], f"{probe['rate_per_s']:,.3f}",
           *(wording.percent(probe["attainment"].get(name)) for name in classes),
-          verdict_cell(probe["meets"])) for probe in document["probes"]])
-    seeds = plain_table("Capacity by seed", ("seed", "requests/s"),
-                        [(entry["seed"], f"{entry['rate_per_s']:,.3f}")
-                         for entry in document["by_seed"]])
+          verdict(probe["meets"])) for probe in document["probes"]])
+    seeds = table("Capacity by seed", ("seed", "requests/s"),
+                  [(entry["seed"], f"{entry['rate_per_s']:,.3f}")
+                   for entry in document["by_seed"]])
     return [probes, seeds, _headline(document)]
 
 
 def _headline(document: dict[str, Any]) -> str:
-    from penstock.report import wording
+    from penstock.report.model import wording
 
     half = document["half_width_per_s"]
     text = f"capacity {document['rate_per_s']:.3f} requests/s at {document['attainment']:.4g} " \

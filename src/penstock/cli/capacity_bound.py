@@ -38,9 +38,8 @@ def _entry(fleet: "Fleet", found: "GroupBound", workload: "Workload") -> dict[st
 
 def bound_tables(found: dict[str, Any]) -> list[Any]:
     """The groups and the sums, to be printed in order."""
-    from penstock.report import wording
-    from penstock.report.fitting import Column
-    from penstock.report.tables import plain_table
+    from penstock.report.model import wording
+    from penstock.report.model.table import Column, table
 
     stated = any(entry["count"] for entry in found["groups"])
     rows = [(f"{entry['model']} on {entry['accelerator']}",
@@ -49,10 +48,10 @@ def bound_tables(found: dict[str, Any]) -> list[Any]:
              wording.rate(entry["replica_rate_per_s"]), wording.percent(entry["traffic_share"], 1),
              f"{entry['step_tokens']:,}", f"{entry['decode_seqs']:.0f}",
              "KV cache" if entry["kv_limited"] else "compute") for entry in found["groups"]]
-    table = plain_table(
+    groups = table(
         "Throughput bound",
-        [Column("replicas"), Column("classes", left=True), *([Column("stated")] if stated else []),
-         Column("needed"), Column("requests each"), Column("of traffic", 2),
+        ["replicas", Column("classes", left=True), *(["stated"] if stated else []),
+         "needed", "requests each", Column("of traffic", 2),
          Column("tokens per step", 3), Column("decodes per step", 3),
          Column("limited by", 1, left=True)], rows)
     rate = f"{wording.rate(found['traffic_rate_per_s'], 'requests/s')}"
@@ -63,4 +62,4 @@ def bound_tables(found: dict[str, Any]) -> list[Any]:
     if found["replicas_needed"] is not None:
         lines.append(f"needed for this traffic at the bound: "
                      f"{wording.replicas(found['replicas_needed'])}")
-    return [table, *lines]
+    return [groups, *lines]

@@ -43,19 +43,18 @@ def _entry(fleet: "Fleet", demand: "Demand", group: "ReplicaGroup") -> dict[str,
 
 def queue_tables(found: dict[str, Any]) -> list[Any]:
     """The groups and the sum, to be printed in order."""
-    from penstock.report import wording
-    from penstock.report.fitting import Column
-    from penstock.report.tables import plain_table
+    from penstock.report.model import wording
+    from penstock.report.model.table import Column, table
 
     rows = [(f"{entry['model']} {entry['variant']}",
              ", ".join(entry["service_classes"] or ("all",)), entry["count"],
              wording.rate(entry["replica_rate_per_s"]), wording.rate(entry["rate_per_s"]),
              wording.rate(entry["bound_per_s"]), entry["limited_by"]) for entry in found["groups"]]
-    table = plain_table(
+    groups = table(
         "Capacity of replicas as queues",
-        [Column("replicas"), Column("classes", left=True), Column("stated"),
-         Column("requests each"), Column("requests"), Column("bound each", 2),
+        ["replicas", Column("classes", left=True), "stated",
+         "requests each", "requests", Column("bound each", 2),
          Column("limited by", 1, left=True)], rows)
-    return [table, f"traffic: {wording.rate(found['traffic_rate_per_s'], 'requests/s')}",
+    return [groups, f"traffic: {wording.rate(found['traffic_rate_per_s'], 'requests/s')}",
             f"all replicas together: {wording.rate(found['rate_per_s'], 'requests/s')}; by a "
             "model, not by simulation"]

@@ -44,8 +44,7 @@ def show(name: Annotated[str, typer.Argument(
 
     from penstock.catalog import load_catalog
     from penstock.cli.console import print_json, print_tables
-    from penstock.report.fitting import Column
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import Column, table
 
     kind, entry = _find(load_catalog(extra), name)
     values = asdict(entry)
@@ -53,11 +52,10 @@ def show(name: Annotated[str, typer.Argument(
         print_json({"kind": kind, **values, **_derived(entry)})
         return OK
     sources = values.pop("sources", {})
-    rows = [(field, _shown(value), sources.get(field, ""))
+    rows = [(field, _format_value(value), sources.get(field, ""))
             for field, value in {**values, **_derived(entry)}.items() if field != "name"]
-    table = plain_table(f"{kind} {entry.name}", (
-        "field", Column("value", prose=True), Column("source", prose=True)), rows)
-    print_tables([table])
+    print_tables([table(f"{kind} {entry.name}", (
+        "field", Column("value", prose=True), Column("source", prose=True)), rows)])
     return OK
 
 
@@ -66,8 +64,7 @@ def choices(as_json: AsJson = False) -> int:
     """List every policy, engine and format that can be chosen by name, and mark plug-ins."""
     from penstock.cli.console import print_json, print_tables
     from penstock.registry.listing import listed
-    from penstock.report.fitting import Column
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import Column, table
 
     found = list(listed())
     if as_json:
@@ -75,7 +72,7 @@ def choices(as_json: AsJson = False) -> int:
         return OK
     rows = [(one.axis, one.name, ", ".join(one.settings), one.problem or one.plug_in)
             for one in found]
-    print_tables([plain_table("Names that can be chosen", (
+    print_tables([table("Names that can be chosen", (
         "kind", "name", Column("settings", prose=True), Column("plug-in", prose=True)), rows)])
     return OK
 
@@ -103,9 +100,9 @@ def _derived(entry: Any) -> dict[str, Any]:
             "kv_bytes_per_token_bf16": entry.kv_bytes_per_token("bf16")}
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_shown(inner)}" for key, inner in value.items())
+        return ", ".join(f"{key} {_format_value(inner)}" for key, inner in value.items())
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
@@ -113,7 +110,7 @@ def _shown(value: Any) -> str:
 
 def _tables(catalog: "Catalog") -> list[Any]:
     from penstock.core.units import GIB
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import table
 
     accelerators = [(a.name, f"{a.memory_bytes / GIB:.0f} GiB",
                      f"{a.bandwidth_bytes_per_s / 1e9:,.0f} GB/s",
@@ -122,7 +119,7 @@ def _tables(catalog: "Catalog") -> list[Any]:
     models = [(m.name, f"{m.num_params / 1e9:,.1f} B", f"{m.active_params / 1e9:,.1f} B",
                f"{m.max_context_tokens:,}", f"{m.kv_bytes_per_token('bf16') / 1024:,.0f} KiB")
               for m in catalog.models.values()]
-    return [plain_table("Accelerators", ("name", "memory", "bandwidth", "dense bf16",
-                                         "per hour"), accelerators),
-            plain_table("Models", ("name", "parameters", "active", "context tokens",
-                                   "KV per token (bf16)"), models)]
+    return [table("Accelerators", ("name", "memory", "bandwidth", "dense bf16",
+                                   "per hour"), accelerators),
+            table("Models", ("name", "parameters", "active", "context tokens",
+                             "KV per token (bf16)"), models)]

@@ -104,13 +104,13 @@ def _judge(url: str | None, model: str | None, key_file: Path | None) -> "JudgeA
 
 
 def _tables(counts: "list[dict[str, Any]]", out: Path) -> list[Any]:
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import table
 
     cells = [(one["model"], f"{one['rows']:,}", f"{one['finished']:,}", f"{one['failed']:,}",
               f"{one['judged']:,}", f"{one['judge_failures']:,}",
               "" if one["mean_quality"] is None else f"{one['mean_quality']:.3f}",
               "" if one["mean_output_tokens"] is None else f"{one['mean_output_tokens']:.0f}")
              for one in counts]
-    return [plain_table("Collected", ("model", "rows", "finished", "failed", "judged",
-                                      "judge failed", "mean quality", "mean tokens"), cells),
+    return [table("Collected", ("model", "rows", "finished", "failed", "judged",
+                                "judge failed", "mean quality", "mean tokens"), cells),
             f"rows: {out / 'rows.parquet'}"]

@@ -121,15 +121,15 @@ def _print(document: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(document)
     else:
-        from penstock.report.comparison import comparison_tables
+        from penstock.report.model.comparison import comparison_blocks
 
-        print_tables(comparison_tables(document))
+        print_tables(comparison_blocks(document))
 
 
 def _compare_pools(fleet: "Fleet", policies: str, num_seeds: int, replicas: int | None, *,
                    as_json: bool, load: "Callable[[dict[str, Any]], Fleet]") -> int:
     from penstock.cli.console import progress
-    from penstock.experiment.compare import compare_turns, figures, turns
+    from penstock.experiment.compare import compare_pools, figures, pool_means
 
     fleets = {}
     for label in split_policies(policies):
@@ -139,11 +139,12 @@ def _compare_pools(fleet: "Fleet", policies: str, num_seeds: int, replicas: int 
             raise InputError(f"--policies {label}: {error}") from None
     seeds = seed_range(fleet, num_seeds)
     with progress("comparing", len(fleets) * num_seeds) as update:
-        found = compare_turns(fleets, seeds,
+        found = compare_pools(fleets, seeds,
                               lambda label, seed: update(f"{label}, seed {seed}"))
     _print({"name": fleet.name, "seeds": list(seeds), "policies": [
         {"label": contender.label, "options": contender.options,
-         "runs": list(contender.summaries), "figures": means, "turns": turns(contender)}
+         "runs": [summary.document() for summary in contender.summaries], "figures": means,
+         "turns": pool_means(contender)}
         for contender, means in zip(found, figures(found), strict=True)]}, as_json=as_json)
     return OK
 
@@ -180,7 +181,7 @@ def _compare_runs(folders: list[Path], seed: int, *, as_json: bool) -> int:
     from penstock.cli.console import print_json, print_tables
     from penstock.experiment.compare_runs import compare_runs
     from penstock.report.files import read_requests
-    from penstock.report.run_comparison import run_comparison_tables
+    from penstock.report.model.run_comparison import run_comparison_blocks
     from penstock.report.run_files import REQUESTS, read_summary
 
     if len(folders) < 2:
@@ -196,7 +197,7 @@ def _compare_runs(folders: list[Path], seed: int, *, as_json: bool) -> int:
     if as_json:
         print_json(document)
     else:
-        print_tables(run_comparison_tables(document))
+        print_tables(run_comparison_blocks(document))
     return OK
 
 
@@ -244,4 +245,4 @@ def _document(contender: "Contender") -> dict[str, Any]:
 
     assert isinstance(contender.options, SchedulerOptions)
     return {"label": contender.label, "options": asdict(contender.options),
-            "runs": list(contender.summaries)}
+            "runs": [summary.document() for summary in contender.summaries]}

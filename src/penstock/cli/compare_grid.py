@@ -97,35 +97,35 @@ def _keep(out: Path | None, rows: list[dict[str, Any]]) -> None:
 
 def _table(rows: list[dict[str, Any]], varied: list[str]) -> Any:
     """Return the table of the columns that fit a terminal; the file has every figure."""
-    from penstock.report import wording
-    from penstock.report.fitting import Column
-    from penstock.report.tables import plain_table
+    from penstock.report.model import wording
+    from penstock.report.model.table import Column, table
 
     shares = [name for name in (rows[0] if rows else ()) if name.endswith(".attainment")]
-    columns: list[tuple[str, Column, Callable[..., str]]] = [
-        (name, Column(name.rpartition(".")[2]), _shown) for name in varied]
-    columns += [("seed", Column("seed", 1), _shown), ("num_replicas", Column("replicas"), _shown),
-                ("attainment", Column("attainment"), wording.percent),
+    columns: list[tuple[str, str | Column, Callable[..., str]]] = [
+        (name, name.rpartition(".")[2], _format_setting) for name in varied]
+    columns += [("seed", Column("seed", 1), _format_setting),
+                ("num_replicas", "replicas", _format_setting),
+                ("attainment", "attainment", wording.percent),
                 *((name, Column(name.removesuffix(".attainment"), 3), wording.percent)
                   for name in shares),
                 ("goodput_requests_per_s", Column("goodput", 2), wording.rate),
                 ("cost_per_hour", Column("per hour", 2), wording.money)]
-    return plain_table("Sweep", [column for _, column, _ in columns],
-                       [[_cell(row.get(name), shown) for name, _, shown in columns]
-                        for row in rows])
+    return table("Sweep", [column for _, column, _ in columns],
+                 [[_cell(row.get(name), quote) for name, _, quote in columns]
+                  for row in rows])
 
 
-def _cell(value: Any, shown: "Callable[..., str]") -> str:
+def _cell(value: Any, quote: "Callable[..., str]") -> str:
     """A figure as tables word it; rows of a resumed CSV hold texts."""
     if isinstance(value, str):
         try:
             value = float(value) if value else None
         except ValueError:
             return str(value)
-    return shown(value)
+    return quote(value)
 
 
-def _shown(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     """A setting: four significant digits, whole numbers in full."""
     if isinstance(value, float) and not value.is_integer():
         return f"{value:.4g}"

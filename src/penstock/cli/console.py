@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from penstock.report.model.table import Block
 
 # Wide enough for every table where nobody says how wide the reader's window is.
 _FILE_WIDTH = 120
@@ -19,20 +19,21 @@ class Update(Protocol):
     def __call__(self, text: str, done: int | None = None) -> None: ...
 
 
-def print_tables(tables: "Iterable[RenderableType]") -> None:
+def print_tables(blocks: "Iterable[Block]") -> None:
     """Print tables and texts in order; brackets in a text are no markup.
 
     As wide as the terminal, or as COLUMNS says; into a file or pipe, as every table needs.
     """
     from rich.console import Console
-    from rich.text import Text
+
+    from penstock.report.terminal.blocks import drawn
 
     stated = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
     console = Console(width=None if stated else _FILE_WIDTH, highlight=False)
     # Rich ends the process when the reader of a pipe has gone; main has its own way.
     with console.capture() as captured:
-        for table in tables:
-            console.print(Text(table) if isinstance(table, str) else table)
+        for block in drawn(blocks):
+            console.print(block)
     sys.stdout.write(captured.get())
 
 

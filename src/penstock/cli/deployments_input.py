@@ -105,21 +105,21 @@ def show_one(one: Mapping[str, Any]) -> None:
 def show_all(answer: Mapping[str, Any], *, removed: bool) -> None:
     """Deployments as a table."""
     from penstock.cli.console import print_tables
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import table
 
     rows = [(one["name"], one["model"], one["engine"], one["state"], one["configuration"] or "",
              _stages(one["placement"]) if one["placement"] else "", one["reason"] or "")
             for one in answer["deployments"] if removed or one["state"] != "removed"]
-    print_tables([plain_table("deployments", (
+    print_tables([table("deployments", (
         "name", "model", "engine", "state", "configuration", "accelerators", "reason"), rows)])
 
 
 def show_events(answer: Mapping[str, Any]) -> None:
     """A deployment's states, the oldest first."""
     from penstock.cli.console import print_tables
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import table
 
-    print_tables([plain_table("events", ("when", "state", "reason"), [
+    print_tables([table("events", ("when", "state", "reason"), [
         (_moment(event["at_s"]), event["state"], event["reason"] or "")
         for event in answer["events"]])])
 
@@ -127,9 +127,10 @@ def show_events(answer: Mapping[str, Any]) -> None:
 def show_devices(answer: Mapping[str, Any]) -> None:
     """Accelerators and what is held on them."""
     from penstock.cli.console import print_tables
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import Column, table
 
-    print_tables([plain_table("accelerators", ("device", "node", "held, GiB", "free, GiB"), [
+    print_tables([table("accelerators", (
+        "device", "node", Column("held", unit="GiB"), Column("free", unit="GiB")), [
         (str(one["device"]), one["node"], f"{one['used_bytes'] / _GIB:.3g}",
          f"{one['free_bytes'] / _GIB:.3g}") for one in answer["devices"]])])
 
@@ -137,7 +138,7 @@ def show_devices(answer: Mapping[str, Any]) -> None:
 def show_decision(answer: Mapping[str, Any]) -> None:
     """Print the choice, the runners-up, and the reasons against the others."""
     from penstock.cli.console import print_tables
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import Column, table
 
     decision, one = answer["decision"], answer["deployment"]
     chosen = decision["chosen"]
@@ -147,8 +148,9 @@ def show_decision(answer: Mapping[str, Any]) -> None:
              " ".join(map(str, entry["layers_by_stage"]))) for entry in entries]
     title = f"{one['name']}: {one['model']}" + (f" by {decision['intent']}"
                                                 if decision["intent"] else "")
-    print_tables([plain_table(title, ("", "configuration", "latency, s", "memory, GiB",
-                                      "accelerators", "layers by stage"), rows)])
+    print_tables([table(title, (
+        "", "configuration", Column("latency", unit="s"), Column("memory", unit="GiB"),
+        "accelerators", "layers by stage"), rows)])
     print_tables(_beside(chosen))
     more = len(decision["alternatives"]) - _SHOWN + 1
     if more > 0:
@@ -174,7 +176,7 @@ def _beside(chosen: Mapping[str, Any]) -> list[str]:
 def show_rejected(decision: Mapping[str, Any]) -> None:
     """Kinds of reasons, how many configurations each barred, and one of them."""
     from penstock.cli.console import print_tables
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import table
 
     if not decision["rejected"]:
         return
@@ -184,7 +186,7 @@ def show_rejected(decision: Mapping[str, Any]) -> None:
     rows = [(str(len(entries)), kind, entries[0]["configuration"],
              entries[0]["reason"].partition(":")[2].strip())
             for kind, entries in sorted(kinds.items(), key=lambda item: -len(item[1]))]
-    print_tables([plain_table("rejected", ("", "why", "such as", "because"), rows)])
+    print_tables([table("rejected", ("", "why", "such as", "because"), rows)])
 
 
 def show_reply(answer: Mapping[str, Any]) -> None:

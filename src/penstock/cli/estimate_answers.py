@@ -24,7 +24,7 @@ def choice_tables(model: str, choice: "Choice", answered: "Options",
     """The best first, and why the others were rejected."""
     from penstock.core.units import GIB
     from penstock.policy.place.intent import pareto
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import Column, table
 
     best = [one for one in (choice.chosen, *choice.alternatives) if one is not None]
     front = {one.candidate.configuration for one in pareto(best)}
@@ -41,17 +41,17 @@ def choice_tables(model: str, choice: "Choice", answered: "Options",
                      "; ".join(latency.extrapolated)))
     said: list[Any] = []
     if rows:
-        said.append(plain_table(
+        said.append(table(
             f"{model} by {criteria.intent}: the best first",
-            ("configuration", "latency, s", "memory, GiB", "accuracy", "Pareto", "layers by stage",
-             "beyond what was measured"), rows))
+            ("configuration", Column("latency", unit="s"), Column("memory", unit="GiB"), "accuracy",
+             "Pareto", "layers by stage", "beyond what was measured"), rows))
         if len(best) > _SHOWN:
             said.append(f"and {len(best) - _SHOWN} more")
     else:
         said.append(choice.reason)
     if choice.rejected:
-        said.append(plain_table("Rejected", ("reason", "configurations"),
-                                _reasons(why for _, why in choice.rejected)))
+        said.append(table("Rejected", ("reason", "configurations"),
+                          _reasons(why for _, why in choice.rejected)))
     return said
 
 

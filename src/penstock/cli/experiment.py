@@ -78,7 +78,7 @@ def variance(
         measure_variance,
         schedule,
     )
-    from penstock.report.variance_view import variance_tables
+    from penstock.report.model.variance import variance_blocks
 
     targets = [target_of(url, api=api, model=model, prompts=prompts, stream=True, exact=False,
                          class_to_engine=False, body=body, timeout_s=timeout,
@@ -95,14 +95,14 @@ def variance(
     if as_json:
         print_json(document)
     else:
-        print_tables(variance_tables(document))
+        print_tables(variance_blocks(document))
     return OK if all(one.outcome == "finished" for one in found) else MISSED
 
 
 def _keep(folder: Path, document: "dict[str, object]", rows: "list[dict[str, object]]") -> None:
     from penstock.report.files import write_summary
+    from penstock.report.html.variance_page import write_variance_page
     from penstock.report.rows import write_rows
-    from penstock.report.variance_view import write_variance_page
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

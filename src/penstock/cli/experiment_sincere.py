@@ -70,10 +70,10 @@ def sincere(
     from penstock.cli.console import note, print_json, print_tables, progress
     from penstock.published.sincere.cells import MODES, PUBLISHED, TIMERS, WEIGHTS, Setup
     from penstock.published.sincere.grid import Axes, cells, documents, rows, summary
+    from penstock.published.sincere.grid_page import write_grid_page
+    from penstock.published.sincere.grid_tables import grid_blocks
     from penstock.report.files import write_summary
     from penstock.report.rows import write_rows
-    from penstock.report.swap_grid import swap_grid_tables
-    from penstock.report.swap_grid_page import write_swap_grid_page
     from penstock.workload.patterns import PATTERNS
 
     axes = Axes(
@@ -99,11 +99,11 @@ def sincere(
     document = summary(ordered, axes, setup)
     _kept(write_rows, out / TABLE, rows(ordered))
     _kept(write_summary, out / SUMMARY, document)
-    _kept(write_swap_grid_page, out / PAGE, document)
+    _kept(write_grid_page, out / PAGE, document)
     if as_json:
         print_json(document)
     else:
-        print_tables(swap_grid_tables(document))
+        print_tables(grid_blocks(document))
     note(f"files in {out}")
     return OK
 

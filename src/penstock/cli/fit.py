@@ -73,7 +73,7 @@ def _document(report: "FitReport") -> dict[str, Any]:
 
 
 def _tables(report: "FitReport") -> list[Any]:
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import table
 
     errors = [(name, f"{found.mean:.2%}", f"{found.median:.2%}", f"{found.p95:.2%}",
                f"{found.r2:.4f}", f"{found.num_steps:,}")
@@ -81,8 +81,8 @@ def _tables(report: "FitReport") -> list[Any]:
                                   ("scattered", report.random))]
     coefficients = [(name, f"{value:.6g}" if isinstance(value, float) else f"{len(value)} values")
                     for name, value in report.coefficients.items()]
-    return [plain_table(f"{report.form.capitalize()} fit to {report.num_steps:,} steps",
-                        ("coefficient", "value"), coefficients),
-            plain_table("Relative error on held-out steps",
-                        ("held out", "mean", "median", "p95", "R²", "steps"), errors),
+    return [table(f"{report.form.capitalize()} fit to {report.num_steps:,} steps",
+                  ("coefficient", "value"), coefficients),
+            table("Relative error on held-out steps",
+                  ("held out", "mean", "median", "p95", "R²", "steps"), errors),
             *(f"note: {warning}" for warning in report.warnings)]

@@ -113,7 +113,7 @@ def _examples() -> dict[str, Any]:
 
 
 def _tables(model: str, composed: "KernelStepTime", found: "CompactFit") -> list[Any]:
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import table
 
     steps = []
     for name, features in _examples().items():
@@ -125,9 +125,9 @@ def _tables(model: str, composed: "KernelStepTime", found: "CompactFit") -> list
     errors = [(kind, f"{own.mean:.1%}", f"{own.median:.1%}", f"{own.p95:.1%}", f"{own.num_steps:,}")
               for kind, own in (*found.by_kind.items(), ("all", found.errors))]
     evidence = found.model.evidence
-    return [plain_table(f"Steps of {model}, ms", ("step", "dense", "attention", "communication",
-                                                  "composed", "compact"), steps),
-            plain_table("Compact form against the composition, other steps",
-                        ("steps", "mean", "median", "p95", "number"), errors),
+    return [table(f"Steps of {model}, ms", ("step", "dense", "attention", "communication",
+                                            "composed", "compact"), steps),
+            table("Compact form against the composition, other steps",
+                  ("steps", "mean", "median", "p95", "number"), errors),
             f"source: {composed.evidence.source}",
             f"stated error: mean {evidence.mean_error:.0%}, p95 {evidence.p95_error:.0%}"]

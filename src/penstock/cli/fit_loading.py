@@ -71,16 +71,17 @@ def _document(fit: "LoadFit", found: "list[Disagreement]") -> dict[str, Any]:
 
 
 def _tables(fit: "LoadFit", found: "list[Disagreement]") -> list[Any]:
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import Column, table
 
     rows = [_errors(kind, explained, errors)
             for kind, ours in fit.held_out.items()
             for explained, errors in (("what was loaded before", ours),
                                       ("mean of the model", fit.per_model_mean[kind]))]
-    return [plain_table(f"Loading model fitted to {fit.num_loads:,} loads in {fit.num_runs:,} runs",
-                        ("term", "value"), _terms(fit)),
-            plain_table("Errors on held-out runs",
-                        ("loads", "explained by", "R²", "mean, s", "bias, s", "p95"), rows),
+    return [table(f"Loading model fitted to {fit.num_loads:,} loads in {fit.num_runs:,} runs",
+                  ("term", "value"), _terms(fit)),
+            table("Errors on held-out runs",
+                  ("loads", "explained by", "R²", Column("mean", unit="s"),
+                   Column("bias", unit="s"), "p95"), rows),
             *(f"profile, {one.kind}: {one.profile_s:.1f} s against {one.service_s:.1f} s in "
               f"service, {one.factor:.1f} times: {one.cause}" for one in found),
             *(f"note: {note}" for note in fit.notes)]

@@ -86,7 +86,7 @@ def check_journal(fleet: "Fleet", *, journal: bool) -> None:
         raise InputError("--journal: devices that models take turns on keep none")
 
 
-def refuse_turns(fleet: "Fleet", command: str, instead: str) -> None:
+def refuse_multiplexing(fleet: "Fleet", command: str, instead: str) -> None:
     """Raises InputError for a fleet whose models take turns, before a ``command`` answers for
     replicas that it does not state."""
     if fleet.multiplexing:

@@ -55,7 +55,7 @@ def create(
     text, key = new_key(tenant or "", time.time(), secrets.token_bytes, admin=admin, label=label)
     _open(fleet_file, ledger).add_key(key)
     if as_json:
-        print_json({"key": text, **_shown(asdict(key))})
+        print_json({"key": text, **_redact(asdict(key))})
     else:
         typer.echo(text)
         note(f"key {key.key_id} of {tenant or 'an administrator'}: it is not shown again")
@@ -68,14 +68,14 @@ def list_keys(fleet_file: FleetFile, ledger: LedgerUrl = None, as_json: AsJson =
     from dataclasses import asdict
 
     from penstock.cli.console import print_json, print_tables
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import table
 
     keys = _open(fleet_file, ledger, known=True).list_keys()
     if as_json:
-        print_json([_shown(asdict(key)) for key in keys])
+        print_json([_redact(asdict(key)) for key in keys])
     else:
-        print_tables([plain_table("keys", ("key", "tenant", "admin", "label", "created", "revoked"),
-                                  [_row(key) for key in keys])])
+        print_tables([table("keys", ("key", "tenant", "admin", "label", "created", "revoked"),
+                            [_row(key) for key in keys])])
     return OK
 
 
@@ -130,7 +130,7 @@ def _row(key: "Key") -> tuple[str, ...]:
             _moment(key.created_s), "" if key.revoked_s is None else _moment(key.revoked_s))
 
 
-def _shown(key: dict[str, object]) -> dict[str, object]:
+def _redact(key: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in key.items() if name != "digest"}
 
 

@@ -144,7 +144,7 @@ def _figures(one: "Shared", limits_s: "Sequence[float]") -> dict[str, float]:
 def _tables(found: "Sequence[Shared]", guests: "Sequence[Guest]",
             limits_s: "Sequence[float]") -> list[Any]:
     from penstock.core.units import GIB
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import Column, table
 
     rows, seats = [], []
     for one in found:
@@ -159,7 +159,8 @@ def _tables(found: "Sequence[Shared]", guests: "Sequence[Guest]",
                 one.strategy, guest.model, seat.way.configuration.name, f"{seat.way.work_s:.3g}",
                 f"{seat.way.device_bytes / GIB:.1f}",
                 "; ".join(" ".join(map(str, sorted(devices))) for devices in seat.device_sets)))
-    return [plain_table("On arrivals that no plan has seen", (
-        "strategy", "answered", "in time", "mean, s", "p95, s", "GPU-seconds each", ""), rows),
-        plain_table("Plans", ("strategy", "model", "configuration", "alone, s", "GiB per device",
-                              "devices of each replica"), seats)]
+    return [table("On arrivals that no plan has seen", (
+        "strategy", "answered", "in time", Column("mean", unit="s"), Column("p95", unit="s"),
+        "GPU-seconds each", ""), rows),
+        table("Plans", ("strategy", "model", "configuration", Column("alone", unit="s"),
+                        "GiB per device", "devices of each replica"), seats)]

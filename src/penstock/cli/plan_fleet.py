@@ -50,10 +50,10 @@ def plan_and_report(fleet: "Fleet", out: Path | None, *, as_json: bool, page: bo
         print_json(document)
     else:
         from penstock.report.draft_text import assumed_lines
-        from penstock.report.plan_tables import plan_tables
+        from penstock.report.terminal.plan import plan_blocks
 
         block = assumed_lines(assumed)
-        print_tables([*(["\n".join(block) + "\n"] if block else []), *plan_tables(document)])
+        print_tables([*(["\n".join(block) + "\n"] if block else []), *plan_blocks(document)])
         for line in assumed_lines(unstated):
             note(line)
     note(f"files in {folder}")

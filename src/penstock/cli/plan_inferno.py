@@ -88,16 +88,16 @@ def write_plan(folder: Path, plan: InfernoPlan) -> None:
 
 def tables(plan: InfernoPlan, title: str) -> list[Any]:
     """Allocations, who is left out, cards, and the figures of the solution."""
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import table
 
-    shown: list[Any] = [plain_table(
+    shown: list[Any] = [table(
         f"Plan of {title}", ("server", "accelerator", "replicas", "batch", "cents/h", "ITL ms",
                              "target", "TTFT ms", "target", ""),
         [row for name in sorted(plan.parts) for row in _rows(plan, name)])]
     if plan.unserved:
-        shown.append(plain_table("Not served", ("server", "why"), sorted(plan.unserved.items())))
+        shown.append(table("Not served", ("server", "why"), sorted(plan.unserved.items())))
     if plan.system.capacity is not None:
-        shown.append(plain_table("Cards", ("pool", "used", "available"), [
+        shown.append(table("Cards", ("pool", "used", "available"), [
             (pool, used, "any" if plan.settings.solver == "unlimited"
              else plan.system.capacity.get(pool, 0))
             for pool, used in sorted(plan.used_devices.items())]))

@@ -39,7 +39,7 @@ def _guidellm(path: Path) -> "Imported":
     found = []
     url = ""
     for number, run in enumerate(read_guidellm(path, Slo())):
-        load = run.summary["load"]
+        load = run.measured.load
         url = str(load.get("url") or url)
         streams = load.get("concurrency")
         found += request_measurements(

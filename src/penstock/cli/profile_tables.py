@@ -53,8 +53,7 @@ def point_document(point: "PointSummary") -> dict[str, Any]:
 def profile_tables(document: Mapping[str, Any], points: Sequence["PointSummary"], folder: Path
                    ) -> list[Any]:
     """The points, and the lines around them."""
-    from penstock.report.fitting import Column
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import Column, table
 
     subject = document["subject"]
     title = f"{subject.get('model', 'profile')} on {subject.get('engine', 'an engine')}"
@@ -82,7 +81,7 @@ def profile_tables(document: Mapping[str, Any], points: Sequence["PointSummary"]
         beyond = design["smallest_that_does_not"]
         lines.insert(0, f"largest batch that fits: {design['largest_that_fits']}" + (
             f"; {beyond} does not" if beyond else ", the largest that was tried"))
-    return [plain_table(title, columns, rows), *lines]
+    return [table(title, columns, rows), *lines]
 
 
 def _reading_order(point: "PointSummary") -> tuple[Any, ...]:

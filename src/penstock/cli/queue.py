@@ -120,7 +120,7 @@ def _run(command: str, arguments: dict[str, Any]) -> int:
     from penstock.cli.queue_input import read_input
     from penstock.core.errors import InputError, nearest
     from penstock.registry.sources import QUEUE_MODES
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import table
 
     mode = arguments["mode"]
     if mode not in QUEUE_MODES.names():
@@ -134,15 +134,15 @@ def _run(command: str, arguments: dict[str, Any]) -> int:
     if arguments["as_json"]:
         print_json(found)
     else:
-        rows = [(name, _shown(value)) for name, value in found.items() if value is not None]
-        print_tables([plain_table("One replica as a queue", ("quantity", "value"), rows)])
+        rows = [(name, _format_value(value)) for name, value in found.items() if value is not None]
+        print_tables([table("One replica as a queue", ("quantity", "value"), rows)])
     if found.get("feasible") is not False:
         return OK
     note(f"infeasible: {found['reason']}")
     return MISSED
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

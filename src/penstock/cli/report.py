@@ -1,13 +1,16 @@
 """``penstock lab report``: the tables of a run that was written before."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from penstock.cli.command import App
 from penstock.cli.exits import OK
 from penstock.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from penstock.metrics.run_summary import RunSummary
 
 app = App()
 
@@ -24,34 +27,22 @@ def report(
 ) -> int:
     """Print the tables of an earlier run and the path of its page."""
     from penstock.cli.console import note, print_json, print_tables
-    from penstock.core.errors import InputError
-    from penstock.report.run_files import PAGE, read_summary
+    from penstock.report.run_files import PAGE, read_document, read_summary
+    from penstock.report.terminal.run import run_blocks
 
-    summary = read_summary(folder)
-    try:
-        tables = [] if as_json else _tables(summary)
-        if html is not None:
-            _write_page(html, folder, summary)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder}: summary.json lacks something ({error}); was it written by "
-                         "this version?") from error
+    if html is not None:
+        _write_page(html, folder, read_summary(folder))
     if as_json:
-        print_json(summary)
+        print_json(read_document(folder))
     else:
-        print_tables(tables)
+        print_tables(run_blocks(read_summary(folder)))
     page = html or folder / PAGE
     if page.is_file():
         note(f"page: {page.resolve().as_uri()}")
     return OK
 
 
-def _tables(summary: dict[str, Any]) -> list[Any]:
-    from penstock.report.tables import run_tables
-
-    return run_tables(summary)
-
-
-def _write_page(path: Path, folder: Path, summary: dict[str, Any]) -> None:
+def _write_page(path: Path, folder: Path, summary: "RunSummary") -> None:
     from penstock.cli.files import write_whole
     from penstock.core.errors import InputError
     from penstock.report.run_files import PAGE, write_stored_page

@@ -51,16 +51,16 @@ def reproduce(
 
 
 def _tables(found: "Reproduction") -> list[Any]:
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import table
 
     rows = [(figure.name, _number(figure.published), _number(figure.ours), _deviation(figure),
              _allowed(figure), "✓" if figure.agrees else "✗ off") for figure in found.figures]
-    table = plain_table(f"{found.system}, published and recomputed",
-                        ("figure", "published", "ours", "deviation", "allowed", "agrees"), rows)
+    figures = table(f"{found.system}, published and recomputed",
+                    ("figure", "published", "ours", "deviation", "allowed", "agrees"), rows)
     missed = sum(not figure.agrees for figure in found.figures)
-    more = [plain_table(title, tuple(rows[0]), [tuple(map(_cell, row.values())) for row in rows])
+    more = [table(title, tuple(rows[0]), [tuple(map(_cell, row.values())) for row in rows])
             for title, rows in found.tables.items() if rows]
-    return [*more, table, *found.remarks,
+    return [*more, figures, *found.remarks,
             f"{len(found.figures) - missed} of {len(found.figures)} figures agree"]
 
 

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.cli.console import note, print_json, print_tables, progress
 from penstock.cli.exits import MISSED, OK
@@ -15,6 +15,7 @@ from penstock.report.run_files import staged, write_run_files
 
 if TYPE_CHECKING:
     from penstock.fleet.values import Fleet
+    from penstock.metrics.run_summary import RunSummary
     from penstock.plan.plan import FleetPlan
     from penstock.plan.sizing import Sized
     from penstock.workload.workload import Workload
@@ -38,15 +39,15 @@ def simulate_and_report(fleet: "Fleet", workload: "Workload", sized: "Sized | No
     return _ended(summary, folder, as_json=as_json)
 
 
-def _ended(summary: dict[str, Any], folder: Path, *, as_json: bool) -> int:
+def _ended(summary: "RunSummary", folder: Path, *, as_json: bool) -> int:
     if as_json:
-        print_json(summary)
+        print_json(summary.document())
     else:
-        from penstock.report.tables import run_tables
+        from penstock.report.terminal.run import run_blocks
 
-        print_tables(run_tables(summary))
+        print_tables(run_blocks(summary))
     note(f"files in {folder}")
-    return MISSED if summary["overall"]["meets_slo"] is False else OK
+    return MISSED if summary.overall.meets_slo is False else OK
 
 
 def default_folder(name: str) -> Path:

@@ -84,8 +84,8 @@ def _write(trace: "Trace", out: Path) -> None:
 
 
 def _tables(name: str, trace: "Trace", stats: "TraceStats") -> list[Any]:
-    from penstock.report import wording
-    from penstock.report.tables import plain_table
+    from penstock.report.model import wording
+    from penstock.report.model.table import table
 
     def number(value: float | None, unit: str = "") -> str:
         return wording.ABSENT if value is None else f"{value:,.4g}{unit}"
@@ -102,5 +102,5 @@ def _tables(name: str, trace: "Trace", stats: "TraceStats") -> list[Any]:
     lengths = [(kind, f"{found.mean:,.1f}", f"{found.p50:,.0f}", f"{found.p90:,.0f}",
                 f"{found.p99:,.0f}", f"{found.max:,}")
                for kind, found in (("prompt", stats.prompt), ("output", stats.output))]
-    return [plain_table(name, ("", "value"), facts),
-            plain_table("Lengths, tokens", ("", "mean", "p50", "p90", "p99", "max"), lengths)]
+    return [table(name, ("", "value"), facts),
+            table("Lengths, tokens", ("", "mean", "p50", "p90", "p99", "max"), lengths)]

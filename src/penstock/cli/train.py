@@ -101,12 +101,12 @@ def _learned_document(learned: "LearnedModel") -> dict[str, Any]:
 
 
 def _learned_tables(learned: "LearnedModel", what: str) -> list[Any]:
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import table
 
     cells = [(name, f"{error.mape:.1%}", f"{error.median_ape:.1%}", f"{error.coverage:.1%}",
               f"{error.width:.2f}x", f"{learned.baseline[name].mape:.1%}", f"{error.num_rows:,}")
              for name, error in learned.errors.items()]
-    return [plain_table(
+    return [table(
         f"{what.capitalize()}, {learned.model.kind}: error on the last rows of "
         f"{learned.num_rows:,}, which it has not seen",
         ("target", "mean error", "median", "in the 90 % interval", "its width",
@@ -148,18 +148,18 @@ def _forecast(rows: Path, kind: str, embedder: str, out: Path | None, seed: int,
 
 
 def _forecast_tables(report: "ForecastReport") -> list[Any]:
-    from penstock.report.tables import plain_table
+    from penstock.report.model.table import table
 
     lengths = [(one.model, f"{one.length_mape:.1%}", f"{one.length_mape_mean:.1%}",
                 f"{one.high_coverage:.1%}", f"{one.num_lengths:,}") for one in report.models]
     qualities = [(one.model, f"{one.mean_quality:.3f}", f"{one.quality_rmse:.4f}",
                   f"{one.quality_rmse_mean:.4f}", f"{one.sd_coverage:.1%}", f"{one.num_judged:,}")
                  for one in report.models if one.num_judged]
-    tables: list[Any] = [plain_table(
+    tables: list[Any] = [table(
         f"Output length, {report.source}: error on held-out rows",
         ("model", "mean error", "of the model's mean", "below the 90 % length", "rows"), lengths)]
     if qualities:
-        tables.append(plain_table(
+        tables.append(table(
             "Quality on held-out rows",
             ("model", "mean", "RMSE", "of the model's mean", "in quality_sd's 90 % interval",
              "rows"), qualities))

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from penstock.experiment.run import Run, run_fleet
 from penstock.experiment.summary import whole_summary
 from penstock.fleet.sources import fleet_workload
 from penstock.fleet.values import Fleet
+from penstock.metrics.run_summary import RunSummary
 from penstock.metrics.seeds import paired_difference, seed_mean
 from penstock.policy.schedule.options import SchedulerOptions
 
-TURNS = ("loads", "load_mean_s", "batches", "mean_batch", "loading_share", "computing_share",
-         "idle_share")
+POOL_FIGURES = ("loads", "load_mean_s", "batches", "mean_batch", "loading_share",
+                "computing_share", "idle_share")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +23,11 @@ class Contender:
 
     label: str
     options: SchedulerOptions | Mapping[str, Any]
-    summaries: tuple[dict[str, Any], ...]
+    summaries: tuple[RunSummary, ...]
 
-    def values(self, *path: str) -> list[float | None]:
+    def values(self, of: Callable[[RunSummary], float | None]) -> list[float | None]:
         """A number of the summary per seed, None where it is undefined."""
-        return [_at(summary, path) for summary in self.summaries]
-
-
-def _at(summary: dict[str, Any], path: Sequence[str]) -> float | None:
-    value: Any = summary
-    for key in path:
-        value = value[key]
-    return None if value is None else float(value)
+        return [of(summary) for summary in self.summaries]
 
 
 def figures(found: Sequence[Contender]) -> list[dict[str, dict[str, Any]]]:
@@ -42,24 +37,38 @@ def figures(found: Sequence[Contender]) -> list[dict[str, dict[str, Any]]]:
     Names are those of a sweep's columns, such as ``chat.ttft_s.p99``; shares of late tokens are
     ``chat.late_token_share.p99``.
     """
-    paths = _paths(list(found[0].summaries[0]["classes"]))
-    return [{name: {**asdict(seed_mean(contender.values(*path))),
-                    "difference": asdict(paired_difference(contender.values(*path),
-                                                           found[0].values(*path)))}
-             for name, path in paths.items()} for contender in found]
+    figures = _figures(list(found[0].summaries[0].classes))
+    return [{name: {**asdict(seed_mean(contender.values(of))),
+                    "difference": asdict(paired_difference(contender.values(of),
+                                                           found[0].values(of)))}
+             for name, of in figures.items()} for contender in found]
 
 
-def _paths(classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    paths = {"attainment": ("overall", "attainment"),
-             "goodput_requests_per_s": ("overall", "goodput_requests_per_s"),
-             "cost_per_met_request": ("overall", "cost", "per_met_request")}
+def _figures(classes: Sequence[str]) -> dict[str, Callable[[RunSummary], float | None]]:
+    found: dict[str, Callable[[RunSummary], float | None]] = {
+        "attainment": lambda summary: summary.overall.attainment,
+        "goodput_requests_per_s": lambda summary: summary.overall.goodput_requests_per_s,
+        "cost_per_met_request": lambda summary: summary.overall.cost.per_met_request}
     for name in classes:
-        paths[f"{name}.attainment"] = ("classes", name, "attainment")
+        found[f"{name}.attainment"] = partial(_attainment, name)
         for q in ("p50", "p99"):
-            paths |= {f"{name}.{key}.{q}": ("classes", name, "latency", key, q)
-                      for key in ("ttft_s", "itl_p99_s", "e2e_s")}
-            paths[f"{name}.late_token_share.{q}"] = ("classes", name, "late_token_share", q)
-    return paths
+            for key in ("ttft_s", "itl_p99_s", "e2e_s"):
+                found[f"{name}.{key}.{q}"] = partial(_latency, name, key, q)
+            found[f"{name}.late_token_share.{q}"] = partial(_late_tokens, name, q)
+    return found
+
+
+def _attainment(name: str, summary: RunSummary) -> float | None:
+    return summary.classes[name].attainment
+
+
+def _latency(name: str, key: str, percentile: str, summary: RunSummary) -> float | None:
+    return summary.classes[name].latency.of(key).at(percentile)
+
+
+def _late_tokens(name: str, percentile: str, summary: RunSummary) -> float | None:
+    late = summary.classes[name].late_token_share
+    return None if late is None else late.at(percentile)
 
 
 def compare(fleet: Fleet, policies: Sequence[tuple[str, SchedulerOptions]], seeds: Sequence[int],
@@ -68,7 +77,7 @@ def compare(fleet: Fleet, policies: Sequence[tuple[str, SchedulerOptions]], seed
 
     Replica groups with a schedule of their own take the contender's like the others do.
     """
-    summaries: list[list[dict[str, Any]]] = [[] for _ in policies]
+    summaries: list[list[RunSummary]] = [[] for _ in policies]
     for seed in seeds:
         workload = fleet_workload(fleet, seed)
         for index, (label, options) in enumerate(policies):
@@ -80,11 +89,11 @@ def compare(fleet: Fleet, policies: Sequence[tuple[str, SchedulerOptions]], seed
             for (label, options), found in zip(policies, summaries, strict=True)]
 
 
-def compare_turns(fleets: Mapping[str, Fleet], seeds: Sequence[int],
+def compare_pools(fleets: Mapping[str, Fleet], seeds: Sequence[int],
                   on_run: Callable[[str, int], None] | None = None) -> list[Contender]:
     """Run fleets with pools, alike but for their policies, each by its label, on every seed's
     traffic."""
-    summaries: dict[str, list[dict[str, Any]]] = {label: [] for label in fleets}
+    summaries: dict[str, list[RunSummary]] = {label: [] for label in fleets}
     for seed in seeds:
         workload = fleet_workload(next(iter(fleets.values())), seed)
         for label, fleet in fleets.items():
@@ -102,11 +111,11 @@ def _policies(fleet: Fleet) -> dict[str, Any]:
         else pools
 
 
-def turns(contender: Contender) -> list[dict[str, dict[str, Any]]]:
+def pool_means(contender: Contender) -> list[dict[str, dict[str, Any]]]:
     """Yield each pool's name and the mean over seeds of its devices' figures."""
-    return [{name: asdict(seed_mean(summary["multiplexing"][place][name]
-                                    for summary in contender.summaries)) for name in TURNS}
-            for place in range(len(contender.summaries[0]["multiplexing"]))]
+    return [{name: asdict(seed_mean(getattr(summary.pools[place], name)
+                                    for summary in contender.summaries)) for name in POOL_FIGURES}
+            for place in range(len(contender.summaries[0].pools))]
 
 
 def with_schedule(fleet: Fleet, options: SchedulerOptions) -> Fleet:

@@ -1,6 +1,5 @@
 """A run without its secrets: confidential requests appear only as padded counts and buckets."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +14,17 @@ from penstock.experiment.pools import (
 )
 from penstock.fleet.judge import confidential_rows, cost_per_hour, counted
 from penstock.fleet.values import Fleet
+from penstock.metrics.run_summary import (
+    Confidential,
+    Cost,
+    Latencies,
+    Outcome,
+    PaddedOutcome,
+    Percentiles,
+    Refusal,
+    RunSummary,
+    Steps,
+)
 from penstock.metrics.series import RunSeries
 from penstock.metrics.summary import Usage, summarise
 from penstock.metrics.table import NAMES, STATUSES, RequestTable
@@ -25,7 +35,7 @@ from penstock.sim.simulation import SimulationResult
 class Redacted:
     """Results of a run without secrets: figures, requests, replicas over time."""
 
-    figures: dict[str, Any]
+    summary: RunSummary
     table: RequestTable
     series: RunSeries
 
@@ -41,39 +51,34 @@ def redact(fleet: Fleet, result: SimulationResult) -> Redacted:
     """The result without what must not leave a confidential run."""
     busy_s = np.concatenate((result.busy_s, pool_busy_s(result)))
     usage = Usage(busy_s, cost_per_hour(fleet), range(len(busy_s)))
-    figures = {
-        **summarise(counted(fleet, result.table), fleet.service_classes, usage),
-        "refusals": [{"reason": reason, "num_requests": count}
-                     for reason, count in sorted(result.reasons.items())]}
-    of_replicas = {"num_steps": result.num_steps, "end_s": result.end_s,
-                   "prefix_hit_rate": result.prefix_hit_rate}
-    figures |= of_replicas if fleet.replicas else {"end_s": result.end_s}
+    whole = replace(
+        summarise(counted(fleet, result.table), fleet.service_classes, usage),
+        refusals=tuple(Refusal(reason=reason, num_requests=count)
+                       for reason, count in sorted(result.reasons.items())),
+        end_s=result.end_s, steps=Steps(
+            num_steps=result.num_steps, prefix_hit_rate=result.prefix_hit_rate)
+        if fleet.replicas else None)
     if result.pools:
-        figures |= _pools(pool_figures(fleet, result, figures["window_s"]))
+        whole = replace(whole, multiplexing=pool_figures(fleet, result, whole.window_s))
     hidden = confidential_rows(fleet, result.table)
     if not hidden.any():
-        return Redacted(figures, result.table, result.series)
+        return Redacted(whole, result.table, result.series)
     # A replica that served a confidential request would reveal when, and how much.
     seen = {*result.table.replica[hidden].tolist(), *secret_devices(result)}
     alone = [number for number in range(len(busy_s)) if number not in seen]
     usage = Usage(busy_s[alone], 0.0, alone)
-    reduced, table = without_confidential(fleet, result.table, figures, usage)
+    reduced, table = without_confidential(fleet, result.table, whole, usage)
     series = RunSeries([one for one in result.series.replicas if one.replica in alone])
     if fleet.replicas:
-        reduced |= {"num_steps": None, "prefix_hit_rate": None}
+        reduced = replace(reduced, steps=Steps())
     if result.pools:
-        reduced |= _pools(reduced_figures(result, figures["multiplexing"]))
+        reduced = replace(reduced, multiplexing=reduced_figures(result, whole.pools))
     return Redacted(reduced, table, series)
 
 
-def _pools(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures of pools; ``residency`` is their key of release 0.1."""
-    return {"multiplexing": found, "residency": found}
-
-
-def without_confidential(fleet: Fleet, requests: RequestTable, figures: Mapping[str, Any],
-                         usage: Usage) -> tuple[dict[str, Any], RequestTable]:
-    """``figures`` of all these requests, and the requests, both without secrets.
+def without_confidential(fleet: Fleet, requests: RequestTable, whole: RunSummary,
+                         usage: Usage) -> tuple[RunSummary, RequestTable]:
+    """The summary of all these requests, and the requests, both without secrets.
 
     ``usage`` is that of the replicas that served no confidential request.
     """
@@ -81,19 +86,18 @@ def without_confidential(fleet: Fleet, requests: RequestTable, figures: Mapping[
     hidden = confidential_rows(fleet, requests)
     table = _without_traces(requests.take(~hidden))
     found = summarise(counted(fleet, table), fleet.service_classes, usage)
-    pairs = [(found["overall"], figures["overall"])]
-    pairs += [(entry, figures["classes"][name]) for name, entry in found["classes"].items()]
-    for entry, whole in pairs:
-        # Verdicts cover all requests: one word per class. Costs and busy shares are left out,
-        # because they would reveal the number of confidential requests.
-        entry |= {"meets_slo": whole["meets_slo"], "busy": None, "utilisation": None,
-                  "cost": dict.fromkeys(entry["cost"])}
-    found |= {
-        "refusals": [{**one, "num_requests": disclosure.count(one["num_requests"])}
-                     for one in figures["refusals"]],
-        "end_s": at_most(figures["end_s"]),
-        "confidential": _padded(fleet, counted(fleet, requests.take(hidden)), disclosure)}
-    return {**figures, **found}, table
+    # Verdicts cover all requests: one word per class. Costs and busy shares are left out,
+    # because they would reveal the number of confidential requests.
+    return replace(
+        whole, arrival_window_s=found.arrival_window_s, window_s=found.window_s,
+        overall=replace(found.overall, meets_slo=whole.overall.meets_slo, busy=None, cost=Cost()),
+        classes={name: replace(entry, meets_slo=whole.classes[name].meets_slo, busy=None,
+                               cost=Cost()) for name, entry in found.classes.items()},
+        replicas=found.replicas,
+        refusals=tuple(replace(one, num_requests=disclosure.count(one.num_requests))
+                       for one in whole.refusals or ()),
+        end_s=at_most(whole.end_s),
+        confidential=_padded(fleet, counted(fleet, requests.take(hidden)), disclosure)), table
 
 
 def _without_traces(table: RequestTable) -> RequestTable:
@@ -106,23 +110,23 @@ def _without_traces(table: RequestTable) -> RequestTable:
     return replace(table, **changes)
 
 
-def _padded(fleet: Fleet, secret: RequestTable, disclosure: Disclosure) -> dict[str, Any]:
-    raw = summarise(secret, fleet.service_classes, Usage(np.zeros(0), 0.0))["classes"]
-    found: dict[str, Any] = {
-        "least_count": disclosure.least_count, "cost_per_hour": cost_per_hour(fleet),
-        "classes": {name: _padded_class(entry, disclosure) for name, entry in raw.items()
-                    if entry["received"]}}
-    if disclosure.allow_model_counts:
-        counts = np.bincount(secret.model_index, minlength=len(secret.models)).tolist()
-        found["models"] = {name: disclosure.count(number)
-                           for name, number in zip(secret.models, counts, strict=True) if number}
-    return found
+def _padded(fleet: Fleet, secret: RequestTable, disclosure: Disclosure) -> Confidential:
+    raw = summarise(secret, fleet.service_classes, Usage(np.zeros(0), 0.0)).classes
+    counts = np.bincount(secret.model_index, minlength=len(secret.models)).tolist()
+    models = {name: disclosure.count(number)
+              for name, number in zip(secret.models, counts, strict=True) if number}
+    return Confidential(
+        least_count=disclosure.least_count, cost_per_hour=cost_per_hour(fleet),
+        classes={name: _padded_class(entry, disclosure) for name, entry in raw.items()
+                 if entry.received},
+        models=models if disclosure.allow_model_counts else None)
 
 
-def _padded_class(entry: Mapping[str, Any], disclosure: Disclosure) -> dict[str, Any]:
-    names = ("received", *STATUSES, "prompt_tokens", "output_tokens")
-    return {**{f"{name}_at_most": disclosure.count(entry[name]) for name in names},
-            "attainment_at_least": share_at_least(entry["attainment"]),
-            "latency_at_most": {
-                latency: {percentile: at_most(value) for percentile, value in found.items()}
-                for latency, found in entry["latency"].items()}}
+def _padded_class(entry: Outcome, disclosure: Disclosure) -> PaddedOutcome:
+    counts = {f"{name}_at_most": disclosure.count(getattr(entry, name))
+              for name in ("received", *STATUSES, "prompt_tokens", "output_tokens")}
+    return PaddedOutcome(
+        **counts, attainment_at_least=share_at_least(entry.attainment),
+        latency_at_most=Latencies(**{
+            latency: Percentiles(**{name: at_most(value) for name, value in vars(found).items()})
+            for latency, found in vars(entry.latency).items()}))

@@ -1,6 +1,7 @@
 """Figures of the pools of a run: devices that models share."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,10 @@ from penstock.experiment.swapping import device_times, together
 from penstock.fleet.values import Fleet
 from penstock.metrics.attainment import Attainment, per_second
 from penstock.metrics.definitions import BoolColumn, FloatColumn, IntColumn
+from penstock.metrics.run_summary import DeviceTimes, Pool, PooledModel
 from penstock.metrics.table import FINISHED, REJECTED, SHED, UNFINISHED, RequestTable
 from penstock.sim.multiplex.pools import PoolRun
 from penstock.sim.simulation import SimulationResult
-
-_TOLD = ("name", "accelerator", "num_devices", "num_models", "policy", "settings", "batching")
-"""Keys that a pool with confidential requests may disclose."""
 
 
 def pool_busy_s(result: SimulationResult) -> FloatColumn:
@@ -23,7 +22,7 @@ def pool_busy_s(result: SimulationResult) -> FloatColumn:
                      for times in _times(one, result.end_s)], dtype=np.float64)
 
 
-def pool_figures(fleet: Fleet, result: SimulationResult, window_s: float) -> list[dict[str, Any]]:
+def pool_figures(fleet: Fleet, result: SimulationResult, window_s: float) -> tuple[Pool, ...]:
     """A run's pools."""
     found = []
     for one in result.pools:
@@ -32,16 +31,16 @@ def pool_figures(fleet: Fleet, result: SimulationResult, window_s: float) -> lis
         counts = table.arrival_s >= fleet.run.warmup_s
         found.append(_pool(one, _times(one, result.end_s), table.take(counts),
                            one.run.model[counts], window_s))
-    return found
+    return tuple(found)
 
 
-def reduced_figures(result: SimulationResult,
-                    figures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def reduced_figures(result: SimulationResult, figures: Sequence[Pool]) -> tuple[Pool, ...]:
     """Return the disclosed figures of pools. Those with confidential requests have none by model or
     device: the loaded models and the number of loads would reveal the subject of requests."""
-    return [dict(whole) if not one.is_secret else {
-        key: value if key in _TOLD else ([] if isinstance(value, list) else None)
-        for key, value in whole.items()} for one, whole in zip(result.pools, figures, strict=True)]
+    return tuple(replace(
+        whole, loads=None, failed_loads=None, load_mean_s=None, batches=None, mean_batch=None,
+        loading_share=None, computing_share=None, idle_share=None, devices=(), models=())
+        if one.is_secret else whole for one, whole in zip(result.pools, figures, strict=True))
 
 
 def secret_devices(result: SimulationResult) -> set[int]:
@@ -66,7 +65,7 @@ def _times(one: PoolRun, end_s: float) -> list[dict[str, float]]:
 
 
 def _pool(one: PoolRun, times: Sequence[Mapping[str, float]], table: RequestTable,
-          places: IntColumn, window_s: float) -> dict[str, Any]:
+          places: IntColumn, window_s: float) -> Pool:
     """A pool; ``times`` are its devices', ``table`` has its requests, each of the model at its
     place."""
     pool, run = one.pool, one.run
@@ -76,21 +75,19 @@ def _pool(one: PoolRun, times: Sequence[Mapping[str, float]], table: RequestTabl
         loads[load.model].append(load.seconds)
     for batch in run.batches:
         batches[batch.model].append(batch.num_requests)
-    return {
-        "name": pool.name, "accelerator": pool.accelerator.name, "num_devices": pool.count,
-        "policy": pool.policy, "settings": dict(pool.settings),
-        "num_models": len(pool.models),
-        "batching": "continuous" if pool.continuous else "static",
-        "loads": len(run.loads), "failed_loads": sum(load.failed for load in run.loads),
-        "load_mean_s": _mean([load.seconds for load in run.loads]), "batches": len(run.batches),
-        "mean_batch": _mean([batch.num_requests for batch in run.batches]),
-        **together(times),
-        "devices": list(times),
-        "models": [{"model": model.spec.name, **outcome, "loads": len(loads[place]),
-                    "load_mean_s": _mean(loads[place]), "mean_batch": _mean(batches[place])}
-                   for place, (model, outcome) in enumerate(zip(
-                       pool.models, _outcomes(len(pool.models), places, table, window_s),
-                       strict=True))]}
+    outcomes = _outcomes(len(pool.models), places, table, window_s)
+    return Pool(
+        name=pool.name, accelerator=pool.accelerator.name, num_devices=pool.count,
+        policy=pool.policy, settings=dict(pool.settings), num_models=len(pool.models),
+        batching="continuous" if pool.continuous else "static",
+        loads=len(run.loads), failed_loads=sum(load.failed for load in run.loads),
+        load_mean_s=_mean([load.seconds for load in run.loads]), batches=len(run.batches),
+        mean_batch=_mean([batch.num_requests for batch in run.batches]), **together(times),
+        devices=tuple(DeviceTimes(**shares) for shares in times),
+        models=tuple(PooledModel(
+            model=model.spec.name, **outcome, loads=len(loads[place]),
+            load_mean_s=_mean(loads[place]), mean_batch=_mean(batches[place]))
+            for place, (model, outcome) in enumerate(zip(pool.models, outcomes, strict=True))))
 
 
 def _outcomes(num_models: int, places: IntColumn, table: RequestTable,

@@ -1,14 +1,14 @@
 """One run of a fleet: simulate, then say what happened."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from penstock import __version__
 from penstock.core.errors import InputError
 from penstock.experiment.disclosed import redact
 from penstock.fleet.values import Fleet
+from penstock.metrics.run_summary import Bound, Origin, OverallSummary, RunSummary
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
 from penstock.plan.fleet_bound import fleet_bound_per_s
@@ -27,14 +27,14 @@ class Run:
     fleet: Fleet
     seed: int
     result: SimulationResult
-    summary: dict[str, Any]
+    summary: RunSummary
     table: RequestTable
     series: RunSeries
 
     @property
     def meets(self) -> bool:
         """Whether every class that received requests met its objective."""
-        return bool(self.summary["overall"]["meets_slo"])
+        return bool(self.summary.overall.meets_slo)
 
 
 def run_fleet(fleet: Fleet, workload: Workload, seed: int, *, beliefs: Beliefs = AS_THEY_ARE,
@@ -43,20 +43,21 @@ def run_fleet(fleet: Fleet, workload: Workload, seed: int, *, beliefs: Beliefs =
     result = simulate(fleet, workload, beliefs=beliefs, journal_dir=journal_dir, seed=seed,
                       on_progress=on_progress)
     found = redact(fleet, result)
-    summary = {"name": fleet.name, "version": __version__, "engine": "sim", "seed": seed,
-               **found.figures}
-    if "confidential" not in summary:
-        summary["overall"] |= _of_bound(fleet, workload, summary["overall"])
+    origin = Origin(name=fleet.name, version=__version__, engine="sim", seed=seed)
+    summary = replace(found.summary, origin=origin)
+    if summary.confidential is None:
+        bound = _of_bound(fleet, workload, summary.overall)
+        summary = replace(summary, overall=replace(summary.overall, bound=bound))
     return Run(fleet, seed, result, summary, found.table, found.series)
 
 
-def _of_bound(fleet: Fleet, workload: Workload, overall: Mapping[str, Any]) -> dict[str, Any]:
+def _of_bound(fleet: Fleet, workload: Workload, overall: OverallSummary) -> Bound:
     """The throughput bound of the fleet, and the share of it that the arrivals take; ``None`` where
     no bound is known."""
     try:
         bound_per_s = fleet_bound_per_s(fleet, workload)
     except InputError:  # not every step time and cache has one
         bound_per_s = None
-    received_per_s = overall["received_requests_per_s"]
+    received_per_s = overall.received_requests_per_s
     share = None if not bound_per_s or received_per_s is None else received_per_s / bound_per_s
-    return {"throughput_bound_per_s": bound_per_s, "bound_share": share}
+    return Bound(throughput_bound_per_s=bound_per_s, bound_share=share)

@@ -94,20 +94,21 @@ def run_point(point: Point) -> Run:
 
 def figures(run: Run) -> dict[str, Any]:
     """The figures of a row: overall, then by class. None where a figure is undefined."""
-    overall = run.summary["overall"]
+    overall = run.summary.overall
     row = {
         "num_replicas": sum(group.count for group in run.fleet.replicas),
         **({"num_devices": sum(pool.count for pool in run.fleet.multiplexing)}
            if run.fleet.multiplexing else {}),
-        "meets_slo": overall["meets_slo"], "attainment": overall["attainment"],
-        "goodput_requests_per_s": overall["goodput_requests_per_s"],
-        "output_tokens_per_s": overall["output_tokens_per_s"],
-        "busy": overall["busy"], "utilisation": overall["busy"],  # its former name
-        "bound_share": overall.get("bound_share"), "cost_per_hour": overall["cost"]["per_hour"],
-        "cost_per_met_request": overall["cost"]["per_met_request"],
+        "meets_slo": overall.meets_slo, "attainment": overall.attainment,
+        "goodput_requests_per_s": overall.goodput_requests_per_s,
+        "output_tokens_per_s": overall.output_tokens_per_s,
+        "busy": overall.busy, "utilisation": overall.busy,  # its former name
+        "bound_share": None if overall.bound is None else overall.bound.bound_share,
+        "cost_per_hour": overall.cost.per_hour,
+        "cost_per_met_request": overall.cost.per_met_request,
     }
-    for name, entry in run.summary["classes"].items():
-        row[f"{name}.attainment"] = entry["attainment"]
+    for name, entry in run.summary.classes.items():
+        row[f"{name}.attainment"] = entry.attainment
         for latency in ("ttft_s", "itl_p99_s", "e2e_s"):
-            row[f"{name}.{latency}.p99"] = entry["latency"][latency]["p99"]
+            row[f"{name}.{latency}.p99"] = entry.latency.of(latency).p99
     return row

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.core.errors import InputError
+from penstock.metrics.run_summary import RunSummary
 from penstock.metrics.series import RunSeries
 from penstock.metrics.table import RequestTable
 from penstock.report.abandoned import ENDING, owned, release, remove_abandoned
@@ -81,17 +82,17 @@ def _publish(staging: Path, folder: Path) -> None:
         path.replace(folder / path.name)
 
 
-def write_run_files(folder: Path, summary: Mapping[str, Any], table: RequestTable,
+def write_run_files(folder: Path, summary: RunSummary, table: RequestTable,
                     series: RunSeries, fleet_yaml: str | None, *, page: bool = True) -> None:
     """Write summary, requests, resolved fleet file if there is one and, with ``page``, the HTML
     report."""
-    write_summary(folder / SUMMARY, summary)
+    write_summary(folder / SUMMARY, summary.document())
     if fleet_yaml is not None:
         write_text(folder / FLEET, fleet_yaml)
     with RequestWriter(folder / REQUESTS) as writer:
         writer.write(table)
     if page:
-        from penstock.report.html import write_page
+        from penstock.report.html.run_page import write_page
 
         write_page(folder / PAGE, summary, table, series)
 
@@ -102,13 +103,13 @@ def write_plan_files(folder: Path, document: Mapping[str, Any], fleet_yaml: str,
     write_summary(folder / PLAN, document)
     write_text(folder / FLEET, fleet_yaml)
     if page:
-        from penstock.report.plan_page import write_plan_page
+        from penstock.report.html.plan_page import write_plan_page
 
         write_plan_page(folder / PAGE, document)
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
-    """The summary of the run in ``folder``. Raises InputError when there is none."""
+def read_document(folder: Path) -> dict[str, Any]:
+    """The document of the run in ``folder``. Raises InputError when there is none."""
     import orjson
 
     path = folder / SUMMARY
@@ -124,13 +125,22 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def write_stored_page(path: Path, folder: Path, summary: Mapping[str, Any]) -> None:
+def read_summary(folder: Path) -> RunSummary:
+    """The summary of the run in ``folder``. Raises InputError when there is none."""
+    try:
+        return RunSummary.read(read_document(folder))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder}: summary.json lacks something ({error}); was it written by "
+                         "this version?") from error
+
+
+def write_stored_page(path: Path, folder: Path, summary: RunSummary) -> None:
     """Write the HTML report of the run in ``folder`` anew from its stored files.
 
     A run stores no steps, so the page has no step timeline, replica queues or KV memory. Raises
     InputError when the requests are missing.
     """
     from penstock.report.files import read_requests
-    from penstock.report.html import write_page
+    from penstock.report.html.run_page import write_page
 
     write_page(path, summary, read_requests(folder / REQUESTS), RunSeries())

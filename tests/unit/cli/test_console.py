@@ -5,11 +5,11 @@ import pytest
 
 from penstock.cli.console import print_json, print_tables, progress
 from penstock.core.step import Chunk
-from penstock.report.tables import plain_table
+from penstock.report.model.table import table
 
 
 def test_brackets_in_texts_and_cells_are_no_markup(capsys):
-    print_tables(["[red]a[/red]", plain_table("[b]t", ("[i]c",), [("[link]x",)])])
+    print_tables(["[red]a[/red]", table("[b]t", ("[i]c",), [("[link]x",)])])
     out = capsys.readouterr().out
     for text in ("[red]a[/red]", "[b]t", "[i]c", "[link]x"):
         assert text in out

@@ -19,19 +19,17 @@ def found():
 
 def test_means_are_of_all_seeds(found):
     for contender, means in zip(found, figures(found), strict=True):
-        shares = [run["classes"]["chat"]["attainment"] for run in contender.summaries]
+        shares = [run.classes["chat"].attainment for run in contender.summaries]
         assert means["chat.attainment"]["mean"] == pytest.approx(sum(shares) / 3)
         assert means["chat.attainment"]["num_known"] == 3
-        ttft = [run["classes"]["batch"]["latency"]["ttft_s"]["p99"]
-                for run in contender.summaries]
+        ttft = [run.classes["batch"].latency.ttft_s.p99 for run in contender.summaries]
         assert means["batch.ttft_s.p99"]["mean"] == pytest.approx(sum(ttft) / 3)
 
 
 def test_differences_are_paired_by_seed(found):
     first, second = figures(found)
     assert first["chat.ttft_s.p50"]["difference"]["mean"] == 0
-    each = [b["classes"]["chat"]["latency"]["ttft_s"]["p50"]
-            - a["classes"]["chat"]["latency"]["ttft_s"]["p50"]
+    each = [b.classes["chat"].latency.ttft_s.p50 - a.classes["chat"].latency.ttft_s.p50
             for a, b in zip(found[0].summaries, found[1].summaries, strict=True)]
     difference = second["chat.ttft_s.p50"]["difference"]
     assert difference["mean"] == pytest.approx(sum(each) / 3)
@@ -41,9 +39,9 @@ def test_differences_are_paired_by_seed(found):
 def test_a_seed_without_a_value_is_counted_as_such(found):
     def without(contender, seed):
         runs = list(contender.summaries)
-        overall = runs[seed]["overall"]
-        cost = {**overall["cost"], "per_met_request": None}
-        runs[seed] = {**runs[seed], "overall": {**overall, "cost": cost}}
+        overall = runs[seed].overall
+        cost = replace(overall.cost, per_met_request=None)
+        runs[seed] = replace(runs[seed], overall=replace(overall, cost=cost))
         return replace(contender, summaries=tuple(runs))
 
     first, second = figures([without(found[0], 0), without(found[1], 2)])
@@ -56,6 +54,6 @@ def test_a_seed_without_a_value_is_counted_as_such(found):
 
 def test_nothing_known_has_no_mean(found):
     empty = Contender("x", found[0].options, tuple(
-        {**run, "overall": {**run["overall"], "attainment": None}}
+        replace(run, overall=replace(run.overall, attainment=None))
         for run in found[0].summaries))
     assert figures([empty])[0]["attainment"]["mean"] is None

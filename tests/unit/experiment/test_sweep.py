@@ -40,8 +40,8 @@ def test_rows_hold_settings_figures_and_key():
     run = run_point(points[0])
     assert row["policies.schedule.chunk_tokens"] == 128
     assert row["key"] == points[0].key
-    assert row["attainment"] == run.summary["overall"]["attainment"]
-    assert row["chat.ttft_s.p99"] == run.summary["classes"]["chat"]["latency"]["ttft_s"]["p99"]
+    assert row["attainment"] == run.summary.overall.attainment
+    assert row["chat.ttft_s.p99"] == run.summary.classes["chat"].latency.ttft_s.p99
     assert row["num_replicas"] == 1
 
 

@@ -74,17 +74,17 @@ def test_window_runs_to_the_last_token():
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=300))
 def test_percentiles_are_numpys_nearest_ranks(values):
     column = np.array([*values, np.nan])
-    for name, value in percentiles(column).items():
+    for name, value in vars(percentiles(column)).items():
         assert value == np.percentile(values, int(name[1:]), method="inverted_cdf")
 
 
 def test_percentiles_of_nothing_are_null():
-    assert percentiles(np.array([np.nan])) == dict.fromkeys(("p50", "p90", "p95", "p99"))
+    assert vars(percentiles(np.array([np.nan]))) == dict.fromkeys(("p50", "p90", "p95", "p99"))
 
 
 def test_counts_attainment_and_goodput_by_class_and_overall():
     status = [FINISHED] * 8 + [REJECTED, SHED]
-    summary = summarise(make_table(10, status), CLASSES, USAGE, window_s=10.0)
+    summary = summarise(make_table(10, status), CLASSES, USAGE, window_s=10.0).document()
     interactive, batch = summary["classes"].values()
     assert (interactive["received"], interactive["rejected"], interactive["shed"]) == (5, 1, 0)
     assert (batch["received"], batch["rejected"], batch["shed"]) == (5, 0, 1)
@@ -96,7 +96,7 @@ def test_counts_attainment_and_goodput_by_class_and_overall():
 
 def test_classes_are_held_against_their_own_percentile():
     status = [FINISHED] * 18 + [REJECTED, FINISHED]
-    summary = summarise(make_table(20, status), CLASSES, USAGE)
+    summary = summarise(make_table(20, status), CLASSES, USAGE).document()
     assert summary["classes"]["interactive"]["meets_slo"] is False  # 9 of 10 against 99 %
     assert summary["classes"]["batch"]["meets_slo"] is True
     assert summary["overall"]["meets_slo"] is False
@@ -104,17 +104,17 @@ def test_classes_are_held_against_their_own_percentile():
 
 def test_rates_of_arrivals_are_over_the_time_of_arrivals():
     """The last token comes 2 s after the last arrival, which is no time of arrivals."""
-    summary = summarise(make_table(10), CLASSES, USAGE)
+    summary = summarise(make_table(10), CLASSES, USAGE).document()
     assert (summary["arrival_window_s"], summary["window_s"]) == (9.0, 11.0)
     assert summary["overall"]["received_requests_per_s"] == pytest.approx(10 / 9)
     assert summary["classes"]["batch"]["received_requests_per_s"] == pytest.approx(5 / 9)
     assert summary["overall"]["output_tokens_per_s"] == pytest.approx(100 / 11)
-    at_once = summarise(make_table(1), CLASSES, USAGE)
+    at_once = summarise(make_table(1), CLASSES, USAGE).document()
     assert at_once["overall"]["received_requests_per_s"] is None
 
 
 def test_busy_time_and_cost():
-    summary = summarise(make_table(10), CLASSES, USAGE)  # a window of 11 s
+    summary = summarise(make_table(10), CLASSES, USAGE).document()  # a window of 11 s
     overall = summary["overall"]
     assert overall["busy"] == overall["utilisation"] == pytest.approx(8.25 / 22)
     assert overall["cost"]["total"] == pytest.approx(36.0 * 11 / 3600)
@@ -126,7 +126,7 @@ def test_busy_time_and_cost():
 
 def test_class_shares_of_cost_and_busy_time_add_up():
     status = [FINISHED] * 7 + [SHED] * 3
-    summary = summarise(make_table(10, status), CLASSES, USAGE)
+    summary = summarise(make_table(10, status), CLASSES, USAGE).document()
     classes, overall = summary["classes"].values(), summary["overall"]
     for pick in (lambda e: e["cost"]["total"], lambda e: e["busy"]):
         assert sum(map(pick, classes)) == pytest.approx(pick(overall))
@@ -134,19 +134,19 @@ def test_class_shares_of_cost_and_busy_time_add_up():
 
 @pytest.mark.parametrize("table", [make_table(0), make_table(3, [REJECTED] * 3)])
 def test_a_run_without_service_is_valid_json(table):
-    summary = summarise(table, CLASSES, Usage(np.zeros(0), 0.0))
+    summary = summarise(table, CLASSES, Usage(np.zeros(0), 0.0)).document()
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert summary["overall"]["latency"]["ttft_s"]["p99"] is None
 
 
 def test_a_class_without_requests_is_reported_but_does_not_decide():
     classes = (*CLASSES, ServiceClass("idle"))
-    summary = summarise(make_table(10), classes, USAGE)
+    summary = summarise(make_table(10), classes, USAGE).document()
     assert summary["classes"]["idle"]["meets_slo"] is None
     assert summary["classes"]["idle"]["attainment"] is None
     assert summary["overall"]["meets_slo"] is True
 
 
 def test_equal_runs_give_equal_bytes():
-    texts = {json.dumps(summarise(make_table(10), CLASSES, USAGE)) for _ in range(2)}
+    texts = {json.dumps(summarise(make_table(10), CLASSES, USAGE).document()) for _ in range(2)}
     assert len(texts) == 1

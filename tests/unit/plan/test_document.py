@@ -56,7 +56,7 @@ def test_cost_per_million_tokens_is_that_of_the_simulated_run(document, plan):
     summary = summarise(run, plan.fleet.service_classes,
                         Usage(np.zeros(0), document["cost_per_hour"]))
     assert document["cost_per_million_tokens"] == pytest.approx(
-        summary["overall"]["cost"]["per_million_tokens"])
+        summary.overall.cost.per_million_tokens)
 
 
 def test_the_share_of_the_throughput_bound_is_what_is_served_of_it(document):

@@ -7,6 +7,7 @@ import pytest
 from penstock.experiment.summary import sizing_summary
 from penstock.fleet.load import parse_fleet
 from penstock.fleet.sources import fleet_workload
+from penstock.metrics.record import document
 from penstock.plan import sizing
 from support.small_fleet import FLEET
 
@@ -54,7 +55,7 @@ def test_groups_share_the_replicas_and_accelerators():
 
 
 def test_a_summary_of_one_group_marks_the_choice():
-    found = sizing_summary(sized(UNSIZED))
+    found = document(sizing_summary(sized(UNSIZED)))
     assert found["chosen"] == 1
     assert found["tried"] == [{"value": 1, "attainment": {"chat": 1.0, "batch": 1.0},
                                "meets_slo": True, "missed": {}}]
@@ -62,7 +63,7 @@ def test_a_summary_of_one_group_marks_the_choice():
 
 
 def test_a_summary_of_several_groups_says_each_ones_number():
-    found = sizing_summary(sized(UNSIZED + GROUPS % (4, 2)))
+    found = document(sizing_summary(sized(UNSIZED + GROUPS % (4, 2))))
     assert found["chosen"] is None
     assert found["note"].endswith("2 for chat, 1 for batch.")
     assert [row["value"] for row in found["tried"]] == [1, 2]
@@ -70,12 +71,12 @@ def test_a_summary_of_several_groups_says_each_ones_number():
 
 def test_the_summary_says_where_the_search_began():
     bound = sized(UNSIZED.replace("rate_per_s: 5", "rate_per_s: 60"))
-    limit = sizing_summary(bound)["limits"][0]
+    limit = document(sizing_summary(bound))["limits"][0]
     assert limit["reason"] == "throughput bound"
     assert limit["fewest"] == min(trial.count for trial in bound.trials) > 1
     assert (limit["fewest"] - 1) * limit["replica_rate_per_s"] < limit["rate_per_s"]
     assert limit["fewest"] * limit["replica_rate_per_s"] >= limit["rate_per_s"]
-    chat, batch = sizing_summary(sized(UNSIZED + GROUPS % (4, 2)))["limits"]
+    chat, batch = document(sizing_summary(sized(UNSIZED + GROUPS % (4, 2))))["limits"]
     assert (chat["classes"], chat["fewest"], chat["reason"]) == (["chat"], 2, "stated")
     assert batch["fewest"] == 1
 
@@ -85,7 +86,7 @@ def test_a_trial_that_fails_says_which_targets_were_missed():
     missed = found.trials[0].missed
     assert set(missed) == {"chat", "batch"}
     assert missed["chat"]["ttft_s"] == found.trials[0].attainment["chat"].received
-    assert sizing_summary(found)["tried"][0]["missed"] == missed
+    assert document(sizing_summary(found))["tried"][0]["missed"] == missed
 
 
 @pytest.mark.parametrize(("rate", "replica_rate", "count"), [

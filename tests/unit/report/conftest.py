@@ -47,7 +47,7 @@ def run():
     summary = {
         "name": "demo", "engine": "sim", "version": "0.1.0", "seed": 7,
         "fleet": {"replicas": [{"model": "llama-3-8b", "accelerator": "a100-80gb", "count": 2}]},
-        **summarise(table, CLASSES, Usage(np.array([90.0, 60.0]), 8.2)),
+        **summarise(table, CLASSES, Usage(np.array([90.0, 60.0]), 8.2)).document(),
         "sizing": {"variable": "num_replicas", "chosen": 2, "tried": [
             {"value": 2, "attainment": {"interactive": 0.99, "batch": 1.0}, "meets_slo": True},
             {"value": 1, "attainment": {"interactive": 0.5, "batch": 0.9}, "meets_slo": False}]},
@@ -59,5 +59,5 @@ def run():
 @pytest.fixture(scope="session")
 def empty_run():
     table = make_table(0)
-    return SimpleNamespace(table=table, summary=summarise(table, CLASSES, Usage(np.zeros(0), 0.0)),
-                           series=RunSeries())
+    summary = summarise(table, CLASSES, Usage(np.zeros(0), 0.0)).document()
+    return SimpleNamespace(table=table, summary=summary, series=RunSeries())

@@ -1,8 +1,9 @@
 import pytest
 from rich.console import Console
 
-from penstock.report.comparison import comparison_tables
-from penstock.report.wording import ABSENT
+from penstock.report.model.comparison import comparison_blocks
+from penstock.report.model.wording import ABSENT
+from penstock.report.terminal.blocks import drawn
 
 PACED = {"ttft_s": 2.0, "itl_s": 0.05, "e2e_s": None, "itl": "paced", "percentile": 99.0}
 BATCH = {"ttft_s": None, "itl_s": None, "e2e_s": 60.0, "itl": "paced", "percentile": 99.0}
@@ -34,7 +35,7 @@ def policy(label, **changed):
 def printed(policies, width=120, seeds=(0, 1, 2)):
     console = Console(width=width, force_terminal=False)
     with console.capture() as captured:
-        console.print(*comparison_tables({"seeds": seeds, "policies": policies}))
+        console.print(*drawn(comparison_blocks({"seeds": seeds, "policies": policies})))
     return captured.get()
 
 

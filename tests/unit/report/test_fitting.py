@@ -2,9 +2,10 @@ import re
 
 import pytest
 from rich.console import Console
-from rich.text import Text
 
-from penstock.report.fitting import Column, FittingTable
+from penstock.report.model.table import Column, cells, group, verdict
+from penstock.report.model.table import table as table_of
+from penstock.report.terminal.blocks import drawn
 
 COLUMNS = (Column("class"), Column("verdict"), Column("per million tokens", 1),
            Column("received", 2))
@@ -13,15 +14,12 @@ COLUMNS = (Column("class"), Column("verdict"), Column("per million tokens", 1),
 def printed(table, width):
     console = Console(width=width, force_terminal=False)
     with console.capture() as captured:
-        console.print(table)
+        console.print(*drawn([table]))
     return captured.get()
 
 
 def table(columns=COLUMNS, rows=(("interactive", "meets", "$0.151", "1,500"),), keys=0):
-    made = FittingTable("Outcome", columns, keys)
-    for row in rows:
-        made.add_row(*row)
-    return made
+    return table_of("Outcome", columns, rows, keys=keys)
 
 
 def words(text):
@@ -93,23 +91,22 @@ def test_sentences_wrap_at_spaces():
 
 
 def test_texts_and_brackets_stay_as_they_are():
-    made = table((Column("[b]name"), Column("sign")), [("[red]x", Text("✓ [ok]", style="green"))])
+    made = table((Column("[b]name"), Column("sign")), [("[red]x", verdict(True, "[ok]"))])
     text = printed(made, 60)
     for part in ("[b]name", "[red]x", "✓ [ok]"):
         assert part in text
 
 
 def test_rows_and_sections():
-    made = table(rows=[("a", "meets", "1", "2")])
-    made.add_section()
-    assert "\n\n  b" not in printed(made, 80)
-    made.add_row("overall", "meets", "1", "2")
-    assert made.row_count == 2
+    first = group([("a", "meets", "1", "2")])
+    assert "\n\n  b" not in printed(table_of("Outcome", COLUMNS, groups=[first]), 80)
+    made = table_of("Outcome", COLUMNS, groups=[first], total=("overall", "meets", "1", "2"))
+    assert len(made.rows) == 2
     lines = printed(made, 80).splitlines()
     place = next(i for i, line in enumerate(lines) if "overall" in line)
     assert not lines[place - 1].strip()
     with pytest.raises(ValueError, match="3 cells for 4 columns"):
-        made.add_row("a", "b", "c")
+        table(rows=[cells("abc")])
 
 
 def test_no_rows_and_multi_line_cells():

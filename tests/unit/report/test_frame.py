@@ -4,8 +4,8 @@ import sys
 import pytest
 
 from penstock.core.errors import InputError
-from penstock.report import frame
-from penstock.report.frame import Page, framed, page_title, stamp
+from penstock.report.html import frame
+from penstock.report.html.frame import Page, framed, page_title, stamp
 
 
 def test_text_is_escaped_and_the_body_is_not():
@@ -29,7 +29,7 @@ def test_the_stamp_says_what_is_known():
 
 
 def test_plotlys_python_side_is_not_imported():
-    code = ("import sys; from penstock.report import frame; frame.plotly_script(); "
+    code = ("import sys; from penstock.report.html import frame; frame.plotly_script(); "
             "sys.exit('plotly' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -3,12 +3,13 @@ import re
 
 import pytest
 
-from penstock.report.html import page_parts, write_page
+from penstock.metrics.run_summary import RunSummary
+from penstock.report.html.run_page import page_parts, write_page
 from support.html_pages import browsed, headings_descend_by_one, outline
 
 
 def without_plotly(run, **changes):
-    before, _, after = page_parts(run.summary | changes, run.table, run.series)
+    before, _, after = page_parts(RunSummary.read(run.summary | changes), run.table, run.series)
     return (before + after).decode()
 
 
@@ -62,7 +63,7 @@ def test_an_empty_run_has_a_page_too(empty_run):
 
 def test_optional_sections_are_left_out(run):
     bare = {key: run.summary[key] for key in ("window_s", "overall", "classes", "replicas")}
-    before, _, after = page_parts(bare, run.table, run.series)
+    before, _, after = page_parts(RunSummary.read(bare), run.table, run.series)
     text = (before + after).decode()
     for title in ("Sizing search", "Rejected and shed", "Resolved configuration"):
         assert title not in text
@@ -70,7 +71,7 @@ def test_optional_sections_are_left_out(run):
 
 @pytest.mark.browser
 def test_a_browser_draws_every_plot_without_a_console_message(run, tmp_path):
-    write_page(tmp_path / "report.html", run.summary, run.table, run.series)
+    write_page(tmp_path / "report.html", RunSummary.read(run.summary), run.table, run.series)
     done = browsed(tmp_path / "report.html", tmp_path / "profile")
     assert done.stdout.count("js-plotly-plot") >= 7
     assert "CONSOLE" not in done.stderr

@@ -1,5 +1,6 @@
 """What reports show of a run on a live endpoint."""
 
+from dataclasses import replace
 from io import StringIO
 
 import numpy as np
@@ -11,11 +12,13 @@ from penstock.engines.client.answer import Answer, TokenEvent
 from penstock.experiment.load.bench import finished_run
 from penstock.experiment.load.outcomes import Outcomes
 from penstock.experiment.load.plan import LoadOptions, option_plan
+from penstock.metrics.run_summary import Spread
 from penstock.metrics.series import RunSeries
-from penstock.report.html import write_page
-from penstock.report.load_view import generator_notes, outcome_rows
-from penstock.report.series import load_curves
-from penstock.report.tables import run_tables
+from penstock.report.html.run_page import write_page
+from penstock.report.html.series import load_curves
+from penstock.report.model.load import generator_notes, outcomes_table
+from penstock.report.terminal.blocks import drawn
+from penstock.report.terminal.run import run_blocks
 
 LOAD = {"url": "http://here", "loop": "open", "notes": ["answers come in pieces"]}
 
@@ -36,7 +39,7 @@ def run():
 
 def text_of(summary):
     console = Console(width=130, file=StringIO())
-    console.print(*run_tables(summary))
+    console.print(*drawn(run_blocks(summary)))
     return " ".join(console.file.getvalue().split())
 
 
@@ -51,12 +54,14 @@ def test_tables_say_how_requests_ended_and_how_the_load_kept(run) -> None:
 
 
 def test_rows_and_notes(run) -> None:
-    assert outcome_rows(run.summary)[0] == ("finished", "", "32")
-    closed = {**run.summary, "load": {**LOAD, "loop": "closed", "concurrency": 4}}
+    measured = run.measured
+    assert [cell.text for cell in outcomes_table(measured.outcomes).rows[0]] == ["finished", "",
+                                                                                 "32"]
+    closed = replace(measured, load={**LOAD, "loop": "closed", "concurrency": 4})
     assert "4 requests under way at a time" in generator_notes(closed)[0]
-    odd = {**run.summary, "generator": {
-        **run.summary["generator"], "not_streamed": 3, "without_usage": 2,
-        "prompt_tokens_off": {"mean": 0.1, "largest": 0.25}}}
+    odd = replace(measured, generator=replace(
+        measured.generator, not_streamed=3, without_usage=2,
+        prompt_tokens_off=Spread(mean=0.1, largest=0.25)))
     notes = " ".join(generator_notes(odd))
     assert "3 answers came in one piece" in notes
     assert "2 answers came without a count" in notes

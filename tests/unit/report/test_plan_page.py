@@ -6,8 +6,9 @@ from math import inf, nan
 import pytest
 
 from penstock.fleet.marked_yaml import read_yaml
-from penstock.report.html import page_parts
-from penstock.report.plan_page import plan_page_parts, write_plan_page
+from penstock.metrics.run_summary import RunSummary
+from penstock.report.html.plan_page import plan_page_parts, write_plan_page
+from penstock.report.html.run_page import page_parts
 from support.html_pages import browsed, headings_descend_by_one, outline
 from support.plan_documents import DOCUMENT, plan_document, renamed, with_numbers
 
@@ -125,7 +126,8 @@ def test_an_empty_document_has_a_page_too():
 
 
 def test_a_planned_run_shows_its_plan_in_place_of_the_sizing(run):
-    before, _, after = page_parts(run.summary | {"plan": plan_document()}, run.table, run.series)
+    before, _, after = page_parts(RunSummary.read(run.summary | {"plan": plan_document()}),
+                                  run.table, run.series)
     page = (before + after).decode()
     for title in ("Who runs where", "Proposals simulated"):
         assert title in page

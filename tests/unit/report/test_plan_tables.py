@@ -4,17 +4,19 @@ from math import inf, nan
 
 import pytest
 
-from penstock.report.plan_tables import plan_tables, short_plan_tables
-from penstock.report.tables import run_tables
+from penstock.metrics.run_summary import RunSummary
+from penstock.report.terminal.blocks import drawn
+from penstock.report.terminal.plan import plan_blocks, short_plan_blocks
+from penstock.report.terminal.run import run_blocks
 from support.plan_documents import DOCUMENT, candidate, plan_document, renamed, with_numbers
 
 
-def printed(document, width=160, tables=plan_tables):
+def printed(document, width=160, blocks=plan_blocks):
     from rich.console import Console
 
     console = Console(width=width, force_terminal=False)
     with console.capture() as capture:
-        console.print(*tables(document))
+        console.print(*drawn(blocks(document)))
     return capture.get()
 
 
@@ -91,7 +93,7 @@ def test_numbers_that_do_not_exist_are_absent(number):
     text = printed(document)
     assert "inf" not in text.replace("objective", "")
     assert "nan" not in text
-    assert printed(document, tables=short_plan_tables)
+    assert printed(document, blocks=short_plan_blocks)
 
 
 def test_brackets_in_names_are_no_markup():
@@ -105,7 +107,7 @@ def test_an_empty_document_has_a_headline():
 def test_the_short_form_tells_the_last_trials():
     trials = [{"round": i, "demand": "small", "replicas": {"a": i}, "share": 1.0, "meets": i == 19,
                "attainment": {"chat": i / 20}} for i in range(20)]
-    text = printed(plan_document(trials=trials), tables=short_plan_tables)
+    text = printed(plan_document(trials=trials), blocks=short_plan_blocks)
     assert "8 earlier trials are not shown." in text
     assert "19 x a" in text
     assert "7 x a" not in text.replace("17 x a", "")
@@ -114,11 +116,11 @@ def test_the_short_form_tells_the_last_trials():
 
 
 def test_a_share_of_the_traffic_is_told_where_not_all_of_it_entered():
-    assert "34.2 %" in row(printed(plan_document(), tables=short_plan_tables), "1       big")
+    assert "34.2 %" in row(printed(plan_document(), blocks=short_plan_blocks), "1       big")
 
 
 def test_a_planned_run_shows_its_plan_in_place_of_the_sizing(run):
-    text = printed(run.summary | {"plan": plan_document()}, tables=run_tables)
+    text = printed(RunSummary.read(run.summary | {"plan": plan_document()}), blocks=run_blocks)
     assert "Planned as 2 replicas of llama-3-8b" in text
     assert "Who runs where" in text
     assert "Proposals simulated" in text
@@ -126,7 +128,7 @@ def test_a_planned_run_shows_its_plan_in_place_of_the_sizing(run):
 
 
 def test_rich_is_not_imported_until_a_table_is_made():
-    code = "import sys; import penstock.report.plan_tables; sys.exit('rich' in sys.modules)"
+    code = "import sys; import penstock.report.terminal.plan; sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

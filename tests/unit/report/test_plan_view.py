@@ -2,7 +2,7 @@ from math import inf, nan
 
 import pytest
 
-from penstock.report import plan_reasons, plan_view
+from penstock.report.model import plan_reasons, plan_view
 from support.plan_documents import candidate, plan_document
 from support.small_plans import cards, document_of, planned
 

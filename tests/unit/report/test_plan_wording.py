@@ -1,6 +1,6 @@
 import pytest
 
-from penstock.report import plan_wording, wording
+from penstock.report.model import plan_wording, wording
 from support.plan_documents import plan_document
 
 

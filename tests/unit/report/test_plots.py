@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.report.plots import (
+from penstock.metrics.run_summary import RunSummary
+from penstock.report.html.plots import (
     MAX_CDF_POINTS,
     all_figures,
     cdf_figure,
@@ -29,7 +30,7 @@ def test_cdf_points_are_few_true_and_keep_the_ends(values, missing):
 
 
 def slos(run):
-    return {name: entry["slo"] for name, entry in run.summary["classes"].items()}
+    return {name: entry.slo for name, entry in RunSummary.read(run.summary).classes.items()}
 
 
 def test_each_target_has_a_line_and_a_mark(run):
@@ -55,21 +56,21 @@ def test_refused_requests_keep_a_curve_below_one(run):
 
 
 def test_figures_are_json_and_the_panels_share_one_clock(run):
-    figures = all_figures(run.summary, run.table, run.series)
+    figures = all_figures(RunSummary.read(run.summary), run.table, run.series)
     assert set(figures) == {"ttft", "itl", "e2e", "load", "steps", "step_cost", "sizing"}
     assert orjson.loads(orjson.dumps(figures, option=orjson.OPT_SERIALIZE_NUMPY))
     assert len({tuple(trace["x"]) for trace in figures["load"]["data"]}) == 1
 
 
 def test_sizing_is_in_order_whatever_was_tried_first(run):
-    sizing = all_figures(run.summary, run.table, run.series)["sizing"]
+    sizing = all_figures(RunSummary.read(run.summary), run.table, run.series)["sizing"]
     assert sizing["data"][0]["x"] == [1, 2]
     assert sizing["data"][0]["y"] == [0.5, 0.99]
     assert sizing["data"][1]["y"] == [None, None]  # a class that the search did not report
 
 
 def test_figures_without_data_are_left_out(empty_run):
-    figures = all_figures(empty_run.summary, empty_run.table, empty_run.series)
+    figures = all_figures(RunSummary.read(empty_run.summary), empty_run.table, empty_run.series)
     assert set(figures) == {"ttft", "itl", "e2e", "load"}
 
 

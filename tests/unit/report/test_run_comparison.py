@@ -2,8 +2,9 @@ from io import StringIO
 
 from rich.console import Console
 
-from penstock.report.run_comparison import run_comparison_tables
-from penstock.report.wording import ABSENT
+from penstock.report.model.run_comparison import run_comparison_blocks
+from penstock.report.model.wording import ABSENT
+from penstock.report.terminal.blocks import drawn
 
 
 def figure(values, difference=None):
@@ -19,7 +20,7 @@ def test_differences_clear_of_nought_are_marked() -> None:
         "num_requests": [10, 20], "goodput_requests_per_s": {"values": [1.0, None]},
         "attainment": figure([0.98, 0.97], even), **latency, "e2e_s.p99": figure([1.0, None])}}}
     console = Console(width=140, file=StringIO())
-    console.print(*run_comparison_tables(document))
+    console.print(*drawn(run_comparison_blocks(document)))
     text = " ".join(console.file.getvalue().split())
     assert "chat: 10, 20 requests" in text
     assert "attainment 98.00 % 97.00 % -1.00 pt (-2.00 pt to +2.00 pt) TTFT" in text.replace(

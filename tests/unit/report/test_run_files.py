@@ -3,6 +3,7 @@ from contextlib import nullcontext
 import pytest
 
 from penstock.core.errors import InputError
+from penstock.metrics.run_summary import RunSummary
 from penstock.report.run_files import read_summary, staged, write_run_files
 
 
@@ -11,13 +12,14 @@ def names(folder):
 
 
 def test_a_run_of_files(run, tmp_path):
-    write_run_files(tmp_path, run.summary, run.table, run.series, "name: demo\n")
+    write_run_files(tmp_path, RunSummary.read(run.summary), run.table, run.series, "name: demo\n")
     assert names(tmp_path) == ["fleet.yaml", "report.html", "requests.parquet", "summary.json"]
-    assert read_summary(tmp_path)["name"] == "demo"
+    assert read_summary(tmp_path).origin.name == "demo"
 
 
 def test_without_the_page(run, tmp_path):
-    write_run_files(tmp_path, run.summary, run.table, run.series, "name: demo\n", page=False)
+    write_run_files(tmp_path, RunSummary.read(run.summary), run.table, run.series,
+                    "name: demo\n", page=False)
     assert "report.html" not in names(tmp_path)
 
 
@@ -30,9 +32,10 @@ def test_a_folder_appears_whole(tmp_path):
     assert (tmp_path / "a" / "run").stat().st_mode & 0o777 == 0o755
 
 
-def test_a_failure_leaves_nothing(tmp_path):
+def test_a_failure_leaves_nothing(run, tmp_path):
+    unwritable = RunSummary.read(run.summary | {"fleet": {"name": object()}})
     with pytest.raises(TypeError), staged(tmp_path / "run") as staging:
-        write_run_files(staging, {"unwritable": object()}, None, None, "")
+        write_run_files(staging, unwritable, None, None, "")
     assert names(tmp_path) == []
 
 

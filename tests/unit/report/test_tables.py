@@ -3,7 +3,10 @@ import sys
 
 import pytest
 
-from penstock.report.tables import classes_table, run_tables
+from penstock.metrics.run_summary import RunSummary
+from penstock.report.model.run import classes_table
+from penstock.report.terminal.blocks import drawn
+from penstock.report.terminal.run import run_blocks
 
 
 def printed(summary, width=160):
@@ -11,7 +14,7 @@ def printed(summary, width=160):
 
     console = Console(width=width, record=True, file=None, force_terminal=False)
     with console.capture() as capture:
-        console.print(*run_tables(summary))
+        console.print(*drawn(run_blocks(RunSummary.read(summary))))
     return capture.get()
 
 
@@ -79,7 +82,7 @@ def test_brackets_in_names_are_no_markup(run):
 
 
 def test_one_row_per_class_and_one_overall(run):
-    assert classes_table(run.summary).row_count == len(run.summary["classes"]) + 1
+    assert len(classes_table(RunSummary.read(run.summary)).rows) == len(run.summary["classes"]) + 1
 
 
 def test_an_empty_run_has_tables_too(empty_run):
@@ -87,5 +90,5 @@ def test_an_empty_run_has_tables_too(empty_run):
 
 
 def test_rich_is_not_imported_until_a_table_is_made():
-    code = "import sys; import penstock.report.tables; sys.exit('rich' in sys.modules)"
+    code = "import sys; import penstock.report.terminal.run; sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

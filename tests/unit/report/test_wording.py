@@ -1,6 +1,13 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from penstock.report import wording
+from penstock.core.slo import ServiceClass, Slo
+from penstock.metrics.run_summary import Fewest, Sizing, Trial
+from penstock.metrics.summary import Usage, summarise
+from penstock.metrics.table import RequestTable
+from penstock.report.model import wording
 
 
 @pytest.mark.parametrize(("value", "text"), [
@@ -27,8 +34,7 @@ def test_money(value, text):
 
 
 def slo(**targets):
-    return {"ttft_s": None, "itl_s": None, "e2e_s": None, "itl": "paced", "percentile": 99.0,
-            **targets}
+    return Slo(**targets)
 
 
 def test_objective_names_every_target():
@@ -52,9 +58,19 @@ def test_only_binding_targets_judge(percentile, latency, targets, over):
     assert wording.is_over(percentile, 1.5, slo(**targets), latency) is over
 
 
+def no_requests():
+    columns = [np.zeros(0)] * 18
+    return RequestTable(*columns, np.zeros(0, np.bool_), (), (), ())
+
+
 def summary(verdicts, **extra):
-    return {"classes": {name: {"meets_slo": meets} for name, meets in verdicts.items()},
-            "fleet": {"replicas": [{"model": "m", "accelerator": "a", "count": 3}]}, **extra}
+    """A run of nothing but verdicts."""
+    found = summarise(no_requests(), [ServiceClass(name) for name in verdicts],
+                      Usage(np.zeros(0), 0.0))
+    classes = {name: replace(entry, meets_slo=verdicts[name])
+               for name, entry in found.classes.items()}
+    return replace(found, classes=classes, **{
+        "fleet": {"replicas": [{"model": "m", "accelerator": "a", "count": 3}]}, **extra})
 
 
 @pytest.mark.parametrize(("verdicts", "outcome"), [
@@ -69,14 +85,14 @@ def test_headline_says_the_verdict(verdicts, outcome):
 
 
 def test_headline_of_a_sized_fleet_with_two_groups():
-    two = summary({"a": True}, sizing={"tried": []})
-    two["fleet"]["replicas"].append({"model": "n", "count": 1})
+    two = summary({"a": True}, sizing=Sizing(tried=()))
+    two.fleet["replicas"].append({"model": "n", "count": 1})
     assert wording.headline(two).startswith("Sized to 3 replicas of m on a and 1 replica of n:")
 
 
 def test_headline_names_whom_a_group_serves():
     found = summary({"a": True})
-    found["fleet"]["replicas"][0]["service_classes"] = ["a", "b"]
+    found.fleet["replicas"][0]["service_classes"] = ["a", "b"]
     assert "3 replicas of m on a (a, b): " in wording.headline(found)
 
 
@@ -92,15 +108,15 @@ def test_late_shares_never_read_as_kept(share, text):
 
 
 def limit(**changes):
-    return {"classes": None, "fewest": 4, "reason": "throughput bound", "rate_per_s": 20.0,
-            "replica_rate_per_s": 6.0, **changes}
+    return Fewest(**{"classes": None, "fewest": 4, "reason": "throughput bound",
+                     "rate_per_s": 20.0, "replica_rate_per_s": 6.0, **changes})
 
 
 def test_why_no_fewer_replicas_were_tried():
-    assert wording.sizing_limits({}) == []
-    assert wording.sizing_limits({"limits": [limit(fewest=1)]}) == []
-    bound, stated = wording.sizing_limits({"limits": [
-        limit(classes=["chat", "jobs"]), limit(reason="stated", fewest=2)]})
+    assert wording.sizing_limits(Sizing(tried=())) == []
+    assert wording.sizing_limits(Sizing(tried=(), limits=(limit(fewest=1),))) == []
+    bound, stated = wording.sizing_limits(Sizing(tried=(), limits=(
+        limit(classes=("chat", "jobs")), limit(reason="stated", fewest=2))))
     assert bound == ("Up to 3 replicas were not tried: below the throughput bound; 3 replicas "
                      "cannot carry 20 requests/s of chat and jobs, at most 18/s.")
     assert stated == "1 replica was not tried: the fleet file asks for at least 2."
@@ -108,11 +124,12 @@ def test_why_no_fewer_replicas_were_tried():
 
 def test_what_was_missed_comes_most_first_and_without_noughts():
     assert wording.missed_by({"unserved": 1, "ttft_s": 30, "itl_s": 0}) == "TTFT 30, not served 1"
-    assert wording.trial_missed({}) == ""
+    assert wording.trial_missed(Trial(value=1, attainment={}, meets_slo=True)) == ""
 
 
 def test_a_planned_fleet_of_many_groups_is_counted():
     groups = [{"model": "m", "accelerator": name, "count": 2} for name in "abcd"]
-    summary = {"fleet": {"replicas": groups}, "plan": {"holds": True}, "classes": {}}
-    assert wording.headline(summary).startswith("Planned as 8 replicas in 4 groups:")
-    assert wording.fleet_phrase({"fleet": {"replicas": groups[:3]}}).count(" and ") == 2
+    found = summary({}, fleet={"replicas": groups}, plan={"holds": True})
+    assert wording.headline(found).startswith("Planned as 8 replicas in 4 groups:")
+    three = summary({}, fleet={"replicas": groups[:3]})
+    assert wording.fleet_phrase(three).count(" and ") == 2

@@ -20,6 +20,7 @@ from penstock.experiment.load.plan import LoadPlan
 from penstock.experiment.load.prompts import GivenPrompts, Prompts
 from penstock.experiment.load.template import CLASS_HEADER, Probed, RequestTemplate, probe
 from penstock.metrics.definitions import FloatColumn
+from penstock.metrics.run_summary import Measured, Origin, RunSummary
 from penstock.metrics.summary import Usage, summarise
 from penstock.metrics.table import RequestTable
 
@@ -64,14 +65,20 @@ class BenchRun:
     """
 
     table: RequestTable
-    summary: dict[str, Any]
+    summary: RunSummary
     sent_s: FloatColumn
     failures: tuple[str, ...]
 
     @property
+    def measured(self) -> Measured:
+        """How requests were put and how they ended."""
+        assert self.summary.measured is not None, "finished_run states it"
+        return self.summary.measured
+
+    @property
     def meets(self) -> bool:
         """Whether no class misses its objective."""
-        return self.summary["overall"]["meets_slo"] is not False
+        return self.summary.overall.meets_slo is not False
 
 
 async def bench(target: Target, plan: LoadPlan, probed: Probed | None = None,
@@ -196,12 +203,10 @@ def finished_run(plan: LoadPlan, outcomes: Outcomes, load: Mapping[str, Any],
     if not gaps_known:
         unknown = np.full(len(table), np.nan)
         table = replace(table, itl_p99_s=unknown, itl_max_s=unknown)
-    summary = {
-        "name": plan.name, "version": __version__, "engine": "live", "seed": plan.seed,
-        **summarise(plan.counted(table), plan.classes, Usage(np.zeros(0), plan.cost_per_hour)),
-        "refusals": outcomes.refusals(), "outcomes": outcomes.counts(),
-        "generator": outcomes.generator(), "load": dict(load),
-    }
-    fleet = plan.fleet_document
-    return BenchRun(table, summary if fleet is None else {**summary, "fleet": fleet},
-                    outcomes.sent_s(), outcomes.failures())
+    summary = replace(
+        summarise(plan.counted(table), plan.classes, Usage(np.zeros(0), plan.cost_per_hour)),
+        origin=Origin(name=plan.name, version=__version__, engine="live", seed=plan.seed),
+        refusals=outcomes.refusals(), fleet=plan.fleet_document,
+        measured=Measured(outcomes=outcomes.counts(), generator=outcomes.generator(),
+                          load=dict(load)))
+    return BenchRun(table, summary, outcomes.sent_s(), outcomes.failures())

@@ -9,6 +9,7 @@ import numpy as np
 
 from penstock.experiment.load.bench import BenchRun
 from penstock.metrics.definitions import FloatColumn
+from penstock.metrics.run_summary import Origin
 from penstock.metrics.table import RequestTable
 
 _RELEASE = "0.8.1"
@@ -30,15 +31,15 @@ def guidellm_document(runs: Sequence[BenchRun]) -> dict[str, Any]:
     As in GuideLLM, latencies count from when a request was sent (``request_start``); when it was
     due stands beside as ``targeted_start``. Rates and concurrency are written by their means.
     """
-    load = runs[0].summary["load"]
+    load, origin = runs[0].measured.load, runs[0].summary.origin or Origin()
     return {
         "metadata": {"version": 2, "guidellm_version": _RELEASE,
                      "python_version": platform.python_version(),
                      "platform": platform.platform()},
-        "config": {"metadata": {"labels": {"written_by": f"penstock {runs[0].summary['version']}"}},
+        "config": {"metadata": {"labels": {"written_by": f"penstock {origin.version}"}},
                    "spec": {"backend": _backend(load), "profile": _profile(load),
                             "data": [{"kind": "synthetic_text", **_lengths(runs[0].table)}],
-                            "seed": {"kind": "static", "value": runs[0].summary["seed"] or 0},
+                            "seed": {"kind": "static", "value": origin.seed or 0},
                             "outputs": [{"kind": "json", "path": "benchmarks.json"}]}},
         "benchmarks": [_benchmark(run, number) for number, run in enumerate(runs)],
     }
@@ -63,7 +64,7 @@ def _lengths(table: RequestTable) -> dict[str, int]:
 
 
 def _benchmark(run: BenchRun, number: int) -> dict[str, Any]:
-    load, table = run.summary["load"], run.table
+    load, table = run.measured.load, run.table
     began_s = _epoch_s(load.get("began"))
     profile = _profile(load)
     entries: dict[str, list[dict[str, Any]]] = {name: [] for name in _GROUPS}

@@ -19,6 +19,7 @@ from penstock.engines.client.answer import (
 )
 from penstock.metrics import table as tables
 from penstock.metrics.definitions import FloatColumn, Latencies, request_latencies
+from penstock.metrics.run_summary import Failures, Generator, Lateness, Refusal, Sent, Spread
 from penstock.metrics.summary import percentiles
 from penstock.metrics.table import NO_REPLICA, STATUSES, RequestTable
 from penstock.workload.workload import Workload
@@ -127,7 +128,7 @@ class Outcomes:
             service_classes=workload.service_classes, tenants=workload.tenants)
         return table.judged({name: one.slo for name, one in self._classes.items()})
 
-    def counts(self) -> dict[str, Any]:
+    def counts(self) -> Sent:
         """``sent`` = ``finished`` + all of ``failed``, by kind and by whether a token came."""
         failed: dict[str, dict[str, int]] = {}
         for one in self._rows:
@@ -136,10 +137,10 @@ class Outcomes:
                                                        "after_first_token": 0})
                 kind["after_first_token" if one.output_tokens else "before_first_token"] += 1
         finished = sum(one.outcome == FINISHED for one in self._rows)
-        return {"sent": len(self._rows), "finished": finished,
-                "failed": dict(sorted(failed.items()))}
+        return Sent(sent=len(self._rows), finished=finished,
+                    failed={kind: Failures(**num) for kind, num in sorted(failed.items())})
 
-    def refusals(self) -> list[dict[str, Any]]:
+    def refusals(self) -> tuple[Refusal, ...]:
         """Why requests did not finish, by reason, class and status, with an example each."""
         counts: Counter[tuple[str, str, str]] = Counter()
         examples: dict[tuple[str, str, str], str] = {}
@@ -150,24 +151,23 @@ class Outcomes:
             key = (_words(one), name, _status(one))
             counts[key] += 1
             examples.setdefault(key, one.reason)
-        return [{"reason": reason, "num_requests": num, "service_class": name, "status": status,
-                 "example": examples[reason, name, status]}
-                for (reason, name, status), num in sorted(counts.items())]
+        return tuple(Refusal(reason=reason, num_requests=num, service_class=name, status=status,
+                             example=examples[reason, name, status])
+                     for (reason, name, status), num in sorted(counts.items()))
 
-    def generator(self) -> dict[str, Any]:
+    def generator(self) -> Generator:
         """How well the load itself kept to its plan: lateness, seconds, and lengths."""
         late_s = np.array([one.sent_s - one.due_s for one in self._rows])
         done = [one for one in self._rows if one.outcome == FINISHED]
         planned = self._workload
-        return {
-            "lateness_s": {**percentiles(late_s), "max": float(late_s.max(initial=0.0))},
-            "not_streamed": sum(not one.streamed for one in done),
-            "without_usage": sum(not one.counted for one in done),
-            "prompt_tokens_off": _spread([one.prompt_tokens / planned.prompt_tokens[one.row] - 1.0
-                                          for one in done]),
-            "output_tokens_off": _spread([one.output_tokens / planned.output_tokens[one.row] - 1.0
-                                          for one in done]),
-        }
+        return Generator(
+            lateness_s=Lateness(**vars(percentiles(late_s)), max=float(late_s.max(initial=0.0))),
+            not_streamed=sum(not one.streamed for one in done),
+            without_usage=sum(not one.counted for one in done),
+            prompt_tokens_off=_spread([one.prompt_tokens / planned.prompt_tokens[one.row] - 1.0
+                                       for one in done]),
+            output_tokens_off=_spread([one.output_tokens / planned.output_tokens[one.row] - 1.0
+                                       for one in done]))
 
 
 def _status(one: _Row) -> str:
@@ -186,8 +186,8 @@ def _words(one: _Row) -> str:
     return one.outcome.replace("_", " ")
 
 
-def _spread(shares: list[float]) -> dict[str, float | None]:
+def _spread(shares: list[float]) -> Spread:
     """Mean and largest deviation from what was planned, as shares of it."""
     if not shares:
-        return {"mean": None, "largest": None}
-    return {"mean": float(np.mean(shares)), "largest": float(np.max(np.abs(shares)))}
+        return Spread(mean=None, largest=None)
+    return Spread(mean=float(np.mean(shares)), largest=float(np.max(np.abs(shares))))

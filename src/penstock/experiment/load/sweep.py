@@ -7,6 +7,7 @@ from typing import Any, Literal
 from penstock.engines.client.client import EngineClient, client_session
 from penstock.experiment.load.bench import BenchRun, Progress, Target, bench, probed_server
 from penstock.experiment.load.plan import LoadPlan
+from penstock.metrics.record import document
 
 Variable = Literal["rate_per_s", "concurrency"]
 
@@ -31,16 +32,16 @@ async def sweep(target: Target, plan_at: Callable[[float], LoadPlan], levels: Se
 
 def level_row(variable: Variable, level: float, run: BenchRun) -> dict[str, Any]:
     """The figures of one level in a row."""
-    overall = run.summary["overall"]
-    latency, window_s = overall["latency"], run.summary["window_s"]
+    overall, measured = run.summary.overall, run.measured
+    window_s = run.summary.window_s
     return {
-        variable: level, "meets_slo": overall["meets_slo"], "attainment": overall["attainment"],
-        "sent": overall["received"], "finished": overall["finished"], "window_s": window_s,
-        "finished_per_s": overall["finished"] / window_s if window_s > 0 else None,
-        "goodput_requests_per_s": overall["goodput_requests_per_s"],
-        "output_tokens_per_s": overall["output_tokens_per_s"],
-        **{f"{name}_{q}_s": latency[f"{name}_s"][q]
+        variable: level, "meets_slo": overall.meets_slo, "attainment": overall.attainment,
+        "sent": overall.received, "finished": overall.finished, "window_s": window_s,
+        "finished_per_s": overall.finished / window_s if window_s > 0 else None,
+        "goodput_requests_per_s": overall.goodput_requests_per_s,
+        "output_tokens_per_s": overall.output_tokens_per_s,
+        **{f"{name}_{q}_s": overall.latency.of(f"{name}_s").at(q)
            for name in ("ttft", "tpot", "e2e") for q in ("p50", "p99")},
-        "lateness_p99_s": run.summary["generator"]["lateness_s"]["p99"],
-        "failed": run.summary["outcomes"]["failed"],
+        "lateness_p99_s": measured.generator.lateness_s.p99,
+        "failed": document(measured.outcomes.failed),
     }

@@ -17,8 +17,8 @@ from penstock.plan.assign.instance import Floats
 from penstock.plan.assign.master import Master, Relaxed
 from penstock.plan.assign.pricing import BlockPricer
 
-# The first excess in units of ``tolerance`` (at least the share _UNIT of the level), and the largest
-# factor by which it grows. _FEW columns are taken in the second round.
+# The first excess in units of ``tolerance`` (at least the share _UNIT of the level), and the
+# largest factor by which it grows. _FEW columns are taken in the second round.
 _FIRST, _UNIT, _GROWTH, _FEW = 4.0, 1e-4, 16, 2500
 # The share of ``tolerance`` that the last excess leaves open, and the factor within which an excess
 # counts as the last.

@@ -69,7 +69,7 @@ def test_a_class_is_told_where_one_was_named(name) -> None:
 
     found = ran(http_engine(answer), option_plan(replace(QUICK, class_name=name)))
     assert set(told) == {name}
-    assert list(found.summary["classes"]) == [name or "default"]
+    assert list(found.summary.document()["classes"]) == [name or "default"]
 
 
 def test_the_header_is_the_gateways() -> None:
@@ -85,7 +85,7 @@ def test_every_request_of_a_fleet_is_sent_as_planned() -> None:
             return await bench(Target(one.url, manner), fleet_plan(fleet)), one.server
 
     found, _ = asyncio.run(run())
-    table, summary = found.table, found.summary
+    table, summary = found.table, found.summary.document()
     assert len(table) == summary["outcomes"]["finished"] == 60
     assert set(table.prompt_tokens.tolist()) == {400}
     assert set(table.output_tokens.tolist()) == {40}
@@ -107,15 +107,15 @@ def test_every_request_of_a_fleet_is_sent_as_planned() -> None:
 ])
 def test_failures_stay_in_the_denominators(handler, kind, status) -> None:
     found = ran(http_engine(after(12, handler)))
-    counts = found.summary["outcomes"]
+    counts = found.summary.document()["outcomes"]
     assert counts["sent"] == 30
     assert counts["finished"] == 10  # two requests were the probe's
     assert sum(counts["failed"][kind].values()) == 20
-    overall = found.summary["overall"]
+    overall = found.summary.document()["overall"]
     assert (overall["received"], overall[status], overall["met"]) == (30, 20, 10)
     assert overall["attainment"] == pytest.approx(1 / 3)
     assert not found.meets
-    (reason,) = found.summary["refusals"]
+    (reason,) = found.summary.document()["refusals"]
     assert reason["num_requests"] == 20
     assert reason["example"]
 
@@ -134,16 +134,16 @@ def test_servers_that_hang(parts, when) -> None:
     # Without a token any patience is too short; with one it must be long enough for that.
     patience = Patience(total_s=3.0) if parts else Patience(first_token_s=0.1)
     found = ran(http_engine(after(2, hang)), patience=patience)
-    assert found.summary["outcomes"]["failed"] == {"timed_out": {
+    assert found.summary.document()["outcomes"]["failed"] == {"timed_out": {
         "before_first_token": 0, "after_first_token": 0, when: 30}}
 
 
 def test_an_engine_that_cannot_stream_is_measured_and_the_result_says_so() -> None:
     found = ran(http_engine(whole({"choices": [{"text": "a b c", "finish_reason": "stop"}],
                                    "usage": usage(20, 3)})))
-    assert found.summary["outcomes"]["finished"] == 30
-    assert found.summary["generator"]["not_streamed"] == 30
-    assert any("one piece" in note for note in found.summary["load"]["notes"])
+    assert found.summary.document()["outcomes"]["finished"] == 30
+    assert found.summary.document()["generator"]["not_streamed"] == 30
+    assert any("one piece" in note for note in found.summary.document()["load"]["notes"])
     assert found.table.ttft_s.tolist() == found.table.e2e_s.tolist()
 
 
@@ -159,9 +159,9 @@ def test_what_a_server_does_not_take_is_left_out_and_said() -> None:
                    "usage": usage(20, 1)}), DONE)(request)
 
     found = ran(http_engine(strict), manner=RequestTemplate("chat"))
-    assert found.summary["outcomes"]["finished"] == 30
-    assert found.summary["load"]["exact_outputs"] is False
-    assert any("ignore_eos" in note for note in found.summary["load"]["notes"])
+    assert found.summary.document()["outcomes"]["finished"] == 30
+    assert found.summary.document()["load"]["exact_outputs"] is False
+    assert any("ignore_eos" in note for note in found.summary.document()["load"]["notes"])
 
 
 def test_lengths_are_fitted_to_how_the_server_counts() -> None:
@@ -185,15 +185,15 @@ def test_a_server_that_takes_nothing_is_an_error(server, said) -> None:
 def test_a_server_without_usage() -> None:
     found = ran(http_engine(streaming(token("a"), token("b", "stop"), DONE)))
     assert found.table.output_tokens.tolist() == [2] * 30
-    assert found.summary["generator"]["without_usage"] == 30
+    assert found.summary.document()["generator"]["without_usage"] == 30
 
 
 def test_keys_are_in_no_result() -> None:
     secret = {"api_key": "sk-very-secret", "tenant_keys": {"acme": "sk-very-secret"},
               "headers": {"X-Token": "sk-very-secret"}}
     found = ran(http_engine(streaming(*ANSWER)), **secret)
-    assert b"sk-very-secret" not in orjson.dumps(found.summary)
-    assert found.summary["load"]["headers"] == ["X-Token"]
+    assert b"sk-very-secret" not in orjson.dumps(found.summary.document())
+    assert found.summary.document()["load"]["headers"] == ["X-Token"]
     assert "sk-very-secret" not in repr(Target("http://a", **secret))
 
 
@@ -253,8 +253,8 @@ def test_requests_of_the_warm_up_are_sent_and_not_counted() -> None:
 
     found = asyncio.run(run())
     counted = found.table.arrival_s >= 0.02
-    assert len(found.table) == found.summary["outcomes"]["sent"] == 60
-    assert 0 < found.summary["overall"]["received"] == counted.sum() < 60
+    assert len(found.table) == found.summary.document()["outcomes"]["sent"] == 60
+    assert 0 < found.summary.document()["overall"]["received"] == counted.sum() < 60
 
 
 @pytest.mark.parametrize("cut", ["half-closed", "reset"])
@@ -279,7 +279,7 @@ def test_connections_that_end_in_the_middle(cut) -> None:
     found = ran(http_engine(answer), option_plan(
         LoadOptions(2000.0, 20, prompt="20", output="3")),
         manner=RequestTemplate(model="fake", exact=False))
-    outcomes = found.summary["outcomes"]
+    outcomes = found.summary.document()["outcomes"]
     assert outcomes["finished"] == 10
     assert outcomes["failed"] == {"broken": {"before_first_token": 0, "after_first_token": 10}}
 
@@ -303,11 +303,11 @@ def test_a_run_that_is_stopped_keeps_what_came() -> None:
             return await bench(Target(url, RequestTemplate(model="fake")), plan, stop=stop)
 
     found = asyncio.run(run())
-    outcomes = found.summary["outcomes"]
+    outcomes = found.summary.document()["outcomes"]
     assert outcomes["finished"] == 5
     assert sum(outcomes["failed"]["cut_off"].values()) == outcomes["sent"] - 5 > 0
-    assert found.summary["overall"]["unfinished"] == outcomes["sent"] - 5
-    assert any("interrupted" in note for note in found.summary["load"]["notes"])
+    assert found.summary.document()["overall"]["unfinished"] == outcomes["sent"] - 5
+    assert any("interrupted" in note for note in found.summary.document()["load"]["notes"])
 
 
 def test_a_run_that_is_stopped_at_once_is_no_run() -> None:

@@ -43,10 +43,10 @@ def test_a_file_that_guidellm_wrote(repository) -> None:
         [one["inter_token_latency_ms"] for one in entries])
     assert table.itl_mean_s.tolist() == pytest.approx(table.tpot_s.tolist())
     assert np.isnan(table.itl_p99_s).all(), "the file does not tell"
-    assert run.summary["load"]["url"] == "http://127.0.0.1:8112"
-    assert run.summary["load"]["loop"] == "open"
-    assert run.summary["classes"]["chat"]["finished"] == 4
-    assert max(run.summary["generator"]["lateness_s"].values()) < 0.1
+    assert run.summary.document()["load"]["url"] == "http://127.0.0.1:8112"
+    assert run.summary.document()["load"]["loop"] == "open"
+    assert run.summary.document()["classes"]["chat"]["finished"] == 4
+    assert max(run.summary.document()["generator"]["lateness_s"].values()) < 0.1
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,8 @@ def test_what_is_written_reads_back_the_same(measured, tmp_path) -> None:
     path = tmp_path / "ours.json"
     path.write_text(json.dumps(guidellm_document([measured, measured])))
     for again in read_guidellm(path, SLO):
-        assert again.summary["outcomes"] == measured.summary["outcomes"]
-        assert again.summary["overall"]["attainment"] == measured.summary["overall"]["attainment"]
+        assert again.summary.document()["outcomes"] == measured.summary.document()["outcomes"]
+        assert again.summary.overall.attainment == measured.summary.overall.attainment
         # Moments are written as seconds since 1970, which keep a quarter of a microsecond.
         for column in ("ttft_s", "e2e_s", "tpot_s"):
             assert getattr(again.table, column) == pytest.approx(
@@ -112,7 +112,7 @@ def test_guidellm_itself_takes_what_is_written(measured, tmp_path) -> None:
     assert (tmp_path / "theirs.csv").stat().st_size
     for again in read_guidellm(tmp_path / "theirs.json", SLO):
         assert again.table.finished.sum() == 18
-        assert again.summary["outcomes"] == measured.summary["outcomes"]
+        assert again.summary.document()["outcomes"] == measured.summary.document()["outcomes"]
 
 
 def test_what_is_written_has_every_metric_that_release_0_8_asks_for(measured) -> None:
@@ -145,9 +145,9 @@ def test_the_flat_layout_of_old(tmp_path) -> None:
     done = run.table.take(run.table.finished)
     assert done.ttft_s.tolist() == [0.5]
     assert done.e2e_s.tolist() == [2.0]
-    assert set(run.summary["outcomes"]["failed"]) == {
+    assert set(run.summary.document()["outcomes"]["failed"]) == {
         "refused", "timed_out", "unreachable", "failed", "broken"}
-    assert run.summary["outcomes"]["sent"] == 6
+    assert run.summary.document()["outcomes"]["sent"] == 6
 
 
 SENT_S = 1_795_000_000.0
@@ -175,8 +175,8 @@ def test_the_layout_of_release_0_8(tmp_path) -> None:
     (run,) = read_guidellm(report(tmp_path, nested()), SLO)
     assert run.table.ttft_s.tolist() == pytest.approx([0.75])
     assert run.table.tpot_s.tolist() == pytest.approx([0.25])
-    assert run.summary["load"]["loop"] == "open"
-    assert not [note for note in run.summary["load"]["notes"] if "newer" in note]
+    assert run.summary.document()["load"]["loop"] == "open"
+    assert not [note for note in run.summary.document()["load"]["notes"] if "newer" in note]
 
 
 def test_a_schedule_that_guidellm_lost_counts_from_sending(tmp_path) -> None:
@@ -185,7 +185,7 @@ def test_a_schedule_that_guidellm_lost_counts_from_sending(tmp_path) -> None:
     (run,) = read_guidellm(path, SLO)
     assert sorted(run.table.ttft_s.tolist()) == pytest.approx([0.5, 0.75])
     assert any(note.startswith("1 of 2 requests have a targeted_start")
-               for note in run.summary["load"]["notes"])
+               for note in run.summary.document()["load"]["notes"])
 
 
 def test_a_later_turn_is_due_when_the_turn_before_was_answered(tmp_path) -> None:
@@ -202,7 +202,7 @@ def test_an_unknown_layout_is_refused(tmp_path, layout, field) -> None:
 
 def test_a_newer_release_is_noted(tmp_path) -> None:
     (run,) = read_guidellm(report(tmp_path, nested(), guidellm_version="0.10.0"), SLO)
-    assert run.summary["load"]["notes"][0].startswith("written by GuideLLM 0.10.0, which is newer")
+    assert run.measured.load["notes"][0].startswith("written by GuideLLM 0.10.0, which is newer")
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -9,6 +9,7 @@ from penstock.core.slo import Slo
 from penstock.engines.client.answer import OUTCOMES, Answer, TokenEvent
 from penstock.experiment.load.outcomes import Outcomes
 from penstock.experiment.load.plan import LoadOptions, option_plan
+from penstock.metrics.record import document
 from penstock.metrics.table import FINISHED, REJECTED, SHED, UNFINISHED
 
 PLAN = option_plan(LoadOptions(10.0, 40, prompt="10", output="5", slo=Slo(ttft_s=1.0, e2e_s=4.0)))
@@ -39,7 +40,7 @@ def test_latencies_count_from_when_a_request_was_due() -> None:
     assert table.e2e_s.tolist() == pytest.approx([0.6, 3.0])
     assert table.itl_max_s.tolist() == pytest.approx([0.1, 1.5])
     assert table.met_slo.tolist() == [True, True]
-    assert outcomes.generator()["lateness_s"]["max"] == pytest.approx(0.9)
+    assert outcomes.generator().lateness_s.max == pytest.approx(0.9)
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(OUTCOMES)), st.integers(0, 4)), min_size=1,
@@ -48,11 +49,11 @@ def test_sent_is_finished_and_failed_by_kind(ends) -> None:
     outcomes = taken(*((number, 100.0 + number, answer(
         100.0 + number, [100.0 + number + k * 0.1 for k in range(1, num + 1)], outcome))
         for number, (outcome, num) in enumerate(ends)))
-    counts, table = outcomes.counts(), outcomes.table()
+    counts, table = document(outcomes.counts()), outcomes.table()
     failed = [n for kind in counts["failed"].values() for n in kind.values()]
     assert counts["sent"] == len(ends) == len(table) == counts["finished"] + sum(failed)
     assert int(table.finished.sum()) == counts["finished"]
-    assert sum(one["num_requests"] for one in outcomes.refusals()) == sum(failed)
+    assert sum(one.num_requests for one in outcomes.refusals()) == sum(failed)
     for kind, num in counts["failed"].items():
         said = [tokens for outcome, tokens in ends if outcome == kind]
         assert num == {"before_first_token": said.count(0),
@@ -76,7 +77,7 @@ def test_statuses(outcome, num_tokens, status) -> None:
 def test_what_the_server_counted_stands_and_what_it_did_not_is_said() -> None:
     outcomes = taken((0, 100.0, answer(100.0, [101.0], prompt_tokens=12, output_tokens=6)),
                      (1, 100.0, answer(100.0, [101.0, 102.0], streamed=False)))
-    table, said = outcomes.table(), outcomes.generator()
+    table, said = outcomes.table(), document(outcomes.generator())
     assert table.prompt_tokens.tolist() == [12, 10]
     assert table.output_tokens.tolist() == [6, 2]
     assert (said["not_streamed"], said["without_usage"]) == (1, 1)

@@ -11,7 +11,8 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from penstock.experiment.load.bench import Target
 from penstock.experiment.load.variance import VarianceOptions, measure_variance, schedule
-from penstock.report.variance_view import variance_tables, write_variance_page
+from penstock.report.html.variance_page import write_variance_page
+from penstock.report.model.variance import variance_blocks
 from support.fake_http_engines import DONE, http_engine, streaming, token, usage, whole
 
 OPTIONS = VarianceOptions(6, 5, 2, prompt_tokens=30, max_tokens=50, seed=1)
@@ -112,7 +113,7 @@ def test_failures_are_counted_and_have_no_measures() -> None:
 
 def test_tables_and_page(tmp_path) -> None:
     found, document = measured(of_prompt, lambda _: 3)
-    assert len(variance_tables(document)) == 4
+    assert len(list(variance_blocks(document))) == 4
     write_variance_page(tmp_path / "page.html", document, [one.row() for one in found])
     page = (tmp_path / "page.html").read_text()
     assert "Different requests, same length" in page

@@ -67,9 +67,9 @@ def test_answers_of_continuous_devices_begin_before_they_end() -> None:
     assert (table.itl_mean_s[served] > 0).all()
     assert (table.replica[served] == 0).all()
     assert (table.output_tokens[served] == 11).all()
-    pool, = run.summary["multiplexing"]
+    pool, = run.summary.document()["multiplexing"]
     assert 0 < pool["computing_share"] < 1
-    assert pool["computing_share"] * run.summary["end_s"] == pytest.approx(
+    assert pool["computing_share"] * run.summary.document()["end_s"] == pytest.approx(
         sum(run.result.pools[0].computing_s))
 
 
@@ -102,7 +102,7 @@ def test_a_host_that_remembers_makes_loads_shorter() -> None:
         host = {"memory_gib": memory_gib, "disk_gb_per_s": 5, "copy_gb_per_s": 10, "fixed_s": 1}
         file = fleet({"memory_gib": 20, "host": host, "policy": "round-robin"})
         run = run_fleet(file, fleet_workload(file), 0)
-        return float(run.summary["multiplexing"][0]["load_mean_s"])
+        return float(run.summary.document()["multiplexing"][0]["load_mean_s"])
 
     # 13.5 to 16 GB over the bus in 1.3 to 1.6 s, and from disk in twice that.
     assert 5.0 < mean(1) < 5.8
@@ -116,7 +116,7 @@ def test_confidential_mode_makes_loads_and_batches_longer() -> None:
                      accelerators=[{"name": "h100-80gb", "confidential": confidential}])
         pool = run_fleet(file, fleet_workload(file), 0)
         batches = [one.seconds for one in pool.result.pools[0].run.batches]
-        return pool.summary["multiplexing"][0]["load_mean_s"], min(batches)
+        return pool.summary.document()["multiplexing"][0]["load_mean_s"], min(batches)
 
     plain, confidential = run(False), run(True)
     # 13.5 to 16 GB: 0.18 s more per GB copied and 0.14 s more per GB read; 0.16 s per batch.
@@ -152,7 +152,7 @@ def test_requests_that_leave_the_model_open_go_where_few_wait() -> None:
     file = fleet(traffic=[{"model": "auto", "lengths": LENGTHS, "rate_per_s": 60.0,
                            "num_requests": 300}], pool={"memory_gib": 60})
     run = run_fleet(file, fleet_workload(file), 0)
-    pool, = run.summary["multiplexing"]
+    pool, = run.summary.document()["multiplexing"]
     assert sum(model["received"] for model in pool["models"]) == 300
     assert all(model["received"] > 0 for model in pool["models"])
     # The first is loaded first, and goes before those that are not resident.
@@ -162,7 +162,7 @@ def test_requests_that_leave_the_model_open_go_where_few_wait() -> None:
 def test_the_summary_counts_what_the_table_has() -> None:
     file = fleet(rate=400.0, service_classes=[{"name": "chat", "slo": {"e2e_s": 8}}])
     run = run_fleet(file, fleet_workload(file), 0)
-    summary = run.summary
+    summary = run.summary.document()
     pool, = summary["multiplexing"]
     assert summary["overall"]["received"] == 600
     assert sum(model["received"] for model in pool["models"]) == 600
@@ -184,7 +184,7 @@ def test_devices_are_numbered_through_all_pools() -> None:
     mine = table.model_index == table.models.index(NAMES[0])
     assert set(table.replica[mine & table.finished].tolist()) == {0, 1}
     assert set(table.replica[~mine & table.finished].tolist()) == {2}
-    requests = [one["requests"] for one in run.summary["replicas"]]
+    requests = [one["requests"] for one in run.summary.document()["replicas"]]
     assert sum(requests) == len(table)
     assert requests[2] == int((~mine).sum())
 
@@ -212,11 +212,11 @@ def test_confidential_requests_run_while_devices_are_attested(batching: str) -> 
     # Nothing of them but what is padded, and nothing of the devices that they were on.
     assert run.table.service_classes == ("chat",)
     assert len(run.table) == int((~secret).sum())
-    pool, = run.summary["multiplexing"]
+    pool, = run.summary.document()["multiplexing"]
     assert (pool["loads"], pool["devices"], pool["models"]) == (None, [], [])
     assert pool["num_models"] == 3
-    assert run.summary["replicas"] == []
-    padded = run.summary["confidential"]["classes"]["secret"]
+    assert run.summary.document()["replicas"] == []
+    padded = run.summary.document()["confidential"]["classes"]["secret"]
     assert padded["received_at_most"] == 512 > int(secret.sum()) > 256
 
 
@@ -236,7 +236,7 @@ def test_a_model_in_two_pools_is_counted_where_it_was_served() -> None:
     file = fleet(multiplexing=[{"name": "a", "models": [model]},
                             {"name": "b", "models": [model, *others]}])
     result = simulate(file, fleet_workload(file))
-    first, second = run_fleet(file, fleet_workload(file), 0).summary["multiplexing"]
+    first, second = run_fleet(file, fleet_workload(file), 0).summary.document()["multiplexing"]
     # The pool where it is resident goes first, and that is where the first request went.
     assert first["models"][0]["received"] > 150
     assert first["models"][0]["received"] + second["models"][0]["received"] == 200

@@ -20,7 +20,7 @@ class Page:
 def status_page() -> Page:
     """Return the page, in the style of the reports."""
     here = resources.files(__package__)
-    look = resources.files("penstock.report").joinpath("page.css").read_text("utf-8")
+    look = resources.files("penstock.report.html").joinpath("page.css").read_text("utf-8")
     style = look + here.joinpath("status.css").read_text("utf-8")
     script = here.joinpath("status.js").read_text("utf-8")
     html = Template(here.joinpath("status.html").read_text("utf-8")).substitute(

@@ -4,6 +4,17 @@ from collections.abc import Mapping, Sequence
 from math import ceil, floor, log10
 from typing import Any, NamedTuple
 
+from penstock.core.slo import Slo
+from penstock.metrics.run_summary import (
+    ClassSummary,
+    Fewest,
+    OverallSummary,
+    Pool,
+    RunSummary,
+    Sizing,
+    Trial,
+)
+
 ABSENT = "\N{EN DASH}"
 
 LATENCIES = {"ttft_s": "TTFT", "itl_mean_s": "ITL mean", "itl_p99_s": "ITL p99", "tpot_s": "TPOT",
@@ -62,30 +73,33 @@ def money(value: float | None) -> str:
     return f"${value:,.2f}"
 
 
-def target(latency: str, slo: Mapping[str, Any]) -> float | None:
+def interval(low: float | None, high: float | None) -> str:
+    """An interval of a share."""
+    return ABSENT if low is None else f"{percent(low, 1)} to {percent(high, 1)}"
+
+
+def target(latency: str, slo: Slo) -> float | None:
     """The target that a latency is held against, if it has one.
 
     A strict pace at the 99th percentile binds the p99 of a request's gaps; at other percentiles,
     or paced, it binds what none of the reported latencies shows.
     """
-    if latency in ("ttft_s", "e2e_s"):
-        return _number(slo.get(latency))
-    if latency == "itl_p99_s" and slo.get("itl") == "strict" and slo.get("percentile") == 99:
-        return _number(slo.get("itl_s"))
-    return None
+    if latency == "itl_p99_s":
+        return slo.itl_s if slo.itl == "strict" and slo.percentile == 99 else None
+    return {"ttft_s": slo.ttft_s, "e2e_s": slo.e2e_s}.get(latency)
 
 
-def late_target(slo: Mapping[str, Any]) -> float | None:
+def late_target(slo: Slo) -> float | None:
     """The share of its tokens that a request of a paced class may have late; None if not paced."""
-    if slo.get("itl_s") is None or slo.get("itl", "paced") != "paced":
+    if slo.itl_s is None or slo.itl != "paced":
         return None
-    return 1.0 - float(slo["percentile"]) / 100.0
+    return 1.0 - slo.percentile / 100.0
 
 
-def is_late(percentile: str, share: float | None, slo: Mapping[str, Any]) -> bool | None:
+def is_late(percentile: str, share: float | None, slo: Slo) -> bool | None:
     """Whether that percentile of requests broke its pace; None where the objective says nothing."""
     allowed = late_target(slo)
-    if share is None or allowed is None or float(percentile[1:]) > slo["percentile"]:
+    if share is None or allowed is None or float(percentile[1:]) > slo.percentile:
         return None
     return share > allowed + 1e-9
 
@@ -99,9 +113,9 @@ PACED_NOTE = ("ITL paced: token n is due at arrival + TTFT target + n * ITL targ
               "came after that.")
 
 
-def is_paced(classes: Mapping[str, Any]) -> bool:
+def is_paced(classes: Mapping[str, ClassSummary]) -> bool:
     """Whether any class has a paced ITL target, which ``PACED_NOTE`` explains."""
-    return any(late_target(entry["slo"]) is not None for entry in classes.values())
+    return any(late_target(entry.slo) is not None for entry in classes.values())
 
 
 _TARGETS = {"unserved": "not served", "ttft_s": "TTFT", "itl_s": "ITL", "e2e_s": "e2e"}
@@ -114,33 +128,26 @@ def missed_by(missed: Mapping[str, int]) -> str:
     return ", ".join(f"{_TARGETS.get(key, key)} {count(number)}" for number, key in counts)
 
 
-def is_over(percentile: str, value: float | None, slo: Mapping[str, Any],
+def is_over(percentile: str, value: float | None, slo: Slo,
             latency: str) -> bool | None:
     """Whether a reported percentile breaks its target, ``None`` where no target binds it.
 
     An objective for 95 % of requests says nothing of the p99.
     """
     bound = target(latency, slo)
-    if value is None or bound is None or float(percentile[1:]) > slo["percentile"]:
+    if value is None or bound is None or float(percentile[1:]) > slo.percentile:
         return None
     return value > bound + 1e-9
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def objective(slo: Mapping[str, Any]) -> str:
+def objective(slo: Slo) -> str:
     """All targets of a class in one line."""
-    names = {"ttft_s": "TTFT", "e2e_s": "e2e"}
-    parts = [f"{name} ≤ {seconds(slo[key])}" for key, name in names.items()
-             if slo.get(key) is not None]
-    if slo.get("itl_s") is not None:
-        parts.insert(1 if slo.get("ttft_s") is not None else 0,
-                     f"ITL ≤ {seconds(slo['itl_s'])} {slo.get('itl', 'paced')}")
+    targets = {"TTFT": (slo.ttft_s, ""), "ITL": (slo.itl_s, f" {slo.itl}"), "e2e": (slo.e2e_s, "")}
+    parts = [f"{name} ≤ {seconds(value)}{how}" for name, (value, how) in targets.items()
+             if value is not None]
     if not parts:
         return "no targets: every finished request counts"
-    return f"{', '.join(parts)} for {level(slo['percentile'])} of requests"
+    return f"{', '.join(parts)} for {level(slo.percentile)} of requests"
 
 
 def verdict(meets: bool | None) -> str:
@@ -156,19 +163,13 @@ def replicas(number: int) -> str:
 _MOST_GROUPS = 3  # in a sentence
 
 
-def fleet_phrase(summary: Mapping[str, Any]) -> str:
+def fleet_phrase(summary: RunSummary) -> str:
     """The replicas and pools in words, such as ``3 replicas of llama-3-8b on a100-80gb``."""
-    if summary.get("load"):
-        return str(summary["load"]["url"])
-    phrases = _group_phrases((summary.get("fleet") or {}).get("replicas") or [])
-    phrases += [_pool_phrase(pool) for pool in pools(summary)]
+    if summary.measured:
+        return str(summary.measured.load["url"])
+    phrases = _group_phrases((summary.fleet or {}).get("replicas") or [])
+    phrases += [_pool_phrase(pool) for pool in summary.pools]
     return " and ".join(phrases) or "this fleet"
-
-
-def pools(summary: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Return the pools of a run; runs of release 0.1 have them under ``residency``."""
-    found: Sequence[Mapping[str, Any]] = summary.get("multiplexing", summary.get("residency")) or ()
-    return found
 
 
 def _group_phrases(groups: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -185,20 +186,19 @@ def _group_phrases(groups: Sequence[Mapping[str, Any]]) -> list[str]:
     return phrases
 
 
-def _pool_phrase(pool: Mapping[str, Any]) -> str:
+def _pool_phrase(pool: Pool) -> str:
     """A pool in words, such as ``3 models on 1 h100-80gb``."""
-    models = pool["num_models"]
-    return (f"{models:,} model{'' if models == 1 else 's'} on {pool['num_devices']} "
-            f"{pool['accelerator']}")
+    models = pool.num_models
+    return (f"{models:,} model{'' if models == 1 else 's'} on {pool.num_devices} "
+            f"{pool.accelerator}")
 
 
-def headline(summary: Mapping[str, Any]) -> str:
+def headline(summary: RunSummary) -> str:
     """The outcome in one sentence."""
-    verb = "Planned as" if summary.get("plan") else \
-        "Sized to" if summary.get("sizing") else "Served by"
-    classes: Mapping[str, Any] = summary["classes"]
-    missed = [name for name, entry in classes.items() if entry["meets_slo"] is False]
-    judged = [name for name, entry in classes.items() if entry["meets_slo"] is not None]
+    verb = "Planned as" if summary.plan else "Sized to" if summary.sizing else "Served by"
+    classes = summary.classes
+    missed = [name for name, entry in classes.items() if entry.meets_slo is False]
+    judged = [name for name, entry in classes.items() if entry.meets_slo is not None]
     if not judged:
         outcome = "no requests were received"
     elif not missed:
@@ -220,78 +220,70 @@ class Fact(NamedTuple):
     detail: str
 
 
-def facts(summary: Mapping[str, Any]) -> tuple[Fact, ...]:
+def facts(summary: RunSummary) -> tuple[Fact, ...]:
     """The few figures that stand beside the headline."""
-    overall = summary["overall"]
-    cost, low, high = overall["cost"], overall["attainment_low"], overall["attainment_high"]
-    interval = "" if low is None else f"95 % CI {percent(low, 1)} to {percent(high, 1)}"
+    overall = summary.overall
+    low, high = overall.attainment_low, overall.attainment_high
     reached = (
-        Fact("Attainment", percent(overall["attainment"]), interval),
-        Fact("Goodput", rate(overall["goodput_requests_per_s"]), "requests within every target"))
-    if summary.get("load"):
-        latency = overall["latency"]
+        Fact("Attainment", percent(overall.attainment),
+             "" if low is None else f"95 % CI {interval(low, high)}"),
+        Fact("Goodput", rate(overall.goodput_requests_per_s), "requests within every target"))
+    if summary.measured:
+        ttft, e2e = overall.latency.ttft_s, overall.latency.e2e_s
         return (*reached,
-                Fact("Output", rate(overall["output_tokens_per_s"], "tokens/s"),
-                     f"{count(overall['output_tokens'])} tokens"),
-                Fact("Median TTFT", seconds(latency["ttft_s"]["p50"]),
-                     f"p99 {seconds(latency['ttft_s']['p99'])}"),
-                Fact("Median e2e", seconds(latency["e2e_s"]["p50"]),
-                     f"p99 {seconds(latency['e2e_s']['p99'])}"))
+                Fact("Output", rate(overall.output_tokens_per_s, "tokens/s"),
+                     f"{count(overall.output_tokens)} tokens"),
+                Fact("Median TTFT", seconds(ttft.p50), f"p99 {seconds(ttft.p99)}"),
+                Fact("Median e2e", seconds(e2e.p50), f"p99 {seconds(e2e.p99)}"))
+    cost = overall.cost
     return (
         *reached,
-        Fact("Cost per hour", money(cost["per_hour"]), f"{money(cost['total'])} for this run"),
-        Fact("Cost per million tokens", money(cost["per_million_tokens"]),
+        Fact("Cost per hour", money(cost.per_hour), f"{money(cost.total)} for this run"),
+        Fact("Cost per million tokens", money(cost.per_million_tokens),
              "prompt and output alike"),
-        Fact("Busy", percent(busy(overall), 1), "time not idle"),
+        Fact("Busy", percent(overall.busy, 1), "time not idle"),
         *bound_used(overall),
     )
 
 
-def busy(entry: Mapping[str, Any]) -> float | None:
-    """The share of time not idle; runs of earlier versions call it utilisation."""
-    share: float | None = entry.get("busy", entry.get("utilisation"))
-    return share
-
-
-def bound_used(entry: Mapping[str, Any]) -> tuple[Fact, ...]:
+def bound_used(overall: OverallSummary) -> tuple[Fact, ...]:
     """The share of the throughput bound that the arrivals take, where the bound is known."""
-    bound_per_s = entry.get("throughput_bound_per_s")
-    if bound_per_s is None:
+    bound = overall.bound
+    if bound is None or bound.throughput_bound_per_s is None:
         return ()
-    return (Fact("Throughput bound used", percent(entry.get("bound_share"), 0),
-                 f"no schedule exceeds {rate(bound_per_s)}"),)
+    return (Fact("Throughput bound used", percent(bound.bound_share, 0),
+                 f"no schedule exceeds {rate(bound.throughput_bound_per_s)}"),)
 
 
-def arrivals(summary: Mapping[str, Any]) -> str:
+def arrivals(summary: RunSummary) -> str:
     """How many requests came, over what time and at what rate; runs of earlier versions do not
     know the time."""
-    overall, over_s = summary["overall"], summary.get("arrival_window_s")
-    came = f"{count(overall['received'])} requests"
+    overall, over_s = summary.overall, summary.arrival_window_s
+    came = f"{count(overall.received)} requests"
     if over_s is None:
-        return f"{came} over {seconds(summary['window_s'])}"
-    return (f"{came} arrived over {seconds(over_s)} ({rate(overall['received_requests_per_s'])}); "
-            f"goodput, cost and busy time are over {seconds(summary['window_s'])}, until the last "
+        return f"{came} over {seconds(summary.window_s)}"
+    return (f"{came} arrived over {seconds(over_s)} ({rate(overall.received_requests_per_s)}); "
+            f"goodput, cost and busy time are over {seconds(summary.window_s)}, until the last "
             "token")
 
 
-def sizing_variable(sizing: Mapping[str, Any]) -> str:
+def sizing_variable(sizing: Sizing) -> str:
     """Return the name of the quantity that the sizing search varied."""
     names = {"num_replicas": "replicas", "rate_per_s": "requests per second"}
-    variable = str(sizing.get("variable", "num_replicas"))
-    return names.get(variable, variable)
+    return names.get(sizing.variable, sizing.variable)
 
 
-def trial_missed(trial: Mapping[str, Any]) -> str:
+def trial_missed(trial: Trial) -> str:
     """Return the classes that a trial failed, with the missed targets."""
     return "; ".join(f"{name}: {missed_by(missed)}"
-                     for name, missed in trial.get("missed", {}).items())
+                     for name, missed in (trial.missed or {}).items())
 
 
-def sizing_limits(sizing: Mapping[str, Any]) -> list[str]:
+def sizing_limits(sizing: Sizing) -> list[str]:
     """Why fewer replicas than the fewest tried were not, a sentence per group of replicas."""
     lines = []
-    for limit in sizing.get("limits", ()):
-        fewer = int(limit["fewest"]) - 1
+    for limit in sizing.limits:
+        fewer = limit.fewest - 1
         if not fewer:
             continue
         were = "were" if fewer > 1 else "was"
@@ -300,10 +292,11 @@ def sizing_limits(sizing: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _why_not(limit: Mapping[str, Any], fewer: int) -> str:
-    if limit["reason"] != "throughput bound":
-        return f"the fleet file asks for at least {limit['fewest']}"
-    whose = f" of {' and '.join(limit['classes'])}" if limit["classes"] else ""
+def _why_not(limit: Fewest, fewer: int) -> str:
+    if limit.reason != "throughput bound":
+        return f"the fleet file asks for at least {limit.fewest}"
+    whose = f" of {' and '.join(limit.classes)}" if limit.classes else ""
+    each_per_s = limit.replica_rate_per_s
+    most = rate(None if each_per_s is None else fewer * each_per_s)
     return (f"below the throughput bound; {replicas(fewer)} cannot carry "
-            f"{rate(limit['rate_per_s'], 'requests/s')}{whose}, at most "
-            f"{rate(fewer * limit['replica_rate_per_s'])}".replace(" /s", "/s"))
+            f"{rate(limit.rate_per_s, 'requests/s')}{whose}, at most {most}".replace(" /s", "/s"))

@@ -5,46 +5,41 @@ from typing import Any
 
 import numpy as np
 
+from penstock.core.slo import Slo
 from penstock.metrics.definitions import FloatColumn, IntColumn
+from penstock.metrics.run_summary import ClassSummary, RunSummary, Sizing
 from penstock.metrics.series import ReplicaSeries, RunSeries
 from penstock.metrics.table import RequestTable
-from penstock.report import wording
-from penstock.report.series import LoadCurves, load_curves, longest_wait_window
+from penstock.report.html.colours import NEUTRAL, PALETTE, series_colours
+from penstock.report.html.series import LoadCurves, load_curves, longest_wait_window
+from penstock.report.model import wording
 
 Figure = dict[str, Any]
 
-# Distinct for colour-blind readers and legible on white and on near-black.
-PALETTE = ("#3f7de0", "#e08214", "#159a80", "#b457b0", "#c9a400", "#6b7a90")
-NEUTRAL = "#8a94a6"
 KV_COLOUR = "#7b61c9"
 MAX_CDF_POINTS = 300
 MAX_SCATTER_POINTS = 800
 _FINE_TICKS = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)
 
 
-def class_colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour per service class, in order."""
-    return {name: PALETTE[index % len(PALETTE)] for index, name in enumerate(names)}
-
-
-def all_figures(summary: Mapping[str, Any], table: RequestTable,
+def all_figures(summary: RunSummary, table: RequestTable,
                 series: RunSeries) -> dict[str, Figure]:
     """Every figure of the page by name; those without data are left out."""
-    classes = summary["classes"]
-    slos = {name: entry["slo"] for name, entry in classes.items()}
+    classes = summary.classes
+    slos = {name: entry.slo for name, entry in classes.items()}
     figures = {
         "ttft": cdf_figure(table, slos, "ttft_s"),
         "itl": cdf_figure(table, slos, "itl_p99_s"),
         "e2e": cdf_figure(table, slos, "e2e_s"),
-        "load": load_figure(load_curves(table, series), class_colours(list(classes)),
+        "load": load_figure(load_curves(table, series), series_colours(list(classes)),
                             with_kv=bool(series.replicas)),
     }
     busiest = busiest_replica(series)
     if busiest is not None:
         figures["steps"] = steps_figure(busiest)
         figures["step_cost"] = step_cost_figure(series)
-    if summary.get("sizing") and not summary.get("plan"):
-        figures["sizing"] = sizing_figure(summary["sizing"], classes)
+    if summary.sizing and not summary.plan:
+        figures["sizing"] = sizing_figure(summary.sizing, classes)
     return figures
 
 
@@ -69,34 +64,35 @@ def cdf_points(values: FloatColumn, received: int) -> tuple[FloatColumn, FloatCo
     return known[ranks], (ranks + 1) / max(received, 1)
 
 
-def cdf_figure(table: RequestTable, slos: Mapping[str, Mapping[str, Any]],
+def cdf_figure(table: RequestTable, slos: Mapping[str, Slo],
                latency: str) -> Figure:
     """The distribution of one latency by class, on a logarithmic axis, with its SLO lines.
 
     TTFT and e2e are shares of all requests received, so a curve that levels off below 100 % has
     requests that never got there; gaps are shares of the requests that have any.
     """
-    target_key = "itl_s" if latency == "itl_p99_s" else latency
+    of_gaps = latency == "itl_p99_s"
     traces, lines, extremes = [], [], []
     marks = []
-    for name, colour in class_colours(list(slos)).items():
+    for name, colour in series_colours(list(slos)).items():
         rows = table.of_class(name)
         values = getattr(rows, latency)
-        received = int((~np.isnan(values)).sum()) if target_key == "itl_s" else len(rows)
+        received = int((~np.isnan(values)).sum()) if of_gaps else len(rows)
         x, y = cdf_points(values, received)
         traces.append(_cdf_trace(x, y, name, colour, "solid"))
         extremes += [*x[:1], *x[-1:]]
-        if target_key == "itl_s":
+        if of_gaps:
             x, y = cdf_points(rows.itl_mean_s, received)
             traces.append(_cdf_trace(x, y, f"{name}, mean", colour, "dot"))
             extremes += [*x[:1], *x[-1:]]
-        target = slos[name].get(target_key)
+        slo = slos[name]
+        target = slo.itl_s if of_gaps else {"ttft_s": slo.ttft_s, "e2e_s": slo.e2e_s}[latency]
         if target is not None:
             lines.append((float(target), colour))
             extremes.append(float(target))
-        bound = wording.target(latency, slos[name])
+        bound = wording.target(latency, slo)
         if bound is not None:
-            marks.append(_objective_mark(name, slos[name], bound, colour))
+            marks.append(_objective_mark(name, slo, bound, colour))
     layout = {"xaxis": log_seconds_axis(extremes), "yaxis": _share_axis(),
               "margin": {"l": 48, "r": 12, "t": 14, "b": 40}}
     _add_slo_lines(layout, lines)
@@ -125,12 +121,12 @@ def _add_slo_lines(layout: Figure, lines: Sequence[tuple[float, str]]) -> None:
             "xshift": -4, "font": {"color": colour, "size": 11}})
 
 
-def _objective_mark(name: str, slo: Mapping[str, Any], target: float, colour: str) -> Figure:
+def _objective_mark(name: str, slo: Slo, target: float, colour: str) -> Figure:
     """A diamond at the point above which the curve must pass."""
-    return {"type": "scatter", "mode": "markers", "x": [target], "y": [slo["percentile"] / 100],
+    return {"type": "scatter", "mode": "markers", "x": [target], "y": [slo.percentile / 100],
             "name": f"{name} objective", "showlegend": False,
             "marker": {"symbol": "diamond-open", "size": 9, "color": colour, "line": {"width": 2}},
-            "text": [f"{wording.level(slo['percentile'])} within {wording.seconds(target)}"],
+            "text": [f"{wording.level(slo.percentile)} within {wording.seconds(target)}"],
             "hovertemplate": "%{text}"}
 
 
@@ -236,24 +232,24 @@ def step_cost_figure(series: RunSeries) -> Figure:
     }
 
 
-def sizing_figure(sizing: Mapping[str, Any], classes: Mapping[str, Any]) -> Figure:
+def sizing_figure(sizing: Sizing, classes: Mapping[str, ClassSummary]) -> Figure:
     """Attainment of each class at every size or rate tried; a ring marks the chosen one."""
-    tried = sorted(sizing["tried"], key=lambda trial: float(trial["value"]))
-    x = [trial["value"] for trial in tried]
+    tried = sorted(sizing.tried, key=lambda trial: float(trial.value))
+    x = [trial.value for trial in tried]
     traces: list[Figure] = []
     shapes = []
-    for name, colour in class_colours(list(classes)).items():
-        y = [trial["attainment"].get(name) for trial in tried]
-        ringed = [12 if value == sizing.get("chosen") else 7 for value in x]
+    for name, colour in series_colours(list(classes)).items():
+        y = [trial.attainment.get(name) for trial in tried]
+        ringed = [12 if value == sizing.chosen else 7 for value in x]
         traces.append({
             "type": "scatter", "mode": "lines+markers", "name": name, "x": x, "y": y,
             "showlegend": False, "line": {"color": colour, "width": 2},
             "marker": {"size": ringed, "color": colour}, "cliponaxis": False,
             "hovertemplate": "%{y:.2%}"})
-        objective = classes[name]["slo"]["percentile"] / 100
+        objective = classes[name].slo.percentile / 100
         shapes.append({"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": objective,
                        "y1": objective, "line": {"color": colour, "width": 1, "dash": "dash"}})
-    whole = sizing.get("variable") == "num_replicas"
+    whole = sizing.variable == "num_replicas"
     axis: Figure = {"title": {"text": wording.sizing_variable(sizing)}}
     if whole:
         axis |= {"tickvals": x}

@@ -2,61 +2,68 @@
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from penstock.report.model.table import Cell, Column, Kind, Table, Tone
+from penstock.report.model.wording import ABSENT
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
-    from rich.table import Table
+    from rich.table import Table as RichTable
     from rich.text import Text
-
-    Cell = str | Text
 
 _MAX_HEADING_LINES = 3
 _PROSE_WIDTH = 24  # a column of sentences wraps down to this
+_SIGNS = {Tone.GOOD: ("✓", "green"), Tone.BAD: ("✗", "red"), Tone.PLAIN: (ABSENT, "dim")}
 
 
-class Column(NamedTuple):
-    """A column's heading, and what may happen to it in a narrow window.
+def cell_text(cell: Cell) -> "Text":
+    """The cell in a terminal: signs carry the meaning, colours repeat it."""
+    from rich.text import Text
 
-    Columns of the highest ``rank`` are left out first, those of rank 0 never. A ``prose`` column
-    wraps at spaces; all other cells stay in one piece.
-    """
-
-    heading: str
-    rank: int = 0
-    left: bool = False
-    prose: bool = False
+    if cell.kind is Kind.VERDICT:
+        sign, style = _SIGNS[cell.tone]
+        return Text(f"{sign} {cell.text}", style=style)
+    if cell.kind is Kind.MEMBER:
+        return Text(f"  {cell.text}")
+    return Text(f"▲ {cell.text}", style="red") if cell.tone is Tone.BAD else Text(cell.text)
 
 
 class FittingTable:
     """Rows under headings that break at spaces, then lose columns, then stack, as width demands.
 
-    Cells are plain text, brackets and all, or ready ``rich.text.Text``. Where the first ``keys``
-    columns say what a row is about, columns that do not fit stand below, beside those again.
+    Where the first ``keys`` columns say what a row is about, columns that do not fit stand below,
+    beside those again.
     """
 
-    def __init__(self, title: str, columns: Sequence[Column], keys: int = 0) -> None:
-        self.title = title
-        self.keys = keys
-        self.columns = tuple(columns)
+    def __init__(self, table: Table) -> None:
+        self.title = table.title
+        self.keys = table.keys
+        self.columns = ((Column(table.by),) if table.by else ()) + table.columns
         self._rows: list[tuple[Text, ...]] = []
         self._sections: set[int] = set()
+        for group in table.groups:
+            if group.rows:
+                self._add([*map(cell_text, group.head)],
+                          [tuple(map(cell_text, row)) for row in group.rows],
+                          beside=bool(table.by))
+        if table.total is not None:
+            self._add([cell_text(table.total[0])] if table.by else [],
+                      [tuple(map(cell_text, table.total))], beside=bool(table.by))
 
-    @property
-    def row_count(self) -> int:
-        """Rows added so far."""
-        return len(self._rows)
-
-    def add_row(self, *cells: "Cell") -> None:
-        """Add one row, a cell per column."""
+    def _add(self, head: "list[Text]", rows: "list[tuple[Text, ...]]", *, beside: bool) -> None:
+        """Add a group's rows, its head beside or above them, and part them from the next."""
         from rich.text import Text
 
-        if len(cells) != len(self.columns):
-            raise ValueError(f"{len(cells)} cells for {len(self.columns)} columns")
-        self._rows.append(tuple(Text(cell) if isinstance(cell, str) else cell for cell in cells))
-
-    def add_section(self) -> None:
-        """Part the rows so far from those that follow."""
+        blank = tuple(Text() for _ in self.columns)
+        if beside:
+            lines = max(len(head), len(rows))
+            head += [blank[0]] * (lines - len(head))
+            rows = [(first, *row) for first, row in zip(
+                head, rows + [blank[1:]] * (lines - len(rows)), strict=True)]
+        else:
+            rows = [*((line, *blank[1:]) for line in head), *rows]
+        self._rows += rows
         self._sections.add(len(self._rows) - 1)
 
     def __rich_console__(self, console: "Console",
@@ -118,12 +125,12 @@ class FittingTable:
             cells = max(min(cells, _PROSE_WIDTH), words)
         return max(cells, *map(len, _broken(column.heading, lines).split("\n")))
 
-    def _table(self, shown: Sequence[int], lines: int) -> "Table":
+    def _table(self, shown: Sequence[int], lines: int) -> "RichTable":
         from rich import box
-        from rich.table import Table
+        from rich.table import Table as RichTable
         from rich.text import Text
 
-        table = Table(box=box.SIMPLE_HEAD)
+        table = RichTable(box=box.SIMPLE_HEAD)
         for place in shown:
             column = self.columns[place]
             left = column.left or column.prose or place == 0

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
-from penstock.report import wording
-from penstock.report.plan_view import (
+from penstock.report.model import wording
+from penstock.report.model.plan_view import (
     CENT,
     Compared,
     Document,
@@ -16,7 +16,7 @@ from penstock.report.plan_view import (
     listed,
     num_replicas,
 )
-from penstock.report.wording import Fact
+from penstock.report.model.wording import Fact
 
 ENDLESS = "∞"
 ITL_P99 = ("the median over requests of the gap that 99 % of a request's gaps do not exceed, "

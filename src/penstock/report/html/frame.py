@@ -69,7 +69,7 @@ def plotly_script() -> bytes:
 
 
 def _asset(name: str) -> str:
-    return files("penstock.report").joinpath(name).read_text(encoding="utf-8")
+    return files("penstock.report.html").joinpath(name).read_text(encoding="utf-8")
 
 
 def _embedded(figures: Mapping[str, Any]) -> str:

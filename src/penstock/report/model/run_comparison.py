@@ -1,37 +1,28 @@
-"""Runs side by side as terminal tables."""
+"""Tables of runs side by side."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from penstock.report import wording
-from penstock.report.cells import footnote
-from penstock.report.fitting import Column, FittingTable
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from penstock.report.model import wording
+from penstock.report.model.table import Block, Column, Note, table
 
 _FIGURES = {"attainment": "attainment", "goodput_requests_per_s": "goodput",
             "ttft_s.p50": "TTFT p50", "ttft_s.p99": "TTFT p99", "tpot_s.p50": "TPOT p50",
             "tpot_s.p99": "TPOT p99", "e2e_s.p50": "e2e p50", "e2e_s.p99": "e2e p99"}
 
 
-def run_comparison_tables(document: Mapping[str, Any]) -> "list[RenderableType]":
+def run_comparison_blocks(document: Mapping[str, Any]) -> Iterator[Block]:
     """Per class a table with a row per figure, and what the intervals mean."""
     runs = document["runs"]
-    tables: list[RenderableType] = []
+    columns = ["figure", runs[0], *(column for run in runs[1:] for column in (
+        run, Column("difference", prose=True)))]
     for name, figures in document["classes"].items():
         counts = ", ".join(wording.count(num) for num in figures["num_requests"])
-        table = FittingTable(f"{name}: {counts} requests", [
-            Column("figure"), Column(runs[0]),
-            *(column for run in runs[1:] for column in (Column(run),
-                                                        Column("difference", prose=True)))])
-        for key, title in _FIGURES.items():
-            table.add_row(title, *_cells(key, figures[key]))
-        tables.append(table)
+        yield table(f"{name}: {counts} requests", columns, [
+            (title, *_cells(key, figures[key])) for key, title in _FIGURES.items()])
     same = "the same" if all(document["same_requests"]) else "different"
-    tables.append(footnote(f"Differences to {runs[0]} with 95 % bootstrap intervals over {same} "
-                           "requests, taken as independent; * lies clear of 0."))
-    return tables
+    yield Note((f"Differences to {runs[0]} with 95 % bootstrap intervals over {same} requests, "
+                "taken as independent; * lies clear of 0.",))
 
 
 def _cells(key: str, figure: Mapping[str, Any]) -> list[str]:

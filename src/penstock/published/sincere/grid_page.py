@@ -1,25 +1,28 @@
-"""The page of such a grid."""
+"""The page of SINCERE's grid of runs."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from penstock.report import sections, wording
-from penstock.report.files import write_bytes
-from penstock.report.frame import Page, framed, page_title, stamp
-from penstock.report.plots import NEUTRAL, PALETTE, Figure
-from penstock.report.swap_grid import (
-    COLUMNS,
+from penstock.published.sincere import grid_tables
+from penstock.published.sincere.grid_tables import (
     MODES,
     NOTE,
     SHARES,
     Document,
     overall,
     setting,
-    shown,
 )
-from penstock.report.wording import Fact
+from penstock.report.files import write_bytes
+from penstock.report.html import sections
+from penstock.report.html.colours import NEUTRAL, PALETTE, series_colours
+from penstock.report.html.frame import Page, framed, page_title, stamp
+from penstock.report.html.plots import Figure
+from penstock.report.html.table import drawn
+from penstock.report.model import wording
+from penstock.report.model.table import Opening
+from penstock.report.model.wording import Fact
 
 _DASHES = {"cc": "solid", "noncc": "dot"}
 _AXES = {"sla_s": "SLA, seconds", "rate_per_s": "nominal requests/s", "pattern": "pattern"}
@@ -36,7 +39,7 @@ _TIMES = (("loading_share", "loading", PALETTE[1]), ("computing_share", "computi
           ("idle_share", "idle", NEUTRAL))
 
 
-def write_swap_grid_page(path: Path, summary: Document) -> None:
+def write_grid_page(path: Path, summary: Document) -> None:
     """Write the page, all or nothing."""
     figures: dict[str, Figure] = {
         f"{name}-{axis}": _lines(summary, name, axis, unit) for name, axis, _, unit in _LINES}
@@ -52,12 +55,12 @@ def write_swap_grid_page(path: Path, summary: Document) -> None:
 
 
 def _body(summary: Document) -> Iterable[str]:
-    yield sections.opening(_headline(summary), f"{setting(summary).capitalize()}. Simulated.",
-                           "Verdicts", [], _facts(summary))
-    yield sections.section(
-        "Policies", NOTE, *(_policy_table(MODES[mode], [
-            group for group in overall(summary["groups"]) if group["mode"] == mode])
-            for mode in summary["axes"]["modes"]))
+    yield sections.opening(Opening(
+        _headline(summary), _facts(summary), f"{setting(summary).capitalize()}. Simulated.",
+        whose="Verdicts"))
+    yield sections.section("Policies", NOTE, *(
+        drawn(found, mode.capitalize())
+        for mode, found in grid_tables.mode_tables(summary).items()))
     if summary["gaps"]:
         yield sections.section(
             "What confidential computing costs",
@@ -65,27 +68,30 @@ def _body(summary: Document) -> Iterable[str]:
             "shares. An interval that does not hold 0 is a difference that the seeds do not "
             "explain.", sections.plot("gap", "In time, of all received: the gap in points",
                                       "Difference in SLA attainment by policy"),
-            _policy_table("difference", overall(summary["gaps"]), signed=True))
+            drawn(grid_tables.gap_table(summary), "Difference"))
     yield sections.section(
         "By SLA, rate and pattern",
         "Solid with confidential computing, dotted without. Bars are 95 % intervals over seeds.",
-        _legend(summary), "<div class=grid>" + "".join(
+        _legend(summary), sections.grid(*(
             sections.plot(f"{name}-{axis}", title, f"{title} by {_AXES[axis]}")
-            for name, axis, title, _ in _LINES) + "</div>")
+            for name, axis, title, _ in _LINES)))
     yield sections.section(
         "What became of the requests", "Shares of all received. Late is answered after the "
         "deadline, lost is overwritten before it ran, shed is turned away with a reason, "
         "unfinished is what still waited or ran at the end.",
         sections.legend(dict(_FATES)), sections.plot("fates", "Requests", "Shares of requests"),
-        _reasons(summary))
+        drawn(grid_tables.reasons_table(summary), "Why requests were not answered, all cells and "
+              "seeds", style="wrapped") if any(
+            entry["reasons"] for entry in summary["reasons"]) else "")
     yield sections.section(
         "Where the device's time goes", "Shares of the run; models are loaded in series with "
         "batches unless the policy reads ahead.",
         sections.legend({name: colour for _, name, colour in _TIMES}),
-        sections.plot("time", "The device's time", "Shares of time"), _models(summary))
+        sections.plot("time", "The device's time", "Shares of time"),
+        sections.folded("By model", drawn(grid_tables.models_table(summary))))
     yield sections.section(
         "Every cell", "SLA attainment of all received, then of those served, mean over seeds.",
-        sections.folded("All cells", _cells_table(summary)))
+        sections.folded("All cells", drawn(grid_tables.cells_table(summary))))
 
 
 def _headline(summary: Document) -> str:
@@ -112,14 +118,6 @@ def _facts(summary: Document) -> list[Fact]:
                  "exact means" if setup["exact"] else "as published")]
 
 
-def _policy_table(title: str, groups: Sequence[Document], *, signed: bool = False) -> str:
-    head = ("policy", *(escape(heading) for heading, _ in COLUMNS.values()))
-    return sections.table(head, [
-        (escape(group["policy"]), *(escape(shown(name, group["figures"][name], signed=signed))
-                                    for name in COLUMNS)) for group in groups],
-        caption=title.capitalize())
-
-
 def _legend(summary: Document) -> str:
     modes = [("dotted" if mode == "noncc" else "", MODES[mode])
              for mode in summary["axes"]["modes"]]
@@ -127,8 +125,7 @@ def _legend(summary: Document) -> str:
 
 
 def _colours(summary: Document) -> dict[str, str]:
-    return {policy: PALETTE[place % len(PALETTE)]
-            for place, policy in enumerate(summary["axes"]["policies"])}
+    return series_colours(summary["axes"]["policies"])
 
 
 def _lines(summary: Document, name: str, axis: str, unit: str) -> Figure:
@@ -196,38 +193,6 @@ def _gap(summary: Document) -> Figure:
         "marker": {"color": PALETTE[0]}, "hovertemplate": "%{x:+.1f} points<extra></extra>"}],
         "layout": {"xaxis": {"title": {"text": "points"}}, "yaxis": {"autorange": "reversed"},
                    "margin": {"l": 220, "r": 12, "t": 14, "b": 40}}}
-
-
-def _reasons(summary: Document) -> str:
-    rows = [(escape(entry["policy"]), MODES[entry["mode"]], escape(reason), wording.count(number))
-            for entry in summary["reasons"] for reason, number in entry["reasons"].items()]
-    head = ("policy", "mode", "reason", "requests")
-    return sections.table(head, rows, caption="Why requests were not answered, all cells and "
-                          "seeds", style="wrapped") if rows else ""
-
-
-def _models(summary: Document) -> str:
-    rows = [(escape(entry["policy"]), MODES[entry["mode"]], escape(entry["model"]),
-             wording.count(entry["received"]),
-             wording.percent(entry["in_sla"] / entry["received"], 1) if entry["received"]
-             else wording.ABSENT) for entry in summary["models"]]
-    return sections.folded("By model", sections.table(
-        ("policy", "mode", "model", "received", "in time"), rows))
-
-
-def _cells_table(summary: Document) -> str:
-    modes = summary["axes"]["modes"]
-    rows: dict[tuple[str, ...], dict[str, str]] = {}
-    for cell in summary["cells"]:
-        figures = cell["figures"]
-        place = (cell["policy"], cell["pattern"], f"{cell['rate_per_s']:g}", f"{cell['sla_s']:g}")
-        rows.setdefault(place, {})[cell["mode"]] = (
-            f"{wording.percent(figures['sla_received']['mean'], 1)} / "
-            f"{wording.percent(figures['sla_served']['mean'], 1)}")
-    return sections.table(
-        ("policy", "pattern", "rate", "SLA", *(MODES[mode] for mode in modes)),
-        [(*map(escape, place), *(cells.get(mode, wording.ABSENT) for mode in modes))
-         for place, cells in rows.items()])
 
 
 def _mean(figures: Document, name: str) -> float | None:

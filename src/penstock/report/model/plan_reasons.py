@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from penstock.report.plan_view import Document, listed
+from penstock.report.model.plan_view import Document, listed
 
 # What plans say of variants that they do not consider, and in brief.
 CARRIES_MORE = " carries more on the same cards"

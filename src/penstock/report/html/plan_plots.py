@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from penstock.report import plan_view, plan_wording, wording
-from penstock.report.plan_view import Document, Ranked, listed, ranked
-from penstock.report.plots import PALETTE, Figure, class_colours, log_seconds_axis
+from penstock.report.html.colours import PALETTE, series_colours
+from penstock.report.html.plots import Figure, log_seconds_axis
+from penstock.report.model import plan_view, plan_wording, wording
+from penstock.report.model.plan_view import Document, Ranked, listed, ranked
 
 MOST_FIGURES = 8
 PARETO = "pareto"
@@ -16,7 +17,7 @@ def accelerator_colours(plan: Document) -> dict[str, str]:
     """A colour per accelerator that a candidate runs on."""
     names = [str(candidate.get("accelerator")) for candidate in listed(plan, "candidates")]
     order = [str(pool.get("accelerator")) for pool in listed(plan, "cards")]
-    return class_colours([*(name for name in order if name in names),
+    return series_colours([*(name for name in order if name in names),
                           *dict.fromkeys(name for name in names if name not in order)])
 
 
@@ -66,10 +67,10 @@ def candidates_figure(items: Sequence[Ranked], colours: Mapping[str, str]) -> Fi
 
 def _points(items: Sequence[Ranked]) -> Figure:
     return _scatter([item.candidate["cost_alone_per_hour"] for item in items],
-                    [item.slowest_ttft_p99_s for item in items], [_told(item) for item in items])
+                    [item.slowest_ttft_p99_s for item in items], [*map(_hover_text, items)])
 
 
-def _told(item: Ranked) -> str:
+def _hover_text(item: Ranked) -> str:
     found = item.candidate
     lines = [plan_wording.replicas_of(str(found.get("variant")), found.get("num_replicas")),
              f"{wording.money(found['cost_alone_per_hour'])} per hour",

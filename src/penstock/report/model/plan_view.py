@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import inf, isfinite
 from typing import Any, NamedTuple
 
-from penstock.report import wording
+from penstock.core.slo import Slo
+from penstock.report.model import wording
 
 Document = Mapping[str, Any]
 Section = Sequence[Mapping[str, Any]]
@@ -98,7 +99,7 @@ class Outcome(NamedTuple):
 
     demand: str
     service_class: str
-    slo: Mapping[str, Any]
+    slo: Slo
     worst_seed: float | None
     attainment: float | None
     meets: bool | None
@@ -110,7 +111,7 @@ def outcomes(document: Document) -> list[Outcome]:
     found = []
     for demand, entry in _classes(document):
         worst, slo = entry.get("worst_seed"), _slo(entry)
-        meets = None if worst is None else worst >= slo["percentile"] / 100.0 - 1e-9
+        meets = None if worst is None else worst >= slo.percentile / 100.0 - 1e-9
         found.append(Outcome(str(demand.get("name")), str(entry.get("name")), slo, worst,
                              entry.get("attainment"), meets,
                              bool(demand.get("replicas"))))
@@ -159,10 +160,12 @@ def _compared(key: str, entry: Mapping[str, Any]) -> Compared:
                     wording.is_over(percentile, inf if endless else predicted, slo, latency))
 
 
-def _slo(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _slo(entry: Mapping[str, Any]) -> Slo:
     """A class's objective; without a percentile it is of all requests."""
     slo = entry.get("slo") or {}
-    return {**slo, "percentile": 100.0 if slo.get("percentile") is None else slo["percentile"]}
+    percentile = slo.get("percentile")
+    return Slo(slo.get("ttft_s"), slo.get("itl_s"), slo.get("e2e_s"), slo.get("itl") or "paced",
+               100.0 if percentile is None else percentile)
 
 
 def _classes(document: Document) -> Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]:
@@ -188,8 +191,7 @@ def ranked(document: Document) -> list[list[Ranked]]:
 
 def any_paced(document: Document) -> bool:
     """Whether a class has a paced ITL, which no percentile of gaps is held against."""
-    return any(_slo(entry).get("itl_s") is not None and _slo(entry).get("itl", "paced") == "paced"
-               for _, entry in _classes(document))
+    return any(wording.late_target(_slo(entry)) is not None for _, entry in _classes(document))
 
 
 def worth_something(document: Document) -> Section:

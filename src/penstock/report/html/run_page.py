@@ -1,0 +1,170 @@
+"""A run's page."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from penstock.metrics.run_summary import Measured, Origin, RunSummary, Sizing
+from penstock.metrics.series import RunSeries
+from penstock.metrics.table import RequestTable
+from penstock.report.files import write_bytes
+from penstock.report.html import multiplexing, sections
+from penstock.report.html.colours import series_colours
+from penstock.report.html.frame import Page, Parts, framed, page_title, stamp
+from penstock.report.html.plan_page import short_sections
+from penstock.report.html.plots import all_figures, busiest_replica
+from penstock.report.html.table import drawn
+from penstock.report.model import load, run, wording
+
+
+def write_page(path: Path, summary: RunSummary, table: RequestTable,
+               series: RunSeries) -> None:
+    """Write the page, all or nothing.
+
+    An empty ``series`` leaves out what only it knows: steps, replica queues and KV memory.
+    """
+    write_bytes(path, *page_parts(summary, table, series))
+
+
+def page_parts(summary: RunSummary, table: RequestTable, series: RunSeries) -> Parts:
+    """The page as what comes before plotly.js, plotly.js itself, and the rest.
+
+    A summary without a plan, a sizing search, refusals and the like has no section on them.
+    """
+    figures = all_figures(summary, table, series)
+    if summary.pools:
+        figures |= multiplexing.figures(summary.pools)
+    origin = asdict(summary.origin or Origin())
+    return framed(Page(page_title(origin, "Run"), origin["version"] or "", stamp(origin),
+                       _body(summary, figures, series), FOOTER, figures))
+
+
+FOOTER = ("TTFT is first token minus arrival; TPOT is (last token - first token) / (tokens - 1); "
+          "ITL is the gaps between tokens of one request; attainment is requests within every "
+          "target divided by requests received, rejected and shed ones included.")
+
+
+def _body(summary: RunSummary, figures: Mapping[str, Any], series: RunSeries) -> str:
+    parts = [sections.opening(run.opening(summary)), _classes(summary), _distributions(summary)]
+    if summary.pools:
+        parts.append(multiplexing.section(summary))
+    confidential = run.confidential_table(summary)
+    if confidential is not None:
+        parts.append(sections.section(confidential.title, *confidential.notes,
+                                      drawn(confidential)))
+    if summary.measured:
+        parts.append(_requests(summary.measured))
+    if summary.plan:
+        parts += short_sections(summary.plan)
+    elif summary.sizing:
+        parts.append(_sizing(summary, summary.sizing))
+    parts.append(_load(summary, with_kv=bool(series.replicas)))
+    busiest = busiest_replica(series)
+    if busiest is not None and "steps" in figures:
+        parts.append(_steps(busiest.replica))
+    if summary.overall.cost.per_hour:
+        parts.append(_cost(summary))
+    if summary.refusals:
+        parts.append(sections.section(
+            "Rejected and shed", "Why requests were refused. All of them count as misses.",
+            drawn(run.refusals_table(summary).select("reason", "requests"), style="wrapped")))
+    fleet = summary.fleet or {}
+    if summary.measured:
+        more = {"fleet": fleet} if fleet else {}
+        parts.append(_configuration({"load": summary.measured.load, **more}))
+    elif fleet:
+        parts.append(_configuration(fleet))
+    return "\n".join(parts)
+
+
+def _classes(summary: RunSummary) -> str:
+    return sections.section(
+        "Service classes", "A class meets its objective when its attainment reaches the stated "
+        "percentile of the requests received.",
+        drawn(run.classes_table(summary).select(
+            "class", "attainment", "objective", "received", "finished", "rejected", "shed",
+            "unfinished", "goodput", "late tokens"),
+            "Requests received and how they ended. The pale band is the 95 % interval of "
+            "attainment, the tick the objective."),
+        drawn(run.latency_table(summary),
+              "Percentiles by nearest rank. TTFT and queue time of every request that got so far, "
+              "the rest of finished requests. ▲ marks a value above its target."))
+
+
+def _requests(measured: Measured) -> str:
+    outcomes = measured.outcomes
+    notes = "".join(f"<li>{escape(note)}</li>" for note in load.generator_notes(measured))
+    return sections.section(
+        "Requests and the load itself",
+        f"{wording.count(outcomes.sent)} requests were sent; all of them count.",
+        drawn(load.outcomes_table(outcomes)), f"<ul class=note>{notes}</ul>")
+
+
+def _distributions(summary: RunSummary) -> str:
+    extra = (("dashed", "SLO target"), ("dotted", "mean ITL of a request"))
+    plots = (
+        sections.plot("ttft", "TTFT", "Cumulative share of requests by time to first token"),
+        sections.plot("itl", "ITL per request: p99 and mean",
+                      "Cumulative share of requests by their 99th percentile and mean ITL"),
+        sections.plot("e2e", "End to end", "Cumulative share of requests by end-to-end latency"))
+    return sections.section(
+        "Latency distributions", "Share of requests at or below each latency; a curve that levels "
+        "off short of 100 % has requests that never got there. A class keeps its target when its "
+        "curve passes above the diamond.",
+        sections.legend(_colours(summary), extra), sections.grid(*plots))
+
+
+def _colours(summary: RunSummary) -> dict[str, str]:
+    return series_colours(list(summary.classes))
+
+
+def _load(summary: RunSummary, *, with_kv: bool) -> str:
+    table = drawn(run.replicas_table(summary)) if summary.replicas else ""
+    return sections.section(
+        "Load and queue over time", "Stacked by class. Waiting runs from arrival to the first step "
+        "that computes the request, or to the first token where no more is known.",
+        sections.legend(_colours(summary), (("dotted", "in replica queues, later shed included"),)
+                        if with_kv else ()),
+        sections.plot("load", "Arrivals, queue, batch and KV memory" if with_kv
+                      else "Arrivals, queue and batch",
+                      "Arrivals per second, waiting and running requests"
+                      f"{' and KV memory in use' if with_kv else ''} over time", "tall"), table)
+
+
+def _steps(replica: int) -> str:
+    return sections.section(
+        "Step timeline", f"Steps of replica {replica} around its longest queue, and an even sample "
+        "of all steps of all replicas.",
+        sections.grid(sections.plot("steps", f"Replica {replica}, step by step",
+                      "Duration of each step, its prefill and decode tokens, and requests waiting",
+                      "medium"),
+        sections.plot("step_cost", "Step duration against its tokens",
+                      "Step duration by prefill tokens, coloured by decoding sequences", "medium")))
+
+
+def _sizing(summary: RunSummary, sizing: Sizing) -> str:
+    variable = wording.sizing_variable(sizing)
+    note = sizing.note or (f"Attainment at every number of {variable} tried; dashed lines are the "
+                           "objectives and the large mark is the choice.")
+    return sections.section("Sizing search", note, sections.grid(
+        sections.plot("sizing", f"Attainment by {variable}",
+                      f"Attainment of each class by {variable}"),
+        drawn(run.sizing_table(sizing, list(summary.classes)),
+              " ".join(wording.sizing_limits(sizing)))))
+
+
+def _cost(summary: RunSummary) -> str:
+    return sections.section(
+        "Cost", "Accelerators are paid for by the hour, busy or not.",
+        drawn(run.cost_table(summary), "Replicas serve all classes together; each class bears its "
+              "share of the prompt and output tokens computed."))
+
+
+def _configuration(stated: Mapping[str, Any]) -> str:
+    import orjson
+
+    text = orjson.dumps(stated, option=orjson.OPT_INDENT_2).decode()
+    return (f"<details><summary>Resolved configuration</summary><pre>{escape(text)}</pre>"
+            "</details>")

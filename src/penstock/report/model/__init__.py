@@ -1,0 +1,1 @@
+"""The content of reports, stated once: tables, notes and wording, with no terminal and no HTML."""

@@ -1,0 +1,1 @@
+"""Reports in a terminal; ``rich`` is imported only when something is printed."""
