@@ -63,11 +63,6 @@ class Candidate:
         """Cost of carrying the demand with this variant alone."""
         return self.num_replicas * self.variant.cost_per_hour
 
-    @property
-    def power_w(self) -> float:
-        """Power of carrying the demand with this variant alone."""
-        return self.num_replicas * self.variant.power_w
-
 
 def estimate(fleet: Fleet, demand: Demand, variant: Variant) -> Candidate | LeftOut:
     """Return the analytic model's expectation, or why the variant cannot meet the targets at all.
