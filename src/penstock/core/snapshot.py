@@ -35,9 +35,3 @@ class ReplicaSnapshot(NamedTuple):
     pending_output_tokens: float = 0.0
     queue: tuple[QueuedWork, ...] = ()
     load_s: float = 0.0
-
-    def serves(self, model: str, service_class: str) -> bool:
-        """Whether this replica may take the request at all."""
-        if model and self.model != model:
-            return False
-        return self.service_classes is None or service_class in self.service_classes

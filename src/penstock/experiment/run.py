@@ -31,11 +31,6 @@ class Run:
     table: RequestTable
     series: RunSeries
 
-    @property
-    def meets(self) -> bool:
-        """Whether every class that received requests met its objective."""
-        return bool(self.summary.overall.meets_slo)
-
 
 def run_fleet(fleet: Fleet, workload: Workload, seed: int, *, beliefs: Beliefs = AS_THEY_ARE,
               journal_dir: Path | None = None, on_progress: Progress | None = None) -> Run:

@@ -66,11 +66,6 @@ class Candidate:
         """Cost of carrying the demand with this variant alone."""
         return self.num_replicas * self.variant.cost_per_hour
 
-    @property
-    def power_w(self) -> float:
-        """Power of carrying the demand with this variant alone."""
-        return self.num_replicas * self.variant.power_w
-
 
 def estimate(fleet: Fleet, demand: Demand, variant: Variant) -> Candidate | LeftOut:
     """Return the variant as a candidate, or the reason why it cannot meet the targets at all.

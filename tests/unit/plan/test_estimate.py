@@ -49,7 +49,6 @@ def test_a_candidate_carries_the_demand_with_its_replicas():
         assert candidate.num_replicas * candidate.rate_per_s >= demand.rate_per_s
         assert candidate.cost_per_hour == pytest.approx(
             candidate.num_replicas * candidate.variant.cost_per_hour)
-        assert candidate.power_w == candidate.num_replicas * candidate.variant.power_w
         assert candidate.bound_per_s > 0
         for row in candidate.classes:
             assert 0 < row.ttft_p50_s <= row.ttft_p99_s

@@ -97,7 +97,6 @@ class LiveRequests(ABC, Generic[Live]):
         for live in [*self._live.values(), *waiting]:
             live.stream.refuse(reason)
         self._calls.clear()
-        self._live.clear()
 
     # -- what becomes of them -------------------------------------------------------------------
 

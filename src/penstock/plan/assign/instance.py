@@ -21,7 +21,6 @@ from penstock.plan.assign.solution import SLACK, Level, Method, Solution, move_c
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-UNLIMITED = np.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,11 +61,10 @@ def neighbour(one: Deployment, seen: Observation | None) -> Neighbour:
     service_s = _expected_s(one) if seen is None else seen.latency_s
     rate_per_s = one.intent.criteria.own_rate_per_s if one.intent is not None else 0.0
     known = service_s is not None and rate_per_s > 0.0
-    # A confidential deployment stays on its attested accelerators.
-    confidential = one.intent is not None and one.intent.confidential
+    tied = one.intent is not None and one.intent.confidential  # to attested accelerators
     return Neighbour(one.name, frozenset(one.devices),
                      Traffic(rate_per_s, service_s or 0.0) if known else None,
-                     None if confidential else one.placement)
+                     None if tied else one.placement)
 
 
 def _expected_s(one: Deployment) -> float | None:
