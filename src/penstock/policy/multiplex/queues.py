@@ -169,14 +169,17 @@ class ModelLocations:
     def __init__(self) -> None:
         self._devices: dict[int, Device] = {}
         self._counts: dict[int, int] = {}
-        self._counted = -1  # changes of all devices when that was
+        self._held: dict[int, list[int]] = {}  # by device, as counted
+        self._counted: dict[int, int] = {}  # changes of each device when that was
 
     def __len__(self) -> int:
         return len(self._devices)
 
     def see(self, device: Device) -> None:
         """A device that asked."""
-        self._devices[device.index] = device
+        if self._devices.get(device.index) is not device:
+            self._devices[device.index] = device
+            self._counted[device.index] = -1
 
     @property
     def devices(self) -> list[Device]:
@@ -186,14 +189,21 @@ class ModelLocations:
     def counts(self) -> dict[int, int]:
         """How many devices have a model or are loading it; those that none has are left out. Not to
         be changed."""
-        num_changes = len(self._devices) + sum([one.num_changes for one in self._devices.values()])
-        if num_changes == self._counted:
-            return self._counts
-        found: dict[int, int] = {}
-        for device in self._devices.values():
-            for model in device.residents:
-                found[model] = found.get(model, 0) + 1
-            if device.loading is not None:
-                found[device.loading] = found.get(device.loading, 0) + 1
-        self._counts, self._counted = found, num_changes
-        return found
+        for index, device in self._devices.items():
+            if device.num_changes != self._counted[index]:
+                self._count(device)
+        return self._counts
+
+    def _count(self, device: Device) -> None:
+        counts = self._counts
+        for model in self._held.get(device.index, ()):
+            if counts[model] == 1:
+                del counts[model]
+            else:
+                counts[model] -= 1
+        held = list(device.residents)
+        if device.loading is not None:
+            held.append(device.loading)
+        for model in held:
+            counts[model] = counts.get(model, 0) + 1
+        self._held[device.index], self._counted[device.index] = held, device.num_changes
