@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from penstock.cli.compare import split_policies
-from penstock.cli.compare_grid import _cell, _shown, parse_axes
+from penstock.cli.compare_grid import _cell, _format_setting, parse_axes
 from penstock.cli.replay import group_of_replica
 from penstock.cli.single_run import default_folder
 from penstock.core.errors import InputError
@@ -35,7 +35,7 @@ def test_empty_and_repeated_policies_are_refused(text):
     (256, "256"), ("256", "256"), ("0.25", "0.25"), ("edf", "edf"), (None, ""), ("", ""),
     ([1, 2], "[1, 2]")])
 def test_settings_in_the_table_of_a_sweep(value, text):
-    assert _cell(value, _shown) == text
+    assert _cell(value, _format_setting) == text
 
 
 @pytest.mark.parametrize(("name", "folder"), [
