@@ -49,10 +49,10 @@ def random_stream(seed: int, purpose: str, number: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence((seed, crc32(purpose.encode()), number)))
 
 
-def kv_cache(fleet: Fleet, group: ReplicaGroup) -> KvAllocator:
-    """The empty KV cache of one replica."""
+def kv_cache(fleet: Fleet, num_tokens: int) -> KvAllocator:
+    """The empty KV cache of one replica, for so many tokens."""
     block_tokens = fleet.engine.block_tokens
-    total_blocks = kv_tokens(fleet, group) // block_tokens
+    total_blocks = num_tokens // block_tokens
     if fleet.engine.prefix_caching:
         return PrefixKv(total_blocks, block_tokens)
     return CountingKv(total_blocks, block_tokens)

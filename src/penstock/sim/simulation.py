@@ -20,6 +20,7 @@ from penstock.fleet.replica_factory import (
     step_time,
     true_step_time,
 )
+from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.journal.journal import Journal
 from penstock.metrics.definitions import FloatColumn
@@ -27,6 +28,7 @@ from penstock.metrics.series import ReplicaSeries, RunSeries
 from penstock.metrics.table import RequestTable
 from penstock.perf.step_time.calibration import BiasedStepTime
 from penstock.perf.step_time.clock import StepClock
+from penstock.perf.step_time.protocol import StepTimeModel
 from penstock.policy.kv.prefix import PrefixKv
 from penstock.policy.kv.protocol import KvAllocator
 from penstock.predict.length import HistoryLengths, LengthPredictor, ScaledLengths
@@ -161,11 +163,12 @@ def _assemble(fleet: Fleet, workload: Workload, beliefs: Beliefs, journal_dir: P
     replicas: list[SimReplica] = []
     kvs: list[KvAllocator] = []
     for group in fleet.replicas:
+        believed, num_tokens = step_time(group), kv_tokens(fleet, group)
         for _ in range(group.count):
             journal = _journal(fleet, group, journal_dir, len(replicas), stack)
-            kv = kv_cache(fleet, group)
-            replicas.append(_replica(fleet, group, len(replicas), kv, outputs[group.model.name],
-                                     period_ps, beliefs, journal, seed))
+            kv = kv_cache(fleet, num_tokens)
+            replicas.append(_replica(fleet, group, len(replicas), believed, kv,
+                                     outputs[group.model.name], period_ps, beliefs, journal, seed))
             kvs.append(kv)
     rng = random_stream(seed, "routing", 0)
     router = dispatch_of(fleet, lambda n: int(rng.integers(n)))
@@ -217,10 +220,9 @@ class _Flusher:
         self._dispatcher.flushed(replica.replica_id)
 
 
-def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, kv: KvAllocator,
-             outputs: list[int], period_ps: int, beliefs: Beliefs,
+def _replica(fleet: Fleet, group: ReplicaGroup, replica_id: int, believed: StepTimeModel,
+             kv: KvAllocator, outputs: list[int], period_ps: int, beliefs: Beliefs,
              journal: Journal | None, seed: int) -> SimReplica:
-    believed = step_time(group)
     truth = true_step_time(fleet, believed, random_stream(seed, "truth", replica_id))
     if beliefs.step_time_factor != 1.0:
         believed = BiasedStepTime(believed, beliefs.step_time_factor)

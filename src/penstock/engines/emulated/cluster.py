@@ -23,6 +23,7 @@ from penstock.fleet.replica_factory import (
     step_time,
     true_step_time,
 )
+from penstock.fleet.resolve import kv_tokens
 from penstock.fleet.values import Fleet, ReplicaGroup
 from penstock.journal.journal import Journal
 from penstock.perf.step_time.clock import StepClock
@@ -133,7 +134,8 @@ def _check(fleet: Fleet, options: EmulatorOptions, indexes: Sequence[int], num: 
 def _replica(fleet: Fleet, group: ReplicaGroup, index: int, clock: EngineClock, said: Answers,
              options: EmulatorOptions, on_bug: Callable[[str], None],
              stack: AsyncExitStack) -> tuple[EmulatedEngine, EngineServer]:
-    believed, kv, schedule = step_time(group), kv_cache(fleet, group), fleet.schedule_of(group)
+    believed, schedule = step_time(group), fleet.schedule_of(group)
+    kv = kv_cache(fleet, kv_tokens(fleet, group))
     truth = true_step_time(fleet, believed, random_stream(options.seed, "truth", index))
     scheduler = build_scheduler(schedule, believed, kv)
     metrics = EngineMetrics(group.model.name, speed=clock.speed)
