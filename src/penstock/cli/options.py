@@ -68,8 +68,7 @@ JournalDir = Annotated[Path | None, typer.Option(
 # Servers.
 Host = Annotated[str, typer.Option(
     "--host", metavar="ADDRESS",
-    help="Address to listen on; beyond the loopback everybody has access, unless keys are "
-         "required.")]
+    help="Address to listen on; beyond the loopback, a server without keys is open to everybody.")]
 AllowedHosts = Annotated[list[str] | None, typer.Option(
     "--allow-host", metavar="NAME", show_default=False,
     help="Accept this host name of clients and web pages, such as a proxy's; repeatable.")]

@@ -42,14 +42,14 @@ class AcceleratorSection(Section):
 
     name: Name = described("Name in the catalog.", "a100-80gb", default=...)
     count: Count | None = described(
-        "How many there are; left out, as many as needed may be rented.", 8)
+        "Number available; left out, unlimited.", 8)
     price_per_hour: NotNegative | None = described(
         "Price of one accelerator for one hour; left out, the catalog's.", 4.10)
     confidential: bool | None = described(
         "Whether they run in confidential-computing mode.", True)
     attestation: PoolEvidenceSection | None = described(
-        "How they show it, to `penstock deployments` and for `multiplexing`; left out, nothing "
-        "confidential is served there.",
+        "Their attestation for `penstock deployments` and `multiplexing`; left out, they serve "
+        "no confidential requests.",
         {"evidence": "evidence.json", "nonce": "5b" * 32, "devices": ["GPU-7f31"]})
 
 
@@ -65,21 +65,21 @@ class PriceSection(Section):
 class ModelSection(Section):
     """A model that is served."""
 
-    name: Name = described("Name in the catalog, or a name of your own beside `config`.",
+    name: Name = described("Name in the catalog, or with `config` any name.",
                            "llama-3-8b", default=...)
     precisions: list[Precision] = described(
         "Number formats that its weights may be served in, the preferred one first.",
         ["bf16", "int8"], default=["bf16"])
     max_context_tokens: Count | None = described(
-        "Longest prompt and output together; left out, the catalog's. For a model whose context "
-        "was extended.", 16384)
+        "Longest prompt and output together, if the model's context was extended; left out, "
+        "the catalog's.", 16384)
     config: FilePath | None = described(
         "A Hugging Face config.json (or its folder) to read the architecture from.",
         "models/my-llama/config.json")
     quality: ShareOrZero | None = described(
         "Mean quality of its answers, 0 to 1, for routing among models; left out, 1.", 0.8)
     price: PriceSection | None = described(
-        "What its tokens cost; left out, nothing.",
+        "Price of its tokens; left out, nothing.",
         {"input_per_million": 0.15, "output_per_million": 0.60})
 
 
@@ -132,17 +132,18 @@ class StepTimeSection(Section):
         {"base_s": 0.008, "prefill_token_s": 6e-5, "work_s": 2e-9, "decode_seq_s": 1e-5,
          "context_s": 1e-7})
     evidence: dict[Name, Any] | None = described(
-        "Where the coefficients come from and how well they fit.",
+        "Source and errors of the coefficients.",
         {"source": "own measurement", "mean_error": 0.02, "p95_error": 0.06})
     path: FilePath | None = described("A saved fit (file) or a folder of kernel tables (kernels).",
                                       "fits/a100.yaml")
-    system: Name | None = described("Whose kernel tables; left out, the accelerator's family "
-                                    "(kernels).", "h100_sxm")
-    backend: Name | None = described("Whose kernels: vllm, sglang or trtllm (kernels).", "vllm")
-    version: Name | None = described("Which version's tables; left out, the newest (kernels).",
+    system: Name | None = described("GPU system of the kernel tables; left out, the "
+                                    "accelerator's family (kernels).", "h100_sxm")
+    backend: Name | None = described(
+        "Engine of the kernels: vllm, sglang or trtllm (kernels).", "vllm")
+    version: Name | None = described("Version of the tables; left out, the newest (kernels).",
                                      "0.24.0")
     exact: bool | None = described(
-        "Walk through every step of the composition, in place of its compact form (kernels).", True)
+        "Use the full composition for every step instead of its compact form (kernels).", True)
 
 
 StepTimeChoice = Annotated[AsName | Annotated[StepTimeSection, Tag(SETTINGS_TAG)],
@@ -176,22 +177,22 @@ class VariantSection(Section):
 class ReplicaSection(VariantSection):
     """Replicas that run now."""
 
-    count: Count = described("How many equal replicas.", 2, default=1)
+    count: Count = described("Number of equal replicas.", 2, default=1)
     endpoints: list[Endpoint] | None = described(
         "Where the replicas of these answer OpenAI's API, one URL each (see `penstock serve`).",
         ["http://127.0.0.1:8001", "http://127.0.0.1:8002"])
     engine: Name = described(
-        "What software answers at the endpoints: vllm, sglang, llamacpp, ollama or openai; auto: "
-        "by its metrics, else any of OpenAI's API. Without endpoints, `penstock serve` starts "
-        "emulated, llamacpp and vllm itself.",
+        "Engine software at the endpoints: vllm, sglang, llamacpp, ollama or openai (any "
+        "server of OpenAI's API); auto detects it by its metrics. Without endpoints, `penstock "
+        "serve` starts emulated, llamacpp and vllm.",
         "ollama", default="auto")
     served_as: Name | None = described(
-        "What it calls the model; left out, the model's name.", "llama3.1:8b")
+        "The engine's name for the model; left out, the model's name.", "llama3.1:8b")
     service_classes: list[Name] | None = described(
         "Service classes that they serve; left out, all.", ["interactive"])
     attestation: EvidenceSection | None = described(
-        "How they show that they run in confidential mode; left out, no confidential request goes "
-        "there.", {"simulated": [{"from_s": 0}]})
+        "Their attestation of confidential mode; left out, they get no confidential requests.",
+        {"simulated": [{"from_s": 0}]})
 
 
 class SizingGroupSection(VariantSection):
@@ -224,8 +225,8 @@ class PoliciesSection(Section):
     admit: NamedChoice = described("Whether a request may enter.", "all", default="all")
     scale: NamedChoice = described("How many replicas run.", "none", default="none")
     explore: ShareOrZero = described(
-        "Share of requests that go to any eligible replica, so that policies can be judged from "
-        "what was logged.", 0.01, default=0.0)
+        "Share of requests that go to a random eligible replica, so that other policies can be "
+        "evaluated from the logs.", 0.01, default=0.0)
 
 
 class EngineSection(Section):
@@ -252,7 +253,8 @@ class RunSection(Section):
     warmup_s: NotNegative = described(
         "Requests that arrive before this time are served but not counted.", 30, default=0.0)
     drain_s: NotNegative | None = described(
-        "How long to go on after the last arrival; left out, until all are done.", 120)
+        "Time after the last arrival until the run ends, seconds; left out, until all requests "
+        "end.", 120)
     step_time_noise: ShareOrZero = described(
         "Relative standard deviation of a step's duration.", 0.05, default=0.0)
     beliefs: Literal["exact", "model"] = described(
@@ -283,21 +285,21 @@ class FleetDocument(Section):
         "Replicas that run now; left out, their number is found.",
         [{"model": "llama-3-8b", "accelerator": "a100-80gb", "count": 2}])
     multiplexing: list[DevicePoolSection] | None = described(
-        "Devices that several models take turns on.",
+        "Devices that several models share in turns.",
         [{"name": "gpu", "models": [{"model": "llama-3-8b"}]}])
     sizing: SizingSection | None = described("How replicas are sized.", {"max_replicas": 16})
     variant: VariantSection | None = described(
         "The one kind of replica to size with: short for `sizing` with a single group.",
         {"accelerator": "a100-80gb"})
-    plan: PlanSection | None = described("What a plan may choose from.", {"pooling": "class"})
-    policies: PoliciesSection = described("Who decides what.", {"schedule": "penstock"},
+    plan: PlanSection | None = described("Choices and limits of a plan.", {"pooling": "class"})
+    policies: PoliciesSection = described("Policies that decide.", {"schedule": "penstock"},
                                           default=PoliciesSection.model_construct())
     engine: EngineSection = described("How engines are set up.", {"max_num_seqs": 256},
                                       default=EngineSection.model_construct())
-    run: RunSection = described("How long and how random runs are.", {"seed": 7},
+    run: RunSection = described("Length and randomness of runs.", {"seed": 7},
                                 default=RunSection.model_construct())
     gateway: GatewaySection | None = described(
-        "Who may ask `penstock serve`, and by which names.", {"tenants": [{"name": "shop"}]})
+        "Tenants and model aliases of `penstock serve`.", {"tenants": [{"name": "shop"}]})
     attestation: AttestationSection | None = described(
         "How `penstock serve` judges the evidence of replicas in confidential mode.",
         {"verifier": "nvidia", "keys": "trusted-keys.json"})

@@ -32,14 +32,14 @@ class EvidenceSection(Section):
         "For every replica, a URL that answers a challenge with evidence, or a file of evidence.",
         ["http://127.0.0.1:8001/attestation"])
     nonce: Nonce | None = described(
-        "What the evidence in files was asked with, 16 to 64 bytes in hexadecimal digits; a URL is "
-        "sent a new one each time.", "5b" * 32)
+        "Nonce of evidence files, 16 to 64 bytes in hexadecimal digits; a URL gets a new nonce "
+        "for each challenge.", "5b" * 32)
     devices: list[list[Name]] | None = described(
         "For every replica, the identities of its accelerators; evidence of any other is refused.",
         [["GPU-7f31"]])
     simulated: list[WindowSection] | None = described(
-        "When a simulation takes the replicas to be attested; `penstock serve` goes by evidence "
-        "alone.", [{"from_s": 0, "until_s": 600}])
+        "Times when replicas are attested in a simulation; `penstock serve` uses only "
+        "evidence.", [{"from_s": 0, "until_s": 600}])
 
 
 class PoolEvidenceSection(Section):
@@ -49,18 +49,18 @@ class PoolEvidenceSection(Section):
         "A URL that answers a challenge with evidence of all of them, which `penstock serve` asks, "
         "or a file of it.", "evidence.json")
     nonce: Nonce | None = described(
-        "What the evidence in a file was asked with, 16 to 64 bytes in hexadecimal digits.",
+        "Nonce of an evidence file, 16 to 64 bytes in hexadecimal digits.",
         "5b" * 32)
     devices: list[Name] | None = described("The identities of the accelerators.", ["GPU-7f31"])
     simulated: list[WindowSection] | None = described(
-        "When a simulation takes devices that models take turns on to be attested.",
+        "Times when shared devices are attested in a simulation.",
         [{"from_s": 0, "until_s": 600}])
 
 
 class DisclosureSection(Section):
     """Figures about confidential requests in run files and metrics."""
 
-    allow_model_counts: bool = described("Whether counts are told by model.", True, default=False)
+    allow_model_counts: bool = described("Whether counts by model are shown.", True, default=False)
     least_count: Count = described(
         "Counts are rounded up to this number times a power of 2.", 100, default=16)
 
@@ -69,16 +69,16 @@ class AttestationSection(Section):
     """How evidence is judged."""
 
     verifier: VerifierName = described(
-        "What evidence looks like: nvidia (tokens of NVIDIA's attestation service), or test "
-        "(signed by `penstock attest sign`).", "nvidia", default=...)
+        "Format of evidence: nvidia (tokens of NVIDIA's attestation service), or test (signed "
+        "by `penstock attest sign`).", "nvidia", default=...)
     keys: FilePath = described(
-        "JSON Web Key Set with the public keys of who may sign evidence.", "trusted-keys.json",
+        "JSON Web Key Set with the public keys of trusted signers.", "trusted-keys.json",
         default=...)
-    issuer: Name | None = described("Who must have issued the evidence; left out, the verifier's "
-                                    "usual one.", "https://nras.attestation.nvidia.com")
-    max_age_s: Positive = described("How long evidence is believed after it was measured, seconds.",
+    issuer: Name | None = described("Required issuer of the evidence; left out, the verifier's "
+                                    "default.", "https://nras.attestation.nvidia.com")
+    max_age_s: Positive = described("Validity of evidence after its measurement, seconds.",
                                     3600, default=3600.0)
-    renew_s: Positive = described("How often new evidence is asked for, seconds.", 600,
+    renew_s: Positive = described("Interval of requests for new evidence, seconds.", 600,
                                   default=600.0)
     reference: dict[Name, list[str]] = described(
         "Values that are allowed of a claim, of every device.",

@@ -46,9 +46,10 @@ class BudgetSection(Section):
     amount: NotNegative = described("How much, in the unit of the models' prices.", 100,
                                     default=...)
     per: Literal["day", "month", "total"] = described(
-        "What it is for: each day or calendar month in UTC, or once.", "month", default="month")
+        "Period of the budget: each day or calendar month in UTC, or total.", "month",
+        default="month")
     when_ledger_fails: Literal["refuse", "serve"] = described(
-        "What becomes of requests while spending cannot be written down.", "serve",
+        "Whether requests are served while spending cannot be recorded.", "serve",
         default="refuse")
 
 
@@ -56,7 +57,7 @@ class TenantSection(Section):
     """Somebody who asks, with keys of their own; what is left out is not limited."""
 
     name: Name = described("Name that keys and reports refer to.", "shop", default=...)
-    defaults: DefaultsSection = described("What its requests want unless they say so.",
+    defaults: DefaultsSection = described("Default parameters of its requests.",
                                           {"service_class": "interactive"},
                                           default=DefaultsSection.model_construct())
     models: list[Name] | None = described("Models that it may use; left out, all.",
@@ -64,7 +65,8 @@ class TenantSection(Section):
     service_classes: list[Name] | None = described("Service classes that it may ask for; left "
                                                    "out, all.", ["interactive"])
     confidential: bool = described(
-        "Whether all its requests are confidential, whatever they say.", True, default=False)
+        "Whether all its requests are confidential; a request cannot undo this.", True,
+        default=False)
     requests_per_minute: Count | None = described("Most requests per minute.", 600)
     tokens_per_minute: Count | None = described(
         "Most tokens per minute, prompts and answers together.", 100_000)
@@ -83,5 +85,5 @@ class GatewaySection(Section):
         "A forecaster of answers' length and quality, as `penstock lab train` writes it; left out, "
         "a model's mean quality and the lengths of a class so far.", "forecasts.npz")
     tenants: list[TenantSection] = described(
-        "Who may ask, with a key of theirs; left out, whoever has a key may ask for anything.",
+        "Tenants, each with its own keys; left out, every key gives access to everything.",
         [{"name": "shop", "budget": {"amount": 100, "per": "month"}}], default=[])

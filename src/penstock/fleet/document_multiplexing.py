@@ -31,7 +31,8 @@ class SwapEngineSection(Section):
     endpoints: list[Endpoint] | None = described(
         "Where the engine answers on each device of the pool, one URL each (vllm, ollama, "
         "llama-server).", ["http://127.0.0.1:8001"])
-    served_as: Name | None = described("What it calls the model; left out, the model's name.",
+    served_as: Name | None = described("The engine's name for the model; left out, the model's "
+                                       "name.",
                                        "llama3.1:8b")
     sleep_level: Literal[1, 2] = described(
         "vllm: 1 keeps the weights in host memory, 2 discards them and reads them again.", 1,
@@ -40,7 +41,7 @@ class SwapEngineSection(Section):
                                       "models/small.gguf")
     command: list[Argument] | None = described(
         "process: the command line. {port} stands for the port to listen on, {device} for the "
-        "device's number, {model} for what the model is called.",
+        "device's number, {model} for the model's name.",
         ["vllm", "serve", "my/model", "--port", "{port}", "--served-model-name", "{model}"])
     environment: dict[Name, Argument] = described(
         "process: variables of its environment, with the same words in braces.",
@@ -63,18 +64,17 @@ class HostedModelSection(Section):
     precision: Name | None = described(
         "Number format of its weights; left out, the model's first.", "bf16")
     size_gib: Positive | None = described(
-        "Memory that it takes on a device while loaded, GiB, with whatever its engine keeps for "
-        "itself; left out, its weights.", 25.1)
+        "Device memory of the loaded model, GiB, including its engine's own memory; left out, "
+        "its weights.", 25.1)
     request_gib: NotNegative = described(
-        "Memory that each running request takes beside that, GiB.", 0.1, default=0.0)
+        "Additional memory of each running request, GiB.", 0.1, default=0.0)
     max_batch: Count = described("Most requests that it runs at once on a device.", 64, default=64)
     batch: BatchTimeSection | None = described(
-        "What a batch is believed to take; left out, what the step-time model of model and "
-        "accelerator says of 256 prompt tokens and 128 output tokens.",
+        "Expected time of a batch; left out, from the step-time model for 256 prompt tokens "
+        "and 128 output tokens.",
         {"fixed_s": 0.9, "per_request_s": 0.09})
     load_s: Positive | None = described(
-        "What a load is believed to take, seconds; left out, its bytes over the accelerator's "
-        "bus.", 9.0)
+        "Expected time of a load, seconds; left out, its bytes over the accelerator's bus.", 9.0)
     e2e_s: Positive | None = described(
         "Time to its last token, seconds; narrows the class's e2e_s.", 40)
     min_share: ShareOrZero = described(
@@ -88,13 +88,14 @@ class HostSection(Section):
     """Source of loads. Files that pass through the host's memory stay there until others take their
     place, so a load reads from disk only the parts that have left memory."""
 
-    memory_gib: NotNegative = described("Host memory that files of models may take, GiB.", 200,
+    memory_gib: NotNegative = described("Host memory for files of models, GiB.", 200,
                                         default=...)
     disk_gb_per_s: Positive = described("Reading from disk, 10^9 bytes per second.", 5,
                                         default=...)
     copy_gb_per_s: Positive | None = described(
         "From host memory to a device, 10^9 bytes per second; left out, the accelerator's bus.", 6)
-    fixed_s: NotNegative = described("What every load takes beside that, seconds.", 2, default=0.0)
+    fixed_s: NotNegative = described("Additional fixed time of every load, seconds.", 2,
+                                    default=0.0)
     overlap: ShareOrZero = described(
         "How much of reading and copying is done at the same time, 0 to 1.", 1, default=0.0)
 
@@ -105,32 +106,34 @@ class DevicePoolSection(Section):
     name: Name | None = described("Name in reports; left out, the accelerator's.", "gpu")
     accelerator: Name | None = described("Accelerator, from `accelerators`; left out, the first.",
                                          "h100-80gb")
-    count: Count = described("How many devices, each with models of its own choice.", 1, default=1)
+    count: Count = described("Number of devices; each may have different models loaded.", 1,
+                             default=1)
     memory_gib: Positive | None = described(
-        "Memory of each that models may take, GiB; left out, the engines' share of the "
-        "accelerator's.", 70)
+        "Memory of each device for models, GiB; left out, `engine.memory_fraction` of the "
+        "accelerator's memory.", 70)
     max_residents: Count | None = described(
-        "Most models that a device holds at once; left out, as many as fit.", 2)
+        "Most models in a device's memory at once; left out, as many as fit.", 2)
     batching: Literal["continuous", "static"] = described(
-        "continuous: requests join those that run, and models on a device run beside each other; "
-        "static: one batch at a time, which ends as a whole.", "static", default="continuous")
+        "continuous: requests join running requests, and the models of a device run "
+        "concurrently; static: one batch at a time, which ends as a whole.", "static",
+        default="continuous")
     policy: NamedChoice = described(
-        "Which model is loaded when, and what runs next.", "penstock",
+        "Multiplexing policy, which decides loads and batches.", "penstock",
         {"name": "sincere-best-batch-timer"}, default="penstock")
     load_timeout_s: Positive = described(
-        "A load that takes longer than this has failed, seconds.", 600, default=600.0)
+        "A load that takes longer counts as failed, seconds.", 600, default=600.0)
     load_attempts: Count = described(
         "Loads in a row that may fail before a model is set apart.", 3, default=3)
     set_apart_s: NotNegative = described(
-        "How long a model that cannot be loaded is set apart on a device, seconds; its requests "
-        "are told so.", 60, default=60.0)
+        "Time for which requests of a model that cannot be loaded are refused, seconds.", 60,
+        default=60.0)
     max_wait_s: Positive = described(
-        "Longest that a request waits for its turn, seconds; it is then told so.", 600,
+        "Longest wait of a request, seconds; then it is refused.", 600,
         default=600.0)
     max_queue: CountOrZero = described("Most requests of a model that wait.", 1000, default=1000)
     host: HostSection | None = described(
-        "Where models are loaded from, for simulations; left out, every load takes its model's "
-        "load_s.", {"memory_gib": 200, "disk_gb_per_s": 5})
+        "Host that models are loaded from, for simulations; left out, every load takes its "
+        "model's load_s.", {"memory_gib": 200, "disk_gb_per_s": 5})
     models: list[HostedModelSection] = Field(
         min_length=1, description="The models that take turns.",
         examples=[[{"model": "llama-3-8b", "max_batch": 64}]])

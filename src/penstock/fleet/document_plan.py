@@ -30,7 +30,7 @@ class PlanSection(Section):
     min_replicas: Count = described(
         "Fewest replicas of each kind that a pool is given, so that one may fail.", 2, default=1)
     keep_accelerators: bool = described(
-        "Whether pools that run now stay on the accelerators that they have.", True, default=False)
+        "Whether running demands stay on their present accelerators.", True, default=False)
     max_cost_per_hour: Positive | None = described("Most that the fleet may cost per hour.", 120)
     max_power_w: Positive | None = described("Most power of all accelerators together, watts.",
                                              40_000)

@@ -50,7 +50,7 @@ class ScheduleSection(Section):
     kv_reserve: ReserveName | None = described(
         "KV cache that a request must find free before it starts.", "prompt")
     kv_watermark: ShareOrZero | None = described(
-        "Share of the KV cache that is kept free when a request starts.", 0.01)
+        "Share of the KV cache that stays free when a request starts.", 0.01)
     hybrid_s_per_token: NotNegative | None = described(
         "Seconds of deadline that one remaining prompt token is worth (order hybrid).", 0.008)
     batch_itl_s: Positive | None = described(

@@ -108,8 +108,8 @@ class TrafficSection(Section):
 
     name: Name | None = described("Name in reports; its random draws belong to it.", "chat")
     model: Name | None = described(
-        "Model asked for, or auto to leave it to the router; may be left out when there is only "
-        "one.", "llama-3-8b")
+        "Model of the requests, or auto to let the router choose; may be left out if there is "
+        "only one.", "llama-3-8b")
     mix: dict[Name, Share] | None = described(
         "Share of each service class; shares sum to 1. May be left out with a single class, or "
         "when a trace file has a column of classes.",
@@ -122,13 +122,13 @@ class TrafficSection(Section):
         "azure-2023-code", {"file": "trace.csv", "arrivals": "own"})
     lengths: Annotated[AsName | Annotated[LengthsSection, Tag(SETTINGS_TAG)],
                        NAME_OR_SETTINGS] | None = described(
-        "Prompt and output lengths, in place of `trace`.",
+        "Prompt and output lengths, instead of `trace`.",
         "azure-2023-conv", {"prompt": {"fixed": 512}, "output": {"fixed": 128}})
     arrivals: ArrivalsChoice | None = described(
         "Arrival process; left out, poisson.", "poisson", {"name": "gamma", "gap_cv": 2.0})
     rate_per_s: Positive | None = described(
-        "Mean arrival rate, requests per second; a trace file's own times are pressed to it, or "
-        "kept when it is left out.", 3.5)
+        "Mean arrival rate, requests per second; a trace file's own times are scaled to this "
+        "rate, or kept if it is left out.", 3.5)
     num_requests: Count | None = described("Stop after this many requests.", 1500)
     duration_s: Positive | None = described("Stop after this many seconds.", 600)
     start_s: NotNegative = described("When this traffic starts, seconds.", 0, default=0.0)
