@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from penstock.catalog import Catalog, is_config_path, model_from_hf_config
-from penstock.core.errors import InputError, nearest
+from penstock.core.errors import InputError, nearest, suggested
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
 from penstock.core.units import GIB
@@ -177,6 +177,15 @@ def _usual(answers: Answers) -> tuple[ClassAnswer, ...]:
     return (ClassAnswer("batch" if {*answers.slo} - {"percentile"} == {"e2e_s"} else "chat"),)
 
 
+def check_targets(answer: ClassAnswer) -> None:
+    """Raises InputError for a class that states no target and has no usual ones."""
+    if not {*answer.slo} - {"percentile"} and answer.name not in USUAL_CLASSES:
+        hint = nearest(answer.name, USUAL_CLASSES)
+        raise InputError(f"--class {answer.name}: no target; state {answer.name}:ttft=SECONDS, "
+                         "itl=SECONDS or e2e=SECONDS after it, or --ttft, --itl or --e2e"
+                         f"{hint if suggested(hint) else ''}")
+
+
 def _service_class(answer: ClassAnswer, answers: Answers,
                    assumed: list[Assumption]) -> dict[str, Any]:
     """A class with its own targets, else the general ones that its kind has, else the usual."""
@@ -188,9 +197,8 @@ def _service_class(answer: ClassAnswer, answers: Answers,
         several = len(answers.classes) > 1
         fitting = {key: value for key, value in general.items()
                    if not several or not usual or key in usual}
-        if not fitting and not usual:
-            raise InputError(f"--class {answer.name}: no target; state {answer.name}:ttft=SECONDS, "
-                             "itl=SECONDS or e2e=SECONDS after it, or --ttft, --itl or --e2e")
+        if not fitting:
+            check_targets(answer)
         slo |= fitting or usual
         if not fitting:
             targets = ", ".join(f"{key.partition('_')[0]} {value:g} s" for key, value in
@@ -223,10 +231,15 @@ def _traffic(answers: Answers, model: ModelSpec, assumed: list[Assumption]) -> l
                                else {"rate_per_s": answers.rate_per_s})}
         stated = len(classes) == 1 or not own_rate or any(c.share is not None for c in classes)
         return [{**({"mix": _shares(classes, assumed)} if stated else {}), **entry}]
-    shares = {} if all(c.rate_per_s is not None for c in classes) else _shares(classes, assumed)
+    sharing = [c for c in classes if c.rate_per_s is None]
+    own = math.fsum(c.rate_per_s or 0.0 for c in classes)
+    if not sharing and answers.rate_per_s is not None and not math.isclose(own, answers.rate_per_s):
+        raise InputError(f"--rate {answers.rate_per_s:g}: the classes state rates of their own, "
+                         f"{own:g} in all; leave --rate out")
+    shares = _shares(sharing, assumed) if sharing else {}
     return [{"name": c.name, "mix": {c.name: 1}, **(c.lengths or lengths),
              "rate_per_s": c.rate_per_s if c.rate_per_s is not None
-             else round((answers.rate_per_s or 0.0) * shares[c.name], 6)} for c in classes]
+             else float(f"{(answers.rate_per_s or 0.0) * shares[c.name]:.6g}")} for c in classes]
 
 
 def _usual_table(context_tokens: int) -> str:
