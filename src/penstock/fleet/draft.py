@@ -5,6 +5,7 @@ the value and the option that states another.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ USUAL_CLASSES: Mapping[str, tuple[int, Mapping[str, float]]] = {
 ENGINES = ("penstock", "sglang", "vllm")
 _USUAL_ENGINE = "vllm"
 _USUAL_LENGTHS = ("azure-2023-conv", "sharegpt-8k", "azure-2023-code")
+# Counts as people write them: 4, 4xH100, "4 H100", H100x4.
+_COUNTED = re.compile(r"([0-9]+)(?:\s*[x*]?\s*([a-zA-Z].*))?|(.*\S)\s*[x*]\s*([0-9]+)")
 _FEWEST_REQUESTS, _MOST_REQUESTS = 1000, 20_000
 
 
@@ -94,7 +97,7 @@ def drafted(answers: Answers, catalog: Catalog) -> Draft:
     """The fleet file of these answers. Raises InputError for an unknown name, and for a rate,
     targets or lengths that are missing and have no usual value."""
     assumed: list[Assumption] = []
-    accelerators = [_named(catalog.accelerator, gpu.name, "--gpu") for gpu in answers.gpus]
+    accelerators = [named_gpu(catalog, gpu.name) for gpu in answers.gpus]
     model, entry = _model(answers, catalog)
     if not answers.precisions:
         assumed.append(Assumption("weights", "bf16", "--precisions"))
@@ -113,6 +116,20 @@ def drafted(answers: Answers, catalog: Catalog) -> Draft:
     order = ("engine", "price", "count", "weights")
     assumed.sort(key=lambda found: (*order, found.what).index(found.what))
     return Draft(data, tuple(assumed))
+
+
+def named_gpu(catalog: Catalog, name: str) -> Accelerator:
+    """The accelerator of this name. Raises InputError that says how a count is written."""
+    try:
+        return catalog.accelerator(name)
+    except InputError as error:
+        counted = _COUNTED.fullmatch(name)
+        if counted:
+            number, chip, chip_2, number_2 = counted.groups()
+            raise InputError(f"--gpu {name[:60]!r}: expected NAME:COUNT, such as "
+                             f"{(chip or chip_2 or 'h100-80gb')[:60]}:{number or number_2}"
+                             ) from None
+        raise InputError(f"--gpu: {error}") from None
 
 
 def _named(lookup: Any, name: str, option: str) -> Any:
