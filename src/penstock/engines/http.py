@@ -76,8 +76,9 @@ def is_loopback(name: str | None) -> bool:
 
 
 class MalformedHttp(logging.Filter):
-    """Makes one line a minute of all requests that are no HTTP, without any byte of them: aiohttp
-    would print a trace of each. Other records pass as they are."""
+    """Makes one line a minute of all requests that are no HTTP or are not packed as they say,
+    without any byte of them: aiohttp would print a trace of each. Other records pass as they are.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -87,7 +88,8 @@ class MalformedHttp(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is to be printed."""
-        if record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError):
+        if record.exc_info is None or not isinstance(
+                record.exc_info[1], HttpProcessingError | web.RequestPayloadError):
             return True
         self._number += 1
         now_s = self._clock()
