@@ -48,6 +48,11 @@ def test_init_never_replaces_a_file_unasked(penstock, folder):
     ([], "no --model and no --gpu and no --rate"),
     (["--model", "llama-3.2-1b", "--gpu", "l4"], "no --rate"),
     ([*BASIC, "--gpu", "l4:x"], "expected NAME:COUNT"),
+    ([*BASIC, "--gpu", "4xH100"], "--gpu '4xH100': expected NAME:COUNT, such as H100:4"),
+    ([*BASIC, "--gpu", "4 H100"], "expected NAME:COUNT, such as H100:4"),
+    ([*BASIC, "--gpu", "mi300x x 8"], "expected NAME:COUNT, such as mi300x:8"),
+    ([*BASIC, "--gpu", "4"], "expected NAME:COUNT, such as h100-80gb:4"),
+    ([*BASIC, "--gpu", "h10"], "--gpu: unknown accelerator 'h10'; did you mean 'h100'?"),
     ([*BASIC, "--gpu", "l4"], "stands twice"),
     ([*BASIC, "--price", "l40s=1"], "--price l40s: no --gpu of this name"),
     ([*BASIC, "--price", "free"], "--price: expected a number"),
@@ -56,6 +61,15 @@ def test_init_never_replaces_a_file_unasked(penstock, folder):
     ([*BASIC, "--class", "chat:shar=0.2"], "did you mean 'share'?"),
     ([*BASIC, "--class", "chat:0.2"], "expected KEY=VALUE"),
     ([*BASIC, "--class", "chat", "--class", "chat"], "stands twice"),
+    ([*BASIC, "--class", "chat:ttft=1:ttft=5"], "--class chat: ttft stands twice"),
+    ([*BASIC, "--class", "chat:share=0.5:rate=1"], "both of share and rate"),
+    ([*BASIC, "--class", "chat:rate=9"], "--rate 2: the classes state rates of their own, 9 in"),
+    ([*BASIC, "--class", ""], "--class '': expected NAME"),
+    ([*BASIC, "--class", "chatt"], "did you mean 'chat'?"),
+    ([*BASIC, "--percentile", "0.99"], "expected at least 1"),
+    ([*BASIC, "--prompt-tokens", "p50=9,p50=12,p99=30", "--output-tokens", "5"],
+     "p50 stands twice"),
+    ([*BASIC, "--precisions", ""], "precisions[0]"),
     ([*BASIC, "--trace", "azure-2023-cod"], "did you mean 'azure-2023-code'?"),
     ([*BASIC, "--trace", "nowhere.csv"], "--trace: no file 'nowhere.csv'"),
     ([*BASIC, "--trace", "azure-2023-code", "--prompt-tokens", "5"], "states lengths too"),
@@ -76,6 +90,13 @@ def test_a_bad_answer_is_one_line_and_nothing_is_written(arguments, words, penst
         assert done.err.count("\n") == 1
         assert done.out == ""
         assert sorted(folder.rglob("*")) == before
+
+
+def test_init_writes_no_file_that_check_refuses(penstock, folder):
+    done = penstock("init", "new.yaml", *BASIC[:-1], "1e-9")
+    assert done.status == 2
+    assert "the first request arrives after" in done.err
+    assert not (folder / "new.yaml").exists()
 
 
 def test_plan_needs_no_file(penstock, folder):
@@ -153,8 +174,8 @@ def test_check_counts_what_set_changes(penstock):
 
 
 def test_the_dialogue_asks_again_until_an_answer_is_sound(monkeypatch, capsys):
-    answers = iter(["lama-3.3-70b", "llama-3.3-70b", "h100:x", "h100:4 l40s", "-1", "5", "", "vlm",
-                    ""])
+    answers = iter(["lama-3.3-70b", "llama-3.3-70b", "h100:x", "h100:4 l40s", "-1", "5", "chatt",
+                    "", "vlm", ""])
     asked = []
 
     def prompt(question: str, default: str | None = None, *, err: bool) -> str | None:

@@ -39,7 +39,8 @@ def answered(given: Mapping[str, Any], base: Path | None = None) -> "Answers":
         gpus=_gpus(given["gpu"], given.get("price") or []),
         rate_per_s=given.get("rate"), slo=slo, lengths=lengths, engine=given.get("engine"),
         classes=_classes(given.get("classes") or [], base),
-        precisions=tuple(part.strip() for part in precisions.split(",")) if precisions else (),
+        precisions=() if precisions is None else tuple(
+            part.strip() for part in precisions.split(",")),
         max_context_tokens=given.get("max_context"), num_requests=given.get("requests"),
         catalog=None if catalog is None else _relative(str(catalog), base, always=True))
 
@@ -117,7 +118,13 @@ def _classes(texts: list[str], base: Path | None) -> "tuple[ClassAnswer, ...]":
             if key not in _CLASS_KEYS:
                 raise InputError(f"--class {name[:60]}: unknown key {key[:60]!r}"
                                  f"{nearest(key[:60], _CLASS_KEYS)}")
+            if key in values:
+                raise InputError(f"--class {name[:60]}: {key} stands twice")
             values[key] = value
+        if not name:
+            raise InputError(f"--class {text[:60]!r}: expected NAME or NAME:KEY=VALUE")
+        if "share" in values and "rate" in values:
+            raise InputError(f"--class {name[:60]}: both of share and rate; expected one of them")
         read = {key: _value(f"--class {name[:60]}:{key}", _CLASS_FIELDS[key], value)
                 for key, value in values.items() if key in _CLASS_FIELDS}
         lengths = _lengths({key: values.get(key) for key in _LENGTHS},
@@ -177,6 +184,8 @@ def _tokens(option: str, text: str) -> dict[str, Any]:
     tokens = {}
     for part in text.split(","):
         name, _, value = part.strip().partition("=")
+        if name in tokens:
+            raise InputError(f"{option} {text[:60]!r}: {name} stands twice")
         tokens[name] = _value(f"{option} {part[:60]!r}", _FIXED, value)
     most = tokens.pop("max", None)
     median, others, normal = tokens.pop("p50", None), [*tokens.items()], NormalDist()

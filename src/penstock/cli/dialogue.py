@@ -13,7 +13,7 @@ def ask(given: MutableMapping[str, Any]) -> None:
     """Fill in what no option states. An empty answer takes the value in brackets."""
     from penstock.catalog import is_config_path, load_catalog
     from penstock.cli.answers import answered
-    from penstock.fleet.draft import ENGINES, USUAL_CLASSES
+    from penstock.fleet.draft import ENGINES, USUAL_CLASSES, check_targets, named_gpu
 
     catalog = load_catalog(given.get("catalog"))
 
@@ -25,7 +25,7 @@ def ask(given: MutableMapping[str, Any]) -> None:
     def gpus(text: str) -> list[str]:
         found = text.replace(",", " ").split()
         for gpu in found:
-            catalog.accelerator(gpu.partition(":")[0])
+            named_gpu(catalog, gpu.partition(":")[0])
         answered({"model": "", "gpu": found})
         return found
 
@@ -36,7 +36,8 @@ def ask(given: MutableMapping[str, Any]) -> None:
 
     def classes(text: str) -> list[str]:
         found = text.replace(",", " ").split()
-        answered({"model": "", "gpu": [], "classes": found})
+        for answer in answered({"model": "", "gpu": [], "classes": found}).classes:
+            check_targets(answer)
         return found
 
     def engine(text: str) -> str:

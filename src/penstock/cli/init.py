@@ -55,6 +55,7 @@ def init(
     from penstock.cli.answers import draft_of, fleet_of
     from penstock.cli.console import note
     from penstock.cli.files import write_whole
+    from penstock.fleet.sources import fleet_workload
     from penstock.report.draft_text import assumed_lines, draft_text
 
     given: dict[str, Any] = {key: value for key, value in locals().items()
@@ -70,7 +71,7 @@ def init(
         raise InputError(f"init: no {' and no '.join(f'--{name}' for name in missing)}; "
                          f"for example {_EXAMPLE}")
     draft = draft_of(given, file.parent)
-    fleet_of(draft, {}, file.parent)
+    fleet_workload(fleet_of(draft, {}, file.parent))  # as `penstock check` draws it
     text = draft_text(draft.data, draft.assumed,
                       f"Written by penstock init; `penstock plan {file}` sizes it.")
     write_whole(file, lambda path: _write(path, text))

@@ -40,7 +40,8 @@ def find_problems(marked: MarkedData, files: FileFinder) -> tuple[Fleet | None, 
             return (None if found else outcome), _in_order(found)
         places = [(copy.origin(problem.path), problem) for problem in copy.to_mend_now(outcome)]
         fresh = [(origin, problem) for origin, problem in places
-                 if (origin, problem.text) not in found and not copy.caused(origin)]
+                 if (origin, problem.text) not in found and not copy.caused(origin)
+                 and not copy.stood_in(origin)]
         for origin, problem in fresh:
             fix = copy.fix_of(problem)
             line = None if marked.place(origin) == "override" else marked.line(origin)
@@ -91,6 +92,7 @@ class _Copy:
     _indices: dict[Path, list[int]] = field(default_factory=dict)
     _old_names: dict[Path, str] = field(default_factory=dict)
     _gone: set[Path] = field(default_factory=set)
+    _replaced: set[Path] = field(default_factory=set)
 
     def origin(self, path: Path) -> Path:
         """The path in the file of what is at ``path`` in the copy."""
@@ -110,6 +112,10 @@ class _Copy:
                    or (origin[:-1] == gone[:-1] and isinstance(gone[-1], str))
                    for gone in self._gone)
 
+    def stood_in(self, origin: Path) -> bool:
+        """Whether a fix, and not the file, states the value that is here."""
+        return any(origin[:len(replaced)] == replaced for replaced in self._replaced)
+
     def to_mend_now(self, problems: list[Problem]) -> list[Problem]:
         """The problems without those that may come of others: of a whole with a faulty part, and of
         a name that only differs from a misspelt one."""
@@ -126,7 +132,7 @@ class _Copy:
         value, name = self._value(path), suggested(text)
         last = str(path[-1]) if path else ""
         if name is not None and isinstance(value, str) and quote(value) in text:
-            return _Fix(path, None, name, f"{last}: {name}")
+            return _Fix(path, None, name, f"{last}: {name}" if isinstance(path[-1], str) else name)
         if name is not None and isinstance(value, dict) and "name" in value:
             return _Fix((*path, "name"), None, name, f"name: {name}")
         if name is not None and path and isinstance(path[-1], str):
@@ -137,9 +143,11 @@ class _Copy:
             inner = ", ".join(f"{key}: {share:g}" for key, share in shares.items())
             return _Fix(path, None, shares, f"{last}: {{{inner}}}")
         example = _example(self.origin(path))
-        if example is not _ABSENT and text.startswith(("missing", "expected")):
-            return _Fix(path, None, example, f"for example {last}: {_flow(example)}")
-        return None
+        if example is _ABSENT or not text.startswith(("missing", "expected")):
+            return None
+        keys = [part for part in path if isinstance(part, str)]
+        part = example[0] if isinstance(path[-1], int) and isinstance(example, list) else example
+        return _Fix(path, None, part, f"for example {keys[-1]}: {_flow(example)}")
 
     def mend(self, problem: Problem) -> bool:
         """Apply the fix, or leave out what is wrong; whether the copy changed."""
@@ -167,6 +175,7 @@ class _Copy:
         before = node.get(last, _ABSENT) if isinstance(node, dict) else node[int(last)]
         if before == fix.value:
             return self._leave_out(fix.path)
+        self._replaced.add(self.origin(fix.path))
         if isinstance(node, dict):
             node[last] = fix.value
         else:

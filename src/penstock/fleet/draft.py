@@ -5,13 +5,14 @@ the value and the option that states another.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from penstock.catalog import Catalog, is_config_path, model_from_hf_config
-from penstock.core.errors import InputError, nearest
+from penstock.core.errors import InputError, nearest, suggested
 from penstock.core.hardware import Accelerator
 from penstock.core.model import ModelSpec
 from penstock.core.units import GIB
@@ -29,6 +30,8 @@ USUAL_CLASSES: Mapping[str, tuple[int, Mapping[str, float]]] = {
 ENGINES = ("penstock", "sglang", "vllm")
 _USUAL_ENGINE = "vllm"
 _USUAL_LENGTHS = ("azure-2023-conv", "sharegpt-8k", "azure-2023-code")
+# Counts as people write them: 4, 4xH100, "4 H100", H100x4.
+_COUNTED = re.compile(r"([0-9]+)(?:\s*[x*]?\s*([a-zA-Z].*))?|(.*\S)\s*[x*]\s*([0-9]+)")
 _FEWEST_REQUESTS, _MOST_REQUESTS = 1000, 20_000
 
 
@@ -94,7 +97,7 @@ def drafted(answers: Answers, catalog: Catalog) -> Draft:
     """The fleet file of these answers. Raises InputError for an unknown name, and for a rate,
     targets or lengths that are missing and have no usual value."""
     assumed: list[Assumption] = []
-    accelerators = [_named(catalog.accelerator, gpu.name, "--gpu") for gpu in answers.gpus]
+    accelerators = [named_gpu(catalog, gpu.name) for gpu in answers.gpus]
     model, entry = _model(answers, catalog)
     if not answers.precisions:
         assumed.append(Assumption("weights", "bf16", "--precisions"))
@@ -113,6 +116,20 @@ def drafted(answers: Answers, catalog: Catalog) -> Draft:
     order = ("engine", "price", "count", "weights")
     assumed.sort(key=lambda found: (*order, found.what).index(found.what))
     return Draft(data, tuple(assumed))
+
+
+def named_gpu(catalog: Catalog, name: str) -> Accelerator:
+    """The accelerator of this name. Raises InputError that says how a count is written."""
+    try:
+        return catalog.accelerator(name)
+    except InputError as error:
+        counted = _COUNTED.fullmatch(name)
+        if counted:
+            number, chip, chip_2, number_2 = counted.groups()
+            raise InputError(f"--gpu {name[:60]!r}: expected NAME:COUNT, such as "
+                             f"{(chip or chip_2 or 'h100-80gb')[:60]}:{number or number_2}"
+                             ) from None
+        raise InputError(f"--gpu: {error}") from None
 
 
 def _named(lookup: Any, name: str, option: str) -> Any:
@@ -177,6 +194,15 @@ def _usual(answers: Answers) -> tuple[ClassAnswer, ...]:
     return (ClassAnswer("batch" if {*answers.slo} - {"percentile"} == {"e2e_s"} else "chat"),)
 
 
+def check_targets(answer: ClassAnswer) -> None:
+    """Raises InputError for a class that states no target and has no usual ones."""
+    if not {*answer.slo} - {"percentile"} and answer.name not in USUAL_CLASSES:
+        hint = nearest(answer.name, USUAL_CLASSES)
+        raise InputError(f"--class {answer.name}: no target; state {answer.name}:ttft=SECONDS, "
+                         "itl=SECONDS or e2e=SECONDS after it, or --ttft, --itl or --e2e"
+                         f"{hint if suggested(hint) else ''}")
+
+
 def _service_class(answer: ClassAnswer, answers: Answers,
                    assumed: list[Assumption]) -> dict[str, Any]:
     """A class with its own targets, else the general ones that its kind has, else the usual."""
@@ -188,9 +214,8 @@ def _service_class(answer: ClassAnswer, answers: Answers,
         several = len(answers.classes) > 1
         fitting = {key: value for key, value in general.items()
                    if not several or not usual or key in usual}
-        if not fitting and not usual:
-            raise InputError(f"--class {answer.name}: no target; state {answer.name}:ttft=SECONDS, "
-                             "itl=SECONDS or e2e=SECONDS after it, or --ttft, --itl or --e2e")
+        if not fitting:
+            check_targets(answer)
         slo |= fitting or usual
         if not fitting:
             targets = ", ".join(f"{key.partition('_')[0]} {value:g} s" for key, value in
@@ -223,10 +248,15 @@ def _traffic(answers: Answers, model: ModelSpec, assumed: list[Assumption]) -> l
                                else {"rate_per_s": answers.rate_per_s})}
         stated = len(classes) == 1 or not own_rate or any(c.share is not None for c in classes)
         return [{**({"mix": _shares(classes, assumed)} if stated else {}), **entry}]
-    shares = {} if all(c.rate_per_s is not None for c in classes) else _shares(classes, assumed)
+    sharing = [c for c in classes if c.rate_per_s is None]
+    own = math.fsum(c.rate_per_s or 0.0 for c in classes)
+    if not sharing and answers.rate_per_s is not None and not math.isclose(own, answers.rate_per_s):
+        raise InputError(f"--rate {answers.rate_per_s:g}: the classes state rates of their own, "
+                         f"{own:g} in all; leave --rate out")
+    shares = _shares(sharing, assumed) if sharing else {}
     return [{"name": c.name, "mix": {c.name: 1}, **(c.lengths or lengths),
              "rate_per_s": c.rate_per_s if c.rate_per_s is not None
-             else round((answers.rate_per_s or 0.0) * shares[c.name], 6)} for c in classes]
+             else float(f"{(answers.rate_per_s or 0.0) * shares[c.name]:.6g}")} for c in classes]
 
 
 def _usual_table(context_tokens: int) -> str:

@@ -17,7 +17,8 @@ NotNegative = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 ShareOrZero = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Correlation = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
-Percentile = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+# A share such as 0.99 would be read as 0.99 %.
+Percentile = Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\s\x00-\x1f\x7f]+$")]
 FilePath = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Endpoint = Annotated[str, Field(max_length=2048, pattern=r"^https?://[^\s/?#\x00-\x1f\x7f]+"

@@ -1,5 +1,6 @@
 """Meaning of each column of a trace file, and its valid values."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
@@ -26,6 +27,14 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "model": ("model",),
     "timestamp": ("timestamp",),
 }
+
+
+# Names that other logs give to a request's moment, in units and epochs of their own.
+_CLOCKS = frozenset({"time", "time_ms", "time_s", "ts", "date", "datetime", "timestamp_ms",
+                     "timestamp_s", "unix_time", "start_time", "request_time", "created_at",
+                     "received_at", "sent_at"})
+# In seconds the year 5138, in milliseconds 1973.
+_LATEST_S = 1e11
 
 
 class RowFaultError(Exception):
@@ -55,6 +64,19 @@ def find_columns(header: Sequence[str]) -> dict[str, int]:
     return found
 
 
+def check_distinct(where: str, header: Sequence[str]) -> None:
+    """Raises InputError when a known column stands twice under the same spelling."""
+    known = {spelling for spellings in ALIASES.values() for spelling in spellings}
+    counts = Counter(map(normal_name, header))
+    for name in known & {name for name, count in counts.items() if count > 1}:
+        raise InputError(f"{where}: column {name!r} stands twice")
+
+
+def clock_column(header: Iterable[str]) -> str | None:
+    """The header's name that seems to tell when requests came, in a form that is not known."""
+    return next((name.strip() for name in header if normal_name(name) in _CLOCKS), None)
+
+
 def near_miss(column: str, header: Iterable[str]) -> str | None:
     """The header's name that looks like a misspelling of ``column``, if any."""
     names = {normal_name(name): name for name in header}
@@ -70,6 +92,8 @@ def missing_column(where: str, column: str, header: Sequence[str]) -> InputError
     listed = ", ".join(repr(name.strip()[:30]) for name in header[:8])
     close = near_miss(column, header)
     hint = f"; is {close!r} meant to be {column!r}?" if close else ""
+    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+        hint = "; expected commas between columns"
     return InputError(f"{where}: no column {column!r}; found {listed}{hint}")
 
 
@@ -92,11 +116,14 @@ def sorted_arrivals(values: FloatColumn) -> FloatColumn:
 
     Raises RowFaultError for the first value that is not.
     """
-    good = np.isfinite(values) & (values >= 0.0)
+    good = np.isfinite(values) & (values >= 0.0) & (values < _LATEST_S)
     good[1:] &= ~(values[1:] < values[:-1])
     if not good.all():
         row = int(np.argmin(good))
-        if np.isfinite(values[row]) and values[row] >= 0:
+        if _LATEST_S <= values[row] < np.inf:
+            message = (f"arrival_s is {values[row]:g}; expected seconds; if these are "
+                       "milliseconds, divide them by 1000")
+        elif np.isfinite(values[row]) and values[row] >= 0:
             message = (f"arrival_s {values[row]!s} is earlier than {values[row - 1]!s} of the row "
                        "before; rows must be sorted by arrival")
         else:

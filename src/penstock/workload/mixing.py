@@ -84,7 +84,11 @@ def _replayed(trace: Trace, source: TrafficSource) -> FloatColumn:
     """The trace's own times at the source's rate, repeated or cut to the source's bounds."""
     times = trace.arrival_s
     assert times is not None, "check_source saw to it"
-    if source.rate_per_s is not None and trace.rate_per_s > 0:
+    if source.rate_per_s is not None and len(times) > 1:
+        if trace.rate_per_s <= 0:
+            raise InputError(f"traffic source {source.name!r}: all {len(times):,} requests of its "
+                             "trace come at one moment, so no rate can be set; give an arrival "
+                             "process")
         times = times * (trace.rate_per_s / source.rate_per_s)
     size, span_s = len(times), float(times[-1] - times[0])
     # One mean gap separates two rounds, so that repeating keeps the rate.

@@ -9,6 +9,7 @@ import numpy as np
 from penstock.core.errors import InputError, nearest
 from penstock.workload.columns import (
     RowFaultError,
+    clock_column,
     find_columns,
     missing_column,
     near_miss,
@@ -43,6 +44,8 @@ def read_trace(path: Path | str, format: TraceFormat | None = None, *,  # noqa: 
     path = Path(path)
     if format is not None and format not in get_args(TraceFormat):
         raise InputError(f"unknown trace format {format!r}{nearest(format, get_args(TraceFormat))}")
+    if path.is_fifo():
+        raise InputError(f"{path}: is a pipe; expected a file, which is read more than once")
     kind = format or sniff_format(path)
     try:
         trace = _checked(_read_table(path, kind), path, kind)
@@ -90,6 +93,10 @@ def sniff_format(path: Path) -> TraceFormat:
         return _sniff_log(path, header)
     if near_miss("arrival_s", header):
         raise missing_column(str(path), "arrival_s", header)
+    if clock := clock_column(header):
+        raise InputError(f"{path}: no column 'arrival_s'; if {clock!r} is when requests came, "
+                         "write it as 'arrival_s' in seconds; if times do not matter, state the "
+                         "format 'lengths'")
     return "lengths"
 
 

@@ -16,6 +16,7 @@ from penstock.workload.columns import (
     LABELS,
     REQUIRED,
     RowFaultError,
+    check_distinct,
     find_columns,
     missing_column,
     name_index,
@@ -63,6 +64,7 @@ def wanted_columns(where: str, header: Sequence[str], clock: Clock) -> dict[str,
 
     Raises InputError when one is missing.
     """
+    check_distinct(where, header)
     found = find_columns(header)
     time_column = "timestamp" if clock == "datetime" else clock
     required = (*REQUIRED[1:], *([] if clock == "none" else [time_column]))

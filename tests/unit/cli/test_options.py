@@ -50,11 +50,11 @@ def test_an_option_of_a_field_is_read_and_described_as_the_field() -> None:
     path = "service_classes.slo.percentile"
     assert declared(path).default == 99.0
     assert field_help(path) == ("Share of tokens in a request, and of requests in the class, that "
-                                "must be in time, %. (more than 0; at most 100; default: 99)")
+                                "must be in time, %. (at least 1; at most 100; default: 99)")
     assert field_help("run.seed", "the file's").endswith("(at least 0; default: the file's)")
     assert field_help("service_classes.slo.itl_s").endswith("seconds. (more than 0)")
     assert field_value(path, "95.5") == 95.5
-    for text, words in (("101", "at most 100"), ("0", "more than 0"), ("x", "a number"),
+    for text, words in (("101", "at most 100"), ("0.99", "at least 1"), ("x", "a number"),
                         (".nan", "finite"), ("[1]", "a number")):
         with pytest.raises(typer.BadParameter, match=words):
             FieldText(path)(text)

@@ -8,7 +8,8 @@ pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
 
 from aiohttp import web
 
-from penstock.engines.http import listening
+from penstock.engines.http import HttpError, errors_told, listening
+from penstock.engines.http_body import read_body
 
 SECRET = b"sk-a-key-that-was-sent-by-mistake"
 
@@ -34,4 +35,30 @@ def test_malformed_http_is_answered_400_without_a_trace(content, caplog) -> None
     assert [record.getMessage() for record in caplog.records] == [
         "malformed HTTP was answered 400 (times: 1)"]
     assert SECRET.decode() not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_body_that_is_not_packed_as_its_head_says_leaves_no_trace(caplog) -> None:
+    def wrong(request, status, message):
+        error = HttpError(status, message)
+        error.document = lambda: {"message": message}
+        return error
+
+    async def read(request):
+        await read_body(request)
+
+    async def run():
+        bugs = []
+        app = web.Application(middlewares=[errors_told(wrong, bugs.append)])
+        app.router.add_post("/", read)
+        async with listening(app, "127.0.0.1", 0, 0.1) as url:
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\n"
+                         b"Content-Length: 33\r\n\r\n" + SECRET)
+            heard = await reader.read()
+            writer.close()
+        return heard, bugs
+
+    heard, bugs = asyncio.run(run())
+    assert (b" 400 " in heard, bugs) == (True, [])
     assert "Traceback" not in caplog.text

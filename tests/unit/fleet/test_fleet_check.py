@@ -70,6 +70,36 @@ def test_problems_of_several_kinds_are_found_together(seed: int) -> None:
     assert {(f.line, f.field, f.fix) for f in findings(text)} == {BREAKS[n][2:] for n in chosen}
 
 
+# As BREAKS; each fix would be a fault of its own in this file.
+STAND_INS = {
+    "no replicas": ("replicas:\n  - {model: llama-3-8b, accelerator: l40s}", "replicas: []", 11,
+                    "replicas",
+                    "for example replicas: [{model: llama-3-8b, accelerator: a100-80gb, "
+                    "count: 2}]"),
+    "a list of shares": ("{chat: 0.4, batch: 0.6}", "[]", 10, "traffic[0].mix",
+                         "for example mix: {interactive: 0.34, batch: 0.66}"),
+    "no file": ("azure-2023-code", "{}", 10, "traffic[0].trace.file",
+                "for example file: traces/azure2023_code.csv.gz"),
+    "a degree of 0": ("policies:", "plan: {tensor: [0]}\npolicies:", 13, "plan.tensor[0]",
+                      "for example tensor: [1, 2, 4]"),
+    "a format that is none": ("l40s}", "l40s, precision: int3}", 12, "replicas[0].precision",
+                              "precision: int8"),
+    "a class in a list": ("l40s}", "l40s, service_classes: [chat, bach]}", 12,
+                          "replicas[0].service_classes[1]", "batch"),
+}
+WITHOUT_THEM = (VALID.replace("interactive", "chat").replace("[bf16, int8]", "[bf16]")
+                .replace("  - {name: a100-80gb, count: 8, price_per_hour: 4.10}\n", "# none\n")
+                .replace("a100-80gb, count: 2", "l40s"))
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+def test_a_fix_is_not_blamed_for_what_the_file_does_not_say(name: str) -> None:
+    old, new, line, field, fix = STAND_INS[name]
+    assert old in WITHOUT_THEM
+    found = findings(WITHOUT_THEM.replace(old, new, 1))
+    assert [(f.line, f.field, f.fix) for f in found] == [(line, field, fix)]
+
+
 def test_shares_are_judged_with_the_names_that_were_meant() -> None:
     found = findings(VALID.replace("batch: 0.6", "bach: 0.5"))
     assert [f.field for f in found] == ["traffic[0].mix.bach", "traffic[0].mix"]

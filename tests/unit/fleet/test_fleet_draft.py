@@ -90,6 +90,13 @@ def test_classes_with_lengths_or_rates_of_their_own_have_entries_of_their_own() 
     assert (batch.rate_per_s, batch.lengths) == (9.0, "azure-2023-code")
 
 
+def test_classes_without_a_rate_of_their_own_share_the_general_one() -> None:
+    answers = Answers("llama-3.3-70b", GPUS, 5.0, classes=(
+        ClassAnswer("chat", rate_per_s=9.0), ClassAnswer("batch")))
+    chat, batch = loaded(drafted(answers, CATALOG)).traffic
+    assert (chat.rate_per_s, batch.rate_per_s) == (9.0, 5.0)
+
+
 def test_prices_and_schedulers_that_a_file_leaves_open_are_told() -> None:
     data = drafted(Answers("llama-3.3-70b", (GpuAnswer("l4"), GpuAnswer("h100", price_per_hour=2)),
                            5.0), CATALOG).data

@@ -77,6 +77,23 @@ def test_a_trace_s_rate_is_scaled_or_set(tmp_path: Path) -> None:
         assert workload.arrival_s == pytest.approx([0, 1, 2])
 
 
+def test_times_since_1970_are_told_from_a_long_run(tmp_path: Path) -> None:
+    fleet = with_trace(tmp_path, "{trace: {file: t.csv}}")
+    text = "arrival_s,prompt_tokens,output_tokens,class\n1.7e9,10,1,chat\n1700000001,20,2,chat\n"
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError, match=r"the first request arrives after 1,700,000,000 s; .*"
+                                         "subtract the first from all"):
+        fleet_workload(fleet)
+
+
+def test_a_burst_cannot_be_pressed_to_a_rate(tmp_path: Path) -> None:
+    fleet = with_trace(tmp_path, "{trace: {file: t.csv}, rate_per_s: 5}")
+    text = "arrival_s,prompt_tokens,output_tokens,class\n7,10,1,chat\n7,20,2,chat\n"
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError, match="all 2 requests of its trace come at one moment"):
+        fleet_workload(fleet)
+
+
 def test_a_trace_s_rows_may_arrive_anew_and_be_cut(tmp_path: Path) -> None:
     fleet = with_trace(tmp_path, "{trace: {file: t.csv, arrivals: constant, shuffle: true, "
                                  "num_requests: 2}, mix: {chat: 1}, rate_per_s: 0.5}")

@@ -1,5 +1,6 @@
 import csv
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,14 @@ def row(text: str) -> str:
      "is 'promt_tokens' meant to be 'prompt_tokens'?"),
     ("arival_s,prompt_tokens,output_tokens\n0,1,1\n", "is 'arival_s' meant to be 'arrival_s'?"),
     ("timestamp,prompt_tokens,output_tokens\n0,1,1\n", "name it 'arrival_s' if it is in seconds"),
+    ("Time,prompt_tokens,output_tokens\n0,1,1\n", "no column 'arrival_s'; if 'Time' is when"),
+    ("timestamp_ms,prompt_tokens,output_tokens\n0,1,1\n", "if 'timestamp_ms' is when requests"),
+    ("arrival_s,Prompt Tokens,prompt_tokens,output_tokens\n0,1,1,1\n",
+     ": column 'prompt_tokens' stands twice"),
+    ("arrival_s;prompt_tokens;output_tokens\n0;1;1\n", "; expected commas between columns"),
+    ("arrival_s\tprompt_tokens\toutput_tokens\n0\t1\t1\n", "; expected commas between columns"),
+    ("arrival_s,prompt_tokens,output_tokens\n1700000000000,1,1\n",
+     ":2: arrival_s is 1.7e+12; expected seconds; if these are milliseconds, divide them by 1000"),
     (AZURE_2023.replace("2023-11-16 18:15:50.9951690", "yesterday"),
      ":3: TIMESTAMP is 'yesterday'; expected a date"),
     (AZURE_2023.replace("2023-11-16 18:15:50.9951690", ""), ":3: TIMESTAMP is empty;"),
@@ -204,6 +213,17 @@ def test_damaged_files(write, raw, said):
     finally:
         csv.field_size_limit(limit)
     assert said in found
+
+
+def test_times_that_are_not_read_are_left_out_only_on_demand(write):
+    path = write("time,prompt_tokens,output_tokens\n0,1,1\n")
+    assert read_trace(path, "lengths").arrival_s is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes of POSIX")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert message(tmp_path / "pipe.csv").startswith(": is a pipe; expected a file")
 
 
 def test_missing_file_directory_and_format(tmp_path, write):
