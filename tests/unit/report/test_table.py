@@ -8,6 +8,7 @@ from rich.console import Console
 from penstock.report.html.table import drawn as page
 from penstock.report.model import table as model
 from penstock.report.model.table import Bar, Cell, Column, group, table
+from penstock.report.model.wording import ABSENT
 from penstock.report.terminal.blocks import drawn as terminal
 from support.html_pages import outline
 
@@ -75,11 +76,11 @@ def test_bars_and_parts_are_drawn_where_there_is_room() -> None:
     cells = [Cell("a: 1", parts=(("a", "1"), ("", "b"))),
              model.with_bar("50 %", Bar(0.5)),
              model.with_bar("90 %", Bar(0.9, (0.8, 1.0), 0.99), 0),
-             model.with_bar("\u2013", None), model.limit("2 s"), model.limit("\u2013")]
+             model.with_bar(ABSENT, None), model.limit("2 s"), model.limit(ABSENT)]
     html = page(table("T", "abcdef", [cells]))
     for part in ("<div>a</div><span class=sub>1</span><span class=sub>b</span>",
                  "class=meter", "width:50.0%", "class=goal", "interval 80.00 % to 100.00 %",
-                 "<span class=muted>\u2013</span>", "≤ 2 s"):
+                 f"<span class=muted>{ABSENT}</span>", "≤ 2 s"):
         assert part in html
     assert "a: 1" in printed(table("T", "abcdef", [cells]))
     assert not re.search("≤|80.00", printed(table("T", "abcdef", [cells])))
