@@ -27,14 +27,14 @@ def overload(job: tuple[str, dict[str, Any]]) -> dict[str, Any]:
     rate = OVERLOAD * throughput_bound(fleet, fleet.replicas[0], workload).rate_per_s
     scaled = scale_rate(workload, rate / workload.rate_per_s)
     run = run_fleet(fleet, scaled, 1)
-    overall = run.summary["overall"]
+    overall = run.summary.overall
     met = int(run.result.table.met_slo.sum())
     return {"trace": trace, "policy": schedule["name"], "rate_per_s": rate,
             "met_per_s_of_arrivals": met / scaled.duration_s,
-            "attainment": overall["attainment"], "finished": overall["finished"],
-            "shed": overall["shed"], "rejected": overall["rejected"],
-            "unfinished": overall["received"] - overall["finished"] - overall["shed"]
-            - overall["rejected"], "reasons": run.summary["refusals"]}
+            "attainment": overall.attainment, "finished": overall.finished,
+            "shed": overall.shed, "rejected": overall.rejected,
+            "unfinished": overall.received - overall.finished - overall.shed
+            - overall.rejected, "reasons": run.summary.document()["refusals"]}
 
 
 if __name__ == "__main__":

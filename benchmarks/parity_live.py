@@ -132,8 +132,8 @@ def main() -> None:
     compared = errors(run.table, simulated["trace"], overhead)
     judged = [entry for key, entry in compared.items() if not key.startswith("tpot_s")]
     show({"speed": options.speed, "requests": options.requests, "rate_per_s": options.rate,
-          "route": options.route, "outcomes": run.summary["outcomes"],
-          "lateness_s": run.summary["generator"]["lateness_s"], "overhead_s": overhead,
+          "route": options.route, "outcomes": run.summary.document()["outcomes"],
+          "lateness_s": run.summary.document()["generator"]["lateness_s"], "overhead_s": overhead,
           "largest_error_of_ttft_and_e2e": {
               kind: max(abs(entry[kind]) for entry in judged) for kind in ("raw", "calibrated")},
           "figures": compared})

@@ -45,13 +45,16 @@ def _body(plan: Document, figures: dict[str, Any]) -> str:
     parts.append(_classes(plan))
     if listed(plan, "pareto"):
         parts.append(_pareto(plan, with_figure=PARETO in figures))
-    optional = (("candidates", _candidates), ("trials", _trials),
-                ("cards", _cards), ("changes", _changes),
-                ("not_considered", _not_considered),
-                ("replicas", _replicas))
-    parts += [make(plan) for key, make in optional if listed(plan, key)]
+    for key, make in (("candidates", _candidates), ("trials", _trials)):
+        parts += [make(plan)] if listed(plan, key) else []
+    if plan_view.accelerators(plan):
+        parts.append(_accelerators(plan))
+    for key, make in (("changes", _changes), ("not_considered", _not_considered)):
+        parts += [make(plan)] if listed(plan, key) else []
     if plan.get("what_if"):
-        parts.insert(-1, _what_if(plan))
+        parts.append(_what_if(plan))
+    if listed(plan, "replicas"):
+        parts.append(_replicas(plan))
     return "\n".join(parts)
 
 
@@ -122,7 +125,7 @@ def _trials(plan: Document) -> str:
                                                "share of traffic", "replicas")))
 
 
-def _cards(plan: Document) -> str:
+def _accelerators(plan: Document) -> str:
     note = "Cards are paid for where a replica runs on them."
     if plan_view.worth_something(plan):
         note += (f" {plan_wording.WORTH_NOTE} Dual value: the same at the margin, with replicas "

@@ -16,7 +16,7 @@ PARETO = "pareto"
 def accelerator_colours(plan: Document) -> dict[str, str]:
     """A colour per accelerator that a candidate runs on."""
     names = [str(candidate.get("accelerator")) for candidate in listed(plan, "candidates")]
-    order = [str(pool.get("accelerator")) for pool in listed(plan, "cards")]
+    order = [str(pool.get("accelerator")) for pool in plan_view.accelerators(plan)]
     return series_colours([*(name for name in order if name in names),
                           *dict.fromkeys(name for name in names if name not in order)])
 

@@ -167,7 +167,7 @@ def _worth(price: Mapping[str, Any]) -> tuple[str, str]:
 def accelerators_table(plan: Document) -> Table:
     """Accelerators in use of those there are and, where one more is worth something, its worth."""
     shadow = {item.get("resource"): item for item in plan_view.worth_something(plan)}
-    pools = listed(plan, "cards")
+    pools = plan_view.accelerators(plan)
     known = [pool.get("accelerator") for pool in pools]
     found = table("Accelerators", (
         "accelerator", "in use", "price per hour", "cost per hour", "one more saves",

@@ -36,6 +36,11 @@ def listed(document: Document, key: str) -> Section:
     return document.get(key) or ()
 
 
+def accelerators(document: Document) -> Section:
+    """Accelerators by kind; plans of release 0.2 and earlier have them under ``cards``."""
+    return listed(document, "accelerators") or listed(document, "cards")
+
+
 class Group(NamedTuple):
     """Replicas of one variant that a demand gets. ``cards`` are accelerators of one kind, of the
     ``cards_available`` that exist; None where the document does not tell."""
@@ -50,7 +55,7 @@ class Group(NamedTuple):
 
 def groups(document: Document) -> list[list[Group]]:
     """The replicas that each demand gets, demands in the document's order."""
-    counts = {pool.get("accelerator"): pool.get("count") for pool in listed(document, "cards")}
+    counts = {pool.get("accelerator"): pool.get("count") for pool in accelerators(document)}
     found = []
     for demand, candidates in _with_candidates(document):
         known = {candidate.get("variant"): candidate for candidate in candidates}
@@ -88,7 +93,7 @@ def num_replicas(document: Document) -> int:
 
 def cards_used(document: Document) -> tuple[int, int | None]:
     """Accelerators that the plan uses, and those there are; None where some are unlimited."""
-    pools = listed(document, "cards")
+    pools = accelerators(document)
     counts = [pool.get("count") for pool in pools]
     used = sum(int(pool.get("used") or 0) for pool in pools)
     return used, None if None in counts else sum(int(count or 0) for count in counts)
