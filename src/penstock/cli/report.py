@@ -27,15 +27,23 @@ def report(
 ) -> int:
     """Print the tables of an earlier run and the path of its page."""
     from penstock.cli.console import note, print_json, print_tables
-    from penstock.report.run_files import PAGE, read_document, read_summary
+    from penstock.core.errors import InputError
+    from penstock.metrics.run_summary import RunSummary
+    from penstock.report.run_files import PAGE, read_summary
     from penstock.report.terminal.run import run_blocks
 
-    if html is not None:
-        _write_page(html, folder, read_summary(folder))
+    document = read_summary(folder)
+    try:
+        blocks = [] if as_json else run_blocks(RunSummary.read(document))
+        if html is not None:
+            _write_page(html, folder, RunSummary.read(document))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder}: summary.json lacks something ({error}); was it written by "
+                         "this version?") from error
     if as_json:
-        print_json(read_document(folder))
+        print_json(document)
     else:
-        print_tables(run_blocks(read_summary(folder)))
+        print_tables(blocks)
     page = html or folder / PAGE
     if page.is_file():
         note(f"page: {page.resolve().as_uri()}")

@@ -108,8 +108,8 @@ def write_plan_files(folder: Path, document: Mapping[str, Any], fleet_yaml: str,
         write_plan_page(folder / PAGE, document)
 
 
-def read_document(folder: Path) -> dict[str, Any]:
-    """The document of the run in ``folder``. Raises InputError when there is none."""
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The summary of the run in ``folder`` as a document. Raises InputError when there is none."""
     import orjson
 
     path = folder / SUMMARY
@@ -123,15 +123,6 @@ def read_document(folder: Path) -> dict[str, Any]:
     if not isinstance(summary, dict) or not {"overall", "classes", "window_s"} <= set(summary):
         raise InputError(f"{path}: not a run's summary; expected overall, classes and window_s")
     return summary
-
-
-def read_summary(folder: Path) -> RunSummary:
-    """The summary of the run in ``folder``. Raises InputError when there is none."""
-    try:
-        return RunSummary.read(read_document(folder))
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{folder}: summary.json lacks something ({error}); was it written by "
-                         "this version?") from error
 
 
 def write_stored_page(path: Path, folder: Path, summary: RunSummary) -> None:

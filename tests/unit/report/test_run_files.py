@@ -14,7 +14,7 @@ def names(folder):
 def test_a_run_of_files(run, tmp_path):
     write_run_files(tmp_path, RunSummary.read(run.summary), run.table, run.series, "name: demo\n")
     assert names(tmp_path) == ["fleet.yaml", "report.html", "requests.parquet", "summary.json"]
-    assert read_summary(tmp_path).origin.name == "demo"
+    assert read_summary(tmp_path)["name"] == "demo"
 
 
 def test_without_the_page(run, tmp_path):

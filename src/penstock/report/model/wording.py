@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from math import ceil, floor, log10
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from penstock.core.slo import Slo
-from penstock.metrics.run_summary import (
-    ClassSummary,
-    Fewest,
-    OverallSummary,
-    Pool,
-    RunSummary,
-    Sizing,
-    Trial,
-)
+if TYPE_CHECKING:
+    from penstock.core.slo import Slo
+    from penstock.metrics.run_summary import (
+        ClassSummary,
+        Fewest,
+        OverallSummary,
+        Pool,
+        RunSummary,
+        Sizing,
+        Trial,
+    )
 
 ABSENT = "\N{EN DASH}"
 
@@ -78,7 +79,7 @@ def interval(low: float | None, high: float | None) -> str:
     return ABSENT if low is None else f"{percent(low, 1)} to {percent(high, 1)}"
 
 
-def target(latency: str, slo: Slo) -> float | None:
+def target(latency: str, slo: "Slo") -> float | None:
     """The target that a latency is held against, if it has one.
 
     A strict pace at the 99th percentile binds the p99 of a request's gaps; at other percentiles,
@@ -89,14 +90,14 @@ def target(latency: str, slo: Slo) -> float | None:
     return {"ttft_s": slo.ttft_s, "e2e_s": slo.e2e_s}.get(latency)
 
 
-def late_target(slo: Slo) -> float | None:
+def late_target(slo: "Slo") -> float | None:
     """The share of its tokens that a request of a paced class may have late; None if not paced."""
     if slo.itl_s is None or slo.itl != "paced":
         return None
     return 1.0 - slo.percentile / 100.0
 
 
-def is_late(percentile: str, share: float | None, slo: Slo) -> bool | None:
+def is_late(percentile: str, share: float | None, slo: "Slo") -> bool | None:
     """Whether that percentile of requests broke its pace; None where the objective says nothing."""
     allowed = late_target(slo)
     if share is None or allowed is None or float(percentile[1:]) > slo.percentile:
@@ -113,7 +114,7 @@ PACED_NOTE = ("ITL paced: token n is due at arrival + TTFT target + n * ITL targ
               "came after that.")
 
 
-def is_paced(classes: Mapping[str, ClassSummary]) -> bool:
+def is_paced(classes: "Mapping[str, ClassSummary]") -> bool:
     """Whether any class has a paced ITL target, which ``PACED_NOTE`` explains."""
     return any(late_target(entry.slo) is not None for entry in classes.values())
 
@@ -128,7 +129,7 @@ def missed_by(missed: Mapping[str, int]) -> str:
     return ", ".join(f"{_TARGETS.get(key, key)} {count(number)}" for number, key in counts)
 
 
-def is_over(percentile: str, value: float | None, slo: Slo,
+def is_over(percentile: str, value: float | None, slo: "Slo",
             latency: str) -> bool | None:
     """Whether a reported percentile breaks its target, ``None`` where no target binds it.
 
@@ -140,7 +141,7 @@ def is_over(percentile: str, value: float | None, slo: Slo,
     return value > bound + 1e-9
 
 
-def objective(slo: Slo) -> str:
+def objective(slo: "Slo") -> str:
     """All targets of a class in one line."""
     targets = {"TTFT": (slo.ttft_s, ""), "ITL": (slo.itl_s, f" {slo.itl}"), "e2e": (slo.e2e_s, "")}
     parts = [f"{name} ≤ {seconds(value)}{how}" for name, (value, how) in targets.items()
@@ -163,7 +164,7 @@ def replicas(number: int) -> str:
 _MOST_GROUPS = 3  # in a sentence
 
 
-def fleet_phrase(summary: RunSummary) -> str:
+def fleet_phrase(summary: "RunSummary") -> str:
     """The replicas and pools in words, such as ``3 replicas of llama-3-8b on a100-80gb``."""
     if summary.measured:
         return str(summary.measured.load["url"])
@@ -186,14 +187,14 @@ def _group_phrases(groups: Sequence[Mapping[str, Any]]) -> list[str]:
     return phrases
 
 
-def _pool_phrase(pool: Pool) -> str:
+def _pool_phrase(pool: "Pool") -> str:
     """A pool in words, such as ``3 models on 1 h100-80gb``."""
     models = pool.num_models
     return (f"{models:,} model{'' if models == 1 else 's'} on {pool.num_devices} "
             f"{pool.accelerator}")
 
 
-def headline(summary: RunSummary) -> str:
+def headline(summary: "RunSummary") -> str:
     """The outcome in one sentence."""
     verb = "Planned as" if summary.plan else "Sized to" if summary.sizing else "Served by"
     classes = summary.classes
@@ -220,7 +221,7 @@ class Fact(NamedTuple):
     detail: str
 
 
-def facts(summary: RunSummary) -> tuple[Fact, ...]:
+def facts(summary: "RunSummary") -> tuple[Fact, ...]:
     """The few figures that stand beside the headline."""
     overall = summary.overall
     low, high = overall.attainment_low, overall.attainment_high
@@ -246,7 +247,7 @@ def facts(summary: RunSummary) -> tuple[Fact, ...]:
     )
 
 
-def bound_used(overall: OverallSummary) -> tuple[Fact, ...]:
+def bound_used(overall: "OverallSummary") -> tuple[Fact, ...]:
     """The share of the throughput bound that the arrivals take, where the bound is known."""
     bound = overall.bound
     if bound is None or bound.throughput_bound_per_s is None:
@@ -255,7 +256,7 @@ def bound_used(overall: OverallSummary) -> tuple[Fact, ...]:
                  f"no schedule exceeds {rate(bound.throughput_bound_per_s)}"),)
 
 
-def arrivals(summary: RunSummary) -> str:
+def arrivals(summary: "RunSummary") -> str:
     """How many requests came, over what time and at what rate; runs of earlier versions do not
     know the time."""
     overall, over_s = summary.overall, summary.arrival_window_s
@@ -267,19 +268,19 @@ def arrivals(summary: RunSummary) -> str:
             "token")
 
 
-def sizing_variable(sizing: Sizing) -> str:
+def sizing_variable(sizing: "Sizing") -> str:
     """Return the name of the quantity that the sizing search varied."""
     names = {"num_replicas": "replicas", "rate_per_s": "requests per second"}
     return names.get(sizing.variable, sizing.variable)
 
 
-def trial_missed(trial: Trial) -> str:
+def trial_missed(trial: "Trial") -> str:
     """Return the classes that a trial failed, with the missed targets."""
     return "; ".join(f"{name}: {missed_by(missed)}"
                      for name, missed in (trial.missed or {}).items())
 
 
-def sizing_limits(sizing: Sizing) -> list[str]:
+def sizing_limits(sizing: "Sizing") -> list[str]:
     """Why fewer replicas than the fewest tried were not, a sentence per group of replicas."""
     lines = []
     for limit in sizing.limits:
@@ -292,7 +293,7 @@ def sizing_limits(sizing: Sizing) -> list[str]:
     return lines
 
 
-def _why_not(limit: Fewest, fewer: int) -> str:
+def _why_not(limit: "Fewest", fewer: int) -> str:
     if limit.reason != "throughput bound":
         return f"the fleet file asks for at least {limit.fewest}"
     whose = f" of {' and '.join(limit.classes)}" if limit.classes else ""
