@@ -134,7 +134,7 @@ def test_one_command_serves_replicas_that_the_file_asks_for(repository, folder) 
         with twice as other:
             _, err = other.communicate(timeout=60)
             assert other.returncode == 2
-            assert "another penstock serve has its replicas there" in err
+            assert "another penstock serve has this folder open" in err
         front.kill()
         front.wait(30)
     assert all(map(is_alive, engines)), "engines outlive a gateway that was killed"

@@ -46,4 +46,4 @@ async def _serve(folder: Path, host: str, port: int, names: tuple[str, ...], que
                     (folder / SERVER).unlink(missing_ok=True)
                     watching.cancel()
     except InUseError:
-        raise InputError(f"{folder}: another command or server is at work there") from None
+        raise InputError(f"{folder}: another command or server has this folder open") from None

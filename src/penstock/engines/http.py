@@ -22,6 +22,7 @@ from penstock.engines.http_body import BodyError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _JSON = "application/json"
+_TICK_S = 0.01
 
 
 class HttpError(Exception):
@@ -98,10 +99,23 @@ def errors_told(wrong: Callable[[web.Request, int, str], HttpError],
 
 @asynccontextmanager
 async def listening(app: web.Application, host: str, port: int,
-                    goodbye_s: float, head_s: float = 75.0) -> AsyncIterator[str]:
-    """The URL of a server, which is there until the context ends; what is under way then has
-    ``goodbye_s`` to end. A connection on which no whole head of a request came for ``head_s`` is
-    closed. Raises InputError where nobody can listen."""
+                    goodbye_s: float, head_s: float = 75.0,
+                    settle_s: float = 0.0) -> AsyncIterator[str]:
+    """The URL of a server, which is there until the context ends.
+
+    Then requests of open connections are still accepted for ``settle_s``, twice (while the address
+    is open, and after), and what is under way has ``goodbye_s`` to end. A connection on which no
+    whole head of a request came for ``head_s`` is closed. Raises InputError for an address on which
+    the server cannot listen.
+    """
+    closing = False
+
+    async def say_goodbye(_: web.Request, response: web.StreamResponse) -> None:
+        if closing:
+            response.force_close()
+            response.headers["Connection"] = "close"
+
+    app.on_response_prepare.append(say_goodbye)
     # With handler_cancellation, a client who hangs up stops the work that was done for it. Bodies
     # stay packed until a handler asks for one (``http_body``).
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, auto_decompress=False,
@@ -110,7 +124,8 @@ async def listening(app: web.Application, host: str, port: int,
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, host, port).start()
+            site = web.TCPSite(runner, host, port)
+            await site.start()
         except (OSError, UnicodeError) as error:
             if isinstance(error, UnicodeError | socket.gaierror) or \
                     error.errno == errno.EADDRNOTAVAIL:
@@ -121,6 +136,13 @@ async def listening(app: web.Application, host: str, port: int,
             why = os.strerror(number) if number > 0 else error.strerror
             raise InputError(f"cannot listen on {host} port {port}: {why}") from error
         yield url_of(*runner.addresses[0][:2])
+        await asyncio.sleep(min(settle_s, _TICK_S))  # what waits for a place is accepted
+        if settle_s > 0.0 and runner.server is not None and runner.server.connections:
+            closing = True
+            await asyncio.sleep(settle_s)
+            await site.stop()
+            await asyncio.sleep(settle_s)
+        closing = True
     finally:
         await runner.cleanup()
 

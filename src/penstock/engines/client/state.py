@@ -142,6 +142,7 @@ class EngineState:
         self.healthy = False
         self.draining = False
         self.observed_at_s = NEVER_S
+        self.heard_s = NEVER_S  # when the last byte of any answer came
         self.num_served = 0
         self.num_failed = 0
         self._load = EngineLoad()

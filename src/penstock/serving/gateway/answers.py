@@ -42,6 +42,7 @@ class Answers:
                     dialect: Dialect, question: Question) -> web.Response:
         """Relay an answer in one piece. Raises EngineFailedError."""
         whole, kind = await _read(answer), answer.content_type
+        engine.heard_s = self._clock()
         try:
             document = orjson.loads(whole)
             if not isinstance(document, dict):
@@ -75,6 +76,7 @@ class Answers:
         while True:
             try:
                 chunk, at_end = await _more(content, passed, has_all=has_all)
+                engine.heard_s = self._clock()
             except FAULTS as error:
                 return await self._broken(exchange, engine, response, failure_of(error))
             out = relay.feed(chunk, self._clock(), at_end=at_end)

@@ -48,9 +48,9 @@ class Ask:
     """A parsed request: its complete ``body``, and the fields that the gateway uses.
 
     ``models`` may answer, None where any model may. The objective of ``service_class`` includes the
-    request's own deadline. ``prompt_tokens`` is estimated from the prompt's bytes (exact for token
-    ids). ``max_tokens`` bounds each of ``num_answers`` (0 for embeddings). ``most_prompt_tokens``
-    and ``most_output_tokens`` bound the whole request.
+    request's own deadline, ``deadline_s`` after its arrival. ``prompt_tokens`` is estimated from
+    the prompt's bytes (exact for token ids). ``max_tokens`` bounds each of ``num_answers`` (0 for
+    embeddings). ``most_prompt_tokens`` and ``most_output_tokens`` bound the whole request.
     """
 
     body: dict[str, Any]
@@ -66,6 +66,7 @@ class Ask:
     needs: Needs = NO_NEEDS
     session: str = ""
     tenant: str = ANYBODY.name
+    deadline_s: float | None = None
 
     @property
     def model(self) -> str | None:
@@ -106,7 +107,8 @@ def read_ask(content: bytes, headers: Mapping[str, str], offer: Offer,
         # A token has at least one byte. Prompt and answer share the context.
         min(len(content) + _TEMPLATE_TOKENS, context * max(prompts, answers)),
         min(context if asked is None else asked, context) * answers,
-        _needs(parameters, service_class, tenant), parameters.get("session") or "", tenant.name)
+        _needs(parameters, service_class, tenant), parameters.get("session") or "", tenant.name,
+        parameters.get("deadline_s"))
 
 
 def _models(name: object, offer: Offer,

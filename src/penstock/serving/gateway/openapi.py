@@ -18,7 +18,7 @@ _MEANINGS = {
     401: "no key, or one that is not valid", 403: "the key may not do this",
     404: "not found", 405: "the path does not take this method",
     408: "the body did not arrive in time", 413: "the body is larger than the gateway takes",
-    415: "a body that cannot be unpacked",
+    415: "a content type or packing of the body that the gateway does not take",
     422: "an engine refused it", 429: "not now; code and message say why, Retry-After when",
     500: "a bug in Penstock", 501: "an engine cannot do this", 502: "the engines failed",
     503: "no engine can serve it now; the message says why"}

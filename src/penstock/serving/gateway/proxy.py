@@ -4,16 +4,19 @@ sent."""
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
+from math import inf
 from typing import Any
 
 import aiohttp
 import orjson
-from aiohttp import web
+from aiohttp import ServerTimeoutError, web
 from yarl import URL
 
 from penstock.core.departure import Departure
 from penstock.core.request import Request
+from penstock.core.slo import Slo
 from penstock.engines.client.dialects import Question, UnsupportedError
 from penstock.engines.client.state import EngineState, InFlight
 from penstock.engines.engine import engine_of
@@ -38,6 +41,7 @@ from penstock.serving.gateway.forecasts import Forecasts
 from penstock.serving.gateway.metrics import GatewayMetrics
 from penstock.serving.gateway.model_pools import ModelPools, PoolRejectedError
 from penstock.serving.gateway.relay import RelayedStream
+from penstock.serving.gateway.silence import Silence, SilenceWatch
 from penstock.serving.gateway.tally import End, Pace, Tally, judged
 from penstock.serving.gateway.traces import NO_TRACING, Tracing
 from penstock.serving.tenants.lease import Lease, sensible
@@ -208,6 +212,9 @@ class Proxy:
         except (asyncio.CancelledError, ClientDisconnectedError):
             attempt["outcome"] = "the client left"
             raise
+        except ServiceError as error:
+            attempt["outcome"] = str(error)
+            raise
         else:
             attempt["outcome"] = f"answered {response.status}"
             return response
@@ -240,12 +247,40 @@ class Proxy:
         headers = {"Content-Type": "application/json",
                    "X-Request-Id": exchange.decision.decision_id, **trace_headers}
         exchange.asked_s = self._clock()
+        with self._watch(exchange, engine) as watch:
+            try:
+                answer = await self._posted(watch, self._url(engine, path), _encoded(body), headers)
+                watch.give_up = partial(answer.content.set_exception, ServerTimeoutError())
+                return await self._relayed(exchange, engine, in_flight, answer, question)
+            except EngineFailedError as error:
+                if watch.is_late:
+                    raise ServiceError(429, "no byte of an answer came within the request's "
+                                            f"deadline, {ask.deadline_s:g} s", "deadline") from error
+                raise
+
+    async def _posted(self, watch: SilenceWatch, url: URL, body: bytes,
+                      headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Return an engine's answer once its head is there. Raises EngineFailedError."""
         try:
-            answer = await self._session.post(self._url(engine, path), data=_encoded(body),
-                                              headers=headers, timeout=self._timeout,
-                                              allow_redirects=False)
+            async with asyncio.timeout(None) as scope:
+                watch.give_up = partial(scope.reschedule, 0.0)
+                return await self._session.post(url, data=body, headers=headers,
+                                                timeout=self._timeout, allow_redirects=False)
         except FAULTS as error:
             raise failure_of(error) from error
+
+    def _watch(self, exchange: Exchange, engine: EngineState) -> SilenceWatch:
+        """Return the watch over one attempt. A model that is loaded first takes its time."""
+        ask, longest_s = exchange.ask, self._limits.silence_s
+        loads = bool(exchange.more) or engine.kind == "ollama"
+        silence = Silence(Slo() if loads else ask.service_class.slo, longest_s, stream=ask.stream)
+        deadline_s = inf if ask.deadline_s is None else exchange.begun_s + ask.deadline_s
+        return SilenceWatch(engine, silence, deadline_s, lambda: exchange.passed.num_tokens > 0,
+                            self._clock)
+
+    async def _relayed(self, exchange: Exchange, engine: EngineState, in_flight: InFlight,
+                       answer: aiohttp.ClientResponse, question: Question) -> web.StreamResponse:
+        ask, dialect = exchange.ask, engine_of(engine.kind).dialect
         try:
             later = answer.headers.get("Retry-After")
             if dialect.is_busy(answer.status, later):

@@ -50,6 +50,7 @@ from penstock.serving.tenants.opening import open_gate
 from penstock.serving.tenants.report import spending_document
 
 _GOODBYE_S = 60.0  # for answers in progress
+_SETTLE_S = 0.25  # for requests that are on their way when the gateway stops
 _AFTER_A_BUG_S = 1.0
 _NOT_NEEDED = ("Accept", "Accept-Encoding", "User-Agent")  # in requests to engines
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -327,8 +328,8 @@ async def running(fleet: Fleet, router: Router, host: str, port: int, *,
             address = Address("Penstock", host, access.host_names, lambda: gate.needs_keys)
             app = make_application(address, [gateway.part(), *(
                 replace(part, guard=gateway.check_administrator) for part in beside)], on_bug)
-            async with _background(chores, on_bug), listening(app, host, port, _GOODBYE_S,
-                                                              limits.head_s) as url:
+            async with _background(chores, on_bug), listening(
+                    app, host, port, _GOODBYE_S, limits.head_s, _SETTLE_S) as url:
                 yield url, engines
 
 

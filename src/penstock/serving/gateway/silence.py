@@ -3,66 +3,76 @@
 import asyncio
 from collections.abc import Callable
 
-from aiohttp import ServerTimeoutError
-
 from penstock.core.slo import Slo
 from penstock.engines.client.state import EngineState
 
-_LEAST_S = 10.0
-_TARGETS = 4.0       # an engine that works on other requests is heard meanwhile
-_TOKENS = 100.0
+_LEAST_S = 30.0
+_TARGETS = 10.0  # an engine that works on others' answers is heard meanwhile
+_TOKENS = 300.0
 
 
-def allowed_s(slo: Slo, longest_s: float) -> tuple[float, float]:
-    """Return the seconds that an engine may be silent before the first byte of an answer, and
-    between two bytes of a stream.
+class Silence:
+    """Seconds without a byte after which an engine has failed: before an answer's first byte, and
+    within the answer.
 
-    Both follow from the targets of a request's class: ``_TARGETS`` times ``ttft_s`` (or ``e2e_s``)
-    and ``_TOKENS`` times ``itl_s``, at least ``_LEAST_S`` and at most ``longest_s``.
+    Both follow from the targets of a request's class: 10 times the target of the first byte
+    (``ttft_s`` of a stream, ``e2e_s`` of an answer in one piece) and 300 times ``itl_s``, at least
+    30 s and at most ``longest_s``; ``longest_s`` without such a target.
     """
-    first_s = slo.ttft_s if slo.ttft_s is not None else slo.e2e_s
-    return (_clamped(first_s, _TARGETS, longest_s), _clamped(slo.itl_s, _TOKENS, longest_s))
+
+    __slots__ = ("first_s", "within_s")
+
+    def __init__(self, slo: Slo, longest_s: float, *, stream: bool) -> None:
+        first_s = slo.ttft_s if stream else slo.e2e_s
+        self.first_s = _limit_s(first_s, _TARGETS, longest_s)
+        self.within_s = _limit_s(slo.itl_s, _TOKENS, longest_s) if stream else longest_s
 
 
-def _clamped(target_s: float | None, factor: float, longest_s: float) -> float:
+def _limit_s(target_s: float | None, factor: float, longest_s: float) -> float:
     return longest_s if target_s is None else min(max(_LEAST_S, factor * target_s), longest_s)
 
 
 class SilenceWatch:
-    """Ends one attempt once its engine has been silent for too long.
+    """Calls ``give_up`` once an engine has been silent for too long in one attempt, and, before the
+    answer's first byte, at ``deadline_s``: then the engine is not at fault, and ``is_late``.
 
     An engine counts as heard when a byte of any answer comes from it: an engine with a long queue
-    is not silent, and a retry of its requests would only lengthen the queues of others. The
-    request's own deadline ends an attempt in any case. ``give_up`` does so; the caller replaces it
-    as the attempt goes on. Use as a context manager.
+    is not silent, and retries of its requests would lengthen the queues of other engines.
+    ``has_begun`` tells whether this attempt's answer has begun. ``clock`` gives seconds and only
+    goes forward. A context manager.
     """
 
-    def __init__(self, engine: EngineState, limit_s: float, deadline_s: float | None,
-                 clock: Callable[[], float]) -> None:
-        self.limit_s = limit_s
+    def __init__(self, engine: EngineState, silence: Silence, deadline_s: float,
+                 has_begun: Callable[[], bool], clock: Callable[[], float]) -> None:
         self.give_up: Callable[[], None] = lambda: None
-        self.expired = False
+        self.is_late = False
         self._engine = engine
+        self._silence = silence
         self._deadline_s = deadline_s
+        self._has_begun = has_begun
         self._clock = clock
         self._since_s = clock()
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> "SilenceWatch":
-        self._look()
+        self._look_at(self._since_s)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
+    def _look_at(self, when_s: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(
+            max(0.0, when_s - self._clock()), self._look)
+
     def _look(self) -> None:
-        now_s = self._clock()
-        due_s = max(self._since_s, self._engine.heard_s) + self.limit_s
-        if self._deadline_s is not None:
-            due_s = min(due_s, self._deadline_s)
+        begun, now_s = self._has_begun(), self._clock()
+        limit_s = self._silence.within_s if begun else self._silence.first_s
+        due_s = max(self._since_s, self._engine.heard_s) + limit_s
+        if not begun and self._deadline_s < due_s:
+            due_s, self.is_late = self._deadline_s, now_s >= self._deadline_s
         if now_s >= due_s:
-            self.expired = True
             self.give_up()
-            return
-        self._timer = asyncio.get_running_loop().call_later(due_s - now_s, self._look)
+        else:
+            self._look_at(due_s)

@@ -1,0 +1,102 @@
+"""Engines that accept a request and then say nothing."""
+
+import asyncio
+
+import pytest
+
+pytest.importorskip("aiohttp", reason="the extra 'serve' is not installed")
+pytest.importorskip("prometheus_client", reason="the extra 'serve' is not installed")
+
+from penstock.core.slo import Slo
+from penstock.serving.gateway import silence
+from penstock.serving.gateway.proxy import Limits
+from penstock.serving.gateway.silence import Silence
+from support import misbehaving_engines as odd
+
+LIMITS = Limits(silence_s=300.0)
+ASK = {"prompt": "x", "max_tokens": 5}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Engines may be silent for 0.2 s, by the targets of the class."""
+    monkeypatch.setattr(silence, "_LEAST_S", 0.2)
+    monkeypatch.setattr(silence, "_TARGETS", 0.01)
+    monkeypatch.setattr(silence, "_TOKENS", 0.01)
+
+
+@pytest.mark.parametrize(("slo", "stream", "first_s", "within_s"), [
+    (Slo(ttft_s=1.0, itl_s=0.05), True, 30.0, 30.0), (Slo(ttft_s=5.0, itl_s=0.2), True, 50.0, 60.0),
+    (Slo(ttft_s=100.0), True, 300.0, 300.0), (Slo(), True, 300.0, 300.0),
+    (Slo(ttft_s=1.0, itl_s=0.05), False, 300.0, 300.0), (Slo(e2e_s=6.0), False, 60.0, 300.0)])
+def test_an_engine_may_be_silent_as_long_as_targets_and_the_limit_allow(
+        slo, stream, first_s, within_s) -> None:
+    found = Silence(slo, 300.0, stream=stream)
+    assert (found.first_s, found.within_s) == (first_s, within_s)
+
+
+async def asked(session, **more):
+    headers = more.pop("headers", {})
+    async with session.post("/v1/completions", json={**ASK, **more}, headers=headers) as answer:
+        return answer.status, await answer.text()
+
+
+def test_another_engine_answers_for_one_that_hangs(quick) -> None:
+    """Before the first byte; the hanging engine is the first one that is chosen."""
+    async def work(session, engines):
+        found = [await asked(session, stream=True) for _ in range(3)]
+        return found, [engine.num_failed for engine in engines]
+
+    found, failed = odd.before([odd.hangs, odd.well], work, limits=LIMITS)
+    assert [status for status, _ in found] == [200] * 3
+    assert failed[0] >= 1
+    assert failed[1] == 0
+
+
+def test_a_stream_that_stops_is_ended_with_an_error(quick) -> None:
+    async def work(session, engines):
+        return await asked(session, stream=True)
+
+    status, text = odd.before([odd.hangs_in_the_middle], work, limits=LIMITS)
+    assert status == 200
+    assert "was silent for too long" in text
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_no_request_waits_longer_than_its_deadline_and_no_engine_is_blamed(stream) -> None:
+    async def work(session, engines):
+        found = await asked(session, stream=stream, headers={"X-Penstock-Deadline-S": "0.3"})
+        return found, [engine.num_failed for engine in engines], [len(e.in_flight)
+                                                                  for e in engines]
+
+    (status, text), failed, in_flight = odd.before([odd.hangs], work, limits=LIMITS)
+    assert status == 429
+    assert '"code":"deadline"' in text
+    assert "0.3 s" in text
+    assert failed == [0]
+    assert in_flight == [0]
+
+
+def test_an_engine_that_works_on_others_answers_is_not_silent(quick) -> None:
+    """The second request waits in the engine's queue while the first gets a token each 0.05 s."""
+    first_ends = asyncio.Event()
+
+    async def one_after_another(request):
+        if not first_ends.is_set() and (await request.json())["prompt"] == "first":
+            response = await odd.begun(request)
+            for _ in range(12):
+                await response.write(odd.TOKENS[0])
+                await asyncio.sleep(0.05)
+            await response.write(odd.END)
+            first_ends.set()
+            return response
+        await first_ends.wait()
+        return await odd.well(request)
+
+    async def work(session, engines):
+        first = asyncio.create_task(asked(session, prompt="first", stream=True))
+        await asyncio.sleep(0.05)
+        second = await asked(session, stream=True)
+        return (await first)[0], second[0], engines[0].num_failed
+
+    assert odd.before([one_after_another], work, limits=LIMITS) == (200, 200, 0)
