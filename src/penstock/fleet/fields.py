@@ -68,7 +68,7 @@ LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than
 
 
 def limits_of(found: FieldInfo) -> Iterator[tuple[str, Any]]:
-    """What a declaration demands of a number, which stands beside the field or within its
+    """The demands of a declaration on a number, which stand beside the field or within its
     annotation."""
     demands = [*found.metadata]
     for part in (found.annotation, *get_args(found.annotation)):
