@@ -12,7 +12,6 @@ from penstock.cli.queue_input import PENSTOCK
 
 app = App()
 
-
 File = Annotated[Path | None, typer.Option(
     "--file", metavar="FILE", show_default=False,
     help="JSON with the fields RPS, maxBatchSize, AvgInputTokens, AvgOutputTokens, alpha, beta, "

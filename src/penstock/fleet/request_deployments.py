@@ -36,8 +36,8 @@ class ProfileOrder(Waiting):
         "Use this profile (a folder, or a CSV file with MaverIQ's columns, on the machine of the "
         "deployments) instead of measuring.", "profiles/llama")
     engine: str | None = again(RegisterOrder, "engine", left_out="that of the deployment")
-    precisions: list[str] = described("Number formats of the weights, one after the other.", ["fp16", "int4"],
-                                      default=[])
+    precisions: list[str] = described(
+        "Number formats of the weights, one after the other.", ["fp16", "int4"], default=[])
     design: str | None = described(
         "Set of layer cuts, settings and lengths to measure: penstock or maveriq.", "maveriq")
     depths: list[Count] = described(
@@ -63,14 +63,16 @@ class DeployOrder(Waiting):
         "What to minimise: min_lat, min_mem, min_cost (latency times memory), min_gpu_cost "
         "(latency times accelerators), money or energy; left out, min_cost.", "min_lat")
     slo_s: Positive | None = described(
-        "Longest time for an answer, seconds; the high end of the estimate's interval must meet it.", 2)
+        "Longest time for an answer, seconds, which the high end of the estimate's interval must "
+        "meet.", 2)
     sure: bool = described(
         "The high end of the prediction interval must meet the SLO, not the estimate alone.",
         default=True)
     accuracy: dict[str, float] = described(
         "Accuracy by configuration, with keys such as llama-2-7b_int8_False_None.",
         {"llama-2-7b_int8_False_None": 0.62}, default={})
-    least_accuracy: Finite | None = described("Minimum accuracy, in the units of the accuracy table.", 0.6)
+    least_accuracy: Finite | None = described(
+        "Minimum accuracy, in the units of the accuracy table.", 0.6)
     precisions: list[str] | None = described(
         "Allowed number formats of the weights, such as bf16,fp8.", ["fp16", "int4"])
     most_accelerators: Count | None = described("Most accelerators to use.", 4)

@@ -12,11 +12,16 @@ import typer
 from penstock.cli.command import _FIELD, FieldText
 from penstock.cli.commands import FIRST_PAGE, IN_LAB
 from penstock.core.errors import InputError
+from penstock.core.slo import ServiceClass
 from penstock.fleet.declared import checked, declared
 from penstock.fleet.document import FleetDocument
+from penstock.fleet.document_gateway import RequestParametersSection
 from penstock.fleet.fields import limits_of
 from penstock.fleet.requests import REQUESTS, read_request
 from penstock.fleet.schema import fleet_schema, request_schema
+from penstock.serving.gateway.ask import Offer
+from penstock.serving.gateway.openapi import openapi as gateway_openapi
+from penstock.serving.gateway.request_parameters import KINDS as KINDS_OF_PARAMETERS
 from penstock.serving.planning import deployments_openapi, fleet_plan, openapi
 from penstock.serving.planning.operations import OPERATIONS
 
@@ -193,6 +198,24 @@ def test_the_fleet_files_schema_has_the_ranges_and_defaults_of_options() -> None
             assert bounds(node) == limits(path), path
             assert node.get("default") == declared(path).default, path
             assert node["description"] == declared(path).description, path
+
+
+def test_request_parameters_of_the_gateway_are_those_of_the_fleet_file() -> None:
+    entry = gateway_openapi(Offer({"chat": ServiceClass("chat")}, {"m": 10}))["paths"][
+        "/v1/completions"]["post"]
+    body = entry["requestBody"]["content"]["application/json"]["schema"]["properties"]["penstock"]
+    headers = {one["name"]: one["schema"] for one in entry["parameters"]}
+    for name in set(RequestParametersSection.model_fields) - {"service_class"}:
+        path = f"gateway.tenants.defaults.{name}"
+        kind = KINDS_OF_PARAMETERS[name]
+        assert bounds(body["properties"][name]) == bounds(headers[kind.header]) == limits(path)
+        for value in beyond(path):
+            with pytest.raises(InputError) as by_file:
+                checked(path, value)
+            for found in (value, str(value)):
+                with pytest.raises(InputError) as by_request:
+                    kind.read(found)
+                assert str(by_request.value) == str(by_file.value)
 
 
 def beyond(path: str) -> list[float]:

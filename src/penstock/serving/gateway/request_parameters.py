@@ -15,13 +15,13 @@ from typing import Any
 
 from penstock.core.errors import InputError, nearest, one_of, quote
 from penstock.fleet.declared import checked
-from penstock.fleet.fields import MOST
 from penstock.fleet.values_gateway import NO_REQUEST_PARAMETERS, RequestParameters
 from penstock.serving.errors import ServiceError
 
 BODY_FIELD = "penstock"
 _PREFIX = "x-penstock-"
 _LONGEST_TEXT = 200
+_EXACT = 2**53  # whole numbers that a float tells apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def _plain(value: object) -> object:
         number = float(value)
     except ValueError:
         return value
-    return int(number) if abs(number) < MOST and number.is_integer() else number
+    return int(number) if abs(number) < _EXACT and number.is_integer() else number
 
 
 def _switch(value: object) -> Any:
