@@ -109,7 +109,7 @@ def test_a_simulated_deployment_by_an_exact_configuration(ask):
     (("deploy", "a", "--tensor", "2"), 2, "give its --precision, too"),
     (("deploy", "a", "--precision", "int4", "--tensor", "3"), 2, "3 ranks do not divide"),
     (("deploy", "a", "--precision", "int4", "--tensor", "8"), 1, "no room"),
-    (("deploy", "a", "--slo", "0"), 2, "slo_s: expected more than 0"),
+    (("deploy", "a", "--slo", "0"), 2, "'--slo': expected more than 0, found 0"),
     (("deploy", "a", "--accuracy", "four.yaml"), 2, "four.yaml: cannot be read as JSON"),
     (("profile", "a", "--from", "none"), 2, "no profile.json there"),
     (("profile", "a", "--from", "broken.csv"), 2, "broken.csv:1: no column 'PP'"),

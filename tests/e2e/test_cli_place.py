@@ -78,7 +78,7 @@ def test_a_gpu_second_that_is_worth_more_makes_a_thriftier_plan(penstock, data):
     ((f"{SMALL}=1", "llama-3-8b=1"), "llama-3-8b"),
     ((f"{SMALL}=1", "--strategies", "alpserve"), "did you mean 'alpaserve'?"),
     ((f"{SMALL}=1", "--precisions", "int5"), "'int5' is unknown"),
-    ((f"{SMALL}=1", "--slo", "-1"), "--slo: -1; expected a number above 0"),
+    ((f"{SMALL}=1", "--slo", "-1"), "'--slo': expected more than 0, found -1"),
     ((f"{SMALL}=1", "--gpu-second", "inf"), "--gpu-second"),
     ((f"{SMALL}=1", "--used-gib", "1"), "expected 8 numbers"),
 ])

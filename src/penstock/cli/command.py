@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import typer
@@ -12,7 +13,8 @@ from penstock.cli.exits import ReaderGoneError
 
 
 class FieldText:
-    """Converts an option's text as the fleet file's field at ``path`` would be read.
+    """Converts an option's text as the field at ``path``, of the fleet file or of a request, would
+    be read.
 
     Typer names a parameter's type by ``__name__``.
     """
@@ -45,7 +47,13 @@ def replaces(name: str, path: str, metavar: str) -> Any:
                         parser=FieldText(path))
 
 
-_FIELD = re.compile(r"\{(=?)([a-z0-9_.]+)\}")
+def worded(name: str, path: str, metavar: str | None = None) -> Any:
+    """An option with the help of the field at ``path``: a flag, a word, or a text that its command
+    turns into the field's value. A default is the command's own."""
+    return typer.Option(name, metavar=metavar, help=f"{{~{path}}}", show_default=False)
+
+
+_FIELD = re.compile(r"\{([=~]?)([a-z0-9_.:]+)\}")
 _NUM_COMMON = 5
 _FEW = 7
 _FLAGS = ("--json", "--help")
@@ -53,7 +61,7 @@ _FLAGS = ("--json", "--help")
 
 class Command(TyperCommand):
     """A command whose help page leads with the options that people use, the first of its signature,
-    and asks the fleet file's schema what its fields mean.
+    and asks the declarations of fields what its options mean.
 
     Only the page of this command does so: the schema takes a tenth of a second to import.
     """
@@ -71,11 +79,13 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        options: list[Any] = [p for p in self.get_params(ctx) if p.param_type_name == "option"]
+        parameters: list[Any] = self.get_params(ctx)
+        options = [one for one in parameters if one.param_type_name == "option"]
         common = [option for option in options if not {*_FLAGS} & {*option.opts}][:_NUM_COMMON]
+        for one in parameters:
+            if one.help:
+                one.help = _FIELD.sub(partial(_described, one), one.help)
         for option in options:
-            if option.help:
-                option.help = _FIELD.sub(_described, option.help)
             if len(options) > _FEW:
                 option.rich_help_panel = "Common options" if option in common else "Other options"
         if self.help:  # a paragraph is one line, for the terminal to break
@@ -86,10 +96,13 @@ class Command(TyperCommand):
             raise ReaderGoneError from None
 
 
-def _described(field: re.Match[str]) -> str:
+def _described(parameter: Any, field: re.Match[str]) -> str:
     from penstock.fleet.declared import field_help
 
-    return field_help(field[2], default="the file's" if field[1] else None)
+    usual = {"=": "the file's", "~": ""}.get(field[1])
+    own = parameter.default  # of the command, which may differ from the field's
+    stated = isinstance(own, str | int | float) and not isinstance(own, bool)
+    return field_help(field[2], default=own if stated and field[1] != "=" else usual)
 
 
 class App(typer.Typer):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.command import App
+from penstock.cli.command import App, states, worded
 from penstock.cli.deployments_input import HERE, Folder, Name
 from penstock.cli.exits import OK
 from penstock.cli.options import (
@@ -26,6 +26,7 @@ from penstock.cli.options import (
     LongestS,
     MaxTokensOrAny,
     MaybeDesign,
+    MaybeFirstSeed,
     MaybeIntent,
     MaybeTrainDir,
     NeededEngine,
@@ -36,7 +37,6 @@ from penstock.cli.options import (
     Precision,
     PrecisionList,
     Precisions,
-    Seed,
     Tensor,
     WaitingRate,
 )
@@ -88,16 +88,13 @@ def register(
 @app.command(epilog="Example: penstock deployments profile chat --precision fp16,int4")
 def profile(
     name: Name,
-    path: Annotated[Path | None, typer.Option(
-        "--from", metavar="PATH", show_default=False,
-        help="Use this profile (a folder, or a CSV file with MaverIQ's columns) instead of "
-             "measuring.")] = None,
+    path: Annotated[Path | None, worded("--from", "profile:path", "PATH")] = None,
     engine: EngineKind = None,
     precisions: PrecisionList = None,
     design: MaybeDesign = None,
     depths: Depths = None,
     budget_s: BudgetS = None,
-    seed: Seed = None,
+    seed: MaybeFirstSeed = None,
     options: EngineSettings = None, folder: Folder = HERE, as_json: AsJson = False,
 ) -> int:
     """Measure a few layers of a deployment's model, like `penstock profile fingerprint`."""
@@ -115,21 +112,15 @@ def profile(
 def deploy(
     name: Name, intent: MaybeIntent = None, slo_s: LongestS = None, rate_per_s: WaitingRate = None,
     precisions: Precisions = None,
-    dry_run: Annotated[bool, typer.Option(
-        "--dry-run", help="Print the decision and change nothing.")] = False,
-    unsure: Annotated[bool, typer.Option(
-        "--unsure", help="Only the estimate, not the high end of its interval, must meet "
-                         "--slo.")] = False,
+    dry_run: Annotated[bool, worded("--dry-run", "deploy:dry_run")] = False,
+    sure: Annotated[bool, worded("--sure/--unsure", "deploy:sure")] = True,
     accuracy: Accuracy = None, least_accuracy: LeastAccuracy = None,
-    most_accelerators: Annotated[int | None, typer.Option(
-        "--most-accelerators", min=1, metavar="N", show_default=False,
-        help="Most accelerators to use.")] = None,
+    most_accelerators: Annotated[int | None, states(
+        "--most-accelerators", "deploy:most_accelerators", "N")] = None,
     output_tokens: OutputTokens = 100, batch: BatchSize = 1, placer: PlacerName = "penstock",
     precision: Precision = None, kv_precision: KvPrecisionOr16 = "fp16", tensor: Tensor = 1,
     pipeline: Pipeline = 1,
-    confidential: Annotated[bool, typer.Option(
-        "--confidential", help="Use only accelerators that are attested to run in confidential "
-                               "mode.")] = False,
+    confidential: Annotated[bool, worded("--confidential", "deploy:confidential")] = False,
     folder: Folder = HERE, as_json: AsJson = False,
 ) -> int:
     """Choose a configuration, reserve memory, start the engine and wait until it is healthy.
@@ -146,7 +137,7 @@ def deploy(
     exact = None if precision is None else {
         "tensor": tensor, "pipeline": pipeline, "precision": precision,
         "kv_precision": kv_precision}
-    order = given(intent=intent, slo_s=slo_s, sure=not unsure, precisions=listed(precisions),
+    order = given(intent=intent, slo_s=slo_s, sure=sure, precisions=listed(precisions),
                   accuracy=None if accuracy is None else read_json(accuracy),
                   least_accuracy=least_accuracy, most_accelerators=most_accelerators,
                   rate_per_s=rate_per_s, output_tokens=output_tokens, batch=batch, placer=placer,
@@ -158,14 +149,11 @@ def deploy(
 def infer(
     name: Name,
     prompt: Annotated[str, typer.Argument(
-        metavar="PROMPT", help="The prompt.", show_default=False)],
+        metavar="PROMPT", help="{infer:prompt}", show_default=False)],
     max_tokens: MaxTokensOrAny = None,
-    temperature: Annotated[float | None, typer.Option(
-        "--temperature", min=0.0, metavar="T", show_default=False,
-        help="Sampling temperature; 0 is greedy.")] = None,
-    seed: Seed = None,
-    head: Annotated[bool, typer.Option(
-        "--head", help="Put the request at the head of the queue.")] = False,
+    temperature: Annotated[float | None, states("--temperature", "infer:temperature", "T")] = None,
+    seed: Annotated[int | None, states("--seed", "infer:seed", "INTEGER")] = None,
+    head: Annotated[bool, worded("--head", "infer:head")] = False,
     folder: Folder = HERE, as_json: AsJson = False,
 ) -> int:
     """Send a prompt to a running deployment."""
@@ -224,9 +212,7 @@ def restart(name: Name, folder: Folder = HERE, as_json: AsJson = False) -> int:
 @app.command(epilog="Example: penstock deployments remove chat")
 def remove(
     name: Name,
-    cancel: Annotated[bool, typer.Option(
-        "--cancel", help="Cancel requests and starts in progress instead of waiting for their "
-                         "end.")] = False,
+    cancel: Annotated[bool, worded("--cancel", "remove:cancel")] = False,
     folder: Folder = HERE, as_json: AsJson = False,
 ) -> int:
     """Stop a deployment's engine and release its memory."""

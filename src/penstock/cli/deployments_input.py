@@ -13,7 +13,7 @@ Folder = Annotated[Path, typer.Option(
     "--dir", metavar="DIR", envvar="PENSTOCK_DEPLOYMENTS",
     help="Folder of the deployments (see `deployments init`).")]
 Name = Annotated[str, typer.Argument(
-    metavar="NAME", help="Name of the deployment.", show_default=False)]
+    metavar="NAME", help="{register:name}", show_default=False)]
 HERE = Path("deployments")
 _SHOWN = 8
 _GIB = 1 << 30

@@ -1,7 +1,6 @@
 """``penstock profile estimate``: latency and memory of a model in every configuration."""
 
 from dataclasses import replace
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -113,12 +112,6 @@ def _criteria(intent: str, slo_s: float | None, least_accuracy: float | None,
 
     if intent not in OBJECTIVES:
         raise InputError(f"--intent: {intent!r} is unknown{nearest(intent, OBJECTIVES)}")
-    if slo_s is not None and not slo_s > 0.0:
-        raise InputError(f"--slo: {slo_s:g}; expected seconds above 0")
-    if least_accuracy is not None and not isfinite(least_accuracy):
-        raise InputError(f"--least-accuracy: {least_accuracy:g}; expected a number")
-    if not isfinite(rate_per_s):
-        raise InputError(f"--rate: {rate_per_s:g}; expected requests per second")
     return Criteria(intent, slo_s, least_accuracy=least_accuracy,
                     precisions=allowed_precisions(precisions), own_rate_per_s=rate_per_s)
 

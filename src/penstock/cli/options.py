@@ -1,7 +1,8 @@
 """Options that several commands have, each declared once.
 
-An option that states or replaces a field of the fleet file takes its words and its checks from that
-field (``states``, ``replaces``). An option of one command alone stands in that command's module.
+An option that states or replaces a field, of the fleet file or of a request, takes its words and
+its checks from that field (``states``, ``replaces``, ``worded``). The REST API has the same fields.
+An option of one command alone stands in that command's module.
 """
 
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.cli.command import replaces, states
+from penstock.cli.command import replaces, states, worded
 
 _MOST = 1_000_000_000  # tokens, or requests
 
@@ -28,7 +29,9 @@ _DATA = typer.Option(
 DataDir = Annotated[Path | None, _DATA]
 NeededData = Annotated[Path, _DATA]
 Seed = Annotated[int | None, replaces("--seed", "run.seed", "N")]
-FirstSeed = Annotated[int, states("--seed", "run.seed", "SEED")]
+_SEED = states("--seed", "run.seed", "SEED")
+FirstSeed = Annotated[int, _SEED]
+MaybeFirstSeed = Annotated[int | None, _SEED]
 NumSeeds = Annotated[int, typer.Option(
     "--seeds", min=1, max=1000, metavar="N", help="Number of consecutive seeds to run, "
                                                   "starting with --seed.")]
@@ -88,8 +91,7 @@ NeededModel = Annotated[str, _MODEL]
 AskedModel = Annotated[str | None, typer.Option(
     "--model", metavar="ID", show_default=False,
     help="Model; default: the only one.")]
-FleetModel = Annotated[str, typer.Option(
-    "--model", metavar="MODEL", show_default=False, help="A model of the fleet file.")]
+FleetModel = Annotated[str, worded("--model", "register:model", "MODEL")]
 Gpus = Annotated[list[str] | None, typer.Option(
     "--gpu", metavar="NAME[:COUNT]", show_default=False,
     help="GPUs to choose from, such as h100-80gb:4; without a count, unlimited. Repeatable.")]
@@ -97,9 +99,7 @@ Rate = Annotated[float | None, states("--rate", "traffic.rate_per_s", "R")]
 Rates = Annotated[str | None, typer.Option(
     "--rate", metavar="R[,R...]", show_default=False,
     help="Requests per second; several rates, separated by commas, run one after the other.")]
-_WAITING_RATE = typer.Option(
-    "--rate", min=0.0, metavar="PER_S", show_default=False,
-    help="Expected requests per second of the model; waiting time then counts as latency.")
+_WAITING_RATE = states("--rate", "deploy:rate_per_s", "PER_S")
 WaitingRate = Annotated[float | None, _WAITING_RATE]
 WaitingRateOr0 = Annotated[float, _WAITING_RATE]
 Ttft = Annotated[float | None, states("--ttft", "service_classes.slo.ttft_s", "S")]
@@ -107,9 +107,7 @@ Itl = Annotated[float | None, states("--itl", "service_classes.slo.itl_s", "S")]
 E2e = Annotated[float | None, states("--e2e", "service_classes.slo.e2e_s", "S")]
 SloPercentile = Annotated[float | None, states(
     "--percentile", "service_classes.slo.percentile", "P")]
-LongestS = Annotated[float | None, typer.Option(
-    "--slo", metavar="SECONDS", show_default=False,
-    help="Longest time for an answer; the high end of the estimate's interval must meet it.")]
+LongestS = Annotated[float | None, states("--slo", "deploy:slo_s", "SECONDS")]
 Classes = Annotated[list[str] | None, typer.Option(
     "--class", metavar="NAME[:KEY=VALUE...]", show_default=False,
     help="A service class, such as chat, batch or code:share=0.3:ttft=5. Keys: share, rate, "
@@ -120,9 +118,7 @@ ClassName = Annotated[str | None, typer.Option(
 ScheduledBy = Annotated[str | None, typer.Option(
     "--engine", metavar="NAME", show_default=False,
     help="Scheduler of the replicas: vllm (default), sglang or penstock.")]
-_ENGINE = typer.Option(
-    "--engine", metavar="KIND", show_default=False,
-    help="Engine: vllm, transformers, llamacpp, emulate, or sim (a simulated engine).")
+_ENGINE = worded("--engine", "register:engine", "KIND")
 NeededEngine = Annotated[str, _ENGINE]
 EngineKind = Annotated[str | None, _ENGINE]
 Prices = Annotated[list[str] | None, typer.Option(
@@ -162,32 +158,20 @@ _PROMPT = typer.Option(
     "--prompt-tokens", min=1, max=_MOST, metavar="N", help="Tokens of each prompt.")
 PromptTokens = Annotated[int, _PROMPT]
 MeasuredPrompt = Annotated[int | None, _PROMPT]
-OutputTokens = Annotated[int, typer.Option(
-    "--output-tokens", min=1, max=_MOST, metavar="N", help="Tokens of each answer.")]
-MeanOutput = Annotated[float | None, typer.Option(
-    "--output-tokens", metavar="MEAN", show_default=False, help="Mean output length, tokens.")]
-_MAX_TOKENS = typer.Option(
-    "--max-tokens", min=1, max=_MOST, metavar="N", show_default=False,
-    help="Longest answer; default: the engine's limit.")
+OutputTokens = Annotated[int, states("--output-tokens", "deploy:output_tokens", "N")]
+_MAX_TOKENS = states("--max-tokens", "infer:max_tokens", "N")
 MaxTokens = Annotated[int, _MAX_TOKENS]
 MaxTokensOrAny = Annotated[int | None, _MAX_TOKENS]
-BatchSize = Annotated[int, typer.Option(
-    "--batch", min=1, max=_MOST, metavar="N", help="Requests per batch.")]
+BatchSize = Annotated[int, states("--batch", "deploy:batch", "N")]
 BatchList = Annotated[str, typer.Option("--batch", metavar="N[,N...]", help="Requests per batch.")]
 
 # A replica's configuration.
-_PRECISION = typer.Option(
-    "--precision", metavar="P", show_default=False, help="Number format of the weights.")
+_PRECISION = worded("--precision", "deploy:configuration.precision", "P")
 Precision = Annotated[str | None, _PRECISION]
 PrecisionOr16 = Annotated[str, _PRECISION]
-PrecisionList = Annotated[str | None, typer.Option(
-    "--precision", metavar="P[,P...]", show_default=False,
-    help="Number formats of the weights, one after the other.")]
-Precisions = Annotated[str | None, typer.Option(
-    "--precisions", metavar="LIST", show_default=False,
-    help="Allowed number formats of the weights, such as bf16,fp8.")]
-_KV_PRECISION = typer.Option(
-    "--kv-precision", metavar="P", help="Number format of the KV cache.")
+PrecisionList = Annotated[str | None, worded("--precision", "profile:precisions", "P[,P...]")]
+Precisions = Annotated[str | None, worded("--precisions", "deploy:precisions", "LIST")]
+_KV_PRECISION = worded("--kv-precision", "deploy:configuration.kv_precision", "P")
 KvPrecision = Annotated[str | None, _KV_PRECISION]
 KvPrecisionOr16 = Annotated[str, _KV_PRECISION]
 Tensor = Annotated[int, states("--tensor", "replicas.parallelism.tensor", "N")]
@@ -198,9 +182,7 @@ KvTokensOrUsual = Annotated[int, _KV_TOKENS]
 MaxContext = Annotated[int | None, states("--max-context", "models.max_context_tokens", "N")]
 MaxStepTokens = Annotated[int, states(
     "--max-step-tokens", "policies.schedule.max_step_tokens", "N")]
-EngineSettings = Annotated[list[str] | None, typer.Option(
-    "--with", metavar="KEY=VALUE", show_default=False,
-    help="Engine option, such as model=FILE, threads=2 or speed=10; repeatable.")]
+EngineSettings = Annotated[list[str] | None, worded("--with", "register:options", "KEY=VALUE")]
 
 # Load on live endpoints.
 Concurrency = Annotated[int, typer.Option(
@@ -231,9 +213,7 @@ ApiKeyFile = Annotated[Path | None, typer.Option(
 Tolerance = Annotated[float, typer.Option(
     "--tolerance", min=1e-4, max=10.0, metavar="SHARE",
     help="Stop at this relative width of the result's interval.")]
-_TIME_LIMIT = typer.Option(
-    "--time-limit", min=0.0, max=1e6, metavar="SECONDS", show_default=False,
-    help="Stop after this time; an Inferno MILP then returns its best plan.")
+_TIME_LIMIT = states("--time-limit", "plan:time_limit_s", "SECONDS")
 TimeLimit = Annotated[float, _TIME_LIMIT]
 MaybeTimeLimit = Annotated[float | None, _TIME_LIMIT]
 Everything = Annotated[bool, typer.Option(
@@ -261,28 +241,15 @@ NumAccelerators = Annotated[int, typer.Option(
 UsedGib = Annotated[str | None, typer.Option(
     "--used-gib", metavar="LIST", show_default=False,
     help="Memory already used on each accelerator, GiB, such as 10,0,0,30; default: none.")]
-_INTENT = typer.Option(
-    "--intent", metavar="NAME", help="What to minimise: min_lat, min_mem, min_cost (latency "
-                                     "times memory), min_gpu_cost (latency times "
-                                     "accelerators), money or energy.")
+_INTENT = worded("--intent", "deploy:intent", "NAME")
 Intent = Annotated[str, _INTENT]
 MaybeIntent = Annotated[str | None, _INTENT]
-Accuracy = Annotated[Path | None, typer.Option(
-    "--accuracy", metavar="FILE", show_default=False,
-    help="Accuracy by configuration, JSON with keys such as llama-2-7b_int8_False_None.")]
-LeastAccuracy = Annotated[float | None, typer.Option(
-    "--least-accuracy", metavar="A", show_default=False,
-        help="Minimum accuracy, in the units of the --accuracy table.")]
-PlacerName = Annotated[str, typer.Option(
-    "--placer", metavar="NAME", help="penstock, balanced, exact or maveriq.")]
-_DESIGN = typer.Option(
-    "--design", metavar="penstock|maveriq", help="Set of layer cuts, settings and lengths to "
-                                                 "measure.")
+Accuracy = Annotated[Path | None, worded("--accuracy", "deploy:accuracy", "FILE")]
+LeastAccuracy = Annotated[float | None, states(
+    "--least-accuracy", "deploy:least_accuracy", "A")]
+PlacerName = Annotated[str, worded("--placer", "deploy:placer", "NAME")]
+_DESIGN = worded("--design", "profile:design", "penstock|maveriq")
 Design = Annotated[str, _DESIGN]
 MaybeDesign = Annotated[str | None, _DESIGN]
-Depths = Annotated[str | None, typer.Option(
-    "--depths", metavar="N[,N...]", show_default=False,
-    help="Additional numbers of layers to measure on one accelerator, for comparison.")]
-BudgetS = Annotated[float | None, typer.Option(
-    "--budget-s", min=0.001, metavar="SECONDS", show_default=False,
-    help="Stop after this time; the same command continues later.")]
+Depths = Annotated[str | None, worded("--depths", "profile:depths", "N[,N...]")]
+BudgetS = Annotated[float | None, states("--budget-s", "profile:budget_s", "SECONDS")]

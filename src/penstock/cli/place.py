@@ -73,9 +73,8 @@ def place(
     from penstock.plan.place.shared import Goal
 
     guests = [_guest(word) for word in models]
-    for name, value in (("--slo", slo_s), ("--slo-factor", slo_factor)):
-        if value is not None and not 0.0 < value < float("inf"):
-            raise InputError(f"{name}: {value:g}; expected a number above 0")
+    if not 0.0 < slo_factor < float("inf"):
+        raise InputError(f"--slo-factor: {slo_factor:g}; expected a number above 0")
     if not isfinite(worth_s):
         raise InputError(f"--gpu-second: {worth_s:g}; expected seconds")
     names = list(dict.fromkeys(word.strip() for word in strategies.split(",")))

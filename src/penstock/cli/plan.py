@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.command import App
+from penstock.cli.command import App, worded
 from penstock.cli.fleets import overrides_of, read_fleet
 from penstock.cli.options import (
     AsJson,
@@ -41,10 +41,7 @@ if TYPE_CHECKING:
 
 FleetFile = Annotated[Path | None, typer.Argument(
     metavar="FLEET", help="The fleet file (YAML).", show_default=False)]
-WhatIf = Annotated[list[str] | None, typer.Option(
-    "--what-if", metavar="KEY=VALUE", show_default=False,
-    help="Plan again with this setting and print the differences, for example "
-         "traffic[0].rate_per_s=20; repeatable, all settings apply together.")]
+WhatIf = Annotated[list[str] | None, worded("--what-if", "plan:what_if", "KEY=VALUE")]
 Bundle = Annotated[Path | None, typer.Option(
     "--inferno", metavar="DIR", show_default=False,
     help="Plan an Inferno bundle instead: a folder of its JSON files, or one file.")]

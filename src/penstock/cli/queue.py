@@ -5,50 +5,38 @@ from typing import Annotated, Any
 
 import typer
 
-from penstock.cli.command import App
+from penstock.cli.command import App, states
 from penstock.cli.exits import MISSED, OK
-from penstock.cli.options import AsJson, MeanOutput
+from penstock.cli.options import AsJson
 from penstock.cli.queue_input import PENSTOCK
 
 app = App()
 
-
-def _option(name: str, metavar: str, text: str) -> Any:
-    return typer.Option(name, metavar=metavar, help=text, show_default=False)
-
-
-File = Annotated[Path | None, _option(
-    "--file", "FILE", "JSON with the fields RPS, maxBatchSize, AvgInputTokens, AvgOutputTokens, "
-    "alpha, beta, gamma, delta, maxQueueSize, maxBatchedTokens, targetTTFT, targetITL, targetTPS "
-    "in any case; options come before it.")]
-Mode = Annotated[str, typer.Option(
-    "--mode", metavar="MODE", help="penstock, or inferno: llm-inferno's published calculation.")]
-Rate = Annotated[float | None, _option("--rate", "X", "Requests per second.")]
-Alpha = Annotated[float | None, _option("--alpha", "MS", "Time of a step before any work, ms.")]
-Beta = Annotated[float | None, _option(
-    "--beta", "MS", "ms per token computed; with --delta, per request in the batch.")]
-Gamma = Annotated[float | None, _option(
-    "--gamma", "MS", "ms per KV token read; with --delta, time of a prefill before any work.")]
-Delta = Annotated[float | None, _option(
-    "--delta", "MS", "ms per prompt token and request in the batch: first-generation parameters.")]
-InputTokens = Annotated[float | None, _option("--input-tokens", "N", "Mean prompt length, tokens.")]
-MaxBatch = Annotated[float | None, _option(
-    "--max-batch", "N", "Most requests in service; for optimize the largest limit to try.")]
-MaxQueue = Annotated[float | None, _option(
-    "--max-queue", "X", "Most waiting requests; others are lost (inferno mode).")]
-StepTokens = Annotated[float | None, _option(
-    "--max-step-tokens", "X", "Token budget of a step (8192), for second-generation parameters.")]
-KvTokens = Annotated[float | None, _option(
-    "--kv-tokens", "X", "Size of the KV cache in tokens (penstock mode).")]
-ArrivalsScv = Annotated[float | None, _option(
-    "--arrivals-scv", "X", "Squared coefficient of variation of gaps between arrivals (1).")]
-PromptScv = Annotated[float | None, _option("--prompt-scv", "X", "The same of prompts (0).")]
-OutputScv = Annotated[float | None, _option("--output-scv", "X", "The same of answers (0).")]
-Ttft = Annotated[float | None, _option("--ttft-ms", "MS", "Target for TTFT, ms.")]
-Itl = Annotated[float | None, _option("--itl-ms", "MS", "Target for ITL, ms.")]
-Tps = Annotated[float | None, _option("--tokens-per-s", "X", "Output tokens per second to reach.")]
-Percentile = Annotated[float | None, _option(
-    "--percentile", "PERCENT", "Percentile of the targets, such as 99; default: means.")]
+File = Annotated[Path | None, typer.Option(
+    "--file", metavar="FILE", show_default=False,
+    help="JSON with the fields RPS, maxBatchSize, AvgInputTokens, AvgOutputTokens, alpha, beta, "
+    "gamma, delta, maxQueueSize, maxBatchedTokens, targetTTFT, targetITL, targetTPS in any case; "
+    "options come before it.")]
+Mode = Annotated[str, states("--mode", "queue:mode", "MODE")]
+Rate = Annotated[float | None, states("--rate", "queue:rate_per_s", "X")]
+Alpha = Annotated[float | None, states("--alpha", "queue:times.alpha_ms", "MS")]
+Beta = Annotated[float | None, states("--beta", "queue:times.beta_ms", "MS")]
+Gamma = Annotated[float | None, states("--gamma", "queue:times.gamma_ms", "MS")]
+Delta = Annotated[float | None, states("--delta", "queue:times.delta_ms", "MS")]
+InputTokens = Annotated[float | None, states("--input-tokens", "queue:input_tokens", "N")]
+OutputTokens = Annotated[float | None, states("--output-tokens", "queue:output_tokens", "MEAN")]
+MaxBatch = Annotated[float | None, states("--max-batch", "queue:max_batch", "N")]
+MaxQueue = Annotated[float | None, states("--max-queue", "queue:max_queue", "X")]
+StepTokens = Annotated[float | None, states(
+    "--max-step-tokens", "queue:times.max_step_tokens", "X")]
+KvTokens = Annotated[float | None, states("--kv-tokens", "queue:kv_tokens", "X")]
+ArrivalsScv = Annotated[float | None, states("--arrivals-scv", "queue:arrivals_scv", "X")]
+PromptScv = Annotated[float | None, states("--prompt-scv", "queue:prompt_scv", "X")]
+OutputScv = Annotated[float | None, states("--output-scv", "queue:output_scv", "X")]
+Ttft = Annotated[float | None, states("--ttft-ms", "size:targets.ttft_ms", "MS")]
+Itl = Annotated[float | None, states("--itl-ms", "size:targets.itl_ms", "MS")]
+Tps = Annotated[float | None, states("--tokens-per-s", "size:targets.tokens_per_s", "X")]
+Percentile = Annotated[float | None, states("--percentile", "size:targets.percentile", "PERCENT")]
 
 _EXAMPLE = ("Example: penstock lab queue {} --alpha 12 --beta 0.05 --gamma 0.0005 "
             "--input-tokens 128 --output-tokens 512 --max-batch 48 {}")
@@ -63,7 +51,7 @@ def _queue() -> None:
 def solve(
     file: File = None, mode: Mode = PENSTOCK, rate: Rate = None, alpha: Alpha = None,
     beta: Beta = None, gamma: Gamma = None, delta: Delta = None,
-    input_tokens: InputTokens = None, output_tokens: MeanOutput = None,
+    input_tokens: InputTokens = None, output_tokens: OutputTokens = None,
     max_batch: MaxBatch = None, max_queue: MaxQueue = None, max_step_tokens: StepTokens = None,
     kv_tokens: KvTokens = None, arrivals_scv: ArrivalsScv = None, prompt_scv: PromptScv = None,
     output_scv: OutputScv = None, as_json: AsJson = False,
@@ -77,7 +65,7 @@ def size(
     file: File = None, mode: Mode = PENSTOCK, ttft_ms: Ttft = None, itl_ms: Itl = None,
     tokens_per_s: Tps = None, percentile: Percentile = None, alpha: Alpha = None,
     beta: Beta = None, gamma: Gamma = None, delta: Delta = None,
-    input_tokens: InputTokens = None, output_tokens: MeanOutput = None,
+    input_tokens: InputTokens = None, output_tokens: OutputTokens = None,
     max_batch: MaxBatch = None, max_queue: MaxQueue = None, max_step_tokens: StepTokens = None,
     kv_tokens: KvTokens = None, arrivals_scv: ArrivalsScv = None, prompt_scv: PromptScv = None,
     output_scv: OutputScv = None, as_json: AsJson = False,
@@ -91,7 +79,7 @@ def optimize(
     file: File = None, mode: Mode = PENSTOCK, ttft_ms: Ttft = None, itl_ms: Itl = None,
     tokens_per_s: Tps = None, percentile: Percentile = None, alpha: Alpha = None,
     beta: Beta = None, gamma: Gamma = None, delta: Delta = None,
-    input_tokens: InputTokens = None, output_tokens: MeanOutput = None,
+    input_tokens: InputTokens = None, output_tokens: OutputTokens = None,
     max_batch: MaxBatch = None, max_queue: MaxQueue = None, max_step_tokens: StepTokens = None,
     kv_tokens: KvTokens = None, arrivals_scv: ArrivalsScv = None, prompt_scv: PromptScv = None,
     output_scv: OutputScv = None, as_json: AsJson = False,
@@ -103,33 +91,19 @@ def optimize(
     return _run("optimize", locals())
 
 
-_PARAMETERS = {
-    "rate": "RPS", "max_batch": "maxBatchSize", "max_queue": "maxQueueSize",
-    "input_tokens": "AvgInputTokens", "output_tokens": "AvgOutputTokens", "alpha": "alpha",
-    "beta": "beta", "gamma": "gamma", "delta": "delta", "max_step_tokens": "maxBatchedTokens",
-    "ttft_ms": "targetTTFT", "itl_ms": "targetITL", "tokens_per_s": "targetTPS",
-    "kv_tokens": "kvTokens", "percentile": "percentile", "arrivals_scv": "arrivalsScv",
-    "prompt_scv": "promptScv", "output_scv": "outputScv",
-}
-
-
 def _run(command: str, arguments: dict[str, Any]) -> int:
     """Answer a command; the exit status. 1 is an infeasible answer."""
     from penstock.cli.console import note, print_json, print_tables
     from penstock.cli.queue_answers import answer
-    from penstock.cli.queue_input import read_input
-    from penstock.core.errors import InputError, nearest
-    from penstock.registry.sources import QUEUE_MODES
+    from penstock.cli.queue_input import FIELDS, read_input
     from penstock.report.model.table import table
 
     mode = arguments["mode"]
-    if mode not in QUEUE_MODES.names():
-        raise InputError(f"--mode {mode[:60]!r}{nearest(mode[:60], QUEUE_MODES.names())}")
-    given = read_input(arguments["file"], {field: arguments.get(name)
-                                           for name, field in _PARAMETERS.items()})
+    given = read_input(arguments["file"], {one.path: arguments.get(one.parameter)
+                                           for one in FIELDS})
     for remark in given.check(mode):
         note(remark)
-    with given.fields_called():
+    with given.errors_called():
         found = answer(command, mode, given)
     if arguments["as_json"]:
         print_json(found)

@@ -1,11 +1,8 @@
 """Answers of the queue commands as flat documents, in every mode."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from penstock.cli.queue_input import QueueInput
-
-if TYPE_CHECKING:
-    from penstock.perf.queueing.mode import QueueMode
 
 LARGEST_BATCH = 256  # the largest that ``optimize`` tries where no --max-batch is given
 # A key of the modes' documents -> its name in the output of these commands.
@@ -17,14 +14,16 @@ def answer(command: str, mode: str, given: QueueInput) -> dict[str, Any]:
 
     ``means`` stand among the other keys. Raises InputError for values that the mode refuses.
     """
-    from penstock.registry.sources import QUEUE_MODES
+    from penstock.serving.planning.queue_body import mode_of, problem_of
 
-    model: QueueMode = QUEUE_MODES.load(mode)
     if command == "solve":
-        found = model.solve(given.problem(), given.need("RPS"))
+        rated = given.at_rate(mode)
+        found = mode_of(rated).solve(problem_of(rated), rated.rate_per_s)
     elif command == "size":
-        found = model.size(given.problem())
+        asked = given.under_targets(mode)
+        found = mode_of(asked).size(problem_of(asked, asked.targets))
     else:
-        found = model.optimize(given.with_default("maxBatchSize", LARGEST_BATCH).problem())
+        asked = given.with_default("max_batch", LARGEST_BATCH).under_targets(mode)
+        found = mode_of(asked).optimize(problem_of(asked, asked.targets))
     means = found.pop("means", None) or {}
     return {"mode": mode, **{_NAMES.get(key, key): value for key, value in found.items()}, **means}

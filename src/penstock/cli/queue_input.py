@@ -4,65 +4,71 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from penstock.core.errors import InputError, fields_called, kind_of, nearest, quote
+from penstock.core.errors import InputError, kind_of, nearest
 
 if TYPE_CHECKING:
-    from penstock.perf.queueing.mode import QueueProblem
-    from penstock.perf.queueing.parameters import QueueSpec
+    from penstock.fleet.request_queue import QueueAtRate, QueueUnderTargets
 
-# Field of the file (upstream's REST names) -> option of the command line. Case does not matter.
-FIELDS = {
-    "RPS": "--rate", "maxBatchSize": "--max-batch", "maxQueueSize": "--max-queue",
-    "AvgInputTokens": "--input-tokens", "AvgOutputTokens": "--output-tokens", "alpha": "--alpha",
-    "beta": "--beta", "gamma": "--gamma", "delta": "--delta",
-    "maxBatchedTokens": "--max-step-tokens", "targetTTFT": "--ttft-ms", "targetITL": "--itl-ms",
-    "targetTPS": "--tokens-per-s", "kvTokens": "--kv-tokens", "percentile": "--percentile",
-    "arrivalsScv": "--arrivals-scv", "promptScv": "--prompt-scv", "outputScv": "--output-scv",
-}
 PENSTOCK = "penstock"
-_WHOLE = {"maxBatchSize", "maxQueueSize", "maxBatchedTokens"}
-# A field of ours, as errors have it -> the field here.
-_OURS = {"rate": "RPS", "max_batch": "maxBatchSize", "max_queue": "maxQueueSize",
-         "input_tokens": "AvgInputTokens", "output_tokens": "AvgOutputTokens",
-         "alpha_ms": "alpha", "beta_ms": "beta", "gamma_ms": "gamma", "delta_ms": "delta",
-         "optimal concurrency": "delta",  # the published search takes no delta
-         "max_step_tokens": "maxBatchedTokens", "ttft_ms": "targetTTFT", "itl_ms": "targetITL",
-         "tokens_per_s": "targetTPS", "kv_tokens": "kvTokens", "percentile": "percentile",
-         "arrivals_scv": "arrivalsScv", "prompt_scv": "promptScv", "output_scv": "outputScv"}
+
+
+class Field(NamedTuple):
+    """A field of a question: where it stands there, its name in upstream's REST API, and the
+    parameter of the command that states it."""
+
+    path: str
+    upstream: str
+    parameter: str
+
+    @property
+    def option(self) -> str:
+        """The option of the command line."""
+        return f"--{self.parameter.replace('_', '-')}"
+
+
+FIELDS = (
+    Field("rate_per_s", "RPS", "rate"), Field("max_batch", "maxBatchSize", "max_batch"),
+    Field("max_queue", "maxQueueSize", "max_queue"),
+    Field("input_tokens", "AvgInputTokens", "input_tokens"),
+    Field("output_tokens", "AvgOutputTokens", "output_tokens"),
+    Field("times.alpha_ms", "alpha", "alpha"), Field("times.beta_ms", "beta", "beta"),
+    Field("times.gamma_ms", "gamma", "gamma"), Field("times.delta_ms", "delta", "delta"),
+    Field("times.max_step_tokens", "maxBatchedTokens", "max_step_tokens"),
+    Field("targets.ttft_ms", "targetTTFT", "ttft_ms"),
+    Field("targets.itl_ms", "targetITL", "itl_ms"),
+    Field("targets.tokens_per_s", "targetTPS", "tokens_per_s"),
+    Field("kv_tokens", "kvTokens", "kv_tokens"),
+    Field("targets.percentile", "percentile", "percentile"),
+    Field("arrivals_scv", "arrivalsScv", "arrivals_scv"),
+    Field("prompt_scv", "promptScv", "prompt_scv"), Field("output_scv", "outputScv", "output_scv"))
+_BY_PATH = {one.path: one for one in FIELDS}
+_BUDGET, _DELTA = "times.max_step_tokens", "times.delta_ms"
+_ALWAYS = ("times.alpha_ms", "times.beta_ms", "input_tokens", "output_tokens", "max_batch")
 
 
 @dataclass(frozen=True, slots=True)
 class QueueInput:
-    """Values by field name; what nobody gave is absent. ``places`` says where the others are from:
+    """Values by their path; what nobody gave is absent. ``places`` says where the others are from:
     ``--max-batch``, or the file and its own spelling of the field."""
 
     values: Mapping[str, float]
     places: Mapping[str, str] = field(default_factory=dict)
 
-    def get(self, name: str) -> float | None:
-        """A value, or ``None`` when it was not given."""
-        return self.values.get(name)
-
-    def need(self, name: str) -> float:
-        """A value that must be there. Raises InputError that says how to give it."""
-        if name not in self.values:
-            raise InputError(f"queue: {name} is missing; give {FIELDS[name]}, or {name} in "
-                             "--file")
-        return self.values[name]
-
-    def with_default(self, name: str, value: float) -> "QueueInput":
+    def with_default(self, path: str, value: float) -> "QueueInput":
         """With the value where none was given."""
-        return replace(self, values={name: value, **self.values})
+        return replace(self, values={path: value, **self.values})
 
-    def place(self, name: str) -> str:
+    def place(self, path: str) -> str:
         """Return the place where the user gave a value, or could."""
-        return self.places.get(name, FIELDS[name])
+        return self.places.get(path, _BY_PATH[path].option)
 
-    def fields_called(self) -> AbstractContextManager[None]:
+    def errors_called(self) -> AbstractContextManager[None]:
         """Errors about fields name the place where the user gave them."""
-        return fields_called({ours: self.place(name) for ours, name in _OURS.items()})
+        from penstock.serving.planning.queue_body import errors_called
+
+        return errors_called(lambda path: self.place(path) if path in _BY_PATH else path)
 
     def check(self, mode: str) -> list[str]:
         """Check the values against each other and the mode. The answer is remarks for the user.
@@ -71,57 +77,52 @@ class QueueInput:
         remarked on instead: upstream's files have one.
         """
         from penstock.registry.sources import inputs_of_other_modes
+        from penstock.serving.planning.queue_body import PATHS
 
         remarks = []
-        for ours, other in inputs_of_other_modes(mode).items():
-            name = _OURS[ours]
-            if name in self.values:
-                text = f"{self.place(name)}: only --mode {other} has it"
-                if name != "maxQueueSize" or self.place(name) == FIELDS[name]:
+        for name, other in inputs_of_other_modes(mode).items():
+            path = PATHS[name]
+            if path in self.values:
+                text = f"{self.place(path)}: only --mode {other} has it"
+                if name != "max_queue" or self.place(path) == _BY_PATH[path].option:
                     raise InputError(f"{text}; leave it out")
                 remarks.append(f"{text}; here waiting is never bounded")
-        if "delta" in self.values and "maxBatchedTokens" in self.values:
-            raise InputError(f"{self.place('maxBatchedTokens')}: has no meaning beside "
-                             f"{self.place('delta')}; leave one of them out")
-        budget = self.place("maxBatchedTokens")
-        if self.get("maxBatchedTokens") == 0 and (mode == PENSTOCK or budget.startswith("--")):
-            least = 2 if mode == PENSTOCK else 1
-            raise InputError(f"{budget}: found 0; expected at least {least}")
+        if _DELTA in self.values and _BUDGET in self.values:
+            raise InputError(f"{self.place(_BUDGET)}: has no meaning beside {self.place(_DELTA)}; "
+                             "leave one of them out")
+        if self.values.get(_BUDGET) == 0 and mode == PENSTOCK:
+            raise InputError(f"{self.place(_BUDGET)}: expected at least 2, found 0")
         return remarks
 
-    def spec(self) -> "QueueSpec":
-        """The queue. Parameters with a delta are of the first generation, without of the second."""
-        from penstock.perf.queueing.parameters import (
-            DEFAULT_STEP_TOKENS,
-            DecodePrefillTimes,
-            IterationTimes,
-            QueueSpec,
-            RequestSize,
-        )
+    def at_rate(self, mode: str) -> "QueueAtRate":
+        """The question of a replica at a rate. Raises InputError for what is missing."""
+        from penstock.fleet.request_queue import QueueAtRate
 
-        alpha, beta = self.need("alpha"), self.need("beta")
-        gamma, delta = self.get("gamma") or 0.0, self.get("delta")
-        times: DecodePrefillTimes | IterationTimes
-        if delta is not None:
-            times = DecodePrefillTimes(alpha, beta, gamma, delta)
-        else:
-            # Upstream's 0 means its default.
-            budget = int(self.get("maxBatchedTokens") or DEFAULT_STEP_TOKENS)
-            times = IterationTimes(alpha, beta, gamma, budget)
-        size = RequestSize(self.need("AvgInputTokens"), self.need("AvgOutputTokens"))
-        return QueueSpec(times, size, int(self.need("maxBatchSize")),
-                         int(self.get("maxQueueSize") or 0))
+        document = self._document(mode, (*_ALWAYS, "rate_per_s"))
+        document.pop("targets", None)  # an upstream file has both
+        return QueueAtRate.model_validate(document)
 
-    def problem(self) -> "QueueProblem":
-        """The queue with its targets, for a mode to answer."""
-        from penstock.perf.queueing.mode import QueueProblem
-        from penstock.perf.queueing.parameters import Variability
+    def under_targets(self, mode: str) -> "QueueUnderTargets":
+        """The question of a replica under targets. Raises InputError for what is missing."""
+        from penstock.fleet.request_queue import QueueUnderTargets
 
-        scvs = ("arrivals_scv", "prompt_scv", "output_scv")
-        given = {ours: self.values[_OURS[ours]] for ours in scvs if _OURS[ours] in self.values}
-        return QueueProblem(
-            self.spec(), self.get("targetTTFT"), self.get("targetITL"), self.get("targetTPS"),
-            self.get("percentile"), self.get("kvTokens"), Variability(**given))
+        document = self._document(mode, _ALWAYS)
+        document.pop("rate_per_s", None)
+        return QueueUnderTargets.model_validate({"targets": {}, **document})
+
+    def _document(self, mode: str, needed: tuple[str, ...]) -> dict[str, Any]:
+        for path in needed:
+            if path not in self.values:
+                one = _BY_PATH[path]
+                raise InputError(f"queue: {one.upstream} is missing; give {one.option}, or "
+                                 f"{one.upstream} in --file")
+        document: dict[str, Any] = {"mode": mode}
+        for path, value in self.values.items():
+            section, _, name = path.rpartition(".")
+            if path == _BUDGET and value == 0:  # upstream's 0 means its default
+                continue
+            (document.setdefault(section, {}) if section else document)[name] = value
+        return document
 
 
 def read_input(path: Path | None, options: Mapping[str, float | None]) -> QueueInput:
@@ -130,7 +131,7 @@ def read_input(path: Path | None, options: Mapping[str, float | None]) -> QueueI
     values, places = dict(given.values), dict(given.places)
     for name, value in options.items():
         if value is not None:
-            values[name], places[name] = _number(value, name, FIELDS[name]), FIELDS[name]
+            values[name], places[name] = value, _BY_PATH[name].option
     return QueueInput(values, places)
 
 
@@ -146,18 +147,20 @@ def _read(path: Path) -> QueueInput:
         raise InputError(f"{path}: is not JSON ({' '.join(str(error).split())[:120]})") from error
     if not isinstance(document, _Pairs):
         raise InputError(f"{path}: found {kind_of(document)}; expected an object of fields")
-    known = {name.lower(): name for name in FIELDS}
+    known = {one.upstream.lower(): one for one in FIELDS}
     values: dict[str, float] = {}
     places: dict[str, str] = {}
     for key, value in document.pairs:
-        name = known.get(key.lower())
-        if name is None:
-            raise InputError(f"{path}: unknown field {key[:60]!r}{nearest(key[:60], FIELDS)}")
+        one = known.get(key.lower())
+        if one is None:
+            raise InputError(f"{path}: unknown field {key[:60]!r}"
+                             f"{nearest(key[:60], [one.upstream for one in FIELDS])}")
         if value is None:
             continue
-        if name in values:
+        if one.path in values:
             raise InputError(f"{path}: field {key!r} is there twice (fields match in any case)")
-        values[name], places[name] = _number(value, name, f"{path}: {key}"), f"{path}: {key}"
+        places[one.path] = f"{path}: {key}"
+        values[one.path] = _checked(one.path, value, places[one.path])
     return QueueInput(values, places)
 
 
@@ -168,25 +171,15 @@ class _Pairs:
         self.pairs = pairs
 
 
-def _number(value: Any, name: str, where: str) -> float:
-    """The value as a float in range. Raises InputError."""
-    import math
+def _checked(path: str, value: Any, place: str) -> float:
+    """The value as its field takes it. Raises InputError."""
+    from penstock.fleet.declared import checked
 
-    from penstock.perf.queueing.parameters import MAX_BATCH, MAX_NUMBER, MAX_QUEUE
-
-    if isinstance(value, _Pairs):
-        value = {}
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{where}: found {quote(value)}; expected a number")
+    if path == _BUDGET and value == 0 and not isinstance(value, bool):
+        return 0
+    request = "size" if path.startswith("targets.") else "queue"
     try:
-        number = float(value)
-    except OverflowError:  # a whole number of hundreds of digits
-        number = math.inf
-    most = {"maxBatchSize": MAX_BATCH, "maxQueueSize": MAX_QUEUE}.get(name, MAX_NUMBER)
-    if math.isfinite(number) and number > most:
-        raise InputError(f"{where}: found {number:g}; expected at most {most:g}")
-    if not math.isfinite(number) or number < 0:
-        raise InputError(f"{where}: found {number:g}; expected a number of 0 or more")
-    if name in _WHOLE and number != int(number):
-        raise InputError(f"{where}: found {number:g}; expected a whole number")
-    return number
+        found: float = checked(f"{request}:{path}", {} if isinstance(value, _Pairs) else value)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
+    return found

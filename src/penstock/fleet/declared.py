@@ -1,16 +1,21 @@
-"""Declarations of single fields in the fleet file's schema, for options that set such a field."""
+"""Declarations of single fields, of the fleet file and of requests, for options that set such a
+field.
 
-from collections.abc import Iterator
+A path is dotted, such as ``service_classes.slo.ttft_s``; the places in lists are left out. A field
+of a request has the request's name before a colon: ``deploy:slo_s``.
+"""
+
 from functools import cache
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from penstock.core.errors import InputError
 from penstock.fleet.document import FleetDocument
-from penstock.fleet.fields import MOST
-from penstock.fleet.problems import shape_problems
+from penstock.fleet.fields import LIMITS, MOST, limits_of
+from penstock.fleet.problems import figure, shape_problems
+from penstock.fleet.requests import REQUESTS
 from penstock.fleet.settings import parse_value
 
 if TYPE_CHECKING:
@@ -19,10 +24,10 @@ if TYPE_CHECKING:
 
 @cache
 def declared(path: str) -> "FieldInfo":
-    """The declaration of the field at a dotted path such as ``service_classes.slo.ttft_s``; the
-    places in lists are left out."""
-    section: type[BaseModel] = FleetDocument
-    *sections, name = path.split(".")
+    """The declaration of the field at a path."""
+    request, _, place = path.rpartition(":")
+    section: type[BaseModel] = REQUESTS[request] if request else FleetDocument
+    *sections, name = place.split(".")
     for part in sections:
         section = _section(section.model_fields[part].annotation)
     return section.model_fields[name]
@@ -44,7 +49,29 @@ def _section(annotation: Any) -> type[BaseModel]:
 def field_value(path: str, text: str) -> Any:
     """A text as the file would read this field's value. Raises InputError that says what was
     expected."""
-    value = parse_value(text, "value")
+    if _is_text(declared(path).annotation):
+        return checked(path, text)
+    try:
+        value = parse_value(text, "value")
+    except InputError as error:
+        raise InputError(str(error).removeprefix(f"value={text[:60]}: ")) from None
+    if value is None:
+        raise InputError("expected a value, found nothing")
+    return checked(path, value)
+
+
+def _is_text(annotation: Any) -> bool:
+    """Whether the field has texts alone, of which none is read as another kind of value."""
+    if get_origin(annotation) is Literal:
+        return all(isinstance(word, str) for word in get_args(annotation))
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        return all(_is_text(inner) for inner in get_args(annotation)[
+            :1 if get_origin(annotation) is Annotated else None] if inner is not type(None))
+    return annotation is str
+
+
+def checked(path: str, value: Any) -> Any:
+    """A value as the field at a path takes it. Raises InputError that says what was expected."""
     try:
         return _adapter(path).validate_python(value)
     except ValidationError as error:
@@ -60,27 +87,17 @@ def _adapter(path: str) -> TypeAdapter[Any]:
     return TypeAdapter(kind, config={"strict": True, "hide_input_in_errors": True})
 
 
-def field_help(path: str, default: str | None = None) -> str:
+def field_help(path: str, default: str | float | None = None) -> str:
     """The field's description, range and default, as a help page shows them; ``default`` is told in
-    place of the field's own."""
+    place of the field's own, and none if it is empty."""
     found = declared(path)
     text = (found.description or "").replace("`", "")
-    notes = [f"{words} {limit:g}" for limit, words in _limits(found) if abs(limit) < MOST]
-    own = found.default
-    if default is None and isinstance(own, str | int | float) and not isinstance(own, bool):
-        default = f"{own:g}" if isinstance(own, float) else str(own)
-    if default is not None:
-        notes.append(f"default: {default}")
+    notes = [f"{LIMITS[name]} {figure(limit)}" for name, limit in limits_of(found)
+             if name in LIMITS and abs(limit) < MOST]
+    if default is None and not isinstance(found.default, bool):
+        default = found.default
+    if isinstance(default, str | int | float) and default != "":
+        notes.append(f"default: {default:g}" if isinstance(default, float) else
+                     f"default: {default}")
     return f"{text} ({'; '.join(notes)})" if notes else text
 
-
-def _limits(found: "FieldInfo") -> Iterator[tuple[float, str]]:
-    """The bounds of a number, which stand beside the field or within its annotation."""
-    limits = [*found.metadata]
-    for part in (found.annotation, *get_args(found.annotation)):
-        for inner in getattr(part, "__metadata__", ()):
-            limits += getattr(inner, "metadata", [])
-    for limit in limits:
-        for name, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most")):
-            if getattr(limit, name, None) is not None:
-                yield getattr(limit, name), words

@@ -1,8 +1,11 @@
-"""Field types of the fleet file's sections: strict numbers, names, described fields."""
+"""Field types of sections, of the fleet file and of requests: strict numbers, names, described
+fields."""
 
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic.fields import FieldInfo
 
 # Tags of a union's branches appear in pydantic's error locations, and are taken out of ours.
 NAME_TAG, SETTINGS_TAG = "<name>", "<settings>"
@@ -14,6 +17,7 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
 Positive = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 ShareOrZero = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Correlation = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
@@ -25,8 +29,16 @@ Endpoint = Annotated[str, Field(max_length=2048, pattern=r"^https?://[^\s/?#\x00
                                                          r"(/[^\s?#\x00-\x1f\x7f]*)?$")]
 
 
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 64.0 is as whole as 64."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+
+
 class Section(BaseModel):
-    """A mapping of the fleet file: no unknown keys, no conversion between types."""
+    """A mapping of the fleet file or of a request: no unknown keys, no conversion between types."""
 
     model_config = ConfigDict(extra="forbid", strict=True, defer_build=True,
                               hide_input_in_errors=True)
@@ -39,6 +51,33 @@ class Section(BaseModel):
 def described(description: str, *examples: Any, default: Any = None) -> Any:
     """A field with its documentation; ``...`` as default makes it required."""
     return Field(default, description=description, examples=list(examples))
+
+
+def again(section: type[BaseModel], name: str, default: Any = None, *, left_out: str = "") -> Any:
+    """A field that another section declares: its description, examples and range. Only the default
+    may differ; ``left_out`` says what a missing value means."""
+    found = section.model_fields[name]
+    text = found.description or ""
+    if left_out:
+        text = f"{text.rstrip('.')}; left out, {left_out}."
+    return Field(default, description=text, examples=found.examples, **dict(limits_of(found)))
+
+
+LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+"""Bounds of a number, by their name in a declaration, in words."""
+
+
+def limits_of(found: FieldInfo) -> Iterator[tuple[str, Any]]:
+    """The demands of a declaration on a number, which stand beside the field or within its
+    annotation."""
+    demands = [*found.metadata]
+    for part in (found.annotation, *get_args(found.annotation)):
+        for inner in getattr(part, "__metadata__", ()):
+            demands += getattr(inner, "metadata", [])
+    for demand in demands:
+        for name in (*LIMITS, "allow_inf_nan"):
+            if getattr(demand, name, None) is not None:
+                yield name, getattr(demand, name)
 
 
 class Named(Section):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from penstock.core.errors import InputError, nearest, one_of
-from penstock.fleet.fields import NAME_TAG, SETTINGS_TAG
+from penstock.fleet.fields import LIMITS, NAME_TAG, SETTINGS_TAG
 from penstock.fleet.marked_yaml import MarkedData, Path
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ _TEXTS = {"^https?://": "a URL such as http://127.0.0.1:8001, without ? and #",
           r"^[^\x00]*": "text without NUL characters",
           r"^[^\x00-\x1f\x7f]": "a path without control characters"}
 """Expected form of a text, by the beginning of its pattern."""
-_BOUNDS = {"greater_than": ("gt", "more than"), "greater_than_equal": ("ge", "at least"),
-           "less_than": ("lt", "less than"), "less_than_equal": ("le", "at most")}
+_BOUNDS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than": "lt",
+           "less_than_equal": "le"}
 _MOST_SHOWN = 60
 
 
@@ -66,10 +66,15 @@ def _is_plain(key: str) -> bool:
     return len(key) <= _MOST_SHOWN and key.isascii() and key.replace("-", "_").isidentifier()
 
 
+def figure(limit: float) -> str:
+    """A bound as people write it: ``20,000`` and ``0.5``."""
+    return f"{int(limit) if limit == int(limit) else limit:,}"
+
+
 def quote(value: object) -> str:
     """A value found in the file, as a short single line."""
     if isinstance(value, str):
-        return repr(value if len(value) <= _MOST_SHOWN else value[: _MOST_SHOWN - 3] + "...")
+        return repr(_cut(value))
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
@@ -78,7 +83,11 @@ def quote(value: object) -> str:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
-    return repr(value)
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 3] + "..."
 
 
 def shape_problems(error: "ValidationError", schema: Mapping[str, Any]) -> list[Problem]:
@@ -127,8 +136,8 @@ def _found(kind: str, found: object) -> str:
 
 def _expected(kind: str, loc: tuple[str | int, ...], limits: Mapping[str, Any]) -> str:
     if kind in _BOUNDS:
-        name, words = _BOUNDS[kind]
-        return f"{words} {limits[name]:,}"
+        name = _BOUNDS[kind]
+        return f"{LIMITS[name]} {figure(limits[name])}"
     if kind == "model_type" and loc and loc[-1] == SETTINGS_TAG:
         return "a name or a mapping"
     if kind == "string_pattern_mismatch":

@@ -1,7 +1,10 @@
-"""The published JSON Schema of the fleet file."""
+"""JSON Schemas of the fleet file and of requests, from the declarations of their fields."""
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
+
+from pydantic import BaseModel
 
 
 @cache  # pydantic takes 40 ms for it, and each problem of a file is told with its help
@@ -15,3 +18,36 @@ def fleet_schema() -> dict[str, Any]:
     schema = FleetDocument.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema",
             **schema, "title": "Penstock fleet file"}
+
+
+def request_schema(section: type[BaseModel], leave_out: Iterable[str] = ()) -> dict[str, Any]:
+    """JSON Schema of a request's fields, without definitions of its own: each stands where it is
+    used."""
+    schema = section.model_json_schema()
+    for name in leave_out:
+        del schema["properties"][name]
+    definitions = schema.pop("$defs", {})
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, list):
+            return [walk(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if "$ref" in value:  # a section, with what the field that has it says of it
+            name = value["$ref"].rpartition("/")[2]
+            return walk({**definitions[name], **{k: v for k, v in value.items() if k != "$ref"}})
+        return {key: walk(item) for key, item in value.items()}
+
+    found: dict[str, Any] = walk(schema)
+    return found
+
+
+def query_schemas(section: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """JSON Schema of each field of a query, where nothing stands for a field that is left out."""
+    found = {}
+    for name, schema in request_schema(section)["properties"].items():
+        inner = [one for one in schema.pop("anyOf", ()) if one != {"type": "null"}]
+        if schema.get("default", ...) is None:
+            del schema["default"]
+        found[name] = {**schema, **(inner[0] if inner else {})}
+    return found

@@ -13,7 +13,7 @@ from penstock.cli.command import FieldText
 from penstock.cli.main import main
 from penstock.fleet.declared import declared, field_help, field_value
 
-DECLARING = {"Option", "states", "replaces", "_option"}
+DECLARING = {"Option", "states", "replaces", "worded"}
 
 
 def declarations(folder: Path) -> Iterator[tuple[str, str, str]]:
@@ -34,8 +34,7 @@ def metavar_of(node: ast.Call, function: str, words: list[Any]) -> str:
              if k.arg == "metavar" and isinstance(k.value, ast.Constant)]
     if named:
         return str(named[0])
-    place = {"states": 2, "replaces": 2, "_option": 1}.get(function)
-    return "" if place is None else str(words[place])
+    return str(words[2]) if function in DECLARING - {"Option"} and len(words) > 2 else ""
 
 
 def test_an_option_of_one_name_and_one_kind_of_value_is_declared_once(repository: Path) -> None:

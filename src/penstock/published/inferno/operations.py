@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from penstock.core.errors import InputError, fields_called
+from penstock.fleet.request_queue import QueueAtRate, QueueTargets, StepTimes
+from penstock.fleet.schema import query_schemas
 from penstock.perf.queueing.parameters import (
     MAX_BATCH,
     MAX_QUEUE,
@@ -28,31 +30,26 @@ from penstock.serving.planning.operation import (
     Answer,
     Operation,
     failure,
-    number_schema,
     object_schema,
 )
 
 # As upstream gives its integer program.
 TIME_LIMIT_S = 60.0
 
-PROBLEM = {
-    "RPS": number_schema("requests per second"),
-    "maxBatchSize": {"type": "integer", "minimum": 1,
-                     "description": "most requests in service; for /optimize the largest tried"},
-    "maxQueueSize": {"type": "integer", "minimum": 0, "description": "most requests waiting"},
-    "avgInputTokens": number_schema("mean prompt, tokens"),
-    "avgOutputTokens": number_schema("mean answer, tokens"),
-    "alpha": number_schema("ms per iteration"), "beta": number_schema("ms per computed token"),
-    "gamma": number_schema("ms per token of KV cache touched"),
-    "targetTTFT": number_schema("ms; 0 or absent: none"),
-    "targetITL": number_schema("ms; 0 or absent: none")}
+# A field here -> the field of ours with the same meaning and range.
+_OURS = {"RPS": "rate_per_s", "maxBatchSize": "max_batch", "maxQueueSize": "max_queue",
+         "avgInputTokens": "input_tokens", "avgOutputTokens": "output_tokens",
+         "alpha": "alpha_ms", "beta": "beta_ms", "gamma": "gamma_ms", "targetTTFT": "ttft_ms",
+         "targetITL": "itl_ms"}
+_SCHEMAS = query_schemas(QueueAtRate) | query_schemas(StepTimes) | query_schemas(QueueTargets)
+PROBLEM = {name: {key: value for key, value in _SCHEMAS[ours].items() if key != "title"}
+           for name, ours in _OURS.items()}
 EXAMPLE = {"RPS": 1.5, "maxBatchSize": 64, "maxQueueSize": 128, "avgInputTokens": 256,
            "avgOutputTokens": 1024, "alpha": 8, "beta": 0.033, "gamma": 0.000333,
            "targetTTFT": 60, "targetITL": 20}
 # How errors of the queue model call a field -> how these endpoints do.
-_CALLED = {"rate": "body: RPS", "max_batch": "body: maxBatchSize", "largest batch":
-           "body: maxBatchSize", "max_queue": "body: maxQueueSize",
-           "input_tokens": "body: avgInputTokens", "output_tokens": "body: avgOutputTokens"}
+_CALLED = {"rate": "body: RPS", "largest batch": "body: maxBatchSize",
+           **{ours: f"body: {name}" for name, ours in _OURS.items()}}
 MEANS = {"offeredRPS": "offered_per_s", "throughput": "throughput_per_s",
          "avgRespTime": "response_ms", "avgWaitTime": "wait_ms", "avgNumInServ": "in_service",
          "avgTTFT": "ttft_ms", "avgITL": "itl_ms", "maxRPS": "max_rate_per_s"}

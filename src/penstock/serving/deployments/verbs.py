@@ -9,15 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from penstock.serving.deployments.controller import Controller
-from penstock.serving.deployments.deployments import RefusedError, State
-from penstock.serving.deployments.documents import (
-    deployment_document,
-    device_document,
-    event_document,
-    reply_document,
-)
-from penstock.serving.deployments.orders import (
+from penstock.fleet.request_deployments import (
     DeployOrder,
     InferOrder,
     NoOrder,
@@ -26,10 +18,17 @@ from penstock.serving.deployments.orders import (
     RegisterOrder,
     RemoveOrder,
     RestartOrder,
-    intent_of,
-    read_order,
-    request_of,
 )
+from penstock.fleet.requests import read_request
+from penstock.serving.deployments.controller import Controller
+from penstock.serving.deployments.deployments import RefusedError, State
+from penstock.serving.deployments.documents import (
+    deployment_document,
+    device_document,
+    event_document,
+    reply_document,
+)
+from penstock.serving.deployments.orders import intent_of, request_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ class LocalDeployments:
             "devices": self._devices}
 
     async def call(self, verb: str, name: str, order: Mapping[str, Any]) -> dict[str, Any]:
-        return await self._calls[verb](name, read_order(VERBS[verb].order, order))
+        return await self._calls[verb](name, read_request(VERBS[verb].order, order))
 
     def _document(self, name: str) -> dict[str, Any]:
         return deployment_document(self._control.show(name), self._control.load(name),

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from penstock.fleet.document_gateway import RequestParametersSection
+from penstock.fleet.schema import query_schemas
 from penstock.serving.gateway.ask import Offer
 from penstock.serving.gateway.request_parameters import BODY_FIELD, KINDS
 
@@ -24,11 +26,9 @@ _MEANINGS = {
     503: "no engine can serve it now; the message says why"}
 _WHOLE = {"type": "integer", "minimum": 1}
 _SCHEMAS: dict[str, dict[str, Any]] = {
-    "deadline_s": {"type": "number", "exclusiveMinimum": 0},
-    "min_quality": {"type": "number", "minimum": 0, "maximum": 1},
-    "max_cost": {"type": "number", "minimum": 0},
-    "confidential": {"type": "boolean"},
-    "session": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"}}
+    **query_schemas(RequestParametersSection),
+    "session": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$",
+                "description": "Session; a replica that has its beginning may answer faster."}}
 
 
 def openapi(offer: Offer) -> dict[str, Any]:
@@ -73,7 +73,8 @@ def _ask(offer: Offer, summary: str, fields: dict[str, Any], required: str) -> d
     return {
         "summary": summary,
         "parameters": [{"name": kind.header, "in": "header", "required": False,
-                        "description": f"{kind.expected}; counts more than {BODY_FIELD}.{name}",
+                        "description": f"{_SCHEMAS[name]['description']} Counts more than "
+                                       f"{BODY_FIELD}.{name}.",
                         "schema": _schema(name, offer)} for name, kind in KINDS.items()],
         "requestBody": {"required": True, "content": {JSON: {"schema": {
             "type": "object", "required": [required], "additionalProperties": True,
@@ -93,7 +94,8 @@ def _ask(offer: Offer, summary: str, fields: dict[str, Any], required: str) -> d
 
 def _schema(name: str, offer: Offer) -> dict[str, Any]:
     if name == "service_class":
-        return {"type": "string", "enum": list(offer.classes)}
+        return {"type": "string", "enum": list(offer.classes),
+                "description": _SCHEMAS[name]["description"]}
     return _SCHEMAS[name]
 
 

@@ -11,77 +11,78 @@ The first of these places that states an option counts:
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from math import isfinite
 from typing import Any
 
-from penstock.core.errors import nearest, one_of, quote
+from penstock.core.errors import InputError, nearest, one_of, quote
+from penstock.fleet.declared import checked
 from penstock.fleet.values_gateway import NO_REQUEST_PARAMETERS, RequestParameters
 from penstock.serving.errors import ServiceError
 
 BODY_FIELD = "penstock"
 _PREFIX = "x-penstock-"
 _LONGEST_TEXT = 200
+_EXACT = 2**53  # whole numbers that a float tells apart
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """An option: its header, the expected value in words, and the function that reads a value.
+    """An option: its header, and the function that reads a value.
 
-    ``read`` gets a header's text or a body's JSON value and returns None for an invalid value.
+    ``read`` gets a header's text or a body's JSON value. It raises InputError that says what was
+    expected and found.
     """
 
     header: str
-    expected: str
     read: Callable[[Any], Any]
 
 
-def _number(value: object) -> float | None:
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if isfinite(value) else None
+def _field(name: str) -> Callable[[Any], Any]:
+    """Reads a value as the fleet file reads the default of a tenant."""
+    def read(value: object) -> Any:
+        return checked(f"gateway.tenants.defaults.{name}", _plain(value))
+
+    return read
 
 
-def _positive(value: object) -> float | None:
-    number = _number(value)
-    return number if number is not None and number > 0 else None
-
-
-def _not_negative(value: object) -> float | None:
-    number = _number(value)
-    return number if number is not None and number >= 0 else None
-
-
-def _share(value: object) -> float | None:
-    number = _number(value)
-    return number if number is not None and 0 <= number <= 1 else None
-
-
-def _switch(value: object) -> bool | None:
-    if isinstance(value, bool):
+def _plain(value: object) -> object:
+    """The number or the switch that a header's text says; any other value as it is."""
+    if not isinstance(value, str):
         return value
-    words = {"true": True, "1": True, "false": False, "0": False}
-    return words.get(value.strip().lower()) if isinstance(value, str) else None
+    if (word := value.strip().lower()) in _SWITCHES:
+        return _SWITCHES[word]
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return int(number) if abs(number) < _EXACT and number.is_integer() else number
 
 
-def _text(value: object) -> str | None:
-    if not isinstance(value, str) or not value.isprintable():
-        return None
-    return value if 0 < len(value) <= _LONGEST_TEXT else None
+def _switch(value: object) -> Any:
+    """A switch has two more words, which are numbers elsewhere."""
+    return _confidential({"1": "true", "0": "false"}.get(value.strip(), value)
+                         if isinstance(value, str) else value)
 
 
+def _text(expected: str) -> Callable[[Any], Any]:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not value.isprintable() \
+                or not 0 < len(value) <= _LONGEST_TEXT:
+            raise InputError(f"expected {expected}, found {quote(value)}")
+        return value
+
+    return read
+
+
+_SWITCHES = {"true": True, "false": False}
+_confidential = _field("confidential")
 KINDS: Mapping[str, Kind] = {
-    "service_class": Kind("X-Penstock-Class", "a service class", _text),
-    "deadline_s": Kind("X-Penstock-Deadline-S", "seconds above 0", _positive),
-    "min_quality": Kind("X-Penstock-Min-Quality", "a number from 0 to 1", _share),
-    "max_cost": Kind("X-Penstock-Max-Cost", "an amount of money, 0 or more", _not_negative),
-    "confidential": Kind("X-Penstock-Confidential", "true or false", _switch),
-    "session": Kind("X-Penstock-Session", f"a printable text of 1 to {_LONGEST_TEXT} characters",
-                    _text),
+    "service_class": Kind("X-Penstock-Class", _text("a service class")),
+    "deadline_s": Kind("X-Penstock-Deadline-S", _field("deadline_s")),
+    "min_quality": Kind("X-Penstock-Min-Quality", _field("min_quality")),
+    "max_cost": Kind("X-Penstock-Max-Cost", _field("max_cost")),
+    "confidential": Kind("X-Penstock-Confidential", _switch),
+    "session": Kind("X-Penstock-Session",
+                    _text(f"a printable text of 1 to {_LONGEST_TEXT} characters")),
 }
 """Options by their name in the body."""
 
@@ -106,11 +107,10 @@ class Found:
     def add(self, name: str, value: object, place: str) -> None:
         """Add an option of the request, unless a place of higher rank has stated it. Raises
         ServiceError."""
-        kind = KINDS[name]
-        read = kind.read(value)
-        if read is None:
-            raise ServiceError(400, f"{place}: expected {kind.expected}, found {quote(value)}",
-                               "invalid_value", place)
+        try:
+            read = KINDS[name].read(value)
+        except InputError as error:
+            raise ServiceError(400, f"{place}: {error}", "invalid_value", place) from None
         if name not in self.values:
             self.values[name], self.places[name] = read, place
 

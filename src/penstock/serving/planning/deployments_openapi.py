@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from penstock.fleet.schema import request_schema
 from penstock.serving.deployments.deployments import State
 from penstock.serving.deployments.verbs import VERBS, Verb
 
@@ -54,24 +55,7 @@ def _entry(verb: Verb) -> dict[str, Any]:
     if about_one:
         entry["parameters"] = [_NAME]
     if verb.method == "POST":
-        schema = verb.order.model_json_schema()
+        schema = request_schema(verb.order)
         entry["requestBody"] = {"required": bool(schema.get("required")),
-                                "content": {JSON: {"schema": _inlined(schema)}}}
+                                "content": {JSON: {"schema": schema}}}
     return entry
-
-
-def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema with every definition inlined where it is used."""
-    definitions = schema.pop("$defs", {})
-
-    def walk(value: Any) -> Any:
-        if isinstance(value, list):
-            return [walk(item) for item in value]
-        if not isinstance(value, dict):
-            return value
-        if "$ref" in value:
-            return walk(definitions[value["$ref"].rpartition("/")[2]])
-        return {key: walk(item) for key, item in value.items()}
-
-    found: dict[str, Any] = walk(schema)
-    return found

@@ -12,8 +12,12 @@ from typing import Any
 import orjson
 
 from penstock.core.errors import InputError, nearest, one_of
+from penstock.fleet.declared import field_value
+from penstock.fleet.document import FleetDocument
 from penstock.fleet.files import decoded
 from penstock.fleet.load import parse_fleet
+from penstock.fleet.request_plan import PlanQuery
+from penstock.fleet.schema import query_schemas, request_schema
 from penstock.fleet.settings import parse_settings
 from penstock.fleet.values import Fleet
 from penstock.serving.planning.operation import (
@@ -27,15 +31,6 @@ from penstock.serving.planning.operation import (
 PATH = "/v1/plan"
 SOURCE = "body"
 YAML = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
-PARAMETERS: Mapping[str, Mapping[str, Any]] = {
-    "seed": {"type": "integer", "minimum": 0,
-             "description": "seed of every random choice, instead of the file's"},
-    "what_if": {"type": "array", "items": {"type": "string"},
-                "description": "KEY=VALUE: plan once more with this setting too and say what "
-                               "changes, such as accelerators[0].count=8; repeatable, all at once"},
-    "time_limit_s": {"type": "number", "exclusiveMinimum": 0,
-                     "description": "give the plan up after this time, counted from when it is "
-                                    "begun; at most, and by default, the server's own limit"}}
 EXAMPLE = {
     "name": "chat", "accelerators": [{"name": "a100-80gb", "count": 4, "price_per_hour": 4.1}],
     "models": [{"name": "llama-3.1-8b"}],
@@ -58,18 +53,29 @@ class Order:
 
 
 def order_of(content: bytes, media_type: str, query: Sequence[tuple[str, str]]) -> Order:
-    """Return the order of a request. Raises InputError."""
-    for name, _ in query:
-        if name not in PARAMETERS:
-            raise InputError(f"query: unknown parameter {name[:60]!r}{nearest(name, PARAMETERS)}")
-    given = dict(query)
-    for name in ("seed", "time_limit_s"):
-        if sum(key == name for key, _ in query) > 1:
+    """The order that a request makes. Raises InputError that names what is wrong."""
+    known = PlanQuery.model_fields
+    given: dict[str, Any] = {}
+    for name, value in query:
+        if name not in known:
+            raise InputError(f"query: unknown parameter {name[:60]!r}{nearest(name, known)}")
+        if name == "what_if":
+            given.setdefault(name, []).append(value)
+        elif name in given:
             raise InputError(f"query: {name}: stands twice")
+        else:
+            given[name] = _value(name, value)
     text = decoded(content, SOURCE)
-    return Order(_as_yaml(text) if media_type == JSON else text, _seed(given.get("seed")),
-                 tuple(value for name, value in query if name == "what_if"),
-                 _limit(given.get("time_limit_s")))
+    said = PlanQuery.model_construct(**given)
+    return Order(_as_yaml(text) if media_type == JSON else text, said.seed, tuple(said.what_if),
+                 said.time_limit_s)
+
+
+def _value(name: str, text: str) -> Any:
+    try:
+        return field_value(f"plan:{name}", text)
+    except InputError as error:
+        raise InputError(f"query: {name}: {error}") from None
 
 
 def _as_yaml(text: str) -> str:
@@ -86,26 +92,6 @@ def _whole(found: re.Match[str]) -> str:
         return found[0]
     high, low = int(found[1], 16), int(found[2], 16)
     return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
-
-
-def _seed(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not re.fullmatch("[0-9]{1,18}", text):
-        raise InputError(f"query: seed: found {text[:60]!r}; expected a whole number")
-    return int(text)
-
-
-def _limit(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < 1e9:
-        raise InputError(f"query: time_limit_s: found {text[:60]!r}; expected seconds above 0")
-    return value
 
 
 def answer(order: Order) -> Answer:
@@ -145,15 +131,6 @@ def unsupported(media_type: str) -> str:
             "(curl: -H 'Content-Type: application/yaml' --data-binary @fleet.yaml)")
 
 
-def _sections() -> dict[str, Any]:
-    """Return the schemas of the fleet file's sections; `penstock lab schema` prints them in
-    full."""
-    from penstock.fleet.document import FleetDocument
-
-    return {name: {"description": found.description or ""}
-            for name, found in FleetDocument.model_fields.items() if name != "catalog"}
-
-
 def operation() -> Operation:
     """Return the endpoint with its description. Reads the fleet file's schema, which takes a
     moment."""
@@ -161,7 +138,7 @@ def operation() -> Operation:
         PATH, "The least-cost replicas for a fleet file, checked by simulation: what plan.json "
         "holds (docs/reference/plan-json.md). Sections are those of a fleet file; none may name "
         "a file. Exit status 1 of the command line is served_in_full: false here", plan,
-        object_schema(_sections(), ("accelerators", "models", "service_classes", "traffic")),
+        request_schema(FleetDocument, leave_out=("catalog",)),
         object_schema({
             "name": {"type": "string"}, "version": {"type": "string"},
             "served_in_full": {"type": "boolean"}, "holds": {"type": "boolean"},
@@ -176,4 +153,4 @@ def operation() -> Operation:
          429: "as many plans as the server takes are under way or wait; Retry-After says when to "
               "ask again",
          504: "the plan was not made within the time limit, and is given up"},
-        (JSON, YAML[0]), PARAMETERS)
+        (JSON, YAML[0]), query_schemas(PlanQuery))

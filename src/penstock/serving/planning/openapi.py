@@ -16,8 +16,14 @@ _COMMON = {400: "the body cannot be read or is invalid; the message names the fi
 
 
 def openapi_document(operations: Sequence[Operation]) -> dict[str, Any]:
-    """Return the OpenAPI document of the endpoints."""
-    return {"paths": {operation.path: {"post": _entry(operation)} for operation in operations}}
+    """Return the OpenAPI document of the endpoints; a body of several forms is described once."""
+    return {"paths": {operation.path: {"post": _entry(operation)} for operation in operations},
+            "components": {"schemas": {operation.request["title"]: dict(operation.request)
+                                       for operation in operations if _has_forms(operation)}}}
+
+
+def _has_forms(operation: Operation) -> bool:
+    return len(operation.media_types) > 1
 
 
 def _entry(operation: Operation) -> dict[str, Any]:
@@ -26,10 +32,12 @@ def _entry(operation: Operation) -> dict[str, Any]:
     for status, meaning in sorted({**_COMMON, **operation.errors}.items()):
         responses[str(status)] = {"description": meaning, "content": {
             JSON: {"schema": _ERROR}}}
+    body = {"$ref": f"#/components/schemas/{operation.request['title']}"} \
+        if _has_forms(operation) else dict(operation.request)
     entry: dict[str, Any] = {
         "summary": operation.summary, "operationId": operation.path.strip("/").replace("/", "_"),
         "requestBody": {"required": True, "content": {
-            media_type: {"schema": dict(operation.request), "example": dict(operation.example)}
+            media_type: {"schema": body, "example": dict(operation.example)}
             for media_type in operation.media_types}},
         "responses": responses}
     if operation.parameters:

@@ -52,12 +52,14 @@ def test_a_request_becomes_an_order():
 
 @pytest.mark.parametrize(("query", "message"), [
     ([("sed", "7")], "query: unknown parameter 'sed'; did you mean 'seed'?"),
-    ([("seed", "-1")], "query: seed: found '-1'"),
-    ([("seed", "1" * 30)], "query: seed: found"),
+    ([("seed", "-1")], "query: seed: expected at least 0, found -1"),
+    ([("seed", "1" * 30)], "query: seed: a number of 30 digits; expected at most 18"),
+    ([("seed", "1" * 11)], "query: seed: expected at most 1,000,000,000, found 11111111111"),
     ([("seed", "1"), ("seed", "2")], "query: seed: stands twice"),
-    ([("time_limit_s", "0")], "query: time_limit_s: found '0'"),
-    ([("time_limit_s", "nan")], "query: time_limit_s: found 'nan'"),
-    ([("time_limit_s", "soon")], "query: time_limit_s: found 'soon'"),
+    ([("time_limit_s", "0")], "query: time_limit_s: expected more than 0, found 0"),
+    ([("time_limit_s", "nan")], "query: time_limit_s: expected a number, found 'nan'"),
+    ([("seed", "")], "query: seed: expected a value, found nothing"),
+    ([("time_limit_s", "soon")], "query: time_limit_s: expected a number, found 'soon'"),
 ])
 def test_a_query_that_makes_no_sense(query, message):
     with pytest.raises(InputError) as error:

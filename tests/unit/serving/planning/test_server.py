@@ -65,7 +65,7 @@ def test_description_and_page_are_served() -> None:
     ("POST", "/v1/queue/solve", "{", 400, "is not JSON"),
     ("POST", "/v1/queue/solve", "", 400, "is not JSON"),
     ("POST", "/v1/queue/solve", '{"mode": NaN}', 400, "is not JSON"),
-    ("POST", "/v1/queue/solve", "[]", 400, "expected an object"),
+    ("POST", "/v1/queue/solve", "[]", 400, "body: expected a JSON object, found a list"),
     ("POST", "/v1/nothing", "{}", 404, "no operation '/v1/nothing'"),
     ("GET", "/v1/queue/solve", None, 405, "does not take GET"),
     ("POST", "/v1/queue/solve", "x" * 20_000, 413,
