@@ -5,7 +5,7 @@ from pathlib import Path
 
 from penstock.core.errors import InputError
 
-_GOODBYE_S = 2.0
+_SHUTDOWN_S = 2.0
 
 
 def run_here(folder: Path, host: str, port: int, names: tuple[str, ...], queue: str,

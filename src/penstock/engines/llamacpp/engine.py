@@ -1,4 +1,4 @@
-"""Drives an executor by Penstock's scheduler: plan, compute in a thread, commit, again."""
+"""Drives an executor by Penstock's scheduler: plan, compute in a thread, commit, repeat."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from penstock.engines.server.stream import TokenStream
 if TYPE_CHECKING:
     from penstock.engines.server.metrics import EngineMetrics
 
-_LOOK_AGAIN_S = 0.05  # where requests wait although nothing runs
+_LOOK_AGAIN_S = 0.05  # poll interval while requests wait although nothing runs
 
 
 class GenerationInput(NamedTuple):
-    """How a request's tokens are to be chosen. ``ends`` says which token ends an answer."""
+    """A prompt and its sampling parameters. ``ends`` says which tokens end an answer."""
 
     token_ids: tuple[int, ...]
     temperature: float
@@ -37,7 +37,7 @@ class _Live(LiveRequest):
 class SteppedEngine(LiveRequests[_Live]):
     """Serves requests on one executor. ``run`` must be running for anything to happen.
 
-    What clients do while a step is computed is heard when it has ended.
+    Calls of clients during a step are processed when it has ended.
     """
 
     def __init__(self, driver: EmbeddedScheduler, executor: PlanExecutor,
@@ -70,7 +70,7 @@ class SteppedEngine(LiveRequests[_Live]):
     # -- steps ----------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve for as long as the task lives."""
+        """Serve until cancelled."""
         try:
             while True:
                 while self._calls:
@@ -83,7 +83,7 @@ class SteppedEngine(LiveRequests[_Live]):
                 try:
                     tokens = await asyncio.shield(step)
                 except asyncio.CancelledError:
-                    await step  # the thread has the device's memory in hand until it is done
+                    await step  # the thread uses the device's memory until it is done
                     raise
                 self._commit(plan, tokens)
         finally:
