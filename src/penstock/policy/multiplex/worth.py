@@ -1,4 +1,4 @@
-"""Worth of visits to models: believed answers in time per second, loads counted."""
+"""Value of visits to models: believed answers in time per second, including loads."""
 
 from collections.abc import Iterable, Sequence
 from math import inf
@@ -15,7 +15,7 @@ _ROUNDED = 1.0 + 1e-9  # a bound and the worth below it are not rounded alike
 
 
 class Choice(NamedTuple):
-    """A model and the visit to it that is worth most."""
+    """A model and its most valuable visit."""
 
     model: int
     visit: Visit
@@ -37,12 +37,13 @@ class _Line:
         self.load_s = 0.0
 
     def at_most(self, ahead_s: float, *, resident: bool) -> float:
-        """Answers per second that no visit exceeds, where ``ahead_s`` pass before it counts.
+        """Return an upper bound of answers per second of any visit, where ``ahead_s`` pass before
+        it counts.
 
-        n answers take at least a load and a batch of n. The last of those expected comes when
-        (n - waiting) / rate have passed, and a batch of one at least follows. The first allows more
-        per second the larger n is, so the bound is where the two meet; or for all who are expected,
-        where the second allows more for a larger n, too.
+        n answers take at least a load and a batch of n. The last expected request arrives after (n
+        - waiting) / rate, and at least a batch of one follows. The first bound grows with n, so the
+        result is where the two bounds meet, or at all expected requests where the second bound
+        grows with n, too.
         """
         load_s = 0.0 if resident or self.load_s < ahead_s else self.load_s - ahead_s
         num = float(self.most)
@@ -63,8 +64,8 @@ class _Line:
 
 
 class Worth:
-    """Judges models by who waits in ``queues``, by the pace at which they are asked for, and by
-    what loads and batches take: as believed, corrected by what they took.
+    """Values models by their waiting requests in ``queues``, their arrival rates, and the believed
+    durations of loads and batches, corrected by measured ones.
 
     What bounds a visit's worth, and what batches take, is kept until something changes it: with
     many models nearly all are ruled out by their bound.
@@ -86,14 +87,14 @@ class Worth:
         """Negative bounds on the worth of a visit that begins with a load, with the model."""
         self._soonest_s = inf  # no load and batch of one took less
 
-    # ---- what is believed
+    # ---- beliefs
 
     def batch(self, model: int) -> BatchTime:
         """Return the believed batch time of a model."""
         return self._batches[model]
 
     def careful(self, model: int) -> BatchTime:
-        """The same with a margin."""
+        """Return the believed batch time with a margin."""
         return self._carefuls[model]
 
     def load_s(self, device: Device, model: int) -> float:
@@ -101,36 +102,36 @@ class Worth:
         return self.corrected(model, self._loads.load_s(device.index, model))
 
     def corrected(self, model: int, load_s: float) -> float:
-        """A load's seconds by what loads of that model took."""
+        """Return a load time corrected by measured loads of that model."""
         return load_s * self._load_off.factor(model)
 
     def keep(self, device: Device, model: int, now_s: float) -> float:
-        """Requests that would wait for a model to be loaded again, per byte that it holds."""
+        """Return the requests that would wait for a reload of a model, per byte that it holds."""
         return (self._paces[model].rate_per_s(now_s) * self.load_s(device, model)
                 / (self._models[model].size_bytes + 1))
 
-    # ---- what is learnt
+    # ---- learning
 
     def arrived(self, request: Queued, now_s: float) -> None:
-        """One more waits."""
+        """Record an arrival."""
         self._paces[request.model].arrived(request, now_s)
         self.refresh(request.model, now_s)
 
     def load_took(self, device: Device, model: int, believed_s: float, seconds: float,
                   now_s: float) -> None:
-        """A load is over, which was believed to take ``believed_s`` without any correction."""
+        """Learn from a load that has ended; ``believed_s`` is without correction."""
         self._load_off.observe(model, believed_s, seconds)
-        # After a device's first load, which may take longer, all may be shorter.
+        # A device's first load may take longer; later loads may all be shorter.
         for one in (model,) if device.num_loads > 1 else range(len(self._models)):
             self.refresh(one, now_s)
 
     def batch_took(self, model: int, believed_s: float, seconds: float, now_s: float) -> None:
-        """A batch is over, or requests that had joined one. Nothing is learnt from 0 s."""
+        """Learn from a batch, or joined requests, that ended. 0 s is ignored."""
         self._batch_off.observe(model, believed_s, seconds)
         self._correct(model, now_s)
 
     def doubt(self, model: int, now_s: float) -> None:
-        """Even whoever had just come was too late: perhaps beliefs are wrong."""
+        """Even a request that had just arrived was too late, so the belief may be wrong."""
         self._load_off.doubt(model, now_s)
         self._batch_off.doubt(model, now_s)
         self._correct(model, now_s)
@@ -159,7 +160,7 @@ class Worth:
         batch, margin = self.batch(model), 1.0 + self._options.margin
         return BatchTime(batch.fixed_s * margin, batch.per_request_s * margin)
 
-    # ---- what is worth most
+    # ---- the best visit
 
     def best(self, device: Device, models: Iterable[int], now_s: float,
              free_s: float) -> Choice | None:
@@ -231,18 +232,19 @@ class Worth:
         return own is not None and own.worth >= worth
 
     def resident(self, device: Device, model: int, now_s: float) -> float:
-        """Answers in time per second of those who wait for a resident."""
+        """Return the answers in time per second of the requests that wait for a resident."""
         own = self.best(device, [model], now_s, now_s) if self._queues.line(model) else None
         return 0.0 if own is None else own.worth
 
     def start_s(self, device: Device, model: int, now_s: float, free_s: float) -> float:
-        """When a model's first batch could begin on a device that is free at ``free_s``."""
+        """Return when a model's first batch could begin on a device that is free at ``free_s``."""
         if model in device.residents:
             return free_s
         return max(free_s, now_s + self.load_s(device, model))
 
     def most(self, device: Device, model: int) -> int:
-        """The largest batch that there is room for, now if the model is resident and idle."""
+        """Return the largest batch with room on the device: as it is now, if the model is resident
+        and idle."""
         now = (model in device.residents and device.computing is None
                and not device.continuous)
         room = device.room(model) if now else device.most_beside(model, ())

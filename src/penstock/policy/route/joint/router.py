@@ -1,4 +1,4 @@
-"""Model and replica chosen together, for the best utility in one unit: money."""
+"""Joint choice of model and replica by utility in one unit: money."""
 
 from collections.abc import Callable, Sequence
 from math import inf
@@ -26,10 +26,10 @@ from penstock.predict.latency import LatencyPredictor
 
 
 class JointRouter:
-    """Takes, for every request, the replica of the highest utility among those that are eligible.
+    """For every request, chooses the eligible replica of the highest utility.
 
-    ``dual_price`` gives a tenant's present markup on prices. Requests that come without a forecast
-    get the models' mean quality and the lengths of their class so far.
+    ``dual_price`` returns a tenant's present markup on prices. Requests without a forecast get the
+    models' mean quality and the observed lengths of their class.
     """
 
     looks_into_queues = False
@@ -58,8 +58,8 @@ class JointRouter:
 
     def route_many(self, requests: Sequence[Request],
                    replicas: Sequence[Sequence[ReplicaSnapshot]], now_s: float) -> list[Route]:
-        """Requests that wait at the same moment, each with its own candidates: the assignment of
-        the highest utility together, where every request that a replica is given delays the next.
+        """Route requests of the same moment, each with its own candidates, by the assignment of the
+        highest total utility. Every request on a replica delays the next one there.
         """
         tables = [self._prospects(request, seen, now_s)
                   for request, seen in zip(requests, replicas, strict=True)]
@@ -82,7 +82,7 @@ class JointRouter:
                 continue
             best = next(p for p in prospects if p.replica_id == ids[at])
             admit = verdict[1]
-            if isinstance(admit, Relax):  # the reason is that of the replica it got
+            if isinstance(admit, Relax):  # the reason against the replica that it got
                 admit = Relax(_relaxed(request, [best]))
             routes.append(self._settled(request, seen, prospects, best, admit))
         return routes
@@ -91,7 +91,7 @@ class JointRouter:
         self._usual.ended(departure)
         self._accounts.ended(departure)
 
-    # -- how it is done -------------------------------------------------------------------------
+    # -- eligibility and surcharges -------------------------------------------------------------
 
     def _prospects(self, request: Request, replicas: Sequence[ReplicaSnapshot],
                    now_s: float) -> list[Prospect]:
@@ -100,7 +100,8 @@ class JointRouter:
 
     def _eligible(self, request: Request,
                   prospects: Sequence[Prospect]) -> tuple[list[Prospect], Admit]:
-        """Those that may be taken, after giving up as little as possible."""
+        """Return the prospects that may be taken, after relaxing as few requirements as
+        possible."""
         eligible = [p for p in prospects if not p.reason]
         if eligible:
             return eligible, ACCEPT
@@ -115,7 +116,7 @@ class JointRouter:
                           if any(p.reason == CHANCE for p in prospects) else None)
 
     def _may_do(self, prospect: Prospect, given_up: Sequence[str]) -> bool:
-        """Whether nothing but what is given up speaks against it; ``reason`` names the first."""
+        """Whether only relaxed requirements are violated; ``reason`` names the first."""
         return prospect.reason in given_up and (
             CHANCE in given_up or prospect.chance >= self._options.min_chance)
 
