@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 @cache
 def declared(path: str) -> "FieldInfo":
-    """The declaration of the field at a dotted path such as ``service_classes.slo.ttft_s``; the
-    places in lists are left out."""
+    """Return the declaration of the field at a dotted path such as ``service_classes.slo.ttft_s``,
+    without list indexes."""
     section: type[BaseModel] = FleetDocument
     *sections, name = path.split(".")
     for part in sections:
@@ -29,7 +29,7 @@ def declared(path: str) -> "FieldInfo":
 
 
 def _section(annotation: Any) -> type[BaseModel]:
-    """The section that an annotation allows, whatever else it allows."""
+    """Return the section type within an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     if get_origin(annotation) in (Annotated, Union, UnionType, list):
@@ -42,8 +42,7 @@ def _section(annotation: Any) -> type[BaseModel]:
 
 
 def field_value(path: str, text: str) -> Any:
-    """A text as the file would read this field's value. Raises InputError that says what was
-    expected."""
+    """Return the value of a text, read as the file reads this field. Raises InputError."""
     value = parse_value(text, "value")
     try:
         return _adapter(path).validate_python(value)
@@ -61,8 +60,8 @@ def _adapter(path: str) -> TypeAdapter[Any]:
 
 
 def field_help(path: str, default: str | None = None) -> str:
-    """The field's description, range and default, as a help page shows them; ``default`` is told in
-    place of the field's own."""
+    """Return the field's description, range and default for a help page. ``default`` replaces the
+    field's own default."""
     found = declared(path)
     text = (found.description or "").replace("`", "")
     notes = [f"{words} {limit:g}" for limit, words in _limits(found) if abs(limit) < MOST]
@@ -75,7 +74,7 @@ def field_help(path: str, default: str | None = None) -> str:
 
 
 def _limits(found: "FieldInfo") -> Iterator[tuple[float, str]]:
-    """The bounds of a number, which stand beside the field or within its annotation."""
+    """Yield the bounds of a number, from the field or from its annotation."""
     limits = [*found.metadata]
     for part in (found.annotation, *get_args(found.annotation)):
         for inner in getattr(part, "__metadata__", ()):
