@@ -34,8 +34,8 @@ MILLION = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Times that rates are over: ``arrival_s`` for rates of arrivals, ``whole_s``, which lasts
-    until the last token, for all else."""
+    """Windows of rates: ``arrival_s`` for arrival rates; ``whole_s``, which lasts until the last
+    token, for all others."""
 
     arrival_s: float
     whole_s: float
@@ -53,7 +53,8 @@ class Usage:
     replicas: Sequence[int] = ()
 
     def busy(self, window_s: float) -> float | None:
-        """Share of the replicas' time spent computing; ``None`` without replicas or time."""
+        """Return the share of the replicas' time spent computing, ``None`` without replicas or
+        time."""
         if not len(self.busy_s) or window_s <= 0:
             return None
         return float(self.busy_s.sum()) / (len(self.busy_s) * window_s)
@@ -101,14 +102,15 @@ def _attainment(table: RequestTable) -> Attainment:
 
 
 def computed_tokens(table: RequestTable) -> int:
-    """Prompt and output tokens of requests that started."""
-    # A client of a live engine learns of the start by the first token only.
+    """Return the prompt and output tokens of requests that started."""
+    # A client of a live engine observes the start only by the first token.
     started = ~(np.isnan(table.first_scheduled_s) & np.isnan(table.first_token_s))
     return int(table.prompt_tokens[started].sum() + table.output_tokens[started].sum())
 
 
 def cost_per_million_tokens(cost_per_hour: float, window_s: float, tokens: int) -> float | None:
-    """Cost of a window over the prompt and output tokens computed in it; ``None`` without any."""
+    """Return the cost of a window divided by its computed tokens in millions, ``None`` without
+    tokens."""
     return _ratio(cost_per_hour * window_s / SECONDS_PER_HOUR * MILLION, tokens)
 
 

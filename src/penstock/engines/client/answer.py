@@ -14,8 +14,8 @@ CUT_OFF = "cut_off"
 
 OUTCOMES = {
     FINISHED: "answered to its end",
-    REFUSED: "turned away for now: status 429 or 503",
-    OUT_OF_BUDGET: "turned away or cut off for want of money: status 402, or an error that says so",
+    REFUSED: "rejected for now: status 429 or 503",
+    OUT_OF_BUDGET: "rejected or cut off for lack of money: status 402, or an error that says so",
     INVALID: "not accepted as it is: any other status from 300 to 499",
     FAILED: "the server says that it failed: status 500 and above, or an error in the stream",
     UNREACHABLE: "no connection came about",

@@ -99,10 +99,10 @@ def _of_fleet(document: Mapping[str, Any]) -> EmbeddedOptions:
 
 
 def _of_mapping(document: Mapping[str, Any]) -> EmbeddedOptions:
-    knobs = document.get("schedule", {})
-    if not isinstance(knobs, Mapping):
-        raise InputError(f"penstock: schedule is {knobs!r}; expected a mapping of knobs")
-    schedule = schedule_options(str(document.get("policy", "penstock")), **dict(knobs))
+    settings = document.get("schedule", {})
+    if not isinstance(settings, Mapping):
+        raise InputError(f"penstock: schedule is {settings!r}; expected a mapping of settings")
+    schedule = schedule_options(str(document.get("policy", "penstock")), **dict(settings))
     classes = _classes(document.get("service_classes", []))
     if "default_class" in document:
         default = _default(classes, document["default_class"])

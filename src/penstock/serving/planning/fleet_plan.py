@@ -65,7 +65,7 @@ def order_of(content: bytes, media_type: str, query: Sequence[tuple[str, str]]) 
     given = dict(query)
     for name in ("seed", "time_limit_s"):
         if sum(key == name for key, _ in query) > 1:
-            raise InputError(f"query: {name}: stands twice")
+            raise InputError(f"query: {name}: appears twice")
     text = decoded(content, SOURCE)
     return Order(_as_yaml(text) if media_type == JSON else text, _seed(given.get("seed")),
                  tuple(value for name, value in query if name == "what_if"),

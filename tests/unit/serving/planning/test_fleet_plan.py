@@ -54,7 +54,7 @@ def test_a_request_becomes_an_order():
     ([("sed", "7")], "query: unknown parameter 'sed'; did you mean 'seed'?"),
     ([("seed", "-1")], "query: seed: found '-1'"),
     ([("seed", "1" * 30)], "query: seed: found"),
-    ([("seed", "1"), ("seed", "2")], "query: seed: stands twice"),
+    ([("seed", "1"), ("seed", "2")], "query: seed: appears twice"),
     ([("time_limit_s", "0")], "query: time_limit_s: found '0'"),
     ([("time_limit_s", "nan")], "query: time_limit_s: found 'nan'"),
     ([("time_limit_s", "soon")], "query: time_limit_s: found 'soon'"),
@@ -96,7 +96,7 @@ def test_an_error_names_line_and_field_of_json_too():
 
 
 def test_a_key_that_stands_twice_is_no_json_for_us():
-    with pytest.raises(InputError, match="stands twice"):
+    with pytest.raises(InputError, match="appears twice"):
         answer(order_of(b'{"models": [], "models": []}', "application/json", []))
 
 

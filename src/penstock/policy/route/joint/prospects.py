@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from penstock.core.decision import Prospect
+from penstock.core.decision import ScoredCandidate
 from penstock.core.forecast import Forecast
 from penstock.core.request import NO_NEEDS, Request
 from penstock.core.slo import Slo
@@ -56,7 +56,7 @@ class Scorer:
 
     def prospects(self, request: Request, forecasts: Mapping[str, Forecast],
                   replicas: Sequence[ReplicaSnapshot], dual_price: float,
-                  now_s: float) -> list[Prospect]:
+                  now_s: float) -> list[ScoredCandidate]:
         """Score the request on every replica, in order. ``dual_price`` raises prices for a tenant
         that spends ahead of its budget."""
         options, facts = self._options, self._facts
@@ -68,7 +68,7 @@ class Scorer:
         slo = request.service_class.slo
         age_s = now_s - request.arrival_s
         markup = 1.0 + dual_price
-        found: list[Prospect] = []
+        found: list[ScoredCandidate] = []
         for replica in replicas:
             replica_id = replica.replica_id
             fact = facts[replica_id]
@@ -98,9 +98,10 @@ class Scorer:
             worth = chance + late_share * (1.0 - chance)
             utility = (value * quality * whole * worth - price * markup
                        - second_value * (e2e_s + others_s))
-            found.append(Prospect(replica_id, utility, quality, price, chance, ttft_s, e2e_s,
-                                  others_s,
-                                  _violated_requirement(request, fact, quality, chance, options)))
+            found.append(ScoredCandidate(replica_id, utility, quality, price, chance, ttft_s, e2e_s,
+                                         others_s,
+                                         _violated_requirement(request, fact, quality, chance,
+                                                               options)))
         return found
 
     def _chance(self, kind: str, slo: Slo, age_s: float, ttft_s: float, tpot_s: float,
@@ -151,7 +152,7 @@ def _violated_requirement(request: Request, fact: ReplicaFacts, quality: float, 
     return CHANCE if chance < options.min_chance else ""
 
 
-def rejection_reason(prospect: Prospect, request: Request) -> str:
+def rejection_reason(prospect: ScoredCandidate, request: Request) -> str:
     """Describe why a replica may not serve a request."""
     if prospect.reason == BUDGET:
         return "would spend the whole budget on the prompt"
@@ -179,7 +180,7 @@ def affordable_tokens(request: Request, fact: ReplicaFacts) -> int:
     return request.max_tokens if tokens >= request.max_tokens else int(tokens)
 
 
-def retry_after_s(request: Request, prospects: Sequence[Prospect]) -> float:
+def retry_after_s(request: Request, prospects: Sequence[ScoredCandidate]) -> float:
     """Return the time to retry after: the lateness of the earliest answer, at least 1 s."""
     slo = request.service_class.slo
     late_s = [max(p.ttft_s - (slo.ttft_s or p.ttft_s), p.e2e_s - (slo.e2e_s or p.e2e_s))

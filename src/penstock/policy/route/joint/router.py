@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from math import inf
 
-from penstock.core.decision import ACCEPT, NOWHERE, Admit, Prospect, Reject, Relax, Route
+from penstock.core.decision import ACCEPT, NOWHERE, Admit, Reject, Relax, Route, ScoredCandidate
 from penstock.core.departure import Departure
 from penstock.core.request import Request
 from penstock.core.snapshot import ReplicaSnapshot
@@ -94,12 +94,12 @@ class JointRouter:
     # -- eligibility and surcharges -------------------------------------------------------------
 
     def _prospects(self, request: Request, replicas: Sequence[ReplicaSnapshot],
-                   now_s: float) -> list[Prospect]:
+                   now_s: float) -> list[ScoredCandidate]:
         return self._valuer.prospects(request, self._usual.of(request), replicas,
                                       self._dual_price(request.tenant), now_s)
 
     def _eligible(self, request: Request,
-                  prospects: Sequence[Prospect]) -> tuple[list[Prospect], Admit]:
+                  prospects: Sequence[ScoredCandidate]) -> tuple[list[ScoredCandidate], Admit]:
         """Return the prospects that may be taken, after relaxing as few requirements as
         possible."""
         eligible = [p for p in prospects if not p.reason]
@@ -115,13 +115,14 @@ class JointRouter:
                           retry_after_s(request, prospects)
                           if any(p.reason == CHANCE for p in prospects) else None)
 
-    def _may_do(self, prospect: Prospect, given_up: Sequence[str]) -> bool:
+    def _may_do(self, prospect: ScoredCandidate, given_up: Sequence[str]) -> bool:
         """Whether only relaxed requirements are violated; ``reason`` names the first."""
         return prospect.reason in given_up and (
             CHANCE in given_up or prospect.chance >= self._options.min_chance)
 
     def _settled(self, request: Request, replicas: Sequence[ReplicaSnapshot],
-                 prospects: Sequence[Prospect], best: Prospect, admit: Admit) -> Route:
+                 prospects: Sequence[ScoredCandidate], best: ScoredCandidate,
+                 admit: Admit) -> Route:
         fact = self._facts[best.replica_id]
         replica = next(r for r in replicas if r.replica_id == best.replica_id)
         prompt_tokens = request.prompt_tokens
@@ -154,7 +155,7 @@ class JointRouter:
         return surcharges
 
 
-def _relaxed(request: Request, eligible: Sequence[Prospect]) -> str:
+def _relaxed(request: Request, eligible: Sequence[ScoredCandidate]) -> str:
     best = max(eligible, key=lambda p: p.utility)
     if best.reason == CHANCE:
         return f"no replica is likely to keep the targets of {request.service_class.name}; the " \
@@ -162,7 +163,7 @@ def _relaxed(request: Request, eligible: Sequence[Prospect]) -> str:
     return f"no model is expected to reach the quality asked for; {best.quality:.3g} is expected"
 
 
-def _refused(request: Request, prospects: Sequence[Prospect]) -> str:
+def _refused(request: Request, prospects: Sequence[ScoredCandidate]) -> str:
     reasons = {prospect.reason for prospect in prospects}
     if BUDGET in reasons and not reasons & {CHANCE, QUALITY}:
         return "the budget does not pay for the prompt on any model"
