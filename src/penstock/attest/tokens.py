@@ -42,7 +42,7 @@ def read_keys(path: str | Path) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: is no JSON Web Key Set, keys with a kid each "
+        raise InputError(f"{path}: is not a JSON Web Key Set, keys with a kid each "
                          f"({type(error).__name__}: {error})") from None
 
 

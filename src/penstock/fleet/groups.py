@@ -93,7 +93,7 @@ def _default_groups(document: FleetDocument,
         if model in swapped or (model == AUTO and swapped):
             continue
         if model == AUTO:
-            lacks = lacks or ("traffic: leaves the model to the router, so nobody can say how many "
+            lacks = lacks or ("traffic: leaves the model to the router, so it is unknown how many "
                               "replicas each model needs; state replicas")
             continue
         section = VariantSection.model_construct(model=model)

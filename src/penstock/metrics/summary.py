@@ -90,7 +90,7 @@ def summarise(table: RequestTable, classes: Sequence[ServiceClass], usage: Usage
 
 
 def percentiles(values: FloatColumn) -> Percentiles:
-    """p50, p90, p95 and p99 by nearest rank over the values that exist."""
+    """Return p50, p90, p95 and p99 by nearest rank over the values that exist."""
     known = np.sort(values[~np.isnan(values)])
     p50, p90, p95, p99 = (float(known[ceil(q * len(known) / 100) - 1]) if len(known) else None
                           for q in PERCENTILES)
@@ -136,8 +136,7 @@ def _outcome(table: RequestTable, windows: Windows, usage: Usage, share: float) 
 
 
 def _latencies(table: RequestTable) -> Latencies:
-    """Return latencies: of first tokens for every request that got one, others for finished
-    ones."""
+    """Return latencies: TTFT of every request with a first token, others of finished requests."""
     finished = table.take(table.finished)
     return Latencies(
         ttft_s=percentiles(table.ttft_s), queue_s=percentiles(table.queue_s),

@@ -13,15 +13,15 @@ FAILED, UNREACHABLE, TIMED_OUT, BROKEN = "failed", "unreachable", "timed_out", "
 CUT_OFF = "cut_off"
 
 OUTCOMES = {
-    FINISHED: "answered to its end",
+    FINISHED: "answered completely",
     REFUSED: "rejected for now: status 429 or 503",
     OUT_OF_BUDGET: "rejected or cut off for lack of money: status 402, or an error that says so",
-    INVALID: "not accepted as it is: any other status from 300 to 499",
+    INVALID: "not accepted: any other status from 300 to 499",
     FAILED: "the server says that it failed: status 500 and above, or an error in the stream",
     UNREACHABLE: "no connection came about",
     TIMED_OUT: "gave no token, or not all, in the time that it had",
-    BROKEN: "the connection ended, or carried what is no answer, before the answer's end",
-    CUT_OFF: "the client wanted it no more while it was under way",
+    BROKEN: "the connection ended, or carried invalid data, before the answer's end",
+    CUT_OFF: "cancelled by the client while in progress",
 }
 """The outcomes of a request, with their meaning."""
 

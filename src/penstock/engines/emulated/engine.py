@@ -45,7 +45,7 @@ class EmulatedEngine(LiveRequests[_Live]):
                  metrics: "EngineMetrics | None" = None, journal: Journal | None = None) -> None:
         super().__init__(metrics)
         self.scheduler = scheduler
-        self.lag_s = 0.0  # engine time from the end of a step until the event loop came round to it
+        self.lag_s = 0.0  # engine time from the end of a step until the event loop processed it
         self._step_clock = step_clock
         self._clock = clock
         self._journal = journal
@@ -59,7 +59,7 @@ class EmulatedEngine(LiveRequests[_Live]):
         RefusedError with the scheduler's reason.
         """
         now_ps = self._now_ps()
-        return await self._hand_in(_Live(
+        return await self._submit(_Live(
             request=request._replace(arrival_s=now_ps / PS_PER_S), stream=TokenStream(),
             output_tokens=output_tokens), now_ps)
 
@@ -85,7 +85,7 @@ class EmulatedEngine(LiveRequests[_Live]):
             while True:
                 self._woken.clear()
                 if self._catch_up(self._now_ps()):
-                    await asyncio.sleep(0)  # fast steps must not keep the event loop to themselves
+                    await asyncio.sleep(0)  # fast steps must not block the event loop
                 else:
                     await self._wait()
         finally:
@@ -161,7 +161,8 @@ class EmulatedEngine(LiveRequests[_Live]):
             self._journal.commit(plan, result, now_s)
 
     def _give_token(self, request_id: int, now_s: float) -> bool:
-        """Whether it was the request's last one; a client that left gets none."""
+        """Give a request a token and return whether it was the last. A cancelled request gets
+        none."""
         live = self._live.get(request_id)
         if live is None:
             return False

@@ -47,10 +47,10 @@ class SteppedEngine(LiveRequests[_Live]):
         self._executor = executor
 
     async def submit(self, request: Request, generation: GenerationInput) -> TokenStream:
-        """Hand a request in now; its ``arrival_s`` becomes the present. Raises RefusedError."""
+        """Submit a request now. Its ``arrival_s`` becomes the present. Raises RefusedError."""
         request = request._replace(arrival_s=self.driver.now_s())
         live = _Live(request=request, stream=TokenStream(), generation=generation)
-        return await self._hand_in(live, to_ps(request.arrival_s))
+        return await self._submit(live, to_ps(request.arrival_s))
 
     def _now_ps(self) -> int:
         return to_ps(self.driver.now_s())
@@ -119,7 +119,7 @@ class SteppedEngine(LiveRequests[_Live]):
         self.driver.commit(plan, finished)
 
     def _give_token(self, request_id: int, token_id: int, now_s: float) -> bool:
-        """Whether this was the request's last token."""
+        """Give a request a token and return whether it was the last."""
         live = self._live[request_id]
         reason = None
         if live.generation.ends(token_id):

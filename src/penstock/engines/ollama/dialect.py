@@ -50,7 +50,7 @@ class OllamaStream:
     def _events(self, line: bytes) -> bytes:
         document = orjson.loads(line)
         if not isinstance(document, dict):
-            raise ValueError("a line that is no JSON object")
+            raise ValueError("a line that is not a JSON object")
         if document.get("error"):
             return _event(error_document(document, 500))
         out = b""

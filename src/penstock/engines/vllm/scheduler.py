@@ -84,11 +84,11 @@ class PenstockMixin(Base):
         if request.resumable:
             self._refuse(request, "sessions with streamed input are not scheduled by Penstock")
         elif request.status == RequestStatus.WAITING:
-            self._hand_in(request)
+            self._submit(request)
         else:
             self._blocked.append(request)
 
-    def _hand_in(self, request: Any) -> None:
+    def _submit(self, request: Any) -> None:
         number = next(self._serials)
         waited_s = min(max(0.0, type(self).wall() - request.arrival_time), _LONGEST_WAIT_S)
         room = self.max_model_len - request.num_prompt_tokens
@@ -109,7 +109,7 @@ class PenstockMixin(Base):
                 continue
             if self._handle_blocked_waiting_request(request):
                 self.deferred_waiting.discard(request)
-                self._hand_in(request)
+                self._submit(request)
             else:
                 self._blocked.append(request)
 

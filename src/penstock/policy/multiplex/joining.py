@@ -116,7 +116,7 @@ class Joining:
     # ---- the next model
 
     def _make_way(self, device: Device, now_s: float) -> Action | None:
-        """Load the model that is worth most, or let residents run out for it."""
+        """Load the most valuable model, or drain residents for it."""
         if device.loading is not None:
             return None
         model = self._drains.target(device)

@@ -76,7 +76,7 @@ class ValueRate:
             look_s = self._infeasible.next_s
         if (device.loading is not None and not device.continuous
                 and not self._queues.any_waits(device.residents)):
-            # Beside a load only residents can be served, and the hopeless be told so.
+            # During a load, only residents can be served and infeasible requests shed.
             until_s = min(self._queues.retry_s(now_s), max(look_s, now_s + _TOLD_S))
             return Wait(until_s, device.computing is None and tuple(device.residents))
         if self._floor.any:
@@ -133,7 +133,7 @@ class ValueRate:
     # ---- idle devices
 
     def _serve(self, device: Device, now_s: float) -> Action | None:
-        """A batch of a resident, or a load."""
+        """Return a batch of a resident, or a load."""
         residents = [one for one in device.residents if self._queues.may_be_had(one, now_s)]
         choice, _ = self._choose(device, residents, now_s, loads=device.loading is None)
         if choice is None:
@@ -184,23 +184,24 @@ class ValueRate:
         return Choice(model, Visit(end_s, 0, 0, num), 0.0)
 
     def _next_absent(self, device: Device, now_s: float) -> tuple[Choice | None, bool]:
-        """Continuous batching: what to load next, and whether its floor claims it."""
+        """Return the model to load next under continuous batching, and whether it is chosen by
+        minimum share."""
         return self._choose(device, (), now_s, loads=True)
 
     def _absent(self, device: Device, now_s: float) -> list[int]:
-        """Models that a device does not hold and for which more wait than those that hold them take
-        at once."""
+        """Return models that a device does not hold and for which more requests wait than the
+        devices that hold them can start at once."""
         return [model for model in self._queues.absent(self._where.counts(), now_s)
                 if model not in device.residents]
 
     # ---- loads and prefetches during compute
 
     def _prepare(self, device: Device, now_s: float) -> Action | None:
-        """The next model is loaded beside compute if memory allows, or read ahead."""
+        """Load the next model during compute if memory allows, or prefetch it."""
         if device.loading is not None:
             return None
         _, free_s = self._computing.get(device.index, (now_s, now_s))
-        free_s = max(now_s, free_s)  # a batch may outlast what was believed
+        free_s = max(now_s, free_s)  # a batch may outlast its believed end
         choice = self._worth.best(device, self._absent(device, now_s), now_s, free_s)
         if choice is None:
             return None

@@ -50,12 +50,12 @@ class Queues:
         return [model for model in self._active if self._retry_s[model] <= now_s]
 
     def any_waits(self, models: Iterable[int]) -> bool:
-        """Whether somebody waits for one of these models."""
+        """Whether requests wait for one of these models."""
         return not self._active.keys().isdisjoint(models)
 
     def absent(self, held: Mapping[int, int], now_s: float) -> list[int]:
-        """Models that may be tried and for which more wait than those that hold them take at once;
-        ``held`` says how many hold each."""
+        """Return models that may be tried and for which more requests wait than the devices that
+        hold them can start at once. ``held`` is the number of devices that hold each model."""
         found = list(self._active.keys() - held.keys())
         if self._long:
             self._long = {model for model in self._long
@@ -67,7 +67,7 @@ class Queues:
         return found
 
     def may_be_had(self, model: int, now_s: float) -> bool:
-        """Whether somebody waits for a model, and it may be tried."""
+        """Whether requests wait for a model that may be tried."""
         return model in self._active and self._retry_s[model] <= now_s
 
     def may_be_tried(self, model: int, now_s: float) -> bool:
@@ -90,7 +90,7 @@ class Queues:
                     if model in self._active and self._retry_s[model] > now_s), default=inf)
 
     def add(self, request: Queued) -> None:
-        """A request waits."""
+        """Add a waiting request."""
         line = self._lines[request.model]
         insort(line, request, key=_due)
         if len(line) > self._most[request.model]:
@@ -178,7 +178,7 @@ class ModelLocations:
         return len(self._devices)
 
     def see(self, device: Device) -> None:
-        """A device that asked."""
+        """Add a device that the policy was asked about."""
         if self._devices.get(device.index) is not device:
             self._devices[device.index] = device
             self._counted[device.index] = -1
@@ -189,8 +189,8 @@ class ModelLocations:
         return list(self._devices.values())
 
     def counts(self) -> dict[int, int]:
-        """How many devices have a model or are loading it; those that none has are left out. Not to
-        be changed."""
+        """Return how many devices hold or load each model, without models on no device. Callers
+        must not change the result."""
         for index, device in self._devices.items():
             if device.num_changes != self._counted[index]:
                 self._count(device)

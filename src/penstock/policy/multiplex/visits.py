@@ -54,7 +54,7 @@ class Pace:
         self.slack_s = request.deadline_s - request.arrival_s
 
     def rate_per_s(self, now_s: float) -> float:
-        """Requests per second; falls as nobody comes."""
+        """Return requests per second, which falls while none arrives."""
         gap_s = _LEARNING * 10.0 * (now_s - self._last_s)
         if gap_s < self._gap_s:
             gap_s = self._gap_s

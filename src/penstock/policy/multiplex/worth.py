@@ -23,7 +23,7 @@ class Choice(NamedTuple):
 
 
 class _Line:
-    """Terms that bound the worth of a visit to a model: waiting and expected requests, their pace,
+    """Terms that bound the value of a visit to a model: waiting and expected requests, their rate,
     the durations of a batch and of a load."""
 
     __slots__ = ("fixed_s", "load_s", "most", "per_request_s", "rate_per_s", "waiting")
@@ -84,7 +84,7 @@ class Worth:
         self._carefuls = [self._with_margin(model) for model in range(len(models))]
         self._lines = [_Line() for _ in models]
         self._absent_bounds = [(0.0, model) for model in range(len(models))]
-        """Negative bounds on the worth of a visit that begins with a load, with the model."""
+        """Negative bounds on the value of a visit that begins with a load, each with its model."""
         self._soonest_s = inf  # no load and batch of one took less
 
     # ---- beliefs
@@ -137,7 +137,7 @@ class Worth:
         self._correct(model, now_s)
 
     def refresh(self, model: int, now_s: float) -> None:
-        """Return the terms that bound a model's worth until more requests arrive or loads become
+        """Return the terms that bound a model's value until more requests arrive or loads become
         shorter."""
         batch, line = self._carefuls[model], self._lines[model]
         line.rate_per_s = self._paces[model].rate_per_s(now_s)
@@ -151,7 +151,7 @@ class Worth:
         self._absent_bounds[model] = -line.at_most(0.0, resident=False), model
 
     def _correct(self, model: int, now_s: float) -> None:
-        """Batches of a model are believed to take something else from now on."""
+        """Update cached values after a change of a model's believed batch time."""
         self._batches[model] = self._batch_off.scaled(model, self._models[model].batch)
         self._carefuls[model] = self._with_margin(model)
         self.refresh(model, now_s)
@@ -204,12 +204,12 @@ class Worth:
         return found
 
     def at_most(self, device: Device, model: int, ahead_s: float) -> float:
-        """Answers per second that no visit exceeds, where ``ahead_s`` of a load pass while the
-        device computes something else."""
+        """Return an upper bound of answers per second of any visit, where ``ahead_s`` of a load
+        overlap with other compute."""
         return self._lines[model].at_most(ahead_s, resident=model in device.residents)
 
     def _visit(self, device: Device, model: int, now_s: float, free_s: float) -> Choice | None:
-        """The best visit to a model; None where nobody would be in time."""
+        """Return the best visit to a model, None where no request would be in time."""
         start_s = self.start_s(device, model, now_s, free_s)
         most = self.most(device, model)
         ahead = expected_deadlines(self._queues.line(model), now_s, self._paces[model],
@@ -225,7 +225,7 @@ class Worth:
 
     def reaches(self, device: Device, model: int, worth: float, now_s: float,
                 free_s: float) -> bool:
-        """Whether a visit to a resident is worth so much."""
+        """Whether a visit to a resident has at least this value."""
         if self.at_most(device, model, free_s - now_s) * _ROUNDED < worth:
             return False
         own = self._visit(device, model, now_s, free_s)

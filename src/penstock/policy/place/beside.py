@@ -25,9 +25,8 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A deployment on some devices. ``traffic`` is None where nobody said how often it is asked, or
-    nothing is known of how long its answers take: it counts as idle then. ``placement`` is None
-    where it may not be moved."""
+    """A deployment on some devices. ``traffic`` is None where its rate or the duration of its
+    answers is unknown; it then counts as idle. ``placement`` is None where it may not be moved."""
 
     name: str
     device_ids: frozenset[int]

@@ -24,5 +24,5 @@ class RouterContext(NamedTuple):
     dual_price: Callable[[str], float] = free_of_charge
 
     def usual(self) -> UsualForecasts:
-        """Forecasts for requests that carry none, learnt from finished requests."""
+        """Forecasts for requests without their own, learned from finished requests."""
         return UsualForecasts(self.facts, HistoryLengths())

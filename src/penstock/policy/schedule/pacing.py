@@ -106,10 +106,10 @@ class PlainPacing:
         """Do nothing."""
 
     def finished(self, sequence: Sequence) -> None:
-        """Nothing is learnt."""
+        """Do nothing."""
 
     def committed(self, plan: StepPlan, num_steps: int, planned_s: float, now_s: float) -> None:
-        """Nothing is learnt."""
+        """Do nothing."""
 
     def believe(self, step_time: StepTimeModel) -> None:
         """Do nothing, since step times are not used."""

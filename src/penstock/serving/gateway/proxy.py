@@ -184,7 +184,7 @@ class Proxy:
         sent."""
         exchange.engine, url = engine, engine.facts.url
         attempt: dict[str, Any] = {"url": url, "replica": engine.facts.name,
-                                   "at_s": self._clock(), "outcome": "is under way"}
+                                   "at_s": self._clock(), "outcome": "is in progress"}
         exchange.decision.attempts.append(attempt)
         in_flight = InFlight(request.prompt_tokens,
                              self._forecasts.expected_tokens(request, engine.facts.model))

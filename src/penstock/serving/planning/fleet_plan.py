@@ -173,7 +173,7 @@ def operation() -> Operation:
         EXAMPLE,
         {415: "the body is neither JSON nor YAML by its Content-Type",
          422: "the plan needs more memory than the server gives it",
-         429: "as many plans as the server takes are under way or wait; Retry-After says when to "
+         429: "as many plans as the server takes are in progress or wait; Retry-After says when to "
               "ask again",
          504: "the plan was not made within the time limit, and is given up"},
         (JSON, YAML[0]), PARAMETERS)

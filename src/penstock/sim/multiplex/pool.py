@@ -64,7 +64,7 @@ class MultiplexedPool(EventSource):
         self._events: list[_Event] = []
         self._serial = 0
         self._wakes: list[tuple[int, int]] = []  # (due, number of the device)
-        self._wakes_s = [inf] * len(devices)  # as the policy said, of a wake that is queued
+        self._wakes_s = [inf] * len(devices)  # queued wake times, as requested by the policy
         self._open = set(range(len(devices)))
         self._listening: dict[int, Collection[int]] = {}
         self._now_ps = 0
@@ -101,7 +101,7 @@ class MultiplexedPool(EventSource):
                 self._wakes_s[index] = inf
             self._asked.add(index)
             ended = True
-        if ended:  # what ends on one device may leave requests or memory to any other
+        if ended:  # an end on one device may free requests or memory for any other
             self._asked |= self._open
         self._show_due()
 
