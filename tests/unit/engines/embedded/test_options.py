@@ -74,7 +74,7 @@ def test_the_environment_names_a_file(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("document", "said"), [
     ([], "expected a mapping"), ({"polcy": "edf"}, "did you mean 'policy'"),
     ({"policy": "edff"}, "'edf'"), ({"schedule": {"chunk": 1}}, "no option 'chunk'"),
-    ({"schedule": 3}, "mapping of knobs"), ({"service_classes": {}}, "expected a list"),
+    ({"schedule": 3}, "mapping of settings"), ({"service_classes": {}}, "expected a list"),
     ({"service_classes": [{"name": "a", "slo": {"ttft_s": -1}}]}, "[0].slo.ttft_s"),
     ({"default_class": "a"}, "none of the service classes"), ({"journal": 3}, "name of a folder"),
     ({"calibrate": "yes"}, "true or false"), ({"step_time": "no-such-file"}, "no-such-file"),
